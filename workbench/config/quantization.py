@@ -1,0 +1,41 @@
+"""How the weights of the linear layers are held: whole, or in 8 or 4 bits (bitsandbytes)."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from workbench.config.model import Dtype
+from workbench.errors import ConfigError
+
+
+class QuantizationMethod(Enum):
+    """The number format of the linear layers' weights."""
+
+    none = "none"
+    int8 = "int8"
+    nf4 = "nf4"
+    fp4 = "fp4"
+
+
+@dataclass(kw_only=True)
+class QuantizationConfig:
+    """The `quantization` section. Output heads, embeddings and norms always stay whole."""
+
+    method: QuantizationMethod = QuantizationMethod.none
+    """none; int8: a scale a row (LLM.int8(), arXiv:2208.07339); nf4, fp4: a scale 64 weights (QLoRA, arXiv:2305.14314)."""
+    double_quant: bool = True
+    """nf4 and fp4: quantize the scales too, 0.37 bits a weight less (QLoRA, section 3)."""
+    compute_dtype: Dtype = Dtype.auto
+    """nf4 and fp4: the type that products are computed in; auto: the model's."""
+    int8_threshold: float = 6.0
+    """int8 on CUDA: input columns beyond this magnitude are multiplied unquantized; 0: none are."""
+    skip_modules: list[str] = field(default_factory=list)
+    """Further modules to keep whole, by the last part of their name or by full name, e.g. [down_proj, model.layers.0]."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning.
+
+        Raises:
+            ConfigError: a negative threshold.
+        """
+        if self.int8_threshold < 0:
+            raise ConfigError(f"quantization.int8_threshold: must not be negative, got {self.int8_threshold!r} (0: off)")
