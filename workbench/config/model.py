@@ -53,7 +53,7 @@ class ModelConfig:
     task: Task = Task.causal_lm
     """Causal language model, or a classifier of whole sequences with a `score` head."""
     dtype: Dtype = Dtype.auto
-    """auto: the checkpoint's own; bfloat16 for a GGUF file, whose blocks carry about 8 bits; float32 with `init`."""
+    """auto: the checkpoint's own; bfloat16 for a GGUF file; float32 with `init`."""
     device: Device = Device.auto
     """auto: CUDA where there is a GPU, else the CPU."""
     attention: Attention = Attention.auto
@@ -61,13 +61,13 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit of a hub id; None: main."""
     architecture: Architecture = Architecture.auto
-    """auto and open-llama: Open-Llama, LLaMA checkpoints turned into it. native: any Hugging Face model as it is."""
+    """auto, open-llama: LLaMA checkpoints become Open-Llama. native: any Hugging Face model as it is."""
     tokenizer: str | None = None
     """Hub id, folder, `tokenizer.json`, SentencePiece `.model` or `.gguf` file; None: the model's own."""
     pad_token: str | None = None
-    """The padding token, already in the vocabulary; None: the tokenizer's own, else its unk token, else its eos token."""
+    """The padding token, already in the vocabulary; None: the tokenizer's own, else its unk, else its eos."""
     init: dict[str, Any] = field(default_factory=dict)
-    """Fields of OpenLlamaConfig for a new model with random weights (pretraining); empty: load the weights of `path`."""
+    """Fields of OpenLlamaConfig for a new model with random weights; empty: load the weights of `path`."""
 
     def __post_init__(self) -> None:
         """Refuse an `init` that contradicts the other keys.
@@ -76,4 +76,4 @@ class ModelConfig:
             ConfigError: `init` with an architecture that has no such fields.
         """
         if self.init and self.architecture is Architecture.native:
-            raise ConfigError("model.init: new models are Open-Llama, not native (drop model.architecture or model.init)")
+            raise ConfigError("model.init: a new model is Open-Llama, not native (drop one of the two keys)")

@@ -21,7 +21,7 @@ class QuantizationConfig:
     """The `quantization` section. Output heads, embeddings and norms always stay whole."""
 
     method: QuantizationMethod = QuantizationMethod.none
-    """none; int8: a scale a row (LLM.int8(), arXiv:2208.07339); nf4, fp4: a scale 64 weights (QLoRA, arXiv:2305.14314)."""
+    """int8: a scale a row (LLM.int8(), arXiv:2208.07339); nf4, fp4: one a block of 64 (QLoRA, arXiv:2305.14314)."""
     double_quant: bool = True
     """nf4 and fp4: quantize the scales too, 0.37 bits a weight less (QLoRA, section 3)."""
     compute_dtype: Dtype = Dtype.auto
@@ -29,7 +29,7 @@ class QuantizationConfig:
     int8_threshold: float = 6.0
     """int8 on CUDA: input columns beyond this magnitude are multiplied unquantized; 0: none are."""
     skip_modules: list[str] = field(default_factory=list)
-    """Further modules to keep whole, by the last part of their name or by full name, e.g. [down_proj, model.layers.0]."""
+    """Further modules to keep whole, by part of name or by full name, e.g. [down_proj, model.layers.0]."""
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -38,4 +38,4 @@ class QuantizationConfig:
             ConfigError: a negative threshold.
         """
         if self.int8_threshold < 0:
-            raise ConfigError(f"quantization.int8_threshold: must not be negative, got {self.int8_threshold!r} (0: off)")
+            raise ConfigError(f"quantization.int8_threshold: negative: {self.int8_threshold!r} (0 switches it off)")
