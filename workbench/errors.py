@@ -1,0 +1,35 @@
+"""Every error that is the user's to mend: printed as one line, exit status 1.
+
+    WorkbenchError
+    ├── ConfigError         a key, a value or a combination of them
+    ├── DataError           a file of rows: missing, malformed, empty, of the wrong shape
+    ├── DeviceError         this machine can't do what was asked
+    ├── CheckpointError     a model or adapter on disk that doesn't fit
+    └── MissingStepError    a step needs what an earlier step hasn't made yet
+
+A message reads `where: what is wrong, with the value (what is allowed, or what to do)`.
+"""
+
+
+class WorkbenchError(Exception):
+    """A mistake that the user can mend; the message says where and how."""
+
+
+class ConfigError(WorkbenchError):
+    """A configuration key, value or combination is wrong."""
+
+
+class DataError(WorkbenchError):
+    """A data file is missing, malformed, empty or has the wrong columns."""
+
+
+class DeviceError(WorkbenchError):
+    """This machine has no way to do what was asked."""
+
+
+class CheckpointError(WorkbenchError):
+    """A model or adapter on disk is missing, damaged or of another shape."""
+
+
+class MissingStepError(WorkbenchError):
+    """A step was asked for whose input an earlier step has not written."""
