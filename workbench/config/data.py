@@ -1,0 +1,92 @@
+"""What a run is trained on."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from workbench.errors import ConfigError
+
+DataFormat = Enum(
+    "DataFormat",
+    {
+        "auto": "auto",
+        "alpaca": "alpaca",
+        "sharegpt": "sharegpt",
+        "messages": "messages",
+        "prompt-completion": "prompt-completion",
+        "text": "text",
+        "labelled": "labelled",
+    },
+)
+"""The shape of the rows; auto goes by the columns."""
+
+Template = Enum(
+    "Template",
+    {
+        "auto": "auto",
+        "alpaca": "alpaca",
+        "alpaca-zh": "alpaca-zh",
+        "chatml": "chatml",
+        "open-llama": "open-llama",
+        "plain": "plain",
+    },
+)
+"""How turns become text; auto takes the tokenizer's own chat template where it has one."""
+
+Truncation = Enum("Truncation", {"cut-end": "cut-end", "cut-start": "cut-start", "drop": "drop"})
+"""What happens to a row longer than `data.max_length`."""
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """Where the rows lie, what their columns mean, and how they become tokens."""
+
+    path: str = ""
+    """A file (.jsonl, .json, .csv, .tsv, .parquet, .txt), a folder of them, or a hub id; empty: no data."""
+
+    format: DataFormat = DataFormat.auto
+    """alpaca, sharegpt, messages, prompt-completion, text or labelled; auto: by the columns."""
+
+    columns: dict[str, str] = field(default_factory=dict)
+    """Role to column, where the file's names are others, as in {prompt: question, completion: answer}."""
+
+    split: str = "train"
+    """The split of a hub data set; files have none."""
+
+    labels: list[str] = field(default_factory=list)
+    """Class names in the order of their numbers; empty: sorted as found."""
+
+    template: Template = Template.auto
+    """alpaca, alpaca-zh, chatml, open-llama, plain; auto: the tokenizer's own template, else open-llama.
+
+    plain is the bare text of the turns, and what auto means for prompt-completion rows."""
+
+    max_length: int = 1024
+    """Tokens of a row, prompt and answer together."""
+
+    truncation: Truncation = Truncation["cut-end"]
+    """A longer row: cut-end cuts its end, cut-start its beginning, drop leaves it out.
+
+    A row that would keep no token of an answer is dropped in any case; cuts and drops are counted."""
+
+    packing: bool = False
+    """Several examples a row, up to `max_length` tokens; plain text becomes one stream cut into blocks."""
+
+    validation_fraction: float = 0.0
+    """Share of the rows held out of training, whose loss is reported."""
+
+    limit: int | None = None
+    """The first so many rows only."""
+
+    shuffle_answers: bool = False
+    """A control experiment: gives each prompt another row's answer, so that a real gain must vanish."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no data set could serve."""
+        if self.max_length < 2:
+            raise ConfigError(f"data.max_length: too small, {self.max_length!r} (at least 2)")
+        if not 0 <= self.validation_fraction < 1:
+            raise ConfigError(f"data.validation_fraction: {self.validation_fraction!r} (at least 0, below 1)")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"data.limit: must be positive, {self.limit!r} (null for all rows)")
+        if len(set(self.labels)) < len(self.labels):
+            raise ConfigError(f"data.labels: a name stands twice in {self.labels!r}")

@@ -1,0 +1,79 @@
+"""How a run is trained."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from workbench.errors import ConfigError
+
+Scheduler = Enum(
+    "Scheduler",
+    {"constant": "constant", "linear": "linear", "cosine": "cosine", "inverse-sqrt": "inverse-sqrt"},
+)
+"""The learning rate after the warmup."""
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """Steps, rates, batches and checkpoints."""
+
+    max_steps: int = -1
+    """Optimizer steps; -1: as many as `num_epochs` takes."""
+
+    num_epochs: float = 1.0
+    """Passes over the rows, used when `max_steps` is -1."""
+
+    learning_rate: float = 2e-4
+    """Peak rate. LoRA wants about ten times the rate of full fine-tuning (LoRA Without Regret, 2025)."""
+
+    lr_scheduler: Scheduler = Scheduler.cosine
+    """After the warmup: constant, linear (down to 0), cosine (down to 0) or inverse-sqrt."""
+
+    warmup_steps: float = 0.0
+    """Optimizer steps of linear warmup; below 1 it is a share of all steps."""
+
+    weight_decay: float = 0.0
+    """AdamW's decay of weights; biases and norms are spared."""
+
+    max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm; 0 leaves it alone."""
+
+    per_device_batch_size: int = 8
+    """Rows of one forward pass on one device."""
+
+    gradient_accumulation_steps: int = 1
+    """Forward passes of one optimizer step."""
+
+    group_by_length: bool = False
+    """Batches of rows of like length: less padding, an order that is a little less random."""
+
+    gradient_checkpointing: bool = False
+    """Forget activations and compute them again: less memory, about a third more time."""
+
+    logging_steps: int = 10
+    """Optimizer steps between two lines of train.jsonl."""
+
+    save_steps: int = 200
+    """Optimizer steps between two checkpoints; the last step always leaves one."""
+
+    save_total_limit: int = 2
+    """Checkpoints kept; at least 2, so that a damaged one costs no more than `save_steps`."""
+
+    report_to: list[str] = field(default_factory=list)
+    """Further loggers, by the Trainer's names, as in [tensorboard]."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would train nothing or lose a run."""
+        if self.max_steps < 1 and self.max_steps != -1:
+            raise ConfigError(f"train.max_steps: {self.max_steps!r} (positive, or -1 for whole epochs)")
+        if self.max_steps == -1 and self.num_epochs <= 0:
+            raise ConfigError(f"train.num_epochs: must be positive, {self.num_epochs!r}")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"train.learning_rate: must be positive, {self.learning_rate!r}")
+        if self.save_total_limit < 2:
+            raise ConfigError(f"train.save_total_limit: {self.save_total_limit!r} (at least 2)")
+        for key in ("per_device_batch_size", "gradient_accumulation_steps", "logging_steps", "save_steps"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"train.{key}: must be positive, {getattr(self, key)!r}")
+        for key in ("warmup_steps", "weight_decay", "max_grad_norm"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"train.{key}: must not be negative, {getattr(self, key)!r}")
