@@ -21,7 +21,7 @@ class QuantizationConfig:
     """The `quantization` section. Output heads, embeddings and norms always stay whole."""
 
     method: QuantizationMethod = QuantizationMethod.none
-    """int8: a scale a row (LLM.int8(), arXiv:2208.07339); nf4, fp4: one a block of 64 (QLoRA, arXiv:2305.14314)."""
+    """int8: a scale a row (LLM.int8, arXiv:2208.07339); nf4, fp4: one per 64 (QLoRA, arXiv:2305.14314)."""
     double_quant: bool = True
     """nf4 and fp4: quantize the scales too, 0.37 bits a weight less (QLoRA, section 3)."""
     compute_dtype: Dtype = Dtype.auto
@@ -38,4 +38,4 @@ class QuantizationConfig:
             ConfigError: a negative threshold.
         """
         if self.int8_threshold < 0:
-            raise ConfigError(f"quantization.int8_threshold: negative: {self.int8_threshold!r} (0 switches it off)")
+            raise ConfigError(f"quantization.int8_threshold: negative, {self.int8_threshold!r} (0 is off)")
