@@ -1,0 +1,190 @@
+"""One benchmark: where its rows are, how a row becomes a prompt, and how answers are scored.
+
+Templates are jinja, rendered in a sandbox, over the columns of the row plus `title` (of the subset),
+`subset` and, where there are choices, `choice` (the text of the choice at hand) and `letters` (A, B, ...).
+Expressions are jinja expressions: what stands inside `{{ }}`.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from workbench.errors import ConfigError
+
+OutputType = Enum(
+    "OutputType",
+    {
+        "multiple_choice": "multiple_choice",
+        "generation": "generation",
+        "classification": "classification",
+        "perplexity": "perplexity",
+    },
+)
+"""How a model answers: likelihood of each choice, text, the head's label, or the likelihood of the text."""
+
+Scoring = Enum(
+    "Scoring", {"continuation": "continuation", "next-token": "next-token", "mean-nll": "mean-nll"}
+)
+"""continuation: summed log-likelihood of delimiter + choice given the prompt, as lm-evaluation-harness does.
+next-token: the likeliest next token among those of the bare choices, as the official CMMLU code does.
+mean-nll: mean over all tokens of prompt + choice, as OpenCompass's ppl mode does."""
+
+Average = Enum("Average", {"micro": "micro", "macro": "macro"})
+"""micro: every item counts the same. macro: every subset counts the same."""
+
+FewshotOrder = Enum("FewshotOrder", {"first": "first", "random": "random"})
+"""first: the first rows of the few-shot split. random: drawn by the item's id and the seed alone."""
+
+Extract = Enum(
+    "Extract", {"verbatim": "verbatim", "number": "number", "letter": "letter", "pattern": "pattern"}
+)
+"""What of a generated text is the answer: all of it, a number, a choice letter, or what a pattern finds."""
+
+
+@dataclass(kw_only=True)
+class LocalConfig:
+    """How the original files of a benchmark are laid out under `path`."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    """Split -> file below `path` (CSV, TSV, JSON, JSONL, Parquet, TXT); `{subset}` stands for the subset."""
+    header: list[str] = field(default_factory=list)
+    """Column names of CSV or TSV files that have no header row."""
+    beside: dict[str, str] = field(default_factory=dict)
+    """Column -> file next to the rows whose n-th line is the n-th row's value (PIQA's labels)."""
+    quoting: bool = True
+    """False for TSV files in which a quotation mark is just a character (SST-2)."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Column -> expression over the row: makes this layout look like the one that the templates expect."""
+
+
+@dataclass(kw_only=True)
+class HubConfig:
+    """How the benchmark is laid out on the Hugging Face hub."""
+
+    name: str = ""
+    """The dataset's configuration; `{subset}` stands for the subset's name."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Column -> expression over the row, as in `local.columns`."""
+
+
+@dataclass(kw_only=True)
+class GenerationConfig:
+    """Limits of generated answers, and what of them is the answer."""
+
+    max_new_tokens: int = 64
+    """Tokens after which an answer is cut."""
+    stop: list[str] = field(default_factory=lambda: ["\n"])
+    """The answer ends before the first of these texts."""
+    temperature: float = 0.0
+    """0 takes the likeliest token each time; above, tokens are drawn, by the item's id and the seed alone."""
+    extract: Extract = Extract.verbatim
+    """What of the text is the answer: verbatim, number, letter or pattern."""
+    pattern: str = ""
+    """Regular expression for `extract: pattern`; its first group in the last match is the answer."""
+
+
+@dataclass(kw_only=True)
+class ProtocolConfig:
+    """What a named protocol does otherwise than the benchmark's own keys say; None leaves a fact as it is."""
+
+    description: str | None = None
+    """Template of the text before everything else."""
+    question: str | None = None
+    """Template of the question."""
+    continuation: str | None = None
+    """Template of what is scored or shown as the answer, after the delimiter."""
+    delimiter: str | None = None
+    """Text between question and answer."""
+    fewshot_delimiter: str | None = None
+    """Text between two examples."""
+    fewshot_order: FewshotOrder | None = None
+    """Which rows become examples."""
+    num_fewshot: int | None = None
+    """Examples before the question."""
+    scoring: Scoring | None = None
+    """How a choice is scored."""
+    average: Average | None = None
+    """How subsets are put together."""
+    metrics: list[str] | None = None
+    """The metrics, the main one first."""
+
+
+@dataclass(kw_only=True)
+class BenchmarkConfig:
+    """One benchmark. `benchmarks.NAME.path` points at local files; without it the hub is asked."""
+
+    source: str = ""
+    """Where it comes from: paper and repository."""
+    dataset: str = ""
+    """Hub id, for users with a network."""
+    path: str | None = None
+    """Local copy: a folder laid out as `local` says, or one file of rows."""
+    language: str
+    """Language of the items: zh or en."""
+    local: LocalConfig = field(default_factory=LocalConfig)
+    """Layout of the original files."""
+    hub: HubConfig = field(default_factory=HubConfig)
+    """Layout on the hub."""
+    subsets: dict[str, str] = field(default_factory=dict)
+    """Subset -> title. Empty: the benchmark is one set."""
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    """Name -> subsets that are also reported together (STEM, ...)."""
+    split: str = "test"
+    """Split whose items are scored."""
+    fewshot_split: str = ""
+    """Split that examples are taken from; empty where there are none."""
+    num_fewshot: int | None = None
+    """Examples before the question. None: the protocol's number, or 0."""
+    limit: int | None = None
+    """Items per subset, the first ones. None: all."""
+    num_items: int | None = None
+    """How many items the whole benchmark has; another number is said in a warning."""
+    keep: str = ""
+    """Expression; rows for which it is false are left out."""
+    output_type: OutputType
+    """multiple_choice, generation, classification (by the head) or perplexity."""
+    description: str = ""
+    """Template of the text before everything else."""
+    question: str = ""
+    """Template of the question. If it uses `choice`, each choice has a prompt of its own (WinoGrande)."""
+    choices: list[str] = field(default_factory=list)
+    """Templates of the choices."""
+    choices_from: str = ""
+    """Expression that gives the list of choices, instead of `choices`."""
+    continuation: str = "{{ choice }}"
+    """Template of what is scored after the delimiter, and of the answer in examples."""
+    target: str = ""
+    """Template of the right answer: the text of one of the choices, or the text to generate."""
+    target_index: str = ""
+    """Expression for the right choice's number, counted from 0, instead of `target`; a list for several."""
+    delimiter: str = " "
+    """Text between question and answer."""
+    fewshot_delimiter: str = "\n\n"
+    """Text between two examples, and between the last one and the question."""
+    fewshot_order: FewshotOrder = FewshotOrder.first
+    """first (in order) or random (by the item's id and the seed)."""
+    scoring: Scoring = Scoring.continuation
+    """continuation, next-token or mean-nll."""
+    average: Average = Average.micro
+    """micro (items) or macro (subsets)."""
+    unconditional: str = ""
+    """Template of the prompt that acc_pmi measures the choices' own likelihood with."""
+    metrics: list[str] = field(default_factory=lambda: ["acc"])
+    """The metrics, the main one first."""
+    protocol: str = "default"
+    """Named set of prompt and scoring facts: `default` (the keys above) or one of `protocols`."""
+    protocols: dict[str, ProtocolConfig] = field(default_factory=dict)
+    """Protocol -> what it does otherwise."""
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    """Limits of generated answers."""
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that can't be scored."""
+        if self.choices and self.choices_from:
+            raise ConfigError("benchmarks: both `choices` and `choices_from` are set (one of them)")
+        if self.target and self.target_index:
+            raise ConfigError("benchmarks: both `target` and `target_index` are set (one of them)")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"benchmarks: `limit` is {self.limit} (at least 1, or null for all)")
+        if self.protocol != "default" and self.protocol not in self.protocols:
+            known = ", ".join(["default", *self.protocols])
+            raise ConfigError(f"benchmarks: unknown `protocol` {self.protocol!r} (known: {known})")

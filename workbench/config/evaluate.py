@@ -1,0 +1,50 @@
+"""How models are scored: which ones, in which pieces, and how sure the numbers are."""
+
+from dataclasses import dataclass, field
+
+from workbench.errors import ConfigError
+
+MODELS = ("base", "adapter", "merged")
+"""What can be scored: the base in the recipe's quantization, the adapter on it, the merged model."""
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig:
+    """How models are scored."""
+
+    models: list[str] = field(default_factory=lambda: list(MODELS))
+    """Which of base, adapter and merged are scored."""
+    batch_tokens: int | None = None
+    """Tokens computed in one forward pass. None: 512 on a CPU, 4096 on a GPU. Results don't depend on it."""
+    shared_prefix: bool = True
+    """Compute what prompts have in common once. False: every prompt on its own, for comparison."""
+    invariant: bool = False
+    """Bit-identical results whatever the batch size, the processes and the point of resume; slower."""
+    verify: int = 0
+    """Items that are scored again one by one, to report the largest difference."""
+    chat_template: bool = False
+    """Wrap prompts in the tokenizer's chat template."""
+    max_length: int | None = None
+    """Longest prompt with answer, in tokens. None: what the model can hold."""
+    fewshot_seed: int = 1234
+    """Seed of random few-shot examples and of sampled answers; apart from `seed`, so that runs compare."""
+    permutations: int = 1
+    """Orders of the options that lettered questions are asked in; their average cancels letter bias."""
+    confidence: float = 0.95
+    """Coverage of the intervals."""
+    bootstrap_samples: int = 2000
+    """Resamples of bootstrap intervals."""
+    cache: bool = True
+    """Reuse answers to the same prompts by the same model."""
+
+    def __post_init__(self) -> None:
+        """Refuse unknown models and numbers out of range."""
+        unknown = [name for name in self.models if name not in MODELS]
+        if unknown:
+            raise ConfigError(f"evaluate.models: unknown model {unknown[0]!r} (known: {', '.join(MODELS)})")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise ConfigError(f"evaluate.batch_tokens: {self.batch_tokens} (at least 1, or null)")
+        if not 0 < self.confidence < 1:
+            raise ConfigError(f"evaluate.confidence: {self.confidence} (between 0 and 1, for example 0.95)")
+        if self.permutations < 1:
+            raise ConfigError(f"evaluate.permutations: {self.permutations} (at least 1)")

@@ -1,0 +1,147 @@
+"""What evaluation writes down: an item, what a model answered, and the scores; without torch.
+
+`predictions/<model>/<benchmark>.jsonl` holds one Prediction a line, `results.json` all Scores of a run.
+Neither holds a measured value (time, memory), so the same inputs give the same bytes.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import DataError
+from workbench.run_dir import write_atomic, write_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """An example shown before the question."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One item of a benchmark with everything about its prompt rendered, before any tokenizer is involved."""
+
+    id: str
+    """`subset/number`, or `number`; the number is the row's in the split, so `limit` doesn't change it."""
+    subset: str = ""
+    description: str = ""
+    shots: tuple[Shot, ...] = ()
+    fewshot_delimiter: str = ""
+    questions: tuple[str, ...]
+    """One for all choices, or one a choice."""
+    continuations: tuple[str, ...] = ()
+    """What is scored after each question, delimiter included."""
+    choices: tuple[str, ...] = ()
+    target: int | str | tuple[int, ...]
+    """Number of the right choice or label (several: all right ones), or the text to generate."""
+    unconditional: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model answered to one item, and what that scored."""
+
+    id: str
+    subset: str = ""
+    prompt_hash: str
+    """First 16 hex digits of the SHA-256 of the prompt's bytes, choices included."""
+    context: str
+    choices: list[str] = field(default_factory=list)
+    loglikelihoods: list[float] = field(default_factory=list)
+    """Natural logarithm, one a choice; for a classification head the log-probability of each label."""
+    generation: str | None = None
+    prediction: int | str | None
+    target: int | str | list[int]
+    scores: dict[str, float]
+    """Metric -> what this item scored."""
+    num_shots_dropped: int = 0
+    """Examples left out, from the left, because the prompt would not fit into the model's context."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One metric of one model on one benchmark, with how sure it is and what it was measured with."""
+
+    model: str
+    benchmark: str
+    language: str
+    metric: str
+    value: float
+    stderr: float | None
+    interval: list[float] | None
+    num_items: int
+    num_fewshot: int
+    protocol: str
+    prompts: str
+    """SHA-256 over the hashes of all prompts, in order."""
+    chance: float | None = None
+    """What guessing would score."""
+    majority: float | None = None
+    """What the most frequent answer would score."""
+    average: str = "micro"
+    subsets: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Subset -> value and num_items."""
+    groups: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Group of subsets -> value and num_items."""
+    num_shots_dropped: int = 0
+    note: str = ""
+
+
+def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write one prediction a line, all or nothing."""
+    write_atomic(path, "".join(prediction_line(prediction) for prediction in predictions))
+
+
+def prediction_line(prediction: Prediction) -> str:
+    """One line of a predictions file, newline included."""
+    return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(prediction)}, ensure_ascii=False) + "\n"
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The predictions of one model on one benchmark, in the file's order.
+
+    Raises:
+        DataError: a line is no prediction of a schema that this version knows.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [_prediction(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def _prediction(line: str, where: str) -> Prediction:
+    try:
+        values = json.loads(line)
+        version = values.pop("schema_version")
+        if version != SCHEMA_VERSION:
+            raise DataError(f"{where}: schema_version is {version!r} (known: {SCHEMA_VERSION})")
+        return Prediction(**values)
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"{where}: not a prediction of this project ({error})") from error
+
+
+def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> None:
+    """Write results.json: `run` (its keys run, recipe, task, base_model, models), then the scores."""
+    write_json(path, {"schema_version": SCHEMA_VERSION, **run, "scores": [asdict(score) for score in scores]})
+
+
+def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:
+    """What results.json says about the run, and its scores.
+
+    Raises:
+        DataError: the file is no results.json of a schema that this version knows.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values.pop("schema_version")
+        if version != SCHEMA_VERSION:
+            raise DataError(f"{path}: schema_version is {version!r} (known: {SCHEMA_VERSION})")
+        scores = [Score(**score) for score in values.pop("scores")]
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the results of a run of this project ({error!r})") from error
+    return values, scores
