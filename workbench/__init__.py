@@ -1,0 +1,36 @@
+"""Quantize, LoRA-tune, merge and score Open-Llama models on Chinese and English benchmarks.
+
+Importing this package is free: the model classes below are looked up, and torch imported, on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.models.open_llama import (
+        OpenLlamaConfig,
+        OpenLlamaForCausalLM,
+        OpenLlamaForSequenceClassification,
+        OpenLlamaModel,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "OpenLlamaConfig",
+    "OpenLlamaForCausalLM",
+    "OpenLlamaForSequenceClassification",
+    "OpenLlamaModel",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The model classes, imported when first asked for (PEP 562)."""
+    if name.startswith("OpenLlama") and name in __all__:
+        return getattr(import_module("workbench.models"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,22 @@
+"""Open-Llama as a regular transformers model; importing this registers it with the Auto classes as `open-llama`."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from workbench.models.open_llama import (
+    OpenLlamaConfig,
+    OpenLlamaForCausalLM,
+    OpenLlamaForSequenceClassification,
+    OpenLlamaModel,
+)
+
+__all__ = [
+    "OpenLlamaConfig",
+    "OpenLlamaForCausalLM",
+    "OpenLlamaForSequenceClassification",
+    "OpenLlamaModel",
+]
+
+AutoConfig.register(OpenLlamaConfig.model_type, OpenLlamaConfig)
+AutoModel.register(OpenLlamaConfig, OpenLlamaModel)
+AutoModelForCausalLM.register(OpenLlamaConfig, OpenLlamaForCausalLM)
+AutoModelForSequenceClassification.register(OpenLlamaConfig, OpenLlamaForSequenceClassification)

@@ -1,0 +1,191 @@
+"""Configuration of Open-Llama models."""
+
+import math
+from typing import Any, ClassVar
+
+from transformers import LlamaConfig, PreTrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+ROPE_TYPES = ("default", *sorted(ROPE_INIT_FUNCTIONS))
+
+# What a LLaMA configuration may say and this architecture has no place for; each at the value that changes nothing.
+INEXPRESSIBLE = {"attention_bias": False, "mlp_bias": False, "sliding_window": None}
+
+
+class OpenLlamaConfig(PreTrainedConfig):
+    """Shape and behaviour of an Open-Llama model.
+
+    Open-Llama is LLaMA with four switches: a LayerNorm behind the embedding (`use_stable_embedding`, from Bloom),
+    one matrix for input and output embedding (`shared_input_output_embedding`, from PaLM), dropout, and
+    memory-efficient attention. With both embedding switches off and no dropout it is LLaMA exactly.
+
+    Args:
+        vocab_size: Rows of the embedding.
+        hidden_size: Width of the residual stream; a multiple of `num_attention_heads`.
+        intermediate_size: Width of the gated MLP.
+        num_hidden_layers: Number of decoder layers.
+        num_attention_heads: Query heads.
+        num_key_value_heads: Key and value heads, each serving a group of query heads. None means one a query head;
+            then it is not written to config.json, which the original project's readers don't know.
+        hidden_act: Name of the MLP's activation in transformers' table.
+        max_position_embeddings: Length the model was trained for; the threshold of dynamic rope, not a limit.
+        initializer_range: Standard deviation of fresh weights (the stable embedding is Xavier normal instead).
+        rms_norm_eps: Added to the mean square in every RMSNorm. The embedding's LayerNorm has 1e-5, always.
+        use_cache: Whether a forward call returns its keys and values.
+        pad_token_id: Row whose input embedding is not trained, and what classification skips at the end of a row.
+        bos_token_id: First token of a text.
+        eos_token_id: Token, or tokens, that end a generation.
+        tie_word_embeddings: Same effect as `shared_input_output_embedding`; both fields exist in old files.
+        use_memory_efficient_attention: Attention through xformers where device, dtype and mask allow, else SDPA.
+            `use_memorry_efficient_attention`, the spelling of the first checkpoints, is read too and never written.
+        hidden_dropout_prob: Dropout on the MLP's output, in train mode.
+        attention_dropout_prob: Dropout on the attention probabilities, in train mode, whatever the attention.
+        use_stable_embedding: LayerNorm on the looked-up embeddings (`inputs_embeds` skip it).
+        shared_input_output_embedding: The output embedding is the input embedding.
+        rope_parameters: Rotary embedding: `rope_type` (any of transformers'), `rope_theta`, and the type's own keys.
+            Old files say it as `rope_scaling` ({"type": "linear" or "dynamic", "factor": > 1}) and `rope_theta`.
+    """
+
+    model_type = "open-llama"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    attribute_map: ClassVar[dict[str, str]] = {
+        "use_memorry_efficient_attention": "use_memory_efficient_attention",
+    }
+
+    vocab_size: int = 100000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 2048
+    initializer_range: float = 0.02
+    rms_norm_eps: float = 1e-6
+    use_cache: bool = True
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    tie_word_embeddings: bool = False
+    use_memory_efficient_attention: bool | None = None
+    hidden_dropout_prob: float = 0.1
+    attention_dropout_prob: float = 0.1
+    use_stable_embedding: bool = True
+    shared_input_output_embedding: bool = True
+    rope_parameters: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Normalise what old files say differently, then check.
+
+        Raises:
+            ValueError: a value that no Open-Llama model can have.
+        """
+        misspelled = kwargs.pop("use_memorry_efficient_attention", None)
+        if self.use_memory_efficient_attention is None:
+            self.use_memory_efficient_attention = True if misspelled is None else misspelled
+        elif misspelled not in (None, self.use_memory_efficient_attention):
+            raise ValueError(
+                "config.json: use_memory_efficient_attention and its misspelling use_memorry_efficient_attention "
+                f"disagree ({self.use_memory_efficient_attention} and {misspelled}; keep the first only)"
+            )
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        rope = kwargs.get("rope_scaling", self.rope_parameters)
+        if rope is not None:
+            _check_rope(rope)
+        super().__post_init__(**kwargs)
+        self.check()
+
+    def check(self) -> None:
+        """Check the fields against each other; the model does so again, after overrides of `from_pretrained`.
+
+        Raises:
+            ValueError: a value that no Open-Llama model can have.
+        """
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"config.json: hidden_size must be divisible by num_attention_heads, got {self.hidden_size} and "
+                f"{self.num_attention_heads}"
+            )
+        if self.num_attention_heads % (self.num_key_value_heads or self.num_attention_heads):
+            raise ValueError(
+                "config.json: num_attention_heads must be a multiple of num_key_value_heads, got "
+                f"{self.num_attention_heads} and {self.num_key_value_heads}"
+            )
+        if self.head_width % 2:
+            raise ValueError(
+                f"config.json: rotary position needs heads of even width, got {self.head_width} "
+                f"({self.hidden_size} / {self.num_attention_heads})"
+            )
+        plain = {**INEXPRESSIBLE, "head_dim": self.head_width}
+        for name, neutral in plain.items():
+            value = getattr(self, name, None)
+            if value is not None and value != neutral:
+                raise ValueError(f"config.json: Open-Llama can't express {name}={value!r} (only {neutral!r})")
+        _check_rope(self.rope_parameters)
+
+    @property
+    def head_width(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def ties_embeddings(self) -> bool:
+        """Whether the output embedding is the input embedding; either field says so."""
+        return self.shared_input_output_embedding or self.tie_word_embeddings
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """A configuration from config.json; a LLaMA one becomes an Open-Llama with its switches off.
+
+        The defaults of Open-Llama would normalise the embeddings and drop the head of a LLaMA checkpoint.
+        """
+        if config_dict.get("model_type") == LlamaConfig.model_type:
+            logger.warning(
+                "a LLaMA configuration: use_stable_embedding, shared_input_output_embedding and both dropouts are off"
+            )
+            config_dict = {**LlamaConfig(**config_dict).to_dict(), **LLAMA_SWITCHES, "model_type": cls.model_type}
+        return super().from_dict(config_dict, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as config.json holds it."""
+        output = super().to_dict()
+        if output.get("num_key_value_heads") == self.num_attention_heads:
+            del output["num_key_value_heads"]
+        return output
+
+
+LLAMA_SWITCHES = {
+    "use_stable_embedding": False,
+    "shared_input_output_embedding": False,
+    "hidden_dropout_prob": 0.0,
+    "attention_dropout_prob": 0.0,
+}
+
+
+def _check_rope(rope: object) -> None:
+    """Check a rotary description in either spelling, `rope_scaling` or `rope_parameters`.
+
+    Raises:
+        ValueError: an unknown type, a factor that is no finite number above 1, or a key the type doesn't have.
+    """
+    if not isinstance(rope, dict) or not rope:
+        raise ValueError(f"config.json: rope_scaling must be a dictionary with the keys type and factor, got {rope!r}")
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ROPE_TYPES or rope.get("type", kind) != kind:
+        raise ValueError(f"config.json: rope_scaling has an unknown type {kind!r} (known: {', '.join(ROPE_TYPES)})")
+    if rope.get("partial_rotary_factor") not in (None, 1, 1.0) and kind != "proportional":
+        raise ValueError("config.json: Open-Llama can't express partial_rotary_factor (only 1.0)")
+    factor = rope.get("factor")
+    if kind in ("linear", "dynamic") and not (_is_number(factor) and math.isfinite(factor) and factor > 1):
+        raise ValueError(f"config.json: rope_scaling's factor must be a finite number above 1, got {factor!r}")
+    known = {"type", "rope_type", "rope_theta", "factor", "partial_rotary_factor"}
+    if kind in ("linear", "dynamic") and (extra := sorted(set(rope) - known)):
+        raise ValueError(f"config.json: rope_scaling of type {kind} has no key {', '.join(extra)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

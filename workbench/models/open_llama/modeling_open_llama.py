@@ -1,0 +1,537 @@
+"""Open-Llama for transformers: LLaMA with a stable embedding, a shared output embedding and dropout.
+
+Shapes: B batch, S new tokens, K keys (cached and new), H hidden size, A query heads, G key/value heads, D head width,
+V vocabulary, N labels.
+"""
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    SequenceClassifierOutputWithPast,
+)
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.utils import logging
+from transformers.utils.generic import can_return_tuple
+
+from workbench.errors import CheckpointError
+from workbench.models.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
+from workbench.models.attention import eager
+from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
+
+logger = logging.get_logger(__name__)
+
+EMBEDDING_EPS = 1e-5  # fixed in every Open-Llama checkpoint, whatever rms_norm_eps says
+
+
+class OpenLlamaRMSNorm(nn.Module):
+    """Division by the root mean square, in float32, rounded before the weight is applied."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Normalised `hidden`, (..., H)."""
+        normalised = F.rms_norm(hidden.float(), self.weight.shape, eps=self.eps)
+        return normalised.to(hidden.dtype) * self.weight
+
+    def extra_repr(self) -> str:
+        """Width and eps, for print(model)."""
+        return f"{tuple(self.weight.shape)}, eps={self.eps}"
+
+
+class OpenLlamaRotaryEmbedding(nn.Module):
+    """Cosines and sines of the rotary position embedding, for every rope type of transformers.
+
+    Nothing is remembered between calls: what a position means depends on the call alone. The frequencies stay float32
+    whatever the model is cast to, because a bfloat16 counts positions exactly up to 256 only.
+    """
+
+    inv_freq: Tensor
+    long_inv_freq: Tensor
+
+    def __init__(self, config: OpenLlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.rope_type: str = config.rope_parameters["rope_type"]
+        self.attention_scaling = 1.0
+        for name, value in self.frequencies(device=None).items():
+            self.register_buffer(name, value, persistent=False)
+
+    def frequencies(self, device: torch.device | None) -> dict[str, Tensor]:
+        """The buffers by name, each (D / 2,) in radians per position: `inv_freq` and, for longrope, `long_inv_freq`."""
+        rope = self.config.rope_parameters
+        if self.rope_type == "default":
+            return {"inv_freq": _inverse_frequencies(rope["rope_theta"], self.config.head_width, device)}
+        compute = ROPE_INIT_FUNCTIONS[self.rope_type]
+        short, self.attention_scaling = compute(self.config, device)
+        if self.rope_type != "longrope":
+            return {"inv_freq": short}
+        beyond = rope["original_max_position_embeddings"] + 1
+        return {"inv_freq": short, "long_inv_freq": compute(self.config, device, seq_len=beyond)[0]}
+
+    def reset(self) -> None:
+        """Compute the buffers anew, on the device they are on."""
+        for name, value in self.frequencies(self.inv_freq.device).items():
+            init.copy_(getattr(self, name), value)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "OpenLlamaRotaryEmbedding":
+        super()._apply(fn, recurse)
+        if self.inv_freq.dtype != torch.float32:
+            for name, value in self.frequencies(self.inv_freq.device).items():
+                self.register_buffer(name, value, persistent=False)
+        return self
+
+    @torch.no_grad()
+    def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine tables for `position_ids` (B or 1, S), each (B or 1, S, D) in the dtype of `hidden`."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            angles = position_ids[..., None].float() * self._frequencies_of(position_ids)
+            angles = torch.cat((angles, angles), -1)
+            cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
+        return cos.to(hidden.dtype), sin.to(hidden.dtype)
+
+    def _frequencies_of(self, position_ids: Tensor) -> Tensor:
+        """(D / 2,), or (B, 1, D / 2) for the types that depend on how long a row is."""
+        if self.rope_type not in ("dynamic", "longrope"):
+            return self.inv_freq
+        rope, length = self.config.rope_parameters, position_ids.amax(-1)[:, None, None] + 1
+        if self.rope_type == "longrope":
+            return torch.where(length > rope["original_max_position_embeddings"], self.long_inv_freq, self.inv_freq)
+        # NTK-aware scaling of the base with the length (https://www.reddit.com/r/LocalLLaMA/comments/14mrgpr):
+        # a row within the trained length keeps the plain base.
+        trained, factor, width = self.config.max_position_embeddings, rope["factor"], self.config.head_width
+        grown = rope["rope_theta"] * (factor * length / trained - (factor - 1)) ** (width / (width - 2))
+        scaled = _inverse_frequencies(grown.float(), width, position_ids.device)
+        return torch.where(length > trained, scaled, self.inv_freq)
+
+
+def _inverse_frequencies(base: Any, width: int, device: torch.device | None) -> Tensor:
+    """base^(-2j / D) for j in 0 .. D / 2 - 1."""
+    exponents = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
+    return 1.0 / base**exponents
+
+
+def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`states` (B, heads, S, D) turned by their positions; feature j forms a plane with feature j + D / 2."""
+    first, second = states.chunk(2, -1)
+    return states * cos + torch.cat((-second, first), -1) * sin
+
+
+class OpenLlamaAttention(nn.Module):
+    """Causal self-attention with rotary positions and grouped key/value heads."""
+
+    def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
+        super().__init__()
+        width, groups = config.head_width, config.num_key_value_heads or config.num_attention_heads
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = width
+        self.num_key_value_groups = config.num_attention_heads // groups
+        self.scaling = width**-0.5
+        self.is_causal = True
+        self.q_proj = nn.Linear(config.hidden_size, config.num_attention_heads * width, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, groups * width, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, groups * width, bias=False)
+        self.o_proj = nn.Linear(config.num_attention_heads * width, config.hidden_size, bias=False)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        tables: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None,
+        past_key_values: Cache | None,
+        implementation: str,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Mixed `hidden` (B, S, H) and, from eager attention, the probabilities (B, A, S, K)."""
+        shape = (*hidden.shape[:2], -1, self.head_dim)
+        query = self.q_proj(hidden).view(shape).transpose(1, 2)  # (B, A, S, D)
+        key = self.k_proj(hidden).view(shape).transpose(1, 2)  # (B, G, S, D)
+        value = self.v_proj(hidden).view(shape).transpose(1, 2)
+        cos, sin = (table.unsqueeze(1) for table in tables)
+        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)  # (B, G, K, D), keys after rotation
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
+        dropout = self.config.attention_dropout_prob if self.training else 0.0
+        mixed, probabilities = attend(
+            self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
+        )
+        return self.o_proj(mixed.reshape(*hidden.shape[:2], -1)), probabilities
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Files of transformers up to 4.31 carry the frequencies, which follow from the configuration.
+        state_dict.pop(f"{prefix}rotary_emb.inv_freq", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class OpenLlamaMLP(nn.Module):
+    """Gated MLP with dropout on its output."""
+
+    def __init__(self, config: OpenLlamaConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.act_fn = ACT2FN[config.hidden_act]
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Transformed `hidden`, (B, S, H)."""
+        return self.dropout(self.down_proj(self.act_fn(self.gate_proj(hidden)) * self.up_proj(hidden)))
+
+
+class OpenLlamaDecoderLayer(GradientCheckpointingLayer):
+    """Attention, then MLP, each on normalised input and added to the residual stream."""
+
+    def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.self_attn = OpenLlamaAttention(config, layer_idx)
+        self.mlp = OpenLlamaMLP(config)
+        self.input_layernorm = OpenLlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = OpenLlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, hidden: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """The residual stream (B, S, H) after this layer, and the attention probabilities if there are any."""
+        mixed, probabilities = self.self_attn(self.input_layernorm(hidden), **kwargs)
+        hidden = hidden + mixed
+        return hidden + self.mlp(self.post_attention_layernorm(hidden)), probabilities
+
+
+class OpenLlamaPreTrainedModel(PreTrainedModel):
+    """What the three Open-Llama classes share: names, abilities and fresh weights."""
+
+    config: OpenLlamaConfig
+    config_class = OpenLlamaConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["OpenLlamaDecoderLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, OpenLlamaRotaryEmbedding):
+            module.reset()
+            return
+        super()._init_weights(module)  # normal(0, initializer_range); norms to weight 1, bias 0
+        if isinstance(module, nn.Embedding) and self.config.use_stable_embedding:
+            init.xavier_normal_(module.weight)
+            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[module.padding_idx])
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Grow or shrink the vocabulary of the input and output embeddings; see PreTrainedModel."""
+        embedding: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
+        self.base_model.vocab_size = embedding.num_embeddings
+        return embedding
+
+
+class OpenLlamaModel(OpenLlamaPreTrainedModel):
+    """The decoder stack without a head.
+
+    Callers who build `inputs_embeds` themselves: `get_input_embeddings()(ids)` is not what the layers see when
+    `use_stable_embedding` is on; `embed(ids)` is.
+    """
+
+    def __init__(self, config: OpenLlamaConfig) -> None:
+        super().__init__(config)
+        config.check()
+        self.padding_idx = config.pad_token_id
+        self.vocab_size = config.vocab_size
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.embed_layer_norm = (
+            nn.LayerNorm(config.hidden_size, eps=EMBEDDING_EPS) if config.use_stable_embedding else None
+        )
+        self.layers = nn.ModuleList(OpenLlamaDecoderLayer(config, i) for i in range(config.num_hidden_layers))
+        self.norm = OpenLlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary_emb = OpenLlamaRotaryEmbedding(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """What the first layer sees for `input_ids` (B, S): the looked-up and, if stable, normalised rows (B, S, H)."""
+        embedded = self.embed_tokens(input_ids)
+        return embedded if self.embed_layer_norm is None else self.embed_layer_norm(embedded)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states of a batch of tokens.
+
+        Args:
+            input_ids: (B, S); or give `inputs_embeds`.
+            attention_mask: (B, K), 1 for real tokens; or (B, 1, S, K), taken as it is.
+            position_ids: (B or 1, S). Without a mask and a cache, a place where they don't go up by one begins a new
+                text: packed texts don't see each other.
+            past_key_values: Keys and values of earlier tokens.
+            inputs_embeds: (B, S, H), taken as they are, also when the embedding is stable.
+            use_cache: Return the keys and values; default: the configuration's.
+            output_attentions: Return each layer's probabilities, which makes this call use eager attention.
+            output_hidden_states: Return the input of each layer and the final hidden states.
+
+        Raises:
+            ValueError: both or neither of `input_ids` and `inputs_embeds`.
+        """
+        if input_ids is not None and inputs_embeds is not None:
+            raise ValueError("You cannot specify both decoder_input_ids and decoder_inputs_embeds at the same time")
+        if input_ids is not None:
+            inputs_embeds = self.embed(input_ids)
+        elif inputs_embeds is None:
+            raise ValueError("You have to specify either decoder_input_ids or decoder_inputs_embeds")
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        if output_attentions and config._attn_implementation != "eager":
+            config = copy.copy(config)
+            config._attn_implementation = "eager"
+
+        past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if position_ids is None:
+            position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + past_length
+        mask = create_causal_mask(
+            config=config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+        )
+        if self._wants_cache(use_cache) and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+
+        hidden, tables = inputs_embeds, self.rotary_emb(inputs_embeds, position_ids)
+        all_hidden: tuple[Tensor, ...] = ()
+        all_attentions: tuple[Tensor | None, ...] = ()
+        for layer in self.layers:
+            all_hidden += (hidden,)
+            hidden, probabilities = layer(
+                hidden,
+                tables=tables,
+                attention_mask=mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                implementation=config._attn_implementation,
+                **kwargs,
+            )
+            all_attentions += (probabilities,)
+        hidden = self.norm(hidden)
+        return BaseModelOutputWithPast(
+            last_hidden_state=hidden,
+            past_key_values=past_key_values,
+            hidden_states=(*all_hidden, hidden) if output_hidden_states else None,
+            attentions=all_attentions if output_attentions else None,
+        )
+
+    def _wants_cache(self, use_cache: bool | None) -> bool:
+        """Whether to make a cache; a layer that is run again in the backward pass would fill it twice."""
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        return use_cache and not (self.gradient_checkpointing and self.training)
+
+
+class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):
+    """Open-Llama with a language-model head, which is the embedding itself where the configuration says so."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: OpenLlamaConfig) -> None:
+        super().__init__(config)
+        self.model = OpenLlamaModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits (B, S, V) and, given `labels` (B, S), the mean loss of predicting each from what is before it.
+
+        Args:
+            input_ids: See OpenLlamaModel, as for all arguments that are not named here.
+            attention_mask: See OpenLlamaModel.
+            position_ids: See OpenLlamaModel.
+            past_key_values: See OpenLlamaModel.
+            inputs_embeds: See OpenLlamaModel.
+            labels: (B, S) token ids, -100 where nothing is to be predicted. The loss is computed in float32, in nats.
+            use_cache: See OpenLlamaModel.
+            logits_to_keep: Only the last so many positions' logits, or those at these positions; 0 means all.
+            num_items_in_batch: Divisor of the summed loss; default: the labels counted here.
+            **kwargs: Further arguments of OpenLlamaModel.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden = outputs.last_hidden_state
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(hidden[:, kept])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=logits.shape[-1], num_items_in_batch=num_items_in_batch
+            )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """The head tied to the embedding, if either field of the configuration says so."""
+        return dict(self._tied_weights_keys) if self.config.ties_embeddings else {}
+
+    def tie_weights(self, missing_keys: set[str] | None = None, recompute_mapping: bool = True) -> None:
+        """Make head and embedding one, where the configuration says so.
+
+        Raises:
+            CheckpointError: a checkpoint brings a trained head that this would throw away.
+        """
+        if missing_keys is not None and self.config.ties_embeddings:
+            tied = {"lm_head.weight", "model.embed_tokens.weight"}
+            head, embedding = self.lm_head.weight, self.model.embed_tokens.weight
+            if not tied & missing_keys and head.device.type != "meta" and not torch.equal(head, embedding):
+                raise CheckpointError(
+                    f"{self.config.name_or_path}: lm_head.weight differs from the embedding, but the configuration "
+                    "ties them (set shared_input_output_embedding and tie_word_embeddings to false to keep this head)"
+                )
+        super().tie_weights(missing_keys=missing_keys, recompute_mapping=recompute_mapping)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.config.ties_embeddings:  # such a file has no head of its own
+            state_dict.setdefault(f"{prefix}lm_head.weight", state_dict.get(f"{prefix}model.embed_tokens.weight"))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):
+    """Open-Llama with a linear head on the last real token of each row."""
+
+    def __init__(self, config: OpenLlamaConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = OpenLlamaModel(config)
+        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutputWithPast:
+        """Scores (B, N) and, given `labels`, their loss in float32.
+
+        Args:
+            input_ids: See OpenLlamaModel, as for all arguments that are not named here.
+            attention_mask: See OpenLlamaModel.
+            position_ids: See OpenLlamaModel.
+            past_key_values: See OpenLlamaModel.
+            inputs_embeds: See OpenLlamaModel.
+            labels: (B,) classes or (B, N) class memberships or targets of a regression; see `problem_type`.
+            use_cache: See OpenLlamaModel.
+            num_items_in_batch: Divisor of the summed loss; default: the labels counted here.
+            **kwargs: Further arguments of OpenLlamaModel.
+
+        Raises:
+            ValueError: several rows, and nothing that says where each ends.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden = outputs.last_hidden_state
+        last = self._last_positions(hidden, input_ids, attention_mask)
+        logits = self.score(hidden[torch.arange(len(hidden), device=hidden.device), last])
+        return SequenceClassifierOutputWithPast(
+            loss=None if labels is None else self._loss(logits.float(), labels, num_items_in_batch),
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _last_positions(self, hidden: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+        """(B,): of each row the right-most token that is no pad; without ids, that the mask leaves in."""
+        batch, length = hidden.shape[:2]
+        pad = self.config.pad_token_id
+        if input_ids is not None and pad is not None:
+            real = input_ids != pad
+        elif attention_mask is not None and attention_mask.dim() == 2:
+            real = attention_mask[:, -length:] != 0
+        elif pad is not None or batch == 1:
+            return torch.full((batch,), length - 1, device=hidden.device)
+        else:
+            raise ValueError("Cannot handle batch sizes > 1 if no padding token is defined.")
+        positions = torch.arange(length, device=real.device)
+        return torch.where(real, positions, -1).amax(-1).to(hidden.device)  # an all-pad row: the last column
+
+    def _loss(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
+        """Loss of `logits` (B, N) by the kind of problem, which the labels decide if the configuration doesn't."""
+        labels = labels.to(logits.device)
+        whole = labels.dtype in (torch.int32, torch.int64)
+        kind = self.config.problem_type
+        if kind is None:
+            many = "single_label_classification" if whole else "multi_label_classification"
+            kind = "regression" if self.num_labels == 1 else many
+        if kind == "single_label_classification":
+            losses, count = F.cross_entropy(logits, labels.view(-1).long(), reduction="none"), labels.ne(-100).sum()
+        elif kind == "multi_label_classification":
+            losses, count = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none"), labels.numel()
+        else:
+            losses, count = (logits - labels.view_as(logits).float()) ** 2, labels.numel()
+        return losses.sum() / (count if num_items is None else num_items)
