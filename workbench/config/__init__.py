@@ -1,0 +1,73 @@
+"""Every knob of a run: one dataclass a section, standard library only."""
+
+from dataclasses import dataclass, field
+
+from workbench.config.adapter import AdapterConfig
+from workbench.config.benchmark import BenchmarkConfig
+from workbench.config.data import DataConfig
+from workbench.config.evaluate import EvaluateConfig
+from workbench.config.leaderboard import LeaderboardConfig
+from workbench.config.merge import MergeConfig
+from workbench.config.model import ModelConfig
+from workbench.config.predict import PredictConfig
+from workbench.config.quantization import QuantizationConfig
+from workbench.config.train import TrainConfig
+
+__all__ = [
+    "IDENTITY",
+    "AdapterConfig",
+    "BenchmarkConfig",
+    "Config",
+    "DataConfig",
+    "EvaluateConfig",
+    "LeaderboardConfig",
+    "MergeConfig",
+    "ModelConfig",
+    "PredictConfig",
+    "QuantizationConfig",
+    "TrainConfig",
+]
+
+IDENTITY = ("model", "quantization", "adapter", "data", "train", "seed")
+"""The sections that decide what a run trains: other values make another run."""
+
+SAME_RUN = {"train": {"logging_steps", "save_steps", "save_total_limit", "report_to"}}
+"""Keys of those sections that change what is seen or kept, not what is learned."""
+
+
+@dataclass(kw_only=True)
+class Config:
+    """The whole configuration of a run, as a recipe and the command line give it."""
+
+    description: str = ""
+    """One line for the list of recipes."""
+    steps: list[str] = field(default_factory=list)
+    """What is done, in order: train, merge, evaluate, predict, leaderboard."""
+    seed: int = 42
+    """Order of the rows, new weights, dropout, few-shot draws."""
+    run_dir: str | None = None
+    """The run's folder; None: `runs/` and the run's name."""
+    continues: bool = False
+    """The recipe works on the run that lies in `run_dir` and takes that run's model, adapter and data."""
+    force: bool = False
+    """Repeat the steps even where their inputs haven't changed."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Which model."""
+    quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
+    """How its weights are held."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """What is trained on top."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """On which rows."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How it is trained."""
+    merge: MergeConfig = field(default_factory=MergeConfig)
+    """How adapter and base become one model."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """How it is scored."""
+    benchmarks: dict[str, BenchmarkConfig] = field(default_factory=dict)
+    """On what it is scored, by name."""
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    """One's own prompts."""
+    leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)
+    """Where all runs are compared."""

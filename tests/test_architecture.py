@@ -1,0 +1,65 @@
+"""The layers of the house: who may import whom, read from the syntax tree of every file."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "workbench"
+LAYER = {
+    "errors": 0,
+    "config": 1,
+    "run_dir": 1,
+    "models": 2,
+    "data": 2,
+    "toy": 2,
+    "training": 3,
+    "evaluation": 3,
+    "leaderboard": 4,
+    "pipeline": 5,
+    "cli": 6,
+    "__main__": 7,
+}
+NO_TORCH = ("errors.py", "run_dir.py", "cli.py", "config/", "leaderboard/", "evaluation/__init__.py",
+            "evaluation/records.py", "evaluation/statistics.py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files() -> list[tuple[str, Path]]:
+    return [(str(path.relative_to(PACKAGE)), path) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+def test_every_part_imports_only_from_layers_below_it():
+    offences = []
+    for name, path in files():
+        part = name.split("/")[0].removesuffix(".py")
+        for module in imports(path):
+            words = module.split(".")
+            if words[0] != "workbench" or part == "__init__" or len(words) < 2 or words[1] not in LAYER:
+                continue
+            if words[1] != part and LAYER[words[1]] >= LAYER[part] and (part, words[1]) != ("config", "errors"):
+                offences.append(f"{name} imports {module}")
+    assert offences == []
+
+
+def test_third_parties_stay_in_their_rooms():
+    offences = []
+    for name, path in files():
+        for module in imports(path):
+            top = module.split(".")[0]
+            hydra = top in ("hydra", "omegaconf") and name != "cli.py"
+            training = name.startswith("evaluation/") and (top == "peft" or module.startswith("transformers.Trainer"))
+            torch = top == "torch" and name.startswith(NO_TORCH)
+            standard_only = name.startswith(("config/", "errors.py", "run_dir.py")) and top in (
+                "numpy", "yaml", "rich", "transformers", "peft", "datasets", "jinja2")
+            if hydra or training or torch or standard_only:
+                offences.append(f"{name} imports {module}")
+    assert offences == []

@@ -1,0 +1,216 @@
+"""The command line: recipes and overrides become a typed Config, which goes to the pipeline.
+
+The only file that knows Hydra and OmegaConf. A user's mistake ends in one line and exit status 1.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+import yaml
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from workbench.config import IDENTITY, SAME_RUN, Config
+from workbench.errors import ConfigError, WorkbenchError
+from workbench.run_dir import RunDir, fingerprint, write_atomic
+
+PACKAGE = Path(__file__).parent
+TRACEBACK = "WORKBENCH_TRACEBACK"
+"""Environment variable that keeps, for the worker processes of a sweep too, what the user set HYDRA_FULL_ERROR to."""
+
+
+def main() -> None:
+    """Entry point of `python -m workbench` and of the `workbench` command."""
+    os.environ.setdefault(TRACEBACK, "0")
+    wanted = os.environ["HYDRA_FULL_ERROR"] if "HYDRA_FULL_ERROR" in os.environ else os.environ[TRACEBACK]
+    os.environ.update({TRACEBACK: wanted, "HYDRA_FULL_ERROR": "1"})  # Hydra hands us its errors whole
+    try:
+        register()
+        if len(sys.argv) == 1:
+            print(recipe_list())
+            return
+        hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
+    except (WorkbenchError, HydraException, OmegaConfBaseException) as error:
+        end(error)
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command continues where this one was")
+
+
+def job(composed: DictConfig) -> None:
+    """Run one job: a single run, or one point of a sweep."""
+    try:
+        config, run_dir = typed(composed)
+        set_up_process()
+        from workbench import pipeline  # torch and transformers cost seconds: only once a run starts
+
+        pipeline.run(config, run_dir)
+    except (WorkbenchError, OmegaConfBaseException) as error:
+        if HydraConfig.get().mode is not RunMode.MULTIRUN:
+            end(error)
+        overrides = " ".join(HydraConfig.get().overrides.task)
+        print(f"error: {overrides}: {one_line(error)}", file=sys.stderr)
+        raise WorkbenchError("at least one run of the sweep failed (its line stands above)") from error
+
+
+def end(error: Exception) -> NoReturn:
+    """Say a user's error in one line and exit with status 1; with HYDRA_FULL_ERROR=1, show where it came from."""
+    if os.environ[TRACEBACK] != "0":
+        raise error
+    sys.exit(f"error: {one_line(error)}")
+
+
+def register() -> None:
+    """Put the schema and all recipes, ours and the user's own, where Hydra finds them."""
+    OmegaConf.register_new_resolver("toy", lambda path: str(PACKAGE / "toy" / path), replace=True)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config, provider="workbench.config")
+    for name, path in recipe_files().items():
+        store.store(group="recipe", name=name, node=load_recipe(path), package="_global_", provider=str(path))
+
+
+def recipe_files() -> dict[str, Path]:
+    """Name to file of each recipe; a file in ./recipes comes before a shipped one of the same name."""
+    folders = [shipped("recipes"), Path("recipes")]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(path: Path) -> DictConfig:
+    """The content of a recipe file.
+
+    Raises:
+        ConfigError: not a YAML mapping.
+    """
+    try:
+        recipe = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
+    if not isinstance(recipe, DictConfig):
+        raise ConfigError(f"{path}: not a recipe (a recipe maps keys to values)")
+    return recipe
+
+
+def recipe_list() -> str:
+    """The recipes, a line each, for the bare command."""
+    recipes = {name: load_recipe(path).get("description", "") for name, path in sorted(recipe_files().items())}
+    width = max(map(len, recipes), default=0)
+    lines = [f"  {name:<{width}}  {description}" for name, description in recipes.items()]
+    return "\n".join(["python -m workbench recipe=NAME [KEY=VALUE ...]   (--help says more)", "", *lines])
+
+
+def shipped(folder: str) -> Path:
+    """The package's copy of a top-level folder when installed, the checkout's own otherwise."""
+    installed = PACKAGE / f"_{folder}"
+    return installed if installed.is_dir() else PACKAGE.parent / folder
+
+
+def typed(composed: DictConfig) -> tuple[Config, RunDir]:
+    """The dataclass Config and the run's folder, with the configuration written into it.
+
+    Raises:
+        ConfigError: no recipe, or the folder holds another configuration.
+    """
+    recipe = HydraConfig.get().runtime.choices.get("recipe")
+    if recipe is None:
+        raise ConfigError(f"recipe: none named (recipe={'|'.join(sorted(recipe_files()))})")
+    run_dir = RunDir(Path(composed.run_dir or f"runs/{run_name(recipe, composed)}"))
+    stored = OmegaConf.load(run_dir.config_yaml) if run_dir.config_yaml.is_file() else None
+    if stored is not None:
+        composed = continued(composed, stored, run_dir)
+    elif composed.continues and composed.run_dir and not composed.model.path:
+        raise ConfigError(f"run_dir: no run in {composed.run_dir!r} (no config.yaml; name a finished run, or model.path)")
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    if stored is None:
+        write_atomic(run_dir.config_yaml, OmegaConf.to_yaml(with_recipe(composed, recipe)))
+    return config, run_dir
+
+
+def with_recipe(composed: DictConfig, recipe: str) -> DictConfig:
+    """The configuration as stored in a run's folder: unresolved, with the recipe's name first."""
+    return OmegaConf.merge({"recipe": recipe}, OmegaConf.to_container(composed, resolve=False))  # type: ignore[return-value]
+
+
+def continued(composed: DictConfig, stored: Any, run_dir: RunDir) -> DictConfig:
+    """The configuration for going on in a folder that holds a run.
+
+    A recipe that continues runs takes over the stored model, adapter, data and seed; any other must agree with them.
+
+    Raises:
+        ConfigError: the folder's run is another one.
+    """
+    named = {override.split("=")[0].split(".")[0].lstrip("+") for override in HydraConfig.get().overrides.task}
+    adopt = composed.continues and not named & set(IDENTITY)
+    if adopt:
+        with_stored = composed.copy()
+        for section in IDENTITY:
+            OmegaConf.update(with_stored, section, stored[section], merge=True)
+        return with_stored
+    ours, theirs = identity(composed), identity(stored)
+    for section in IDENTITY:
+        if ours[section] != theirs[section]:
+            key, ours_value, theirs_value = first_difference(section, ours[section], theirs[section])
+            raise ConfigError(
+                f"run_dir: {str(run_dir.path)!r} holds another run, with {key}={theirs_value!r}, not {ours_value!r} "
+                "(choose another run_dir, or none)"
+            )
+    return composed
+
+
+def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
+    """The dotted key where two configurations first differ, with both values."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in sorted(ours.keys() | theirs.keys()):
+            if ours.get(name) != theirs.get(name):
+                return first_difference(f"{key}.{name}", ours.get(name), theirs.get(name))
+    return key, ours, theirs
+
+
+def run_name(recipe: str, composed: DictConfig) -> str:
+    """The recipe's name, and eight hex digits where the user's values make it another run than the recipe's own."""
+    own = hydra.compose("config", overrides=[f"recipe={recipe}"])
+    ours = identity(composed)
+    return recipe if ours == identity(own) else f"{recipe}-{fingerprint(ours)[:8]}"
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """What decides which run this is: the unresolved values of the sections of IDENTITY."""
+    values = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
+    assert isinstance(values, dict)
+    chosen = {section: values[section] for section in IDENTITY}
+    for section, ignored in SAME_RUN.items():
+        chosen[section] = {key: value for key, value in chosen[section].items() if key not in ignored}
+    return chosen
+
+
+def set_up_process() -> None:
+    """A quiet, private process: our log lines plain on the terminal, no telemetry, no third-party chatter."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    log = logging.getLogger("workbench")
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message, and its cause's where that says more, without line breaks."""
+    parts = [str(error)]
+    if isinstance(error, HydraException) and error.__cause__ is not None:
+        parts.append(str(error.__cause__))
+    words = " ".join(" ".join(parts).split())
+    for noise in (" full_key:", " Config search path:", " To append to your config use"):
+        before, found, after = words.partition(noise)
+        words = before + (after[after.find(" Key ") :] if found and " Key " in after else "")
+    return words

@@ -1,0 +1,40 @@
+"""The predict section: one's own prompts or texts in, answers or labels out."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from workbench.errors import ConfigError
+
+
+class PredictModel(Enum):
+    """Which model of the run answers."""
+
+    base = "base"
+    adapter = "adapter"
+    merged = "merged"
+
+
+@dataclass(kw_only=True)
+class PredictConfig:
+    """The `predict` section."""
+
+    input: str | None = None
+    """JSONL file of rows in one of the shapes of `data.format`, answers not needed."""
+    output: str | None = None
+    """JSONL file of answers; None: beside the run's predictions, under the input's name."""
+    model: PredictModel = PredictModel.adapter
+    """base, adapter or merged."""
+    max_new_tokens: int = 128
+    """Longest answer, in tokens."""
+    batch_size: int = 8
+    """Rows answered at once."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that can answer nothing.
+
+        Raises:
+            ConfigError: a count below 1.
+        """
+        for name in ("max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"predict.{name}: {getattr(self, name)!r} is too few (1 or more)")
