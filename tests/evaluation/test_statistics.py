@@ -1,0 +1,119 @@
+"""Numbers from scipy 1.17.1 and statsmodels; where a library gave a constant, the call stands beside it."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from workbench.evaluation import statistics as st
+
+
+def test_wilson_interval_equals_scipy():
+    for successes, total in [(0, 7), (3, 7), (7, 7), (130, 610), (6000, 11582)]:
+        expected = stats.binomtest(successes, total).proportion_ci(0.95, method="wilson")
+        assert st.wilson(successes, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_stderr_equals_scipy_sem():
+    scores = np.random.default_rng(1).normal(size=50).tolist()
+    assert st.stderr(scores) == pytest.approx(stats.sem(scores), rel=1e-12)
+
+
+def test_the_stderr_of_one_item_is_zero():
+    assert st.stderr([1.0]) == 0.0
+
+
+def test_exact_mcnemar_equals_the_binomial_test():
+    for wins, losses in [(0, 0), (1, 0), (5, 5), (3, 12), (40, 71), (900, 1100), (5000, 5200)]:
+        expected = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+        assert st.mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mid_p_mcnemar_is_the_exact_value_less_the_observed_probability():
+    for wins, losses in [(3, 12), (12, 3), (900, 1100)]:
+        expected = stats.binomtest(wins, wins + losses).pvalue - stats.binom.pmf(wins, wins + losses, 0.5)
+        assert st.mcnemar_mid_p(wins, losses) == pytest.approx(expected, rel=1e-9)
+    assert st.mcnemar_mid_p(5, 5) == pytest.approx(1 - stats.binom.pmf(5, 10, 0.5) / 2)
+
+
+def test_bootstrap_interval_is_near_scipys():
+    scores = np.random.default_rng(2).gamma(2.0, size=400)
+    expected = stats.bootstrap(
+        (scores,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(3)
+    ).confidence_interval
+    assert st.bootstrap(scores.tolist(), samples=20000) == pytest.approx(
+        (expected.low, expected.high), abs=0.01
+    )
+
+
+def test_intervals_are_the_same_on_every_call_and_leave_the_global_generator_alone():
+    scores = np.random.default_rng(4).normal(size=100).tolist()
+    state = np.random.get_state()[1].tolist()
+    assert st.bootstrap(scores) == st.bootstrap(scores)
+    assert np.random.get_state()[1].tolist() == state
+
+
+def test_sign_flip_agrees_with_scipys_permutation_test():
+    differences = np.random.default_rng(5).normal(0.25, 1, size=60)
+    expected = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=20000, rng=np.random.default_rng(6)
+    ).pvalue
+    assert st.sign_flip(differences.tolist(), 20000) == pytest.approx(expected, abs=0.01)
+
+
+def test_holm_equals_statsmodels():
+    # statsmodels 0.15.0: multipletests([0.01, 0.04, 0.03, 0.005, 0.6], method="holm")[1]
+    assert st.holm([0.01, 0.04, 0.03, 0.005, 0.6]) == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.6])
+    assert st.holm([]) == []
+
+
+def test_detectable_difference_equals_the_textbook_formula():
+    # statsmodels 0.15.0: NormalIndPower().solve_power(nobs1=400, alpha=0.05, power=0.8, ratio=0)
+    assert st.detectable_difference(400, 1.0) == pytest.approx(0.14007841673292368, abs=1e-5)
+
+
+def test_a_paired_comparison_of_right_and_wrong_counts_wins_and_losses():
+    result = st.compare([0, 0, 0, 1, 1, 0], [1, 1, 0, 1, 0, 1])
+    assert (result.wins, result.losses, result.test) == (3, 1, "mcnemar-exact")
+    assert result.difference == pytest.approx(2 / 6)
+    assert result.p_value == pytest.approx(stats.binomtest(1, 4).pvalue)
+    assert result.interval[0] <= result.difference <= result.interval[1]
+
+
+def test_a_model_compared_with_itself_differs_by_nothing():
+    result = st.compare([0.5, 0.25, 1.0], [0.5, 0.25, 1.0])
+    assert (result.difference, result.p_value, result.effect) == (0.0, 1.0, 0.0)
+
+
+def test_comparing_different_numbers_of_items_is_refused():
+    with pytest.raises(ValueError, match="same items"):
+        st.compare([1.0], [1.0, 0.0])
+
+
+def test_macro_errors_treat_subsets_as_fixed():
+    rng = np.random.default_rng(7)
+    subsets = {"a": rng.integers(0, 2, 40).astype(float).tolist(), "b": rng.normal(size=9).tolist()}
+    by_hand = np.sqrt(stats.sem(subsets["a"]) ** 2 + stats.sem(subsets["b"]) ** 2) / 2
+    assert st.macro_stderr(subsets) == pytest.approx(by_hand)
+    low, high = st.macro_interval(subsets, samples=20000)
+    assert (high - low) / (2 * 1.96) == pytest.approx(by_hand, rel=0.1)
+
+
+def test_over_2000_equal_pairs_exact_mcnemar_rejects_at_most_5_percent():
+    rng = np.random.default_rng(8)
+    rejected = 0
+    mid_ps = []
+    for _ in range(2000):
+        skill = rng.uniform(0.2, 0.9, size=1000)
+        first, second = rng.random(1000) < skill, rng.random(1000) < skill
+        wins, losses = int((second & ~first).sum()), int((first & ~second).sum())
+        rejected += st.mcnemar(wins, losses) < 0.05
+        mid_ps.append(st.mcnemar_mid_p(wins, losses))
+    assert rejected <= stats.binom.ppf(0.999, 2000, 0.05)
+    shares = [np.mean(np.array(mid_ps) < level) for level in (0.05, 0.1, 0.25, 0.5, 0.75)]
+    assert shares == pytest.approx([0.05, 0.1, 0.25, 0.5, 0.75], abs=0.03)
+
+
+def test_over_2000_equal_pairs_the_permutation_test_is_uniform():
+    rng = np.random.default_rng(9)
+    p_values = [st.sign_flip(rng.standard_t(4, size=40).tolist(), 400) for _ in range(2000)]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.001

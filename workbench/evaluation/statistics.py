@@ -1,0 +1,218 @@
+"""How sure a score is, and whether two scores differ; without torch.
+
+Every function takes per-item scores. Random resampling uses a generator of its own with a fixed seed, so the
+same scores always give the same interval.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Interval = tuple[float, float]
+_SEED = 20230501
+_CELLS = 4_000_000
+"""Resampled values held at once: 32 MB of indices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two models on the same items: `difference` is the second's mean less the first's."""
+
+    num_items: int
+    difference: float
+    stderr: float
+    interval: Interval
+    wins: int
+    """Items on which the second scores higher."""
+    losses: int
+    p_value: float
+    """Two-sided: exact McNemar where all scores are 0 or 1, else a sign-flip permutation test."""
+    test: str
+    effect: float
+    """Mean difference over the standard deviation of the differences; 0 where nothing differs."""
+    detectable: float
+    """Smallest true difference that these items would show with 80% power."""
+
+
+def mean(scores: Sequence[float]) -> float:
+    """Arithmetic mean."""
+    return math.fsum(scores) / len(scores)
+
+
+def stderr(scores: Sequence[float]) -> float:
+    """Standard error of the mean, from the sample standard deviation; 0 for a single item."""
+    if len(scores) < 2:
+        return 0.0
+    centre = mean(scores)
+    variance = math.fsum((score - centre) ** 2 for score in scores) / (len(scores) - 1)
+    return math.sqrt(variance / len(scores))
+
+
+def interval(scores: Sequence[float], confidence: float = 0.95, samples: int = 2000) -> Interval:
+    """Interval of the mean: Wilson's where every score is 0 or 1, else the bootstrap's."""
+    if is_binary(scores):
+        return wilson(sum(scores), len(scores), confidence)
+    return bootstrap(scores, confidence, samples)
+
+
+def is_binary(scores: Sequence[float]) -> bool:
+    """Whether all scores are 0 or 1, that is right or wrong."""
+    return all(score in (0.0, 1.0) for score in scores)
+
+
+def wilson(successes: float, total: int, confidence: float = 0.95) -> Interval:
+    """Wilson score interval of a proportion.
+
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
+    """
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = successes / total
+    centre = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def bootstrap(scores: Sequence[float], confidence: float = 0.95, samples: int = 2000) -> Interval:
+    """Percentile bootstrap interval of the mean."""
+    means = _resampled_means(np.asarray(scores, dtype=np.float64), samples)
+    return _percentiles(means, confidence)
+
+
+def macro_stderr(subsets: Mapping[str, Sequence[float]]) -> float:
+    """Standard error of the mean of subset means; the subsets are taken as fixed, their items as drawn."""
+    return math.sqrt(math.fsum(stderr(scores) ** 2 for scores in subsets.values())) / len(subsets)
+
+
+def macro_interval(
+    subsets: Mapping[str, Sequence[float]], confidence: float = 0.95, samples: int = 2000
+) -> Interval:
+    """Bootstrap interval of the mean of subset means: items are resampled within their subset."""
+    total = np.zeros(samples)
+    for number, scores in enumerate(subsets.values()):
+        total += _resampled_means(np.asarray(scores, dtype=np.float64), samples, number)
+    return _percentiles(total / len(subsets), confidence)
+
+
+def compare(
+    first: Sequence[float], second: Sequence[float], confidence: float = 0.95, samples: int = 2000
+) -> Comparison:
+    """Paired comparison of two models' scores, item by item in the same order."""
+    if len(first) != len(second):
+        raise ValueError(
+            f"{len(first)} scores against {len(second)} (a paired comparison needs the same items)"
+        )
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    binary = is_binary(first) and is_binary(second)
+    wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    spread = stderr(differences) * math.sqrt(len(differences))
+    return Comparison(
+        num_items=len(differences),
+        difference=mean(differences),
+        stderr=stderr(differences),
+        interval=bootstrap(differences, confidence, samples),
+        wins=wins,
+        losses=losses,
+        p_value=mcnemar(wins, losses) if binary else sign_flip(differences, samples),
+        test="mcnemar-exact" if binary else "sign-flip",
+        effect=mean(differences) / spread if spread else 0.0,
+        detectable=detectable_difference(len(differences), spread, 1 - confidence),
+    )
+
+
+def mcnemar(wins: int, losses: int) -> float:
+    """Two-sided p-value of the exact McNemar test.
+
+    Source: Q. McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
+    """
+    return min(1.0, 2 * _binomial_below(min(wins, losses), wins + losses))
+
+
+def mcnemar_mid_p(wins: int, losses: int) -> float:
+    """Two-sided mid-p value: less conservative than the exact test, uniform but for its steps.
+
+    Source: Fagerland, Lydersen, Laake, The McNemar test for binary matched-pairs data, 2013.
+    """
+    count, total = min(wins, losses), wins + losses
+    at = _ratio(math.comb(total, count), total)
+    if wins == losses:
+        return 1.0 - at / 2
+    return mcnemar(wins, losses) - at
+
+
+def sign_flip(differences: Sequence[float], samples: int = 2000) -> float:
+    """Two-sided p-value of the paired permutation test: the sign of each difference is flipped at random."""
+    values = np.asarray([d for d in differences if d], dtype=np.float64)
+    if not len(values):
+        return 1.0
+    rng = np.random.default_rng(_SEED)
+    observed = abs(values.sum()) * (1 - 1e-12)
+    extreme = 0
+    for size in _chunks(samples, len(values)):
+        signs = rng.integers(0, 2, size=(size, len(values)), dtype=np.int8) * 2 - 1
+        extreme += int((np.abs(signs @ values) >= observed).sum())
+    return (extreme + 1) / (samples + 1)
+
+
+def detectable_difference(num_items: int, spread: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Smallest mean difference that a two-sided paired z-test at level `alpha` finds with the given power.
+
+    Args:
+        num_items: number of pairs.
+        spread: standard deviation of the differences.
+        alpha: share of false alarms.
+        power: share of true differences found.
+    """
+    normal = NormalDist()
+    return (normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * spread / math.sqrt(num_items)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values, in the order given: below 0.05 means found among all these tests together.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 1979.
+    """
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _binomial_below(count: int, total: int) -> float:
+    """Probability of at most `count` heads in `total` throws of a fair coin; whole numbers until the end."""
+    term, below = 1, 0
+    for heads in range(count + 1):
+        below += term
+        term = term * (total - heads) // (heads + 1)
+    return _ratio(below, total)
+
+
+def _ratio(numerator: int, exponent: int) -> float:
+    """`numerator / 2**exponent` where both are too large for a float."""
+    surplus = max(0, numerator.bit_length() - 64)
+    return math.ldexp(float(numerator >> surplus), surplus - exponent)
+
+
+def _resampled_means(values: NDArray[np.float64], samples: int, stream: int = 0) -> NDArray[np.float64]:
+    rng = np.random.default_rng([_SEED, stream])
+    parts = [
+        values[rng.integers(0, len(values), size=(size, len(values)))].mean(axis=1)
+        for size in _chunks(samples, len(values))
+    ]
+    return np.concatenate(parts)
+
+
+def _chunks(samples: int, width: int) -> list[int]:
+    size = max(1, min(samples, _CELLS // max(1, width)))
+    return [min(size, samples - start) for start in range(0, samples, size)]
+
+
+def _percentiles(values: NDArray[np.float64], confidence: float) -> Interval:
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
