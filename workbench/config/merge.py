@@ -5,16 +5,22 @@ from enum import Enum
 
 from workbench.errors import ConfigError
 
-MergeDtype = Enum("MergeDtype", {name: name for name in ("auto", "float32", "bfloat16", "float16")})
-"""Number format of the merged weights."""
+
+class MergeDtype(Enum):
+    """Number format of the merged weights."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
 
 
 @dataclass(kw_only=True)
 class MergeConfig:
-    """The sum is made in float32, rounded once, and compared with the adapter model before it is published."""
+    """The sum is made in float32, rounded once, and proven against the adapter model before it is kept."""
 
     dtype: MergeDtype = MergeDtype.auto
-    """What the merged weights are rounded to; `auto` is the dtype that the model was loaded in."""
+    """What the merged weights are rounded to; auto: the dtype that the model was loaded in."""
     max_shard_size: str = "4GB"
     """Largest file of the merged folder, such as `500MB` or `4GB`."""
     tolerance: float = 1e-3
@@ -29,7 +35,7 @@ class MergeConfig:
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""
         if not 0.0 < self.tolerance < 1.0:
-            raise ConfigError(f"merge.tolerance: {self.tolerance!r} proves nothing (more than 0, less than 1)")
+            raise ConfigError(f"merge.tolerance: {self.tolerance!r} is no share (more than 0, less than 1)")
         for name in ("probe_size", "probe_length", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"merge.{name}: {getattr(self, name)!r} is too few (1 or more)")

@@ -1,0 +1,342 @@
+"""Adapters on tiny real bases, plain and quantized."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+
+from workbench.config.adapter import AdapterConfig, AdapterInit, AdapterMethod
+from workbench.errors import CheckpointError, ConfigError
+from workbench.models import adapter_files, adapters
+
+IDS = torch.tensor([[3, 5, 8, 13, 21, 34, 55, 2]])
+
+
+def tiny_config(**changes):
+    fields = dict(
+        vocab_size=97, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=64, pad_token_id=0,
+    )
+    return LlamaConfig(**(fields | changes))
+
+
+def causal_base(**changes):
+    torch.manual_seed(0)
+    return LlamaForCausalLM(tiny_config(**changes)).eval()
+
+
+def classifier_base(num_labels=3):
+    torch.manual_seed(0)
+    return LlamaForSequenceClassification(tiny_config(num_labels=num_labels)).eval()
+
+
+@pytest.fixture(scope="module")
+def saved_base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    causal_base().save_pretrained(folder)
+    return folder
+
+
+QUANTIZED = {
+    "nf4": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+    "int8": BitsAndBytesConfig(load_in_8bit=True),
+}
+
+
+def quantized_base(folder, name):
+    return LlamaForCausalLM.from_pretrained(folder, quantization_config=QUANTIZED[name], dtype=torch.float32)
+
+
+def nudge(model, seed=1):
+    """Move every trainable tensor, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+
+
+@torch.no_grad()
+def logits(model):
+    return model(input_ids=IDS).logits
+
+
+def small(**changes):
+    return AdapterConfig(**({"rank": 4, "alpha": 8.0} | changes))
+
+
+def test_a_new_adapter_leaves_the_answers_of_the_base_and_trains_only_its_own_tensors():
+    base = causal_base()
+    before = logits(base)
+    model = adapters.attach(base, small(), seed=0)
+    assert torch.equal(logits(model), before)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained and all("lora_" in name for name in trained)
+    assert not any("lm_head" in name for name in trained)
+
+
+def test_the_seed_decides_the_adapter():
+    models = [adapters.attach(causal_base(), small(), seed=seed) for seed in (1, 1, 2)]
+    one, same, other = (adapters.state_dict(model) for model in models)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_attaching_does_not_move_the_global_random_state():
+    base = causal_base()
+    state = torch.get_rng_state()
+    adapters.attach(base, small(), seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"method": AdapterMethod.dora},
+        {"use_rslora": True, "rank_pattern": {"q_proj": 2}},
+        {"init": AdapterInit.gaussian},
+        {"init": AdapterInit.orthogonal},
+        {"target_modules": ["q_proj", "v_proj"], "modules_to_save": ["norm"]},
+    ],
+    ids=["lora", "dora", "rslora", "gaussian", "orthogonal", "modules_to_save"],
+)
+def test_a_saved_adapter_loads_to_the_same_logits(changes, tmp_path):
+    model = adapters.attach(causal_base(), small(**changes), seed=0)
+    nudge(model)
+    adapters.save(model, tmp_path / "adapter", "org/base")
+    again = adapters.load(causal_base(), tmp_path / "adapter")
+    assert torch.equal(logits(again), logits(model))
+    assert not torch.equal(logits(again), logits(causal_base()))
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+
+
+@pytest.mark.parametrize("init", [AdapterInit.pissa, AdapterInit.olora])
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_start_from_the_base_weights_is_saved_as_plain_lora_for_the_untouched_base(init, rslora, tmp_path):
+    base = causal_base()
+    before = logits(base)
+    model = adapters.attach(base, small(init=init, use_rslora=rslora, rank_pattern={"q_proj": 2}), seed=0)
+    assert torch.allclose(logits(model), before, atol=1e-5)
+    nudge(model)
+    adapters.save(model, tmp_path / "adapter")
+    again = adapters.load(causal_base(), tmp_path / "adapter")
+    assert torch.allclose(logits(again), logits(model), atol=1e-4)
+    assert not torch.allclose(logits(again), before, atol=1e-2)
+    with adapters.adapter_disabled(again):
+        assert torch.equal(logits(again), before)
+    with pytest.raises(ValueError, match="moved the base"), adapters.adapter_disabled(model):
+        pass
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+@pytest.mark.parametrize("method", [AdapterMethod.lora, AdapterMethod.dora])
+def test_an_adapter_on_a_quantized_base_trains_saves_and_loads(quantization, method, saved_base, tmp_path):
+    model = adapters.attach(quantized_base(saved_base, quantization), small(method=method), seed=0)
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    gradients = [p.grad for name, p in model.named_parameters() if "lora_B" in name]
+    assert gradients and all(gradient is not None and gradient.any() for gradient in gradients)
+    nudge(model)
+    adapters.save(model, tmp_path / "adapter")
+    again = adapters.load(quantized_base(saved_base, quantization), tmp_path / "adapter")
+    assert torch.allclose(logits(again), logits(model), atol=1e-5)
+
+
+def test_attaching_leaves_the_mode_of_every_layer_of_the_base(saved_base):
+    base = quantized_base(saved_base, "int8")
+    kept = base.model.layers[0].mlp.up_proj.train()
+    model = adapters.attach(base, small(dropout=0.5), seed=0)
+    assert kept.training
+    assert not base.model.layers[1].mlp.up_proj.training
+    assert not model.base_model.model.model.layers[1].mlp.up_proj.lora_dropout["default"].training
+
+
+def test_gradients_reach_the_adapter_through_gradient_checkpointing():
+    base = causal_base()
+    base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": True})
+    model = adapters.attach(base, small(), seed=0).train()
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    first = model.base_model.model.model.layers[0].self_attn.q_proj.lora_B["default"].weight
+    assert first.grad is not None and first.grad.any()
+
+
+def test_the_score_head_is_trained_saved_and_restored_with_its_label_names(tmp_path):
+    base = classifier_base()
+    base.config.id2label = {0: "体育", 1: "财经", 2: "science"}
+    model = adapters.attach(base, small(), seed=0)
+    nudge(model)
+    adapters.save(model, tmp_path / "adapter")
+    other = classifier_base()
+    torch.nn.init.normal_(other.score.weight)
+    again = adapters.load(other, tmp_path / "adapter")
+    assert torch.equal(logits(again), logits(model))
+    assert other.config.id2label == {0: "体育", 1: "财经", 2: "science"}
+    assert adapter_files.num_labels(tmp_path / "adapter") == 3
+    assert adapter_files.label_names(tmp_path / "adapter") == ["体育", "财经", "science"]
+
+
+def test_a_causal_adapter_has_no_labels(tmp_path):
+    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    assert adapter_files.num_labels(tmp_path / "adapter") is None
+
+
+def test_disabling_the_adapter_gives_the_base_back_and_ends_with_the_block():
+    base = classifier_base()
+    before = logits(base)
+    model = adapters.attach(base, small(), seed=0)
+    nudge(model)
+    after = logits(model)
+    with adapters.adapter_disabled(model):
+        assert torch.equal(logits(model), before)
+    assert torch.equal(logits(model), after)
+
+
+def test_a_loaded_adapter_can_be_trained_further(tmp_path):
+    first = adapters.attach(causal_base(), small(), seed=0)
+    nudge(first)
+    adapters.save(first, tmp_path / "adapter")
+    model = adapters.attach(causal_base(), AdapterConfig(path=str(tmp_path / "adapter"), rank=64), seed=5)
+    assert torch.equal(logits(model), logits(first))
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def save_new_adapter(base, folder):
+    """An adapter folder, and a checkpoint of the kind that the Trainer writes."""
+    config = AdapterConfig(rank=2, modules_to_save=["norm", "input_layernorm"])
+    model = adapters.attach(LlamaForCausalLM.from_pretrained(base), config, seed=0)
+    adapters.save(model, folder / "adapter", "org/base")
+    model.save_pretrained(folder / "checkpoint")
+
+
+def test_the_saved_bytes_do_not_depend_on_the_hash_seed(saved_base, tmp_path):
+    code = "import sys; from pathlib import Path; from test_adapters import save_new_adapter as save; "
+    command = [sys.executable, "-c", code + "save(*map(Path, sys.argv[1:]))", saved_base, tmp_path / "there"]
+    seed = "3" if os.environ.get("PYTHONHASHSEED") != "3" else "4"
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": paths}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    save_new_adapter(saved_base, tmp_path / "here")
+    folders = [tmp_path / name / "adapter" for name in ("here", "there")]
+    here, there = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert set(here) == {"adapter_config.json", "adapter_model.safetensors"}
+    assert here == there
+    configs = [(tmp_path / x / "checkpoint" / "adapter_config.json").read_bytes() for x in ("here", "there")]
+    assert configs[0] == configs[1]
+
+
+def test_the_saved_configuration_names_the_base_as_given_and_no_place_on_this_machine(saved_base, tmp_path):
+    base = LlamaForCausalLM.from_pretrained(saved_base)
+    adapters.save(adapters.attach(base, small(), seed=0), tmp_path / "adapter", "org/base")
+    text = (tmp_path / "adapter" / "adapter_config.json").read_text()
+    assert json.loads(text)["base_model_name_or_path"] == "org/base"
+    assert json.loads(text)["target_modules"] == sorted(json.loads(text)["target_modules"])
+    assert str(saved_base) not in text
+
+
+def test_target_modules_that_match_nothing_are_one_line_with_the_layers_there_are():
+    with pytest.raises(ConfigError) as caught:
+        adapters.attach(causal_base(), small(target_modules=["q_proj", "query"]), seed=0)
+    assert str(caught.value) == (
+        "adapter.target_modules: 'query' matches no layer "
+        "(linear layers: down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modules_to_save": ["scores"]}, "adapter.modules_to_save: 'scores' matches no layer"),
+        ({"rank_pattern": {"q": 2}}, "adapter.rank_pattern: 'q' matches no layer"),
+        ({"target_modules": ["lm_head"]}, "'lm_head' shares its weight with 'embed_tokens'"),
+    ],
+)
+def test_a_choice_that_this_base_does_not_allow_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        adapters.attach(causal_base(tie_word_embeddings=True), small(**changes), seed=0)
+
+
+def test_a_start_from_the_base_weights_is_refused_on_a_quantized_base(saved_base):
+    with pytest.raises(ConfigError, match="'pissa' changes the base weights, which are quantized"):
+        adapters.attach(quantized_base(saved_base, "nf4"), small(init=AdapterInit.pissa), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rank": 0}, "adapter.rank: 0 is no rank"),
+        ({"alpha": 0.0}, "adapter.alpha: 0.0"),
+        ({"dropout": 1.0}, "adapter.dropout: 1.0"),
+        ({"target_modules": []}, "adapter.target_modules: "),
+        ({"target_modules": ["all-linear", "lm_head"]}, "adapter.target_modules: "),
+        ({"rank_pattern": {"q_proj": 0}}, "adapter.rank_pattern.q_proj: 0"),
+        ({"method": AdapterMethod.dora, "init": AdapterInit.pissa}, "adapter.init: 'pissa'"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_with_its_key(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        AdapterConfig(**changes)
+
+
+def test_an_adapter_of_another_shape_is_refused_in_one_line(tmp_path):
+    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    with pytest.raises(CheckpointError) as caught:
+        adapters.load(causal_base(intermediate_size=96), tmp_path / "adapter")
+    assert "[64, 4] in the file" not in str(caught.value)
+    assert "does not fit this model" in str(caught.value) and "128" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="no layer for .*layers.1"):
+        adapters.load(causal_base(num_hidden_layers=1), tmp_path / "adapter")
+    with pytest.raises(CheckpointError, match="layers.2.* is missing"):
+        adapters.load(causal_base(num_hidden_layers=3), tmp_path / "adapter")
+
+
+def test_a_folder_without_an_adapter_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="is no adapter, it has no adapter_config.json"):
+        adapters.load(causal_base(), tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4')
+    with pytest.raises(CheckpointError, match="no adapter can be read there"):
+        adapters.load(causal_base(), tmp_path)
+
+
+def test_an_adapter_without_its_weights_is_refused(tmp_path):
+    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="adapter_model.safetensors"):
+        adapters.load(causal_base(), tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="adapter_model.safetensors"):
+        adapters.load(causal_base(), tmp_path / "adapter")
+
+
+def test_an_adapter_that_did_nothing_is_told():
+    model = adapters.attach(causal_base(), small(), seed=0)
+    with pytest.raises(CheckpointError, match="all 14 lora_B matrices are zero"):
+        adapters.check_did_something(model)
+    nudge(model)
+    adapters.check_did_something(model)
+
+
+def test_an_adapter_that_is_not_finite_is_told():
+    model = adapters.attach(causal_base(), small(), seed=0)
+    nudge(model)
+    with torch.no_grad():
+        model.base_model.model.model.layers[0].mlp.up_proj.lora_A["default"].weight[0, 0] = float("nan")
+    with pytest.raises(CheckpointError, match="up_proj.lora_A.weight is not finite"):
+        adapters.check_did_something(model)
+
+
+def test_a_card_beside_the_adapter_does_not_change_its_fingerprint(tmp_path):
+    model = adapters.attach(causal_base(), small(), seed=0)
+    adapters.save(model, tmp_path / "adapter")
+    before = adapter_files.fingerprint(tmp_path / "adapter")
+    (tmp_path / "adapter" / "README.md").write_text("card")
+    assert adapter_files.fingerprint(tmp_path / "adapter") == before
+    nudge(model)
+    adapters.save(model, tmp_path / "adapter")
+    assert adapter_files.fingerprint(tmp_path / "adapter") != before

@@ -1,0 +1,96 @@
+"""An adapter's folder in peft's format: its configuration, its tensors, the label names beside them."""
+
+import hashlib
+from pathlib import Path
+from typing import cast
+
+import torch
+from peft import PeftConfig, load_peft_weights
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from workbench.errors import CheckpointError
+from workbench.run_dir import read_json, write_json
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+LABELS_FILE = "labels.json"
+
+HEAD = "score"
+"""The classification head: random in the base, so it is trained and saved whole beside the adapter."""
+
+
+def read_config(path: str | Path) -> PeftConfig:
+    """The configuration in an adapter's folder (or, for a name that is no folder, on the hub)."""
+    if Path(path).exists() and not (Path(path) / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{path}: is no adapter, it has no {CONFIG_FILE}")
+    try:
+        config = PeftConfig.from_pretrained(str(path))
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: no adapter can be read there: {first_line(error)}") from error
+    config.base_model_name_or_path = None
+    return cast(PeftConfig, config)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors in an adapter's folder."""
+    try:
+        return cast(dict[str, Tensor], load_peft_weights(str(path), device="cpu"))
+    except (ValueError, OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: {WEIGHTS_FILE} can't be read: {first_line(error)}") from error
+
+
+def num_labels(path: str | Path) -> int | None:
+    """How many labels the adapter's classification head knows; None: it has no such head."""
+    heads = [tensor for name, tensor in read_weights(path).items() if name.endswith(f".{HEAD}.weight")]
+    return heads[0].shape[0] if heads else None
+
+
+def label_names(path: str | Path) -> list[str] | None:
+    """The names of the labels that the adapter was trained with; None: none are written down."""
+    file = Path(path) / LABELS_FILE
+    return cast(list[str], read_json(file)) if file.is_file() else None
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 over the adapter's configuration and weights; a card beside them does not count."""
+    digest = hashlib.sha256()
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        digest.update(name.encode() + b"\0" + (Path(path) / name).read_bytes())
+    return digest.hexdigest()
+
+
+def tidy_config(path: Path, base_name: str | None) -> None:
+    """Sort the lists whose order means nothing, and name the base as the user did."""
+    config = read_json(path)
+    for key in ("target_modules", "modules_to_save", "exclude_modules"):
+        if isinstance(config.get(key), list):
+            config[key] = sorted(set(config[key]))
+    config["base_model_name_or_path"] = base_name or None
+    write_json(path, config)
+
+
+def save_as_plain_lora(tensors: dict[str, Tensor], start: dict[str, Tensor], folder: Path) -> None:
+    """Write B·A - B0·A0 as one LoRA of twice the rank with the same scale, over what peft has saved.
+
+    Source: PiSSA, arXiv:2404.02948, appendix on the conversion to LoRA.
+    """
+    tensors = dict(tensors)
+    for name, first in start.items():
+        if "lora_A" in name:
+            tensors[name] = torch.cat([tensors[name], first])  # (2 rank, in)
+        elif "lora_B" in name:
+            tensors[name] = torch.cat([tensors[name], -first], dim=1)  # (out, 2 rank)
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    config = read_json(folder / CONFIG_FILE)
+    config["r"] *= 2
+    config["lora_alpha"] *= 2**0.5 if config["use_rslora"] else 2
+    config["rank_pattern"] = {name: 2 * rank for name, rank in config["rank_pattern"].items()}
+    config["init_lora_weights"] = True
+    write_json(folder / CONFIG_FILE, config)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message of a library."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

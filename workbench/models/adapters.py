@@ -1,0 +1,278 @@
+"""Adapters on a base model: attach, save, load, switch off, and check that they did something."""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import torch
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    TaskType,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit, AdapterMethod
+from workbench.errors import CheckpointError, ConfigError
+from workbench.models.adapter_files import (
+    CONFIG_FILE,
+    HEAD,
+    LABELS_FILE,
+    first_line,
+    label_names,
+    read_config,
+    read_weights,
+    save_as_plain_lora,
+    tidy_config,
+)
+from workbench.run_dir import new_folder, write_json
+
+INIT: dict[AdapterInit, bool | str] = {
+    AdapterInit.default: True,
+    AdapterInit.gaussian: "gaussian",
+    AdapterInit.orthogonal: "orthogonal",
+    AdapterInit.pissa: "pissa",
+    AdapterInit.olora: "olora",
+}
+"""peft's word for each start; the last two take the start's own update out of the base weights."""
+
+MOVES_THE_BASE = (AdapterInit.pissa, AdapterInit.olora)
+
+_STARTS: WeakKeyDictionary[PeftModel, dict[str, Tensor]] = WeakKeyDictionary()
+"""Where training began, for the starts that move the base: the plain LoRA update is B·A less its start."""
+
+
+def attach(model: PreTrainedModel, adapter: AdapterConfig, seed: int) -> PeftModel:
+    """A trainable adapter on `model`: the one at `adapter.path`, else a new one, the same for the same seed.
+
+    The base weights are frozen. The global random state is left as it was.
+
+    Raises:
+        ConfigError: a target that no layer matches, or a start that this base doesn't allow.
+    """
+    if adapter.path is not None:
+        return load(model, adapter.path, trainable=True)
+    _check_targets(model, adapter)
+    modes = _training_modes(model)
+    with _without_peft_noise():
+        peft_model = _wrap(model, _peft_config(model, adapter), seed)
+    _settle(peft_model, modes, trainable=True)
+    if adapter.init in MOVES_THE_BASE:
+        _STARTS[peft_model] = {name: tensor.clone() for name, tensor in state_dict(peft_model).items()}
+    return peft_model
+
+
+def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> PeftModel:
+    """The adapter at `path` on `model`, for use, or to train it further.
+
+    Raises:
+        CheckpointError: no adapter there, or one that was made for another model.
+    """
+    modes = _training_modes(model)
+    config = read_config(path)
+    config.inference_mode = not trainable
+    weights = read_weights(path)
+    try:
+        with _without_peft_noise():
+            peft_model = _wrap(model, config, seed=0)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: does not fit this model: {first_line(error)}") from error
+    _check_fit(path, weights, state_dict(peft_model))
+    set_peft_model_state_dict(peft_model, weights)
+    labels = label_names(path)
+    if labels is not None:
+        _name_labels(model, labels)
+    _settle(peft_model, modes, trainable)
+    return peft_model
+
+
+def save(model: PeftModel, folder: Path, base_name: str | None = None) -> None:
+    """Write the adapter to `folder` in peft's format: the same bytes for the same adapter, safetensors only.
+
+    An adapter that started from the base weights (pissa, olora) is written as plain LoRA of twice the rank,
+    so that it sits on the untouched base like any other.
+
+    Args:
+        model: What `attach` or `load` gave.
+        folder: Written whole, or not at all.
+        base_name: The base model as the user named it; None: what it was loaded from.
+    """
+    base = base_model(model)
+    with new_folder(folder) as temporary:
+        model.save_pretrained(str(temporary), save_embedding_layers=False)
+        if model in _STARTS:
+            save_as_plain_lora(state_dict(model), _STARTS[model], temporary)
+        # peft's card names paths of this machine; the leaderboard writes a better one.
+        (temporary / "README.md").unlink(missing_ok=True)
+        tidy_config(temporary / CONFIG_FILE, base_name or base.name_or_path)
+        if _is_classifier(base):
+            write_json(temporary / LABELS_FILE, list(cast(dict[int, str], base.config.id2label).values()))
+
+
+@contextmanager
+def adapter_disabled(model: PeftModel) -> Iterator[PreTrainedModel]:
+    """The base model alone, its untrained head included, as long as the block lasts."""
+    if model in _STARTS:
+        raise ValueError("the adapter's start moved the base weights (save it, and load it on a fresh base)")
+    with model.disable_adapter():
+        yield base_model(model)
+
+
+def check_did_something(model: PeftModel) -> None:
+    """Raise if the adapter leaves the base as it is, or is damaged.
+
+    Raises:
+        CheckpointError: every lora_B is zero, or a tensor isn't finite.
+    """
+    tensors = state_dict(model)
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"adapter: {name} is not finite (try a lower train.learning_rate)")
+    updates = [tensor for name, tensor in tensors.items() if "lora_B" in name or "lora_embedding_B" in name]
+    if updates and not any(bool(tensor.any()) for tensor in updates):
+        raise CheckpointError(
+            f"adapter: all {len(updates)} lora_B matrices are zero, so it changes nothing "
+            "(was it trained? is train.learning_rate 0?)"
+        )
+
+
+def base_model(model: PeftModel) -> PreTrainedModel:
+    """The model that the adapter sits on; its layers still hold the adapter's."""
+    return cast(PreTrainedModel, model.get_base_model())
+
+
+def state_dict(model: PeftModel) -> dict[str, Tensor]:
+    """The tensors of the adapter under the names of its file."""
+    return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """Last parts of the names of all linear layers, quantized ones included, sorted."""
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    return sorted({name.rpartition(".")[2] for name in names})
+
+
+def _peft_config(model: PreTrainedModel, adapter: AdapterConfig) -> LoraConfig:
+    """The same knobs in peft's words."""
+    classifier = _is_classifier(model)
+    to_save = sorted({*adapter.modules_to_save, *([HEAD] if classifier else [])})
+    targets = sorted(set(adapter.target_modules))
+    if targets == [ALL_LINEAR]:
+        targets = [name for name in linear_layers(model) if name not in {*_heads(model), *to_save}]
+    alpha = int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha
+    return LoraConfig(
+        task_type=TaskType.SEQ_CLS if classifier else TaskType.CAUSAL_LM,
+        r=adapter.rank,
+        lora_alpha=cast(int, alpha),
+        lora_dropout=adapter.dropout,
+        target_modules=targets,
+        modules_to_save=to_save or None,
+        use_rslora=adapter.use_rslora,
+        use_dora=adapter.method == AdapterMethod.dora,
+        init_lora_weights=cast(Any, INIT[adapter.init]),
+        rank_pattern=dict(adapter.rank_pattern),
+    )
+
+
+def _heads(model: PreTrainedModel) -> list[str]:
+    """Last part of the name of the layer that makes the logits, if it has one."""
+    output = cast(Any, model).get_output_embeddings()
+    return [name.rpartition(".")[2] for name, module in model.named_modules() if module is output] + [HEAD]
+
+
+def _wrap(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
+    """The adapter's layers in place, random as the seed says; the global random state stays."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return cast(PeftModel, get_peft_model(model, config))
+
+
+@contextmanager
+def _without_peft_noise() -> Iterator[None]:
+    """Hide two warnings of peft 0.21 that no user of this project can act upon."""
+    with warnings.catch_warnings():
+        # It asks for gradient checkpointing under a name that transformers 5.23 calls old.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # Its own conversion to plain LoRA can't do this; ours can.
+        warnings.filterwarnings("ignore", "Using Rank-Stabilized LoRA with rank_pattern", UserWarning)
+        yield
+
+
+def _check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
+    """Raise ConfigError where a name matches no layer, or a choice doesn't go with this base."""
+    names = [name for name, _ in model.named_modules()]
+    layers = ", ".join(linear_layers(model))
+    targets = [name for name in adapter.target_modules if name != ALL_LINEAR]
+    for key, wanted in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
+        for target in wanted:
+            if not any(name == target or name.endswith(f".{target}") for name in names):
+                raise ConfigError(f"adapter.{key}: {target!r} matches no layer (linear layers: {layers})")
+    for pattern in adapter.rank_pattern:
+        if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
+            raise ConfigError(f"adapter.rank_pattern: {pattern!r} matches no layer (linear layers: {layers})")
+    if adapter.init in MOVES_THE_BASE and getattr(model, "is_quantized", False):
+        raise ConfigError(
+            f"adapter.init: {adapter.init.name!r} changes the base weights, which are quantized "
+            "(use adapter.init=default, or quantization=none)"
+        )
+    if model.config.tie_word_embeddings and "lm_head" in [*targets, *adapter.modules_to_save]:
+        raise ConfigError(
+            "adapter: 'lm_head' shares its weight with 'embed_tokens' in this model and can't change alone "
+            "(leave it out of target_modules and modules_to_save)"
+        )
+
+
+def _check_fit(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise CheckpointError unless the file holds exactly the tensors that the model expects."""
+    reasons = [f"no layer for {name}" for name in sorted(weights.keys() - expected.keys())]
+    reasons += [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
+    reasons += [
+        f"{name} is {list(weights[name].shape)} in the file and {list(tensor.shape)} in the model"
+        for name, tensor in sorted(expected.items())
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if reasons:
+        shown = "; ".join(reasons[:2]) + (f", and {len(reasons) - 2} more" if len(reasons) > 2 else "")
+        raise CheckpointError(f"{path}: does not fit this model: {shown} (was it made for another?)")
+
+
+def _settle(model: PeftModel, modes: dict[nn.Module, bool], trainable: bool) -> None:
+    """Put the new layers in the base's mode, ready them for gradient checkpointing, sort what is saved."""
+    base = base_model(model)
+    model.train(modes[base])
+    for module, mode in modes.items():
+        module.training = mode
+    if trainable:
+        cast(Any, base).enable_input_require_grads()
+    for config in cast(dict[str, LoraConfig], model.peft_config).values():
+        # Without a name peft doesn't ask the hub for the base at each checkpoint; `save` writes the real one.
+        config.base_model_name_or_path = ""
+        # peft keeps a set, whose order in the file would depend on PYTHONHASHSEED.
+        if isinstance(config.target_modules, set):
+            config.target_modules = sorted(config.target_modules)
+
+
+def _training_modes(model: nn.Module) -> dict[nn.Module, bool]:
+    """Each module's mode: a quantized layer may have been left in train mode on purpose."""
+    return {module: module.training for module in model.modules()}
+
+
+def _name_labels(model: PreTrainedModel, names: list[str]) -> None:
+    """Give the classifier the label names that the adapter was trained with."""
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: index for index, name in enumerate(names)}
+
+
+def _is_classifier(model: PreTrainedModel) -> bool:
+    """Whether the model labels whole sequences."""
+    return type(model).__name__.endswith("ForSequenceClassification")
