@@ -441,8 +441,9 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):
         super().tie_weights(missing_keys=missing_keys, recompute_mapping=recompute_mapping)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if self.config.ties_embeddings:  # such a file has no head of its own
-            state_dict.setdefault(f"{prefix}lm_head.weight", state_dict.get(f"{prefix}model.embed_tokens.weight"))
+        embedding = state_dict.get(f"{prefix}model.embed_tokens.weight")
+        if self.config.ties_embeddings and embedding is not None:  # such a file has no head of its own
+            state_dict.setdefault(f"{prefix}lm_head.weight", embedding)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
