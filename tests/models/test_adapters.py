@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from transformers import BitsAndBytesConfig
 
 from workbench.config.adapter import AdapterConfig, AdapterInit, AdapterMethod
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models import adapter_files, adapters
+from workbench.models import (
+    OpenLlamaConfig,
+    OpenLlamaForCausalLM,
+    OpenLlamaForSequenceClassification,
+    adapter_files,
+    adapters,
+)
 
 IDS = torch.tensor([[3, 5, 8, 13, 21, 34, 55, 2]])
 
@@ -22,17 +28,17 @@ def tiny_config(**changes):
         vocab_size=97, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         max_position_embeddings=64, pad_token_id=0,
     )
-    return LlamaConfig(**(fields | changes))
+    return OpenLlamaConfig(**(fields | changes))
 
 
 def causal_base(**changes):
     torch.manual_seed(0)
-    return LlamaForCausalLM(tiny_config(**changes)).eval()
+    return OpenLlamaForCausalLM(tiny_config(**changes)).eval()
 
 
 def classifier_base(num_labels=3):
     torch.manual_seed(0)
-    return LlamaForSequenceClassification(tiny_config(num_labels=num_labels)).eval()
+    return OpenLlamaForSequenceClassification(tiny_config(num_labels=num_labels)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,7 @@ QUANTIZED = {
 
 
 def quantized_base(folder, name):
-    return LlamaForCausalLM.from_pretrained(folder, quantization_config=QUANTIZED[name], dtype=torch.float32)
+    return OpenLlamaForCausalLM.from_pretrained(folder, quantization_config=QUANTIZED[name])
 
 
 def nudge(model, seed=1):
@@ -209,7 +215,7 @@ def test_a_loaded_adapter_can_be_trained_further(tmp_path):
 def save_new_adapter(base, folder):
     """An adapter folder, and a checkpoint of the kind that the Trainer writes."""
     config = AdapterConfig(rank=2, modules_to_save=["norm", "input_layernorm"])
-    model = adapters.attach(LlamaForCausalLM.from_pretrained(base), config, seed=0)
+    model = adapters.attach(OpenLlamaForCausalLM.from_pretrained(base), config, seed=0)
     adapters.save(model, folder / "adapter", "org/base")
     model.save_pretrained(folder / "checkpoint")
 
@@ -231,7 +237,7 @@ def test_the_saved_bytes_do_not_depend_on_the_hash_seed(saved_base, tmp_path):
 
 
 def test_the_saved_configuration_names_the_base_as_given_and_no_place_on_this_machine(saved_base, tmp_path):
-    base = LlamaForCausalLM.from_pretrained(saved_base)
+    base = OpenLlamaForCausalLM.from_pretrained(saved_base)
     adapters.save(adapters.attach(base, small(), seed=0), tmp_path / "adapter", "org/base")
     text = (tmp_path / "adapter" / "adapter_config.json").read_text()
     assert json.loads(text)["base_model_name_or_path"] == "org/base"
@@ -253,7 +259,8 @@ def test_target_modules_that_match_nothing_are_one_line_with_the_layers_there_ar
     [
         ({"modules_to_save": ["scores"]}, "adapter.modules_to_save: 'scores' matches no layer"),
         ({"rank_pattern": {"q": 2}}, "adapter.rank_pattern: 'q' matches no layer"),
-        ({"target_modules": ["lm_head"]}, "'lm_head' shares its weight with 'embed_tokens'"),
+        ({"modules_to_save": ["embed_tokens"]}, "'embed_tokens' shares its weight with another layer"),
+        ({"target_modules": ["lm_head"]}, "'lm_head' shares its weight with another layer"),
     ],
 )
 def test_a_choice_that_this_base_does_not_allow_is_refused(changes, message):

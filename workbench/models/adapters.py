@@ -190,6 +190,14 @@ def _heads(model: PreTrainedModel) -> list[str]:
     return [name.rpartition(".")[2] for name, module in model.named_modules() if module is output] + [HEAD]
 
 
+def _shared_layers(model: PreTrainedModel) -> set[str]:
+    """Last parts of the names of input and output embedding, where both are one matrix."""
+    ends = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
+    if None in ends or ends[0].weight is not ends[1].weight:
+        return set()
+    return {name.rpartition(".")[2] for name, module in model.named_modules() if module in ends}
+
+
 def _wrap(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
     """The adapter's layers in place, random as the seed says; the global random state stays."""
     with torch.random.fork_rng():
@@ -225,9 +233,9 @@ def _check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
             f"adapter.init: {adapter.init.name!r} changes the base weights, which are quantized "
             "(use adapter.init=default, or quantization=none)"
         )
-    if model.config.tie_word_embeddings and "lm_head" in [*targets, *adapter.modules_to_save]:
+    if shared := sorted(_shared_layers(model) & {*targets, *adapter.modules_to_save}):
         raise ConfigError(
-            "adapter: 'lm_head' shares its weight with 'embed_tokens' in this model and can't change alone "
+            f"adapter: {shared[0]!r} shares its weight with another layer and can't change alone "
             "(leave it out of target_modules and modules_to_save)"
         )
 
