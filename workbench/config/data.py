@@ -50,7 +50,10 @@ class DataConfig:
     """Role to column, where the file's names are others, as in {prompt: question, completion: answer}."""
 
     split: str = "train"
-    """The split of a hub data set; files have none."""
+    """The split of a hub data set; in a folder, the files named after it, where files are named after splits."""
+
+    subset: str | None = None
+    """The configuration of a hub data set that has several."""
 
     labels: list[str] = field(default_factory=list)
     """Class names in the order of their numbers; empty: sorted as found."""

@@ -1,0 +1,419 @@
+import pytest
+
+from workbench.config.data import DataConfig, DataFormat, Template, Truncation
+from workbench.config.model import Task
+from workbench.data.encode import encode
+from workbench.data.labelled import label_names
+from workbench.data.prompts import prompts
+from workbench.data.rows import Row
+from workbench.errors import DataError
+
+CAUSAL, CLASSES = Task.causal_lm, Task.sequence_classification
+ALPACA = {"instruction": "Write a poem.", "input": "", "output": "Roses are red."}
+CHINESE = {"instruction": "翻译成英文。", "input": "你好", "output": "Hello"}
+CHAT = {
+    "conversations": [
+        {"from": "system", "value": "Be brief."},
+        {"from": "human", "value": "三加四等于几？"},
+        {"from": "gpt", "value": "七"},
+        {"from": "human", "value": "再加一呢？"},
+        {"from": "gpt", "value": "八"},
+    ]
+}
+
+
+def rows(*values):
+    return [Row(dict(value), f"a.jsonl:{number}") for number, value in enumerate(values, start=1)]
+
+
+def encoded(tokenizer, *values, task=CAUSAL, seed=0, **keys):
+    return encode(rows(*values), tokenizer, DataConfig(**keys), task, seed=seed)
+
+
+def trained_parts(tokenizer, example):
+    """The decoded runs of trained tokens."""
+    parts, run = [], []
+    for token, label in zip([*example["input_ids"], -1], [*example["labels"], -100], strict=True):
+        if label != -100:
+            assert label == token
+            run.append(token)
+        elif run:
+            parts.append(tokenizer.decode(run))
+            run = []
+    return parts
+
+
+def whole_text(tokenizer, example):
+    return tokenizer.decode(example["input_ids"])
+
+
+@pytest.fixture(params=["byte_tokenizer", "llama_tokenizer"])
+def tokenizer(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("template", ["open-llama", "alpaca", "alpaca-zh", "chatml", "plain"])
+def test_exactly_the_answers_and_their_ends_are_trained(tokenizer, template):
+    end = "<|im_end|></s>" if template == "chatml" else "</s>"
+    dataset = encoded(tokenizer, ALPACA, CHINESE, template=Template[template]).dataset
+    assert trained_parts(tokenizer, dataset[0]) == [f"Roses are red.{end}"]
+    assert trained_parts(tokenizer, dataset[1]) == [f"Hello{end}"]
+    dataset = encoded(tokenizer, CHAT, template=Template[template]).dataset
+    assert trained_parts(tokenizer, dataset[0]) == [f"七{end}", f"八{end}"]
+
+
+def test_the_templates_write_what_their_sources_write(byte_tokenizer):
+    def text(template, row):
+        dataset = encoded(byte_tokenizer, row, template=Template[template]).dataset
+        return whole_text(byte_tokenizer, dataset[0])
+
+    assert text("open-llama", CHAT) == (
+        "Be brief.\nuser:三加四等于几？\nsystem:七</s>user:再加一呢？\nsystem:八</s>"
+    )
+    assert text("alpaca", ALPACA) == (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the "
+        "request.\n\n### Instruction:\nWrite a poem.\n\n### Response:Roses are red.</s>"
+    )
+    assert text("alpaca", CHINESE) == (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n\n### Instruction:\n翻译成英文。\n\n"
+        "### Input:\n你好\n\n### Response:Hello</s>"
+    )
+    assert text("alpaca-zh", CHINESE) == (
+        "下面是一条描述任务的指令，并附有提供更多信息的输入。请写出恰当完成该任务的回答。\n\n"
+        "### 指令：\n翻译成英文。\n\n### 输入：\n你好\n\n### 回答：Hello</s>"
+    )
+    assert text("chatml", ALPACA) == (
+        "<|im_start|>user\nWrite a poem.<|im_end|>\n<|im_start|>assistant\nRoses are red.<|im_end|></s>"
+    )
+    assert text("plain", CHINESE) == "翻译成英文。\n你好Hello</s>"
+
+
+def test_prompt_and_completion_are_taken_as_they_are(tokenizer):
+    row = {"prompt": "三加四等于", "completion": "七。"}
+    example = encoded(tokenizer, row).dataset[0]
+    assert trained_parts(tokenizer, example) == ["七。</s>"]
+    bos = "<s>" if tokenizer("a").input_ids[0] == tokenizer.bos_token_id else ""
+    assert whole_text(tokenizer, example).replace(" ", "") == bos + "三加四等于七。</s>"
+
+
+@pytest.mark.parametrize("template", ["open-llama", "alpaca", "alpaca-zh", "chatml", "plain"])
+@pytest.mark.parametrize("row", [ALPACA, CHINESE, {"prompt": "ab", "completion": "cd"}])
+def test_a_prompt_has_the_same_ids_in_training_and_in_generation(tokenizer, template, row):
+    data = DataConfig(template=Template[template])
+    example = encode(rows(row), tokenizer, data, CAUSAL).dataset[0]
+    first = next(i for i, label in enumerate(example["labels"]) if label != -100)
+    unanswered = {key: value for key, value in row.items() if key not in ("output", "completion")}
+    for given in (row, unanswered):
+        prompt = prompts(rows(given), tokenizer, data, CAUSAL)[0]
+        assert prompt.input_ids == example["input_ids"][:first]
+        assert prompt.input_ids == tokenizer(prompt.text).input_ids
+
+
+def test_a_later_prompt_of_a_chat_has_the_same_ids_in_training_and_in_generation(tokenizer):
+    data = DataConfig()
+    ids = encode(rows(CHAT), tokenizer, data, CAUSAL).dataset[0]["input_ids"]
+    prompt = prompts(rows({"conversations": CHAT["conversations"][:-1]}), tokenizer, data, CAUSAL)[0]
+    assert ids[: len(prompt.input_ids)] == prompt.input_ids
+    assert tokenizer.decode(ids[len(prompt.input_ids) :]) == "八</s>"
+
+
+def test_a_token_that_would_reach_over_the_boundary_is_split_there(byte_tokenizer):
+    whole = byte_tokenizer("What is the capital").input_ids
+    example = encoded(byte_tokenizer, {"prompt": "What is the cap", "completion": "ital"}).dataset[0]
+    assert whole != example["input_ids"][: len(whole)], "the tokenizer joins the two, or this tests nothing"
+    assert example["input_ids"][: -len(byte_tokenizer("ital</s>").input_ids)] == (
+        byte_tokenizer("What is the cap").input_ids
+    )
+    assert trained_parts(byte_tokenizer, example) == ["ital</s>"]
+
+
+@pytest.fixture
+def with_template(byte_tokenizer, monkeypatch):
+    """The byte-level tokenizer with a chat template of its own."""
+
+    def setter(template):
+        monkeypatch.setattr(byte_tokenizer, "chat_template", template)
+        return byte_tokenizer
+
+    return setter
+
+
+def test_the_tokenizers_own_chat_template_comes_first(with_template):
+    tokenizer = with_template(
+        "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    example = encoded(tokenizer, CHAT).dataset[0]
+    assert trained_parts(tokenizer, example) == ["七<|im_end|>", "八<|im_end|>"]
+    assert whole_text(tokenizer, example) == (
+        "<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n三加四等于几？<|im_end|>\n"
+        "<|im_start|>assistant\n七<|im_end|>\n<|im_start|>user\n再加一呢？<|im_end|>\n"
+        "<|im_start|>assistant\n八<|im_end|>"
+    )
+    prompt = prompts(rows(ALPACA), tokenizer, DataConfig(), CAUSAL)[0]
+    assert prompt.text == "<s><|im_start|>user\nWrite a poem.<|im_end|>\n<|im_start|>assistant\n"
+    assert prompt.input_ids == tokenizer(prompt.text, add_special_tokens=False).input_ids
+
+
+def test_a_chat_template_without_an_end_of_turn_gets_one_after_the_last_answer(with_template):
+    tokenizer = with_template(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    assert trained_parts(tokenizer, encoded(tokenizer, CHAT).dataset[0]) == ["七\n", "八\n</s>"]
+
+
+def test_a_chat_template_that_forgets_earlier_answers_is_refused(with_template):
+    tokenizer = with_template(
+        "{% for m in messages %}{{ m.content if loop.last or m.role != 'assistant' }};{% endfor %}"
+    )
+    with pytest.raises(DataError, match="a.jsonl:1: the tokenizer's chat template writes earlier turns anew"):
+        encoded(tokenizer, CHAT)
+
+
+def test_a_chat_template_that_refuses_a_role_is_one_line(with_template):
+    tokenizer = with_template("{{ raise_exception('no system turns, please') }}")
+    with pytest.raises(DataError, match="a.jsonl:1: the chat template refuses the turns, no system turns"):
+        encoded(tokenizer, CHAT)
+
+
+def test_messages_keep_roles_tools_and_untrained_answers(byte_tokenizer):
+    row = {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Weather?"}]},
+            {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "weather"}}]},
+            {"role": "tool", "content": "rain"},
+            {"role": "assistant", "content": "Rain.", "weight": 0},
+            {"role": "user", "content": "Sure?"},
+            {"role": "assistant", "content": "Yes."},
+        ],
+        "tools": [{"name": "weather"}],
+    }
+    example = encoded(byte_tokenizer, row).dataset[0]
+    assert whole_text(byte_tokenizer, example) == (
+        '[{"name": "weather"}]\nuser:Weather?\nsystem:[{"function": {"name": "weather"}}]</s>tool:rain\n'
+        "system:Rain.</s>user:Sure?\nsystem:Yes.</s>"
+    )
+    assert trained_parts(byte_tokenizer, example) == ['[{"function": {"name": "weather"}}]</s>', "Yes.</s>"]
+
+
+def test_alpaca_history_is_trained_as_earlier_turns(byte_tokenizer):
+    example = encoded(byte_tokenizer, {**ALPACA, "history": [["Hello", "Hi"]]}).dataset[0]
+    assert trained_parts(byte_tokenizer, example) == ["Hi</s>", "Roses are red.</s>"]
+
+
+LONG = {"prompt": "a b c d e f", "completion": " g h i j k l"}
+
+
+def lengths(tokenizer):
+    prompt = len(tokenizer(LONG["prompt"]).input_ids)
+    return prompt, len(encoded(tokenizer, LONG).dataset[0]["input_ids"])
+
+
+def test_cut_end_keeps_the_prompt_and_says_how_many_rows_were_cut(tokenizer):
+    prompt, whole = lengths(tokenizer)
+    found = encoded(tokenizer, LONG, {"prompt": "a", "completion": "b"}, max_length=whole - 2)
+    assert found.account.num_cut == 1
+    assert len(found.dataset[0]["input_ids"]) == whole - 2
+    assert found.dataset[0]["input_ids"][:prompt] == tokenizer(LONG["prompt"]).input_ids
+    assert "1 cut" in str(found.account)
+
+
+def test_a_row_without_room_for_an_answer_is_dropped_and_counted(tokenizer):
+    prompt, whole = lengths(tokenizer)
+    for limit, num_kept in ((prompt, 1), (prompt + 1, 2)):
+        found = encoded(tokenizer, LONG, {"prompt": "a", "completion": "b"}, max_length=limit)
+        assert len(found.dataset) == num_kept
+        assert found.account.dropped.total() == 2 - num_kept
+    assert str(
+        encoded(tokenizer, LONG, {"prompt": "a", "completion": "b"}, max_length=prompt).account
+    ).endswith(f"1 dropped (no answer within data.max_length={prompt})")
+    with pytest.raises(DataError, match="is left to train on"):
+        encoded(tokenizer, LONG, max_length=prompt)
+
+
+def test_cut_start_keeps_the_answer_and_the_special_beginning(tokenizer):
+    prompt, whole = lengths(tokenizer)
+    found = encoded(tokenizer, LONG, max_length=whole - 2, truncation=Truncation["cut-start"])
+    example = found.dataset[0]
+    full = encoded(tokenizer, LONG).dataset[0]
+    special = 1 if full["input_ids"][0] == tokenizer.bos_token_id else 0
+    assert example["input_ids"] == full["input_ids"][:special] + full["input_ids"][special + 2 :]
+    assert trained_parts(tokenizer, example) == trained_parts(tokenizer, full)
+    assert found.account.num_cut == 1
+
+
+def test_cut_start_trains_no_answer_whose_beginning_it_cut_away(byte_tokenizer):
+    full = encoded(byte_tokenizer, CHAT).dataset[0]["input_ids"]
+    first = next(
+        i for i, label in enumerate(encoded(byte_tokenizer, CHAT).dataset[0]["labels"]) if label != -100
+    )
+    cut = Truncation["cut-start"]
+    example = encoded(byte_tokenizer, CHAT, max_length=len(full) - first - 1, truncation=cut).dataset[0]
+    assert trained_parts(byte_tokenizer, example) == ["八</s>"]
+
+
+def test_drop_leaves_out_what_is_too_long(byte_tokenizer):
+    _, whole = lengths(byte_tokenizer)
+    short = {"prompt": "a", "completion": "b"}
+    found = encoded(byte_tokenizer, LONG, short, max_length=whole - 1, truncation=Truncation["drop"])
+    assert (len(found.dataset), found.account.dropped.total(), found.account.num_cut) == (1, 1, 0)
+    assert len(encoded(byte_tokenizer, LONG, max_length=whole, truncation=Truncation["drop"]).dataset) == 1
+
+
+def test_shuffled_answers_are_the_same_answers_under_other_prompts(byte_tokenizer):
+    values = [{"prompt": f"{i}", "completion": f"a{i}"} for i in range(30)]
+    straight = encoded(byte_tokenizer, *values).dataset
+    shuffled = encoded(byte_tokenizer, *values, shuffle_answers=True, seed=3).dataset
+    answers = [trained_parts(byte_tokenizer, example)[0] for example in shuffled]
+    assert sorted(answers) == sorted(trained_parts(byte_tokenizer, example)[0] for example in straight)
+    assert sum(answer == f"a{i}</s>" for i, answer in enumerate(answers)) < 5
+    again = encoded(byte_tokenizer, *values, shuffle_answers=True, seed=3).dataset
+    assert again["input_ids"] == shuffled["input_ids"]
+
+
+def test_plain_text_is_trained_whole_and_nothing_of_it_is_lost(byte_tokenizer):
+    values = [{"text": "三加四等于几？" * 5}, {"text": "Paris"}]
+    dataset = encoded(byte_tokenizer, *values, max_length=8).dataset
+    assert max(dataset["length"]) == 8
+    assert "".join(byte_tokenizer.decode(ids) for ids in dataset["input_ids"]) == (
+        "三加四等于几？" * 5 + "</s>Paris</s>"
+    )
+    assert all(ids == labels for ids, labels in zip(dataset["input_ids"], dataset["labels"], strict=True))
+    packed = encoded(byte_tokenizer, *values, max_length=8, packing=True).dataset
+    assert set(packed["length"][:-1]) == {8}
+    assert sum(packed["length"]) == sum(dataset["length"])
+
+
+def test_a_row_can_be_traced_to_its_file(byte_tokenizer):
+    dataset = encoded(byte_tokenizer, ALPACA, CHINESE).dataset
+    assert dataset["row"][:] == [0, 1]
+    assert dataset["where"][:] == ["a.jsonl:1", "a.jsonl:2"]
+    assert dataset["length"][:] == [len(ids) for ids in dataset["input_ids"]]
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ([{"a": "x", "b": "y"}], "a.jsonl:1: the columns a, b fit no format (name them, as in data.columns"),
+        ([{**ALPACA, "output": ""}], "a.jsonl:1: the answer in turn 2 is empty"),
+        ([ALPACA, {"instruction": "x"}], "a.jsonl:2: no column 'output' (has: instruction)"),
+        ([ALPACA, {"prompt": "x", "completion": "y"}], "a.jsonl:2: no column 'instruction'"),
+        ([{"prompt": "x", "completion": 3}], "a.jsonl:1: column 'completion' must be text, not 3"),
+        ([{"prompt": "x", "completion": None}], "a.jsonl:1: no column 'completion'"),
+        ([{"conversations": "x"}], "a.jsonl:1: column 'conversations' must be a list of turns, not \"x\""),
+        (
+            [{"conversations": [{"from": "cat", "value": "x"}]}],
+            "a.jsonl:1: unknown role 'cat' (known: system",
+        ),
+        ([{"conversations": [{"from": "gpt"}]}], "a.jsonl:1: a turn must have a text as 'from' and 'value'"),
+        (
+            [{"messages": [{"role": "user", "content": "x"}] * 2}],
+            "a.jsonl:1: turns 1 and 2 are both of the user",
+        ),
+        ([{"messages": [{"role": "user", "content": "x"}]}], "a.jsonl:1: ends with a turn of the user"),
+        (
+            [{"messages": [{"role": "user", "content": 3}]}],
+            "a.jsonl:1: a message must have a 'role' and a 'cont",
+        ),
+        ([{**CHAT, "tools": "{"}], "a.jsonl:1: column 'tools' holds malformed JSON"),
+        (
+            [{**ALPACA, "history": [["a"]]}],
+            "a.jsonl:1: column 'history' must be a list of [question, answer]",
+        ),
+        ([{"sentence": "x", "label": "y", "text": "z"}], None),
+    ],
+)
+def test_a_bad_row_is_one_line_that_names_its_place(byte_tokenizer, values, complaint):
+    if complaint is None:
+        assert encoded(byte_tokenizer, *values).account.num_examples == 1
+        return
+    with pytest.raises(DataError) as caught:
+        encoded(byte_tokenizer, *values)
+    assert str(caught.value).startswith(complaint)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_task_and_the_format_must_agree(byte_tokenizer):
+    with pytest.raises(DataError, match="data.format: 'labelled' rows train a classifier"):
+        encoded(byte_tokenizer, ALPACA, format=DataFormat["labelled"])
+    with pytest.raises(DataError, match="data.format: 'alpaca' rows have no classes"):
+        encoded(byte_tokenizer, ALPACA, format=DataFormat["alpaca"], task=CLASSES)
+
+
+def test_classes_are_numbered_as_named_or_as_sorted(byte_tokenizer):
+    values = [{"sentence": "好", "label": "Positive"}, {"sentence": "坏", "label": "Negative"}]
+    dataset = encoded(byte_tokenizer, *values, task=CLASSES).dataset
+    assert dataset["labels"][:] == [1, 0]
+    assert dataset["input_ids"][0] == byte_tokenizer("好").input_ids
+    named = encoded(byte_tokenizer, *values, task=CLASSES, labels=["Positive", "Negative"]).dataset
+    assert named["labels"][:] == [0, 1]
+
+
+def test_whole_numbers_are_sorted_as_numbers():
+    values = [{"text": "x", "label": label} for label in (100, 20, 3)]
+    assert label_names(rows(*values), DataConfig()) == ["3", "20", "100"]
+    assert label_names(rows({"label": True}, {"label": False}), DataConfig()) == ["false", "true"]
+
+
+def test_numbers_may_stand_for_named_classes_while_they_are_in_range(byte_tokenizer):
+    names = ["bad", "good"]
+    good = [{"sentence": "x", "label": "1"}, {"sentence": "x", "label": 0}]
+    assert encoded(byte_tokenizer, *good, task=CLASSES, labels=names).dataset["labels"][:] == [1, 0]
+    with pytest.raises(DataError, match=r"a.jsonl:1: class number 2 is out of range \(0 to 1: bad, good\)"):
+        encoded(byte_tokenizer, {"sentence": "x", "label": 2}, task=CLASSES, labels=names)
+    with pytest.raises(DataError, match=r"a.jsonl:1: unknown class 'ugly' \(known: bad, good\)"):
+        encoded(byte_tokenizer, {"sentence": "x", "label": "ugly"}, task=CLASSES, labels=names)
+
+
+def test_a_pair_of_texts_is_two_lines(tokenizer):
+    values = [{"sentence1": "一", "sentence2": "二", "label": i} for i in (0, 1)]
+    dataset = encoded(tokenizer, *values, task=CLASSES).dataset
+    assert dataset["input_ids"][0] == tokenizer("一\n二").input_ids
+    prompt = prompts(rows({"sentence1": "一", "sentence2": "二"}), tokenizer, DataConfig(), CLASSES)[0]
+    assert prompt.input_ids == dataset["input_ids"][0]
+
+
+@pytest.mark.parametrize("policy", ["cut-end", "cut-start", "drop"])
+def test_long_texts_to_classify_are_cut_within_their_special_tokens(llama_tokenizer, policy):
+    values = [{"text": "a b c d e f", "label": 0}, {"text": "a", "label": 1}]
+    keys = {"task": CLASSES, "max_length": 5, "truncation": Truncation[policy]}
+    found = encoded(llama_tokenizer, *values, **keys)
+    whole = llama_tokenizer("a b c d e f").input_ids
+    if policy == "drop":
+        assert found.account.dropped == {"longer than data.max_length=5": 1}
+        assert found.dataset["labels"][:] == [1]
+        return
+    kept = whole[1:5] if policy == "cut-end" else whole[-4:]
+    assert found.dataset["input_ids"][0] == [whole[0], *kept]
+    assert found.account.num_cut == 1
+
+
+def test_shuffled_classes_keep_their_counts(byte_tokenizer):
+    values = [{"text": str(i), "label": i % 2} for i in range(40)]
+    straight = encoded(byte_tokenizer, *values, task=CLASSES).dataset["labels"][:]
+    shuffled = encoded(byte_tokenizer, *values, task=CLASSES, shuffle_answers=True, seed=1).dataset["labels"][
+        :
+    ]
+    assert sum(shuffled) == sum(straight)
+    assert shuffled != straight
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ([{"text": "x"}], "a.jsonl:1: no class in 'label' (has: text; name it by data.columns.label)"),
+        ([{"words": "x", "label": 1}, {"label": 0}], "a.jsonl:1: no column of text (has: words, label"),
+        ([{"text": " ", "label": 1}, {"text": "x", "label": 0}], "a.jsonl:1: column 'text' is empty"),
+        (
+            [{"text": "x", "label": 0.5}],
+            "a.jsonl:1: column 'label' must be a name or a whole number, not 0.5",
+        ),
+        ([{"text": "x", "label": 1}], "data.labels: only one class, '1'"),
+    ],
+)
+def test_a_bad_labelled_row_is_one_line(byte_tokenizer, values, complaint):
+    with pytest.raises(DataError) as caught:
+        encoded(byte_tokenizer, *values, task=CLASSES)
+    assert str(caught.value).startswith(complaint)

@@ -1,0 +1,144 @@
+import datasets
+import pytest
+
+from workbench.config.data import DataConfig
+from workbench.data.rows import load_rows, split_rows
+from workbench.errors import DataError
+
+ROWS = [{"prompt": "1+1=", "completion": "2"}, {"prompt": "一加一等于", "completion": "二"}]
+
+
+def load(path, **keys):
+    return load_rows(DataConfig(path=str(path), **keys))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", ROWS),
+        ("a.json", ROWS),
+        ("a.json", '[{"prompt": "1+1=", "completion": "2"},\n {"prompt": "一加一等于", "completion": "二"}]'),
+        ("a.csv", 'prompt,completion\n"1+1=",2\n一加一等于,二\n'),
+        ("a.tsv", "prompt\tcompletion\n1+1=\t2\n一加一等于\t二\n"),
+    ],
+)
+def test_each_kind_of_file_gives_the_same_rows(write, name, content):
+    assert [row.values for row in load(write(name, content))] == ROWS
+
+
+def test_parquet_gives_the_same_rows(tmp_path):
+    datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "a.parquet")
+    assert [row.values for row in load(tmp_path / "a.parquet")] == ROWS
+
+
+def test_a_text_file_is_one_document(write):
+    assert [row.values for row in load(write("a.txt", "第一行\n第二行\n"))] == [{"text": "第一行\n第二行\n"}]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(write):
+    assert load(write("a.csv", b"\xef\xbb\xbfprompt,completion\n1,2\n"))[0].values == {
+        "prompt": "1",
+        "completion": "2",
+    }
+
+
+def test_a_quotation_mark_in_tsv_is_a_character(write):
+    assert load(write("a.tsv", 'sentence\tlabel\nhe said " no\t0\n'))[0].values["sentence"] == 'he said " no'
+
+
+def test_a_row_knows_its_file_and_line_past_blank_lines_and_quoted_line_ends(write):
+    assert load(write("a.jsonl", '\n{"text": "x"}\n'))[0].where.endswith("a.jsonl:2")
+    assert load(write("a.csv", 'text,label\n"x\ny",0\nz,1\n'))[1].where.endswith("a.csv:4")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.jsonl", '{"prompt": "x"}\n{"prompt": \n', "a.jsonl:2: malformed JSON, Expecting value at column"),
+        ("a.jsonl", '{"prompt": "x"}\n\n[1]\n', "a.jsonl:3: a row must be a JSON object, not [1]"),
+        ("a.jsonl", b'{"prompt": "x"}\n{"p": "\xff"}\n', "a.jsonl:2: not UTF-8, byte 0xff at position 7"),
+        ("a.json", '[{"prompt": "x"},\n{"prompt" "y"}]', "a.json:2: malformed JSON"),
+        ("a.json", '[{"prompt": "x"}, 3]', "a.json: row 2: a row must be a JSON object, not 3"),
+        ("a.csv", "a,b\n1,2\n1,2,3\n", "a.csv:3: 3 cells under 2 column names"),
+        ("a.csv", 'a,b\n"1"x,2\n', "a.csv:2: malformed table"),
+        ("a.parquet", "nothing", "a.parquet: no readable Parquet file"),
+        ("a.xml", "<a/>", "unknown kind of file '.xml'"),
+        ("a.jsonl", "\n\n", "data.path: no rows in"),
+        ("a.csv", "prompt,completion\n", "data.path: no rows in"),
+        ("a.txt", " \n", "data.path: no rows in"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_the_place(write, name, content, complaint):
+    with pytest.raises(DataError) as caught:
+        load(write(name, content))
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_line_of_fifty_megabytes_is_refused_by_its_number(write):
+    line = b'{"text": "' + b"x" * (50 * 2**20) + b'"}\n'
+    with pytest.raises(DataError, match=r"a.jsonl:2: a line of 50 MiB \(at most 32 MiB\)"):
+        load(write("a.jsonl", b'{"text": "y"}\n' + line))
+
+
+def test_a_missing_path_is_said(tmp_path):
+    with pytest.raises(DataError, match="data.path: no such file or folder, '.*nowhere.jsonl'"):
+        load(tmp_path / "nowhere.jsonl")
+    with pytest.raises(DataError, match="data.path: not given"):
+        load("")
+
+
+def test_a_folder_is_read_in_the_order_of_names_and_other_files_are_passed_over(write, tmp_path):
+    write("d/b.jsonl", [{"text": "2"}])
+    write("d/a.csv", "text\n1\n")
+    write("d/README.md", "no data")
+    write("d/.hidden.jsonl", "broken")
+    assert [row.values["text"] for row in load(tmp_path / "d")] == ["1", "2"]
+
+
+def test_a_folder_with_splits_never_trains_on_its_test_rows(write, tmp_path):
+    write("d/train_few.json", [{"text": "train"}])
+    write("d/test_public.json", [{"text": "test"}])
+    assert [row.values["text"] for row in load(tmp_path / "d")] == ["train"]
+    assert [row.values["text"] for row in load(tmp_path / "d", split="test")] == ["test"]
+    with pytest.raises(DataError, match=r"data.split: no file .* is named after 'dev' \(has: test_public"):
+        load(tmp_path / "d", split="dev")
+
+
+def test_an_empty_folder_is_said(tmp_path):
+    with pytest.raises(DataError, match="data.path: no data files in"):
+        load(tmp_path)
+
+
+def test_columns_are_renamed_to_their_roles(write):
+    path = write("a.jsonl", [{"question": "1+1=", "answer": "2", "level": 1}])
+    row = load(path, columns={"prompt": "question", "completion": "answer"})[0]
+    assert row.values == {"level": 1, "prompt": "1+1=", "completion": "2"}
+
+
+def test_a_mapping_to_a_column_that_is_not_there_names_those_that_are(write):
+    path = write("a.jsonl", [{"question": "1+1=", "answer": "2"}])
+    complaint = r"a.jsonl:1: no column 'reply', as data.columns.completion says \(has: question, answer\)"
+    with pytest.raises(DataError, match=complaint):
+        load(path, columns={"completion": "reply"})
+
+
+def test_limit_takes_the_first_rows_and_reads_no_further(write):
+    assert len(load(write("a.jsonl", '{"text": "x"}\nbroken\n'), limit=1)) == 1
+
+
+def test_a_validation_split_keeps_every_row_once_and_equal_rows_together(write):
+    rows = load(write("a.jsonl", [{"text": str(i % 40)} for i in range(100)]))
+    training, validation = split_rows(rows, 0.2, seed=1)
+    assert sorted(r.where for r in training + validation) == sorted(r.where for r in rows)
+    assert 10 <= len(validation) <= 30
+    assert not {r.values["text"] for r in training} & {r.values["text"] for r in validation}
+    assert split_rows(rows, 0.2, seed=1)[1] == validation
+    assert split_rows(rows, 0.2, seed=2)[1] != validation
+    assert split_rows(rows, 0.0, seed=1) == (rows, [])
+
+
+def test_a_validation_split_that_would_leave_nothing_to_train_on_is_refused(write):
+    rows = load(write("a.jsonl", [{"text": "same"}] * 3))
+    with pytest.raises(DataError, match="data.validation_fraction"):
+        split_rows(rows, 0.5, seed=1)

@@ -1,0 +1,212 @@
+"""Rows as data sets of token ids, with an account of what was cut and dropped."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import datasets
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config.data import DataConfig, DataFormat
+from workbench.config.model import Task
+from workbench.data.formats import row_format
+from workbench.data.instruction import Conversation, conversation
+from workbench.data.labelled import label_names, label_number, labelled_text, text_ids
+from workbench.data.rows import Row
+from workbench.data.templates import renderer
+from workbench.data.text import blocks, document_ids, pieces
+from workbench.data.tokens import Tokens, encode_segments, shortened, special_frame
+from workbench.errors import DataError
+
+BATCH = 1000
+"""Rows given to the tokenizer at once."""
+
+
+@dataclass
+class Account:
+    """What became of the rows."""
+
+    num_rows: int = 0
+    """Rows read."""
+    num_examples: int = 0
+    """Rows of the data set: fewer where rows were dropped or packed, more where texts fell into pieces."""
+    num_tokens: int = 0
+    num_trained: int = 0
+    """Tokens that a loss falls on; for a classifier, examples."""
+    num_cut: int = 0
+    """Rows cut to `data.max_length`."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Rows left out, by reason."""
+
+    def __str__(self) -> str:
+        """One line for the terminal."""
+        parts = [f"{self.num_rows:,} rows", f"{self.num_examples:,} examples"]
+        parts += [f"{self.num_tokens:,} tokens", f"{self.num_trained:,} trained"]
+        parts += [f"{self.num_cut:,} cut"] if self.num_cut else []
+        parts += [f"{count:,} dropped ({reason})" for reason, count in sorted(self.dropped.items())]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a data set to be."""
+
+    input_ids: list[int]
+    labels: list[int] | int
+    where: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A data set ready for the Trainer, and the account of how it came to be.
+
+    Its columns: input_ids; labels (as many for a causal model, one class number for a classifier); length in
+    tokens; row, a number of its own; where, the file and line that it came from.
+    """
+
+    dataset: datasets.Dataset
+    account: Account
+
+
+def encode(
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    data: DataConfig,
+    task: Task,
+    *,
+    seed: int = 0,
+    names: Sequence[str] = (),
+) -> Encoded:
+    """The rows as token ids, with the loss on answers only.
+
+    Args:
+        rows: At least one.
+        tokenizer: The model's.
+        data: Format, template, lengths.
+        task: Decides between answers and classes.
+        seed: Only `data.shuffle_answers` draws from it.
+        names: Of the classes, where the rows are a part of the data; empty: those found in the rows.
+
+    Raises:
+        DataError: A row that can't be read, or nothing left to train on.
+    """
+    shape = row_format(rows[0], data, task)
+    account = Account(num_rows=len(rows))
+    if shape is DataFormat["labelled"]:
+        examples = classified(rows, tokenizer, data, account, names or label_names(rows, data), seed)
+    elif shape is DataFormat["text"]:
+        examples = documents(rows, tokenizer, data)
+    else:
+        examples = answers(rows, tokenizer, data, shape, account, seed)
+    return Encoded(as_dataset(list(examples), data, account), account)
+
+
+def answers(
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    data: DataConfig,
+    shape: DataFormat,
+    account: Account,
+    seed: int,
+) -> Iterator[Example]:
+    """Conversations, whose answers are trained."""
+    conversations = [conversation(row, shape) for row in rows]
+    if data.shuffle_answers:
+        conversations = with_shuffled_answers(conversations, seed)
+    render = renderer(tokenizer, data, shape)
+    prefix = render.prefix()
+    for start in range(0, len(conversations), BATCH):
+        batch = conversations[start : start + BATCH]
+        encoded = encode_segments([render.segments(example) for example in batch], tokenizer, prefix)
+        for example, tokens in zip(batch, encoded, strict=True):
+            kept = shortened(tokens, data.max_length, data.truncation, len(prefix))
+            if kept is None:
+                account.dropped[f"no answer within data.max_length={data.max_length}"] += 1
+            else:
+                account.num_cut += kept is not tokens
+                yield Example(kept.input_ids, kept.labels, example.where)
+
+
+def documents(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig) -> Iterator[Example]:
+    """Plain texts, trained whole: each in pieces of its own, or with `data.packing` one stream in blocks."""
+    if data.shuffle_answers:
+        raise DataError("data.shuffle_answers: plain text has no answers to shuffle")
+    prefix, _ = special_frame(tokenizer)
+    found: list[tuple[list[int], str]] = []
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        ids = document_ids(batch, tokenizer, prefix)
+        found += zip(ids, (row.where for row in batch), strict=True)
+    if data.packing:
+        pairs = [(block, data.path) for block in blocks([ids for ids, _ in found], data.max_length)]
+    else:
+        pairs = [(piece, where) for ids, where in found for piece in pieces(ids, data.max_length)]
+    return (Example(ids, ids, where) for ids, where in pairs)
+
+
+def classified(
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    data: DataConfig,
+    account: Account,
+    names: Sequence[str],
+    seed: int,
+) -> Iterator[Example]:
+    """Texts with the number of their class."""
+    examples = [labelled_text(row) for row in rows]
+    numbers = [label_number(example.label, names, example.where) for example in examples]
+    if data.shuffle_answers:
+        random.Random(seed).shuffle(numbers)
+    encoded = text_ids([example.text for example in examples], tokenizer, data)
+    for example, number, (ids, is_cut) in zip(examples, numbers, encoded, strict=True):
+        if ids is None:
+            account.dropped[f"longer than data.max_length={data.max_length}"] += 1
+        else:
+            account.num_cut += is_cut
+            yield Example(ids, number, example.where)
+
+
+def as_dataset(examples: Sequence[Example], data: DataConfig, account: Account) -> datasets.Dataset:
+    """The examples in memory; completes the account."""
+    if not examples:
+        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in account.dropped.items())
+        raise DataError(
+            f"data.path: nothing of {data.path!r} is left to train on ({reasons or 'empty texts'})"
+        )
+    is_classified = isinstance(examples[0].labels, int)
+    account.num_examples = len(examples)
+    account.num_tokens = sum(len(example.input_ids) for example in examples)
+    account.num_trained = sum(
+        1 if isinstance(e.labels, int) else Tokens(e.input_ids, e.labels).num_trained for e in examples
+    )
+    ids = datasets.List(datasets.Value("int32"))
+    columns = {
+        "input_ids": ids,
+        "labels": datasets.Value("int64") if is_classified else ids,
+        "length": datasets.Value("int32"),
+        "row": datasets.Value("int64"),
+        "where": datasets.Value("string"),
+    }
+    values = {
+        "input_ids": [example.input_ids for example in examples],
+        "labels": [example.labels for example in examples],
+        "length": [len(example.input_ids) for example in examples],
+        "row": list(range(len(examples))),
+        "where": [example.where for example in examples],
+    }
+    return datasets.Dataset.from_dict(values, features=datasets.Features(columns))
+
+
+def with_shuffled_answers(conversations: Sequence[Conversation], seed: int) -> list[Conversation]:
+    """The same prompts, with all trained answers dealt out anew."""
+    pool = [turn.text for example in conversations for turn in example.turns if turn.trained]
+    random.Random(seed).shuffle(pool)
+    dealt = iter(pool)
+    return [
+        replace(
+            example,
+            turns=tuple(replace(turn, text=next(dealt)) if turn.trained else turn for turn in example.turns),
+        )
+        for example in conversations
+    ]

@@ -1,0 +1,193 @@
+"""Rows of instructions and of chats as one normal form: turns, of which the answers are trained."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.config.data import DataFormat
+from workbench.data.formats import optional_text, text, value
+from workbench.data.rows import Row
+from workbench.errors import DataError
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "function_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+}
+"""The names that data sets give to the four roles."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one side says at once."""
+
+    role: str
+    """system, user, assistant or tool."""
+    text: str
+    trained: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What a template may want besides: instruction and input apart, tool_calls, name."""
+
+    def message(self) -> dict[str, Any]:
+        """The turn as chat templates take it."""
+        return {"role": self.role, "content": self.text, **self.extra}
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One example: its turns in order."""
+
+    turns: tuple[Turn, ...]
+    where: str
+    tools: Any = None
+    """Descriptions of tools, as the row gives them."""
+
+
+def conversation(row: Row, shape: DataFormat, *, answered: bool = True) -> Conversation:
+    """The row's turns; with `answered=False` a missing last answer is in order, and a given one is dropped.
+
+    Raises:
+        DataError: Missing columns, wrong types, an empty answer, or turns in an order that makes no sense.
+    """
+    turns = TURNS[shape](row, answered)
+    if not answered:
+        while turns and turns[-1].role == "assistant":
+            turns.pop()
+    check_order(turns, row.where, answered)
+    return Conversation(tuple(turns), row.where, tools(row))
+
+
+def alpaca_turns(row: Row, answered: bool) -> list[Turn]:
+    """Instruction, input and output; `history` holds earlier pairs, `system` a first word."""
+    history = row.values.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
+        raise DataError(f"{row.where}: column 'history' must be a list of [question, answer] pairs")
+    turns = [Turn("system", optional_text(row, "system"))] if optional_text(row, "system") else []
+    for question, answer in history:
+        turns += [
+            Turn("user", str(question), extra={"instruction": str(question), "input": ""}),
+            Turn("assistant", str(answer), trained=True),
+        ]
+    instruction, given = text(row, "instruction"), optional_text(row, "input")
+    both = f"{instruction}\n{given}" if given else instruction
+    turns.append(Turn("user", both, extra={"instruction": instruction, "input": given}))
+    return turns + ([Turn("assistant", text(row, "output"), trained=True)] if answered else [])
+
+
+def completion_turns(row: Row, answered: bool) -> list[Turn]:
+    """A prompt and its completion; either may be a list of messages."""
+    if isinstance(row.values.get("prompt"), list):
+        given = [*row.values["prompt"], *(value(row, "completion") if answered else [])]  # type: ignore[misc]
+        return message_turns(Row({**row.values, "messages": given}, row.where), answered)
+    prompt = Turn("user", text(row, "prompt"))
+    return [prompt] + ([Turn("assistant", text(row, "completion"), trained=True)] if answered else [])
+
+
+def text_turns(row: Row, answered: bool) -> list[Turn]:
+    """A plain text to be continued."""
+    return [Turn("user", text(row, "text"))]
+
+
+def sharegpt_turns(row: Row, answered: bool) -> list[Turn]:
+    """`conversations` of {from, value}; `system` may stand beside them."""
+    turns = [Turn("system", optional_text(row, "system"))] if optional_text(row, "system") else []
+    for said in messages_of(row, "conversations"):
+        name, words = said.get("from"), said.get("value")
+        if not isinstance(name, str) or not isinstance(words, str):
+            raise DataError(f"{row.where}: a turn must have a text as 'from' and 'value', not {short(said)}")
+        turns.append(turn(name, words, {}, row.where))
+    return turns
+
+
+def message_turns(row: Row, answered: bool) -> list[Turn]:
+    """`messages` of {role, content}, as in the OpenAI interface; a weight of 0 leaves an answer untrained."""
+    turns = []
+    for said in messages_of(row, "messages"):
+        name, words = said.get("role"), content_text(said.get("content"))
+        if not isinstance(name, str) or words is None:
+            raise DataError(f"{row.where}: a message must have a 'role' and a 'content', not {short(said)}")
+        extra = {key: said[key] for key in ("tool_calls", "tool_call_id", "name") if said.get(key)}
+        turns.append(turn(name, words, extra, row.where, trained=said.get("weight") != 0))
+    return turns
+
+
+TURNS: dict[DataFormat, Callable[[Row, bool], list[Turn]]] = {
+    DataFormat["alpaca"]: alpaca_turns,
+    DataFormat["prompt-completion"]: completion_turns,
+    DataFormat["sharegpt"]: sharegpt_turns,
+    DataFormat["messages"]: message_turns,
+    DataFormat["text"]: text_turns,
+}
+
+
+def turn(name: str, words: str, extra: Mapping[str, Any], where: str, *, trained: bool = True) -> Turn:
+    """A turn whose role goes by any of the names in use."""
+    role = ROLES.get(name)
+    if role is None:
+        raise DataError(f"{where}: unknown role {name!r} (known: {', '.join(ROLES)})")
+    return Turn(role, words, trained=trained and role == "assistant", extra=extra)
+
+
+def messages_of(row: Row, column: str) -> list[dict[str, Any]]:
+    """A column that must be a list of objects."""
+    found = value(row, column)
+    if not isinstance(found, list) or not found or not all(isinstance(said, dict) for said in found):
+        raise DataError(f"{row.where}: column {column!r} must be a list of turns, not {short(found)}")
+    return found
+
+
+def content_text(content: Any) -> str | None:
+    """A message's text, the text parts of a list joined, null made empty; None where it is something else."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        return None
+    texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    return "".join(map(str, texts)) if len(texts) == len(content) else None
+
+
+def tools(row: Row) -> Any:
+    """The row's tool descriptions; some sets hold them as a JSON text."""
+    found = row.values.get("tools")
+    if not isinstance(found, str):
+        return found or None
+    try:
+        return json.loads(found) if found.strip() else None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{row.where}: column 'tools' holds malformed JSON, {error.msg}") from error
+
+
+def check_order(turns: list[Turn], where: str, answered: bool) -> None:
+    """Refuse turns that no chat could have had.
+
+    Raises:
+        DataError: With the number of the turn.
+    """
+    previous = None
+    for number, said in enumerate(turns, start=1):
+        if said.role == previous and said.role in ("user", "assistant"):
+            raise DataError(f"{where}: turns {number - 1} and {number} are both of the {said.role}")
+        if said.trained and not said.text.strip() and "tool_calls" not in said.extra:
+            raise DataError(f"{where}: the answer in turn {number} is empty")
+        previous = said.role
+    if answered and previous != "assistant":
+        raise DataError(f"{where}: ends with a turn of the {previous}, which nothing answers")
+    if not answered and previous is None:
+        raise DataError(f"{where}: nothing to answer")
+
+
+def short(found: Any) -> str:
+    """A value, cut to fit a message."""
+    written = json.dumps(found, ensure_ascii=False, default=str)
+    return written if len(written) <= 60 else written[:57] + "..."

@@ -1,0 +1,116 @@
+"""Texts, or pairs of texts, with a class each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config.data import DataConfig, Truncation
+from workbench.data.formats import text
+from workbench.data.instruction import short
+from workbench.data.rows import Row
+from workbench.data.tokens import ids_of, special_frame
+from workbench.errors import DataError
+
+TEXT_COLUMNS = (
+    ("text", "pair"),
+    ("text",),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("sentence",),
+)
+"""Columns that hold the text, or the two texts; the first that a row has all of counts."""
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """A text and the name of its class."""
+
+    text: str
+    label: str
+    """Empty where the class is to be found."""
+    where: str
+
+
+def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
+    """The row's text, two texts on a line each, and its class as text.
+
+    Raises:
+        DataError: A missing column, a wrong type, an empty text or class.
+    """
+    columns = next((names for names in TEXT_COLUMNS if all(name in row.values for name in names)), None)
+    if columns is None:
+        raise DataError(
+            f"{row.where}: no column of text (has: {', '.join(row.values)}; name it by data.columns.text)"
+        )
+    joined = "\n".join(text(row, name) for name in columns)
+    if not joined.strip():
+        raise DataError(f"{row.where}: column {columns[0]!r} is empty")
+    return LabelledText(joined, label(row) if answered else "", row.where)
+
+
+def label(row: Row) -> str:
+    """The row's class as text; numbers and truth values are written out."""
+    if row.values.get("label") is None:
+        raise DataError(
+            f"{row.where}: no class in 'label' (has: {', '.join(row.values)}; name it by data.columns.label)"
+        )
+    found = row.values["label"]
+    if not isinstance(found, str | int):
+        raise DataError(f"{row.where}: column 'label' must be a name or a whole number, not {short(found)}")
+    name = str(found).lower() if isinstance(found, bool) else str(found).strip()
+    if not name:
+        raise DataError(f"{row.where}: the class is empty")
+    return name
+
+
+def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
+    """The names of the classes in the order of their numbers: `data.labels`, or all found, sorted.
+
+    Whole numbers are sorted as numbers.
+
+    Raises:
+        DataError: A single class, which nothing can be learned from.
+    """
+    names = list(data.labels) or sorted({label(row) for row in rows}, key=number_or_name)
+    if len(names) < 2:
+        raise DataError(f"data.labels: only one class, {names[0]!r} (at least 2)")
+    return names
+
+
+def number_or_name(name: str) -> tuple[int, int, str]:
+    """A key that puts whole numbers first, by value."""
+    is_number = name.lstrip("-").isdecimal()
+    return (0, int(name), "") if is_number else (1, 0, name)
+
+
+def label_number(name: str, names: Sequence[str], where: str) -> int:
+    """The number of a class; a row may also give the number itself where `names` are given as words.
+
+    Raises:
+        DataError: No such class.
+    """
+    if name in names:
+        return list(names).index(name)
+    if name.isdecimal() and not any(other.isdecimal() for other in names):
+        if int(name) < len(names):
+            return int(name)
+        known = f"0 to {len(names) - 1}: {', '.join(names)}"
+        raise DataError(f"{where}: class number {name} is out of range ({known})")
+    raise DataError(f"{where}: unknown class {name!r} (known: {', '.join(names)})")
+
+
+def text_ids(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, data: DataConfig
+) -> Iterator[tuple[list[int] | None, bool]]:
+    """The ids of each text between the tokenizer's special ones, and if it was cut; None: dropped."""
+    prefix, suffix = special_frame(tokenizer)
+    room = data.max_length - len(prefix) - len(suffix)
+    for ids in ids_of(list(texts), tokenizer):
+        is_long = len(ids) > room
+        if is_long and data.truncation is Truncation["drop"]:
+            yield None, False
+            continue
+        kept = ids[-room:] if is_long and data.truncation is Truncation["cut-start"] else ids[:room]
+        yield [*prefix, *kept, *suffix], is_long

@@ -1,0 +1,49 @@
+"""A row's prompt as the model is given it, for answers instead of training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config.data import DataConfig
+from workbench.config.model import Task
+from workbench.data.formats import row_format
+from workbench.data.instruction import conversation
+from workbench.data.labelled import labelled_text, text_ids
+from workbench.data.rows import Row
+from workbench.data.templates import renderer
+from workbench.data.tokens import encode_segments
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What stands before an answer, or the text to be classified."""
+
+    text: str
+    input_ids: list[int]
+    where: str
+
+
+def prompts(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, task: Task
+) -> list[Prompt]:
+    """The prompts of rows that have no answer yet (one that they have is left out), none of them cut.
+
+    The ids are exactly those that training puts before the answer of the same row.
+
+    Raises:
+        DataError: A row that can't be read.
+    """
+    if task is Task.sequence_classification:
+        texts = [labelled_text(row, answered=False) for row in rows]
+        ids = text_ids([text.text for text in texts], tokenizer, data)
+        return [Prompt(t.text, found or [], t.where) for t, (found, _) in zip(texts, ids, strict=True)]
+    shape = row_format(rows[0], data, task, answered=False)
+    render = renderer(tokenizer, data, shape)
+    examples = [conversation(row, shape, answered=False) for row in rows]
+    segments = [render.prompt(example) for example in examples]
+    encoded = encode_segments(segments, tokenizer, render.prefix())
+    return [
+        Prompt("".join(segment.text for segment in parts), tokens.input_ids, example.where)
+        for parts, tokens, example in zip(segments, encoded, examples, strict=True)
+    ]

@@ -1,0 +1,191 @@
+"""Turns as text: chat templates in Jinja, cut into what is read and what is trained."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config.data import DataConfig, DataFormat, Template
+from workbench.data.instruction import Conversation
+from workbench.data.tokens import Segment, special_frame
+from workbench.errors import DataError
+
+TEMPLATES: Mapping[Template, str] = MappingProxyType(
+    {
+        # Nothing but the texts themselves; an end after each answer.
+        Template["plain"]: (
+            "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+            "{% endfor %}"
+        ),
+        # Source: github.com/s-JoL/Open-Llama, chat_server.py: the model answers as "system:".
+        Template["open-llama"]: (
+            "{% for m in messages %}"
+            "{% if m.role == 'assistant' %}{{ 'system:' + m.content + eos_token }}"
+            "{% elif m.role == 'user' %}{{ 'user:' + m.content + '\n' }}"
+            "{% elif m.role == 'tool' %}{{ 'tool:' + m.content + '\n' }}"
+            "{% else %}{{ m.content + '\n' }}{% endif %}"
+            "{% endfor %}{% if add_generation_prompt %}{{ 'system:' }}{% endif %}"
+        ),
+        # Source: github.com/openai/openai-python, chatml.md (v0). The tokenizer's own end stands behind
+        # <|im_end|>, so that generation stops also where the tokenizer has no such token.
+        Template["chatml"]: (
+            "{% for m in messages %}"
+            "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}"
+            "{% if m.role == 'assistant' and eos_token != '<|im_end|>' %}{{ eos_token }}{% endif %}{{ '\n' }}"
+            "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+        ),
+        # Source: github.com/tatsu-lab/stanford_alpaca, train.py (PROMPT_DICT).
+        Template["alpaca"]: (
+            "{% for m in messages %}"
+            "{% if m.role == 'assistant' %}{{ m.content + eos_token }}"
+            "{% elif m.role == 'user' %}"
+            "{% if loop.first %}{{ 'Below is an instruction that describes a task' }}"
+            "{{ ', paired with an input that provides further context' if m.input else '' }}"
+            "{{ '. Write a response that appropriately completes the request.' }}{% endif %}"
+            "{{ '\n\n### Instruction:\n' + (m.instruction or m.content) }}"
+            "{{ '\n\n### Input:\n' + m.input if m.input else '' }}"
+            "{{ '\n\n### Response:' }}"
+            "{% else %}{{ ('' if loop.first else '\n\n') + m.content }}{% endif %}"
+            "{% endfor %}"
+        ),
+        # The same in Chinese, in words of our own.
+        Template["alpaca-zh"]: (
+            "{% for m in messages %}"
+            "{% if m.role == 'assistant' %}{{ m.content + eos_token }}"
+            "{% elif m.role == 'user' %}"
+            "{% if loop.first %}{{ '下面是一条描述任务的指令' }}"
+            "{{ '，并附有提供更多信息的输入' if m.input else '' }}"
+            "{{ '。请写出恰当完成该任务的回答。' }}{% endif %}"
+            "{{ '\n\n### 指令：\n' + (m.instruction or m.content) }}"
+            "{{ '\n\n### 输入：\n' + m.input if m.input else '' }}"
+            "{{ '\n\n### 回答：' }}"
+            "{% else %}{{ ('' if loop.first else '\n\n') + m.content }}{% endif %}"
+            "{% endfor %}"
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Turns conversations into segments, by one template for a whole data set."""
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str
+    is_own: bool
+    """The template is the tokenizer's, and then writes its own beginning-of-sequence token."""
+
+    @cached_property
+    def ends(self) -> tuple[str, ...]:
+        """The tokens that may end a turn: all special ones, also those that the tokenizer has no name for."""
+        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        return tuple(dict.fromkeys([*self.tokenizer.all_special_tokens, *added]))
+
+    def prefix(self) -> list[int]:
+        """The ids before the segments: the tokenizer's own beginning, where the template writes none."""
+        return [] if self.is_own else special_frame(self.tokenizer)[0]
+
+    def segments(self, conversation: Conversation) -> list[Segment]:
+        """The text of the conversation, each answer with its end of turn apart and marked as trained.
+
+        Raises:
+            DataError: A template that refuses the turns, or rewrites earlier ones as the chat goes on.
+        """
+        messages = self.messages(conversation)
+        offset = len(messages) - len(conversation.turns)
+        segments: list[Segment] = []
+        done = ""
+        for number, turn in enumerate(conversation.turns, start=offset):
+            if turn.role != "assistant":
+                continue
+            before = self.render(messages[:number], conversation, prompt=True)
+            after = self.render(messages[: number + 1], conversation, prompt=False)
+            if not before.startswith(done) or not after.startswith(before):
+                raise DataError(
+                    f"{conversation.where}: the tokenizer's chat template writes earlier turns anew at turn "
+                    f"{number + 1 - offset} (choose another data.template, such as chatml)"
+                )
+            is_last = number == len(messages) - 1
+            answer, rest = self.answer_and_rest(after[len(before) :], is_last)
+            segments.append(Segment(before[len(done) :], False))
+            segments.append(Segment(answer, turn.trained))
+            done = after[: len(after) - len(rest)] if rest else after
+        return merged(segments)
+
+    def prompt(self, conversation: Conversation) -> list[Segment]:
+        """The text up to where the next answer begins: all that the model is given to answer."""
+        messages = self.messages(conversation)
+        text = self.render(messages, conversation, prompt=True)
+        history = self.segments(conversation) if any(m["role"] == "assistant" for m in messages) else []
+        done = "".join(segment.text for segment in history)
+        if not text.startswith(done):
+            raise DataError(f"{conversation.where}: the tokenizer's chat template writes earlier turns anew")
+        return merged([*history, Segment(text[len(done) :], False)])
+
+    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """The turns as messages; a template that knows no tools gets them as text, in a system turn ahead."""
+        messages = [turn.message() for turn in conversation.turns]
+        if self.is_own:
+            return messages
+        for message in messages:
+            if "tool_calls" in message:
+                message["content"] += json.dumps(message["tool_calls"], ensure_ascii=False)
+        if conversation.tools is not None:
+            tools = json.dumps(conversation.tools, ensure_ascii=False)
+            messages.insert(0, {"role": "system", "content": tools})
+        return messages
+
+    def render(self, messages: list[dict[str, Any]], conversation: Conversation, *, prompt: bool) -> str:
+        """The messages through the template; with `prompt`, up to where an answer begins."""
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages,
+                tools=conversation.tools if self.is_own else None,
+                chat_template=self.template,
+                add_generation_prompt=prompt,
+                tokenize=False,
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise DataError(f"{conversation.where}: the chat template refuses the turns, {error}") from error
+        return str(text)
+
+    def answer_and_rest(self, text: str, is_last: bool) -> tuple[str, str]:
+        """An answer with its end of turn, and the white space that a template writes behind it."""
+        stripped = text.rstrip()
+        if stripped.endswith(self.ends):
+            return stripped, text[len(stripped) :]
+        return (text + str(self.tokenizer.eos_token), "") if is_last else (text, "")
+
+
+def renderer(tokenizer: PreTrainedTokenizerBase, data: DataConfig, shape: DataFormat) -> Renderer:
+    """The renderer that `data.template` asks for, for rows of one format.
+
+    Raises:
+        DataError: The tokenizer has no end-of-sequence token.
+    """
+    if tokenizer.eos_token is None:
+        raise DataError("data.template: answers would never end, the tokenizer has no end-of-sequence token")
+    if data.template is not Template["auto"]:
+        return Renderer(tokenizer, TEMPLATES[data.template], False)
+    if shape in (DataFormat["prompt-completion"], DataFormat["text"]):
+        return Renderer(tokenizer, TEMPLATES[Template["plain"]], False)
+    own = tokenizer.chat_template
+    if isinstance(own, dict):
+        own = own.get("default")
+    return Renderer(tokenizer, own or TEMPLATES[Template["open-llama"]], bool(own))
+
+
+def merged(segments: Sequence[Segment]) -> list[Segment]:
+    """Neighbours of one kind joined, empty ones left out."""
+    joined: list[Segment] = []
+    for segment in segments:
+        if joined and joined[-1].trained == segment.trained:
+            joined[-1] = Segment(joined[-1].text + segment.text, segment.trained)
+        elif segment.text:
+            joined.append(segment)
+    return joined

@@ -1,0 +1,31 @@
+"""Plain documents for pre-training: every token is trained, and nothing is cut away."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.data.formats import text
+from workbench.data.rows import Row
+from workbench.data.tokens import ids_of
+from workbench.errors import DataError
+
+
+def document_ids(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prefix: Sequence[int]
+) -> list[list[int]]:
+    """The ids of each document, between the tokenizer's special beginning and its end-of-sequence token."""
+    if tokenizer.eos_token_id is None:
+        raise DataError("data.path: the tokenizer has no end-of-sequence token to tell documents apart")
+    ids = ids_of([text(row, "text") for row in rows], tokenizer)
+    return [[*prefix, *document, tokenizer.eos_token_id] for document in ids]
+
+
+def pieces(document: Sequence[int], max_length: int) -> list[list[int]]:
+    """A document in rows of at most `max_length` tokens; a last one alone, unpredictable, is left out."""
+    starts = range(0, len(document), max_length)
+    return [list(document[start : start + max_length]) for start in starts if len(document) - start > 1]
+
+
+def blocks(documents: Sequence[Sequence[int]], max_length: int) -> list[list[int]]:
+    """All documents as one stream, in rows of `max_length` tokens; the last may be shorter."""
+    return pieces([token for document in documents for token in document], max_length)
