@@ -3,6 +3,7 @@
 Importing this package is free: the model classes below are looked up, and torch imported, on first use.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
+
+# On import it reports that an optional kernel is missing, one that models/quantization.py switches off anyway.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __all__ = [
     "OpenLlamaConfig",

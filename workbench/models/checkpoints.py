@@ -1,0 +1,229 @@
+"""Checkpoints on disk -> the configuration and the tensors of an Open-Llama, checked against each other."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import GenerationConfig, LlamaConfig, MistralConfig, PreTrainedConfig, PreTrainedModel
+
+from workbench.errors import CheckpointError
+from workbench.models import gguf
+from workbench.models.open_llama.configuration_open_llama import (
+    INEXPRESSIBLE,
+    LLAMA_SWITCHES,
+    OpenLlamaConfig,
+)
+from workbench.models.quiet import quiet_transformers
+from workbench.models.weights import Stored, read_folder
+
+# Mistral without its sliding window is LLaMA under another name.
+LLAMA_ARCHITECTURE: dict[str, type[PreTrainedConfig]] = {"llama": LlamaConfig, "mistral": MistralConfig}
+KEPT = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "max_position_embeddings",
+    "initializer_range",
+    "rms_norm_eps",
+    "use_cache",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "tie_word_embeddings",
+    "rope_parameters",
+    "dtype",
+    "id2label",
+    "label2id",
+    "problem_type",
+)
+HEAD, EMBEDDING, SCORE = "lm_head.weight", "model.embed_tokens.weight", "score.weight"
+WHY = {
+    "model.embed_layer_norm.weight": "use_stable_embedding is on in config.json",
+    HEAD: "neither shared_input_output_embedding nor tie_word_embeddings is on in config.json",
+    SCORE: "model.task=sequence_classification takes a classifier",
+}
+
+
+@dataclass
+class Checkpoint:
+    """A model as it lies on disk, in the words of Open-Llama; its tensors are not read yet."""
+
+    path: Path
+    origin: str
+    """What it was: Open-Llama, LLaMA, ..."""
+    config: OpenLlamaConfig
+    tensors: Mapping[str, Stored] = field(default_factory=dict)
+    generation: GenerationConfig | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The checkpoint's own floating point type; bfloat16 for GGUF, whose blocks hold fewer bits."""
+        if self.path.is_file():
+            return torch.bfloat16
+        if isinstance(self.config.dtype, torch.dtype):
+            return self.config.dtype
+        embedding = self.tensors.get(EMBEDDING)
+        return embedding[...].dtype if embedding is not None else torch.float32
+
+
+def read(path: Path) -> Checkpoint:
+    """The checkpoint at `path`, a folder or a `.gguf` file.
+
+    Raises:
+        CheckpointError: it is damaged, or not of this family.
+    """
+    checkpoint = describe(path)
+    checkpoint.tensors = _renamed(gguf.read_tensors(path) if path.is_file() else read_folder(path))
+    if (path / "generation_config.json").is_file():
+        try:
+            checkpoint.generation = GenerationConfig.from_pretrained(path)
+        except (ValueError, OSError) as error:
+            raise _broken(path / "generation_config.json", error) from error
+    return checkpoint
+
+
+def describe(path: Path) -> Checkpoint:
+    """The checkpoint at `path` without its tensors.
+
+    Raises:
+        CheckpointError: it is damaged, or not of this family.
+    """
+    source = path if path.is_file() else path / "config.json"
+    stored = gguf.read_config(path) if path.is_file() else read_json_object(source)
+    kind = stored.get("model_type")
+    try:
+        with quiet_transformers():
+            if kind == OpenLlamaConfig.model_type:
+                return Checkpoint(path, "Open-Llama", OpenLlamaConfig.from_dict(stored))
+            if kind not in LLAMA_ARCHITECTURE:
+                raise CheckpointError(
+                    f"{source}: model_type {kind!r} is no LLaMA (model.architecture=native takes it as it is)"
+                )
+            origin = "LLaMA, GGUF" if path.is_file() else "LLaMA"
+            llama = LLAMA_ARCHITECTURE[str(kind)].from_dict(stored)
+            return Checkpoint(path, origin, _from_llama(source, llama))
+    except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise _broken(source, error) from error
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint.
+
+    Raises:
+        CheckpointError: the file can't be read, or holds something else.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _broken(file, error) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file}: not a JSON object")
+    return value
+
+
+def _broken(file: Path, error: Exception) -> CheckpointError:
+    """What is wrong with a file of the checkpoint, in one line."""
+    said = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    return CheckpointError(f"{file}: {' '.join(said.split()).removeprefix('config.json: ').rstrip('.')}")
+
+
+def _from_llama(source: Path, llama: PreTrainedConfig) -> OpenLlamaConfig:
+    """The Open-Llama configuration that computes exactly what this LLaMA does: its four switches off.
+
+    Raises:
+        CheckpointError: a field that Open-Llama can't express.
+    """
+    head_dim = llama.hidden_size // llama.num_attention_heads
+    for name, neutral in {**INEXPRESSIBLE, "head_dim": head_dim, "quantization_config": None}.items():
+        value = getattr(llama, name, None)
+        if value is not None and value != neutral:
+            raise CheckpointError(f"{source}: Open-Llama can't express {name}={value!r} (only {neutral!r})")
+    fields: dict[str, Any] = {name: getattr(llama, name) for name in KEPT}
+    fields |= {**LLAMA_SWITCHES, "attention_dropout_prob": llama.attention_dropout}
+    return OpenLlamaConfig(**fields)
+
+
+def _renamed(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The tensors under the names of a model with a head, without the rotary tables of 4.31's files."""
+    prefix = "" if any(name.startswith("model.") for name in tensors) else "model."
+    heads = (HEAD, SCORE)
+    return {
+        name if name in heads else prefix + name: tensor
+        for name, tensor in tensors.items()
+        if not name.endswith("rotary_emb.inv_freq")
+    }
+
+
+def fitted(checkpoint: Checkpoint, model_class: type[PreTrainedModel]) -> dict[str, Stored]:
+    """The tensors that `model_class` has a place for, after checking that every place is filled.
+
+    Two differences are no mistake: a causal head on the way to a classifier is left out, and the classifier's
+    new `score` head may be missing.
+
+    Raises:
+        CheckpointError: tensors are missing, extra or of another shape, or a tied head differs.
+    """
+    with torch.device("meta"):
+        empty = model_class(checkpoint.config)
+    expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
+    tensors = _without_tied_head(checkpoint, HEAD in expected)
+    if checkpoint.config.ties_embeddings:
+        expected.pop(HEAD, None)
+    if SCORE in expected:
+        tensors.pop(HEAD, None)
+    missing = [name for name in expected if name not in tensors and name != SCORE]
+    extra = [name for name in tensors if name not in expected]
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    misshapen = [name for name in expected if name in shapes and shapes[name] != expected[name]]
+    faults = [
+        listed("missing", [name + _because(name) for name in missing]),
+        listed("not expected", [name + _because(name) for name in extra]),
+        listed("of another shape", [differing(name, shapes[name], expected[name]) for name in misshapen]),
+    ]
+    if any(faults):
+        raise CheckpointError(f"{checkpoint.path}: does not fit, {'; '.join(filter(None, faults))}")
+    return tensors
+
+
+def _because(name: str) -> str:
+    return f" ({WHY[name]})" if name in WHY else ""
+
+
+def differing(name: str, here: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """A tensor and its two shapes."""
+    return f"{name}: {tuple(here)} here, {tuple(expected)} by its configuration"
+
+
+def listed(fault: str, names: list[str]) -> str:
+    """`5 tensors missing: a, b, c and 2 more`; nothing for none."""
+    if not names:
+        return ""
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''} {fault}: {', '.join(names[:3])}{rest}"
+
+
+def _without_tied_head(checkpoint: Checkpoint, has_head: bool) -> dict[str, Stored]:
+    """The tensors, each tied one once, under the embedding's name.
+
+    Raises:
+        CheckpointError: the configuration ties a head that the file has trained apart from the embedding.
+    """
+    tensors = dict(checkpoint.tensors)
+    if not checkpoint.config.ties_embeddings or HEAD not in tensors:
+        return tensors
+    head = tensors.pop(HEAD)
+    embedding = tensors.setdefault(EMBEDDING, head)
+    if has_head and (head.shape != embedding.shape or not torch.equal(head[...], embedding[...])):
+        raise CheckpointError(
+            f"{checkpoint.path}: {HEAD} differs from {EMBEDDING}, but config.json ties them "
+            "(set shared_input_output_embedding and tie_word_embeddings to false to keep this head)"
+        )
+    return tensors

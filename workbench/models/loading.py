@@ -1,0 +1,172 @@
+"""The model and the tokenizer of the `model` section, on a device; the one place where dtypes are decided."""
+
+import logging
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from workbench.config.model import Architecture, ModelConfig, Task
+from workbench.config.quantization import QuantizationConfig, QuantizationMethod
+from workbench.errors import ConfigError
+from workbench.models import native
+from workbench.models.checkpoints import SCORE, Checkpoint, fitted, read
+from workbench.models.open_llama import (
+    OpenLlamaConfig,
+    OpenLlamaForCausalLM,
+    OpenLlamaForSequenceClassification,
+)
+from workbench.models.placement import attention_name, loading_options, torch_device, torch_dtype
+from workbench.models.quantization import check_device, parameter_count, settle
+from workbench.models.quiet import quiet_transformers
+from workbench.models.sources import locate
+from workbench.models.tokenizer import load_tokenizer
+
+__all__ = ["check_model", "load_model", "load_tokenizer"]
+
+CLASSES: dict[Task, type[PreTrainedModel]] = {
+    Task.causal_lm: OpenLlamaForCausalLM,
+    Task.sequence_classification: OpenLlamaForSequenceClassification,
+}
+ALIGNMENT_BYTES = 64  # of a cache line; what torch allocates at, and matrix products are fastest from
+
+logger = logging.getLogger("workbench")
+
+
+def load_model(
+    model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None = None
+) -> PreTrainedModel:
+    """The model of the task, in eval mode, on its device; what was loaded is said in one line.
+
+    Weights that the checkpoint doesn't have (with `model.init` all, for a new classifier `score`) are
+    drawn from torch's global random state: seed it before.
+
+    Args:
+        model: The section.
+        quantization: The section.
+        num_labels: Outputs of a classifier; None: the checkpoint's own.
+
+    Raises:
+        ConfigError: keys that contradict each other or the model.
+        CheckpointError: the checkpoint is damaged, of another family, or doesn't fit.
+        DeviceError: this machine can't hold it that way.
+    """
+    check_device(quantization, torch_device(model.device))
+    with quiet_transformers():
+        if model.init:
+            loaded, origin = _new(model, quantization, num_labels), "new, random weights"
+        elif model.architecture is Architecture.native:
+            loaded, origin = _native(model, quantization, num_labels), "native"
+        else:
+            loaded, origin = _open_llama(model, quantization, num_labels)
+    settle(loaded, quantization)
+    loaded.name_or_path = loaded.config.name_or_path = model.path or ""
+    logger.info(_description(loaded, model, quantization, origin))
+    loaded.train(False)
+    return loaded
+
+
+def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
+    """Find what would stop `load_model` or `load_tokenizer` later, in seconds: nothing large is read.
+
+    Raises:
+        WorkbenchError: as those two do.
+    """
+    check_device(quantization, torch_device(model.device))
+    load_tokenizer(model)
+    if model.init:
+        _new_config(model)
+    elif model.architecture is not Architecture.native:
+        checkpoint = read(locate(model.path, model.revision))
+        fitted(checkpoint, CLASSES[model.task])
+
+
+def _open_llama(
+    model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None
+) -> tuple[PreTrainedModel, str]:
+    """The checkpoint as Open-Llama, and what it was."""
+    checkpoint = read(locate(model.path, model.revision))
+    if num_labels is not None:
+        checkpoint.config.num_labels = num_labels
+    tensors = fitted(checkpoint, CLASSES[model.task])
+    loaded = CLASSES[model.task].from_pretrained(
+        None,
+        config=checkpoint.config,
+        state_dict=cast(dict[str, torch.Tensor], tensors),
+        generation_config=checkpoint.generation,
+        **loading_options(model, quantization, checkpoint.dtype),
+    )
+    for parameter in loaded.parameters():
+        if parameter.data_ptr() % ALIGNMENT_BYTES:
+            parameter.data = parameter.data.clone()
+    return loaded, _origin(checkpoint, model.task)
+
+
+def _origin(checkpoint: Checkpoint, task: Task) -> str:
+    """Where the weights came from, and what was switched or added on the way."""
+    notes = [checkpoint.origin]
+    if checkpoint.origin != "Open-Llama":
+        notes.append("stable and shared embedding off, dropouts 0")
+    if task is Task.sequence_classification and SCORE not in checkpoint.tensors:
+        notes.append("the score head is new")
+    return "; ".join(notes)
+
+
+def _new_config(model: ModelConfig) -> OpenLlamaConfig:
+    """The configuration that `model.init` describes; what it leaves out about tokens is the tokenizer's.
+
+    Raises:
+        ConfigError: a field that OpenLlamaConfig doesn't have, or a value that no model can have.
+    """
+    known = set(OpenLlamaConfig().to_dict()) | {"num_key_value_heads", "rope_scaling", "rope_theta"}
+    if unknown := sorted(set(model.init) - known):
+        raise ConfigError(f"model.init.{unknown[0]}: OpenLlamaConfig has no such field")
+    tokenizer = load_tokenizer(model)
+    ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("pad", "bos", "eos")}
+    try:
+        return OpenLlamaConfig(**{"vocab_size": len(tokenizer), **ids, **model.init})
+    except (ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split()).removeprefix("config.json: ")
+        raise ConfigError(f"model.init: {reason}") from error
+
+
+def _new(model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None) -> PreTrainedModel:
+    """A model with random weights.
+
+    Raises:
+        ConfigError: see `_new_config`; or quantized random weights, which could never be trained.
+    """
+    if quantization.method is not QuantizationMethod.none:
+        method = quantization.method.value
+        raise ConfigError(f"model.init: new weights can't be trained in {method} (quantization=none)")
+    config = _new_config(model)
+    if num_labels is not None:
+        config.num_labels = num_labels
+    config.dtype = torch_dtype(model.dtype, torch.float32)
+    created: nn.Module = CLASSES[model.task](config)
+    if attention := attention_name(model.attention):
+        cast(PreTrainedModel, created).set_attn_implementation(attention)
+    return cast(PreTrainedModel, created.to(torch_device(model.device), config.dtype))
+
+
+def _native(model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None) -> PreTrainedModel:
+    """The checkpoint with its own modelling code in transformers."""
+    loaded = native.load(locate(model.path, model.revision), model, quantization, num_labels)
+    if loaded.config.pad_token_id is None and model.task is Task.sequence_classification:
+        loaded.config.pad_token_id = load_tokenizer(model).pad_token_id  # else it takes one row at a time
+    return loaded
+
+
+def _description(
+    loaded: PreTrainedModel, model: ModelConfig, quantization: QuantizationConfig, origin: str
+) -> str:
+    """What was loaded, in one line."""
+    facts = [
+        f"{parameter_count(loaded):,} parameters",
+        str(loaded.dtype).removeprefix("torch."),
+        f"quantization {quantization.method.value}",
+        f"attention {loaded.config._attn_implementation}",
+        str(loaded.device),
+    ]
+    return f"{type(loaded).__name__} from {model.path or 'model.init'} ({origin}): {', '.join(facts)}"

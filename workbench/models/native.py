@@ -1,0 +1,102 @@
+"""Any Hugging Face model as transformers knows it. Code that comes with a checkpoint is never run."""
+
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GgufConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from workbench.config.model import ModelConfig, Task
+from workbench.config.quantization import QuantizationConfig
+from workbench.errors import CheckpointError
+from workbench.models.checkpoints import differing, listed
+from workbench.models.placement import loading_options
+from workbench.models.quiet import quiet_transformers
+
+CLASSES: dict[Task, Any] = {
+    Task.causal_lm: AutoModelForCausalLM,
+    Task.sequence_classification: AutoModelForSequenceClassification,
+}
+LOAD_ERRORS = (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError)
+
+logger = logging.getLogger("workbench")
+
+
+def read_config(path: Path) -> PreTrainedConfig:
+    """The configuration at `path`, a folder or a `.gguf` file.
+
+    Raises:
+        CheckpointError: transformers can't read it.
+    """
+    where = {"gguf_file": path.name} if path.is_file() else {}
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(path.parent if where else path, **where)
+    except LOAD_ERRORS as error:
+        raise _unreadable(path, error) from error
+    return cast(PreTrainedConfig, config)
+
+
+def load(
+    path: Path, model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None
+) -> PreTrainedModel:
+    """The model at `path`, a folder or a `.gguf` file.
+
+    Raises:
+        CheckpointError: transformers can't load it, or tensors are missing or of another shape.
+    """
+    config = read_config(path)
+    if num_labels is not None:
+        config.num_labels = num_labels
+    own = torch.bfloat16 if path.is_file() else config.dtype
+    options = loading_options(model, quantization, own if isinstance(own, torch.dtype) else torch.float32)
+    try:
+        if path.is_file():
+            return _from_gguf(path, CLASSES[model.task], config, options)
+        loaded, report = CLASSES[model.task].from_pretrained(
+            path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    except LOAD_ERRORS as error:
+        raise _unreadable(path, error) from error
+    _check(path, report, loaded.base_model_prefix if model.task is Task.sequence_classification else "")
+    return cast(PreTrainedModel, loaded)
+
+
+def _from_gguf(path: Path, loader: Any, config: PreTrainedConfig, options: dict[str, Any]) -> PreTrainedModel:
+    """The model of a GGUF file: unpacked, then quantized anew if asked for; both at once is refused."""
+    whole = {**options, "quantization_config": GgufConfig(dequantize=True)}
+    unpacked = loader.from_pretrained(path.parent, gguf_file=path.name, config=config, **whole)
+    if options["quantization_config"] is None:
+        return cast(PreTrainedModel, unpacked)
+    return cast(
+        PreTrainedModel,
+        type(unpacked).from_pretrained(None, config=config, state_dict=unpacked.state_dict(), **options),
+    )
+
+
+def _check(path: Path, report: dict[str, Any], base: str) -> None:
+    """Look at what transformers found; tensors outside the `base` of a classifier are its new head.
+
+    Raises:
+        CheckpointError: tensors are missing or of another shape.
+    """
+    missing = sorted(name for name in report["missing_keys"] if name.startswith(base))
+    misshapen = [differing(*mismatch) for mismatch in sorted(report["mismatched_keys"])]
+    faults = [listed("missing", missing), listed("of another shape", misshapen)]
+    if any(faults):
+        raise CheckpointError(f"{path}: does not fit, {'; '.join(filter(None, faults))}")
+    if extra := sorted(name for name in report["unexpected_keys"] if name.startswith(base)):
+        logger.warning("%s: %s", path, listed("left out, the architecture has no place for them", extra))
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: transformers can't load it: {' '.join(str(error).split())}")

@@ -1,0 +1,138 @@
+"""Linear layers in 8 or 4 bits, by bitsandbytes, on CPU and CUDA; and back to plain float32 weights."""
+
+from typing import Any, cast
+
+import torch
+from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_quant, quantize_4bit
+from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+from torch import Tensor, nn
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from workbench.config.quantization import QuantizationConfig, QuantizationMethod
+from workbench.errors import ConfigError, DeviceError
+
+WHOLE = ["lm_head", "score"]
+"""Never quantized, beside embeddings and norms: the heads, whose errors nothing behind them can mend."""
+
+
+def check_device(quantization: QuantizationConfig, device: torch.device) -> None:
+    """Quantize a small matrix, to know before the long work whether this machine can.
+
+    Raises:
+        DeviceError: it can't.
+    """
+    if quantization.method is QuantizationMethod.none:
+        return
+    method = quantization.method.value
+    probe = torch.linspace(-1, 1, 64 * 64, device=device, dtype=torch.float16).view(64, 64)
+    try:
+        if quantization.method is QuantizationMethod.int8:
+            int8_vectorwise_quant(probe)
+        else:
+            dequantize_4bit(*quantize_4bit(probe, quant_type=method))
+    except (RuntimeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise DeviceError(f"quantization.method: {method!r} fails on {device.type}: {reason}") from error
+
+
+def bitsandbytes_config(
+    quantization: QuantizationConfig, dtype: torch.dtype, native: bool = False
+) -> BitsAndBytesConfig | None:
+    """What transformers' from_pretrained wants to know; None: no quantization.
+
+    Args:
+        quantization: The section.
+        dtype: The model's, in which products are computed unless the section says otherwise.
+        native: The head may have any name, so transformers finds it.
+    """
+    if quantization.method is QuantizationMethod.none:
+        return None
+    skipped = None if native and not quantization.skip_modules else [*WHOLE, *quantization.skip_modules]
+    if quantization.method is QuantizationMethod.int8:
+        return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_8bit=True, llm_int8_threshold=quantization.int8_threshold, llm_int8_skip_modules=skipped
+        )
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantization.method.value,
+        bnb_4bit_use_double_quant=quantization.double_quant,
+        bnb_4bit_compute_dtype=compute_dtype(quantization, dtype),
+        llm_int8_skip_modules=skipped,
+    )
+
+
+def compute_dtype(quantization: QuantizationConfig, dtype: torch.dtype) -> torch.dtype:
+    """The type that 4-bit layers multiply in, for a model of type `dtype`."""
+    name = quantization.compute_dtype.value
+    return dtype if name == "auto" else cast(torch.dtype, getattr(torch, name))
+
+
+def settle(model: PreTrainedModel, quantization: QuantizationConfig) -> None:
+    """Make the quantized layers of a just loaded model give the same numbers whatever happens around them.
+
+    Raises:
+        ConfigError: a name of `quantization.skip_modules` that no module has.
+    """
+    names = [name for name, _ in model.named_modules()]
+    for skipped in quantization.skip_modules:
+        if not any(name.endswith(skipped) or name.startswith(f"{skipped}.") for name in names):
+            raise ConfigError(f"quantization.skip_modules: the model has no module {skipped!r}")
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # On CPUs with AVX512-BF16 the first product in eval mode would repack the weight in place, and
+            # gradients, dequantize and save then read noise (bitsandbytes 0.50, nn/modules.py, Linear4bit).
+            module.support_avx512bf16_for_cpu = False
+            # Weights are rounded to this type with and without gradients, so that both see the same weights.
+            cast(Any, module.weight).quant_state.dtype = module.compute_dtype
+        elif isinstance(module, Linear8bitLt) and module.weight.device.type == "cpu":
+            module.register_forward_pre_hook(_multiply_in_floats)
+
+
+def _multiply_in_floats(module: nn.Module, _: tuple[Any, ...]) -> None:
+    """Keep a Linear8bitLt in train mode, whatever `model.eval()` said since the last call.
+
+    In eval mode it rounds its input to 8 bits a row and picks outlier columns over the whole batch, so an
+    item's log-probability depends on its neighbours (up to 3 nats). In train mode on the CPU it multiplies
+    the input as it is with the dequantized weight (bitsandbytes 0.50, autograd/_functions.py, MatMul8bitFp).
+    """
+    module.training = True
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Whether any layer holds its weight in 8 or 4 bits."""
+    return any(isinstance(module, Linear4bit | Linear8bitLt) for module in model.modules())
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of weights, however many share a byte."""
+    shapes = (getattr(getattr(p, "quant_state", None), "shape", p.shape) for p in model.parameters())
+    return sum(shape.numel() for shape in shapes)
+
+
+def dequantize_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights of a model, quantized or not, as it multiplies with them: plain names, float32, on the CPU.
+
+    Tied weights appear once, under the first of their names; no tensor shares memory with the model.
+    """
+    layers = {
+        f"{name}.weight": module
+        for name, module in model.named_modules()
+        if isinstance(module, Linear4bit | Linear8bitLt)
+    }
+    weights = {}
+    for name, parameter in model.named_parameters():
+        values = _dequantized(layers[name], model.dtype) if name in layers else parameter.detach()
+        weights[name] = values.to("cpu", torch.float32, copy=True)
+    return weights
+
+
+def _dequantized(layer: nn.Module, dtype: torch.dtype) -> Tensor:
+    """The weight (out, in) of a quantized layer of a model of type `dtype`."""
+    weight: Any = layer.weight
+    if isinstance(layer, Linear4bit):
+        return dequantize_4bit(weight.data, weight.quant_state)
+    state: Any = layer.state
+    scales: Tensor = state.SCB if weight.SCB is None else weight.SCB  # the first product moves them
+    if weight.device.type == "cpu":  # rounded as MatMul8bitFp does
+        return cast(Tensor, weight.data.to(dtype).mul_(scales[:, None].mul(1 / 127)))
+    return cast(Tensor, weight.data.float() * (scales[:, None] / 127))

@@ -1,0 +1,109 @@
+"""The tokenizer of a model: loaded from wherever it lies, padding settled, checked against the embedding."""
+
+import logging
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
+
+from workbench.config.model import Architecture, ModelConfig
+from workbench.errors import CheckpointError, ConfigError
+from workbench.models import gguf, native
+from workbench.models.checkpoints import describe
+from workbench.models.quiet import quiet_transformers
+from workbench.models.sources import locate, locate_tokenizer
+
+FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+LOAD_ERRORS = (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError)
+
+logger = logging.getLogger("workbench")
+
+
+def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
+    """The model's tokenizer, with a padding token out of its own vocabulary.
+
+    Raises:
+        ConfigError: `model.pad_token` is not in the vocabulary, or there is no token to pad with.
+        CheckpointError: there is no tokenizer, or it knows more tokens than the embedding has rows.
+    """
+    with quiet_transformers():
+        tokenizer = _read(_place(model))
+    _settle_padding(tokenizer, model.pad_token)
+    rows = num_embeddings(model)
+    if rows is not None and len(tokenizer) > rows:
+        beyond = next(token for token, index in tokenizer.get_vocab().items() if index >= rows)
+        raise CheckpointError(
+            f"{model.tokenizer or model.path}: the tokenizer has {len(tokenizer)} tokens, the model's "
+            f"embedding {rows} rows, none for {beyond!r} (model.tokenizer names another)"
+        )
+    return tokenizer
+
+
+def num_embeddings(model: ModelConfig) -> int | None:
+    """Rows of the embedding, by the model's configuration; None: it doesn't say."""
+    if model.init:
+        return cast(int | None, model.init.get("vocab_size"))
+    path = locate(model.path, model.revision)
+    if model.architecture is not Architecture.native:
+        return describe(path).config.vocab_size
+    return cast(int | None, getattr(native.read_config(path).get_text_config(), "vocab_size", None))
+
+
+def _place(model: ModelConfig) -> Path:
+    """Where the tokenizer lies.
+
+    Raises:
+        ConfigError: neither `model.tokenizer` nor `model.path` is given.
+    """
+    if model.tokenizer is not None:
+        return locate_tokenizer(model.tokenizer)
+    if model.path is None:
+        raise ConfigError("model.tokenizer: missing, and there is no model.path to take it from")
+    return locate(model.path, model.revision)
+
+
+def _read(place: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder, a `.gguf` file or a tokenizer.json.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    if place.is_dir() and not any((place / name).is_file() for name in FILES):
+        raise CheckpointError(f"{place}: holds no tokenizer (model.tokenizer names another)")
+    try:
+        if place.suffix == ".gguf":
+            return gguf.read_tokenizer(place)
+        if place.is_file():
+            return PreTrainedTokenizerFast(tokenizer_file=str(place))  # type: ignore[no-untyped-call]
+        # Without a config.json the class is tokenizer_config.json's alone.
+        config = None if (place / "config.json").is_file() else PreTrainedConfig()
+        return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(place, config=config))
+    except LOAD_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{place}: the tokenizer can't be read: {reason}") from error
+
+
+def _settle_padding(tokenizer: PreTrainedTokenizerFast, wanted: str | None) -> None:
+    """Give the tokenizer a padding token without ever adding one to its vocabulary.
+
+    LLaMA's tokenizers have none. Padding is masked everywhere, so which token it is changes no number.
+
+    Raises:
+        ConfigError: `wanted` is not in the vocabulary, or nothing is there to choose.
+    """
+    if wanted is not None and wanted not in tokenizer.get_vocab():
+        raise ConfigError(f"model.pad_token: {wanted!r} is not in the vocabulary (say '</s>')")
+    if wanted is None and tokenizer.pad_token is not None:
+        return
+    chosen = wanted or tokenizer.unk_token or tokenizer.eos_token
+    if chosen is None:
+        raise ConfigError("model.pad_token: the tokenizer has no pad, unk or eos token (name one)")
+    tokenizer.pad_token = chosen
+    if wanted is None:
+        _say_once(f"the tokenizer has no padding token, {chosen!r} is used (model.pad_token chooses another)")
+
+
+@cache
+def _say_once(message: str) -> None:
+    logger.info(message)

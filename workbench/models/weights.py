@@ -1,0 +1,104 @@
+"""The tensors of a checkpoint folder, whatever the file format, mapped into memory and not yet read."""
+
+import json
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from workbench.errors import CheckpointError
+
+FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+class Stored(Protocol):
+    """A tensor, or what becomes one by `[...]`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """The tensor itself for `...`."""
+
+
+def read_folder(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a folder by name; safetensors before pickles, as transformers chooses.
+
+    Raises:
+        CheckpointError: no weights, a missing shard, a damaged file, or a pickle with code.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in _weight_files(folder):
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing, the index of the weights names it")
+        tensors |= read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
+    return tensors
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that together hold the weights.
+
+    Raises:
+        CheckpointError: none of the known names is there, or the index can't be read.
+    """
+    for name in FILES:
+        file = folder / name
+        if not file.is_file():
+            continue
+        return _shards(file) if file.suffix == ".json" else [file]
+    raise CheckpointError(f"{folder}: no weights (one of {', '.join(FILES)})")
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, each once; only names within the folder count."""
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index}: no index of weights (a JSON object with a weight_map)") from error
+    if outside := sorted(str(name) for name in names if Path(str(name)).name != name):
+        raise CheckpointError(f"{index}: names a file outside the folder, {outside[0]!r}")
+    return [index.parent / name for name in sorted(names)]
+
+
+def read_safetensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: the file is truncated or damaged.
+    """
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: truncated or damaged ({error})") from error
+
+
+def read_pickle(file: Path) -> dict[str, Tensor]:
+    """The tensors of a pickled state dict; nothing in it is ever executed.
+
+    Raises:
+        CheckpointError: the pickle holds more than tensors, or the file is truncated or damaged.
+    """
+    zipped = zipfile.is_zipfile(file)  # since torch 1.6; older files can't be mapped
+    try:
+        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        code = f"code, {found[1]}" if found else "more than tensors"
+        raise CheckpointError(f"{file}: refused, this pickle holds {code} (only tensors are read)") from error
+    except (RuntimeError, EOFError, KeyError) as error:
+        raise CheckpointError(f"{file}: truncated or damaged, no pickled tensors") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise CheckpointError(f"{file}: no flat dictionary of tensors, which a model's weights are")
+    return tensors
