@@ -96,6 +96,10 @@ def _multiply_in_floats(module: nn.Module, _: tuple[Any, ...]) -> None:
     the input as it is with the dequantized weight (bitsandbytes 0.50, autograd/_functions.py, MatMul8bitFp).
     """
     module.training = True
+    weight: Any = module.weight
+    if weight.CB is not None and weight.SCB is None:
+        # peft 0.21 replaces the parameter in each DoRA product and loses its scales (dequantize_module_weight).
+        weight.SCB = cast(Any, module).state.SCB
 
 
 def is_quantized(model: nn.Module) -> bool:
