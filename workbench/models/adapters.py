@@ -63,10 +63,9 @@ def attach(model: PreTrainedModel, adapter: AdapterConfig, seed: int) -> PeftMod
     if adapter.path is not None:
         return load(model, adapter.path, trainable=True)
     _check_targets(model, adapter)
-    modes = _training_modes(model)
     with _without_peft_noise():
         peft_model = _wrap(model, _peft_config(model, adapter), seed)
-    _settle(peft_model, modes, trainable=True)
+    _settle(peft_model, trainable=True)
     if adapter.init in MOVES_THE_BASE:
         _STARTS[peft_model] = {name: tensor.clone() for name, tensor in state_dict(peft_model).items()}
     return peft_model
@@ -78,7 +77,6 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
     Raises:
         CheckpointError: no adapter there, or one that was made for another model.
     """
-    modes = _training_modes(model)
     config = read_config(path)
     config.inference_mode = not trainable
     weights = read_weights(path)
@@ -92,7 +90,7 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
     labels = label_names(path)
     if labels is not None:
         _name_labels(model, labels)
-    _settle(peft_model, modes, trainable)
+    _settle(peft_model, trainable)
     return peft_model
 
 
@@ -254,12 +252,10 @@ def _check_fit(path: str | Path, weights: dict[str, Tensor], expected: dict[str,
         raise CheckpointError(f"{path}: does not fit this model: {shown} (was it made for another?)")
 
 
-def _settle(model: PeftModel, modes: dict[nn.Module, bool], trainable: bool) -> None:
+def _settle(model: PeftModel, trainable: bool) -> None:
     """Put the new layers in the base's mode, ready them for gradient checkpointing, sort what is saved."""
     base = base_model(model)
-    model.train(modes[base])
-    for module, mode in modes.items():
-        module.training = mode
+    model.train(base.training)
     if trainable:
         cast(Any, base).enable_input_require_grads()
     for config in cast(dict[str, LoraConfig], model.peft_config).values():
@@ -268,11 +264,6 @@ def _settle(model: PeftModel, modes: dict[nn.Module, bool], trainable: bool) -> 
         # peft keeps a set, whose order in the file would depend on PYTHONHASHSEED.
         if isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)
-
-
-def _training_modes(model: nn.Module) -> dict[nn.Module, bool]:
-    """Each module's mode: a quantized layer may have been left in train mode on purpose."""
-    return {module: module.training for module in model.modules()}
 
 
 def _name_labels(model: PreTrainedModel, names: list[str]) -> None:

@@ -1,0 +1,287 @@
+"""Adapter and base become one plain model, proven before it is published.
+
+The base is loaded as for training and dequantized, the adapter is added in float32, the sum is rounded once.
+Three comparisons on a probe set have to hold: the sum is base + adapter (both float32), the folder is that
+sum (read back), and what was read back is the adapter model as trained, within the measured rounding.
+"""
+
+import copy
+import hashlib
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+
+from workbench.config.merge import MergeConfig, MergeDtype
+from workbench.config.model import Device, Dtype, ModelConfig
+from workbench.config.quantization import QuantizationConfig, QuantizationMethod
+from workbench.errors import ConfigError
+from workbench.models import adapter_files, adapters
+from workbench.models.loading import load_model, load_tokenizer
+from workbench.models.probe import Batch, Bound, Check, check, compare, encode, logits, scale
+from workbench.models.quantization import compute_dtype, dequantize_state_dict
+from workbench.models.quiet import quiet_transformers
+from workbench.run_dir import file_fingerprint, new_folder, write_json
+
+SCHEMA_VERSION = 1
+REPORT_FILE = "merge_report.json"
+
+ADAPTER_MODEL, DEQUANTIZED = "adapter model", "dequantized base + adapter"
+"""What the merged model has to agree with; the second where int8 on CUDA rounds its input by batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeReport:
+    """What was merged and how it was proven."""
+
+    schema_version: int
+    base_model: str | None
+    quantization: str
+    dtype: str
+    reference: str
+    """`adapter model` or `dequantized base + adapter`."""
+    logit_scale: float
+    """The largest logit of the float32 sum."""
+    merged: Check
+    """The folder read back against the reference."""
+    float32_sum: Check
+    """The sum against base + adapter, both float32."""
+    disk: Check
+    """The folder read back against what was saved."""
+    fingerprints: dict[str, str]
+    """SHA-256 of base weights, adapter and merged folder."""
+
+
+@dataclass(kw_only=True)
+class _Source:
+    """The base as plain weights, and what the adapter model on it answered."""
+
+    kind: type[PreTrainedModel]
+    config: PreTrainedConfig
+    generation_config: GenerationConfig | None
+    weights: dict[str, Tensor]
+    """Float32, on the CPU."""
+    dtype: torch.dtype
+    """The one it was loaded in."""
+    live_dtype: torch.dtype
+    """The coarsest that the adapter model computes in."""
+    live: list[Tensor]
+    """Logits of the adapter model; empty where they depend on the batch."""
+    reference: str
+    device: torch.device
+    """Where the float32 sum fits."""
+
+
+@dataclass(kw_only=True)
+class _Sum:
+    """The merged model in float32."""
+
+    model: PreTrainedModel | None
+    unmerged: list[Tensor]
+    """Logits of base + adapter."""
+    exact: list[Tensor]
+    """Logits of the sum."""
+    tight: Bound
+    """How far apart two ways to the same float32 numbers may end."""
+    check: Check
+
+
+def merge(
+    model: ModelConfig,
+    adapter_path: str | Path,
+    merge: MergeConfig,
+    quantization: QuantizationConfig,
+    folder: Path,
+    probe: list[str],
+) -> MergeReport:
+    """Write the merged model to `folder` and the report beside it, or neither.
+
+    Args:
+        model: The base, as it was for training.
+        adapter_path: What training wrote.
+        merge: The section.
+        quantization: As it was for training: the adapter has learned to mend this base.
+        folder: Becomes a plain model folder of the same class, with its tokenizer.
+        probe: Texts to compare the models on.
+
+    Raises:
+        CheckpointError: the proof failed; nothing is published.
+        DataError: no text to compare on.
+    """
+    tokenizer = load_tokenizer(model)
+    batches = encode(tokenizer, probe[: merge.probe_size], merge.probe_length, merge.batch_size)
+    source = _read(model, adapter_path, quantization, batches)
+    dtype: torch.dtype = source.dtype if merge.dtype is MergeDtype.auto else getattr(torch, merge.dtype.value)
+    adapter = adapter_files.fingerprint(adapter_path)
+    fingerprints = {"base": tensors_fingerprint(source.weights), "adapter": adapter}
+    total = _add(source, adapter_path, batches, merge.tolerance)
+    with new_folder(folder) as temporary:
+        rounded, errors = _save(total, dtype, source.live_dtype, temporary, merge.max_shard_size, batches)
+        tokenizer.save_pretrained(temporary)
+        total.model = None  # makes room for the copy on disk
+        copy_on_disk = load_model(_at(model, temporary, dtype, source.device), QuantizationConfig())
+        again = list(logits(copy_on_disk, batches))
+        disk = check("the folder read back differs from what was saved", rounded, again, total.tight)
+        proven = check(
+            f"the merged model differs from the {source.reference}",
+            source.live or total.unmerged,
+            again,
+            total.tight.wider_by(errors[dtype], f"rounding to {_name(dtype)}")
+            # The adapter model rounds at other places than the merged one, and as far from the exact sum.
+            .wider_by(2 * errors[source.live_dtype], f"twice the rounding to {_name(source.live_dtype)}"),
+        )
+        fingerprints["merged"] = file_fingerprint(temporary)
+    report = MergeReport(
+        schema_version=SCHEMA_VERSION,
+        base_model=model.path,
+        quantization=quantization.method.value,
+        dtype=_name(dtype),
+        reference=source.reference,
+        logit_scale=scale(total.exact),
+        merged=proven,
+        float32_sum=total.check,
+        disk=disk,
+        fingerprints=fingerprints,
+    )
+    write_json(folder.parent / REPORT_FILE, asdict(report))
+    return report
+
+
+def tensors_fingerprint(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and bytes of float32 tensors on the CPU."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {list(tensors[name].shape)}\n".encode())
+        digest.update(tensors[name].contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _read(
+    model: ModelConfig, adapter_path: str | Path, quantization: QuantizationConfig, batches: list[Batch]
+) -> _Source:
+    """Load the base as for training, take its weights and the adapter model's logits, and let it go."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # a new score head is random; the adapter's takes its place
+        base = load_model(model, quantization, adapter_files.num_labels(adapter_path))
+    weights = dequantize_state_dict(base)
+    live_model = adapters.load(base, adapter_path)
+    by_batch = quantization.method is QuantizationMethod.int8 and base.device.type == "cuda"
+    return _Source(
+        kind=type(base),
+        config=_plain_config(base),
+        generation_config=base.generation_config if base.can_generate() else None,
+        weights=weights,
+        dtype=base.dtype,
+        live_dtype=torch.float32
+        if by_batch
+        else _coarsest(base.dtype, compute_dtype(quantization, base.dtype)),
+        live=[] if by_batch else list(logits(live_model, batches)),
+        reference=DEQUANTIZED if by_batch else ADAPTER_MODEL,
+        device=_roomy_device(weights, base.device),
+    )
+
+
+def _add(source: _Source, adapter_path: str | Path, batches: list[Batch], tolerance: float) -> _Sum:
+    """Base + adapter as one plain float32 model, checked against both apart.
+
+    Raises:
+        CheckpointError: the two don't agree.
+    """
+    with quiet_transformers():
+        plain: PreTrainedModel = source.kind.from_pretrained(
+            None, config=source.config, state_dict=source.weights, dtype=torch.float32
+        )
+    source.weights = {}
+    if source.generation_config is not None:
+        plain.generation_config = source.generation_config
+    cast(torch.nn.Module, plain).to(source.device)
+    with_adapter = adapters.load(plain, adapter_path)
+    unmerged = list(logits(with_adapter, batches))
+    merged = cast(PreTrainedModel, with_adapter.merge_and_unload(safe_merge=True))
+    exact = list(logits(merged, batches))
+    tight = Bound(tolerance * scale(exact), f"{tolerance:g} of the largest logit")
+    return _Sum(
+        model=merged,
+        unmerged=unmerged,
+        exact=exact,
+        tight=tight,
+        check=check("the float32 sum differs from base + adapter", unmerged, exact, tight),
+    )
+
+
+def _save(
+    total: _Sum,
+    dtype: torch.dtype,
+    live_dtype: torch.dtype,
+    folder: Path,
+    max_shard_size: str,
+    batches: list[Batch],
+) -> tuple[list[Tensor], dict[torch.dtype, float]]:
+    """Round the sum to `dtype` and write it; its logits then, and what rounding to either dtype does to them.
+
+    Raises:
+        ConfigError: a number is too large for `dtype`.
+    """
+    assert total.model is not None
+    errors = {torch.float32: 0.0}
+    _round(total.model, dtype)
+    rounded = list(logits(total.model, batches))
+    errors[dtype] = compare(total.exact, rounded).largest
+    if not math.isfinite(errors[dtype]):
+        raise ConfigError(f"merge.dtype: {_name(dtype)!r} can't hold this model's numbers (use float32)")
+    with quiet_transformers():
+        total.model.save_pretrained(folder, max_shard_size=max_shard_size)
+    if live_dtype not in errors:
+        _round(total.model, live_dtype)
+        errors[live_dtype] = compare(total.exact, logits(total.model, batches)).largest
+    return rounded, errors
+
+
+def _round(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Round the weights, in place; not the buffers: rotary frequencies are float32 in any loaded model."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+
+
+def _at(model: ModelConfig, folder: Path, dtype: torch.dtype, device: torch.device) -> ModelConfig:
+    """The same section for the merged folder."""
+    return replace(
+        model,
+        path=str(folder),
+        dtype=Dtype[_name(dtype)],
+        device=Device[device.type],
+        revision=None,
+        tokenizer=None,
+        init={},
+    )
+
+
+def _plain_config(base: PreTrainedModel) -> PreTrainedConfig:
+    """The base's configuration without its quantization."""
+    config = copy.deepcopy(base.config)
+    for name in ("quantization_config", "_pre_quantization_dtype"):
+        config.__dict__.pop(name, None)
+    return config
+
+
+def _roomy_device(weights: dict[str, Tensor], device: torch.device) -> torch.device:
+    """`device`, or the CPU where the float32 weights and some activations don't fit on it."""
+    if device.type != "cuda":
+        return device
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    return device if 1.3 * needed < torch.cuda.mem_get_info(device)[0] else torch.device("cpu")
+
+
+def _coarsest(*dtypes: torch.dtype) -> torch.dtype:
+    """The one with the largest rounding error."""
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def _name(dtype: torch.dtype) -> str:
+    """`bfloat16` for torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")
