@@ -1,5 +1,6 @@
 """LLaMA-architecture GGUF files: their description, their tensors under LLaMA's names, their tokenizer."""
 
+import json
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from gguf import GGUFReader, GGUFValueType, dequantize
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -143,10 +145,20 @@ def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
     Raises:
         CheckpointError: there is none.
     """
-    if "tokenizer.ggml.tokens" not in read_fields(file):
+    size = read_fields(file).get("tokenizer.ggml.tokens")
+    if size is None:
         raise CheckpointError(f"{file}: holds no tokenizer (model.tokenizer names another)")
-    return cast(
-        PreTrainedTokenizerFast, PreTrainedTokenizerFast.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(file.parent, gguf_file=file.name)
+    if len(tokenizer) == size:
+        return cast(PreTrainedTokenizerFast, tokenizer)
+    # transformers 5.23 adds GPT-2's <|endoftext|> to every byte-pair vocabulary that names no unknown token,
+    # Llama 3's for one; it would lie beyond the embedding.
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < size]
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+        chat_template=tokenizer.chat_template,
+        **tokenizer.special_tokens_map,
     )
 
 

@@ -82,7 +82,7 @@ def settle(model: PreTrainedModel, quantization: QuantizationConfig) -> None:
             # On CPUs with AVX512-BF16 the first product in eval mode would repack the weight in place, and
             # gradients, dequantize and save then read noise (bitsandbytes 0.50, nn/modules.py, Linear4bit).
             module.support_avx512bf16_for_cpu = False
-            # Weights are rounded to this type with and without gradients, so that both see the same weights.
+            # Forward products round weights to this type; so must gradients and dequantize.
             cast(Any, module.weight).quant_state.dtype = module.compute_dtype
         elif isinstance(module, Linear8bitLt) and module.weight.device.type == "cpu":
             module.register_forward_pre_hook(_multiply_in_floats)
@@ -98,7 +98,7 @@ def _multiply_in_floats(module: nn.Module, _: tuple[Any, ...]) -> None:
     module.training = True
     weight: Any = module.weight
     if weight.CB is not None and weight.SCB is None:
-        # peft 0.21 replaces the parameter in each DoRA product and loses its scales (dequantize_module_weight).
+        # peft 0.21 replaces the parameter in each DoRA product and drops its scales (dequantize_module_weight)
         weight.SCB = cast(Any, module).state.SCB
 
 

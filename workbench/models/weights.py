@@ -97,7 +97,7 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
         found = re.search(r"GLOBAL (\S+)", str(error))
         code = f"code, {found[1]}" if found else "more than tensors"
         raise CheckpointError(f"{file}: refused, this pickle holds {code} (only tensors are read)") from error
-    except (RuntimeError, EOFError, KeyError) as error:
+    except (RuntimeError, EOFError, KeyError, OSError) as error:
         raise CheckpointError(f"{file}: truncated or damaged, no pickled tensors") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise CheckpointError(f"{file}: no flat dictionary of tensors, which a model's weights are")
