@@ -19,12 +19,12 @@ from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, adapters, pr
 from workbench.models.loading import load_model, load_tokenizer
 from workbench.models.merging import merge
 
-WORDS = [*"the a cat dog sees runs to home red blue one two three".split(" "), *"我你他看见狗猫红蓝家跑"]
+WORDS = [*"我你他看见狗猫红蓝家跑", *("the", "a", "cat", "dog", "sees", "runs", "to", "home", "red", "blue")]
 TEXTS = [
     "the red dog sees a cat",
     "",
     "我 看 见 蓝 狗",
-    "one two three",
+    "one two three ",
     "他 跑 to the 家 the blue dog runs",
     " ",
 ]
@@ -87,7 +87,7 @@ def test_a_float32_merge_gives_the_adapter_model_on_every_kind_of_base(adapter, 
     found = probe.compare(expected, probe_logits(merged, section))
     assert found.largest < 1e-4 and found.argmax_flips == 0
     assert report.merged.largest == pytest.approx(found.largest, abs=1e-6)
-    assert report.merged.largest <= report.merged.bound < 1e-2
+    assert report.merged.largest <= report.merged.bound < 1e-3
 
 
 def test_the_merge_report_lies_beside_the_folder_and_holds_what_was_proven(base_path, tmp_path):

@@ -23,7 +23,7 @@ class MergeConfig:
     """What the merged weights are rounded to; auto: the dtype that the model was loaded in."""
     max_shard_size: str = "4GB"
     """Largest file of the merged folder, such as `500MB` or `4GB`."""
-    tolerance: float = 1e-3
+    tolerance: float = 1e-4
     """Largest allowed logit difference in float32, as a share of the largest logit."""
     probe_size: int = 16
     """How many probe texts are compared; the first ones are taken."""

@@ -176,9 +176,7 @@ def _read(
         generation_config=base.generation_config if base.can_generate() else None,
         weights=weights,
         dtype=base.dtype,
-        live_dtype=torch.float32
-        if by_batch
-        else _coarsest(base.dtype, compute_dtype(quantization, base.dtype)),
+        live_dtype=torch.float32 if by_batch else _coarsest_dtype(base, quantization),
         live=[] if by_batch else list(logits(live_model, batches)),
         reference=DEQUANTIZED if by_batch else ADAPTER_MODEL,
         device=_roomy_device(weights, base.device),
@@ -277,8 +275,11 @@ def _roomy_device(weights: dict[str, Tensor], device: torch.device) -> torch.dev
     return device if 1.3 * needed < torch.cuda.mem_get_info(device)[0] else torch.device("cpu")
 
 
-def _coarsest(*dtypes: torch.dtype) -> torch.dtype:
-    """The one with the largest rounding error."""
+def _coarsest_dtype(base: PreTrainedModel, quantization: QuantizationConfig) -> torch.dtype:
+    """Of the dtypes that the adapter model computes in, the one with the largest rounding error."""
+    dtypes = {base.dtype}
+    if quantization.method in (QuantizationMethod.nf4, QuantizationMethod.fp4):
+        dtypes.add(compute_dtype(quantization, base.dtype))
     return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
 
 

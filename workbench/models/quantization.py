@@ -98,7 +98,7 @@ def _multiply_in_floats(module: nn.Module, _: tuple[Any, ...]) -> None:
     module.training = True
     weight: Any = module.weight
     if weight.CB is not None and weight.SCB is None:
-        # peft 0.21 replaces the parameter in each DoRA product and drops its scales (dequantize_module_weight)
+        # In each DoRA product peft 0.21 replaces the parameter without its scales (dequantize_module_weight).
         weight.SCB = cast(Any, module).state.SCB
 
 
