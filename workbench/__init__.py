@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# On import it reports that an optional kernel is missing, one that models/quantization.py switches off anyway.
+# On import it reports that an optional kernel is missing, one that models/quantization.py switches off
+# anyway.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __all__ = [

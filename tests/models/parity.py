@@ -1,4 +1,4 @@
-"""Replay of the recorded runs in tests/fixtures/parity: what was called, what came out, and how far off we are."""
+"""Replay of the recorded runs in tests/fixtures/parity: what was called, what came out, how far we are off."""
 
 import json
 from dataclasses import dataclass
@@ -47,7 +47,9 @@ class Case:
 def case(name: str) -> Case:
     folder = FOLDER / name
     meta, config = (json.loads((folder / f"{part}.json").read_text()) for part in ("meta", "config"))
-    return Case(name, meta, config, *(load_file(folder / f"{p}.safetensors") for p in ("model", "inputs", "expected")))
+    return Case(
+        name, meta, config, *(load_file(folder / f"{p}.safetensors") for p in ("model", "inputs", "expected"))
+    )
 
 
 def names() -> list[str]:
@@ -69,14 +71,22 @@ def load(case: Case, run: dict[str, Any], folder: Path, attention: str = "eager"
     cls = CLASSES[run.get("class", case.meta["class"])]
     config = {**case.config, **run.get("config_overrides", {})}
     (folder / "config.json").write_text(json.dumps(config))
-    save_file({key: value.clone() for key, value in case.weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {key: value.clone() for key, value in case.weights.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
     dtype = getattr(torch, run.get("dtype", case.meta["dtype"]))
-    return cls.from_pretrained(folder, dtype=dtype, attn_implementation=attention, **run.get("load_kwargs", {}))
+    return cls.from_pretrained(
+        folder, dtype=dtype, attn_implementation=attention, **run.get("load_kwargs", {})
+    )
 
 
 def build(case: Case, run: dict[str, Any], attention: str = "eager") -> Any:
     """A fresh model of the case through load_state_dict and .to(dtype), as the runs were recorded."""
-    config = OpenLlamaConfig(**{**case.config, **run.get("config_overrides", {})}, attn_implementation=attention)
+    config = OpenLlamaConfig(
+        **{**case.config, **run.get("config_overrides", {})}, attn_implementation=attention
+    )
     model = CLASSES[run.get("class", case.meta["class"])](config)
     model.load_state_dict(case.weights, strict=True)
     return model.to(getattr(torch, run.get("dtype", case.meta["dtype"])))
@@ -132,7 +142,7 @@ def _slice(tensors: dict[str, Tensor], ref: str | dict[str, Any]) -> Tensor:
 
 
 def _named(name: str, value: Any) -> dict[str, Tensor]:
-    """Every tensor of a nested output with a name that tells where it was; a cache is named layer by layer."""
+    """Every tensor of a nested output with a name that tells where it was; a cache layer by layer."""
     if torch.is_tensor(value):
         return {name: value.detach()}
     if hasattr(value, "layers"):
@@ -156,7 +166,9 @@ def differences(case: Case, run: dict[str, Any], found: dict[str, Tensor]) -> di
             wrong[name] = f"shape {tuple(have.shape)}, not {tuple(want.shape)}"
         elif not torch.allclose(have.double(), want.double(), **bound, equal_nan=True):
             wrong[name] = f"off by up to {(have.double() - want.double()).abs().max():.2e}"
-    if run["kind"] == "tuple" and (shapes := {k: list(v.shape) for k, v in found.items()}) != _shapes(run["layout"]):
+    if run["kind"] == "tuple" and (shapes := {k: list(v.shape) for k, v in found.items()}) != _shapes(
+        run["layout"]
+    ):
         wrong["layout"] = f"{shapes}"
     return wrong
 

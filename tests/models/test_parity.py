@@ -2,7 +2,6 @@
 
 import parity
 import pytest
-import torch
 
 
 def held(kinds, load):
@@ -34,5 +33,3 @@ def test_recorded_error_is_raised(name, run):
     run = case.run_named(run)
     with pytest.raises(ValueError, match=run["expect"]["message_has"].split(".")[0]):
         parity.build(case, run)(**{key: case.inputs[ref] for key, ref in run["inputs"].items()})
-
-

@@ -1,4 +1,4 @@
-"""Open-Llama as a regular transformers model; importing this registers it with the Auto classes as `open-llama`."""
+"""Open-Llama as a regular transformers model, registered with the Auto classes as `open-llama` on import."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 

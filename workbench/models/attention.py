@@ -1,14 +1,107 @@
 """Attention, chosen by name from a table of functions with one signature.
 
+`eager` is plain PyTorch and the only one that returns its probabilities; `sdpa` is PyTorch's fused attention;
+`xformers` runs where a CUDA kernel takes the call and is `sdpa` elsewhere. Other names are transformers' own.
+
 Shapes: B batch, S new tokens, K keys (cached and new), A query heads, G key/value heads, D head width.
 """
 
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers.cache_utils import Cache
+from transformers.masking_utils import AttentionMaskInterface, create_causal_mask, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PackedTexts:
+    """Several texts in one row, one after the other, that must not see each other.
+
+    Tokens are counted over the whole batch, row after row.
+    """
+
+    lengths: list[int]
+    """Of every text, in order."""
+    alike: list[Tensor]
+    """For each distinct length, the tokens of the texts of this length, (texts, length)."""
+    places: Tensor
+    """(B * S,): where each token is when `alike` is laid out flat."""
+
+    def boundaries(self) -> dict[str, Any]:
+        """What flash attention wants to know, under transformers' names."""
+        ends = torch.tensor([0, *self.lengths], device=self.places.device).cumsum(0).to(torch.int32)
+        longest = max(self.lengths)
+        return {
+            "cu_seq_lens_q": ends,
+            "cu_seq_lens_k": ends,
+            "max_length_q": longest,
+            "max_length_k": longest,
+        }
+
+
+def packed_texts(position_ids: Tensor, batch: int) -> PackedTexts | None:
+    """The texts that `position_ids` (B or 1, S) separate, or None if every row is one text.
+
+    A text begins where the position is not the one before plus one.
+    """
+    starts = position_ids.diff(prepend=position_ids[:, :1]) != 1
+    if not starts[:, 1:].any():
+        return None
+    starts[:, 0] = True
+    begins = starts.expand(batch, -1).flatten().nonzero().flatten()  # (texts,)
+    tokens = batch * position_ids.shape[1]
+    lengths = begins.diff(append=begins.new_tensor([tokens]))
+    alike = [
+        begins[lengths == length, None] + torch.arange(length, device=begins.device)
+        for length in lengths.unique().tolist()
+    ]
+    places = torch.cat([group.flatten() for group in alike]).argsort()
+    return PackedTexts(lengths.tolist(), alike, places)
+
+
+def causal_mask(
+    config: PreTrainedConfig,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor | None,
+    position_ids: Tensor | None,
+    past_key_values: Cache | None,
+) -> tuple[Tensor | None, dict[str, Any]]:
+    """Who sees whom: a mask in the form the attention wants, or what tells it the texts packed in a row.
+
+    Args:
+        config: Its `_attn_implementation` decides the form.
+        inputs_embeds: (B, S, H).
+        attention_mask: (B, K), 1 for real tokens; or one of 4 dimensions, which is passed on as it is.
+        position_ids: As the caller gave them; without a mask and a cache they tell packed texts apart.
+        past_key_values: Earlier keys.
+    """
+    name = config._attn_implementation
+    may_pack = position_ids is not None and attention_mask is None and past_key_values is None
+    if may_pack and name in PACKING and not torch.compiler.is_compiling():
+        packed = packed_texts(position_ids, len(inputs_embeds))
+        if packed is not None:
+            return None, PACKING[name](packed)
+        position_ids = None
+    mask = create_causal_mask(
+        config=config,
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        past_key_values=past_key_values,
+        position_ids=position_ids,
+    )
+    return mask, {}
 
 
 def eager(
@@ -21,7 +114,7 @@ def eager(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Attention step by step, in plain PyTorch: the only one that returns its probabilities.
+    """Attention step by step.
 
     Args:
         module: The attention layer; asked for nothing but its mode.
@@ -31,21 +124,185 @@ def eager(
         attention_mask: (B or 1, 1, S, K), added to the scores.
         scaling: Factor on the scores.
         dropout: Probability of dropping an attention probability, in train mode.
+        **_: What other attentions need.
 
     Returns:
         Mixed values (B, S, A, D) and probabilities (B, A, S, K).
     """
     batch, heads, length, width = query.shape
     groups = key.shape[1]
-    grouped = query.reshape(batch, groups, heads // groups * length, width)  # the heads of a group share its keys
+    grouped = query.reshape(batch, groups, heads // groups * length, width)  # a group's heads share its keys
     scores = (grouped @ key.transpose(2, 3) * scaling).view(batch, heads, length, -1)
     if attention_mask is not None:
         scores = scores + attention_mask
-    probabilities = F.dropout(scores.softmax(-1, dtype=torch.float32).to(query.dtype), dropout, module.training)
+    probabilities = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    probabilities = F.dropout(probabilities, dropout, module.training)
     mixed = probabilities.view(batch, groups, -1, key.shape[2]) @ value
     return mixed.view(batch, heads, length, width).transpose(1, 2), probabilities
 
 
-# A table of our own on top of the one all models share, so that nothing changes for other models.
+def sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    packed: PackedTexts | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """PyTorch's fused attention.
+
+    Args:
+        module: Unused here.
+        query: (B, A, S, D).
+        key: (B, G, K, D).
+        value: (B, G, K, D).
+        attention_mask: True where a query sees a key, or a number to add; None: each token sees those before
+            it, counted from the first key.
+        scaling: Factor on the scores.
+        dropout: Probability of dropping an attention probability.
+        packed: Texts that don't see each other.
+        **_: What other attentions need.
+    """
+    if packed is None:
+        return _fused(query, key, value, attention_mask, scaling, dropout).transpose(1, 2), None
+    # Texts of one length go through the kernel together: the work grows with the sum of the squared lengths.
+    flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]  # (B * S, heads, D)
+    mixed = []
+    for tokens in packed.alike:
+        texts = (states[tokens].transpose(1, 2) for states in flat)  # (texts, heads, length, D)
+        mixed.append(_fused(*texts, None, scaling, dropout).transpose(1, 2).flatten(0, 1))
+    return torch.cat(mixed)[packed.places].view(*query.transpose(1, 2).shape), None
+
+
+def _fused(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float
+) -> Tensor:
+    """(B, A, S, D). Grouped heads: kept apart where the kernel can, else the keys are repeated."""
+    batch, heads, length, width = query.shape
+    repeats = heads // key.shape[1]
+    causal = mask is None and length > 1
+    if causal and key.shape[2] > length:  # a static cache, still empty: the rest of the keys comes later
+        key, value = key[:, :, :length], value[:, :, :length]
+    native = False
+    if repeats > 1 and length == 1:
+        query = query.view(batch, -1, repeats, width)  # one token: the heads of a group as so many queries
+    elif repeats > 1 and query.is_cuda and mask is None:
+        native = True
+    elif repeats > 1:
+        key, value = (states.repeat_interleave(repeats, 1) for states in (key, value))
+    mixed = F.scaled_dot_product_attention(
+        query, key, value, mask, dropout, is_causal=causal, scale=scaling, enable_gqa=native
+    )
+    return mixed.view(batch, heads, length, width) if length == 1 else mixed
+
+
+def xformers(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    packed: PackedTexts | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Memory-efficient attention of xformers, where it has a kernel for the call, else `sdpa`.
+
+    The arguments are those of `sdpa`, except that no mask means: each token sees those before it, counted
+    from the last key, which is its own.
+    """
+    reason = why_not_xformers(query)
+    if reason is None:
+        ops = import_module("xformers.ops")
+        bias = xformers_bias(attention_mask, packed, query, key.shape[2])
+        repeats = query.shape[1] // key.shape[1]
+        rows = [query, *(states.repeat_interleave(repeats, 1) for states in (key, value))]
+        rows = [states.transpose(1, 2) for states in rows]  # (B, S or K, A, D)
+        if packed is not None:
+            rows = [states.reshape(1, -1, *states.shape[2:]) for states in rows]
+        try:
+            mixed = ops.memory_efficient_attention(*rows, attn_bias=bias, p=dropout, scale=scaling)
+            _say("xformers", "use_memory_efficient_attention")
+            return mixed.view(len(query), -1, *mixed.shape[2:]), None
+        except (
+            NotImplementedError
+        ):  # what xformers raises when none of its kernels takes these shapes and dtypes
+            reason = f"no xformers kernel takes {query.dtype} heads of width {query.shape[-1]} on this device"
+    _say("sdpa", reason)
+    length, keys = query.shape[2], key.shape[2]
+    if attention_mask is None and 1 < length < keys:
+        attention_mask = torch.ones(length, keys, dtype=torch.bool, device=query.device).tril(keys - length)
+    return sdpa(module, query, key, value, attention_mask, scaling, dropout, packed, **kwargs)
+
+
+def why_not_xformers(query: Tensor) -> str | None:
+    """Why xformers can't attend with `query`, or None if it may be tried."""
+    if not query.is_cuda:
+        return f"xformers has no kernel for {query.device.type}"
+    if query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return f"xformers has no kernel for {query.dtype}"
+    return None if find_spec("xformers") else "xformers is not installed"
+
+
+def xformers_bias(mask: Tensor | None, packed: PackedTexts | None, query: Tensor, keys: int) -> Any:
+    """Who sees whom in xformers' own terms, for `query` (B, A, S, D) and so many keys.
+
+    Triangles and blocks are never written out as a matrix. A `mask` (B or 1, 1, S, K) is, with the rows
+    padded to the eight columns that the kernel's loads need.
+    """
+    biases = import_module("xformers.ops.fmha.attn_bias")
+    batch, heads, length, _ = query.shape
+    if packed is not None:
+        return biases.BlockDiagonalCausalMask.from_seqlens(packed.lengths)
+    if mask is None:
+        return biases.LowerTriangularFromBottomRightMask() if length > 1 else None
+    aligned = torch.empty(len(mask), 1, length, -(-keys // 8) * 8, dtype=query.dtype, device=query.device)
+    bias = aligned[..., :keys]
+    if mask.dtype == torch.bool:
+        bias.zero_().masked_fill_(~mask, torch.finfo(query.dtype).min)
+    else:
+        bias.copy_(mask)
+    return bias.expand(batch, heads, -1, -1)
+
+
+def xformers_mask(allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | None:
+    """The mask for `xformers`: none where the last query's own key is the last key and nothing is padded."""
+    padding = kwargs["attention_mask"]
+    if (
+        allow_is_causal_skip
+        and (padding is None or bool(padding.all()))
+        and int(kwargs["q_offset"]) + kwargs["q_length"] == kwargs["kv_length"]
+    ):
+        return None
+    return sdpa_mask(**kwargs, allow_is_causal_skip=False)
+
+
+@cache
+def _say(name: str, reason: str) -> None:
+    """Log, once a process, which attention runs and why."""
+    log.info("attention: %s (%s)", name, reason)
+
+
+def default_attention(memory_efficient: bool) -> str:
+    """The attention of a model that was not told which to use."""
+    return "xformers" if memory_efficient and torch.cuda.is_available() and find_spec("xformers") else "sdpa"
+
+
+# Attentions that are told the packed texts instead of a mask, and how.
+PACKING: dict[str, Callable[[PackedTexts], dict[str, Any]]] = {
+    "sdpa": lambda packed: {"packed": packed},
+    "xformers": lambda packed: {"packed": packed},
+    "flash_attention_2": PackedTexts.boundaries,
+    "flash_attention_3": PackedTexts.boundaries,
+}
+
+# The global tables get the one name they lack; our own `eager` and `sdpa` are for our models only.
+AttentionInterface.register("xformers", xformers)
+AttentionMaskInterface.register("xformers", xformers_mask)
 ATTENTION_FUNCTIONS = AttentionInterface()
 ATTENTION_FUNCTIONS["eager"] = eager
+ATTENTION_FUNCTIONS["sdpa"] = sdpa

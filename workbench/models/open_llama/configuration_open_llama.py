@@ -11,16 +11,17 @@ logger = logging.get_logger(__name__)
 
 ROPE_TYPES = ("default", *sorted(ROPE_INIT_FUNCTIONS))
 
-# What a LLaMA configuration may say and this architecture has no place for; each at the value that changes nothing.
+# What a LLaMA configuration may say and this architecture has no place for, at the value that changes
+# nothing.
 INEXPRESSIBLE = {"attention_bias": False, "mlp_bias": False, "sliding_window": None}
 
 
 class OpenLlamaConfig(PreTrainedConfig):
     """Shape and behaviour of an Open-Llama model.
 
-    Open-Llama is LLaMA with four switches: a LayerNorm behind the embedding (`use_stable_embedding`, from Bloom),
-    one matrix for input and output embedding (`shared_input_output_embedding`, from PaLM), dropout, and
-    memory-efficient attention. With both embedding switches off and no dropout it is LLaMA exactly.
+    Open-Llama is LLaMA with four switches: a LayerNorm behind the embedding (`use_stable_embedding`, from
+    Bloom), one matrix for input and output embedding (`shared_input_output_embedding`, from PaLM), dropout,
+    and memory-efficient attention. With both embedding switches off and no dropout it is LLaMA exactly.
 
     Args:
         vocab_size: Rows of the embedding.
@@ -28,25 +29,28 @@ class OpenLlamaConfig(PreTrainedConfig):
         intermediate_size: Width of the gated MLP.
         num_hidden_layers: Number of decoder layers.
         num_attention_heads: Query heads.
-        num_key_value_heads: Key and value heads, each serving a group of query heads. None means one a query head;
-            then it is not written to config.json, which the original project's readers don't know.
+        num_key_value_heads: Key and value heads, each serving a group of query heads. None means one a query
+            head; then it is not written to config.json, whose older readers don't know it.
         hidden_act: Name of the MLP's activation in transformers' table.
         max_position_embeddings: Length the model was trained for; the threshold of dynamic rope, not a limit.
-        initializer_range: Standard deviation of fresh weights (the stable embedding is Xavier normal instead).
+        initializer_range: Standard deviation of fresh weights (a stable embedding is Xavier normal instead).
         rms_norm_eps: Added to the mean square in every RMSNorm. The embedding's LayerNorm has 1e-5, always.
         use_cache: Whether a forward call returns its keys and values.
-        pad_token_id: Row whose input embedding is not trained, and what classification skips at the end of a row.
+        pad_token_id: Row whose input embedding is not trained; what classification skips at the end of a
+            text.
         bos_token_id: First token of a text.
         eos_token_id: Token, or tokens, that end a generation.
         tie_word_embeddings: Same effect as `shared_input_output_embedding`; both fields exist in old files.
-        use_memory_efficient_attention: Attention through xformers where device, dtype and mask allow, else SDPA.
-            `use_memorry_efficient_attention`, the spelling of the first checkpoints, is read too and never written.
+        use_memory_efficient_attention: Attention through xformers where device, dtype and mask allow, else
+            SDPA; None means yes. `use_memorry_efficient_attention`, the spelling of the first checkpoints, is
+            read too.
         hidden_dropout_prob: Dropout on the MLP's output, in train mode.
         attention_dropout_prob: Dropout on the attention probabilities, in train mode, whatever the attention.
         use_stable_embedding: LayerNorm on the looked-up embeddings (`inputs_embeds` skip it).
         shared_input_output_embedding: The output embedding is the input embedding.
-        rope_parameters: Rotary embedding: `rope_type` (any of transformers'), `rope_theta`, and the type's own keys.
-            Old files say it as `rope_scaling` ({"type": "linear" or "dynamic", "factor": > 1}) and `rope_theta`.
+        rope_parameters: Rotary embedding: `rope_type` (any of transformers'), `rope_theta`, and the type's
+            own keys. Old files have `rope_scaling` ({"type": "linear" or "dynamic", "factor": > 1}),
+            `rope_theta`.
     """
 
     model_type = "open-llama"
@@ -88,8 +92,8 @@ class OpenLlamaConfig(PreTrainedConfig):
             self.use_memory_efficient_attention = True if misspelled is None else misspelled
         elif misspelled not in (None, self.use_memory_efficient_attention):
             raise ValueError(
-                "config.json: use_memory_efficient_attention and its misspelling use_memorry_efficient_attention "
-                f"disagree ({self.use_memory_efficient_attention} and {misspelled}; keep the first only)"
+                f"config.json: use_memory_efficient_attention is {self.use_memory_efficient_attention} and "
+                f"its misspelling use_memorry_efficient_attention is {misspelled} (keep the first only)"
             )
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
@@ -107,8 +111,8 @@ class OpenLlamaConfig(PreTrainedConfig):
         """
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"config.json: hidden_size must be divisible by num_attention_heads, got {self.hidden_size} and "
-                f"{self.num_attention_heads}"
+                "config.json: hidden_size must be divisible by num_attention_heads, got "
+                f"{self.hidden_size} and {self.num_attention_heads}"
             )
         if self.num_attention_heads % (self.num_key_value_heads or self.num_attention_heads):
             raise ValueError(
@@ -145,9 +149,13 @@ class OpenLlamaConfig(PreTrainedConfig):
         """
         if config_dict.get("model_type") == LlamaConfig.model_type:
             logger.warning(
-                "a LLaMA configuration: use_stable_embedding, shared_input_output_embedding and both dropouts are off"
+                "a LLaMA configuration: use_stable_embedding, shared_input_output_embedding, dropout are off"
             )
-            config_dict = {**LlamaConfig(**config_dict).to_dict(), **LLAMA_SWITCHES, "model_type": cls.model_type}
+            config_dict = {
+                **LlamaConfig(**config_dict).to_dict(),
+                **LLAMA_SWITCHES,
+                "model_type": cls.model_type,
+            }
         return super().from_dict(config_dict, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,18 +178,24 @@ def _check_rope(rope: object) -> None:
     """Check a rotary description in either spelling, `rope_scaling` or `rope_parameters`.
 
     Raises:
-        ValueError: an unknown type, a factor that is no finite number above 1, or a key the type doesn't have.
+        ValueError: an unknown type, a factor that is no finite number above 1, a key the type doesn't have.
     """
     if not isinstance(rope, dict) or not rope:
-        raise ValueError(f"config.json: rope_scaling must be a dictionary with the keys type and factor, got {rope!r}")
+        raise ValueError(
+            f"config.json: rope_scaling must be a dictionary with the keys type and factor, got {rope!r}"
+        )
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ROPE_TYPES or rope.get("type", kind) != kind:
-        raise ValueError(f"config.json: rope_scaling has an unknown type {kind!r} (known: {', '.join(ROPE_TYPES)})")
+        raise ValueError(
+            f"config.json: rope_scaling has an unknown type {kind!r} (known: {', '.join(ROPE_TYPES)})"
+        )
     if rope.get("partial_rotary_factor") not in (None, 1, 1.0) and kind != "proportional":
         raise ValueError("config.json: Open-Llama can't express partial_rotary_factor (only 1.0)")
     factor = rope.get("factor")
     if kind in ("linear", "dynamic") and not (_is_number(factor) and math.isfinite(factor) and factor > 1):
-        raise ValueError(f"config.json: rope_scaling's factor must be a finite number above 1, got {factor!r}")
+        raise ValueError(
+            f"config.json: rope_scaling's factor must be a finite number above 1, got {factor!r}"
+        )
     known = {"type", "rope_type", "rope_theta", "factor", "partial_rotary_factor"}
     if kind in ("linear", "dynamic") and (extra := sorted(set(rope) - known)):
         raise ValueError(f"config.json: rope_scaling of type {kind} has no key {', '.join(extra)}")

@@ -1,10 +1,12 @@
 """Open-Llama for transformers: LLaMA with a stable embedding, a shared output embedding and dropout.
 
-Shapes: B batch, S new tokens, K keys (cached and new), H hidden size, A query heads, G key/value heads, D head width,
-V vocabulary, N labels.
+Shapes: B batch, S new tokens, K keys (cached and new), H hidden size, A query heads, G key/value heads, D
+    head
+width, V vocabulary, N labels.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +16,6 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
@@ -27,7 +28,9 @@ from transformers.utils.generic import can_return_tuple
 
 from workbench.errors import CheckpointError
 from workbench.models.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
-from workbench.models.attention import eager
+from workbench.models.attention import causal_mask, default_attention, eager
+from workbench.models.kernels import gated, rms_norm, rotate
+from workbench.models.loss import causal_lm_loss, loss_of_logits
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 
 logger = logging.get_logger(__name__)
@@ -45,8 +48,7 @@ class OpenLlamaRMSNorm(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Normalised `hidden`, (..., H)."""
-        normalised = F.rms_norm(hidden.float(), self.weight.shape, eps=self.eps)
-        return normalised.to(hidden.dtype) * self.weight
+        return rms_norm(hidden, self.weight, self.eps)
 
     def extra_repr(self) -> str:
         """Width and eps, for print(model)."""
@@ -56,8 +58,8 @@ class OpenLlamaRMSNorm(nn.Module):
 class OpenLlamaRotaryEmbedding(nn.Module):
     """Cosines and sines of the rotary position embedding, for every rope type of transformers.
 
-    Nothing is remembered between calls: what a position means depends on the call alone. The frequencies stay float32
-    whatever the model is cast to, because a bfloat16 counts positions exactly up to 256 only.
+    Nothing is remembered between calls: what a position means depends on the call alone. The frequencies stay
+    float32 whatever the model is cast to, because a bfloat16 counts positions exactly up to 256 only.
     """
 
     inv_freq: Tensor
@@ -72,7 +74,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def frequencies(self, device: torch.device | None) -> dict[str, Tensor]:
-        """The buffers by name, each (D / 2,) in radians per position: `inv_freq` and, for longrope, `long_inv_freq`."""
+        """The buffers, (D / 2,) each, in radians per position: `inv_freq`; for longrope also `long_inv_freq`."""
         rope = self.config.rope_parameters
         if self.rope_type == "default":
             return {"inv_freq": _inverse_frequencies(rope["rope_theta"], self.config.head_width, device)}
@@ -97,10 +99,10 @@ class OpenLlamaRotaryEmbedding(nn.Module):
 
     @torch.no_grad()
     def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine tables for `position_ids` (B or 1, S), each (B or 1, S, D) in the dtype of `hidden`."""
+        """Cosines and sines of `position_ids` (B or 1, S), each (B or 1, S, 1, D) in the dtype of `hidden`."""
         with torch.autocast(hidden.device.type, enabled=False):
             angles = position_ids[..., None].float() * self._frequencies_of(position_ids)
-            angles = torch.cat((angles, angles), -1)
+            angles = torch.cat((angles, angles), -1).unsqueeze(2)
             cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
         return cos.to(hidden.dtype), sin.to(hidden.dtype)
 
@@ -110,7 +112,9 @@ class OpenLlamaRotaryEmbedding(nn.Module):
             return self.inv_freq
         rope, length = self.config.rope_parameters, position_ids.amax(-1)[:, None, None] + 1
         if self.rope_type == "longrope":
-            return torch.where(length > rope["original_max_position_embeddings"], self.long_inv_freq, self.inv_freq)
+            return torch.where(
+                length > rope["original_max_position_embeddings"], self.long_inv_freq, self.inv_freq
+            )
         # NTK-aware scaling of the base with the length (https://www.reddit.com/r/LocalLLaMA/comments/14mrgpr):
         # a row within the trained length keeps the plain base.
         trained, factor, width = self.config.max_position_embeddings, rope["factor"], self.config.head_width
@@ -123,12 +127,6 @@ def _inverse_frequencies(base: Any, width: int, device: torch.device | None) -> 
     """base^(-2j / D) for j in 0 .. D / 2 - 1."""
     exponents = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
     return 1.0 / base**exponents
-
-
-def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`states` (B, heads, S, D) turned by their positions; feature j forms a plane with feature j + D / 2."""
-    first, second = states.chunk(2, -1)
-    return states * cos + torch.cat((-second, first), -1) * sin
 
 
 class OpenLlamaAttention(nn.Module):
@@ -159,13 +157,13 @@ class OpenLlamaAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Mixed `hidden` (B, S, H) and, from eager attention, the probabilities (B, A, S, K)."""
         shape = (*hidden.shape[:2], -1, self.head_dim)
-        query = self.q_proj(hidden).view(shape).transpose(1, 2)  # (B, A, S, D)
-        key = self.k_proj(hidden).view(shape).transpose(1, 2)  # (B, G, S, D)
+        query = rotate(self.q_proj(hidden).view(shape), *tables).transpose(1, 2)  # (B, A, S, D)
+        key = rotate(self.k_proj(hidden).view(shape), *tables).transpose(1, 2)  # (B, G, S, D)
         value = self.v_proj(hidden).view(shape).transpose(1, 2)
-        cos, sin = (table.unsqueeze(1) for table in tables)
-        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)  # (B, G, K, D), keys after rotation
+            key, value = past_key_values.update(
+                key, value, self.layer_idx
+            )  # (B, G, K, D), keys after rotation
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
         dropout = self.config.attention_dropout_prob if self.training else 0.0
         mixed, probabilities = attend(
@@ -192,7 +190,7 @@ class OpenLlamaMLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Transformed `hidden`, (B, S, H)."""
-        return self.dropout(self.down_proj(self.act_fn(self.gate_proj(hidden)) * self.up_proj(hidden)))
+        return self.dropout(self.down_proj(gated(self.act_fn, self.gate_proj(hidden), self.up_proj(hidden))))
 
 
 class OpenLlamaDecoderLayer(GradientCheckpointingLayer):
@@ -206,7 +204,7 @@ class OpenLlamaDecoderLayer(GradientCheckpointingLayer):
         self.post_attention_layernorm = OpenLlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, hidden: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """The residual stream (B, S, H) after this layer, and the attention probabilities if there are any."""
+        """The residual stream (B, S, H) after this layer, and attention probabilities if there are any."""
         mixed, probabilities = self.self_attn(self.input_layernorm(hidden), **kwargs)
         hidden = hidden + mixed
         return hidden + self.mlp(self.post_attention_layernorm(hidden)), probabilities
@@ -237,6 +235,14 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
 
+    def get_correct_attn_implementation(
+        self, requested_attention: str | None, is_init_check: bool = False
+    ) -> str:
+        """The attention to use: the one asked for or, if none is, by `use_memory_efficient_attention`."""
+        if requested_attention is None:
+            requested_attention = default_attention(bool(self.config.use_memory_efficient_attention))
+        return super().get_correct_attn_implementation(requested_attention, is_init_check)
+
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         """Grow or shrink the vocabulary of the input and output embeddings; see PreTrainedModel."""
         embedding: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
@@ -247,8 +253,8 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):
 class OpenLlamaModel(OpenLlamaPreTrainedModel):
     """The decoder stack without a head.
 
-    Callers who build `inputs_embeds` themselves: `get_input_embeddings()(ids)` is not what the layers see when
-    `use_stable_embedding` is on; `embed(ids)` is.
+    Callers who build `inputs_embeds` themselves: `get_input_embeddings()(ids)` is not what the layers see
+    when `use_stable_embedding` is on; `embed(ids)` is.
     """
 
     def __init__(self, config: OpenLlamaConfig) -> None:
@@ -267,7 +273,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):
         self.post_init()
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """What the first layer sees for `input_ids` (B, S): the looked-up and, if stable, normalised rows (B, S, H)."""
+        """What the first layer sees of `input_ids` (B, S): rows (B, S, H), normalised if stable."""
         embedded = self.embed_tokens(input_ids)
         return embedded if self.embed_layer_norm is None else self.embed_layer_norm(embedded)
 
@@ -289,42 +295,46 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):
         Args:
             input_ids: (B, S); or give `inputs_embeds`.
             attention_mask: (B, K), 1 for real tokens; or (B, 1, S, K), taken as it is.
-            position_ids: (B or 1, S). Without a mask and a cache, a place where they don't go up by one begins a new
-                text: packed texts don't see each other.
+            position_ids: (B or 1, S). Without a mask and a cache, a place where they don't go up by one
+                begins a new text: packed texts don't see each other.
             past_key_values: Keys and values of earlier tokens.
             inputs_embeds: (B, S, H), taken as they are, also when the embedding is stable.
             use_cache: Return the keys and values; default: the configuration's.
             output_attentions: Return each layer's probabilities, which makes this call use eager attention.
             output_hidden_states: Return the input of each layer and the final hidden states.
+            **kwargs: What the attention in use may want to know.
 
         Raises:
-            ValueError: both or neither of `input_ids` and `inputs_embeds`.
+            ValueError: both or neither of `input_ids` and `inputs_embeds`; a filled cache in checkpointed
+                training.
         """
         if input_ids is not None and inputs_embeds is not None:
-            raise ValueError("You cannot specify both decoder_input_ids and decoder_inputs_embeds at the same time")
+            raise ValueError(
+                "You cannot specify both decoder_input_ids and decoder_inputs_embeds at the same time"
+            )
         if input_ids is not None:
             inputs_embeds = self.embed(input_ids)
         elif inputs_embeds is None:
             raise ValueError("You have to specify either decoder_input_ids or decoder_inputs_embeds")
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
-        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        output_hidden_states = (
+            config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        )
         if output_attentions and config._attn_implementation != "eager":
             config = copy.copy(config)
             config._attn_implementation = "eager"
 
-        past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if self.gradient_checkpointing and self.training:
+            use_cache, past_key_values = False, self._without_cache(past_key_values)
+        mask, packing = causal_mask(config, inputs_embeds, attention_mask, position_ids, past_key_values)
         if position_ids is None:
-            position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + past_length
-        mask = create_causal_mask(
-            config=config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
-        if self._wants_cache(use_cache) and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+            past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
+            position_ids = (
+                torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + past_length
+            )
+        if past_key_values is None and (config.use_cache if use_cache is None else use_cache):
+            past_key_values = DynamicCache(config=config)
 
         hidden, tables = inputs_embeds, self.rotary_emb(inputs_embeds, position_ids)
         all_hidden: tuple[Tensor, ...] = ()
@@ -338,6 +348,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):
                 position_ids=position_ids,
                 past_key_values=past_key_values,
                 implementation=config._attn_implementation,
+                **packing,
                 **kwargs,
             )
             all_attentions += (probabilities,)
@@ -349,14 +360,39 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):
             attentions=all_attentions if output_attentions else None,
         )
 
-    def _wants_cache(self, use_cache: bool | None) -> bool:
-        """Whether to make a cache; a layer that is run again in the backward pass would fill it twice."""
-        use_cache = self.config.use_cache if use_cache is None else use_cache
-        return use_cache and not (self.gradient_checkpointing and self.training)
+    def _without_cache(self, past_key_values: Cache | None) -> None:
+        """Layers that run again in the backward pass would write their keys twice."""
+        if past_key_values is not None and past_key_values.get_seq_length() > 0:
+            raise ValueError(
+                "past_key_values: a filled cache can't be used with gradient checkpointing in train mode"
+            )
+
+
+class LazyLogitsOutput(CausalLMOutputWithPast):
+    """The usual output of training, whose logits are made when they are read, by name or place."""
+
+    make_logits: Callable[[], Tensor] | None = None
+
+    def __getattribute__(self, name: str) -> Any:
+        """An attribute; the logits take their usual place after the loss."""
+        if name == "logits" and self.make_logits is not None:
+            make, self.make_logits = self.make_logits, None
+            self["logits"] = make()
+            for later in [key for key in self if key not in ("loss", "logits")]:
+                self.move_to_end(later)
+        return super().__getattribute__(name)
+
+    def __getitem__(self, key: Any) -> Any:
+        """An entry by name or place; only the loss is had without the logits."""
+        return self.loss if key in (0, "loss") or self.logits is None else super().__getitem__(key)
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """All entries, in order."""
+        return () if self.logits is None else super().to_tuple()  # type: ignore[no-any-return]
 
 
 class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):
-    """Open-Llama with a language-model head, which is the embedding itself where the configuration says so."""
+    """Open-Llama with a language-model head, which is the embedding where the configuration says so."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
@@ -381,7 +417,10 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits (B, S, V) and, given `labels` (B, S), the mean loss of predicting each from what is before it.
+        """Logits (B, S, V) and, given `labels` (B, S), the mean loss of predicting each from those before.
+
+        In train mode the loss is computed without holding the logits of the batch; they are made if they are
+        read.
 
         Args:
             input_ids: See OpenLlamaModel, as for all arguments that are not named here.
@@ -389,36 +428,37 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):
             position_ids: See OpenLlamaModel.
             past_key_values: See OpenLlamaModel.
             inputs_embeds: See OpenLlamaModel.
-            labels: (B, S) token ids, -100 where nothing is to be predicted. The loss is computed in float32, in nats.
-            use_cache: See OpenLlamaModel.
-            logits_to_keep: Only the last so many positions' logits, or those at these positions; 0 means all.
+            labels: (B, S) token ids, -100 where nothing is to be predicted. The loss is in float32, in nats.
+            use_cache: Return keys and values; default: the configuration's, but not while training on labels.
+            logits_to_keep: Only the last so many positions' logits, or those at these positions; 0: all.
             num_items_in_batch: Divisor of the summed loss; default: the labels counted here.
             **kwargs: Further arguments of OpenLlamaModel.
         """
+        fitting = labels is not None and self.training
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
+            use_cache=False if fitting and use_cache is None else use_cache,
             **kwargs,
         )
         hidden = outputs.last_hidden_state
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(hidden[:, kept])
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(
-                logits=logits, labels=labels, vocab_size=logits.shape[-1], num_items_in_batch=num_items_in_batch
+        others = {name: outputs.get(name) for name in ("past_key_values", "hidden_states", "attentions")}
+        if fitting:
+            lazy = LazyLogitsOutput(
+                causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch), **others
             )
-        return CausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+            lazy.make_logits = lambda: self.lm_head(hidden[:, kept])
+            return lazy
+        logits, loss = self.lm_head(hidden[:, kept]), None
+        if labels is not None and kept == slice(0, None):
+            loss = loss_of_logits(logits, labels, num_items_in_batch)
+        elif labels is not None:
+            loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch)
+        return CausalLMOutputWithPast(loss, logits, **others)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """The head tied to the embedding, if either field of the configuration says so."""
@@ -435,8 +475,9 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):
             head, embedding = self.lm_head.weight, self.model.embed_tokens.weight
             if not tied & missing_keys and head.device.type != "meta" and not torch.equal(head, embedding):
                 raise CheckpointError(
-                    f"{self.config.name_or_path}: lm_head.weight differs from the embedding, but the configuration "
-                    "ties them (set shared_input_output_embedding and tie_word_embeddings to false to keep this head)"
+                    f"{self.config.name_or_path}: lm_head.weight differs from the embedding that the "
+                    "configuration ties it to (to keep this head, set shared_input_output_embedding and "
+                    "tie_word_embeddings to false)"
                 )
         super().tie_weights(missing_keys=missing_keys, recompute_mapping=recompute_mapping)
 
@@ -506,7 +547,9 @@ class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _last_positions(self, hidden: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+    def _last_positions(
+        self, hidden: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None
+    ) -> Tensor:
         """(B,): of each row the right-most token that is no pad; without ids, that the mask leaves in."""
         batch, length = hidden.shape[:2]
         pad = self.config.pad_token_id
@@ -522,7 +565,7 @@ class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):
         return torch.where(real, positions, -1).amax(-1).to(hidden.device)  # an all-pad row: the last column
 
     def _loss(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
-        """Loss of `logits` (B, N) by the kind of problem, which the labels decide if the configuration doesn't."""
+        """Loss of `logits` (B, N); the labels decide the kind of problem if the configuration doesn't."""
         labels = labels.to(logits.device)
         whole = labels.dtype in (torch.int32, torch.int64)
         kind = self.config.problem_type
@@ -530,9 +573,15 @@ class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):
             many = "single_label_classification" if whole else "multi_label_classification"
             kind = "regression" if self.num_labels == 1 else many
         if kind == "single_label_classification":
-            losses, count = F.cross_entropy(logits, labels.view(-1).long(), reduction="none"), labels.ne(-100).sum()
+            losses, count = (
+                F.cross_entropy(logits, labels.view(-1).long(), reduction="none"),
+                labels.ne(-100).sum(),
+            )
         elif kind == "multi_label_classification":
-            losses, count = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none"), labels.numel()
+            losses, count = (
+                F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none"),
+                labels.numel(),
+            )
         else:
             losses, count = (logits - labels.view_as(logits).float()) ** 2, labels.numel()
         return losses.sum() / (count if num_items is None else num_items)

@@ -1,0 +1,150 @@
+"""Loss of a causal language model without holding the logits of a whole batch.
+
+With 100,000 tokens in the vocabulary the logits are two hundred times as large as the hidden states they come
+from. Here they exist for a chunk of positions at a time; their gradient follows at once, so that nothing of
+the size of the vocabulary waits for the backward pass. Positions without a label cost nothing.
+
+Shapes: B batch, S tokens, H hidden size, V vocabulary, T labelled positions of the batch.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+IGNORED = -100
+CHUNK_BYTES = 1 << 28  # of float32 logits at a time; larger chunks are no faster
+
+
+def causal_lm_loss(
+    head: nn.Module, hidden: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+) -> Tensor:
+    """Mean negative log-likelihood, in nats and float32, of each label given the tokens before it.
+
+    Args:
+        head: Gives the logits of hidden states; a plain linear layer without bias is computed in chunks by
+            hand.
+        hidden: (B, S, H); position t predicts label t + 1.
+        labels: (B, S) token ids, -100 where nothing is to be predicted.
+        num_items_in_batch: Divisor of the sum; default: the labels that count here.
+
+    Returns:
+        A scalar; NaN if there are no labels and no divisor, as in PyTorch.
+    """
+    rows, labels = _labelled(hidden, labels)
+    if is_plain_linear(head):
+        total: Tensor = _ChunkedLoss.apply(rows, head.weight, labels)  # type: ignore[no-untyped-call]
+    else:
+        total = _total_by_module(head, rows, labels)
+    return _divided(total, labels, num_items_in_batch)
+
+
+def loss_of_logits(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    """The same loss where the logits (B, S, V) are there anyway."""
+    rows, labels = _labelled(logits, labels)
+    return _divided(F.cross_entropy(rows.float(), labels, reduction="sum"), labels, num_items_in_batch)
+
+
+def _labelled(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Of (B, S, ...) states the rows (T, ...) that predict a label, and these labels (T,)."""
+    labels = F.pad(labels.to(states.device)[:, 1:], (0, 1), value=IGNORED).flatten()  # (B * S,)
+    positions = (labels != IGNORED).nonzero().flatten()
+    return states.flatten(0, 1)[positions], labels[positions]
+
+
+def _divided(total: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+    divisor = len(labels) if num_items_in_batch is None else num_items_in_batch
+    return total / (divisor.to(total.device) if isinstance(divisor, Tensor) else divisor)
+
+
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether calling `module` is a product with its weight: no adapter, quantization or hook."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return (
+        type(module) is nn.Linear
+        and module.bias is None
+        and not any(hooks)
+        and not hasattr(module, "_hf_hook")
+    )
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Summed loss of rows (T, H) under the weight (V, H), with the gradients made in the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        dtype = _compute_dtype(rows)
+        product_weight = weight.to(dtype)
+        rows_grad = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        total = torch.zeros((), device=rows.device)
+        with torch.autocast(rows.device.type, enabled=False):
+            for part in _chunks(len(rows), len(weight)):
+                chunk = rows[part].to(dtype)
+                logits = (chunk @ product_weight.t()).float()  # (chunk, V)
+                losses, slope = _losses_and_slope(logits, labels[part])
+                total += losses.sum()
+                slope = slope.to(dtype)
+                if rows_grad is not None:
+                    rows_grad[part] = slope @ product_weight
+                if weight_grad is not None:
+                    _add_product(weight_grad, slope.t(), chunk)
+        ctx.save_for_backward(rows_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        rows_grad, weight_grad = ctx.saved_tensors
+        return (
+            None if rows_grad is None else rows_grad * gradient.to(rows_grad.dtype),
+            None if weight_grad is None else weight_grad * gradient.to(weight_grad.dtype),
+            None,
+        )
+
+
+def _losses_and_slope(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses (T,) and their slope in the logits (T, V), which overwrites the logits."""
+    at_label = logits.gather(1, labels[:, None])  # (T, 1)
+    highest, where = logits.max(1, keepdim=True)
+    torch.softmax(logits, 1, out=logits)
+    normaliser = highest - logits.gather(1, where).log()  # the highest has a probability of at least 1 / V
+    logits.scatter_add_(1, labels[:, None], torch.full_like(at_label, -1.0))
+    return (normaliser - at_label).squeeze(1), logits
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _total_by_module(head: nn.Module, rows: Tensor, labels: Tensor) -> Tensor:
+    """The same sum with the logits from calling `head`, made again chunk by chunk in the backward pass."""
+
+    def chunk_loss(rows: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(head(rows).float(), labels, reduction="sum")
+
+    total = rows.sum() * 0.0  # a sum over no chunk still has a gradient
+    for part in _chunks(len(rows), head.out_features):
+        total = total + checkpoint(chunk_loss, rows[part], labels[part], use_reentrant=False)
+    return total
+
+
+def _chunks(rows: int, vocabulary: int) -> list[slice]:
+    size = max(1, CHUNK_BYTES // (4 * vocabulary))
+    return [slice(start, start + size) for start in range(0, rows, size)]
+
+
+def _compute_dtype(rows: Tensor) -> torch.dtype:
+    device = rows.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
