@@ -22,10 +22,17 @@ OutputType = Enum(
 """How a model answers: likelihood of each choice, text, the head's label, or the likelihood of the text."""
 
 Scoring = Enum(
-    "Scoring", {"continuation": "continuation", "next-token": "next-token", "mean-nll": "mean-nll"}
+    "Scoring",
+    {
+        "continuation": "continuation",
+        "next-token": "next-token",
+        "next-piece": "next-piece",
+        "mean-nll": "mean-nll",
+    },
 )
 """continuation: summed log-likelihood of delimiter + choice given the prompt, as lm-evaluation-harness does.
-next-token: the likeliest next token among those of the bare choices, as the official CMMLU code does.
+next-token: the next token's log-probability, for the last token of each bare choice, as LLaMA-Factory does.
+next-piece: the same for the vocabulary's entry that reads like the choice, as the official CMMLU code does.
 mean-nll: mean over all tokens of prompt + choice, as OpenCompass's ppl mode does."""
 
 Average = Enum("Average", {"micro": "micro", "macro": "macro"})
@@ -138,6 +145,8 @@ class BenchmarkConfig:
     """Items per subset, the first ones. None: all."""
     num_items: int | None = None
     """How many items the whole benchmark has; another number is said in a warning."""
+    id: str = ""
+    """Template of an item's id. Empty: its subset and the number of its row, whatever the limit."""
     keep: str = ""
     """Expression; rows for which it is false are left out."""
     output_type: OutputType
@@ -163,7 +172,7 @@ class BenchmarkConfig:
     fewshot_order: FewshotOrder = FewshotOrder.first
     """first (in order) or random (by the item's id and the seed)."""
     scoring: Scoring = Scoring.continuation
-    """continuation, next-token or mean-nll."""
+    """continuation, next-token, next-piece or mean-nll."""
     average: Average = Average.micro
     """micro (items) or macro (subsets)."""
     unconditional: str = ""

@@ -22,6 +22,7 @@ class Shot:
 
     question: str
     answer: str
+    """Delimiter included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +35,34 @@ class Example:
     description: str = ""
     shots: tuple[Shot, ...] = ()
     fewshot_delimiter: str = ""
+    delimiter: str = ""
+    """Text between a question and its answer."""
     questions: tuple[str, ...]
     """One for all choices, or one a choice."""
     continuations: tuple[str, ...] = ()
-    """What is scored after each question, delimiter included."""
+    """What is scored after question and delimiter, one a choice."""
     choices: tuple[str, ...] = ()
     target: int | str | tuple[int, ...]
     """Number of the right choice or label (several: all right ones), or the text to generate."""
     unconditional: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model gave for one item, before it is judged; this is what the cache keeps."""
+
+    loglikelihoods: tuple[float, ...] = ()
+    """Natural logarithm, one a choice, label or text."""
+    num_tokens: tuple[int, ...] = ()
+    """Tokens that each of them is the sum of."""
+    greedy: tuple[bool, ...] = ()
+    """Whether each of these tokens was the likeliest one."""
+    unconditional: tuple[float, ...] = ()
+    """Log-likelihoods of the choices after the unconditional prompt, for acc_pmi."""
+    generation: str | None = None
+    """The generated text."""
+    extracted: str | None = None
+    """What of it is the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,171 @@
+"""The items of a benchmark, rendered and checked before any model is loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.evaluate import EvaluateConfig
+from workbench.errors import ConfigError, DataError
+from workbench.evaluation import protocols, templates
+from workbench.evaluation.files import Row, read_rows
+from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.prompts import Renderer
+from workbench.evaluation.records import Example
+
+
+@dataclass(frozen=True)
+class PreparedBenchmark:
+    """A benchmark ready to be asked: its protocol resolved, its items rendered."""
+
+    name: str
+    config: BenchmarkConfig
+    """With the protocol's facts in place."""
+    examples: list[Example]
+    warnings: list[str]
+
+
+def check_benchmarks(
+    benchmarks: Mapping[str, BenchmarkConfig], evaluate: EvaluateConfig
+) -> dict[str, PreparedBenchmark]:
+    """Read, check and render all items of all benchmarks; seconds of work that needs no model.
+
+    Raises:
+        ConfigError: a key or template is wrong.
+        DataError: a file is missing or malformed, a row has no answer among its choices, ...
+    """
+    return {name: prepare(name, config, evaluate) for name, config in benchmarks.items()}
+
+
+def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> PreparedBenchmark:
+    """The checked and rendered items of one benchmark."""
+    config = protocols.resolve(name, config)
+    _check_config(name, config)
+    renderer = Renderer(config, evaluate.fewshot_seed)
+    examples: list[Example] = []
+    places: dict[str, str] = {}
+    for subset in config.subsets or {"": ""}:
+        rows = load_rows(name, config, config.split, subset)[: config.limit]
+        shots = _shot_rows(name, config, subset)
+        for number, row in enumerate(rows):
+            example = renderer.example(row, number, subset, shots)
+            if example.id in places:
+                raise DataError(f"{row.where}: duplicate id {example.id!r} (first at {places[example.id]})")
+            places[example.id] = row.where
+            examples.append(example)
+    if not examples:
+        raise DataError(f"benchmarks.{name}: zero items in {_origin(config)}, split {config.split!r}")
+    return PreparedBenchmark(name, config, examples, _warnings(name, config, len(examples)))
+
+
+def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> list[Row]:
+    """The rows of one split of one subset, with the layout's own columns added and `keep` applied."""
+    if config.path is not None:
+        rows = _local_rows(name, config, Path(config.path), split, subset)
+        columns = config.local.columns
+    else:
+        rows = _hub_rows(name, config, split, subset)
+        columns = config.hub.columns
+    rows = [_with_columns(row, columns, config, subset) for row in rows]
+    return [row for row in rows if not config.keep or templates.evaluate(config.keep, {}, row)]
+
+
+def _local_rows(name: str, config: BenchmarkConfig, path: Path, split: str, subset: str) -> list[Row]:
+    if path.is_file():
+        if split != config.split:
+            raise ConfigError(
+                f"benchmarks.{name}.path: {str(path)!r} is one file, but split {split!r} is needed for "
+                "examples (a folder, or num_fewshot=0)"
+            )
+        return read_rows(path, config.local)
+    if not path.is_dir():
+        raise DataError(f"benchmarks.{name}.path: no such file or folder {str(path)!r}")
+    if split not in config.local.files:
+        known = ", ".join(config.local.files) or "none"
+        raise ConfigError(f"benchmarks.{name}.local.files: no file for split {split!r} (known: {known})")
+    return read_rows(path / config.local.files[split].replace("{subset}", subset), config.local)
+
+
+def _hub_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> list[Row]:
+    if not config.dataset:
+        raise ConfigError(f"benchmarks.{name}.path: not set, and the benchmark has no hub id in `dataset`")
+    import datasets  # costs seconds, and local benchmarks don't need it
+
+    hub_name = config.hub.name.replace("{subset}", subset) or None
+    try:
+        rows = datasets.load_dataset(config.dataset, hub_name, split=split)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"benchmarks.{name}.dataset: {config.dataset!r} could not be loaded: {reason} "
+            f"(set benchmarks.{name}.path to a local copy)"
+        ) from error
+    return [Row(dict(row), f"{config.dataset} {split} row {number}") for number, row in enumerate(rows)]
+
+
+def _with_columns(row: Row, columns: dict[str, str], config: BenchmarkConfig, subset: str) -> Row:
+    values: dict[str, Any] = dict(row.values)
+    for column, expression in columns.items():
+        values[column] = templates.evaluate(expression, {"subset": subset}, Row(values, row.where))
+    return Row(values, row.where)
+
+
+def _shot_rows(name: str, config: BenchmarkConfig, subset: str) -> list[Row]:
+    if not config.num_fewshot:
+        return []
+    if not config.fewshot_split:
+        raise ConfigError(
+            f"benchmarks.{name}.num_fewshot: {config.num_fewshot} examples, but the benchmark has no "
+            "fewshot_split to take them from (num_fewshot=0)"
+        )
+    rows = load_rows(name, config, config.fewshot_split, subset)
+    needed = config.num_fewshot + (config.fewshot_split == config.split)
+    if len(rows) < needed:
+        raise DataError(
+            f"benchmarks.{name}.num_fewshot: {config.num_fewshot} examples, but split "
+            f"{config.fewshot_split!r} of {subset or name!r} has {len(rows)} rows"
+        )
+    return rows
+
+
+def _origin(config: BenchmarkConfig) -> str:
+    return config.path if config.path is not None else config.dataset
+
+
+def _warnings(name: str, config: BenchmarkConfig, count: int) -> list[str]:
+    if config.limit is None and config.num_items is not None and count != config.num_items:
+        return [f"benchmarks.{name}: {count:,} items (the whole benchmark has {config.num_items:,})"]
+    return []
+
+
+def _check_config(name: str, config: BenchmarkConfig) -> None:
+    key = f"benchmarks.{name}"
+    for field in ("description", "question", "continuation", "target", "unconditional"):
+        templates.check(getattr(config, field), f"{key}.{field}")
+    for field in ("choices_from", "target_index", "keep"):
+        if getattr(config, field):
+            templates.check(getattr(config, field), f"{key}.{field}", expression=True)
+    for column, expression in {**config.local.columns, **config.hub.columns}.items():
+        templates.check(expression, f"{key}.columns.{column}", expression=True)
+    for choice in config.choices:
+        templates.check(choice, f"{key}.choices")
+    for metric in config.metrics:
+        if metric not in METRICS:
+            raise ConfigError(
+                f"{key}.metrics: unknown metric {metric!r} (known: {', '.join(sorted(METRICS))})"
+            )
+        if config.output_type not in METRICS[metric].output_types:
+            fitting = [m for m in sorted(METRICS) if config.output_type in METRICS[m].output_types]
+            raise ConfigError(
+                f"{key}.metrics: {metric!r} does not fit {config.output_type.name} "
+                f"(fitting: {', '.join(fitting)})"
+            )
+    if not config.metrics:
+        raise ConfigError(f"{key}.metrics: empty (at least one)")
+    has_choices = bool(config.choices or config.choices_from)
+    if config.output_type == OutputType.multiple_choice and not has_choices:
+        raise ConfigError(f"{key}.choices: empty (multiple_choice needs `choices` or `choices_from`)")
+    needs_target = config.output_type != OutputType.perplexity
+    if needs_target and not (config.target or config.target_index):
+        raise ConfigError(f"{key}.target: empty (`target` or `target_index` names the right answer)")

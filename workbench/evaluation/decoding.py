@@ -1,0 +1,184 @@
+"""Generates texts token by token, for a batch of prompts whose common beginning is computed once."""
+
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from workbench.config.benchmark import GenerationConfig
+from workbench.evaluation import tokens
+from workbench.evaluation.transformers_lm import TransformersLM
+
+_ROWS = 32
+"""Prompts decoded together: each step reads all weights once for all of them."""
+_SHORT_PREFIX = 16
+"""A shared beginning of fewer tokens isn't worth a pass of its own."""
+
+
+@dataclass
+class _Row:
+    """One prompt in the making of its answer."""
+
+    index: int
+    prompt: list[int]
+    sampler: torch.Generator
+    made: list[int] = field(default_factory=list)
+
+
+class Decoder:
+    """Greedy or sampled continuation of prompts; the answers don't depend on what is decoded together."""
+
+    def __init__(self, lm: TransformersLM, limits: GenerationConfig) -> None:
+        """Take the model and the limits of an answer."""
+        self.lm = lm
+        self.limits = limits
+        self.ends = _end_tokens(lm)
+        self._prefix: list[int] = []
+        self._prefix_cache = DynamicCache()
+
+    def stream(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Number of each prompt and the answer to it, cut before the first stop text.
+
+        Args:
+            prompts: token numbers.
+            seeds: what each answer's sampling depends on, and on nothing else.
+        """
+        order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+        rows_at_once = _ROWS if self.lm.shares_prefixes else 1
+        for start in range(0, len(order), rows_at_once):
+            rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[start : start + rows_at_once]]
+            self._decode(rows) if self.lm.shares_prefixes else self._generate(rows)
+            yield from ((row.index, self._text(row.made)) for row in rows)
+
+    @torch.no_grad()
+    def _decode(self, rows: list[_Row]) -> None:
+        """Fills `made` of every row."""
+        logits, cache, mask = self._prefill(rows)
+        lengths = torch.tensor([len(row.prompt) for row in rows], device=self.lm.device)
+        while True:
+            chosen = self._choose(rows, logits)
+            for row, token in zip(rows, chosen, strict=True):
+                row.made.append(token)
+            going = [place for place, row in enumerate(rows) if not self._finished(row)]
+            if not going:
+                return
+            if len(going) < len(rows):
+                keep = torch.tensor(going, device=self.lm.device)
+                cache.batch_select_indices(keep)
+                mask, lengths = mask[keep], lengths[keep]
+                rows = [rows[place] for place in going]
+            mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+            logits = self.lm.model(
+                input_ids=torch.tensor([[row.made[-1]] for row in rows], device=self.lm.device),
+                attention_mask=mask,
+                position_ids=lengths[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+            lengths = lengths + 1
+
+    def _prefill(self, rows: list[_Row]) -> tuple[Tensor, DynamicCache, Tensor]:
+        """Logits (rows, vocabulary) after each prompt, the cache, and its mask (rows, cached)."""
+        shared = _shared(rows)
+        cache = self._prefix_for(rows[0].prompt[:shared])
+        if shared:
+            cache.batch_repeat_interleave(len(rows))
+        rest = [row.prompt[shared:] for row in rows]
+        ids, mask = tokens.pad(rest, "left", self.lm.device)  # (rows, longest)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0) + shared
+        mask = torch.nn.functional.pad(mask, (shared, 0), value=1)
+        self.lm.computed_tokens += ids.numel()
+        logits = self.lm.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        return logits, cache, mask
+
+    def _prefix_for(self, prefix: list[int]) -> DynamicCache:
+        """A cache of the shared beginning, computed unless the batch before had the same one."""
+        if not prefix:
+            return DynamicCache()
+        if prefix != self._prefix:
+            self._prefix, self._prefix_cache = prefix, DynamicCache()
+            self.lm.computed_tokens += len(prefix)
+            self.lm.model(
+                input_ids=torch.tensor([prefix], device=self.lm.device),
+                past_key_values=self._prefix_cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        return copy.deepcopy(self._prefix_cache)
+
+    def _choose(self, rows: list[_Row], logits: Tensor) -> list[int]:
+        """The next token of each row."""
+        if self.limits.temperature == 0:
+            chosen: list[int] = logits.argmax(-1).tolist()
+            return chosen
+        weights = (logits.double() / self.limits.temperature).softmax(-1).cpu()
+        return [
+            int(torch.multinomial(weight, 1, generator=row.sampler))
+            for row, weight in zip(rows, weights, strict=True)
+        ]
+
+    def _finished(self, row: _Row) -> bool:
+        if len(row.made) >= self.limits.max_new_tokens or row.made[-1] in self.ends:
+            return True
+        # A stop text ends with the newest token, so only the last tokens can hold a new one.
+        longest = max((len(stop) for stop in self.limits.stop), default=0)
+        tail = self.lm.tokenizer.decode(row.made[-(longest + 2) :], skip_special_tokens=True)
+        return any(stop in tail for stop in self.limits.stop)
+
+    def _text(self, made: list[int]) -> str:
+        """The text of an answer before its first stop text or end token."""
+        text = str(self.lm.tokenizer.decode(made, skip_special_tokens=True))
+        for stop in self.limits.stop:
+            text = text.split(stop)[0]
+        return text
+
+    def _generate(self, rows: list[_Row]) -> None:
+        """The same through the model's own `generate`, one by one, for models whose cache can't be shared."""
+        for row in rows:
+            ids = torch.tensor([row.prompt], device=self.lm.device)
+            with torch.random.fork_rng():
+                torch.manual_seed(row.sampler.initial_seed())
+                made = self.lm.model.generate(  # type: ignore[operator]
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=self.limits.max_new_tokens,
+                    do_sample=self.limits.temperature > 0,
+                    temperature=self.limits.temperature or None,
+                    top_k=0,
+                    pad_token_id=next(iter(self.ends), 0),
+                )
+            row.made = made[0, len(row.prompt) :].tolist()
+            self.lm.computed_tokens += len(row.prompt)
+
+
+def _shared(rows: Sequence[_Row]) -> int:
+    """Tokens that all prompts begin with; at least one token of each is left over. Rows are sorted."""
+    first, last = rows[0].prompt, rows[-1].prompt
+    common = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    shortest = min(len(row.prompt) for row in rows) - 1
+    shared = min(shortest, len(first) if common is None else common)
+    return shared if shared >= _SHORT_PREFIX and len(rows) > 1 else 0
+
+
+def _sampler(seed: str) -> torch.Generator:
+    number = int.from_bytes(hashlib.sha256(seed.encode("utf-8")).digest()[:7], "big")
+    return torch.Generator().manual_seed(number)
+
+
+def _end_tokens(lm: TransformersLM) -> set[int]:
+    """Token numbers that end an answer."""
+    config = getattr(lm.model, "generation_config", None)
+    found = getattr(config, "eos_token_id", None)
+    ends = set(found) if isinstance(found, list) else {found}
+    return {int(token) for token in ends | {lm.tokenizer.eos_token_id} if token is not None}

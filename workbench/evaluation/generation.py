@@ -1,0 +1,37 @@
+"""Generated answers."""
+
+from collections.abc import Iterator, Sequence
+
+from workbench.config.benchmark import BenchmarkConfig
+from workbench.evaluation.answers import extract
+from workbench.evaluation.decoding import Decoder
+from workbench.evaluation.items import Item, fit
+from workbench.evaluation.records import Answer, Example
+from workbench.evaluation.transformers_lm import TransformersLM
+
+
+class Generation:
+    """Asks a causal model for text; an answer is what the benchmark says is to be extracted from it."""
+
+    def __init__(self, lm: TransformersLM, config: BenchmarkConfig, seed: int, chat: bool = False) -> None:
+        """Take the model, a benchmark whose protocol is resolved, and the seed of sampled answers."""
+        self.lm = lm
+        self.config = config
+        self.seed = seed
+        self.chat_tokenizer = lm.tokenizer if chat else None
+        self.decoder = Decoder(lm, config.generation)
+
+    def items(self, examples: Sequence[Example]) -> list[Item]:
+        """The examples as this model is asked them."""
+        longest = self.lm.max_length - self.config.generation.max_new_tokens
+        return fit(examples, self._lengths, longest, self.chat_tokenizer)
+
+    def _lengths(self, items: Sequence[Item]) -> list[int]:
+        return [len(prompt) for prompt in self.lm.encode([item.contexts[0] for item in items])]
+
+    def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
+        """Number and answer of each item, as soon as it is known."""
+        prompts = self.lm.encode([item.contexts[0] for item in items])
+        seeds = [f"{self.seed}/{item.example.id}" for item in items]
+        for index, text in self.decoder.stream(prompts, seeds):
+            yield index, Answer(generation=text, extracted=extract(text, self.config.generation))

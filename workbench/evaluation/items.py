@@ -1,0 +1,88 @@
+"""Items as a certain model is asked them: in its chat format, cut to its context, hashed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.errors import DataError
+from workbench.evaluation.prompts import context, prompt_hash
+from workbench.evaluation.records import Example
+
+Chat = Callable[[Example, str, int], str]
+
+
+@dataclass(frozen=True)
+class Item:
+    """An example with the exact texts that a model is shown."""
+
+    example: Example
+    contexts: tuple[str, ...]
+    """One for all choices, or one a choice."""
+    num_shots_dropped: int
+    hash: str
+    """SHA-256 of contexts, answers and unconditional prompt, 64 hex digits."""
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Context and continuation, delimiter included, of each choice."""
+        example = self.example
+        texts = [example.delimiter + text for text in example.continuations]
+        contexts = self.contexts * (len(texts) if len(self.contexts) == 1 else 1)
+        return list(zip(contexts, texts, strict=True))
+
+
+def item(example: Example, dropped: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Item:
+    """The item without its first `dropped` examples; in the chat format of `tokenizer` where one is given."""
+    if tokenizer is None:
+        contexts = tuple(context(example, question, dropped) for question in example.questions)
+    else:
+        contexts = tuple(_chat(tokenizer, example, question, dropped) for question in example.questions)
+    answers = [example.delimiter + text for text in example.continuations]
+    return Item(example, contexts, dropped, prompt_hash([*contexts, *answers, example.unconditional or ""]))
+
+
+def fit(
+    examples: Sequence[Example],
+    lengths: Callable[[Sequence[Item]], Sequence[int]],
+    longest: int,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> list[Item]:
+    """Items whose prompts fit: examples are dropped from the left, one at a time, and never the question.
+
+    Args:
+        examples: what to ask.
+        lengths: number of tokens of the longest prompt of each item, answer included.
+        longest: how many tokens fit.
+        tokenizer: whose chat template to use, or None for plain text.
+
+    Raises:
+        DataError: a question without examples is still too long.
+    """
+    items = [item(example, 0, tokenizer) for example in examples]
+    waiting = list(range(len(items)))
+    while waiting:
+        found = lengths([items[i] for i in waiting])
+        waiting = [i for i, length in zip(waiting, found, strict=True) if length > longest]
+        for i in waiting:
+            if items[i].num_shots_dropped == len(examples[i].shots):
+                raise DataError(
+                    f"item {examples[i].id}: its question alone is longer than the {longest:,} tokens "
+                    "that fit (a model with a longer context, or evaluate.max_length)"
+                )
+            items[i] = item(examples[i], items[i].num_shots_dropped + 1, tokenizer)
+    return items
+
+
+def _chat(tokenizer: PreTrainedTokenizerBase, example: Example, question: str, dropped: int) -> str:
+    """The context as a conversation: description as system message, examples as earlier turns."""
+    messages: list[dict[str, Any]] = []
+    if example.description.strip():
+        messages.append({"role": "system", "content": example.description.strip()})
+    for shot in example.shots[dropped:]:
+        messages.append({"role": "user", "content": shot.question})
+        messages.append({"role": "assistant", "content": shot.answer.strip()})
+    messages.append({"role": "user", "content": question})
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return str(text)

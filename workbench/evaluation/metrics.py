@@ -1,0 +1,240 @@
+"""Metrics: how one answer scores, and how items make a score where that is not their mean."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from workbench.config.benchmark import OutputType
+from workbench.evaluation.records import Answer, Example
+
+
+class Judged(NamedTuple):
+    """An item with the model's answer to it."""
+
+    prediction: int | str | None
+    answer: Answer
+    example: Example
+
+
+Judge = Callable[[Answer, Example], "int | str | None"]
+ItemScore = Callable[["int | str | None", Answer, Example], float]
+CorpusScore = Callable[[Sequence[Judged]], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric: what it takes as the model's answer, what that scores, and how items are put together."""
+
+    output_types: tuple[OutputType, ...]
+    judge: Judge
+    """The model's answer: number of the choice or label, or text."""
+    score: ItemScore
+    """Score of one item."""
+    corpus: CorpusScore | None = None
+    """Score of many items where it isn't the mean of theirs."""
+    guessing: bool = False
+    """Whether guessing among the choices has an expected score that is worth showing."""
+
+
+def likeliest(answer: Answer, example: Example) -> int:
+    """The choice of the highest log-likelihood; the first one where several are equal."""
+    return _best(answer.loglikelihoods)
+
+
+def likeliest_per_character(answer: Answer, example: Example) -> int:
+    """The choice of the highest log-likelihood per character of its text, delimiter not counted."""
+    lengths = [len(text) for text in example.continuations]
+    return _best([ll / length for ll, length in zip(answer.loglikelihoods, lengths, strict=True)])
+
+
+def likeliest_per_byte(answer: Answer, example: Example) -> int:
+    """The choice of the highest log-likelihood per UTF-8 byte: fair between Chinese and English choices."""
+    texts = [text.encode("utf-8") for text in example.continuations]
+    return _best([ll / len(text) for ll, text in zip(answer.loglikelihoods, texts, strict=True)])
+
+
+def likeliest_per_token(answer: Answer, example: Example) -> int:
+    """The choice of the highest log-likelihood per token."""
+    return _best([ll / count for ll, count in zip(answer.loglikelihoods, answer.num_tokens, strict=True)])
+
+
+def likeliest_pmi(answer: Answer, example: Example) -> int:
+    """The choice whose likelihood the question raises most over what it has after the unconditional prompt.
+
+    Source: Holtzman et al., Surface form competition, arXiv:2104.08315.
+    """
+    return _best([ll - free for ll, free in zip(answer.loglikelihoods, answer.unconditional, strict=True)])
+
+
+def _best(scores: Sequence[float]) -> int:
+    return max(range(len(scores)), key=lambda index: (scores[index], -index))
+
+
+def is_right(prediction: int | str | None, answer: Answer, example: Example) -> float:
+    """1.0 if the prediction is the target, or one of the targets."""
+    targets = example.target if isinstance(example.target, tuple) else (example.target,)
+    return float(prediction in targets)
+
+
+def true_mass(prediction: int | str | None, answer: Answer, example: Example) -> float:
+    """Share of the choices' probability that lies on the right ones (TruthfulQA's mc2)."""
+    targets = example.target if isinstance(example.target, tuple) else (example.target,)
+    top = max(answer.loglikelihoods)
+    weights = [math.exp(ll - top) for ll in answer.loglikelihoods]
+    return math.fsum(weights[t] for t in targets if isinstance(t, int)) / math.fsum(weights)
+
+
+def greedy_match(prediction: int | str | None, answer: Answer, example: Example) -> float:
+    """1.0 if every token of the target is the likeliest one (LAMBADA's accuracy)."""
+    assert isinstance(example.target, int)
+    return float(answer.greedy[example.target])
+
+
+def target_loglikelihood(prediction: int | str | None, answer: Answer, example: Example) -> float:
+    """Log-likelihood of the target, in nats."""
+    assert isinstance(example.target, int)
+    return answer.loglikelihoods[example.target]
+
+
+def generated(answer: Answer, example: Example) -> str | None:
+    """The generated text, after extraction."""
+    return answer.extracted
+
+
+def exact_match(prediction: int | str | None, answer: Answer, example: Example) -> float:
+    """1.0 if text and target are equal after trimming and case folding."""
+    return float(str(prediction or "").strip().casefold() == str(example.target).strip().casefold())
+
+
+def char_f1(prediction: int | str | None, answer: Answer, example: Example) -> float:
+    """Harmonic mean of precision and recall of characters, spaces aside: the usual F1 for Chinese answers.
+
+    Source: CMRC 2018 evaluation script counts the longest common part; this is the bag-of-characters form.
+    """
+    got = Counter("".join(str(prediction or "").casefold().split()))
+    want = Counter("".join(str(example.target).casefold().split()))
+    common = sum((got & want).values())
+    return 2 * common / (sum(got.values()) + sum(want.values())) if common else 0.0
+
+
+def _classes(judged: Sequence[Judged]) -> tuple[list[str], list[str]]:
+    return [str(one.example.target) for one in judged], [str(one.prediction) for one in judged]
+
+
+def binary_f1(judged: Sequence[Judged]) -> float:
+    """F1 of label 1, the positive class."""
+    targets, answers = _classes(judged)
+    return _f1(targets, answers, "1")
+
+
+def macro_f1(judged: Sequence[Judged]) -> float:
+    """Mean over the classes of their F1, every class counting the same."""
+    targets, answers = _classes(judged)
+    classes = sorted(set(targets) | set(answers))
+    return math.fsum(_f1(targets, answers, name) for name in classes) / len(classes)
+
+
+def _f1(targets: Sequence[str], answers: Sequence[str], name: str) -> float:
+    right = sum(t == name == a for t, a in zip(targets, answers, strict=True))
+    return 2 * right / max(1, targets.count(name) + answers.count(name))
+
+
+def mcc(judged: Sequence[Judged]) -> float:
+    """Matthews correlation of answers and targets: 0 for guessing, 1 for all right.
+
+    Source: Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient, 2004.
+    """
+    targets, answers = _classes(judged)
+    total, right = len(targets), sum(t == a for t, a in zip(targets, answers, strict=True))
+    by_target, by_answer = Counter(targets), Counter(answers)
+    both = math.fsum(by_target[name] * by_answer[name] for name in by_target)
+    spread = (total**2 - math.fsum(n * n for n in by_answer.values())) * (
+        total**2 - math.fsum(n * n for n in by_target.values())
+    )
+    return (right * total - both) / math.sqrt(spread) if spread else 0.0
+
+
+def target_perplexity(judged: Sequence[Judged]) -> float:
+    """Exponential of the mean negative log-likelihood of the targets (LAMBADA's perplexity)."""
+    return math.exp(-math.fsum(target_loglikelihood(*one) for one in judged) / len(judged))
+
+
+def nothing(answer: Answer, example: Example) -> None:
+    """No answer: a text is predicted, not judged."""
+
+
+def text_loglikelihood(prediction: int | str | None, answer: Answer, example: Example) -> float:
+    """Log-likelihood of the whole text, in nats."""
+    return answer.loglikelihoods[0]
+
+
+def _perplexity(judged: Sequence[Judged], size: Callable[[Judged], int]) -> float:
+    total = math.fsum(one.answer.loglikelihoods[0] for one in judged)
+    return -total / sum(size(one) for one in judged)
+
+
+def _num_bytes(one: Judged) -> int:
+    return len(one.example.questions[0].encode("utf-8"))
+
+
+def _num_words(one: Judged) -> int:
+    return len(re.split(r"\s+", one.example.questions[0]))
+
+
+def token_perplexity(judged: Sequence[Judged]) -> float:
+    """Perplexity per token of this model's tokenizer: not comparable between tokenizers."""
+    return math.exp(_perplexity(judged, lambda one: one.answer.num_tokens[0]))
+
+
+def word_perplexity(judged: Sequence[Judged]) -> float:
+    """Perplexity per word, split at white space. Source: lm-evaluation-harness, `word_perplexity`."""
+    return math.exp(_perplexity(judged, _num_words))
+
+
+def byte_perplexity(judged: Sequence[Judged]) -> float:
+    """Perplexity per UTF-8 byte: comparable between tokenizers."""
+    return math.exp(_perplexity(judged, _num_bytes))
+
+
+def bits_per_byte(judged: Sequence[Judged]) -> float:
+    """Bits that the model needs for a UTF-8 byte of the text: comparable between tokenizers."""
+    return _perplexity(judged, _num_bytes) / math.log(2)
+
+
+_CHOICE = (OutputType.multiple_choice,)
+_TEXT = (OutputType.generation,)
+_HEAD = (OutputType.classification,)
+_WHOLE = (OutputType.perplexity,)
+
+METRICS: dict[str, Metric] = {
+    "acc": Metric(output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, guessing=True),
+    "acc_norm": Metric(output_types=_CHOICE, judge=likeliest_per_character, score=is_right, guessing=True),
+    "acc_bytes": Metric(output_types=_CHOICE, judge=likeliest_per_byte, score=is_right, guessing=True),
+    "acc_token": Metric(output_types=_CHOICE, judge=likeliest_per_token, score=is_right, guessing=True),
+    "acc_pmi": Metric(output_types=_CHOICE, judge=likeliest_pmi, score=is_right, guessing=True),
+    "true_mass": Metric(output_types=_CHOICE, judge=likeliest, score=true_mass),
+    "greedy_match": Metric(output_types=_CHOICE, judge=likeliest, score=greedy_match),
+    "target_perplexity": Metric(
+        output_types=_CHOICE, judge=likeliest, score=target_loglikelihood, corpus=target_perplexity
+    ),
+    "exact_match": Metric(output_types=_TEXT, judge=generated, score=exact_match),
+    "char_f1": Metric(output_types=_TEXT, judge=generated, score=char_f1),
+    "f1": Metric(output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=binary_f1),
+    "macro_f1": Metric(output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=macro_f1),
+    "token_perplexity": Metric(
+        output_types=_WHOLE, judge=nothing, score=text_loglikelihood, corpus=token_perplexity
+    ),
+    "word_perplexity": Metric(
+        output_types=_WHOLE, judge=nothing, score=text_loglikelihood, corpus=word_perplexity
+    ),
+    "byte_perplexity": Metric(
+        output_types=_WHOLE, judge=nothing, score=text_loglikelihood, corpus=byte_perplexity
+    ),
+    "bits_per_byte": Metric(
+        output_types=_WHOLE, judge=nothing, score=text_loglikelihood, corpus=bits_per_byte
+    ),
+    "mcc": Metric(output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=mcc),
+}

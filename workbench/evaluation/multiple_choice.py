@@ -1,0 +1,103 @@
+"""Answers to multiple choice questions: how likely each choice is."""
+
+from collections.abc import Iterator, Sequence
+
+from workbench.config.benchmark import BenchmarkConfig, Scoring
+from workbench.errors import CheckpointError
+from workbench.evaluation.items import Item, fit
+from workbench.evaluation.prefix_tree import TokenRequest
+from workbench.evaluation.records import Answer, Example
+from workbench.evaluation.transformers_lm import Likelihood, TransformersLM
+
+
+class MultipleChoice:
+    """Asks a causal model lettered or free choices, scored as the benchmark's protocol says."""
+
+    def __init__(self, lm: TransformersLM, config: BenchmarkConfig, chat: bool = False) -> None:
+        """Take the model and a benchmark whose protocol is resolved."""
+        self.lm = lm
+        self.config = config
+        self.chat_tokenizer = lm.tokenizer if chat else None
+        self._requests: dict[str, list[TokenRequest]] = {}
+
+    def items(self, examples: Sequence[Example]) -> list[Item]:
+        """The examples as this model is asked them."""
+        # The last token of a sequence is only predicted, never read, so one more fits.
+        return fit(examples, self._lengths, self.lm.max_length + 1, self.chat_tokenizer)
+
+    def _lengths(self, items: Sequence[Item]) -> list[int]:
+        requests = self.requests(items)
+        self._requests.update({i.hash: r for i, r in zip(items, requests, strict=True)})
+        return [max(len(request.tokens) for request in of_item) for of_item in requests]
+
+    def requests(self, items: Sequence[Item]) -> list[list[TokenRequest]]:
+        """For each item a request a choice; for acc_pmi, then one a choice after the unconditional prompt."""
+        pairs = [self._pairs(item) for item in items]
+        flat = iter(self.lm.encode_pairs([pair for of_item in pairs for pair in of_item]))
+        return [
+            [self._scored(next(flat), item, number) for number in range(len(of_item))]
+            for item, of_item in zip(items, pairs, strict=True)
+        ]
+
+    def _pairs(self, item: Item) -> list[tuple[str, str]]:
+        pairs = item.pairs
+        if item.example.unconditional is not None:
+            pairs = pairs + [(item.example.unconditional, continuation) for _, continuation in pairs]
+        return pairs
+
+    def _scored(self, request: TokenRequest, item: Item, number: int) -> TokenRequest:
+        """The request with the scored part that the protocol wants."""
+        if self.config.scoring == Scoring["mean-nll"]:
+            return TokenRequest(request.tokens, 1)
+        if self.config.scoring in (Scoring["next-token"], Scoring["next-piece"]):
+            context = self._context_tokens(item, number)
+            return TokenRequest((*context, self._letter(item, number)), len(context))
+        return request
+
+    def _context_tokens(self, item: Item, number: int) -> tuple[int, ...]:
+        text = item.contexts[number if len(item.contexts) > 1 else 0]
+        return tuple(self.lm.encode([text])[0]) or (self.lm.start_token,)
+
+    def _letter(self, item: Item, number: int) -> int:
+        """The token that stands for a choice."""
+        text = item.example.continuations[number % len(item.example.continuations)]
+        if self.config.scoring == Scoring["next-piece"]:
+            [piece] = self.lm.tokenizer.convert_tokens_to_ids([text])  # type: ignore[misc]
+            return int(piece)
+        return int(self.lm.tokenizer(text, add_special_tokens=False)["input_ids"][-1])
+
+    def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
+        """Number and answer of each item, as soon as it is known.
+
+        Raises:
+            CheckpointError: the model's logits are not numbers.
+        """
+        requests = [self._requests.get(item.hash) or self.requests([item])[0] for item in items]
+        self._requests.clear()
+        owners = [number for number, of_item in enumerate(requests) for _ in of_item]
+        starts = [owners.index(number) for number in range(len(items))]
+        found: list[dict[int, Likelihood]] = [{} for _ in items]
+        for index, value in self.lm.stream([request for of_item in requests for request in of_item]):
+            owner = owners[index]
+            found[owner][index - starts[owner]] = value
+            if len(found[owner]) == len(requests[owner]):
+                values = [found[owner][number] for number in range(len(requests[owner]))]
+                yield owner, self._answer(items[owner], values, requests[owner])
+
+    def _answer(self, item: Item, found: list[Likelihood], requests: list[TokenRequest]) -> Answer:
+        values = [f.loglikelihood for f in found]
+        if any(value != value for value in values):
+            raise CheckpointError(
+                f"item {item.example.id}: the model's logits are not numbers (damaged weights, or a dtype "
+                "with too small a range: try model.dtype=float32)"
+            )
+        if self.config.scoring == Scoring["mean-nll"]:
+            # Source: OpenCompass, `models/huggingface.py`, get_ppl: the loss over the number of all tokens.
+            values = [value / len(request.tokens) for value, request in zip(values, requests, strict=True)]
+        count = len(item.example.continuations)
+        return Answer(
+            loglikelihoods=tuple(values[:count]),
+            num_tokens=tuple(f.num_tokens for f in found[:count]),
+            greedy=tuple(f.greedy for f in found[:count]),
+            unconditional=tuple(values[count:]),
+        )

@@ -1,0 +1,53 @@
+"""How well a model predicts a text: log-likelihood over windows that cover it once."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from workbench.errors import CheckpointError
+from workbench.evaluation.items import Item, item
+from workbench.evaluation.prefix_tree import TokenRequest
+from workbench.evaluation.records import Answer, Example
+from workbench.evaluation.transformers_lm import TransformersLM
+
+
+class Perplexity:
+    """Scores whole texts, every token once, with at most the model's context before it."""
+
+    def __init__(self, lm: TransformersLM) -> None:
+        """Take the model."""
+        self.lm = lm
+
+    def items(self, examples: Sequence[Example]) -> list[Item]:
+        """The examples as they are: texts are cut into windows, never shortened."""
+        return [item(example, 0) for example in examples]
+
+    def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
+        """Number and answer of each text: its log-likelihood, tokens and bytes.
+
+        Raises:
+            CheckpointError: the model's logits are not numbers.
+        """
+        for index, one in enumerate(items):
+            text = one.contexts[0]
+            encoded = self.lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+            found = self.lm.loglikelihoods(self.windows(encoded))
+            total = math.fsum(f.loglikelihood for f in found)
+            if total != total:
+                raise CheckpointError(f"item {one.example.id}: the model's logits are not numbers")
+            yield index, Answer(loglikelihoods=(total,), num_tokens=(sum(f.num_tokens for f in found),))
+
+    def windows(self, tokens: Sequence[int]) -> list[TokenRequest]:
+        """Requests that score every token once, each window after one token of context.
+
+        The last window is as long as the others: its first part is read and not scored.
+        Source: lm-evaluation-harness 0.4.13, `utils.get_rolling_token_windows` with context_len=1.
+        """
+        size = self.lm.max_length
+        sequence = (self.lm.start_token, *tokens)
+        requests = []
+        for start in range(0, len(tokens), size):
+            end = min(start + size, len(tokens))
+            begin = max(0, end - size)
+            # sequence[k] is read to predict tokens[k], which is sequence[k + 1].
+            requests.append(TokenRequest(sequence[begin : end + 1], start - begin + 1))
+        return requests

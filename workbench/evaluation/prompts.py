@@ -1,0 +1,144 @@
+"""From a row to an item with its prompt: description, examples, question and choices rendered as text."""
+
+import hashlib
+import random
+import string
+from typing import Any
+
+from workbench.config.benchmark import BenchmarkConfig, FewshotOrder, OutputType
+from workbench.errors import DataError
+from workbench.evaluation import templates
+from workbench.evaluation.files import Row
+from workbench.evaluation.records import Example, Shot
+
+
+class Renderer:
+    """Renders the rows of one benchmark. Examples before a question depend on the item and the seed alone."""
+
+    def __init__(self, config: BenchmarkConfig, seed: int) -> None:
+        """Take a benchmark whose protocol is resolved, and the seed of examples drawn at random."""
+        self.config = config
+        self.seed = seed
+        self.question_per_choice = "choice" in templates.names(config.question)
+        self._shots: dict[str, Shot] = {}
+
+    def example(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
+        """The item of a row, which is the `number`-th of its subset.
+
+        Raises:
+            DataError: a column is missing, a choice is empty, or the answer is none of the choices.
+        """
+        config = self.config
+        values = self._values(row, subset)
+        name = templates.render(config.id, values, row) if config.id else str(number)
+        identity = f"{subset}/{name}" if subset else name
+        choices = self._choices(row, values)
+        target = self._target(row, values, choices)
+        texts = [self._continuation(row, values, choice) for choice in choices]
+        ones = choices if self.question_per_choice else [""]
+        pmi = templates.render(config.unconditional, values, row) if "acc_pmi" in config.metrics else None
+        return Example(
+            id=identity,
+            subset=subset,
+            description=templates.render(config.description, values, row),
+            shots=tuple(self._shot(shot, subset) for shot in self._pick(shot_rows, row, identity)),
+            fewshot_delimiter=config.fewshot_delimiter,
+            delimiter=config.delimiter,
+            questions=tuple(templates.render(config.question, {**values, "choice": c}, row) for c in ones),
+            continuations=tuple(texts),
+            choices=tuple(choices),
+            target=target,
+            unconditional=pmi,
+        )
+
+    def _values(self, row: Row, subset: str) -> dict[str, Any]:
+        title = self.config.subsets.get(subset, "")
+        return {"subset": subset, "title": title, "letters": list(string.ascii_uppercase)}
+
+    def _choices(self, row: Row, values: dict[str, Any]) -> list[str]:
+        config = self.config
+        if config.choices_from:
+            choices = templates.evaluate(config.choices_from, values, row)
+            if not isinstance(choices, list) or len(choices) < 2:
+                raise DataError(f"{row.where}: {config.choices_from!r} gives {choices!r} (a list of choices)")
+            choices = [str(choice) for choice in choices]
+        else:
+            choices = [templates.render(choice, values, row) for choice in config.choices]
+        for number, choice in enumerate(choices):
+            if not choice.strip():
+                raise DataError(f"{row.where}: choice {number + 1} of {len(choices)} is empty")
+        return choices
+
+    def _target(self, row: Row, values: dict[str, Any], choices: list[str]) -> int | str | tuple[int, ...]:
+        config = self.config
+        if config.output_type == OutputType.perplexity:
+            return ""
+        if config.target_index:
+            return self._index(row, templates.evaluate(config.target_index, values, row), len(choices))
+        self._check_label(row, values)
+        text = templates.render(config.target, values, row)
+        if config.output_type == OutputType.generation or not choices:
+            return text
+        if text.strip() not in choices:
+            known = ", ".join(repr(choice) for choice in choices)
+            raise DataError(f"{row.where}: the answer {text!r} is none of the choices ({known})")
+        return choices.index(text.strip())
+
+    def _check_label(self, row: Row, values: dict[str, Any]) -> None:
+        for name in templates.names(self.config.target) - values.keys() - row.values.keys() - {"row"}:
+            columns = ", ".join(row.values)
+            raise DataError(
+                f"{row.where}: no label: the split {self.config.split!r} has no column {name!r} "
+                f"(columns: {columns})"
+            )
+
+    def _index(self, row: Row, value: object, count: int) -> int | tuple[int, ...]:
+        if isinstance(value, list):
+            return tuple(self._one_index(row, one, count) for one in value)
+        return self._one_index(row, value, count)
+
+    def _one_index(self, row: Row, value: object, count: int) -> int:
+        text = str(value).strip()
+        if not text.isdecimal() or (count and int(text) >= count):
+            allowed = f"a whole number from 0 to {count - 1}" if count else "a whole number from 0"
+            raise DataError(f"{row.where}: {self.config.target_index!r} gives {value!r} ({allowed})")
+        return int(text)
+
+    def _continuation(self, row: Row, values: dict[str, Any], choice: str) -> str:
+        return templates.render(self.config.continuation, {**values, "choice": choice}, row)
+
+    def _pick(self, rows: list[Row], row: Row, identity: str) -> list[Row]:
+        count = self.config.num_fewshot or 0
+        others = [other for other in rows if other.where != row.where]
+        if self.config.fewshot_order == FewshotOrder.first:
+            return others[:count]
+        return random.Random(f"{self.seed}/{identity}").sample(others, count)
+
+    def _shot(self, row: Row, subset: str) -> Shot:
+        """An example's question and answer, with the delimiter between them; rendered once per row."""
+        if row.where not in self._shots:
+            values = self._values(row, subset)
+            choices = self._choices(row, values)
+            target = self._target(row, values, choices)
+            first = target[0] if isinstance(target, tuple) else target
+            right = choices[first] if choices and isinstance(first, int) else str(first)
+            values["choice"] = right
+            answer = templates.render(self.config.continuation, values, row)
+            question = templates.render(self.config.question, values, row)
+            self._shots[row.where] = Shot(question=question, answer=self.config.delimiter + answer)
+        return self._shots[row.where]
+
+
+def context(example: Example, question: str, dropped: int = 0) -> str:
+    """The text before the answer, without the first `dropped` examples."""
+    shots = "".join(s.question + s.answer + example.fewshot_delimiter for s in example.shots[dropped:])
+    return example.description + shots + question
+
+
+def prompt_hash(texts: list[str]) -> str:
+    """SHA-256 of all texts that a model is shown for an item, 64 hex digits."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8")
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()

@@ -1,0 +1,173 @@
+"""From answers to scores: judged items, their mean, its error, and what guessing would give."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from workbench.config.benchmark import Average, OutputType
+from workbench.config.evaluate import EvaluateConfig
+from workbench.evaluation import statistics
+from workbench.evaluation.benchmark import PreparedBenchmark
+from workbench.evaluation.items import Item
+from workbench.evaluation.metrics import METRICS, Judged, Metric
+from workbench.evaluation.prompts import prompt_hash
+from workbench.evaluation.records import Answer, Prediction, Score
+
+_CORPUS_SAMPLES = 200
+"""Resamples for scores that aren't means: each costs a pass over all items."""
+
+
+def predictions(
+    benchmark: PreparedBenchmark, items: Sequence[Item], answers: Sequence[Answer]
+) -> list[Prediction]:
+    """One prediction an item, in order; its answer is the one that the first metric takes."""
+    metrics = [(name, METRICS[name]) for name in benchmark.config.metrics]
+    return [_prediction(metrics, item, answer) for item, answer in zip(items, answers, strict=True)]
+
+
+def _prediction(metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answer) -> Prediction:
+    example = item.example
+    scores = {name: metric.score(metric.judge(answer, example), answer, example) for name, metric in metrics}
+    target = list(example.target) if isinstance(example.target, tuple) else example.target
+    return Prediction(
+        id=example.id,
+        subset=example.subset,
+        prompt_hash=item.hash[:16],
+        context=item.contexts[0],
+        choices=list(example.choices),
+        loglikelihoods=list(answer.loglikelihoods),
+        generation=answer.generation,
+        prediction=metrics[0][1].judge(answer, example),
+        target=target,
+        scores=scores,
+        num_shots_dropped=item.num_shots_dropped,
+    )
+
+
+def scores(
+    benchmark: PreparedBenchmark,
+    items: Sequence[Item],
+    answers: Sequence[Answer],
+    evaluate: EvaluateConfig,
+    model_name: str,
+    note: str = "",
+) -> list[Score]:
+    """One score a metric, the main one first."""
+    return [
+        _score(name, benchmark, items, answers, evaluate, model_name, note)
+        for name in benchmark.config.metrics
+    ]
+
+
+def _score(
+    name: str,
+    benchmark: PreparedBenchmark,
+    items: Sequence[Item],
+    answers: Sequence[Answer],
+    evaluate: EvaluateConfig,
+    model_name: str,
+    note: str,
+) -> Score:
+    config, metric = benchmark.config, METRICS[name]
+    judged = [
+        Judged(metric.judge(answer, item.example), answer, item.example)
+        for item, answer in zip(items, answers, strict=True)
+    ]
+    by_subset: dict[str, list[Judged]] = {}
+    for one in judged:
+        by_subset.setdefault(one.example.subset, []).append(one)
+    macro = config.average == Average.macro and len(by_subset) > 1
+    value, stderr, interval = _estimate(metric, by_subset if macro else {"": judged}, evaluate)
+    return Score(
+        model=model_name,
+        benchmark=benchmark.name,
+        language=config.language,
+        metric=name,
+        value=value,
+        stderr=stderr,
+        interval=list(interval) if interval else None,
+        num_items=len(judged),
+        num_fewshot=config.num_fewshot or 0,
+        protocol=config.protocol,
+        prompts=prompt_hash([item.hash for item in items]),
+        chance=_chance(judged) if metric.guessing else None,
+        majority=_majority(benchmark, judged) if metric.guessing else None,
+        average="macro" if macro else "micro",
+        subsets={
+            subset: {"value": _value(metric, some), "num_items": len(some)}
+            for subset, some in by_subset.items()
+            if subset
+        },
+        groups=_groups(metric, config.groups, by_subset, macro),
+        num_shots_dropped=sum(item.num_shots_dropped for item in items),
+        note=note,
+    )
+
+
+def _estimate(
+    metric: Metric, parts: Mapping[str, Sequence[Judged]], evaluate: EvaluateConfig
+) -> tuple[float, float | None, statistics.Interval | None]:
+    """Value, standard error and interval of the mean over the parts; one part gives the micro mean."""
+    value = statistics.mean([_value(metric, part) for part in parts.values()])
+    confidence, samples = evaluate.confidence, evaluate.bootstrap_samples
+    if metric.corpus is not None:
+        if min(len(part) for part in parts.values()) < 2:
+            return value, None, None
+        return value, *_resampled(metric.corpus, parts, confidence)
+    items = {name: [metric.score(*one) for one in part] for name, part in parts.items()}
+    if len(items) == 1:
+        [only] = items.values()
+        return value, statistics.stderr(only), statistics.interval(only, confidence, samples)
+    return value, statistics.macro_stderr(items), statistics.macro_interval(items, confidence, samples)
+
+
+def _value(metric: Metric, judged: Sequence[Judged]) -> float:
+    if metric.corpus is not None:
+        return metric.corpus(judged)
+    return statistics.mean([metric.score(*one) for one in judged])
+
+
+def _resampled(
+    corpus: Callable[[Sequence[Judged]], float], parts: Mapping[str, Sequence[Judged]], confidence: float
+) -> tuple[float, statistics.Interval]:
+    """Standard error and percentile interval of a score that isn't a mean, from resampled items."""
+    rng = np.random.default_rng(20230501)
+    values = []
+    for _ in range(_CORPUS_SAMPLES):
+        drawn = [[part[i] for i in rng.integers(0, len(part), len(part))] for part in parts.values()]
+        values.append(statistics.mean([corpus(some) for some in drawn]))
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(np.std(values, ddof=1)), (float(low), float(high))
+
+
+def _chance(judged: Sequence[Judged]) -> float | None:
+    """Expected score of guessing: the share of right choices, averaged over the items."""
+    shares = []
+    for one in judged:
+        options = len(one.answer.loglikelihoods)
+        right = len(one.example.target) if isinstance(one.example.target, tuple) else 1
+        shares.append(right / options)
+    return statistics.mean(shares)
+
+
+def _majority(benchmark: PreparedBenchmark, judged: Sequence[Judged]) -> float | None:
+    """Score of always giving the most frequent answer; None where choices differ from item to item."""
+    config = benchmark.config
+    if config.choices_from and config.output_type != OutputType.classification:
+        return None
+    return max(Counter(one.example.target for one in judged).values()) / len(judged)
+
+
+def _groups(
+    metric: Metric, groups: Mapping[str, Sequence[str]], by_subset: Mapping[str, list[Judged]], macro: bool
+) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for name, subsets in groups.items():
+        parts = [by_subset[subset] for subset in subsets if subset in by_subset]
+        if not parts:
+            continue
+        together = [one for part in parts for one in part]
+        value = statistics.mean([_value(metric, p) for p in parts]) if macro else _value(metric, together)
+        found[name] = {"value": value, "num_items": len(together)}
+    return found

@@ -1,0 +1,56 @@
+"""Label probabilities from any Hugging Face sequence classification model."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.config.evaluate import EvaluateConfig
+from workbench.evaluation.tokens import context_length, encode, pad
+
+
+class TransformersClassifier:
+    """A model with a classification head, and its tokenizer."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluate: EvaluateConfig
+    ) -> None:
+        """Take a model in evaluation mode."""
+        self.model = model
+        self.tokenizer = tokenizer
+        embedding = model.get_input_embeddings().weight
+        assert isinstance(embedding, Tensor)
+        self.device = embedding.device
+        self.max_length = evaluate.max_length or context_length(model, tokenizer)
+        self.budget = 1 if evaluate.invariant else evaluate.batch_tokens or 4096
+        self.computed_tokens = 0
+
+    @property
+    def labels(self) -> list[str]:
+        """The head's labels, in order."""
+        return [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token numbers of texts."""
+        return encode(self.tokenizer, texts)
+
+    def stream(self, texts: Sequence[str]) -> Iterator[tuple[int, list[float]]]:
+        """Number of each text and log-probability of each label for it, as soon as it is known."""
+        encoded = self.encode(texts)
+        order = sorted(range(len(texts)), key=lambda i: (len(encoded[i]), encoded[i]))
+        while order:
+            count = 1
+            while count < len(order) and len(encoded[order[count]]) * (count + 1) <= self.budget:
+                count += 1
+            rows, order = order[:count], order[count:]
+            yield from zip(rows, self._logprobs([encoded[i] for i in rows]), strict=True)
+
+    @torch.no_grad()
+    def _logprobs(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
+        token = self.model.config.get_text_config().pad_token_id or 0
+        ids, mask = pad(batch, "right", self.device, token)
+        self.computed_tokens += ids.numel()
+        logits = self.model(input_ids=ids, attention_mask=mask).logits.float()  # (B, labels)
+        values: list[list[float]] = logits.log_softmax(-1).tolist()
+        return values

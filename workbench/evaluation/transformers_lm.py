@@ -1,0 +1,246 @@
+"""Log-likelihoods from any Hugging Face causal language model, with shared beginnings computed once."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.config.evaluate import EvaluateConfig
+from workbench.evaluation import prefix_tree, tokens
+from workbench.evaluation.prefix_tree import Pass, TokenRequest, Tree
+
+_LOGIT_CELLS = 1 << 26
+"""Logits turned to float32 at once: 256 MB."""
+_PROBE_TOLERANCE = 0.05
+"""Largest difference from plain scoring, relative to the spread of the logits; a wrong mask gives about 1."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely the scored part of a request is."""
+
+    loglikelihood: float
+    """Natural logarithm, summed over the scored tokens."""
+    num_tokens: int
+    greedy: bool
+    """Whether each scored token is the likeliest one."""
+
+
+class TransformersLM:
+    """A causal language model with its tokenizer; what is computed together doesn't change the answers."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluate: EvaluateConfig
+    ) -> None:
+        """Take a model in evaluation mode; whether it can share prompts' beginnings is tried out once."""
+        self.model = model
+        self.tokenizer = tokenizer
+        embedding = model.get_input_embeddings().weight
+        assert isinstance(embedding, Tensor)
+        self.device, self.dtype, self.vocabulary = embedding.device, embedding.dtype, len(embedding)
+        self.max_length = evaluate.max_length or tokens.context_length(model, tokenizer)
+        self.budget = evaluate.batch_tokens or (512 if self.device.type == "cpu" else 4096)
+        self.computed_tokens = 0
+        """Tokens that went through the model so far."""
+        self.shares_prefixes = evaluate.shared_prefix and self._can_share_prefixes()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token numbers of whole prompts."""
+        return tokens.encode(self.tokenizer, texts)
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[TokenRequest]:
+        """Requests that score each continuation after its context."""
+        return tokens.encode_pairs(self.tokenizer, pairs)
+
+    @property
+    def start_token(self) -> int:
+        """What stands before a text without context."""
+        return tokens.start_token(self.tokenizer)
+
+    def loglikelihoods(self, requests: Sequence[TokenRequest]) -> list[Likelihood]:
+        """The likelihood of each request's scored part, in the order of the requests."""
+        found = dict(self.stream(requests))
+        return [found[index] for index in range(len(requests))]
+
+    def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
+        """Number and likelihood of each request, as soon as it is known."""
+        if not self.shares_prefixes:
+            yield from self._padded(requests)
+            return
+        tree = prefix_tree.build(requests)
+        wanted = _wanted(tree, requests)
+        ending: dict[int, list[int]] = {}
+        for index, path in enumerate(tree.paths):
+            ending.setdefault(path[-1], []).append(index)
+        scored: dict[tuple[int, int], tuple[float, bool]] = {}
+        cache = DynamicCache()
+        for step in prefix_tree.schedule(tree, self.budget):
+            cache = self._run(tree, step, cache, wanted, scored)
+            for index in (index for node in step.nodes for index in ending.pop(node, ())):
+                yield index, _collect(requests[index], tree.paths[index], scored)
+
+    @torch.no_grad()
+    def _run(
+        self,
+        tree: Tree,
+        step: Pass,
+        cache: DynamicCache,
+        wanted: dict[int, list[int]],
+        scored: dict[tuple[int, int], tuple[float, bool]],
+    ) -> DynamicCache:
+        """One pass: adds (log-probability, likeliest) of every wanted token after its nodes to `scored`."""
+        if step.num_cached == 0:
+            cache = DynamicCache()
+        elif cache.get_seq_length() > step.num_cached:
+            cache.crop(step.num_cached - cache.get_seq_length())
+        rows = [row for row, node in enumerate(step.nodes) if node in wanted]
+        logits = self._tree_logits(tree, step, cache, rows)
+        pairs = [
+            (place, node, token)
+            for place, node in enumerate(step.nodes[row] for row in rows)
+            for token in wanted[node]
+        ]
+        values = _logprobs(logits, [p[0] for p in pairs], [p[2] for p in pairs])
+        scored.update({(node, token): value for (_, node, token), value in zip(pairs, values, strict=True)})
+        return cache
+
+    def _tree_logits(self, tree: Tree, step: Pass, cache: DynamicCache, rows: list[int]) -> Tensor:
+        """Logits (len(rows), vocabulary) at some rows of a pass, whose nodes see their ancestors only."""
+        ids = torch.tensor([[tree.tokens[node] for node in step.nodes]], device=self.device)  # (1, T)
+        positions = torch.tensor([[tree.depths[node] for node in step.nodes]], device=self.device)  # (1, T)
+        keep = torch.tensor(rows or [len(step.nodes) - 1], device=self.device)
+        use_cache = step.keep or step.num_cached > 0
+        self.computed_tokens += len(step.nodes)
+        logits: Tensor = self.model(
+            input_ids=ids,
+            attention_mask=self._mask(tree, step),
+            position_ids=positions,
+            past_key_values=cache if use_cache else None,
+            use_cache=use_cache,
+            logits_to_keep=keep,
+        ).logits[0]
+        if len(logits) == len(step.nodes) != len(keep):
+            logits = logits[keep]  # the model takes logits_to_keep but doesn't heed it
+        return logits[: len(rows)]
+
+    def _mask(self, tree: Tree, step: Pass) -> Tensor | None:
+        """Additive mask (1, 1, T, cached + T); None where the pass is one line, for plain causal order."""
+        nodes = step.nodes
+        if all(tree.parents[b] == a for a, b in zip(nodes, nodes[1:], strict=False)):
+            return None
+        numbers = torch.tensor(nodes, device=self.device)
+        ends = torch.tensor([tree.ends[node] for node in nodes], device=self.device)
+        seen = (numbers[:, None] >= numbers) & (numbers[:, None] < ends)  # (T, T)
+        seen = torch.nn.functional.pad(seen, (step.num_cached, 0), value=True)
+        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
+        return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[None, None]
+
+    def _padded(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
+        """Likelihoods without sharing: every sequence on its own, in batches padded on the right."""
+        asking: dict[tuple[int, ...], list[int]] = {}
+        for index, request in enumerate(requests):
+            asking.setdefault(request.tokens[:-1], []).append(index)
+        for batch in _batches(sorted(asking, key=lambda read: (len(read), read)), self.budget):
+            for read, logits in zip(batch, self._padded_logits(batch), strict=True):
+                for index in asking[read]:
+                    request = requests[index]
+                    places = range(request.first, len(request.tokens))
+                    rows = [place - 1 for place in places]
+                    yield index, _likelihood(_logprobs(logits, rows, [request.tokens[p] for p in places]))
+
+    @torch.no_grad()
+    def _padded_logits(self, batch: Sequence[tuple[int, ...]]) -> Tensor:
+        """Logits (batch, longest, vocabulary)."""
+        ids, mask = tokens.pad(batch, "right", self.device)
+        self.computed_tokens += ids.numel()
+        logits: Tensor = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return logits
+
+    @torch.no_grad()
+    def _can_share_prefixes(self) -> bool:
+        """Whether a small tree gives the logits that its sequences give one by one."""
+        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
+        if window is not None and window < self.max_length:
+            return False
+        some = random.Random(0).choices(range(self.vocabulary), k=40)
+        sequences = [(*some[:8], *some[10 + k : 18 + k], 0) for k in (0, 9, 18)]
+        tree = prefix_tree.build([TokenRequest(s, 1) for s in sequences])
+        shared = Pass(list(range(8)), 0, keep=True)
+        rest = Pass(list(range(8, len(tree.tokens))), 8, keep=False)
+        plain = [self._padded_logits([sequence[:-1]])[0] for sequence in sequences]
+        try:
+            cache = DynamicCache()
+            first = self._tree_logits(tree, shared, cache, list(range(8)))
+            both = torch.cat([first, self._tree_logits(tree, rest, cache, list(range(len(rest.nodes))))])
+        except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
+            return False  # the model can't take a cache, a mask of its own or logits_to_keep
+        self.computed_tokens = 0
+        return all(
+            bool((both[path] - logits).abs().max() <= _PROBE_TOLERANCE * (logits - logits.mean()).abs().max())
+            for path, logits in zip(tree.paths, plain, strict=True)
+        )
+
+
+@contextmanager
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Puts a model into evaluation mode, and afterwards every part of it back into the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _wanted(tree: Tree, requests: Sequence[TokenRequest]) -> dict[int, list[int]]:
+    """For each node, the tokens whose log-probability after it is asked for."""
+    wanted: dict[int, dict[int, None]] = {}
+    for request, path in zip(requests, tree.paths, strict=True):
+        for place in range(request.first, len(request.tokens)):
+            wanted.setdefault(path[place - 1], {})[request.tokens[place]] = None
+    return {node: list(tokens) for node, tokens in wanted.items()}
+
+
+def _collect(
+    request: TokenRequest, path: list[int], scored: dict[tuple[int, int], tuple[float, bool]]
+) -> Likelihood:
+    places = range(request.first, len(request.tokens))
+    return _likelihood([scored[path[place - 1], request.tokens[place]] for place in places])
+
+
+def _likelihood(values: list[tuple[float, bool]]) -> Likelihood:
+    return Likelihood(math.fsum(v for v, _ in values), len(values), all(greedy for _, greedy in values))
+
+
+def _logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[float, bool]]:
+    """Log-probability of tokens at rows of logits (N, V), in float32, and whether each is the likeliest."""
+    if not rows:
+        return []
+    size = max(1, _LOGIT_CELLS // logits.shape[-1])
+    sums, tops = [], []
+    for start in range(0, len(logits), size):
+        part = logits[start : start + size].float()
+        sums.append(part.logsumexp(-1))
+        tops.append(part.argmax(-1))
+    row, token = torch.tensor(rows, device=logits.device), torch.tensor(tokens, device=logits.device)
+    values = logits[row, token].float() - torch.cat(sums)[row]
+    likeliest = torch.cat(tops)[row] == token
+    return list(zip(values.tolist(), likeliest.tolist(), strict=True))
+
+
+def _batches(inputs: list[tuple[int, ...]], budget: int) -> Iterator[list[tuple[int, ...]]]:
+    """Runs of sequences, in order, of at most `budget` tokens with padding, or of one longer sequence."""
+    batch: list[tuple[int, ...]] = []
+    for read in inputs:
+        if batch and len(read) * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(read)
+    if batch:
+        yield batch
