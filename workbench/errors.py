@@ -5,6 +5,7 @@
     ├── DataError           a file of rows: missing, malformed, empty, of the wrong shape
     ├── DeviceError         this machine can't do what was asked
     ├── CheckpointError     a model or adapter on disk that doesn't fit
+    ├── TrainingError       a loss that is no number any more
     └── MissingStepError    a step needs what an earlier step hasn't made yet
 
 A message reads `where: what is wrong, with the value (what is allowed, or what to do)`.
@@ -29,6 +30,10 @@ class DeviceError(WorkbenchError):
 
 class CheckpointError(WorkbenchError):
     """A model or adapter on disk is missing, damaged or of another shape."""
+
+
+class TrainingError(WorkbenchError):
+    """Training broke down: the loss is infinite or not a number."""
 
 
 class MissingStepError(WorkbenchError):

@@ -1,0 +1,278 @@
+import json
+import math
+
+import pytest
+import torch
+from conftest import causal_rows, class_rows, load, load_with_lora
+
+from workbench.config.train import TrainConfig
+from workbench.data.collate import Collator
+from workbench.errors import TrainingError
+from workbench.models import adapters
+from workbench.training import callbacks
+from workbench.training.callbacks import Journal, journal_lines
+from workbench.training.fit import fit
+
+TASKS = {"causal_lm": causal_rows, "sequence_classification": class_rows}
+
+
+def settings(**changes):
+    return TrainConfig(
+        **{
+            "num_epochs": 1.0,
+            "per_device_batch_size": 4,
+            "learning_rate": 1e-2,
+            "logging_steps": 2,
+            "save_steps": 4,
+            **changes,
+        }
+    )
+
+
+def weights(model):
+    """The trained weights, copied."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_lowers_the_loss_and_counts_what_it_saw(tmp_path, base, tokenizer):
+    rows = causal_rows()
+    report = fit(
+        load_with_lora(base), tokenizer, rows, None, settings(num_epochs=20, logging_steps=6), tmp_path, 7
+    )
+    assert report.steps == 120
+    assert report.epochs == 20
+    assert report.loss_last < report.loss_first - 0.1
+    assert report.tokens == 20 * sum(rows["length"])
+    assert report.trained_tokens == 20 * sum(
+        sum(label != -100 for label in labels) for labels in rows["labels"]
+    )
+    assert report.tokens_per_second == pytest.approx(report.tokens / report.seconds)
+    assert report.resumed_from is None
+    assert report.validation_loss is None
+    assert report.peak_bytes > 2**20
+
+
+def test_the_folder_holds_checkpoints_and_the_journal_and_nothing_else(tmp_path, base, tokenizer, capfd):
+    fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(), tmp_path, 7)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "train.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "checkpoint-4",
+        "checkpoint-6",
+    ]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_journal_has_a_line_a_logged_step_and_one_for_the_last(tmp_path, base, tokenizer):
+    fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(logging_steps=4), tmp_path, 7)
+    lines = journal_lines(tmp_path / "train.jsonl")
+    assert [line["step"] for line in lines] == [4, 6]
+    assert set(lines[0]) >= {"epoch", "loss", "learning_rate", "grad_norm", "tokens", "seconds"}
+    assert lines[0]["learning_rate"] > lines[1]["learning_rate"] > 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_accumulated_micro_batches_train_like_one_batch(tmp_path, base, tokenizer, task):
+    found = []
+    for size, accumulated in ((4, 1), (2, 2), (1, 4)):
+        model = load_with_lora(base, task, dropout=0.0)
+        train = settings(
+            per_device_batch_size=size,
+            gradient_accumulation_steps=accumulated,
+            max_grad_norm=0.0,
+            max_steps=3,
+        )
+        report = fit(model, tokenizer, TASKS[task](), None, train, tmp_path / str(size), 7)
+        found.append((weights(model), report.loss_first))
+    for others, loss in found[1:]:
+        assert loss == pytest.approx(found[0][1], rel=1e-5)
+        for name, weight in found[0][0].items():
+            # Adam divides by the gradient's size, which makes much of the last bit of a tiny gradient.
+            torch.testing.assert_close(others[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_validation_changes_nothing_in_what_is_trained(tmp_path, base, tokenizer):
+    found = []
+    for name, validation in (("without", None), ("with", causal_rows(5))):
+        model = load_with_lora(base)
+        fit(model, tokenizer, causal_rows(), validation, settings(save_steps=2), tmp_path / name, 7)
+        found.append(weights(model))
+    assert same(*found)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_validation_loss_counts_every_trained_token_alike(tmp_path, base, tokenizer, task):
+    model, rows = load_with_lora(base, task), TASKS[task](7)
+    report = fit(model, tokenizer, TASKS[task](), rows, settings(), tmp_path, 7)
+    total, count = 0.0, 0
+    for row in rows:
+        batch = Collator(0)([row])
+        labels = batch.pop("labels")[0]
+        del batch["row"]
+        with torch.no_grad():
+            logits = model(**batch).logits[0].float()
+        if task == "causal_lm":
+            logits, labels = logits[:-1], labels[1:]
+        losses = torch.nn.functional.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="none"
+        )
+        total, count = total + losses.sum().item(), count + int((labels != -100).sum())
+    assert report.validation_loss == pytest.approx(total / count, rel=1e-5)
+
+
+def test_the_order_of_rows_depends_on_the_seed_and_on_nothing_else(tmp_path, base, tokenizer):
+    found = {}
+    for name, seed, changes in (
+        ("one", 7, {}),
+        ("logged otherwise", 7, {"logging_steps": 3, "save_steps": 5}),
+        ("other seed", 8, {}),
+    ):
+        torch.manual_seed(len(name))
+        model = load_with_lora(base, dropout=0.3)
+        fit(model, tokenizer, causal_rows(), None, settings(**changes), tmp_path / name, seed)
+        found[name] = weights(model)
+    assert same(found["one"], found["logged otherwise"])
+    assert not same(found["one"], found["other seed"])
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_a_finished_training_is_loaded_and_not_repeated(tmp_path, base, tokenizer, lora):
+    make = load_with_lora if lora else load
+    first = make(base)
+    fit(first, tokenizer, causal_rows(), None, settings(num_epochs=1.5), tmp_path, 7)
+    journal = (tmp_path / "train.jsonl").read_text()
+    second = make(base)
+    assert not same(weights(first), weights(second))
+    report = fit(second, tokenizer, causal_rows(), None, settings(num_epochs=1.5), tmp_path, 7)
+    assert same(weights(first), weights(second))
+    assert report.resumed_from == report.steps == 9
+    assert (tmp_path / "train.jsonl").read_text() == journal
+
+
+def test_checkpoints_of_other_rows_or_settings_are_not_gone_on_from(tmp_path, base, tokenizer, caplog):
+    fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(), tmp_path, 7)
+    report = fit(load_with_lora(base), tokenizer, causal_rows(20), None, settings(), tmp_path, 7)
+    assert (report.resumed_from, report.steps) == (None, 5)
+    assert "belongs to a training with other rows or settings" in caplog.text
+    assert [line["step"] for line in journal_lines(tmp_path / "train.jsonl")] == [2, 4, 5]
+    assert (
+        fit(load_with_lora(base), tokenizer, causal_rows(20), None, settings(), tmp_path, 8).resumed_from
+        is None
+    )
+    train = settings(logging_steps=1)
+    assert fit(load_with_lora(base), tokenizer, causal_rows(20), None, train, tmp_path, 8).resumed_from == 5
+    report = fit(
+        load_with_lora(base), tokenizer, causal_rows(20), None, train, tmp_path, 8, inputs="other base"
+    )
+    assert report.resumed_from is None
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step_the_rows_and_what_is_kept(tmp_path, base, tokenizer):
+    rows = causal_rows()
+    model = load_with_lora(base)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[rows[9]["input_ids"][0]] = math.nan
+    poisoned = {row["where"] for row in rows if rows[9]["input_ids"][0] in row["input_ids"][:-1]}
+    with pytest.raises(TrainingError) as caught:
+        fit(model, tokenizer, rows, None, settings(per_device_batch_size=1, save_steps=1), tmp_path, 7)
+    message = str(caught.value)
+    place, step = message.split("rows ")[1].split(" ")[0], int(message.split("step ")[1].split(",")[0])
+    assert place in poisoned
+    assert message.startswith("train: the loss is nan at step ")
+    kept = f"checkpoint-{step - 1}" if step > 1 else "nothing yet"
+    assert f"(kept: {kept};" in message
+
+
+def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
+    tmp_path, base, tokenizer, monkeypatch, caplog
+):
+    through = load_with_lora(base)
+    fit(through, tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "through", 7)
+    original = Journal.on_step_end
+
+    def interrupting(self, args, state, *rest, **options):
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+        return original(self, args, state, *rest, **options)
+
+    monkeypatch.setattr(Journal, "on_step_end", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "cut", 7)
+    assert "train: stopped after step 5; the same command goes on from checkpoint-4" in caplog.text
+    monkeypatch.undo()
+    model = load_with_lora(base)
+    report = fit(model, tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "cut", 7)
+    assert report.resumed_from == 4
+    assert same(weights(model), weights(through))
+
+
+def test_the_model_comes_back_in_the_modes_that_it_came_in(tmp_path, base, tokenizer):
+    model = load_with_lora(base)
+    model.base_model.model.model.layers[0].train()
+    before = {name: module.training for name, module in model.named_modules()}
+    fit(model, tokenizer, causal_rows(), causal_rows(5), settings(gradient_checkpointing=True), tmp_path, 7)
+    assert {name: module.training for name, module in model.named_modules()} == before
+    assert model.config.use_cache
+    assert not model.base_model.model.is_activation_checkpointing
+
+
+def test_gradient_checkpointing_trains_the_same(tmp_path, base, tokenizer):
+    found = []
+    for name, checkpointing in (("off", False), ("on", True)):
+        model = load_with_lora(base)
+        fit(
+            model,
+            tokenizer,
+            causal_rows(),
+            None,
+            settings(gradient_checkpointing=checkpointing),
+            tmp_path / name,
+            7,
+        )
+        found.append(weights(model))
+    for name, weight in found[0].items():
+        torch.testing.assert_close(found[1][name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_of_like_length_come_together_when_asked(tmp_path, base, tokenizer, monkeypatch):
+    widths = []
+    original = Collator.__call__
+    monkeypatch.setattr(
+        Collator,
+        "__call__",
+        lambda self, rows: widths.append({len(row["input_ids"]) for row in rows}) or original(self, rows),
+    )
+    fit(load_with_lora(base), tokenizer, causal_rows(96), None, settings(group_by_length=True), tmp_path, 7)
+    assert sum(len(found) for found in widths) / len(widths) < 2.5
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(tmp_path, base, tokenizer, monkeypatch, caplog):
+    monkeypatch.setattr(callbacks, "LINE_SECONDS", -1.0)
+    caplog.set_level("INFO", logger="workbench")
+    fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(), tmp_path, 7)
+    lines = [record.getMessage() for record in caplog.records if "train: step" in record.getMessage()]
+    assert len(lines) == 6
+    assert lines[-1].startswith("train: step 6 of 6, loss ")
+    assert "tokens/s, 0:00 left" in lines[-1]
+
+
+def test_a_journal_line_cut_off_by_a_crash_is_left_out(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps({"step": 1}) + "\n" + '{"step": 2, "lo')
+    assert journal_lines(path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("method", ["nf4", "int8"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_quantized_base_is_trained_through_its_adapter_and_stays_as_it_is(
+    tmp_path, base, tokenizer, task, method
+):
+    model = load_with_lora(base, task, method)
+    frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
+    report = fit(model, tokenizer, TASKS[task](), TASKS[task](5), settings(num_epochs=8), tmp_path, 7)
+    assert report.loss_last < report.loss_first
+    assert all(torch.equal(p, frozen[name]) for name, p in model.named_parameters() if name in frozen)
+    adapters.check_did_something(model)

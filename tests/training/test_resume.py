@@ -1,0 +1,74 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench.run_dir import read_json
+from workbench.training.resume import complaint, newest_good_checkpoint, seal
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "moments"),
+    [
+        ("causal_lm", "nf4", []),
+        ("causal_lm", "int8", ["in the middle of an epoch"]),
+        ("sequence_classification", "none", ["in the middle of an epoch"]),
+    ],
+)
+def test_a_training_killed_at_any_moment_and_repeated_ends_with_the_same_bytes(
+    tmp_path, base, task, method, moments
+):
+    script = Path(__file__).with_name("interrupted.py")
+    command = [sys.executable, str(script), str(tmp_path), str(base), task, method, *moments]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found == {moment: [9, 0, True, True] for moment in found}
+    assert len(found) == len(moments) or 5
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Three sealed checkpoints."""
+    for step in (9, 90, 100):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "weights").write_text(f"of step {step}")
+        seal(folder, step, "mine", {"tokens": step})
+    return tmp_path
+
+
+def test_the_newest_checkpoint_is_the_one_with_most_steps(checkpoints):
+    found = newest_good_checkpoint(checkpoints, "mine")
+    assert (found.path.name, found.step, found.meter) == ("checkpoint-100", 100, {"tokens": 100})
+
+
+def test_there_is_no_checkpoint_at_the_beginning(tmp_path):
+    assert newest_good_checkpoint(tmp_path / "checkpoints", "mine") is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "weights").write_text("of step 10x"), "weights is damaged"),
+        (lambda folder: (folder / "weights").unlink(), "weights is missing"),
+        (lambda folder: (folder / "manifest.json").unlink(), "was never finished"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
+        (lambda folder: seal(folder, 100, "other", {}), "belongs to a training with other rows or settings"),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_named_and_left_out(checkpoints, caplog, damage, words):
+    damage(checkpoints / "checkpoint-100")
+    assert complaint(checkpoints / "checkpoint-100", "mine") == words
+    assert newest_good_checkpoint(checkpoints, "mine").step == 90
+    assert f"checkpoint-100: {words}; left out" in caplog.text
+    assert not (checkpoints / "checkpoint-100").exists()
+
+
+def test_a_manifest_lists_every_file_with_its_checksum(checkpoints):
+    manifest = read_json(checkpoints / "checkpoint-9" / "manifest.json")
+    assert list(manifest["files"]) == ["weights"]
+    assert len(manifest["files"]["weights"]) == 64
+    assert manifest["schema_version"] == 1

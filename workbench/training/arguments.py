@@ -1,0 +1,67 @@
+"""Our `train` section in the Trainer's words."""
+
+import math
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from workbench.config.train import Scheduler, TrainConfig
+
+SCHEDULERS = {
+    Scheduler["constant"]: "constant_with_warmup",
+    Scheduler["linear"]: "linear",
+    Scheduler["cosine"]: "cosine",
+    Scheduler["inverse-sqrt"]: "inverse_sqrt",
+}
+
+
+def total_steps(num_rows: int, train: TrainConfig) -> int:
+    """The optimizer steps of the whole training."""
+    if train.max_steps > 0:
+        return train.max_steps
+    batches = math.ceil(num_rows / train.per_device_batch_size)
+    return math.ceil(train.num_epochs * math.ceil(batches / train.gradient_accumulation_steps))
+
+
+def training_arguments(
+    train: TrainConfig, folder: Path, seed: int, *, steps: int, validates: bool, on_cpu: bool
+) -> TrainingArguments:
+    """The Trainer's arguments.
+
+    Args:
+        train: The section.
+        folder: Of the checkpoints.
+        seed: Of the row order and of dropout.
+        steps: Of the whole training.
+        validates: Whether there are rows to validate on, then at each checkpoint.
+        on_cpu: Whether the model is on the CPU, whatever else the machine has.
+    """
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=SCHEDULERS[train.lr_scheduler],
+        warmup_steps=train.warmup_steps,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        per_device_train_batch_size=train.per_device_batch_size,
+        per_device_eval_batch_size=train.per_device_batch_size,
+        gradient_accumulation_steps=train.gradient_accumulation_steps,
+        train_sampling_strategy="group_by_length" if train.group_by_length else "random",
+        activation_checkpointing=train.gradient_checkpointing,
+        logging_steps=train.logging_steps,
+        logging_nan_inf_filter=False,  # MeteredTrainer stops instead of averaging over it
+        eval_strategy="steps" if validates else "no",
+        eval_steps=train.save_steps,
+        prediction_loss_only=True,
+        save_steps=train.save_steps,
+        save_total_limit=train.save_total_limit,
+        report_to=train.report_to or "none",
+        seed=seed,
+        data_seed=seed,
+        use_cpu=on_cpu,
+        remove_unused_columns=False,  # our collator takes what it needs, row numbers too
+        dataloader_pin_memory=not on_cpu,
+        disable_tqdm=True,
+        log_level="error",
+    )

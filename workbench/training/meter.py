@@ -1,0 +1,73 @@
+"""What a training has seen so far, counted so that an interruption leaves no trace in it."""
+
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Meter:
+    """Counters since the first step, over all sessions."""
+
+    tokens: int = 0
+    """Tokens that were no padding."""
+    trained: int = 0
+    """Of these, tokens that a loss fell on; for a classifier, rows."""
+    seconds: float = 0.0
+    """In earlier sessions."""
+    losses: list[float] = field(default_factory=list)
+    """Of the steps since the last line of train.jsonl."""
+    step_loss: float = 0.0
+    """Of the step under way: the parts of its micro-batches."""
+    started: float = field(default_factory=time.perf_counter)
+    tokens_before: int = 0
+    """In earlier sessions."""
+
+    @classmethod
+    def resumed(cls, saved: dict[str, Any]) -> "Meter":
+        """The counters that a checkpoint holds, with the clock going on."""
+        return cls(**saved, tokens_before=saved["tokens"])
+
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        values = asdict(self)
+        values["seconds"] = self.total_seconds
+        return {name: values[name] for name in ("tokens", "trained", "seconds", "losses")}
+
+    def end_step(self) -> None:
+        """Close the step under way."""
+        self.losses.append(self.step_loss)
+        self.step_loss = 0.0
+
+    def mean_loss(self) -> float:
+        """The mean loss of the steps since the last call."""
+        mean = sum(self.losses) / len(self.losses)
+        self.losses = []
+        return mean
+
+    @property
+    def session_seconds(self) -> float:
+        """Since this session began."""
+        return time.perf_counter() - self.started
+
+    @property
+    def total_seconds(self) -> float:
+        """Of all sessions."""
+        return self.seconds + self.session_seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """In this session."""
+        return (self.tokens - self.tokens_before) / max(self.session_seconds, 1e-9)
+
+
+def peak_bytes() -> int:
+    """The most memory that was held at once: the GPU's where one is in use, else the process's."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,106 @@
+"""Checkpoints that can be trusted: each has a manifest of checksums, looked at before it is used."""
+
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+from transformers import PreTrainedModel
+
+from workbench.run_dir import read_json, write_json
+
+log = logging.getLogger("workbench")
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files are all as they were written."""
+
+    path: Path
+    step: int
+    """Optimizer steps that it has behind it."""
+    meter: dict[str, Any]
+    """The counters at that step."""
+
+
+def seal(folder: Path, step: int, identity: str, meter: dict[str, Any]) -> None:
+    """Write the manifest of a checkpoint that has just been written.
+
+    Args:
+        folder: The checkpoint.
+        step: Optimizer steps behind it.
+        identity: Of the training that it belongs to.
+        meter: Counters to go on from.
+    """
+    files = {
+        path.name: sha256(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name != MANIFEST
+    }
+    manifest = {"schema_version": 1, "step": step, "identity": identity, "meter": meter, "files": files}
+    write_json(folder / MANIFEST, manifest)
+
+
+def newest_good_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
+    """The newest checkpoint of this training whose files are whole; None where there is none.
+
+    Damaged ones, and those of another training, are named in the log and deleted: the Trainer would count
+    them when it decides which old ones to keep.
+    """
+    good: list[Checkpoint] = []
+    for path in folder.glob("checkpoint-*"):
+        problem = complaint(path, identity)
+        if problem:
+            log.warning("%s: %s; left out", path, problem)
+            shutil.rmtree(path)
+            continue
+        manifest = read_json(path / MANIFEST)
+        good.append(Checkpoint(path, manifest["step"], manifest["meter"]))
+    return max(good, key=lambda checkpoint: checkpoint.step, default=None)
+
+
+def complaint(folder: Path, identity: str) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except FileNotFoundError:
+        return "was never finished"
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return f"{MANIFEST} is damaged"
+    if manifest["identity"] != identity:
+        return "belongs to a training with other rows or settings"
+    for name, checksum in manifest["files"].items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if sha256(folder / name) != checksum:
+            return f"{name} is damaged"
+    return None
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_weights(model: PreTrainedModel | peft.PeftModel, folder: Path) -> None:
+    """Put the trained weights of a checkpoint into the model, the adapter's or all."""
+    if isinstance(model, peft.PeftModel):
+        model.load_adapter(str(folder), model.active_adapter, is_trainable=True)
+        return
+    saved = type(model).from_pretrained(folder, dtype=model.dtype)
+    model.load_state_dict(saved.state_dict())
+
+
+def last_sealed(folder: Path) -> str:
+    """The name of the newest checkpoint that was written to its end, for a message."""
+    sealed = [path for path in folder.glob("checkpoint-*") if (path / MANIFEST).is_file()]
+    return max(
+        (path.name for path in sealed), key=lambda name: int(name.rpartition("-")[2]), default="nothing yet"
+    )

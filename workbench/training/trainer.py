@@ -1,0 +1,90 @@
+"""The Trainer with our counters in it."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import Trainer
+
+from workbench.data.tokens import IGNORED
+from workbench.errors import TrainingError
+from workbench.training.meter import Meter
+
+
+class MeteredTrainer(Trainer):
+    """A Trainer that counts real tokens, stops at a loss that is none, and evaluates without a trace."""
+
+    def __init__(self, *, meter: Meter, places: Callable[[list[int]], str], **arguments: Any) -> None:
+        """As the Trainer.
+
+        Args:
+            meter: Told of each micro-batch.
+            places: Says where rows of the given numbers come from.
+            **arguments: The Trainer's own.
+        """
+        super().__init__(**arguments)
+        self.meter = meter
+        self.places = places
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """One micro-batch forward and backward.
+
+        Raises:
+            TrainingError: The loss is infinite or not a number.
+        """
+        rows = inputs.pop("row")
+        self.meter.tokens += int(inputs["attention_mask"].sum())
+        self.meter.trained += num_items(inputs["labels"])
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        value = float(loss)
+        if not torch.isfinite(loss):
+            step = self.state.global_step + 1
+            raise TrainingError(
+                f"train: the loss is {value} at step {step}, rows {self.places(rows.tolist())}"
+            )
+        self.meter.step_loss += value
+        return loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The validation loss: of all trained tokens, or all rows of a classifier, each counting alike.
+
+        The random state is afterwards as it was, so a run that validates trains the same as one that doesn't.
+        """
+        total, count = 0.0, 0
+        model = self.model_wrapped.eval()
+        with torch.random.fork_rng(), torch.no_grad():
+            for inputs in self.get_eval_dataloader():
+                del inputs["row"]
+                items = num_items(inputs["labels"])
+                loss = self.compute_loss(model, inputs, num_items_in_batch=torch.tensor(items))
+                total += float(cast(Tensor, loss)) * items
+                count += items
+        metrics = {"eval_loss": total / count}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: a walk over all parameters at each micro-batch costs small models much time."""
+        return 0
+
+
+def num_items(labels: Tensor) -> int:
+    """What a loss falls on: tokens of (batch, seq_len) labels, not a row's first; rows of (batch,) ones."""
+    return int((labels[:, 1:] != IGNORED).sum()) if labels.dim() > 1 else len(labels)
+
+
+def classification_loss(
+    outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+) -> Tensor:
+    """Cross entropy over the rows of all micro-batches of a step.
+
+    The heads of transformers take the mean of each micro-batch, and the Trainer then doesn't divide it by
+    their number, so that accumulation would multiply the gradient.
+    """
+    total = cross_entropy(outputs["logits"].float(), labels, reduction="sum")
+    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
