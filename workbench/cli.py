@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from workbench.config import IDENTITY, SAME_RUN, Config
 from workbench.errors import ConfigError, WorkbenchError
-from workbench.run_dir import RunDir, fingerprint, write_atomic
+from workbench.run_dir import RunDir, fingerprint
 
 PACKAGE = Path(__file__).parent
 TRACEBACK = "WORKBENCH_TRACEBACK"
@@ -47,11 +47,11 @@ def main() -> None:
 def job(composed: DictConfig) -> None:
     """Run one job: a single run, or one point of a sweep."""
     try:
-        config, run_dir = typed(composed)
+        config, run_dir, text = typed(composed)
         set_up_process()
         from workbench import pipeline  # torch and transformers cost seconds: only once a run starts
 
-        pipeline.run(config, run_dir)
+        pipeline.run(config, run_dir, text)
     except (WorkbenchError, OmegaConfBaseException) as error:
         if HydraConfig.get().mode is not RunMode.MULTIRUN:
             end(error)
@@ -111,31 +111,24 @@ def shipped(folder: str) -> Path:
     return installed if installed.is_dir() else PACKAGE.parent / folder
 
 
-def typed(composed: DictConfig) -> tuple[Config, RunDir]:
-    """The dataclass Config and the run's folder, with the configuration written into it.
+def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
+    """The dataclass Config, the run's folder, and the configuration as text for that folder.
 
     Raises:
-        ConfigError: no recipe, or the folder holds another configuration.
+        ConfigError: no recipe, or the folder holds another run.
     """
     recipe = HydraConfig.get().runtime.choices.get("recipe")
     if recipe is None:
         raise ConfigError(f"recipe: none named (recipe={'|'.join(sorted(recipe_files()))})")
+    composed.recipe_name = recipe
     run_dir = RunDir(Path(composed.run_dir or f"runs/{run_name(recipe, composed)}"))
-    stored = OmegaConf.load(run_dir.config_yaml) if run_dir.config_yaml.is_file() else None
-    if stored is not None:
-        composed = continued(composed, stored, run_dir)
+    if run_dir.config_yaml.is_file():
+        composed = continued(composed, OmegaConf.load(run_dir.config_yaml), run_dir)
     elif composed.continues and composed.run_dir and not composed.model.path:
-        raise ConfigError(f"run_dir: no run in {composed.run_dir!r} (no config.yaml; name a finished run, or model.path)")
+        raise ConfigError(f"run_dir: {composed.run_dir!r} holds no run, there is no config.yaml (name one, or model.path)")
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
-    if stored is None:
-        write_atomic(run_dir.config_yaml, OmegaConf.to_yaml(with_recipe(composed, recipe)))
-    return config, run_dir
-
-
-def with_recipe(composed: DictConfig, recipe: str) -> DictConfig:
-    """The configuration as stored in a run's folder: unresolved, with the recipe's name first."""
-    return OmegaConf.merge({"recipe": recipe}, OmegaConf.to_container(composed, resolve=False))  # type: ignore[return-value]
+    return config, run_dir, OmegaConf.to_yaml(composed)
 
 
 def continued(composed: DictConfig, stored: Any, run_dir: RunDir) -> DictConfig:

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,9 +75,61 @@ class RunDir:
         """All scores of this run."""
         return self.path / "results.json"
 
+    @property
+    def cache(self) -> Path:
+        """Answers already had, so that an interrupted evaluation continues."""
+        return self.path / "cache"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a process works in the folder."""
+        return self.path / ".lock"
+
     def predictions(self, model: str, benchmark: str) -> Path:
         """One line an item, for one model (base, adapter, merged) on one benchmark."""
         return self.path / "predictions" / model / f"{benchmark}.jsonl"
+
+
+MEASURED_WITH = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "open-llama-workbench")
+
+
+class RunRecord:
+    """run.json: which steps are finished, made from what, and everything that was measured on the way."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the record at `path`, or begin one."""
+        self.path = path
+        self.values: dict[str, Any] = read_json(path) if path.is_file() else {"schema_version": 1, "steps": {}}
+
+    def is_finished(self, step: str, inputs: str, output: Path) -> bool:
+        """Whether `step` was made from inputs of this fingerprint, and what it made lies there unchanged."""
+        found = self.values["steps"].get(step)
+        if found is None or found["inputs"] != inputs or not output.exists():
+            return False
+        return bool(found["output"] == file_fingerprint(output))
+
+    def finish(self, step: str, inputs: str, output: Path, measured: Mapping[str, Any]) -> None:
+        """Remember that `step` made `output` from these inputs, and what was measured (seconds, bytes, rates)."""
+        self.values["versions"] = {name: _version(name) for name in MEASURED_WITH}
+        self.values["machine"] = {
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "processors": os.cpu_count(),
+        }
+        self.values["steps"][step] = {"inputs": inputs, "output": file_fingerprint(output)}
+        place = self.values
+        *parents, last = step.split("/")
+        for name in parents:
+            place = place.setdefault(name, {})
+        place[last] = dict(measured)
+        write_json(self.path, self.values)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -1,6 +1,7 @@
 """Every knob of a run: one dataclass a section, standard library only."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from workbench.config.adapter import AdapterConfig
 from workbench.config.benchmark import BenchmarkConfig
@@ -25,6 +26,7 @@ __all__ = [
     "ModelConfig",
     "PredictConfig",
     "QuantizationConfig",
+    "Step",
     "TrainConfig",
 ]
 
@@ -35,13 +37,25 @@ SAME_RUN = {"train": {"logging_steps", "save_steps", "save_total_limit", "report
 """Keys of those sections that change what is seen or kept, not what is learned."""
 
 
+class Step(Enum):
+    """What a run can do."""
+
+    train = "train"
+    merge = "merge"
+    evaluate = "evaluate"
+    predict = "predict"
+    leaderboard = "leaderboard"
+
+
 @dataclass(kw_only=True)
 class Config:
     """The whole configuration of a run, as a recipe and the command line give it."""
 
     description: str = ""
     """One line for the list of recipes."""
-    steps: list[str] = field(default_factory=list)
+    recipe_name: str = ""
+    """Filled in by the command line."""
+    steps: list[Step] = field(default_factory=list)
     """What is done, in order: train, merge, evaluate, predict, leaderboard."""
     seed: int = 42
     """Order of the rows, new weights, dropout, few-shot draws."""

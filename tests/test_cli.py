@@ -1,0 +1,70 @@
+"""The command line as a user meets it: one line for each mistake, nothing written before it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench import __version__
+
+
+def workbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `python -m workbench` in a folder of its own."""
+    command = [sys.executable, "-m", "workbench", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_the_bare_command_lists_the_recipes_with_a_line_each(tmp_path):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "mine.yaml").write_text("description: my own recipe\nsteps: [leaderboard]\n")
+    result = workbench(cwd=tmp_path)
+    assert result.returncode == 0
+    for line in ("quickstart ", "leaderboard ", "mine "):
+        assert any(text.strip().startswith(line) for text in result.stdout.splitlines())
+    assert "my own recipe" in result.stdout
+
+
+def test_asking_for_the_configuration_loads_no_torch(tmp_path):
+    program = (
+        "import sys; sys.argv = ['workbench', 'recipe=quickstart', '--cfg', 'job']\n"
+        "from workbench.cli import main\nmain()\n"
+        "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules), 'heavy import'\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "method: nf4" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["recipe=nope"], ["recipe/nope", "quickstart"]),
+        (["train.max_steps=3"], ["recipe: none named", "quickstart"]),
+        (["recipe=quickstart", "train.mx_steps=3"], ["mx_steps", "TrainConfig"]),
+        (["recipe=quickstart", "train.max_steps=many"], ["train.max_steps", "many", "Integer"]),
+        (["recipe=quickstart", "train.max_steps=-7"], ["train.max_steps", "-7"]),
+        (["recipe=quickstart", "quantization=nf5"], ["quantization/nf5", "nf4"]),
+        (["recipe=evaluate", "run_dir=nowhere"], ["run_dir", "nowhere"]),
+        (["recipe=quickstart", "steps=[train,dance]"], ["steps", "dance", "train, merge"]),
+        (["recipe=sft"], ["model.path"]),
+    ],
+)
+def test_a_mistake_ends_in_one_clear_line_and_nothing_written(tmp_path, arguments, words):
+    result = workbench(*arguments, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: "), result.stderr
+    assert all(word in result.stderr for word in words), result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_recipe_file_is_named(tmp_path):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "broken.yaml").write_text("steps: [train\n")
+    result = workbench("recipe=quickstart", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "broken.yaml" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_the_version_is_a_number():
+    assert __version__[0].isdigit()

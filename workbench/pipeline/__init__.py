@@ -1,0 +1,94 @@
+"""The story of a run, top to bottom: checks first, then steps that talk through files of the run's folder only."""
+
+import fcntl
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from workbench.config import Config, Step
+from workbench.config.quantization import QuantizationMethod
+from workbench.data.rows import load_rows
+from workbench.errors import ConfigError
+from workbench.evaluation.benchmark import check_benchmarks
+from workbench.models.loading import check_model
+from workbench.pipeline.comparison import compare
+from workbench.pipeline.inputs import trains_whole_model
+from workbench.pipeline.merging import merge
+from workbench.pipeline.prediction import check_input, predict
+from workbench.pipeline.scoring import evaluate
+from workbench.pipeline.training import train
+from workbench.run_dir import RunDir, write_atomic
+
+log = logging.getLogger("workbench")
+
+STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
+    Step.train: train,
+    Step.merge: merge,
+    Step.evaluate: evaluate,
+    Step.predict: predict,
+    Step.leaderboard: compare,
+}
+
+
+def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
+    """Run the recipe's steps in order, after all that can be checked cheaply has been checked.
+
+    Args:
+        config: Of the run.
+        run_dir: Its folder; nothing is written there before the checks have passed.
+        config_yaml: The configuration as text, for the folder.
+
+    Raises:
+        WorkbenchError: a user's mistake, found before the long work where that is possible.
+    """
+    check(config)
+    if config.steps == [Step.leaderboard]:
+        return compare(config, run_dir)
+    with alone_in(run_dir):
+        if not run_dir.config_yaml.exists():
+            write_atomic(run_dir.config_yaml, config_yaml)
+        for step in config.steps:
+            log.info("== %s", step.name)
+            STEPS[step](config, run_dir)
+
+
+def check(config: Config) -> None:
+    """Find a user's mistake before the long work starts.
+
+    Raises:
+        WorkbenchError: a model, data set or benchmark that can't be read, a step that makes no sense, ...
+    """
+    if set(config.steps) - {Step.leaderboard}:
+        check_model(config.model, config.quantization)
+    if Step.evaluate in config.steps:
+        if not config.benchmarks:
+            raise ConfigError("benchmark: none chosen (as in 'benchmark=[cmmlu,hellaswag]')")
+        check_benchmarks(config.benchmarks, config.evaluate)
+    if Step.predict in config.steps:
+        check_input(config)
+    if Step.train in config.steps:
+        method = config.quantization.method
+        if trains_whole_model(config) and method is not QuantizationMethod.none:
+            raise ConfigError(
+                f"adapter.method: 'none' trains the model's own weights, which can't be in {method.value} "
+                "(adapter=lora, or quantization=none)"
+            )
+        load_rows(config.data)
+
+
+@contextmanager
+def alone_in(run_dir: RunDir) -> Iterator[None]:
+    """Hold the run's folder against a second process with the same run.
+
+    Raises:
+        ConfigError: another process is at work there.
+    """
+    run_dir.path.mkdir(parents=True, exist_ok=True)
+    with run_dir.lock.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"run_dir: another process is at work in {str(run_dir.path)!r} (wait for it, or stop it)"
+            ) from error
+        yield

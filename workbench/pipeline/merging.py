@@ -1,0 +1,63 @@
+"""The merge step."""
+
+import logging
+from dataclasses import asdict
+
+from workbench.config import Config
+from workbench.data.prompts import prompts
+from workbench.data.rows import load_rows
+from workbench.errors import MissingStepError
+from workbench.models import adapter_files, merging
+from workbench.models.loading import load_tokenizer
+from workbench.pipeline.inputs import adapter_folder, content, skipped
+from workbench.run_dir import RunDir, RunRecord, fingerprint
+
+log = logging.getLogger("workbench")
+
+SENTENCES = [
+    "The quick brown fox jumps over the lazy dog, and 37 is larger than 12.",
+    "人工智能正在改变我们的生活和工作方式。",
+    "Question: What is the capital of France?\nAnswer: Paris",
+    "问题：中国的首都是哪里？\n答案：北京",
+]
+"""What a merge is proven on where there are no training rows."""
+
+
+def merge(config: Config, run_dir: RunDir) -> None:
+    """Make one plain model of base and adapter, and prove it.
+
+    Raises:
+        MissingStepError: there is no adapter yet.
+    """
+    adapter = adapter_folder(config, run_dir)
+    if adapter is None:
+        raise MissingStepError(
+            f"merge: no adapter in {str(run_dir.path)!r} (run the train step before, or set adapter.path)"
+        )
+    base = {**asdict(config.model), "path": content(config.model.path), "tokenizer": content(config.model.tokenizer)}
+    made_from = [base, asdict(config.quantization), adapter_files.fingerprint(adapter), asdict(config.merge)]
+    inputs, record = fingerprint(made_from), RunRecord(run_dir.run_json)
+    if skipped("merge", record.is_finished("merge", inputs, run_dir.merged), config):
+        return
+    report = merging.merge(
+        config.model, adapter, config.merge, config.quantization, run_dir.merged, probe_texts(config)
+    )
+    final = report.merged
+    log.info(
+        "merge: logits differ from the adapter model's by at most %.2g (allowed: %.2g), "
+        "%d of %d next tokens are others; %s",
+        final.largest,
+        final.bound,
+        final.argmax_flips,
+        final.num_positions,
+        run_dir.merged,
+    )
+    record.finish("merge", inputs, run_dir.merged, {})
+
+
+def probe_texts(config: Config) -> list[str]:
+    """Texts to compare two models on: prompts of the training rows, else a few sentences in both languages."""
+    if not config.data.path:
+        return SENTENCES
+    rows = load_rows(config.data)[: config.merge.probe_size]
+    return [prompt.text for prompt in prompts(rows, load_tokenizer(config.model), config.data, config.model.task)]

@@ -1,0 +1,124 @@
+"""The predict step: the user's own prompts or texts in, answers or labels out."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.config import Config
+from workbench.config.benchmark import GenerationConfig
+from workbench.data.prompts import Prompt, prompts
+from workbench.data.rows import Row, load_rows
+from workbench.errors import ConfigError
+from workbench.evaluation.cache import AnswerCache
+from workbench.evaluation.decoding import Decoder
+from workbench.evaluation.progress import Progress
+from workbench.evaluation.records import Answer
+from workbench.evaluation.transformers_classifier import TransformersClassifier
+from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
+from workbench.models.loading import load_tokenizer
+from workbench.pipeline.inputs import is_classifier, skipped
+from workbench.pipeline.scoring import loaded_models, model_identities
+from workbench.run_dir import RunDir, RunRecord, fingerprint, write_atomic
+
+log = logging.getLogger("workbench")
+
+
+def check_input(config: Config) -> list[Row]:
+    """The rows of `predict.input`, read before any model is.
+
+    Raises:
+        ConfigError: no input.
+        DataError: the file is missing or malformed.
+    """
+    if not config.predict.input:
+        raise ConfigError("predict.input: not given (a file of prompts or texts, as in data.path)")
+    return load_rows(replace(config.data, path=config.predict.input, limit=None))
+
+
+def predict(config: Config, run_dir: RunDir) -> None:
+    """Answer the rows of `predict.input` into a JSONL file; an interrupted run goes on where it stopped.
+
+    Raises:
+        ConfigError: the output is a file that this step has not written.
+        MissingStepError: the run has no such model.
+    """
+    rows, name = check_input(config), config.predict.model.value
+    config = replace(config, evaluate=replace(config.evaluate, models=[name]))
+    identity = model_identities(config, run_dir)[name]
+    tokenizer = load_tokenizer(config.model)
+    asked = prompts(rows, tokenizer, config.data, config.model.task)
+    output = output_file(config, run_dir, name)
+    inputs = fingerprint([identity, [row.values for row in rows], [prompt.input_ids for prompt in asked], rule(config)])
+    step, record = f"predict/{name}/{fingerprint(str(output))[:8]}", RunRecord(run_dir.run_json)
+    if skipped(f"predict {name}", record.is_finished(step, inputs, output), config):
+        return
+    if output.exists() and step not in record.values["steps"] and not config.force:
+        raise ConfigError(f"predict.output: {str(output)!r} exists (another file, or force=true to replace it)")
+    started = time.perf_counter()
+    kept = AnswerCache(run_dir.cache, fingerprint(identity), rule(config))
+    keys = [fingerprint(prompt.input_ids) for prompt in asked]
+    for _, model in loaded_models(config, run_dir, [name]):
+        answer_all(config, model, tokenizer, dict(zip(keys, asked, strict=True)), kept)
+        found = [shown_answer(kept[key], model) for key in keys]
+    lines = [json.dumps({**row.values, **answer}, ensure_ascii=False) for row, answer in zip(rows, found, strict=True)]
+    write_atomic(output, "\n".join(lines) + "\n")
+    record.finish(step, inputs, output, {"rows": len(rows), "seconds": time.perf_counter() - started})
+    log.info("predict: %d answers in %s", len(lines), output)
+
+
+def output_file(config: Config, run_dir: RunDir, name: str) -> Path:
+    """Where the answers go: `predict.output`, else a file beside the run's own predictions."""
+    stem = Path(config.predict.input or "").stem
+    return Path(config.predict.output) if config.predict.output else run_dir.predictions(name, f"own-{stem}")
+
+
+def rule(config: Config) -> dict[str, Any]:
+    """What besides model and prompt decides an answer."""
+    return {"max_new_tokens": config.predict.max_new_tokens, "task": config.model.task.value}
+
+
+def answer_all(
+    config: Config,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Mapping[str, Prompt],
+    kept: AnswerCache,
+) -> None:
+    """Put an answer to every prompt into `kept`, those that are there already left as they are."""
+    waiting = {key: prompt for key, prompt in asked.items() if key not in kept}
+    keys = list(waiting)
+    with evaluation_mode(model), Progress("predict", len(waiting)) as progress, kept.writing() as writer:
+        for index, answer in answers(config, model, tokenizer, list(waiting.values())):
+            writer.add(keys[index], answer)
+            progress.advance(1)
+
+
+def answers(
+    config: Config, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt]
+) -> Iterator[tuple[int, Answer]]:
+    """Number and answer of each prompt, as soon as it is known."""
+    if is_classifier(config):
+        classifier = TransformersClassifier(model, tokenizer, config.evaluate)
+        for index, logprobs in classifier.stream([prompt.text for prompt in asked]):
+            yield index, Answer(loglikelihoods=tuple(logprobs))
+        return
+    limits = GenerationConfig(max_new_tokens=config.predict.max_new_tokens, stop=[])
+    decoder = Decoder(TransformersLM(model, tokenizer, config.evaluate), limits)
+    for index, text in decoder.stream([prompt.input_ids for prompt in asked], [prompt.text for prompt in asked]):
+        yield index, Answer(generation=text)
+
+
+def shown_answer(answer: Answer, model: PreTrainedModel) -> dict[str, Any]:
+    """The columns that are added to a row: `answer`, or `label` and `probabilities`."""
+    if answer.generation is not None:
+        return {"answer": answer.generation}
+    names = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
+    probabilities = {name: round(math.exp(value), 6) for name, value in zip(names, answer.loglikelihoods, strict=True)}
+    return {"label": max(probabilities, key=lambda name: probabilities[name]), "probabilities": probabilities}

@@ -1,0 +1,214 @@
+"""The evaluate step: base, adapter and merged model on the same items."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, set_seed
+
+from workbench.config import Config, QuantizationConfig
+from workbench.config.evaluate import MODELS
+from workbench.config.model import Dtype, ModelConfig
+from workbench.data.contamination import contamination
+from workbench.data.rows import load_rows
+from workbench.errors import MissingStepError
+from workbench.evaluation import engine
+from workbench.evaluation.benchmark import PreparedBenchmark, check_benchmarks
+from workbench.evaluation.records import Score, read_results, write_results
+from workbench.models import adapter_files, adapters
+from workbench.models.loading import load_model, load_tokenizer
+from workbench.pipeline.inputs import adapter_folder, content, is_classifier, shown, skipped
+from workbench.run_dir import RunDir, RunRecord, file_fingerprint, fingerprint, read_json
+
+log = logging.getLogger("workbench")
+
+Identity = dict[str, Any]
+NOT_SCORED_FROM = ("models", "batch_tokens", "shared_prefix", "verify", "cache")
+"""Keys of the evaluate section that don't change a score."""
+
+
+def evaluate(config: Config, run_dir: RunDir) -> None:
+    """Score the models of this run on the benchmarks; what has been scored before is left as it is.
+
+    Raises:
+        MissingStepError: none of the models is there.
+    """
+    prepared = check_benchmarks(config.benchmarks, config.evaluate)
+    identities = model_identities(config, run_dir)
+    waiting = waiting_benchmarks(config, run_dir, identities, prepared)
+    for name in identities:
+        skipped(f"evaluate {name}", not waiting[name], config)
+    say_warnings(config, {key: prepared[key] for some in waiting.values() for key in some})
+    tokenizer = load_tokenizer(config.model)
+    for name, model in loaded_models(config, run_dir, [name for name in identities if waiting[name]]):
+        found = engine.evaluate(
+            model,
+            tokenizer,
+            waiting[name],
+            config.evaluate,
+            model_name=name,
+            fingerprint=fingerprint(identities[name]),
+            predictions=run_dir.predictions,
+            cache=run_dir.cache,
+            note="untrained head" if name == "base" and is_classifier(config) else "",
+        )
+        write_scores(config, run_dir, identities, name, model, found.scores)
+        record = RunRecord(run_dir.run_json)
+        for key, benchmark in waiting[name].items():
+            inputs = scored_from(identities[name], benchmark, config)
+            record.finish(f"evaluate/{name}/{key}", inputs, run_dir.predictions(name, key), found.measured[key])
+
+
+def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
+    """Name -> what decides the numbers of each model of `evaluate.models` that this run has.
+
+    Raises:
+        MissingStepError: it has none.
+    """
+    base: Identity = {
+        "weights": content(config.model.path),
+        "quantization": config.quantization.method.value,
+        "held": [asdict(config.quantization), config.model.dtype.value, config.seed if is_classifier(config) else 0],
+        "adapter": None,
+    }
+    found: dict[str, Identity] = {} if config.model.init else {"base": base}
+    adapter = adapter_folder(config, run_dir)
+    if adapter is not None:
+        found["adapter"] = {**base, "adapter": adapter_files.fingerprint(adapter)}
+    if run_dir.merged.is_dir() and is_merge_of(adapter, run_dir):
+        found["merged"] = {**base, "weights": file_fingerprint(run_dir.merged), "quantization": "none", "held": None}
+    if run_dir.model.is_dir():
+        found["trained"] = {**base, "weights": file_fingerprint(run_dir.model)}
+    chosen = {name: found[name] for name in config.evaluate.models if name in found}
+    if not chosen:
+        raise MissingStepError(
+            f"evaluate.models: {str(run_dir.path)!r} has none of {', '.join(config.evaluate.models)} yet "
+            "(run the steps that make them)"
+        )
+    return chosen
+
+
+def is_merge_of(adapter: Path | None, run_dir: RunDir) -> bool:
+    """Whether the merged model is that of the present adapter; an older one is named and left out."""
+    if adapter is None or not run_dir.merge_report.is_file():
+        return False
+    if read_json(run_dir.merge_report)["fingerprints"]["adapter"] == adapter_files.fingerprint(adapter):
+        return True
+    log.warning("evaluate: the merged model is of an older adapter and is left out (the merge step renews it)")
+    return False
+
+
+def waiting_benchmarks(
+    config: Config, run_dir: RunDir, identities: Mapping[str, Identity], prepared: Mapping[str, PreparedBenchmark]
+) -> dict[str, dict[str, PreparedBenchmark]]:
+    """Model -> benchmarks that it still has to be scored on."""
+    record = RunRecord(run_dir.run_json)
+    known = {(score.model, score.benchmark) for score in valid_results(run_dir, identities)[1]}
+
+    def finished(name: str, key: str) -> bool:
+        inputs = scored_from(identities[name], prepared[key], config)
+        output = run_dir.predictions(name, key)
+        return (name, key) in known and record.is_finished(f"evaluate/{name}/{key}", inputs, output)
+
+    return {
+        name: {key: benchmark for key, benchmark in prepared.items() if config.force or not finished(name, key)}
+        for name in identities
+    }
+
+
+def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config) -> str:
+    """Fingerprint of everything that decides a benchmark's scores."""
+    rule = {key: value for key, value in asdict(benchmark.config).items() if key not in ("path", "limit")}
+    settings = {key: value for key, value in asdict(config.evaluate).items() if key not in NOT_SCORED_FROM}
+    return fingerprint([identity, rule, settings, [asdict(example) for example in benchmark.examples]])
+
+
+def valid_results(run_dir: RunDir, identities: Mapping[str, Identity]) -> tuple[dict[str, Any], list[Score]]:
+    """What results.json says of the models, and its scores; those of models that have changed since are left out."""
+    if not run_dir.results_json.is_file():
+        return {}, []
+    about, scores = read_results(run_dir.results_json)
+    models = {
+        name: model
+        for name, model in about["models"].items()
+        if name not in identities or model["identity"] == fingerprint(identities[name])
+    }
+    return models, [score for score in scores if score.model in models]
+
+
+def write_scores(
+    config: Config,
+    run_dir: RunDir,
+    identities: Mapping[str, Identity],
+    name: str,
+    model: PreTrainedModel,
+    scores: Sequence[Score],
+) -> None:
+    """Put a model's new scores beside those that results.json holds already."""
+    models, kept = valid_results(run_dir, identities)
+    identity = identities[name]
+    models[name] = {
+        "quantization": identity["quantization"],
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "adapter": identity["adapter"],
+        "weights": identity["weights"],
+        "identity": fingerprint(identity),
+    }
+    renewed = {(score.model, score.benchmark) for score in scores}
+    together = [*(s for s in kept if (s.model, s.benchmark) not in renewed), *scores]
+    together.sort(key=lambda score: (score.benchmark, MODELS.index(score.model)))
+    about = {
+        "run": run_dir.name,
+        "recipe": config.recipe_name,
+        "task": config.model.task.value,
+        "base_model": shown(config.model.path),
+        "models": {key: models[key] for key in MODELS if key in models},
+    }
+    write_results(run_dir.results_json, about, together)
+
+
+def loaded_models(config: Config, run_dir: RunDir, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
+    """Each named model in turn; base and adapter share one load, the adapter switched off and on."""
+    adapter = adapter_folder(config, run_dir)
+    if "base" in names or "adapter" in names:
+        set_seed(config.seed)  # an untrained head is the same each time
+        labels = adapter_files.num_labels(adapter) if adapter else None
+        base = load_model(config.model, config.quantization, labels)
+        if "adapter" not in names or adapter is None:
+            yield "base", base
+        else:
+            both = adapters.load(base, adapter)
+            if "base" in names:
+                with adapters.adapter_disabled(both) as alone:
+                    yield "base", alone
+            yield "adapter", adapters.base_model(both)
+    if "merged" in names:
+        yield "merged", load_model(plain(config.model, run_dir.merged), QuantizationConfig())
+    if "trained" in names:
+        yield "trained", load_model(plain(config.model, run_dir.model), config.quantization)
+
+
+def plain(model: ModelConfig, folder: Path) -> ModelConfig:
+    """The model section for a model that a run has written to `folder`."""
+    return replace(model, path=str(folder), revision=None, tokenizer=None, init={}, dtype=Dtype.auto)
+
+
+def say_warnings(config: Config, benchmarks: Mapping[str, PreparedBenchmark]) -> None:
+    """Say what is odd about the benchmarks, and which of their questions stand in the training rows."""
+    rows = load_rows(config.data) if config.data.path and benchmarks else []
+    for name, benchmark in benchmarks.items():
+        for warning in benchmark.warnings:
+            log.warning("benchmarks.%s: %s", name, warning)
+        found = contamination([example.questions[0] for example in benchmark.examples], rows)
+        if found.count:
+            question, where = found.found[0]
+            log.warning(
+                "benchmarks.%s: %d of %d questions stand in the training rows, the first, %r, in %s",
+                name,
+                found.count,
+                found.num_items,
+                question[:60],
+                where,
+            )

@@ -1,0 +1,65 @@
+"""The train step."""
+
+import logging
+import shutil
+from dataclasses import asdict
+from typing import Any
+
+from transformers import set_seed
+
+from workbench.config import Config
+from workbench.data.encode import encode
+from workbench.data.labelled import label_names
+from workbench.data.rows import load_rows, split_rows
+from workbench.models import adapters
+from workbench.models.loading import load_model, load_tokenizer
+from workbench.pipeline.inputs import is_classifier, shown, skipped, trained_from, trains_whole_model
+from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder, write_json
+from workbench.training.fit import fit
+
+log = logging.getLogger("workbench")
+
+
+def train(config: Config, run_dir: RunDir) -> None:
+    """Train the adapter, or with `adapter=none` the model itself, on the rows of `data.path`."""
+    output = run_dir.model if trains_whole_model(config) else run_dir.adapter
+    inputs, record = fingerprint(trained_from(config)), RunRecord(run_dir.run_json)
+    if skipped("train", record.is_finished("train", inputs, output), config):
+        return
+    if config.force:
+        shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
+    set_seed(config.seed)
+    tokenizer = load_tokenizer(config.model)
+    rows = load_rows(config.data)
+    labels = label_names(rows, config.data) if is_classifier(config) else []
+    kept, held_out = split_rows(rows, config.data.validation_fraction, config.seed)
+    training = encode(kept, tokenizer, config.data, config.model.task, seed=config.seed, names=labels)
+    validation = encode(held_out, tokenizer, config.data, config.model.task, names=labels) if held_out else None
+    log.info("data: %s", training.account)
+    model: Any = load_model(config.model, config.quantization, len(labels) or None)
+    if labels:
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {name: index for index, name in enumerate(labels)}
+    if not trains_whole_model(config):
+        model = adapters.attach(model, config.adapter, config.seed)
+    held_out_dataset = validation.dataset if validation else None
+    report = fit(
+        model,
+        tokenizer,
+        training.dataset,
+        held_out_dataset,
+        config.train,
+        run_dir.path,
+        config.seed,
+        inputs=inputs,
+    )
+    if trains_whole_model(config):
+        with new_folder(output) as temporary:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+    else:
+        adapters.check_did_something(model)
+        adapters.save(model, output, shown(config.model.path))
+    account = {**vars(training.account), "dropped": dict(training.account.dropped)}
+    write_json(run_dir.train_json, {"schema_version": 1, "labels": labels, "data": account})
+    record.finish("train", inputs, output, asdict(report))
