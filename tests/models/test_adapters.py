@@ -165,8 +165,8 @@ def test_a_new_adapter_takes_the_mode_of_its_base():
 
 def test_gradients_reach_the_adapter_through_gradient_checkpointing():
     base = causal_base()
-    base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": True})
     model = adapters.attach(base, small(), seed=0).train()
+    base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": True})
     model(input_ids=IDS, labels=IDS).loss.backward()
     first = model.base_model.model.model.layers[0].self_attn.q_proj.lora_B["default"].weight
     assert first.grad is not None and first.grad.any()

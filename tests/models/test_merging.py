@@ -142,7 +142,7 @@ def test_an_adapter_trained_on_a_bfloat16_base_is_merged_too(dtype, base_path, t
     )
     assert report.dtype == ("bfloat16" if dtype == "auto" else "float32")
     assert report.merged.largest > report.float32_sum.bound
-    assert "twice the rounding to bfloat16" in report.merged.bound_reason
+    assert "4 x rounding to bfloat16" in report.merged.bound_reason
 
 
 def test_the_merged_weights_are_the_dequantized_base_plus_the_adapter_rounded_once(base_path, tmp_path):

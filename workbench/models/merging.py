@@ -30,6 +30,10 @@ from workbench.run_dir import file_fingerprint, new_folder, write_json
 SCHEMA_VERSION = 1
 REPORT_FILE = "merge_report.json"
 
+LIVE = 4
+"""The adapter model rounds at other places than the merged one, about as far from the exact sum; on eight random
+models of 14 tokens the largest difference stayed below 1.7 of the merged model's own (bfloat16 on NF4)."""
+
 ADAPTER_MODEL, DEQUANTIZED = "adapter model", "dequantized base + adapter"
 """What the merged model has to agree with; the second where int8 on CUDA rounds its input by batch."""
 
@@ -130,9 +134,9 @@ def merge(
             f"the merged model differs from the {source.reference}",
             source.live or total.unmerged,
             again,
-            total.tight.wider_by(errors[dtype], f"rounding to {_name(dtype)}")
-            # The adapter model rounds at other places than the merged one, and as far from the exact sum.
-            .wider_by(2 * errors[source.live_dtype], f"twice the rounding to {_name(source.live_dtype)}"),
+            total.tight.wider_by(errors[dtype], f"rounding to {_name(dtype)}").wider_by(
+                LIVE * errors[source.live_dtype], f"{LIVE} x rounding to {_name(source.live_dtype)}"
+            ),
         )
         fingerprints["merged"] = file_fingerprint(temporary)
     report = MergeReport(
