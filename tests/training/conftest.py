@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from workbench.config.adapter import AdapterConfig
-from workbench.config.model import ModelConfig, Task
+from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.models import adapters
 from workbench.models.loading import load_model
@@ -45,16 +45,17 @@ def write_base(folder: Path) -> Path:
     return folder
 
 
-def load(base: Path, task: str = "causal_lm", method: str = "none"):
-    """The base as an Open-Llama of the task, quantized."""
+def load(base: Path, task: str = "causal_lm", method: str = "none", architecture: str = "auto"):
+    """The base as an Open-Llama of the task, or as transformers' own class (native), quantized."""
     torch.manual_seed(3)
-    section = ModelConfig(path=str(base), task=Task(task))
+    section = ModelConfig(path=str(base), task=Task(task), architecture=Architecture[architecture])
     classes = 3 if section.task is Task.sequence_classification else None
     return load_model(section, QuantizationConfig(method=QuantizationMethod(method)), classes)
 
 
-def load_with_lora(base: Path, task: str = "causal_lm", method: str = "none", dropout: float = 0.1):
-    model = load(base, task, method)
+def load_with_lora(base: Path, *kind: str, dropout: float = 0.1):
+    """The model of a task, quantization and architecture, with an adapter to train."""
+    model = load(base, *kind)
     return adapters.attach(model, AdapterConfig(rank=4, alpha=8.0, dropout=dropout), seed=1)
 
 

@@ -1,4 +1,4 @@
-"""Trainings that are killed: python interrupted.py FOLDER BASE TASK METHOD [MOMENT ...]
+"""Trainings that are killed: python interrupted.py FOLDER BASE
 
 Forks a training that runs through, then some that end themselves at a moment and are repeated,
 and prints whether the weights are the same, as JSON. A fork costs nothing, an import of torch seconds.
@@ -111,17 +111,16 @@ def journal(folder: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key not in measured} for line in lines]
 
 
-def main(folder: Path, base: Path, task: str, method: str, *moments: str) -> dict[str, list]:
+def main(folder: Path, base: Path, task: str, method: str, moments: list[str]) -> dict[str, list]:
     """For each moment: exit status of the killed run and of the repeated one; same weights; same journal."""
     assert forked(lambda: train(folder / "through", base, task, method)) == 0
     expected = file_fingerprint(folder / "through" / "adapter"), journal(folder / "through")
     found = {}
-    for name in moments or MOMENTS:
-        plant = MOMENTS[name]
-        place = folder / name.replace(" ", "-")
+    for name in moments:
+        plant, place = MOMENTS[name], folder / name.replace(" ", "-")
         killed = forked(lambda plant=plant, place=place: (plant(), train(place, base, task, method)))
         if name == "right after a checkpoint":
-            damaged(place, "checkpoint-12", "optimizer.pt")
+            damaged(place, "checkpoint-12", "adapter_model.safetensors")
         repeated = forked(lambda place=place: train(place, base, task, method))
         same = repeated == 0 and file_fingerprint(place / "adapter") == expected[0]
         found[name] = [killed, repeated, same, repeated == 0 and journal(place) == expected[1]]
@@ -129,4 +128,14 @@ def main(folder: Path, base: Path, task: str, method: str, *moments: str) -> dic
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])))
+    place, given = Path(sys.argv[1]), Path(sys.argv[2])
+    middle = ["in the middle of an epoch"]
+    print(
+        json.dumps(
+            {
+                "nf4": main(place / "nf4", given, "causal_lm", "nf4", list(MOMENTS)),
+                "int8": main(place / "int8", given, "causal_lm", "int8", middle),
+                "classifier": main(place / "classifier", given, "sequence_classification", "none", middle),
+            }
+        )
+    )

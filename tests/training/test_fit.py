@@ -74,11 +74,12 @@ def test_the_journal_has_a_line_a_logged_step_and_one_for_the_last(tmp_path, bas
     assert lines[0]["learning_rate"] > lines[1]["learning_rate"] > 0
 
 
+@pytest.mark.parametrize("architecture", ["auto", "native"])
 @pytest.mark.parametrize("task", TASKS)
-def test_accumulated_micro_batches_train_like_one_batch(tmp_path, base, tokenizer, task):
+def test_accumulated_micro_batches_train_like_one_batch(tmp_path, base, tokenizer, task, architecture):
     found = []
     for size, accumulated in ((4, 1), (2, 2), (1, 4)):
-        model = load_with_lora(base, task, dropout=0.0)
+        model = load_with_lora(base, task, "none", architecture, dropout=0.0)
         train = settings(
             per_device_batch_size=size,
             gradient_accumulation_steps=accumulated,
