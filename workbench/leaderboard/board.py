@@ -1,0 +1,136 @@
+"""What the leaderboard shows: runs, their benchmarks, and the differences between their models."""
+
+from dataclasses import dataclass, field
+
+from workbench.evaluation.records import Prediction, Score
+from workbench.leaderboard.collect import Run, Skipped
+
+BASE, ADAPTER, MERGED, TRAINED = "base", "adapter", "merged", "trained"
+MODELS = (BASE, ADAPTER, MERGED, TRAINED)
+UNTRAINED = "untrained head"
+MAJORITY = "majority class"
+
+ALPHA = 0.05
+"""Adjusted p-values from here on show no difference."""
+
+BETTER, WORSE, UNSURE = "better", "worse", "no difference shown"
+
+LOWER_IS_BETTER = ("perplexity", "bits_per_byte")
+NO_SHARE = (*LOWER_IS_BETTER, "mcc")
+"""Ends of the names of metrics that are no share of something, so never shown in percent or averaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The trained model less the reference, on the items that both answered from the same prompt."""
+
+    reference: str
+    """`base`, or `majority class` where the base has no trained head."""
+    model: str
+    value: float
+    """In the metric's own unit."""
+    stderr: float | None
+    interval: tuple[float, float] | None
+    """95%; None where the metric is no mean of its items."""
+    p_value: float
+    """Two-sided, of the item scores."""
+    adjusted_p_value: float
+    """The same after Holm's correction over the benchmarks of the run."""
+    test: str
+    wins: int
+    losses: int
+    num_items: int
+    num_unpaired: int
+    """Items that only one of the two answered, or from different prompts."""
+    detectable: float | None
+    """The smallest true difference that so many items would show in four cases of five."""
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flips:
+    """The merged model against the adapter model."""
+
+    answers: int
+    """Items with another answer."""
+    scores: int
+    """Items that score otherwise."""
+    num_items: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One item as two models answered it."""
+
+    first: Prediction
+    second: Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One benchmark of one run."""
+
+    run: str
+    benchmark: str
+    language: str
+    metric: str
+    scores: dict[str, Score]
+    """Model -> its score by the main metric."""
+    further: dict[str, dict[str, Score]] = field(default_factory=dict)
+    """Metric -> model -> score."""
+    difference: Difference | None = None
+    flips: Flips | None = None
+    gained: list[Sample] = field(default_factory=list)
+    """Reference wrong, trained model right."""
+    lost: list[Sample] = field(default_factory=list)
+    problem: str = ""
+    """Why there is no difference, or not of all items."""
+
+    @property
+    def any_score(self) -> Score:
+        """What holds for all models: protocol, shots, chance."""
+        return next(iter(self.scores.values()))
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the metric is a share between 0 and 1."""
+        return not self.metric.endswith(NO_SHARE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """Mean over the benchmarks of a language, every benchmark counting the same."""
+
+    value: float
+    interval: tuple[float, float] | None
+    num_benchmarks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """A run with its rows."""
+
+    run: Run
+    rows: list[Row]
+    means: dict[str, dict[str, Mean]]
+    """Language -> model -> mean of the main metrics."""
+    gains: dict[str, Mean]
+    """Language -> mean difference of the trained model from its reference."""
+
+    def count(self, verdict: str) -> int:
+        """How many benchmarks got this verdict."""
+        return sum(row.difference is not None and row.difference.verdict == verdict for row in self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """Everything that the leaderboard shows."""
+
+    runs: list[RunView]
+    skipped: list[Skipped]
+
+    @property
+    def languages(self) -> list[str]:
+        """Languages of the benchmarks, Chinese first."""
+        found = {row.language for view in self.runs for row in view.rows}
+        return sorted(found, key=lambda language: (language != "zh", language))

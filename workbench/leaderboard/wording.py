@@ -1,0 +1,105 @@
+"""Numbers and names as they are shown, the same in the terminal, on the page and in Markdown."""
+
+from typing import Any
+
+from workbench.leaderboard.board import Difference, Mean, Row
+
+LANGUAGES = {"zh": "中文", "en": "English"}
+LANGUAGE_NAMES = {"zh": "Chinese", "en": "English"}
+
+METRICS = {
+    "acc": "accuracy",
+    "acc_norm": "accuracy, per character",
+    "acc_bytes": "accuracy, per byte",
+    "acc_token": "accuracy, per token",
+    "acc_pmi": "accuracy, against the unconditional choice",
+}
+
+CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
+"""Control characters -> their pictures: a model's output can't move the reader's cursor."""
+
+
+def clean(text: str) -> str:
+    """A text that any terminal and any file can hold: no control characters, no halves of characters."""
+    return text.encode("utf-8", "replace").decode("utf-8").translate(CONTROL)
+
+
+def number(value: float, is_share: bool) -> str:
+    """A score: shares in percent with one digit, the rest with four significant ones."""
+    return f"{100 * value:.1f}" if is_share else f"{value:.4g}"
+
+
+def change(value: float, is_share: bool) -> str:
+    """A difference, with its sign; shares in percentage points."""
+    text = f"{100 * value:+.1f}" if is_share else f"{value:+.3g}"
+    return text.replace("-", "−")
+
+
+def interval(bounds: Any, is_share: bool, signed: bool = False) -> str:
+    """Both ends of an interval; empty where there is none."""
+    if bounds is None:
+        return ""
+    low, high = (change(end, is_share) if signed else number(end, is_share) for end in bounds)
+    return f"{low} to {high}" if signed else f"{low}–{high}"
+
+
+def p_value(value: float) -> str:
+    """A p-value, never shown as zero."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def mean(found: Mean, signed: bool = False) -> str:
+    """A mean over benchmarks with its interval."""
+    value = change(found.value, True) if signed else number(found.value, True)
+    bounds = interval(found.interval, True, signed)
+    return f"{value} ({bounds})" if bounds else value
+
+
+def protocol(row: Row) -> str:
+    """Protocol and number of examples, as `official · 5-shot`."""
+    score = row.any_score
+    return f"{clean(score.protocol)} · {score.num_fewshot}-shot"
+
+
+def explanation(difference: Difference, is_share: bool) -> str:
+    """What a verdict rests on, in a sentence."""
+    test = "exact McNemar test" if difference.test == "mcnemar-exact" else "sign-flip permutation test"
+    text = (
+        f"{difference.wins} of {difference.num_items} items gained and {difference.losses} lost against the "
+        f"{difference.reference}; {test}, p {equal(difference.p_value)} "
+        f"({p_value(difference.adjusted_p_value)} after Holm's correction)"
+    )
+    if difference.detectable is not None and is_share:
+        text += (
+            f"; so many items show a true difference of {100 * difference.detectable:.1f} points 4 times of 5"
+        )
+    return text
+
+
+def equal(value: float) -> str:
+    """`= 0.031` or `< 0.001`."""
+    text = p_value(value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def measured(name: str, value: Any) -> str:
+    """A measured value with the unit that its name ends with."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return clean(str(value))
+    if name.endswith("_per_second"):
+        return f"{value:,.0f}/s" if value >= 100 else f"{value:.3g}/s"
+    if name.endswith("seconds"):
+        return duration(value)
+    if name.endswith("bytes"):
+        return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `12.3 s`, `4 min 5 s` or `2 h 3 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
