@@ -1,4 +1,4 @@
-"""Replay of the recorded runs in tests/fixtures/parity: what was called, what came out, how far we are off."""
+"""Replay of the recorded runs in tests/fixtures/parity: what was called, what came out, how far off it is."""
 
 import json
 from dataclasses import dataclass
@@ -104,8 +104,8 @@ def replay(case: Case, run: dict[str, Any], model: Any) -> dict[str, Tensor]:
 def _calls(case: Case, run: dict[str, Any], model: Any) -> dict[str, Tensor]:
     found, outputs, past = {}, [], None
     for index, call in enumerate(run["calls"]):
-        arguments = _arguments(case, call) | call.get("kwargs", {})
-        out = model(**arguments, **({"past_key_values": past} if call.get("use_past") else {}))
+        given = arguments(case, call) | call.get("kwargs", {})
+        out = model(**given, **({"past_key_values": past} if call.get("use_past") else {}))
         past = out.get("past_key_values", past)
         outputs.append(out)
         prefix = f"c{index}." if len(run["calls"]) > 1 and not run.get("concat_logits") else ""
@@ -123,14 +123,14 @@ def _calls(case: Case, run: dict[str, Any], model: Any) -> dict[str, Tensor]:
 
 
 def _generate(case: Case, run: dict[str, Any], model: Any) -> dict[str, Tensor]:
-    return {"sequences": model.generate(**_arguments(case, run), **run["kwargs"])}
+    return {"sequences": model.generate(**arguments(case, run), **run["kwargs"])}
 
 
 def _tuple(case: Case, run: dict[str, Any], model: Any) -> dict[str, Tensor]:
-    return _named("t", model(**_arguments(case, run), **run["kwargs"]))
+    return _named("t", model(**arguments(case, run), **run["kwargs"]))
 
 
-def _arguments(case: Case, call: dict[str, Any]) -> dict[str, Tensor]:
+def arguments(case: Case, call: dict[str, Any]) -> dict[str, Tensor]:
     return {name: _slice(case.inputs, ref) for name, ref in call.get("inputs", {}).items()}
 
 

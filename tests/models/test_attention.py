@@ -1,0 +1,223 @@
+"""Every attention says the same: padded, cached, grouped and packed."""
+
+import logging
+
+import pytest
+import torch
+from tiny import model, tokens
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import StaticCache
+
+from workbench.models import attention
+
+EVERY = ["eager", "sdpa", "xformers"]
+
+
+def positions(*lengths):
+    return torch.cat([torch.arange(length) for length in lengths])[None]
+
+
+def padded(side, ids, pads=(0, 5)):
+    mask = torch.ones_like(ids)
+    for row, count in enumerate(pads):
+        mask[row, slice(0, count) if side == "left" else slice(ids.shape[1] - count, None)] = 0
+    return mask
+
+
+def twins(name, **fields):
+    fields = {"hidden_dropout_prob": 0.0, "attention_dropout_prob": 0.0, **fields}
+    return model(attn_implementation=name, **fields), model(attn_implementation="eager", **fields)
+
+
+@pytest.mark.parametrize("groups", [4, 2, 1])
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("side", [None, "left", "right"])
+def test_attentions_agree_on_padded_rows(name, side, groups):
+    one, other = twins(name, num_key_value_heads=groups)
+    ids = tokens()
+    mask = None if side is None else padded(side, ids)
+    real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+    with torch.no_grad():
+        found, wanted = (each(ids, attention_mask=mask).logits[real] for each in (one, other))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [4, 2])
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_several_new_tokens_on_a_cache_see_all_before_them(name, cache, groups):
+    made, _ = twins(name, num_key_value_heads=groups)
+    ids = tokens()
+    with torch.no_grad():
+        whole = made(ids).logits
+        past = StaticCache(made.config, max_cache_len=32) if cache == "static" else None
+        for start, end in ((0, 5), (5, 9), (9, 10), (10, 12)):
+            out = made(ids[:, start:end], past_key_values=past, use_cache=True)
+            past = out.past_key_values
+            torch.testing.assert_close(out.logits, whole[:, start:end], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_padded_rows_continue_on_a_cache(name):
+    made, _ = twins(name)
+    ids = tokens()
+    mask = padded("left", ids)
+    with torch.no_grad():
+        whole = made(ids, attention_mask=mask).logits
+        past = made(ids[:, :8], attention_mask=mask[:, :8]).past_key_values
+        found = made(ids[:, 8:], attention_mask=mask, past_key_values=past).logits
+    torch.testing.assert_close(found, whole[:, 8:], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("groups", [4, 2])
+def test_packed_texts_give_the_logits_and_gradients_of_the_texts_alone(name, groups):
+    made, _ = twins(name, num_key_value_heads=groups)
+    made.train()
+    ids = tokens(batch=2, length=20)
+    rows = [(7, 1, 7, 5), (20,)]
+    place = torch.cat([positions(*lengths) for lengths in rows])
+    labels = ids.masked_fill(place == 0, -100)  # the first token of a text has nothing before it
+    texts = [text for row, lengths in zip(ids, rows, strict=True) for text in row.split(lengths)]
+
+    packed = made(ids, position_ids=place, labels=labels)
+    found = packed.logits.flatten(0, 1).split([len(text) for text in texts])
+    packed.loss.backward()
+    gradients = {key: weight.grad.clone() for key, weight in made.named_parameters()}
+    made.zero_grad()
+    for text, logits in zip(texts, found, strict=True):
+        alone = made(text[None], labels=text[None], num_items_in_batch=(labels != -100).sum())
+        torch.testing.assert_close(logits, alone.logits[0], atol=1e-5, rtol=1e-5)
+        alone.loss.backward()
+    for key, weight in made.named_parameters():
+        torch.testing.assert_close(gradients[key], weight.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_packed_texts_cost_the_sum_of_their_squared_lengths():
+    key = torch.randn(1, 2, 1024, 8)
+
+    def cost(place):
+        packed = attention.packed_texts(place, 1)
+        with FlopCounterMode(display=False) as counter:
+            attention.sdpa(torch.nn.Identity(), key, key, key, None, scaling=1.0, packed=packed)
+        return counter.get_total_flops()
+
+    assert cost(positions(*[128] * 8)) == cost(positions(1024)) / 8
+    assert cost(positions(512, 256, 256)) == cost(positions(1024)) * 3 / 8
+
+
+@pytest.mark.parametrize(
+    ("place", "lengths"),
+    [
+        (positions(3, 2, 4), [3, 2, 4]),
+        (torch.tensor([[0, 1, 2, 7, 8], [3, 4, 5, 6, 7]]), [3, 2, 5]),
+        (torch.tensor([[0, 1, 0, 0, 0]]), [2, 1, 1, 1]),
+        (positions(5), None),
+        (positions(5) + 9, None),
+    ],
+    ids=str,
+)
+def test_texts_are_told_apart_where_positions_jump(place, lengths):
+    found = attention.packed_texts(place, len(place))
+    assert (found and found.lengths) == lengths
+
+
+def test_flash_attention_is_told_the_boundaries_of_packed_texts_over_the_whole_batch():
+    packed = attention.packed_texts(positions(3, 2), 2)
+    told = attention.PACKING["flash_attention_2"](packed)
+    assert told["cu_seq_lens_q"].tolist() == told["cu_seq_lens_k"].tolist() == [0, 3, 5, 8, 10]
+    assert told["max_length_q"] == told["max_length_k"] == 3
+
+
+def test_mask_of_four_dimensions_is_taken_as_it_is():
+    ids = tokens(batch=1, length=4)
+    together = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]).bool()[None, None]
+    mask = torch.zeros(together.shape).masked_fill(~together, torch.finfo(torch.float32).min)
+    for name in EVERY:
+        made, _ = twins(name)
+        with torch.no_grad():
+            found = made(ids, attention_mask=mask, position_ids=positions(2, 2)).logits
+            torch.testing.assert_close(
+                found, made(ids, position_ids=positions(2, 2)).logits, atol=1e-5, rtol=1e-5
+            )
+
+
+def test_which_attention_runs_is_said_once(caplog):
+    attention._say.cache_clear()
+    made, _ = twins("xformers")
+    with caplog.at_level(logging.INFO, "workbench.models.attention"):
+        made(tokens())
+        made(tokens())
+    assert [record.message for record in caplog.records] == [
+        "attention: sdpa (xformers has no kernel for cpu)"
+    ]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the default differs with a GPU")
+def test_without_a_gpu_memory_efficient_attention_is_pytorchs():
+    assert model(use_memory_efficient_attention=True).config._attn_implementation == "sdpa"
+    assert model(use_memory_efficient_attention=False).config._attn_implementation == "sdpa"
+    assert model(attn_implementation="eager").config._attn_implementation == "eager"
+
+
+def test_attention_is_changed_on_a_made_model():
+    made = model()
+    made.set_attn_implementation("eager")
+    assert made.config._attn_implementation == "eager"
+
+
+def materialised(bias, queries, keys):
+    return bias.materialize((queries, keys)) == 0
+
+
+def test_xformers_bias_of_packed_texts_is_a_block_triangle_for_each():
+    pytest.importorskip("xformers.ops.fmha.attn_bias")
+    packed = attention.packed_texts(positions(3, 2), 1)
+    bias = attention.xformers_bias(None, packed, torch.empty(1, 4, 5, 8), 5)
+    assert type(bias).__name__ == "BlockDiagonalCausalMask"
+    blocks = torch.block_diag(torch.ones(3, 3).tril(), torch.ones(2, 2).tril()).bool()
+    assert torch.equal(materialised(bias, 5, 5), blocks)
+
+
+def test_xformers_bias_on_a_cache_is_aligned_with_the_last_key():
+    pytest.importorskip("xformers.ops.fmha.attn_bias")
+    bias = attention.xformers_bias(None, None, torch.empty(1, 4, 2, 8), 5)
+    assert torch.equal(materialised(bias, 2, 5), torch.ones(2, 5).tril(3).bool())
+    assert attention.xformers_bias(None, None, torch.empty(1, 4, 1, 8), 5) is None
+
+
+def test_xformers_bias_of_padding_hides_the_pads():
+    pytest.importorskip("xformers.ops.fmha.attn_bias")
+    mask = torch.tensor([[0, 1, 1]]).bool()[:, None, None] & torch.ones(3, 3).tril().bool()
+    bias = attention.xformers_bias(mask, None, torch.empty(1, 4, 3, 8), 3)
+    assert bias.shape == (1, 4, 3, 3) and bias.stride(-2) == 8
+    assert torch.equal(bias[:, :1] == 0, mask)
+    assert torch.isfinite(bias).all()
+
+
+def test_xformers_is_tried_only_where_it_may_have_a_kernel():
+    assert attention.why_not_xformers(torch.empty(1, 4, 3, 8)) == "xformers has no kernel for cpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_xformers_kernel_gives_the_numbers_of_eager_attention(dtype):
+    pytest.importorskip("xformers")
+    one, other = (each.to("cuda", dtype) for each in twins("xformers", num_key_value_heads=2))
+    ids = tokens().cuda()
+    tolerance = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.3, "rtol": 0.05}
+    calls = [
+        {},
+        {"attention_mask": padded("left", ids)},
+        {"attention_mask": padded("right", ids)},
+        {"position_ids": positions(7, 5).expand(2, -1).cuda()},
+    ]
+    with torch.no_grad():
+        for call in calls:
+            real = call.get("attention_mask", torch.ones_like(ids)).bool()
+            torch.testing.assert_close(
+                one(ids, **call).logits[real], other(ids, **call).logits[real], **tolerance
+            )
+        past = one(ids[:, :6]).past_key_values
+        found = one(ids[:, 6:], past_key_values=past).logits
+        torch.testing.assert_close(found, other(ids).logits[:, 6:], **tolerance)

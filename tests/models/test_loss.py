@@ -1,0 +1,170 @@
+"""The loss without the logits of a whole batch is the plain loss."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
+from tiny import TINY, model, tokens
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from workbench.models import loss
+
+# peft 0.21 asks transformers 5.23 by a name that it has renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_dropout_prob": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(loss, "CHUNK_BYTES", 4 * 101 * 5)  # five positions at a time
+
+
+def labels_of(ids):
+    labels = ids.clone()
+    labels[0, :4] = -100
+    labels[1, 7:9] = -100
+    return labels
+
+
+def plain(made, ids, labels, items=None):
+    """The textbook loss, from logits that are all there."""
+    logits = made(ids).logits[:, :-1].float().flatten(0, 1)
+    total = F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=-100, reduction="sum")
+    return total / (items or (labels[:, 1:] != -100).sum())
+
+
+def value_and_gradients(made, value):
+    made.zero_grad()
+    value.backward()
+    return value.detach(), {name: w.grad.clone() for name, w in made.named_parameters() if w.grad is not None}
+
+
+def compare(made, atol=1e-5, rtol=1e-5, items=None):
+    made.train()
+    ids = tokens()
+    labels = labels_of(ids)
+    found = value_and_gradients(made, made(ids, labels=labels, num_items_in_batch=items).loss)
+    wanted = value_and_gradients(made, plain(made, ids, labels, items))
+    torch.testing.assert_close(found, wanted, atol=atol, rtol=rtol)
+
+
+@pytest.mark.parametrize("items", [None, 7, torch.tensor(31)], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"shared_input_output_embedding": True},
+        {"shared_input_output_embedding": False},
+        {"shared_input_output_embedding": False, "tie_word_embeddings": True},
+    ],
+    ids=["shared", "unshared", "tied"],
+)
+def test_loss_and_gradients_are_those_of_the_plain_loss(fields, items):
+    compare(model(**NO_DROPOUT, **fields), items=items)
+
+
+def test_loss_and_gradients_are_those_of_the_plain_loss_in_bfloat16():
+    compare(model(**NO_DROPOUT).bfloat16(), atol=2e-2, rtol=5e-2)
+
+
+def test_loss_and_gradients_are_those_of_the_plain_loss_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        compare(model(**NO_DROPOUT, shared_input_output_embedding=False), atol=2e-2, rtol=5e-2)
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        {"target_modules": ["q_proj", "down_proj"]},
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    ],
+    ids=["frozen head", "adapted head", "trained head"],
+)
+def test_loss_and_gradients_are_those_of_the_plain_loss_under_adapters(adapter):
+    made = model(**NO_DROPOUT, shared_input_output_embedding=False)
+    compare(get_peft_model(made, LoraConfig(init_lora_weights=False, **adapter)))
+
+
+def test_loss_of_evaluation_is_that_of_training():
+    made = model(**NO_DROPOUT)
+    ids = tokens()
+    labels = labels_of(ids)
+    training = made.train()(ids, labels=labels).loss
+    torch.testing.assert_close(made.eval()(ids, labels=labels).loss, training)
+    torch.testing.assert_close(made(ids, labels=labels, logits_to_keep=1).loss, training)
+
+
+def test_very_unlikely_labels_have_a_finite_exact_loss():
+    head = torch.nn.Linear(4, 101, bias=False)
+    hidden = torch.randn(1, 3, 4) * 300
+    labels = (hidden[:, :2] @ head.weight.t()).argmin(-1)
+    labels = F.pad(labels, (1, 0))
+    wanted = F.cross_entropy((hidden[0, :2] @ head.weight.t()), labels[0, 1:])
+    assert wanted > 100
+    torch.testing.assert_close(loss.causal_lm_loss(head, hidden, labels), wanted)
+
+
+def test_no_label_at_all_gives_nan_as_in_pytorch_and_zero_with_a_divisor():
+    made = model(**NO_DROPOUT).train()
+    ids = tokens()
+    nothing = torch.full_like(ids, -100)
+    assert made(ids, labels=nothing).loss.isnan()
+    value, gradients = value_and_gradients(made, made(ids, labels=nothing, num_items_in_batch=5).loss)
+    assert value == 0 and not any(gradient.any() for gradient in gradients.values())
+
+
+def test_positions_without_a_label_cost_nothing():
+    head = torch.nn.Linear(32, 101, bias=False)
+    hidden = torch.randn(2, 40, 32, requires_grad=True)
+    labels = torch.full((2, 40), -100)
+
+    def cost(count):
+        labels[0, 1 : 1 + count] = 5
+        with FlopCounterMode(display=False) as counter:
+            loss.causal_lm_loss(head, hidden, labels).backward()
+        return counter.get_total_flops()
+
+    assert cost(10) * 3 == cost(30) > 0
+
+
+class Largest(TorchDispatchMode):
+    """Remembers how many numbers the largest new tensor had; a view is not new."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
+        for tensor in [out] if isinstance(out, torch.Tensor) else out or ():
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in given:
+                self.numbers = max(self.numbers, tensor.numel())
+        return out
+
+
+def test_frozen_head_gets_no_gradient_made():
+    head = torch.nn.Linear(32, 101, bias=False)
+    hidden = torch.randn(2, 40, 32, requires_grad=True)
+
+    def largest():
+        with Largest() as seen:
+            loss.causal_lm_loss(head, hidden, tokens(length=40)).backward()
+        return seen.numbers
+
+    assert largest() == head.weight.numel()
+    head.requires_grad_(False)
+    assert largest() < head.weight.numel()
+
+
+@pytest.mark.parametrize("adapter", [None, {"target_modules": ["lm_head"]}], ids=["plain", "adapted head"])
+def test_logits_of_the_whole_batch_never_exist(adapter):
+    made = model(**NO_DROPOUT, shared_input_output_embedding=False)
+    made = get_peft_model(made, LoraConfig(**adapter)) if adapter else made
+    ids = tokens(batch=4, length=40)
+    with Largest() as seen:
+        made.train()(ids, labels=ids).loss.backward()
+    assert seen.numbers < ids.numel() * TINY["vocab_size"] / 2
+    with Largest() as seen:
+        made.eval()(ids, labels=ids)
+    assert seen.numbers >= ids.numel() * TINY["vocab_size"]

@@ -1,0 +1,158 @@
+"""What an Open-Llama configuration accepts, refuses and writes."""
+
+import json
+
+import pytest
+from transformers import AutoConfig
+
+from workbench.models import OpenLlamaConfig, OpenLlamaModel
+
+TINY = {
+    "vocab_size": 31,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 16,
+}
+
+
+def saved(config, folder):
+    config.save_pretrained(folder)
+    return json.loads((folder / "config.json").read_text())
+
+
+def test_defaults_are_those_of_the_first_release():
+    config = OpenLlamaConfig()
+    assert (config.vocab_size, config.rms_norm_eps, config.tie_word_embeddings) == (100000, 1e-6, False)
+    assert config.use_memory_efficient_attention and config.use_stable_embedding
+    assert config.shared_input_output_embedding
+    assert (config.hidden_dropout_prob, config.attention_dropout_prob) == (0.1, 0.1)
+    assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == (0, 1, 2)
+    assert config.keys_to_ignore_at_inference == ["past_key_values"]
+
+
+def test_configuration_comes_back_from_its_file_as_it_was(tmp_path):
+    config = OpenLlamaConfig(
+        **TINY, rope_scaling={"type": "linear", "factor": 2}, rope_theta=5e5, eos_token_id=[2, 7]
+    )
+    written = saved(config, tmp_path)
+    again = AutoConfig.from_pretrained(tmp_path)
+    assert type(again) is OpenLlamaConfig
+    assert written["model_type"] == "open-llama"
+    assert (
+        again.to_dict() == {**config.to_dict(), "_name_or_path": str(tmp_path)}
+        or again.to_dict() == config.to_dict()
+    )
+    assert again.rope_parameters["rope_theta"] == 5e5
+
+
+def test_as_many_key_value_heads_as_heads_are_not_written(tmp_path):
+    assert "num_key_value_heads" not in saved(OpenLlamaConfig(**TINY), tmp_path)
+    assert OpenLlamaConfig.from_pretrained(tmp_path).num_key_value_heads == 4
+    assert saved(OpenLlamaConfig(**TINY, num_key_value_heads=2), tmp_path)["num_key_value_heads"] == 2
+    assert OpenLlamaConfig.from_pretrained(tmp_path).num_key_value_heads == 2
+
+
+def test_misspelled_flag_of_old_files_is_read_and_never_written(tmp_path):
+    config = OpenLlamaConfig(**TINY, use_memorry_efficient_attention=False)
+    assert config.use_memory_efficient_attention is False
+    assert "use_memorry_efficient_attention" not in saved(config, tmp_path)
+
+
+def test_misspelled_flag_works_as_an_override_too(tmp_path):
+    OpenLlamaConfig(**TINY).save_pretrained(tmp_path)
+    config = OpenLlamaConfig.from_pretrained(tmp_path, use_memorry_efficient_attention=False)
+    assert config.use_memory_efficient_attention is False
+
+
+def test_misspelled_flag_that_contradicts_the_right_one_is_refused():
+    with pytest.raises(ValueError, match="keep the first only"):
+        OpenLlamaConfig(use_memory_efficient_attention=True, use_memorry_efficient_attention=False)
+    assert OpenLlamaConfig(use_memory_efficient_attention=False, use_memorry_efficient_attention=False)
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"type": "linear", "factor": 2.0},
+        {"type": "linear", "factor": 2},
+        {"rope_type": "dynamic", "factor": 4.0},
+        {"type": "linear", "rope_type": "linear", "factor": 2.0},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8},
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8,
+        },
+        None,
+    ],
+)
+def test_rope_scaling_is_accepted(rope):
+    rope = rope and dict(rope)
+    config = OpenLlamaConfig(**TINY, rope_scaling=rope)
+    assert config.rope_parameters["rope_type"] == (rope or {}).get(
+        "rope_type", (rope or {}).get("type", "default")
+    )
+    OpenLlamaModel(config)
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {},
+        [],
+        "linear",
+        {"type": "linear", "factor": True},
+        {"type": "linear", "factor": 1.0},
+        {"type": "linear", "factor": "2"},
+        {"type": "linear", "factor": float("nan")},
+        {"type": "dynamic", "factor": float("inf")},
+        {"type": "dynamic"},
+        {"type": "linear", "factor": 2.0, "surplus": 1},
+        {"type": "linear", "rope_type": "dynamic", "factor": 2.0},
+        {"type": "cubic", "factor": 2.0},
+    ],
+)
+def test_rope_scaling_is_refused(rope):
+    with pytest.raises(ValueError, match="rope_scaling"):
+        OpenLlamaConfig(**TINY, rope_scaling=rope)
+
+
+def test_rope_scaling_of_an_override_is_checked_when_the_model_is_built():
+    config = OpenLlamaConfig(**TINY)
+    config.rope_parameters = {"rope_type": "cubic", "rope_theta": 1e4}
+    with pytest.raises(ValueError, match="unknown type 'cubic'"):
+        OpenLlamaModel(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"hidden_size": 18}, "divisible"),
+        ({"num_key_value_heads": 3}, "multiple of num_key_value_heads"),
+        ({"hidden_size": 12}, "even width"),
+        ({"head_dim": 8}, "head_dim=8"),
+        ({"attention_bias": True}, "attention_bias=True"),
+        ({"mlp_bias": True}, "mlp_bias=True"),
+        ({"sliding_window": 4096}, "sliding_window=4096"),
+    ],
+)
+def test_shape_that_no_open_llama_has_is_refused_by_name(fields, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        OpenLlamaConfig(**{**TINY, **fields})
+
+
+def test_llama_configuration_is_taken_with_its_own_defaults_and_the_switches_off(tmp_path):
+    llama = {"model_type": "llama", "hidden_size": 16, "num_attention_heads": 4, "rope_theta": 5e5}
+    (tmp_path / "config.json").write_text(json.dumps(llama))
+    config = OpenLlamaConfig.from_pretrained(tmp_path)
+    assert (config.vocab_size, config.pad_token_id, config.rope_parameters["rope_theta"]) == (
+        32000,
+        None,
+        5e5,
+    )
+    assert not config.use_stable_embedding and not config.shared_input_output_embedding
+    assert config.hidden_dropout_prob == config.attention_dropout_prob == 0.0
