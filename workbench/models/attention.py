@@ -65,7 +65,7 @@ def packed_texts(position_ids: Tensor, batch: int) -> PackedTexts | None:
     lengths = begins.diff(append=begins.new_tensor([tokens]))
     alike = [
         begins[lengths == length, None] + torch.arange(length, device=begins.device)
-        for length in lengths.unique().tolist()
+        for length in sorted(set(lengths.tolist()))
     ]
     places = torch.cat([group.flatten() for group in alike]).argsort()
     return PackedTexts(lengths.tolist(), alike, places)
@@ -77,7 +77,7 @@ def causal_mask(
     attention_mask: Tensor | None,
     position_ids: Tensor | None,
     past_key_values: Cache | None,
-) -> tuple[Tensor | None, dict[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """Who sees whom: a mask in the form the attention wants, or what tells it the texts packed in a row.
 
     Args:
@@ -88,8 +88,8 @@ def causal_mask(
         past_key_values: Earlier keys.
     """
     name = config._attn_implementation
-    may_pack = position_ids is not None and attention_mask is None and past_key_values is None
-    if may_pack and name in PACKING and not torch.compiler.is_compiling():
+    may_pack = attention_mask is None and past_key_values is None and not torch.compiler.is_compiling()
+    if position_ids is not None and may_pack and name in PACKING:
         packed = packed_texts(position_ids, len(inputs_embeds))
         if packed is not None:
             return None, PACKING[name](packed)
@@ -172,8 +172,10 @@ def sdpa(
     flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]  # (B * S, heads, D)
     mixed = []
     for tokens in packed.alike:
-        texts = (states[tokens].transpose(1, 2) for states in flat)  # (texts, heads, length, D)
-        mixed.append(_fused(*texts, None, scaling, dropout).transpose(1, 2).flatten(0, 1))
+        queries, keys, values = (
+            states[tokens].transpose(1, 2) for states in flat
+        )  # (texts, heads, length, D)
+        mixed.append(_fused(queries, keys, values, None, scaling, dropout).transpose(1, 2).flatten(0, 1))
     return torch.cat(mixed)[packed.places].view(*query.transpose(1, 2).shape), None
 
 
@@ -303,6 +305,6 @@ PACKING: dict[str, Callable[[PackedTexts], dict[str, Any]]] = {
 # The global tables get the one name they lack; our own `eager` and `sdpa` are for our models only.
 AttentionInterface.register("xformers", xformers)
 AttentionMaskInterface.register("xformers", xformers_mask)
-ATTENTION_FUNCTIONS = AttentionInterface()
+ATTENTION_FUNCTIONS = AttentionInterface()  # type: ignore[no-untyped-call]
 ATTENTION_FUNCTIONS["eager"] = eager
 ATTENTION_FUNCTIONS["sdpa"] = sdpa

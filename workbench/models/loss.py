@@ -1,10 +1,10 @@
-"""Loss of a causal language model without holding the logits of a whole batch.
+"""Losses: of a causal language model without holding the logits of a whole batch, and of a classifier.
 
 With 100,000 tokens in the vocabulary the logits are two hundred times as large as the hidden states they come
 from. Here they exist for a chunk of positions at a time; their gradient follows at once, so that nothing of
 the size of the vocabulary waits for the backward pass. Positions without a label cost nothing.
 
-Shapes: B batch, S tokens, H hidden size, V vocabulary, T labelled positions of the batch.
+Shapes: B batch, S tokens, H hidden size, V vocabulary, T labelled positions of the batch, N classes.
 """
 
 from typing import Any
@@ -135,7 +135,7 @@ def _total_by_module(head: nn.Module, rows: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(head(rows).float(), labels, reduction="sum")
 
     total = rows.sum() * 0.0  # a sum over no chunk still has a gradient
-    for part in _chunks(len(rows), head.out_features):
+    for part in _chunks(len(rows), int(head.out_features)):  # type: ignore[arg-type]
         total = total + checkpoint(chunk_loss, rows[part], labels[part], use_reentrant=False)
     return total
 
@@ -148,3 +148,35 @@ def _chunks(rows: int, vocabulary: int) -> list[slice]:
 def _compute_dtype(rows: Tensor) -> torch.dtype:
     device = rows.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
+
+
+def classification_loss(
+    logits: Tensor,
+    labels: Tensor,
+    problem_type: str | None = None,
+    num_items_in_batch: Tensor | int | None = None,
+) -> Tensor:
+    """Mean loss of `logits` (B, N) in float32.
+
+    Args:
+        logits: (B, N).
+        labels: (B,) classes, or (B, N) memberships or targets; (B,) targets if N is 1.
+        problem_type: transformers' name of the problem. None: regression if N is 1, else one class for whole
+            numbers of 32 or 64 bits and several classes for anything else.
+        num_items_in_batch: Divisor of the sum; default: the labels that count here.
+    """
+    logits, labels = logits.float(), labels.to(logits.device)
+    if problem_type is None:
+        one_class = labels.dtype in (torch.int32, torch.int64)
+        problem_type = "single_label_classification" if one_class else "multi_label_classification"
+        problem_type = "regression" if logits.shape[-1] == 1 else problem_type
+    if problem_type == "single_label_classification":
+        labels = labels.flatten().long()
+        total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+        return _divided(total, labels[labels != IGNORED], num_items_in_batch)
+    labels = labels.view_as(logits).float()
+    if problem_type == "multi_label_classification":
+        total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    else:
+        total = F.mse_loss(logits, labels, reduction="sum")
+    return _divided(total, labels.flatten(), num_items_in_batch)

@@ -16,7 +16,7 @@ ROPE_TYPES = ("default", *sorted(ROPE_INIT_FUNCTIONS))
 INEXPRESSIBLE = {"attention_bias": False, "mlp_bias": False, "sliding_window": None}
 
 
-class OpenLlamaConfig(PreTrainedConfig):
+class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Shape and behaviour of an Open-Llama model.
 
     Open-Llama is LLaMA with four switches: a LayerNorm behind the embedding (`use_stable_embedding`, from
@@ -100,7 +100,7 @@ class OpenLlamaConfig(PreTrainedConfig):
         rope = kwargs.get("rope_scaling", self.rope_parameters)
         if rope is not None:
             _check_rope(rope)
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self.check()
 
     def check(self) -> None:
@@ -130,6 +130,11 @@ class OpenLlamaConfig(PreTrainedConfig):
             if value is not None and value != neutral:
                 raise ValueError(f"config.json: Open-Llama can't express {name}={value!r} (only {neutral!r})")
         _check_rope(self.rope_parameters)
+
+    @property
+    def rope(self) -> dict[str, Any]:
+        """The rotary description; never without `rope_type` and `rope_theta`."""
+        return self.rope_parameters or {}
 
     @property
     def head_width(self) -> int:
@@ -192,7 +197,7 @@ def _check_rope(rope: object) -> None:
     if rope.get("partial_rotary_factor") not in (None, 1, 1.0) and kind != "proportional":
         raise ValueError("config.json: Open-Llama can't express partial_rotary_factor (only 1.0)")
     factor = rope.get("factor")
-    if kind in ("linear", "dynamic") and not (_is_number(factor) and math.isfinite(factor) and factor > 1):
+    if kind in ("linear", "dynamic") and not _is_finite_above_one(factor):
         raise ValueError(
             f"config.json: rope_scaling's factor must be a finite number above 1, got {factor!r}"
         )
@@ -201,5 +206,5 @@ def _check_rope(rope: object) -> None:
         raise ValueError(f"config.json: rope_scaling of type {kind} has no key {', '.join(extra)}")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_finite_above_one(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 < value < math.inf

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
@@ -30,7 +29,7 @@ from workbench.errors import CheckpointError
 from workbench.models.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
 from workbench.models.attention import causal_mask, default_attention, eager
 from workbench.models.kernels import gated, rms_norm, rotate
-from workbench.models.loss import causal_lm_loss, loss_of_logits
+from workbench.models.loss import causal_lm_loss, classification_loss, loss_of_logits
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 
 logger = logging.get_logger(__name__)
@@ -42,6 +41,7 @@ class OpenLlamaRMSNorm(nn.Module):
     """Division by the root mean square, in float32, rounded before the weight is applied."""
 
     def __init__(self, width: int, eps: float) -> None:
+        """Start as a mere division."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
@@ -66,16 +66,17 @@ class OpenLlamaRotaryEmbedding(nn.Module):
     long_inv_freq: Tensor
 
     def __init__(self, config: OpenLlamaConfig) -> None:
+        """Compute the frequencies, which are in no file."""
         super().__init__()
         self.config = config
-        self.rope_type: str = config.rope_parameters["rope_type"]
+        self.rope_type: str = config.rope["rope_type"]
         self.attention_scaling = 1.0
         for name, value in self.frequencies(device=None).items():
             self.register_buffer(name, value, persistent=False)
 
     def frequencies(self, device: torch.device | None) -> dict[str, Tensor]:
-        """The buffers, (D / 2,) each, in radians per position: `inv_freq`; for longrope also `long_inv_freq`."""
-        rope = self.config.rope_parameters
+        """The buffers, each (D / 2,) in radians per position; for longrope the one for long rows too."""
+        rope = self.config.rope
         if self.rope_type == "default":
             return {"inv_freq": _inverse_frequencies(rope["rope_theta"], self.config.head_width, device)}
         compute = ROPE_INIT_FUNCTIONS[self.rope_type]
@@ -91,7 +92,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
             init.copy_(getattr(self, name), value)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "OpenLlamaRotaryEmbedding":
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.inv_freq.dtype != torch.float32:
             for name, value in self.frequencies(self.inv_freq.device).items():
                 self.register_buffer(name, value, persistent=False)
@@ -99,7 +100,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
 
     @torch.no_grad()
     def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of `position_ids` (B or 1, S), each (B or 1, S, 1, D) in the dtype of `hidden`."""
+        """Cosines and sines of `position_ids` (B or 1, S): (B or 1, S, 1, D) each, dtype of `hidden`."""
         with torch.autocast(hidden.device.type, enabled=False):
             angles = position_ids[..., None].float() * self._frequencies_of(position_ids)
             angles = torch.cat((angles, angles), -1).unsqueeze(2)
@@ -110,7 +111,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
         """(D / 2,), or (B, 1, D / 2) for the types that depend on how long a row is."""
         if self.rope_type not in ("dynamic", "longrope"):
             return self.inv_freq
-        rope, length = self.config.rope_parameters, position_ids.amax(-1)[:, None, None] + 1
+        rope, length = self.config.rope, position_ids.amax(-1)[:, None, None] + 1
         if self.rope_type == "longrope":
             return torch.where(
                 length > rope["original_max_position_embeddings"], self.long_inv_freq, self.inv_freq
@@ -123,7 +124,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
         return torch.where(length > trained, scaled, self.inv_freq)
 
 
-def _inverse_frequencies(base: Any, width: int, device: torch.device | None) -> Tensor:
+def _inverse_frequencies(base: float | Tensor, width: int, device: torch.device | None) -> Tensor:
     """base^(-2j / D) for j in 0 .. D / 2 - 1."""
     exponents = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
     return 1.0 / base**exponents
@@ -133,6 +134,7 @@ class OpenLlamaAttention(nn.Module):
     """Causal self-attention with rotary positions and grouped key/value heads."""
 
     def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
+        """Make layer number `layer_idx`, which is its place in the cache."""
         super().__init__()
         width, groups = config.head_width, config.num_key_value_heads or config.num_attention_heads
         self.config = config
@@ -181,6 +183,7 @@ class OpenLlamaMLP(nn.Module):
     """Gated MLP with dropout on its output."""
 
     def __init__(self, config: OpenLlamaConfig) -> None:
+        """Make the three projections."""
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
@@ -190,13 +193,15 @@ class OpenLlamaMLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Transformed `hidden`, (B, S, H)."""
-        return self.dropout(self.down_proj(gated(self.act_fn, self.gate_proj(hidden), self.up_proj(hidden))))
+        inner = gated(self.act_fn, self.gate_proj(hidden), self.up_proj(hidden))
+        return self.dropout(self.down_proj(inner))  # type: ignore[no-any-return]
 
 
-class OpenLlamaDecoderLayer(GradientCheckpointingLayer):
+class OpenLlamaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
     """Attention, then MLP, each on normalised input and added to the residual stream."""
 
     def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
+        """Make layer number `layer_idx`."""
         super().__init__()
         self.self_attn = OpenLlamaAttention(config, layer_idx)
         self.mlp = OpenLlamaMLP(config)
@@ -210,7 +215,7 @@ class OpenLlamaDecoderLayer(GradientCheckpointingLayer):
         return hidden + self.mlp(self.post_attention_layernorm(hidden)), probabilities
 
 
-class OpenLlamaPreTrainedModel(PreTrainedModel):
+class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     """What the three Open-Llama classes share: names, abilities and fresh weights."""
 
     config: OpenLlamaConfig
@@ -229,7 +234,8 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):
         if isinstance(module, OpenLlamaRotaryEmbedding):
             module.reset()
             return
-        super()._init_weights(module)  # normal(0, initializer_range); norms to weight 1, bias 0
+        # normal(0, initializer_range); norms start with weight 1 and bias 0
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, nn.Embedding) and self.config.use_stable_embedding:
             init.xavier_normal_(module.weight)
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
@@ -246,11 +252,11 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         """Grow or shrink the vocabulary of the input and output embeddings; see PreTrainedModel."""
         embedding: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
-        self.base_model.vocab_size = embedding.num_embeddings
+        setattr(self.base_model, "vocab_size", embedding.num_embeddings)  # noqa: B010
         return embedding
 
 
-class OpenLlamaModel(OpenLlamaPreTrainedModel):
+class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
     """The decoder stack without a head.
 
     Callers who build `inputs_embeds` themselves: `get_input_embeddings()(ids)` is not what the layers see
@@ -258,6 +264,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):
     """
 
     def __init__(self, config: OpenLlamaConfig) -> None:
+        """Make a model with fresh weights."""
         super().__init__(config)
         config.check()
         self.padding_idx = config.pad_token_id
@@ -270,14 +277,16 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):
         self.norm = OpenLlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary_emb = OpenLlamaRotaryEmbedding(config)
         self.gradient_checkpointing = False
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """What the first layer sees of `input_ids` (B, S): rows (B, S, H), normalised if stable."""
-        embedded = self.embed_tokens(input_ids)
-        return embedded if self.embed_layer_norm is None else self.embed_layer_norm(embedded)
+        embedded: Tensor = self.embed_tokens(input_ids)
+        if self.embed_layer_norm is not None:
+            embedded = self.embed_layer_norm(embedded)
+        return embedded
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -326,7 +335,8 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):
             config._attn_implementation = "eager"
 
         if self.gradient_checkpointing and self.training:
-            use_cache, past_key_values = False, self._without_cache(past_key_values)
+            _check_empty(past_key_values)
+            use_cache, past_key_values = False, None
         mask, packing = causal_mask(config, inputs_embeds, attention_mask, position_ids, past_key_values)
         if position_ids is None:
             past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
@@ -338,9 +348,10 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):
 
         hidden, tables = inputs_embeds, self.rotary_emb(inputs_embeds, position_ids)
         all_hidden: tuple[Tensor, ...] = ()
-        all_attentions: tuple[Tensor | None, ...] = ()
+        all_attentions: tuple[Tensor, ...] = ()
         for layer in self.layers:
-            all_hidden += (hidden,)
+            if output_hidden_states:
+                all_hidden += (hidden,)
             hidden, probabilities = layer(
                 hidden,
                 tables=tables,
@@ -351,7 +362,8 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):
                 **packing,
                 **kwargs,
             )
-            all_attentions += (probabilities,)
+            if output_attentions:
+                all_attentions += (probabilities,)
         hidden = self.norm(hidden)
         return BaseModelOutputWithPast(
             last_hidden_state=hidden,
@@ -360,12 +372,13 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):
             attentions=all_attentions if output_attentions else None,
         )
 
-    def _without_cache(self, past_key_values: Cache | None) -> None:
-        """Layers that run again in the backward pass would write their keys twice."""
-        if past_key_values is not None and past_key_values.get_seq_length() > 0:
-            raise ValueError(
-                "past_key_values: a filled cache can't be used with gradient checkpointing in train mode"
-            )
+
+def _check_empty(past_key_values: Cache | None) -> None:
+    """Layers that run again in the backward pass would write their keys twice."""
+    if past_key_values is not None and past_key_values.get_seq_length() > 0:
+        raise ValueError(
+            "past_key_values: a filled cache can't be used with gradient checkpointing in train mode"
+        )
 
 
 class LazyLogitsOutput(CausalLMOutputWithPast):
@@ -384,26 +397,29 @@ class LazyLogitsOutput(CausalLMOutputWithPast):
 
     def __getitem__(self, key: Any) -> Any:
         """An entry by name or place; only the loss is had without the logits."""
-        return self.loss if key in (0, "loss") or self.logits is None else super().__getitem__(key)
+        if key in (0, "loss") or self.logits is None:
+            return self.loss
+        return super().__getitem__(key)  # type: ignore[no-untyped-call]
 
     def to_tuple(self) -> tuple[Any, ...]:
         """All entries, in order."""
-        return () if self.logits is None else super().to_tuple()  # type: ignore[no-any-return]
+        return () if self.logits is None else super().to_tuple()
 
 
-class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):
+class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
     """Open-Llama with a language-model head, which is the embedding where the configuration says so."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: OpenLlamaConfig) -> None:
+        """Make a model with fresh weights."""
         super().__init__(config)
         self.model = OpenLlamaModel(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -447,7 +463,7 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):
         hidden = outputs.last_hidden_state
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         others = {name: outputs.get(name) for name in ("past_key_values", "hidden_states", "attentions")}
-        if fitting:
+        if labels is not None and fitting:
             lazy = LazyLogitsOutput(
                 causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch), **others
             )
@@ -488,17 +504,18 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):
+class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
     """Open-Llama with a linear head on the last real token of each row."""
 
     def __init__(self, config: OpenLlamaConfig) -> None:
+        """Make a model with fresh weights."""
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = config.num_labels or 2
         self.model = OpenLlamaModel(config)
-        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
-        self.post_init()
+        self.score = nn.Linear(config.hidden_size, self.num_labels, bias=False)
+        self.post_init()  # type: ignore[no-untyped-call]
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -539,8 +556,11 @@ class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):
         hidden = outputs.last_hidden_state
         last = self._last_positions(hidden, input_ids, attention_mask)
         logits = self.score(hidden[torch.arange(len(hidden), device=hidden.device), last])
+        loss = None
+        if labels is not None:
+            loss = classification_loss(logits, labels, self.config.problem_type, num_items_in_batch)
         return SequenceClassifierOutputWithPast(
-            loss=None if labels is None else self._loss(logits.float(), labels, num_items_in_batch),
+            loss=loss,
             logits=logits,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
@@ -563,25 +583,3 @@ class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):
             raise ValueError("Cannot handle batch sizes > 1 if no padding token is defined.")
         positions = torch.arange(length, device=real.device)
         return torch.where(real, positions, -1).amax(-1).to(hidden.device)  # an all-pad row: the last column
-
-    def _loss(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
-        """Loss of `logits` (B, N); the labels decide the kind of problem if the configuration doesn't."""
-        labels = labels.to(logits.device)
-        whole = labels.dtype in (torch.int32, torch.int64)
-        kind = self.config.problem_type
-        if kind is None:
-            many = "single_label_classification" if whole else "multi_label_classification"
-            kind = "regression" if self.num_labels == 1 else many
-        if kind == "single_label_classification":
-            losses, count = (
-                F.cross_entropy(logits, labels.view(-1).long(), reduction="none"),
-                labels.ne(-100).sum(),
-            )
-        elif kind == "multi_label_classification":
-            losses, count = (
-                F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none"),
-                labels.numel(),
-            )
-        else:
-            losses, count = (logits - labels.view_as(logits).float()) ** 2, labels.numel()
-        return losses.sum() / (count if num_items is None else num_items)
