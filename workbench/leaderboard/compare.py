@@ -163,7 +163,7 @@ def _difference(row: Row, reference: str, trained: str, pairs: list[Pair], unpai
 
 
 def _without_mean(row: Row, difference: Difference) -> Difference:
-    """For F1, MCC and perplexity: the items tell whether there is a difference, the scores how large it is."""
+    """For F1, MCC and perplexity: the items tell whether there is a difference, the scores how large."""
     value = row.scores[difference.model].value - row.scores[BASE].value
     return replace(difference, value=value, stderr=None, interval=None, detectable=None)
 

@@ -1,5 +1,9 @@
 """The leaderboard in the terminal."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -7,9 +11,13 @@ from rich.text import Text
 from workbench.evaluation.records import Score
 from workbench.leaderboard import wording
 from workbench.leaderboard.board import (
+    ADAPTER,
+    BASE,
     BETTER,
     MAJORITY,
+    MERGED,
     MODELS,
+    TRAINED,
     UNSURE,
     UNTRAINED,
     WORSE,
@@ -19,6 +27,16 @@ from workbench.leaderboard.board import (
 )
 from workbench.leaderboard.wording import clean
 
+LAYOUT: dict[str, Any] = {
+    "title_justify": "left",
+    "title_style": "bold",
+    "header_style": "dim",
+    "box": SIMPLE_HEAD,
+    "padding": (0, 1),
+    "pad_edge": False,
+    "show_lines": False,
+    "leading": 1,
+}
 STYLES = {BETTER: "bold green", WORSE: "bold red", UNSURE: "dim"}
 
 
@@ -38,97 +56,111 @@ def render(board: Board, label: str | None = None) -> RenderableType:
 
 def _overview(board: Board) -> Table:
     """One line a run: mean gain by language, and how many benchmarks got better or worse."""
-    table = Table(title="all runs", title_justify="left", box=None, pad_edge=False, header_style="dim")
+    table = Table(title="all runs: base → trained", **LAYOUT)
     table.add_column("run", overflow="fold")
     for language in board.languages:
-        table.add_column(f"{language} base", justify="right")
-        table.add_column("trained", justify="right")
-        table.add_column("difference", justify="right")
-    table.add_column("better / worse / not shown", justify="right")
+        table.add_column(wording.language(language), justify="right", no_wrap=True)
+    table.add_column("benchmarks", justify="right", no_wrap=True)
     for view in board.runs:
-        cells = [clean(view.run.label)]
-        for language in board.languages:
-            means, gain = view.means.get(language, {}), view.gains.get(language)
-            trained = next((means[name] for name in MODELS[1:] if name in means), None)
-            base = means.get(MODELS[0])
-            cells.append(wording.number(base.value, True) if base else "")
-            cells.append(wording.number(trained.value, True) if trained else "")
-            cells.append(wording.mean(gain, signed=True) if gain else "")
-        counts = [view.count(verdict) for verdict in (BETTER, WORSE, UNSURE)]
-        table.add_row(*cells, " / ".join(map(str, counts)))
+        means = [_gain(view, language) for language in board.languages]
+        table.add_row(clean(view.run.label), *means, _counts(view))
     return table
+
+
+def _gain(view: RunView, language: str) -> Text:
+    """Mean of base and trained model, and the difference below."""
+    means, gain = view.means.get(language, {}), view.gains.get(language)
+    shown = [wording.number(means[name].value, True) for name in trained_and_base(means)]
+    return _lines(" → ".join(shown), wording.mean(gain, signed=True) if gain else "")
+
+
+def _counts(view: RunView) -> Text:
+    text = Text(f"{len(view.rows)}")
+    for verdict in (BETTER, WORSE):
+        if view.count(verdict):
+            text.append(f"\n{view.count(verdict)} {verdict}", style=STYLES[verdict])
+    return text
+
+
+def trained_and_base(means: Mapping[str, object]) -> list[str]:
+    """Names of the base and of the model that was trained on it, as far as they are there."""
+    trained = [name for name in (ADAPTER, TRAINED, MERGED) if name in means][:1]
+    return [name for name in (BASE,) if name in means] + trained
 
 
 def _run(view: RunView) -> Table:
     models = [name for name in MODELS if any(name in row.scores for row in view.rows)]
-    title = f"{clean(view.run.label)} · {clean(view.run.base_model)}"
-    table = Table(title=title, title_justify="left", header_style="bold", expand=False, title_style="bold")
+    table = Table(title=f"{clean(view.run.label)} · {clean(view.run.base_model)}", **LAYOUT)
     table.add_column("benchmark", overflow="fold")
     for name in models:
         table.add_column(name, justify="right", no_wrap=True)
     if len(models) > 1:
-        table.add_column("difference", justify="right", no_wrap=True)
-        table.add_column("")
+        table.add_column("difference", justify="right", overflow="fold")
     for language in dict.fromkeys(row.language for row in view.rows):
         for row in view.rows:
             if row.language == language:
-                table.add_row(*_cells(row, models), end_section=False)
-        if language in view.means and len(models) > 1:
+                table.add_row(*_cells(row, models))
+        if any(mean.num_benchmarks > 1 for mean in view.means[language].values()):
             table.add_row(*_mean_cells(view, language, models), style="italic")
-        table.add_section()
     return table
 
 
 def _cells(row: Row, models: list[str]) -> list[Text]:
     score = row.any_score
-    about = f"{row.metric} · {score.num_items} items · {wording.protocol(row)}"
-    if score.chance is not None and row.is_share:
-        about += f" · chance {wording.number(score.chance, True)}"
-    cells = [_two_lines(clean(row.benchmark), about)]
+    chance = (
+        f"chance {wording.number(score.chance, True)}" if score.chance is not None and row.is_share else ""
+    )
+    plain = score.protocol == "default" and score.num_fewshot == 0
+    asked = [f"{score.num_items} items", *([] if plain else [wording.protocol(row)])]
+    about = [row.metric, chance] if chance else [row.metric]
+    cells = [_lines(clean(row.benchmark), " · ".join(asked), " · ".join(about))]
     cells += [_score(row.scores.get(name), row.is_share) for name in models]
-    if len(models) > 1:
-        cells += _difference(row)
-    return cells
+    return [*cells, _difference(row)] if len(models) > 1 else cells
 
 
 def _score(score: Score | None, is_share: bool) -> Text:
     if score is None:
         return Text("")
     if score.note == UNTRAINED:
-        majority = f"majority {wording.number(score.majority, True)}" if score.majority is not None else ""
-        return Text(f"{UNTRAINED}\n{majority}", style="dim")
-    return _two_lines(wording.number(score.value, is_share), wording.interval(score.interval, is_share))
+        majority = score.majority
+        return _lines(
+            "", "untrained", "" if majority is None else f"majority {wording.number(majority, True)}"
+        )
+    return _lines(wording.number(score.value, is_share), wording.interval(score.interval, is_share))
 
 
-def _difference(row: Row) -> list[Text]:
+def _difference(row: Row) -> Text:
     found = row.difference
     if found is None:
-        return [Text(""), Text(clean(row.problem), style="yellow")]
-    value = wording.change(found.value, row.is_share)
-    bounds = wording.interval(found.interval, row.is_share, signed=True)
-    verdict = Text(found.verdict, style=STYLES[found.verdict])
+        return Text(clean(row.problem), style="yellow")
+    text = _lines(
+        f"{wording.change(found.value, row.is_share)}  p {wording.equal(found.adjusted_p_value)}",
+        wording.interval(found.interval, row.is_share, signed=True),
+    )
+    text.append(f"\n{found.verdict}", style=STYLES[found.verdict])
     if found.reference == MAJORITY:
-        verdict.append(f"\nthan the {MAJORITY}", style="dim")
-    verdict.append(f"\np {wording.equal(found.adjusted_p_value)}", style="dim")
-    return [_two_lines(value, bounds), verdict]
+        text.append("\nvs majority class", style="dim")
+    return text
 
 
 def _mean_cells(view: RunView, language: str, models: list[str]) -> list[Text]:
     means, gain = view.means[language], view.gains.get(language)
     count = next((found.num_benchmarks for found in means.values()), 0)
-    name = f"mean {wording.LANGUAGE_NAMES.get(language, clean(language))}"
-    cells = [_two_lines(name, f"{count} benchmark{'s' if count != 1 else ''}, each counting the same")]
+    cells = [_lines(f"mean {wording.language(language)}", f"{count} benchmark{'s' if count != 1 else ''}")]
     for model in models:
         found = means.get(model)
-        cells.append(
-            _two_lines(wording.number(found.value, True), wording.interval(found.interval, True))
-            if found
-            else Text("")
+        shown = (
+            (wording.number(found.value, True), wording.interval(found.interval, True)) if found else ("",)
         )
+        cells.append(_lines(*shown))
+    if len(models) == 1:
+        return cells
     if gain is None:
-        return [*cells, Text(""), Text("")]
-    bounds = wording.interval(gain.interval, True, signed=True)
-    return [*cells, _two_lines(wording.change(gain.value, True), bounds), Text("")]
+        return [*cells, Text("")]
+    return [
+        *cells,
+        _lines(wording.change(gain.value, True), wording.interval(gain.interval, True, signed=True)),
+    ]
 
 
 def _notes(view: RunView) -> list[Text]:
@@ -137,8 +169,8 @@ def _notes(view: RunView) -> list[Text]:
     for row in view.rows:
         if row.flips is not None and row.flips.answers:
             notes.append(
-                f"{clean(row.benchmark)}: the merged model answers {row.flips.answers} of {row.flips.num_items} "
-                f"items otherwise than the adapter, {row.flips.scores} with another score"
+                f"{clean(row.benchmark)}: the merged model answers {row.flips.answers} of "
+                f"{row.flips.num_items} items otherwise than the adapter, {row.flips.scores} score otherwise"
             )
         if row.difference is not None and row.problem:
             notes.append(f"{clean(row.benchmark)}: {clean(row.problem)}")
@@ -146,11 +178,16 @@ def _notes(view: RunView) -> list[Text]:
     if compared and not any(flips.answers for flips in compared):
         items = sum(flips.num_items for flips in compared)
         notes.append(f"the merged model gives the adapter's answer to each of {items} items")
+    if any(row.difference is not None for row in view.rows):
+        notes.append(
+            "95% intervals; p of paired items, after Holm's correction over the benchmarks of the run"
+        )
     return [Text(note, style="dim") for note in notes]
 
 
-def _two_lines(first: str, second: str) -> Text:
+def _lines(first: str, *further: str) -> Text:
     text = Text(first)
-    if second:
-        text.append(f"\n{second}", style="dim")
+    for line in further:
+        if line:
+            text.append(f"\n{line}" if text else line, style="dim")
     return text

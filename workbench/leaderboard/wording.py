@@ -4,8 +4,7 @@ from typing import Any
 
 from workbench.leaderboard.board import Difference, Mean, Row
 
-LANGUAGES = {"zh": "中文", "en": "English"}
-LANGUAGE_NAMES = {"zh": "Chinese", "en": "English"}
+LANGUAGES = {"zh": "Chinese", "en": "English"}
 
 METRICS = {
     "acc": "accuracy",
@@ -22,6 +21,11 @@ CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
 def clean(text: str) -> str:
     """A text that any terminal and any file can hold: no control characters, no halves of characters."""
     return text.encode("utf-8", "replace").decode("utf-8").translate(CONTROL)
+
+
+def language(code: str) -> str:
+    """The name of a language."""
+    return LANGUAGES.get(code, clean(code))
 
 
 def number(value: float, is_share: bool) -> str:
