@@ -280,7 +280,7 @@ def test_plain_text_is_trained_whole_and_nothing_of_it_is_lost(byte_tokenizer):
     assert "".join(byte_tokenizer.decode(ids) for ids in dataset["input_ids"]) == (
         "三加四等于几？" * 5 + "</s>Paris</s>"
     )
-    assert all(ids == labels for ids, labels in zip(dataset["input_ids"], dataset["labels"], strict=True))
+    assert all(row["labels"] == [-100, *row["input_ids"][1:]] for row in dataset)
     packed = encoded(byte_tokenizer, *values, max_length=8, packing=True).dataset
     assert set(packed["length"][:-1]) == {8}
     assert sum(packed["length"]) == sum(dataset["length"])
@@ -417,3 +417,31 @@ def test_a_bad_labelled_row_is_one_line(byte_tokenizer, values, complaint):
     with pytest.raises(DataError) as caught:
         encoded(byte_tokenizer, *values, task=CLASSES)
     assert str(caught.value).startswith(complaint)
+
+
+def test_packed_rows_hold_the_same_texts_each_counted_from_zero(byte_tokenizer):
+    values = [{"prompt": f"{i}+{i}=", "completion": "七" * (i % 5 + 1)} for i in range(40)]
+    single = encoded(byte_tokenizer, *values)
+    packed = encoded(byte_tokenizer, *values, packing=True, max_length=32)
+    assert packed.account.num_tokens == single.account.num_tokens
+    assert packed.account.num_trained == single.account.num_trained
+    assert len(packed.dataset) < len(single.dataset) / 2
+    assert max(packed.dataset["length"]) <= 32
+    texts = []
+    for row in packed.dataset:
+        starts = [i for i, position in enumerate(row["position_ids"]) if position == 0]
+        for start, end in zip(starts, [*starts[1:], row["length"]], strict=True):
+            assert row["position_ids"][start:end] == list(range(end - start))
+            texts.append((row["input_ids"][start:end], row["labels"][start:end]))
+        assert row["where"].count("a.jsonl:") == len(starts)
+    assert sorted(texts) == sorted((row["input_ids"], row["labels"]) for row in single.dataset)
+
+
+def test_no_label_stands_on_the_first_token_of_a_packed_text(byte_tokenizer):
+    dataset = encoded(
+        byte_tokenizer, *[{"text": "Paris " * i} for i in range(1, 9)], packing=True, max_length=16
+    ).dataset
+    assert len(dataset) > 1
+    for row in dataset:
+        for label, position, token in zip(row["labels"], row["position_ids"], row["input_ids"], strict=True):
+            assert label == (-100 if position == 0 else token)

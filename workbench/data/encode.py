@@ -4,6 +4,8 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import cast
 
 import datasets
 from transformers import PreTrainedTokenizerBase
@@ -13,10 +15,11 @@ from workbench.config.model import Task
 from workbench.data.formats import row_format
 from workbench.data.instruction import Conversation, conversation
 from workbench.data.labelled import label_names, label_number, labelled_text, text_ids
+from workbench.data.packing import best_fit, positions
 from workbench.data.rows import Row
 from workbench.data.templates import renderer
 from workbench.data.text import blocks, document_ids, pieces
-from workbench.data.tokens import Tokens, encode_segments, shortened, special_frame
+from workbench.data.tokens import IGNORED, encode_segments, shortened, special_frame
 from workbench.errors import DataError
 
 BATCH = 1000
@@ -55,6 +58,8 @@ class Example:
     input_ids: list[int]
     labels: list[int] | int
     where: str
+    lengths: list[int] | None = None
+    """Of the texts packed in it; None where it is one."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class Encoded:
     """A data set ready for the Trainer, and the account of how it came to be.
 
     Its columns: input_ids; labels (as many for a causal model, one class number for a classifier); length in
-    tokens; row, a number of its own; where, the file and line that it came from.
+    tokens; row, a number of its own; where, the file and line that it came from. Packed rows have
+    position_ids too, which count from 0 in each text.
     """
 
     dataset: datasets.Dataset
@@ -99,6 +105,8 @@ def encode(
         examples = documents(rows, tokenizer, data)
     else:
         examples = answers(rows, tokenizer, data, shape, account, seed)
+        if data.packing:
+            examples = packed(list(examples), data.max_length)
     return Encoded(as_dataset(list(examples), data, account), account)
 
 
@@ -128,6 +136,18 @@ def answers(
                 yield Example(kept.input_ids, kept.labels, example.where)
 
 
+def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
+    """The examples in as few rows as they fit in."""
+    for items in best_fit([len(example.input_ids) for example in examples], max_length):
+        together = [examples[item] for item in items]
+        yield Example(
+            [token for example in together for token in example.input_ids],
+            [label for example in together for label in cast(list[int], example.labels)],
+            ", ".join(example.where for example in together),
+            [len(example.input_ids) for example in together],
+        )
+
+
 def documents(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig) -> Iterator[Example]:
     """Plain texts, trained whole: each in pieces of its own, or with `data.packing` one stream in blocks."""
     if data.shuffle_answers:
@@ -136,13 +156,14 @@ def documents(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: Dat
     found: list[tuple[list[int], str]] = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        ids = document_ids(batch, tokenizer, prefix)
-        found += zip(ids, (row.where for row in batch), strict=True)
+        batch_ids = document_ids(batch, tokenizer, prefix)
+        found += zip(batch_ids, (row.where for row in batch), strict=True)
     if data.packing:
-        pairs = [(block, data.path) for block in blocks([ids for ids, _ in found], data.max_length)]
-    else:
-        pairs = [(piece, where) for ids, where in found for piece in pieces(ids, data.max_length)]
-    return (Example(ids, ids, where) for ids, where in pairs)
+        for block, lengths in blocks([ids for ids, _ in found], data.max_length):
+            yield Example(block, block, data.path, lengths)
+        return
+    for ids, where in found:
+        yield from (Example(piece, piece, where) for piece in pieces(ids, data.max_length))
 
 
 def classified(
@@ -177,8 +198,9 @@ def as_dataset(examples: Sequence[Example], data: DataConfig, account: Account) 
     is_classified = isinstance(examples[0].labels, int)
     account.num_examples = len(examples)
     account.num_tokens = sum(len(example.input_ids) for example in examples)
+    labels = [predictable(example) for example in examples]
     account.num_trained = sum(
-        1 if isinstance(e.labels, int) else Tokens(e.input_ids, e.labels).num_trained for e in examples
+        1 if isinstance(label, int) else len(label) - label.count(IGNORED) for label in labels
     )
     ids = datasets.List(datasets.Value("int32"))
     columns = {
@@ -188,14 +210,27 @@ def as_dataset(examples: Sequence[Example], data: DataConfig, account: Account) 
         "row": datasets.Value("int64"),
         "where": datasets.Value("string"),
     }
-    values = {
+    values: dict[str, Sequence[object]] = {
         "input_ids": [example.input_ids for example in examples],
-        "labels": [example.labels for example in examples],
+        "labels": labels,
         "length": [len(example.input_ids) for example in examples],
         "row": list(range(len(examples))),
         "where": [example.where for example in examples],
     }
+    if examples[0].lengths is not None:
+        columns["position_ids"] = ids
+        values["position_ids"] = [positions(example.lengths or []) for example in examples]
     return datasets.Dataset.from_dict(values, features=datasets.Features(columns))
+
+
+def predictable(example: Example) -> list[int] | int:
+    """The labels, without that of the first token of each text, which nothing stands before to predict it."""
+    if isinstance(example.labels, int):
+        return example.labels
+    labels = list(example.labels)
+    for start in accumulate((example.lengths or [0])[:-1], initial=0):
+        labels[start] = IGNORED
+    return labels
 
 
 def with_shuffled_answers(conversations: Sequence[Conversation], seed: int) -> list[Conversation]:

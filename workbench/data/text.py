@@ -26,6 +26,23 @@ def pieces(document: Sequence[int], max_length: int) -> list[list[int]]:
     return [list(document[start : start + max_length]) for start in starts if len(document) - start > 1]
 
 
-def blocks(documents: Sequence[Sequence[int]], max_length: int) -> list[list[int]]:
-    """All documents as one stream, in rows of `max_length` tokens; the last may be shorter."""
-    return pieces([token for document in documents for token in document], max_length)
+def blocks(documents: Sequence[Sequence[int]], max_length: int) -> list[tuple[list[int], list[int]]]:
+    """All documents as one stream cut into blocks of `max_length` tokens; the last may be shorter.
+
+    Returns:
+        The ids of each block, and the lengths of the pieces of documents in it.
+    """
+    found: list[tuple[list[int], list[int]]] = []
+    ids: list[int] = []
+    lengths: list[int] = []
+    for document in documents:
+        start = 0
+        while start < len(document):
+            piece = document[start : start + max_length - len(ids)]
+            ids.extend(piece)
+            lengths.append(len(piece))
+            start += len(piece)
+            if len(ids) == max_length:
+                found.append((ids, lengths))
+                ids, lengths = [], []
+    return [*found, (ids, lengths)] if len(ids) > 1 else found

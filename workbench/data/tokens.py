@@ -29,9 +29,9 @@ class Tokens:
     """The id itself where it is trained, else -100."""
 
     @property
-    def num_trained(self) -> int:
-        """Tokens that a loss falls on; never the first, for nothing stands before it to predict it from."""
-        return sum(label != IGNORED for label in self.labels[1:])
+    def has_answer(self) -> bool:
+        """Whether a loss falls on any token; it never does on the first, which nothing stands before."""
+        return any(label != IGNORED for label in self.labels[1:])
 
 
 def special_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
@@ -119,4 +119,4 @@ def shortened(tokens: Tokens, max_length: int, policy: Truncation, num_prefix: i
             whole = next((i for i, label in enumerate(labels) if label == IGNORED), len(labels))
             labels = [IGNORED] * whole + labels[whole:]
         kept = Tokens(tokens.input_ids[:num_prefix] + ids, tokens.labels[:num_prefix] + labels)
-    return kept if kept.num_trained else None
+    return kept if kept.has_answer else None

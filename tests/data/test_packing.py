@@ -1,0 +1,29 @@
+import random
+
+from workbench.data.packing import best_fit, positions
+
+
+def test_every_item_is_in_one_bin_and_no_bin_is_too_full():
+    lengths = [random.Random(seed).randint(1, 100) for seed in range(500)]
+    bins = best_fit(lengths, 100)
+    assert sorted(item for items in bins for item in items) == list(range(len(lengths)))
+    assert all(sum(lengths[item] for item in items) <= 100 for items in bins)
+
+
+def test_bins_of_many_short_items_are_nearly_full():
+    lengths = [random.Random(seed).randint(1, 400) for seed in range(2000)]
+    bins = best_fit(lengths, 1024)
+    assert sum(lengths) / (1024 * len(bins)) > 0.99
+
+
+def test_an_item_goes_into_the_fullest_bin_that_has_room():
+    assert best_fit([6, 7, 3, 2], 10) == [[0, 3], [1, 2]]
+
+
+def test_the_same_lengths_give_the_same_bins_and_equal_ones_keep_their_order():
+    assert best_fit([5, 5, 5, 5], 10) == [[0, 1], [2, 3]]
+    assert best_fit([], 10) == []
+
+
+def test_positions_count_from_zero_in_each_text():
+    assert positions([3, 1, 2]) == [0, 1, 2, 0, 0, 1]
