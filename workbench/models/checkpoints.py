@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import GenerationConfig, LlamaConfig, MistralConfig, PreTraine
 
 from workbench.errors import CheckpointError
 from workbench.models import gguf
+from workbench.models.folding import EMBEDDING, HEAD, RECORD, unfold
 from workbench.models.open_llama.configuration_open_llama import (
     INEXPRESSIBLE,
     LLAMA_SWITCHES,
@@ -44,7 +45,8 @@ KEPT = (
     "label2id",
     "problem_type",
 )
-HEAD, EMBEDDING, SCORE = "lm_head.weight", "model.embed_tokens.weight", "score.weight"
+SCORE = "score.weight"
+SWITCHED_OFF = "stable and shared embedding off, dropouts 0"
 WHY = {
     "model.embed_layer_norm.weight": "use_stable_embedding is on in config.json",
     HEAD: "neither shared_input_output_embedding nor tie_word_embeddings is on in config.json",
@@ -60,6 +62,10 @@ class Checkpoint:
     origin: str
     """What it was: Open-Llama, LLaMA, ..."""
     config: OpenLlamaConfig
+    note: str = ""
+    """What was switched on the way."""
+    record: dict[str, Any] | None = None
+    """How a LLaMA folder was made from an Open-Llama; see folding.py."""
     tensors: Mapping[str, Stored] = field(default_factory=dict)
     generation: GenerationConfig | None = None
 
@@ -70,8 +76,7 @@ class Checkpoint:
             return torch.bfloat16
         if isinstance(self.config.dtype, torch.dtype):
             return self.config.dtype
-        embedding = self.tensors.get(EMBEDDING)
-        return embedding[...].dtype if embedding is not None else torch.float32
+        return self.tensors[EMBEDDING].dtype if EMBEDDING in self.tensors else torch.float32
 
 
 def read(path: Path) -> Checkpoint:
@@ -82,6 +87,8 @@ def read(path: Path) -> Checkpoint:
     """
     checkpoint = describe(path)
     checkpoint.tensors = _renamed(gguf.read_tensors(path) if path.is_file() else read_folder(path))
+    if checkpoint.record is not None:
+        checkpoint = _unfolded(checkpoint, checkpoint.record)
     if (path / "generation_config.json").is_file():
         try:
             checkpoint.generation = GenerationConfig.from_pretrained(path)
@@ -109,9 +116,22 @@ def describe(path: Path) -> Checkpoint:
                 )
             origin = "LLaMA, GGUF" if path.is_file() else "LLaMA"
             llama = LLAMA_ARCHITECTURE[str(kind)].from_dict(stored)
-            return Checkpoint(path, origin, _from_llama(source, llama))
+            return Checkpoint(path, origin, _from_llama(source, llama), SWITCHED_OFF, stored.get(RECORD))
     except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise _broken(source, error) from error
+
+
+def _unfolded(checkpoint: Checkpoint, record: dict[str, Any]) -> Checkpoint:
+    """The Open-Llama that a LLaMA folder was made from, as far as its tensors are still determined.
+
+    Raises:
+        CheckpointError: the record in config.json is damaged.
+    """
+    try:
+        config, tensors, note = unfold(checkpoint.config, record, checkpoint.tensors)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{checkpoint.path}/config.json: the record {RECORD!r} is damaged") from error
+    return replace(checkpoint, config=config, tensors=tensors, note=note or "switches as recorded")
 
 
 def read_json_object(file: Path) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class GgufTensor:
     shape: tuple[int, ...]
     num_heads: int
     """Heads whose rows llama.cpp has interleaved; 0: none."""
+    dtype: torch.dtype = torch.float32
 
     def __getitem__(self, index: Any, /) -> Tensor:
         """The tensor, for `...`."""

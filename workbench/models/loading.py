@@ -106,8 +106,8 @@ def _open_llama(
 def _origin(checkpoint: Checkpoint, task: Task) -> str:
     """Where the weights came from, and what was switched or added on the way."""
     notes = [checkpoint.origin]
-    if checkpoint.origin != "Open-Llama":
-        notes.append("stable and shared embedding off, dropouts 0")
+    if checkpoint.note:
+        notes.append(checkpoint.note)
     if task is Task.sequence_classification and SCORE not in checkpoint.tensors:
         notes.append("the score head is new")
     return "; ".join(notes)

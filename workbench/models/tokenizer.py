@@ -28,7 +28,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
         CheckpointError: there is no tokenizer, or it knows more tokens than the embedding has rows.
     """
     with quiet_transformers():
-        tokenizer = _read(_place(model))
+        tokenizer = read_tokenizer(tokenizer_place(model))
     _settle_padding(tokenizer, model.pad_token)
     rows = num_embeddings(model)
     if rows is not None and len(tokenizer) > rows:
@@ -50,7 +50,7 @@ def num_embeddings(model: ModelConfig) -> int | None:
     return cast(int | None, getattr(native.read_config(path).get_text_config(), "vocab_size", None))
 
 
-def _place(model: ModelConfig) -> Path:
+def tokenizer_place(model: ModelConfig) -> Path:
     """Where the tokenizer lies.
 
     Raises:
@@ -63,7 +63,7 @@ def _place(model: ModelConfig) -> Path:
     return locate(model.path, model.revision)
 
 
-def _read(place: Path) -> PreTrainedTokenizerFast:
+def read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of a folder, a `.gguf` file or a tokenizer.json.
 
     Raises:

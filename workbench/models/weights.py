@@ -28,6 +28,10 @@ class Stored(Protocol):
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The tensor's type."""
+
     def __getitem__(self, index: Any, /) -> Tensor:
         """The tensor itself for `...`."""
 

@@ -1,0 +1,241 @@
+"""A model's weights written for other tools: a LLaMA folder, an Open-Llama folder, or a GGUF file."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import GenerationConfig, LlamaConfig, PreTrainedConfig
+
+from workbench.config.export import ExportConfig, ExportFormat
+from workbench.config.model import Architecture, Dtype, ModelConfig, Task
+from workbench.errors import ConfigError
+from workbench.models.checkpoints import KEPT, fitted, read
+from workbench.models.folding import EMBEDDING, HEAD, RECORD, fold
+from workbench.models.gguf_writer import write_gguf
+from workbench.models.loading import CLASSES
+from workbench.models.open_llama import OpenLlamaConfig
+from workbench.models.placement import torch_dtype
+from workbench.models.quiet import quiet_transformers
+from workbench.models.sources import locate
+from workbench.models.tokenizer import read_tokenizer, tokenizer_place
+from workbench.models.weights import Stored
+from workbench.run_dir import new_folder, write_json
+
+LLAMA_CLASSES = {
+    Task.causal_lm: "LlamaForCausalLM",
+    Task.sequence_classification: "LlamaForSequenceClassification",
+}
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+INDEX = "model.safetensors.index.json"
+REPORT = "export_report.json"
+"""Marks a folder that an export may replace."""
+
+logger = logging.getLogger("workbench")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What was written."""
+
+    format: str
+    num_tensors: int
+    num_bytes: int
+    """Of all tensors."""
+    folded: bool
+    """Whether the stable embedding became plain rows."""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A stored tensor in another type, made when it is asked for."""
+
+    stored: Stored
+    dtype: torch.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.stored.shape
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """The tensor, for `...`."""
+        return self.stored[...].to(self.dtype)
+
+
+def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport:
+    """Write the checkpoint at `model.path` in another format, whole or not at all.
+
+    Args:
+        model: The section; path, revision, task and tokenizer count.
+        export: The section.
+        path: The folder, or with gguf the file, to write; an earlier export is replaced.
+
+    Raises:
+        ConfigError: keys that contradict each other, or something else lies at `path`.
+        CheckpointError: the checkpoint doesn't fit, or the format can't express it.
+    """
+    _check(model, export, path)
+    as_gguf = export.format is ExportFormat["gguf"]
+    source = locate(model.path, model.revision)
+    checkpoint = read(source)
+    tensors = fitted(checkpoint, CLASSES[model.task])
+    if export.dtype is not Dtype.auto or (source.is_file() and not as_gguf):
+        tensors = {name: Cast(t, torch_dtype(export.dtype, torch.bfloat16)) for name, t in tensors.items()}
+    config: PreTrainedConfig = checkpoint.config
+    config.architectures = [CLASSES[model.task].__name__]
+    folded = config.use_stable_embedding and export.format is not ExportFormat["open-llama"]
+    if export.format is not ExportFormat["open-llama"]:
+        tensors, record = fold(checkpoint.config, tensors)
+        config = llama_config(checkpoint.config, record, HEAD in tensors)
+        config.architectures = [LLAMA_CLASSES[model.task]]
+    config.dtype = tensors[EMBEDDING].dtype
+    if as_gguf:
+        size = _write_file(model, export, cast(LlamaConfig, config), tensors, path)
+    else:
+        size = _write_folder(model, export, config, checkpoint.generation, tensors, path)
+    logger.info(f"exported {model.path} to {path}: {export.format.value}, {size:,} bytes of tensors")
+    return ExportReport(format=export.format.value, num_tensors=len(tensors), num_bytes=size, folded=folded)
+
+
+def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
+    """Find what would stop the export, and refuse to replace anything but an earlier one.
+
+    Raises:
+        ConfigError: see `export`.
+    """
+    if model.architecture is Architecture.native or model.init:
+        raise ConfigError("model: only a checkpoint of Open-Llama or LLaMA can be exported")
+    if export.format is not ExportFormat["gguf"]:
+        if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / REPORT).is_file()):
+            raise ConfigError(f"export.path: {str(path)!r} is no earlier export (name a new folder)")
+        return
+    if path.suffix != ".gguf" or path.is_dir():
+        raise ConfigError(f"export.path: {str(path)!r} is no name for a .gguf file")
+    if path.exists() and path.samefile(locate(model.path, model.revision)):
+        raise ConfigError(f"export.path: {str(path)!r} is the model itself")
+    if model.task is not Task.causal_lm:
+        raise ConfigError("export.format: a gguf file holds no classifier (llama and open-llama do)")
+
+
+def _write_folder(
+    model: ModelConfig,
+    export: ExportConfig,
+    config: PreTrainedConfig,
+    generation: GenerationConfig | None,
+    tensors: Mapping[str, Stored],
+    path: Path,
+) -> int:
+    """The folder; the size of its tensors in bytes."""
+    with new_folder(path) as temporary, quiet_transformers():
+        _write_config(config, temporary)
+        if generation is not None:
+            generation.save_pretrained(temporary)
+        size = _write_weights(tensors, temporary, export.max_shard_size)
+        _write_tokenizer(model, temporary)
+        write_json(temporary / REPORT, {"schema_version": 1, "format": export.format.value})
+    return size
+
+
+def _write_file(
+    model: ModelConfig,
+    export: ExportConfig,
+    config: LlamaConfig,
+    tensors: Mapping[str, Stored],
+    path: Path,
+) -> int:
+    """The GGUF file, under a temporary name until it is whole; the size of its tensors in bytes."""
+    tokenizer = read_tokenizer(tokenizer_place(model))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        size = write_gguf(temporary, config, tensors, tokenizer, export.gguf_type)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size
+
+
+def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool) -> LlamaConfig:
+    """The LLaMA configuration of a folded Open-Llama, the way back within it where there is one to describe.
+
+    Args:
+        config: Of the Open-Llama.
+        record: What folding it gave.
+        has_head: Whether the folded tensors have a head of their own.
+    """
+    fields: dict[str, Any] = {name: getattr(config, name) for name in KEPT}
+    tied = config.ties_embeddings and not has_head and not config.use_stable_embedding
+    fields["tie_word_embeddings"] = tied
+    fields["attention_dropout"] = config.attention_dropout_prob
+    plain = {
+        "use_stable_embedding": False,
+        "shared_input_output_embedding": False,
+        "tie_word_embeddings": tied,
+        "hidden_dropout_prob": 0.0,
+        "attention_dropout_prob": config.attention_dropout_prob,
+        "use_memory_efficient_attention": True,
+    }
+    if record != plain:
+        fields[RECORD] = record
+    return LlamaConfig(**fields)
+
+
+def _write_config(config: PreTrainedConfig, folder: Path) -> None:
+    """config.json; rotary parameters also in the words that tools before transformers 5 know."""
+    config.save_pretrained(folder)
+    if not isinstance(config, LlamaConfig):
+        return
+    written = config.to_diff_dict() | {"model_type": config.model_type}
+    rope = dict(written["rope_parameters"])
+    written["rope_theta"] = rope.pop("rope_theta")
+    if rope["rope_type"] != "default":
+        written["rope_scaling"] = {"type": rope["rope_type"], **rope}
+    write_json(folder / "config.json", dict(sorted(written.items())))
+
+
+def _write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: str) -> int:
+    """The tensors as safetensors, a shard in memory at a time; their size in bytes.
+
+    Raises:
+        ConfigError: a shard size that isn't one.
+    """
+    shapes = {name: torch.empty(t.shape, dtype=t.dtype, device="meta") for name, t in tensors.items()}
+    try:
+        plan = split_torch_state_dict_into_shards(shapes, max_shard_size=max_shard_size)
+    except ValueError as error:
+        raise ConfigError(f"export.max_shard_size: {max_shard_size!r} is no size (say 4GB)") from error
+    for file, names in plan.filename_to_tensors.items():
+        save_file({name: tensors[name][...].contiguous() for name in names}, folder / file, {"format": "pt"})
+    if plan.is_sharded:
+        weight_map = dict(sorted(plan.tensor_to_filename.items()))
+        write_json(folder / INDEX, {"metadata": plan.metadata, "weight_map": weight_map})
+    return sum(tensor.numel() * tensor.element_size() for tensor in shapes.values())
+
+
+def _write_tokenizer(model: ModelConfig, folder: Path) -> None:
+    """The tokenizer's own files, or those of the one within a GGUF file."""
+    place = tokenizer_place(model)
+    if place.is_file():
+        read_tokenizer(place).save_pretrained(folder)
+        return
+    files = [place / name for name in TOKENIZER_FILES if (place / name).is_file()]
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    if not files:
+        logger.warning(f"{place}: holds no tokenizer, so {folder.name} is exported without one")
