@@ -40,11 +40,14 @@ class TrainConfig:
     per_device_batch_size: int = 8
     """Rows of one forward pass on one device."""
 
+    max_tokens_per_batch: int | None = None
+    """Instead of a number of rows: as many as fit into so many tokens, padding included."""
+
     gradient_accumulation_steps: int = 1
     """Forward passes of one optimizer step."""
 
     group_by_length: bool = False
-    """Batches of rows of like length: less padding, an order that is a little less random."""
+    """Batches of rows of like length: less padding, where there is any, in an order that is less random."""
 
     gradient_checkpointing: bool = False
     """Forget activations and compute them again: less memory, about a third more time."""
@@ -74,6 +77,8 @@ class TrainConfig:
         for key in ("per_device_batch_size", "gradient_accumulation_steps", "logging_steps", "save_steps"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"train.{key}: must be positive, {getattr(self, key)!r}")
+        if self.max_tokens_per_batch is not None and self.max_tokens_per_batch < 1:
+            raise ConfigError(f"train.max_tokens_per_batch: must be positive, {self.max_tokens_per_batch!r}")
         for key in ("warmup_steps", "weight_decay", "max_grad_norm"):
             if getattr(self, key) < 0:
                 raise ConfigError(f"train.{key}: must not be negative, {getattr(self, key)!r}")

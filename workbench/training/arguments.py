@@ -15,12 +15,11 @@ SCHEDULERS = {
 }
 
 
-def total_steps(num_rows: int, train: TrainConfig) -> int:
-    """The optimizer steps of the whole training."""
+def total_steps(num_batches: int, train: TrainConfig) -> int:
+    """The optimizer steps of the whole training, with so many batches an epoch."""
     if train.max_steps > 0:
         return train.max_steps
-    batches = math.ceil(num_rows / train.per_device_batch_size)
-    return math.ceil(train.num_epochs * math.ceil(batches / train.gradient_accumulation_steps))
+    return math.ceil(train.num_epochs * math.ceil(num_batches / train.gradient_accumulation_steps))
 
 
 def training_arguments(
@@ -47,7 +46,6 @@ def training_arguments(
         per_device_train_batch_size=train.per_device_batch_size,
         per_device_eval_batch_size=train.per_device_batch_size,
         gradient_accumulation_steps=train.gradient_accumulation_steps,
-        train_sampling_strategy="group_by_length" if train.group_by_length else "random",
         activation_checkpointing=train.gradient_checkpointing,
         logging_steps=train.logging_steps,
         logging_nan_inf_filter=False,  # MeteredTrainer stops instead of averaging over it

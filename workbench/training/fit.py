@@ -1,33 +1,27 @@
 """Training, from rows to a trained model, over as many sessions as it takes."""
 
-import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
-from transformers.utils import logging as transformers_logging
 
 from workbench.config.train import TrainConfig
 from workbench.data.collate import Collator
-from workbench.errors import TrainingError
-from workbench.run_dir import fingerprint
+from workbench.errors import ConfigError, TrainingError
 from workbench.training.arguments import total_steps, training_arguments
+from workbench.training.batches import Batches
 from workbench.training.callbacks import Journal, ProgressBar, Seal, journal_lines
+from workbench.training.identity import training_identity
+from workbench.training.isolation import keeps_texts_apart
+from workbench.training.manners import as_before, quiet
 from workbench.training.meter import Meter
 from workbench.training.resume import Checkpoint, last_sealed, load_weights, newest_good_checkpoint
 from workbench.training.trainer import MeteredTrainer, classification_loss
 
 log = logging.getLogger("workbench")
-
-NOT_LEARNED = ("logging_steps", "save_steps", "save_total_limit", "report_to")
-"""Fields of TrainConfig that leave the trained weights as they are."""
 
 
 @dataclass(frozen=True)
@@ -82,37 +76,63 @@ def fit(
     Raises:
         TrainingError: The loss became infinite or no number.
     """
-    steps = total_steps(len(train_dataset), train)
     identity = training_identity(model, train_dataset, train, seed, inputs)
     checkpoint = newest_good_checkpoint(folder / "checkpoints", identity)
-    if checkpoint and checkpoint.step >= steps:
-        log.info("train: all %d steps are done, loaded from %s", steps, checkpoint.path)
-        load_weights(model, checkpoint.path)
-        return train_report(folder, Meter.resumed(checkpoint.meter), checkpoint)
     meter = Meter.resumed(checkpoint.meter) if checkpoint else Meter()
-    progress = ProgressBar(meter)
     with quiet(), as_before(model):
+        joined = rows_are_joined(model, train_dataset)
+        batches = Batches(train_dataset["length"], train, seed, joined=joined)
+        steps = total_steps(len(batches), train)
+        if checkpoint and checkpoint.step >= steps:
+            log.info("train: all %d steps are done, loaded from %s", steps, checkpoint.path)
+            load_weights(model, checkpoint.path)
+            return train_report(folder, meter, checkpoint)
+        progress = ProgressBar(meter)
+        arguments = training_arguments(
+            train,
+            folder / "checkpoints",
+            seed,
+            steps=steps,
+            validates=eval_dataset is not None,
+            on_cpu=model.device.type == "cpu",
+        )
         trainer = MeteredTrainer(
             meter=meter,
-            places=partial(places, train_dataset),
+            batches=batches,
             model=model,
-            args=training_arguments(
-                train,
-                folder / "checkpoints",
-                seed,
-                steps=steps,
-                validates=eval_dataset is not None,
-                on_cpu=model.device.type == "cpu",
-            ),
+            args=arguments,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            data_collator=Collator(tokenizer.pad_token_id),
-            compute_loss_func=classification_loss if isinstance(train_dataset[0]["labels"], int) else None,
+            data_collator=Collator(tokenizer.pad_token_id, joined),
+            compute_loss_func=classification_loss if is_classified(train_dataset) else None,
             callbacks=[Journal(folder / "train.jsonl", meter), Seal(identity, meter), progress],
         )
         trainer.remove_callback(PrinterCallback)
         run(trainer, progress, checkpoint)
     return train_report(folder, meter, checkpoint)
+
+
+def rows_are_joined(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
+    """Whether the rows of a batch can be joined end to end, which saves all padding, instead of padded.
+
+    Raises:
+        ConfigError: The rows hold several texts each, which the model doesn't keep apart.
+    """
+    if is_classified(dataset):
+        return False
+    model.eval()
+    if keeps_texts_apart(model):
+        return True
+    if "position_ids" in dataset.column_names:
+        raise ConfigError(
+            "data.packing: this model lets the texts packed in a row see each other (set it false)"
+        )
+    return False
+
+
+def is_classified(dataset: Dataset) -> bool:
+    """Whether the rows have a class each, and no labels on their tokens."""
+    return isinstance(dataset[0]["labels"], int)
 
 
 def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint | None) -> None:
@@ -154,58 +174,3 @@ def train_report(folder: Path, meter: Meter, checkpoint: Checkpoint | None) -> T
         peak_bytes=max(line.get("peak_bytes", 0) for line in lines),
         resumed_from=checkpoint.step if checkpoint else None,
     )
-
-
-def training_identity(
-    model: PreTrainedModel | PeftModel, dataset: Dataset, train: TrainConfig, seed: int, inputs: str
-) -> str:
-    """One fingerprint of all that decides the trained weights."""
-    trained = {name: (list(p.shape), str(p.dtype)) for name, p in model.named_parameters() if p.requires_grad}
-    learned = {key: value for key, value in asdict(train).items() if key not in NOT_LEARNED}
-    return fingerprint([trained, learned, rows_fingerprint(dataset), seed, inputs])
-
-
-def rows_fingerprint(dataset: Dataset) -> str:
-    """SHA-256 of the token ids and labels of all rows, in their order."""
-    digest = hashlib.sha256()
-    for table in dataset.select_columns(["input_ids", "labels"]).with_format("arrow").iter(batch_size=1000):
-        sink = pyarrow.BufferOutputStream()
-        with pyarrow.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        digest.update(sink.getvalue())
-    return digest.hexdigest()
-
-
-def places(dataset: Dataset, rows: Sequence[int]) -> str:
-    """The files and lines of some rows, by their numbers."""
-    where = dict(zip(dataset["row"], dataset["where"], strict=True))
-    return ", ".join(where[row] for row in rows)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and no advice from transformers; errors are raised as ever."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def as_before(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """Leave the mode of each layer (train or eval), cache and checkpointing as they were before."""
-    modes = {module: module.training for module in model.modules()}
-    use_cache = model.config.use_cache
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        model.config.use_cache = use_cache
-        if model.is_activation_checkpointing:
-            model.activation_checkpointing_disable()

@@ -1,32 +1,43 @@
 """The Trainer with our counters in it."""
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
 
 from workbench.data.tokens import IGNORED
 from workbench.errors import TrainingError
+from workbench.training.batches import Batches
 from workbench.training.meter import Meter
 
 
 class MeteredTrainer(Trainer):
     """A Trainer that counts real tokens, stops at a loss that is none, and evaluates without a trace."""
 
-    def __init__(self, *, meter: Meter, places: Callable[[list[int]], str], **arguments: Any) -> None:
+    def __init__(self, *, meter: Meter, batches: Batches, **arguments: Any) -> None:
         """As the Trainer.
 
         Args:
             meter: Told of each micro-batch.
-            places: Says where rows of the given numbers come from.
+            batches: The rows of each.
             **arguments: The Trainer's own.
         """
         super().__init__(**arguments)
         self.meter = meter
-        self.places = places
+        self.batches = batches
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The rows as our batches say; the Trainer's own samplers draw from the global random state."""
+        loader: DataLoader[Any] = DataLoader(
+            cast(Dataset[Any], self.train_dataset),
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return cast(DataLoader[Any], self.accelerator.prepare(loader))
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -37,7 +48,8 @@ class MeteredTrainer(Trainer):
             TrainingError: The loss is infinite or not a number.
         """
         rows = inputs.pop("row")
-        self.meter.tokens += int(inputs["attention_mask"].sum())
+        mask = inputs.get("attention_mask")
+        self.meter.tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
         self.meter.trained += num_items(inputs["labels"])
         loss = super().training_step(model, inputs, num_items_in_batch)
         value = float(loss)
@@ -67,6 +79,12 @@ class MeteredTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def places(self, rows: list[int]) -> str:
+        """The files and lines of some rows, by their numbers."""
+        dataset: Any = self.train_dataset
+        where = dict(zip(dataset["row"], dataset["where"], strict=True))
+        return ", ".join(where[row] for row in rows)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: a walk over all parameters at each micro-batch costs small models much time."""

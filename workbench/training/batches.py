@@ -1,0 +1,90 @@
+"""Which rows come together in a batch, and in which order: by the seed alone, whatever else draws numbers."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import torch
+from torch.utils.data import Sampler
+
+from workbench.config.train import TrainConfig
+from workbench.data.packing import best_fit
+from workbench.errors import ConfigError
+
+NEIGHBOURHOOD = 50
+"""Batches whose rows `train.group_by_length` sorts together: enough to save padding, and still random."""
+
+
+class Batches(Sampler[list[int]]):
+    """Row numbers, a batch at a time; every epoch has the same number of batches."""
+
+    drop_last = False
+
+    def __init__(self, lengths: Sequence[int], train: TrainConfig, seed: int, *, joined: bool) -> None:
+        """Plan the batches.
+
+        Args:
+            lengths: Tokens of each row.
+            train: Rows or tokens a batch.
+            seed: Of the order.
+            joined: Whether a batch has no padding, so that its size is the sum of its rows.
+
+        Raises:
+            ConfigError: A row that is longer than a batch may be.
+        """
+        self.lengths = lengths
+        self.size = train.per_device_batch_size
+        self.grouped = train.group_by_length
+        self.seed = seed
+        self.epoch = 0
+        self.fixed = self.budgeted(train.max_tokens_per_batch, joined) if train.max_tokens_per_batch else None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Turn to the order of an epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.fixed) if self.fixed is not None else -(-len(self.lengths) // self.size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches of the epoch."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        if self.fixed is not None:
+            return iter([self.fixed[number] for number in shuffled(len(self.fixed), generator)])
+        rows = shuffled(len(self.lengths), generator)
+        if not self.grouped:
+            return iter(cut(rows, self.size))
+        near = (sorted(part, key=self.length) for part in cut(rows, self.size * NEIGHBOURHOOD))
+        batches = list(chain.from_iterable(cut(part, self.size) for part in near))
+        return iter([batches[number] for number in shuffled(len(batches), generator)])
+
+    def length(self, row: int) -> int:
+        """Tokens of a row."""
+        return self.lengths[row]
+
+    def budgeted(self, budget: int, joined: bool) -> list[list[int]]:
+        """Batches of at most `budget` tokens, padding included."""
+        longest = max(self.lengths)
+        if longest > budget:
+            raise ConfigError(
+                f"train.max_tokens_per_batch: {budget} is less than the longest row, {longest} tokens "
+                "(raise it, or lower data.max_length)"
+            )
+        if joined:
+            return best_fit(self.lengths, budget)
+        batches: list[list[int]] = [[]]
+        for row in sorted(range(len(self.lengths)), key=self.length):  # the last of a batch is its longest
+            if (len(batches[-1]) + 1) * self.lengths[row] > budget:
+                batches.append([])
+            batches[-1].append(row)
+        return batches
+
+
+def shuffled(count: int, generator: torch.Generator) -> list[int]:
+    """The numbers below `count`, in a random order."""
+    return torch.randperm(count, generator=generator).tolist()
+
+
+def cut(rows: Sequence[int], size: int) -> list[list[int]]:
+    """The rows in pieces of `size`; the last may be shorter."""
+    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]

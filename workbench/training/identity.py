@@ -1,0 +1,35 @@
+"""A fingerprint of all that decides the trained weights, so that a checkpoint is known for its training."""
+
+import hashlib
+from dataclasses import asdict
+
+import pyarrow
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from workbench.config.train import TrainConfig
+from workbench.run_dir import fingerprint
+
+NOT_LEARNED = ("logging_steps", "save_steps", "save_total_limit", "report_to")
+"""Fields of TrainConfig that leave the trained weights as they are."""
+
+
+def training_identity(
+    model: PreTrainedModel | PeftModel, dataset: Dataset, train: TrainConfig, seed: int, inputs: str
+) -> str:
+    """One fingerprint of the trained weights' shapes, the rows, the settings, the seed and `inputs`."""
+    trained = {name: (list(p.shape), str(p.dtype)) for name, p in model.named_parameters() if p.requires_grad}
+    learned = {key: value for key, value in asdict(train).items() if key not in NOT_LEARNED}
+    return fingerprint([trained, learned, rows_fingerprint(dataset), seed, inputs])
+
+
+def rows_fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of the token ids and labels of all rows, in their order."""
+    digest = hashlib.sha256()
+    for table in dataset.select_columns(["input_ids", "labels"]).with_format("arrow").iter(batch_size=1000):
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        digest.update(sink.getvalue())
+    return digest.hexdigest()
