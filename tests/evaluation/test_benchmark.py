@@ -193,9 +193,7 @@ def test_files_without_header_tab_files_and_labels_beside_are_read(tmp_path):
 
 def test_fewer_items_than_the_benchmark_has_are_said(tmp_path):
     path = folder(tmp_path, ["0,问？,甲,乙,丙,丁,C"])
-    assert prepare(config(path, num_items=11582)).warnings == [
-        "benchmarks.exam: 1 items (the whole benchmark has 11,582)"
-    ]
+    assert prepare(config(path, num_items=11582)).warnings == ["1 items (the whole benchmark has 11,582)"]
 
 
 def test_a_bad_answer_letter_is_told_with_file_and_line(tmp_path):

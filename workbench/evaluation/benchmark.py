@@ -56,7 +56,7 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
             examples.append(example)
     if not examples:
         raise DataError(f"benchmarks.{name}: zero items in {_origin(config)}, split {config.split!r}")
-    return PreparedBenchmark(name, config, examples, _warnings(name, config, len(examples)))
+    return PreparedBenchmark(name, config, examples, _warnings(config, len(examples)))
 
 
 def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> list[Row]:
@@ -133,9 +133,9 @@ def _origin(config: BenchmarkConfig) -> str:
     return config.path if config.path is not None else config.dataset
 
 
-def _warnings(name: str, config: BenchmarkConfig, count: int) -> list[str]:
+def _warnings(config: BenchmarkConfig, count: int) -> list[str]:
     if config.limit is None and config.num_items is not None and count != config.num_items:
-        return [f"benchmarks.{name}: {count:,} items (the whole benchmark has {config.num_items:,})"]
+        return [f"{count:,} items (the whole benchmark has {config.num_items:,})"]
     return []
 
 
