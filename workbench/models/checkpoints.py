@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig, LlamaConfig, MistralConfig, PreTrainedConfig, PreTrainedModel
 
 from workbench.errors import CheckpointError
-from workbench.models import gguf
+from workbench.models import gguf, meta
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, unfold
 from workbench.models.open_llama.configuration_open_llama import (
     INEXPRESSIBLE,
@@ -86,7 +86,7 @@ def read(path: Path) -> Checkpoint:
         CheckpointError: it is damaged, or not of this family.
     """
     checkpoint = describe(path)
-    checkpoint.tensors = _renamed(gguf.read_tensors(path) if path.is_file() else read_folder(path))
+    checkpoint.tensors = _renamed(_read_tensors(path))
     if checkpoint.record is not None:
         checkpoint = _unfolded(checkpoint, checkpoint.record)
     if (path / "generation_config.json").is_file():
@@ -103,8 +103,7 @@ def describe(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: it is damaged, or not of this family.
     """
-    source = path if path.is_file() else path / "config.json"
-    stored = gguf.read_config(path) if path.is_file() else read_json_object(source)
+    source, stored, origin = _read_description(path)
     kind = stored.get("model_type")
     try:
         with quiet_transformers():
@@ -114,11 +113,26 @@ def describe(path: Path) -> Checkpoint:
                 raise CheckpointError(
                     f"{source}: model_type {kind!r} is no LLaMA (model.architecture=native takes it as it is)"
                 )
-            origin = "LLaMA, GGUF" if path.is_file() else "LLaMA"
             llama = LLAMA_ARCHITECTURE[str(kind)].from_dict(stored)
             return Checkpoint(path, origin, _from_llama(source, llama), SWITCHED_OFF, stored.get(RECORD))
     except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise _broken(source, error) from error
+
+
+def _read_description(path: Path) -> tuple[Path, dict[str, Any], str]:
+    """The file that describes the model, what it says in transformers' words, and what a LLaMA came as."""
+    if path.is_file():
+        return path, gguf.read_config(path), "LLaMA, GGUF"
+    if meta.is_meta(path):
+        return path / meta.PARAMETERS, meta.read_config(path), "LLaMA, Meta's files"
+    return path / "config.json", read_json_object(path / "config.json"), "LLaMA"
+
+
+def _read_tensors(path: Path) -> Mapping[str, Stored]:
+    """The tensors as they are stored."""
+    if path.is_file():
+        return gguf.read_tensors(path)
+    return meta.read_tensors(path) if meta.is_meta(path) else read_folder(path)
 
 
 def _unfolded(checkpoint: Checkpoint, record: dict[str, Any]) -> Checkpoint:

@@ -59,7 +59,7 @@ def _check_folder(folder: Path) -> None:
     Raises:
         CheckpointError: it doesn't; the message says what it holds instead.
     """
-    if (folder / "config.json").is_file():
+    if (folder / "config.json").is_file() or (folder / "params.json").is_file():
         return
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"model.path: {str(folder)!r} holds an adapter, no model (see adapter.path)")

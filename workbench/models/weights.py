@@ -98,6 +98,8 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
+        if _begins_as_zip(file) and not zipped:
+            raise CheckpointError(f"{file}: truncated, the end of the archive is missing") from error
         found = re.search(r"GLOBAL (\S+)", str(error))
         code = f"code, {found[1]}" if found else "more than tensors"
         raise CheckpointError(f"{file}: refused, this pickle holds {code} (only tensors are read)") from error
@@ -106,3 +108,8 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise CheckpointError(f"{file}: no flat dictionary of tensors, which a model's weights are")
     return tensors
+
+
+def _begins_as_zip(file: Path) -> bool:
+    with file.open("rb") as handle:
+        return handle.read(2) == b"PK"
