@@ -4,9 +4,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from workbench.data.rows import Row
+from workbench.data.rows import Row, texts_within
 
 WINDOW = 16
 """Characters by which an item is looked for before it is compared whole."""
@@ -57,15 +56,3 @@ def contained(text: str, windows: dict[int, dict[str, list[str]]], sought: dict[
 def normalized(text: str) -> str:
     """The text without white space, in one width and case."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def texts_within(value: Any) -> Iterator[str]:
-    """The strings inside a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from texts_within(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from texts_within(part)

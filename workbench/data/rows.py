@@ -265,3 +265,15 @@ def checked_object(value: Any, where: str) -> dict[str, Any]:
 def first_line(error: BaseException) -> str:
     """The first line of another library's complaint."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def texts_within(value: Any) -> Iterator[str]:
+    """The strings inside a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from texts_within(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from texts_within(part)

@@ -1,0 +1,76 @@
+import io
+
+from rich.console import Console
+
+from workbench.config.data import DataConfig
+from workbench.config.model import Task
+from workbench.data.encode import encode
+from workbench.data.report import data_report, length_histogram
+from workbench.data.rows import Row
+
+VALUES = [
+    {"prompt": "user:三加四等于几？\nsystem:", "completion": "七"},
+    {"prompt": "user:三加四等于几？\nsystem:", "completion": "七"},
+    {"prompt": "a", "completion": "b"},
+    {"prompt": "x" * 90, "completion": "y"},
+]
+
+
+def report(tokenizer, values=VALUES, task=Task.causal_lm, **keys):
+    rows = [Row(value, f"a.jsonl:{number}") for number, value in enumerate(values, start=1)]
+    return data_report(encode(rows, tokenizer, DataConfig(**keys), task), rows, tokenizer)
+
+
+def printed(found, **options):
+    console = Console(file=io.StringIO(), width=80, **options)
+    console.print(found)
+    return console.file.getvalue()
+
+
+def test_the_report_counts_rows_duplicates_tokens_and_what_was_dropped(byte_tokenizer):
+    found = report(byte_tokenizer, max_length=40)
+    assert found.num_duplicates == 1
+    assert found.account.dropped.total() == 1
+    lines = [line.strip() for line in printed(found).splitlines()]
+    assert lines[:4] == [
+        "4  rows",
+        "1  of them say the same as an earlier one",
+        "1  dropped: no answer within data.max_length=40",
+        "3  examples",
+    ]
+    assert f"{found.account.num_tokens}  tokens" in lines
+    assert f"{found.account.num_trained}  trained ({found.trained_share():.0%} of them)" in lines
+
+
+def test_rows_that_hold_special_tokens_are_counted(byte_tokenizer):
+    values = [{"prompt": "a", "completion": "b</s>c"}, {"prompt": "a", "completion": "b"}]
+    assert report(byte_tokenizer, values).num_special == 1
+
+
+def test_the_example_is_the_one_of_middle_length_with_its_answer_in_green(byte_tokenizer):
+    found = report(byte_tokenizer)
+    assert found.where == "a.jsonl:2"
+    assert found.example == (("user:三加四等于几？\nsystem:", False), ("七</s>", True))
+    assert "\x1b[32m七</s>" in printed(found, force_terminal=True, color_system="standard")
+
+
+def test_a_long_example_is_cut_for_the_eye(byte_tokenizer):
+    shown = printed(report(byte_tokenizer, [{"text": "Paris is the capital. " * 100}] * 2))
+    assert "..." in shown
+    assert len(shown) < 1500
+
+
+def test_a_classifiers_report_shows_texts_with_nothing_in_colour(byte_tokenizer):
+    values = [{"text": "好", "label": 1}, {"text": "坏", "label": 0}]
+    found = report(byte_tokenizer, values, Task.sequence_classification)
+    assert "2  trained (100% of them)" in printed(found)
+    assert found.example[0][1] is False
+
+
+def test_every_length_falls_into_one_bin():
+    lengths = [3, 3, 4, 20, 100]
+    histogram = length_histogram(lengths)
+    assert sum(count for _, _, count in histogram) == len(lengths)
+    assert (histogram[0][0], histogram[-1][1]) == (3, 100)
+    assert len(histogram) <= 8
+    assert length_histogram([5, 5]) == ((5, 5, 2),)
