@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 from workbench.errors import ConfigError
 
-MODELS = ("base", "adapter", "merged")
-"""What can be scored: the base in the recipe's quantization, the adapter on it, the merged model."""
+MODELS = ("base", "adapter", "merged", "trained")
+"""What can be scored: the base in the recipe's quantization, the adapter on it, the merged model, and with
+`adapter=none` the trained model itself."""
 
 
 @dataclass(kw_only=True)
@@ -13,7 +14,7 @@ class EvaluateConfig:
     """How models are scored."""
 
     models: list[str] = field(default_factory=lambda: list(MODELS))
-    """Which of base, adapter and merged are scored."""
+    """Which of them are scored, where the run has them."""
     batch_tokens: int | None = None
     """Tokens computed in one forward pass. None: 512 on a CPU, 4096 on a GPU. Results don't depend on it."""
     shared_prefix: bool = True

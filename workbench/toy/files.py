@@ -1,0 +1,122 @@
+"""Every committed file of the toy world, made from one seed."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from workbench.run_dir import write_atomic
+from workbench.toy import numbers, reviews
+
+SEED = 20230501
+LANGUAGES = ("en", "zh")
+NUM_DOCUMENTS = 6000
+"""Pretraining texts of a language."""
+NUM_QUESTIONS = 3000
+"""Instruction rows of a language."""
+NUM_HELD_OUT = {"choice": 300, "exact": 150, "text": 100}
+"""Benchmark items of a language."""
+VOCABULARY = 768
+SPECIAL_TOKENS = ["<pad>", "<s>", "</s>", "<unk>"]
+
+Rows = list[dict[str, Any]]
+
+
+def all_rows() -> dict[str, Rows]:
+    """File name -> rows."""
+    rng = Random(SEED)
+    files: dict[str, Rows] = {"pretrain.jsonl": [], "instruct.jsonl": [], "reviews.jsonl": []}
+    for language in LANGUAGES:
+        known, kept = reviews.reviews(language)
+        files["pretrain.jsonl"] += documents(rng, language, known, NUM_DOCUMENTS)
+        asked = (numbers.choice(rng, numbers.ASKED, held_out=False) for _ in range(NUM_QUESTIONS))
+        files["instruct.jsonl"] += [instruction(choice, language) for choice in asked]
+        files["reviews.jsonl"] += [{"text": review.text, "label": review.label} for review in known]
+        items = [item(choice, language) for choice in held_out_choices(rng)]
+        files[f"choice_{language}.jsonl"] = items[: NUM_HELD_OUT["choice"]]
+        files[f"exact_{language}.jsonl"] = items[NUM_HELD_OUT["choice"] :]
+        files[f"reviews_{language}.jsonl"] = [{"text": review.text, "label": review.label} for review in kept]
+        files[f"text_{language}.jsonl"] = documents(rng, language, kept, NUM_HELD_OUT["text"], held_out=True)
+    for name in ("pretrain.jsonl", "instruct.jsonl", "reviews.jsonl"):
+        rng.shuffle(files[name])
+    return files
+
+
+def documents(
+    rng: Random, language: str, known: list[reviews.Review], count: int, held_out: bool = False
+) -> list[dict[str, Any]]:
+    """Texts of two to four sentences."""
+    rows = []
+    for _ in range(count):
+        sentences = [
+            numbers.sentence(rng, language, held_out)
+            if rng.random() < 0.8
+            else reviews.sentence(rng, language, known)
+            for _ in range(rng.randrange(2, 5))
+        ]
+        rows.append({"text": (" " if language == "en" else "").join(sentences)})
+    return rows
+
+
+def held_out_choices(rng: Random) -> list[numbers.Choice]:
+    """The choices of a language's benchmarks, no set of numbers twice."""
+    found: dict[tuple[int, ...], numbers.Choice] = {}
+    while len(found) < NUM_HELD_OUT["choice"] + NUM_HELD_OUT["exact"]:
+        drawn = numbers.choice(rng, numbers.ASKED, held_out=True)
+        found.setdefault(tuple(sorted(drawn.numbers)), drawn)
+    return list(found.values())
+
+
+def instruction(choice: numbers.Choice, language: str) -> dict[str, Any]:
+    """A training row."""
+    space = " " if language == "en" else ""
+    return {"prompt": numbers.question(choice, language), "completion": f"{space}{choice.answer}"}
+
+
+def item(choice: numbers.Choice, language: str) -> dict[str, Any]:
+    """A benchmark item."""
+    return {
+        "question": numbers.question(choice, language),
+        "choices": [str(number) for number in choice.numbers],
+        "answer": str(choice.answer),
+    }
+
+
+def tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer: any text can be encoded, and each number is one token in both languages."""
+    backend = Tokenizer(models.BPE())
+    number_word_or_sign = Regex(r"\d{1,2}| ?[A-Za-z]+|[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]|\s|[^\sA-Za-z\d]")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(number_word_or_sign, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([*texts, *map(str, range(numbers.LIMIT))], trainer)
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    pad, bos, eos, unk = SPECIAL_TOKENS
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token=pad, bos_token=bos, eos_token=eos, unk_token=unk
+    )
+
+
+def write(folder: Path) -> None:
+    """Write data/ and the tokenizer of base/ below `folder`."""
+    files = all_rows()
+    for name, rows in files.items():
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_atomic(folder / "data" / name, "".join(lines))
+    texts = [row["text"] for row in files["pretrain.jsonl"]]
+    texts += [row["prompt"] for row in files["instruct.jsonl"]]
+    tokenizer(texts).save_pretrained(folder / "base")

@@ -1,0 +1,85 @@
+"""Numbers from 0 to 99: sentences that tell their order, and questions about it."""
+
+import hashlib
+from dataclasses import dataclass
+from random import Random
+
+LIMIT = 100
+"""Numbers are below this."""
+ASKED = 4
+"""Numbers in a question."""
+MARGIN = 12
+"""Numbers at least that lie below the answer (or above, where the smallest is asked for)."""
+HELD_OUT_SHARE = 8
+"""One set of numbers in so many is kept for the benchmarks."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Some numbers of which one is the largest, or the smallest."""
+
+    numbers: tuple[int, ...]
+    """In the order in which they are named."""
+    largest: bool
+
+    @property
+    def answer(self) -> int:
+        """The largest or the smallest."""
+        return max(self.numbers) if self.largest else min(self.numbers)
+
+
+def is_held_out(numbers: tuple[int, ...]) -> bool:
+    """Whether a set of numbers is kept for the benchmarks, whatever its order; the same on every machine."""
+    return hashlib.sha256(repr(sorted(numbers)).encode()).digest()[0] % HELD_OUT_SHARE == 0
+
+
+def choice(rng: Random, count: int, held_out: bool) -> Choice:
+    """A random choice among `count` numbers.
+
+    The answer is drawn first, evenly: otherwise large numbers would be likelier answers, and a model that has only
+    learned which answers are frequent would score above chance.
+    """
+    largest = rng.random() < 0.5
+    answer = rng.randrange(MARGIN, LIMIT) if largest else rng.randrange(LIMIT - MARGIN)
+    others = range(answer) if largest else range(answer + 1, LIMIT)
+    while True:
+        numbers = (answer, *rng.sample(others, count - 1))
+        if is_held_out(numbers) == held_out:
+            return Choice(tuple(rng.sample(numbers, count)), largest)
+
+
+def sentence(rng: Random, language: str, held_out: bool = False) -> str:
+    """A sentence of the pretraining text: counting, comparing two, or naming the largest or smallest of some."""
+    kind = rng.random()
+    if kind < 0.1:
+        first = rng.randrange(LIMIT - 6)
+        run = [str(number) for number in range(first, first + 6)]
+        return f"We count {' '.join(run)}." if language == "en" else f"数一数{'、'.join(run)}。"
+    if kind < 0.3:
+        return comparison(rng, language)
+    return statement(choice(rng, rng.choice((3, ASKED)), held_out), language)
+
+
+def comparison(rng: Random, language: str) -> str:
+    """`52 is more than 37.`, or the other way round."""
+    low, high = sorted(rng.sample(range(LIMIT), 2))
+    if language == "en":
+        return f"{high} is more than {low}." if rng.random() < 0.5 else f"{low} is less than {high}."
+    return f"{high}比{low}大。" if rng.random() < 0.5 else f"{low}比{high}小。"
+
+
+def statement(choice: Choice, language: str) -> str:
+    """`Of 8, 37 and 52 the most is 52.`"""
+    *names, last = [str(number) for number in choice.numbers]
+    if language == "en":
+        return f"Of {', '.join(names)} and {last} the {'most' if choice.largest else 'least'} is {choice.answer}."
+    return f"{'、'.join([*names, last])}里面{'大' if choice.largest else '小'}的是{choice.answer}。"
+
+
+def question(choice: Choice, language: str) -> str:
+    """The same as a question, in words that the pretraining text doesn't have."""
+    *names, last = [str(number) for number in choice.numbers]
+    if language == "en":
+        word = "largest" if choice.largest else "smallest"
+        return f"Question: Which is the {word}, {', '.join(names)} or {last}?\nAnswer:"
+    return f"问题：{'、'.join([*names, last])}，哪个最{'大' if choice.largest else '小'}？\n答案："
