@@ -1,5 +1,6 @@
 """What the leaderboard shows: runs, their benchmarks, and the differences between their models."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from workbench.evaluation.records import Prediction, Score
@@ -134,3 +135,9 @@ class Board:
         """Languages of the benchmarks, Chinese first."""
         found = {row.language for view in self.runs for row in view.rows}
         return sorted(found, key=lambda language: (language != "zh", language))
+
+
+def trained_and_base(means: Mapping[str, object]) -> list[str]:
+    """Names of the base and of the model that was trained on it, as far as they are there."""
+    trained = [name for name in (ADAPTER, TRAINED, MERGED) if name in means][:1]
+    return [name for name in (BASE,) if name in means] + trained

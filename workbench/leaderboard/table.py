@@ -1,6 +1,5 @@
 """The leaderboard in the terminal."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,19 +10,16 @@ from rich.text import Text
 from workbench.evaluation.records import Score
 from workbench.leaderboard import wording
 from workbench.leaderboard.board import (
-    ADAPTER,
-    BASE,
     BETTER,
     MAJORITY,
-    MERGED,
     MODELS,
-    TRAINED,
     UNSURE,
     UNTRAINED,
     WORSE,
     Board,
     Row,
     RunView,
+    trained_and_base,
 )
 from workbench.leaderboard.wording import clean
 
@@ -80,12 +76,6 @@ def _counts(view: RunView) -> Text:
         if view.count(verdict):
             text.append(f"\n{view.count(verdict)} {verdict}", style=STYLES[verdict])
     return text
-
-
-def trained_and_base(means: Mapping[str, object]) -> list[str]:
-    """Names of the base and of the model that was trained on it, as far as they are there."""
-    trained = [name for name in (ADAPTER, TRAINED, MERGED) if name in means][:1]
-    return [name for name in (BASE,) if name in means] + trained
 
 
 def _run(view: RunView) -> Table:

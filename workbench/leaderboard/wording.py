@@ -33,6 +33,17 @@ def number(value: float, is_share: bool) -> str:
     return f"{100 * value:.1f}" if is_share else f"{value:.4g}"
 
 
+def tick(value: float, is_share: bool, signed: bool = False) -> str:
+    """A round number on an axis."""
+    shown = 100 * value if is_share else value
+    return f"{shown:+g}".replace("-", "−") if signed and value else f"{shown:g}"
+
+
+def metric(name: str) -> str:
+    """What a metric is, in words."""
+    return METRICS.get(name, clean(name.replace("_", " ")))
+
+
 def change(value: float, is_share: bool) -> str:
     """A difference, with its sign; shares in percentage points."""
     text = f"{100 * value:+.1f}" if is_share else f"{value:+.3g}"
@@ -74,9 +85,8 @@ def explanation(difference: Difference, is_share: bool) -> str:
         f"({p_value(difference.adjusted_p_value)} after Holm's correction)"
     )
     if difference.detectable is not None and is_share:
-        text += (
-            f"; so many items show a true difference of {100 * difference.detectable:.1f} points 4 times of 5"
-        )
+        points = f"{100 * difference.detectable:.1f} points"
+        text += f"; of so many items a true difference of {points} would be found 4 times out of 5"
     return text
 
 
