@@ -17,7 +17,7 @@ from conftest import causal_rows, class_rows, load_with_lora, tiny_tokenizer
 from workbench.config.train import TrainConfig
 from workbench.models import adapters
 from workbench.run_dir import file_fingerprint
-from workbench.training.callbacks import Journal, Seal
+from workbench.training.callbacks import Seal, Steps
 from workbench.training.fit import fit
 
 SETTINGS = {
@@ -74,9 +74,9 @@ def damaged(folder: Path, checkpoint: str, name: str) -> None:
 
 
 MOMENTS = {
-    "in the first step": killed_before(Journal, "on_step_end", 1),
-    "in the middle of an epoch": killed_before(Journal, "on_step_end", 8),
-    "right after a checkpoint": killed_before(Journal, "on_step_end", 10),
+    "in the first step": killed_before(Steps, "on_step_end", 1),
+    "in the middle of an epoch": killed_before(Steps, "on_step_end", 8),
+    "right after a checkpoint": killed_before(Steps, "on_step_end", 10),
     "while a checkpoint is written": killed_writing("optimizer.pt", 6),
     "before a checkpoint is sealed": killed_before(Seal, "on_save", 9),
 }

@@ -61,8 +61,8 @@ class TrainConfig:
     save_total_limit: int = 2
     """Checkpoints kept; at least 2, so that a damaged one costs no more than `save_steps`."""
 
-    report_to: list[str] = field(default_factory=list)
-    """Further loggers, by the Trainer's names, as in [tensorboard]."""
+    report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """Loggers beside train.jsonl: tensorboard (its files need no package), or any other of the Trainer's."""
 
     def __post_init__(self) -> None:
         """Refuse values that would train nothing or lose a run."""

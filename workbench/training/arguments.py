@@ -54,7 +54,7 @@ def training_arguments(
         prediction_loss_only=True,
         save_steps=train.save_steps,
         save_total_limit=train.save_total_limit,
-        report_to=train.report_to or "none",
+        report_to=[name for name in train.report_to if name != "tensorboard"] or "none",
         seed=seed,
         data_seed=seed,
         use_cpu=on_cpu,

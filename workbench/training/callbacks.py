@@ -1,6 +1,5 @@
-"""What is written while a training runs: train.jsonl, the progress bar, the seal of each checkpoint."""
+"""What happens at each step and each checkpoint: counting, the progress bar, the seal."""
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -10,8 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from workbench.run_dir import write_atomic
-from workbench.training.meter import Meter, peak_bytes
+from workbench.training.meter import Meter
 from workbench.training.resume import seal
 
 log = logging.getLogger("workbench")
@@ -20,56 +18,19 @@ LINE_SECONDS = 10.0
 """Between two lines of progress where there is no terminal."""
 
 
-class Journal(TrainerCallback):
-    """train.jsonl: a JSON line a logged step, as if the training had never been interrupted."""
+class Steps(TrainerCallback):
+    """Closes the loss of each step, and sees to it that the last one is logged."""
 
-    def __init__(self, path: Path, meter: Meter) -> None:
-        """Write to `path` what `meter` counts."""
-        self.path = path
+    def __init__(self, meter: Meter) -> None:
+        """Tell `meter`."""
         self.meter = meter
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Drop the lines of steps that will be taken again."""
-        kept = [line for line in journal_lines(self.path) if line["step"] <= state.global_step]
-        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Close the step's loss; the last step always gets a line."""
+        """A step is done."""
         self.meter.end_step()
         control.should_log = control.should_log or state.global_step >= state.max_steps
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **said: Any
-    ) -> None:
-        """Add a line for a training step or a validation; the Trainer's closing summary is neither."""
-        logs = said["logs"]
-        line: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch}
-        if "eval_loss" in logs:
-            self.add({**line, "validation_loss": logs["eval_loss"]})
-        elif "loss" in logs:
-            measured = {
-                "seconds": round(self.meter.total_seconds, 3),
-                "tokens_per_second": round(self.meter.tokens_per_second, 1),
-                "peak_bytes": peak_bytes(),
-            }
-            counted = {"tokens": self.meter.tokens, "trained_tokens": self.meter.trained}
-            rates = {"learning_rate": logs["learning_rate"], "grad_norm": logs.get("grad_norm")}
-            self.add({**line, "loss": self.meter.mean_loss(), **rates, **counted, **measured})
-
-    def add(self, line: dict[str, Any]) -> None:
-        """Append one line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def journal_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a train.jsonl; a last one that was cut off by a crash is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 class Seal(TrainerCallback):

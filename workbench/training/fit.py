@@ -13,9 +13,10 @@ from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
-from workbench.training.callbacks import Journal, ProgressBar, Seal, journal_lines
+from workbench.training.callbacks import ProgressBar, Seal, Steps
 from workbench.training.identity import training_identity
 from workbench.training.isolation import keeps_texts_apart
+from workbench.training.journal import Journal, journal_lines
 from workbench.training.manners import as_before, quiet
 from workbench.training.meter import Meter
 from workbench.training.resume import Checkpoint, last_sealed, load_weights, newest_good_checkpoint
@@ -59,8 +60,8 @@ def fit(
 ) -> TrainReport:
     """Train the model's trainable weights, from where an earlier call stopped, and leave them in the model.
 
-    Checkpoints go to `folder`/checkpoints, a line a logged step to `folder`/train.jsonl. A call that was
-    killed and is repeated ends with the same weights, to the bit, as one that was not.
+    Checkpoints go to `folder`/checkpoints, a line a logged step to train.jsonl, its curve to loss.svg. A call
+    that was killed and is repeated ends with the same weights, to the bit, as one that was not.
 
     Args:
         model: What requires a gradient is trained.
@@ -88,6 +89,7 @@ def fit(
             load_weights(model, checkpoint.path)
             return train_report(folder, meter, checkpoint)
         progress = ProgressBar(meter)
+        journal = Journal(folder, tensorboard="tensorboard" in train.report_to)
         arguments = training_arguments(
             train,
             folder / "checkpoints",
@@ -105,7 +107,7 @@ def fit(
             eval_dataset=eval_dataset,
             data_collator=Collator(tokenizer.pad_token_id, joined),
             compute_loss_func=classification_loss if is_classified(train_dataset) else None,
-            callbacks=[Journal(folder / "train.jsonl", meter), Seal(identity, meter), progress],
+            callbacks=[Steps(meter), journal, Seal(identity, meter), progress],
         )
         trainer.remove_callback(PrinterCallback)
         run(trainer, progress, checkpoint)

@@ -49,6 +49,16 @@ class Meter:
         self.losses = []
         return mean
 
+    def measured(self) -> dict[str, float]:
+        """What is logged beside a loss."""
+        return {
+            "tokens": self.tokens,
+            "trained_tokens": self.trained,
+            "seconds": round(self.total_seconds, 3),
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "peak_bytes": peak_bytes(),
+        }
+
     @property
     def session_seconds(self) -> float:
         """Since this session began."""

@@ -80,6 +80,13 @@ class MeteredTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with our own counts: the loss of all steps, interrupted or not, tokens, time, memory."""
+        if "loss" in logs:
+            logs["loss"] = self.meter.mean_loss()
+            logs |= self.meter.measured()
+        super().log(logs, start_time)
+
     def places(self, rows: list[int]) -> str:
         """The files and lines of some rows, by their numbers."""
         dataset: Any = self.train_dataset

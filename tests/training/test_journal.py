@@ -1,0 +1,67 @@
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from workbench.training import events
+from workbench.training.curve import loss_curve, ticks
+from workbench.training.journal import journal_lines
+
+
+def test_a_journal_line_cut_off_by_a_crash_is_left_out(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps({"step": 1}) + "\n" + '{"step": 2, "lo')
+    assert journal_lines(path) == [{"step": 1}]
+    assert journal_lines(tmp_path / "none.jsonl") == []
+
+
+def test_an_event_has_the_bytes_that_tensorboard_writes(tmp_path, monkeypatch):
+    """Written by tensorboard 2.21.0:
+
+    RecordWriter(file).write(event_pb2.Event(wall_time=1.5, step=300, summary=summary_pb2.Summary(
+        value=[summary_pb2.Summary.Value(tag="loss", simple_value=2.5)])).SerializeToString())
+    """
+    monkeypatch.setattr(events.time, "time", lambda: 1.5)
+    path = tmp_path / "events"
+    events.append(path, 300, {"loss": 2.5})
+    assert path.read_bytes().hex() == (
+        "1b000000000000001a0d9e1309000000000000f83f10ac022a0d0a0b0a046c6f7373150000204068997c51"
+    )
+
+
+def test_the_checksum_is_the_one_of_the_standard():
+    """RFC 3720, appendix B.4, and the usual check value."""
+    assert events.crc32c(bytes(32)) == 0x8A9136AA
+    assert events.crc32c(b"123456789") == 0xE3069283
+
+
+LINES = [
+    {"step": 10, "loss": 2.5},
+    {"step": 20, "loss": 1.25},
+    {"step": 20, "validation_loss": 1.5},
+]
+
+
+def test_the_curve_is_an_svg_with_every_point_inside_its_frame():
+    root = ElementTree.fromstring(loss_curve(LINES, "a <b> & 中文"))
+    name = "{http://www.w3.org/2000/svg}"
+    assert "".join(root.find(f"{name}text").itertext()) == "a <b> & 中文: loss in training, in validation"
+    frame = root.find(f"{name}rect").attrib
+    lines = {line.get("class"): line.get("points").split() for line in root.iter(f"{name}polyline")}
+    assert (len(lines["loss"]), len(lines["validation"])) == (2, 1)
+    for point in lines["loss"] + lines["validation"]:
+        x, y = map(float, point.split(","))
+        assert 0 <= x - float(frame["x"]) <= float(frame["width"])
+        assert 0 <= y - float(frame["y"]) <= float(frame["height"])
+
+
+def test_a_single_point_is_drawn_too():
+    assert "<polyline" in loss_curve([{"step": 1, "loss": 0.0}], "one")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 7.0), (1.234, 1.239), (0, 12345), (2.0, 2.0), (0.0, 0.0)])
+def test_ticks_are_few_round_numbers_around_the_values(low, high):
+    found = ticks(low, high)
+    assert found[0] <= low <= high <= found[-1]
+    assert 2 <= len(found) <= 10
+    assert all(len(f"{tick:g}") <= 6 for tick in found)
