@@ -1,6 +1,6 @@
 """What the leaderboard shows: runs, their benchmarks, and the differences between their models."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from workbench.evaluation.records import Prediction, Score
@@ -133,8 +133,12 @@ class Board:
     @property
     def languages(self) -> list[str]:
         """Languages of the benchmarks, Chinese first."""
-        found = {row.language for view in self.runs for row in view.rows}
-        return sorted(found, key=lambda language: (language != "zh", language))
+        return languages([row for view in self.runs for row in view.rows])
+
+
+def languages(rows: Iterable[Row]) -> list[str]:
+    """Languages of the benchmarks, Chinese first."""
+    return sorted({row.language for row in rows}, key=lambda language: (language != "zh", language))
 
 
 def trained_and_base(means: Mapping[str, object]) -> list[str]:

@@ -19,6 +19,7 @@ from workbench.leaderboard.board import (
     Board,
     Row,
     RunView,
+    languages,
     trained_and_base,
 )
 from workbench.leaderboard.wording import clean
@@ -86,7 +87,7 @@ def _run(view: RunView) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     if len(models) > 1:
         table.add_column("difference", justify="right", overflow="fold")
-    for language in dict.fromkeys(row.language for row in view.rows):
+    for language in languages(view.rows):
         for row in view.rows:
             if row.language == language:
                 table.add_row(*_cells(row, models))

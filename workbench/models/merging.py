@@ -7,6 +7,7 @@ sum (read back), and what was read back is the adapter model as trained, within 
 
 import copy
 import hashlib
+import logging
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from workbench.models.probe import Batch, Bound, Check, check, compare, encode, 
 from workbench.models.quantization import compute_dtype, dequantize_state_dict
 from workbench.models.quiet import quiet_transformers
 from workbench.run_dir import file_fingerprint, new_folder, write_json
+
+logger = logging.getLogger("workbench")
 
 SCHEMA_VERSION = 1
 REPORT_FILE = "merge_report.json"
@@ -127,8 +130,7 @@ def merge(
         rounded, errors = _save(total, dtype, source.live_dtype, temporary, merge.max_shard_size, batches)
         tokenizer.save_pretrained(temporary)
         total.model = None  # makes room for the copy on disk
-        copy_on_disk = load_model(_at(model, temporary, dtype, source.device), QuantizationConfig())
-        again = list(logits(copy_on_disk, batches))
+        again = _read_back(_at(model, temporary, dtype, source.device), batches)
         disk = check("the folder read back differs from what was saved", rounded, again, total.tight)
         proven = check(
             f"the merged model differs from the {source.reference}",
@@ -241,6 +243,16 @@ def _save(
         _round(total.model, live_dtype)
         errors[live_dtype] = compare(total.exact, logits(total.model, batches)).largest
     return rounded, errors
+
+
+def _read_back(model: ModelConfig, batches: list[Batch]) -> list[Tensor]:
+    """Logits of the folder as it lies on disk; its name is a passing one and not said."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        return list(logits(load_model(model, QuantizationConfig()), batches))
+    finally:
+        logger.setLevel(level)
 
 
 def _round(model: PreTrainedModel, dtype: torch.dtype) -> None:
