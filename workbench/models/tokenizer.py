@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFas
 
 from workbench.config.model import Architecture, ModelConfig
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models import gguf, native
+from workbench.models import gguf, native, sentencepiece_model
 from workbench.models.checkpoints import describe
 from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate, locate_tokenizer
@@ -74,8 +74,12 @@ def read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
     try:
         if place.suffix == ".gguf":
             return gguf.read_tokenizer(place)
+        if place.suffix == ".model":
+            return sentencepiece_model.read_tokenizer(place)
         if place.is_file():
             return PreTrainedTokenizerFast(tokenizer_file=str(place))  # type: ignore[no-untyped-call]
+        if (place / "tokenizer.model").is_file() and not (place / "tokenizer.json").is_file():
+            return sentencepiece_model.read_tokenizer(place / "tokenizer.model")
         # Without a config.json the class is tokenizer_config.json's alone.
         config = None if (place / "config.json").is_file() else PreTrainedConfig()
         return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(place, config=config))
