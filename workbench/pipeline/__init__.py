@@ -11,7 +11,7 @@ from workbench.data.rows import load_rows
 from workbench.errors import ConfigError
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.models.loading import check_model
-from workbench.pipeline.comparison import compare
+from workbench.pipeline.comparison import leaderboard
 from workbench.pipeline.inputs import trains_whole_model
 from workbench.pipeline.merging import merge
 from workbench.pipeline.prediction import check_input, predict
@@ -26,7 +26,7 @@ STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
     Step.merge: merge,
     Step.evaluate: evaluate,
     Step.predict: predict,
-    Step.leaderboard: compare,
+    Step.leaderboard: leaderboard,
 }
 
 
@@ -43,7 +43,7 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
     """
     check(config)
     if config.steps == [Step.leaderboard]:
-        return compare(config, run_dir)
+        return leaderboard(config, run_dir)
     with alone_in(run_dir):
         if not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)

@@ -36,11 +36,11 @@ def is_held_out(numbers: tuple[int, ...]) -> bool:
 def choice(rng: Random, count: int, held_out: bool) -> Choice:
     """A random choice among `count` numbers.
 
-    The answer is drawn first, evenly: otherwise large numbers would be likelier answers, and a model that has only
-    learned which answers are frequent would score above chance.
+    The answer is drawn first, evenly: otherwise large and small numbers would be likelier answers, and a model that
+    has only learned which answers are frequent would score above chance.
     """
-    largest = rng.random() < 0.5
-    answer = rng.randrange(MARGIN, LIMIT) if largest else rng.randrange(LIMIT - MARGIN)
+    answer = rng.randrange(LIMIT)
+    largest = answer >= LIMIT - MARGIN or (answer >= MARGIN and rng.random() < 0.5)
     others = range(answer) if largest else range(answer + 1, LIMIT)
     while True:
         numbers = (answer, *rng.sample(others, count - 1))

@@ -1,0 +1,117 @@
+"""The steps of a run: what is written, what is skipped, what is asked for too early."""
+
+import json
+
+import pytest
+
+from workbench.errors import ConfigError, DataError, MissingStepError
+from workbench.evaluation.records import read_predictions, read_results
+from workbench.run_dir import read_json
+
+SHORT = ("train.max_steps=4", "benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=12")
+
+
+def said(caplog) -> str:
+    return "\n".join(record.getMessage() for record in caplog.records)
+
+
+def test_a_run_trains_merges_scores_and_compares_and_a_second_one_does_nothing(run, caplog, tmp_path):
+    folder = run("quickstart", *SHORT)
+    about, scores = read_results(folder.results_json)
+    assert [score.model for score in scores] == ["base", "adapter", "merged"]
+    assert about["models"]["adapter"]["quantization"] == "nf4" and about["models"]["merged"]["quantization"] == "none"
+    assert read_json(folder.merge_report)["merged"]["largest"] <= read_json(folder.merge_report)["merged"]["bound"]
+    adapter, merged = (read_predictions(folder.predictions(name, "toy_choice_en")) for name in ("adapter", "merged"))
+    assert [p.prediction for p in adapter] == [p.prediction for p in merged]
+    assert (tmp_path / "runs" / "leaderboard.html").is_file()
+
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    run("quickstart", *SHORT)
+    assert said(caplog).count("nothing has changed") == 5  # train, merge, and three models
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_another_benchmark_adds_its_scores_and_leaves_the_old_ones(run, caplog):
+    folder = run("quickstart", *SHORT)
+    old = folder.predictions("base", "toy_choice_en").read_bytes()
+    run("quickstart", SHORT[0], "benchmark=[toy_exact_zh]", "benchmarks.toy_exact_zh.limit=6")
+    _, scores = read_results(folder.results_json)
+    assert {(score.model, score.benchmark) for score in scores} == {
+        (model, benchmark) for model in ("base", "adapter", "merged") for benchmark in ("toy_choice_en", "toy_exact_zh")
+    }
+    assert folder.predictions("base", "toy_choice_en").read_bytes() == old
+    assert "train: done before" in said(caplog)
+
+
+def test_force_repeats_the_named_steps_only(run, caplog):
+    folder = run("quickstart", *SHORT)
+    adapter = (folder.adapter / "adapter_model.safetensors").stat().st_mtime_ns
+    results = folder.results_json.read_bytes()
+    run("quickstart", *SHORT, "force=true", "steps=[evaluate]")
+    assert "nothing has changed" not in said(caplog)
+    assert (folder.adapter / "adapter_model.safetensors").stat().st_mtime_ns == adapter
+    assert folder.results_json.read_bytes() == results
+
+
+def test_a_changed_adapter_is_scored_again_and_its_old_merge_is_left_out(run, caplog):
+    folder = run("quickstart", *SHORT, "steps=[train,merge,evaluate]")
+    run("quickstart", *SHORT, "train.learning_rate=1e-2", "force=true", "steps=[train,evaluate]")
+    assert "of an older adapter" in said(caplog)
+    assert "merged" not in {score.model for score in read_results(folder.results_json)[1]}
+
+
+def test_a_classifier_is_trained_merged_scored_and_asked(run, tmp_path):
+    short = ("train.max_steps=3", "benchmark=[toy_reviews_en]", "benchmarks.toy_reviews_en.limit=8")
+    folder = run("quickstart-classifier", *short)
+    _, scores = read_results(folder.results_json)
+    assert {score.note for score in scores if score.model == "base"} == {"untrained head"}
+    (tmp_path / "mine.jsonl").write_text('{"text": "The soup in town was not bad."}\n', encoding="utf-8")
+    run("quickstart-classifier", *short, "steps=[predict]", "predict.input=mine.jsonl", "predict.output=out.jsonl")
+    answer = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
+    assert answer["label"] in ("positive", "negative") and answer["text"].startswith("The soup")
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_predict_answers_with_adapter_and_merged_model_alike(run, tmp_path):
+    run("quickstart", *SHORT, "steps=[train,merge]")
+    rows = [{"prompt": "Question: Which is the largest, 3, 9, 40 or 7?\nAnswer:"}, {"prompt": "问题：1、2，哪个最大？\n答案："}]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    answers = []
+    for model in ("adapter", "merged"):
+        out = tmp_path / f"{model}.jsonl"
+        options = ("steps=[predict]", "predict.input=mine.jsonl", f"predict.model={model}", f"predict.output={out}")
+        run("quickstart", *SHORT, *options, "predict.max_new_tokens=5")
+        answers.append([json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()])
+    assert answers[0] == answers[1]
+    assert [row["prompt"] for row in answers[0]] == [row["prompt"] for row in rows]
+    assert all("answer" in row for row in answers[0])
+
+
+def test_an_output_that_predict_has_not_written_is_not_replaced(run, tmp_path):
+    run("quickstart", *SHORT, "steps=[train]")
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "Answer:"}\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="predict.output.*exists"):
+        run("quickstart", *SHORT, "steps=[predict]", "predict.input=mine.jsonl", "predict.output=mine.jsonl")
+    assert (tmp_path / "mine.jsonl").read_text(encoding="utf-8") == '{"prompt": "Answer:"}\n'
+
+
+def test_full_fine_tuning_leaves_a_model_that_is_scored_as_trained(run):
+    folder = run("quickstart", *SHORT, "adapter=none", "quantization=none", "steps=[train,evaluate]")
+    assert (folder.model / "model.safetensors").is_file() and not folder.adapter.exists()
+    assert [score.model for score in read_results(folder.results_json)[1]] == ["base", "trained"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "words"),
+    [
+        (["steps=[merge]"], MissingStepError, "run the train step"),
+        (["adapter=none"], ConfigError, "adapter.method.*nf4"),
+        (["adapter.target_modules=[w_pack]"], ConfigError, "w_pack.*q_proj"),
+        (["data.path=nowhere.jsonl"], DataError, "nowhere.jsonl"),
+        (["benchmark=[]", "steps=[evaluate]"], ConfigError, "benchmark: none"),
+    ],
+)
+def test_what_can_not_work_is_said_before_anything_is_trained(run, tmp_path, overrides, error, words):
+    with pytest.raises(error, match=words):
+        run("quickstart", "train.max_steps=2", *overrides)
+    assert not (tmp_path / "runs" / "quickstart" / "adapter").exists()
