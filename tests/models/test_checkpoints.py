@@ -246,6 +246,15 @@ def test_a_llama_classifier_gives_the_logits_of_llama(tmp_path):
     torch.testing.assert_close(logits(model), logits(reference), rtol=0, atol=1e-5)
 
 
+def test_weights_as_deepspeed_wraps_them_are_unwrapped(tmp_path):
+    case = parity.case("01_causal_stable1_shared1")
+    write_folder(tmp_path, case.config, case.weights, "pickle")
+    torch.save({"module": case.weights, "step": 7}, tmp_path / "pytorch_model.bin")
+    assert torch.equal(load_model(at(tmp_path), PLAIN).model.norm.weight, case.weights["model.norm.weight"])
+    torch.save({"step": 7}, tmp_path / "pytorch_model.bin")
+    assert "no flat dictionary of tensors" in refusal(tmp_path)
+
+
 class Code:
     def __reduce__(self):
         return os.system, ("echo this must never run > /dev/null",)

@@ -105,6 +105,8 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: refused, this pickle holds {code} (only tensors are read)") from error
     except (RuntimeError, EOFError, KeyError, OSError) as error:
         raise CheckpointError(f"{file}: truncated or damaged, no pickled tensors") from error
+    if isinstance(tensors, dict) and isinstance(tensors.get("module"), dict):
+        tensors = tensors["module"]  # as DeepSpeed saved the original project's runs
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise CheckpointError(f"{file}: no flat dictionary of tensors, which a model's weights are")
     return tensors
