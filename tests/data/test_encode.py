@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from workbench.config.data import DataConfig, DataFormat, Template, Truncation
+from workbench.config.data import DataConfig, DataFormat, SourceConfig, Template, Truncation
 from workbench.config.model import Task
 from workbench.data.encode import encode
 from workbench.data.labelled import label_names
@@ -445,3 +447,30 @@ def test_no_label_stands_on_the_first_token_of_a_packed_text(byte_tokenizer):
     for row in dataset:
         for label, position, token in zip(row["labels"], row["position_ids"], row["input_ids"], strict=True):
             assert label == (-100 if position == 0 else token)
+
+
+def test_each_source_keeps_its_format_and_template(byte_tokenizer):
+    data = DataConfig(
+        template=Template["open-llama"],
+        sources={
+            "alpaca": SourceConfig(path="a", template=Template["alpaca"]),
+            "chat": SourceConfig(path="b"),
+            "text": SourceConfig(path="c"),
+        },
+    )
+    given = [
+        Row(ALPACA, "a:1", "alpaca"),
+        Row(CHAT, "b:1", "chat"),
+        Row({"text": "Paris"}, "c:1", "text"),
+    ]
+    dataset = encode(given, byte_tokenizer, data, CAUSAL).dataset
+    texts = [whole_text(byte_tokenizer, example) for example in dataset]
+    assert texts[0].startswith("Below is an instruction")
+    assert texts[1].startswith("Be brief.\nuser:")
+    assert texts[2] == "Paris</s>"
+    assert dataset["row"][:] == [0, 1, 2]
+    packed = encode(given, byte_tokenizer, replace(data, packing=True), CAUSAL).dataset
+    assert len(packed) == 1
+    found = prompts(given, byte_tokenizer, data, CAUSAL)
+    assert [prompt.where for prompt in found] == ["a:1", "b:1", "c:1"]
+    assert found[0].text.startswith("Below is an instruction")

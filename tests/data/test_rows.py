@@ -1,9 +1,11 @@
+from collections import Counter
+
 import datasets
 import pytest
 
-from workbench.config.data import DataConfig
+from workbench.config.data import DataConfig, SourceConfig
 from workbench.data.rows import load_rows, split_rows
-from workbench.errors import DataError
+from workbench.errors import ConfigError, DataError
 
 ROWS = [{"prompt": "1+1=", "completion": "2"}, {"prompt": "一加一等于", "completion": "二"}]
 
@@ -142,3 +144,40 @@ def test_a_validation_split_that_would_leave_nothing_to_train_on_is_refused(writ
     rows = load(write("a.jsonl", [{"text": "same"}] * 3))
     with pytest.raises(DataError, match="data.validation_fraction"):
         split_rows(rows, 0.5, seed=1)
+
+
+def test_sources_are_weighted_by_the_seed_and_read_each_in_its_own_way(write):
+    write("a.jsonl", [{"q": str(i), "a": "x"} for i in range(10)])
+    write("b.csv", "text\n" + "".join(f"t{i}\n" for i in range(20)))
+    folder = write("c.jsonl", [{"text": "z"}]).removesuffix("c.jsonl")
+    data = DataConfig(
+        sources={
+            "asked": SourceConfig(
+                path=folder + "a.jsonl", columns={"prompt": "q", "completion": "a"}, weight=2.5
+            ),
+            "plain": SourceConfig(path=folder + "b.csv", limit=4, weight=0.5),
+        }
+    )
+    rows = load_rows(data, seed=1)
+    counts = Counter(row.source for row in rows)
+    assert counts == {"asked": 25, "plain": 2}
+    assert set(Counter(row.values["prompt"] for row in rows if row.source == "asked").values()) == {2, 3}
+    assert rows == load_rows(data, seed=1) != load_rows(data, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"path": "x", "sources": {"a": SourceConfig(path="y")}}, "data.path: stands beside data.sources"),
+        ({"sources": {"a": SourceConfig(path="y", weight=0)}}, "data.sources.a.weight: must be positive, 0"),
+        ({"sources": {"a": SourceConfig(path="y", limit=0)}}, "data.sources.a.limit: must be positive, 0"),
+        ({"max_length": 1}, "data.max_length: too small, 1"),
+        ({"validation_fraction": 1.0}, "data.validation_fraction: 1.0"),
+        ({"limit": 0}, "data.limit: must be positive, 0"),
+        ({"labels": ["a", "a"]}, "data.labels: a name stands twice"),
+    ],
+)
+def test_a_section_that_makes_no_sense_is_refused_by_its_key(keys, complaint):
+    with pytest.raises(ConfigError) as caught:
+        DataConfig(**keys)
+    assert str(caught.value).startswith(complaint)

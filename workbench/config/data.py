@@ -1,6 +1,6 @@
 """What a run is trained on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from workbench.errors import ConfigError
@@ -37,11 +37,43 @@ Truncation = Enum("Truncation", {"cut-end": "cut-end", "cut-start": "cut-start",
 
 
 @dataclass(kw_only=True)
+class SourceConfig:
+    """One of several sets of rows; the fields mean what those of the same name in DataConfig mean."""
+
+    path: str
+    """A file, a folder of them, or a hub id."""
+
+    weight: float = 1.0
+    """How often each row comes in an epoch: 2 is twice, 0.5 a seeded half of the rows."""
+
+    format: DataFormat = DataFormat.auto
+    """The shape of the rows."""
+
+    columns: dict[str, str] = field(default_factory=dict)
+    """Role to column."""
+
+    split: str = "train"
+    """Of a hub data set or a folder."""
+
+    subset: str | None = None
+    """Of a hub data set."""
+
+    template: Template = Template.auto
+    """auto: as `data.template`."""
+
+    limit: int | None = None
+    """The first so many rows only; null: as `data.limit`."""
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     """Where the rows lie, what their columns mean, and how they become tokens."""
 
     path: str = ""
     """A file (.jsonl, .json, .csv, .tsv, .parquet, .txt), a folder of them, or a hub id; empty: no data."""
+
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    """Several sets of rows instead of `path`, each under a name of your own."""
 
     format: DataFormat = DataFormat.auto
     """alpaca, sharegpt, messages, prompt-completion, text or labelled; auto: by the columns."""
@@ -50,7 +82,7 @@ class DataConfig:
     """Role to column, where the file's names are others, as in {prompt: question, completion: answer}."""
 
     split: str = "train"
-    """The split of a hub data set; in a folder, the files named after it, where files are named after splits."""
+    """The split of a hub data set; of a folder, the files named after it, where files are named so."""
 
     subset: str | None = None
     """The configuration of a hub data set that has several."""
@@ -91,5 +123,35 @@ class DataConfig:
             raise ConfigError(f"data.validation_fraction: {self.validation_fraction!r} (at least 0, below 1)")
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"data.limit: must be positive, {self.limit!r} (null for all rows)")
+        if self.path and self.sources:
+            raise ConfigError(
+                "data.path: stands beside data.sources (make it one of them, or leave them out)"
+            )
+        for name, source in self.sources.items():
+            if source.weight <= 0:
+                raise ConfigError(f"data.sources.{name}.weight: must be positive, {source.weight!r}")
+            if source.limit is not None and source.limit < 1:
+                raise ConfigError(f"data.sources.{name}.limit: must be positive, {source.limit!r}")
         if len(set(self.labels)) < len(self.labels):
             raise ConfigError(f"data.labels: a name stands twice in {self.labels!r}")
+
+    def paths(self) -> list[str]:
+        """Where all rows lie; empty without data."""
+        return [source.path for source in self.sources.values()] or [path for path in [self.path] if path]
+
+    def of_source(self, name: str) -> "DataConfig":
+        """The section as one source alone would need it; the section itself where it has no sources."""
+        if not self.sources:
+            return self
+        source = self.sources[name]
+        return replace(
+            self,
+            path=source.path,
+            sources={},
+            format=source.format,
+            columns=source.columns,
+            split=source.split,
+            subset=source.subset,
+            template=self.template if source.template is Template["auto"] else source.template,
+            limit=source.limit or self.limit,
+        )

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import cast
 
 import datasets
@@ -97,17 +97,31 @@ def encode(
     Raises:
         DataError: A row that can't be read, or nothing left to train on.
     """
-    shape = row_format(rows[0], data, task)
     account = Account(num_rows=len(rows))
+    examples: list[Example] = []
+    for source, part in groupby(rows, key=lambda row: row.source):
+        examples += source_examples(list(part), tokenizer, data.of_source(source), task, account, names, seed)
+    if data.packing and task is Task.causal_lm:
+        examples = list(packed(examples, data.max_length))
+    return Encoded(as_dataset(examples, data, account), account)
+
+
+def source_examples(
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    data: DataConfig,
+    task: Task,
+    account: Account,
+    names: Sequence[str],
+    seed: int,
+) -> Iterator[Example]:
+    """The examples of rows of one source, all of one format."""
+    shape = row_format(rows[0], data, task)
     if shape is DataFormat["labelled"]:
-        examples = classified(rows, tokenizer, data, account, names or label_names(rows, data), seed)
-    elif shape is DataFormat["text"]:
-        examples = documents(rows, tokenizer, data)
-    else:
-        examples = answers(rows, tokenizer, data, shape, account, seed)
-        if data.packing:
-            examples = packed(list(examples), data.max_length)
-    return Encoded(as_dataset(list(examples), data, account), account)
+        return classified(rows, tokenizer, data, account, names or label_names(rows, data), seed)
+    if shape is DataFormat["text"]:
+        return documents(rows, tokenizer, data)
+    return answers(rows, tokenizer, data, shape, account, seed)
 
 
 def answers(
@@ -143,8 +157,8 @@ def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
         yield Example(
             [token for example in together for token in example.input_ids],
             [label for example in together for label in cast(list[int], example.labels)],
-            ", ".join(example.where for example in together),
-            [len(example.input_ids) for example in together],
+            ", ".join(dict.fromkeys(example.where for example in together)),
+            [length for example in together for length in example.lengths or [len(example.input_ids)]],
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
 
@@ -34,6 +35,16 @@ def prompts(
     Raises:
         DataError: A row that can't be read.
     """
+    found: list[Prompt] = []
+    for source, part in groupby(rows, key=lambda row: row.source):
+        found += source_prompts(list(part), tokenizer, data.of_source(source), task)
+    return found
+
+
+def source_prompts(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, task: Task
+) -> list[Prompt]:
+    """The prompts of rows of one source."""
     if task is Task.sequence_classification:
         texts = [labelled_text(row, answered=False) for row in rows]
         ids = text_ids([text.text for text in texts], tokenizer, data)

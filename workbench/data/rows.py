@@ -7,7 +7,7 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -26,18 +26,42 @@ class Row:
     values: dict[str, Any]
     where: str
     """`file:line`, or `file: row n` where lines mean nothing."""
+    source: str = ""
+    """Its name in `data.sources`."""
 
 
-def load_rows(data: DataConfig) -> list[Row]:
-    """All rows of `data.path`, with the columns named as `data.columns` says.
+def load_rows(data: DataConfig, seed: int = 0) -> list[Row]:
+    """All rows of `data.path` or of `data.sources`, with the columns named as `data.columns` says.
+
+    Args:
+        data: Where they lie.
+        seed: Decides which rows come of a source whose weight is no whole number.
 
     Raises:
         DataError: Nothing there, a malformed row, a mapped column that is missing, or no row at all.
     """
+    if not data.sources:
+        return all_rows(data)
+    rows: list[Row] = []
+    for name, source in data.sources.items():
+        found = [replace(row, source=name) for row in all_rows(data.of_source(name))]
+        rows += weighted(found, source.weight, random.Random(f"{seed} {name}"))
+    return rows
+
+
+def all_rows(data: DataConfig) -> list[Row]:
+    """The rows of one source, at least one."""
     rows = list(islice(read_rows(data), data.limit))
     if not rows:
         raise DataError(f"data.path: no rows in {data.path!r}")
     return rows
+
+
+def weighted(rows: Sequence[Row], weight: float, generator: random.Random) -> list[Row]:
+    """Each row as often as the weight's whole part says, and of its rest a random choice, in their order."""
+    whole, rest = divmod(weight, 1)
+    chosen = sorted(generator.sample(range(len(rows)), round(rest * len(rows))))
+    return [*list(rows) * int(whole), *(rows[number] for number in chosen)]
 
 
 def split_rows(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
@@ -101,7 +125,7 @@ def renamed(row: Row, columns: dict[str, str]) -> Row:
             raise DataError(f"{row.where}: no column {column!r}, as data.columns.{role} says (has: {has})")
         values.pop(column, None)
     values.update({role: row.values[column] for role, column in columns.items()})
-    return Row(values, row.where)
+    return replace(row, values=values)
 
 
 def folder_files(folder: Path, split: str) -> list[Path]:
