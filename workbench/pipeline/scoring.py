@@ -38,11 +38,11 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
     prepared = check_benchmarks(config.benchmarks, config.evaluate)
     identities = model_identities(config, run_dir)
     waiting = waiting_benchmarks(config, run_dir, identities, prepared)
-    for name in identities:
-        skipped(f"evaluate {name}", not waiting[name], config)
+    for name, benchmarks in waiting.items():
+        skipped(f"evaluate {name}", not benchmarks, config)
     say_warnings(config, {key: prepared[key] for some in waiting.values() for key in some})
     tokenizer = load_tokenizer(config.model)
-    for name, model in loaded_models(config, run_dir, [name for name in identities if waiting[name]]):
+    for name, model in loaded_models(config, run_dir, [name for name, benchmarks in waiting.items() if benchmarks]):
         found = engine.evaluate(
             model,
             tokenizer,
@@ -62,10 +62,10 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
 
 
 def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
-    """Name -> what decides the numbers of each model of `evaluate.models` that this run has.
+    """Name -> what decides the numbers of each model that this run has.
 
     Raises:
-        MissingStepError: it has none.
+        MissingStepError: it has none of `evaluate.models`.
     """
     base: Identity = {
         "weights": content(config.model.path),
@@ -81,13 +81,12 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
         found["merged"] = {**base, "weights": file_fingerprint(run_dir.merged), "quantization": "none", "held": None}
     if run_dir.model.is_dir():
         found["trained"] = {**base, "weights": file_fingerprint(run_dir.model)}
-    chosen = {name: found[name] for name in config.evaluate.models if name in found}
-    if not chosen:
+    if not set(config.evaluate.models) & set(found):
         raise MissingStepError(
             f"evaluate.models: {str(run_dir.path)!r} has none of {', '.join(config.evaluate.models)} yet "
             "(run the steps that make them)"
         )
-    return chosen
+    return found
 
 
 def is_merge_of(adapter: Path | None, run_dir: RunDir) -> bool:
@@ -115,6 +114,7 @@ def waiting_benchmarks(
     return {
         name: {key: benchmark for key, benchmark in prepared.items() if config.force or not finished(name, key)}
         for name in identities
+        if name in config.evaluate.models
     }
 
 
@@ -133,7 +133,7 @@ def valid_results(run_dir: RunDir, identities: Mapping[str, Identity]) -> tuple[
     models = {
         name: model
         for name, model in about["models"].items()
-        if name not in identities or model["identity"] == fingerprint(identities[name])
+        if name in identities and model["identity"] == fingerprint(identities[name])
     }
     return models, [score for score in scores if score.model in models]
 
