@@ -19,8 +19,16 @@ LAYER = {
     "cli": 6,
     "__main__": 7,
 }
-NO_TORCH = ("errors.py", "run_dir.py", "cli.py", "config/", "leaderboard/", "evaluation/__init__.py",
-            "evaluation/records.py", "evaluation/statistics.py")
+NO_TORCH = (
+    "errors.py",
+    "run_dir.py",
+    "cli.py",
+    "config/",
+    "leaderboard/",
+    "evaluation/__init__.py",
+    "evaluation/records.py",
+    "evaluation/statistics.py",
+)
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -45,7 +53,11 @@ def test_every_part_imports_only_from_layers_below_it():
             words = module.split(".")
             if words[0] != "workbench" or part == "__init__" or len(words) < 2 or words[1] not in LAYER:
                 continue
-            if words[1] != part and LAYER[words[1]] >= LAYER[part] and (part, words[1]) != ("config", "errors"):
+            if (
+                words[1] != part
+                and LAYER[words[1]] >= LAYER[part]
+                and (part, words[1]) != ("config", "errors")
+            ):
                 offences.append(f"{name} imports {module}")
     assert offences == []
 
@@ -56,10 +68,19 @@ def test_third_parties_stay_in_their_rooms():
         for module in imports(path):
             top = module.split(".")[0]
             hydra = top in ("hydra", "omegaconf") and name != "cli.py"
-            training = name.startswith("evaluation/") and (top == "peft" or module.startswith("transformers.Trainer"))
+            training = name.startswith("evaluation/") and (
+                top == "peft" or module.startswith("transformers.Trainer")
+            )
             torch = top == "torch" and name.startswith(NO_TORCH)
             standard_only = name.startswith(("config/", "errors.py", "run_dir.py")) and top in (
-                "numpy", "yaml", "rich", "transformers", "peft", "datasets", "jinja2")
+                "numpy",
+                "yaml",
+                "rich",
+                "transformers",
+                "peft",
+                "datasets",
+                "jinja2",
+            )
             if hydra or training or torch or standard_only:
                 offences.append(f"{name} imports {module}")
     assert offences == []

@@ -24,7 +24,7 @@ from workbench.run_dir import RunDir, fingerprint
 
 PACKAGE = Path(__file__).parent
 TRACEBACK = "WORKBENCH_TRACEBACK"
-"""Environment variable that keeps, for the worker processes of a sweep too, what the user set HYDRA_FULL_ERROR to."""
+"""Environment variable that keeps what the user set HYDRA_FULL_ERROR to, for the processes of a sweep too."""
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def job(composed: DictConfig) -> None:
 
 
 def end(error: Exception) -> NoReturn:
-    """Say a user's error in one line and exit with status 1; with HYDRA_FULL_ERROR=1, show where it came from."""
+    """Say a user's error in one line and exit with status 1; HYDRA_FULL_ERROR=1 shows where it came from."""
     if os.environ[TRACEBACK] != "0":
         raise error
     sys.exit(f"error: {one_line(error)}")
@@ -99,7 +99,9 @@ def load_recipe(path: Path) -> DictConfig:
 
 def recipe_list() -> str:
     """The recipes, a line each, for the bare command."""
-    recipes = {name: load_recipe(path).get("description", "") for name, path in sorted(recipe_files().items())}
+    recipes = {
+        name: load_recipe(path).get("description", "") for name, path in sorted(recipe_files().items())
+    }
     width = max(map(len, recipes), default=0)
     lines = [f"  {name:<{width}}  {description}" for name, description in recipes.items()]
     return "\n".join(["python -m workbench recipe=NAME [KEY=VALUE ...]   (--help says more)", "", *lines])
@@ -125,7 +127,9 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     if run_dir.config_yaml.is_file():
         composed = continued(composed, OmegaConf.load(run_dir.config_yaml), run_dir)
     elif composed.continues and composed.run_dir and not composed.model.path:
-        raise ConfigError(f"run_dir: {composed.run_dir!r} holds no run, there is no config.yaml (name one, or model.path)")
+        raise ConfigError(
+            f"run_dir: {composed.run_dir!r} holds no run, there is no config.yaml (name one, or model.path)"
+        )
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     return config, run_dir, OmegaConf.to_yaml(composed)
@@ -134,12 +138,14 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
 def continued(composed: DictConfig, stored: Any, run_dir: RunDir) -> DictConfig:
     """The configuration for going on in a folder that holds a run.
 
-    A recipe that continues runs takes over the stored model, adapter, data and seed; any other must agree with them.
+    A recipe that continues runs takes over the stored model, adapter, data and seed; any other must agree.
 
     Raises:
         ConfigError: the folder's run is another one.
     """
-    named = {override.split("=")[0].split(".")[0].lstrip("+") for override in HydraConfig.get().overrides.task}
+    named = {
+        override.split("=")[0].split(".")[0].lstrip("+") for override in HydraConfig.get().overrides.task
+    }
     adopt = composed.continues and not named & set(IDENTITY)
     if adopt:
         with_stored = composed.copy()
@@ -151,8 +157,8 @@ def continued(composed: DictConfig, stored: Any, run_dir: RunDir) -> DictConfig:
         if ours[section] != theirs[section]:
             key, ours_value, theirs_value = first_difference(section, ours[section], theirs[section])
             raise ConfigError(
-                f"run_dir: {str(run_dir.path)!r} holds another run, with {key}={theirs_value!r}, not {ours_value!r} "
-                "(choose another run_dir, or none)"
+                f"run_dir: {str(run_dir.path)!r} holds another run, with {key}={theirs_value!r}, "
+                f"not {ours_value!r} (choose another run_dir, or none)"
             )
     return composed
 
@@ -167,7 +173,7 @@ def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
 
 
 def run_name(recipe: str, composed: DictConfig) -> str:
-    """The recipe's name, and eight hex digits where the user's values make it another run than the recipe's own."""
+    """The recipe's name, with eight hex digits where the user's values make it another run than its own."""
     own = hydra.compose("config", overrides=[f"recipe={recipe}"])
     ours = identity(composed)
     return recipe if ours == identity(own) else f"{recipe}-{fingerprint(ours)[:8]}"

@@ -8,8 +8,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,9 @@ class RunRecord:
     def __init__(self, path: Path) -> None:
         """Read the record at `path`, or begin one."""
         self.path = path
-        self.values: dict[str, Any] = read_json(path) if path.is_file() else {"schema_version": 1, "steps": {}}
+        self.values: dict[str, Any] = (
+            read_json(path) if path.is_file() else {"schema_version": 1, "steps": {}}
+        )
 
     def is_finished(self, step: str, inputs: str, output: Path) -> bool:
         """Whether `step` was made from inputs of this fingerprint, and what it made lies there unchanged."""
@@ -109,7 +111,7 @@ class RunRecord:
         return bool(found["output"] == file_fingerprint(output))
 
     def finish(self, step: str, inputs: str, output: Path, measured: Mapping[str, Any]) -> None:
-        """Remember that `step` made `output` from these inputs, and what was measured (seconds, bytes, rates)."""
+        """Remember that `step` made `output` from these inputs, and what was measured."""
         self.values["versions"] = {name: _version(name) for name in MEASURED_WITH}
         self.values["machine"] = {
             "system": platform.platform(),
@@ -186,9 +188,13 @@ def fingerprint(value: Any) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """SHA-256 over a file's bytes, or over the names and bytes of all files below a folder (hidden ones aside)."""
+    """SHA-256 over a file's bytes, or over the names and bytes of all files below a folder but hidden ones."""
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    )
     for file in files:
         digest.update(str(file.relative_to(path)).encode("utf-8") + b"\0")
         with file.open("rb") as handle:

@@ -19,13 +19,25 @@ def test_a_run_trains_merges_scores_and_compares_and_a_second_one_does_nothing(r
     folder = run("quickstart", *SHORT)
     about, scores = read_results(folder.results_json)
     assert [score.model for score in scores] == ["base", "adapter", "merged"]
-    assert about["models"]["adapter"]["quantization"] == "nf4" and about["models"]["merged"]["quantization"] == "none"
-    assert read_json(folder.merge_report)["merged"]["largest"] <= read_json(folder.merge_report)["merged"]["bound"]
-    adapter, merged = (read_predictions(folder.predictions(name, "toy_choice_en")) for name in ("adapter", "merged"))
+    assert (
+        about["models"]["adapter"]["quantization"] == "nf4"
+        and about["models"]["merged"]["quantization"] == "none"
+    )
+    assert (
+        read_json(folder.merge_report)["merged"]["largest"]
+        <= read_json(folder.merge_report)["merged"]["bound"]
+    )
+    adapter, merged = (
+        read_predictions(folder.predictions(name, "toy_choice_en")) for name in ("adapter", "merged")
+    )
     assert [p.prediction for p in adapter] == [p.prediction for p in merged]
     assert (tmp_path / "runs" / "leaderboard.html").is_file()
 
-    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in folder.path.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     run("quickstart", *SHORT)
     assert said(caplog).count("nothing has changed") == 5  # train, merge, and three models
     assert before == {path: path.stat().st_mtime_ns for path in before}
@@ -37,7 +49,9 @@ def test_another_benchmark_adds_its_scores_and_leaves_the_old_ones(run, caplog):
     run("quickstart", SHORT[0], "benchmark=[toy_exact_zh]", "benchmarks.toy_exact_zh.limit=6")
     _, scores = read_results(folder.results_json)
     assert {(score.model, score.benchmark) for score in scores} == {
-        (model, benchmark) for model in ("base", "adapter", "merged") for benchmark in ("toy_choice_en", "toy_exact_zh")
+        (model, benchmark)
+        for model in ("base", "adapter", "merged")
+        for benchmark in ("toy_choice_en", "toy_exact_zh")
     }
     assert folder.predictions("base", "toy_choice_en").read_bytes() == old
     assert "train: done before" in said(caplog)
@@ -66,7 +80,13 @@ def test_a_classifier_is_trained_merged_scored_and_asked(run, tmp_path):
     _, scores = read_results(folder.results_json)
     assert {score.note for score in scores if score.model == "base"} == {"untrained head"}
     (tmp_path / "mine.jsonl").write_text('{"text": "The soup in town was not bad."}\n', encoding="utf-8")
-    run("quickstart-classifier", *short, "steps=[predict]", "predict.input=mine.jsonl", "predict.output=out.jsonl")
+    run(
+        "quickstart-classifier",
+        *short,
+        "steps=[predict]",
+        "predict.input=mine.jsonl",
+        "predict.output=out.jsonl",
+    )
     answer = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
     assert answer["label"] in ("positive", "negative") and answer["text"].startswith("The soup")
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
@@ -74,12 +94,20 @@ def test_a_classifier_is_trained_merged_scored_and_asked(run, tmp_path):
 
 def test_predict_answers_with_adapter_and_merged_model_alike(run, tmp_path):
     run("quickstart", *SHORT, "steps=[train,merge]")
-    rows = [{"prompt": "Question: Which is the largest, 3, 9, 40 or 7?\nAnswer:"}, {"prompt": "问题：1、2，哪个最大？\n答案："}]
+    rows = [
+        {"prompt": "Question: Which is the largest, 3, 9, 40 or 7?\nAnswer:"},
+        {"prompt": "问题：1、2，哪个最大？\n答案："},
+    ]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     answers = []
     for model in ("adapter", "merged"):
         out = tmp_path / f"{model}.jsonl"
-        options = ("steps=[predict]", "predict.input=mine.jsonl", f"predict.model={model}", f"predict.output={out}")
+        options = (
+            "steps=[predict]",
+            "predict.input=mine.jsonl",
+            f"predict.model={model}",
+            f"predict.output={out}",
+        )
         run("quickstart", *SHORT, *options, "predict.max_new_tokens=5")
         answers.append([json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()])
     assert answers[0] == answers[1]

@@ -19,7 +19,9 @@ TOY = Path(workbench.toy.__file__).parent
 
 
 def texts(name: str) -> list[str]:
-    return [json.loads(line)["text"] for line in (TOY / "data" / name).read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)["text"] for line in (TOY / "data" / name).read_text(encoding="utf-8").splitlines()
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The toy world is what its code makes, and its benchmarks can't be answered from what was seen in training."""
+"""The toy world is what its code makes, and training rows don't give its benchmarks away."""
 
 import json
 import re
@@ -74,5 +74,7 @@ def test_the_words_of_a_review_alone_do_not_tell_its_label():
 def test_the_answer_is_one_of_the_choices_and_right():
     for language in files.LANGUAGES:
         for row in rows(f"choice_{language}.jsonl"):
-            asked = numbers.Choice(tuple(map(int, row["choices"])), "largest" in row["question"] or "最大" in row["question"])
+            asked = numbers.Choice(
+                tuple(map(int, row["choices"])), "largest" in row["question"] or "最大" in row["question"]
+            )
             assert str(asked.answer) == row["answer"]

@@ -7,6 +7,7 @@ from workbench.config.adapter import AdapterConfig
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
+from workbench.config.export import ExportConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.merge import MergeConfig
 from workbench.config.model import ModelConfig
@@ -21,6 +22,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "LeaderboardConfig",
     "MergeConfig",
     "ModelConfig",
@@ -44,6 +46,7 @@ class Step(Enum):
     merge = "merge"
     evaluate = "evaluate"
     predict = "predict"
+    export = "export"
     leaderboard = "leaderboard"
 
 
@@ -56,7 +59,7 @@ class Config:
     recipe_name: str = ""
     """Filled in by the command line."""
     steps: list[Step] = field(default_factory=list)
-    """What is done, in order: train, merge, evaluate, predict, leaderboard."""
+    """What is done, in order: train, merge, evaluate, predict, export, leaderboard."""
     seed: int = 42
     """Order of the rows, new weights, dropout, few-shot draws."""
     run_dir: str | None = None
@@ -83,5 +86,7 @@ class Config:
     """On what it is scored, by name."""
     predict: PredictConfig = field(default_factory=PredictConfig)
     """One's own prompts."""
+    export: ExportConfig = field(default_factory=ExportConfig)
+    """The model for other tools."""
     leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)
     """Where all runs are compared."""

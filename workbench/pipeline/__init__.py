@@ -1,4 +1,4 @@
-"""The story of a run, top to bottom: checks first, then steps that talk through files of the run's folder only."""
+"""The story of a run: checks first, then steps that talk through files of the run's folder only."""
 
 import fcntl
 import logging
@@ -12,6 +12,7 @@ from workbench.errors import ConfigError
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.models.loading import check_model
 from workbench.pipeline.comparison import leaderboard
+from workbench.pipeline.exporting import export
 from workbench.pipeline.inputs import trains_whole_model
 from workbench.pipeline.merging import merge
 from workbench.pipeline.prediction import check_input, predict
@@ -26,6 +27,7 @@ STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
     Step.merge: merge,
     Step.evaluate: evaluate,
     Step.predict: predict,
+    Step.export: export,
     Step.leaderboard: leaderboard,
 }
 

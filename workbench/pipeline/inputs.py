@@ -1,4 +1,4 @@
-"""What a step is made from: the folders that it reads, and the fingerprints by which it is known to be finished."""
+"""What a step is made from: the folders it reads, and the fingerprints by which it is known to be done."""
 
 import logging
 from dataclasses import asdict
@@ -33,7 +33,9 @@ def adapter_folder(config: Config, run_dir: RunDir) -> Path | None:
 
 def trained_from(config: Config) -> dict[str, Any]:
     """What decides the trained weights; files count by their content, wherever they lie."""
-    sections = {name: asdict(getattr(config, name)) for name in ("model", "quantization", "adapter", "data", "train")}
+    sections = {
+        name: asdict(getattr(config, name)) for name in ("model", "quantization", "adapter", "data", "train")
+    }
     for section, ignored in SAME_RUN.items():
         for key in ignored:
             del sections[section][key]

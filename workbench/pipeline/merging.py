@@ -34,7 +34,11 @@ def merge(config: Config, run_dir: RunDir) -> None:
         raise MissingStepError(
             f"merge: no adapter in {str(run_dir.path)!r} (run the train step before, or set adapter.path)"
         )
-    base = {**asdict(config.model), "path": content(config.model.path), "tokenizer": content(config.model.tokenizer)}
+    base = {
+        **asdict(config.model),
+        "path": content(config.model.path),
+        "tokenizer": content(config.model.tokenizer),
+    }
     made_from = [base, asdict(config.quantization), adapter_files.fingerprint(adapter), asdict(config.merge)]
     inputs, record = fingerprint(made_from), RunRecord(run_dir.run_json)
     if skipped("merge", record.is_finished("merge", inputs, run_dir.merged), config):
@@ -56,8 +60,10 @@ def merge(config: Config, run_dir: RunDir) -> None:
 
 
 def probe_texts(config: Config) -> list[str]:
-    """Texts to compare two models on: prompts of the training rows, else a few sentences in both languages."""
+    """Texts to compare two models on: prompts of training rows, else a few sentences in both languages."""
     if not config.data.path:
         return SENTENCES
     rows = load_rows(config.data)[: config.merge.probe_size]
-    return [prompt.text for prompt in prompts(rows, load_tokenizer(config.model), config.data, config.model.task)]
+    return [
+        prompt.text for prompt in prompts(rows, load_tokenizer(config.model), config.data, config.model.task)
+    ]

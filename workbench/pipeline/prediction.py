@@ -55,19 +55,26 @@ def predict(config: Config, run_dir: RunDir) -> None:
     tokenizer = load_tokenizer(config.model)
     asked = prompts(rows, tokenizer, config.data, config.model.task)
     output = output_file(config, run_dir, name)
-    inputs = fingerprint([identity, [row.values for row in rows], [prompt.input_ids for prompt in asked], rule(config)])
+    inputs = fingerprint(
+        [identity, [row.values for row in rows], [prompt.input_ids for prompt in asked], rule(config)]
+    )
     step, record = f"predict/{name}/{fingerprint(str(output))[:8]}", RunRecord(run_dir.run_json)
     if skipped(f"predict {name}", record.is_finished(step, inputs, output), config):
         return
     if output.exists() and step not in record.values["steps"] and not config.force:
-        raise ConfigError(f"predict.output: {str(output)!r} exists (another file, or force=true to replace it)")
+        raise ConfigError(
+            f"predict.output: {str(output)!r} exists (another file, or force=true to replace it)"
+        )
     started = time.perf_counter()
     kept = AnswerCache(run_dir.cache, fingerprint(identity), rule(config))
     keys = [fingerprint(prompt.input_ids) for prompt in asked]
     for _, model in loaded_models(config, run_dir, [name]):
         answer_all(config, model, tokenizer, dict(zip(keys, asked, strict=True)), kept)
         found = [shown_answer(kept[key], model) for key in keys]
-    lines = [json.dumps({**row.values, **answer}, ensure_ascii=False) for row, answer in zip(rows, found, strict=True)]
+    lines = [
+        json.dumps({**row.values, **answer}, ensure_ascii=False)
+        for row, answer in zip(rows, found, strict=True)
+    ]
     write_atomic(output, "\n".join(lines) + "\n")
     record.finish(step, inputs, output, {"rows": len(rows), "seconds": time.perf_counter() - started})
     log.info("predict: %d answers in %s", len(lines), output)
@@ -111,7 +118,9 @@ def answers(
         return
     limits = GenerationConfig(max_new_tokens=config.predict.max_new_tokens, stop=[])
     decoder = Decoder(TransformersLM(model, tokenizer, config.evaluate), limits)
-    for index, text in decoder.stream([prompt.input_ids for prompt in asked], [prompt.text for prompt in asked]):
+    for index, text in decoder.stream(
+        [prompt.input_ids for prompt in asked], [prompt.text for prompt in asked]
+    ):
         yield index, Answer(generation=text)
 
 
@@ -120,5 +129,7 @@ def shown_answer(answer: Answer, model: PreTrainedModel) -> dict[str, Any]:
     if answer.generation is not None:
         return {"answer": answer.generation}
     names = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
-    probabilities = {name: round(math.exp(value), 6) for name, value in zip(names, answer.loglikelihoods, strict=True)}
+    probabilities = {
+        name: round(math.exp(value), 6) for name, value in zip(names, answer.loglikelihoods, strict=True)
+    }
     return {"label": max(probabilities, key=lambda name: probabilities[name]), "probabilities": probabilities}

@@ -42,7 +42,9 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
         skipped(f"evaluate {name}", not benchmarks, config)
     say_warnings(config, {key: prepared[key] for some in waiting.values() for key in some})
     tokenizer = load_tokenizer(config.model)
-    for name, model in loaded_models(config, run_dir, [name for name, benchmarks in waiting.items() if benchmarks]):
+    for name, model in loaded_models(
+        config, run_dir, [name for name, benchmarks in waiting.items() if benchmarks]
+    ):
         found = engine.evaluate(
             model,
             tokenizer,
@@ -58,7 +60,9 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
         record = RunRecord(run_dir.run_json)
         for key, benchmark in waiting[name].items():
             inputs = scored_from(identities[name], benchmark, config)
-            record.finish(f"evaluate/{name}/{key}", inputs, run_dir.predictions(name, key), found.measured[key])
+            record.finish(
+                f"evaluate/{name}/{key}", inputs, run_dir.predictions(name, key), found.measured[key]
+            )
 
 
 def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
@@ -70,7 +74,11 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
     base: Identity = {
         "weights": content(config.model.path),
         "quantization": config.quantization.method.value,
-        "held": [asdict(config.quantization), config.model.dtype.value, config.seed if is_classifier(config) else 0],
+        "held": [
+            asdict(config.quantization),
+            config.model.dtype.value,
+            config.seed if is_classifier(config) else 0,
+        ],
         "adapter": None,
     }
     found: dict[str, Identity] = {} if config.model.init else {"base": base}
@@ -78,7 +86,12 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
     if adapter is not None:
         found["adapter"] = {**base, "adapter": adapter_files.fingerprint(adapter)}
     if run_dir.merged.is_dir() and is_merge_of(adapter, run_dir):
-        found["merged"] = {**base, "weights": file_fingerprint(run_dir.merged), "quantization": "none", "held": None}
+        found["merged"] = {
+            **base,
+            "weights": file_fingerprint(run_dir.merged),
+            "quantization": "none",
+            "held": None,
+        }
     if run_dir.model.is_dir():
         found["trained"] = {**base, "weights": file_fingerprint(run_dir.model)}
     if not set(config.evaluate.models) & set(found):
@@ -95,12 +108,17 @@ def is_merge_of(adapter: Path | None, run_dir: RunDir) -> bool:
         return False
     if read_json(run_dir.merge_report)["fingerprints"]["adapter"] == adapter_files.fingerprint(adapter):
         return True
-    log.warning("evaluate: the merged model is of an older adapter and is left out (the merge step renews it)")
+    log.warning(
+        "evaluate: the merged model is of an older adapter and is left out (the merge step renews it)"
+    )
     return False
 
 
 def waiting_benchmarks(
-    config: Config, run_dir: RunDir, identities: Mapping[str, Identity], prepared: Mapping[str, PreparedBenchmark]
+    config: Config,
+    run_dir: RunDir,
+    identities: Mapping[str, Identity],
+    prepared: Mapping[str, PreparedBenchmark],
 ) -> dict[str, dict[str, PreparedBenchmark]]:
     """Model -> benchmarks that it still has to be scored on."""
     record = RunRecord(run_dir.run_json)
@@ -112,7 +130,9 @@ def waiting_benchmarks(
         return (name, key) in known and record.is_finished(f"evaluate/{name}/{key}", inputs, output)
 
     return {
-        name: {key: benchmark for key, benchmark in prepared.items() if config.force or not finished(name, key)}
+        name: {
+            key: benchmark for key, benchmark in prepared.items() if config.force or not finished(name, key)
+        }
         for name in identities
         if name in config.evaluate.models
     }
@@ -126,7 +146,7 @@ def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config
 
 
 def valid_results(run_dir: RunDir, identities: Mapping[str, Identity]) -> tuple[dict[str, Any], list[Score]]:
-    """What results.json says of the models, and its scores; those of models that have changed since are left out."""
+    """What results.json says of the models, and its scores; models that have changed are left out."""
     if not run_dir.results_json.is_file():
         return {}, []
     about, scores = read_results(run_dir.results_json)
@@ -169,7 +189,9 @@ def write_scores(
     write_results(run_dir.results_json, about, together)
 
 
-def loaded_models(config: Config, run_dir: RunDir, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
+def loaded_models(
+    config: Config, run_dir: RunDir, names: Sequence[str]
+) -> Iterator[tuple[str, PreTrainedModel]]:
     """Each named model in turn; base and adapter share one load, the adapter switched off and on."""
     adapter = adapter_folder(config, run_dir)
     if "base" in names or "adapter" in names:

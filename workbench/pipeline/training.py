@@ -34,7 +34,9 @@ def train(config: Config, run_dir: RunDir) -> None:
     labels = label_names(rows, config.data) if is_classifier(config) else []
     kept, held_out = split_rows(rows, config.data.validation_fraction, config.seed)
     training = encode(kept, tokenizer, config.data, config.model.task, seed=config.seed, names=labels)
-    validation = encode(held_out, tokenizer, config.data, config.model.task, names=labels) if held_out else None
+    validation = (
+        encode(held_out, tokenizer, config.data, config.model.task, names=labels) if held_out else None
+    )
     log.info("data: %s", training.account)
     model: Any = load_model(config.model, config.quantization, len(labels) or None)
     if labels:

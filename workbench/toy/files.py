@@ -89,7 +89,9 @@ def item(choice: numbers.Choice, language: str) -> dict[str, Any]:
 def tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer: any text can be encoded, and each number is one token in both languages."""
     backend = Tokenizer(models.BPE())
-    number_word_or_sign = Regex(r"\d{1,2}| ?[A-Za-z]+|[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]|\s|[^\sA-Za-z\d]")
+    number_word_or_sign = Regex(
+        r"\d{1,2}| ?[A-Za-z]+|[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]|\s|[^\sA-Za-z\d]"
+    )
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(number_word_or_sign, "isolated"),
@@ -106,7 +108,7 @@ def tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     backend.train_from_iterator([*texts, *map(str, range(numbers.LIMIT))], trainer)
     backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     pad, bos, eos, unk = SPECIAL_TOKENS
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, pad_token=pad, bos_token=bos, eos_token=eos, unk_token=unk
     )
 

@@ -36,8 +36,8 @@ def is_held_out(numbers: tuple[int, ...]) -> bool:
 def choice(rng: Random, count: int, held_out: bool) -> Choice:
     """A random choice among `count` numbers.
 
-    The answer is drawn first, evenly: otherwise large and small numbers would be likelier answers, and a model that
-    has only learned which answers are frequent would score above chance.
+    The answer is drawn first, evenly: otherwise large and small numbers would be likelier answers, and a
+    model that has only learned which answers are frequent would score above chance.
     """
     answer = rng.randrange(LIMIT)
     largest = answer >= LIMIT - MARGIN or (answer >= MARGIN and rng.random() < 0.5)
@@ -49,7 +49,7 @@ def choice(rng: Random, count: int, held_out: bool) -> Choice:
 
 
 def sentence(rng: Random, language: str, held_out: bool = False) -> str:
-    """A sentence of the pretraining text: counting, comparing two, or naming the largest or smallest of some."""
+    """A sentence of the pretraining text: counting, comparing two, or naming the largest or smallest."""
     kind = rng.random()
     if kind < 0.1:
         first = rng.randrange(LIMIT - 6)
@@ -69,10 +69,11 @@ def comparison(rng: Random, language: str) -> str:
 
 
 def statement(choice: Choice, language: str) -> str:
-    """`Of 8, 37 and 52 the most is 52.`"""
+    """A choice told with its answer, as in `Of 8, 37 and 52 the most is 52.`."""
     *names, last = [str(number) for number in choice.numbers]
     if language == "en":
-        return f"Of {', '.join(names)} and {last} the {'most' if choice.largest else 'least'} is {choice.answer}."
+        word = "most" if choice.largest else "least"
+        return f"Of {', '.join(names)} and {last} the {word} is {choice.answer}."
     return f"{'、'.join([*names, last])}里面{'大' if choice.largest else '小'}的是{choice.answer}。"
 
 

@@ -1,4 +1,4 @@
-"""Sentences about the market: everyday ones, and reviews that praise or complain, where `not` turns the meaning."""
+"""Sentences about the market: everyday ones, and reviews in which `not` turns praise into complaint."""
 
 import hashlib
 from dataclasses import dataclass
@@ -27,7 +27,20 @@ class Words:
 
 WORDS = {
     "en": Words(
-        things=("soup", "bread", "tea", "cake", "fish", "rice", "lamp", "chair", "coat", "book", "boat", "song"),
+        things=(
+            "soup",
+            "bread",
+            "tea",
+            "cake",
+            "fish",
+            "rice",
+            "lamp",
+            "chair",
+            "coat",
+            "book",
+            "boat",
+            "song",
+        ),
         good=("good", "fine", "lovely", "fresh", "pretty", "great"),
         bad=("bad", "poor", "awful", "stale", "ugly", "dull"),
         places=("at the market", "in the park", "by the river", "on the hill", "at school", "in town"),
@@ -71,7 +84,9 @@ def reviews(language: str) -> tuple[list[Review], list[Review]]:
     """All reviews of a language, those for training and those held out."""
     words = WORDS[language]
     found: tuple[list[Review], list[Review]] = ([], [])
-    for thing, place, word, negated in product(words.things, words.places, words.good + words.bad, (False, True)):
+    for thing, place, word, negated in product(
+        words.things, words.places, words.good + words.bad, (False, True)
+    ):
         negation = words.negation if negated else words.negation[:0]
         text = words.review.format(thing=thing, place=place, word=word, negation=negation)
         held_out = hashlib.sha256(text.encode()).digest()[0] % HELD_OUT_SHARE == 0
@@ -86,4 +101,6 @@ def sentence(rng: Random, language: str, known: list[Review]) -> str:
     if rng.random() < 0.5:
         review = rng.choice(known)
         return review.text + (words.happy if review.positive else words.sad).format(person=person)
-    return words.everyday.format(person=person, thing=rng.choice(words.things), place=rng.choice(words.places))
+    return words.everyday.format(
+        person=person, thing=rng.choice(words.things), place=rng.choice(words.places)
+    )
