@@ -188,7 +188,7 @@ def fingerprint(value: Any) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """SHA-256 over a file's bytes, or over the names and bytes of all files below a folder but hidden ones."""
+    """SHA-256 of a file, or of the names and bytes of all files below a folder but hidden ones."""
     digest = hashlib.sha256()
     files = (
         [path]
