@@ -4,9 +4,9 @@ import pytest
 import torch
 from conftest import causal_rows, class_rows, load, load_with_lora
 
-from workbench.config.train import TrainConfig
+from workbench.config.train import Keep, Scheduler, TrainConfig
 from workbench.data.collate import Collator
-from workbench.errors import TrainingError
+from workbench.errors import ConfigError, TrainingError
 from workbench.models import adapters
 from workbench.training import callbacks
 from workbench.training.callbacks import Steps
@@ -276,3 +276,102 @@ def test_a_quantized_base_is_trained_through_its_adapter_and_stays_as_it_is(
     assert report.loss_last < report.loss_first
     assert all(torch.equal(p, frozen[name]) for name, p in model.named_parameters() if name in frozen)
     adapters.check_did_something(model)
+
+
+def test_lora_plus_trains_b_faster_than_a(tmp_path, base, tokenizer):
+    """At a first step of Adam a weight moves by its rate, whatever the size of the gradient."""
+    moved = {}
+    for ratio in (1.0, 16.0):
+        model = load_with_lora(base, dropout=0.0)
+        before = weights(model)
+        train = settings(
+            max_steps=1, learning_rate=1e-3, lora_plus_ratio=ratio, lr_scheduler=Scheduler.constant
+        )
+        fit(model, tokenizer, causal_rows(), None, train, tmp_path / str(ratio), 7)
+        moved[ratio] = {
+            half: max(
+                (weights(model)[name] - before[name]).abs().max().item() for name in before if half in name
+            )
+            for half in ("lora_A", "lora_B")
+        }
+    assert moved[1.0]["lora_B"] == pytest.approx(1e-3, rel=0.01)
+    assert moved[16.0]["lora_B"] == pytest.approx(16e-3, rel=0.01)
+    assert moved[16.0]["lora_A"] == moved[1.0]["lora_A"] == 0.0
+
+
+def test_lora_plus_needs_an_adapter(tmp_path, base, tokenizer):
+    with pytest.raises(ConfigError, match="train.lora_plus_ratio: there is no adapter"):
+        fit(load(base), tokenizer, causal_rows(), None, settings(lora_plus_ratio=4.0), tmp_path, 7)
+
+
+OVERFITTING = {"num_epochs": 12.0, "learning_rate": 0.05, "save_steps": 6, "lr_scheduler": Scheduler.constant}
+"""Few rows and a high rate: the validation loss falls at first and then rises."""
+
+
+def overfitted(tmp_path, base, tokenizer, **changes):
+    model, rows = load_with_lora(base), causal_rows()
+    train = settings(**OVERFITTING, **changes)
+    report = fit(model, tokenizer, rows.select(range(16)), rows.select(range(16, 24)), train, tmp_path, 7)
+    losses = {
+        line["step"]: line["validation_loss"]
+        for line in journal_lines(tmp_path / "train.jsonl")
+        if "validation_loss" in line
+    }
+    return model, report, losses
+
+
+def test_the_best_checkpoint_is_kept_and_loaded_when_asked(tmp_path, base, tokenizer):
+    model, report, losses = overfitted(tmp_path / "best", base, tokenizer, keep=Keep.best)
+    best = min(losses, key=losses.get)
+    assert best < report.steps
+    assert report.kept_step == best
+    assert report.validation_loss == losses[best]
+    kept = sorted(path.name for path in (tmp_path / "best" / "checkpoints").iterdir())
+    assert kept == sorted([f"checkpoint-{best}", f"checkpoint-{report.steps}"])
+    last, report, _ = overfitted(tmp_path / "last", base, tokenizer)
+    assert report.kept_step == report.steps
+    assert not same(weights(model), weights(last))
+    again, report, _ = overfitted(tmp_path / "best", base, tokenizer, keep=Keep.best)
+    assert same(weights(model), weights(again))
+    assert report.kept_step == best
+
+
+def test_patience_ends_a_training_that_gets_no_better_and_a_repeated_call_leaves_it_so(
+    tmp_path, base, tokenizer
+):
+    model, report, losses = overfitted(tmp_path, base, tokenizer, patience=2)
+    steps = list(losses)
+    best = min(losses, key=losses.get)
+    assert report.steps == steps[steps.index(best) + 2] < 48
+    again, repeated, _ = overfitted(tmp_path, base, tokenizer, patience=2)
+    assert repeated.resumed_from == repeated.steps == report.steps
+    assert same(weights(model), weights(again))
+
+
+def test_a_score_instead_of_a_loss_tells_the_best_checkpoint(tmp_path, base, tokenizer):
+    scores = iter([0.1, 0.9, 0.9, 0.5])
+    seen = []
+
+    def score(model):
+        seen.append(model.training)
+        torch.rand(3)
+        return next(scores)
+
+    train = settings(num_epochs=2, save_steps=3, keep=Keep.best)
+    model = load_with_lora(base)
+    report = fit(model, tokenizer, causal_rows(), None, train, tmp_path / "a", 7, score=score)
+    assert (report.kept_step, report.score, report.validation_loss) == (6, 0.9, None)
+    assert seen == [False] * 4
+    plain = load_with_lora(base)
+    fit(plain, tokenizer, causal_rows(), None, settings(num_epochs=2, save_steps=6), tmp_path / "b", 7)
+    first = tmp_path / "b" / "checkpoints" / "checkpoint-6" / "adapter_model.safetensors"
+    assert (
+        first.read_bytes()
+        == (tmp_path / "a" / "checkpoints" / "checkpoint-6" / "adapter_model.safetensors").read_bytes()
+    )
+
+
+@pytest.mark.parametrize(("key", "value"), [("keep", Keep.best), ("patience", 2)])
+def test_what_needs_validation_says_so(tmp_path, base, tokenizer, key, value):
+    with pytest.raises(ConfigError, match=f"train.{key}: nothing is validated that would tell"):
+        fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(**{key: value}), tmp_path, 7)

@@ -33,7 +33,7 @@ def checkpoints(tmp_path):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         (folder / "weights").write_text(f"of step {step}")
-        seal(folder, step, "mine", {"tokens": step})
+        seal(folder, step, "mine", {"tokens": step}, is_final=False)
     return tmp_path
 
 
@@ -53,7 +53,10 @@ def test_there_is_no_checkpoint_at_the_beginning(tmp_path):
         (lambda folder: (folder / "weights").unlink(), "weights is missing"),
         (lambda folder: (folder / "manifest.json").unlink(), "was never finished"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
-        (lambda folder: seal(folder, 100, "other", {}), "belongs to a training with other rows or settings"),
+        (
+            lambda folder: seal(folder, 100, "other", {}, is_final=False),
+            "belongs to a training with other rows or settings",
+        ),
     ],
 )
 def test_a_checkpoint_that_is_not_whole_is_named_and_left_out(checkpoints, caplog, damage, words):

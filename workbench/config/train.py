@@ -12,6 +12,13 @@ Scheduler = Enum(
 """The learning rate after the warmup."""
 
 
+class Keep(Enum):
+    """Which weights a training ends with."""
+
+    last = "last"
+    best = "best"
+
+
 @dataclass(kw_only=True)
 class TrainConfig:
     """Steps, rates, batches and checkpoints."""
@@ -24,6 +31,9 @@ class TrainConfig:
 
     learning_rate: float = 2e-4
     """Peak rate. LoRA wants about ten times the rate of full fine-tuning (LoRA Without Regret, 2025)."""
+
+    lora_plus_ratio: float = 1.0
+    """LoRA+ (arXiv:2402.12354): the rate of the adapters' B matrices over that of A; 1 is off, 16 usual."""
 
     lr_scheduler: Scheduler = Scheduler.cosine
     """After the warmup: constant, linear (down to 0), cosine (down to 0) or inverse-sqrt."""
@@ -61,6 +71,12 @@ class TrainConfig:
     save_total_limit: int = 2
     """Checkpoints kept; at least 2, so that a damaged one costs no more than `save_steps`."""
 
+    keep: Keep = Keep.last
+    """The weights to end with: the last, or the best of all checkpoints, which needs validation."""
+
+    patience: int | None = None
+    """Stop when so many checkpoints in a row were no better than the best one; null: take all steps."""
+
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     """Loggers beside train.jsonl: tensorboard (its files need no package), or any other of the Trainer's."""
 
@@ -72,11 +88,15 @@ class TrainConfig:
             raise ConfigError(f"train.num_epochs: must be positive, {self.num_epochs!r}")
         if self.learning_rate <= 0:
             raise ConfigError(f"train.learning_rate: must be positive, {self.learning_rate!r}")
+        if self.lora_plus_ratio <= 0:
+            raise ConfigError(f"train.lora_plus_ratio: must be positive, {self.lora_plus_ratio!r}")
         if self.save_total_limit < 2:
             raise ConfigError(f"train.save_total_limit: {self.save_total_limit!r} (at least 2)")
         for key in ("per_device_batch_size", "gradient_accumulation_steps", "logging_steps", "save_steps"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"train.{key}: must be positive, {getattr(self, key)!r}")
+        if self.patience is not None and self.patience < 1:
+            raise ConfigError(f"train.patience: must be positive, {self.patience!r} (null for never)")
         if self.max_tokens_per_batch is not None and self.max_tokens_per_batch < 1:
             raise ConfigError(f"train.max_tokens_per_batch: must be positive, {self.max_tokens_per_batch!r}")
         for key in ("warmup_steps", "weight_decay", "max_grad_norm"):

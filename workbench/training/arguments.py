@@ -23,7 +23,7 @@ def total_steps(num_batches: int, train: TrainConfig) -> int:
 
 
 def training_arguments(
-    train: TrainConfig, folder: Path, seed: int, *, steps: int, validates: bool, on_cpu: bool
+    train: TrainConfig, folder: Path, seed: int, *, steps: int, metric: str | None, on_cpu: bool
 ) -> TrainingArguments:
     """The Trainer's arguments.
 
@@ -32,7 +32,7 @@ def training_arguments(
         folder: Of the checkpoints.
         seed: Of the row order and of dropout.
         steps: Of the whole training.
-        validates: Whether there are rows to validate on, then at each checkpoint.
+        metric: What tells the best checkpoint, taken at each: loss or score; None: nothing is evaluated.
         on_cpu: Whether the model is on the CPU, whatever else the machine has.
     """
     return TrainingArguments(
@@ -49,8 +49,10 @@ def training_arguments(
         activation_checkpointing=train.gradient_checkpointing,
         logging_steps=train.logging_steps,
         logging_nan_inf_filter=False,  # MeteredTrainer stops instead of averaging over it
-        eval_strategy="steps" if validates else "no",
+        eval_strategy="steps" if metric else "no",
         eval_steps=train.save_steps,
+        metric_for_best_model=metric,  # the Trainer keeps the best checkpoint beside the newest
+        greater_is_better=metric == "score",
         prediction_loss_only=True,
         save_steps=train.save_steps,
         save_total_limit=train.save_total_limit,

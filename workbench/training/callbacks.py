@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from workbench.training.journal import best_step, evaluations, journal_lines
 from workbench.training.meter import Meter
 from workbench.training.resume import seal
 
@@ -41,10 +42,32 @@ class Seal(TrainerCallback):
         self.identity = identity
         self.meter = meter
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Seal the checkpoint that has just been written."""
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        seal(folder, state.global_step, self.identity, self.meter.saved())
+        is_final = control.should_training_stop
+        seal(folder, state.global_step, self.identity, self.meter.saved(), is_final=is_final)
+
+
+class Patience(TrainerCallback):
+    """Ends the training when it has not got better for some time."""
+
+    def __init__(self, journal: Path, patience: int) -> None:
+        """Stop after `patience` evaluations of the journal that were no better than the best."""
+        self.journal = journal
+        self.patience = patience
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Look back, after the journal has its line."""
+        steps = [step for step, _ in evaluations(journal_lines(self.journal))]
+        best = steps.index(best_step(journal_lines(self.journal)))
+        if len(steps) - 1 - best >= self.patience:
+            log.info("train: no better since step %d, stopped at step %d", steps[best], state.global_step)
+            control.should_training_stop = True
 
 
 class ProgressBar(TrainerCallback):

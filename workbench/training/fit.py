@@ -6,21 +6,21 @@ from pathlib import Path
 
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 
-from workbench.config.train import TrainConfig
+from workbench.config.train import Keep, TrainConfig
 from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
-from workbench.training.callbacks import ProgressBar, Seal, Steps
+from workbench.training.callbacks import Patience, ProgressBar, Seal, Steps
 from workbench.training.identity import training_identity
 from workbench.training.isolation import keeps_texts_apart
-from workbench.training.journal import Journal, journal_lines
+from workbench.training.journal import Journal, best_step, journal_lines
 from workbench.training.manners import as_before, quiet
 from workbench.training.meter import Meter
-from workbench.training.resume import Checkpoint, last_sealed, load_weights, newest_good_checkpoint
-from workbench.training.trainer import MeteredTrainer, classification_loss
+from workbench.training.resume import Checkpoint, complaint, last_sealed, load_weights, newest_good_checkpoint
+from workbench.training.trainer import MeteredTrainer, Score, classification_loss
 
 log = logging.getLogger("workbench")
 
@@ -36,6 +36,11 @@ class TrainReport:
     loss_last: float
     """Mean of the last ones."""
     validation_loss: float | None
+    """Of the weights that the training ended with."""
+    score: float | None
+    """Of the same, where one was asked for."""
+    kept_step: int
+    """Whose weights these are: the last, or the best."""
     tokens: int
     """Real tokens, padding not counted."""
     trained_tokens: int
@@ -57,6 +62,7 @@ def fit(
     seed: int,
     *,
     inputs: str = "",
+    score: Score | None = None,
 ) -> TrainReport:
     """Train the model's trainable weights, from where an earlier call stopped, and leave them in the model.
 
@@ -73,45 +79,83 @@ def fit(
         seed: Decides the order of the rows and dropout.
         inputs: A fingerprint of what else decides the outcome, such as the frozen weights; checkpoints with
             another one are left.
+        score: Taken at each checkpoint; it then tells the best one, instead of the loss of `eval_dataset`.
 
     Raises:
+        ConfigError: Settings that this model or these rows can't be trained with.
         TrainingError: The loss became infinite or no number.
     """
+    check(model, eval_dataset is not None or score is not None, train)
     identity = training_identity(model, train_dataset, train, seed, inputs)
     checkpoint = newest_good_checkpoint(folder / "checkpoints", identity)
     meter = Meter.resumed(checkpoint.meter) if checkpoint else Meter()
     with quiet(), as_before(model):
-        joined = rows_are_joined(model, train_dataset)
-        batches = Batches(train_dataset["length"], train, seed, joined=joined)
-        steps = total_steps(len(batches), train)
-        if checkpoint and checkpoint.step >= steps:
-            log.info("train: all %d steps are done, loaded from %s", steps, checkpoint.path)
+        if checkpoint and checkpoint.is_final:
+            log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
             load_weights(model, checkpoint.path)
-            return train_report(folder, meter, checkpoint)
-        progress = ProgressBar(meter)
-        journal = Journal(folder, tensorboard="tensorboard" in train.report_to)
-        arguments = training_arguments(
-            train,
-            folder / "checkpoints",
-            seed,
-            steps=steps,
-            validates=eval_dataset is not None,
-            on_cpu=model.device.type == "cpu",
-        )
-        trainer = MeteredTrainer(
-            meter=meter,
-            batches=batches,
-            model=model,
-            args=arguments,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            data_collator=Collator(tokenizer.pad_token_id, joined),
-            compute_loss_func=classification_loss if is_classified(train_dataset) else None,
-            callbacks=[Steps(meter), journal, Seal(identity, meter), progress],
-        )
-        trainer.remove_callback(PrinterCallback)
-        run(trainer, progress, checkpoint)
-    return train_report(folder, meter, checkpoint)
+        else:
+            joined = rows_are_joined(model, train_dataset)
+            progress = ProgressBar(meter)
+            batches = Batches(train_dataset["length"], train, seed, joined=joined)
+            trainer = MeteredTrainer(
+                meter=meter,
+                batches=batches,
+                lora_plus_ratio=train.lora_plus_ratio,
+                score=score,
+                model=model,
+                args=training_arguments(
+                    train,
+                    folder / "checkpoints",
+                    seed,
+                    steps=total_steps(len(batches), train),
+                    metric="score" if score else "loss" if eval_dataset else None,
+                    on_cpu=model.device.type == "cpu",
+                ),
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset or [],
+                data_collator=Collator(tokenizer.pad_token_id, joined),
+                compute_loss_func=classification_loss if is_classified(train_dataset) else None,
+                callbacks=callbacks(train, folder, identity, meter, progress),
+            )
+            trainer.remove_callback(PrinterCallback)
+            run(trainer, progress, checkpoint)
+        step = load_best(model, folder, identity) if train.keep is Keep.best else None
+    return train_report(folder, meter, checkpoint, step)
+
+
+def check(model: PreTrainedModel | PeftModel, evaluates: bool, train: TrainConfig) -> None:
+    """Refuse settings that need what isn't there.
+
+    Raises:
+        ConfigError: No adapter for LoRA+, or no evaluation to tell the best checkpoint by.
+    """
+    if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):
+        raise ConfigError("train.lora_plus_ratio: there is no adapter with matrices A and B (set it to 1)")
+    key = "keep" if train.keep is Keep.best else "patience"
+    if (train.keep is Keep.best or train.patience) and not evaluates:
+        raise ConfigError(f"train.{key}: nothing is validated that would tell (set data.validation_fraction)")
+
+
+def callbacks(
+    train: TrainConfig, folder: Path, identity: str, meter: Meter, progress: ProgressBar
+) -> list[TrainerCallback]:
+    """In the order in which they are called; who looks into the journal comes after it."""
+    journal = Journal(folder, tensorboard="tensorboard" in train.report_to)
+    patient = [Patience(journal.path, train.patience)] if train.patience else []
+    return [Steps(meter), journal, *patient, Seal(identity, meter), progress]
+
+
+def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:
+    """Put the weights of the best checkpoint into the model, which holds the last; its step, or None."""
+    step = best_step(journal_lines(folder / "train.jsonl"))
+    path = folder / "checkpoints" / f"checkpoint-{step}"
+    problem = complaint(path, identity)
+    if problem:
+        log.warning("%s: %s; the last step's weights are kept, not the best", path, problem)
+        return None
+    log.info("train: the best checkpoint is that of step %d", step)
+    load_weights(model, path)
+    return step
 
 
 def rows_are_joined(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
@@ -157,18 +201,21 @@ def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint |
         progress.stop()
 
 
-def train_report(folder: Path, meter: Meter, checkpoint: Checkpoint | None) -> TrainReport:
-    """The account of a finished training."""
+def train_report(folder: Path, meter: Meter, checkpoint: Checkpoint | None, best: int | None) -> TrainReport:
+    """The account of a finished training; `best` is the step whose weights were kept, None for the last."""
     lines = journal_lines(folder / "train.jsonl")
     losses = [line["loss"] for line in lines if "loss" in line]
-    validated = [line["validation_loss"] for line in lines if "validation_loss" in line]
+    kept = best or lines[-1]["step"]
+    evaluated = {key: value for line in lines if line["step"] == kept for key, value in line.items()}
     seconds = meter.total_seconds
     return TrainReport(
         steps=lines[-1]["step"],
         epochs=lines[-1]["epoch"],
         loss_first=losses[0],
         loss_last=losses[-1],
-        validation_loss=validated[-1] if validated else None,
+        validation_loss=evaluated.get("validation_loss"),
+        score=evaluated.get("score"),
+        kept_step=kept,
         tokens=meter.tokens,
         trained_tokens=meter.trained,
         seconds=seconds,

@@ -1,7 +1,7 @@
 """train.jsonl, a JSON line a logged step, and what is drawn from it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from workbench.run_dir import write_atomic
 from workbench.training import events
 from workbench.training.curve import loss_curve
 
-NAMES = {"eval_loss": "validation_loss"}
+NAMES = {"eval_loss": "validation_loss", "eval_score": "score"}
 """The Trainer's names that are others here."""
 
 
@@ -36,7 +36,7 @@ class Journal(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, **said: Any) -> None:
         """Add a line for a training step or a validation; the Trainer's closing summary is neither."""
         logs: Mapping[str, Any] = said["logs"]
-        if "loss" not in logs and "eval_loss" not in logs:
+        if not logs.keys() & {"loss", *NAMES}:
             return
         line = {"step": state.global_step, **{NAMES.get(name, name): value for name, value in logs.items()}}
         with self.path.open("a", encoding="utf-8") as file:
@@ -62,3 +62,19 @@ def journal_lines(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def evaluations(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """Step and worth of each evaluation: the score where there is one, else minus the loss."""
+    found = []
+    for line in lines:
+        if "score" in line:
+            found.append((line["step"], line["score"]))
+        elif "validation_loss" in line:
+            found.append((line["step"], -line["validation_loss"]))
+    return found
+
+
+def best_step(lines: Sequence[Mapping[str, Any]]) -> int:
+    """The step of the best evaluation, the first of equals."""
+    return max(evaluations(lines), key=lambda evaluation: evaluation[1])[0]

@@ -27,9 +27,11 @@ class Checkpoint:
     """Optimizer steps that it has behind it."""
     meter: dict[str, Any]
     """The counters at that step."""
+    is_final: bool
+    """No step comes after it."""
 
 
-def seal(folder: Path, step: int, identity: str, meter: dict[str, Any]) -> None:
+def seal(folder: Path, step: int, identity: str, meter: dict[str, Any], *, is_final: bool) -> None:
     """Write the manifest of a checkpoint that has just been written.
 
     Args:
@@ -37,13 +39,21 @@ def seal(folder: Path, step: int, identity: str, meter: dict[str, Any]) -> None:
         step: Optimizer steps behind it.
         identity: Of the training that it belongs to.
         meter: Counters to go on from.
+        is_final: Whether the training ends with it.
     """
     files = {
         path.name: sha256(path)
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name != MANIFEST
     }
-    manifest = {"schema_version": 1, "step": step, "identity": identity, "meter": meter, "files": files}
+    manifest = {
+        "schema_version": 1,
+        "step": step,
+        "is_final": is_final,
+        "identity": identity,
+        "meter": meter,
+        "files": files,
+    }
     write_json(folder / MANIFEST, manifest)
 
 
@@ -61,7 +71,7 @@ def newest_good_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
             shutil.rmtree(path)
             continue
         manifest = read_json(path / MANIFEST)
-        good.append(Checkpoint(path, manifest["step"], manifest["meter"]))
+        good.append(Checkpoint(path, manifest["step"], manifest["meter"], manifest["is_final"]))
     return max(good, key=lambda checkpoint: checkpoint.step, default=None)
 
 

@@ -1,33 +1,66 @@
 """The Trainer with our counters in it."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+from peft import PeftModel
+from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 
 from workbench.data.tokens import IGNORED
 from workbench.errors import TrainingError
 from workbench.training.batches import Batches
 from workbench.training.meter import Meter
 
+Score = Callable[[PreTrainedModel | PeftModel], float]
+"""A number that is the higher the better, such as the accuracy on a benchmark."""
+
 
 class MeteredTrainer(Trainer):
     """A Trainer that counts real tokens, stops at a loss that is none, and evaluates without a trace."""
 
-    def __init__(self, *, meter: Meter, batches: Batches, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        meter: Meter,
+        batches: Batches,
+        lora_plus_ratio: float,
+        score: Score | None,
+        **arguments: Any,
+    ) -> None:
         """As the Trainer.
 
         Args:
             meter: Told of each micro-batch.
             batches: The rows of each.
+            lora_plus_ratio: The rate of B matrices over that of A.
+            score: Taken at each evaluation, beside the loss of the rows to validate on.
             **arguments: The Trainer's own.
         """
         super().__init__(**arguments)
         self.meter = meter
         self.batches = batches
+        self.lora_plus_ratio = lora_plus_ratio
+        self.score = score
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW, with rates of their own for the two halves of each adapter where LoRA+ is asked for."""
+        if self.lora_plus_ratio == 1.0 or self.optimizer is not None:
+            return super().create_optimizer(model)
+        kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+        self.optimizer = create_loraplus_optimizer(
+            model=cast(PeftModel, model or self.model),
+            optimizer_cls=kind,
+            loraplus_lr_ratio=self.lora_plus_ratio,
+            loraplus_lr_embedding=self.args.learning_rate,
+            loraplus_weight_decay=self.args.weight_decay,
+            **options,
+        )
+        return self.optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The rows as our batches say; the Trainer's own samplers draw from the global random state."""
@@ -62,23 +95,31 @@ class MeteredTrainer(Trainer):
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The validation loss: of all trained tokens, or all rows of a classifier, each counting alike.
+        """The validation loss, where there are rows for it, and the score, where there is a function.
 
-        The random state is afterwards as it was, so a run that validates trains the same as one that doesn't.
+        The random state is afterwards as it was, so a run that evaluates trains the same as one that doesn't.
         """
-        total, count = 0.0, 0
-        model = self.model_wrapped.eval()
+        metrics: dict[str, float] = {}
         with torch.random.fork_rng(), torch.no_grad():
-            for inputs in self.get_eval_dataloader():
-                del inputs["row"]
-                items = num_items(inputs["labels"])
-                loss = self.compute_loss(model, inputs, num_items_in_batch=torch.tensor(items))
-                total += float(cast(Tensor, loss)) * items
-                count += items
-        metrics = {"eval_loss": total / count}
-        self.log(metrics)
+            self.model_wrapped.eval()
+            if self.eval_dataset:
+                metrics["eval_loss"] = self.validation_loss()
+            if self.score is not None:
+                metrics["eval_score"] = self.score(cast(PreTrainedModel, self.model))
+        self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def validation_loss(self) -> float:
+        """Over all trained tokens, or all rows of a classifier, each counting alike."""
+        total, count = 0.0, 0
+        for inputs in self.get_eval_dataloader():
+            del inputs["row"]
+            items = num_items(inputs["labels"])
+            loss = self.compute_loss(self.model_wrapped, inputs, num_items_in_batch=torch.tensor(items))
+            total += float(cast(Tensor, loss)) * items
+            count += items
+        return total / count
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log with our own counts: the loss of all steps, interrupted or not, tokens, time, memory."""
