@@ -8,7 +8,6 @@ Shapes: B batch, S new tokens, K keys (cached and new), A query heads, G key/val
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,53 +21,10 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import AttentionMaskInterface, create_causal_mask, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
+from workbench.models import blocked
+from workbench.models.packed import PackedTexts, packed_texts
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PackedTexts:
-    """Several texts in one row, one after the other, that must not see each other.
-
-    Tokens are counted over the whole batch, row after row.
-    """
-
-    lengths: list[int]
-    """Of every text, in order."""
-    alike: list[Tensor]
-    """For each distinct length, the tokens of the texts of this length, (texts, length)."""
-    places: Tensor
-    """(B * S,): where each token is when `alike` is laid out flat."""
-
-    def boundaries(self) -> dict[str, Any]:
-        """What flash attention wants to know, under transformers' names."""
-        ends = torch.tensor([0, *self.lengths], device=self.places.device).cumsum(0).to(torch.int32)
-        longest = max(self.lengths)
-        return {
-            "cu_seq_lens_q": ends,
-            "cu_seq_lens_k": ends,
-            "max_length_q": longest,
-            "max_length_k": longest,
-        }
-
-
-def packed_texts(position_ids: Tensor, batch: int) -> PackedTexts | None:
-    """The texts that `position_ids` (B or 1, S) separate, or None if every row is one text.
-
-    A text begins where the position is not the one before plus one.
-    """
-    starts = position_ids.diff(prepend=position_ids[:, :1]) != 1
-    if not starts[:, 1:].any():
-        return None
-    starts[:, 0] = True
-    begins = starts.expand(batch, -1).flatten().nonzero().flatten()  # (texts,)
-    tokens = batch * position_ids.shape[1]
-    lengths = begins.diff(append=begins.new_tensor([tokens]))
-    alike = [
-        begins[lengths == length, None] + torch.arange(length, device=begins.device)
-        for length in sorted(set(lengths.tolist()))
-    ]
-    places = torch.cat([group.flatten() for group in alike]).argsort()
-    return PackedTexts(lengths.tolist(), alike, places)
 
 
 def causal_mask(
@@ -188,6 +144,9 @@ def _fused(
     causal = mask is None and length > 1
     if causal and key.shape[2] > length:  # a static cache, still empty: the rest of the keys comes later
         key, value = key[:, :, :length], value[:, :, :length]
+    if blocked.takes(query, mask, dropout):
+        queries, keys, values = (states.transpose(1, 2) for states in (query, key, value))
+        return blocked.attend(queries, keys, values, mask, scaling).transpose(1, 2)
     native = False
     if repeats > 1 and length == 1:
         query = query.view(batch, -1, repeats, width)  # one token: the heads of a group as so many queries

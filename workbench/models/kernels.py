@@ -20,18 +20,27 @@ def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
     """
     if torch.compiler.is_compiling():
         return F.rms_norm(hidden.float(), weight.shape, eps=eps).to(hidden.dtype) * weight
+    if not torch.is_grad_enabled():
+        return _normalised(hidden, weight, eps)[0]
     return _RMSNorm.apply(hidden, weight, eps)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _normalised(hidden: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The result, and the factor (..., 1) that was applied."""
+    exact = hidden.float()
+    length = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
+    inverse = length.square_().div_(hidden.shape[-1]).add_(eps).rsqrt_()
+    normalised = exact * inverse if exact is hidden else exact.mul_(inverse).to(hidden.dtype)
+    weighted = normalised.mul_(weight) if weight.dtype == normalised.dtype else normalised * weight
+    return weighted, inverse
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
-        exact = hidden.float()
-        length = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
-        inverse = length.square_().div_(hidden.shape[-1]).add_(eps).rsqrt_()
+        weighted, inverse = _normalised(hidden, weight, eps)
         ctx.save_for_backward(hidden, weight, inverse)
-        normalised = exact * inverse if exact is hidden else exact.mul_(inverse).to(hidden.dtype)
-        return normalised.mul_(weight) if weight.dtype == normalised.dtype else normalised * weight
+        return weighted
 
     @staticmethod
     @once_differentiable
@@ -52,7 +61,8 @@ class _RMSNorm(torch.autograd.Function):
 
 def gated(activation: Any, gate: Tensor, up: Tensor) -> Tensor:
     """`activation(gate) * up`; of SiLU only the inputs are kept for the backward pass."""
-    if torch.compiler.is_compiling() or not isinstance(activation, torch.nn.SiLU):
+    plain = torch.compiler.is_compiling() or not isinstance(activation, torch.nn.SiLU)
+    if plain or not torch.is_grad_enabled():
         return activation(gate) * up  # type: ignore[no-any-return]
     return _GatedSiLU.apply(gate, up)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -71,40 +81,36 @@ class _GatedSiLU(torch.autograd.Function):
         return by_gate, F.silu(gate).mul_(gradient)
 
 
-def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`states * cos + (-second half, first half) * sin`: feature j turns in a plane with feature j + D / 2.
+def rotate(states: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """`states * cos + (second half, first half) * signed_sin`: feature j turns with feature j + D / 2.
 
     Source: RoFormer, arXiv:2104.09864, with the halves of GPT-NeoX instead of neighbours.
 
     Args:
         states: (B, S, heads, D).
         cos: (B or 1, S, 1, D), both halves alike.
-        sin: (B or 1, S, 1, D), both halves alike.
+        signed_sin: (B or 1, S, 1, D), the first half minus the sine, the second half plus the sine.
     """
-    cos, sin = cos.to(states.dtype), sin.to(states.dtype)
-    if torch.compiler.is_compiling():
-        return _turned(states, cos, sin, -1)
-    return _Rotation.apply(states, cos, sin)  # type: ignore[no-any-return, no-untyped-call]
+    cos, signed_sin = cos.to(states.dtype), signed_sin.to(states.dtype)
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return (states * cos).add_(_swapped(states, signed_sin))
+    return _Rotation.apply(states, cos, signed_sin)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Rotation(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turned(states, cos, sin, -1)
+    def forward(ctx: Any, states: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, signed_sin)
+        return (states * cos).add_(_swapped(states, signed_sin))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _turned(gradient, cos, sin, 1), None, None
+        cos, signed_sin = ctx.saved_tensors
+        return (gradient * cos).sub_(_swapped(gradient, signed_sin)), None, None
 
 
-def _turned(states: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
-    """`states * cos` plus, in each half, the other half times the sine, negated once by `sign`."""
-    half = states.shape[-1] // 2
-    first, second = states[..., :half], states[..., half:]
-    out = states * cos
-    out[..., :half].add_(second * sin[..., :half], alpha=sign)
-    out[..., half:].add_(first * sin[..., half:], alpha=-sign)
-    return out
+def _swapped(states: Tensor, signed_sin: Tensor) -> Tensor:
+    """The halves exchanged, times the sine."""
+    first, second = states.chunk(2, -1)
+    return torch.cat((second, first), -1).mul_(signed_sin)

@@ -31,6 +31,7 @@ from workbench.models.attention import causal_mask, default_attention, eager
 from workbench.models.kernels import gated, rms_norm, rotate
 from workbench.models.loss import causal_lm_loss, classification_loss, loss_of_logits
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
+from workbench.models.projection import project
 
 logger = logging.get_logger(__name__)
 
@@ -100,12 +101,12 @@ class OpenLlamaRotaryEmbedding(nn.Module):
 
     @torch.no_grad()
     def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of `position_ids` (B or 1, S): (B or 1, S, 1, D) each, dtype of `hidden`."""
+        """Tables of `rotate` for `position_ids` (B or 1, S): (B or 1, S, 1, D) each, dtype of `hidden`."""
         with torch.autocast(hidden.device.type, enabled=False):
             angles = position_ids[..., None].float() * self._frequencies_of(position_ids)
-            angles = torch.cat((angles, angles), -1).unsqueeze(2)
+            angles = angles.unsqueeze(2)
             cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
-        return cos.to(hidden.dtype), sin.to(hidden.dtype)
+        return torch.cat((cos, cos), -1).to(hidden.dtype), torch.cat((-sin, sin), -1).to(hidden.dtype)
 
     def _frequencies_of(self, position_ids: Tensor) -> Tensor:
         """(D / 2,), or (B, 1, D / 2) for the types that depend on how long a row is."""
@@ -159,9 +160,11 @@ class OpenLlamaAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Mixed `hidden` (B, S, H) and, from eager attention, the probabilities (B, A, S, K)."""
         shape = (*hidden.shape[:2], -1, self.head_dim)
-        query = rotate(self.q_proj(hidden).view(shape), *tables).transpose(1, 2)  # (B, A, S, D)
-        key = rotate(self.k_proj(hidden).view(shape), *tables).transpose(1, 2)  # (B, G, S, D)
-        value = self.v_proj(hidden).view(shape).transpose(1, 2)
+        projected = project(hidden, self.q_proj, self.k_proj, self.v_proj)
+        query, key, value = (states.view(shape) for states in projected)
+        query = rotate(query, *tables).transpose(1, 2)  # (B, A, S, D)
+        key = rotate(key, *tables).transpose(1, 2)  # (B, G, S, D)
+        value = value.transpose(1, 2)
         if past_key_values is not None:
             key, value = past_key_values.update(
                 key, value, self.layer_idx
@@ -171,7 +174,8 @@ class OpenLlamaAttention(nn.Module):
         mixed, probabilities = attend(
             self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
         )
-        return self.o_proj(mixed.reshape(*hidden.shape[:2], -1)), probabilities
+        [out] = project(mixed.reshape(*hidden.shape[:2], -1), self.o_proj)
+        return out, probabilities
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Files of transformers up to 4.31 carry the frequencies, which follow from the configuration.
@@ -193,8 +197,9 @@ class OpenLlamaMLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Transformed `hidden`, (B, S, H)."""
-        inner = gated(self.act_fn, self.gate_proj(hidden), self.up_proj(hidden))
-        return self.dropout(self.down_proj(inner))  # type: ignore[no-any-return]
+        inner = gated(self.act_fn, *project(hidden, self.gate_proj, self.up_proj))
+        [out] = project(inner, self.down_proj)
+        return self.dropout(out) if self.dropout.training else out
 
 
 class OpenLlamaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]

@@ -1,0 +1,95 @@
+"""Attention block by block is attention."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from workbench.models import attention, blocked
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(blocked, "BLOCK", 8)
+
+
+def states(length=21, keys=21, heads=6, groups=2, dtype=torch.float32):
+    torch.manual_seed(0)
+    shapes = ((2, length, heads, 16), (2, keys, groups, 16), (2, keys, groups, 16))
+    return [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+def plain(query, key, value, mask):
+    repeats = query.shape[2] // key.shape[2]
+    rows = [query, key.repeat_interleave(repeats, 2), value.repeat_interleave(repeats, 2)]
+    rows = [each.transpose(1, 2) for each in rows]
+    return F.scaled_dot_product_attention(*rows, mask, is_causal=mask is None, scale=0.3).transpose(1, 2)
+
+
+def padded(side, length=21):
+    mask = torch.ones(2, 1, length, length, dtype=torch.bool).tril()
+    mask[1, :, :, slice(0, 9) if side == "left" else slice(12, None)] = False
+    return mask
+
+
+def packed():
+    text = torch.tensor([0] * 5 + [1] * 12 + [2] * 4)
+    return (text[:, None] == text).tril().expand(2, 1, 21, 21)
+
+
+@pytest.mark.parametrize("heads", [(6, 2), (4, 4), (4, 1)], ids=str)
+@pytest.mark.parametrize(
+    "mask", [None, padded("left"), padded("right"), packed()], ids=["none", "left", "right", "packed"]
+)
+def test_values_and_gradients_are_those_of_pytorchs_attention(heads, mask):
+    given = states(heads=heads[0], groups=heads[1])
+    sees = torch.ones(2, 21, 1, 1) if mask is None else mask.any(-1)[:, 0, :, None, None]
+    weight = torch.randn(2, 21, heads[0], 16) * sees  # what a query that sees nothing gives is of no interest
+    found = blocked.attend(*given, mask, 0.3) * weight
+    wanted = plain(*given, mask).where(sees.bool(), 0) * weight
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    gradients = torch.autograd.grad(found.sum(), given)
+    torch.testing.assert_close(gradients, torch.autograd.grad(wanted.sum(), given), atol=1e-5, rtol=1e-5)
+
+
+def test_new_tokens_see_the_keys_of_a_cache():
+    given = states(length=9)
+    mask = torch.ones(2, 1, 9, 21, dtype=torch.bool).tril(12)
+    torch.testing.assert_close(blocked.attend(*given, mask, 0.3), plain(*given, mask), atol=1e-5, rtol=1e-5)
+
+
+def test_keys_that_no_query_of_a_block_sees_are_left_out():
+    every = blocked._blocks(21, None)
+    assert every == [
+        [(slice(0, 8), slice(0, 8)), (slice(8, 16), slice(0, 16)), (slice(16, 21), slice(0, 21))]
+    ]
+    first, second = blocked._blocks(21, padded("right")[:, 0])
+    assert [first, second[-1]] == [*every, (slice(16, 21), slice(0, 12))]
+    assert blocked._blocks(21, packed()[:1, 0])[0][-1] == (slice(16, 21), slice(5, 21))
+
+
+def test_query_that_sees_nothing_gives_numbers():
+    given = states()
+    found = blocked.attend(*given, padded("left"), 0.3)
+    assert found.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(found.sum(), given))
+
+
+def test_bfloat16_is_as_close_to_float32_as_eager_attention():
+    given = [each.detach() for each in states()]
+    exact = plain(*given, None)
+    half = [each.bfloat16() for each in given]
+    mask = torch.full((21, 21), -torch.inf, dtype=torch.bfloat16).triu(1)
+    rows = [each.transpose(1, 2) for each in half]
+    stepwise, _ = attention.eager(torch.nn.Identity().eval(), *rows, mask, scaling=0.3)
+    found = blocked.attend(*half, None, 0.3)
+    assert (found - exact).abs().max() < 1.5 * (stepwise - exact).abs().max()
+
+
+def test_only_long_bfloat16_calls_without_dropout_go_block_by_block():
+    usual = torch.empty(1, 2, blocked.FEWEST, 16, dtype=torch.bfloat16)
+    assert blocked.takes(usual, None, 0.0) == blocked.multiplies_bfloat16()
+    assert not blocked.takes(usual, None, 0.1)
+    assert not blocked.takes(usual.float(), None, 0.0)
+    assert not blocked.takes(usual[:, :, 1:], None, 0.0)
+    assert not blocked.takes(usual, torch.zeros(1, 1, 1, 1), 0.0)
+    assert not blocked.takes(usual.to("meta"), None, 0.0)
