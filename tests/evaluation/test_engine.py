@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import llama_config
 
 from workbench.config.benchmark import (
     Average,
@@ -159,7 +160,6 @@ def test_a_question_that_is_too_long_alone_is_never_cut(llama, tokenizer, exam):
 
 
 def test_logits_that_are_not_numbers_are_told(tokenizer, exam):
-    from conftest import llama_config
     from transformers import LlamaForCausalLM
 
     torch.manual_seed(0)
