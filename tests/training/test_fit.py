@@ -1,4 +1,6 @@
 import math
+import resource
+import signal
 
 import pytest
 import torch
@@ -375,3 +377,59 @@ def test_a_score_instead_of_a_loss_tells_the_best_checkpoint(tmp_path, base, tok
 def test_what_needs_validation_says_so(tmp_path, base, tokenizer, key, value):
     with pytest.raises(ConfigError, match=f"train.{key}: nothing is validated that would tell"):
         fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(**{key: value}), tmp_path, 7)
+
+
+def test_a_loss_that_explodes_ends_the_training(tmp_path, base, tokenizer):
+    train = settings(num_epochs=50, learning_rate=9.0, lr_scheduler=Scheduler.constant, max_grad_norm=0.0)
+    with pytest.raises(
+        TrainingError, match=r"the loss exploded, \d+\.\d at step \d+, high for 10 steps \(kept: c"
+    ):
+        fit(load(base), tokenizer, causal_rows(), None, train, tmp_path, 7)
+
+
+def test_weights_that_are_no_numbers_are_never_sealed(tmp_path, base, tokenizer, monkeypatch):
+    def poisoned(self, args, state, control, **said):
+        if state.global_step == 4:
+            next(p for p in said["model"].parameters() if p.requires_grad).data.fill_(math.inf)
+
+    monkeypatch.setattr(Steps, "on_log", poisoned, raising=False)
+    with pytest.raises(
+        TrainingError, match=r"lora_A.* holds infinite or no numbers at step 4 \(kept: checkpoint-2;"
+    ):
+        fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path, 7)
+
+
+def test_a_full_disk_costs_no_more_than_the_newest_checkpoint(tmp_path, base, tokenizer, monkeypatch):
+    """A limit on the size of files stands for the full disk; both end a write in the middle."""
+    through = load_with_lora(base)
+    fit(through, tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "through", 7)
+    original = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def filled(self, args, state, control, **said):
+        if state.global_step == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, original[1]))
+
+    monkeypatch.setattr(Steps, "on_log", filled, raising=False)
+    try:
+        with pytest.raises(TrainingError) as caught:
+            fit(
+                load_with_lora(base),
+                tokenizer,
+                causal_rows(),
+                None,
+                settings(save_steps=2),
+                tmp_path / "full",
+                7,
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, original)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert "checkpoint-4: can't be written, " in str(caught.value)
+    assert "(kept: checkpoint-2; given room, the same command goes on)" in str(caught.value)
+    assert not (tmp_path / "full" / "checkpoints" / "checkpoint-4").exists()
+    monkeypatch.undo()
+    model = load_with_lora(base)
+    report = fit(model, tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "full", 7)
+    assert report.resumed_from == 2
+    assert same(weights(model), weights(through))

@@ -1,6 +1,7 @@
 """What happens at each step and each checkpoint: counting, the progress bar, the seal."""
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -9,28 +10,45 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from workbench.errors import TrainingError
 from workbench.training.journal import best_step, evaluations, journal_lines
 from workbench.training.meter import Meter
 from workbench.training.resume import seal
 
 log = logging.getLogger("workbench")
 
+EXPLODED, EXPLODED_STEPS = 3.0, 10
+"""So many times the loss of blind guessing, and for so many steps, that nothing can come of it any more."""
+
 LINE_SECONDS = 10.0
 """Between two lines of progress where there is no terminal."""
 
 
 class Steps(TrainerCallback):
-    """Closes the loss of each step, and sees to it that the last one is logged."""
+    """Closes the loss of each step, stops when it explodes, and sees to it that the last one is logged."""
 
-    def __init__(self, meter: Meter) -> None:
-        """Tell `meter`."""
+    def __init__(self, meter: Meter, num_outcomes: int) -> None:
+        """Tell `meter`; `num_outcomes` are the tokens or classes that a prediction chooses from."""
         self.meter = meter
+        self.limit = EXPLODED * (math.log(num_outcomes) + 1)
+        self.steps_above = 0
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """A step is done."""
+        """A step is done.
+
+        Raises:
+            TrainingError: The loss has been absurd for some time.
+        """
         self.meter.end_step()
+        loss = self.meter.losses[-1]
+        self.steps_above = self.steps_above + 1 if loss > self.limit else 0
+        if self.steps_above == EXPLODED_STEPS:
+            step, steps = state.global_step, EXPLODED_STEPS
+            raise TrainingError(
+                f"train: the loss exploded, {loss:.1f} at step {step}, high for {steps} steps"
+            )
         control.should_log = control.should_log or state.global_step >= state.max_steps
 
 
@@ -43,9 +61,16 @@ class Seal(TrainerCallback):
         self.meter = meter
 
     def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **said: Any
     ) -> None:
-        """Seal the checkpoint that has just been written."""
+        """Seal the checkpoint that has just been written.
+
+        Raises:
+            TrainingError: The weights in it are none.
+        """
+        for name, weight in said["model"].named_parameters():
+            if weight.requires_grad and not weight.isfinite().all():
+                raise TrainingError(f"train: {name} holds infinite or no numbers at step {state.global_step}")
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         is_final = control.should_training_stop
         seal(folder, state.global_step, self.identity, self.meter.saved(), is_final=is_final)

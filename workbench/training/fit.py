@@ -1,11 +1,14 @@
 """Training, from rows to a trained model, over as many sessions as it takes."""
 
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from datasets import Dataset
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 
 from workbench.config.train import Keep, TrainConfig
@@ -19,7 +22,14 @@ from workbench.training.isolation import keeps_texts_apart
 from workbench.training.journal import Journal, best_step, journal_lines
 from workbench.training.manners import as_before, quiet
 from workbench.training.meter import Meter
-from workbench.training.resume import Checkpoint, complaint, last_sealed, load_weights, newest_good_checkpoint
+from workbench.training.resume import (
+    Checkpoint,
+    complaint,
+    is_unsealed,
+    last_sealed,
+    load_weights,
+    newest_good_checkpoint,
+)
 from workbench.training.trainer import MeteredTrainer, Score, classification_loss
 
 log = logging.getLogger("workbench")
@@ -115,7 +125,11 @@ def fit(
                 eval_dataset=eval_dataset or [],
                 data_collator=Collator(tokenizer.pad_token_id, joined),
                 compute_loss_func=classification_loss if is_classified(train_dataset) else None,
-                callbacks=callbacks(train, folder, identity, meter, progress),
+                callbacks=[
+                    Steps(meter, num_outcomes(model, train_dataset)),
+                    *writers(train, folder, identity, meter),
+                    progress,
+                ],
             )
             trainer.remove_callback(PrinterCallback)
             run(trainer, progress, checkpoint)
@@ -136,13 +150,11 @@ def check(model: PreTrainedModel | PeftModel, evaluates: bool, train: TrainConfi
         raise ConfigError(f"train.{key}: nothing is validated that would tell (set data.validation_fraction)")
 
 
-def callbacks(
-    train: TrainConfig, folder: Path, identity: str, meter: Meter, progress: ProgressBar
-) -> list[TrainerCallback]:
-    """In the order in which they are called; who looks into the journal comes after it."""
+def writers(train: TrainConfig, folder: Path, identity: str, meter: Meter) -> list[TrainerCallback]:
+    """What writes down the training, in order: who looks into the journal comes after it."""
     journal = Journal(folder, tensorboard="tensorboard" in train.report_to)
     patient = [Patience(journal.path, train.patience)] if train.patience else []
-    return [Steps(meter), journal, *patient, Seal(identity, meter), progress]
+    return [journal, *patient, Seal(identity, meter)]
 
 
 def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:
@@ -176,6 +188,12 @@ def rows_are_joined(model: PreTrainedModel | PeftModel, dataset: Dataset) -> boo
     return False
 
 
+def num_outcomes(model: PreTrainedModel | PeftModel, dataset: Dataset) -> int:
+    """The tokens or classes that a prediction chooses from."""
+    config = model.config.get_text_config()
+    return cast(int, config.num_labels if is_classified(dataset) else config.vocab_size)
+
+
 def is_classified(dataset: Dataset) -> bool:
     """Whether the rows have a class each, and no labels on their tokens."""
     return isinstance(dataset[0]["labels"], int)
@@ -197,6 +215,15 @@ def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint |
     except TrainingError as error:
         kept = last_sealed(Path(str(trainer.args.output_dir)))
         raise TrainingError(f"{error} (kept: {kept}; a lower train.learning_rate may help)") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        unwritten = Path(str(trainer.args.output_dir)) / f"checkpoint-{trainer.state.global_step}"
+        if not is_unsealed(unwritten):
+            raise
+        shutil.rmtree(unwritten)
+        kept, reason = last_sealed(unwritten.parent), str(error).splitlines()[0]
+        raise TrainingError(
+            f"{unwritten}: can't be written, {reason} (kept: {kept}; given room, the same command goes on)"
+        ) from error
     finally:
         progress.stop()
 

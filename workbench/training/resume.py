@@ -114,3 +114,8 @@ def last_sealed(folder: Path) -> str:
     return max(
         (path.name for path in sealed), key=lambda name: int(name.rpartition("-")[2]), default="nothing yet"
     )
+
+
+def is_unsealed(folder: Path) -> bool:
+    """Whether a checkpoint was begun and not written to its end."""
+    return folder.is_dir() and not (folder / MANIFEST).is_file()
