@@ -54,9 +54,11 @@ class LocalConfig:
     files: dict[str, str] = field(default_factory=dict)
     """Split -> file below `path` (CSV, TSV, JSON, JSONL, Parquet, TXT); `{subset}` stands for the subset."""
     header: list[str] = field(default_factory=list)
-    """Column names of CSV or TSV files that have no header row."""
+    """Column names of CSV or TSV files without a header row, and of JSON rows that are lists."""
     beside: dict[str, str] = field(default_factory=dict)
-    """Column -> file next to the rows whose n-th line is the n-th row's value (PIQA's labels)."""
+    """Column -> file whose n-th line is the n-th row's value; `{stem}` stands for the rows' file name."""
+    unfold: str = ""
+    """Column with a list of objects, each of which becomes a row of its own (C3: questions on one text)."""
     quoting: bool = True
     """False for TSV files in which a quotation mark is just a character (SST-2)."""
     columns: dict[str, str] = field(default_factory=dict)

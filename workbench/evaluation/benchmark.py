@@ -1,5 +1,6 @@
 """The items of a benchmark, rendered and checked before any model is loaded."""
 
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +107,9 @@ def _hub_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> li
 
 def _with_columns(row: Row, columns: dict[str, str], config: BenchmarkConfig, subset: str) -> Row:
     values: dict[str, Any] = dict(row.values)
+    names = {"subset": subset, "letters": list(string.ascii_uppercase)}
     for column, expression in columns.items():
-        values[column] = templates.evaluate(expression, {"subset": subset}, Row(values, row.where))
+        values[column] = templates.evaluate(expression, names, Row(values, row.where))
     return Row(values, row.where)
 
 

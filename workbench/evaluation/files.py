@@ -37,8 +37,8 @@ def read_rows(path: Path, local: LocalConfig) -> list[Row]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error})") from error
     for column, pattern in local.beside.items():
-        rows = _with_column(rows, column, path.parent / pattern, path)
-    return rows
+        rows = _with_column(rows, column, path.parent / pattern.replace("{stem}", path.stem), path)
+    return _unfolded(rows, local.unfold) if local.unfold else rows
 
 
 def _csv(path: Path, local: LocalConfig) -> Iterator[Row]:
@@ -72,28 +72,31 @@ def _names(header: list[str]) -> str:
 def _json(path: Path, local: LocalConfig) -> Iterator[Row]:
     text = path.read_text(encoding="utf-8-sig")
     if not text.lstrip().startswith("["):
-        yield from _json_lines(path, text)
+        yield from _json_lines(path, text, local)
         return
     try:
         items = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: malformed JSON ({error.msg})") from error
     for number, item in enumerate(items, 1):
-        yield Row(_object(item, f"{path} item {number}"), f"{path} item {number}")
+        where = f"{path} item {number}"
+        yield Row(_object(item, local, where), where)
 
 
-def _json_lines(path: Path, text: str) -> Iterator[Row]:
+def _json_lines(path: Path, text: str, local: LocalConfig) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
         try:
-            yield Row(_object(json.loads(line), where), where)
+            yield Row(_object(json.loads(line), local, where), where)
         except json.JSONDecodeError as error:
             raise DataError(f"{where}: malformed JSON ({error.msg})") from error
 
 
-def _object(value: object, where: str) -> dict[str, Any]:
+def _object(value: object, local: LocalConfig, where: str) -> dict[str, Any]:
+    if isinstance(value, list) and len(value) == len(local.header):
+        return dict(zip(local.header, value, strict=True))
     if not isinstance(value, dict):
         raise DataError(f"{where}: {type(value).__name__} instead of an object with columns")
     return value
@@ -119,6 +122,18 @@ _READERS = {
     ".md": _text,
     ".parquet": _parquet,
 }
+
+
+def _unfolded(rows: list[Row], column: str) -> list[Row]:
+    """A row for each object in a column's list, with the other columns beside its own."""
+    found = []
+    for row in rows:
+        inner = row.values.get(column)
+        if not isinstance(inner, list) or not all(isinstance(one, dict) for one in inner):
+            raise DataError(f"{row.where}: column {column!r} holds no list of objects")
+        others = {name: value for name, value in row.values.items() if name != column}
+        found += [Row({**others, **one}, f"{row.where}, {column} {n}") for n, one in enumerate(inner, 1)]
+    return found
 
 
 def _with_column(rows: list[Row], column: str, beside: Path, path: Path) -> list[Row]:

@@ -5,9 +5,10 @@ import random
 import string
 from typing import Any
 
-from workbench.config.benchmark import BenchmarkConfig, FewshotOrder, OutputType
+from workbench.config.benchmark import BenchmarkConfig, Extract, FewshotOrder, OutputType
 from workbench.errors import DataError
 from workbench.evaluation import templates
+from workbench.evaluation.answers import canonical_number
 from workbench.evaluation.files import Row
 from workbench.evaluation.records import Example, Shot
 
@@ -77,6 +78,8 @@ class Renderer:
             return self._index(row, templates.evaluate(config.target_index, values, row), len(choices))
         self._check_label(row, values)
         text = templates.render(config.target, values, row)
+        if config.generation.extract == Extract.number:
+            text = canonical_number(text)
         if config.output_type == OutputType.generation or not choices:
             return text
         if text.strip() not in choices:

@@ -17,7 +17,7 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
 )
 _ENVIRONMENT.filters["regex_replace"] = lambda text, pattern, new: re.sub(pattern, new, text)
-_ENVIRONMENT.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+_ENVIRONMENT.filters["positions"] = lambda values, wanted: [i for i, v in enumerate(values) if v == wanted]
 
 
 def render(template: str, values: Mapping[str, Any], row: Row) -> str:
