@@ -1,4 +1,4 @@
-"""Trainings that are killed: python interrupted.py FOLDER BASE
+"""Trainings that are killed: python interrupted.py FOLDER BASE [random]
 
 Forks a training that runs through, then some that end themselves at a moment and are repeated,
 and prints whether the weights are the same, as JSON. A fork costs nothing, an import of torch seconds.
@@ -6,13 +6,16 @@ and prints whether the weights are the same, as JSON. A fork costs nothing, an i
 
 import json
 import os
+import random
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from conftest import causal_rows, class_rows, load_with_lora, tiny_tokenizer
+from tiny_training import causal_rows, class_rows, load_with_lora, tiny_tokenizer
 
 from workbench.config.train import TrainConfig
 from workbench.models import adapters
@@ -20,6 +23,7 @@ from workbench.run_dir import file_fingerprint
 from workbench.training.callbacks import Seal, Steps
 from workbench.training.fit import fit
 
+NUM_KILLS = 20
 SETTINGS = {
     "num_epochs": 2.0,
     "per_device_batch_size": 2,
@@ -91,10 +95,13 @@ def train(folder: Path, base: Path, task: str, method: str) -> None:
     adapters.save(model, folder / "adapter")
 
 
-def forked(action: Callable[[], None]) -> int:
-    """The exit status of an action in a process of its own."""
+def forked(action: Callable[[], None], seconds: float | None = None) -> int:
+    """The exit status of an action in a process of its own, killed after so many seconds if given."""
     process = os.fork()
     if process:
+        if seconds is not None:
+            time.sleep(seconds)
+            os.kill(process, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     try:
         action()
@@ -127,15 +134,36 @@ def main(folder: Path, base: Path, task: str, method: str, moments: list[str]) -
     return found
 
 
+def killed_at_random(folder: Path, base: Path, task: str, method: str) -> list[list]:
+    """For each random moment: exit status of the killed run; same weights and same journal in the end."""
+    assert forked(lambda: train(folder / "through", base, task, method)) == 0
+    started = time.monotonic()
+    assert forked(lambda: train(folder / "again", base, task, method)) == 0
+    lasted = time.monotonic() - started
+    expected = file_fingerprint(folder / "through" / "adapter"), journal(folder / "through")
+    generator, found = random.Random(0), []
+    for number in range(NUM_KILLS):
+        place = folder / str(number)
+        killed = forked(
+            lambda place=place: train(place, base, task, method), generator.uniform(0.1, 1) * lasted
+        )
+        assert forked(lambda place=place: train(place, base, task, method)) == 0
+        found.append(
+            [killed, file_fingerprint(place / "adapter") == expected[0], journal(place) == expected[1]]
+        )
+    return found
+
+
 if __name__ == "__main__":
     place, given = Path(sys.argv[1]), Path(sys.argv[2])
     middle = ["in the middle of an epoch"]
-    print(
-        json.dumps(
-            {
-                "nf4": main(place / "nf4", given, "causal_lm", "nf4", list(MOMENTS)),
-                "int8": main(place / "int8", given, "causal_lm", "int8", middle),
-                "classifier": main(place / "classifier", given, "sequence_classification", "none", middle),
-            }
-        )
+    found = (
+        {"random": killed_at_random(place / "random", given, "causal_lm", "nf4")}
+        if "random" in sys.argv
+        else {
+            "nf4": main(place / "nf4", given, "causal_lm", "nf4", list(MOMENTS)),
+            "int8": main(place / "int8", given, "causal_lm", "int8", middle),
+            "classifier": main(place / "classifier", given, "sequence_classification", "none", middle),
+        }
     )
+    print(json.dumps(found))

@@ -2,7 +2,7 @@ import random
 
 import pytest
 import torch
-from conftest import causal_rows, load, load_with_lora, tiny_tokenizer
+from tiny_training import causal_rows, load, load_with_lora, tiny_tokenizer
 from transformers import BloomConfig, BloomForCausalLM
 
 from workbench.config.train import TrainConfig

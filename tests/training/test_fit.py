@@ -4,7 +4,7 @@ import signal
 
 import pytest
 import torch
-from conftest import causal_rows, class_rows, load, load_with_lora
+from tiny_training import causal_rows, class_rows, load, load_with_lora
 
 from workbench.config.train import Keep, Scheduler, TrainConfig
 from workbench.data.collate import Collator

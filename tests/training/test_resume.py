@@ -9,14 +9,18 @@ from workbench.run_dir import read_json
 from workbench.training.resume import complaint, newest_good_checkpoint, seal
 
 
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory, base):
+def tried(folder, base, *options):
     """What interrupted.py found."""
     script = Path(__file__).with_name("interrupted.py")
-    command = [sys.executable, str(script), str(tmp_path_factory.mktemp("interrupted")), str(base)]
+    command = [sys.executable, str(script), str(folder), str(base), *options]
     result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory, base):
+    return tried(tmp_path_factory.mktemp("interrupted"), base)
 
 
 @pytest.mark.parametrize(("kind", "num_moments"), [("nf4", 5), ("int8", 1), ("classifier", 1)])
@@ -24,6 +28,13 @@ def test_a_training_killed_and_repeated_ends_with_the_same_bytes(interrupted, ki
     """Of the adapter and of the journal but for what is measured; both processes end as they should."""
     assert interrupted[kind] == {moment: [9, 0, True, True] for moment in interrupted[kind]}
     assert len(interrupted[kind]) == num_moments
+
+
+@pytest.mark.slow
+def test_a_training_killed_from_outside_at_twenty_random_moments_ends_with_the_same_bytes(tmp_path, base):
+    found = tried(tmp_path, base, "random")["random"]
+    assert [same for _, *same in found] == [[True, True]] * 20
+    assert sum(status == -9 for status, *_ in found) > 15
 
 
 @pytest.fixture
