@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from tiny_llama import llama_config
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
@@ -22,6 +22,10 @@ TEXTS = [
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
+    return make_tokenizer()
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE(byte_fallback=False))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -38,25 +42,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def llama_config(**changes) -> LlamaConfig:
-    settings = {
-        "vocab_size": 400,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
-        "initializer_range": 0.3,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-        "pad_token_id": 1,
-    }
-    return LlamaConfig(**settings | changes)
-
-
 @pytest.fixture(scope="session")
 def llama() -> LlamaForCausalLM:
+    return make_llama()
+
+
+def make_llama() -> LlamaForCausalLM:
     torch.manual_seed(0)
     return LlamaForCausalLM(llama_config()).eval()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import llama_config
+from tiny_llama import llama_config
 
 from workbench.config.benchmark import (
     Average,
