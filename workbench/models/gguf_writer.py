@@ -36,7 +36,6 @@ NAMES = {ours: theirs for theirs, ours in WHOLE.items()}
 LAYER_NAMES = {ours: theirs for theirs, ours in LAYER.items()}
 
 
-
 def write_gguf(
     file: Path,
     config: LlamaConfig,

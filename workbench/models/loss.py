@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
-CHUNK_BYTES = 1 << 28  # of float32 logits at a time; larger chunks are no faster
+CHUNK_BYTES = 1 << 27  # of float32 logits at a time; larger chunks are no faster
 
 
 def causal_lm_loss(
@@ -86,17 +86,22 @@ class _ChunkedLoss(torch.autograd.Function):
         rows_grad = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), device=rows.device)
+        chunks = _chunks(len(rows), len(weight))
+        # The same memory for every chunk: logits, and where the product is rounded, the rounded logits.
+        shape = (chunks[0].stop if chunks else 0, len(weight))
+        logits = torch.empty(shape, dtype=torch.float32, device=rows.device)
+        rounded = logits if dtype == torch.float32 else torch.empty(shape, dtype=dtype, device=rows.device)
         with torch.autocast(rows.device.type, enabled=False):
-            for part in _chunks(len(rows), len(weight)):
+            for part in chunks:
                 chunk = rows[part].to(dtype)
-                logits = (chunk @ product_weight.t()).float()  # (chunk, V)
-                losses, slope = _losses_and_slope(logits, labels[part])
-                total += losses.sum()
-                slope = slope.to(dtype)
+                whole, product = logits[: len(chunk)], rounded[: len(chunk)]
+                torch.mm(chunk, product_weight.t(), out=product)
+                total += _losses_and_slope(whole.copy_(product), labels[part]).sum()
+                product.copy_(whole)  # the slope, in the dtype of the products
                 if rows_grad is not None:
-                    rows_grad[part] = slope @ product_weight
+                    rows_grad[part] = product @ product_weight
                 if weight_grad is not None:
-                    _add_product(weight_grad, slope.t(), chunk)
+                    _add_product(weight_grad, product.t(), chunk)
         ctx.save_for_backward(rows_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
         return total
 
@@ -111,14 +116,16 @@ class _ChunkedLoss(torch.autograd.Function):
         )
 
 
-def _losses_and_slope(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses (T,) and their slope in the logits (T, V), which overwrites the logits."""
+def _losses_and_slope(logits: Tensor, labels: Tensor) -> Tensor:
+    """Losses (T,) of the logits (T, V), which are overwritten by the slope of their loss."""
     at_label = logits.gather(1, labels[:, None])  # (T, 1)
-    highest, where = logits.max(1, keepdim=True)
+    highest = logits.amax(1, keepdim=True)
     torch.softmax(logits, 1, out=logits)
-    normaliser = highest - logits.gather(1, where).log()  # the highest has a probability of at least 1 / V
+    normaliser = (
+        highest - logits.amax(1, keepdim=True).log()
+    )  # the highest has a probability of 1 / V or more
     logits.scatter_add_(1, labels[:, None], torch.full_like(at_label, -1.0))
-    return (normaliser - at_label).squeeze(1), logits
+    return (normaliser - at_label).squeeze(1)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+PART = 256  # tokens: their float32 copies stay in the cache
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -94,7 +96,7 @@ def _adapted(hidden: Tensor, adapters: list[Adapter]) -> tuple[Tensor, ...]:
 
 
 class _Updates(torch.autograd.Function):
-    """Adds every adapter's update of one input to the output of its layer."""
+    """Adds every adapter's update of one input to the output of its layer, some tokens at a time."""
 
     @staticmethod
     def forward(
@@ -102,11 +104,16 @@ class _Updates(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         count = len(scalings)
         outputs, downs, ups = list(tensors[:count]), tensors[count::2], tensors[count + 1 :: 2]
-        inner = _rows(hidden).to(downs[0].dtype) @ torch.cat(downs).t()  # (T, R)
-        for i, part in enumerate(torch.split(inner, [len(down) for down in downs], 1)):
-            update = part @ (ups[i] * scalings[i]).t()  # (T, O)
-            update = update.view(outputs[i].shape)
-            outputs[i] = outputs[i].add_(update) if own else (outputs[i] + update).to(outputs[i].dtype)
+        if not own:
+            outputs = [output.clone() for output in outputs]
+        rows, flat = _rows(hidden), [_rows(output) for output in outputs]
+        down, scaled = torch.cat(downs).t(), [up.t() * s for up, s in zip(ups, scalings, strict=True)]
+        ranks = [len(down) for down in downs]
+        inner = rows.new_empty(len(rows), sum(ranks), dtype=down.dtype)  # (T, R)
+        for part in _parts(rows):
+            torch.mm(rows[part].to(down.dtype), down, out=inner[part])
+            for output, piece, up in zip(flat, torch.split(inner[part], ranks, 1), scaled, strict=True):
+                output[part].add_(piece @ up)
         if own:
             ctx.mark_dirty(*outputs)
         ctx.scalings = scalings
@@ -117,23 +124,34 @@ class _Updates(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         hidden, inner, *weights = ctx.saved_tensors
-        count = len(ctx.scalings)
-        downs, ups = weights[:count], weights[count:]
+        downs, ups = weights[: len(ctx.scalings)], weights[len(ctx.scalings) :]
+        down, scaled = torch.cat(downs), [up * s for up, s in zip(ups, ctx.scalings, strict=True)]
         ranks = [len(down) for down in downs]
-        slopes, by_ups = [], []
-        for gradient, part, up, scaling in zip(
-            gradients, torch.split(inner, ranks, 1), ups, ctx.scalings, strict=True
-        ):
-            exact = _rows(gradient).to(inner.dtype)  # (T, O)
-            by_ups.append((exact.t() @ part).mul_(scaling))
-            slopes.append(exact @ (up * scaling))
-        slope = torch.cat(slopes, 1)  # (T, R)
-        by_downs = torch.split(slope.t() @ _rows(hidden).to(inner.dtype), ranks)
-        by_hidden = None
-        if ctx.needs_input_grad[0]:
-            by_hidden = (slope @ torch.cat(downs)).to(hidden.dtype).view(hidden.shape)
-        by_weights = [by_weight for pair in zip(by_downs, by_ups, strict=True) for by_weight in pair]
+        rows, flat = _rows(hidden), [_rows(gradient) for gradient in gradients]
+        by_ups, by_down = [torch.zeros_like(up) for up in ups], torch.zeros_like(down)
+        by_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+        for part in _parts(rows):
+            slopes = []
+            for gradient, piece, up, by_up in zip(
+                flat, torch.split(inner[part], ranks, 1), scaled, by_ups, strict=True
+            ):
+                exact = gradient[part].to(down.dtype)  # (part, O)
+                by_up.addmm_(exact.t(), piece)
+                slopes.append(exact @ up)
+            slope = torch.cat(slopes, 1)  # (part, R)
+            by_down.addmm_(slope.t(), rows[part].to(down.dtype))
+            if by_rows is not None:
+                by_rows[part] = slope @ down
+        by_ups = [by_up.mul_(scaling) for by_up, scaling in zip(by_ups, ctx.scalings, strict=True)]
+        by_weights = [each for pair in zip(torch.split(by_down, ranks), by_ups, strict=True) for each in pair]
+        by_hidden = None if by_rows is None else by_rows.view(hidden.shape)
         return by_hidden, None, None, *gradients, *by_weights
+
+
+def _parts(rows: Tensor) -> list[slice]:
+    """Tokens that go together: on a CPU as many as leave their float32 copies in the cache."""
+    size = PART if rows.device.type == "cpu" else max(len(rows), 1)
+    return [slice(start, start + size) for start in range(0, len(rows), size)]
 
 
 def _rows(states: Tensor) -> Tensor:
