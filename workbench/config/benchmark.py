@@ -159,6 +159,8 @@ class BenchmarkConfig:
     """Template of the question. If it uses `choice`, each choice has a prompt of its own (WinoGrande)."""
     choices: list[str] = field(default_factory=list)
     """Templates of the choices."""
+    options: list[str] = field(default_factory=list)
+    """Columns that hold the texts of lettered options (or one that holds a list): what permutations move."""
     choices_from: str = ""
     """Expression that gives the list of choices, instead of `choices`."""
     continuation: str = "{{ choice }}"

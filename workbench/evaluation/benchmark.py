@@ -43,7 +43,7 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     """The checked and rendered items of one benchmark."""
     config = protocols.resolve(name, config)
     _check_config(name, config)
-    renderer = Renderer(config, evaluate.fewshot_seed)
+    renderer = Renderer(config, evaluate.fewshot_seed, evaluate.permutations)
     examples: list[Example] = []
     places: dict[str, str] = {}
     for subset in config.subsets or {"": ""}:

@@ -48,7 +48,7 @@ class Decoder:
             seeds: what each answer's sampling depends on, and on nothing else.
         """
         order = sorted(range(len(prompts)), key=lambda i: prompts[i])
-        rows_at_once = _ROWS if self.lm.shares_prefixes else 1
+        rows_at_once = _ROWS if self.lm.shares_prefixes and not self.lm.invariant else 1
         for start in range(0, len(order), rows_at_once):
             rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[start : start + rows_at_once]]
             self._decode(rows) if self.lm.shares_prefixes else self._generate(rows)

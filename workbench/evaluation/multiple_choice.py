@@ -6,6 +6,7 @@ from workbench.config.benchmark import BenchmarkConfig, Scoring
 from workbench.errors import CheckpointError
 from workbench.evaluation.items import Item, fit
 from workbench.evaluation.prefix_tree import TokenRequest
+from workbench.evaluation.prompts import context
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.transformers_lm import Likelihood, TransformersLM
 
@@ -66,6 +67,32 @@ class MultipleChoice:
             return int(piece)
         return int(self.lm.tokenizer(text, add_special_tokens=False)["input_ids"][-1])
 
+    def letter_warning(self, item: Item) -> str | None:
+        """What is odd about the tokens that a protocol scores instead of those that the prompt leads to."""
+        if self.config.scoring not in (Scoring["next-token"], Scoring["next-piece"]):
+            return None
+        for number, (pair, natural) in enumerate(
+            zip(item.pairs, self.lm.encode_pairs(item.pairs), strict=True)
+        ):
+            context = self._context_tokens(item, number)
+            expected = natural.tokens[len(context) :][:1]
+            scored = self._letter(item, number)
+            if natural.tokens[: len(context)] != context:
+                return (
+                    f"the prompt's last token changes when {pair[1]!r} follows it; {self._rule} ignores that"
+                )
+            if expected != (scored,):
+                names = self.lm.tokenizer.convert_ids_to_tokens([scored, *expected])
+                return (
+                    f"{self._rule} scores the answer {pair[1]!r} by token {names[0]!r}, but after the prompt "
+                    f"it begins with {names[-1]!r} (scoring=continuation scores what the prompt leads to)"
+                )
+        return None
+
+    @property
+    def _rule(self) -> str:
+        return f"protocol {self.config.protocol!r} with scoring={self.config.scoring.name}"
+
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
         """Number and answer of each item, as soon as it is known.
 
@@ -74,6 +101,13 @@ class MultipleChoice:
         """
         requests = [self._requests.get(item.hash) or self.requests([item])[0] for item in items]
         self._requests.clear()
+        if self.lm.invariant:
+            for number, (item, of_item) in enumerate(zip(items, requests, strict=True)):
+                yield (
+                    number,
+                    self._answer(item, self.lm.alone(of_item, self._num_shared(item, of_item)), of_item),
+                )
+            return
         owners = [number for number, of_item in enumerate(requests) for _ in of_item]
         starts = [owners.index(number) for number in range(len(items))]
         found: list[dict[int, Likelihood]] = [{} for _ in items]
@@ -83,6 +117,13 @@ class MultipleChoice:
             if len(found[owner]) == len(requests[owner]):
                 values = [found[owner][number] for number in range(len(requests[owner]))]
                 yield owner, self._answer(items[owner], values, requests[owner])
+
+    def _num_shared(self, item: Item, requests: list[TokenRequest]) -> int:
+        """Tokens that description and examples take up at the beginning of every request of an item."""
+        if self.chat_tokenizer is not None or item.example.unconditional is not None:
+            return 0
+        [beginning] = self.lm.encode([context(item.example, "", item.num_shots_dropped)])
+        return min(_common(beginning, request.tokens) for request in requests)
 
     def _answer(self, item: Item, found: list[Likelihood], requests: list[TokenRequest]) -> Answer:
         values = [f.loglikelihood for f in found]
@@ -101,3 +142,11 @@ class MultipleChoice:
             greedy=tuple(f.greedy for f in found[:count]),
             unconditional=tuple(values[count:]),
         )
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    for place, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return place
+    return min(len(first), len(second))

@@ -76,13 +76,18 @@ def _common(tree: Tree, path: Sequence[int], tokens: Sequence[int]) -> int:
     return min(len(path), len(tokens))
 
 
-def schedule(tree: Tree, budget: int) -> Iterator[Pass]:
+def schedule(tree: Tree, budget: int, num_cached: int = 0) -> Iterator[Pass]:
     """Passes of at most `budget` nodes that cover every node, with its ancestors in the pass or the cache.
 
     A subtree that fits goes into one pass together with its neighbours. The shared beginning of a larger
     one is computed first and kept in the cache for what follows it.
+
+    Args:
+        tree: what is to be computed.
+        budget: nodes of a pass at most.
+        num_cached: nodes that are in the cache already; every request begins with them.
     """
-    yield from _forest(tree, 0, len(tree.tokens), 0, budget)
+    yield from _forest(tree, num_cached, len(tree.tokens), num_cached, budget)
 
 
 def _forest(tree: Tree, start: int, stop: int, num_cached: int, budget: int) -> Iterator[Pass]:

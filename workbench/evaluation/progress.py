@@ -15,8 +15,9 @@ log = logging.getLogger("workbench")
 class Progress:
     """Progress of one model on one benchmark."""
 
-    def __init__(self, title: str, total: int) -> None:
-        """Take what is shown and the number of items."""
+    def __init__(self, title: str, total: int, shown: bool = True) -> None:
+        """Take what is shown and the number of items; `shown` is False in all processes but the first."""
+        self.shown = shown
         self.title = title
         self.total = total
         self.done = 0
@@ -30,7 +31,7 @@ class Progress:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not (shown and console.is_terminal),
         )
 
     def __enter__(self) -> "Progress":
@@ -51,7 +52,12 @@ class Progress:
         now = time.monotonic()
         rate = self.done / max(now - self.start, 1e-9)
         self.bar.update(self.task, advance=count, rate=f"{rate:.1f} items/s")
-        if self.bar.disable and now - self.last >= _SECONDS_BETWEEN_LINES and self.done < self.total:
+        if (
+            self.shown
+            and self.bar.disable
+            and now - self.last >= _SECONDS_BETWEEN_LINES
+            and self.done < self.total
+        ):
             self.last = now
             left = (self.total - self.done) / rate
             log.info("%s: %d of %d, %.1f items/s, %.0f s left", self.title, self.done, self.total, rate, left)

@@ -3,6 +3,7 @@
 import hashlib
 import random
 import string
+from dataclasses import replace
 from typing import Any
 
 from workbench.config.benchmark import BenchmarkConfig, Extract, FewshotOrder, OutputType
@@ -11,24 +12,39 @@ from workbench.evaluation import templates
 from workbench.evaluation.answers import canonical_number
 from workbench.evaluation.files import Row
 from workbench.evaluation.records import Example, Shot
+from workbench.evaluation.rotations import rotated
 
 
 class Renderer:
     """Renders the rows of one benchmark. Examples before a question depend on the item and the seed alone."""
 
-    def __init__(self, config: BenchmarkConfig, seed: int) -> None:
-        """Take a benchmark whose protocol is resolved, and the seed of examples drawn at random."""
+    def __init__(self, config: BenchmarkConfig, seed: int, permutations: int = 1) -> None:
+        """Take a benchmark whose protocol is resolved.
+
+        Args:
+            config: the benchmark.
+            seed: of examples drawn at random.
+            permutations: orders of the options of lettered questions.
+        """
         self.config = config
         self.seed = seed
+        self.permutations = permutations if config.options else 1
         self.question_per_choice = "choice" in templates.names(config.question)
         self._shots: dict[str, Shot] = {}
 
     def example(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
-        """The item of a row, which is the `number`-th of its subset.
+        """The item of a row, the `number`-th of its subset, with its options in all orders asked for.
 
         Raises:
             DataError: a column is missing, a choice is empty, or the answer is none of the choices.
         """
+        first = self._one(row, number, subset, shot_rows)
+        orders = range(1, min(self.permutations, len(first.choices)))
+        turned = [rotated(row, self.config.options, shift) for shift in orders]
+        rotations = [self._one(other, number, subset, shot_rows) for other in turned]
+        return replace(first, rotations=tuple(rotations))
+
+    def _one(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
         config = self.config
         values = self._values(row, subset)
         name = templates.render(config.id, values, row) if config.id else str(number)

@@ -45,6 +45,8 @@ class Example:
     target: int | str | tuple[int, ...]
     """Number of the right choice or label (several: all right ones), or the text to generate."""
     unconditional: str | None = None
+    rotations: tuple["Example", ...] = ()
+    """The same question with its options moved on by 1, 2, ... letters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,10 @@ class Score:
     groups: dict[str, dict[str, float]] = field(default_factory=dict)
     """Group of subsets -> value and num_items."""
     num_shots_dropped: int = 0
+    letters: dict[str, int] = field(default_factory=dict)
+    """How often each letter was the likeliest one, for lettered questions."""
+    permutations: int = 1
+    """Orders that the options of lettered questions were asked in."""
     note: str = ""
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,11 +52,11 @@ def scores(
     answers: Sequence[Answer],
     evaluate: EvaluateConfig,
     model_name: str,
-    note: str = "",
+    **more: Any,
 ) -> list[Score]:
-    """One score a metric, the main one first."""
+    """One score a metric, the main one first; `more` are further fields of a Score."""
     return [
-        _score(name, benchmark, items, answers, evaluate, model_name, note)
+        _score(name, benchmark, items, answers, evaluate, model=model_name, **more)
         for name in benchmark.config.metrics
     ]
 
@@ -66,8 +67,7 @@ def _score(
     items: Sequence[Item],
     answers: Sequence[Answer],
     evaluate: EvaluateConfig,
-    model_name: str,
-    note: str,
+    **more: Any,
 ) -> Score:
     config, metric = benchmark.config, METRICS[name]
     judged = [
@@ -80,7 +80,6 @@ def _score(
     macro = config.average == Average.macro and len(by_subset) > 1
     value, stderr, interval = _estimate(metric, by_subset if macro else {"": judged}, evaluate)
     return Score(
-        model=model_name,
         benchmark=benchmark.name,
         language=config.language,
         metric=name,
@@ -101,7 +100,7 @@ def _score(
         },
         groups=_groups(metric, config.groups, by_subset, macro),
         num_shots_dropped=sum(item.num_shots_dropped for item in items),
-        note=note,
+        **more,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,11 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation import prefix_tree, tokens
 from workbench.evaluation.prefix_tree import Pass, TokenRequest, Tree
 
+_INVARIANT_TOKENS = 512
+"""Tokens of a pass where results must not depend on any setting."""
+_WORTH_KEEPING = 32
+"""A beginning of fewer tokens is computed anew for each item."""
+_PROBE_LENGTH = 48
 _LOGIT_CELLS = 1 << 26
 """Logits turned to float32 at once: 256 MB."""
 _EXACT_TOLERANCE = 0.003
@@ -46,10 +51,15 @@ class TransformersLM:
         assert isinstance(embedding, Tensor)
         self.device, self.dtype, self.vocabulary = embedding.device, embedding.dtype, len(embedding)
         self.max_length = evaluate.max_length or tokens.context_length(model, tokenizer)
+        self.invariant = evaluate.invariant
         self.budget = evaluate.batch_tokens or (512 if self.device.type == "cpu" else 4096)
         self.computed_tokens = 0
         """Tokens that went through the model so far."""
         self.shares_prefixes = evaluate.shared_prefix and self._can_share_prefixes()
+        if self.invariant:
+            self.budget = _INVARIANT_TOKENS if self.shares_prefixes else 1
+        self._beginning: tuple[int, ...] = ()
+        self._beginning_cache = DynamicCache()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token numbers of whole prompts."""
@@ -75,13 +85,50 @@ class TransformersLM:
             yield from self._padded(requests)
             return
         tree = prefix_tree.build(requests)
+        yield from self._passes(tree, requests, prefix_tree.schedule(tree, self.budget), DynamicCache())
+
+    def alone(self, requests: Sequence[TokenRequest], num_shared: int) -> list[Likelihood]:
+        """The likelihoods of one item's requests, computed with nothing else: they have the same bits always.
+
+        Args:
+            requests: of one item.
+            num_shared: tokens that the item begins with and others may begin with, too; what the model makes
+                of these is kept for the next item.
+        """
+        if not self.shares_prefixes:
+            return self.loglikelihoods(requests)
+        if num_shared < _WORTH_KEEPING or num_shared >= min(request.first for request in requests):
+            num_shared = 0
+        tree = prefix_tree.build(requests)
+        steps = prefix_tree.schedule(tree, self.budget, num_shared)
+        cache = self._kept(requests[0].tokens[:num_shared]) if num_shared else DynamicCache()
+        found = dict(self._passes(tree, requests, steps, cache))
+        return [found[index] for index in range(len(requests))]
+
+    @torch.no_grad()
+    def _kept(self, beginning: tuple[int, ...]) -> DynamicCache:
+        """The cache of a beginning: the one of the item before, if that began alike."""
+        length = self._beginning_cache.get_seq_length()
+        if beginning != self._beginning:
+            self._beginning, self._beginning_cache = beginning, DynamicCache()
+            tree = prefix_tree.build([TokenRequest((*beginning, 0), len(beginning))])
+            for start in range(0, len(beginning), self.budget):
+                nodes = list(range(start, min(start + self.budget, len(beginning))))
+                self._tree_logits(tree, Pass(nodes, start, keep=True), self._beginning_cache, [])
+        elif length > len(beginning):
+            self._beginning_cache.crop(len(beginning) - length)
+        return self._beginning_cache
+
+    def _passes(
+        self, tree: Tree, requests: Sequence[TokenRequest], steps: Iterable[Pass], cache: DynamicCache
+    ) -> Iterator[tuple[int, Likelihood]]:
+        """Number and likelihood of each request, as soon as the passes have come to its end."""
         wanted = _wanted(tree, requests)
         ending: dict[int, list[int]] = {}
         for index, path in enumerate(tree.paths):
             ending.setdefault(path[-1], []).append(index)
         scored: dict[tuple[int, int], tuple[float, bool]] = {}
-        cache = DynamicCache()
-        for step in prefix_tree.schedule(tree, self.budget):
+        for step in steps:
             cache = self._run(tree, step, cache, wanted, scored)
             for index in (index for node in step.nodes for index in ending.pop(node, ())):
                 yield index, _collect(requests[index], tree.paths[index], scored)
@@ -167,6 +214,8 @@ class TransformersLM:
         """Whether a small tree gives the logits that its sequences give one by one."""
         window = getattr(self.model.config.get_text_config(), "sliding_window", None)
         if window is not None and window < self.max_length:
+            return False
+        if tokens.context_length(self.model, self.tokenizer) < _PROBE_LENGTH:
             return False
         some = random.Random(0).choices(range(self.vocabulary), k=128)
         sequences = [(*some[:8], *some[start : start + 40], 0) for start in (8, 48, 88)]

@@ -1,0 +1,162 @@
+"""The same bits with `invariant`, whatever the batch size, the limit and the processes."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_engine import WORDS, exam, generation, run  # noqa: F401
+from tiny_llama import make_llama
+
+from workbench.config.benchmark import BenchmarkConfig, Scoring
+from workbench.evaluation.records import read_predictions
+from workbench.run_dir import RunDir
+
+
+def bytes_of(model, tokenizer, benchmark: BenchmarkConfig, folder: Path, **settings) -> list[str]:
+    run_dir = RunDir(folder)
+    run(model, tokenizer, benchmark, settings, predictions=run_dir.predictions)
+    return run_dir.predictions("base", "exam").read_text(encoding="utf-8").splitlines()
+
+
+def changed(benchmark: BenchmarkConfig, **changes) -> BenchmarkConfig:
+    return BenchmarkConfig(**vars(benchmark) | changes)
+
+
+@pytest.fixture(scope="module")
+def bfloat16_llama():
+    return make_llama().to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("scoring", ["continuation", "next-token", "mean-nll"])
+def test_invariant_predictions_are_bit_identical_for_any_batch_size(
+    bfloat16_llama,
+    tokenizer,
+    exam,  # noqa: F811
+    tmp_path,
+    scoring,
+):
+    exam.scoring = Scoring[scoring]
+    first, *others = [
+        bytes_of(bfloat16_llama, tokenizer, exam, tmp_path / str(size), invariant=True, batch_tokens=size)
+        for size in (8, 100, 4096)
+    ]
+    assert all(other == first for other in others)
+
+
+def test_invariant_predictions_do_not_depend_on_the_other_items(bfloat16_llama, tokenizer, exam, tmp_path):  # noqa: F811
+    everything = bytes_of(bfloat16_llama, tokenizer, exam, tmp_path / "all", invariant=True)
+    few = bytes_of(bfloat16_llama, tokenizer, changed(exam, limit=3), tmp_path / "few", invariant=True)
+    assert few == everything[:3] + everything[8:11]
+
+
+def test_invariant_generation_is_bit_identical_for_any_limit(bfloat16_llama, tokenizer, exam, tmp_path):  # noqa: F811
+    everything = bytes_of(bfloat16_llama, tokenizer, generation(exam), tmp_path / "all", invariant=True)
+    few = bytes_of(
+        bfloat16_llama, tokenizer, changed(generation(exam), limit=3), tmp_path / "few", invariant=True
+    )
+    assert few == everything[:3] + everything[8:11]
+
+
+def test_invariant_scores_agree_with_the_fast_ones(llama, tokenizer, exam, tmp_path):  # noqa: F811
+    for name, invariant in (("fast", False), ("slow", True)):
+        bytes_of(llama, tokenizer, exam, tmp_path / name, invariant=invariant)
+    fast, slow = (
+        read_predictions(RunDir(tmp_path / n).predictions("base", "exam")) for n in ("fast", "slow")
+    )
+    for a, b in zip(fast, slow, strict=True):
+        assert a.prediction == b.prediction
+        assert a.loglikelihoods == pytest.approx(b.loglikelihoods, abs=1e-4)
+
+
+def test_invariant_shares_the_examples_of_a_subset(llama, tokenizer, exam):  # noqa: F811
+    shared = run(llama, tokenizer, exam, {"invariant": True}).measured["exam"]["computed_tokens"]
+    alone = run(llama, tokenizer, exam, {"shared_prefix": False}).measured["exam"]["computed_tokens"]
+    assert shared < 0.6 * alone
+
+
+def test_verify_scores_a_sample_again_and_reports_the_largest_difference(llama, tokenizer, exam):  # noqa: F811
+    measured = run(llama, tokenizer, exam, {"verify": 5}).measured["exam"]
+    assert measured["verify_num_items"] == 5
+    assert 0 < measured["verify_largest_difference"] < 1e-4
+    assert measured["verify_num_changed"] == 0
+
+
+def test_verify_finds_a_wrong_score(llama, tokenizer, exam, monkeypatch):  # noqa: F811
+    from workbench.evaluation.transformers_lm import TransformersLM
+
+    right = TransformersLM._mask
+    # A mask that lets every question see its neighbours: what verify is there to find.
+    monkeypatch.setattr(TransformersLM, "_can_share_prefixes", lambda lm: True)
+    monkeypatch.setattr(
+        TransformersLM,
+        "_mask",
+        lambda lm, tree, step: None if right(lm, tree, step) is None else right(lm, tree, step) * 0,
+    )
+    measured = run(llama, tokenizer, exam, {"verify": 5}).measured["exam"]
+    assert measured["verify_largest_difference"] > 0.1
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[1])
+from tiny_llama import make_llama, make_tokenizer
+from workbench.config.benchmark import BenchmarkConfig, LocalConfig, OutputType
+from workbench.config.evaluate import EvaluateConfig
+from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.engine import evaluate
+from workbench.evaluation.ranks import ranks
+from workbench.run_dir import RunDir
+folder = Path(sys.argv[2])
+benchmark = BenchmarkConfig(
+    language="en", path=str(folder / "items.jsonl"), output_type=OutputType.multiple_choice,
+    question="{{ text }}", choices=["{{ a }}", "{{ b }}"], target_index="0",
+)
+config = EvaluateConfig(invariant=True)
+found = evaluate(
+    make_llama().to(torch.bfloat16), make_tokenizer(), check_benchmarks({"exam": benchmark}, config), config,
+    model_name="base", predictions=RunDir(folder / sys.argv[3]).predictions,
+)
+rank, world = ranks()
+(folder / f"{sys.argv[3]}.{rank}.json").write_text(
+    json.dumps([world, found.scores[0].value, found.measured["exam"]["num_asked"]])
+)
+"""
+
+
+def test_two_processes_share_the_items_and_give_the_bytes_of_one(tmp_path):
+    rng = random.Random(3)
+    rows = [
+        {"text": " ".join(rng.choices(WORDS, k=8)) + f" {n}", "a": rng.choice(WORDS), "b": rng.choice(WORDS)}
+        for n in range(50)
+    ]
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    arguments = [str(tmp_path / "script.py"), str(Path(__file__).parent), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    launch = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=localhost:0",
+    ]
+    for start, name in (([], "one"), (launch, "two")):
+        done = subprocess.run(
+            [sys.executable, *start, *arguments, name], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+    one, *two = (json.loads((tmp_path / f).read_text()) for f in ("one.0.json", "two.0.json", "two.1.json"))
+    assert [found[:2] for found in two] == [[2, one[1]]] * 2
+    assert sorted(found[2] for found in two) == [18, 32] and one[2] == 50
+    first, second = (
+        RunDir(tmp_path / name).predictions("base", "exam").read_bytes() for name in ("one", "two")
+    )
+    assert first == second

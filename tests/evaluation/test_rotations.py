@@ -1,0 +1,65 @@
+import logging
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from test_engine import exam, run  # noqa: F401
+
+from workbench.config.benchmark import Scoring
+from workbench.config.evaluate import EvaluateConfig
+from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.files import Row
+from workbench.evaluation.records import Answer
+from workbench.evaluation.rotations import combined, rotated
+
+
+def test_a_rotation_moves_option_k_to_letter_k_plus_shift():
+    row = Row({"A": "a", "B": "b", "C": "c", "answer": "A"}, "x")
+    assert rotated(row, ["A", "B", "C"], 1).values == {"A": "c", "B": "a", "C": "b", "answer": "A"}
+    assert rotated(Row({"texts": ["a", "b", "c"]}, "x"), ["texts"], 2).values == {"texts": ["b", "c", "a"]}
+
+
+def test_a_liking_for_a_letter_cancels_out():
+    rng = random.Random(0)
+    options, liking = [rng.uniform(-3, 0) for _ in range(4)], [5.0, 0.0, -2.0, 1.0]
+    answers = [
+        Answer(loglikelihoods=tuple(options[(place - shift) % 4] + liking[place] for place in range(4)))
+        for shift in range(4)
+    ]
+    means = combined(answers).loglikelihoods
+    assert [m - means[0] for m in means] == pytest.approx([o - options[0] for o in options])
+
+
+def test_one_order_leaves_the_answer_as_it_is():
+    answer = Answer(loglikelihoods=(-1.0, -2.0))
+    assert combined([answer]) is answer
+
+
+def test_permutations_ask_every_order_and_show_the_letters(llama, tokenizer, exam):  # noqa: F811
+    exam.options = ["A", "B", "C", "D"]
+    plain = run(llama, tokenizer, exam)
+    turned = run(llama, tokenizer, exam, {"permutations": 4})
+    assert (plain.measured["exam"]["num_asked"], turned.measured["exam"]["num_asked"]) == (16, 64)
+    assert sum(plain.scores[0].letters.values()) == 16 and sum(turned.scores[0].letters.values()) == 64
+    assert (plain.scores[0].permutations, turned.scores[0].permutations) == (1, 4)
+    assert turned.scores[0].prompts == plain.scores[0].prompts
+    examples = check_benchmarks({"exam": exam}, EvaluateConfig(permutations=4))["exam"].examples
+    first, second = examples[0], examples[0].rotations[0]
+    assert first.shots == second.shots and first.questions != second.questions
+
+
+def test_a_scored_letter_that_the_prompt_does_not_lead_to_is_warned_of(llama, tokenizer, exam, caplog):  # noqa: F811
+    caplog.set_level(logging.WARNING)
+    run(llama, tokenizer, exam)
+    assert not caplog.records
+    run(llama, tokenizer, replace(exam, scoring=Scoring["next-token"]))
+    assert "scores the answer ' A' by token 'A', but after the prompt it begins with 'ĠA'" in caplog.text
+
+
+def test_log_shares_are_of_the_options_alone():
+    answers = [Answer(loglikelihoods=(-10.0, -11.0)), Answer(loglikelihoods=(-1.0, -1.0))]
+    first, second = combined(answers).loglikelihoods
+    expected = (-math.log(1 + math.exp(-1)) + math.log(0.5)) / 2
+    assert first == pytest.approx(expected)
+    assert second == pytest.approx((-1 - math.log(1 + math.exp(-1)) + math.log(0.5)) / 2)

@@ -1,0 +1,64 @@
+"""Lettered questions asked with their options in several orders: a liking for a letter cancels out."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from workbench.errors import DataError
+from workbench.evaluation.files import Row
+from workbench.evaluation.records import Answer, Example
+
+
+def rotated(row: Row, options: Sequence[str], shift: int) -> Row:
+    """The row with its options moved on by `shift` letters: option k then stands at letter k + shift.
+
+    Args:
+        row: a question.
+        options: the columns that hold the options, or one column that holds a list of them.
+        shift: how many letters.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    missing = [name for name in options if name not in row.values]
+    if missing:
+        raise DataError(f"{row.where}: no column {missing[0]!r}, which `options` names")
+    values = dict(row.values)
+    if len(options) == 1:
+        old = list(row.values[options[0]])
+        values[options[0]] = [old[(place - shift) % len(old)] for place in range(len(old))]
+    else:
+        for place, name in enumerate(options):
+            values[name] = row.values[options[(place - shift) % len(options)]]
+    return Row(values, row.where)
+
+
+def combined(answers: Sequence[Answer]) -> Answer:
+    """One answer from those to the same question with its options moved on by 0, 1, 2, ... letters.
+
+    The log-probability of each option among the options, averaged over the orders.
+    """
+    if len(answers) == 1:
+        return answers[0]
+    count = len(answers[0].loglikelihoods)
+    shares = [_log_shares(answer.loglikelihoods) for answer in answers]
+    means = tuple(
+        math.fsum(share[(option + shift) % count] for shift, share in enumerate(shares)) / len(shares)
+        for option in range(count)
+    )
+    return replace(answers[0], loglikelihoods=means)
+
+
+def _log_shares(values: Sequence[float]) -> list[float]:
+    top = max(values)
+    total = top + math.log(math.fsum(math.exp(value - top) for value in values))
+    return [value - total for value in values]
+
+
+def letters(example: Example, answers: Sequence[Answer]) -> Counter[str]:
+    """How often each letter is the likeliest one over all orders of a question's options."""
+    found: Counter[str] = Counter()
+    for answer in answers:
+        found[example.choices[answer.loglikelihoods.index(max(answer.loglikelihoods))]] += 1
+    return found
