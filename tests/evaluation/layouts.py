@@ -326,5 +326,7 @@ ALIKE = {
     "truthfulqa_mc2": "truthfulqa_mc1",
     "sst2_head": "sst2",
     "ag_news_head": "ag_news",
+    "eprstmt_head": "eprstmt",
+    "tnews_head": "tnews",
 }
 """Benchmarks that read the rows of another one."""
