@@ -40,3 +40,8 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 def positions(lengths: Sequence[int]) -> list[int]:
     """Position ids of texts that lie one behind the other: each counts from 0, and that tells them apart."""
     return [position for length in lengths for position in range(length)]
+
+
+def cut(rows: Sequence[int], size: int) -> list[list[int]]:
+    """The rows in pieces of `size`; the last may be shorter."""
+    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]

@@ -7,11 +7,11 @@ import torch
 from torch.utils.data import Sampler
 
 from workbench.config.train import TrainConfig
-from workbench.data.packing import best_fit
+from workbench.data.packing import best_fit, cut
 from workbench.errors import ConfigError
 
 NEIGHBOURHOOD = 50
-"""Batches whose rows `train.group_by_length` sorts together: enough to save padding, and still random."""
+"""Optimizer steps whose rows `train.group_by_length` sorts together: enough to save padding, still random."""
 
 
 class Batches(Sampler[list[int]]):
@@ -33,6 +33,7 @@ class Batches(Sampler[list[int]]):
         """
         self.lengths = lengths
         self.size = train.per_device_batch_size
+        self.step_size = self.size * train.gradient_accumulation_steps
         self.grouped = train.group_by_length
         self.seed = seed
         self.epoch = 0
@@ -54,9 +55,11 @@ class Batches(Sampler[list[int]]):
         rows = shuffled(len(self.lengths), generator)
         if not self.grouped:
             return iter(cut(rows, self.size))
-        near = (sorted(part, key=self.length) for part in cut(rows, self.size * NEIGHBOURHOOD))
-        batches = list(chain.from_iterable(cut(part, self.size) for part in near))
-        return iter([batches[number] for number in shuffled(len(batches), generator)])
+        near = (sorted(part, key=self.length) for part in cut(rows, self.step_size * NEIGHBOURHOOD))
+        steps = list(chain.from_iterable(cut(part, self.step_size) for part in near))
+        order = shuffled(len(steps), generator)
+        order.sort(key=lambda number: len(steps[number]) < self.step_size)  # the last one may have fewer rows
+        return chain.from_iterable(cut(steps[number], self.size) for number in order)
 
     def length(self, row: int) -> int:
         """Tokens of a row."""
@@ -83,8 +86,3 @@ class Batches(Sampler[list[int]]):
 def shuffled(count: int, generator: torch.Generator) -> list[int]:
     """The numbers below `count`, in a random order."""
     return torch.randperm(count, generator=generator).tolist()
-
-
-def cut(rows: Sequence[int], size: int) -> list[list[int]]:
-    """The rows in pieces of `size`; the last may be shorter."""
-    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]

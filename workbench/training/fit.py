@@ -22,6 +22,7 @@ from workbench.training.isolation import keeps_texts_apart
 from workbench.training.journal import Journal, best_step, journal_lines
 from workbench.training.manners import as_before, quiet
 from workbench.training.meter import Meter
+from workbench.training.pieces import is_out_of_memory
 from workbench.training.resume import (
     Checkpoint,
     complaint,
@@ -58,6 +59,8 @@ class TrainReport:
     seconds: float
     tokens_per_second: float
     peak_bytes: int
+    pieces: int
+    """That each micro-batch was cut into in the end, because memory ran out; 1: none."""
     resumed_from: int | None
     """The step that this session began at; None where it began anew."""
 
@@ -215,7 +218,12 @@ def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint |
     except TrainingError as error:
         kept = last_sealed(Path(str(trainer.args.output_dir)))
         raise TrainingError(f"{error} (kept: {kept}; a lower train.learning_rate may help)") from error
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            step = trainer.state.global_step + 1
+            raise TrainingError(
+                f"train: out of memory at step {step} (recipe=plan says what would fit)"
+            ) from error
         unwritten = Path(str(trainer.args.output_dir)) / f"checkpoint-{trainer.state.global_step}"
         if not is_unsealed(unwritten):
             raise
@@ -248,5 +256,6 @@ def train_report(folder: Path, meter: Meter, checkpoint: Checkpoint | None, best
         seconds=seconds,
         tokens_per_second=meter.tokens / max(seconds, 1e-9),
         peak_bytes=max(line.get("peak_bytes", 0) for line in lines),
+        pieces=meter.pieces,
         resumed_from=checkpoint.step if checkpoint else None,
     )

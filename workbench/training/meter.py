@@ -23,6 +23,8 @@ class Meter:
     """Of the steps since the last line of train.jsonl."""
     step_loss: float = 0.0
     """Of the step under way: the parts of its micro-batches."""
+    pieces: int = 1
+    """That each micro-batch is cut into, since memory ran out; 1: it is whole."""
     started: float = field(default_factory=time.perf_counter)
     tokens_before: int = 0
     """In earlier sessions."""
@@ -36,7 +38,7 @@ class Meter:
         """What a checkpoint must hold."""
         values = asdict(self)
         values["seconds"] = self.total_seconds
-        return {name: values[name] for name in ("tokens", "trained", "seconds", "losses")}
+        return {name: values[name] for name in ("tokens", "trained", "seconds", "losses", "pieces")}
 
     def end_step(self) -> None:
         """Close the step under way."""

@@ -1,6 +1,7 @@
 """The Trainer with our counters in it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from workbench.data.tokens import IGNORED
 from workbench.errors import TrainingError
 from workbench.training.batches import Batches
 from workbench.training.meter import Meter
+from workbench.training.pieces import Pieces
 
 Score = Callable[[PreTrainedModel | PeftModel], float]
 """A number that is the higher the better, such as the accuracy on a benchmark."""
@@ -46,6 +48,13 @@ class MeteredTrainer(Trainer):
         self.batches = batches
         self.lora_plus_ratio = lora_plus_ratio
         self.score = score
+        self.pieces = Pieces(
+            cast(nn.Module, self.model),
+            meter,
+            batches.size if batches.fixed is None else None,
+            possible=self.args.world_size == 1
+            and (self.model_accepts_loss_kwargs or self.compute_loss_func is not None),
+        )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW, with rates of their own for the two halves of each adapter where LoRA+ is asked for."""
@@ -78,19 +87,19 @@ class MeteredTrainer(Trainer):
         """One micro-batch forward and backward.
 
         Raises:
-            TrainingError: The loss is infinite or not a number.
+            TrainingError: The loss is infinite or not a number, or memory doesn't hold a single row.
         """
-        rows = inputs.pop("row")
+        rows = inputs.pop("row").tolist()
         mask = inputs.get("attention_mask")
         self.meter.tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
         self.meter.trained += num_items(inputs["labels"])
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        once = partial(super().training_step, model, num_items_in_batch=num_items_in_batch)
+        lengths = [self.batches.lengths[row] for row in rows]
+        loss = self.pieces.train(self.state.global_step, inputs, lengths, once)
         value = float(loss)
         if not torch.isfinite(loss):
             step = self.state.global_step + 1
-            raise TrainingError(
-                f"train: the loss is {value} at step {step}, rows {self.places(rows.tolist())}"
-            )
+            raise TrainingError(f"train: the loss is {value} at step {step}, rows {self.places(rows)}")
         self.meter.step_loss += value
         return loss
 
