@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,8 @@ def test_an_adapter_trained_on_a_bfloat16_base_is_merged_too(dtype, base_path, t
     )
     assert report.dtype == ("bfloat16" if dtype == "auto" else "float32")
     assert report.merged.largest > report.float32_sum.bound
-    assert "4 x rounding to bfloat16" in report.merged.bound_reason
+    assert re.search(r" 4 x \S+ for rounding to bfloat16", report.merged.bound_reason)
+    assert report.merged.mean < report.merged.mean_bound < report.merged.bound / 4
 
 
 def test_the_merged_weights_are_the_dequantized_base_plus_the_adapter_rounded_once(base_path, tmp_path):
@@ -264,7 +266,20 @@ def test_the_comparison_counts_flips_and_sees_values_that_are_not_finite():
     assert found.kl == pytest.approx((p * (p / q).log()).sum().item() / 2)
     assert math.isinf(probe.compare(one, [torch.tensor([[1.0, math.nan], [3.0, 1.0]])]).largest)
     with pytest.raises(CheckpointError, match="by up to inf"):
-        probe.check("it differs", one, [torch.full((2, 2), math.nan)], probe.Bound(1.0, "some reason"))
+        probe.check("it differs", one, [torch.full((2, 2), math.nan)], probe.Bound(1.0, 1.0, 0, "a reason"))
+
+
+def test_a_difference_must_hold_the_largest_the_mean_and_the_flips():
+    one = [torch.tensor([[1.0, 2.0]] * 8)]
+    flipped = [torch.tensor([[2.0, 1.0]] * 8)]
+    shifted = [torch.tensor([[1.5, 2.5]] * 8)]
+    with pytest.raises(CheckpointError, match=r"by up to 1 a logit \(at most 0.9: a reason\)"):
+        probe.check("it differs", one, flipped, probe.Bound(0.9, 2.0, 9, "a reason"))
+    with pytest.raises(CheckpointError, match=r"by 0.5 a logit on average \(at most 0.4,"):
+        probe.check("it differs", one, shifted, probe.Bound(1.0, 0.4, 9, "a reason"))
+    with pytest.raises(CheckpointError, match=r"in 8 of 8 next tokens \(at most 7\)"):
+        probe.check("it differs", one, flipped, probe.Bound(1.0, 1.0, 1, "a reason"))
+    assert probe.check("it differs", one, flipped, probe.Bound(1.0, 1.0, 2, "a reason")).flips_bound == 10
 
 
 def test_padding_does_not_change_the_compared_logits(base_path):

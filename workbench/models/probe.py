@@ -1,5 +1,6 @@
 """Logits of two models on the same texts, compared position by position."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -32,12 +33,39 @@ class Difference:
 class Bound:
     """How large a difference may be, and why."""
 
-    value: float
+    largest: float
+    """Of a logit."""
+    mean: float
+    """Of all logits: what all of them say together, far tighter than what the unluckiest one does."""
+    flips: int
+    """Positions whose likeliest token differs, as many as rounding alone makes."""
     reason: str
 
-    def wider_by(self, error: float, reason: str) -> "Bound":
-        """A bound that allows for one more error."""
-        return self if error == 0 else Bound(self.value + error, f"{self.reason} + {error:.4g} for {reason}")
+    def wider_by(self, error: Difference, reason: str, times: tuple[int, float] = (1, 1.0)) -> "Bound":
+        """A bound that allows for one more measured error, its largest and its mean so many times."""
+        if error.largest == 0:
+            return self
+        return Bound(
+            self.largest + times[0] * error.largest,
+            self.mean + times[1] * error.mean,
+            self.flips + error.argmax_flips,
+            f"{self.reason} + {times[0]} x {error.largest:.4g} for {reason}",
+        )
+
+    @property
+    def most_flips(self) -> int:
+        """Three standard deviations above a count of rare events, and three more for counts near zero."""
+        return self.flips + math.ceil(3 * math.sqrt(self.flips)) + 3
+
+    def broken_by(self, found: Difference) -> str | None:
+        """What is too large, with both values."""
+        if not found.largest <= self.largest:
+            return f"by up to {found.largest:.4g} a logit (at most {self.largest:.4g}: {self.reason})"
+        if found.mean > self.mean:
+            return f"by {found.mean:.4g} a logit on average (at most {self.mean:.4g}, from measured rounding)"
+        if found.argmax_flips > self.most_flips:
+            return f"in {found.argmax_flips} of {found.num_positions} next tokens (at most {self.most_flips})"
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +73,10 @@ class Check(Difference):
     """A difference that is within its bound."""
 
     bound: float
+    """Of the largest difference."""
     bound_reason: str
+    mean_bound: float
+    flips_bound: int
 
 
 def check(what: str, first: list[Tensor], second: list[Tensor], bound: Bound) -> Check:
@@ -55,12 +86,16 @@ def check(what: str, first: list[Tensor], second: list[Tensor], bound: Bound) ->
         CheckpointError: it isn't.
     """
     found = compare(first, second)
-    if not found.largest <= bound.value:
-        raise CheckpointError(
-            f"merge: {what} by up to {found.largest:.4g} a logit on the probe texts, so nothing is published "
-            f"(at most {bound.value:.4g}: {bound.reason})"
-        )
-    return Check(**vars(found), bound=bound.value, bound_reason=bound.reason)
+    broken = bound.broken_by(found)
+    if broken:
+        raise CheckpointError(f"merge: {what} {broken} on the probe texts, so nothing is published")
+    return Check(
+        **vars(found),
+        bound=bound.largest,
+        bound_reason=bound.reason,
+        mean_bound=bound.mean,
+        flips_bound=bound.most_flips,
+    )
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int, batch_size: int) -> list[Batch]:

@@ -48,12 +48,15 @@ def merge(config: Config, run_dir: RunDir) -> None:
     )
     final = report.merged
     log.info(
-        "merge: logits differ from the adapter model's by at most %.2g (allowed: %.2g), "
-        "%d of %d next tokens are others; %s",
+        "merge: logits differ from the adapter model's by at most %.2g (allowed: %.2g), on average by %.2g "
+        "(allowed: %.2g), %d of %d next tokens are others (allowed: %d); %s",
         final.largest,
         final.bound,
+        final.mean,
+        final.mean_bound,
         final.argmax_flips,
         final.num_positions,
+        final.flips_bound,
         run_dir.merged,
     )
     record.finish("merge", inputs, run_dir.merged, {})
