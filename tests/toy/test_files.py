@@ -41,7 +41,7 @@ def test_no_held_out_item_stands_in_a_training_row(kind, language):
 @pytest.mark.parametrize("language", files.LANGUAGES)
 def test_no_held_out_set_of_numbers_is_named_in_training_in_any_order(language):
     held_out = {
-        tuple(sorted(map(int, row["choices"])))
+        tuple(sorted(map(int, re.findall(r"\d+", row["question"]))))
         for kind in ("choice", "exact")
         for row in rows(f"{kind}_{language}.jsonl")
     }
@@ -78,3 +78,17 @@ def test_the_answer_is_one_of_the_choices_and_right():
                 tuple(map(int, row["choices"])), "largest" in row["question"] or "最大" in row["question"]
             )
             assert str(asked.answer) == row["answer"]
+
+
+def test_the_pair_to_be_written_is_the_smallest_and_the_largest():
+    for language in files.LANGUAGES:
+        for row in rows(f"exact_{language}.jsonl"):
+            asked = list(map(int, re.findall(r"\d+", row["question"])))
+            assert list(map(int, re.findall(r"\d+", row["answer"]))) == [min(asked), max(asked)]
+
+
+@pytest.mark.parametrize("language", files.LANGUAGES)
+def test_writing_the_most_frequent_pair_is_no_answer(language):
+    pairs = Counter(row["completion"].strip() for row in rows("instruct.jsonl"))
+    [(frequent, _)] = Counter({pair: n for pair, n in pairs.items() if not pair.isdigit()}).most_common(1)
+    assert sum(row["answer"] == frequent for row in rows(f"exact_{language}.jsonl")) <= 1

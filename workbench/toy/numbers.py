@@ -84,3 +84,16 @@ def question(choice: Choice, language: str) -> str:
         word = "largest" if choice.largest else "smallest"
         return f"Question: Which is the {word}, {', '.join(names)} or {last}?\nAnswer:"
     return f"问题：{'、'.join([*names, last])}，哪个最{'大' if choice.largest else '小'}？\n答案："
+
+
+def ends_question(asked: tuple[int, ...], language: str) -> str:
+    """The question for the smallest and the largest number at once."""
+    *names, last = [str(number) for number in asked]
+    if language == "en":
+        return f"Question: Which are the smallest and largest, {', '.join(names)} or {last}?\nAnswer:"
+    return f"问题：{'、'.join([*names, last])}，哪个最小？哪个最大？\n答案："
+
+
+def ends_answer(asked: tuple[int, ...], language: str) -> str:
+    """Both numbers, the smaller one first."""
+    return f"{min(asked)}{' and ' if language == 'en' else '、'}{max(asked)}"
