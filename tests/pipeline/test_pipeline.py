@@ -142,4 +142,4 @@ def test_full_fine_tuning_leaves_a_model_that_is_scored_as_trained(run):
 def test_what_can_not_work_is_said_before_anything_is_trained(run, tmp_path, overrides, error, words):
     with pytest.raises(error, match=words):
         run("quickstart", "train.max_steps=2", *overrides)
-    assert not (tmp_path / "runs" / "quickstart" / "adapter").exists()
+    assert not (tmp_path / "runs" / "quickstart").exists()

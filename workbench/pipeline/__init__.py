@@ -2,13 +2,14 @@
 
 import fcntl
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from workbench.config import Config, Step
 from workbench.config.quantization import QuantizationMethod
 from workbench.data.rows import load_rows
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, WorkbenchError
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.models.loading import check_model
 from workbench.pipeline.comparison import leaderboard
@@ -82,9 +83,12 @@ def check(config: Config) -> None:
 def alone_in(run_dir: RunDir) -> Iterator[None]:
     """Hold the run's folder against a second process with the same run.
 
+    A new folder is gone again if a user's mistake ends the run before any step has written to it.
+
     Raises:
         ConfigError: another process is at work there.
     """
+    new = not run_dir.path.exists()
     run_dir.path.mkdir(parents=True, exist_ok=True)
     with run_dir.lock.open("w") as lock:
         try:
@@ -93,4 +97,9 @@ def alone_in(run_dir: RunDir) -> Iterator[None]:
             raise ConfigError(
                 f"run_dir: another process is at work in {str(run_dir.path)!r} (wait for it, or stop it)"
             ) from error
-        yield
+        try:
+            yield
+        except WorkbenchError:
+            if new and set(run_dir.path.iterdir()) <= {run_dir.config_yaml, run_dir.lock}:
+                shutil.rmtree(run_dir.path)
+            raise
