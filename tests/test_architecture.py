@@ -12,6 +12,7 @@ LAYER = {
     "models": 2,
     "data": 2,
     "toy": 2,
+    "ranks": 2,
     "training": 3,
     "evaluation": 3,
     "leaderboard": 4,

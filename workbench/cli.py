@@ -6,6 +6,7 @@ The only file that knows Hydra and OmegaConf. A user's mistake ends in one line 
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,12 @@ from workbench.errors import ConfigError, WorkbenchError
 from workbench.run_dir import RunDir, fingerprint
 
 PACKAGE = Path(__file__).parent
+RANK = int(os.environ.get("RANK", "0"))
+"""Which of the processes that torchrun or accelerate has started this is; the first one speaks for all."""
+
+LAST_WORD_SECONDS = 5
+"""After an error the first process has so long to say the same; torchrun then ends the others."""
+
 TRACEBACK = "WORKBENCH_TRACEBACK"
 """Environment variable that keeps what the user set HYDRA_FULL_ERROR to, for the processes of a sweep too."""
 
@@ -58,10 +65,16 @@ def job(composed: DictConfig) -> None:
         overrides = " ".join(HydraConfig.get().overrides.task)
         print(f"error: {overrides}: {one_line(error)}", file=sys.stderr)
         raise WorkbenchError("at least one run of the sweep failed (its line stands above)") from error
+    except RuntimeError as error:
+        if "Connection closed by peer" not in str(error):
+            raise
+        end(WorkbenchError(f"process {RANK}: another process has stopped (it says why)"))
 
 
 def end(error: Exception) -> NoReturn:
     """Say a user's error in one line and exit with status 1; HYDRA_FULL_ERROR=1 shows where it came from."""
+    if RANK:
+        time.sleep(LAST_WORD_SECONDS)
     if os.environ[TRACEBACK] != "0":
         raise error
     sys.exit(f"error: {one_line(error)}")
@@ -199,7 +212,7 @@ def set_up_process() -> None:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
-        log.setLevel(logging.INFO)
+        log.setLevel(logging.CRITICAL if RANK else logging.INFO)
         log.propagate = False
 
 

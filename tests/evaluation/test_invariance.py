@@ -112,7 +112,7 @@ from workbench.config.benchmark import BenchmarkConfig, LocalConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.engine import evaluate
-from workbench.evaluation.ranks import ranks
+from workbench.ranks import ranks
 from workbench.run_dir import RunDir
 folder = Path(sys.argv[2])
 benchmark = BenchmarkConfig(

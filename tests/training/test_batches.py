@@ -16,8 +16,9 @@ from workbench.training.isolation import keeps_texts_apart
 LENGTHS = [random.Random(seed).randint(1, 60) for seed in range(203)]
 
 
-def plan(joined=True, seed=7, **changes):
-    return Batches(LENGTHS, TrainConfig(**{"per_device_batch_size": 4, **changes}), seed, joined=joined)
+def plan(joined=True, seed=7, ranks=(0, 1), **changes):
+    train = TrainConfig(**{"per_device_batch_size": 4, **changes})
+    return Batches(LENGTHS, train, seed, joined=joined, ranks=ranks)
 
 
 @pytest.mark.parametrize("changes", [{}, {"group_by_length": True}, {"max_tokens_per_batch": 128}])
@@ -40,6 +41,17 @@ def test_every_epoch_has_every_row_once_in_an_order_of_its_own(changes, joined):
     other = plan(joined, seed=8, **changes)
     other.set_epoch(2)
     assert list(other) != orders[2]
+
+
+@pytest.mark.parametrize("changes", [{}, {"group_by_length": True}, {"max_tokens_per_batch": 128}])
+def test_processes_take_turns_at_the_batches_of_one(changes):
+    ghost = [[len(LENGTHS)]]
+    for world in (2, 3, 4):
+        alone = list(plan(gradient_accumulation_steps=world, **changes))
+        shares = [list(plan(ranks=(rank, world), **changes)) for rank in range(world)]
+        assert {len(part) for part in shares} == {len(plan(ranks=(0, world), **changes))}
+        dealt = [batch for together in zip(*shares, strict=True) for batch in together]
+        assert dealt == alone + ghost * (-len(alone) % world)
 
 
 def test_batches_of_like_length_have_little_padding():

@@ -164,7 +164,7 @@ def test_checkpoints_of_other_rows_or_settings_are_not_gone_on_from(tmp_path, ba
     fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(), tmp_path, 7)
     report = fit(load_with_lora(base), tokenizer, causal_rows(20), None, settings(), tmp_path, 7)
     assert (report.resumed_from, report.steps) == (None, 5)
-    assert "belongs to a training with other rows or settings" in caplog.text
+    assert "belongs to a training with other rows, settings or number of processes" in caplog.text
     assert [line["step"] for line in journal_lines(tmp_path / "train.jsonl")] == [2, 4, 5]
     assert (
         fit(load_with_lora(base), tokenizer, causal_rows(20), None, settings(), tmp_path, 8).resumed_from

@@ -66,7 +66,7 @@ def test_there_is_no_checkpoint_at_the_beginning(tmp_path):
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
         (
             lambda folder: seal(folder, 100, "other", {}, is_final=False),
-            "belongs to a training with other rows or settings",
+            "belongs to a training with other rows, settings or number of processes",
         ),
     ],
 )

@@ -21,12 +21,12 @@ from workbench.evaluation.items import Item
 from workbench.evaluation.multiple_choice import MultipleChoice
 from workbench.evaluation.perplexity import Perplexity
 from workbench.evaluation.progress import Progress
-from workbench.evaluation.ranks import gathered, ranks
 from workbench.evaluation.records import Answer, Example, Score, write_predictions
 from workbench.evaluation.rotations import combined, letters
 from workbench.evaluation.transformers_classifier import TransformersClassifier
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.verification import Answerer, one_by_one, verify
+from workbench.ranks import gathered, ranks
 
 _CHUNK = 256
 """Items asked together at most; they share what their prompts have in common."""

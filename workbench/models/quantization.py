@@ -1,5 +1,6 @@
 """Linear layers in 8 or 4 bits, by bitsandbytes, on CPU and CUDA; and back to plain float32 weights."""
 
+import os
 from typing import Any, cast
 
 import torch
@@ -57,8 +58,14 @@ def bitsandbytes_config(
         bnb_4bit_quant_type=quantization.method.value,
         bnb_4bit_use_double_quant=quantization.double_quant,
         bnb_4bit_compute_dtype=compute_dtype(quantization, dtype),
+        bnb_4bit_quant_storage=dtype if is_sharded() else torch.uint8,
         llm_int8_skip_modules=skipped,
     )
+
+
+def is_sharded() -> bool:
+    """Whether accelerate will spread the weights over the processes (FSDP), which it can't with bytes."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def compute_dtype(quantization: QuantizationConfig, dtype: torch.dtype) -> torch.dtype:

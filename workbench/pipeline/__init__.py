@@ -4,7 +4,7 @@ import fcntl
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from workbench.config import Config, Step
 from workbench.config.quantization import QuantizationMethod
@@ -19,6 +19,7 @@ from workbench.pipeline.merging import merge
 from workbench.pipeline.prediction import check_input, predict
 from workbench.pipeline.scoring import evaluate
 from workbench.pipeline.training import train
+from workbench.ranks import is_first, wait
 from workbench.run_dir import RunDir, write_atomic
 
 log = logging.getLogger("workbench")
@@ -33,8 +34,14 @@ STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
 }
 
 
+SHARED = (Step.train, Step.evaluate)
+"""Steps that several processes work on together; the others are the first one's, and the rest wait for it."""
+
+
 def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
     """Run the recipe's steps in order, after all that can be checked cheaply has been checked.
+
+    Of several processes (`torchrun`, `accelerate launch`) the first one writes.
 
     Args:
         config: Of the run.
@@ -46,13 +53,16 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
     """
     check(config)
     if config.steps == [Step.leaderboard]:
-        return leaderboard(config, run_dir)
-    with alone_in(run_dir):
-        if not run_dir.config_yaml.exists():
+        return leaderboard(config, run_dir) if is_first() else None
+    with alone_in(run_dir) if is_first() else nullcontext():
+        if is_first() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)
+        wait()
         for step in config.steps:
             log.info("== %s", step.name)
-            STEPS[step](config, run_dir)
+            if step in SHARED or is_first():
+                STEPS[step](config, run_dir)
+            wait()
 
 
 def check(config: Config) -> None:

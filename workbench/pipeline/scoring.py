@@ -20,6 +20,7 @@ from workbench.evaluation.records import Score, read_results, write_results
 from workbench.models import adapter_files, adapters
 from workbench.models.loading import load_model, load_tokenizer
 from workbench.pipeline.inputs import adapter_folder, content, is_classifier, shown, skipped
+from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, file_fingerprint, fingerprint, read_json
 
 log = logging.getLogger("workbench")
@@ -56,6 +57,8 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
             cache=run_dir.cache,
             note="untrained head" if name == "base" and is_classifier(config) else "",
         )
+        if not is_first():
+            continue
         write_scores(config, run_dir, identities, name, model, found.scores)
         record = RunRecord(run_dir.run_json)
         for key, benchmark in waiting[name].items():

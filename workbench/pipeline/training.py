@@ -14,6 +14,7 @@ from workbench.data.rows import load_rows, split_rows
 from workbench.models import adapters
 from workbench.models.loading import load_model, load_tokenizer
 from workbench.pipeline.inputs import is_classifier, shown, skipped, trained_from, trains_whole_model
+from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder, write_json
 from workbench.training.fit import fit
 
@@ -26,7 +27,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     inputs, record = fingerprint(trained_from(config)), RunRecord(run_dir.run_json)
     if skipped("train", record.is_finished("train", inputs, output), config):
         return
-    if config.force:
+    if config.force and is_first():
         shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.model)
@@ -55,6 +56,8 @@ def train(config: Config, run_dir: RunDir) -> None:
         config.seed,
         inputs=inputs,
     )
+    if not is_first():
+        return
     if trains_whole_model(config):
         with new_folder(output) as temporary:
             model.save_pretrained(temporary)

@@ -3,7 +3,8 @@
 import math
 from pathlib import Path
 
-from transformers import TrainingArguments
+from peft import PeftModel
+from transformers import PreTrainedModel, TrainingArguments
 
 from workbench.config.train import Scheduler, TrainConfig
 
@@ -23,7 +24,13 @@ def total_steps(num_batches: int, train: TrainConfig) -> int:
 
 
 def training_arguments(
-    train: TrainConfig, folder: Path, seed: int, *, steps: int, metric: str | None, on_cpu: bool
+    train: TrainConfig,
+    folder: Path,
+    seed: int,
+    *,
+    steps: int,
+    metric: str | None,
+    model: PreTrainedModel | PeftModel,
 ) -> TrainingArguments:
     """The Trainer's arguments.
 
@@ -33,9 +40,11 @@ def training_arguments(
         seed: Of the row order and of dropout.
         steps: Of the whole training.
         metric: What tells the best checkpoint, taken at each: loss or score; None: nothing is evaluated.
-        on_cpu: Whether the model is on the CPU, whatever else the machine has.
+        model: Is it on the CPU, whatever else the machine has? Is it an adapter that is trained?
     """
-    return TrainingArguments(
+    on_cpu = model.device.type == "cpu"
+    unused = False if isinstance(model, PeftModel) else None  # an adapter's weights all have gradients
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         learning_rate=train.learning_rate,
@@ -62,6 +71,9 @@ def training_arguments(
         use_cpu=on_cpu,
         remove_unused_columns=False,  # our collator takes what it needs, row numbers too
         dataloader_pin_memory=not on_cpu,
+        ddp_find_unused_parameters=unused,
         disable_tqdm=True,
         log_level="error",
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else the Trainer splits batches over all GPUs of a process
+    return arguments

@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workbench.errors import TrainingError
+from workbench.ranks import every, is_first, of_first, wait
 from workbench.training.journal import best_step, evaluations, journal_lines
 from workbench.training.meter import Meter
 from workbench.training.resume import seal
@@ -27,9 +29,10 @@ LINE_SECONDS = 10.0
 class Steps(TrainerCallback):
     """Closes the loss of each step, stops when it explodes, and sees to it that the last one is logged."""
 
-    def __init__(self, meter: Meter, num_outcomes: int) -> None:
+    def __init__(self, meter: Meter, num_outcomes: int, rows: Dataset) -> None:
         """Tell `meter`; `num_outcomes` are the tokens or classes that a prediction chooses from."""
         self.meter = meter
+        self.rows = rows
         self.limit = EXPLODED * (math.log(num_outcomes) + 1)
         self.steps_above = 0
 
@@ -39,10 +42,13 @@ class Steps(TrainerCallback):
         """A step is done.
 
         Raises:
-            TrainingError: The loss has been absurd for some time.
+            TrainingError: The loss is infinite or no number, or has been absurd for some time.
         """
         self.meter.end_step()
         loss = self.meter.losses[-1]
+        if not math.isfinite(loss):
+            bad = self.places({row for part in every(self.meter.bad_rows) for row in part})
+            raise TrainingError(f"train: the loss is {loss} at step {state.global_step}, rows {bad}")
         self.steps_above = self.steps_above + 1 if loss > self.limit else 0
         if self.steps_above == EXPLODED_STEPS:
             step, steps = state.global_step, EXPLODED_STEPS
@@ -50,6 +56,11 @@ class Steps(TrainerCallback):
                 f"train: the loss exploded, {loss:.1f} at step {step}, high for {steps} steps"
             )
         control.should_log = control.should_log or state.global_step >= state.max_steps
+
+    def places(self, numbers: set[int]) -> str:
+        """The files and lines of some rows."""
+        found = zip(self.rows["row"], self.rows["where"], strict=True)
+        return ", ".join(where for row, where in found if row in numbers)
 
 
 class Seal(TrainerCallback):
@@ -63,7 +74,7 @@ class Seal(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **said: Any
     ) -> None:
-        """Seal the checkpoint that has just been written.
+        """Seal the checkpoint that all processes have just written.
 
         Raises:
             TrainingError: The weights in it are none.
@@ -73,7 +84,9 @@ class Seal(TrainerCallback):
                 raise TrainingError(f"train: {name} holds infinite or no numbers at step {state.global_step}")
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         is_final = control.should_training_stop
-        seal(folder, state.global_step, self.identity, self.meter.saved(), is_final=is_final)
+        wait()
+        if is_first():
+            seal(folder, state.global_step, self.identity, self.meter.saved(), is_final=is_final)
 
 
 class Patience(TrainerCallback):
@@ -88,8 +101,9 @@ class Patience(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Look back, after the journal has its line."""
-        steps = [step for step, _ in evaluations(journal_lines(self.journal))]
-        best = steps.index(best_step(journal_lines(self.journal)))
+        lines = of_first(lambda: journal_lines(self.journal))
+        steps = [step for step, _ in evaluations(lines)]
+        best = steps.index(best_step(lines))
         if len(steps) - 1 - best >= self.patience:
             log.info("train: no better since step %d, stopped at step %d", steps[best], state.global_step)
             control.should_training_stop = True

@@ -1,6 +1,7 @@
 """Training, from rows to a trained model, over as many sessions as it takes."""
 
 import logging
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from workbench.config.train import Keep, TrainConfig
 from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
+from workbench.ranks import is_first, of_first, ranks
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
 from workbench.training.callbacks import Patience, ProgressBar, Seal, Steps
 from workbench.training.identity import training_identity
 from workbench.training.isolation import keeps_texts_apart
 from workbench.training.journal import Journal, best_step, journal_lines
-from workbench.training.manners import as_before, quiet
+from workbench.training.manners import as_before, put_together, quiet
 from workbench.training.meter import Meter
 from workbench.training.pieces import is_out_of_memory
 from workbench.training.resume import (
@@ -100,7 +102,7 @@ def fit(
     """
     check(model, eval_dataset is not None or score is not None, train)
     identity = training_identity(model, train_dataset, train, seed, inputs)
-    checkpoint = newest_good_checkpoint(folder / "checkpoints", identity)
+    checkpoint = of_first(lambda: newest_good_checkpoint(folder / "checkpoints", identity))
     meter = Meter.resumed(checkpoint.meter) if checkpoint else Meter()
     with quiet(), as_before(model):
         if checkpoint and checkpoint.is_final:
@@ -109,7 +111,7 @@ def fit(
         else:
             joined = rows_are_joined(model, train_dataset)
             progress = ProgressBar(meter)
-            batches = Batches(train_dataset["length"], train, seed, joined=joined)
+            batches = Batches(train_dataset["length"], train, seed, joined=joined, ranks=ranks())
             trainer = MeteredTrainer(
                 meter=meter,
                 batches=batches,
@@ -122,22 +124,23 @@ def fit(
                     seed,
                     steps=total_steps(len(batches), train),
                     metric="score" if score else "loss" if eval_dataset else None,
-                    on_cpu=model.device.type == "cpu",
+                    model=model,
                 ),
                 train_dataset=train_dataset,
                 eval_dataset=eval_dataset or [],
                 data_collator=Collator(tokenizer.pad_token_id, joined),
                 compute_loss_func=classification_loss if is_classified(train_dataset) else None,
                 callbacks=[
-                    Steps(meter, num_outcomes(model, train_dataset)),
+                    Steps(meter, num_outcomes(model, train_dataset), train_dataset),
                     *writers(train, folder, identity, meter),
-                    progress,
+                    *([progress] if is_first() else []),
                 ],
             )
             trainer.remove_callback(PrinterCallback)
             run(trainer, progress, checkpoint)
+            put_together(model)
         step = load_best(model, folder, identity) if train.keep is Keep.best else None
-    return train_report(folder, meter, checkpoint, step)
+    return of_first(lambda: train_report(folder, meter, checkpoint, step))
 
 
 def check(model: PreTrainedModel | PeftModel, evaluates: bool, train: TrainConfig) -> None:
@@ -148,6 +151,8 @@ def check(model: PreTrainedModel | PeftModel, evaluates: bool, train: TrainConfi
     """
     if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):
         raise ConfigError("train.lora_plus_ratio: there is no adapter with matrices A and B (set it to 1)")
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and model.device.type == "cpu":
+        log.warning("train: accelerate's FSDP wants GPUs; here each process holds the whole model (DDP)")
     key = "keep" if train.keep is Keep.best else "patience"
     if (train.keep is Keep.best or train.patience) and not evaluates:
         raise ConfigError(f"train.{key}: nothing is validated that would tell (set data.validation_fraction)")
@@ -155,14 +160,14 @@ def check(model: PreTrainedModel | PeftModel, evaluates: bool, train: TrainConfi
 
 def writers(train: TrainConfig, folder: Path, identity: str, meter: Meter) -> list[TrainerCallback]:
     """What writes down the training, in order: who looks into the journal comes after it."""
-    journal = Journal(folder, tensorboard="tensorboard" in train.report_to)
-    patient = [Patience(journal.path, train.patience)] if train.patience else []
-    return [journal, *patient, Seal(identity, meter)]
+    journal = [Journal(folder, tensorboard="tensorboard" in train.report_to)] if is_first() else []
+    patient = [Patience(folder / "train.jsonl", train.patience)] if train.patience else []
+    return [*journal, *patient, Seal(identity, meter)]
 
 
 def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:
     """Put the weights of the best checkpoint into the model, which holds the last; its step, or None."""
-    step = best_step(journal_lines(folder / "train.jsonl"))
+    step = of_first(lambda: best_step(journal_lines(folder / "train.jsonl")))
     path = folder / "checkpoints" / f"checkpoint-{step}"
     problem = complaint(path, identity)
     if problem:

@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from workbench.config.train import TrainConfig
+from workbench.ranks import ranks
 from workbench.run_dir import fingerprint
 
 NOT_LEARNED = ("logging_steps", "save_steps", "save_total_limit", "report_to")
@@ -18,10 +19,13 @@ NOT_LEARNED = ("logging_steps", "save_steps", "save_total_limit", "report_to")
 def training_identity(
     model: PreTrainedModel | PeftModel, dataset: Dataset, train: TrainConfig, seed: int, inputs: str
 ) -> str:
-    """One fingerprint of the trained weights' shapes, the rows, the settings, the seed and `inputs`."""
+    """One fingerprint of the trained weights' shapes, the rows, the settings, the seed and `inputs`.
+
+    The number of processes counts as well: it is one of the factors of a step's batch.
+    """
     trained = {name: (list(p.shape), str(p.dtype)) for name, p in model.named_parameters() if p.requires_grad}
     learned = {key: value for key, value in asdict(train).items() if key not in NOT_LEARNED}
-    return fingerprint([trained, learned, rows_fingerprint(dataset), seed, inputs])
+    return fingerprint([trained, learned, rows_fingerprint(dataset), seed, inputs, ranks()[1]])
 
 
 def rows_fingerprint(dataset: Dataset) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from peft import PeftModel
+from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -20,6 +22,14 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def put_together(model: PreTrainedModel | PeftModel) -> None:
+    """Make trained weights whole again that FSDP has spread over the processes; all must call it."""
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if weight.requires_grad and isinstance(weight.data, DTensor):
+                setattr(module, name, nn.Parameter(weight.data.full_tensor().cpu()))
 
 
 @contextmanager

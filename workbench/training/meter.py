@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
+from workbench.ranks import ranks, summed
+
 
 @dataclass
 class Meter:
-    """Counters since the first step, over all sessions."""
+    """Counters since the first step, over all sessions and processes."""
 
     tokens: int = 0
     """Tokens that were no padding."""
@@ -22,7 +24,13 @@ class Meter:
     losses: list[float] = field(default_factory=list)
     """Of the steps since the last line of train.jsonl."""
     step_loss: float = 0.0
-    """Of the step under way: the parts of its micro-batches."""
+    """Of the step under way, in this process: the parts of its micro-batches."""
+    step_tokens: int = 0
+    """Likewise."""
+    step_trained: int = 0
+    """Likewise."""
+    bad_rows: list[int] = field(default_factory=list)
+    """Of this process, whose loss is infinite or no number."""
     pieces: int = 1
     """That each micro-batch is cut into, since memory ran out; 1: it is whole."""
     started: float = field(default_factory=time.perf_counter)
@@ -41,9 +49,12 @@ class Meter:
         return {name: values[name] for name in ("tokens", "trained", "seconds", "losses", "pieces")}
 
     def end_step(self) -> None:
-        """Close the step under way."""
-        self.losses.append(self.step_loss)
-        self.step_loss = 0.0
+        """Close the step under way, with what all processes saw of it."""
+        loss, tokens, trained = summed(self.step_loss, self.step_tokens, self.step_trained)
+        self.losses.append(loss / ranks()[1])  # the Trainer takes the mean of the processes' losses
+        self.tokens += int(tokens)
+        self.trained += int(trained)
+        self.step_loss, self.step_tokens, self.step_trained = 0.0, 0, 0
 
     def mean_loss(self) -> float:
         """The mean loss of the steps since the last call."""

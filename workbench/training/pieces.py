@@ -39,7 +39,6 @@ class Pieces:
         self.possible = possible
         self.step = -1
         self.begun: list[tuple[Batch, Sequence[int]]] = []
-        self.random: list[Tensor] = []
 
     def train(
         self, step: int, batch: Batch, lengths: Sequence[int], once: Callable[[Batch], Tensor]
@@ -56,13 +55,12 @@ class Pieces:
             TrainingError: Not even a single row fits.
         """
         if step != self.step:
-            self.step, self.begun, self.random = step, [], random_state()
+            self.step, self.begun = step, []
         self.begun.append((batch, lengths))
         loss = self.attempt(self.begun[-1:], once)
         while loss is None:
             self.halve()
             self.model.zero_grad()
-            restore_random_state(self.random)
             loss = self.attempt(self.begun, once)
         return loss
 
@@ -120,7 +118,10 @@ def pieces(batch: Batch, lengths: Sequence[int], size: int) -> list[Batch]:
     parts = cut(range(len(lengths)), size)
     if "position_ids" in batch:  # joined
         tokens = [sum(lengths[row] for row in part) for part in parts]
-        split = {name: tensor.split(tokens, 1) for name, tensor in batch.items()}
+        split = {
+            name: tensor.split(tokens, 1) if tensor.dim() > 1 else tensor.split(size)
+            for name, tensor in batch.items()
+        }
         return [{name: found[number] for name, found in split.items()} for number in range(len(parts))]
     found = []
     for part in parts:
@@ -132,15 +133,3 @@ def pieces(batch: Batch, lengths: Sequence[int], size: int) -> list[Batch]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory, of the GPU or of the machine, ran out."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
-
-
-def random_state() -> list[Tensor]:
-    """Of the CPU, and of each GPU in use."""
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
-
-
-def restore_random_state(state: Sequence[Tensor]) -> None:
-    """Draw again what was drawn after `random_state` was called."""
-    torch.set_rng_state(state[0])
-    if len(state) > 1:
-        torch.cuda.set_rng_state_all(list(state[1:]))

@@ -84,7 +84,7 @@ def complaint(folder: Path, identity: str) -> str | None:
     except (json.JSONDecodeError, UnicodeDecodeError):
         return f"{MANIFEST} is damaged"
     if manifest["identity"] != identity:
-        return "belongs to a training with other rows or settings"
+        return "belongs to a training with other rows, settings or number of processes"
     for name, checksum in manifest["files"].items():
         if not (folder / name).is_file():
             return f"{name} is missing"

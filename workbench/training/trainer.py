@@ -5,16 +5,19 @@ from functools import partial
 from typing import Any, cast
 
 import torch
+from accelerate.data_loader import prepare_data_loader
+from datasets import Dataset as Rows
 from peft import PeftModel
 from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
+from workbench.data.packing import cut
 from workbench.data.tokens import IGNORED
-from workbench.errors import TrainingError
-from workbench.training.batches import Batches
+from workbench.ranks import ranks, summed
+from workbench.training.batches import Batches, WithGhost, share
 from workbench.training.meter import Meter
 from workbench.training.pieces import Pieces
 
@@ -73,13 +76,21 @@ class MeteredTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The rows as our batches say; the Trainer's own samplers draw from the global random state."""
+        return self.loader(cast(Rows, self.train_dataset), self.batches)
+
+    def loader(self, rows: Rows, batches: Any) -> DataLoader[Any]:
+        """Batches on the device; they are this process's own, not for accelerate to share out again."""
         loader: DataLoader[Any] = DataLoader(
-            cast(Dataset[Any], self.train_dataset),
-            batch_sampler=self.batches,
+            WithGhost(rows),
+            batch_sampler=batches,
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        return cast(DataLoader[Any], self.accelerator.prepare(loader))
+        device = self.accelerator.device
+        prepared: DataLoader[Any] = prepare_data_loader(
+            loader, device, num_processes=1, process_index=0, put_on_device=True
+        )
+        return prepared
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -87,21 +98,33 @@ class MeteredTrainer(Trainer):
         """One micro-batch forward and backward.
 
         Raises:
-            TrainingError: The loss is infinite or not a number, or memory doesn't hold a single row.
+            TrainingError: Memory doesn't hold a single row.
         """
-        rows = inputs.pop("row").tolist()
-        mask = inputs.get("attention_mask")
-        self.meter.tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
-        self.meter.trained += num_items(inputs["labels"])
-        once = partial(super().training_step, model, num_items_in_batch=num_items_in_batch)
-        lengths = [self.batches.lengths[row] for row in rows]
+        numbers = inputs["row"].tolist()
+        if numbers[0] < len(self.batches.lengths):  # no ghost
+            mask = inputs.get("attention_mask")
+            self.meter.step_tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
+            self.meter.step_trained += num_items(inputs["labels"])
+        lengths = [self.batches.lengths[number % len(self.batches.lengths)] for number in numbers]
+        once = partial(self.forward_and_backward, model, num_items_in_batch)
         loss = self.pieces.train(self.state.global_step, inputs, lengths, once)
-        value = float(loss)
+        self.meter.step_loss += float(loss)
         if not torch.isfinite(loss):
-            step = self.state.global_step + 1
-            raise TrainingError(f"train: the loss is {value} at step {step}, rows {self.places(rows)}")
-        self.meter.step_loss += value
+            self.meter.bad_rows += numbers
         return loss
+
+    def forward_and_backward(
+        self, model: nn.Module, num_items_in_batch: Tensor | int | None, inputs: dict[str, Any]
+    ) -> Tensor:
+        """The loss of some rows at once.
+
+        Dropout is drawn by the seed, the step and the rows, so that it is the same in one process or several,
+        in a training begun anew or gone on with.
+        """
+        first = int(inputs["row"][0])
+        torch.manual_seed((self.args.seed * 1_000_003 + self.state.global_step) * 1_000_003 + first)
+        inputs = {name: value for name, value in inputs.items() if name != "row"}
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The validation loss, where there are rows for it, and the score, where there is a function.
@@ -121,14 +144,18 @@ class MeteredTrainer(Trainer):
 
     def validation_loss(self) -> float:
         """Over all trained tokens, or all rows of a classifier, each counting alike."""
+        rows, (rank, world) = cast(Rows, self.eval_dataset), ranks()
+        batches = cut(range(len(rows)), self.args.per_device_eval_batch_size)
         total, count = 0.0, 0
-        for inputs in self.get_eval_dataloader():
+        for inputs in self.loader(rows, share(batches, len(rows), rank, world)):
             del inputs["row"]
             items = num_items(inputs["labels"])
-            loss = self.compute_loss(self.model_wrapped, inputs, num_items_in_batch=torch.tensor(items))
-            total += float(cast(Tensor, loss)) * items
+            divisor = torch.tensor(max(items, 1))
+            loss = self.compute_loss(self.model_wrapped, inputs, num_items_in_batch=divisor)
+            total += float(cast(Tensor, loss)) * items / world  # the Trainer multiplies, for the mean of DDP
             count += items
-        return total / count
+        all_total, all_count = summed(total, count)
+        return all_total / all_count
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log with our own counts: the loss of all steps, interrupted or not, tokens, time, memory."""
@@ -137,12 +164,6 @@ class MeteredTrainer(Trainer):
             logs |= self.meter.measured()
         super().log(logs, start_time)
 
-    def places(self, rows: list[int]) -> str:
-        """The files and lines of some rows, by their numbers."""
-        dataset: Any = self.train_dataset
-        where = dict(zip(dataset["row"], dataset["where"], strict=True))
-        return ", ".join(where[row] for row in rows)
-
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: a walk over all parameters at each micro-batch costs small models much time."""
         return 0
@@ -150,7 +171,7 @@ class MeteredTrainer(Trainer):
 
 def num_items(labels: Tensor) -> int:
     """What a loss falls on: tokens of (batch, seq_len) labels, not a row's first; rows of (batch,) ones."""
-    return int((labels[:, 1:] != IGNORED).sum()) if labels.dim() > 1 else len(labels)
+    return int(((labels[:, 1:] if labels.dim() > 1 else labels) != IGNORED).sum())
 
 
 def classification_loss(
@@ -161,5 +182,5 @@ def classification_loss(
     The heads of transformers take the mean of each micro-batch, and the Trainer then doesn't divide it by
     their number, so that accumulation would multiply the gradient.
     """
-    total = cross_entropy(outputs["logits"].float(), labels, reduction="sum")
+    total = cross_entropy(outputs["logits"].float(), labels, reduction="sum", ignore_index=IGNORED)
     return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)

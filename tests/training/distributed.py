@@ -1,0 +1,72 @@
+"""Trainings by several processes: torchrun --nproc-per-node 2 distributed.py FOLDER BASE [RANK STEP]
+
+Each kind of training is run and its adapter saved. Process RANK ends itself at STEP of the last, if asked.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from tiny_training import causal_rows, class_rows, load_with_lora, tiny_tokenizer
+
+from workbench.config.train import TrainConfig
+from workbench.models import adapters
+from workbench.ranks import is_first, ranks, wait
+from workbench.training.callbacks import Steps
+from workbench.training.fit import fit
+
+KINDS = {
+    "classifier": ("sequence_classification", "none"),
+    "nf4": ("causal_lm", "nf4"),
+}
+STEP_BATCHES = 2
+"""Batches of an optimizer step, whoever takes them."""
+
+
+def train(folder: Path, base: Path, task: str, method: str) -> list[float]:
+    """Two epochs of 23 rows in batches of 2: the last step of each has a batch that only one process gets."""
+    rank, world = ranks()
+    model = load_with_lora(base, task, method)
+    rows = (class_rows if task == "sequence_classification" else causal_rows)(23)
+    settings = TrainConfig(
+        num_epochs=2.0,
+        per_device_batch_size=2,
+        gradient_accumulation_steps=STEP_BATCHES // world,
+        learning_rate=1e-3,
+        logging_steps=4,
+        save_steps=3,
+    )
+    report = fit(model, tiny_tokenizer(), rows, rows.select(range(5)), settings, folder, 7)
+    if is_first():
+        adapters.save(model, folder / "adapter")
+    wait()
+    return [report.steps, report.loss_first, report.validation_loss, report.tokens, report.trained_tokens]
+
+
+def main(folder: Path, base: Path, rank: int, step: int) -> None:
+    torch.set_num_threads(1)
+    found = {}
+    for kind, (task, method) in KINDS.items():
+        if kind == list(KINDS)[-1] and ranks()[0] == rank:
+            kill_at(step)
+        found[kind] = train(folder / kind, base, task, method)
+    (folder / f"{ranks()[0]}.json").write_text(json.dumps(found))
+
+
+def kill_at(step: int) -> None:
+    """End this process in the middle of a step."""
+    original = Steps.on_step_end
+
+    def deadly(self, args, state, *rest, **options):
+        if state.global_step == step:
+            os._exit(9)
+        return original(self, args, state, *rest, **options)
+
+    Steps.on_step_end = deadly
+
+
+if __name__ == "__main__":
+    rank, step = map(int, sys.argv[3:]) if len(sys.argv) > 3 else (-1, 0)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), rank, step)
