@@ -13,8 +13,9 @@ from workbench.config.benchmark import (
 )
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError, WorkbenchError
-from workbench.evaluation.benchmark import PreparedBenchmark, check_benchmarks
+from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.items import item
+from workbench.evaluation.prepared import PreparedBenchmark
 
 HEADER = ",Question,A,B,C,D,Answer"
 

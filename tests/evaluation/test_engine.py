@@ -164,9 +164,12 @@ def test_logits_that_are_not_numbers_are_told(tokenizer, exam):
 
     torch.manual_seed(0)
     model = LlamaForCausalLM(llama_config()).eval()
-    model.model.norm.weight.data[0] = float("nan")
+    model.model.embed_tokens.weight.data[tokenizer("Answer")["input_ids"][1:]] = float("nan")
     with pytest.raises(CheckpointError, match=r"item law/\d: the model's logits are not numbers"):
-        run(model, tokenizer, exam, {"shared_prefix": False})
+        run(model, tokenizer, exam)
+    model.model.norm.weight.data[0] = float("nan")
+    with pytest.raises(CheckpointError, match="base: the model's logits are not numbers"):
+        run(model, tokenizer, exam)
 
 
 def test_macro_average_counts_every_subset_the_same(llama, tokenizer, exam):

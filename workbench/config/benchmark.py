@@ -17,9 +17,11 @@ OutputType = Enum(
         "generation": "generation",
         "classification": "classification",
         "perplexity": "perplexity",
+        "lm-eval": "lm-eval",
     },
 )
-"""How a model answers: likelihood of each choice, text, the head's label, or the likelihood of the text."""
+"""How a model answers: likelihood of each choice, text, the head's label, or the likelihood of the text.
+lm-eval: as tasks of lm-evaluation-harness say, which it also judges."""
 
 Scoring = Enum(
     "Scoring",
@@ -128,13 +130,15 @@ class BenchmarkConfig:
     path: str | None = None
     """Local copy: a folder laid out as `local` says, or one file of rows."""
     language: str
-    """Language of the items: zh or en."""
+    """Language of the items: zh or en. Empty for lm-eval tasks: told by the letters of the questions."""
     local: LocalConfig = field(default_factory=LocalConfig)
     """Layout of the original files."""
     hub: HubConfig = field(default_factory=HubConfig)
     """Layout on the hub."""
     subsets: dict[str, str] = field(default_factory=dict)
     """Subset -> title. Empty: the benchmark is one set."""
+    only: list[str] = field(default_factory=list)
+    """Subsets to score; empty: all."""
     groups: dict[str, list[str]] = field(default_factory=dict)
     """Name -> subsets that are also reported together (STEM, ...)."""
     split: str = "test"
@@ -152,7 +156,11 @@ class BenchmarkConfig:
     keep: str = ""
     """Expression; rows for which it is false are left out."""
     output_type: OutputType
-    """multiple_choice, generation, classification (by the head) or perplexity."""
+    """multiple_choice, generation, classification (by the head), perplexity or lm-eval."""
+    tasks: list[str] = field(default_factory=list)
+    """Tasks, groups, tags or patterns of lm-evaluation-harness, or a task's YAML file (lm-eval only)."""
+    include_path: str | None = None
+    """Folder with task files of one's own for lm-evaluation-harness; functions that they name are run."""
     description: str = ""
     """Template of the text before everything else."""
     question: str = ""

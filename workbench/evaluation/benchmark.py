@@ -2,7 +2,7 @@
 
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,11 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation import protocols, templates
 from workbench.evaluation.files import Row, read_rows
+from workbench.evaluation.harness import tasks
 from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import Renderer
 from workbench.evaluation.records import Example
-
-
-@dataclass(frozen=True)
-class PreparedBenchmark:
-    """A benchmark ready to be asked: its protocol resolved, its items rendered."""
-
-    name: str
-    config: BenchmarkConfig
-    """With the protocol's facts in place."""
-    examples: list[Example]
-    warnings: list[str]
 
 
 def check_benchmarks(
@@ -32,16 +23,24 @@ def check_benchmarks(
 ) -> dict[str, PreparedBenchmark]:
     """Read, check and render all items of all benchmarks; seconds of work that needs no model.
 
+    One that names tasks of lm-evaluation-harness becomes a benchmark a task: `lm_eval.TASK`.
+
     Raises:
         ConfigError: a key or template is wrong.
         DataError: a file is missing or malformed, a row has no answer among its choices, ...
     """
-    return {name: prepare(name, config, evaluate) for name, config in benchmarks.items()}
+    found: dict[str, PreparedBenchmark] = {}
+    for name, config in benchmarks.items():
+        if config.output_type == OutputType["lm-eval"]:
+            found.update(tasks.prepare(name, config, evaluate))
+        else:
+            found[name] = prepare(name, config, evaluate)
+    return found
 
 
 def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> PreparedBenchmark:
     """The checked and rendered items of one benchmark."""
-    config = protocols.resolve(name, config)
+    config = _of_subsets(name, protocols.resolve(name, config))
     _check_config(name, config)
     renderer = Renderer(config, evaluate.fewshot_seed, evaluate.permutations)
     examples: list[Example] = []
@@ -56,8 +55,19 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
             places[example.id] = row.where
             examples.append(example)
     if not examples:
-        raise DataError(f"benchmarks.{name}: zero items in {_origin(config)}, split {config.split!r}")
+        kept = f", after keep={config.keep!r}" if config.keep else ""
+        raise DataError(f"benchmarks.{name}: zero items in {_origin(config)}, split {config.split!r}{kept}")
     return PreparedBenchmark(name, config, examples, _warnings(config, len(examples)))
+
+
+def _of_subsets(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
+    """The benchmark with the subsets that `only` names."""
+    for subset in config.only:
+        if subset not in config.subsets:
+            known = ", ".join(config.subsets) or "none"
+            raise ConfigError(f"benchmarks.{name}.only: no subset {subset!r} (known: {known})")
+    chosen = {subset: title for subset, title in config.subsets.items() if subset in config.only}
+    return replace(config, subsets=chosen or config.subsets)
 
 
 def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> list[Row]:
@@ -136,7 +146,12 @@ def _origin(config: BenchmarkConfig) -> str:
 
 
 def _warnings(config: BenchmarkConfig, count: int) -> list[str]:
-    if config.limit is None and config.num_items is not None and count != config.num_items:
+    if (
+        config.limit is None
+        and not config.only
+        and config.num_items is not None
+        and count != config.num_items
+    ):
         return [f"{count:,} items (the whole benchmark has {config.num_items:,})"]
     return []
 

@@ -1,36 +1,35 @@
 """Scores a model on benchmarks: fits items to it, asks what isn't known yet, judges, writes."""
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
-from workbench.errors import ConfigError
-from workbench.evaluation import scoring
-from workbench.evaluation.benchmark import PreparedBenchmark
+from workbench.errors import CheckpointError, ConfigError, DataError
+from workbench.evaluation import asking, scoring
 from workbench.evaluation.cache import AnswerCache
 from workbench.evaluation.classification import Classification
 from workbench.evaluation.generation import Generation
-from workbench.evaluation.items import Item
+from workbench.evaluation.items import Item, long_ones
 from workbench.evaluation.multiple_choice import MultipleChoice
 from workbench.evaluation.perplexity import Perplexity
-from workbench.evaluation.progress import Progress
-from workbench.evaluation.records import Answer, Example, Score, write_predictions
+from workbench.evaluation.prefix_tree import TokenRequest
+from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.records import Answer, Prediction, Score, write_predictions
 from workbench.evaluation.rotations import combined, letters
 from workbench.evaluation.transformers_classifier import TransformersClassifier
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.verification import Answerer, one_by_one, verify
-from workbench.ranks import gathered, ranks
+from workbench.ranks import ranks
 
-_CHUNK = 256
-"""Items asked together at most; they share what their prompts have in common."""
-_CHUNKS_PER_RANK = 4
+Model = TransformersLM | TransformersClassifier
 log = logging.getLogger("workbench")
 
 
@@ -49,6 +48,17 @@ class _Asked:
 
     items: list[Item]
     answers: list[Answer]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a model gave on one benchmark."""
+
+    predictions: list[Prediction]
+    scores: list[Score]
+    num_asked: int
+    asked: list[_Asked] = field(default_factory=list)
+    measured: dict[str, float] = field(default_factory=dict)
 
 
 def evaluate(
@@ -83,75 +93,121 @@ def evaluate(
     rank, _ = ranks()
     with evaluation_mode(model):
         lm = _model(model, tokenizer, benchmarks, config)
+        _check(lm, benchmarks, config, model_name)
         for name, benchmark in benchmarks.items():
             start, before = time.perf_counter(), lm.computed_tokens
             folder = cache if config.cache and fingerprint else None
             kept = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank)
-            asked, count = _ask(benchmark, _answerer(lm, benchmark.config, config), kept, model_name)
+            judged = (_judged_by_tasks if benchmark.tasks else _judged)(
+                benchmark, lm, config, kept, model_name
+            )
             seconds = time.perf_counter() - start
-            items = [question.items[0] for question in asked]
-            answers = [combined(question.answers) for question in asked]
             if predictions is not None and rank == 0:
-                path = predictions(model_name, name)
-                write_predictions(path, scoring.predictions(benchmark, items, answers))
-            more = {"note": note, **_about_letters(benchmark, asked)}
-            found.scores.extend(scoring.scores(benchmark, items, answers, config, model_name, **more))
+                write_predictions(predictions(model_name, name), judged.predictions)
+            found.scores.extend(replace(score, note=note) for score in judged.scores)
             found.measured[name] = {
                 "seconds": seconds,
-                "items_per_second": count / seconds,
-                "num_asked": count,
+                "items_per_second": judged.num_asked / seconds,
+                "num_asked": judged.num_asked,
                 "computed_tokens": lm.computed_tokens - before,
-                **_verified(model, tokenizer, benchmark.config, config, asked),
+                **judged.measured,
+                **_verified(model, tokenizer, benchmark.config, config, judged.asked),
             }
     return found
+
+
+def _check(
+    lm: Model, benchmarks: Mapping[str, PreparedBenchmark], config: EvaluateConfig, model_name: str
+) -> None:
+    """Find what can't be asked before anything is.
+
+    Raises:
+        CheckpointError: the model's logits are not numbers.
+        DataError: a question alone is too long for the model.
+    """
+    if not _gives_numbers(lm):
+        raise CheckpointError(
+            f"{model_name}: the model's logits are not numbers (damaged weights, or a dtype "
+            "with too small a range: try model.dtype=float32)"
+        )
+    for benchmark in benchmarks.values():
+        if benchmark.tasks is None:
+            try:
+                longest = lm.max_length - benchmark.config.generation.max_new_tokens
+                _answerer(lm, benchmark.config, config).items(long_ones(benchmark.examples, longest))
+            except DataError as error:
+                raise DataError(f"benchmarks.{benchmark.name}: {error}") from error
+
+
+def _gives_numbers(lm: Model) -> bool:
+    """Whether one short text gets a log-probability."""
+    if isinstance(lm, TransformersClassifier):
+        [(_, values)] = lm.stream(["a"])
+        return not any(map(math.isnan, values))
+    [found] = lm.loglikelihoods([TokenRequest((lm.start_token, lm.start_token), 1)])
+    return not math.isnan(found.loglikelihood)
+
+
+def _judged(
+    benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, kept: AnswerCache, model_name: str
+) -> _Judged:
+    """A benchmark asked and judged as its configuration says."""
+    asked, count = _ask(benchmark, _answerer(lm, benchmark.config, config), kept, model_name)
+    items = [question.items[0] for question in asked]
+    answers = [combined(question.answers) for question in asked]
+    _warn_of_shots(benchmark, items, lm.max_length)
+    more = _about_letters(benchmark, asked)
+    return _Judged(
+        predictions=scoring.predictions(benchmark, items, answers),
+        scores=scoring.scores(benchmark, items, answers, config, model_name, **more),
+        num_asked=count,
+        asked=asked,
+    )
+
+
+def _judged_by_tasks(
+    benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, kept: AnswerCache, model_name: str
+) -> _Judged:
+    """A benchmark asked and judged by tasks of lm-evaluation-harness."""
+    from workbench.evaluation.harness import model, scores  # these import the harness, an optional extra
+
+    assert isinstance(lm, TransformersLM)
+    asking_lm = model.HarnessLM(lm, kept, f"{model_name} · {benchmark.name}", config.fewshot_seed)
+    predictions, found = scores.evaluate(benchmark, asking_lm, config, model_name)
+    if asking_lm.num_cut and ranks()[0] == 0:
+        log.warning(
+            "benchmarks.%s: %d prompts are longer than the %d tokens that fit and lost their beginning, "
+            "as in lm-evaluation-harness",
+            benchmark.name,
+            asking_lm.num_cut,
+            lm.max_length,
+        )
+    return _Judged(predictions, found, asking_lm.num_asked, measured={"num_cut": asking_lm.num_cut})
 
 
 def _ask(
     benchmark: PreparedBenchmark, answerer: Answerer, kept: AnswerCache, model_name: str
 ) -> tuple[list[_Asked], int]:
     """All questions with their answers, and how many items this process had to ask."""
-    rank, world = ranks()
     questions = [[example, *example.rotations] for example in benchmark.examples]
     flat = [example for question in questions for example in question]
     items: list[Item] = []
-    new: dict[str, Answer] = {}
-    title = f"{model_name} · {benchmark.name}"
-    with Progress(title, len(flat), rank == 0) as progress, kept.writing() as writer:
-        for number, chunk in enumerate(_chunks(flat, world)):
+
+    def keyed() -> Iterator[list[tuple[str, Item]]]:
+        for chunk in asking.chunks(flat, lambda example: example.subset):
             fitted = answerer.items(chunk)
             if not items:
                 _warn_of_letters(benchmark, answerer, fitted[0])
             items.extend(fitted)
-            waiting = {_key(benchmark.config, item): item for item in fitted}
-            waiting = {
-                key: item for key, item in waiting.items() if key not in kept and number % world == rank
-            }
-            keys = list(waiting)
-            progress.advance(len(chunk) - len(keys))
-            for index, answer in answerer.answers(list(waiting.values())):
-                writer.add(keys[index], answer)
-                new[keys[index]] = answer
-                progress.advance(1)
-    known = {**kept.answers, **gathered(new)}
+            yield [(_key(benchmark.config, item), item) for item in fitted]
+
+    known, count = asking.ask(keyed(), answerer.answers, kept, f"{model_name} · {benchmark.name}", len(flat))
     found = iter(items)
     asked = []
     for question in questions:
         same = [next(found) for _ in question]
         asked.append(_Asked(same, [known[_key(benchmark.config, item)] for item in same]))
-    return asked, len(new)
-
-
-def _chunks(examples: Sequence[Example], world: int) -> Iterator[list[Example]]:
-    """Runs of items of the same subset, small enough for every process to get some."""
-    size = min(_CHUNK, max(16, len(examples) // (world * _CHUNKS_PER_RANK))) if world > 1 else _CHUNK
-    chunk: list[Example] = []
-    for example in examples:
-        if chunk and (chunk[0].subset != example.subset or len(chunk) == size):
-            yield chunk
-            chunk = []
-        chunk.append(example)
-    if chunk:
-        yield chunk
+    return asked, count
 
 
 def _model(
@@ -159,7 +215,7 @@ def _model(
     tokenizer: PreTrainedTokenizerBase,
     benchmarks: Mapping[str, PreparedBenchmark],
     config: EvaluateConfig,
-) -> TransformersLM | TransformersClassifier:
+) -> Model:
     """The model in the role that the benchmarks want.
 
     Raises:
@@ -171,9 +227,7 @@ def _model(
     return (TransformersClassifier if True in heads else TransformersLM)(model, tokenizer, config)
 
 
-def _answerer(
-    lm: TransformersLM | TransformersClassifier, benchmark: BenchmarkConfig, config: EvaluateConfig
-) -> Answerer:
+def _answerer(lm: Model, benchmark: BenchmarkConfig, config: EvaluateConfig) -> Answerer:
     if isinstance(lm, TransformersClassifier):
         return Classification(lm, benchmark)
     if benchmark.output_type == OutputType.generation:
@@ -188,6 +242,21 @@ def _warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Ite
     warning = answerer.letter_warning(item) if isinstance(answerer, MultipleChoice) else None
     if warning and ranks()[0] == 0:
         log.warning("benchmarks.%s: %s", benchmark.name, warning)
+
+
+def _warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: int) -> None:
+    """Say how many examples were left out because prompts would not have fitted."""
+    dropped = [item.num_shots_dropped for item in items if item.num_shots_dropped]
+    if dropped and ranks()[0] == 0:
+        log.warning(
+            "benchmarks.%s: %d examples dropped from the prompts of %d of %d items, which would not fit into "
+            "%d tokens",
+            benchmark.name,
+            sum(dropped),
+            len(dropped),
+            len(items),
+            longest,
+        )
 
 
 def _about_letters(benchmark: PreparedBenchmark, asked: Sequence[_Asked]) -> dict[str, object]:
@@ -209,7 +278,7 @@ def _verified(
     asked: Sequence[_Asked],
 ) -> dict[str, float]:
     """The largest difference that scoring `evaluate.verify` items one by one makes; said in the log, too."""
-    if not config.verify:
+    if not config.verify or not asked:
         return {}
     head = benchmark.output_type == OutputType.classification
     alone = (TransformersClassifier if head else TransformersLM)(model, tokenizer, one_by_one(config))
@@ -233,6 +302,8 @@ def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, objec
         "max_length": config.max_length,
         "invariant": config.invariant,
     }
+    if benchmark.output_type == OutputType["lm-eval"]:
+        rule["seed"] = config.fewshot_seed
     if benchmark.output_type == OutputType.generation:
         limits = asdict(benchmark.generation)
         rule["generation"] = {key: str(value) for key, value in limits.items()}

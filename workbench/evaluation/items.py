@@ -1,7 +1,7 @@
 """Items as a certain model is asked them: in its chat format, cut to its context, hashed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -10,7 +10,8 @@ from workbench.errors import DataError
 from workbench.evaluation.prompts import context, prompt_hash
 from workbench.evaluation.records import Example
 
-Chat = Callable[[Example, str, int], str]
+_TEMPLATE_TOKENS = 256
+"""More than special tokens, delimiters and a chat template add to a question."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,27 @@ def fit(
                 )
             items[i] = item(examples[i], items[i].num_shots_dropped + 1, tokenizer)
     return items
+
+
+def long_ones(examples: Sequence[Example], longest: int) -> list[Example]:
+    """Those whose question alone might be more than `longest` tokens, without the examples before it.
+
+    A text has at most as many tokens as bytes, so all others are short enough, and needn't be encoded.
+    """
+    return [
+        replace(example, shots=(), rotations=())
+        for example in examples
+        if _num_bytes(example) + _TEMPLATE_TOKENS > longest
+    ]
+
+
+def _num_bytes(example: Example) -> int:
+    """Bytes of the longest prompt with its answer, without examples."""
+    longest = [
+        max((len(text.encode("utf-8")) for text in texts), default=0)
+        for texts in ((example.description,), example.questions, example.continuations)
+    ]
+    return sum(longest)
 
 
 def _chat(tokenizer: PreTrainedTokenizerBase, example: Example, question: str, dropped: int) -> str:

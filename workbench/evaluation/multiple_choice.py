@@ -101,22 +101,13 @@ class MultipleChoice:
         """
         requests = [self._requests.get(item.hash) or self.requests([item])[0] for item in items]
         self._requests.clear()
-        if self.lm.invariant:
-            for number, (item, of_item) in enumerate(zip(items, requests, strict=True)):
-                yield (
-                    number,
-                    self._answer(item, self.lm.alone(of_item, self._num_shared(item, of_item)), of_item),
-                )
-            return
-        owners = [number for number, of_item in enumerate(requests) for _ in of_item]
-        starts = [owners.index(number) for number in range(len(items))]
-        found: list[dict[int, Likelihood]] = [{} for _ in items]
-        for index, value in self.lm.stream([request for of_item in requests for request in of_item]):
-            owner = owners[index]
-            found[owner][index - starts[owner]] = value
-            if len(found[owner]) == len(requests[owner]):
-                values = [found[owner][number] for number in range(len(requests[owner]))]
-                yield owner, self._answer(items[owner], values, requests[owner])
+        shared = (
+            [self._num_shared(*pair) for pair in zip(items, requests, strict=True)]
+            if self.lm.invariant
+            else []
+        )
+        for number, found in by_item(self.lm, requests, shared):
+            yield number, self._answer(items[number], found, requests[number])
 
     def _num_shared(self, item: Item, requests: list[TokenRequest]) -> int:
         """Tokens that description and examples take up at the beginning of every request of an item."""
@@ -142,6 +133,29 @@ class MultipleChoice:
             greedy=tuple(f.greedy for f in found[:count]),
             unconditional=tuple(values[count:]),
         )
+
+
+def by_item(
+    lm: TransformersLM, requests: Sequence[list[TokenRequest]], shared: Sequence[int] = ()
+) -> Iterator[tuple[int, list[Likelihood]]]:
+    """Number of each item and the likelihoods of its requests, as soon as all of them are known.
+
+    Args:
+        lm: the model.
+        requests: of each item.
+        shared: for `invariant`: tokens that each item begins with and others may begin with, too.
+    """
+    if lm.invariant:
+        for number, of_item in enumerate(requests):
+            yield number, lm.alone(of_item, shared[number] if shared else 0)
+        return
+    owners = [(number, place) for number, of_item in enumerate(requests) for place in range(len(of_item))]
+    found: list[dict[int, Likelihood]] = [{} for _ in requests]
+    for index, value in lm.stream([request for of_item in requests for request in of_item]):
+        number, place = owners[index]
+        found[number][place] = value
+        if len(found[number]) == len(requests[number]):
+            yield number, [found[number][place] for place in range(len(requests[number]))]
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

@@ -46,6 +46,7 @@ class Renderer:
 
     def _one(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
         config = self.config
+        self._check_options(row)
         values = self._values(row, subset)
         name = templates.render(config.id, values, row) if config.id else str(number)
         identity = f"{subset}/{name}" if subset else name
@@ -67,6 +68,13 @@ class Renderer:
             target=target,
             unconditional=pmi,
         )
+
+    def _check_options(self, row: Row) -> None:
+        """Refuse a lettered question that lacks the text of one of its options."""
+        for column in self.config.options:
+            value = row.values.get(column, "?")  # a column that isn't there is told where it is rendered
+            if value is None or (isinstance(value, str) and not value.strip()):
+                raise DataError(f"{row.where}: column {column!r}, an option of the question, is empty")
 
     def _values(self, row: Row, subset: str) -> dict[str, Any]:
         title = self.config.subsets.get(subset, "")

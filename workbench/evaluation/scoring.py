@@ -9,9 +9,9 @@ import numpy as np
 from workbench.config.benchmark import Average, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation import statistics
-from workbench.evaluation.benchmark import PreparedBenchmark
 from workbench.evaluation.items import Item
 from workbench.evaluation.metrics import METRICS, Judged, Metric
+from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import prompt_hash
 from workbench.evaluation.records import Answer, Prediction, Score
 
@@ -110,10 +110,11 @@ def _estimate(
     """Value, standard error and interval of the mean over the parts; one part gives the micro mean."""
     value = statistics.mean([_value(metric, part) for part in parts.values()])
     confidence, samples = evaluate.confidence, evaluate.bootstrap_samples
-    if metric.corpus is not None:
+    corpus = metric.corpus
+    if corpus is not None:
         if min(len(part) for part in parts.values()) < 2:
             return value, None, None
-        return value, *_resampled(metric.corpus, parts, confidence)
+        return value, *resampled(lambda _, some: corpus(some), parts, confidence)
     items = {name: [metric.score(*one) for one in part] for name, part in parts.items()}
     if len(items) == 1:
         [only] = items.values()
@@ -127,15 +128,21 @@ def _value(metric: Metric, judged: Sequence[Judged]) -> float:
     return statistics.mean([metric.score(*one) for one in judged])
 
 
-def _resampled(
-    corpus: Callable[[Sequence[Judged]], float], parts: Mapping[str, Sequence[Judged]], confidence: float
+def resampled(
+    corpus: Callable[[str, list[Any]], float], parts: Mapping[str, Sequence[Any]], confidence: float
 ) -> tuple[float, statistics.Interval]:
-    """Standard error and percentile interval of a score that isn't a mean, from resampled items."""
+    """Standard error and percentile interval of a score that isn't a mean, from resampled items.
+
+    Args:
+        corpus: the score of some items of a part, given its name.
+        parts: name -> items; they are resampled within their part, and the parts' scores are averaged.
+        confidence: coverage of the interval.
+    """
     rng = np.random.default_rng(20230501)
     values = []
     for _ in range(_CORPUS_SAMPLES):
-        drawn = [[part[i] for i in rng.integers(0, len(part), len(part))] for part in parts.values()]
-        values.append(statistics.mean([corpus(some) for some in drawn]))
+        drawn = {key: [part[i] for i in rng.integers(0, len(part), len(part))] for key, part in parts.items()}
+        values.append(statistics.mean([corpus(key, some) for key, some in drawn.items()]))
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(np.std(values, ddof=1)), (float(low), float(high))
 

@@ -15,7 +15,8 @@ from workbench.data.contamination import contamination
 from workbench.data.rows import load_rows
 from workbench.errors import MissingStepError
 from workbench.evaluation import engine
-from workbench.evaluation.benchmark import PreparedBenchmark, check_benchmarks
+from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Score, read_results, write_results
 from workbench.models import adapter_files, adapters
 from workbench.models.loading import load_model, load_tokenizer
@@ -145,6 +146,7 @@ def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config
     """Fingerprint of everything that decides a benchmark's scores."""
     rule = {key: value for key, value in asdict(benchmark.config).items() if key not in ("path", "limit")}
     settings = {key: value for key, value in asdict(config.evaluate).items() if key not in NOT_SCORED_FROM}
+    rule["tasks"] = benchmark.rule or rule["tasks"]
     return fingerprint([identity, rule, settings, [asdict(example) for example in benchmark.examples]])
 
 

@@ -1,0 +1,177 @@
+"""Tasks of lm-evaluation-harness on this engine: the harness's own numbers, kept like every other score."""
+
+import shutil
+from importlib import util
+
+import pytest
+from harness_tasks import write_tasks
+from test_engine import run
+from tiny_llama import make_llama, make_tokenizer
+
+from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.evaluate import EvaluateConfig
+from workbench.errors import ConfigError, DataError
+from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.engine import evaluate
+from workbench.evaluation.harness.limits import limits
+from workbench.evaluation.records import read_predictions
+from workbench.run_dir import RunDir
+
+TASKS = ("own_exam", "own_law", "own_last", "own_text", "own_write")
+peer = pytest.mark.peer
+quiet = pytest.mark.filterwarnings("ignore")
+
+
+def lm_eval(*tasks: str, **changes) -> BenchmarkConfig:
+    settings = {"language": "", "output_type": OutputType["lm-eval"], "tasks": list(tasks), "metrics": []}
+    return BenchmarkConfig(**settings | changes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    pytest.importorskip("lm_eval")
+    return write_tasks(tmp_path_factory.mktemp("harness") / "tasks")
+
+
+def test_a_missing_harness_is_one_line_that_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as caught:
+        check_benchmarks({"lm_eval": lm_eval("hellaswag")}, EvaluateConfig())
+    assert str(caught.value) == (
+        "benchmarks.lm_eval: lm-evaluation-harness is not installed "
+        "(pip install 'open-llama-workbench[lm-eval]')"
+    )
+
+
+def test_limits_of_a_task_are_this_engines_limits():
+    greedy = limits({"until": ["\n", ""], "do_sample": False, "temperature": 0.7, "top_p": 0.9}, "x")
+    assert (greedy.stop, greedy.temperature, greedy.max_new_tokens) == (["\n"], 0.0, 256)
+    drawn = limits({"until": "Q:", "temperature": 0.7, "max_gen_toks": 9}, "x")
+    assert (drawn.stop, drawn.temperature, drawn.max_new_tokens) == (["Q:"], 0.7, 9)
+    for options in ({"do_sample": True, "temperature": 1.0, "top_p": 0.9}, {"num_beams": 4}):
+        with pytest.raises(ConfigError, match="generation option (top_p=0.9|num_beams=4) is not supported"):
+            limits(options, "x")
+
+
+def theirs(folder, tokenizer, *tasks: str, **more) -> dict:
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    lm = HFLM(pretrained=make_llama(), tokenizer=tokenizer, batch_size=4, device="cpu", **more)
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    return simple_evaluate(lm, tasks=list(tasks), task_manager=manager, bootstrap_iters=1000)
+
+
+@peer
+@quiet
+@pytest.mark.parametrize("settings", [{}, {"invariant": True}, {"shared_prefix": False}])
+def test_every_kind_of_task_scores_each_item_as_the_harness_does(folder, tmp_path, settings):
+    tokenizer, run_dir, config = make_tokenizer(), RunDir(tmp_path), EvaluateConfig(**settings)
+    prepared = check_benchmarks({"lm_eval": lm_eval(*TASKS, include_path=str(folder))}, config)
+    assert list(prepared) == [f"lm_eval.{task}" for task in TASKS]
+    found = evaluate(
+        make_llama(), tokenizer, prepared, config, model_name="base", predictions=run_dir.predictions
+    )
+    expected = theirs(folder, tokenizer, "own_exam", "own_last", "own_write")
+    # Otherwise the harness puts a second beginning token before the text, and scores the first.
+    rolling = theirs(folder, tokenizer, "own_text", add_bos_token=False)
+    for kind in ("samples", "results"):
+        expected[kind] |= rolling[kind]
+    for score in found.scores:
+        name, _, filter_name = score.metric.partition(",")
+        task = score.benchmark.removeprefix("lm_eval.")
+        value = expected["results"][task][f"{name},{filter_name or 'none'}"]
+        assert score.value == pytest.approx(value, rel=1e-4), score
+        stderr = expected["results"][task].get(f"{name}_stderr,{filter_name or 'none'}")
+        if name.startswith("acc") and task != "own_exam":
+            assert score.stderr == pytest.approx(stderr, rel=1e-6)
+    for task in TASKS[1:]:
+        predictions = read_predictions(run_dir.predictions("base", f"lm_eval.{task}"))
+        samples = [sample for sample in expected["samples"][task] if sample["filter"] in ("none", "whole")]
+        assert len(predictions) == len(samples) == 9
+        for ours, sample in zip(predictions, samples, strict=True):
+            assert ours.context == sample["arguments"][0][0]
+            for value, (given,) in zip(ours.loglikelihoods, sample["resps"], strict=False):
+                assert value == pytest.approx(
+                    given[0] if isinstance(given, tuple) else float(given), abs=1e-3
+                )
+            assert ours.generation in (None, sample["resps"][0][0])
+
+
+@peer
+@quiet
+def test_a_group_that_averages_is_one_benchmark_with_its_tasks_as_subsets(folder, llama, tokenizer):
+    [score] = run(llama, tokenizer, lm_eval("own_exam", include_path=str(folder))).scores
+    assert score.average == "macro" and list(score.subsets) == ["own_law", "own_art"]
+    assert score.value == pytest.approx(sum(part["value"] for part in score.subsets.values()) / 2)
+    assert (score.num_items, score.num_fewshot, score.chance, score.language) == (14, 2, 1 / 3, "en")
+
+
+@peer
+@quiet
+def test_answers_to_tasks_are_kept_and_a_limit_takes_the_first(folder, llama, tokenizer, tmp_path):
+    def asked(fingerprint: str, **changes) -> list[int]:
+        benchmark = lm_eval("own_exam", "own_write", include_path=str(folder), **changes)
+        more = {"fingerprint": fingerprint, "cache": tmp_path / "answers"}
+        found = run(llama, tokenizer, benchmark, **more)
+        return [int(one["num_asked"]) for one in found.measured.values()]
+
+    assert asked("one", limit=3) == [6, 3]
+    assert asked("one") == [8, 6]
+    assert asked("one") == [0, 0]
+    assert asked("two", num_fewshot=1) == [14, 9]
+
+
+@peer
+@quiet
+def test_a_prompt_that_is_too_long_loses_its_beginning_as_in_the_harness(folder, llama, tokenizer):
+    benchmark = lm_eval("own_law", include_path=str(folder))
+    found = run(llama, tokenizer, benchmark, {"max_length": 24})
+    assert found.measured["exam.own_law"]["num_cut"] == 27
+    expected = theirs(folder, tokenizer, "own_law", max_length=24)["results"]["own_law"]
+    assert [score.value for score in found.scores] == [expected["acc,none"], expected["acc_norm,none"]]
+
+
+@peer
+@quiet
+def test_a_changed_judgement_is_another_rule(folder, tmp_path):
+    def rule() -> str:
+        config = lm_eval("own_law", include_path=str(tmp_path / "tasks"))
+        return check_benchmarks({"lm_eval": config}, EvaluateConfig())["lm_eval.own_law"].rule
+
+    from workbench.evaluation.harness import tasks
+
+    shutil.copytree(folder, tmp_path / "tasks")
+    before = rule()
+    assert rule() == before
+    file = tmp_path / "tasks" / "own_law.yaml"
+    file.write_text(file.read_text().replace("metric: acc_norm", "metric: acc_bytes"))
+    tasks._manager.cache_clear()
+    assert rule() != before
+
+
+@peer
+@quiet
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"tasks": ["hela_swag_x"]}, ConfigError, "unknown task 'hela_swag_x'"),
+        ({"tasks": []}, ConfigError, "benchmarks.lm_eval.tasks: empty"),
+        ({"metrics": ["f2"]}, ConfigError, r"metrics: unknown metric 'f2' \(known: acc, acc_norm\)"),
+        ({"include_path": "nowhere"}, ConfigError, "include_path: no such folder 'nowhere'"),
+        ({"tasks": ["broken"]}, DataError, "'broken': can't be loaded: "),
+    ],
+)
+def test_a_task_that_can_not_be_asked_is_told_before_any_model(folder, tmp_path, changes, error, words):
+    from workbench.evaluation.harness import tasks
+
+    shutil.copytree(folder, tmp_path / "tasks")
+    text = (folder / "own_law.yaml").read_text().replace("own_law.jsonl", "gone.jsonl")
+    (tmp_path / "tasks" / "broken.yaml").write_text(text.replace("task: own_law", "task: broken"))
+    settings = {"tasks": ["own_law"], "include_path": str(tmp_path / "tasks")} | changes
+    if settings["tasks"] == ["hela_swag_x"]:
+        tasks._manager.cache_clear()
+    with pytest.raises(error, match=words) as caught:
+        check_benchmarks({"lm_eval": lm_eval(*settings.pop("tasks"), **settings)}, EvaluateConfig())
+    assert "\n" not in str(caught.value)

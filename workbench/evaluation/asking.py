@@ -1,0 +1,60 @@
+"""Asks a model what isn't known yet, in chunks that processes share; each answer is kept at once."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from workbench.evaluation.cache import AnswerCache
+from workbench.evaluation.progress import Progress
+from workbench.evaluation.records import Answer
+from workbench.ranks import gathered, ranks
+
+_CHUNK = 256
+"""Questions asked together at most; they share what their prompts have in common."""
+_CHUNKS_PER_RANK = 4
+
+Unit = TypeVar("Unit")
+
+
+def chunks(units: Sequence[Unit], part: Callable[[Unit], object]) -> Iterator[list[Unit]]:
+    """Runs of neighbours of the same part, small enough for every process to get some."""
+    world = ranks()[1]
+    size = min(_CHUNK, max(16, len(units) // (world * _CHUNKS_PER_RANK))) if world > 1 else _CHUNK
+    chunk: list[Unit] = []
+    for unit in units:
+        if chunk and (part(chunk[0]) != part(unit) or len(chunk) == size):
+            yield chunk
+            chunk = []
+        chunk.append(unit)
+    if chunk:
+        yield chunk
+
+
+def ask(
+    keyed: Iterable[Sequence[tuple[str, Unit]]],
+    answers: Callable[[list[Unit]], Iterator[tuple[int, Answer]]],
+    kept: AnswerCache,
+    title: str,
+    total: int,
+) -> tuple[dict[str, Answer], int]:
+    """The answer to each key, and how many this process had to ask for.
+
+    Args:
+        keyed: runs of what can be asked, each with the key that its answer is kept under.
+        answers: gives number and answer of each, as soon as it is known.
+        kept: answers already had, and where new ones go.
+        title: of the progress.
+        total: how many there are.
+    """
+    rank, world = ranks()
+    new: dict[str, Answer] = {}
+    with Progress(title, total, rank == 0) as progress, kept.writing() as writer:
+        for number, chunk in enumerate(keyed):
+            mine = number % world == rank
+            waiting = {key: unit for key, unit in chunk if mine and key not in kept}
+            progress.advance(len(chunk) - len(waiting))
+            keys = list(waiting)
+            for index, answer in answers(list(waiting.values())):
+                writer.add(keys[index], answer)
+                new[keys[index]] = answer
+                progress.advance(1)
+    return {**kept.answers, **gathered(new)}, len(new)

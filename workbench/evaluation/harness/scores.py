@@ -1,0 +1,200 @@
+"""What tasks of lm-evaluation-harness make of a model's answers, as predictions and scores."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lm_eval.evaluator import evaluate as evaluate_tasks
+
+from workbench.config.benchmark import Average
+from workbench.config.evaluate import EvaluateConfig
+from workbench.evaluation import statistics
+from workbench.evaluation.harness.model import HarnessLM
+from workbench.evaluation.harness.tasks import HarnessTasks, item_id, quietly
+from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.prompts import prompt_hash
+from workbench.evaluation.records import Prediction, Score
+from workbench.evaluation.scoring import resampled
+
+Sample = Mapping[str, Any]
+Values = dict[str, list[Any]]
+"""Subset -> what a metric gave for each item."""
+
+
+def evaluate(
+    benchmark: PreparedBenchmark, lm: HarnessLM, config: EvaluateConfig, model_name: str
+) -> tuple[list[Prediction], list[Score]]:
+    """Ask the tasks of a benchmark; values are the harness's own, errors and intervals this project's."""
+    found: HarnessTasks = benchmark.tasks
+    for task in found.tasks.values():
+        task.set_fewshot_seed(seed=config.fewshot_seed)
+    groups = {} if found.group is None else {found.group.name: found.group}
+    with quietly():
+        results = evaluate_tasks(
+            lm,
+            {"tasks": found.tasks, "groups": groups, "group_map": {}},
+            limit=benchmark.config.limit,
+            bootstrap_iters=0,
+            apply_chat_template=config.chat_template,
+            fewshot_as_multiturn=config.chat_template,
+        )
+    samples = {key: results["samples"][key] for key in found.tasks}
+    predictions = [
+        one for key, some in samples.items() for one in _predictions(some, key if found.group else "")
+    ]
+    totals = results["results"][found.group.name if found.group else next(iter(found.tasks))]
+    return predictions, _scores(benchmark, samples, totals, predictions, config, model_name)
+
+
+def _predictions(samples: Sequence[Sample], subset: str) -> list[Prediction]:
+    """One an item: answers after the first filter, scores after all of them."""
+    by_item: dict[int, list[Sample]] = {}
+    for sample in samples:
+        by_item.setdefault(sample["doc_id"], []).append(sample)
+    return [_prediction(some, subset) for some in by_item.values()]
+
+
+def _prediction(filtered: Sequence[Sample], subset: str) -> Prediction:
+    first = filtered[0]
+    arguments, responses = first["arguments"], [given[0] for given in first["resps"]]
+    text = responses[0] if isinstance(responses[0], str) else None
+    likelihoods = [] if text is not None else [_likelihood(given) for given in responses]
+    choices = [str(one[1]) for one in arguments] if text is None and len(arguments) > 1 else []
+    answer: int | str | None = likelihoods.index(max(likelihoods)) if choices else None
+    if text is not None:
+        answer = str(first["filtered_resps"][0])
+    scores = {
+        _metric(name, one["filter"]): value
+        for one in filtered
+        for name in one["metrics"]
+        if (value := _number(one[name])) is not None
+    }
+    return Prediction(
+        id=item_id(subset, first["doc_id"]),
+        subset=subset,
+        prompt_hash=prompt_hash([_text(argument) for one in arguments for argument in one])[:16],
+        context=_text(arguments[0][0]),
+        choices=choices,
+        loglikelihoods=likelihoods,
+        generation=text,
+        prediction=answer,
+        target=_target(first["target"]),
+        scores=scores,
+    )
+
+
+def _likelihood(given: Any) -> float:
+    return float(given[0] if isinstance(given, list | tuple) else given)
+
+
+def _text(argument: Any) -> str:
+    return argument if isinstance(argument, str) else json.dumps(argument, sort_keys=True, default=str)
+
+
+def _target(target: Any) -> int | str | list[int]:
+    if isinstance(target, int) and not isinstance(target, bool):
+        return target
+    if isinstance(target, list) and target and all(isinstance(one, int) for one in target):
+        return target
+    return str(target)
+
+
+def _metric(name: str, filter_name: str) -> str:
+    """A metric's name, and its filter behind a comma where it has a name, as in the harness."""
+    return name if filter_name == "none" else f"{name},{filter_name}"
+
+
+def _number(value: Any) -> float | None:
+    """What a metric gave for an item; of a log-likelihood with its weight the first; None if no number."""
+    if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], float):
+        value = value[0]
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _scores(
+    benchmark: PreparedBenchmark,
+    samples: Mapping[str, Sequence[Sample]],
+    totals: Mapping[str, Any],
+    predictions: Sequence[Prediction],
+    config: EvaluateConfig,
+    model_name: str,
+) -> list[Score]:
+    found: HarnessTasks = benchmark.tasks
+    values: dict[tuple[str, str], Values] = {}
+    for key, some in samples.items():
+        for sample in some:
+            for name in sample["metrics"]:
+                values.setdefault((name, sample["filter"]), {}).setdefault(key, []).append(sample[name])
+    shown = [
+        one for one in values if f"{one[0]},{one[1]}" in totals and one[0] in (found.metrics or [one[0]])
+    ]
+    if found.metrics:
+        shown.sort(key=lambda one: found.metrics.index(one[0]))
+    macro = found.group is not None and _average(found.group, shown[0][0]) == Average.macro
+    chance = _chance(benchmark, predictions)
+    scores = []
+    for name, filter_name in shown:
+        parts = values[name, filter_name]
+        combine = {key: found.tasks[key].aggregation()[name] for key in parts}
+        stderr, interval = _errors(parts, combine, macro, config)
+        scores.append(
+            Score(
+                model=model_name,
+                benchmark=benchmark.name,
+                language=benchmark.config.language,
+                metric=_metric(name, filter_name),
+                value=float(totals[f"{name},{filter_name}"]),
+                stderr=stderr,
+                interval=list(interval) if interval else None,
+                num_items=sum(len(part) for part in parts.values()),
+                num_fewshot=benchmark.config.num_fewshot or 0,
+                protocol=benchmark.config.protocol,
+                prompts=prompt_hash([one.prompt_hash for one in predictions]),
+                chance=chance if name.startswith("acc") else None,
+                average="macro" if macro else "micro",
+                subsets={
+                    key: {"value": float(combine[key](part)), "num_items": len(part)}
+                    for key, part in parts.items()
+                    if found.group is not None
+                },
+            )
+        )
+    return scores
+
+
+def _average(group: Any, metric: str) -> Average:
+    """How a group averages its tasks."""
+    weighted = [one.weight_by_size for one in group.aggregate_metric_list if one.metric == metric]
+    return Average.micro if all(weighted) else Average.macro
+
+
+def _chance(benchmark: PreparedBenchmark, predictions: Sequence[Prediction]) -> float | None:
+    """What guessing among the choices would score; None where there is one answer to score or to write."""
+    if any(task.OUTPUT_TYPE != "multiple_choice" for task in benchmark.tasks.tasks.values()):
+        return None
+    return statistics.mean([1 / max(1, len(one.choices)) for one in predictions])
+
+
+def _errors(
+    parts: Values, combine: Mapping[str, Callable[[list[Any]], float]], macro: bool, config: EvaluateConfig
+) -> tuple[float | None, statistics.Interval | None]:
+    """Standard error and interval, as for every other benchmark."""
+    numbers = {key: [_number(value) for value in part] for key, part in parts.items()}
+    plain = {key: [n for n in part if n is not None] for key, part in numbers.items()}
+    means = all(
+        len(plain[key]) == len(part) and abs(statistics.mean(plain[key]) - combine[key](part)) < 1e-12
+        for key, part in parts.items()
+    )
+    if means and macro:
+        samples = config.bootstrap_samples
+        return statistics.macro_stderr(plain), statistics.macro_interval(plain, config.confidence, samples)
+    if means:
+        together = [value for part in plain.values() for value in part]
+        interval = statistics.interval(together, config.confidence, config.bootstrap_samples)
+        return statistics.stderr(together), interval
+    if min(len(part) for part in parts.values()) < 2:
+        return None, None
+    return resampled(lambda key, part: float(combine[key](part)), parts, config.confidence)
