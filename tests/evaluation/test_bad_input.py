@@ -1,0 +1,168 @@
+"""A user's mistakes in benchmarks, through the command line: one line each that names the place."""
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from safetensors.torch import load_file, save_file
+
+from workbench import cli
+from workbench.evaluation.records import read_predictions, read_results
+from workbench.run_dir import RunDir
+
+TOY = Path(cli.PACKAGE) / "toy"
+HEADER = ",Question,A,B,C,D,Answer"
+GOOD = [f"{n},第{n}题？,甲{n},乙,丙,丁,{letter}" for n, letter in enumerate("ABCDA")]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """`python -m workbench recipe=evaluate ...` in a folder of its own, in this process: its last words."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str, model: Path = TOY / "base") -> str:
+        words = ["workbench", *arguments, "recipe=evaluate", f"model.path={model}", "run_dir=run"]
+        monkeypatch.setattr(sys, "argv", words)
+        for name in ("HYDRA_FULL_ERROR", cli.TRACEBACK):
+            monkeypatch.setenv(name, "0")
+        GlobalHydra.instance().clear()
+        logging.getLogger("workbench").handlers.clear()
+        try:
+            cli.main()
+        except SystemExit as end:
+            said = str(end.code)
+            assert "\n" not in said and said.startswith("error: "), said
+            return said
+        return capsys.readouterr().out
+
+    return command
+
+
+def cmmlu(folder: Path, test: list[str], dev: list[str], header: str = HEADER) -> tuple[str, ...]:
+    """A folder with one subject of CMMLU, and the overrides that score it."""
+    for split, rows in (("test", test), ("dev", dev)):
+        file = folder / "cmmlu" / split / "agronomy.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return (
+        "benchmark=[cmmlu]",
+        "benchmarks.cmmlu.path=cmmlu",
+        "benchmarks.cmmlu.only=[agronomy]",
+    )
+
+
+def own(folder: Path, rows: list[dict], **settings) -> tuple[str, ...]:
+    """A benchmark of one's own in one YAML file, and the overrides that score it."""
+    (folder / "own.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    about = {
+        "path": "own.jsonl",
+        "language": "en",
+        "output_type": "multiple_choice",
+        "question": "{{ question }}",
+        "choices_from": "choices",
+        "target": "{{ answer }}",
+    }
+    (folder / "conf" / "benchmark").mkdir(parents=True, exist_ok=True)
+    text = "# @package benchmarks.own\n" + json.dumps(about | settings, ensure_ascii=False)
+    (folder / "conf" / "benchmark" / "own.yaml").write_text(text, encoding="utf-8")
+    return ("--config-dir", str(folder / "conf"), "benchmark=[own]")
+
+
+ROW = {"id": "x", "question": "Which is larger, 3 or 7? Answer:", "choices": ["3", "7"], "answer": "7"}
+
+
+def test_a_missing_subject_file(command, tmp_path):
+    overrides = cmmlu(tmp_path, GOOD, GOOD)
+    said = command(*overrides, "benchmarks.cmmlu.only=[agronomy,anatomy]")
+    assert said == "error: cmmlu/test/anatomy.csv: no such file"
+    said = command(*overrides, "benchmarks.cmmlu.only=[agronomie]")
+    assert said.startswith("error: benchmarks.cmmlu.only: no subset 'agronomie' (known: agronomy, anatomy, ")
+
+
+def test_a_row_with_three_of_four_choices(command, tmp_path):
+    said = command(*cmmlu(tmp_path, [*GOOD, "9,问？,甲,乙,丙,C"], GOOD))
+    assert said.startswith("error: cmmlu/test/agronomy.csv:7: 6 cells (7 columns")
+    said = command(*cmmlu(tmp_path, [*GOOD, "9,问？,甲,乙,,丁,C"], GOOD))
+    assert said == "error: cmmlu/test/agronomy.csv:7: column 'C', an option of the question, is empty"
+
+
+def test_duplicate_ids(command, tmp_path):
+    said = command(*own(tmp_path, [ROW, ROW | {"question": "?"}], id="{{ id }}"))
+    assert said == "error: own.jsonl:2: duplicate id 'x' (first at own.jsonl:1)"
+
+
+def test_an_answer_outside_the_choices(command, tmp_path):
+    said = command(*cmmlu(tmp_path, [*GOOD, "9,问？,甲,乙,丙,丁,E"], GOOD))
+    assert said == (
+        "error: cmmlu/test/agronomy.csv:7: the answer 'E' is none of the choices ('A', 'B', 'C', 'D')"
+    )
+    said = command(*own(tmp_path, [ROW | {"answer": 2}], target="", target_index="answer"))
+    assert said == "error: own.jsonl:1: 'answer' gives 2 (a whole number from 0 to 1)"
+
+
+def test_a_split_without_labels(command, tmp_path):
+    (tmp_path / "ceval" / "test").mkdir(parents=True)
+    (tmp_path / "ceval" / "test" / "law_test.csv").write_text("id,question,A,B,C,D\n0,问？,甲,乙,丙,丁\n")
+    said = command(
+        "benchmark=[ceval]",
+        "benchmarks.ceval.path=ceval",
+        "benchmarks.ceval.split=test",
+        "benchmarks.ceval.num_fewshot=0",
+        "benchmarks.ceval.only=[law]",
+    )
+    assert said == (
+        "error: ceval/test/law_test.csv:2: no label: the split 'test' has no column 'answer' "
+        "(columns: id, question, A, B, C, D)"
+    )
+
+
+def test_zero_items_after_a_filter(command, tmp_path):
+    said = command(*own(tmp_path, [ROW], keep="answer == '9'"))
+    assert (
+        said == "error: benchmarks.own: zero items in own.jsonl, split 'test', after keep=\"answer == '9'\""
+    )
+
+
+def test_examples_that_do_not_fit_are_dropped_from_the_left_and_counted(command, tmp_path):
+    overrides = cmmlu(tmp_path, GOOD[:3], GOOD)
+    out = command(*overrides, "evaluate.max_length=150", "steps=[evaluate]")
+    assert re.search(r"benchmarks.cmmlu: \d+ examples dropped from the prompts of 3 of 3 items", out)
+    run = RunDir(tmp_path / "run")
+    [score] = read_results(run.results_json)[1]
+    predictions = read_predictions(run.predictions("base", "cmmlu"))
+    assert 0 < score.num_shots_dropped == sum(one.num_shots_dropped for one in predictions) < 15
+    for one in predictions:
+        assert one.context.startswith("以下是关于农学的单项选择题") and f"第{one.id[-1]}题" in one.context
+        assert one.context.count("答案是：") == 6 - one.num_shots_dropped
+        assert f"第{one.num_shots_dropped}题" in one.context
+        assert one.num_shots_dropped == 0 or "题目：第0题" not in one.context or one.id == "agronomy/0"
+
+
+def test_a_question_longer_than_the_context_is_told_before_anything_is_asked(command, tmp_path):
+    said = command(*own(tmp_path, [ROW, ROW | {"question": "3 or 7? " * 200}]))
+    assert re.fullmatch(
+        r"error: benchmarks.own: item 1: its question alone is longer than the \d+ tokens that fit "
+        r"\(a model with a longer context, or evaluate.max_length\)",
+        said,
+    )
+    assert not list((tmp_path / "run").glob("cache/*"))
+
+
+@pytest.mark.parametrize("kind", ["multiple_choice", "generation"])
+def test_logits_that_are_not_numbers(command, tmp_path, kind):
+    (tmp_path / "broken").mkdir()
+    for file in (TOY / "base").iterdir():
+        (tmp_path / "broken" / file.name).write_bytes(file.read_bytes())
+    weights = load_file(tmp_path / "broken" / "model.safetensors")
+    norm = next(name for name in weights if name.endswith("norm.weight"))
+    weights[norm][0] = torch.nan
+    save_file(weights, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
+    metrics = ["acc"] if kind == "multiple_choice" else ["exact_match"]
+    more = {"choices_from": "choices" if kind == "multiple_choice" else "", "metrics": metrics}
+    said = command(*own(tmp_path, [ROW], output_type=kind, **more), model=tmp_path / "broken")
+    assert said.startswith("error: base: the model's logits are not numbers (damaged weights")
