@@ -46,6 +46,7 @@ class Step(Enum):
     merge = "merge"
     evaluate = "evaluate"
     predict = "predict"
+    resume_check = "resume_check"
     export = "export"
     leaderboard = "leaderboard"
 
@@ -59,7 +60,7 @@ class Config:
     recipe_name: str = ""
     """Filled in by the command line."""
     steps: list[Step] = field(default_factory=list)
-    """What is done, in order: train, merge, evaluate, predict, export, leaderboard."""
+    """What is done, in order: train, merge, evaluate, predict, export, resume_check, leaderboard."""
     seed: int = 42
     """Order of the rows, new weights, dropout, few-shot draws."""
     run_dir: str | None = None

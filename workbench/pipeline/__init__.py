@@ -17,6 +17,7 @@ from workbench.pipeline.exporting import export
 from workbench.pipeline.inputs import trains_whole_model
 from workbench.pipeline.merging import merge
 from workbench.pipeline.prediction import check_input, predict
+from workbench.pipeline.resumption import resume_check
 from workbench.pipeline.scoring import evaluate
 from workbench.pipeline.training import train
 from workbench.ranks import is_first, wait
@@ -30,6 +31,7 @@ STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
     Step.evaluate: evaluate,
     Step.predict: predict,
     Step.export: export,
+    Step.resume_check: resume_check,
     Step.leaderboard: leaderboard,
 }
 
@@ -79,7 +81,7 @@ def check(config: Config) -> None:
         check_benchmarks(config.benchmarks, config.evaluate)
     if Step.predict in config.steps:
         check_input(config)
-    if Step.train in config.steps:
+    if {Step.train, Step.resume_check} & set(config.steps):
         method = config.quantization.method
         if trains_whole_model(config) and method is not QuantizationMethod.none:
             raise ConfigError(

@@ -10,6 +10,9 @@ import torch
 
 from workbench.ranks import ranks, summed
 
+MEASURED = ("seconds", "tokens_per_second", "peak_bytes")
+"""What in a line of train.jsonl depends on the machine and the hour."""
+
 
 @dataclass
 class Meter:

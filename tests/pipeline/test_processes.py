@@ -1,0 +1,48 @@
+"""A whole run by two processes, as torchrun starts them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench.evaluation.records import read_results
+from workbench.run_dir import RunDir
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+TORCHRUN += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m", "workbench"]
+SHORT = ("train.max_steps=4", "benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=40")
+
+
+def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [*TORCHRUN, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.slow
+def test_two_processes_go_through_a_run_as_one_does_and_only_the_first_speaks(tmp_path, run):
+    done = torchrun("recipe=quickstart", *SHORT, "run_dir=two", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line in ("== train", "== merge", "== evaluate", "== leaderboard", "data: ", "page: "):
+        assert done.stdout.count(line) == 1
+    again = torchrun("recipe=quickstart", *SHORT, "run_dir=two", cwd=tmp_path)
+    assert again.stdout.count("nothing has changed") == 5
+    one = run("quickstart", *SHORT, "train.gradient_accumulation_steps=2", "run_dir=one")
+    two = RunDir(tmp_path / "two")
+    lines = [json.loads(folder.train_jsonl.read_text().splitlines()[-1]) for folder in (one, two)]
+    assert lines[0]["tokens"] == lines[1]["tokens"]
+    assert lines[0]["loss"] == pytest.approx(lines[1]["loss"], rel=1e-5)
+    scores = [{s.model: s.value for s in read_results(folder.results_json)[1]} for folder in (one, two)]
+    assert scores[0] == scores[1] and len(scores[0]) == 3
+
+
+@pytest.mark.slow
+def test_a_mistake_is_said_once_whatever_the_number_of_processes(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("{broken\n")
+    done = torchrun("recipe=quickstart", "data.path=rows.jsonl", cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count("rows.jsonl:1: malformed JSON") == 1
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,48 @@
+"""A training that is killed and repeated, as recipe=resume-check shows it."""
+
+import os
+import signal
+
+import pytest
+
+from workbench.errors import TrainingError
+from workbench.pipeline import resumption
+from workbench.run_dir import read_json
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["resume-check", "quickstart-classifier"])
+def test_a_killed_training_of_any_recipe_is_shown_to_end_with_the_same_bytes(run, caplog, recipe):
+    folder = run(recipe, "steps=[resume_check]")
+    assert "the same bytes" in caplog.text
+    report = read_json(folder.path / "resume_check.json")
+    assert report["same"] and 3 <= report["killed_at"] < 6 and len(report["weights"]) == 64
+    assert not (folder.path / "resume-check").exists()
+
+
+def other_weights(config, folder):
+    """A training that forgets where it was."""
+    return (str(folder.name), [])
+
+
+def test_other_weights_are_an_error_that_says_which_kind(run, monkeypatch):
+    monkeypatch.setattr(resumption, "kill_on_the_way", lambda config, folder: 3)
+    monkeypatch.setattr(resumption, "trained", other_weights)
+    with pytest.raises(TrainingError, match="two trainings without a break end with other weights already"):
+        run("resume-check")
+    monkeypatch.setattr(
+        resumption, "trained", lambda config, folder: ("b" if folder.name == "killed" else "a", [])
+    )
+    with pytest.raises(TrainingError, match="the killed training ends with other weights; both are in"):
+        run("resume-check")
+
+
+def killed(config, folder, errors):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_training_that_dies_is_not_taken_for_one_that_ended(run, monkeypatch):
+    monkeypatch.setattr(resumption, "train_alone", killed)
+    with pytest.raises(TrainingError, match="resume_check: exit status -9"):
+        run("resume-check")
