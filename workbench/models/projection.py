@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from workbench.models.prepacked import multiply
+
 PART = 256  # tokens: their float32 copies stay in the cache
 
 
@@ -34,14 +36,24 @@ class Adapter:
 
 def project(hidden: Tensor, *layers: nn.Module) -> list[Tensor]:
     """What each of `layers` gives for `hidden` (..., I)."""
+    layers = tuple(_without_disabled(layer) for layer in layers)
     if all(type(layer) is nn.Linear for layer in layers):
-        return [layer(hidden) for layer in layers]
+        return [multiply(layer, hidden) for layer in layers]
     adapters = [plain_lora(layer) for layer in layers]
     found = [adapter for adapter in adapters if adapter is not None]
     if not found or torch.compiler.is_compiling() or torch.is_autocast_enabled(hidden.device.type):
         return [layer(hidden) for layer in layers]
     shared = iter(_adapted(hidden, found))
-    return [layer(hidden) if a is None else next(shared) for layer, a in zip(layers, adapters, strict=True)]
+    return [
+        multiply(layer, hidden) if adapter is None else next(shared)
+        for layer, adapter in zip(layers, adapters, strict=True)
+    ]
+
+
+def _without_disabled(layer: Any) -> nn.Module:
+    """The layer below an adapter that is switched off: all that peft would call."""
+    off = isinstance(layer, _lora_classes()) and layer.disable_adapters and not layer.merged
+    return layer.base_layer if off and not has_hooks(layer) else layer  # type: ignore[no-any-return]
 
 
 def plain_lora(layer: Any) -> Adapter | None:
@@ -87,7 +99,7 @@ def _lora_classes() -> tuple[Any, ...]:
 
 def _adapted(hidden: Tensor, adapters: list[Adapter]) -> tuple[Tensor, ...]:
     """The output of each adapted layer."""
-    outputs = [adapter.base(hidden) for adapter in adapters]
+    outputs = [multiply(adapter.base, hidden) for adapter in adapters]
     scalings = [adapter.scaling for adapter in adapters]
     # What a plain linear layer returns is its own and may be added to; a quantized one may return a view.
     own = all(type(adapter.base) is nn.Linear for adapter in adapters)

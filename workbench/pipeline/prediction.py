@@ -23,6 +23,7 @@ from workbench.evaluation.records import Answer
 from workbench.evaluation.transformers_classifier import TransformersClassifier
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.models.loading import load_tokenizer
+from workbench.models.prepacked import prepacked
 from workbench.pipeline.inputs import is_classifier, skipped
 from workbench.pipeline.scoring import loaded_models, model_identities
 from workbench.run_dir import RunDir, RunRecord, fingerprint, write_atomic
@@ -101,7 +102,8 @@ def answer_all(
     """Put an answer to every prompt into `kept`, those that are there already left as they are."""
     waiting = {key: prompt for key, prompt in asked.items() if key not in kept}
     keys = list(waiting)
-    with evaluation_mode(model), Progress("predict", len(waiting)) as progress, kept.writing() as writer:
+    progress = Progress("predict", len(waiting))
+    with prepacked(), evaluation_mode(model), progress, kept.writing() as writer:
         for index, answer in answers(config, model, tokenizer, list(waiting.values())):
             writer.add(keys[index], answer)
             progress.advance(1)

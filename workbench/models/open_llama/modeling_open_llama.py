@@ -1,8 +1,7 @@
 """Open-Llama for transformers: LLaMA with a stable embedding, a shared output embedding and dropout.
 
-Shapes: B batch, S new tokens, K keys (cached and new), H hidden size, A query heads, G key/value heads, D
-    head
-width, V vocabulary, N labels.
+Shapes: B batch, S new tokens, K keys (cached and new), H hidden size, A query heads, G key/value heads,
+D head width, V vocabulary, N labels.
 """
 
 import copy
@@ -31,6 +30,7 @@ from workbench.models.attention import causal_mask, default_attention, eager
 from workbench.models.kernels import gated, rms_norm, rotate
 from workbench.models.loss import causal_lm_loss, classification_loss, loss_of_logits
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
+from workbench.models.prepacked import multiply, prepacked
 from workbench.models.projection import project
 
 logger = logging.get_logger(__name__)
@@ -474,12 +474,17 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
             )
             lazy.make_logits = lambda: self.lm_head(hidden[:, kept])
             return lazy
-        logits, loss = self.lm_head(hidden[:, kept]), None
+        logits, loss = multiply(self.lm_head, hidden[:, kept]), None
         if labels is not None and kept == slice(0, None):
             loss = loss_of_logits(logits, labels, num_items_in_batch)
         elif labels is not None:
             loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch)
         return CausalLMOutputWithPast(loss, logits, **others)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Continue texts; see GenerationMixin."""
+        with prepacked(patience=4):
+            return super().generate(*args, **kwargs)  # type: ignore[misc]
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """The head tied to the embedding, if either field of the configuration says so."""

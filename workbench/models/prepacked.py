@@ -1,0 +1,82 @@
+"""Weights in the order in which the processor multiplies them, kept while text is decoded on a CPU.
+
+A product with a few tokens costs the reading of the weight. oneDNN first lays a bfloat16 weight out anew,
+every time; here that is done once. The copy lives as long as the stretch of decoding that it was made for, so
+no weight can change under it.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+
+from workbench.models.blocked import multiplies_bfloat16
+from workbench.models.loss import is_plain_linear
+
+FEW = 32  # tokens: above, the arithmetic hides the layout
+SHARE = 0.125  # of the machine's memory, at most, goes into copies
+
+
+class _Copies:
+    """The copies of one stretch of decoding."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.room = SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        self.calls: Counter[nn.Module] = Counter()
+        self.weights: dict[nn.Module, Tensor | None] = {}
+
+    def of(self, layer: nn.Module) -> Tensor | None:
+        """The copy of the layer's weight; None while there is none yet, or if it isn't to have one."""
+        if layer not in self.weights:
+            self.calls[layer] += 1
+            if self.calls[layer] > self.patience:
+                self.weights[layer] = self._made(layer)
+        return self.weights.get(layer)
+
+    def _made(self, layer: nn.Module) -> Tensor | None:
+        if not is_plain_linear(layer):
+            return None
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        self.room -= weight.nbytes
+        if self.room < 0 or weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
+            return None
+        made: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
+        return made
+
+
+_copies: ContextVar[_Copies | None] = ContextVar("copies", default=None)
+
+
+@contextmanager
+def prepacked(patience: int = 0) -> Iterator[None]:
+    """Decode faster within; no weight may change meanwhile.
+
+    Args:
+        patience: Products of a layer with few tokens before its weight is copied. A copy costs about five of
+            them; with 0 the rounding of a product doesn't depend on what came before it.
+    """
+    if _copies.get() is not None or not multiplies_bfloat16():
+        yield
+        return
+    token = _copies.set(_Copies(patience))
+    try:
+        yield
+    finally:
+        _copies.reset(token)
+
+
+def multiply(layer: nn.Module, hidden: Tensor) -> Tensor:
+    """What `layer` gives for `hidden` (..., I)."""
+    copies = None if torch.compiler.is_compiling() else _copies.get()
+    few = copies is not None and hidden.numel() <= FEW * hidden.shape[-1]
+    if copies is None or not few or torch.is_grad_enabled() or hidden.dtype != torch.bfloat16:
+        return layer(hidden)  # type: ignore[no-any-return]
+    weight = copies.of(layer)
+    if weight is None:
+        return layer(hidden)  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._linear_pointwise(hidden, weight, None, "none", [], "")  # type: ignore[no-any-return]
