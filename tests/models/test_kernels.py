@@ -3,8 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers.activations import ACT2FN
 
-from workbench.models import kernels
+from workbench.models import OpenLlamaConfig, kernels
 
 
 def compare(ours, formula, *given, exact=False, **tolerance):
@@ -46,7 +47,7 @@ def test_rms_norm_with_a_float32_weight_gives_float32_as_the_product_does():
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("activation", [torch.nn.SiLU(), torch.nn.GELU()], ids=["silu", "gelu"])
+@pytest.mark.parametrize("activation", [ACT2FN["silu"], torch.nn.SiLU(), torch.nn.GELU()])
 def test_gated(activation, dtype):
     torch.manual_seed(0)
     gate, up = torch.randn(3, 8, dtype=dtype), torch.randn(3, 8, dtype=dtype)
@@ -70,6 +71,7 @@ def test_backward_pass_keeps_nothing_but_inputs(dtype):
     weight = torch.ones(32, dtype=dtype)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        kernels.gated(torch.nn.SiLU(), kernels.rms_norm(hidden, weight, 1e-3), F.relu(hidden))
+        silu = ACT2FN[OpenLlamaConfig().hidden_act]
+        kernels.gated(silu, kernels.rms_norm(hidden, weight, 1e-3), F.relu(hidden))
     large = {each.data_ptr() for each in kept if each.numel() == hidden.numel()}
     assert len(large) == 3  # the input, the gate, and `up`, which relu keeps too

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from transformers.activations import SiLUActivation
+
+SILU = (torch.nn.SiLU, SiLUActivation)  # what configurations call "swish" and "silu"
 
 
 def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -61,7 +64,7 @@ class _RMSNorm(torch.autograd.Function):
 
 def gated(activation: Any, gate: Tensor, up: Tensor) -> Tensor:
     """`activation(gate) * up`; of SiLU only the inputs are kept for the backward pass."""
-    plain = torch.compiler.is_compiling() or not isinstance(activation, torch.nn.SiLU)
+    plain = torch.compiler.is_compiling() or not isinstance(activation, SILU)
     if plain or not torch.is_grad_enabled():
         return activation(gate) * up  # type: ignore[no-any-return]
     return _GatedSiLU.apply(gate, up)  # type: ignore[no-any-return, no-untyped-call]
