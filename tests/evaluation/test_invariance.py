@@ -90,13 +90,14 @@ def test_verify_finds_a_wrong_score(llama, tokenizer, exam, monkeypatch):  # noq
     from workbench.evaluation.transformers_lm import TransformersLM
 
     right = TransformersLM._mask
+
+    def wrong(lm, tree, step):
+        mask = right(lm, tree, step)
+        return mask if mask is None else mask.logical_or(torch.tensor(True))
+
     # A mask that lets every question see its neighbours: what verify is there to find.
     monkeypatch.setattr(TransformersLM, "_can_share_prefixes", lambda lm: True)
-    monkeypatch.setattr(
-        TransformersLM,
-        "_mask",
-        lambda lm, tree, step: None if right(lm, tree, step) is None else right(lm, tree, step) * 0,
-    )
+    monkeypatch.setattr(TransformersLM, "_mask", wrong)
     measured = run(llama, tokenizer, exam, {"verify": 5}).measured["exam"]
     assert measured["verify_largest_difference"] > 0.1
 

@@ -36,9 +36,19 @@ def packed():
     return (text[:, None] == text).tril().expand(2, 1, 21, 21)
 
 
+def branches():
+    """Two lines of ten that continue the same beginning, and a key at the end that all see."""
+    mask = torch.ones(21, 21, dtype=torch.bool).tril()
+    mask[11:, 1:11] = False
+    mask[:, 20] = True
+    return mask.expand(2, 1, 21, 21)
+
+
 @pytest.mark.parametrize("heads", [(6, 2), (4, 4), (4, 1)], ids=str)
 @pytest.mark.parametrize(
-    "mask", [None, padded("left"), padded("right"), packed()], ids=["none", "left", "right", "packed"]
+    "mask",
+    [None, padded("left"), padded("right"), packed(), branches()],
+    ids=["none", "left", "right", "packed", "branches"],
 )
 def test_values_and_gradients_are_those_of_pytorchs_attention(heads, mask):
     given = states(heads=heads[0], groups=heads[1])
@@ -58,13 +68,30 @@ def test_new_tokens_see_the_keys_of_a_cache():
 
 
 def test_keys_that_no_query_of_a_block_sees_are_left_out():
-    every = blocked._blocks(21, None)
-    assert every == [
-        [(slice(0, 8), slice(0, 8)), (slice(8, 16), slice(0, 16)), (slice(16, 21), slice(0, 21))]
+    def seen(blocks):
+        return [(block.queries, block.keys) for block in blocks]
+
+    every = blocked._triangles(21, torch.float32)
+    assert seen(every) == [
+        (slice(0, 8), slice(0, 8)),
+        (slice(8, 16), slice(0, 16)),
+        (slice(16, 21), slice(0, 21)),
     ]
-    first, second = blocked._blocks(21, padded("right")[:, 0])
-    assert [first, second[-1]] == [*every, (slice(16, 21), slice(0, 12))]
-    assert blocked._blocks(21, packed()[:1, 0])[0][-1] == (slice(16, 21), slice(5, 21))
+    first, second = blocked._blocks(padded("right"), torch.float32)
+    assert seen([*first, second[-1]]) == [*seen(every), (slice(16, 21), slice(0, 12))]
+    assert seen(blocked._blocks(packed()[:1], torch.float32)[0])[-1] == (slice(16, 21), slice(5, 21))
+    last = blocked._blocks(branches(), torch.float32)[0][-1]
+    assert last.keys.tolist() == [0, *range(11, 17), 20, 17, 18, 19]
+    assert last.bias.shape == (5, 3)  # all see the others
+
+
+def test_a_mask_that_was_changed_is_looked_at_again():
+    given, mask = states(), padded("right").contiguous()
+    before = blocked.attend(*given, mask, 0.3)
+    mask[:, :, 20, 3:] = False
+    found = blocked.attend(*given, mask, 0.3)
+    torch.testing.assert_close(found, plain(*given, mask), atol=1e-5, rtol=1e-5)
+    assert (found - before)[:, 20].abs().max() > 0.1
 
 
 def test_query_that_sees_nothing_gives_numbers():

@@ -21,6 +21,8 @@ _WORTH_KEEPING = 32
 _PROBE_LENGTH = 48
 _LOGIT_CELLS = 1 << 26
 """Logits turned to float32 at once: 256 MB."""
+_BOOLEAN = ("sdpa", "xformers")
+"""Attentions that take a mask of truth values, from which they see what needn't be computed."""
 _EXACT_TOLERANCE = 0.003
 _ROUNDING_TOLERANCE = 0.1
 """Largest error of a tree's logits in the probe, relative to the difference between two of its branches, in
@@ -178,7 +180,10 @@ class TransformersLM:
         return logits[: len(rows)]
 
     def _mask(self, tree: Tree, step: Pass) -> Tensor | None:
-        """Additive mask (1, 1, T, cached + T); None where the pass is one line, for plain causal order."""
+        """Mask (1, 1, T, cached + T); None where the pass is one line, for plain causal order.
+
+        True where a node sees another, for the attentions known to take that; else a number to add.
+        """
         nodes = step.nodes
         if all(tree.parents[b] == a for a, b in zip(nodes, nodes[1:], strict=False)):
             return None
@@ -186,6 +191,8 @@ class TransformersLM:
         ends = torch.tensor([tree.ends[node] for node in nodes], device=self.device)
         seen = (numbers[:, None] >= numbers) & (numbers[:, None] < ends)  # (T, T)
         seen = torch.nn.functional.pad(seen, (step.num_cached, 0), value=True)
+        if self.model.config._attn_implementation in _BOOLEAN:
+            return seen[None, None]
         mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[None, None]
 
