@@ -1,6 +1,7 @@
 """The same bits with `invariant`, whatever the batch size, the limit and the processes."""
 
 import json
+import logging
 import os
 import random
 import subprocess
@@ -77,6 +78,15 @@ def test_invariant_shares_the_examples_of_a_subset(llama, tokenizer, exam):  # n
     shared = run(llama, tokenizer, exam, {"invariant": True}).measured["exam"]["computed_tokens"]
     alone = run(llama, tokenizer, exam, {"shared_prefix": False}).measured["exam"]["computed_tokens"]
     assert shared < 0.6 * alone
+
+
+def test_invariant_says_what_it_costs(llama, tokenizer, exam, caplog, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    with caplog.at_level(logging.INFO, logger="workbench"):
+        measured = run(llama, tokenizer, exam, {"invariant": True}).measured["exam"]
+    assert measured["invariant_cost"] > 0
+    assert f"took {measured['invariant_cost']:.1f} times as long as without" in caplog.text
+    assert "invariant_cost" not in run(llama, tokenizer, exam).measured["exam"]
 
 
 def test_verify_scores_a_sample_again_and_reports_the_largest_difference(llama, tokenizer, exam):  # noqa: F811

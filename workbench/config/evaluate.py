@@ -20,7 +20,8 @@ class EvaluateConfig:
     shared_prefix: bool = True
     """Compute what prompts have in common once. False: every prompt on its own, for comparison."""
     invariant: bool = False
-    """Bit-identical results whatever the batch size, the processes and the point of resume; slower."""
+    """Bit-identical results whatever the batch size, the processes and the point of resume; slower, by the
+    factor that the log and run.json (`invariant_cost`) tell."""
     verify: int = 0
     """Items that are scored again one by one, to report the largest difference."""
     chat_template: bool = False

@@ -80,7 +80,7 @@ def _ends_with_newline(path: Path) -> bool:
 def _read(path: Path) -> dict[str, Answer]:
     names = {field.name for field in fields(Answer)}
     found: dict[str, Answer] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             values = json.loads(line)
         except json.JSONDecodeError:

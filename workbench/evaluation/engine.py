@@ -30,6 +30,8 @@ from workbench.evaluation.verification import Answerer, one_by_one, verify
 from workbench.ranks import ranks
 
 Model = TransformersLM | TransformersClassifier
+_COST_SAMPLE = 32
+"""Items that are scored again without `invariant`, to say what it cost."""
 log = logging.getLogger("workbench")
 
 
@@ -112,6 +114,7 @@ def evaluate(
                 "computed_tokens": lm.computed_tokens - before,
                 **judged.measured,
                 **_verified(model, tokenizer, benchmark.config, config, judged.asked),
+                **_cost(model, tokenizer, benchmark, config, judged, seconds),
             }
     return found
 
@@ -292,6 +295,27 @@ def _verified(
         found.num_changed,
     )
     return {f"verify_{key}": value for key, value in asdict(found).items()}
+
+
+def _cost(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    benchmark: PreparedBenchmark,
+    config: EvaluateConfig,
+    judged: _Judged,
+    seconds: float,
+) -> dict[str, float]:
+    """How many times as long `invariant` took for an item as a sample without it; said in the log, too."""
+    if not config.invariant or not judged.num_asked or not judged.asked:
+        return {}
+    plain = replace(config, invariant=False)
+    answerer = _answerer(_model(model, tokenizer, {"": benchmark}, plain), benchmark.config, plain)
+    sample = [question.items[0] for question in judged.asked[:_COST_SAMPLE]]
+    start = time.perf_counter()
+    count = sum(1 for _ in answerer.answers(sample))
+    cost = (seconds / judged.num_asked) / ((time.perf_counter() - start) / count)
+    log.info("invariant: an item of %s took %.1f times as long as without", benchmark.name, cost)
+    return {"invariant_cost": cost}
 
 
 def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, object]:

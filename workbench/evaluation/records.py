@@ -137,8 +137,9 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises:
         DataError: a line is no prediction of a schema that this version knows.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [_prediction(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    # Not splitlines: a text may hold other line ends, such as U+2028, which JSON leaves as they are.
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [_prediction(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line]
 
 
 def _prediction(line: str, where: str) -> Prediction:

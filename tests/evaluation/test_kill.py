@@ -1,0 +1,72 @@
+"""The real command, killed and stopped in the middle of an evaluation, goes on and leaves the same bytes."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workbench.cli import PACKAGE
+from workbench.run_dir import RunDir, read_json
+
+BENCHMARKS = ("toy_choice_zh", "toy_exact_en")
+LIMIT = 60
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "workbench", "recipe=evaluate", f"model.path={PACKAGE / 'toy' / 'base'}"]
+    limits = [f"benchmarks.{name}.limit={LIMIT}" for name in BENCHMARKS]
+    more = ["evaluate.invariant=true", "model.dtype=bfloat16", "run_dir=runs/toy", "steps=[evaluate]"]
+    chosen = f"benchmark=[{','.join(BENCHMARKS)}]"
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [*command, chosen, *limits, *more],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(PACKAGE.parent), "PATH": "", "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status and what was said on stderr."""
+    _, said = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+def kept(run_dir: RunDir) -> int:
+    return sum(len(file.read_text().splitlines()) for file in run_dir.cache.glob("*.jsonl"))
+
+
+@pytest.mark.slow
+def test_a_killed_and_a_stopped_evaluation_go_on_and_leave_the_bytes_of_an_uninterrupted_one(tmp_path):
+    whole, cut = (RunDir(tmp_path / name / "runs" / "toy") for name in ("whole", "cut"))
+    assert finished(start(tmp_path / "whole")) == (0, "")
+    rng = random.Random(5)
+    for number, end in enumerate((signal.SIGKILL, signal.SIGINT, signal.SIGKILL)):
+        process = start(tmp_path / "cut")
+        point = rng.randint(30 * number + 1, 30 * number + 25)
+        while kept(cut) < point:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(end)
+        code, said = finished(process)
+        assert code == (-signal.SIGKILL if end == signal.SIGKILL else 1)
+        assert said == (
+            "" if end == signal.SIGKILL else "stopped: the same command continues where this one was\n"
+        )
+        assert not cut.results_json.exists()
+    had = kept(cut)
+    assert finished(start(tmp_path / "cut")) == (0, "")
+    asked = sum(read_json(cut.run_json)["evaluate"]["base"][name]["num_asked"] for name in BENCHMARKS)
+    assert (
+        len(BENCHMARKS) * LIMIT - had <= asked <= len(BENCHMARKS) * LIMIT - had + 1
+    )  # a line may be half there
+    assert cut.results_json.read_bytes() == whole.results_json.read_bytes()
+    for name in BENCHMARKS:
+        same = [run.predictions("base", name).read_bytes() for run in (cut, whole)]
+        assert same[0] == same[1]
