@@ -60,6 +60,15 @@ def test_sign_flip_agrees_with_scipys_permutation_test():
     assert st.sign_flip(differences.tolist(), 20000) == pytest.approx(expected, abs=0.01)
 
 
+def test_wilson_and_mcnemar_equal_statsmodels():
+    # statsmodels 0.15.0: proportion_confint(130, 610, method="wilson"),
+    # mcnemar([[10, b], [c, 20]], exact=True).pvalue
+    assert st.wilson(130, 610) == pytest.approx((0.18246505684425154, 0.24735514351755458), abs=1e-12)
+    assert st.mcnemar(3, 12) == pytest.approx(0.03515625, rel=1e-12)
+    assert st.mcnemar(40, 71) == pytest.approx(0.004195534185394861, rel=1e-9)
+    assert st.mcnemar(0, 5) == pytest.approx(0.0625, rel=1e-12)
+
+
 def test_holm_equals_statsmodels():
     # statsmodels 0.15.0: multipletests([0.01, 0.04, 0.03, 0.005, 0.6], method="holm")[1]
     assert st.holm([0.01, 0.04, 0.03, 0.005, 0.6]) == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.6])
@@ -96,6 +105,54 @@ def test_macro_errors_treat_subsets_as_fixed():
     assert st.macro_stderr(subsets) == pytest.approx(by_hand)
     low, high = st.macro_interval(subsets, samples=20000)
     assert (high - low) / (2 * 1.96) == pytest.approx(by_hand, rel=0.1)
+
+
+def test_subsets_of_one_item_have_the_error_of_all_items_together():
+    scores = np.random.default_rng(10).integers(0, 2, 67).astype(float).tolist()
+    subsets = {str(number): [score] for number, score in enumerate(scores)}
+    assert st.macro_stderr(subsets) == pytest.approx(stats.sem(scores))
+    assert st.macro_interval(subsets) == pytest.approx(st.wilson(sum(scores), 67), abs=0.01)
+    graded = {str(number): [value] for number, value in enumerate(np.random.default_rng(11).normal(size=67))}
+    low, high = st.macro_bootstrap(graded, samples=20000)
+    assert (high - low) / (2 * 1.96) == pytest.approx(st.macro_stderr(graded), rel=0.05)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 60, [2] * 60, [1, 1, 1, 5, 5, 10, 40, 40]])
+def test_macro_intervals_hold_the_truth_in_95_of_100_cases(sizes):
+    rng = np.random.default_rng(12)
+    hits = {st.macro_interval: 0, st.macro_bootstrap: 0}
+    for _ in range(200):
+        truth = rng.uniform(0.1, 0.9, len(sizes))
+        drawn = [(rng.random(n) < p).astype(float).tolist() for n, p in zip(sizes, truth, strict=True)]
+        for interval in hits:
+            low, high = interval({str(k): some for k, some in enumerate(drawn)}, samples=300)
+            hits[interval] += low <= truth.mean() <= high
+    assert min(hits.values()) >= 182
+
+
+def test_all_right_in_every_subset_is_not_certain():
+    low, high = st.macro_interval({"a": [1.0] * 5, "b": [1.0] * 5})
+    assert (low, high) == pytest.approx(st.wilson(10, 10)) and low < 0.8
+
+
+def test_where_no_item_differs_the_interval_is_as_wide_as_none_in_so_many_allows():
+    result = st.compare([1.0, 0.0] * 7, [1.0, 0.0] * 7)
+    assert result.interval == pytest.approx((-st.wilson(0, 14)[1], st.wilson(0, 14)[1]))
+    assert result.detectable == pytest.approx(st.detectable_difference(1, 1 / 14))
+
+
+def test_a_macro_comparison_weighs_items_by_their_subset():
+    # One large subset gets better, ten small ones get worse: the mean of means falls.
+    subsets = ["large"] * 100 + [f"small {number}" for number in range(10) for _ in range(4)]
+    first = [0.0] * 100 + [1.0] * 40
+    second = [1.0] * 40 + [0.0] * 60 + [0.0, 0.0, 0.0, 1.0] * 10
+    micro, macro = st.compare(first, second), st.compare(first, second, subsets=subsets)
+    assert micro.difference > 0 > macro.difference
+    assert macro.difference == pytest.approx((0.4 - 10 * 0.75) / 11)
+    assert macro.test == "sign-flip" and macro.p_value < 0.001
+    assert macro.interval[0] < macro.difference < macro.interval[1] < 0
+    even = st.compare(first[:40], second[20:60], subsets=["a"] * 20 + ["b"] * 20)
+    assert even.test == "mcnemar-exact"
 
 
 def test_over_2000_equal_pairs_exact_mcnemar_rejects_at_most_5_percent():

@@ -64,7 +64,7 @@ def is_binary(scores: Sequence[float]) -> bool:
     return all(score in (0.0, 1.0) for score in scores)
 
 
-def wilson(successes: float, total: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval:
     """Wilson score interval of a proportion.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
@@ -84,44 +84,118 @@ def bootstrap(scores: Sequence[float], confidence: float = 0.95, samples: int = 
 
 
 def macro_stderr(subsets: Mapping[str, Sequence[float]]) -> float:
-    """Standard error of the mean of subset means; the subsets are taken as fixed, their items as drawn."""
-    return math.sqrt(math.fsum(stderr(scores) ** 2 for scores in subsets.values())) / len(subsets)
+    """Standard error of the mean of subset means; the subsets are taken as fixed, their items as drawn.
+
+    A subset of one item, which can't tell how its items vary, is given the variance of all items together.
+    """
+    together = [score for scores in subsets.values() for score in scores]
+    pooled = stderr(together) ** 2 * len(together)
+    squares = [pooled if len(scores) == 1 else stderr(scores) ** 2 for scores in subsets.values()]
+    return math.sqrt(math.fsum(squares)) / len(subsets)
 
 
 def macro_interval(
     subsets: Mapping[str, Sequence[float]], confidence: float = 0.95, samples: int = 2000
 ) -> Interval:
-    """Bootstrap interval of the mean of subset means: items are resampled within their subset."""
+    """Interval of the mean of subset means: Wilson's where every score is 0 or 1, else the bootstrap's.
+
+    Wilson's is that for the number of items whose plain mean would have the same standard error.
+    """
+    if not is_binary([score for scores in subsets.values() for score in scores]):
+        return macro_bootstrap(subsets, confidence, samples)
+    value, error = mean([mean(scores) for scores in subsets.values()]), macro_stderr(subsets)
+    count = len(subsets) ** 2 / math.fsum(1 / len(scores) for scores in subsets.values())
+    if error and 0 < value < 1:
+        count = value * (1 - value) / error**2
+    return wilson(value * count, count, confidence)
+
+
+def macro_bootstrap(
+    subsets: Mapping[str, Sequence[float]], confidence: float = 0.95, samples: int = 2000
+) -> Interval:
+    """Bootstrap interval of the mean of subset means: items are resampled within their subset.
+
+    The resampled deviations are enlarged by sqrt(n / (n - 1)), because those of few items are too small;
+    subsets of one item deviate as all items together do.
+    """
+    together = [score for scores in subsets.values() for score in scores]
     total = np.zeros(samples)
     for number, scores in enumerate(subsets.values()):
-        total += _resampled_means(np.asarray(scores, dtype=np.float64), samples, number)
-    return _percentiles(total / len(subsets), confidence)
+        drawn_from = np.asarray(together if len(scores) == 1 else scores, dtype=np.float64)
+        shift = _resampled_means(drawn_from, samples, number, len(scores)) - drawn_from.mean()
+        total += mean(scores) + shift * math.sqrt(len(drawn_from) / max(1, len(drawn_from) - 1))
+    low, high = _percentiles(total / len(subsets), confidence)
+    return max(low, min(together)), min(high, max(together))
 
 
 def compare(
-    first: Sequence[float], second: Sequence[float], confidence: float = 0.95, samples: int = 2000
+    first: Sequence[float],
+    second: Sequence[float],
+    confidence: float = 0.95,
+    samples: int = 10000,
+    subsets: Sequence[str] | None = None,
 ) -> Comparison:
-    """Paired comparison of two models' scores, item by item in the same order."""
+    """Paired comparison of two models' scores, item by item in the same order.
+
+    Args:
+        first: one model's scores.
+        second: the other's.
+        confidence: coverage of the interval.
+        samples: bootstrap resamples and sign flips.
+        subsets: of each item, where every subset is to count the same (macro); None: every item does.
+    """
     if len(first) != len(second):
         raise ValueError(
             f"{len(first)} scores against {len(second)} (a paired comparison needs the same items)"
         )
     differences = [b - a for a, b in zip(first, second, strict=True)]
-    binary = is_binary(first) and is_binary(second)
+    parts = _by_subset(differences, subsets or [""] * len(differences))
+    even = len({len(part) for part in parts.values()}) == 1  # every item counts the same, macro or not
+    binary = even and is_binary(first) and is_binary(second)
+    weights = [1 / (len(parts) * len(part)) for part in parts.values() for _ in part]
+    flat = [difference for part in parts.values() for difference in part]
+    error, spread = macro_stderr(parts), stderr(differences) * math.sqrt(len(differences))
+    value = mean([mean(part) for part in parts.values()])
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    spread = stderr(differences) * math.sqrt(len(differences))
     return Comparison(
         num_items=len(differences),
-        difference=mean(differences),
-        stderr=stderr(differences),
-        interval=bootstrap(differences, confidence, samples),
+        difference=value,
+        stderr=error,
+        interval=_paired_interval(parts, is_binary(first) and is_binary(second), confidence, samples),
         wins=wins,
         losses=losses,
-        p_value=mcnemar(wins, losses) if binary else sign_flip(differences, samples),
+        p_value=mcnemar(wins, losses)
+        if binary
+        else sign_flip([d * w for d, w in zip(flat, weights, strict=True)], samples),
         test="mcnemar-exact" if binary else "sign-flip",
         effect=mean(differences) / spread if spread else 0.0,
-        detectable=detectable_difference(len(differences), spread, 1 - confidence),
+        # Where nothing differs, as if one item had.
+        detectable=detectable_difference(1, error or 1 / len(differences), 1 - confidence),
     )
+
+
+def _by_subset(values: Sequence[float], subsets: Sequence[str]) -> dict[str, list[float]]:
+    parts: dict[str, list[float]] = {}
+    for value, subset in zip(values, subsets, strict=True):
+        parts.setdefault(subset, []).append(value)
+    return parts
+
+
+def _paired_interval(
+    parts: Mapping[str, Sequence[float]], binary: bool, confidence: float, samples: int
+) -> Interval:
+    """Bootstrap interval of the mean difference.
+
+    Where no item differs there is nothing to resample: then, for right and wrong, as far to both sides as
+    Wilson's interval of none in so many items reaches.
+    """
+    if binary and not any(any(part) for part in parts.values()):
+        reach = wilson(0, sum(map(len, parts.values())), confidence)[1]
+        return -reach, reach
+    if len(parts) > 1:
+        return macro_bootstrap(parts, confidence, samples)
+    [differences] = parts.values()
+    return bootstrap(differences, confidence, samples)
 
 
 def mcnemar(wins: int, losses: int) -> float:
@@ -199,11 +273,15 @@ def _ratio(numerator: int, exponent: int) -> float:
     return math.ldexp(float(numerator >> surplus), surplus - exponent)
 
 
-def _resampled_means(values: NDArray[np.float64], samples: int, stream: int = 0) -> NDArray[np.float64]:
+def _resampled_means(
+    values: NDArray[np.float64], samples: int, stream: int = 0, count: int | None = None
+) -> NDArray[np.float64]:
+    """Means of `count` values (None: as many as there are), drawn with replacement."""
     rng = np.random.default_rng([_SEED, stream])
+    count = count or len(values)
     parts = [
-        values[rng.integers(0, len(values), size=(size, len(values)))].mean(axis=1)
-        for size in _chunks(samples, len(values))
+        values[rng.integers(0, len(values), size=(size, count))].mean(axis=1)
+        for size in _chunks(samples, count)
     ]
     return np.concatenate(parts)
 

@@ -138,18 +138,14 @@ def _flips(pairs: Sequence[Pair], metric: str) -> Flips:
 def _difference(row: Row, reference: str, trained: str, pairs: list[Pair], unpaired: int) -> Difference:
     first = [a.scores[row.metric] for a, _ in pairs]
     second = [b.scores[row.metric] for _, b in pairs]
-    test = statistics.compare(first, second)
-    value, stderr, interval = test.difference, test.stderr, test.interval
-    if row.scores[trained].average == "macro":
-        parts = _by_subset(pairs, [two - one for one, two in zip(first, second, strict=True)])
-        value = _mean_of_means(parts)
-        stderr, interval = statistics.macro_stderr(parts), statistics.macro_interval(parts)
+    macro = row.scores[trained].average == "macro"
+    test = statistics.compare(first, second, subsets=[a.subset for a, _ in pairs] if macro else None)
     return Difference(
         reference=reference,
         model=trained,
-        value=value,
-        stderr=stderr,
-        interval=interval,
+        value=test.difference,
+        stderr=test.stderr,
+        interval=test.interval,
         p_value=test.p_value,
         adjusted_p_value=test.p_value,
         test=test.test,
