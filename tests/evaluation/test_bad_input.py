@@ -40,7 +40,10 @@ def command(tmp_path, monkeypatch, capsys):
             return said
         return capsys.readouterr().out
 
-    return command
+    log = logging.getLogger("workbench")
+    before = (log.handlers[:], log.level, log.propagate)
+    yield command
+    log.handlers[:], log.level, log.propagate = before
 
 
 def cmmlu(folder: Path, test: list[str], dev: list[str], header: str = HEADER) -> tuple[str, ...]:
