@@ -11,6 +11,7 @@ from workbench.config.export import ExportConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.merge import MergeConfig
 from workbench.config.model import ModelConfig
+from workbench.config.plan import PlanConfig
 from workbench.config.predict import PredictConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.config.train import TrainConfig
@@ -26,6 +27,7 @@ __all__ = [
     "LeaderboardConfig",
     "MergeConfig",
     "ModelConfig",
+    "PlanConfig",
     "PredictConfig",
     "QuantizationConfig",
     "Step",
@@ -42,6 +44,7 @@ SAME_RUN = {"train": {"logging_steps", "save_steps", "save_total_limit", "report
 class Step(Enum):
     """What a run can do."""
 
+    plan = "plan"
     train = "train"
     merge = "merge"
     evaluate = "evaluate"
@@ -60,7 +63,7 @@ class Config:
     recipe_name: str = ""
     """Filled in by the command line."""
     steps: list[Step] = field(default_factory=list)
-    """What is done, in order: train, merge, evaluate, predict, export, resume_check, leaderboard."""
+    """What is done, in order: plan, train, merge, evaluate, predict, export, resume_check, leaderboard."""
     seed: int = 42
     """Order of the rows, new weights, dropout, few-shot draws."""
     run_dir: str | None = None
@@ -85,6 +88,8 @@ class Config:
     """How it is scored."""
     benchmarks: dict[str, BenchmarkConfig] = field(default_factory=dict)
     """On what it is scored, by name."""
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    """For which machine a training is planned."""
     predict: PredictConfig = field(default_factory=PredictConfig)
     """One's own prompts."""
     export: ExportConfig = field(default_factory=ExportConfig)

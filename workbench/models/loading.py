@@ -5,7 +5,7 @@ from typing import cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
@@ -23,7 +23,7 @@ from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate
 from workbench.models.tokenizer import load_tokenizer
 
-__all__ = ["check_model", "load_model", "load_tokenizer"]
+__all__ = ["check_model", "load_model", "load_tokenizer", "read_config"]
 
 CLASSES: dict[Task, type[PreTrainedModel]] = {
     Task.causal_lm: OpenLlamaForCausalLM,
@@ -80,6 +80,23 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
     elif model.architecture is not Architecture.native:
         checkpoint = read(locate(model.path, model.revision))
         fitted(checkpoint, CLASSES[model.task])
+
+
+def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
+    """The configuration of what `load_model` would give and the type of its weights; nothing large is read.
+
+    Raises:
+        WorkbenchError: as `load_model` does.
+    """
+    if model.init:
+        return _new_config(model), torch_dtype(model.dtype, torch.float32)
+    path = locate(model.path, model.revision)
+    if model.architecture is Architecture.native:
+        config = native.read_config(path)
+        own = torch.bfloat16 if path.is_file() else config.dtype
+        return config, torch_dtype(model.dtype, own if isinstance(own, torch.dtype) else torch.float32)
+    checkpoint = read(path)
+    return checkpoint.config, torch_dtype(model.dtype, checkpoint.dtype)
 
 
 def _open_llama(

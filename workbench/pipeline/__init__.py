@@ -16,6 +16,7 @@ from workbench.pipeline.comparison import leaderboard
 from workbench.pipeline.exporting import export
 from workbench.pipeline.inputs import trains_whole_model
 from workbench.pipeline.merging import merge
+from workbench.pipeline.planning import plan
 from workbench.pipeline.prediction import check_input, predict
 from workbench.pipeline.resumption import resume_check
 from workbench.pipeline.scoring import evaluate
@@ -26,6 +27,7 @@ from workbench.run_dir import RunDir, write_atomic
 log = logging.getLogger("workbench")
 
 STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
+    Step.plan: plan,
     Step.train: train,
     Step.merge: merge,
     Step.evaluate: evaluate,
@@ -38,6 +40,10 @@ STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
 
 SHARED = (Step.train, Step.evaluate)
 """Steps that several processes work on together; the others are the first one's, and the rest wait for it."""
+
+
+WITHOUT_FOLDER = (Step.plan, Step.leaderboard)
+"""Steps that alone leave nothing in a run's folder, so that none is made."""
 
 
 def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
@@ -54,8 +60,8 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
         WorkbenchError: a user's mistake, found before the long work where that is possible.
     """
     check(config)
-    if config.steps == [Step.leaderboard]:
-        return leaderboard(config, run_dir) if is_first() else None
+    if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
+        return STEPS[config.steps[0]](config, run_dir) if is_first() else None
     with alone_in(run_dir) if is_first() else nullcontext():
         if is_first() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)
@@ -81,7 +87,7 @@ def check(config: Config) -> None:
         check_benchmarks(config.benchmarks, config.evaluate)
     if Step.predict in config.steps:
         check_input(config)
-    if {Step.train, Step.resume_check} & set(config.steps):
+    if {Step.plan, Step.train, Step.resume_check} & set(config.steps):
         method = config.quantization.method
         if trains_whole_model(config) and method is not QuantizationMethod.none:
             raise ConfigError(

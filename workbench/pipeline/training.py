@@ -8,12 +8,11 @@ from typing import Any
 from transformers import set_seed
 
 from workbench.config import Config
-from workbench.data.encode import encode
-from workbench.data.labelled import label_names
-from workbench.data.rows import load_rows, split_rows
 from workbench.models import adapters
-from workbench.models.loading import load_model, load_tokenizer
-from workbench.pipeline.inputs import is_classifier, shown, skipped, trained_from, trains_whole_model
+from workbench.models.loading import load_model
+from workbench.pipeline.examples import encoded_examples
+from workbench.pipeline.inputs import shown, skipped, trained_from, trains_whole_model
+from workbench.pipeline.planning import foresee
 from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder, write_json
 from workbench.training.fit import fit
@@ -29,16 +28,11 @@ def train(config: Config, run_dir: RunDir) -> None:
         return
     if config.force and is_first():
         shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
-    set_seed(config.seed)
-    tokenizer = load_tokenizer(config.model)
-    rows = load_rows(config.data)
-    labels = label_names(rows, config.data) if is_classifier(config) else []
-    kept, held_out = split_rows(rows, config.data.validation_fraction, config.seed)
-    training = encode(kept, tokenizer, config.data, config.model.task, seed=config.seed, names=labels)
-    validation = (
-        encode(held_out, tokenizer, config.data, config.model.task, names=labels) if held_out else None
-    )
+    examples = encoded_examples(config)
+    training, validation, labels = examples.training, examples.validation, examples.labels
     log.info("data: %s", training.account)
+    foresee(config, examples)
+    set_seed(config.seed)
     model: Any = load_model(config.model, config.quantization, len(labels) or None)
     if labels:
         model.config.id2label = dict(enumerate(labels))
@@ -48,7 +42,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     held_out_dataset = validation.dataset if validation else None
     report = fit(
         model,
-        tokenizer,
+        examples.tokenizer,
         training.dataset,
         held_out_dataset,
         config.train,
@@ -61,7 +55,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     if trains_whole_model(config):
         with new_folder(output) as temporary:
             model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
+            examples.tokenizer.save_pretrained(temporary)
     else:
         adapters.check_did_something(model)
         adapters.save(model, output, shown(config.model.path))

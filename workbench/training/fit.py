@@ -16,6 +16,7 @@ from workbench.config.train import Keep, TrainConfig
 from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
 from workbench.ranks import is_first, of_first, ranks
+from workbench.training.allocator import GiveBack
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
 from workbench.training.callbacks import Patience, ProgressBar, Seal, Steps
@@ -133,6 +134,7 @@ def fit(
                 callbacks=[
                     Steps(meter, num_outcomes(model, train_dataset), train_dataset),
                     *writers(train, folder, identity, meter),
+                    *([GiveBack()] if model.device.type == "cpu" else []),
                     *([progress] if is_first() else []),
                 ],
             )

@@ -1,0 +1,162 @@
+"""The plan's counts against what PyTorch really holds."""
+
+import pytest
+import torch
+from tiny_training import causal_rows, class_rows
+from transformers import LlamaConfig
+
+from workbench.config.adapter import AdapterConfig
+from workbench.config.quantization import QuantizationConfig, QuantizationMethod
+from workbench.config.train import TrainConfig
+from workbench.models import (
+    OpenLlamaConfig,
+    OpenLlamaForCausalLM,
+    OpenLlamaForSequenceClassification,
+    adapters,
+)
+from workbench.training.forecast import forecast
+from workbench.training.memory import (
+    Batch,
+    Setting,
+    Shape,
+    activations_bytes,
+    peak_parts,
+    step_flops,
+    trained_weights,
+    ways_out,
+    weights_bytes,
+)
+
+SIZES = {
+    "vocab_size": 300,
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_dropout_prob": 0.0,
+    "attention_dropout_prob": 0.0,
+    "use_stable_embedding": False,
+    "pad_token_id": 0,
+}
+
+
+def setting(config, batch, outputs=0, **changes):
+    return Setting(
+        **{
+            "shape": Shape.of(config, outputs),
+            "quantization": QuantizationConfig(),
+            "adapter": AdapterConfig(rank=8),
+            "batch": batch,
+            "checkpointing": False,
+            "dtype_bytes": 2,
+            "on_cpu": True,
+            **changes,
+        }
+    )
+
+
+def saved_bytes(model, inputs):
+    """What autograd keeps of one forward pass, weights aside."""
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(**inputs).loss  # noqa: B018
+    own = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    return sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in own)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("length", [64, 256])
+def test_activations_are_what_autograd_keeps(length, checkpointing):
+    torch.manual_seed(0)
+    config = OpenLlamaConfig(**SIZES)
+    model = OpenLlamaForCausalLM(config).to(torch.bfloat16)
+    model = adapters.attach(model, AdapterConfig(rank=8), 0).train()
+    ids = torch.randint(1, 300, (1, 1024))
+    inputs = {
+        "input_ids": ids,
+        "labels": ids,
+        "position_ids": torch.arange(length).repeat(1024 // length)[None],
+    }
+    if checkpointing:
+        model.base_model.model.activation_checkpointing_enable()
+    batch = Batch(1024 // length, 1024, 1024, 1024 if length < 192 else 0)
+    counted = setting(config, batch, checkpointing=checkpointing)
+    expected = activations_bytes(counted)
+    if checkpointing:  # the layer that is computed again is not there yet
+        expected = 4 * 1024 * 64 * 2
+    # The loss keeps its rows too, and a few tables are not counted.
+    assert saved_bytes(model, inputs) - 1024 * 64 * 2 == pytest.approx(expected, rel=0.08)
+
+
+def test_weights_and_trained_weights_are_those_of_the_model():
+    config = OpenLlamaConfig(**SIZES, num_labels=3)
+    model = OpenLlamaForSequenceClassification(config)
+    here = setting(config, Batch(1, 8, 1, 8), outputs=3, dtype_bytes=4)
+    assert weights_bytes(here) == 4 * model.num_parameters()
+    tuned = adapters.attach(model, AdapterConfig(rank=8), 0)
+    assert trained_weights(here) == sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+    causal = OpenLlamaForCausalLM(OpenLlamaConfig(**SIZES))
+    whole = setting(causal.config, Batch(1, 8, 8, 8), dtype_bytes=4, adapter=None)
+    assert weights_bytes(whole) == 4 * causal.num_parameters()
+    assert trained_weights(whole) == causal.num_parameters()
+
+
+def test_quantized_weights_take_the_bytes_of_their_format():
+    shape = Shape.of(LlamaConfig())  # 7B
+    linear = shape.linear_weights
+    assert linear == 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)
+    here = setting(LlamaConfig(), Batch(1, 8, 8, 8))
+    others = weights_bytes(here) - 2 * linear
+    for method, bits in (("int8", 8), ("nf4", 4.127), ("fp4", 4.127)):
+        quantized = setting(
+            LlamaConfig(), here.batch, quantization=QuantizationConfig(method=QuantizationMethod[method])
+        )
+        assert 8 * (weights_bytes(quantized) - others) / linear == pytest.approx(bits, abs=1e-3)
+
+
+def test_only_targeted_layers_are_trained():
+    here = setting(
+        OpenLlamaConfig(**SIZES),
+        Batch(1, 8, 8, 8),
+        adapter=AdapterConfig(rank=8, target_modules=["q_proj", "v_proj"], rank_pattern={"v_proj": 2}),
+    )
+    assert trained_weights(here) == 3 * (8 * (64 + 64) + 2 * (64 + 32))
+
+
+def test_ways_out_end_with_one_that_fits_or_with_all():
+    here = setting(LlamaConfig(), Batch(8, 8 * 1024, 8 * 1024, 0))
+    peak = sum(peak_parts(here).values())
+    ways = ways_out(here, peak // 2)
+    assert ways[0][0] == "train.gradient_checkpointing=true"
+    assert ways[-1][1] <= peak // 2
+    assert all(size > peak // 2 for _, size in ways[:-1])
+    peaks = [size for _, size in ways_out(here, 0)]
+    assert peaks == sorted(peaks, reverse=True)
+    assert ways_out(here, 0)[-1][0] == "quantization=nf4"
+
+
+def test_operations_are_two_for_each_weight_and_pass():
+    here = setting(OpenLlamaConfig(**SIZES), Batch(1, 100, 50, 0), adapter=None)
+    shape = here.shape
+    flops = step_flops(here, tokens=100, labelled=50, length=0)
+    assert flops == 6 * (100 * shape.linear_weights + 50 * 300 * 64)
+
+
+def test_a_forecast_counts_the_tokens_of_all_steps_and_finds_the_largest_batch():
+    rows = causal_rows(24)
+    train = TrainConfig(per_device_batch_size=4, num_epochs=2, gradient_accumulation_steps=2)
+    work = forecast(rows, train, 7)
+    assert work.steps == 6
+    assert work.tokens == 2 * sum(rows["length"])
+    assert work.labelled == 2 * sum(len(labels) - labels.count(-100) for labels in rows["labels"])
+    assert max(rows["length"]) < work.largest.tokens <= 4 * max(rows["length"])
+    assert work.largest.short == work.largest.tokens
+    padded = forecast(class_rows(24), train, 7)
+    assert padded.largest == Batch(4, 4 * 10, 4, 4 * 10)

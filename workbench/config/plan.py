@@ -1,0 +1,42 @@
+"""The plan section: what memory and time a training is foreseen for."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from workbench.errors import ConfigError
+
+Gpu = Enum(
+    "Gpu",
+    {
+        "t4": "t4",
+        "v100-32gb": "v100-32gb",
+        "l4": "l4",
+        "a10": "a10",
+        "rtx-3090": "rtx-3090",
+        "rtx-4090": "rtx-4090",
+        "a100-40gb": "a100-40gb",
+        "a100-80gb": "a100-80gb",
+        "h100": "h100",
+        "h200": "h200",
+    },
+)
+"""GPUs whose memory and rate are known."""
+
+
+@dataclass(kw_only=True)
+class PlanConfig:
+    """For which machine."""
+
+    gpu: Gpu | None = None
+    """t4, v100-32gb, l4, a10, rtx-3090, rtx-4090, a100-40gb, a100-80gb, h100, h200; null: this machine."""
+    memory_gib: float | None = None
+    """What may be used, in GiB; null: all of the GPU's memory, or what is free on this machine."""
+
+    def __post_init__(self) -> None:
+        """Refuse a memory that holds nothing.
+
+        Raises:
+            ConfigError: not positive.
+        """
+        if self.memory_gib is not None and self.memory_gib <= 0:
+            raise ConfigError(f"plan.memory_gib: must be positive, {self.memory_gib!r}")

@@ -1,0 +1,36 @@
+"""The rows that a run is trained on, as tokens."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config import Config
+from workbench.data.encode import Encoded, encode
+from workbench.data.labelled import label_names
+from workbench.data.rows import load_rows, split_rows
+from workbench.models.loading import load_tokenizer
+from workbench.pipeline.inputs import is_classifier
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is trained on, and what is held out."""
+
+    tokenizer: PreTrainedTokenizerBase
+    training: Encoded
+    validation: Encoded | None
+    labels: list[str]
+    """Of a classifier, in the order of their numbers."""
+
+
+def encoded_examples(config: Config) -> Examples:
+    """The rows of the data section, in the model's tokens."""
+    tokenizer = load_tokenizer(config.model)
+    rows = load_rows(config.data)
+    labels = label_names(rows, config.data) if is_classifier(config) else []
+    kept, held_out = split_rows(rows, config.data.validation_fraction, config.seed)
+    task = config.model.task
+    training = encode(kept, tokenizer, config.data, task, seed=config.seed, names=labels)
+    validation = encode(held_out, tokenizer, config.data, task, names=labels) if held_out else None
+    return Examples(cast(PreTrainedTokenizerBase, tokenizer), training, validation, labels)

@@ -1,0 +1,95 @@
+"""The plan step: what a training will need, and what to change where that is too much."""
+
+import logging
+
+import torch
+
+from workbench.config import Config
+from workbench.config.model import Architecture
+from workbench.config.plan import Gpu
+from workbench.models.loading import read_config
+from workbench.models.placement import torch_device
+from workbench.pipeline.examples import Examples, encoded_examples
+from workbench.pipeline.inputs import trains_whole_model
+from workbench.run_dir import RunDir
+from workbench.training.forecast import available_bytes, duration, forecast, product_rate, resident_bytes
+from workbench.training.memory import Batch, Setting, Shape, peak_parts, shown, step_flops, ways_out
+
+log = logging.getLogger("workbench")
+
+GPUS = {
+    Gpu["t4"]: (16, 65),
+    Gpu["v100-32gb"]: (32, 125),
+    Gpu["l4"]: (24, 121),
+    Gpu["a10"]: (24, 125),
+    Gpu["rtx-3090"]: (24, 71),
+    Gpu["rtx-4090"]: (24, 165),
+    Gpu["a100-40gb"]: (40, 312),
+    Gpu["a100-80gb"]: (80, 312),
+    Gpu["h100"]: (80, 989),
+    Gpu["h200"]: (141, 989),
+}
+"""GB of memory, and TFLOP/s of dense half-precision products, from the makers' data sheets."""
+REACHED_CPU, REACHED_GPU = 0.4, 0.35
+"""Of the rate of matrix products, in training with LoRA: as measured on a CPU, and as usual on a GPU."""
+
+
+def plan(config: Config, run_dir: RunDir) -> None:
+    """Say what the training of this configuration will need, without loading the model."""
+    examples = encoded_examples(config)
+    log.info("data: %s", examples.training.account)
+    foresee(config, examples)
+
+
+def foresee(config: Config, examples: Examples) -> None:
+    """Log peak memory by part, time, and where it doesn't fit what to change."""
+    work = forecast(examples.training.dataset, config.train, config.seed)
+    setting, dtype = planned(config, len(examples.labels), work.largest)
+    parts, room = peak_parts(setting), room_bytes(config)
+    place = config.plan.gpu.value if config.plan.gpu else torch_device(config.model.device).type
+    limit = f" of {room / 2**30:.1f}" if room is not None else ""
+    log.info("plan: %s%s on %s", shown(parts), limit, place)
+    flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
+    time = f", about {duration(flops / rate)}" if (rate := products(config, setting, dtype)) else ""
+    log.info("plan: %d steps, %s tokens%s", work.steps, f"{work.tokens:,}", time)
+    if room is not None and sum(parts.values()) > room:
+        log.warning("plan: this does not fit; what to change, one after the other:")
+        for said, peak in ways_out(setting, room):
+            log.warning("plan:   %s: %.2f GiB", said, peak / 2**30)
+
+
+def planned(config: Config, outputs: int, largest: Batch) -> tuple[Setting, torch.dtype]:
+    """What decides the memory, and the type that is computed in."""
+    described, dtype = read_config(config.model)
+    on_cpu = config.plan.gpu is None and torch_device(config.model.device).type == "cpu"
+    setting = Setting(
+        shape=Shape.of(described, outputs, native=config.model.architecture is Architecture.native),
+        quantization=config.quantization,
+        adapter=None if trains_whole_model(config) else config.adapter,
+        batch=largest,
+        checkpointing=config.train.gradient_checkpointing,
+        dtype_bytes=dtype.itemsize,
+        on_cpu=on_cpu,
+    )
+    return (setting.on_this_cpu(resident_bytes()) if on_cpu else setting), dtype
+
+
+def room_bytes(config: Config) -> int | None:
+    """What a training may hold; None where this machine doesn't say."""
+    if config.plan.memory_gib is not None:
+        return int(config.plan.memory_gib * 2**30)
+    if config.plan.gpu is not None:
+        return GPUS[config.plan.gpu][0] * 10**9
+    if torch_device(config.model.device).type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    available = available_bytes()
+    return None if available is None else available + resident_bytes()
+
+
+def products(config: Config, setting: Setting, dtype: torch.dtype) -> float | None:
+    """Operations a second that the training will reach; None for a GPU that isn't known."""
+    if config.plan.gpu is not None:
+        return REACHED_GPU * GPUS[config.plan.gpu][1] * 1e12
+    if not setting.on_cpu:
+        return None
+    return REACHED_CPU * product_rate(dtype, setting.shape.hidden, setting.shape.inner)

@@ -1,0 +1,133 @@
+"""What a training will do, from its rows alone: its largest batch, its tokens, its time."""
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+
+from workbench.config.train import TrainConfig
+from workbench.data.tokens import IGNORED
+from workbench.training.arguments import total_steps
+from workbench.training.batches import Batches
+from workbench.training.memory import FEWEST_BLOCKED, Batch
+
+MOST_EPOCHS = 20
+"""Whose batches are looked at for the largest."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The amount of work of a training."""
+
+    steps: int
+    tokens: int
+    """Computed in all steps together, padding included."""
+    labelled: int
+    """Of these, tokens that a loss falls on; for a classifier, rows."""
+    mean_length: float
+    """Of a text, as its tokens see it."""
+    largest: Batch
+
+
+def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
+    """The work on rows as `workbench.data.encode` makes them.
+
+    Args:
+        dataset: The rows.
+        train: Batches and steps.
+        seed: Of the order.
+    """
+    lengths: list[int] = list(dataset["length"])
+    joined = not isinstance(dataset[0]["labels"], int)
+    labelled = [count_labels(labels) for labels in dataset["labels"]]
+    texts = text_lengths(dataset, lengths)
+    batches = Batches(lengths, train, seed, joined=joined)
+    steps = total_steps(len(batches), train)
+    taken = steps * train.gradient_accumulation_steps
+    seen = list(islice(epochs(batches, taken), min(taken, MOST_EPOCHS * len(batches))))
+
+    def tokens(rows: Sequence[int]) -> int:
+        return sum(lengths[row] for row in rows) if joined else max(lengths[row] for row in rows) * len(rows)
+
+    def batch(rows: Sequence[int]) -> Batch:
+        short = [length for row in rows for length in texts[row] if length < FEWEST_BLOCKED]
+        padded = max(lengths[row] for row in rows)
+        all_tokens = tokens(rows)
+        short_tokens = sum(short) if joined else all_tokens * (padded < FEWEST_BLOCKED)
+        return Batch(len(rows), all_tokens, sum(labelled[row] for row in rows), short_tokens)
+
+    share = taken / len(seen)
+    return Forecast(
+        steps=steps,
+        tokens=round(share * sum(tokens(rows) for rows in seen)),
+        labelled=round(share * sum(labelled[row] for rows in seen for row in rows)),
+        mean_length=sum(n * n for row in texts for n in row) / sum(lengths),
+        largest=batch(max(seen, key=tokens)),
+    )
+
+
+def epochs(batches: Batches, count: int) -> Sequence[list[int]]:
+    """The batches of as many epochs as `count` batches take."""
+    found: list[list[int]] = []
+    for epoch in range(min(MOST_EPOCHS, -(-count // len(batches)))):
+        batches.set_epoch(epoch)
+        found += batches
+    return found
+
+
+def count_labels(labels: Sequence[int] | int) -> int:
+    """Tokens that a loss falls on; a class counts as one."""
+    return 1 if isinstance(labels, int) else len(labels) - list(labels).count(IGNORED)
+
+
+def text_lengths(dataset: Dataset, lengths: Sequence[int]) -> list[list[int]]:
+    """Of each row the lengths of the texts packed in it, or its own."""
+    if "position_ids" not in dataset.column_names:
+        return [[length] for length in lengths]
+    found = []
+    for places in dataset["position_ids"]:
+        starts = [number for number, place in enumerate(places) if place == 0] + [len(places)]
+        found.append([after - start for start, after in zip(starts, starts[1:], strict=False)])
+    return found
+
+
+def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
+    """Operations a second of this machine's own matrix products of such sizes: the fastest of a few."""
+    left, right = torch.zeros(1024, width, dtype=dtype), torch.zeros(inner, width, dtype=dtype)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        torch.nn.functional.linear(left, right)
+        seconds.append(time.perf_counter() - start)
+    return 2 * 1024 * width * inner / min(seconds)
+
+
+def resident_bytes() -> int:
+    """Memory of this process; where the system doesn't say, the most that it has had."""
+    status = Path("/proc/self/statm")
+    if status.is_file():
+        return int(status.read_text().split()[1]) * resource.getpagesize()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def available_bytes() -> int | None:
+    """Memory that this machine could give to new processes; None where the system doesn't say."""
+    found = Path("/proc/meminfo")
+    if not found.is_file():
+        return None
+    fields = dict(line.split(":", 1) for line in found.read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def duration(seconds: float) -> str:
+    """As a person would say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"
