@@ -187,6 +187,23 @@ def test_the_score_head_is_trained_saved_and_restored_with_its_label_names(tmp_p
     assert adapter_files.label_names(tmp_path / "adapter") == ["体育", "财经", "science"]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_score_head_of_a_half_precision_base_learns_steps_below_its_rounding(dtype, tmp_path):
+    base = classifier_base().to(dtype)
+    model = adapters.attach(base, small(), seed=0)
+    head = base.score.modules_to_save["default"]
+    with torch.no_grad():
+        before = head.weight.clone()
+        head.weight.add_(1e-5)
+    assert (head.weight - before).mean().item() == pytest.approx(1e-5, rel=0.01)
+    assert logits(model).dtype == torch.float32
+    adapters.save(model, tmp_path / "adapter")
+    again = adapters.load(classifier_base().to(dtype), tmp_path / "adapter")
+    assert torch.equal(logits(again), logits(model))
+    with adapters.adapter_disabled(model):
+        assert logits(model).dtype == dtype
+
+
 def test_a_causal_adapter_has_no_labels(tmp_path):
     adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
     assert adapter_files.num_labels(tmp_path / "adapter") is None

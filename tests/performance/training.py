@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import torch
 from datasets import Dataset
 from model import SHAPE, resident
 from transformers import (
-    AutoModelForCausalLM,
+    GgufConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerBase,
@@ -77,7 +77,9 @@ class Work:
     """The same for all lines."""
 
     checkpoint: str
-    """A GGUF file, or a folder."""
+    """A LLaMA folder."""
+    tokenizer: str
+    """Its folder or file."""
     data: list[str]
     rows: int
     """A batch, where it isn't packed."""
@@ -88,8 +90,7 @@ class Work:
 
 
 def model_config(work: Work) -> ModelConfig:
-    tokenizer = str(TOY / "base") if Path(work.checkpoint).is_dir() else None
-    return ModelConfig(path=work.checkpoint, tokenizer=tokenizer, dtype=Dtype[work.dtype])
+    return ModelConfig(path=work.checkpoint, tokenizer=work.tokenizer, dtype=Dtype[work.dtype])
 
 
 def train_config(work: Work, setting: Setting) -> TrainConfig:
@@ -135,11 +136,7 @@ def train_theirs(work: Work, setting: Setting, folder: Path) -> list[dict[str, f
     if not setting.packing:
         batches = Batches(dataset["length"], train, SEED, joined=True)
         dataset = dataset.select([row for batch in batches for row in batch])
-    path = Path(work.checkpoint)
-    where = {"gguf_file": path.name} if path.is_file() else {}
-    base = AutoModelForCausalLM.from_pretrained(
-        path.parent if where else path, dtype=getattr(torch, work.dtype), **where
-    )
+    base = LlamaForCausalLM.from_pretrained(work.checkpoint, dtype=getattr(torch, work.dtype))
     ends = Ends()
     trainer = SFTTrainer(
         model=base,
@@ -223,7 +220,8 @@ def compare(work: Work, name: str, rounds: int) -> str:
     peak = {peer: max(run["peak_bytes"] for run in found) / 2**30 for peer, found in runs.items()}
     losses = {peer: found[0]["losses"] for peer, found in runs.items()}
     mean = {peer: sum(values) / len(values) for peer, values in losses.items()}
-    line = f"{name:30} {rate.get('trl', 0):7.0f} {rate['workbench']:7.0f}"
+    theirs = f"{rate['trl']:.0f}" if "trl" in rate else ""
+    line = f"{name:30} {theirs:>7} {rate['workbench']:7.0f}"
     if "trl" not in runs:
         return f"{line} {'':8} {'':5} {peak['workbench']:9.2f} {'':6}   {'':7} {mean['workbench']:7.3f}"
     apart = max(abs(a - b) for a, b in zip(*losses.values(), strict=False))
@@ -234,10 +232,18 @@ def compare(work: Work, name: str, rounds: int) -> str:
     )
 
 
-def random_checkpoint(folder: Path) -> Path:
+def write_checkpoint(gguf: Path | None, folder: Path) -> str:
+    """The weights of the GGUF file, which the Trainer would refuse, or random ones, as a plain folder."""
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**SHAPE)).to(torch.bfloat16).save_pretrained(folder)
-    return folder
+    if gguf is None:
+        llama = LlamaForCausalLM(LlamaConfig(**SHAPE)).to(torch.bfloat16)
+    else:
+        whole = GgufConfig(dequantize=True)
+        llama = LlamaForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=whole
+        )
+    llama.save_pretrained(folder)
+    return str(folder)
 
 
 def main() -> None:
@@ -258,10 +264,10 @@ def main() -> None:
         name, peer = given.job["name"], given.job["peer"]
         print(json.dumps(measure(Work(**given.job["work"]), SETTINGS[name], peer)))
         return
-    work = Work("", given.data, given.rows, given.steps, given.max_length, given.dtype)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = given.gguf or random_checkpoint(Path(folder))
-        work = replace(work, checkpoint=str(checkpoint))
+        checkpoint, tokenizer = write_checkpoint(given.gguf, Path(folder)), str(given.gguf or TOY / "base")
+        sizes = given.rows, given.steps, given.max_length, given.dtype
+        work = Work(checkpoint, tokenizer, given.data, *sizes)
         print(f"{torch.get_num_threads()} threads, {work.rows} rows a batch, {work.steps - 1} steps timed")
         print(f"{'':30} {'real tokens a second':^24} {'peak memory, GiB':^22}   {'mean loss':^15}")
         print(f"{'':30} {'TRL':>7} {'ours':>7} {'':8} {'TRL':>5} {'ours':>9} {'':6}   {'TRL':>7} {'ours':>7}")

@@ -18,6 +18,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -200,7 +201,20 @@ def _wrap(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
     """The adapter's layers in place, random as the seed says; the global random state stays."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return cast(PeftModel, get_peft_model(model, config))
+        peft_model = cast(PeftModel, get_peft_model(model, config))
+    for module in peft_model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            for layer in module.modules_to_save.values():
+                if isinstance(layer, nn.Linear):
+                    _compute_in_float32(layer)
+    return peft_model
+
+
+def _compute_in_float32(layer: nn.Linear) -> None:
+    """Hold a trained layer as the adapter's matrices are held: bfloat16 would round small steps away."""
+    if layer.weight.dtype in (torch.bfloat16, torch.float16):
+        layer.float()
+        layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
 
 
 @contextmanager
