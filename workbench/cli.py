@@ -27,6 +27,9 @@ PACKAGE = Path(__file__).parent
 RANK = int(os.environ.get("RANK", "0"))
 """Which of the processes that torchrun or accelerate has started this is; the first one speaks for all."""
 
+OPEN = ("data.columns", "data.sources", "adapter.rank_pattern", "model.init")
+"""Mappings that a user puts names of their own into, without Hydra's + before the key."""
+
 LAST_WORD_SECONDS = 5
 """After an error the first process has so long to say the same; torchrun then ends the others."""
 
@@ -84,7 +87,10 @@ def register() -> None:
     """Put the schema and all recipes, ours and the user's own, where Hydra finds them."""
     OmegaConf.register_new_resolver("toy", lambda path: str(PACKAGE / "toy" / path), replace=True)
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config, provider="workbench.config")
+    schema = OmegaConf.structured(Config)
+    for key in OPEN:
+        OmegaConf.set_struct(OmegaConf.select(schema, key), False)
+    store.store(name="schema", node=schema, provider="workbench.config")
     for name, path in recipe_files().items():
         store.store(group="recipe", name=name, node=load_recipe(path), package="_global_", provider=str(path))
 

@@ -14,6 +14,7 @@ from workbench.run_dir import RunDir
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
 TORCHRUN += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m", "workbench"]
 SHORT = ("train.max_steps=4", "benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=40")
+SHORT += ("leaderboard.folder=.",)
 
 
 def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 
 from workbench.config import Config, Step
 from workbench.config.quantization import QuantizationMethod
+from workbench.data.inspection import check_rows
 from workbench.data.rows import load_rows
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.evaluation.benchmark import check_benchmarks
@@ -94,7 +95,7 @@ def check(config: Config) -> None:
                 f"adapter.method: 'none' trains the model's own weights, which can't be in {method.value} "
                 "(adapter=lora, or quantization=none)"
             )
-        load_rows(config.data)
+        check_rows(load_rows(config.data, config.seed), config.data, config.model.task)
 
 
 @contextmanager

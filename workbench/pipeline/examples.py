@@ -27,7 +27,7 @@ class Examples:
 def encoded_examples(config: Config) -> Examples:
     """The rows of the data section, in the model's tokens."""
     tokenizer = load_tokenizer(config.model)
-    rows = load_rows(config.data)
+    rows = load_rows(config.data, config.seed)
     labels = label_names(rows, config.data) if is_classifier(config) else []
     kept, held_out = split_rows(rows, config.data.validation_fraction, config.seed)
     task = config.model.task

@@ -41,6 +41,8 @@ def trained_from(config: Config) -> dict[str, Any]:
             del sections[section][key]
     for section, key in (("model", "path"), ("model", "tokenizer"), ("adapter", "path"), ("data", "path")):
         sections[section][key] = content(sections[section][key])
+    for source in sections["data"]["sources"].values():
+        source["path"] = content(source["path"])
     return {**sections, "seed": config.seed}
 
 

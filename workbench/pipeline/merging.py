@@ -64,9 +64,9 @@ def merge(config: Config, run_dir: RunDir) -> None:
 
 def probe_texts(config: Config) -> list[str]:
     """Texts to compare two models on: prompts of training rows, else a few sentences in both languages."""
-    if not config.data.path:
+    if not config.data.paths():
         return SENTENCES
-    rows = load_rows(config.data)[: config.merge.probe_size]
+    rows = load_rows(config.data, config.seed)[: config.merge.probe_size]
     return [
         prompt.text for prompt in prompts(rows, load_tokenizer(config.model), config.data, config.model.task)
     ]

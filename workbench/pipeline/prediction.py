@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
+from workbench.config.data import DataConfig
 from workbench.data.prompts import Prompt, prompts
 from workbench.data.rows import Row, load_rows
 from workbench.errors import ConfigError
@@ -40,7 +41,12 @@ def check_input(config: Config) -> list[Row]:
     """
     if not config.predict.input:
         raise ConfigError("predict.input: not given (a file of prompts or texts, as in data.path)")
-    return load_rows(replace(config.data, path=config.predict.input, limit=None))
+    return load_rows(input_data(config))
+
+
+def input_data(config: Config) -> DataConfig:
+    """The data section for the rows of `predict.input` alone."""
+    return replace(config.data, path=config.predict.input or "", sources={}, limit=None)
 
 
 def predict(config: Config, run_dir: RunDir) -> None:
@@ -51,7 +57,7 @@ def predict(config: Config, run_dir: RunDir) -> None:
         MissingStepError: the run has no such model.
     """
     rows, name = check_input(config), config.predict.model.value
-    config = replace(config, evaluate=replace(config.evaluate, models=[name]))
+    config = replace(config, evaluate=replace(config.evaluate, models=[name]), data=input_data(config))
     identity = model_identities(config, run_dir)[name]
     tokenizer = load_tokenizer(config.model)
     asked = prompts(rows, tokenizer, config.data, config.model.task)

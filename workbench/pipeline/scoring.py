@@ -226,7 +226,7 @@ def plain(model: ModelConfig, folder: Path) -> ModelConfig:
 
 def say_warnings(config: Config, benchmarks: Mapping[str, PreparedBenchmark]) -> None:
     """Say what is odd about the benchmarks, and which of their questions stand in the training rows."""
-    rows = load_rows(config.data) if config.data.path and benchmarks else []
+    rows = load_rows(config.data, config.seed) if config.data.paths() and benchmarks else []
     for name, benchmark in benchmarks.items():
         for warning in benchmark.warnings:
             log.warning("benchmarks.%s: %s", name, warning)
