@@ -1,16 +1,15 @@
 """Generates texts token by token, for a batch of prompts whose common beginning is computed once."""
 
-import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from workbench.config.benchmark import GenerationConfig
 from workbench.evaluation import tokens
+from workbench.evaluation.growing_cache import GrowingCache
 from workbench.evaluation.transformers_lm import TransformersLM
 
 _ROWS = 32
@@ -38,7 +37,7 @@ class Decoder:
         self.limits = limits
         self.ends = _end_tokens(lm)
         self._prefix: list[int] = []
-        self._prefix_cache = DynamicCache()
+        self._prefix_cache = GrowingCache()
 
     def stream(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Number of each prompt and the answer to it, cut before the first stop text.
@@ -81,12 +80,10 @@ class Decoder:
             ).logits[:, -1]
             lengths = lengths + 1
 
-    def _prefill(self, rows: list[_Row]) -> tuple[Tensor, DynamicCache, Tensor]:
+    def _prefill(self, rows: list[_Row]) -> tuple[Tensor, GrowingCache, Tensor]:
         """Logits (rows, vocabulary) after each prompt, the cache, and its mask (rows, cached)."""
         shared = _shared(rows)
-        cache = self._prefix_for(rows[0].prompt[:shared])
-        if shared:
-            cache.batch_repeat_interleave(len(rows))
+        cache = self._prefix_for(rows[0].prompt[:shared]).shared_by(len(rows))
         rest = [row.prompt[shared:] for row in rows]
         ids, mask = tokens.pad(rest, "left", self.lm.device)  # (rows, longest)
         positions = (mask.cumsum(-1) - 1).clamp(min=0) + shared
@@ -102,12 +99,12 @@ class Decoder:
         ).logits[:, -1]
         return logits, cache, mask
 
-    def _prefix_for(self, prefix: list[int]) -> DynamicCache:
+    def _prefix_for(self, prefix: list[int]) -> GrowingCache:
         """A cache of the shared beginning, computed unless the batch before had the same one."""
         if not prefix:
-            return DynamicCache()
+            return GrowingCache()
         if prefix != self._prefix:
-            self._prefix, self._prefix_cache = prefix, DynamicCache()
+            self._prefix, self._prefix_cache = prefix, GrowingCache()
             self.lm.computed_tokens += len(prefix)
             self.lm.model(
                 input_ids=torch.tensor([prefix], device=self.lm.device),
@@ -115,7 +112,7 @@ class Decoder:
                 use_cache=True,
                 logits_to_keep=1,
             )
-        return copy.deepcopy(self._prefix_cache)
+        return self._prefix_cache
 
     def _choose(self, rows: list[_Row], logits: Tensor) -> list[int]:
         """The next token of each row."""
