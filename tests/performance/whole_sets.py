@@ -19,7 +19,7 @@ from workbench.evaluation.records import Prediction, read_predictions, read_resu
 from workbench.evaluation.statistics import interval, mean
 
 HEAD = [
-    "| benchmark | metric | items | score | lm-evaluation-harness | differing answers | log-likelihoods apart |",
+    "| benchmark | metric | items | score | lm-evaluation-harness | other answers | nats apart |",
     "|---|---|---|---|---|---|---|",
 ]
 
@@ -73,9 +73,7 @@ def line(name: str, metric: str, ours: list[Prediction], theirs: list[dict]) -> 
     )
     low, high = interval(mine)
     score = f"{mean(mine):.2%} ({low:.2%} to {high:.2%})"
-    return (
-        f"| {name} | {metric} | {len(pairs):,} | {score} | {mean(other):.2%} | {changed} | {gap:.1e} nats |"
-    )
+    return f"| {name} | {metric} | {len(pairs):,} | {score} | {mean(other):.2%} | {changed} | {gap:.1e} |"
 
 
 def main() -> None:

@@ -95,3 +95,15 @@ def pad(
         ids[row, place] = torch.tensor(tokens)
         mask[row, place] = 1
     return ids.to(device), mask.to(device)
+
+
+def batches(inputs: list[tuple[int, ...]], budget: int) -> Iterator[list[tuple[int, ...]]]:
+    """Runs of sequences, in order, of at most `budget` tokens with padding, or of one longer sequence."""
+    batch: list[tuple[int, ...]] = []
+    for read in inputs:
+        if batch and len(read) * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(read)
+    if batch:
+        yield batch

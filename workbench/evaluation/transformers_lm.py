@@ -19,8 +19,10 @@ _INVARIANT_TOKENS = 512
 _WORTH_KEEPING = 32
 """A beginning of fewer tokens is computed anew for each item."""
 _PROBE_LENGTH = 48
-_LOGIT_CELLS = 1 << 26
-"""Logits turned to float32 at once: 256 MB."""
+_PROBE_COLUMNS = 4096
+"""Logits of each token that are compared."""
+_LOGIT_CELLS = 1 << 22
+"""Logits turned to float32 at once: 16 MB, which stay in a processor's cache."""
 _BOOLEAN = ("sdpa", "xformers")
 """Attentions that take a mask of truth values, from which they see what needn't be computed."""
 _EXACT_TOLERANCE = 0.003
@@ -201,7 +203,7 @@ class TransformersLM:
         asking: dict[tuple[int, ...], list[int]] = {}
         for index, request in enumerate(requests):
             asking.setdefault(request.tokens[:-1], []).append(index)
-        for batch in _batches(sorted(asking, key=lambda read: (len(read), read)), self.budget):
+        for batch in tokens.batches(sorted(asking, key=lambda read: (len(read), read)), self.budget):
             for read, logits in zip(batch, self._padded_logits(batch), strict=True):
                 for index in asking[read]:
                     request = requests[index]
@@ -227,7 +229,8 @@ class TransformersLM:
         some = random.Random(0).choices(range(self.vocabulary), k=128)
         sequences = [(*some[:8], *some[start : start + 40], 0) for start in (8, 48, 88)]
         tree = prefix_tree.build([TokenRequest(sequence, 1) for sequence in sequences])
-        plain = torch.stack([self._padded_logits([sequence[:-1]])[0] for sequence in sequences]).float()
+        compared = slice(0, _PROBE_COLUMNS)
+        plain = torch.stack([self._padded_logits([s[:-1]])[0, :, compared] for s in sequences]).float()
         rest = range(8, len(tree.tokens))
         try:
             cache = DynamicCache()
@@ -235,7 +238,8 @@ class TransformersLM:
             second = self._tree_logits(tree, Pass(list(rest), 8, keep=False), cache, list(range(len(rest))))
         except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
             return False  # the model can't take a cache, a mask of its own or logits_to_keep
-        shared = torch.cat([first, second])[torch.tensor(tree.paths)].float()  # (3, 48, V)
+        together = torch.cat([first[:, compared], second[:, compared]])
+        shared = together[torch.tensor(tree.paths)].float()  # (3, 48, columns)
         self.computed_tokens = 0
         error = (shared - plain).square().mean().sqrt()
         # What a branch would get if it saw its neighbours: the order of magnitude of a wrong mask.
@@ -290,15 +294,3 @@ def _logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[
     values = logits[row, token].float() - torch.cat(sums)[row]
     likeliest = torch.cat(tops)[row] == token
     return list(zip(values.tolist(), likeliest.tolist(), strict=True))
-
-
-def _batches(inputs: list[tuple[int, ...]], budget: int) -> Iterator[list[tuple[int, ...]]]:
-    """Runs of sequences, in order, of at most `budget` tokens with padding, or of one longer sequence."""
-    batch: list[tuple[int, ...]] = []
-    for read in inputs:
-        if batch and len(read) * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(read)
-    if batch:
-        yield batch
