@@ -67,6 +67,13 @@ def test_class_metrics_equal_scikit_learn():
     assert METRICS["f1"].corpus(two) == pytest.approx(expected)
 
 
+def test_one_class_alone_has_no_correlation_and_no_warning():
+    judged = [Judged(1, Answer(), example(target=1))] * 3
+    assert METRICS["mcc"].corpus(judged) == 0.0
+    assert METRICS["f1"].corpus(judged) == METRICS["macro_f1"].corpus(judged) == 1.0
+    assert METRICS["f1"].corpus([Judged(0, Answer(), example(target=0))]) == 0.0
+
+
 def test_bits_per_byte_of_a_uniform_model_over_256_bytes_is_8():
     text = "汉字 ab"
     item = Example(id="0", questions=(text,), target="")

@@ -13,6 +13,7 @@ from workbench.evaluation import protocols, templates
 from workbench.evaluation.files import Row, read_rows
 from workbench.evaluation.harness import tasks
 from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import Renderer
 from workbench.evaluation.records import Example
@@ -168,11 +169,7 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
     for choice in config.choices:
         templates.check(choice, f"{key}.choices")
     for metric in config.metrics:
-        if metric not in METRICS:
-            raise ConfigError(
-                f"{key}.metrics: unknown metric {metric!r} (known: {', '.join(sorted(METRICS))})"
-            )
-        if config.output_type not in METRICS[metric].output_types:
+        if config.output_type not in named(metric, f"{key}.metrics").output_types:
             fitting = [m for m in sorted(METRICS) if config.output_type in METRICS[m].output_types]
             raise ConfigError(
                 f"{key}.metrics: {metric!r} does not fit {config.output_type.name} "

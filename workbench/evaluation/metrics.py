@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from workbench.config.benchmark import OutputType
+from workbench.evaluation import labels, texts
 from workbench.evaluation.records import Answer, Example
 
 
@@ -37,6 +38,8 @@ class Metric:
     """Score of many items where it isn't the mean of theirs."""
     guessing: bool = False
     """Whether guessing among the choices has an expected score that is worth showing."""
+    needs: str = ""
+    """A package that must be installed for it."""
 
 
 def likeliest(answer: Answer, example: Example) -> int:
@@ -104,57 +107,28 @@ def generated(answer: Answer, example: Example) -> str | None:
     return answer.extracted
 
 
-def exact_match(prediction: int | str | None, answer: Answer, example: Example) -> float:
-    """1.0 if text and target are equal after trimming and case folding."""
-    return float(str(prediction or "").strip().casefold() == str(example.target).strip().casefold())
+def of_texts(compare: Callable[[str, str], float]) -> ItemScore:
+    """The score of a generated text by a comparison with the target; no text is an empty one."""
+
+    def score(prediction: int | str | None, answer: Answer, example: Example) -> float:
+        return compare(str(prediction or ""), str(example.target))
+
+    return score
 
 
-def char_f1(prediction: int | str | None, answer: Answer, example: Example) -> float:
-    """Harmonic mean of precision and recall of characters, spaces aside: the usual F1 for Chinese answers.
+def of_all(compare: Callable[[Sequence[str], Sequence[str]], float]) -> CorpusScore:
+    """The score of all answers together, by a comparison of predictions with references."""
 
-    Source: CMRC 2018 evaluation script counts the longest common part; this is the bag-of-characters form.
-    """
-    got = Counter("".join(str(prediction or "").casefold().split()))
-    want = Counter("".join(str(example.target).casefold().split()))
-    common = sum((got & want).values())
-    return 2 * common / (sum(got.values()) + sum(want.values())) if common else 0.0
+    def score(judged: Sequence[Judged]) -> float:
+        answers = ["" if one.prediction is None else str(one.prediction) for one in judged]
+        return compare(answers, [str(one.example.target) for one in judged])
 
-
-def _classes(judged: Sequence[Judged]) -> tuple[list[str], list[str]]:
-    return [str(one.example.target) for one in judged], [str(one.prediction) for one in judged]
+    return score
 
 
-def binary_f1(judged: Sequence[Judged]) -> float:
-    """F1 of label 1, the positive class."""
-    targets, answers = _classes(judged)
-    return _f1(targets, answers, "1")
-
-
-def macro_f1(judged: Sequence[Judged]) -> float:
-    """Mean over the classes of their F1, every class counting the same."""
-    targets, answers = _classes(judged)
-    classes = sorted(set(targets) | set(answers))
-    return math.fsum(_f1(targets, answers, name) for name in classes) / len(classes)
-
-
-def _f1(targets: Sequence[str], answers: Sequence[str], name: str) -> float:
-    right = sum(t == name == a for t, a in zip(targets, answers, strict=True))
-    return 2 * right / max(1, targets.count(name) + answers.count(name))
-
-
-def mcc(judged: Sequence[Judged]) -> float:
-    """Matthews correlation of answers and targets: 0 for guessing, 1 for all right.
-
-    Source: Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient, 2004.
-    """
-    targets, answers = _classes(judged)
-    total, right = len(targets), sum(t == a for t, a in zip(targets, answers, strict=True))
-    by_target, by_answer = Counter(targets), Counter(answers)
-    both = math.fsum(by_target[name] * by_answer[name] for name in by_target)
-    spread = (total**2 - math.fsum(n * n for n in by_answer.values())) * (
-        total**2 - math.fsum(n * n for n in by_target.values())
-    )
-    return (right * total - both) / math.sqrt(spread) if spread else 0.0
+def of_one(compare: Callable[[Sequence[str], Sequence[str]], float]) -> ItemScore:
+    """The same for a single text."""
+    return of_texts(lambda prediction, target: compare([prediction], [target]))
 
 
 def target_perplexity(judged: Sequence[Judged]) -> float:
@@ -220,10 +194,34 @@ METRICS: dict[str, Metric] = {
     "target_perplexity": Metric(
         output_types=_CHOICE, judge=likeliest, score=target_loglikelihood, corpus=target_perplexity
     ),
-    "exact_match": Metric(output_types=_TEXT, judge=generated, score=exact_match),
-    "char_f1": Metric(output_types=_TEXT, judge=generated, score=char_f1),
-    "f1": Metric(output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=binary_f1),
-    "macro_f1": Metric(output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=macro_f1),
+    "exact_match": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.same)),
+    "char_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.char_f1)),
+    "rouge1": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=1))),
+    "rouge2": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=2))),
+    "rougeL": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.rouge_l)),
+    "bleu": Metric(
+        output_types=_TEXT,
+        judge=generated,
+        score=of_one(texts.bleu),
+        corpus=of_all(texts.bleu),
+        needs="sacrebleu",
+    ),
+    "chrf": Metric(
+        output_types=_TEXT,
+        judge=generated,
+        score=of_one(texts.chrf),
+        corpus=of_all(texts.chrf),
+        needs="sacrebleu",
+    ),
+    "f1": Metric(
+        output_types=_CHOICE + _HEAD,
+        judge=likeliest,
+        score=is_right,
+        corpus=of_all(partial(labels.f1, positive="1")),
+    ),
+    "macro_f1": Metric(
+        output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=of_all(labels.macro_f1)
+    ),
     "token_perplexity": Metric(
         output_types=_WHOLE, judge=nothing, score=text_loglikelihood, corpus=token_perplexity
     ),
@@ -236,5 +234,5 @@ METRICS: dict[str, Metric] = {
     "bits_per_byte": Metric(
         output_types=_WHOLE, judge=nothing, score=text_loglikelihood, corpus=bits_per_byte
     ),
-    "mcc": Metric(output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=mcc),
+    "mcc": Metric(output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=of_all(labels.mcc)),
 }

@@ -10,7 +10,8 @@ from workbench.config.benchmark import Average, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation import statistics
 from workbench.evaluation.items import Item
-from workbench.evaluation.metrics import METRICS, Judged, Metric
+from workbench.evaluation.metrics import Judged, Metric
+from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import prompt_hash
 from workbench.evaluation.records import Answer, Prediction, Score
@@ -23,7 +24,7 @@ def predictions(
     benchmark: PreparedBenchmark, items: Sequence[Item], answers: Sequence[Answer]
 ) -> list[Prediction]:
     """One prediction an item, in order; its answer is the one that the first metric takes."""
-    metrics = [(name, METRICS[name]) for name in benchmark.config.metrics]
+    metrics = [(name, named(name)) for name in benchmark.config.metrics]
     return [_prediction(metrics, item, answer) for item, answer in zip(items, answers, strict=True)]
 
 
@@ -69,7 +70,7 @@ def _score(
     evaluate: EvaluateConfig,
     **more: Any,
 ) -> Score:
-    config, metric = benchmark.config, METRICS[name]
+    config, metric = benchmark.config, named(name)
     judged = [
         Judged(metric.judge(answer, item.example), answer, item.example)
         for item, answer in zip(items, answers, strict=True)

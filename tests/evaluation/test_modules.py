@@ -1,0 +1,143 @@
+"""Metrics as modules of `evaluate`: alone, offline, by their file, combined, and in a Trainer."""
+
+from importlib import import_module
+from pathlib import Path
+
+import evaluate
+import numpy as np
+import pytest
+from test_metrics import score
+from tiny_llama import llama_config
+from transformers import EvalPrediction, LlamaForSequenceClassification, Trainer, TrainingArguments
+
+from workbench.config.benchmark import OutputType
+from workbench.errors import ConfigError
+from workbench.evaluation import modules, texts
+from workbench.evaluation.metrics import Judged
+from workbench.evaluation.modules.char_f1 import CharF1
+from workbench.evaluation.modules.exact_match import ExactMatch
+from workbench.evaluation.modules.labels import Labels
+from workbench.evaluation.modules.rouge import Rouge
+from workbench.evaluation.named_metrics import named
+from workbench.evaluation.records import Answer, Example
+
+PREDICTIONS = ["the cat sat on a mat", "北京", "同意 OK", ""]
+REFERENCES = ["The cat sat on the mat.", "北京大学", "不同意 ok", "空"]
+MODULES = ("char_f1", "exact_match", "rouge", "labels", "translation")
+LABELS = {"predictions": [0, 2, 2, 1, 0, 0], "references": [0, 1, 2, 1, 1, 0]}
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setattr("evaluate.config.HF_EVALUATE_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def file_of(name: str) -> str:
+    return str(import_module(f"workbench.evaluation.modules.{name}").__file__)
+
+
+def test_the_modules_are_these():
+    names = {path.stem for path in Path(modules.__file__).parent.glob("*.py")} - {"__init__", "base"}
+    assert names == set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_is_loaded_by_its_file_and_gives_numbers_from_0_to_1(name):
+    if name == "translation":
+        pytest.importorskip("sacrebleu")
+    module = evaluate.load(file_of(name), keep_in_memory=True)
+    assert isinstance(module, evaluate.Metric) and module.inputs_description
+    rows = LABELS if name == "labels" else {"predictions": PREDICTIONS, "references": REFERENCES}
+    found = module.compute(**rows)
+    assert found and all(0 <= value <= 1 for value in found.values())
+
+
+def test_a_module_is_fed_batch_by_batch_and_combined():
+    module = CharF1(keep_in_memory=True)
+    for prediction, reference in zip(PREDICTIONS, REFERENCES, strict=True):
+        module.add_batch(predictions=[prediction], references=[reference])
+    expected = np.mean([texts.char_f1(*pair) for pair in zip(PREDICTIONS, REFERENCES, strict=True)])
+    assert module.compute()["char_f1"] == pytest.approx(expected)
+    both = evaluate.combine([ExactMatch(keep_in_memory=True), CharF1(keep_in_memory=True)])
+    found = both.compute(predictions=["a", "北京"], references=["A", "北京大学"])
+    assert found == {"exact_match": 0.5, "char_f1": pytest.approx((1 + 2 / 3) / 2)}
+
+
+def test_labels_are_scored_in_a_trainer(tmp_path):
+    metric = Labels(keep_in_memory=True)
+
+    def compute_metrics(found: EvalPrediction) -> dict[str, float]:
+        return metric.compute(predictions=found.predictions.argmax(-1), references=found.label_ids)
+
+    model = LlamaForSequenceClassification(llama_config(num_labels=3)).eval()
+    rows = [{"input_ids": [5, 6, number], "labels": number % 3} for number in range(7, 13)]
+    arguments = TrainingArguments(str(tmp_path), report_to=[], use_cpu=True, disable_tqdm=True)
+    trainer = Trainer(model, arguments, eval_dataset=rows, compute_metrics=compute_metrics)
+    found = trainer.evaluate()
+    predicted = trainer.predict(rows).predictions.argmax(-1)
+    assert found["eval_acc"] == pytest.approx(np.mean(predicted == [row["labels"] for row in rows]))
+    assert {"eval_macro_f1", "eval_mcc", "eval_f1"} <= found.keys()
+
+
+def test_rouge_of_english_equals_rouge_score():
+    # rouge_score 0.1.2: RougeScorer(["rouge1", "rouge2", "rougeL"]).score(reference, prediction), fmeasure
+    found = Rouge(keep_in_memory=True).compute(
+        predictions=["The quick brown fox jumps, over the dog"],
+        references=["the lazy dog; the quick brown fox over 2 dogs"],
+    )
+    assert found == pytest.approx(
+        {"rouge1": 0.7777777777777777, "rouge2": 0.375, "rougeL": 0.5555555555555556}
+    )
+
+
+def test_every_chinese_character_is_a_word_of_rouge():
+    assert texts.tokens("北京 is 大！Ｂｉｇ") == ["北", "京", "is", "大", "big"]
+    assert texts.rouge_n("今天天气好", "今天天气不好", 1) == pytest.approx(2 * 5 / 11)
+    assert texts.rouge_n("今天天气好", "今天天气不好", 2) == pytest.approx(2 * 3 / 9)
+    assert texts.rouge_l("好天气今天", "今天天气不好") == pytest.approx(2 * 2 / 11)
+
+
+def test_bleu_is_sacrebleus():
+    sacrebleu = pytest.importorskip("sacrebleu")
+    references = ["the cat sat on the mat today", "a dog lay under the table"]
+    predictions = ["the cat sat on a mat today", "a dog lay under a big table"]
+    assert texts.bleu(predictions, references) == pytest.approx(
+        sacrebleu.corpus_bleu(predictions, [references]).score / 100
+    )
+    assert texts.bleu(["今天天气很好啊"], ["今天天气很不好"]) == pytest.approx(
+        sacrebleu.sentence_bleu("今天天气很好啊", ["今天天气很不好"], tokenize="zh").score / 100
+    )
+
+
+def test_a_metric_with_a_slash_is_loaded_by_evaluate():
+    metric = named(file_of("char_f1"))
+    item = Example(id="0", questions=("q",), target="北京大学")
+    answer = Answer(extracted="北京")
+    judged = [Judged(metric.judge(answer, item), answer, item)] * 2
+    assert metric.corpus(judged) == metric.score("北京", answer, item) == score("char_f1", answer, item)
+    chosen = named(file_of("labels"))
+    assert {OutputType.multiple_choice, OutputType.generation} <= set(chosen.output_types)
+    one = Example(id="0", questions=("q",), choices=("A", "B"), continuations=("A", "B"), target=1)
+    right, wrong = Answer(loglikelihoods=(-2.0, -1.0)), Answer(loglikelihoods=(-1.0, -2.0))
+    both = [Judged(chosen.judge(answer, one), answer, one) for answer in (right, wrong)]
+    assert chosen.corpus(both) == 0.5 and chosen.score(1, right, one) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("acuracy", "benchmarks.x.metrics: unknown metric 'acuracy' .known: acc, .*; with a slash"),
+        ("./nowhere.py", "benchmarks.x.metrics: './nowhere.py' can't be loaded by evaluate.load: "),
+    ],
+)
+def test_a_metric_that_is_not_there_is_one_line(name, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        named(name, "benchmarks.x.metrics")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_metric_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"'bleu' needs sacrebleu.*open-llama-workbench\[metrics\]"):
+        named("bleu")

@@ -1,0 +1,17 @@
+"""Character F1, the usual measure of Chinese answers."""
+
+import evaluate
+
+from workbench.evaluation import texts
+from workbench.evaluation.modules import base
+
+
+class CharF1(base.TextMetric):
+    """Mean F1 of the characters of prediction and reference, spaces aside."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return base.info("Character F1, from 0 to 1", "string")
+
+    def scores(self, prediction: str, reference: str) -> dict[str, float]:
+        """What one pair scores."""
+        return {"char_f1": texts.char_f1(prediction, reference)}

@@ -1,0 +1,21 @@
+"""ROUGE, with every Chinese character as a word."""
+
+import evaluate
+
+from workbench.evaluation import texts
+from workbench.evaluation.modules import base
+
+
+class Rouge(base.TextMetric):
+    """Mean ROUGE-1, ROUGE-2 and ROUGE-L."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return base.info("ROUGE F1, from 0 to 1", "string", "https://aclanthology.org/W04-1013")
+
+    def scores(self, prediction: str, reference: str) -> dict[str, float]:
+        """What one pair scores."""
+        return {
+            "rouge1": texts.rouge_n(prediction, reference, 1),
+            "rouge2": texts.rouge_n(prediction, reference, 2),
+            "rougeL": texts.rouge_l(prediction, reference),
+        }

@@ -1,0 +1,18 @@
+"""BLEU and chrF, by sacrebleu; the optional extra `metrics` brings it."""
+
+from collections.abc import Sequence
+
+import evaluate
+
+from workbench.evaluation import texts
+from workbench.evaluation.modules import base
+
+
+class Translation(evaluate.Metric):  # type: ignore[misc]
+    """BLEU and chrF of all predictions together."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return base.info("BLEU and chrF, from 0 to 1", "string", "https://aclanthology.org/W18-6319")
+
+    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        return {"bleu": texts.bleu(predictions, references), "chrf": texts.chrf(predictions, references)}

@@ -1,0 +1,85 @@
+"""How alike two texts are, Chinese or English: characters, words, longest common subsequence."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_WORD = re.compile(f"{_HAN.pattern}|(?:(?!{_HAN.pattern})[^\\W_])+")
+
+
+def same(prediction: str, target: str) -> float:
+    """1.0 if both are equal after trimming and case folding, else 0.0."""
+    return float(prediction.strip().casefold() == target.strip().casefold())
+
+
+def char_f1(prediction: str, target: str) -> float:
+    """Harmonic mean of precision and recall of characters, spaces aside: the usual F1 for Chinese answers.
+
+    Source: CMRC 2018 evaluation script counts the longest common part; this is the bag-of-characters form.
+    """
+    return _f1(Counter("".join(prediction.casefold().split())), Counter("".join(target.casefold().split())))
+
+
+def tokens(text: str) -> list[str]:
+    """Words in small letters without punctuation; every Chinese character is a word."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def has_chinese(text: str) -> bool:
+    """Whether there is a Chinese character in a text."""
+    return bool(_HAN.search(text))
+
+
+def rouge_n(prediction: str, target: str, n: int) -> float:
+    """F1 of the runs of `n` words.
+
+    Source: Lin, ROUGE: a package for automatic evaluation of summaries, 2004; words as rouge_score has them
+    (without stemming), Chinese character by character.
+    """
+    return _f1(_runs(tokens(prediction), n), _runs(tokens(target), n))
+
+
+def rouge_l(prediction: str, target: str) -> float:
+    """F1 of the longest common subsequence of words. Source: as of rouge_n."""
+    first, second = tokens(prediction), tokens(target)
+    common = _longest_common(first, second)
+    return 2 * common / (len(first) + len(second)) if common else 0.0
+
+
+def _runs(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(words[start : start + n]) for start in range(len(words) - n + 1))
+
+
+def _f1(got: Counter[str] | Counter[tuple[str, ...]], want: Counter[str] | Counter[tuple[str, ...]]) -> float:
+    common = sum((got & want).values())  # type: ignore[operator]
+    return 2 * common / (sum(got.values()) + sum(want.values())) if common else 0.0
+
+
+def _longest_common(first: Sequence[str], second: Sequence[str]) -> int:
+    """Length of the longest common subsequence."""
+    best = [0] * (len(second) + 1)
+    for word in first:
+        before = 0
+        for place, other in enumerate(second, 1):
+            above = best[place]
+            best[place] = before + 1 if word == other else max(above, best[place - 1])
+            before = above
+    return best[-1]
+
+
+def bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
+    """Corpus BLEU from 0 to 1, by sacrebleu; Chinese is cut into characters as its tokenizer `zh` does."""
+    import sacrebleu  # the optional extra `metrics`
+
+    tokenizer = "zh" if any(map(has_chinese, references)) else "13a"
+    found = sacrebleu.BLEU(tokenize=tokenizer, effective_order=len(predictions) == 1)
+    return float(found.corpus_score(list(predictions), [list(references)]).score) / 100
+
+
+def chrf(predictions: Sequence[str], references: Sequence[str]) -> float:
+    """Corpus chrF from 0 to 1, by sacrebleu."""
+    import sacrebleu  # the optional extra `metrics`
+
+    return float(sacrebleu.CHRF().corpus_score(list(predictions), [list(references)]).score) / 100
