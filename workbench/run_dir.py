@@ -90,6 +90,9 @@ class RunDir:
         return self.path / "predictions" / model / f"{benchmark}.jsonl"
 
 
+MODEL_CARD = "README.md"
+"""Of a model's folder: says what the model scored, and isn't part of it."""
+
 MEASURED_WITH = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "open-llama-workbench")
 
 
@@ -188,12 +191,16 @@ def fingerprint(value: Any) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """SHA-256 of a file, or of the names and bytes of all files below a folder but hidden ones."""
+    """SHA-256 of a file, or of the names and bytes of a folder's files, hidden ones and its card left out."""
     digest = hashlib.sha256()
     files = (
         [path]
         if path.is_file()
-        else sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        else sorted(
+            p
+            for p in path.rglob("*")
+            if p.is_file() and not p.name.startswith(".") and p != path / MODEL_CARD
+        )
     )
     for file in files:
         digest.update(str(file.relative_to(path)).encode("utf-8") + b"\0")

@@ -56,8 +56,21 @@ def test_names_can_not_break_out_of_the_metadata(tmp_path):
     assert "evil" not in head and head["model-index"][0]["results"][0]["dataset"]["name"].startswith('x"')
 
 
-def test_the_card_is_written_into_the_models_folder(tmp_path):
+def test_the_card_is_written_into_the_models_folder_once(tmp_path):
     view = view_of(tmp_path, Spec())
-    path = card.write(view, "merged", view.run.files.merged)
-    assert path == view.run.files.path / "merged" / "README.md"
+    assert card.write(view, "merged", view.run.files.merged)
+    path = view.run.files.path / "merged" / "README.md"
     assert path.read_text(encoding="utf-8") == card.text(view, "merged")
+    assert not card.write(view, "merged", view.run.files.merged)
+
+
+def test_a_card_that_somebody_made_their_own_is_left_as_it_is(tmp_path):
+    view = view_of(tmp_path, Spec())
+    card.write(view, "merged", view.run.files.merged)
+    path = view.run.files.merged / "README.md"
+    path.write_text(path.read_text(encoding="utf-8").replace("## Use", "## My use"), encoding="utf-8")
+    assert card.write(view, "merged", view.run.files.merged)
+    assert path.read_text(encoding="utf-8") == card.text(view, "merged")
+    path.write_text("# Mine\n", encoding="utf-8")
+    assert not card.write(view, "merged", view.run.files.merged)
+    assert path.read_text(encoding="utf-8") == "# Mine\n"

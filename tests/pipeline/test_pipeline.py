@@ -32,6 +32,9 @@ def test_a_run_trains_merges_scores_and_compares_and_a_second_one_does_nothing(r
     )
     assert [p.prediction for p in adapter] == [p.prediction for p in merged]
     assert (tmp_path / "runs" / "leaderboard.html").is_file()
+    for name, library in (("adapter", "peft"), ("merged", "transformers")):
+        text = (folder.path / name / "README.md").read_text(encoding="utf-8")
+        assert f'library_name: "{library}"' in text and "model-index:" in text and "toy_choice_en" in text
 
     before = {
         path: path.stat().st_mtime_ns
@@ -41,6 +44,12 @@ def test_a_run_trains_merges_scores_and_compares_and_a_second_one_does_nothing(r
     run("quickstart", *SHORT)
     assert said(caplog).count("nothing has changed") == 5  # train, merge, and three models
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_run_outside_of_the_usual_folder_has_its_leaderboard_to_itself(run, caplog, tmp_path):
+    folder = run("quickstart", *SHORT, "run_dir=elsewhere", "steps=[train,evaluate,leaderboard]")
+    assert (folder.path / "leaderboard.html").is_file() and (folder.adapter / "README.md").is_file()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_another_benchmark_adds_its_scores_and_leaves_the_old_ones(run, caplog):

@@ -10,7 +10,7 @@ from workbench.leaderboard.board import ADAPTER, MERGED, UNTRAINED, Row, RunView
 from workbench.leaderboard.markdown import escaped, table
 from workbench.leaderboard.page import merge_proof
 from workbench.leaderboard.wording import clean
-from workbench.run_dir import write_atomic
+from workbench.run_dir import MODEL_CARD, write_atomic
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_METRICS = {"acc": "accuracy", "mcc": "matthews_correlation"}
@@ -22,17 +22,23 @@ TASKS = {
 }
 
 
-def write(view: RunView, model: str, folder: Path) -> Path:
-    """Write README.md into the folder of a run's model; its path.
+MARK = "<!-- Written by the leaderboard step; without this line it is left as it is. -->"
+
+
+def write(view: RunView, model: str, folder: Path) -> bool:
+    """Write README.md into the folder of a run's model, unless somebody made it their own; whether it is new.
 
     Args:
         view: The run.
         model: `adapter`, `merged` or `trained`, as the scores call it.
         folder: Of the model.
     """
-    path = folder / "README.md"
-    write_atomic(path, text(view, model))
-    return path
+    path, card = folder / MODEL_CARD, text(view, model)
+    found = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else MARK
+    if found == card or MARK not in found:
+        return False
+    write_atomic(path, card)
+    return True
 
 
 def text(view: RunView, model: str) -> str:
@@ -54,7 +60,7 @@ def text(view: RunView, model: str) -> str:
         "95% intervals; p of paired items after Holm's correction.",
         "",
     ]
-    return "\n".join([*lines, "## Use", "", "```python", *_usage(view, model), "```"]) + "\n"
+    return "\n".join([*lines, "## Use", "", "```python", *_usage(view, model), "```", "", MARK]) + "\n"
 
 
 def metadata(view: RunView, model: str) -> dict[str, Any]:

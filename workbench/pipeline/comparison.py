@@ -8,10 +8,12 @@ from pathlib import Path
 from rich.console import Console
 
 from workbench.config import Config
-from workbench.leaderboard import page, table
+from workbench.config.leaderboard import LeaderboardConfig
+from workbench.leaderboard import card, page, table
+from workbench.leaderboard.board import ADAPTER, MERGED, TRAINED, RunView
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
-from workbench.run_dir import RunDir
+from workbench.run_dir import MODEL_CARD, RunDir
 
 log = logging.getLogger("workbench")
 
@@ -21,11 +23,30 @@ PLAIN_WIDTH = 100
 
 def leaderboard(config: Config, run_dir: RunDir) -> None:
     """Show this run in full and all runs of `leaderboard.folder` beside it, on the terminal and as a page."""
-    folder = Path(config.leaderboard.folder)
+    folder = board_folder(config, run_dir)
     board = compare(collect(folder), config.leaderboard.num_samples)
     path = page.write(board, folder)
     own = run_dir.path.resolve()
     labels = {(folder / view.run.label).resolve(): view.run.label for view in board.runs}
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
     Console(width=width).print(table.render(board, labels.get(own)))
+    for view in board.runs:
+        if (folder / view.run.label).resolve() == own or folder == run_dir.path:
+            write_cards(view, run_dir)
     log.info("page: %s", path)
+
+
+def board_folder(config: Config, run_dir: RunDir) -> Path:
+    """`leaderboard.folder`; the run's own for one that lies outside of the usual folder."""
+    folder = Path(config.leaderboard.folder)
+    usual = config.leaderboard.folder == LeaderboardConfig().folder
+    outside = not run_dir.path.resolve().is_relative_to(folder.resolve())
+    return run_dir.path if usual and outside and run_dir.results_json.is_file() else folder
+
+
+def write_cards(view: RunView, run_dir: RunDir) -> None:
+    """A model card into the folder of each model of the run that has been scored."""
+    folders = {ADAPTER: run_dir.adapter, MERGED: run_dir.merged, TRAINED: run_dir.model}
+    for name, folder in folders.items():
+        if folder.is_dir() and name in view.run.models and card.write(view, name, folder):
+            log.info("card: %s", folder / MODEL_CARD)
