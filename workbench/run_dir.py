@@ -51,6 +51,16 @@ class RunDir:
         return self.path / "model"
 
     @property
+    def tokenizer(self) -> Path:
+        """A tokenizer learned from text."""
+        return self.path / "tokenizer"
+
+    @property
+    def extended(self) -> Path:
+        """The base model with a larger vocabulary, to be tuned like any other."""
+        return self.path / "extended"
+
+    @property
     def train_jsonl(self) -> Path:
         """One line a logged training step."""
         return self.path / "train.jsonl"

@@ -14,6 +14,7 @@ from workbench.config.model import ModelConfig
 from workbench.config.plan import PlanConfig
 from workbench.config.predict import PredictConfig
 from workbench.config.quantization import QuantizationConfig
+from workbench.config.tokenizer import TokenizerConfig
 from workbench.config.train import TrainConfig
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "PredictConfig",
     "QuantizationConfig",
     "Step",
+    "TokenizerConfig",
     "TrainConfig",
 ]
 
@@ -52,6 +54,8 @@ class Step(Enum):
     resume_check = "resume_check"
     export = "export"
     leaderboard = "leaderboard"
+    tokenizer = "tokenizer"
+    extend = "extend"
 
 
 @dataclass(kw_only=True)
@@ -63,7 +67,7 @@ class Config:
     recipe_name: str = ""
     """Filled in by the command line."""
     steps: list[Step] = field(default_factory=list)
-    """What is done, in order: plan, train, merge, evaluate, predict, export, resume_check, leaderboard."""
+    """What is done, in order; `Step` lists what there is."""
     seed: int = 42
     """Order of the rows, new weights, dropout, few-shot draws."""
     run_dir: str | None = None
@@ -94,5 +98,7 @@ class Config:
     """One's own prompts."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """The model for other tools."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    """A vocabulary learned from text."""
     leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)
     """Where all runs are compared."""

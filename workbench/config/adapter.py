@@ -51,6 +51,8 @@ class AdapterConfig:
     """pissa (arXiv:2404.02948) and olora (arXiv:2406.01775) start from the weights of an unquantized base."""
     rank_pattern: dict[str, int] = field(default_factory=dict)
     """Other ranks for some layers: a name's last part, or a regular expression -> rank."""
+    trainable_tokens_from: int | None = None
+    """Tokens from this number on have their embedding rows trained too; None: those of `recipe=extend`."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""
@@ -63,6 +65,9 @@ class AdapterConfig:
         targets = self.target_modules
         if not targets or (ALL_LINEAR in targets and len(targets) > 1):
             raise ConfigError(f"adapter.target_modules: {targets!r} (name layers, or [{ALL_LINEAR}] alone)")
+        if self.trainable_tokens_from is not None and self.trainable_tokens_from < 0:
+            first = self.trainable_tokens_from
+            raise ConfigError(f"adapter.trainable_tokens_from: {first!r} is no token number (0 or more)")
         for name, rank in self.rank_pattern.items():
             if rank < 1:
                 raise ConfigError(f"adapter.rank_pattern.{name}: {rank!r} is no rank (1 or more)")

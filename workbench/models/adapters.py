@@ -36,6 +36,7 @@ from workbench.models.adapter_files import (
     save_as_plain_lora,
     tidy_config,
 )
+from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
 from workbench.run_dir import new_folder, write_json
 
 INIT: dict[AdapterInit, bool | str] = {
@@ -180,7 +181,28 @@ def _peft_config(model: PreTrainedModel, adapter: AdapterConfig) -> LoraConfig:
         use_dora=adapter.method == AdapterMethod.dora,
         init_lora_weights=cast(Any, INIT[adapter.init]),
         rank_pattern=dict(adapter.rank_pattern),
+        trainable_token_indices=_trainable_tokens(model, adapter),
     )
+
+
+def _trainable_tokens(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, list[int]] | None:
+    """Embeddings, by the last part of their names -> the tokens whose rows are trained; None: of none.
+
+    Raises:
+        ConfigError: the first such token lies behind the vocabulary.
+    """
+    ends = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
+    size = len(cast(Tensor, ends[0].weight))
+    recorded: int = getattr(model.config, EXTENDED_FROM, size)
+    first = recorded if adapter.trainable_tokens_from is None else adapter.trainable_tokens_from
+    if first > size:
+        raise ConfigError(f"adapter.trainable_tokens_from: {first!r}, but the embedding has {size} rows")
+    if first == size:
+        return None
+    # Of two embeddings that are one, peft is told the first and ties the second to it.
+    wanted = ends[:1] if _shared_layers(model) else ends
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if module in wanted}
+    return {name: list(range(first, size)) for name in sorted(names)}
 
 
 def _heads(model: PreTrainedModel) -> list[str]:
@@ -199,6 +221,8 @@ def _shared_layers(model: PreTrainedModel) -> set[str]:
 
 def _wrap(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
     """The adapter's layers in place, random as the seed says; the global random state stays."""
+    if getattr(config, "trainable_token_indices", None) and _shared_layers(model):
+        model.config.tie_word_embeddings = True  # in any field's words; peft looks at this one only
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         peft_model = cast(PeftModel, get_peft_model(model, config))

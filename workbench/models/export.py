@@ -146,7 +146,7 @@ def _write_folder(
         _write_config(config, temporary)
         if generation is not None:
             generation.save_pretrained(temporary)
-        size = _write_weights(tensors, temporary, export.max_shard_size)
+        size = write_weights(tensors, temporary, export.max_shard_size)
         _write_tokenizer(model, temporary)
         write_json(temporary / REPORT, {"schema_version": 1, "format": export.format.value})
     return size
@@ -209,7 +209,7 @@ def _write_config(config: PreTrainedConfig, folder: Path) -> None:
     write_json(folder / "config.json", dict(sorted(written.items())))
 
 
-def _write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: str) -> int:
+def write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: str) -> int:
     """The tensors as safetensors, a shard in memory at a time; their size in bytes.
 
     Raises:

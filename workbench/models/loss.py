@@ -7,6 +7,7 @@ the size of the vocabulary waits for the backward pass. Positions without a labe
 Shapes: B batch, S tokens, H hidden size, V vocabulary, T labelled positions of the batch, N classes.
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -35,10 +36,11 @@ def causal_lm_loss(
         A scalar; NaN if there are no labels and no divisor, as in PyTorch.
     """
     rows, labels = _labelled(hidden, labels)
-    if is_plain_linear(head):
-        total: Tensor = _ChunkedLoss.apply(rows, head.weight, labels)  # type: ignore[no-untyped-call]
-    else:
+    weight = _weight(head)
+    if weight is None:
         total = _total_by_module(head, rows, labels)
+    else:
+        total = _ChunkedLoss.apply(rows, weight, labels)  # type: ignore[no-untyped-call]
     return _divided(total, labels, num_items_in_batch)
 
 
@@ -58,6 +60,16 @@ def _labelled(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def _divided(total: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
     divisor = len(labels) if num_items_in_batch is None else num_items_in_batch
     return total / (divisor.to(total.device) if isinstance(divisor, Tensor) else divisor)
+
+
+def _weight(head: Any) -> Tensor | None:
+    """The matrix by which the head multiplies, if that is all it does; with peft's trained rows within."""
+    wrappers = getattr(sys.modules.get("peft.utils.other"), "TrainableTokensWrapper", ())
+    if isinstance(head, wrappers):
+        plain = head.original_module
+        weight: Tensor = plain.weight if head.disable_adapters else head.weight
+        return weight if is_plain_linear(plain) else None
+    return head.weight if is_plain_linear(head) else None
 
 
 def is_plain_linear(module: nn.Module) -> bool:

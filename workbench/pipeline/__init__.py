@@ -22,6 +22,7 @@ from workbench.pipeline.prediction import check_input, predict
 from workbench.pipeline.resumption import resume_check
 from workbench.pipeline.scoring import evaluate
 from workbench.pipeline.training import train
+from workbench.pipeline.vocabulary import check_text, extend, tokenizer
 from workbench.ranks import is_first, wait
 from workbench.run_dir import RunDir, write_atomic
 
@@ -36,6 +37,8 @@ STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
     Step.export: export,
     Step.resume_check: resume_check,
     Step.leaderboard: leaderboard,
+    Step.tokenizer: tokenizer,
+    Step.extend: extend,
 }
 
 
@@ -80,12 +83,14 @@ def check(config: Config) -> None:
     Raises:
         WorkbenchError: a model, data set or benchmark that can't be read, a step that makes no sense, ...
     """
-    if set(config.steps) - {Step.leaderboard}:
+    if set(config.steps) - {Step.leaderboard, Step.tokenizer}:
         check_model(config.model, config.quantization)
     if Step.evaluate in config.steps:
         if not config.benchmarks:
             raise ConfigError("benchmark: none chosen (as in 'benchmark=[cmmlu,hellaswag]')")
         check_benchmarks(config.benchmarks, config.evaluate)
+    if {Step.tokenizer, Step.extend} & set(config.steps):
+        check_text(config)
     if Step.predict in config.steps:
         check_input(config)
     if {Step.plan, Step.train, Step.resume_check} & set(config.steps):

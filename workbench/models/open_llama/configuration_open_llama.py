@@ -15,6 +15,9 @@ ROPE_TYPES = ("default", *sorted(ROPE_INIT_FUNCTIONS))
 # nothing.
 INEXPRESSIBLE = {"attention_bias": False, "mlp_bias": False, "sliding_window": None}
 
+EXTENDED_FROM = "extended_from"
+"""Key of config.json: the first token that an extension of the vocabulary has added."""
+
 
 class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Shape and behaviour of an Open-Llama model.
