@@ -7,12 +7,15 @@ import pytest
 import torch
 from tiny_checkpoints import IDS, PLAIN, SIZES, VOCABULARY, at, llama, logits, words_tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen2ForCausalLM
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from workbench.config.model import Architecture, Attention, Device, Dtype, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import CheckpointError, ConfigError, DeviceError
 from workbench.models import OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
+from workbench.models.attention import _say as say_once
 from workbench.models.loading import check_model, load_model
+from workbench.models.placement import attention_name
 from workbench.models.quantization import Linear4bit
 
 NF4 = QuantizationConfig(method=QuantizationMethod.nf4)
@@ -121,6 +124,48 @@ def test_every_attention_gives_the_same_logits(tmp_path, attention):
     torch.testing.assert_close(
         logits(load_model(at(tmp_path, attention=attention), PLAIN)), logits(model), rtol=0, atol=1e-5
     )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("attention", [Attention.xformers, Attention.flash_attention_2])
+def test_a_kernel_that_is_not_there_is_replaced_and_said(tmp_path, attention, caplog):
+    llama().save_pretrained(tmp_path)
+    say_once.cache_clear()
+    with caplog.at_level("INFO", "workbench"):
+        logits(load_model(at(tmp_path, attention=attention), PLAIN))
+    assert f"{attention.value} has no kernel for cpu" in caplog.text and "sdpa" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "reason"),
+    [
+        (torch.bfloat16, "cpu", "no kernel for cpu"),
+        (torch.float32, "cuda", "no kernel for float32"),
+    ],
+)
+def test_flash_attention_is_chosen_only_where_it_has_a_kernel(dtype, device, reason, caplog):
+    with caplog.at_level("INFO", "workbench"):
+        assert attention_name(Attention.flash_attention_2, dtype, torch.device(device)) == "sdpa"
+    assert reason in caplog.text
+
+
+@pytest.mark.skipif(is_flash_attn_2_available(), reason="flash-attn is installed")
+def test_flash_attention_that_is_not_installed_is_named(caplog):
+    with caplog.at_level("INFO", "workbench"):
+        device = torch.device("cuda")
+        assert attention_name(Attention.flash_attention_2, torch.bfloat16, device) == "sdpa"
+    assert "needs the package flash-attn" in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not is_flash_attn_2_available(), reason="flash-attn is not installed")
+def test_flash_attention_gives_the_numbers_of_eager_attention(tmp_path):
+    llama().save_pretrained(tmp_path)
+    found, wanted = (
+        logits(load_model(at(tmp_path, attention=attention, dtype=Dtype.bfloat16), PLAIN))
+        for attention in (Attention.flash_attention_2, Attention.eager)
+    )
+    torch.testing.assert_close(found, wanted, atol=0.3, rtol=0.05)
 
 
 def test_check_model_passes_a_good_model_and_finds_a_bad_one(tmp_path):

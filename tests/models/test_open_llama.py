@@ -273,6 +273,35 @@ def test_decoding_gives_the_same_tokens_however_it_is_done(fields):
     assert torch.equal(made.generate(padded, **{**kw, "attention_mask": mask})[:, 3:], plain)
 
 
+@pytest.mark.parametrize("groups", [4, 2])
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"num_beams": 3, "length_penalty": 0.5, "early_stopping": True, "eos_token_id": 7},
+        {"cache_implementation": "static"},
+        {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
+        {"do_sample": True, "top_k": 5, "temperature": 0.7},
+        {"prompt_lookup_num_tokens": 2},
+    ],
+    ids=lambda way: next(iter(way)),
+)
+def test_decoding_gives_the_tokens_of_llama(way, padding, groups):
+    if "prompt_lookup_num_tokens" in way and padding:
+        pytest.skip("transformers assists single texts only")
+    ids = tokens(batch=1 if "prompt_lookup_num_tokens" in way else 2, length=7)
+    mask = torch.ones_like(ids)
+    if padding:
+        ids[0, :padding], mask[0, :padding] = 0, 0
+    found = []
+    for made in llama_and_open_llama(num_key_value_heads=groups):
+        torch.manual_seed(4)
+        options = {"max_new_tokens": 10, "do_sample": False, "eos_token_id": None, **way}
+        found.append(made.generate(ids, attention_mask=mask, **options))
+    assert torch.equal(*found)
+
+
 def test_prompt_continues_on_a_given_cache_with_several_new_tokens():
     made = model()
     ids = tokens(batch=1, length=11)
@@ -308,6 +337,20 @@ def test_whole_forward_pass_is_one_graph():
             made(ids, past_key_values=cache)
             cache.found = call(ids[:, :1], past_key_values=cache).logits
         torch.testing.assert_close(caches[0].found, caches[1].found, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_compiled_decoder_layers_compute_the_same_forward_and_backward():
+    made, compiled = (model(hidden_dropout_prob=0.0, attention_dropout_prob=0.0) for _ in range(2))
+    for layer in compiled.model.layers:
+        layer.compile(backend="aot_eager", fullgraph=True)
+    ids = tokens()
+    for each in (made, compiled):
+        each.train()(ids, labels=ids).loss.backward()
+    for wanted, found in zip(made.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad, atol=1e-5, rtol=1e-4)
+    options = {"max_new_tokens": 5, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+    assert torch.equal(compiled.eval().generate(ids, **options), made.eval().generate(ids, **options))
 
 
 def test_state_dict_of_the_first_release_loads_strictly():

@@ -4,8 +4,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny import model, tokens
+from transformers import BitsAndBytesConfig
 
-from workbench.models import OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
+from workbench.config.adapter import AdapterConfig
+from workbench.models import OpenLlamaForCausalLM, OpenLlamaForSequenceClassification, adapters
 
 # peft 0.21 asks transformers 5.23 by a name that it has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -170,6 +172,35 @@ def test_classification_reads_the_last_real_token_whichever_side_is_padded():
         by_embeds = made(inputs_embeds=embeds, attention_mask=torch.cat([on, off], 1)).logits
     for found in (right, left, by_embeds):
         torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_classification_reads_over_pads_within_a_text():
+    made = classifier(num_labels=3)
+    ids = tokens(batch=2, length=8)
+    ids[0, 3:5] = 0  # a pad token within the text
+    ids[1, 6:] = 0
+    with torch.no_grad():
+        scores = made.score(made.model(ids).last_hidden_state)
+        torch.testing.assert_close(made(ids).logits, torch.stack([scores[0, 7], scores[1, 5]]))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, {"load_in_8bit": True}]
+)
+def test_the_head_on_a_quantized_base_is_trained_in_full_precision(fields, tmp_path):
+    classifier(num_labels=3, num_hidden_layers=1, hidden_size=64).save_pretrained(tmp_path)
+    quantization = BitsAndBytesConfig(**fields)
+    base = OpenLlamaForSequenceClassification.from_pretrained(
+        tmp_path, dtype=torch.bfloat16, quantization_config=quantization
+    )
+    made = adapters.attach(base, AdapterConfig(rank=4), seed=0).train()
+    head = {
+        name: weight for name, weight in made.named_parameters() if "score" in name and weight.requires_grad
+    }
+    assert [weight.dtype for weight in head.values()] == [torch.float32]
+    made(tokens(), labels=torch.tensor([0, 2])).loss.backward()
+    [weight] = head.values()
+    assert weight.grad.isfinite().all() and weight.grad.abs().sum() > 0
 
 
 def test_classification_without_a_pad_token_goes_by_the_mask():

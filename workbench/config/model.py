@@ -38,6 +38,7 @@ class Attention(Enum):
     eager = "eager"
     sdpa = "sdpa"
     xformers = "xformers"
+    flash_attention_2 = "flash_attention_2"
 
 
 Architecture = Enum("Architecture", {"auto": "auto", "open-llama": "open-llama", "native": "native"})
@@ -57,7 +58,10 @@ class ModelConfig:
     device: Device = Device.auto
     """auto: CUDA where there is a GPU, else the CPU."""
     attention: Attention = Attention.auto
-    """auto: xformers where the checkpoint asks for it and this machine can run it, else sdpa."""
+    """auto: xformers where the checkpoint asks for it and this machine can run it, else sdpa.
+
+    A kernel that this machine hasn't got is replaced by sdpa, which is said.
+    """
     revision: str | None = None
     """Branch, tag or commit of a hub id; None: main."""
     architecture: Architecture = Architecture.auto

@@ -1,6 +1,5 @@
 """Adapters on a base model: attach, save, load, switch off, and check that they did something."""
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +20,9 @@ from peft import (
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit, AdapterMethod
-from workbench.errors import CheckpointError, ConfigError
+from workbench.errors import CheckpointError
 from workbench.models.adapter_files import (
     CONFIG_FILE,
     HEAD,
@@ -36,7 +34,14 @@ from workbench.models.adapter_files import (
     save_as_plain_lora,
     tidy_config,
 )
-from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
+from workbench.models.adapter_targets import (
+    MOVES_THE_BASE,
+    check_targets,
+    heads,
+    linear_layers,
+    shared_layers,
+    trainable_tokens,
+)
 from workbench.run_dir import new_folder, write_json
 
 INIT: dict[AdapterInit, bool | str] = {
@@ -47,8 +52,6 @@ INIT: dict[AdapterInit, bool | str] = {
     AdapterInit.olora: "olora",
 }
 """peft's word for each start; the last two take the start's own update out of the base weights."""
-
-MOVES_THE_BASE = (AdapterInit.pissa, AdapterInit.olora)
 
 _STARTS: WeakKeyDictionary[PeftModel, dict[str, Tensor]] = WeakKeyDictionary()
 """Where training began, for the starts that move the base: the plain LoRA update is B·A less its start."""
@@ -64,7 +67,7 @@ def attach(model: PreTrainedModel, adapter: AdapterConfig, seed: int) -> PeftMod
     """
     if adapter.path is not None:
         return load(model, adapter.path, trainable=True)
-    _check_targets(model, adapter)
+    check_targets(model, adapter)
     with _without_peft_noise():
         peft_model = _wrap(model, _peft_config(model, adapter), seed)
     _settle(peft_model, trainable=True)
@@ -156,19 +159,13 @@ def state_dict(model: PeftModel) -> dict[str, Tensor]:
     return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
-def linear_layers(model: nn.Module) -> list[str]:
-    """Last parts of the names of all linear layers, quantized ones included, sorted."""
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
-    return sorted({name.rpartition(".")[2] for name in names})
-
-
 def _peft_config(model: PreTrainedModel, adapter: AdapterConfig) -> LoraConfig:
     """The same knobs in peft's words."""
     classifier = _is_classifier(model)
     to_save = sorted({*adapter.modules_to_save, *([HEAD] if classifier else [])})
     targets = sorted(set(adapter.target_modules))
     if targets == [ALL_LINEAR]:
-        targets = [name for name in linear_layers(model) if name not in {*_heads(model), *to_save}]
+        targets = [name for name in linear_layers(model) if name not in {*heads(model), *to_save}]
     alpha = int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha
     return LoraConfig(
         task_type=TaskType.SEQ_CLS if classifier else TaskType.CAUSAL_LM,
@@ -181,47 +178,13 @@ def _peft_config(model: PreTrainedModel, adapter: AdapterConfig) -> LoraConfig:
         use_dora=adapter.method == AdapterMethod.dora,
         init_lora_weights=cast(Any, INIT[adapter.init]),
         rank_pattern=dict(adapter.rank_pattern),
-        trainable_token_indices=_trainable_tokens(model, adapter),
+        trainable_token_indices=trainable_tokens(model, adapter),
     )
-
-
-def _trainable_tokens(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, list[int]] | None:
-    """Embeddings, by the last part of their names -> the tokens whose rows are trained; None: of none.
-
-    Raises:
-        ConfigError: the first such token lies behind the vocabulary.
-    """
-    ends = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
-    size = len(cast(Tensor, ends[0].weight))
-    recorded: int = getattr(model.config, EXTENDED_FROM, size)
-    first = recorded if adapter.trainable_tokens_from is None else adapter.trainable_tokens_from
-    if first > size:
-        raise ConfigError(f"adapter.trainable_tokens_from: {first!r}, but the embedding has {size} rows")
-    if first == size:
-        return None
-    # Of two embeddings that are one, peft is told the first and ties the second to it.
-    wanted = ends[:1] if _shared_layers(model) else ends
-    names = {name.rpartition(".")[2] for name, module in model.named_modules() if module in wanted}
-    return {name: list(range(first, size)) for name in sorted(names)}
-
-
-def _heads(model: PreTrainedModel) -> list[str]:
-    """Last part of the name of the layer that makes the logits, if it has one."""
-    output = cast(Any, model).get_output_embeddings()
-    return [name.rpartition(".")[2] for name, module in model.named_modules() if module is output] + [HEAD]
-
-
-def _shared_layers(model: PreTrainedModel) -> set[str]:
-    """Last parts of the names of input and output embedding, where both are one matrix."""
-    ends = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
-    if None in ends or ends[0].weight is not ends[1].weight:
-        return set()
-    return {name.rpartition(".")[2] for name, module in model.named_modules() if module in ends}
 
 
 def _wrap(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
     """The adapter's layers in place, random as the seed says; the global random state stays."""
-    if getattr(config, "trainable_token_indices", None) and _shared_layers(model):
+    if getattr(config, "trainable_token_indices", None) and shared_layers(model):
         model.config.tie_word_embeddings = True  # in any field's words; peft looks at this one only
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -250,30 +213,6 @@ def _without_peft_noise() -> Iterator[None]:
         # Its own conversion to plain LoRA can't do this; ours can.
         warnings.filterwarnings("ignore", "Using Rank-Stabilized LoRA with rank_pattern", UserWarning)
         yield
-
-
-def _check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
-    """Raise ConfigError where a name matches no layer, or a choice doesn't go with this base."""
-    names = [name for name, _ in model.named_modules()]
-    layers = ", ".join(linear_layers(model))
-    targets = [name for name in adapter.target_modules if name != ALL_LINEAR]
-    for key, wanted in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
-        for target in wanted:
-            if not any(name == target or name.endswith(f".{target}") for name in names):
-                raise ConfigError(f"adapter.{key}: {target!r} matches no layer (linear layers: {layers})")
-    for pattern in adapter.rank_pattern:
-        if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
-            raise ConfigError(f"adapter.rank_pattern: {pattern!r} matches no layer (linear layers: {layers})")
-    if adapter.init in MOVES_THE_BASE and getattr(model, "is_quantized", False):
-        raise ConfigError(
-            f"adapter.init: {adapter.init.name!r} changes the base weights, which are quantized "
-            "(use adapter.init=default, or quantization=none)"
-        )
-    if shared := sorted(_shared_layers(model) & {*targets, *adapter.modules_to_save}):
-        raise ConfigError(
-            f"adapter: {shared[0]!r} shares its weight with another layer and can't change alone "
-            "(leave it out of target_modules and modules_to_save)"
-        )
 
 
 def _check_fit(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

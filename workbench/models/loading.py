@@ -162,9 +162,10 @@ def _new(model: ModelConfig, quantization: QuantizationConfig, num_labels: int |
         config.num_labels = num_labels
     config.dtype = torch_dtype(model.dtype, torch.float32)
     created: nn.Module = CLASSES[model.task](config)
-    if attention := attention_name(model.attention):
+    device = torch_device(model.device)
+    if attention := attention_name(model.attention, config.dtype, device):
         cast(PreTrainedModel, created).set_attn_implementation(attention)
-    return cast(PreTrainedModel, created.to(torch_device(model.device), config.dtype))
+    return cast(PreTrainedModel, created.to(device, config.dtype))
 
 
 def _native(model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None) -> PreTrainedModel:

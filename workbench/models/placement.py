@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from transformers.modeling_utils import AttentionInterface
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from workbench.config.model import Architecture, Attention, Device, Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig
@@ -33,24 +34,37 @@ def torch_dtype(dtype: Dtype, own: torch.dtype) -> torch.dtype:
     return own if dtype is Dtype.auto else cast(torch.dtype, getattr(torch, dtype.value))
 
 
-def attention_name(attention: Attention) -> str | None:
+def attention_name(attention: Attention, dtype: torch.dtype, device: torch.device) -> str | None:
     """The kernel in the words of transformers; None: its own choice."""
     if attention is Attention.auto:
         return None
-    known = AttentionInterface()  # type: ignore[no-untyped-call]
-    if attention is Attention.xformers and attention.value not in known:
-        logger.info("model.attention: xformers can't run here, sdpa computes the same")
-        return "sdpa"
-    return str(attention.value)
+    reason = None
+    if attention is Attention.xformers and attention.value not in AttentionInterface():  # type: ignore[no-untyped-call]
+        reason = "xformers can't run here"
+    if attention is Attention.flash_attention_2:
+        reason = _why_not_flash(dtype, device)
+    if reason is None:
+        return str(attention.value)
+    logger.info("model.attention: %s, sdpa computes the same", reason)
+    return "sdpa"
+
+
+def _why_not_flash(dtype: torch.dtype, device: torch.device) -> str | None:
+    """Why flash attention can't run the model, or None if it can."""
+    if device.type != "cuda":
+        return f"flash_attention_2 has no kernel for {device.type}"
+    if dtype not in (torch.float16, torch.bfloat16):
+        return f"flash_attention_2 has no kernel for {str(dtype).removeprefix('torch.')}"
+    return None if is_flash_attn_2_available() else "flash_attention_2 needs the package flash-attn"
 
 
 def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: torch.dtype) -> dict[str, Any]:
     """Arguments of from_pretrained that hold the model as its section says; `own`: the checkpoint's type."""
-    dtype = torch_dtype(model.dtype, own)
+    dtype, device = torch_dtype(model.dtype, own), torch_device(model.device)
     native = model.architecture is Architecture.native
     return {
         "dtype": dtype,
-        "device_map": {"": torch_device(model.device)},
+        "device_map": {"": device},
         "quantization_config": bitsandbytes_config(quantization, dtype, native),
-        "attn_implementation": attention_name(model.attention),
+        "attn_implementation": attention_name(model.attention, dtype, device),
     }

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,7 +97,9 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     """
     zipped = zipfile.is_zipfile(file)  # since torch 1.6; older files can't be mapped
     try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         if _begins_as_zip(file) and not zipped:
             raise CheckpointError(f"{file}: truncated, the end of the archive is missing") from error

@@ -1,0 +1,79 @@
+"""Which parts of a model an adapter trains, by their names."""
+
+import re
+from typing import Any, cast
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit
+from workbench.errors import ConfigError
+from workbench.models.adapter_files import HEAD
+from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
+
+MOVES_THE_BASE = (AdapterInit.pissa, AdapterInit.olora)
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """Last parts of the names of all linear layers, quantized ones included, sorted."""
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    return sorted({name.rpartition(".")[2] for name in names})
+
+
+def heads(model: PreTrainedModel) -> list[str]:
+    """Last part of the name of the layer that makes the logits, if it has one."""
+    output = cast(Any, model).get_output_embeddings()
+    return [name.rpartition(".")[2] for name, module in model.named_modules() if module is output] + [HEAD]
+
+
+def shared_layers(model: PreTrainedModel) -> set[str]:
+    """Last parts of the names of input and output embedding, where both are one matrix."""
+    ends = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
+    if None in ends or ends[0].weight is not ends[1].weight:
+        return set()
+    return {name.rpartition(".")[2] for name, module in model.named_modules() if module in ends}
+
+
+def trainable_tokens(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, list[int]] | None:
+    """Embeddings, by the last part of their names -> the tokens whose rows are trained; None: of none.
+
+    Raises:
+        ConfigError: the first such token lies behind the vocabulary.
+    """
+    ends = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
+    size = len(cast(Tensor, ends[0].weight))
+    recorded: int = getattr(model.config, EXTENDED_FROM, size)
+    first = recorded if adapter.trainable_tokens_from is None else adapter.trainable_tokens_from
+    if first > size:
+        raise ConfigError(f"adapter.trainable_tokens_from: {first!r}, but the embedding has {size} rows")
+    if first == size:
+        return None
+    # Of two embeddings that are one, peft is told the first and ties the second to it.
+    wanted = ends[:1] if shared_layers(model) else ends
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if module in wanted}
+    return {name: list(range(first, size)) for name in sorted(names)}
+
+
+def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
+    """Raise ConfigError where a name matches no layer, or a choice doesn't go with this base."""
+    names = [name for name, _ in model.named_modules()]
+    layers = ", ".join(linear_layers(model))
+    targets = [name for name in adapter.target_modules if name != ALL_LINEAR]
+    for key, wanted in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
+        for target in wanted:
+            if not any(name == target or name.endswith(f".{target}") for name in names):
+                raise ConfigError(f"adapter.{key}: {target!r} matches no layer (linear layers: {layers})")
+    for pattern in adapter.rank_pattern:
+        if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
+            raise ConfigError(f"adapter.rank_pattern: {pattern!r} matches no layer (linear layers: {layers})")
+    if adapter.init in MOVES_THE_BASE and getattr(model, "is_quantized", False):
+        raise ConfigError(
+            f"adapter.init: {adapter.init.name!r} changes the base weights, which are quantized "
+            "(use adapter.init=default, or quantization=none)"
+        )
+    if shared := sorted(shared_layers(model) & {*targets, *adapter.modules_to_save}):
+        raise ConfigError(
+            f"adapter: {shared[0]!r} shares its weight with another layer and can't change alone "
+            "(leave it out of target_modules and modules_to_save)"
+        )
