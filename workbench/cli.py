@@ -30,7 +30,7 @@ RANK = int(os.environ.get("RANK", "0"))
 OPEN = ("data.columns", "data.sources", "adapter.rank_pattern", "model.init")
 """Mappings that a user puts names of their own into, without Hydra's + before the key."""
 
-LAST_WORD_SECONDS = 5
+LAST_WORD_SECONDS = 20
 """After an error the first process has so long to say the same; torchrun then ends the others."""
 
 TRACEBACK = "WORKBENCH_TRACEBACK"

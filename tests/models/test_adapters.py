@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from workbench.config.adapter import AdapterConfig, AdapterInit, AdapterMethod
 from workbench.config.model import ModelConfig
@@ -136,10 +137,55 @@ def test_a_start_from_the_base_weights_is_saved_as_plain_lora_for_the_untouched_
     again = adapters.load(causal_base(), tmp_path / "adapter")
     assert torch.allclose(logits(again), logits(model), atol=1e-4)
     assert not torch.allclose(logits(again), before, atol=1e-2)
-    with adapters.adapter_disabled(again):
-        assert torch.equal(logits(again), before)
-    with pytest.raises(ValueError, match="moved the base"), adapters.adapter_disabled(model):
-        pass
+    for either in (again, model):
+        with adapters.adapter_disabled(either):
+            assert torch.equal(logits(either), before)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+@pytest.mark.parametrize("init", [AdapterInit.pissa, AdapterInit.olora])
+def test_a_start_from_the_base_weights_is_that_of_peft_and_has_its_gradient(init):
+    ours = adapters.attach(causal_base(), small(init=init), seed=0)
+    section = small()
+    theirs = get_peft_model(
+        causal_base(),
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=section.rank,
+            lora_alpha=int(section.alpha),
+            target_modules="all-linear",
+            init_lora_weights=init.name,
+        ),
+    )
+    found = []
+    for model in (ours, theirs):
+        model(input_ids=IDS, labels=IDS).loss.backward()
+        found.append({name: p for name, p in model.named_parameters() if p.requires_grad})
+    assert found[0].keys() == found[1].keys()
+    for name, parameter in found[0].items():
+        dim = 0 if "lora_A" in name else 1
+        for tensor, other in ((parameter, found[1][name]), (parameter.grad, found[1][name].grad)):
+            start, rest = tensor.split(section.rank, dim)
+            torch.testing.assert_close(start, other, rtol=1e-3, atol=1e-6)
+        assert not rest.any()  # what takes the start out again stays as it is
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+@pytest.mark.parametrize("init", [AdapterInit.pissa, AdapterInit.olora])
+def test_a_start_from_quantized_weights_leaves_the_base_as_it_is(quantization, init, saved_base, tmp_path):
+    base = quantized_base(saved_base, quantization)
+    before = logits(base)
+    model = adapters.attach(base, small(init=init), seed=0)
+    assert torch.allclose(logits(model), before, atol=1e-4)
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter -= 0.1 * parameter.grad
+    adapters.save(model, tmp_path / "adapter")
+    again = adapters.load(quantized_base(saved_base, quantization), tmp_path / "adapter")
+    assert torch.equal(logits(again), logits(model))
+    assert not torch.allclose(logits(again), before, atol=1e-3)
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
@@ -286,9 +332,14 @@ def test_a_choice_that_this_base_does_not_allow_is_refused(changes, message):
         adapters.attach(causal_base(tie_word_embeddings=True), small(**changes), seed=0)
 
 
-def test_a_start_from_the_base_weights_is_refused_on_a_quantized_base(saved_base):
-    with pytest.raises(ConfigError, match="'pissa' changes the base weights, which are quantized"):
-        adapters.attach(quantized_base(saved_base, "nf4"), small(init=AdapterInit.pissa), seed=0)
+def test_a_start_that_peft_cant_make_on_a_quantized_base_is_refused(saved_base):
+    with pytest.raises(ConfigError, match="peft's 'orthogonal' needs quantization=none"):
+        adapters.attach(quantized_base(saved_base, "nf4"), small(init=AdapterInit.orthogonal), seed=0)
+
+
+def test_a_rank_that_a_layer_is_too_small_for_is_refused():
+    with pytest.raises(ConfigError, match=r"adapter.rank: 4096 is too many for .*q_proj \(at most "):
+        adapters.attach(causal_base(), small(init=AdapterInit.pissa, rank=4096), seed=0)
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,14 @@ class AdapterConfig:
     """Layers that get an adapter, by the last part of their names; [all-linear]: all but the head."""
     modules_to_save: list[str] = field(default_factory=list)
     """Layers that are trained and saved whole; a classifier's `score` head always is."""
+    trainable_tokens: list[str] = field(default_factory=list)
+    """Tokens of the vocabulary whose embeddings are trained too, such as new marks of a chat template."""
     use_rslora: bool = False
     """Scale by alpha / sqrt(rank), which keeps large ranks learning (arXiv:2312.03732)."""
     init: AdapterInit = AdapterInit.default
-    """pissa (arXiv:2404.02948) and olora (arXiv:2406.01775) start from the weights of an unquantized base."""
+    """pissa (arXiv:2404.02948) and olora (arXiv:2406.01775) start from the base's weights, quantized or not.
+
+    The base stays as it is: such an adapter has twice the rank, half of which takes the start out again."""
     rank_pattern: dict[str, int] = field(default_factory=dict)
     """Other ranks for some layers: a name's last part, or a regular expression -> rank."""
     trainable_tokens_from: int | None = None

@@ -90,6 +90,9 @@ class DataConfig:
     labels: list[str] = field(default_factory=list)
     """Class names in the order of their numbers; empty: sorted as found."""
 
+    regression: bool = False
+    """The labels are numbers to be met, by a head with one output, instead of classes."""
+
     template: Template = Template.auto
     """alpaca, alpaca-zh, chatml, open-llama, plain; auto: the tokenizer's own template, else open-llama.
 

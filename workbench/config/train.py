@@ -74,6 +74,9 @@ class TrainConfig:
     keep: Keep = Keep.last
     """The weights to end with: the last, or the best of all checkpoints, which needs validation."""
 
+    score_on: str | None = None
+    """A benchmark of the run whose score, taken at each checkpoint, tells the best; null: validation loss."""
+
     patience: int | None = None
     """Stop when so many checkpoints in a row were no better than the best one; null: take all steps."""
 

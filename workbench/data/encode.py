@@ -14,7 +14,7 @@ from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
 from workbench.data.formats import row_format
 from workbench.data.instruction import Conversation, conversation
-from workbench.data.labelled import label_names, label_number, labelled_text, text_ids
+from workbench.data.labelled import label_names, label_number, labelled_text, target, text_ids
 from workbench.data.packing import best_fit, positions
 from workbench.data.rows import Row
 from workbench.data.templates import renderer
@@ -56,7 +56,8 @@ class Example:
     """One row of a data set to be."""
 
     input_ids: list[int]
-    labels: list[int] | int
+    labels: list[int] | float
+    """Of each token; or the class's number; or the number to be met."""
     where: str
     lengths: list[int] | None = None
     """Of the texts packed in it; None where it is one."""
@@ -189,8 +190,12 @@ def classified(
     seed: int,
 ) -> Iterator[Example]:
     """Texts with the number of their class."""
-    examples = [labelled_text(row) for row in rows]
-    numbers = [label_number(example.label, names, example.where) for example in examples]
+    examples = [labelled_text(row, answered=not data.regression) for row in rows]
+    numbers: list[float] = (
+        [target(row) for row in rows]
+        if data.regression
+        else [label_number(example.label, names, example.where) for example in examples]
+    )
     if data.shuffle_answers:
         random.Random(seed).shuffle(numbers)
     encoded = text_ids([example.text for example in examples], tokenizer, data)
@@ -209,17 +214,17 @@ def as_dataset(examples: Sequence[Example], data: DataConfig, account: Account) 
         raise DataError(
             f"data.path: nothing of {data.path!r} is left to train on ({reasons or 'empty texts'})"
         )
-    is_classified = isinstance(examples[0].labels, int)
+    kinds = {int: datasets.Value("int64"), float: datasets.Value("float32")}
     account.num_examples = len(examples)
     account.num_tokens = sum(len(example.input_ids) for example in examples)
     labels = [predictable(example) for example in examples]
     account.num_trained = sum(
-        1 if isinstance(label, int) else len(label) - label.count(IGNORED) for label in labels
+        len(label) - label.count(IGNORED) if isinstance(label, list) else 1 for label in labels
     )
     ids = datasets.List(datasets.Value("int32"))
     columns = {
         "input_ids": ids,
-        "labels": datasets.Value("int64") if is_classified else ids,
+        "labels": kinds.get(type(examples[0].labels), ids),
         "length": datasets.Value("int32"),
         "row": datasets.Value("int64"),
         "where": datasets.Value("string"),
@@ -237,9 +242,9 @@ def as_dataset(examples: Sequence[Example], data: DataConfig, account: Account) 
     return datasets.Dataset.from_dict(values, features=datasets.Features(columns))
 
 
-def predictable(example: Example) -> list[int] | int:
+def predictable(example: Example) -> list[int] | float:
     """The labels, without that of the first token of each text, which nothing stands before to predict it."""
-    if isinstance(example.labels, int):
+    if not isinstance(example.labels, list):
         return example.labels
     labels = list(example.labels)
     for start in accumulate((example.lengths or [0])[:-1], initial=0):

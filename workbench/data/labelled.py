@@ -1,5 +1,6 @@
 """Texts, or pairs of texts, with a class each."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from workbench.config.data import DataConfig, Truncation
 from workbench.data.formats import text
 from workbench.data.instruction import short
 from workbench.data.rows import Row
-from workbench.data.tokens import ids_of, special_frame
+from workbench.data.tokens import IGNORED, ids_of, special_frame
 from workbench.errors import DataError
 
 TEXT_COLUMNS = (
@@ -21,6 +22,9 @@ TEXT_COLUMNS = (
     ("sentence",),
 )
 """Columns that hold the text, or the two texts; the first that a row has all of counts."""
+
+VALUE = "value"
+"""What a regression's output is called where classes have names."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,35 @@ def label(row: Row) -> str:
     return name
 
 
+def target(row: Row) -> float:
+    """The number in the row's 'label' that a regression is to meet.
+
+    Raises:
+        DataError: None, an infinite one, or the one that marks rows without a target.
+    """
+    found = row.values.get("label")
+    try:
+        number = float(found)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(found, bool) or not math.isfinite(number) or number == IGNORED:
+        raise DataError(
+            f"{row.where}: column 'label' must be a number for data.regression, not {short(found)} "
+            f"({IGNORED} has another meaning)"
+        )
+    return number
+
+
 def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
     """The names of the classes in the order of their numbers: `data.labels`, or all found, sorted.
 
-    Whole numbers are sorted as numbers.
+    Whole numbers are sorted as numbers. A regression has one output, called VALUE.
 
     Raises:
         DataError: A single class, which nothing can be learned from.
     """
+    if data.regression:
+        return [VALUE]
     names = list(data.labels) or sorted({label(row) for row in rows}, key=number_or_name)
     if len(names) < 2:
         raise DataError(f"data.labels: only one class, {names[0]!r} (at least 2)")

@@ -118,9 +118,10 @@ def length_histogram(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]
 
 
 def runs(
-    input_ids: Sequence[int], labels: Sequence[int] | int, tokenizer: PreTrainedTokenizerBase
+    input_ids: Sequence[int], labels: Sequence[int] | float, tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[str, bool]]:
     """The text in runs of tokens that are all trained or all not."""
-    trained = [False] * len(input_ids) if isinstance(labels, int) else [label != IGNORED for label in labels]
+    each = [IGNORED] * len(input_ids) if isinstance(labels, int | float) else labels
+    trained = [label != IGNORED for label in each]
     pairs = groupby(zip(input_ids, trained, strict=True), key=lambda pair: pair[1])
     return [(str(tokenizer.decode([token for token, _ in group])), key) for key, group in pairs]

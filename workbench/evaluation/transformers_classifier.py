@@ -36,7 +36,10 @@ class TransformersClassifier:
         return encode(self.tokenizer, texts)
 
     def stream(self, texts: Sequence[str]) -> Iterator[tuple[int, list[float]]]:
-        """Number of each text and log-probability of each label for it, as soon as it is known."""
+        """Number of each text and log-probability of each label for it, as soon as it is known.
+
+        Of a head with one output, a regression's, it is the output itself.
+        """
         encoded = self.encode(texts)
         order = sorted(range(len(texts)), key=lambda i: (len(encoded[i]), encoded[i]))
         while order:
@@ -52,5 +55,5 @@ class TransformersClassifier:
         ids, mask = pad(batch, "right", self.device, token)
         self.computed_tokens += ids.numel()
         logits = self.model(input_ids=ids, attention_mask=mask).logits.float()  # (B, labels)
-        values: list[list[float]] = logits.log_softmax(-1).tolist()
+        values: list[list[float]] = (logits if logits.shape[-1] == 1 else logits.log_softmax(-1)).tolist()
         return values

@@ -4,10 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import cast
 
-import torch
 from peft import PeftConfig, load_peft_weights
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.errors import CheckpointError
@@ -69,26 +67,6 @@ def tidy_config(path: Path, base_name: str | None) -> None:
             config[key] = sorted(set(config[key]))
     config["base_model_name_or_path"] = base_name or None
     write_json(path, config)
-
-
-def save_as_plain_lora(tensors: dict[str, Tensor], start: dict[str, Tensor], folder: Path) -> None:
-    """Write B·A - B0·A0 as one LoRA of twice the rank with the same scale, over what peft has saved.
-
-    Source: PiSSA, arXiv:2404.02948, appendix on the conversion to LoRA.
-    """
-    tensors = dict(tensors)
-    for name, first in start.items():
-        if "lora_A" in name:
-            tensors[name] = torch.cat([tensors[name], first])  # (2 rank, in)
-        elif "lora_B" in name:
-            tensors[name] = torch.cat([tensors[name], -first], dim=1)  # (out, 2 rank)
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    config = read_json(folder / CONFIG_FILE)
-    config["r"] *= 2
-    config["lora_alpha"] *= 2**0.5 if config["use_rslora"] else 2
-    config["rank_pattern"] = {name: 2 * rank for name, rank in config["rank_pattern"].items()}
-    config["init_lora_weights"] = True
-    write_json(folder / CONFIG_FILE, config)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Which parts of a model an adapter trains, by their names."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -11,8 +12,6 @@ from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit
 from workbench.errors import ConfigError
 from workbench.models.adapter_files import HEAD
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
-
-MOVES_THE_BASE = (AdapterInit.pissa, AdapterInit.olora)
 
 
 def linear_layers(model: nn.Module) -> list[str]:
@@ -35,7 +34,9 @@ def shared_layers(model: PreTrainedModel) -> set[str]:
     return {name.rpartition(".")[2] for name, module in model.named_modules() if module in ends}
 
 
-def trainable_tokens(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, list[int]] | None:
+def trainable_tokens(
+    model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]
+) -> dict[str, list[int]] | None:
     """Embeddings, by the last part of their names -> the tokens whose rows are trained; None: of none.
 
     Raises:
@@ -47,12 +48,13 @@ def trainable_tokens(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str
     first = recorded if adapter.trainable_tokens_from is None else adapter.trainable_tokens_from
     if first > size:
         raise ConfigError(f"adapter.trainable_tokens_from: {first!r}, but the embedding has {size} rows")
-    if first == size:
+    trained = sorted({*token_ids, *range(first, size)})
+    if not trained:
         return None
     # Of two embeddings that are one, peft is told the first and ties the second to it.
     wanted = ends[:1] if shared_layers(model) else ends
     names = {name.rpartition(".")[2] for name, module in model.named_modules() if module in wanted}
-    return {name: list(range(first, size)) for name in sorted(names)}
+    return {name: trained for name in sorted(names)}
 
 
 def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
@@ -67,11 +69,8 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
     for pattern in adapter.rank_pattern:
         if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
             raise ConfigError(f"adapter.rank_pattern: {pattern!r} matches no layer (linear layers: {layers})")
-    if adapter.init in MOVES_THE_BASE and getattr(model, "is_quantized", False):
-        raise ConfigError(
-            f"adapter.init: {adapter.init.name!r} changes the base weights, which are quantized "
-            "(use adapter.init=default, or quantization=none)"
-        )
+    if adapter.init is AdapterInit.orthogonal and getattr(model, "is_quantized", False):
+        raise ConfigError("adapter.init: peft's 'orthogonal' needs quantization=none (gaussian doesn't)")
     if shared := sorted(shared_layers(model) & {*targets, *adapter.modules_to_save}):
         raise ConfigError(
             f"adapter: {shared[0]!r} shares its weight with another layer and can't change alone "

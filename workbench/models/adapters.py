@@ -1,11 +1,10 @@
 """Adapters on a base model: attach, save, load, switch off, and check that they did something."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from peft import (
@@ -17,6 +16,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from peft.tuners.lora import LoraModel
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -31,36 +31,33 @@ from workbench.models.adapter_files import (
     label_names,
     read_config,
     read_weights,
-    save_as_plain_lora,
     tidy_config,
 )
 from workbench.models.adapter_targets import (
-    MOVES_THE_BASE,
     check_targets,
     heads,
     linear_layers,
     shared_layers,
     trainable_tokens,
 )
+from workbench.models.starts import FROM_WEIGHTS, start_from_weights
 from workbench.run_dir import new_folder, write_json
 
 INIT: dict[AdapterInit, bool | str] = {
     AdapterInit.default: True,
     AdapterInit.gaussian: "gaussian",
     AdapterInit.orthogonal: "orthogonal",
-    AdapterInit.pissa: "pissa",
-    AdapterInit.olora: "olora",
 }
-"""peft's word for each start; the last two take the start's own update out of the base weights."""
-
-_STARTS: WeakKeyDictionary[PeftModel, dict[str, Tensor]] = WeakKeyDictionary()
-"""Where training began, for the starts that move the base: the plain LoRA update is B·A less its start."""
+"""peft's word for each start but those from the base weights, which are ours."""
 
 
-def attach(model: PreTrainedModel, adapter: AdapterConfig, seed: int) -> PeftModel:
+def attach(
+    model: PreTrainedModel, adapter: AdapterConfig, seed: int, token_ids: Sequence[int] = ()
+) -> PeftModel:
     """A trainable adapter on `model`: the one at `adapter.path`, else a new one, the same for the same seed.
 
-    The base weights are frozen. The global random state is left as it was.
+    The base weights are frozen, but for the embeddings of `token_ids`. The global random state is left as it
+    was.
 
     Raises:
         ConfigError: a target that no layer matches, or a start that this base doesn't allow.
@@ -69,10 +66,10 @@ def attach(model: PreTrainedModel, adapter: AdapterConfig, seed: int) -> PeftMod
         return load(model, adapter.path, trainable=True)
     check_targets(model, adapter)
     with _without_peft_noise():
-        peft_model = _wrap(model, _peft_config(model, adapter), seed)
+        peft_model = _wrap(model, _peft_config(model, adapter, token_ids), seed)
     _settle(peft_model, trainable=True)
-    if adapter.init in MOVES_THE_BASE:
-        _STARTS[peft_model] = {name: tensor.clone() for name, tensor in state_dict(peft_model).items()}
+    if adapter.init in FROM_WEIGHTS:
+        start_from_weights(cast(LoraModel, peft_model.base_model), adapter.init)
     return peft_model
 
 
@@ -102,8 +99,7 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
 def save(model: PeftModel, folder: Path, base_name: str | None = None) -> None:
     """Write the adapter to `folder` in peft's format: the same bytes for the same adapter, safetensors only.
 
-    An adapter that started from the base weights (pissa, olora) is written as plain LoRA of twice the rank,
-    so that it sits on the untouched base like any other.
+    One that started from the base weights (pissa, olora) is plain LoRA of twice the rank, over the same base.
 
     Args:
         model: What `attach` or `load` gave.
@@ -113,8 +109,6 @@ def save(model: PeftModel, folder: Path, base_name: str | None = None) -> None:
     base = base_model(model)
     with new_folder(folder) as temporary:
         model.save_pretrained(str(temporary), save_embedding_layers=False)
-        if model in _STARTS:
-            save_as_plain_lora(state_dict(model), _STARTS[model], temporary)
         # peft's card names paths of this machine; the leaderboard writes a better one.
         (temporary / "README.md").unlink(missing_ok=True)
         tidy_config(temporary / CONFIG_FILE, base_name or base.name_or_path)
@@ -125,8 +119,6 @@ def save(model: PeftModel, folder: Path, base_name: str | None = None) -> None:
 @contextmanager
 def adapter_disabled(model: PeftModel) -> Iterator[PreTrainedModel]:
     """The base model alone, its untrained head included, as long as the block lasts."""
-    if model in _STARTS:
-        raise ValueError("the adapter's start moved the base weights (save it, and load it on a fresh base)")
     with model.disable_adapter():
         yield base_model(model)
 
@@ -159,26 +151,27 @@ def state_dict(model: PeftModel) -> dict[str, Tensor]:
     return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
-def _peft_config(model: PreTrainedModel, adapter: AdapterConfig) -> LoraConfig:
+def _peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]) -> LoraConfig:
     """The same knobs in peft's words."""
     classifier = _is_classifier(model)
     to_save = sorted({*adapter.modules_to_save, *([HEAD] if classifier else [])})
     targets = sorted(set(adapter.target_modules))
     if targets == [ALL_LINEAR]:
         targets = [name for name in linear_layers(model) if name not in {*heads(model), *to_save}]
-    alpha = int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha
+    times = 2 if adapter.init in FROM_WEIGHTS else 1  # the start, and what takes it out
+    alpha = adapter.alpha * (times**0.5 if adapter.use_rslora else times)
     return LoraConfig(
         task_type=TaskType.SEQ_CLS if classifier else TaskType.CAUSAL_LM,
-        r=adapter.rank,
-        lora_alpha=cast(int, alpha),
+        r=adapter.rank * times,
+        lora_alpha=cast(int, int(alpha) if alpha == int(alpha) else alpha),
         lora_dropout=adapter.dropout,
         target_modules=targets,
         modules_to_save=to_save or None,
         use_rslora=adapter.use_rslora,
         use_dora=adapter.method == AdapterMethod.dora,
-        init_lora_weights=cast(Any, INIT[adapter.init]),
-        rank_pattern=dict(adapter.rank_pattern),
-        trainable_token_indices=trainable_tokens(model, adapter),
+        init_lora_weights=cast(Any, INIT.get(adapter.init, True)),
+        rank_pattern={name: rank * times for name, rank in adapter.rank_pattern.items()},
+        trainable_token_indices=trainable_tokens(model, adapter, token_ids),
     )
 
 

@@ -8,6 +8,7 @@ from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_quant, quan
 from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError, DeviceError
@@ -135,6 +136,14 @@ def dequantize_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
         values = _dequantized(layers[name], model.dtype) if name in layers else parameter.detach()
         weights[name] = values.to("cpu", torch.float32, copy=True)
     return weights
+
+
+def float_weight(layer: nn.Module, dtype: torch.dtype) -> Tensor:
+    """The weight (out, in) of a linear layer of a model of type `dtype`, quantized or not, in float32."""
+    if isinstance(layer, Linear4bit | Linear8bitLt):
+        return _dequantized(layer, dtype).float()
+    weight: Tensor = layer.weight.detach().float()  # type: ignore[operator]
+    return weight.t() if isinstance(layer, Conv1D) else weight
 
 
 def _dequantized(layer: nn.Module, dtype: torch.dtype) -> Tensor:

@@ -1,11 +1,12 @@
 """The tokenizer of a model: loaded from wherever it lies, padding settled, checked against the embedding."""
 
 import logging
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import cast
 
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workbench.config.model import Architecture, ModelConfig
 from workbench.errors import CheckpointError, ConfigError
@@ -18,6 +19,19 @@ FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.js
 LOAD_ERRORS = (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError)
 
 logger = logging.getLogger("workbench")
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], key: str) -> list[int]:
+    """The numbers of some tokens of the vocabulary, which `key` names.
+
+    Raises:
+        ConfigError: the vocabulary has no such token.
+    """
+    vocabulary = tokenizer.get_vocab()
+    for token in tokens:
+        if token not in vocabulary:
+            raise ConfigError(f"{key}: the tokenizer has no token {token!r} (as a whole; see its vocabulary)")
+    return [vocabulary[token] for token in tokens]
 
 
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:

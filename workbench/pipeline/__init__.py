@@ -13,6 +13,7 @@ from workbench.data.rows import load_rows
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.models.loading import check_model
+from workbench.models.starts import FROM_WEIGHTS
 from workbench.pipeline.comparison import leaderboard
 from workbench.pipeline.exporting import export
 from workbench.pipeline.inputs import trains_whole_model
@@ -94,6 +95,15 @@ def check(config: Config) -> None:
     if Step.predict in config.steps:
         check_input(config)
     if {Step.plan, Step.train, Step.resume_check} & set(config.steps):
+        name = config.train.score_on
+        if name is not None and name not in config.benchmarks:
+            known = ", ".join(config.benchmarks) or "none"
+            raise ConfigError(f"train.score_on: {name!r} is no benchmark of this run (benchmark={known})")
+        if config.adapter.init in FROM_WEIGHTS and config.train.weight_decay:
+            raise ConfigError(
+                f"train.weight_decay: {config.train.weight_decay} would shrink what takes the start of "
+                f"adapter.init={config.adapter.init.name} out again (set it 0)"
+            )
         method = config.quantization.method
         if trains_whole_model(config) and method is not QuantizationMethod.none:
             raise ConfigError(

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.config import Config
 from workbench.data.encode import Encoded, encode
 from workbench.data.labelled import label_names
-from workbench.data.rows import load_rows, split_rows
+from workbench.data.rows import Row, load_rows, split_rows
 from workbench.models.loading import load_tokenizer
 from workbench.pipeline.inputs import is_classifier
 
@@ -20,6 +20,8 @@ class Examples:
     tokenizer: PreTrainedTokenizerBase
     training: Encoded
     validation: Encoded | None
+    rows: list[Row]
+    """That are trained on, as they were read."""
     labels: list[str]
     """Of a classifier, in the order of their numbers."""
 
@@ -33,4 +35,4 @@ def encoded_examples(config: Config) -> Examples:
     task = config.model.task
     training = encode(kept, tokenizer, config.data, task, seed=config.seed, names=labels)
     validation = encode(held_out, tokenizer, config.data, task, names=labels) if held_out else None
-    return Examples(cast(PreTrainedTokenizerBase, tokenizer), training, validation, labels)
+    return Examples(cast(PreTrainedTokenizerBase, tokenizer), training, validation, kept, labels)

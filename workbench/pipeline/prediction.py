@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.data import DataConfig
+from workbench.data.labelled import VALUE
 from workbench.data.prompts import Prompt, prompts
 from workbench.data.rows import Row, load_rows
 from workbench.errors import ConfigError
@@ -133,9 +134,11 @@ def answers(
 
 
 def shown_answer(answer: Answer, model: PreTrainedModel) -> dict[str, Any]:
-    """The columns that are added to a row: `answer`, or `label` and `probabilities`."""
+    """The columns that are added to a row: `answer`; or `label` and `probabilities`; or `value`."""
     if answer.generation is not None:
         return {"answer": answer.generation}
+    if len(answer.loglikelihoods) == 1:
+        return {VALUE: round(answer.loglikelihoods[0], 6)}
     names = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
     probabilities = {
         name: round(math.exp(value), 6) for name, value in zip(names, answer.loglikelihoods, strict=True)

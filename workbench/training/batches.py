@@ -33,7 +33,8 @@ class WithGhost(Dataset[Any]):
         if number < len(self.rows):
             return dict(self.rows[number])
         row = dict(self.rows[0])
-        labels = [IGNORED] * len(row["labels"]) if isinstance(row["labels"], list) else IGNORED
+        given = row["labels"]
+        labels = [IGNORED] * len(given) if isinstance(given, list) else type(given)(IGNORED)
         return {**row, "labels": labels, "row": number}
 
 

@@ -30,10 +30,10 @@ class Steps(TrainerCallback):
     """Closes the loss of each step, stops when it explodes, and sees to it that the last one is logged."""
 
     def __init__(self, meter: Meter, num_outcomes: int, rows: Dataset) -> None:
-        """Tell `meter`; `num_outcomes` are the tokens or classes that a prediction chooses from."""
+        """Tell `meter`; `num_outcomes` are the tokens or classes to choose from, or 1."""
         self.meter = meter
         self.rows = rows
-        self.limit = EXPLODED * (math.log(num_outcomes) + 1)
+        self.limit = EXPLODED * (math.log(num_outcomes) + 1) if num_outcomes > 1 else math.inf
         self.steps_above = 0
 
     def on_step_end(

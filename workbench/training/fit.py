@@ -206,8 +206,8 @@ def num_outcomes(model: PreTrainedModel | PeftModel, dataset: Dataset) -> int:
 
 
 def is_classified(dataset: Dataset) -> bool:
-    """Whether the rows have a class each, and no labels on their tokens."""
-    return isinstance(dataset[0]["labels"], int)
+    """Whether the rows have a class or a number each, and no labels on their tokens."""
+    return not isinstance(dataset[0]["labels"], list)
 
 
 def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint | None) -> None:

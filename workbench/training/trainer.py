@@ -177,10 +177,15 @@ def num_items(labels: Tensor) -> int:
 def classification_loss(
     outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
 ) -> Tensor:
-    """Cross entropy over the rows of all micro-batches of a step.
+    """Cross entropy, or for labels that are no whole numbers the squared error, over the rows of a step.
 
     The heads of transformers take the mean of each micro-batch, and the Trainer then doesn't divide it by
     their number, so that accumulation would multiply the gradient.
     """
-    total = cross_entropy(outputs["logits"].float(), labels, reduction="sum", ignore_index=IGNORED)
+    logits = outputs["logits"].float()
+    total: Tensor
+    if labels.is_floating_point():
+        total = ((logits.squeeze(-1) - labels)[labels != IGNORED] ** 2).sum()
+    else:
+        total = cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
     return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
