@@ -90,6 +90,11 @@ class DataConfig:
     labels: list[str] = field(default_factory=list)
     """Class names in the order of their numbers; empty: sorted as found."""
 
+    streaming: bool = False
+    """For rows that memory doesn't hold: encoded a block at a time into a file of the run, and read from it.
+
+    Classes must be named by `data.labels`; packing joins the rows of a block."""
+
     regression: bool = False
     """The labels are numbers to be met, by a head with one output, instead of classes."""
 
@@ -135,6 +140,8 @@ class DataConfig:
                 raise ConfigError(f"data.sources.{name}.weight: must be positive, {source.weight!r}")
             if source.limit is not None and source.limit < 1:
                 raise ConfigError(f"data.sources.{name}.limit: must be positive, {source.limit!r}")
+        if self.streaming and self.shuffle_answers:
+            raise ConfigError("data.streaming: answers can't be shuffled a block at a time (set one false)")
         if len(set(self.labels)) < len(self.labels):
             raise ConfigError(f"data.labels: a name stands twice in {self.labels!r}")
 

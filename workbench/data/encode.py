@@ -42,6 +42,15 @@ class Account:
     dropped: Counter[str] = field(default_factory=Counter)
     """Rows left out, by reason."""
 
+    def add(self, other: "Account") -> None:
+        """Count further rows in."""
+        self.num_rows += other.num_rows
+        self.num_examples += other.num_examples
+        self.num_tokens += other.num_tokens
+        self.num_trained += other.num_trained
+        self.num_cut += other.num_cut
+        self.dropped += other.dropped
+
     def __str__(self) -> str:
         """One line for the terminal."""
         parts = [f"{self.num_rows:,} rows", f"{self.num_examples:,} examples"]
@@ -99,12 +108,27 @@ def encode(
         DataError: A row that can't be read, or nothing left to train on.
     """
     account = Account(num_rows=len(rows))
+    examples = examples_of(rows, tokenizer, data, task, account, seed=seed, names=names)
+    return Encoded(as_dataset(examples, data, account), account)
+
+
+def examples_of(
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    data: DataConfig,
+    task: Task,
+    account: Account,
+    *,
+    seed: int = 0,
+    names: Sequence[str] = (),
+) -> list[Example]:
+    """The examples that rows become, packed where asked; tells `account` what was cut and dropped."""
     examples: list[Example] = []
     for source, part in groupby(rows, key=lambda row: row.source):
         examples += source_examples(list(part), tokenizer, data.of_source(source), task, account, names, seed)
     if data.packing and task is Task.causal_lm:
         examples = list(packed(examples, data.max_length))
-    return Encoded(as_dataset(examples, data, account), account)
+    return examples
 
 
 def source_examples(
@@ -207,8 +231,10 @@ def classified(
             yield Example(ids, number, example.where)
 
 
-def as_dataset(examples: Sequence[Example], data: DataConfig, account: Account) -> datasets.Dataset:
-    """The examples in memory; completes the account."""
+def as_dataset(
+    examples: Sequence[Example], data: DataConfig, account: Account, first: int = 0
+) -> datasets.Dataset:
+    """The examples in memory, numbered from `first` on; completes the account."""
     if not examples:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in account.dropped.items())
         raise DataError(
@@ -233,7 +259,7 @@ def as_dataset(examples: Sequence[Example], data: DataConfig, account: Account) 
         "input_ids": [example.input_ids for example in examples],
         "labels": labels,
         "length": [len(example.input_ids) for example in examples],
-        "row": list(range(len(examples))),
+        "row": list(range(first, first + len(examples))),
         "where": [example.where for example in examples],
     }
     if examples[0].lengths is not None:

@@ -49,6 +49,14 @@ def load_rows(data: DataConfig, seed: int = 0) -> list[Row]:
     return rows
 
 
+def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
+    """Each source's name, section and weight; without `data.sources` the only one has no name."""
+    if not data.sources:
+        yield "", data, 1.0
+    for name, source in data.sources.items():
+        yield name, data.of_source(name), source.weight
+
+
 def all_rows(data: DataConfig) -> list[Row]:
     """The rows of one source, at least one."""
     rows = list(islice(read_rows(data), data.limit))
@@ -228,7 +236,9 @@ def hub_rows(data: DataConfig) -> Iterator[Row]:
     import datasets
 
     try:
-        dataset = datasets.load_dataset(data.path, name=data.subset, split=data.split)
+        dataset = datasets.load_dataset(
+            data.path, name=data.subset, split=data.split, streaming=data.streaming
+        )
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"data.path: {data.path!r} is no file here, and the hub gave none, {first_line(error)}"

@@ -5,11 +5,14 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 
 from workbench.config import Config, Step
+from workbench.config.model import Task
 from workbench.config.quantization import QuantizationMethod
 from workbench.data.inspection import check_rows
 from workbench.data.rows import load_rows
+from workbench.data.streaming import streamed_rows
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.models.loading import check_model
@@ -42,6 +45,9 @@ STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
     Step.extend: extend,
 }
 
+
+LOOKED_AT = 1000
+"""Of rows that are streamed, so many are read before the work starts, and all others on the way."""
 
 SHARED = (Step.train, Step.evaluate)
 """Steps that several processes work on together; the others are the first one's, and the rest wait for it."""
@@ -110,7 +116,16 @@ def check(config: Config) -> None:
                 f"adapter.method: 'none' trains the model's own weights, which can't be in {method.value} "
                 "(adapter=lora, or quantization=none)"
             )
-        check_rows(load_rows(config.data, config.seed), config.data, config.model.task)
+        streaming = config.data.streaming
+        if (
+            streaming
+            and config.model.task is Task.sequence_classification
+            and not (config.data.labels or config.data.regression)
+        ):
+            raise ConfigError("data.labels: not given, and data.streaming can't look for them in all rows")
+        found = islice(streamed_rows(config.data, config.seed), LOOKED_AT) if streaming else None
+        rows = list(found) if found is not None else load_rows(config.data, config.seed)
+        check_rows(rows, config.data, config.model.task)
 
 
 @contextmanager

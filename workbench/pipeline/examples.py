@@ -9,8 +9,11 @@ from workbench.config import Config
 from workbench.data.encode import Encoded, encode
 from workbench.data.labelled import label_names
 from workbench.data.rows import Row, load_rows, split_rows
+from workbench.data.streaming import encode_streamed
 from workbench.models.loading import load_tokenizer
 from workbench.pipeline.inputs import is_classifier
+from workbench.ranks import ranks
+from workbench.run_dir import RunDir
 
 
 @dataclass(frozen=True)
@@ -21,14 +24,21 @@ class Examples:
     training: Encoded
     validation: Encoded | None
     rows: list[Row]
-    """That are trained on, as they were read."""
+    """That are trained on, as they were read; none where they are streamed."""
     labels: list[str]
     """Of a classifier, in the order of their numbers."""
 
 
-def encoded_examples(config: Config) -> Examples:
+def encoded_examples(config: Config, run_dir: RunDir) -> Examples:
     """The rows of the data section, in the model's tokens."""
     tokenizer = load_tokenizer(config.model)
+    if config.data.streaming:
+        labels = label_names([], config.data) if is_classifier(config) else []
+        folder = run_dir.cache / f"rows-{ranks()[0]}"
+        training, validation = encode_streamed(
+            config.data, tokenizer, config.model.task, folder, seed=config.seed, names=labels
+        )
+        return Examples(cast(PreTrainedTokenizerBase, tokenizer), training, validation, [], labels)
     rows = load_rows(config.data, config.seed)
     labels = label_names(rows, config.data) if is_classifier(config) else []
     kept, held_out = split_rows(rows, config.data.validation_fraction, config.seed)

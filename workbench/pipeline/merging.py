@@ -2,10 +2,12 @@
 
 import logging
 from dataclasses import asdict
+from itertools import islice
 
 from workbench.config import Config
 from workbench.data.prompts import prompts
 from workbench.data.rows import load_rows
+from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
 from workbench.models import adapter_files, merging
 from workbench.models.loading import load_tokenizer
@@ -66,7 +68,8 @@ def probe_texts(config: Config) -> list[str]:
     """Texts to compare two models on: prompts of training rows, else a few sentences in both languages."""
     if not config.data.paths():
         return SENTENCES
-    rows = load_rows(config.data, config.seed)[: config.merge.probe_size]
+    found = streamed_rows if config.data.streaming else load_rows
+    rows = list(islice(found(config.data, config.seed), config.merge.probe_size))
     return [
         prompt.text for prompt in prompts(rows, load_tokenizer(config.model), config.data, config.model.task)
     ]

@@ -36,7 +36,7 @@ REACHED_CPU, REACHED_GPU = 0.4, 0.35
 
 def plan(config: Config, run_dir: RunDir) -> None:
     """Say what the training of this configuration will need, without loading the model."""
-    examples = encoded_examples(config)
+    examples = encoded_examples(config, run_dir)
     log.info("data: %s", examples.training.account)
     foresee(config, examples)
 

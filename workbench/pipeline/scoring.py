@@ -13,6 +13,7 @@ from workbench.config.evaluate import MODELS
 from workbench.config.model import Dtype, ModelConfig
 from workbench.data.contamination import contamination
 from workbench.data.rows import load_rows
+from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
 from workbench.evaluation import engine
 from workbench.evaluation.benchmark import check_benchmarks
@@ -226,11 +227,13 @@ def plain(model: ModelConfig, folder: Path) -> ModelConfig:
 
 def say_warnings(config: Config, benchmarks: Mapping[str, PreparedBenchmark]) -> None:
     """Say what is odd about the benchmarks, and which of their questions stand in the training rows."""
-    rows = load_rows(config.data, config.seed) if config.data.paths() and benchmarks else []
+    streamed = config.data.streaming
+    rows = load_rows(config.data, config.seed) if config.data.paths() and benchmarks and not streamed else []
     for name, benchmark in benchmarks.items():
         for warning in benchmark.warnings:
             log.warning("benchmarks.%s: %s", name, warning)
-        found = contamination([example.questions[0] for example in benchmark.examples], rows)
+        trained = streamed_rows(config.data, config.seed) if streamed else rows
+        found = contamination([example.questions[0] for example in benchmark.examples], trained)
         if found.count:
             question, where = found.found[0]
             log.warning(

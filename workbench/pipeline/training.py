@@ -36,7 +36,7 @@ def train(config: Config, run_dir: RunDir) -> None:
         return
     if config.force and is_first():
         shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
-    examples = encoded_examples(config)
+    examples = encoded_examples(config, run_dir)
     training, validation, labels = examples.training, examples.validation, examples.labels
     tokenizer = examples.tokenizer
     log.info("data: %s", training.account)

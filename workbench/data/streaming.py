@@ -1,0 +1,102 @@
+"""Rows that memory does not hold: read and encoded a block at a time into files that are mapped."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import datasets
+import pyarrow
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config.data import DataConfig
+from workbench.config.model import Task
+from workbench.data.encode import Account, Encoded, as_dataset, examples_of
+from workbench.data.rows import Row, read_rows, sourced
+from workbench.errors import DataError
+
+BLOCK = 5000
+"""Rows in memory at once; packing puts together what stands in a block."""
+
+
+@dataclass
+class Side:
+    """The rows to train on, or those held out, as far as they have been encoded."""
+
+    file: Path
+    account: Account = field(default_factory=Account)
+    writer: pyarrow.RecordBatchStreamWriter | None = None
+
+    def add(
+        self,
+        rows: Sequence[Row],
+        tokenizer: PreTrainedTokenizerBase,
+        data: DataConfig,
+        task: Task,
+        names: Sequence[str],
+    ) -> None:
+        """Encode some rows and write them behind those that are there."""
+        block = Account(num_rows=len(rows))
+        examples = examples_of(rows, tokenizer, data, task, block, names=names)
+        if examples:
+            table = as_dataset(examples, data, block, first=self.account.num_examples).data.table
+            if self.writer is None:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                self.writer = pyarrow.ipc.new_stream(str(self.file), table.schema)
+            self.writer.write_table(table)
+        self.account.add(block)
+
+    def done(self) -> Encoded | None:
+        """The data set on the disk; None where nothing came."""
+        if self.writer is None:
+            return None
+        self.writer.close()
+        return Encoded(datasets.Dataset.from_file(str(self.file)), self.account)
+
+
+def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
+    """The rows of all sources one after the other; of a weight that is no whole number a random choice."""
+    for name, source, weight in sourced(data):
+        generator = random.Random(f"{seed} {name}")
+        for row in islice(read_rows(source), source.limit):
+            for _ in range(int(weight) + (generator.random() < weight % 1)):
+                yield Row(row.values, row.where, name)
+
+
+def encode_streamed(
+    data: DataConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    folder: Path,
+    *,
+    seed: int,
+    names: Sequence[str],
+) -> tuple[Encoded, Encoded | None]:
+    """The rows to train on and those held out, in files of `folder`; equal rows come to one side.
+
+    Raises:
+        DataError: a row that can't be read, or nothing left to train on.
+    """
+    training, held_out = Side(folder / "train.arrow"), Side(folder / "validation.arrow")
+    rows = streamed_rows(data, seed)
+    while block := list(islice(rows, BLOCK)):
+        chosen = [is_held_out(row, data.validation_fraction, seed) for row in block]
+        for side, wanted in ((training, False), (held_out, True)):
+            part = [row for row, held in zip(block, chosen, strict=True) if held is wanted]
+            side.add(part, tokenizer, data, task, names)
+    encoded = training.done()
+    if encoded is None:
+        raise DataError(f"data.path: nothing of {', '.join(data.paths())} is left to train on")
+    return encoded, held_out.done()
+
+
+def is_held_out(row: Row, fraction: float, seed: int) -> bool:
+    """Whether a row is for validation, by its content and the seed alone."""
+    if not fraction:
+        return False
+    text = json.dumps([seed, row.values], sort_keys=True, ensure_ascii=False, default=str)
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    return number < fraction * 2**64
