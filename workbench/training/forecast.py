@@ -44,7 +44,7 @@ def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
         seed: Of the order.
     """
     lengths: list[int] = list(dataset["length"])
-    joined = not isinstance(dataset[0]["labels"], int)
+    joined = isinstance(dataset[0]["labels"], list)
     labelled = [count_labels(labels) for labels in dataset["labels"]]
     texts = text_lengths(dataset, lengths)
     batches = Batches(lengths, train, seed, joined=joined)
@@ -81,9 +81,9 @@ def epochs(batches: Batches, count: int) -> Sequence[list[int]]:
     return found
 
 
-def count_labels(labels: Sequence[int] | int) -> int:
-    """Tokens that a loss falls on; a class counts as one."""
-    return 1 if isinstance(labels, int) else len(labels) - list(labels).count(IGNORED)
+def count_labels(labels: Sequence[int] | float) -> int:
+    """Tokens that a loss falls on; a class or a number counts as one."""
+    return 1 if isinstance(labels, int | float) else len(labels) - list(labels).count(IGNORED)
 
 
 def text_lengths(dataset: Dataset, lengths: Sequence[int]) -> list[list[int]]:
