@@ -58,6 +58,27 @@ def test_a_mistake_ends_in_one_clear_line_and_nothing_written(tmp_path, argument
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_benchmark_of_ones_own_in_conf_needs_one_small_file(tmp_path):
+    (tmp_path / "conf" / "benchmark").mkdir(parents=True)
+    (tmp_path / "conf" / "benchmark" / "quiz.yaml").write_text(OWN)
+    (tmp_path / "quiz.csv").write_text("question,A,B,answer\nWhich is larger?,3,7,B\n")
+    result = workbench("recipe=quickstart", "benchmark=[quiz,toy_choice_en]", "--cfg", "job", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "quiz:" in result.stdout and "toy_choice_en:" in result.stdout
+
+
+OWN = """\
+# @package benchmarks.quiz
+path: quiz.csv
+language: en
+output_type: multiple_choice
+question: "{{ question }}\\nA. {{ A }}\\nB. {{ B }}\\nAnswer:"
+choices: [A, B]
+options: [A, B]
+target: "{{ answer }}"
+"""
+
+
 def test_a_broken_recipe_file_is_named(tmp_path):
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "broken.yaml").write_text("steps: [train\n")

@@ -47,6 +47,7 @@ def main() -> None:
         if len(sys.argv) == 1:
             print(recipe_list())
             return
+        use_own_groups()
         hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
     except (WorkbenchError, HydraException, OmegaConfBaseException) as error:
         end(error)
@@ -93,6 +94,14 @@ def register() -> None:
     store.store(name="schema", node=schema, provider="workbench.config")
     for name, path in recipe_files().items():
         store.store(group="recipe", name=name, node=load_recipe(path), package="_global_", provider=str(path))
+
+
+def use_own_groups() -> None:
+    """Let Hydra look for benchmarks and other options in ./conf, too, unless --config-dir names a folder."""
+    own, ours = Path("conf").resolve(), shipped("conf").resolve()
+    named = any(word.startswith(("--config-dir", "-cd")) for word in sys.argv)
+    if not named and own != ours and any((own / group.name).is_dir() for group in ours.iterdir()):
+        sys.argv[1:1] = ["--config-dir", str(own)]
 
 
 def recipe_files() -> dict[str, Path]:

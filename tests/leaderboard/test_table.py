@@ -11,6 +11,7 @@ from rich.console import Console
 from workbench.evaluation.records import read_results, write_results
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
+from workbench.leaderboard.page import html
 from workbench.leaderboard.table import render
 
 
@@ -73,3 +74,20 @@ def test_names_can_neither_style_the_terminal_nor_move_its_cursor(tmp_path):
     write_results(files.results_json, facts, named)
     text = printed(tmp_path)
     assert "[red]x[/red]␛[2J" in text and "\x1b[2J" not in text
+
+
+def test_the_letters_that_a_model_prefers_are_shown_and_examples_that_did_not_fit(tmp_path):
+    files = write_run(tmp_path / "run", [Spec()])
+    about, scores = read_results(files.results_json)
+    letters = {"base": {"A": 90, "B": 10, "C": 0}, "adapter": {"A": 30, "B": 40, "C": 30}}
+    scores = [
+        replace(one, letters=letters.get(one.model, {}), permutations=3, num_shots_dropped=7)
+        for one in scores
+    ]
+    write_results(files.results_json, about, scores)
+    text = " ".join(printed(tmp_path, width=200).split())
+    assert "toy-reading-zh: base answers A 90% · B 10% · C 0%, over 3 orders of the options" in text
+    assert "adapter answers A 30% · B 40% · C 30%" in text
+    assert "toy-reading-zh: 7 examples left out of prompts that did not fit" in text
+    page = html(compare(collect(tmp_path)))
+    assert "Likeliest letter" in page and "A 90% · B 10% · C 0%, over 3 orders of the options" in page

@@ -83,6 +83,21 @@ def test_a_changed_adapter_is_scored_again_and_its_old_merge_is_left_out(run, ca
     assert "merged" not in {score.model for score in read_results(folder.results_json)[1]}
 
 
+def test_one_changed_byte_of_the_adapter_misses_the_kept_answers(run, caplog):
+    def asked() -> int:
+        run("quickstart", *SHORT, "steps=[evaluate]")
+        assert "evaluate base: done before" in said(caplog)
+        return read_json(folder.run_json)["evaluate"]["adapter"]["toy_choice_en"]["num_asked"]
+
+    folder = run("quickstart", *SHORT, "steps=[train,evaluate]")
+    weights = folder.adapter / "adapter_model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert asked() == 12
+    weights.write_bytes(data)
+    assert asked() == 0
+
+
 def test_a_classifier_is_trained_merged_scored_and_asked(run, tmp_path):
     short = ("train.max_steps=3", "benchmark=[toy_reviews_en]", "benchmarks.toy_reviews_en.limit=8")
     folder = run("quickstart-classifier", *short)

@@ -270,7 +270,8 @@ def _about_letters(benchmark: PreparedBenchmark, asked: Sequence[_Asked]) -> dic
     for question in asked:
         found += letters(question.items[0].example, question.answers)
     orders = max(len(question.items) for question in asked)
-    return {"letters": dict(sorted(found.items())), "permutations": orders}
+    known = sorted({letter for question in asked for letter in question.items[0].example.choices})
+    return {"letters": {letter: found[letter] for letter in known}, "permutations": orders}
 
 
 def _verified(

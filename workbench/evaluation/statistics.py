@@ -155,6 +155,8 @@ def compare(
     weights = [1 / (len(parts) * len(part)) for part in parts.values() for _ in part]
     flat = [difference for part in parts.values() for difference in part]
     error, spread = macro_stderr(parts), stderr(differences) * math.sqrt(len(differences))
+    if not error and is_binary(first) and is_binary(second):
+        error = 1 / len(differences)  # nothing differs: as if one item had
     value = mean([mean(part) for part in parts.values()])
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     return Comparison(
@@ -169,8 +171,7 @@ def compare(
         else sign_flip([d * w for d, w in zip(flat, weights, strict=True)], samples),
         test="mcnemar-exact" if binary else "sign-flip",
         effect=mean(differences) / spread if spread else 0.0,
-        # Where nothing differs, as if one item had.
-        detectable=detectable_difference(1, error or 1 / len(differences), 1 - confidence),
+        detectable=detectable_difference(1, error, 1 - confidence),
     )
 
 

@@ -142,6 +142,10 @@ def _check(score: Score, where: str) -> None:
         if not isinstance(score.interval, list) or len(score.interval) != 2:
             raise DataError(f"{where}: interval is {score.interval!r} (two numbers, or null)")
         numbers |= {"interval": score.interval[0], "interval's end": score.interval[1]}
+    if not isinstance(score.letters, dict):
+        raise DataError(f"{where}: letters are {score.letters!r} (letter: count)")
+    numbers |= {"permutations": score.permutations, "num_shots_dropped": score.num_shots_dropped}
+    numbers |= {f"letters.{letter}": count for letter, count in score.letters.items()}
     for parts in (score.subsets, score.groups):
         if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
             raise DataError(f"{where}: subsets or groups are {parts!r} (name: value and num_items)")

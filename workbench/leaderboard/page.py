@@ -164,6 +164,7 @@ FILTERS = {
     "interval": wording.interval,
     "is_share": is_share,
     "language": wording.language,
+    "letters": wording.letters,
     "likelihoods": likelihoods,
     "mean": wording.mean,
     "measured": lambda value, name: wording.measured(name, value),

@@ -155,7 +155,7 @@ def _mean_cells(view: RunView, language: str, models: list[str]) -> list[Text]:
 
 
 def _notes(view: RunView) -> list[Text]:
-    """What the table has no room for: the merged model's answers, and items that found no partner."""
+    """What the table has no room for: the merged model's answers, letters, items that found no partner."""
     notes = []
     for row in view.rows:
         if row.flips is not None and row.flips.answers:
@@ -163,6 +163,13 @@ def _notes(view: RunView) -> list[Text]:
                 f"{clean(row.benchmark)}: the merged model answers {row.flips.answers} of "
                 f"{row.flips.num_items} items otherwise than the adapter, {row.flips.scores} score otherwise"
             )
+        notes += [
+            f"{clean(row.benchmark)}: {name} answers {shown}"
+            for name, score in row.scores.items()
+            if (shown := wording.letters(score))
+        ]
+        if dropped := row.any_score.num_shots_dropped:
+            notes.append(f"{clean(row.benchmark)}: {dropped} examples left out of prompts that did not fit")
         if row.difference is not None and row.problem:
             notes.append(f"{clean(row.benchmark)}: {clean(row.problem)}")
     compared = [row.flips for row in view.rows if row.flips is not None]

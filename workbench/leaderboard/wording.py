@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from workbench.evaluation.records import Score
 from workbench.leaderboard.board import Difference, Mean, Row
 
 LANGUAGES = {"zh": "Chinese", "en": "English"}
@@ -74,6 +75,16 @@ def protocol(row: Row) -> str:
     """Protocol and number of examples, as `official · 5-shot`."""
     score = row.any_score
     return f"{clean(score.protocol)} · {score.num_fewshot}-shot"
+
+
+def letters(score: Score) -> str:
+    """How often each letter was the likeliest answer, as `A 25% · B 50%`; empty where options have none."""
+    total = sum(score.letters.values())
+    shares = [
+        f"{clean(letter)} {100 * count / total:.0f}%" for letter, count in score.letters.items() if total
+    ]
+    orders = f", over {score.permutations} orders of the options" if score.permutations > 1 else ""
+    return " · ".join(shares) + (orders if shares else "")
 
 
 def explanation(difference: Difference, is_share: bool) -> str:
