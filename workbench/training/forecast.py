@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from workbench.config.train import TrainConfig
 from workbench.data.tokens import IGNORED
+from workbench.ranks import ranks
 from workbench.training.arguments import total_steps
 from workbench.training.batches import Batches
 from workbench.training.memory import FEWEST_BLOCKED, Batch
@@ -36,7 +37,7 @@ class Forecast:
 
 
 def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
-    """The work on rows as `workbench.data.encode` makes them.
+    """The work, of this process, on rows as `workbench.data.encode` makes them.
 
     Args:
         dataset: The rows.
@@ -47,7 +48,7 @@ def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
     joined = isinstance(dataset[0]["labels"], list)
     labelled = [count_labels(labels) for labels in dataset["labels"]]
     texts = text_lengths(dataset, lengths)
-    batches = Batches(lengths, train, seed, joined=joined)
+    batches = Batches(lengths, train, seed, joined=joined, ranks=ranks())
     steps = total_steps(len(batches), train)
     taken = steps * train.gradient_accumulation_steps
     seen = list(islice(epochs(batches, taken), min(taken, MOST_EPOCHS * len(batches))))
