@@ -32,6 +32,7 @@ def tensors_apart(wanted: bool) -> Iterator[None]:
     if mallopt is None:
         yield
         return
+    libc_function("malloc_trim")(0)  # what the heap has already would be used first
     mallopt(MMAP_THRESHOLD, OWN_MAPPING)
     try:
         yield
