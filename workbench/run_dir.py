@@ -182,6 +182,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.chmod(temporary, 0o755)
+        for inner in temporary.rglob("*"):  # safetensors lets nobody but the owner read
+            os.chmod(inner, 0o755 if inner.is_dir() else 0o644)
         if path.exists():
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
             os.replace(path, old / path.name)

@@ -102,6 +102,7 @@ def test_the_merge_report_lies_beside_the_folder_and_holds_what_was_proven(base_
     assert {len(value) for value in report["fingerprints"].values()} == {64}
     names = {path.name for path in (tmp_path / "merged").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "merged").iterdir()} == {0o644}
     assert not any("quantization" in path.read_text() for path in (tmp_path / "merged").glob("*.json"))
     assert not any(str(tmp_path) in path.read_text() for path in (tmp_path / "merged").glob("*.json"))
 

@@ -16,6 +16,7 @@ from workbench.data.streaming import streamed_rows
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.models.loading import check_model
+from workbench.models.quantization import is_sharded
 from workbench.models.starts import FROM_WEIGHTS
 from workbench.pipeline.comparison import leaderboard
 from workbench.pipeline.exporting import export
@@ -101,31 +102,45 @@ def check(config: Config) -> None:
     if Step.predict in config.steps:
         check_input(config)
     if {Step.plan, Step.train, Step.resume_check} & set(config.steps):
-        name = config.train.score_on
-        if name is not None and name not in config.benchmarks:
-            known = ", ".join(config.benchmarks) or "none"
-            raise ConfigError(f"train.score_on: {name!r} is no benchmark of this run (benchmark={known})")
-        if config.adapter.init in FROM_WEIGHTS and config.train.weight_decay:
-            raise ConfigError(
-                f"train.weight_decay: {config.train.weight_decay} would shrink what takes the start of "
-                f"adapter.init={config.adapter.init.name} out again (set it 0)"
-            )
-        method = config.quantization.method
-        if trains_whole_model(config) and method is not QuantizationMethod.none:
-            raise ConfigError(
-                f"adapter.method: 'none' trains the model's own weights, which can't be in {method.value} "
-                "(adapter=lora, or quantization=none)"
-            )
-        streaming = config.data.streaming
-        if (
-            streaming
-            and config.model.task is Task.sequence_classification
-            and not (config.data.labels or config.data.regression)
-        ):
-            raise ConfigError("data.labels: not given, and data.streaming can't look for them in all rows")
-        found = islice(streamed_rows(config.data, config.seed), LOOKED_AT) if streaming else None
-        rows = list(found) if found is not None else load_rows(config.data, config.seed)
-        check_rows(rows, config.data, config.model.task)
+        check_training(config)
+
+
+def check_training(config: Config) -> None:
+    """Find a mistake in what is to be trained, on what, and how the best checkpoint is told.
+
+    Raises:
+        WorkbenchError: as `check` says.
+    """
+    name = config.train.score_on
+    if name is not None and name not in config.benchmarks:
+        known = ", ".join(config.benchmarks) or "none"
+        raise ConfigError(f"train.score_on: {name!r} is no benchmark of this run (benchmark={known})")
+    if config.adapter.init in FROM_WEIGHTS and config.train.weight_decay:
+        raise ConfigError(
+            f"train.weight_decay: {config.train.weight_decay} would shrink what takes the start of "
+            f"adapter.init={config.adapter.init.name} out again (set it 0)"
+        )
+    if config.adapter.init in FROM_WEIGHTS and is_sharded():
+        raise ConfigError(
+            f"adapter.init: {config.adapter.init.name!r} does not go with FSDP, which tears its halves apart "
+            "(adapter.init=default, or DDP)"
+        )
+    method = config.quantization.method
+    if trains_whole_model(config) and method is not QuantizationMethod.none:
+        raise ConfigError(
+            f"adapter.method: 'none' trains the model's own weights, which can't be in {method.value} "
+            "(adapter=lora, or quantization=none)"
+        )
+    streaming = config.data.streaming
+    if (
+        streaming
+        and config.model.task is Task.sequence_classification
+        and not (config.data.labels or config.data.regression)
+    ):
+        raise ConfigError("data.labels: not given, and data.streaming can't look for them in all rows")
+    found = islice(streamed_rows(config.data, config.seed), LOOKED_AT) if streaming else None
+    rows = list(found) if found is not None else load_rows(config.data, config.seed)
+    check_rows(rows, config.data, config.model.task)
 
 
 @contextmanager
