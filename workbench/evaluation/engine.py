@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,8 +21,9 @@ from workbench.evaluation.multiple_choice import MultipleChoice
 from workbench.evaluation.perplexity import Perplexity
 from workbench.evaluation.prefix_tree import TokenRequest
 from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.evaluation.records import Answer, Prediction, Score, write_predictions
-from workbench.evaluation.rotations import combined, letters
+from workbench.evaluation.records import Prediction, Score, write_predictions
+from workbench.evaluation.remarks import Asked, about_letters, warn_of_letters, warn_of_shots
+from workbench.evaluation.rotations import combined
 from workbench.evaluation.transformers_classifier import TransformersClassifier
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.verification import Answerer, one_by_one, verify
@@ -45,21 +45,13 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A question in all orders of its options: items and answers, the original order first."""
-
-    items: list[Item]
-    answers: list[Answer]
-
-
-@dataclass(frozen=True)
 class _Judged:
     """What a model gave on one benchmark."""
 
     predictions: list[Prediction]
     scores: list[Score]
     num_asked: int
-    asked: list[_Asked] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
 
 
@@ -158,8 +150,8 @@ def _judged(
     asked, count = _ask(benchmark, _answerer(lm, benchmark.config, config), kept, model_name)
     items = [question.items[0] for question in asked]
     answers = [combined(question.answers) for question in asked]
-    _warn_of_shots(benchmark, items, lm.max_length)
-    more = _about_letters(benchmark, asked)
+    warn_of_shots(benchmark, items, lm.max_length)
+    more = about_letters(benchmark, asked)
     return _Judged(
         predictions=scoring.predictions(benchmark, items, answers),
         scores=scoring.scores(benchmark, items, answers, config, model_name, **more),
@@ -190,7 +182,7 @@ def _judged_by_tasks(
 
 def _ask(
     benchmark: PreparedBenchmark, answerer: Answerer, kept: AnswerCache, model_name: str
-) -> tuple[list[_Asked], int]:
+) -> tuple[list[Asked], int]:
     """All questions with their answers, and how many items this process had to ask."""
     questions = [[example, *example.rotations] for example in benchmark.examples]
     flat = [example for question in questions for example in question]
@@ -200,7 +192,7 @@ def _ask(
         for chunk in asking.chunks(flat, lambda example: example.subset):
             fitted = answerer.items(chunk)
             if not items:
-                _warn_of_letters(benchmark, answerer, fitted[0])
+                warn_of_letters(benchmark, answerer, fitted[0])
             items.extend(fitted)
             yield [(_key(benchmark.config, item), item) for item in fitted]
 
@@ -209,7 +201,7 @@ def _ask(
     asked = []
     for question in questions:
         same = [next(found) for _ in question]
-        asked.append(_Asked(same, [known[_key(benchmark.config, item)] for item in same]))
+        asked.append(Asked(same, [known[_key(benchmark.config, item)] for item in same]))
     return asked, count
 
 
@@ -240,46 +232,12 @@ def _answerer(lm: Model, benchmark: BenchmarkConfig, config: EvaluateConfig) -> 
     return MultipleChoice(lm, benchmark, config.chat_template)
 
 
-def _warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item) -> None:
-    """Say it where the tokens of the letters that are scored aren't those that the prompt leads to."""
-    warning = answerer.letter_warning(item) if isinstance(answerer, MultipleChoice) else None
-    if warning and ranks()[0] == 0:
-        log.warning("benchmarks.%s: %s", benchmark.name, warning)
-
-
-def _warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: int) -> None:
-    """Say how many examples were left out because prompts would not have fitted."""
-    dropped = [item.num_shots_dropped for item in items if item.num_shots_dropped]
-    if dropped and ranks()[0] == 0:
-        log.warning(
-            "benchmarks.%s: %d examples dropped from the prompts of %d of %d items, which would not fit into "
-            "%d tokens",
-            benchmark.name,
-            sum(dropped),
-            len(dropped),
-            len(items),
-            longest,
-        )
-
-
-def _about_letters(benchmark: PreparedBenchmark, asked: Sequence[_Asked]) -> dict[str, object]:
-    """Further fields of the scores of lettered questions."""
-    if not benchmark.config.options:
-        return {}
-    found: Counter[str] = Counter()
-    for question in asked:
-        found += letters(question.items[0].example, question.answers)
-    orders = max(len(question.items) for question in asked)
-    known = sorted({letter for question in asked for letter in question.items[0].example.choices})
-    return {"letters": {letter: found[letter] for letter in known}, "permutations": orders}
-
-
 def _verified(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     benchmark: BenchmarkConfig,
     config: EvaluateConfig,
-    asked: Sequence[_Asked],
+    asked: Sequence[Asked],
 ) -> dict[str, float]:
     """The largest difference that scoring `evaluate.verify` items one by one makes; said in the log, too."""
     if not config.verify or not asked:

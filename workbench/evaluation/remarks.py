@@ -1,0 +1,58 @@
+"""What is worth saying of a benchmark's questions once they are asked: letters, and examples left out."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workbench.evaluation.items import Item
+from workbench.evaluation.multiple_choice import MultipleChoice
+from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.records import Answer
+from workbench.evaluation.rotations import letters
+from workbench.evaluation.verification import Answerer
+from workbench.ranks import ranks
+
+log = logging.getLogger("workbench")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question in all orders of its options: items and answers, the original order first."""
+
+    items: list[Item]
+    answers: list[Answer]
+
+
+def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item) -> None:
+    """Say it where the tokens of the letters that are scored aren't those that the prompt leads to."""
+    warning = answerer.letter_warning(item) if isinstance(answerer, MultipleChoice) else None
+    if warning and ranks()[0] == 0:
+        log.warning("benchmarks.%s: %s", benchmark.name, warning)
+
+
+def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: int) -> None:
+    """Say how many examples were left out because prompts would not have fitted."""
+    dropped = [item.num_shots_dropped for item in items if item.num_shots_dropped]
+    if dropped and ranks()[0] == 0:
+        log.warning(
+            "benchmarks.%s: %d examples dropped from the prompts of %d of %d items, which would not fit into "
+            "%d tokens",
+            benchmark.name,
+            sum(dropped),
+            len(dropped),
+            len(items),
+            longest,
+        )
+
+
+def about_letters(benchmark: PreparedBenchmark, asked: Sequence[Asked]) -> dict[str, object]:
+    """Further fields of the scores of lettered questions."""
+    if not benchmark.config.options:
+        return {}
+    found: Counter[str] = Counter()
+    for question in asked:
+        found += letters(question.items[0].example, question.answers)
+    orders = max(len(question.items) for question in asked)
+    known = sorted({letter for question in asked for letter in question.items[0].example.choices})
+    return {"letters": {letter: found[letter] for letter in known}, "permutations": orders}
