@@ -172,6 +172,23 @@ def test_logits_that_are_not_numbers_are_told(tokenizer, exam):
         run(model, tokenizer, exam)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_generation_tells_logits_that_are_not_numbers(llama, tokenizer, exam, shared, monkeypatch):
+    forward = type(llama).forward
+
+    def overflows(self, *given, **named):
+        cache = named.get("past_key_values")
+        after_prompt = named["input_ids"].shape[1] == 1 and cache is not None and cache.get_seq_length() > 1
+        output = forward(self, *given, **named)
+        if after_prompt:
+            output.logits[-1] = torch.nan
+        return output
+
+    monkeypatch.setattr(type(llama), "forward", overflows)
+    with pytest.raises(CheckpointError, match=r"logits are not numbers after a prompt of \d+ tokens"):
+        run(llama, tokenizer, generation(exam), {"shared_prefix": shared})
+
+
 def test_macro_average_counts_every_subset_the_same(llama, tokenizer, exam):
     exam.average = Average.macro
     (Path(exam.path) / "test" / "art.csv").write_text("Question,A,B,C,D,Answer\nx,a,b,c,d,A\ny,a,b,c,d,A\n")

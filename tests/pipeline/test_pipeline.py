@@ -167,3 +167,10 @@ def test_what_can_not_work_is_said_before_anything_is_trained(run, tmp_path, ove
     with pytest.raises(error, match=words):
         run("quickstart", "train.max_steps=2", *overrides)
     assert not (tmp_path / "runs" / "quickstart").exists()
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_a_start_from_the_weights_is_refused_under_fsdp(run, monkeypatch, init):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match=f"adapter.init: '{init}' does not go with FSDP"):
+        run("quickstart", *SHORT, f"adapter.init={init}", "steps=[train]")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.config.benchmark import GenerationConfig
+from workbench.errors import CheckpointError
 from workbench.evaluation import tokens
 from workbench.evaluation.growing_cache import GrowingCache
 from workbench.evaluation.transformers_lm import TransformersLM
@@ -115,7 +116,12 @@ class Decoder:
         return self._prefix_cache
 
     def _choose(self, rows: list[_Row], logits: Tensor) -> list[int]:
-        """The next token of each row."""
+        """The next token of each row.
+
+        Raises:
+            CheckpointError: the model's logits are not numbers.
+        """
+        _check_numbers(logits, [len(row.prompt) for row in rows])
         if self.limits.temperature == 0:
             chosen: list[int] = logits.argmax(-1).tolist()
             return chosen
@@ -154,9 +160,23 @@ class Decoder:
                     temperature=self.limits.temperature or None,
                     top_k=0,
                     pad_token_id=next(iter(self.ends), 0),
+                    return_dict_in_generate=True,
+                    output_logits=True,
                 )
-            row.made = made[0, len(row.prompt) :].tolist()
+            for logits in made.logits:
+                _check_numbers(logits, [len(row.prompt)])
+            row.made = made.sequences[0, len(row.prompt) :].tolist()
             self.lm.computed_tokens += len(row.prompt)
+
+
+def _check_numbers(logits: Tensor, lengths: Sequence[int]) -> None:
+    """Raise CheckpointError where logits (rows, vocabulary) are no numbers; `lengths` are of the prompts."""
+    bad = logits.isnan().any(-1).tolist()
+    if any(bad):
+        raise CheckpointError(
+            f"the model's logits are not numbers after a prompt of {lengths[bad.index(True)]} tokens "
+            "(damaged weights, or a dtype with too small a range: try model.dtype=float32)"
+        )
 
 
 def _shared(rows: Sequence[_Row]) -> int:
