@@ -1,12 +1,12 @@
-"""Causal attention in bfloat16 on a CPU, a block of queries and one group of heads at a time.
+"""Causal attention in bfloat16 on a CPU, a block of queries at a time.
 
-The scores of a block fit the cache, keys that no query of the block sees are left out, wherever they stand,
-and the heads of a group go through one product with the keys they share. Scores and probabilities are rounded
+Keys that no query of the block sees are left out, wherever they stand, and the heads of a group go through one
+product with the keys they share. Scores and probabilities are rounded
 to bfloat16 as in `eager` attention. PyTorch's own kernel computes half of a causal square in vain and repeats
 the keys of a group.
 
 Shapes: B batch, S new tokens, K keys, A query heads, G key/value heads, D head width, N queries of a block
-times the heads of a group.
+times the heads of a group, RG rows that go together times G.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
-BLOCK = 128  # queries: three heads of them, times 512 keys, are 400 KB of scores
+BLOCK = 128  # queries
+SCORES = 1 << 22  # at once, if that is more than those of a row: the machine's threads share these products
 FEWEST = 192  # queries below which PyTorch's kernel is as fast
 
 
@@ -33,8 +34,15 @@ class Block:
     """(queries, the last keys): added to their scores; the keys before are seen by all."""
 
     def seen(self, states: Tensor) -> Tensor:
-        """The rows of `states` (K, D) that belong to the keys."""
-        return states[self.keys] if isinstance(self.keys, slice) else states.index_select(0, self.keys)
+        """The rows of `states` (RG, K, D) that belong to the keys."""
+        return states[:, self.keys] if isinstance(self.keys, slice) else states.index_select(1, self.keys)
+
+    def add(self, total: Tensor, states: Tensor) -> None:
+        """Add `states` to the rows of `total` (RG, K, D) that belong to the keys."""
+        if isinstance(self.keys, slice):
+            total[:, self.keys].add_(states)
+        else:
+            total.index_add_(1, self.keys, states.to(total.dtype))
 
 
 Blocks = list[list[Block]]  # by row
@@ -89,37 +97,37 @@ class _Blocked(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.blocks, ctx.scaling = blocks, scaling
+        groups = key.shape[2]
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
-        for row, group, heads in _groups(query, key):
-            keys, values = key[row, :, group].contiguous(), value[row, :, group].contiguous()  # (K, D)
-            for block in blocks[row % len(blocks)]:
-                queries = _stacked(query[row, block.queries, heads] * scaling)  # (N, D)
+        for rows, some in _together(blocks, query, key):
+            keys, values = _by_group(key[rows], groups), _by_group(value[rows], groups)  # (RG, K, D)
+            for block in some:
+                queries = _by_group(query[rows, block.queries], groups) * scaling  # (RG, N, D)
                 mixed = _probabilities(queries, block.seen(keys), block.bias) @ block.seen(values)
-                out[row, block.queries, heads] = mixed.view(-1, heads.stop - heads.start, query.shape[-1])
+                _put(out[rows, block.queries], mixed)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
+        groups = key.shape[2]
         by_query = torch.empty_like(query, memory_format=torch.contiguous_format)
         by_key, by_value = torch.empty_like(key), torch.empty_like(value)
-        for row, group, heads in _groups(query, key):
-            keys, values = key[row, :, group].contiguous(), value[row, :, group].contiguous()
+        for rows, some in _together(ctx.blocks, query, key):
+            keys, values = _by_group(key[rows], groups), _by_group(value[rows], groups)
             key_sum, value_sum = torch.zeros(keys.shape), torch.zeros(keys.shape)  # float32: blocks add up
-            for block in ctx.blocks[row % len(ctx.blocks)]:
-                queries = _stacked(query[row, block.queries, heads] * ctx.scaling)
-                slope, seen = _stacked(gradient[row, block.queries, heads]), block.keys
-                probabilities = _probabilities(queries, keys[seen], block.bias)
-                value_sum[seen] += probabilities.t() @ slope
-                slope = slope @ values[seen].t()  # (N, keys seen): of the probabilities, then of the scores
-                slope = torch._softmax_backward_data(slope, probabilities, -1, slope.dtype)
-                key_sum[seen] += slope.t() @ queries
-                turned = (slope @ keys[seen]).mul_(ctx.scaling)
-                by_query[row, block.queries, heads] = turned.view(
-                    -1, heads.stop - heads.start, query.shape[-1]
-                )
-            by_key[row, :, group], by_value[row, :, group] = key_sum, value_sum
+            for block in some:
+                queries = _by_group(query[rows, block.queries], groups) * ctx.scaling
+                slope, seen = _by_group(gradient[rows, block.queries], groups), block.seen(keys)
+                probabilities = _probabilities(queries, seen, block.bias)
+                block.add(value_sum, probabilities.transpose(1, 2) @ slope)
+                slope = slope @ block.seen(values).transpose(1, 2)  # (RG, N, keys seen): of the probabilities,
+                slope = torch._softmax_backward_data(slope, probabilities, -1, slope.dtype)  # of the scores
+                block.add(key_sum, slope.transpose(1, 2) @ queries)
+                _put(by_query[rows, block.queries], (slope @ seen).mul_(ctx.scaling))
+            _put(by_key[rows], key_sum)
+            _put(by_value[rows], value_sum)
         return by_query, by_key, by_value, None, None
 
 
@@ -164,22 +172,32 @@ def _triangle(size: int, dtype: torch.dtype) -> Tensor:
     return torch.full((size, size), -torch.inf, dtype=dtype).triu(1)
 
 
-def _groups(query: Tensor, key: Tensor) -> Iterator[tuple[int, int, slice]]:
-    """Row, group and the query heads of the group, for every row and group."""
-    together = query.shape[2] // key.shape[2]
-    for row in range(len(query)):
-        for group in range(key.shape[2]):
-            yield row, group, slice(group * together, (group + 1) * together)
+def _together(blocks: Blocks, query: Tensor, key: Tensor) -> Iterator[tuple[slice, list[Block]]]:
+    """Rows that go through the same products, and their blocks."""
+    of_a_row = query.shape[2] * min(BLOCK, query.shape[1]) * key.shape[1]
+    count = max(1, SCORES // of_a_row) if len(blocks) == 1 else 1
+    for start in range(0, len(query), count):
+        yield slice(start, start + count), blocks[start % len(blocks)]
 
 
-def _stacked(states: Tensor) -> Tensor:
-    """(queries, heads, D) as (N, D)."""
-    return states.reshape(-1, states.shape[-1])
+def _by_group(states: Tensor, groups: int) -> Tensor:
+    """(rows, tokens, A or G, D) as (rows * G, tokens * heads of a group, D), in one piece."""
+    rows, tokens, _, width = states.shape
+    apart = states.reshape(rows, tokens, groups, -1, width).transpose(1, 2)  # (rows, G, tokens, heads, D)
+    return apart.reshape(rows * groups, -1, width)
+
+
+def _put(target: Tensor, states: Tensor) -> None:
+    """Write what `_by_group` has stacked to where it was taken from."""
+    rows, tokens, heads, width = target.shape
+    groups = len(states) // rows
+    apart = states.view(rows, groups, tokens, -1, width).transpose(1, 2)  # (rows, tokens, G, heads, D)
+    target.view(rows, tokens, groups, heads // groups, width).copy_(apart)
 
 
 def _probabilities(queries: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
-    """(N, keys seen)."""
-    scores = queries @ keys.t()
-    by_head = scores.view(len(bias), -1, len(keys))  # (queries, heads, keys)
-    by_head[:, :, len(keys) - bias.shape[1] :].add_(bias[:, None])
+    """(RG, N, keys seen)."""
+    scores = queries @ keys.transpose(1, 2)
+    by_query = scores.view(len(scores), len(bias), -1, scores.shape[2])  # (RG, queries, heads, keys)
+    by_query[..., scores.shape[2] - bias.shape[1] :].add_(bias[:, None])
     return torch.softmax(scores, -1, out=scores)

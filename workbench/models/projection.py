@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from workbench.models.prepacked import multiply
 
-PART = 256  # tokens: their float32 copies stay in the cache
+PART = 256  # tokens: their copies in another dtype stay in the cache
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _adapted(hidden: Tensor, adapters: list[Adapter]) -> tuple[Tensor, ...]:
 
 
 class _Updates(torch.autograd.Function):
-    """Adds every adapter's update of one input to the output of its layer, some tokens at a time."""
+    """Adds every adapter's update of one input to the output of its layer."""
 
     @staticmethod
     def forward(
@@ -119,13 +119,15 @@ class _Updates(torch.autograd.Function):
         if not own:
             outputs = [output.clone() for output in outputs]
         rows, flat = _rows(hidden), [_rows(output) for output in outputs]
-        down, scaled = torch.cat(downs).t(), [up.t() * s for up, s in zip(ups, scalings, strict=True)]
+        dtype = _compute_dtype(hidden, downs[0])
+        down = torch.cat(downs).to(dtype).t()  # (I, R)
+        scaled = [(up * s).to(dtype).t() for up, s in zip(ups, scalings, strict=True)]
         ranks = [len(down) for down in downs]
-        inner = rows.new_empty(len(rows), sum(ranks), dtype=down.dtype)  # (T, R)
-        for part in _parts(rows):
-            torch.mm(rows[part].to(down.dtype), down, out=inner[part])
+        inner = rows.new_empty(len(rows), sum(ranks), dtype=dtype)  # (T, R)
+        for part in _parts(rows, dtype):
+            torch.mm(rows[part].to(dtype), down, out=inner[part])
             for output, piece, up in zip(flat, torch.split(inner[part], ranks, 1), scaled, strict=True):
-                output[part].add_(piece @ up)
+                _add_product(output[part], piece, up)
         if own:
             ctx.mark_dirty(*outputs)
         ctx.scalings = scalings
@@ -137,32 +139,55 @@ class _Updates(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         hidden, inner, *weights = ctx.saved_tensors
         downs, ups = weights[: len(ctx.scalings)], weights[len(ctx.scalings) :]
-        down, scaled = torch.cat(downs), [up * s for up, s in zip(ups, ctx.scalings, strict=True)]
+        dtype = inner.dtype
+        down = torch.cat(downs).to(dtype)
+        scaled = [(up * s).to(dtype) for up, s in zip(ups, ctx.scalings, strict=True)]
         ranks = [len(down) for down in downs]
         rows, flat = _rows(hidden), [_rows(gradient) for gradient in gradients]
-        by_ups, by_down = [torch.zeros_like(up) for up in ups], torch.zeros_like(down)
-        by_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
-        for part in _parts(rows):
+        by_ups = [torch.zeros_like(up.t()) for up in ups]
+        by_down = torch.zeros_like(down, dtype=downs[0].dtype)
+        by_rows = []
+        for part in _parts(rows, dtype):
             slopes = []
             for gradient, piece, up, by_up in zip(
                 flat, torch.split(inner[part], ranks, 1), scaled, by_ups, strict=True
             ):
-                exact = gradient[part].to(down.dtype)  # (part, O)
-                by_up.addmm_(exact.t(), piece)
+                exact = gradient[part].to(dtype)  # (part, O)
+                _add_product(by_up, piece.t(), exact)
                 slopes.append(exact @ up)
             slope = torch.cat(slopes, 1)  # (part, R)
-            by_down.addmm_(slope.t(), rows[part].to(down.dtype))
-            if by_rows is not None:
-                by_rows[part] = slope @ down
-        by_ups = [by_up.mul_(scaling) for by_up, scaling in zip(by_ups, ctx.scalings, strict=True)]
+            _add_product(by_down, slope.t(), rows[part].to(dtype))
+            if ctx.needs_input_grad[0]:
+                by_rows.append((slope @ down).to(rows.dtype))
+        by_ups = [by_up.mul_(scaling).t() for by_up, scaling in zip(by_ups, ctx.scalings, strict=True)]
         by_weights = [each for pair in zip(torch.split(by_down, ranks), by_ups, strict=True) for each in pair]
-        by_hidden = None if by_rows is None else by_rows.view(hidden.shape)
+        if len(by_rows) > 1:
+            by_rows = [torch.cat(by_rows)]
+        by_hidden = by_rows[0].view(hidden.shape) if by_rows else None
         return by_hidden, None, None, *gradients, *by_weights
 
 
-def _parts(rows: Tensor) -> list[slice]:
-    """Tokens that go together: on a CPU as many as leave their float32 copies in the cache."""
-    size = PART if rows.device.type == "cpu" else max(len(rows), 1)
+def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
+    """What the adapters' products are made of: bfloat16 where `hidden` is, else their own dtype.
+
+    As under autocast to bfloat16: sums run in float32, weights and their gradients stay float32. An update is
+    small beside what it is added to, and so is its rounding beside that of the sum. float16 has too narrow a
+    range for gradients.
+    """
+    return hidden.dtype if hidden.dtype == torch.bfloat16 else weight.dtype
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add `left @ right` to `total`, of whatever dtype that is."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(left @ right)
+
+
+def _parts(rows: Tensor, dtype: torch.dtype) -> list[slice]:
+    """Tokens that go together: where a CPU makes copies in another dtype, as many as leave these in the cache."""
+    size = PART if rows.device.type == "cpu" and rows.dtype != dtype else max(len(rows), 1)
     return [slice(start, start + size) for start in range(0, len(rows), size)]
 
 
