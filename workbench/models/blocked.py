@@ -1,9 +1,8 @@
 """Causal attention in bfloat16 on a CPU, a block of queries at a time.
 
-Keys that no query of the block sees are left out, wherever they stand, and the heads of a group go through one
-product with the keys they share. Scores and probabilities are rounded
-to bfloat16 as in `eager` attention. PyTorch's own kernel computes half of a causal square in vain and repeats
-the keys of a group.
+Keys that no query of the block sees are left out, wherever they stand, and the heads of a group go through
+one product with the keys they share. Scores and probabilities are rounded to bfloat16 as in `eager` attention.
+PyTorch's own kernel computes half of a causal square in vain and repeats the keys of a group.
 
 Shapes: B batch, S new tokens, K keys, A query heads, G key/value heads, D head width, N queries of a block
 times the heads of a group, RG rows that go together times G.
@@ -122,8 +121,8 @@ class _Blocked(torch.autograd.Function):
                 slope, seen = _by_group(gradient[rows, block.queries], groups), block.seen(keys)
                 probabilities = _probabilities(queries, seen, block.bias)
                 block.add(value_sum, probabilities.transpose(1, 2) @ slope)
-                slope = slope @ block.seen(values).transpose(1, 2)  # (RG, N, keys seen): of the probabilities,
-                slope = torch._softmax_backward_data(slope, probabilities, -1, slope.dtype)  # of the scores
+                slope = slope @ block.seen(values).transpose(1, 2)  # (RG, N, keys seen)
+                slope = torch._softmax_backward_data(slope, probabilities, -1, slope.dtype)
                 block.add(key_sum, slope.transpose(1, 2) @ queries)
                 _put(by_query[rows, block.queries], (slope @ seen).mul_(ctx.scaling))
             _put(by_key[rows], key_sum)

@@ -186,7 +186,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def _parts(rows: Tensor, dtype: torch.dtype) -> list[slice]:
-    """Tokens that go together: where a CPU makes copies in another dtype, as many as leave these in the cache."""
+    """Tokens that go together: if a CPU copies them to another dtype, as many as leave that in the cache."""
     size = PART if rows.device.type == "cpu" and rows.dtype != dtype else max(len(rows), 1)
     return [slice(start, start + size) for start in range(0, len(rows), size)]
 
