@@ -61,6 +61,19 @@ def test_values_and_gradients_are_those_of_pytorchs_attention(heads, mask):
     torch.testing.assert_close(gradients, torch.autograd.grad(wanted.sum(), given), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("texts", [(5, 12, 4, 21), (9, 12, 1, 20)], ids=str)
+def test_texts_behind_one_another_do_not_see_each_other(texts):
+    text = torch.arange(4).repeat_interleave(torch.tensor(texts)).view(2, 1, 21)
+    mask = (text[..., None] == text[..., None, :]).tril()
+    given = states()
+    found, wanted = blocked.attend(*given, None, 0.3, texts), plain(*given, mask)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    weight = torch.randn(found.shape)
+    gradients = torch.autograd.grad((found * weight).sum(), given)
+    wanted = torch.autograd.grad((wanted * weight).sum(), given)
+    torch.testing.assert_close(gradients, wanted, atol=1e-5, rtol=1e-5)
+
+
 def test_new_tokens_see_the_keys_of_a_cache():
     given = states(length=9)
     mask = torch.ones(2, 1, 9, 21, dtype=torch.bool).tril(12)
@@ -71,7 +84,7 @@ def test_keys_that_no_query_of_a_block_sees_are_left_out():
     def seen(blocks):
         return [(block.queries, block.keys) for block in blocks]
 
-    every = blocked._triangles(21, torch.float32)
+    [every] = blocked._triangles((21,), 21, torch.float32)
     assert seen(every) == [
         (slice(0, 8), slice(0, 8)),
         (slice(8, 16), slice(0, 16)),
@@ -118,5 +131,6 @@ def test_only_long_bfloat16_calls_without_dropout_go_block_by_block():
     assert not blocked.takes(usual, None, 0.1)
     assert not blocked.takes(usual.float(), None, 0.0)
     assert not blocked.takes(usual[:, :, 1:], None, 0.0)
+    assert blocked.takes(usual[:, :, 1:].requires_grad_(), None, 0.0) == blocked.multiplies_bfloat16()
     assert not blocked.takes(usual, torch.zeros(1, 1, 1, 1), 0.0)
     assert not blocked.takes(usual.to("meta"), None, 0.0)

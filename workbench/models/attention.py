@@ -124,6 +124,9 @@ def sdpa(
     """
     if packed is None:
         return _fused(query, key, value, attention_mask, scaling, dropout).transpose(1, 2), None
+    if blocked.takes(query, None, dropout):
+        queries, keys, values = (states.transpose(1, 2) for states in (query, key, value))
+        return blocked.attend(queries, keys, values, None, scaling, packed.lengths), None
     # Texts of one length go through the kernel together: the work grows with the sum of the squared lengths.
     flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]  # (B * S, heads, D)
     mixed = []

@@ -1,16 +1,16 @@
 """Causal attention in bfloat16 on a CPU, a block of queries at a time.
 
 Keys that no query of the block sees are left out, wherever they stand, and the heads of a group go through
-one product with the keys they share. Scores and probabilities are rounded to bfloat16 as in `eager` attention.
-PyTorch's own kernel computes half of a causal square in vain and repeats the keys of a group.
+one product with the keys they share. Scores and probabilities are rounded to bfloat16 as in `eager`
+attention. PyTorch's own kernel computes half of a causal square in vain and repeats the keys of a group.
 
 Shapes: B batch, S new tokens, K keys, A query heads, G key/value heads, D head width, N queries of a block
 times the heads of a group, RG rows that go together times G.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 BLOCK = 128  # queries
 SCORES = 1 << 22  # at once, if that is more than those of a row: the machine's threads share these products
-FEWEST = 192  # queries below which PyTorch's kernel is as fast
+FEWEST, FEWEST_TRAINED = 128, 32  # queries below which PyTorch's kernel is as fast, forward and both ways
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def takes(query: Tensor, mask: Tensor | None, dropout: float) -> bool:
     return (
         query.device.type == "cpu"
         and query.dtype == torch.bfloat16
-        and query.shape[2] >= FEWEST
+        and query.shape[2] >= (FEWEST_TRAINED if query.requires_grad else FEWEST)
         and dropout == 0.0
         and (mask is None or (mask.dtype == torch.bool and mask.shape[1] == 1))
         and not torch.compiler.is_compiling()
@@ -70,7 +70,14 @@ def multiplies_bfloat16() -> bool:
     return present and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    texts: Sequence[int] | None = None,
+) -> Tensor:
     """Mixed values (B, S, A, D).
 
     Args:
@@ -79,8 +86,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scali
         value: (B, K, G, D).
         mask: (B or 1, 1, S, K), True where a query sees a key; None: each token sees those before it.
         scaling: Factor on the scores.
+        texts: Instead of a mask: lengths of the texts that lie one behind the other, row after row, and don't
+            see each other.
     """
-    blocks = [_triangles(query.shape[1], query.dtype)] if mask is None else _blocks(mask, query.dtype)
+    length = query.shape[1]
+    if mask is None:
+        blocks = _triangles(tuple(texts or [length]), length, query.dtype)
+    else:
+        blocks = _blocks(mask, query.dtype)
     return _Blocked.apply(query, key, value, blocks, scaling)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -159,10 +172,20 @@ def _block(start: int, mask: Tensor, dtype: torch.dtype) -> Block:
     return Block(slice(start, start + len(mask)), slice(first, last + 1) if in_line else keys, bias)
 
 
-def _triangles(length: int, dtype: torch.dtype) -> list[Block]:
-    """The blocks of causal order: each token sees those before it."""
-    queries = [slice(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
-    return [Block(some, slice(0, some.stop), _triangle(some.stop - some.start, dtype)) for some in queries]
+@lru_cache(16)
+def _triangles(texts: tuple[int, ...], length: int, dtype: torch.dtype) -> Blocks:
+    """The blocks of causal order in rows of `length` tokens that hold `texts`."""
+    rows: Blocks = []
+    start = 0  # counted over all rows
+    for size in texts:
+        if start % length == 0:
+            rows.append([])
+        first, last = start % length, start % length + size
+        for begin in range(first, last, BLOCK):
+            end = min(begin + BLOCK, last)
+            rows[-1].append(Block(slice(begin, end), slice(first, end), _triangle(end - begin, dtype)))
+        start += size
+    return rows
 
 
 @cache
