@@ -86,7 +86,7 @@ def test_activations_are_what_autograd_keeps(length, checkpointing):
     }
     if checkpointing:
         model.base_model.model.activation_checkpointing_enable()
-    batch = Batch(1024 // length, 1024, 1024, 1024 if length < 192 else 0)
+    batch = Batch(1024 // length, 1024, 1024)
     counted = setting(config, batch, checkpointing=checkpointing)
     expected = activations_bytes(counted)
     if checkpointing:  # the layer that is computed again is not there yet
@@ -98,12 +98,12 @@ def test_activations_are_what_autograd_keeps(length, checkpointing):
 def test_weights_and_trained_weights_are_those_of_the_model():
     config = OpenLlamaConfig(**SIZES, num_labels=3)
     model = OpenLlamaForSequenceClassification(config)
-    here = setting(config, Batch(1, 8, 1, 8), outputs=3, dtype_bytes=4)
+    here = setting(config, Batch(1, 8, 1), outputs=3, dtype_bytes=4)
     assert weights_bytes(here) == 4 * model.num_parameters()
     tuned = adapters.attach(model, AdapterConfig(rank=8), 0)
     assert trained_weights(here) == sum(p.numel() for p in tuned.parameters() if p.requires_grad)
     causal = OpenLlamaForCausalLM(OpenLlamaConfig(**SIZES))
-    whole = setting(causal.config, Batch(1, 8, 8, 8), dtype_bytes=4, adapter=None)
+    whole = setting(causal.config, Batch(1, 8, 8), dtype_bytes=4, adapter=None)
     assert weights_bytes(whole) == 4 * causal.num_parameters()
     assert trained_weights(whole) == causal.num_parameters()
 
@@ -112,7 +112,7 @@ def test_quantized_weights_take_the_bytes_of_their_format():
     shape = Shape.of(LlamaConfig())  # 7B
     linear = shape.linear_weights
     assert linear == 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)
-    here = setting(LlamaConfig(), Batch(1, 8, 8, 8))
+    here = setting(LlamaConfig(), Batch(1, 8, 8))
     others = weights_bytes(here) - 2 * linear
     for method, bits in (("int8", 8), ("nf4", 4.127), ("fp4", 4.127)):
         quantized = setting(
@@ -124,14 +124,14 @@ def test_quantized_weights_take_the_bytes_of_their_format():
 def test_only_targeted_layers_are_trained():
     here = setting(
         OpenLlamaConfig(**SIZES),
-        Batch(1, 8, 8, 8),
+        Batch(1, 8, 8),
         adapter=AdapterConfig(rank=8, target_modules=["q_proj", "v_proj"], rank_pattern={"v_proj": 2}),
     )
     assert trained_weights(here) == 3 * (8 * (64 + 64) + 2 * (64 + 32))
 
 
 def test_ways_out_end_with_one_that_fits_or_with_all():
-    here = setting(LlamaConfig(), Batch(8, 8 * 1024, 8 * 1024, 0))
+    here = setting(LlamaConfig(), Batch(8, 8 * 1024, 8 * 1024))
     peak = sum(peak_parts(here).values())
     ways = ways_out(here, peak // 2)
     assert ways[0][0] == "train.gradient_checkpointing=true"
@@ -143,7 +143,7 @@ def test_ways_out_end_with_one_that_fits_or_with_all():
 
 
 def test_operations_are_two_for_each_weight_and_pass():
-    here = setting(OpenLlamaConfig(**SIZES), Batch(1, 100, 50, 0), adapter=None)
+    here = setting(OpenLlamaConfig(**SIZES), Batch(1, 100, 50), adapter=None)
     shape = here.shape
     flops = step_flops(here, tokens=100, labelled=50, length=0)
     assert flops == 6 * (100 * shape.linear_weights + 50 * 300 * 64)
@@ -157,6 +157,5 @@ def test_a_forecast_counts_the_tokens_of_all_steps_and_finds_the_largest_batch()
     assert work.tokens == 2 * sum(rows["length"])
     assert work.labelled == 2 * sum(len(labels) - labels.count(-100) for labels in rows["labels"])
     assert max(rows["length"]) < work.largest.tokens <= 4 * max(rows["length"])
-    assert work.largest.short == work.largest.tokens
     padded = forecast(class_rows(24), train, 7)
-    assert padded.largest == Batch(4, 4 * 10, 4, 4 * 10)
+    assert padded.largest == Batch(4, 4 * 10, 4)

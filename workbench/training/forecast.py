@@ -16,7 +16,7 @@ from workbench.data.tokens import IGNORED
 from workbench.ranks import ranks
 from workbench.training.arguments import total_steps
 from workbench.training.batches import Batches
-from workbench.training.memory import FEWEST_BLOCKED, Batch
+from workbench.training.memory import Batch
 
 MOST_EPOCHS = 20
 """Whose batches are looked at for the largest."""
@@ -57,11 +57,7 @@ def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
         return sum(lengths[row] for row in rows) if joined else max(lengths[row] for row in rows) * len(rows)
 
     def batch(rows: Sequence[int]) -> Batch:
-        short = [length for row in rows for length in texts[row] if length < FEWEST_BLOCKED]
-        padded = max(lengths[row] for row in rows)
-        all_tokens = tokens(rows)
-        short_tokens = sum(short) if joined else all_tokens * (padded < FEWEST_BLOCKED)
-        return Batch(len(rows), all_tokens, sum(labelled[row] for row in rows), short_tokens)
+        return Batch(len(rows), tokens(rows), sum(labelled[row] for row in rows))
 
     share = taken / len(seen)
     return Forecast(

@@ -16,8 +16,6 @@ from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 
 LOGITS_BYTES = 1 << 27
 """Of float32 logits at a time; the loss is computed in such chunks."""
-FEWEST_BLOCKED = 192
-"""Tokens from which a text's attention goes block by block on a CPU, and keeps grouped heads apart."""
 NATIVE = 2.5
 """Times what our layers keep: float32 copies for norms and adapters, one for each."""
 CONTEXT_BYTES = 600 * 2**20
@@ -98,8 +96,6 @@ class Batch:
     """Padding included."""
     labelled: int
     """Tokens that a loss falls on; for a classifier rows."""
-    short: int
-    """Tokens in texts of fewer than FEWEST_BLOCKED."""
 
 
 @dataclass(frozen=True)
@@ -177,16 +173,18 @@ def layer_bytes(setting: Setting) -> int:
     shape, batch = setting.shape, setting.batch
     # Input and output of both norms; gate, up and their product; what goes into the output projection.
     widths = 4 * shape.hidden + 3 * shape.inner + shape.queries
-    kept = batch.tokens * (widths * setting.dtype_bytes + 4 * (sum(ranks(setting).values()) + 2))
+    half = setting.dtype_bytes == 2
+    # Of the adapters their inner states, of the norms a factor each.
+    kept = batch.tokens * (
+        widths * setting.dtype_bytes + (2 if half else 4) * sum(ranks(setting).values()) + 8
+    )
     grouped = shape.queries + 2 * shape.keys  # queries, keys and values
-    repeated = (
-        4 * shape.queries + shape.queries // 32
-    )  # keys repeated for their group, and the kernel's result
-    if setting.on_cpu and setting.dtype_bytes == 2:
-        widths = batch.short * repeated + (batch.tokens - batch.short) * grouped
+    if setting.on_cpu and not half:  # keys repeated for their group, and the kernel's result
+        kept += batch.tokens * setting.dtype_bytes * (4 * shape.queries + shape.queries // 32)
+    elif setting.on_cpu:
+        kept += batch.tokens * setting.dtype_bytes * grouped
     else:
-        widths = batch.tokens * (repeated if setting.on_cpu else grouped + shape.queries)
-    kept += widths * setting.dtype_bytes
+        kept += batch.tokens * setting.dtype_bytes * (grouped + shape.queries)
     if shape.native:
         return int(NATIVE * kept)
     return kept + copies_bytes(setting)
@@ -270,7 +268,7 @@ def ways_out(setting: Setting, room: int) -> list[tuple[str, int]]:
 def smaller(batch: Batch, rows: int) -> Batch:
     """The batch with fewer rows like its own."""
     share = rows / batch.rows
-    return Batch(rows, *(int(count * share) for count in (batch.tokens, batch.labelled, batch.short)))
+    return Batch(rows, *(int(count * share) for count in (batch.tokens, batch.labelled)))
 
 
 def shown(parts: Mapping[str, int]) -> str:
