@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation import prefix_tree
 from workbench.evaluation.prefix_tree import TokenRequest
-from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.transformers_lm import TransformersLM, _logprobs, evaluation_mode
 
 
 def one_by_one(model: PreTrainedModel, request: TokenRequest) -> tuple[float, bool]:
@@ -149,3 +149,15 @@ def test_evaluation_mode_gives_every_module_its_own_mode_back(llama):
         assert not any(module.training for module in llama.modules())
     assert llama.training and not llama.model.layers[0].training and llama.model.layers[1].training
     llama.eval()
+
+
+def test_of_equally_likely_tokens_the_first_one_is_the_greedy_one():
+    logits = torch.tensor([[1.0, 3.0, 3.0], [2.0, 0.0, 1.0]])
+    found = _logprobs(logits, [0, 0, 0, 1], [0, 1, 2, 0])
+    assert [greedy for _, greedy in found] == [False, True, False, True]
+    torch.testing.assert_close(
+        torch.tensor([value for value, _ in found]),
+        torch.nn.functional.cross_entropy(
+            logits[[0, 0, 0, 1]], torch.tensor([0, 1, 2, 0]), reduction="none"
+        ).neg(),
+    )

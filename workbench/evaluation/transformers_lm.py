@@ -285,12 +285,11 @@ def _logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[
     if not rows:
         return []
     size = max(1, _LOGIT_CELLS // logits.shape[-1])
-    sums, tops = [], []
-    for start in range(0, len(logits), size):
-        part = logits[start : start + size].float()
-        sums.append(part.logsumexp(-1))
-        tops.append(part.argmax(-1))
+    sums = [logits[start : start + size].float().logsumexp(-1) for start in range(0, len(logits), size)]
     row, token = torch.tensor(rows, device=logits.device), torch.tensor(tokens, device=logits.device)
-    values = logits[row, token].float() - torch.cat(sums)[row]
-    likeliest = torch.cat(tops)[row] == token
+    chosen = logits[row, token]
+    values = chosen.float() - torch.cat(sums)[row]
+    likeliest = chosen == logits.amax(-1)[row]
+    highest = likeliest.nonzero()[:, 0]  # of several that are equally high, the first one counts
+    likeliest[highest] = logits[row[highest]].argmax(-1) == token[highest]
     return list(zip(values.tolist(), likeliest.tolist(), strict=True))
