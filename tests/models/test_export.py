@@ -198,6 +198,34 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing_behind(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 
+def change(folder, name, value):
+    """Put a value into a stored tensor."""
+    weights = folder / "model.safetensors"
+    held = load_file(weights)
+    held[name].view(-1)[3] = value
+    save_file(held, weights, {"format": "pt"})
+
+
+@pytest.mark.parametrize("format_name", ["llama", "open-llama"])
+@pytest.mark.parametrize("value", [float("nan"), -float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, format_name, value):
+    open_llama(tmp_path / "in")
+    name = "model.layers.1.mlp.up_proj.weight"
+    change(tmp_path / "in", name, value)
+    with pytest.raises(CheckpointError, match=rf"in: {name}: holds NaN or infinite values in float32"):
+        export(at(tmp_path / "in"), ExportConfig(format=ExportFormat[format_name]), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+def test_numbers_too_large_for_the_type_are_refused(tmp_path):
+    open_llama(tmp_path / "in")
+    name = "model.layers.1.mlp.up_proj.weight"
+    change(tmp_path / "in", name, 7e4)
+    with pytest.raises(CheckpointError, match=f"{name}: holds NaN or infinite values in float16"):
+        export(at(tmp_path / "in"), ExportConfig(dtype=Dtype.float16), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
 def test_a_failure_on_the_way_leaves_the_old_export_untouched(tmp_path):
     open_llama(tmp_path / "in")
     export(at(tmp_path / "in"), LLAMA, tmp_path / "out")

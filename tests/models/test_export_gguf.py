@@ -3,7 +3,7 @@
 import pytest
 import torch
 from gguf import GGUFReader
-from test_export import open_llama
+from test_export import change, open_llama
 from tiny_checkpoints import PLAIN, ROPES, at, logits, words_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import GgufConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -195,6 +195,18 @@ def test_what_gguf_cannot_express_is_refused_and_leaves_nothing(tmp_path, fields
     write(tmp_path / "in", tokenizer(), **fields)
     with pytest.raises(CheckpointError, match=said):
         export(at(tmp_path / "in"), gguf(), tmp_path / "out.gguf")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [("f32", torch.nan, "holds NaN or infinite values"), ("f16", 7e4, "f16 ends at 65504, .* holds more")],
+)
+def test_weights_that_are_no_numbers_or_too_large_are_refused(tmp_path, kind, value, said):
+    write(tmp_path / "in", byte_level())
+    change(tmp_path / "in", "model.layers.1.mlp.up_proj.weight", value)
+    with pytest.raises(CheckpointError, match=said):
+        export(at(tmp_path / "in"), gguf(kind), tmp_path / "out.gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 

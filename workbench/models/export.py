@@ -15,7 +15,7 @@ from transformers import GenerationConfig, LlamaConfig, PreTrainedConfig
 
 from workbench.config.export import ExportConfig, ExportFormat
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
-from workbench.errors import ConfigError
+from workbench.errors import CheckpointError, ConfigError
 from workbench.models.checkpoints import KEPT, fitted, read
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, fold
 from workbench.models.gguf_writer import write_gguf
@@ -78,6 +78,35 @@ class Cast:
         return self.stored[...].to(self.dtype)
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A tensor that is refused when it is asked for, if it holds anything but numbers."""
+
+    where: str
+    """File and name."""
+    stored: Stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.stored.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The tensor's type."""
+        return self.stored.dtype
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """The tensor, for `...`."""
+        tensor = self.stored[...]
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{self.where}: holds NaN or infinite values in {str(tensor.dtype).removeprefix('torch.')} "
+                "(damaged weights, or too narrow a type: try export.dtype=float32)"
+            )
+        return tensor
+
+
 def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport:
     """Write the checkpoint at `model.path` in another format, whole or not at all.
 
@@ -88,7 +117,7 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
 
     Raises:
         ConfigError: keys that contradict each other, or something else lies at `path`.
-        CheckpointError: the checkpoint doesn't fit, or the format can't express it.
+        CheckpointError: the checkpoint doesn't fit or holds NaN, or the format can't express it.
     """
     _check(model, export, path)
     as_gguf = export.format is ExportFormat["gguf"]
@@ -104,6 +133,7 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
         tensors, record = fold(checkpoint.config, tensors)
         config = llama_config(checkpoint.config, record, HEAD in tensors)
         config.architectures = [LLAMA_CLASSES[model.task]]
+    tensors = {name: Checked(f"{model.path}: {name}", stored) for name, stored in tensors.items()}
     config.dtype = tensors[EMBEDDING].dtype
     if as_gguf:
         size = _write_file(model, export, cast(LlamaConfig, config), tensors, path)

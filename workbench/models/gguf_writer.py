@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from workbench.models.weights import Stored
 
 BLOCK = 32
 """Weights that share a scale, in every quantized type that is written here."""
+FLOAT16_MAX = 65504.0
 
 FILE_TYPES = {
     GgufType.f32: LlamaFileType.ALL_F32,
@@ -53,28 +55,33 @@ def write_gguf(
         kind: How matrices are held. Embedding and head keep 8 bits with the 4 and 5-bit types.
 
     Raises:
-        CheckpointError: what the format, or llama.cpp's LLaMA, has no place for.
+        CheckpointError: what the format, or llama.cpp's LLaMA, has no place for; weights beyond float16.
     """
     writer = GGUFWriter(str(file), "llama")
     _describe(writer, config)
     writer.add_file_type(FILE_TYPES[kind])
     describe_tokenizer(writer, tokenizer, tensors["model.embed_tokens.weight"].shape[0])
-    stored: list[tuple[Stored, GGMLQuantizationType, int]] = []
+    stored: list[tuple[str, Stored, GGMLQuantizationType, int]] = []
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     for name, tensor in {**_rope_factors(config), **tensors}.items():
         numbers = _number_type(name, tensor.shape, kind)
         shape = quant_shape_to_byte_shape(tensor.shape, numbers)
         writer.add_tensor_info(_gguf_name(name), shape, np.dtype(np.uint8), math.prod(shape), numbers)
-        stored.append((tensor, numbers, heads.get(name.split(".")[-2], 0) or 0))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
+        stored.append((name, tensor, numbers, heads.get(name.split(".")[-2], 0) or 0))
     size = 0
-    for tensor, numbers, count in stored:
-        data = quantize(_interleaved(tensor[...].float(), count).numpy(), numbers)
-        writer.write_tensor_data(data)
-        size += data.nbytes
-    writer.close()
+    with closing(writer):
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for name, tensor, numbers, count in stored:
+            weight = tensor[...].float()
+            if numbers is GGMLQuantizationType.F16 and weight.abs().max() > FLOAT16_MAX:
+                raise CheckpointError(
+                    f"export.gguf_type: f16 ends at {FLOAT16_MAX:.0f}, {name} holds more (bf16 and f32 do)"
+                )
+            data = quantize(_interleaved(weight, count).numpy(), numbers)
+            writer.write_tensor_data(data)
+            size += data.nbytes
     return size
 
 
