@@ -170,9 +170,9 @@ class _Updates(torch.autograd.Function):
 def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
     """What the adapters' products are made of: bfloat16 where `hidden` is, else their own dtype.
 
-    As under autocast to bfloat16: sums run in float32, weights and their gradients stay float32. An update is
-    small beside what it is added to, and so is its rounding beside that of the sum. float16 has too narrow a
-    range for gradients.
+    As under autocast to bfloat16: a product sums in float32 and is rounded once, weights and what their
+    gradients add up to stay float32. An update is small beside what it is added to, and so is its rounding
+    beside that of the sum. float16 has too narrow a range for gradients.
     """
     return hidden.dtype if hidden.dtype == torch.bfloat16 else weight.dtype
 

@@ -31,8 +31,8 @@ GPUS = {
 }
 """GB of memory, and TFLOP/s of dense half-precision products, from the makers' data sheets."""
 REACHED_CPU, REACHED_GPU = 0.4, 0.35
-"""Of the rate of matrix products, in training with LoRA: 0.46 was measured on a CPU in rows without padding
-(tests/performance/model.py); the one for a GPU is a guess."""
+"""Of the rate of matrix products, in training with LoRA: 0.54 was measured on a CPU in rows without padding
+(tests/performance/model.py), shorter texts reach less; the one for a GPU is a guess."""
 
 
 def plan(config: Config, run_dir: RunDir) -> None:
