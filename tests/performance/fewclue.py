@@ -48,7 +48,7 @@ def command(task: str, quantization: str, seed: int, given: argparse.Namespace) 
         *(f"run_dir={given.out / name}", f"model.path={given.model}", "model.task=sequence_classification"),
         *(f"quantization={quantization}", f"data.path={given.fewclue / task / 'train_few_all.json'}"),
         *([f"+data.columns.label={recipe.label}"] if recipe.label != "label" else []),
-        "data.max_length=128",
+        "data.max_length=256",
         *(f"train.num_epochs={epochs}", f"train.learning_rate={rate}", "train.warmup_steps=0.1"),
         *("train.per_device_batch_size=16", "train.group_by_length=true"),
         *(f"benchmark=[{benchmark}]", f"benchmarks.{benchmark}.path={given.fewclue / task}"),

@@ -21,6 +21,7 @@ SETTINGS = {
     "causal": CAUSAL,
     "causal, checkpointing": (*CAUSAL, CHECKPOINTED),
     "causal, nf4, packing": (*PACKED, "quantization=nf4"),
+    "causal, int8": (*CAUSAL, "quantization=int8"),
     "causal, int8, checkpointing": (*CAUSAL, "quantization=int8", CHECKPOINTED),
     "classifier": CLASSIFIER,
     "classifier, nf4, checkpointing": (*CLASSIFIER, "quantization=nf4", CHECKPOINTED),

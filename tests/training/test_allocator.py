@@ -1,13 +1,11 @@
 """What the process holds after tensors are gone."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from workbench.training.allocator import GiveBack, libc_function, tensors_apart
+from workbench.training.allocator import GiveBack, libc_function
 from workbench.training.forecast import resident_bytes
 
 MIB = 1 << 20
@@ -33,21 +31,8 @@ def test_the_holes_between_living_tensors_go_back_to_the_system_after_a_step():
     assert len(living) == 20
 
 
-@glibc
-def test_tensors_that_lie_apart_leave_no_holes():
-    code = (
-        "from test_allocator import MIB, holes, resident_bytes, tensors_apart\n"
-        "with tensors_apart(True):\n"
-        "    living, before = holes()\n"
-        "    assert resident_bytes() - before < 60 * MIB\n"
-    )  # in a process of its own, whose heap has no holes yet
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
-
-
 def test_where_there_is_no_such_library_nothing_happens(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     libc_function.cache_clear()
     GiveBack().on_step_end()
-    with tensors_apart(True):
-        pass
     libc_function.cache_clear()

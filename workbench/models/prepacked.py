@@ -14,6 +14,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
+from workbench.models import eight_bit
 from workbench.models.blocked import multiplies_bfloat16
 from workbench.models.loss import is_plain_linear
 
@@ -72,7 +73,11 @@ def prepacked(patience: int = 0) -> Iterator[None]:
 
 def multiply(layer: nn.Module, hidden: Tensor) -> Tensor:
     """What `layer` gives for `hidden` (..., I)."""
-    copies = None if torch.compiler.is_compiling() else _copies.get()
+    if torch.compiler.is_compiling():
+        return layer(hidden)  # type: ignore[no-any-return]
+    if eight_bit.is_eight_bit(layer):
+        return eight_bit.multiply(layer, hidden)
+    copies = _copies.get()
     few = copies is not None and hidden.numel() <= FEW * hidden.shape[-1]
     if copies is None or not few or torch.is_grad_enabled() or hidden.dtype != torch.bfloat16:
         return layer(hidden)  # type: ignore[no-any-return]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from workbench.models.eight_bit import is_eight_bit
 from workbench.models.prepacked import multiply
 
 PART = 256  # tokens: their copies in another dtype stay in the cache
@@ -68,7 +69,9 @@ def plain_lora(layer: Any) -> Adapter | None:
     down, up, dropout = layer.lora_A[name], layer.lora_B[name], layer.lora_dropout[name]
     drops = layer.training and not isinstance(dropout, nn.Identity)
     linear = type(down) is nn.Linear and type(up) is nn.Linear and up.bias is None
-    hooked = any(has_hooks(module) for module in (layer, layer.base_layer, down, up))
+    base: nn.Module = layer.base_layer
+    hooked = any(has_hooks(module) for module in (layer, down, up))
+    hooked = hooked or (has_hooks(base) and not is_eight_bit(base))
     if drops or hooked or not linear or not getattr(layer, "cast_input_dtype_enabled", True):
         return None
     return Adapter(layer.base_layer, down.weight, up.weight, layer.scaling[name])
@@ -102,7 +105,7 @@ def _adapted(hidden: Tensor, adapters: list[Adapter]) -> tuple[Tensor, ...]:
     outputs = [multiply(adapter.base, hidden) for adapter in adapters]
     scalings = [adapter.scaling for adapter in adapters]
     # What a plain linear layer returns is its own and may be added to; a quantized one may return a view.
-    own = all(type(adapter.base) is nn.Linear for adapter in adapters)
+    own = all(type(adapter.base) is nn.Linear or is_eight_bit(adapter.base) for adapter in adapters)
     weights = [weight for adapter in adapters for weight in (adapter.down, adapter.up)]
     return _Updates.apply(hidden, scalings, own, *outputs, *weights)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError, DeviceError
+from workbench.models import eight_bit
 
 WHOLE = ["lm_head", "score"]
 """Never quantized, beside embeddings and norms: the heads, whose errors nothing behind them can mend."""
@@ -93,21 +94,7 @@ def settle(model: PreTrainedModel, quantization: QuantizationConfig) -> None:
             # Forward products round weights to this type; so must gradients and dequantize.
             cast(Any, module.weight).quant_state.dtype = module.compute_dtype
         elif isinstance(module, Linear8bitLt) and module.weight.device.type == "cpu":
-            module.register_forward_pre_hook(_multiply_in_floats)
-
-
-def _multiply_in_floats(module: nn.Module, _: tuple[Any, ...]) -> None:
-    """Keep a Linear8bitLt in train mode, whatever `model.eval()` said since the last call.
-
-    In eval mode it rounds its input to 8 bits a row and picks outlier columns over the whole batch, so an
-    item's log-probability depends on its neighbours (up to 3 nats). In train mode on the CPU it multiplies
-    the input as it is with the dequantized weight (bitsandbytes 0.50, autograd/_functions.py, MatMul8bitFp).
-    """
-    module.training = True
-    weight: Any = module.weight
-    if weight.CB is not None and weight.SCB is None:
-        # In each DoRA product peft 0.21 replaces the parameter without its scales (dequantize_module_weight).
-        weight.SCB = cast(Any, module).state.SCB
+            module.register_forward_pre_hook(eight_bit.multiply_in_floats)
 
 
 def is_quantized(model: nn.Module) -> bool:
@@ -151,8 +138,7 @@ def _dequantized(layer: nn.Module, dtype: torch.dtype) -> Tensor:
     weight: Any = layer.weight
     if isinstance(layer, Linear4bit):
         return dequantize_4bit(weight.data, weight.quant_state)
-    state: Any = layer.state
-    scales: Tensor = state.SCB if weight.SCB is None else weight.SCB  # the first product moves them
-    if weight.device.type == "cpu":  # rounded as MatMul8bitFp does
-        return cast(Tensor, weight.data.to(dtype).mul_(scales[:, None].mul(1 / 127)))
+    scales = eight_bit.scales(layer)
+    if weight.device.type == "cpu":
+        return eight_bit.whole(weight.data, scales, dtype)
     return cast(Tensor, weight.data.float() * (scales[:, None] / 127))

@@ -16,7 +16,7 @@ from workbench.config.train import Keep, TrainConfig
 from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
 from workbench.ranks import is_first, of_first, ranks
-from workbench.training.allocator import GiveBack, tensors_apart
+from workbench.training.allocator import GiveBack
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
 from workbench.training.callbacks import Patience, ProgressBar, Seal, Steps
@@ -139,17 +139,10 @@ def fit(
                 ],
             )
             trainer.remove_callback(PrinterCallback)
-            with tensors_apart(leaves_holes(model, train)):
-                run(trainer, progress, checkpoint)
+            run(trainer, progress, checkpoint)
             put_together(model)
         step = load_best(model, folder, identity) if train.keep is Keep.best else None
     return of_first(lambda: train_report(folder, meter, checkpoint, step))
-
-
-def leaves_holes(model: PreTrainedModel | PeftModel, train: TrainConfig) -> bool:
-    """Whether the heap would hold far more than what lives on it."""
-    whole_again = getattr(model, "is_loaded_in_8bit", False)
-    return train.gradient_checkpointing and whole_again and model.device.type == "cpu"
 
 
 def check(model: PreTrainedModel | PeftModel, evaluates: bool, train: TrainConfig) -> None:
