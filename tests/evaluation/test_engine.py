@@ -1,6 +1,7 @@
 import json
 import random
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,16 @@ from workbench.config.benchmark import (
     Scoring,
 )
 from workbench.config.evaluate import EvaluateConfig
+from workbench.config.model import Dtype, ModelConfig
+from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.evaluation import cache
+from workbench.evaluation import cache, engine
 from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.decoding import takes_beginning
 from workbench.evaluation.engine import Evaluation, evaluate
 from workbench.evaluation.records import Answer, read_predictions
+from workbench.models import OpenLlamaForCausalLM
+from workbench.models.loading import load_model
 from workbench.run_dir import RunDir
 
 WORDS = ["cat", "dog", "mat", "table", "answer", "question", "right", "one", "two", "three", "four", "five"]
@@ -234,14 +240,32 @@ def generate_alone(model, tokenizer, context: str, count: int) -> str:
     return tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
 
 
+@pytest.fixture
+def open_llama(llama, tmp_path) -> OpenLlamaForCausalLM:
+    llama.save_pretrained(tmp_path / "llama")
+    return load_model(ModelConfig(path=str(tmp_path / "llama"), dtype=Dtype.float32), QuantizationConfig())
+
+
 @pytest.mark.parametrize("shared", [True, False])
-def test_generated_texts_equal_those_generated_alone(llama, tokenizer, exam, tmp_path, shared):
+@pytest.mark.parametrize("model", ["llama", "open_llama"])
+def test_generated_texts_equal_those_generated_alone(request, model, tokenizer, exam, tmp_path, shared):
+    llama = request.getfixturevalue(model)
+    assert takes_beginning(llama) == (model == "open_llama")
     run_dir = RunDir(tmp_path / "run")
     run(llama, tokenizer, generation(exam), {"shared_prefix": shared}, predictions=run_dir.predictions)
     predictions = read_predictions(run_dir.predictions("base", "exam"))
     for p in predictions:
         assert p.generation == generate_alone(llama, tokenizer, p.context, 12)
     assert len({p.generation for p in predictions}) > 4
+
+
+def test_weights_are_laid_out_anew_for_generation_only(llama, tokenizer, exam, monkeypatch):
+    calls = []
+    monkeypatch.setattr(engine, "prepacked", lambda: calls.append("prepacked") or nullcontext())
+    run(llama, tokenizer, exam)
+    assert calls == []
+    run(llama, tokenizer, generation(exam))
+    assert calls == ["prepacked"]
 
 
 def test_a_generated_text_ends_before_the_first_stop_text(llama, tokenizer, exam, tmp_path):

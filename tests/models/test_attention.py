@@ -43,6 +43,47 @@ def test_attentions_agree_on_padded_rows(name, side, groups):
 
 
 @pytest.mark.parametrize("groups", [4, 2])
+@pytest.mark.parametrize("name", ["sdpa", "xformers"])
+def test_rows_behind_a_shared_beginning_get_the_logits_of_whole_rows(name, groups):
+    """Several tokens, two of them pads in the first row, then one by one."""
+    made = twins(name, num_key_value_heads=groups)[0]
+    ids = tokens(3)
+    ids[:, :5] = ids[0, :5]
+    pads = torch.tensor([2, 0, 1])
+    rows = [torch.cat((ids[0, :1].expand(int(count)), row[5:])) for count, row in zip(pads, ids, strict=True)]
+    rows = torch.stack([row[:7] for row in rows])
+    with torch.no_grad():
+        beginning = made(ids[:1, :5], use_cache=True).past_key_values
+        whole = [
+            made(torch.cat((ids[:1, :5], row[None, count:]), 1)).logits[0, 5:]
+            for row, count in zip(rows, pads, strict=True)
+        ]
+        held, cache = [layer.keys.clone() for layer in beginning.layers], None
+        for first, last in ((0, 4), (4, 5), (5, 6), (6, 7)):
+            keys = torch.arange(last)
+            seen = (keys >= pads[:, None, None]) & (keys <= torch.arange(first, last)[:, None])
+            out = made(
+                rows[:, first:last],
+                attention_mask=seen[:, None],
+                position_ids=(torch.arange(first, last) - pads[:, None]).clamp(min=0) + 5,
+                past_key_values=cache,
+                use_cache=True,
+                beginning=beginning,
+            )
+            cache = out.past_key_values
+            for row, count in enumerate(pads.tolist()):
+                start = max(first, count)
+                torch.testing.assert_close(
+                    out.logits[row, start - first :],
+                    whole[row][start - count : last - count],
+                    atol=1e-5,
+                    rtol=1e-5,
+                )
+    assert cache.get_seq_length() == 7
+    assert all(torch.equal(layer.keys, keys) for layer, keys in zip(beginning.layers, held, strict=True))
+
+
+@pytest.mark.parametrize("groups", [4, 2])
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_several_new_tokens_on_a_cache_see_all_before_them(name, cache, groups):

@@ -57,7 +57,6 @@ def ours(given: argparse.Namespace, repeats: int) -> dict[str, Any]:
     from workbench.evaluation import engine
     from workbench.evaluation.benchmark import prepare
     from workbench.models.loading import load_model, load_tokenizer
-    from workbench.models.prepacked import prepacked
 
     setting = SETTINGS[given.task]
     file = OmegaConf.load(CONF / f"{given.task}.yaml")
@@ -94,15 +93,14 @@ def ours(given: argparse.Namespace, repeats: int) -> dict[str, Any]:
         found: dict[str, Any] = {"seconds": float("inf"), "peak_bytes": 0}
         for _ in range(repeats):
             before, start = start_peak(), time.process_time()
-            with prepacked():
-                made = engine.evaluate(
-                    model,
-                    tokenizer,
-                    {given.task: prepared},
-                    evaluate,
-                    model_name="base",
-                    predictions=lambda model, name: Path(folder, name),
-                ).measured[given.task]
+            made = engine.evaluate(
+                model,
+                tokenizer,
+                {given.task: prepared},
+                evaluate,
+                model_name="base",
+                predictions=lambda model, name: Path(folder, name),
+            ).measured[given.task]
             found["peak_bytes"] = max(found["peak_bytes"], resident("VmHWM") - before)
             seconds = time.process_time() - start if given.busy else made["seconds"]
             found["seconds"] = min(found["seconds"], seconds)

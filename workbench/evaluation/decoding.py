@@ -12,6 +12,7 @@ from workbench.errors import CheckpointError
 from workbench.evaluation import tokens
 from workbench.evaluation.growing_cache import GrowingCache
 from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.models.attention import TRUTH_MASKED
 
 _ROWS = 32
 """Prompts decoded together: each step reads all weights once for all of them."""
@@ -57,11 +58,26 @@ class Decoder:
     @torch.no_grad()
     def _decode(self, rows: list[_Row]) -> None:
         """Fills `made` of every row."""
-        logits, cache, mask = self._prefill(rows)
-        lengths = torch.tensor([len(row.prompt) for row in rows], device=self.lm.device)
+        beginning = self._prefix_for(rows[0].prompt[: _shared(rows)])
+        held = beginning.get_seq_length()
+        apart = held > 0 and takes_beginning(self.lm.model)
+        cache = GrowingCache() if apart or not held else beginning.shared_by(len(rows))
+        ids, mask = tokens.pad([row.prompt[held:] for row in rows], "left", self.lm.device)  # (rows, longest)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0) + held
+        if not apart:
+            mask = torch.nn.functional.pad(mask, (held, 0), value=1)
+        self.lm.computed_tokens += ids.numel()
         while True:
-            chosen = self._choose(rows, logits)
-            for row, token in zip(rows, chosen, strict=True):
+            logits = self.lm.model(
+                input_ids=ids,
+                attention_mask=_seen(mask, ids.shape[1]) if apart else mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **({"beginning": beginning} if apart else {}),
+            ).logits[:, -1]
+            for row, token in zip(rows, self._choose(rows, logits), strict=True):
                 row.made.append(token)
             going = [place for place, row in enumerate(rows) if not self._finished(row)]
             if not going:
@@ -69,36 +85,11 @@ class Decoder:
             if len(going) < len(rows):
                 keep = torch.tensor(going, device=self.lm.device)
                 cache.batch_select_indices(keep)
-                mask, lengths = mask[keep], lengths[keep]
+                mask, positions = mask[keep], positions[keep]
                 rows = [rows[place] for place in going]
+            ids = torch.tensor([[row.made[-1]] for row in rows], device=self.lm.device)
             mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-            logits = self.lm.model(
-                input_ids=torch.tensor([[row.made[-1]] for row in rows], device=self.lm.device),
-                attention_mask=mask,
-                position_ids=lengths[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
-            lengths = lengths + 1
-
-    def _prefill(self, rows: list[_Row]) -> tuple[Tensor, GrowingCache, Tensor]:
-        """Logits (rows, vocabulary) after each prompt, the cache, and its mask (rows, cached)."""
-        shared = _shared(rows)
-        cache = self._prefix_for(rows[0].prompt[:shared]).shared_by(len(rows))
-        rest = [row.prompt[shared:] for row in rows]
-        ids, mask = tokens.pad(rest, "left", self.lm.device)  # (rows, longest)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0) + shared
-        mask = torch.nn.functional.pad(mask, (shared, 0), value=1)
-        self.lm.computed_tokens += ids.numel()
-        logits = self.lm.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        return logits, cache, mask
+            positions = positions[:, -1:] + 1
 
     def _prefix_for(self, prefix: list[int]) -> GrowingCache:
         """A cache of the shared beginning, computed unless the batch before had the same one."""
@@ -167,6 +158,18 @@ class Decoder:
                 _check_numbers(logits, [len(row.prompt)])
             row.made = made.sequences[0, len(row.prompt) :].tolist()
             self.lm.computed_tokens += len(row.prompt)
+
+
+def takes_beginning(model: torch.nn.Module) -> bool:
+    """Whether the model attends to a beginning that all rows share where it lies, instead of to copies."""
+    known: bool = getattr(model, "takes_beginning", False)
+    return known and getattr(model.config, "_attn_implementation", "") in TRUTH_MASKED
+
+
+def _seen(mask: Tensor, length: int) -> Tensor:
+    """Which keys the last `length` tokens see, (rows, 1, length, K); none sees a pad of `mask` (rows, K)."""
+    causal = mask.new_ones(length, mask.shape[1]).tril(mask.shape[1] - length)
+    return (mask[:, None] * causal).bool()[:, None]
 
 
 def _check_numbers(logits: Tensor, lengths: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from workbench.evaluation.rotations import combined
 from workbench.evaluation.transformers_classifier import TransformersClassifier
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.verification import Answerer, one_by_one, verify
+from workbench.models.prepacked import prepacked
 from workbench.ranks import ranks
 
 Model = TransformersLM | TransformersClassifier
@@ -92,22 +94,24 @@ def evaluate(
             start, before = time.perf_counter(), lm.computed_tokens
             folder = cache if config.cache and fingerprint else None
             kept = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank)
-            judged = (_judged_by_tasks if benchmark.tasks else _judged)(
-                benchmark, lm, config, kept, model_name
-            )
-            seconds = time.perf_counter() - start
-            if predictions is not None and rank == 0:
-                write_predictions(predictions(model_name, name), judged.predictions)
-            found.scores.extend(replace(score, note=note) for score in judged.scores)
-            found.measured[name] = {
-                "seconds": seconds,
-                "items_per_second": judged.num_asked / seconds,
-                "num_asked": judged.num_asked,
-                "computed_tokens": lm.computed_tokens - before,
-                **judged.measured,
-                **_verified(model, tokenizer, benchmark.config, config, judged.asked),
-                **_cost(model, tokenizer, benchmark, config, judged, seconds),
-            }
+            decodes = benchmark.tasks or benchmark.config.output_type is OutputType.generation
+            with prepacked() if decodes else nullcontext():
+                judged = (_judged_by_tasks if benchmark.tasks else _judged)(
+                    benchmark, lm, config, kept, model_name
+                )
+                seconds = time.perf_counter() - start
+                if predictions is not None and rank == 0:
+                    write_predictions(predictions(model_name, name), judged.predictions)
+                found.scores.extend(replace(score, note=note) for score in judged.scores)
+                found.measured[name] = {
+                    "seconds": seconds,
+                    "items_per_second": judged.num_asked / seconds,
+                    "num_asked": judged.num_asked,
+                    "computed_tokens": lm.computed_tokens - before,
+                    **judged.measured,
+                    **_verified(model, tokenizer, benchmark.config, config, judged.asked),
+                    **_cost(model, tokenizer, benchmark, config, judged, seconds),
+                }
     return found
 
 

@@ -13,6 +13,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation import prefix_tree, tokens
 from workbench.evaluation.prefix_tree import Pass, TokenRequest, Tree
+from workbench.models.attention import TRUTH_MASKED
 
 _INVARIANT_TOKENS = 512
 """Tokens of a pass where results must not depend on any setting."""
@@ -23,8 +24,6 @@ _PROBE_COLUMNS = 4096
 """Logits of each token that are compared."""
 _LOGIT_CELLS = 1 << 22
 """Logits turned to float32 at once: 16 MB, which stay in a processor's cache."""
-_BOOLEAN = ("sdpa", "xformers")
-"""Attentions that take a mask of truth values, from which they see what needn't be computed."""
 _EXACT_TOLERANCE = 0.003
 _ROUNDING_TOLERANCE = 0.1
 """Largest error of a tree's logits in the probe, relative to the difference between two of its branches, in
@@ -193,7 +192,7 @@ class TransformersLM:
         ends = torch.tensor([tree.ends[node] for node in nodes], device=self.device)
         seen = (numbers[:, None] >= numbers) & (numbers[:, None] < ends)  # (T, T)
         seen = torch.nn.functional.pad(seen, (step.num_cached, 0), value=True)
-        if self.model.config._attn_implementation in _BOOLEAN:
+        if self.model.config._attn_implementation in TRUTH_MASKED:
             return seen[None, None]
         mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[None, None]

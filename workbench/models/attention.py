@@ -163,6 +163,53 @@ def _fused(
     return mixed.view(batch, heads, length, width) if length == 1 else mixed
 
 
+def behind(
+    beginning: Cache,
+    attend: Callable[..., tuple[Tensor, Tensor | None]],
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of texts that begin alike, to keys and values that are held once for all of them.
+
+    Args:
+        beginning: Its keys and values, of one row, which all queries see.
+        attend: The attention that several new tokens go through; a single one needs no more than products.
+        module: The attention layer.
+        query: (B, A, S, D).
+        key: (B, G, K, D), of what comes after the beginning.
+        value: (B, G, K, D).
+        attention_mask: (B, 1, S, K), True where a query sees one of these keys.
+        scaling: Factor on the scores.
+        **kwargs: Arguments of `attend`.
+    """
+    layer: Any = beginning.layers[module.layer_idx]  # type: ignore[index]
+    batch, heads, length, width = query.shape
+    groups, held = layer.keys.shape[1:3]
+    if length > 1:
+        mask = F.pad(attention_mask, (held, 0), value=True)
+        pairs = ((layer.keys, key), (layer.values, value))
+        keys, values = (torch.cat((first.expand(batch, -1, -1, -1), rest), 2) for first, rest in pairs)
+        return attend(module, query, keys, values, mask, scaling=scaling, **kwargs)
+
+    def at_beginning(states: Tensor, other: Tensor) -> Tensor:
+        """Product (B, G, A / G, M) of `states` (B, G, A / G, N) with `other` (G, N, M)."""
+        product = states.transpose(0, 1).reshape(groups, -1, states.shape[-1]) @ other
+        return product.view(groups, batch, -1, product.shape[-1]).transpose(0, 1)
+
+    grouped = query.view(batch, groups, -1, width) * scaling
+    scores = grouped @ key.transpose(2, 3)
+    scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    scores = torch.cat((at_beginning(grouped, layer.keys[0].transpose(1, 2)), scores), -1)
+    probabilities = scores.softmax(-1)
+    mixed = at_beginning(probabilities[..., :held], layer.values[0]) + probabilities[..., held:] @ value
+    return mixed.reshape(batch, 1, heads, width), None
+
+
 def xformers(
     module: nn.Module,
     query: Tensor,
@@ -255,6 +302,9 @@ def default_attention(memory_efficient: bool) -> str:
     """The attention of a model that was not told which to use."""
     return "xformers" if memory_efficient and torch.cuda.is_available() and find_spec("xformers") else "sdpa"
 
+
+TRUTH_MASKED = ("sdpa", "xformers")
+"""Attentions that take a mask of truth values, from which they see what needn't be computed."""
 
 # Attentions that are told the packed texts instead of a mask, and how.
 PACKING: dict[str, Callable[[PackedTexts], dict[str, Any]]] = {

@@ -21,7 +21,6 @@ from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Score, read_results, write_results
 from workbench.models import adapter_files, adapters
 from workbench.models.loading import load_model, load_tokenizer
-from workbench.models.prepacked import prepacked
 from workbench.pipeline.inputs import adapter_folder, content, is_classifier, shown, skipped
 from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, file_fingerprint, fingerprint, read_json
@@ -49,18 +48,17 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
     for name, model in loaded_models(
         config, run_dir, [name for name, benchmarks in waiting.items() if benchmarks]
     ):
-        with prepacked():
-            found = engine.evaluate(
-                model,
-                tokenizer,
-                waiting[name],
-                config.evaluate,
-                model_name=name,
-                fingerprint=fingerprint(identities[name]),
-                predictions=run_dir.predictions,
-                cache=run_dir.cache,
-                note="untrained head" if name == "base" and is_classifier(config) else "",
-            )
+        found = engine.evaluate(
+            model,
+            tokenizer,
+            waiting[name],
+            config.evaluate,
+            model_name=name,
+            fingerprint=fingerprint(identities[name]),
+            predictions=run_dir.predictions,
+            cache=run_dir.cache,
+            note="untrained head" if name == "base" and is_classifier(config) else "",
+        )
         if not is_first():
             continue
         write_scores(config, run_dir, identities, name, model, found.scores)

@@ -6,6 +6,7 @@ D head width, V vocabulary, N labels.
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from transformers.utils.generic import can_return_tuple
 
 from workbench.errors import CheckpointError
 from workbench.models.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
-from workbench.models.attention import causal_mask, default_attention, eager
+from workbench.models.attention import behind, causal_mask, default_attention, eager
 from workbench.models.kernels import gated, rms_norm, rotate
 from workbench.models.loss import causal_lm_loss, classification_loss, loss_of_logits
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
@@ -156,6 +157,7 @@ class OpenLlamaAttention(nn.Module):
         attention_mask: Tensor | None,
         past_key_values: Cache | None,
         implementation: str,
+        beginning: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Mixed `hidden` (B, S, H) and, from eager attention, the probabilities (B, A, S, K)."""
@@ -170,6 +172,8 @@ class OpenLlamaAttention(nn.Module):
                 key, value, self.layer_idx
             )  # (B, G, K, D), keys after rotation
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
+        if beginning is not None:
+            attend = partial(behind, beginning, attend)
         dropout = self.config.attention_dropout_prob if self.training else 0.0
         mixed, probabilities = attend(
             self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
@@ -227,6 +231,8 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call
     config_class = OpenLlamaConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
+    takes_beginning = True
+    """Rows can share keys and values, by the argument `beginning`."""
     _no_split_modules = ["OpenLlamaDecoderLayer"]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
@@ -316,7 +322,9 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
             use_cache: Return the keys and values; default: the configuration's.
             output_attentions: Return each layer's probabilities, which makes this call use eager attention.
             output_hidden_states: Return the input of each layer and the final hidden states.
-            **kwargs: What the attention in use may want to know.
+            **kwargs: What the attention in use may want to know. `beginning`: a cache of one row, with which
+                every row begins, beside those in `past_key_values`; the mask, (B, 1, S, K) of truth values,
+                leaves it out. For `sdpa` and `xformers`.
 
         Raises:
             ValueError: both or neither of `input_ids` and `inputs_embeds`; a filled cache in checkpointed
