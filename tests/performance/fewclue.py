@@ -32,10 +32,13 @@ class Recipe:
     label: str
     """Its column."""
     epochs: int
-    rate: float
+    rows: int
+    """A batch."""
+    rate: float = 3e-4
+    lora_plus_ratio: int = 16
 
 
-TASKS = {"eprstmt": Recipe("label", 3, 1e-3), "tnews": Recipe("label_desc", 3, 1e-3)}
+TASKS = {"eprstmt": Recipe("label", 4, 8), "tnews": Recipe("label_desc", 2, 16)}
 
 
 def command(task: str, quantization: str, seed: int, given: argparse.Namespace) -> list[str]:
@@ -50,7 +53,8 @@ def command(task: str, quantization: str, seed: int, given: argparse.Namespace) 
         *([f"+data.columns.label={recipe.label}"] if recipe.label != "label" else []),
         "data.max_length=256",
         *(f"train.num_epochs={epochs}", f"train.learning_rate={rate}", "train.warmup_steps=0.1"),
-        *("train.per_device_batch_size=16", "train.group_by_length=true"),
+        *(f"train.lora_plus_ratio={recipe.lora_plus_ratio}", f"train.per_device_batch_size={recipe.rows}"),
+        "train.group_by_length=true",
         *(f"benchmark=[{benchmark}]", f"benchmarks.{benchmark}.path={given.fewclue / task}"),
         *(f"benchmarks.{benchmark}.split={given.split}", "evaluate.models=[adapter]"),
     ]

@@ -22,8 +22,8 @@ _WORTH_KEEPING = 32
 _PROBE_LENGTH = 48
 _PROBE_COLUMNS = 4096
 """Logits of each token that are compared."""
-_LOGIT_CELLS = 1 << 22
-"""Logits turned to float32 at once: 16 MB, which stay in a processor's cache."""
+_LOGIT_CELLS = 1 << 20
+"""Logits turned to float32 at once: 4 MB, which stay in a processor's cache."""
 _EXACT_TOLERANCE = 0.003
 _ROUNDING_TOLERANCE = 0.1
 """Largest error of a tree's logits in the probe, relative to the difference between two of its branches, in
@@ -284,11 +284,15 @@ def _logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[
     if not rows:
         return []
     size = max(1, _LOGIT_CELLS // logits.shape[-1])
-    sums = [logits[start : start + size].float().logsumexp(-1) for start in range(0, len(logits), size)]
+    top = logits.amax(-1)
+    sums = []  # logsumexp, with the maxima that are there already
+    for part, most in zip(logits.split(size), top.float().split(size), strict=True):
+        rest = part.to(torch.float32, copy=True).sub_(most[:, None])
+        sums.append(rest.exp_().sum(-1).log_().add_(most))
     row, token = torch.tensor(rows, device=logits.device), torch.tensor(tokens, device=logits.device)
     chosen = logits[row, token]
     values = chosen.float() - torch.cat(sums)[row]
-    likeliest = chosen == logits.amax(-1)[row]
+    likeliest = chosen == top[row]
     highest = likeliest.nonzero()[:, 0]  # of several that are equally high, the first one counts
-    likeliest[highest] = logits[row[highest]].argmax(-1) == token[highest]
+    likeliest[highest] = logits[row[highest]].max(-1).indices == token[highest]
     return list(zip(values.tolist(), likeliest.tolist(), strict=True))
