@@ -286,7 +286,7 @@ def _logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[
     size = max(1, _LOGIT_CELLS // logits.shape[-1])
     top = logits.amax(-1)
     sums = []  # logsumexp, with the maxima that are there already
-    for part, most in zip(logits.split(size), top.float().split(size), strict=True):
+    for part, most in zip(torch.split(logits, size), torch.split(top.float(), size), strict=True):
         rest = part.to(torch.float32, copy=True).sub_(most[:, None])
         sums.append(rest.exp_().sum(-1).log_().add_(most))
     row, token = torch.tensor(rows, device=logits.device), torch.tensor(tokens, device=logits.device)

@@ -17,7 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
-CHUNK_BYTES = 1 << 27  # of float32 logits at a time; larger chunks are no faster
+CHUNK_BYTES = 1 << 27  # of logits at a time, were they float32; larger chunks are no faster
+CACHE_BYTES = 1 << 21
 
 
 def causal_lm_loss(
@@ -99,17 +100,14 @@ class _ChunkedLoss(torch.autograd.Function):
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), device=rows.device)
         chunks = _chunks(len(rows), len(weight))
-        # The same memory for every chunk: logits, and where the product is rounded, the rounded logits.
-        shape = (chunks[0].stop if chunks else 0, len(weight))
-        logits = torch.empty(shape, dtype=torch.float32, device=rows.device)
-        rounded = logits if dtype == torch.float32 else torch.empty(shape, dtype=dtype, device=rows.device)
+        # The same memory for every chunk.
+        logits = rows.new_empty((chunks[0].stop if chunks else 0, len(weight)), dtype=dtype)
         with torch.autocast(rows.device.type, enabled=False):
             for part in chunks:
                 chunk = rows[part].to(dtype)
-                whole, product = logits[: len(chunk)], rounded[: len(chunk)]
+                product = logits[: len(chunk)]
                 torch.mm(chunk, product_weight.t(), out=product)
-                total += _losses_and_slope(whole.copy_(product), labels[part]).sum()
-                product.copy_(whole)  # the slope, in the dtype of the products
+                total += _losses_and_slopes(product, labels[part])
                 if rows_grad is not None:
                     rows_grad[part] = product @ product_weight
                 if weight_grad is not None:
@@ -126,6 +124,22 @@ class _ChunkedLoss(torch.autograd.Function):
             None if weight_grad is None else weight_grad * gradient.to(weight_grad.dtype),
             None,
         )
+
+
+def _losses_and_slopes(logits: Tensor, labels: Tensor) -> Tensor:
+    """Summed loss of the logits (T, V), which are overwritten by its slope, computed in float32.
+
+    On a CPU so few rows at a time that they stay in its cache.
+    """
+    size = max(1, CACHE_BYTES // (4 * logits.shape[1])) if logits.device.type == "cpu" else len(logits)
+    total = logits.new_zeros((), dtype=torch.float32)
+    pieces = zip(torch.split(logits, size), torch.split(labels, size), strict=True)
+    for few, some in pieces:
+        exact = few.float()
+        total += _losses_and_slope(exact, some).sum()
+        if exact is not few:
+            few.copy_(exact)
+    return total
 
 
 def _losses_and_slope(logits: Tensor, labels: Tensor) -> Tensor:

@@ -208,11 +208,15 @@ def activations_bytes(setting: Setting) -> int:
 
 
 def logits_bytes(setting: Setting) -> int:
-    """Of the chunk of logits that is there at a time, in float32 and in the model's type, and their rows."""
+    """Of the chunk of logits that is there at a time, in the model's type, and the rows they are made from.
+
+    On a GPU in float32, too; a CPU turns a few of them at a time to that.
+    """
     shape, batch = setting.shape, setting.batch
     if shape.outputs:
         return 0
-    each = shape.vocabulary * (4 + (setting.dtype_bytes if setting.dtype_bytes < 4 else 0))
+    exact = 0 if setting.dtype_bytes == 4 or (setting.on_cpu and not shape.native) else 4
+    each = shape.vocabulary * (exact + setting.dtype_bytes)
     if shape.native:
         return batch.tokens * 2 * each
     chunk = max(1, LOGITS_BYTES // (4 * shape.vocabulary))
