@@ -38,7 +38,7 @@ class Recipe:
     lora_plus_ratio: int = 16
 
 
-TASKS = {"eprstmt": Recipe("label", 4, 8), "tnews": Recipe("label_desc", 2, 16)}
+TASKS = {"eprstmt": Recipe("label", 4, 8), "tnews": Recipe("label_desc", 1, 8)}
 
 
 def command(task: str, quantization: str, seed: int, given: argparse.Namespace) -> list[str]:

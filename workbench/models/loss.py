@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
 CHUNK_BYTES = 1 << 27  # of logits at a time, were they float32; larger chunks are no faster
-CACHE_BYTES = 1 << 21
+CACHE_BYTES = 1 << 21  # of logits that a CPU turns to float32 at a time
 
 
 def causal_lm_loss(
