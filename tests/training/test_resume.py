@@ -33,8 +33,7 @@ def test_a_training_killed_and_repeated_ends_with_the_same_bytes(interrupted, ki
 @pytest.mark.slow
 def test_a_training_killed_from_outside_at_twenty_random_moments_ends_with_the_same_bytes(tmp_path, base):
     found = tried(tmp_path, base, "random")["random"]
-    assert [same for _, *same in found] == [[True, True]] * 20
-    assert sum(status == -9 for status, *_ in found) > 15
+    assert found == [[-9, True, True]] * 20
 
 
 @pytest.fixture
