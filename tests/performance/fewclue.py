@@ -5,8 +5,8 @@
 Every run is the product's own command line: trained on train_few_all, scored on test_public, for each
 task, quantization and seed. A run that is finished is not repeated, one that was stopped goes on. The bag of
 characters is scikit-learn's: TF-IDF of one to three characters, logistic regression, its strength chosen by
-cross-validation on the same rows. EPRSTMT's rate was chosen with --split dev; for TNEWS no good recipe is known
-yet: after one epoch two seeds of three were above the majority class, and all far below the characters.
+cross-validation on the same rows. EPRSTMT's rate was chosen with --split dev; for TNEWS no good recipe is
+known yet: after one epoch two seeds of three were above the majority class, and all far below the characters.
 """
 
 import argparse

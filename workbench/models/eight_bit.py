@@ -12,20 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from workbench.models.hooks import has_hooks
+
 
 def is_eight_bit(layer: nn.Module) -> bool:
     """Whether `layer` holds a weight of 8 bits on the CPU and no hook but the one set here."""
     module = sys.modules.get("bitsandbytes.nn.modules")  # importing it takes seconds
     if module is None or type(layer) is not module.Linear8bitLt:
         return False
-    hooks = (layer._forward_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return (
-        layer.weight.dtype == torch.int8
-        and layer.weight.device.type == "cpu"
-        and list(layer._forward_pre_hooks.values()) == [multiply_in_floats]
-        and not any(hooks)
-        and not hasattr(layer, "_hf_hook")
-    )
+    on_cpu = layer.weight.dtype == torch.int8 and layer.weight.device.type == "cpu"
+    set_here = multiply_in_floats in layer._forward_pre_hooks.values()
+    return on_cpu and set_here and not has_hooks(layer, but=multiply_in_floats)
 
 
 def multiply_in_floats(module: nn.Module, _: tuple[Any, ...]) -> None:

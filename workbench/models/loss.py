@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from workbench.models.hooks import has_hooks
+
 IGNORED = -100
 CHUNK_BYTES = 1 << 27  # of logits at a time, were they float32; larger chunks are no faster
 CACHE_BYTES = 1 << 21  # of logits that a CPU turns to float32 at a time
@@ -75,18 +77,7 @@ def _weight(head: Any) -> Tensor | None:
 
 def is_plain_linear(module: nn.Module) -> bool:
     """Whether calling `module` is a product with its weight: no adapter, quantization or hook."""
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    return (
-        type(module) is nn.Linear
-        and module.bias is None
-        and not any(hooks)
-        and not hasattr(module, "_hf_hook")
-    )
+    return type(module) is nn.Linear and module.bias is None and not has_hooks(module)
 
 
 class _ChunkedLoss(torch.autograd.Function):

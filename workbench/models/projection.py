@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from workbench.models.eight_bit import is_eight_bit
+from workbench.models.hooks import has_hooks
 from workbench.models.prepacked import multiply
 
 PART = 256  # tokens: their copies in another dtype stay in the cache
@@ -75,17 +76,6 @@ def plain_lora(layer: Any) -> Adapter | None:
     if drops or hooked or not linear or not getattr(layer, "cast_input_dtype_enabled", True):
         return None
     return Adapter(layer.base_layer, down.weight, up.weight, layer.scaling[name])
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether calling the module does more than its forward."""
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    return any(hooks) or hasattr(module, "_hf_hook")
 
 
 def _lora_classes() -> tuple[Any, ...]:
