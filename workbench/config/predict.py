@@ -12,6 +12,7 @@ class PredictModel(Enum):
     base = "base"
     adapter = "adapter"
     merged = "merged"
+    trained = "trained"
 
 
 @dataclass(kw_only=True)
@@ -23,11 +24,9 @@ class PredictConfig:
     output: str | None = None
     """JSONL file of answers; None: beside the run's predictions, under the input's name."""
     model: PredictModel = PredictModel.adapter
-    """base, adapter or merged."""
+    """base, adapter, merged, or (with `adapter=none`) trained."""
     max_new_tokens: int = 128
     """Longest answer, in tokens."""
-    batch_size: int = 8
-    """Rows answered at once."""
 
     def __post_init__(self) -> None:
         """Refuse values that can answer nothing.
@@ -35,6 +34,5 @@ class PredictConfig:
         Raises:
             ConfigError: a count below 1.
         """
-        for name in ("max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"predict.{name}: {getattr(self, name)!r} is too few (1 or more)")
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"predict.max_new_tokens: {self.max_new_tokens!r} is too few (1 or more)")

@@ -17,7 +17,7 @@ from workbench.config.data import DataConfig
 from workbench.data.labelled import VALUE
 from workbench.data.prompts import Prompt, prompts
 from workbench.data.rows import Row, load_rows
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, DataError
 from workbench.evaluation.cache import AnswerCache
 from workbench.evaluation.decoding import Decoder
 from workbench.evaluation.progress import Progress
@@ -63,9 +63,8 @@ def predict(config: Config, run_dir: RunDir) -> None:
     tokenizer = load_tokenizer(config.model)
     asked = prompts(rows, tokenizer, config.data, config.model.task)
     output = output_file(config, run_dir, name)
-    inputs = fingerprint(
-        [identity, [row.values for row in rows], [prompt.input_ids for prompt in asked], rule(config)]
-    )
+    keys = [fingerprint([prompt.text, prompt.input_ids]) for prompt in asked]  # a text's ids may be cut
+    inputs = fingerprint([identity, [row.values for row in rows], keys, rule(config)])
     step, record = f"predict/{name}/{fingerprint(str(output))[:8]}", RunRecord(run_dir.run_json)
     if skipped(f"predict {name}", record.is_finished(step, inputs, output), config):
         return
@@ -75,7 +74,6 @@ def predict(config: Config, run_dir: RunDir) -> None:
         )
     started = time.perf_counter()
     kept = AnswerCache(run_dir.cache, fingerprint(identity), rule(config))
-    keys = [fingerprint(prompt.input_ids) for prompt in asked]
     for _, model in loaded_models(config, run_dir, [name]):
         answer_all(config, model, tokenizer, dict(zip(keys, asked, strict=True)), kept)
         found = [shown_answer(kept[key], model) for key in keys]
@@ -122,15 +120,39 @@ def answers(
     """Number and answer of each prompt, as soon as it is known."""
     if is_classifier(config):
         classifier = TransformersClassifier(model, tokenizer, config.evaluate)
+        lengths = [len(tokens) for tokens in classifier.encode([prompt.text for prompt in asked])]
+        check_lengths(asked, lengths, classifier.max_length)
         for index, logprobs in classifier.stream([prompt.text for prompt in asked]):
             yield index, Answer(loglikelihoods=tuple(logprobs))
         return
     limits = GenerationConfig(max_new_tokens=config.predict.max_new_tokens, stop=[])
-    decoder = Decoder(TransformersLM(model, tokenizer, config.evaluate), limits)
+    lm = TransformersLM(model, tokenizer, config.evaluate)
+    lengths = [len(prompt.input_ids) + limits.max_new_tokens for prompt in asked]
+    check_lengths(asked, lengths, lm.max_length)
+    decoder = Decoder(lm, limits)
     for index, text in decoder.stream(
         [prompt.input_ids for prompt in asked], [prompt.text for prompt in asked]
     ):
         yield index, Answer(generation=text)
+
+
+def check_lengths(asked: Sequence[Prompt], lengths: Sequence[int], longest: int) -> None:
+    """Refuse prompts that the model was not made for, before the first one is answered.
+
+    Args:
+        asked: The prompts.
+        lengths: Tokens of each, its longest answer included.
+        longest: Tokens that fit.
+
+    Raises:
+        DataError: one is too long.
+    """
+    for prompt, length in zip(asked, lengths, strict=True):
+        if length > longest:
+            raise DataError(
+                f"{prompt.where}: {length:,} tokens with the answer are more than the {longest:,} that the "
+                "model can hold (a shorter text, or a smaller predict.max_new_tokens)"
+            )
 
 
 def shown_answer(answer: Answer, model: PreTrainedModel) -> dict[str, Any]:
