@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -160,7 +161,33 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
         )
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
+    check_protocols(config, named_keys(recipe))
     return config, run_dir, OmegaConf.to_yaml(composed)
+
+
+def named_keys(recipe: str) -> set[str]:
+    """The dotted keys of benchmarks that the command line or the recipe gives a value."""
+    found = {override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task}
+    benchmarks = load_recipe(recipe_files()[recipe]).get("benchmarks") or {}
+    return found | {f"benchmarks.{name}.{key}" for name, values in benchmarks.items() for key in values or {}}
+
+
+def check_protocols(config: Config, named: set[str]) -> None:
+    """Refuse a value that a benchmark's protocol would overrule in silence.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    for name, benchmark in config.benchmarks.items():
+        protocol = benchmark.protocol
+        facts = asdict(benchmark.protocols[protocol]) if protocol in benchmark.protocols else {}
+        for fact, value in facts.items():
+            key = f"benchmarks.{name}.{fact}"
+            if key in named and value is not None and fact != "num_fewshot":
+                own = f"benchmarks.{name}.protocols.{protocol}.{fact}=..."
+                raise ConfigError(
+                    f"{key}: protocol {protocol!r} decides it ({own}, or benchmarks.{name}.protocol=default)"
+                )
 
 
 def continued(composed: DictConfig, stored: Any, run_dir: RunDir) -> DictConfig:
