@@ -1,5 +1,7 @@
 """Numbers from scipy 1.17.1 and statsmodels; where a library gave a constant, the call stands beside it."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -174,3 +176,10 @@ def test_over_2000_equal_pairs_the_permutation_test_is_uniform():
     rng = np.random.default_rng(9)
     p_values = [st.sign_flip(rng.standard_t(4, size=40).tolist(), 400) for _ in range(2000)]
     assert stats.kstest(p_values, "uniform").pvalue > 0.001
+
+
+def test_where_all_items_are_won_the_interval_is_no_point():
+    found = st.compare([0.0] * 5, [1.0] * 5)
+    low, high = found.interval
+    assert low == pytest.approx(1 - 2 * st.wilson(0, 5)[1]) and high == 1.0
+    assert found.effect == math.inf

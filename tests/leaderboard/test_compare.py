@@ -8,6 +8,7 @@ from leaderboard_runs import Spec, answers, write_run
 
 from workbench.evaluation import statistics
 from workbench.evaluation.records import read_predictions, read_results, write_predictions, write_results
+from workbench.leaderboard import wording
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
 
@@ -170,3 +171,60 @@ def test_a_run_that_was_scored_with_one_model_only_is_shown(tmp_path):
     view = view_of(tmp_path, Spec(right={"base": 0.4}))
     assert view.rows[0].difference is None and view.rows[0].problem == ""
     assert view.means["zh"]["base"].value == view.rows[0].scores["base"].value
+
+
+def test_models_scored_by_different_rules_are_not_compared(tmp_path):
+    files = write_run(tmp_path / "run", [Spec()])
+    about, scores = read_results(files.results_json)
+    changed = [replace(one, rule=f"{one.model == 'base'}") for one in scores]
+    write_results(files.results_json, about, changed)
+    view = compare(collect(tmp_path)).runs[0]
+    assert view.rows[0].difference is None and "different rules" in view.rows[0].problem
+    assert view.means == {"zh": {}} and view.gains == {}
+
+
+def test_models_scored_on_other_items_have_no_mean_together(tmp_path):
+    files = write_run(tmp_path / "run", [Spec()])
+    about, scores = read_results(files.results_json)
+    changed = [replace(one, prompts=one.model, num_items=3 if one.model == "base" else 120) for one in scores]
+    write_results(files.results_json, about, changed)
+    view = compare(collect(tmp_path)).runs[0]
+    assert view.means == {"zh": {}}
+    assert wording.items(view.rows[0]) == "3 to 120"
+
+
+def test_the_mean_of_benchmarks_that_were_all_wrong_is_not_certain(tmp_path):
+    right = {"base": 0.0, "adapter": 0.0}
+    view = view_of(
+        tmp_path, Spec(name="a", right=right, num_items=3), Spec(name="b", right=right, num_items=3)
+    )
+    low, high = view.means["zh"]["base"].interval
+    assert low == 0 and high > 0.1
+
+
+def test_means_and_gains_are_of_the_same_benchmarks(tmp_path):
+    both = {"base": 0.2, "adapter": 0.8}
+    view = view_of(tmp_path, Spec(name="a", right=both | {"merged": 0.8}), Spec(name="b", right=both))
+    means = view.means["zh"]
+    assert view.gains["zh"].value == pytest.approx(means["adapter"].value - means["base"].value)
+    assert view.gains["zh"].num_benchmarks == 1
+
+
+def test_intervals_are_shown_with_their_own_coverage(tmp_path):
+    files = write_run(tmp_path / "run", [Spec()])
+    about, scores = read_results(files.results_json)
+    write_results(files.results_json, about, [replace(one, confidence=0.5) for one in scores])
+    half = compare(collect(tmp_path)).runs[0]
+    assert wording.coverage(half.rows) == "50%"
+    write_results(files.results_json, about, scores)
+    whole = compare(collect(tmp_path)).runs[0]
+    narrow, wide = half.rows[0].difference.interval, whole.rows[0].difference.interval
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_the_majority_class_is_not_compared_by_a_metric_that_is_no_mean(tmp_path):
+    files = write_run(tmp_path / "run", [Spec(note={"base": "untrained head"}, metric="macro_f1")])
+    about, scores = read_results(files.results_json)
+    write_results(files.results_json, about, [replace(one, value=0.123) for one in scores])
+    [row] = compare(collect(tmp_path)).runs[0].rows
+    assert row.difference is None and row.problem == "the majority class has no macro_f1 to compare with"

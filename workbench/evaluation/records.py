@@ -118,6 +118,10 @@ class Score:
     """How often each letter was the likeliest one, for lettered questions."""
     permutations: int = 1
     """Orders that the options of lettered questions were asked in."""
+    confidence: float = 0.95
+    """Coverage of the interval."""
+    rule: str = ""
+    """Fingerprint of how answers were had and scored, 16 hex digits; scores of other rules don't compare."""
     note: str = ""
 
 
@@ -148,9 +152,16 @@ def _prediction(line: str, where: str) -> Prediction:
         version = values.pop("schema_version")
         if version != SCHEMA_VERSION:
             raise DataError(f"{where}: schema_version is {version!r} (known: {SCHEMA_VERSION})")
-        return Prediction(**values)
+        found = Prediction(**values)
+        if not isinstance(found.scores, dict) or not all(map(_is_number, found.scores.values())):
+            raise TypeError(f"scores are {found.scores!r}")
+        return found
     except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{where}: not a prediction of this project ({error})") from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> None:

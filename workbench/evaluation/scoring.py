@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from workbench.config.benchmark import Average, OutputType
+from workbench.config.benchmark import Average, BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation import statistics
 from workbench.evaluation.items import Item
@@ -15,6 +16,7 @@ from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import prompt_hash
 from workbench.evaluation.records import Answer, Prediction, Score
+from workbench.run_dir import fingerprint
 
 _CORPUS_SAMPLES = 200
 """Resamples for scores that aren't means: each costs a pass over all items."""
@@ -101,8 +103,24 @@ def _score(
         },
         groups=_groups(metric, config.groups, by_subset, macro),
         num_shots_dropped=sum(item.num_shots_dropped for item in items),
+        confidence=evaluate.confidence,
+        rule=_rule(config, evaluate),
         **more,
     )
+
+
+def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig) -> str:
+    """Fingerprint of what decides a score besides the prompts, in which all texts are."""
+    generation = config.output_type == OutputType.generation
+    return fingerprint(
+        {
+            "output_type": config.output_type.name,
+            "scoring": config.scoring.name,
+            "average": config.average.name,
+            "permutations": evaluate.permutations if config.options else 1,
+            "generation": {key: str(value) for key, value in asdict(config.generation).items() if generation},
+        }
+    )[:16]
 
 
 def _estimate(
@@ -115,7 +133,7 @@ def _estimate(
     if corpus is not None:
         if min(len(part) for part in parts.values()) < 2:
             return value, None, None
-        return value, *resampled(lambda _, some: corpus(some), parts, confidence)
+        return value, *resampled(lambda _, some: corpus(some), parts, evaluate)
     items = {name: [metric.score(*one) for one in part] for name, part in parts.items()}
     if len(items) == 1:
         [only] = items.values()
@@ -130,21 +148,22 @@ def _value(metric: Metric, judged: Sequence[Judged]) -> float:
 
 
 def resampled(
-    corpus: Callable[[str, list[Any]], float], parts: Mapping[str, Sequence[Any]], confidence: float
+    corpus: Callable[[str, list[Any]], float], parts: Mapping[str, Sequence[Any]], evaluate: EvaluateConfig
 ) -> tuple[float, statistics.Interval]:
     """Standard error and percentile interval of a score that isn't a mean, from resampled items.
 
     Args:
         corpus: the score of some items of a part, given its name.
         parts: name -> items; they are resampled within their part, and the parts' scores are averaged.
-        confidence: coverage of the interval.
+        evaluate: coverage of the interval, and the number of resamples.
     """
     rng = np.random.default_rng(20230501)
     values = []
-    for _ in range(_CORPUS_SAMPLES):
+    for _ in range(min(_CORPUS_SAMPLES, evaluate.bootstrap_samples)):
         drawn = {key: [part[i] for i in rng.integers(0, len(part), len(part))] for key, part in parts.items()}
         values.append(statistics.mean([corpus(key, some) for key, some in drawn.items()]))
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    outside = (1 - evaluate.confidence) / 2
+    low, high = np.quantile(values, [outside, 1 - outside])
     return float(np.std(values, ddof=1)), (float(low), float(high))
 
 

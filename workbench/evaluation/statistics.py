@@ -33,9 +33,10 @@ class Comparison:
     """Two-sided: exact McNemar where all scores are 0 or 1, else a sign-flip permutation test."""
     test: str
     effect: float
-    """Mean difference over the standard deviation of the differences; 0 where nothing differs."""
+    """Mean difference over the standard deviation of the differences; 0 where nothing differs, infinite where
+    all items differ alike."""
     detectable: float
-    """Smallest true difference that these items would show with 80% power."""
+    """Smallest true difference that these items would show at the 5% level with 80% power."""
 
 
 def mean(scores: Sequence[float]) -> float:
@@ -170,8 +171,8 @@ def compare(
         if binary
         else sign_flip([d * w for d, w in zip(flat, weights, strict=True)], samples),
         test="mcnemar-exact" if binary else "sign-flip",
-        effect=mean(differences) / spread if spread else 0.0,
-        detectable=detectable_difference(1, error, 1 - confidence),
+        effect=mean(differences) / spread if spread else math.copysign(math.inf, value) if value else 0.0,
+        detectable=detectable_difference(1, error),
     )
 
 
@@ -187,12 +188,15 @@ def _paired_interval(
 ) -> Interval:
     """Bootstrap interval of the mean difference.
 
-    Where no item differs there is nothing to resample: then, for right and wrong, as far to both sides as
-    Wilson's interval of none in so many items reaches.
+    Where all items differ alike there is nothing to resample: then, for right and wrong, as far as Wilson's
+    interval of none in so many items reaches; where none differs, to both sides.
     """
-    if binary and not any(any(part) for part in parts.values()):
+    values = {value for part in parts.values() for value in part}
+    if binary and len(values) == 1:
+        [value] = values
         reach = wilson(0, sum(map(len, parts.values())), confidence)[1]
-        return -reach, reach
+        # One item in `reach` may be otherwise; where all won, it would have lost, which counts twice.
+        return max(-1.0, value - (1 + abs(value)) * reach), min(1.0, value + (1 + abs(value)) * reach)
     if len(parts) > 1:
         return macro_bootstrap(parts, confidence, samples)
     [differences] = parts.values()

@@ -32,7 +32,7 @@ class Difference:
     """In the metric's own unit."""
     stderr: float | None
     interval: tuple[float, float] | None
-    """95%; None where the metric is no mean of its items."""
+    """With the coverage of the scores'; None where the metric is no mean of its items."""
     p_value: float
     """Two-sided, of the item scores."""
     adjusted_p_value: float
@@ -91,6 +91,18 @@ class Row:
     def any_score(self) -> Score:
         """What holds for all models: protocol, shots, chance."""
         return next(iter(self.scores.values()))
+
+    @property
+    def same_rule(self) -> bool:
+        """Whether all models were asked and scored by one rule; scores of older versions name none."""
+        asked = {(score.protocol, score.num_fewshot) for score in self.scores.values()}
+        rules = {score.rule for score in self.scores.values()} - {""}
+        return len(asked) <= 1 and len(rules) <= 1
+
+    @property
+    def same_prompts(self) -> bool:
+        """Whether all models were asked the same items with the same prompts."""
+        return len({score.prompts for score in self.scores.values()}) <= 1
 
     @property
     def is_share(self) -> bool:

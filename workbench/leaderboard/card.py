@@ -57,7 +57,7 @@ def text(view: RunView, model: str) -> str:
         "",
         *table(view),
         "",
-        "95% intervals; p of paired items after Holm's correction.",
+        f"{wording.coverage(view.rows)} intervals; p of paired items after Holm's correction.",
         "",
     ]
     return "\n".join([*lines, "## Use", "", "```python", *_usage(view, model), "```", "", MARK]) + "\n"

@@ -4,10 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 
 from workbench.errors import DataError
 from workbench.evaluation import statistics
 from workbench.evaluation.records import Prediction, Score
+from workbench.leaderboard import wording
 from workbench.leaderboard.board import (
     ADAPTER,
     ALPHA,
@@ -43,9 +45,8 @@ def _view(run: Run, num_samples: int) -> RunView:
         [_row(run, name, num_samples) for name in dict.fromkeys(s.benchmark for s in run.scores)]
     )
     languages = list(dict.fromkeys(row.language for row in rows))
-    of = {
-        language: [row for row in rows if row.language == language and row.is_share] for language in languages
-    }
+    alike = [row for row in rows if row.is_share and row.same_rule and row.same_prompts]
+    of = {language: _on_all([row for row in alike if row.language == language]) for language in languages}
     means = {language: _means(some) for language, some in of.items()}
     gains = {language: gain for language, some in of.items() if (gain := _gain(some)) is not None}
     return RunView(run=run, rows=rows, means=means, gains=gains)
@@ -79,6 +80,9 @@ def _model_order(name: str) -> tuple[int, str]:
 
 
 def _compared(run: Run, row: Row, num_samples: int) -> Row:
+    if not row.same_rule:
+        how = "; ".join(f"{name} {wording.asked(score)}" for name, score in row.scores.items())
+        return replace(row, problem=f"scored by different rules, which don't compare: {how}")
     answers = {model: found for model in row.scores if (found := run.predictions(model, row.benchmark))}
     flips = None
     if ADAPTER in answers and MERGED in answers:
@@ -99,7 +103,11 @@ def _compared(run: Run, row: Row, num_samples: int) -> Row:
             row, flips=flips, problem=f"{reference} and {trained} have no item and prompt in common"
         )
     difference = _difference(row, reference, trained, pairs, unpaired)
-    if reference == BASE and not _is_mean(row.scores[trained], answers[trained]):
+    if not _is_mean(row.scores[trained], answers[trained]):
+        if reference == MAJORITY:
+            return replace(
+                row, flips=flips, problem=f"the majority class has no {row.metric} to compare with"
+            )
         difference = _without_mean(row, difference)
     return replace(
         row,
@@ -139,7 +147,8 @@ def _difference(row: Row, reference: str, trained: str, pairs: list[Pair], unpai
     first = [a.scores[row.metric] for a, _ in pairs]
     second = [b.scores[row.metric] for _, b in pairs]
     macro = row.scores[trained].average == "macro"
-    test = statistics.compare(first, second, subsets=[a.subset for a, _ in pairs] if macro else None)
+    subsets = [a.subset for a, _ in pairs] if macro else None
+    test = statistics.compare(first, second, row.any_score.confidence, subsets=subsets)
     return Difference(
         reference=reference,
         model=trained,
@@ -202,31 +211,64 @@ def _samples(pairs: Sequence[Pair], metric: str, sign: int, count: int) -> list[
     return found[:count]
 
 
+def _on_all(rows: Sequence[Row]) -> list[Row]:
+    """The rows on which every model was scored that was scored on any."""
+    models = {name for row in rows for name in _known(row)}
+    return [row for row in rows if _known(row).keys() == models]
+
+
+def _known(row: Row) -> dict[str, Score]:
+    """The scores of a row without that of an untrained head."""
+    return {name: score for name, score in row.scores.items() if score.note != UNTRAINED}
+
+
 def _means(rows: Sequence[Row]) -> dict[str, Mean]:
-    """Mean of each model, over the benchmarks that all of them were scored on."""
-    scored = [{name: score for name, score in row.scores.items() if score.note != UNTRAINED} for row in rows]
-    models = sorted({name for scores in scored for name in scores}, key=_model_order)
-    common = [scores for scores in scored if all(name in scores for name in models)]
-    if not common:
-        return {}
-    return {name: _mean_of([(s[name].value, s[name].stderr) for s in common], 0.0, 1.0) for name in models}
+    """Mean of each model over benchmarks that all of them were scored on."""
+    models = sorted({name for row in rows for name in _known(row)}, key=_model_order)
+    return {name: _mean_of([_estimate(row.scores[name]) for row in rows], 0.0, 1.0) for name in models}
+
+
+def _estimate(score: Score) -> tuple[float, float | None, float]:
+    """Value, standard error and coverage of a score.
+
+    Items that all score the same have no standard error that means anything: then half the interval's, over
+    the normal quantile.
+    """
+    error = score.stderr
+    if error == 0 and score.interval is not None:
+        error = (score.interval[1] - score.interval[0]) / 2 / _quantile(score.confidence)
+    return score.value, error, score.confidence
 
 
 def _gain(rows: Sequence[Row]) -> Mean | None:
     """Mean difference over the benchmarks that have one."""
     found = [
-        row.difference for row in rows if row.difference is not None and row.difference.stderr is not None
+        (row.difference.value, row.difference.stderr, row.any_score.confidence)
+        for row in rows
+        if row.difference is not None and row.difference.stderr is not None
     ]
-    return _mean_of([(one.value, one.stderr) for one in found], -1.0, 1.0) if found else None
+    return _mean_of(found, -1.0, 1.0) if found else None
 
 
-def _mean_of(parts: Sequence[tuple[float, float | None]], low: float, high: float) -> Mean:
-    """Mean of independent estimates with a normal 95% interval, cut to what is possible."""
-    value = statistics.mean([part for part, _ in parts])
-    errors = [error for _, error in parts if error is not None]
+def _mean_of(parts: Sequence[tuple[float, float | None, float]], low: float, high: float) -> Mean:
+    """Mean of independent estimates with a normal interval, cut to what is possible.
+
+    Args:
+        parts: Value, standard error and coverage of each; the largest coverage is the mean's.
+        low: Nothing is possible below.
+        high: Nothing is possible above.
+    """
+    value = statistics.mean([part for part, _, _ in parts])
+    errors = [error for _, error, _ in parts if error is not None]
     if len(errors) < len(parts):
         return Mean(value=value, interval=None, num_benchmarks=len(parts))
-    spread = 1.959964 * math.sqrt(math.fsum(error**2 for error in errors)) / len(parts)
+    quantile = _quantile(max(coverage for _, _, coverage in parts))
+    spread = quantile * math.sqrt(math.fsum(error**2 for error in errors)) / len(parts)
     return Mean(
         value=value, interval=(max(low, value - spread), min(high, value + spread)), num_benchmarks=len(parts)
     )
+
+
+def _quantile(coverage: float) -> float:
+    """How many standard errors a normal interval reaches to each side."""
+    return NormalDist().inv_cdf(0.5 + coverage / 2)

@@ -26,7 +26,7 @@ def table(view: RunView) -> list[str]:
             escaped(row.benchmark),
             escaped(row.language),
             escaped(row.metric),
-            str(row.any_score.num_items),
+            wording.items(row),
         ]
         cells += [_score(row, name) for name in models]
         if found:
@@ -54,6 +54,6 @@ def _line(cells: list[str]) -> str:
 def escaped(text: str) -> str:
     """A text that neither ends a cell nor becomes markup."""
     text = " ".join(clean(text).split())
-    for sign in "\\`*_[]<>|&":
+    for sign in "\\&`*_[]<>|":
         text = text.replace(sign, f"&#{ord(sign)};" if sign in "<>&" else f"\\{sign}")
     return text

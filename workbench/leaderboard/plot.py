@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench.evaluation.records import Score
 from workbench.leaderboard.board import MODELS, UNTRAINED, Row, RunView
@@ -95,18 +95,21 @@ def panels(views: Sequence[RunView]) -> list[Panel]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for view in views:
         for row in view.rows:
-            score = row.any_score
-            key = (
-                row.benchmark,
-                row.language,
-                row.metric,
-                score.protocol,
-                str(score.num_fewshot),
-                score.prompts,
-            )
-            groups.setdefault(key, []).append(row)
+            for key, scores in _asked_alike(row).items():
+                groups.setdefault((row.benchmark, row.language, row.metric, *key), []).append(
+                    replace(row, scores=scores)
+                )
     names = [key[:2] for key in groups]
     return [_panel(rows, names.count(key[:2]) > 1) for key, rows in sorted(groups.items())]
+
+
+def _asked_alike(row: Row) -> dict[tuple[str, ...], dict[str, Score]]:
+    """Rule and prompts -> the scores that they gave."""
+    found: dict[tuple[str, ...], dict[str, Score]] = {}
+    for name, score in row.scores.items():
+        key = (score.protocol, str(score.num_fewshot), score.rule, score.prompts)
+        found.setdefault(key, {})[name] = score
+    return found
 
 
 def _panel(rows: list[Row], several: bool) -> Panel:

@@ -101,8 +101,8 @@ def _cells(row: Row, models: list[str]) -> list[Text]:
     chance = (
         f"chance {wording.number(score.chance, True)}" if score.chance is not None and row.is_share else ""
     )
-    plain = score.protocol == "default" and score.num_fewshot == 0
-    asked = [f"{score.num_items} items", *([] if plain else [wording.protocol(row)])]
+    plain = row.same_rule and score.protocol == "default" and score.num_fewshot == 0
+    asked = [f"{wording.items(row)} items", *([] if plain else [wording.protocol(row)])]
     about = [row.metric, chance] if chance else [row.metric]
     cells = [_lines(clean(row.benchmark), " · ".join(asked), " · ".join(about))]
     cells += [_score(row.scores.get(name), row.is_share) for name in models]
@@ -178,7 +178,8 @@ def _notes(view: RunView) -> list[Text]:
         notes.append(f"the merged model gives the adapter's answer to each of {items} items")
     if any(row.difference is not None for row in view.rows):
         notes.append(
-            "95% intervals; p of paired items, after Holm's correction over the benchmarks of the run"
+            f"{wording.coverage(view.rows)} intervals; p of paired items, after Holm's correction over the "
+            "benchmarks of the run"
         )
     return [Text(note, style="dim") for note in notes]
 

@@ -1,5 +1,6 @@
 """Numbers and names as they are shown, the same in the terminal, on the page and in Markdown."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from workbench.evaluation.records import Score
@@ -73,8 +74,24 @@ def mean(found: Mean, signed: bool = False) -> str:
 
 def protocol(row: Row) -> str:
     """Protocol and number of examples, as `official · 5-shot`."""
-    score = row.any_score
+    return asked(row.any_score) if row.same_rule else "different rules"
+
+
+def asked(score: Score) -> str:
+    """Protocol and number of examples of one score."""
     return f"{clean(score.protocol)} · {score.num_fewshot}-shot"
+
+
+def items(row: Row) -> str:
+    """How many items the models of a row were asked: `60`, or `3 to 60` where that differs."""
+    counts = sorted({score.num_items for score in row.scores.values()})
+    return " to ".join(f"{count:,}" for count in dict.fromkeys([counts[0], counts[-1]]))
+
+
+def coverage(rows: Iterable[Row]) -> str:
+    """The coverage of the intervals, as `95%`; `50% or 95%` where benchmarks differ."""
+    found = sorted({score.confidence for row in rows for score in row.scores.values()})
+    return " or ".join(f"{100 * share:g}%" for share in found) or "95%"
 
 
 def letters(score: Score) -> str:

@@ -15,6 +15,7 @@ from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import prompt_hash
 from workbench.evaluation.records import Prediction, Score
 from workbench.evaluation.scoring import resampled
+from workbench.run_dir import fingerprint
 
 Sample = Mapping[str, Any]
 Values = dict[str, list[Any]]
@@ -155,6 +156,8 @@ def _scores(
                 prompts=prompt_hash([one.prompt_hash for one in predictions]),
                 chance=chance if name.startswith("acc") else None,
                 average="macro" if macro else "micro",
+                confidence=config.confidence,
+                rule=fingerprint(benchmark.rule)[:16],
                 subsets={
                     key: {"value": float(combine[key](part)), "num_items": len(part)}
                     for key, part in parts.items()
@@ -197,4 +200,4 @@ def _errors(
         return statistics.stderr(together), interval
     if min(len(part) for part in parts.values()) < 2:
         return None, None
-    return resampled(lambda key, part: float(combine[key](part)), parts, config.confidence)
+    return resampled(lambda key, part: float(combine[key](part)), parts, config)
