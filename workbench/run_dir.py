@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from workbench.errors import DataError
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -110,11 +112,15 @@ class RunRecord:
     """run.json: which steps are finished, made from what, and everything that was measured on the way."""
 
     def __init__(self, path: Path) -> None:
-        """Read the record at `path`, or begin one."""
+        """Read the record at `path`, or begin one.
+
+        Raises:
+            DataError: it is damaged.
+        """
         self.path = path
-        self.values: dict[str, Any] = (
-            read_json(path) if path.is_file() else {"schema_version": 1, "steps": {}}
-        )
+        self.values: dict[str, Any] = {"schema_version": 1, "steps": {}}
+        if path.is_file():
+            self.values |= _record(path)
 
     def is_finished(self, step: str, inputs: str, output: Path) -> bool:
         """Whether `step` was made from inputs of this fingerprint, and what it made lies there unchanged."""
@@ -138,6 +144,17 @@ class RunRecord:
             place = place.setdefault(name, {})
         place[last] = dict(measured)
         write_json(self.path, self.values)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        values = read_json(path)
+        if isinstance(values, dict) and isinstance(values.get("steps"), dict):
+            return values
+        reason = "it has no steps"
+    except ValueError as error:
+        reason = str(error)
+    raise DataError(f"{path}: not the record of a run ({reason}; without the file its steps are repeated)")
 
 
 def _version(package: str) -> str | None:

@@ -49,3 +49,18 @@ def test_a_pattern_takes_the_last_match():
 
 def test_verbatim_text_is_only_trimmed():
     assert answers.extract("  北京 \n", GenerationConfig()) == "北京"
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "flexible"),
+    [
+        ("#### 5\nSo she has 7 left", "5", "7"),
+        ("The answer is 18 because she sold 9 eggs for 2 dollars.", "[invalid]", "2"),
+        ("#### 1,234.\n", "1234", "1234"),
+        ("It costs $3.50.", "[invalid]", "3.50"),
+        ("nothing", "[invalid]", "[invalid]"),
+    ],
+)
+def test_gsm8k_answers_are_found_as_lm_evaluation_harness_finds_them(text, strict, flexible):
+    assert answers.number_after_marks(text) == strict
+    assert answers.last_number(text) == flexible

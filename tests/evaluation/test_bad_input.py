@@ -169,3 +169,104 @@ def test_logits_that_are_not_numbers(command, tmp_path, kind):
     more = {"choices_from": "choices" if kind == "multiple_choice" else "", "metrics": metrics}
     said = command(*own(tmp_path, [ROW], output_type=kind, **more), model=tmp_path / "broken")
     assert said.startswith("error: base: the model's logits are not numbers (damaged weights")
+
+
+def test_a_value_that_the_protocol_would_overrule(command, tmp_path):
+    overrides = cmmlu(tmp_path, GOOD, GOOD)
+    said = command(*overrides, "benchmarks.cmmlu.average=micro")
+    assert said == (
+        "error: benchmarks.cmmlu.average: protocol 'official' decides it "
+        "(benchmarks.cmmlu.protocols.official.average=..., or benchmarks.cmmlu.protocol=default)"
+    )
+    own_way = "benchmarks.cmmlu.protocols.official.average=micro"
+    command(*overrides, own_way, "benchmarks.cmmlu.num_fewshot=1", "steps=[evaluate]")
+    [score] = read_results(tmp_path / "run" / "results.json")[1]
+    assert (score.average, score.num_fewshot) == ("micro", 1)
+
+
+def test_one_file_for_many_subsets(command, tmp_path):
+    cmmlu(tmp_path, GOOD, GOOD)
+    where = ("benchmark=[cmmlu]", "benchmarks.cmmlu.path=cmmlu/test/agronomy.csv")
+    said = command(*where, "benchmarks.cmmlu.num_fewshot=0")
+    assert said.startswith(
+        "error: benchmarks.cmmlu.path: 'cmmlu/test/agronomy.csv' is one file for 67 subsets"
+    )
+
+
+def test_a_question_with_fewer_options_than_letters(command, tmp_path):
+    lettered = {"choices": ["A", "B", "C"], "choices_from": "", "options": ["choices"]}
+    said = command(*own(tmp_path, [ROW | {"answer": "B"}], **lettered))
+    assert said == "error: own.jsonl:1: 2 options for the 3 letters A, B, C"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["benchmarks.own.limit=0"], "benchmarks.own.limit: 0 (at least 1)"),
+        (["benchmarks.own.num_fewshot=-1"], "benchmarks.own.num_fewshot: -1 (at least 0)"),
+        (["benchmarks.own.generation.stop=['']"], "benchmarks.own.generation.stop: an empty text"),
+        (
+            ["benchmarks.own.generation.temperature=-1"],
+            "benchmarks.own.generation.temperature: -1.0 (at least",
+        ),
+        (["benchmarks.own.id='{{ foo'"], "benchmarks.own.id: '{{ foo' does not parse"),
+        (["benchmarks.own.keep='1 // 0'"], "own.jsonl:1: '1 // 0' cannot be rendered"),
+        (["benchmarks.own.protocol=papers"], "benchmarks.own.protocol: unknown protocol 'papers'"),
+        (["evaluate.bootstrap_samples=0"], "evaluate.bootstrap_samples: 0 (at least 2)"),
+        (["evaluate.verify=-1"], "evaluate.verify: -1 (at least 0)"),
+        (["evaluate.models=[]"], "evaluate.models: none"),
+        (["evaluate.max_length=6000"], "evaluate.max_length: 6000 (the model holds 512 tokens)"),
+        (["evaluate.chat_template=true"], "evaluate.chat_template: the model's tokenizer has none"),
+    ],
+)
+def test_a_setting_that_nothing_can_be_scored_with(command, tmp_path, overrides, words):
+    assert f"error: {words}" in command(*own(tmp_path, [ROW]), *overrides)
+
+
+def test_a_pattern_that_is_none(command, tmp_path):
+    text = {"output_type": "generation", "metrics": ["exact_match"], "choices_from": ""}
+    extraction = text | {"generation": {"extract": "pattern", "pattern": "(["}}
+    said = command(*own(tmp_path, [ROW], **extraction))
+    assert said.startswith("error: benchmarks.own.generation.pattern: '([' is no regular expression")
+
+
+def test_answers_longer_than_the_context(command, tmp_path):
+    text = {"output_type": "generation", "metrics": ["exact_match"], "choices_from": ""}
+    said = command(*own(tmp_path, [ROW], **text, generation={"max_new_tokens": 600}))
+    assert said.startswith("error: benchmarks.own.generation.max_new_tokens: 600 leave no room")
+
+
+def test_rows_that_are_damaged(command, tmp_path):
+    overrides = own(tmp_path, [ROW])
+    (tmp_path / "own.jsonl").write_text(json.dumps(ROW | {"question": "\ud83d"}) + "\n")
+    assert command(*overrides).startswith("error: own.jsonl:1: '\\ud83d' is half a character")
+    (tmp_path / "own.parquet").write_bytes(b"PAR1 nothing PAR1")
+    said = command(*overrides, "benchmarks.own.path=own.parquet")
+    assert said.startswith("error: own.parquet: not a Parquet file")
+
+
+def test_a_choice_of_which_nothing_is_left_to_score(command, tmp_path):
+    said = command(*own(tmp_path, [ROW], continuation="{{ choice | replace('3', '') }}"))
+    assert said.startswith("error: own.jsonl:1: nothing is left to score after choice '3'")
+
+
+def test_a_perplexity_that_no_number_can_hold(command, tmp_path):
+    (tmp_path / "text.jsonl").write_text(json.dumps({"text": "很长的一段话" * 300}) + "\n")
+    asked = ("benchmark=[perplexity]", "benchmarks.perplexity.path=text.jsonl", "steps=[evaluate]")
+    said = command(*asked, "benchmarks.perplexity.metrics=[word_perplexity]")
+    assert said.startswith("error: benchmarks.perplexity.metrics: word_perplexity is e^")
+    command(*asked)
+    assert {score.metric for score in read_results(tmp_path / "run" / "results.json")[1]} == {
+        "bits_per_byte",
+        "byte_perplexity",
+        "token_perplexity",
+    }
+    (tmp_path / "text.jsonl").write_text(json.dumps({"text": ""}) + "\n")
+    assert command(*asked) == "error: text.jsonl:1: an empty text"
+
+
+def test_a_damaged_record_of_the_run(command, tmp_path):
+    overrides = own(tmp_path, [ROW])
+    command(*overrides, "steps=[evaluate]")
+    (tmp_path / "run" / "run.json").write_text("{")
+    assert command(*overrides, "steps=[evaluate]").startswith("error: run/run.json: not the record of a run")

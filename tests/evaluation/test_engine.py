@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_llama import llama_config
+from transformers import GenerationConfig as TransformersGenerationConfig
 
 from workbench.config.benchmark import (
     Average,
     BenchmarkConfig,
+    Extract,
     GenerationConfig,
     LocalConfig,
     OutputType,
@@ -22,8 +24,9 @@ from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
 from workbench.evaluation import cache, engine
 from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.decoding import takes_beginning
+from workbench.evaluation.decoding import Decoder, takes_beginning
 from workbench.evaluation.engine import Evaluation, evaluate
+from workbench.evaluation.items import item
 from workbench.evaluation.records import Answer, read_predictions
 from workbench.models import OpenLlamaForCausalLM
 from workbench.models.loading import load_model
@@ -375,3 +378,58 @@ def test_a_chat_template_wraps_description_examples_and_question(llama, tokenize
     context = read_predictions(run_dir.predictions("base", "exam"))[0].context
     assert context.startswith("[system]about law\n[user]") and context.endswith("Answer:\n[assistant]")
     assert context.count("[user]") == 3
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_a_checkpoint_likes_to_generate_with_changes_no_answer(llama, tokenizer, exam, tmp_path, shared):
+    own = llama.generation_config
+    files = []
+    for name in ("plain", "penalty"):
+        run_dir = RunDir(tmp_path / name)
+        run(llama, tokenizer, generation(exam), {"shared_prefix": shared}, predictions=run_dir.predictions)
+        files.append(run_dir.predictions("base", "exam").read_bytes())
+        llama.generation_config = TransformersGenerationConfig(repetition_penalty=1.8, no_repeat_ngram_size=1)
+    llama.generation_config = own
+    assert files[0] == files[1]
+
+
+def test_a_chat_template_stands_where_the_delimiter_would(llama, tokenizer, exam, monkeypatch):
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    [first, *_] = check_benchmarks({"exam": exam}, EvaluateConfig())["exam"].examples
+    context, continuation = item(first, 0, tokenizer).pairs[0]
+    assert context.endswith("<assistant>") and continuation == "A"
+    assert item(first, 0).pairs[0][1] == " A"
+
+
+def test_generated_letters_are_looked_for_among_the_choices(llama, tokenizer, exam, tmp_path, monkeypatch):
+    def stream(self, prompts, seeds):
+        return ((number, "I think it is C.") for number in range(len(prompts)))
+
+    monkeypatch.setattr(Decoder, "stream", stream)
+    run_dir = RunDir(tmp_path / "run")
+    lettered = generation(exam, extract=Extract.letter)
+    lettered.choices = exam.choices
+    run(llama, tokenizer, lettered, predictions=run_dir.predictions)
+    assert {p.prediction for p in read_predictions(run_dir.predictions("base", "exam"))} == {"C"}
+
+
+def test_a_label_that_the_head_does_not_have_is_refused(classifier, tokenizer, tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"text": "cat", "label": 3}')
+    benchmark = BenchmarkConfig(
+        language="en",
+        path=str(tmp_path / "texts.jsonl"),
+        output_type=OutputType.classification,
+        question="{{ text }}",
+        target_index="label",
+    )
+    with pytest.raises(ConfigError, match=r"exam.target_index: item 0 has label 3, the head has 3 \("):
+        run(classifier, tokenizer, benchmark)
+
+
+def test_another_metric_of_kept_answers_asks_what_it_needs_besides(llama, tokenizer, exam, tmp_path):
+    kept = {"fingerprint": "f", "cache": tmp_path / "cache"}
+    assert run(llama, tokenizer, exam, **kept).measured["exam"]["num_asked"] == 16
+    exam.metrics = ["acc_pmi"]
+    assert run(llama, tokenizer, exam, **kept).measured["exam"]["num_asked"] == 16
+    assert run(llama, tokenizer, exam, {"shared_prefix": False}, **kept).measured["exam"]["num_asked"] == 16

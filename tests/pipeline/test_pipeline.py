@@ -1,13 +1,17 @@
 """The steps of a run: what is written, what is skipped, what is asked for too early."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
+from workbench import cli
 from workbench.errors import ConfigError, DataError, MissingStepError
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.run_dir import read_json
 
+BASE = Path(cli.PACKAGE) / "toy" / "base"
 SHORT = ("train.max_steps=4", "benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=12")
 
 
@@ -114,6 +118,56 @@ def test_a_classifier_is_trained_merged_scored_and_asked(run, tmp_path):
     answer = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
     assert answer["label"] in ("positive", "negative") and answer["text"].startswith("The soup")
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert scores_of_given_head(run, folder) == {("base", "")}
+
+
+def scores_of_given_head(run, folder) -> set[tuple[str, str]]:
+    """Model and note of each score of a classifier that was given as `model.path`."""
+    given = run(
+        "evaluate",
+        "run_dir=given",
+        f"model.path={folder.merged}",
+        "model.task=sequence_classification",
+        "benchmark=[toy_reviews_en]",
+        "benchmarks.toy_reviews_en.limit=8",
+        "steps=[evaluate]",
+    )
+    return {(score.model, score.note) for score in read_results(given.results_json)[1]}
+
+
+def test_texts_that_begin_alike_get_labels_of_their_own(run, tmp_path):
+    short = ("train.max_steps=3", "benchmark=[toy_reviews_en]", "data.max_length=16")
+    run("quickstart-classifier", *short, "steps=[train]")
+    begin = "The soup in town was warm and the bread in the inn was old but the waiter was kind "
+    texts = [begin + "and everything was good.", begin + "but everything was bad, bad, bad."]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    asked = ("steps=[predict]", "predict.input=mine.jsonl", "predict.output=out.jsonl")
+    run("quickstart-classifier", *short, *asked)
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert answers[0]["probabilities"] != answers[1]["probabilities"]
+
+
+def test_predict_refuses_a_prompt_that_the_model_cannot_hold(run, tmp_path):
+    run("quickstart", *SHORT, "steps=[train]")
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"prompt": "3 or 7? " * 300}) + "\n")
+    with pytest.raises(DataError, match=r"mine.jsonl:1: [\d,]+ tokens with the answer are more than the 512"):
+        run("quickstart", *SHORT, "steps=[predict]", "predict.input=mine.jsonl", "predict.output=out.jsonl")
+
+
+def test_scores_by_another_tokenizer_are_scores_anew(run, tmp_path):
+    asked = ("run_dir=run", f"model.path={BASE}", "benchmark=[toy_choice_en]", "steps=[evaluate]")
+    shutil.copytree(BASE, tmp_path / "tokenizer")
+    values = []
+    for _ in range(2):
+        folder = run("evaluate", *asked, "benchmarks.toy_choice_en.limit=5", "model.tokenizer=tokenizer")
+        predictions = read_predictions(folder.predictions("base", "toy_choice_en"))
+        values.append([one.loglikelihoods for one in predictions])
+        file = tmp_path / "tokenizer" / "tokenizer.json"
+        vocabulary = json.loads(file.read_text(encoding="utf-8"))
+        words = vocabulary["model"]["vocab"]
+        words["3"], words["7"] = words["7"], words["3"]
+        file.write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    assert values[0] != values[1]
 
 
 def test_predict_answers_with_adapter_and_merged_model_alike(run, tmp_path):

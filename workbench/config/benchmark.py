@@ -204,8 +204,3 @@ class BenchmarkConfig:
             raise ConfigError("benchmarks: both `choices` and `choices_from` are set (one of them)")
         if self.target and self.target_index:
             raise ConfigError("benchmarks: both `target` and `target_index` are set (one of them)")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"benchmarks: `limit` is {self.limit} (at least 1, or null for all)")
-        if self.protocol != "default" and self.protocol not in self.protocols:
-            known = ", ".join(["default", *self.protocols])
-            raise ConfigError(f"benchmarks: unknown `protocol` {self.protocol!r} (known: {known})")

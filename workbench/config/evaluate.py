@@ -35,12 +35,14 @@ class EvaluateConfig:
     confidence: float = 0.95
     """Coverage of the intervals."""
     bootstrap_samples: int = 2000
-    """Resamples of bootstrap intervals."""
+    """Resamples of bootstrap intervals; of scores that are no mean (F1, BLEU, perplexity) 200 at most."""
     cache: bool = True
     """Reuse answers to the same prompts by the same model."""
 
     def __post_init__(self) -> None:
         """Refuse unknown models and numbers out of range."""
+        if not self.models:
+            raise ConfigError(f"evaluate.models: none (some of {', '.join(MODELS)})")
         unknown = [name for name in self.models if name not in MODELS]
         if unknown:
             raise ConfigError(f"evaluate.models: unknown model {unknown[0]!r} (known: {', '.join(MODELS)})")
@@ -48,5 +50,7 @@ class EvaluateConfig:
             raise ConfigError(f"evaluate.batch_tokens: {self.batch_tokens} (at least 1, or null)")
         if not 0 < self.confidence < 1:
             raise ConfigError(f"evaluate.confidence: {self.confidence} (between 0 and 1, for example 0.95)")
-        if self.permutations < 1:
-            raise ConfigError(f"evaluate.permutations: {self.permutations} (at least 1)")
+        for name, least in (("permutations", 1), ("bootstrap_samples", 2), ("verify", 0), ("max_length", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"evaluate.{name}: {value} (at least {least})")

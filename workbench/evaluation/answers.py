@@ -1,6 +1,7 @@
 """Finds the answer in a generated text, Chinese or English: a number, a choice letter, a pattern's match."""
 
 import re
+import string
 import unicodedata
 
 from workbench.config.benchmark import Extract, GenerationConfig
@@ -17,7 +18,7 @@ _LETTER_FIRST = re.compile(r"[\s\"'“”‘’*(\[【《<]*([A-Z])(?=\s*(?:[.�
 _LETTER_ALONE = re.compile(r"(?<![A-Za-z])([A-Z])(?![A-Za-z])")
 
 
-def extract(text: str, how: GenerationConfig, letters: str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ") -> str | None:
+def extract(text: str, how: GenerationConfig, letters: str = string.ascii_uppercase) -> str | None:
     """The answer in a generated text, or None where there is none."""
     if how.extract == Extract.number:
         return number(text)
@@ -35,6 +36,23 @@ def number(text: str) -> str | None:
     marked = _MARKED_NUMBER.findall(text)
     found = marked or _NUMBER.findall(text)
     return canonical_number(found[-1]) if found else None
+
+
+def number_after_marks(text: str) -> str:
+    """The number after the first `####`. Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, strict-match."""
+    found = re.search(r"#### (-?[0-9.,]+)", text)
+    return _without_signs(found.group(1)) if found else "[invalid]"
+
+
+def last_number(text: str) -> str:
+    """The last number. Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, flexible-extract."""
+    found = re.findall(r"-?[$0-9.,]{2,}|-?[0-9]+", text)
+    return _without_signs(found[-1].strip()) if found else "[invalid]"
+
+
+def _without_signs(number: str) -> str:
+    """As the harness compares them: without commas, dollar signs and a full stop at the end."""
+    return re.sub(r"\.$", "", number.replace(",", "").replace("$", ""))
 
 
 def canonical_number(text: str) -> str:

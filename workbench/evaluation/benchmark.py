@@ -1,12 +1,13 @@
 """The items of a benchmark, rendered and checked before any model is loaded."""
 
+import re
 import string
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.benchmark import BenchmarkConfig, Extract, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation import protocols, templates
@@ -58,7 +59,11 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     if not examples:
         kept = f", after keep={config.keep!r}" if config.keep else ""
         raise DataError(f"benchmarks.{name}: zero items in {_origin(config)}, split {config.split!r}{kept}")
-    return PreparedBenchmark(name, config, examples, _warnings(config, len(examples)))
+    warnings = _warnings(config, len(examples))
+    lettered = bool(config.choices) and all(len(choice) == 1 for choice in config.choices)
+    if evaluate.permutations > 1 and lettered and not config.options:
+        warnings.append("evaluate.permutations does nothing here: `options` names no columns to move")
+    return PreparedBenchmark(name, config, examples, warnings)
 
 
 def _of_subsets(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
@@ -159,7 +164,10 @@ def _warnings(config: BenchmarkConfig, count: int) -> list[str]:
 
 def _check_config(name: str, config: BenchmarkConfig) -> None:
     key = f"benchmarks.{name}"
-    for field in ("description", "question", "continuation", "target", "unconditional"):
+    _check_numbers(key, config)
+    if config.generation.extract == Extract.pattern:
+        _check_pattern(f"{key}.generation.pattern", config.generation.pattern)
+    for field in ("id", "description", "question", "continuation", "target", "unconditional"):
         templates.check(getattr(config, field), f"{key}.{field}")
     for field in ("choices_from", "target_index", "keep"):
         if getattr(config, field):
@@ -180,6 +188,36 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
     has_choices = bool(config.choices or config.choices_from)
     if config.output_type == OutputType.multiple_choice and not has_choices:
         raise ConfigError(f"{key}.choices: empty (multiple_choice needs `choices` or `choices_from`)")
+    if config.path is not None and Path(config.path).is_file() and len(config.subsets) > 1:
+        raise ConfigError(
+            f"{key}.path: {config.path!r} is one file for {len(config.subsets)} subsets (the folder of all, "
+            f"or the one that it holds, as in '{key}.only=[{next(iter(config.subsets))}]')"
+        )
     needs_target = config.output_type != OutputType.perplexity
     if needs_target and not (config.target or config.target_index):
         raise ConfigError(f"{key}.target: empty (`target` or `target_index` names the right answer)")
+
+
+def _check_numbers(key: str, config: BenchmarkConfig) -> None:
+    """Refuse numbers and stop texts that nothing can be answered with."""
+    limits = config.generation
+    least = {
+        "limit": (config.limit, 1),
+        "num_fewshot": (config.num_fewshot, 0),
+        "generation.max_new_tokens": (limits.max_new_tokens, 1),
+        "generation.temperature": (limits.temperature, 0),
+    }
+    for field, (value, lowest) in least.items():
+        if value is not None and not value >= lowest:
+            raise ConfigError(f"{key}.{field}: {value} (at least {lowest})")
+    if "" in limits.stop:
+        raise ConfigError(f"{key}.generation.stop: an empty text, at which every answer would end")
+
+
+def _check_pattern(key: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{key}: {pattern!r} is no regular expression ({error})") from error
+    if not pattern:
+        raise ConfigError(f"{key}: empty, but `extract` is pattern (the regular expression of an answer)")

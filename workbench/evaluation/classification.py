@@ -21,14 +21,18 @@ class Classification:
         """The examples as this model is asked them.
 
         Raises:
-            ConfigError: the benchmark has other labels than the head.
+            ConfigError: the benchmark has other or more labels than the head.
         """
         labels = self.classifier.labels
         if examples and (choices := list(examples[0].choices)):
             order = [str(name) for name in labels]
             if len(choices) != len(labels) or (set(order) == set(choices) and order != choices):
+                raise ConfigError(f"choices: {choices} are not the head's labels {order}, in their order")
+        for example in examples:
+            if isinstance(example.target, int) and example.target >= max(2, len(labels)):
                 raise ConfigError(
-                    f"benchmarks: choices {choices} are not the head's labels {order}, in their order"
+                    f"target_index: item {example.id} has label {example.target}, the head has "
+                    f"{len(labels)} ({', '.join(labels)}; `choices` names them in the head's order)"
                 )
         return fit(examples, self._lengths, self.classifier.max_length)
 

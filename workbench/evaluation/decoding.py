@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 
 from workbench.config.benchmark import GenerationConfig
@@ -139,25 +141,34 @@ class Decoder:
 
     def _generate(self, rows: list[_Row]) -> None:
         """The same through the model's own `generate`, one by one, for models whose cache can't be shared."""
-        for row in rows:
-            ids = torch.tensor([row.prompt], device=self.lm.device)
-            with torch.random.fork_rng():
-                torch.manual_seed(row.sampler.initial_seed())
-                made = self.lm.model.generate(  # type: ignore[operator]
-                    ids,
-                    attention_mask=torch.ones_like(ids),
-                    max_new_tokens=self.limits.max_new_tokens,
-                    do_sample=self.limits.temperature > 0,
-                    temperature=self.limits.temperature or None,
-                    top_k=0,
-                    pad_token_id=next(iter(self.ends), 0),
-                    return_dict_in_generate=True,
-                    output_logits=True,
-                )
-            for logits in made.logits:
-                _check_numbers(logits, [len(row.prompt)])
-            row.made = made.sequences[0, len(row.prompt) :].tolist()
-            self.lm.computed_tokens += len(row.prompt)
+        model: Any = self.lm.model
+        theirs = model.generation_config
+        model.generation_config = self._limits_alone()
+        try:
+            for row in rows:
+                ids = torch.tensor([row.prompt], device=self.lm.device)
+                with torch.random.fork_rng():
+                    torch.manual_seed(row.sampler.initial_seed())
+                    made = model.generate(ids, attention_mask=torch.ones_like(ids))
+                for logits in made.logits:
+                    _check_numbers(logits, [len(row.prompt)])
+                row.made = made.sequences[0, len(row.prompt) :].tolist()
+                self.lm.computed_tokens += len(row.prompt)
+        finally:
+            model.generation_config = theirs
+
+    def _limits_alone(self) -> transformers.GenerationConfig:
+        """Without what a checkpoint's own adds, such as a penalty on repetition."""
+        sampled = self.limits.temperature > 0
+        return transformers.GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=self.limits.max_new_tokens,
+            do_sample=sampled,
+            **({"temperature": self.limits.temperature, "top_k": 0} if sampled else {}),
+            eos_token_id=sorted(self.ends) or None,
+            pad_token_id=min(self.ends, default=0),
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
 
 
 def takes_beginning(model: torch.nn.Module) -> bool:

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Prediction, Score, write_predictions
 from workbench.evaluation.remarks import Asked, about_letters, warn_of_letters, warn_of_shots
 from workbench.evaluation.rotations import combined
+from workbench.evaluation.tokens import context_length
 from workbench.evaluation.transformers_classifier import TransformersClassifier
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.verification import Answerer, one_by_one, verify
@@ -95,7 +96,7 @@ def evaluate(
             folder = cache if config.cache and fingerprint else None
             kept = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank)
             decodes = benchmark.tasks or benchmark.config.output_type is OutputType.generation
-            with prepacked() if decodes else nullcontext():
+            with _named(name), prepacked() if decodes else nullcontext():
                 judged = (_judged_by_tasks if benchmark.tasks else _judged)(
                     benchmark, lm, config, kept, model_name
                 )
@@ -122,8 +123,16 @@ def _check(
 
     Raises:
         CheckpointError: the model's logits are not numbers.
+        ConfigError: longer prompts than the model holds are allowed, or a chat template is missing.
         DataError: a question alone is too long for the model.
     """
+    held = context_length(lm.model, lm.tokenizer)
+    if config.max_length is not None and config.max_length > held:
+        raise ConfigError(f"evaluate.max_length: {config.max_length} (the model holds {held} tokens)")
+    if config.chat_template and not lm.tokenizer.chat_template:
+        raise ConfigError(
+            "evaluate.chat_template: the model's tokenizer has none (false, or model.tokenizer)"
+        )
     if not _gives_numbers(lm):
         raise CheckpointError(
             f"{model_name}: the model's logits are not numbers (damaged weights, or a dtype "
@@ -131,11 +140,20 @@ def _check(
         )
     for benchmark in benchmarks.values():
         if benchmark.tasks is None:
-            try:
+            with _named(benchmark.name):
                 longest = lm.max_length - benchmark.config.generation.max_new_tokens
                 _answerer(lm, benchmark.config, config).items(long_ones(benchmark.examples, longest))
-            except DataError as error:
-                raise DataError(f"benchmarks.{benchmark.name}: {error}") from error
+
+
+@contextmanager
+def _named(benchmark: str) -> Iterator[None]:
+    """Put a benchmark's name before what is wrong with an item or key of it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"benchmarks.{benchmark}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"benchmarks.{benchmark}.{error}") from error
 
 
 def _gives_numbers(lm: Model) -> bool:
@@ -289,6 +307,8 @@ def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, objec
         "max_length": config.max_length,
         "invariant": config.invariant,
     }
+    if not config.shared_prefix:
+        rule["shared_prefix"] = False
     if benchmark.output_type == OutputType["lm-eval"]:
         rule["seed"] = config.fewshot_seed
     if benchmark.output_type == OutputType.generation:

@@ -95,6 +95,11 @@ def _json_lines(path: Path, text: str, local: LocalConfig) -> Iterator[Row]:
 
 
 def _object(value: object, local: LocalConfig, where: str) -> dict[str, Any]:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end]
+        raise DataError(f"{where}: {half!a} is half a character, the other half is missing") from error
     if isinstance(value, list) and len(value) == len(local.header):
         return dict(zip(local.header, value, strict=True))
     if not isinstance(value, dict):
@@ -109,7 +114,11 @@ def _text(path: Path, local: LocalConfig) -> Iterator[Row]:
 def _parquet(path: Path, local: LocalConfig) -> Iterator[Row]:
     import pyarrow.parquet  # costs a second, and most benchmarks have none
 
-    for number, values in enumerate(pyarrow.parquet.read_table(path).to_pylist(), 1):
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file ({' '.join(str(error).split())})") from error
+    for number, values in enumerate(rows, 1):
         yield Row(values, f"{path} row {number}")
 
 

@@ -1,8 +1,10 @@
 """Generated answers."""
 
+import string
 from collections.abc import Iterator, Sequence
 
 from workbench.config.benchmark import BenchmarkConfig
+from workbench.errors import ConfigError
 from workbench.evaluation.answers import extract
 from workbench.evaluation.decoding import Decoder
 from workbench.evaluation.items import Item, fit
@@ -22,8 +24,17 @@ class Generation:
         self.decoder = Decoder(lm, config.generation)
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """The examples as this model is asked them."""
-        longest = self.lm.max_length - self.config.generation.max_new_tokens
+        """The examples as this model is asked them.
+
+        Raises:
+            ConfigError: answers may be as long as the model's context.
+        """
+        new = self.config.generation.max_new_tokens
+        longest = self.lm.max_length - new
+        if longest < 1:
+            raise ConfigError(
+                f"generation.max_new_tokens: {new} leave no room for a prompt in {self.lm.max_length} tokens"
+            )
         return fit(examples, self._lengths, longest, self.chat_tokenizer)
 
     def _lengths(self, items: Sequence[Item]) -> list[int]:
@@ -34,4 +45,11 @@ class Generation:
         prompts = self.lm.encode([item.contexts[0] for item in items])
         seeds = [f"{self.seed}/{item.example.id}" for item in items]
         for index, text in self.decoder.stream(prompts, seeds):
-            yield index, Answer(generation=text, extracted=extract(text, self.config.generation))
+            letters = _letters(items[index].example)
+            yield index, Answer(generation=text, extracted=extract(text, self.config.generation, letters))
+
+
+def _letters(example: Example) -> str:
+    """The capital letters among the choices; all there are where the choices have none."""
+    found = [choice for choice in example.choices if choice in string.ascii_uppercase and len(choice) == 1]
+    return "".join(found) or string.ascii_uppercase

@@ -40,8 +40,10 @@ def item(example: Example, dropped: int, tokenizer: PreTrainedTokenizerBase | No
         contexts = tuple(context(example, question, dropped) for question in example.questions)
     else:
         contexts = tuple(_chat(tokenizer, example, question, dropped) for question in example.questions)
+        example = replace(example, delimiter="")  # the template stands there, as in lm-evaluation-harness
     answers = [example.delimiter + text for text in example.continuations]
-    return Item(example, contexts, dropped, prompt_hash([*contexts, *answers, example.unconditional or ""]))
+    free = [""] if example.unconditional is None else [example.unconditional, "unconditional"]
+    return Item(example, contexts, dropped, prompt_hash([*contexts, *answers, *free]))
 
 
 def fit(

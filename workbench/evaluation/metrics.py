@@ -2,14 +2,19 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from workbench.config.benchmark import OutputType
+from workbench.errors import ConfigError
 from workbench.evaluation import labels, texts
+from workbench.evaluation.answers import last_number, number_after_marks
 from workbench.evaluation.records import Answer, Example
+
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 class Judged(NamedTuple):
@@ -107,6 +112,11 @@ def generated(answer: Answer, example: Example) -> str | None:
     return answer.extracted
 
 
+def found_by(extract: Callable[[str], str]) -> Judge:
+    """The generated text's answer, as `extract` finds it, whatever the benchmark's own extraction is."""
+    return lambda answer, example: extract(answer.generation or "")
+
+
 def of_texts(compare: Callable[[str, str], float]) -> ItemScore:
     """The score of a generated text by a comparison with the target; no text is an empty one."""
 
@@ -133,7 +143,8 @@ def of_one(compare: Callable[[Sequence[str], Sequence[str]], float]) -> ItemScor
 
 def target_perplexity(judged: Sequence[Judged]) -> float:
     """Exponential of the mean negative log-likelihood of the targets (LAMBADA's perplexity)."""
-    return math.exp(-math.fsum(target_loglikelihood(*one) for one in judged) / len(judged))
+    nats = -math.fsum(target_loglikelihood(*one) for one in judged) / len(judged)
+    return _exponential(nats, "target_perplexity")
 
 
 def nothing(answer: Answer, example: Example) -> None:
@@ -150,6 +161,20 @@ def _perplexity(judged: Sequence[Judged], size: Callable[[Judged], int]) -> floa
     return -total / sum(size(one) for one in judged)
 
 
+def _exponential(nats: float, name: str) -> float:
+    """A perplexity from nats a piece.
+
+    Raises:
+        ConfigError: no float holds it, as where a text without spaces counts as one word.
+    """
+    if nats > _LARGEST_EXPONENT:
+        raise ConfigError(
+            f"metrics: {name} is e^{nats:.0f}, more than a number can hold: such texts have too few pieces "
+            f"of this kind (leave it out of the benchmark's metrics; the answers are kept)"
+        )
+    return math.exp(nats)
+
+
 def _num_bytes(one: Judged) -> int:
     return len(one.example.questions[0].encode("utf-8"))
 
@@ -160,17 +185,17 @@ def _num_words(one: Judged) -> int:
 
 def token_perplexity(judged: Sequence[Judged]) -> float:
     """Perplexity per token of this model's tokenizer: not comparable between tokenizers."""
-    return math.exp(_perplexity(judged, lambda one: one.answer.num_tokens[0]))
+    return _exponential(_perplexity(judged, lambda one: one.answer.num_tokens[0]), "token_perplexity")
 
 
 def word_perplexity(judged: Sequence[Judged]) -> float:
     """Perplexity per word, split at white space. Source: lm-evaluation-harness, `word_perplexity`."""
-    return math.exp(_perplexity(judged, _num_words))
+    return _exponential(_perplexity(judged, _num_words), "word_perplexity")
 
 
 def byte_perplexity(judged: Sequence[Judged]) -> float:
     """Perplexity per UTF-8 byte: comparable between tokenizers."""
-    return math.exp(_perplexity(judged, _num_bytes))
+    return _exponential(_perplexity(judged, _num_bytes), "byte_perplexity")
 
 
 def bits_per_byte(judged: Sequence[Judged]) -> float:
@@ -195,6 +220,10 @@ METRICS: dict[str, Metric] = {
         output_types=_CHOICE, judge=likeliest, score=target_loglikelihood, corpus=target_perplexity
     ),
     "exact_match": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.same)),
+    "strict_match": Metric(
+        output_types=_TEXT, judge=found_by(number_after_marks), score=of_texts(texts.same)
+    ),
+    "flexible_match": Metric(output_types=_TEXT, judge=found_by(last_number), score=of_texts(texts.same)),
     "char_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.char_f1)),
     "rouge1": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=1))),
     "rouge2": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=2))),

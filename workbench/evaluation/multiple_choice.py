@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from workbench.config.benchmark import BenchmarkConfig, Scoring
-from workbench.errors import CheckpointError
+from workbench.errors import CheckpointError, ConfigError
 from workbench.evaluation.items import Item, fit
 from workbench.evaluation.prefix_tree import TokenRequest
 from workbench.evaluation.prompts import context
@@ -64,6 +64,11 @@ class MultipleChoice:
         text = item.example.continuations[number % len(item.example.continuations)]
         if self.config.scoring == Scoring["next-piece"]:
             [piece] = self.lm.tokenizer.convert_tokens_to_ids([text])  # type: ignore[misc]
+            if piece is None or piece == self.lm.tokenizer.unk_token_id:
+                raise ConfigError(
+                    f"protocol: {self._rule} wants {text!r} in the vocabulary, which has no such entry "
+                    "(protocol=lm-eval scores what the tokenizer makes of it)"
+                )
             return int(piece)
         return int(self.lm.tokenizer(text, add_special_tokens=False)["input_ids"][-1])
 

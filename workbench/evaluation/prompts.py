@@ -46,14 +46,17 @@ class Renderer:
 
     def _one(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
         config = self.config
-        self._check_options(row)
         values = self._values(row, subset)
         name = templates.render(config.id, values, row) if config.id else str(number)
         identity = f"{subset}/{name}" if subset else name
         choices = self._choices(row, values)
+        self._check_options(row, choices)
         target = self._target(row, values, choices)
         texts = [self._continuation(row, values, choice) for choice in choices]
         ones = choices if self.question_per_choice else [""]
+        questions = [templates.render(config.question, {**values, "choice": one}, row) for one in ones]
+        if config.output_type == OutputType.perplexity and not questions[0]:
+            raise DataError(f"{row.where}: an empty text")
         pmi = templates.render(config.unconditional, values, row) if "acc_pmi" in config.metrics else None
         return Example(
             id=identity,
@@ -62,19 +65,25 @@ class Renderer:
             shots=tuple(self._shot(shot, subset) for shot in self._pick(shot_rows, row, identity)),
             fewshot_delimiter=config.fewshot_delimiter,
             delimiter=config.delimiter,
-            questions=tuple(templates.render(config.question, {**values, "choice": c}, row) for c in ones),
+            questions=tuple(questions),
             continuations=tuple(texts),
             choices=tuple(choices),
             target=target,
             unconditional=pmi,
         )
 
-    def _check_options(self, row: Row) -> None:
+    def _check_options(self, row: Row, choices: list[str]) -> None:
         """Refuse a lettered question that lacks the text of one of its options."""
-        for column in self.config.options:
-            value = row.values.get(column, "?")  # a column that isn't there is told where it is rendered
-            if value is None or (isinstance(value, str) and not value.strip()):
+        columns = self.config.options
+        found = [row.values.get(column, "?") for column in columns]  # missing: told when rendered
+        if len(columns) == 1 and isinstance(found[0], list):
+            columns, found = columns * len(found[0]), found[0]
+        for column, value in zip(columns, found, strict=True):
+            if value is None or not str(value).strip():
                 raise DataError(f"{row.where}: column {column!r}, an option of the question, is empty")
+        if columns and choices and len(found) != len(choices):
+            letters = ", ".join(choices)
+            raise DataError(f"{row.where}: {len(found)} options for the {len(choices)} letters {letters}")
 
     def _values(self, row: Row, subset: str) -> dict[str, Any]:
         title = self.config.subsets.get(subset, "")
@@ -106,10 +115,11 @@ class Renderer:
             text = canonical_number(text)
         if config.output_type == OutputType.generation or not choices:
             return text
-        if text.strip() not in choices:
+        plain = [choice.strip() for choice in choices]
+        if text.strip() not in plain:
             known = ", ".join(repr(choice) for choice in choices)
             raise DataError(f"{row.where}: the answer {text!r} is none of the choices ({known})")
-        return choices.index(text.strip())
+        return plain.index(text.strip())
 
     def _check_label(self, row: Row, values: dict[str, Any]) -> None:
         for name in templates.names(self.config.target) - values.keys() - row.values.keys() - {"row"}:
@@ -132,7 +142,10 @@ class Renderer:
         return int(text)
 
     def _continuation(self, row: Row, values: dict[str, Any], choice: str) -> str:
-        return templates.render(self.config.continuation, {**values, "choice": choice}, row)
+        text = templates.render(self.config.continuation, {**values, "choice": choice}, row)
+        if not text and self.config.output_type == OutputType.multiple_choice:
+            raise DataError(f"{row.where}: nothing is left to score after choice {choice!r} (`continuation`)")
+        return text
 
     def _pick(self, rows: list[Row], row: Row, identity: str) -> list[Row]:
         count = self.config.num_fewshot or 0

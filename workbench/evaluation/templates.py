@@ -60,7 +60,10 @@ def check(text: str, key: str, expression: bool = False) -> None:
         raise ConfigError(f"{key}: {text!r} does not parse ({error.message})") from error
 
 
-_FAILURES = (UndefinedError, SecurityError, TypeError, ValueError, LookupError, AttributeError, re.error)
+_FAILURES = (
+    *(UndefinedError, SecurityError, re.error),
+    *(TypeError, ValueError, LookupError, AttributeError, ArithmeticError),
+)
 
 
 def _scope(values: Mapping[str, Any], row: Row) -> dict[str, Any]:

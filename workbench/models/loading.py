@@ -23,7 +23,7 @@ from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate
 from workbench.models.tokenizer import load_tokenizer
 
-__all__ = ["check_model", "load_model", "load_tokenizer", "read_config"]
+__all__ = ["check_model", "has_trained_head", "load_model", "load_tokenizer", "read_config"]
 
 CLASSES: dict[Task, type[PreTrainedModel]] = {
     Task.causal_lm: OpenLlamaForCausalLM,
@@ -80,6 +80,17 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
     elif model.architecture is not Architecture.native:
         checkpoint = read(locate(model.path, model.revision))
         fitted(checkpoint, CLASSES[model.task])
+
+
+def has_trained_head(model: ModelConfig) -> bool:
+    """Whether the checkpoint brings a classification head, so that `load_model` draws none at random."""
+    if model.init:
+        return False
+    path = locate(model.path, model.revision)
+    if model.architecture is Architecture.native:
+        names = native.read_config(path).architectures or []
+        return any(name.endswith("ForSequenceClassification") for name in names)
+    return SCORE in read(path).tensors
 
 
 def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:

@@ -20,7 +20,7 @@ from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Score, read_results, write_results
 from workbench.models import adapter_files, adapters
-from workbench.models.loading import load_model, load_tokenizer
+from workbench.models.loading import has_trained_head, load_model, load_tokenizer
 from workbench.pipeline.inputs import adapter_folder, content, is_classifier, shown, skipped
 from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, file_fingerprint, fingerprint, read_json
@@ -45,6 +45,7 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
         skipped(f"evaluate {name}", not benchmarks, config)
     say_warnings(config, {key: prepared[key] for some in waiting.values() for key in some})
     tokenizer = load_tokenizer(config.model)
+    untrained = is_classifier(config) and not has_trained_head(config.model)
     for name, model in loaded_models(
         config, run_dir, [name for name, benchmarks in waiting.items() if benchmarks]
     ):
@@ -57,7 +58,7 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
             fingerprint=fingerprint(identities[name]),
             predictions=run_dir.predictions,
             cache=run_dir.cache,
-            note="untrained head" if name == "base" and is_classifier(config) else "",
+            note="untrained head" if name == "base" and untrained else "",
         )
         if not is_first():
             continue
@@ -78,6 +79,8 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
     """
     base: Identity = {
         "weights": content(config.model.path),
+        **({"revision": config.model.revision} if config.model.revision else {}),
+        **({"tokenizer": content(config.model.tokenizer)} if config.model.tokenizer else {}),
         "quantization": config.quantization.method.value,
         "held": [
             asdict(config.quantization),
@@ -111,7 +114,8 @@ def is_merge_of(adapter: Path | None, run_dir: RunDir) -> bool:
     """Whether the merged model is that of the present adapter; an older one is named and left out."""
     if adapter is None or not run_dir.merge_report.is_file():
         return False
-    if read_json(run_dir.merge_report)["fingerprints"]["adapter"] == adapter_files.fingerprint(adapter):
+    report = read_json(run_dir.merge_report)
+    if report.get("fingerprints", {}).get("adapter") == adapter_files.fingerprint(adapter):
         return True
     log.warning(
         "evaluate: the merged model is of an older adapter and is left out (the merge step renews it)"
@@ -136,7 +140,9 @@ def waiting_benchmarks(
 
     return {
         name: {
-            key: benchmark for key, benchmark in prepared.items() if config.force or not finished(name, key)
+            key: benchmark
+            for key, benchmark in prepared.items()
+            if config.force or config.evaluate.verify or not finished(name, key)
         }
         for name in identities
         if name in config.evaluate.models
