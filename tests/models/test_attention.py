@@ -262,3 +262,11 @@ def test_xformers_kernel_gives_the_numbers_of_eager_attention(dtype):
         past = one(ids[:, :6]).past_key_values
         found = one(ids[:, 6:], past_key_values=past).logits
         torch.testing.assert_close(found, other(ids).logits[:, 6:], **tolerance)
+
+
+def test_a_mask_of_truth_values_hides_the_same_keys_where_attentions_are_asked_for():
+    made, ids = model(attn_implementation="sdpa"), tokens()
+    mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()[None, None]
+    found = made(ids, attention_mask=mask, output_attentions=True)
+    torch.testing.assert_close(found.logits, made(ids).logits, atol=1e-5, rtol=1e-5)
+    assert found.attentions[0][..., ~mask[0, 0]].abs().max() == 0

@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate.utils import convert_outputs_to_fp32
 from peft import LoraConfig, get_peft_model
 from tiny import TINY, model, tokens
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.models import loss
@@ -168,3 +170,64 @@ def test_logits_of_the_whole_batch_never_exist(adapter):
     with Largest() as seen:
         made.eval()(ids, labels=ids)
     assert seen.numbers >= ids.numel() * TINY["vocab_size"]
+
+
+def test_logits_of_training_are_had_by_name_place_and_from_copies_with_the_same_loss():
+    made, ids = model(**NO_DROPOUT), tokens()
+    expected = made(ids).logits
+    made.train()
+    assert torch.equal(made(ids, labels=ids).get("logits"), expected)
+    assert "logits" in made(ids, labels=ids) and list(made(ids, labels=ids)) == ["loss"]
+    as_accelerate_rounds = convert_outputs_to_fp32(made.forward)(ids, labels=ids)
+    assert torch.equal(as_accelerate_rounds.logits, expected)
+    leaves, shape = tree_flatten(made(ids, labels=ids))
+    assert torch.equal(tree_unflatten(leaves, shape).logits, expected)
+
+
+def test_logits_of_training_are_computed_in_its_precision():
+    made, ids = model(**NO_DROPOUT).train(), tokens()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = made(ids, labels=ids)
+    assert found.logits.dtype == torch.bfloat16
+
+
+def test_logits_of_a_head_that_has_been_trained_on_since_are_refused():
+    made, ids = model(**NO_DROPOUT).train(), tokens()
+    found = made(ids, labels=ids)
+    found.loss.backward()
+    torch.optim.SGD(made.parameters(), lr=1.0).step()
+    with pytest.raises(RuntimeError, match="logits: the head has been trained on since"):
+        _ = found.logits
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_labels_that_are_shifted_already_are_used_as_they_are(training):
+    made, ids = model(**NO_DROPOUT).train(training), tokens()
+    shifted = F.pad(labels_of(ids)[:, 1:], (0, 1), value=-100)
+    expected = made(ids, labels=labels_of(ids)).loss
+    torch.testing.assert_close(made(ids, labels=ids, shift_labels=shifted).loss, expected)
+    assert not torch.allclose(made(ids, labels=ids).loss, expected)
+
+
+def test_the_gradient_of_a_half_precision_head_does_not_overflow_where_its_mean_does_not():
+    torch.manual_seed(0)
+    rows = (torch.randn(8, 4096, 32) + 10).half()
+    labels = torch.randint(0, 50, (8, 4096))
+    labels[:, ::2] = 7
+    head = torch.nn.Linear(32, 50, bias=False).half()
+    found = []
+    for value in (loss.causal_lm_loss(head, rows, labels), loss.loss_of_logits(head(rows), labels)):
+        head.weight.grad = None
+        value.backward()
+        found.append(head.weight.grad)
+    assert found[0].isfinite().all()
+    torch.testing.assert_close(found[0].float(), found[1].float(), rtol=0.02, atol=0.02)
+
+
+def test_training_compiles_into_one_graph():
+    made, ids = model(**NO_DROPOUT).train(), tokens()
+    expected, gradients = value_and_gradients(made, made(ids, labels=labels_of(ids)).loss)
+    compiled = torch.compile(made, fullgraph=True, backend="aot_eager")
+    found, others = value_and_gradients(made, compiled(ids, labels=labels_of(ids)).loss)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(others, gradients)

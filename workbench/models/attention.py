@@ -77,7 +77,7 @@ def eager(
         query: (B, A, S, D).
         key: (B, G, K, D); A is a multiple of G.
         value: (B, G, K, D).
-        attention_mask: (B or 1, 1, S, K), added to the scores.
+        attention_mask: (B or 1, 1, S, K), added to the scores; of truth values, which keys are seen.
         scaling: Factor on the scores.
         dropout: Probability of dropping an attention probability, in train mode.
         **_: What other attentions need.
@@ -89,7 +89,9 @@ def eager(
     groups = key.shape[1]
     grouped = query.reshape(batch, groups, heads // groups * length, width)  # a group's heads share its keys
     scores = (grouped @ key.transpose(2, 3) * scaling).view(batch, heads, length, -1)
-    if attention_mask is not None:
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
         scores = scores + attention_mask
     probabilities = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     probabilities = F.dropout(probabilities, dropout, module.training)

@@ -24,7 +24,11 @@ CACHE_BYTES = 1 << 21  # of logits that a CPU turns to float32 at a time
 
 
 def causal_lm_loss(
-    head: nn.Module, hidden: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+    head: nn.Module,
+    hidden: Tensor,
+    labels: Tensor,
+    num_items_in_batch: Tensor | int | None = None,
+    shift_labels: Tensor | None = None,
 ) -> Tensor:
     """Mean negative log-likelihood, in nats and float32, of each label given the tokens before it.
 
@@ -34,11 +38,12 @@ def causal_lm_loss(
         hidden: (B, S, H); position t predicts label t + 1.
         labels: (B, S) token ids, -100 where nothing is to be predicted.
         num_items_in_batch: Divisor of the sum; default: the labels that count here.
+        shift_labels: (B, S), used in place of `labels`: position t predicts label t.
 
     Returns:
         A scalar; NaN if there are no labels and no divisor, as in PyTorch.
     """
-    rows, labels = _labelled(hidden, labels)
+    rows, labels = _labelled(hidden, _shifted(labels) if shift_labels is None else shift_labels)
     weight = _weight(head)
     if weight is None:
         total = _total_by_module(head, rows, labels)
@@ -47,15 +52,30 @@ def causal_lm_loss(
     return _divided(total, labels, num_items_in_batch)
 
 
-def loss_of_logits(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+def loss_of_logits(
+    logits: Tensor,
+    labels: Tensor,
+    num_items_in_batch: Tensor | int | None = None,
+    shift_labels: Tensor | None = None,
+) -> Tensor:
     """The same loss where the logits (B, S, V) are there anyway."""
-    rows, labels = _labelled(logits, labels)
+    shifted = _shifted(labels) if shift_labels is None else shift_labels
+    if torch.compiler.is_compiling():  # how many labels there are would end the graph
+        flat = shifted.to(logits.device).flatten()
+        total = F.cross_entropy(logits.flatten(0, 1).float(), flat, ignore_index=IGNORED, reduction="sum")
+        return total / ((flat != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+    rows, labels = _labelled(logits, shifted)
     return _divided(F.cross_entropy(rows.float(), labels, reduction="sum"), labels, num_items_in_batch)
 
 
+def _shifted(labels: Tensor) -> Tensor:
+    """(B, S): at each position the label that it predicts, the next one."""
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+
+
 def _labelled(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of (B, S, ...) states the rows (T, ...) that predict a label, and these labels (T,)."""
-    labels = F.pad(labels.to(states.device)[:, 1:], (0, 1), value=IGNORED).flatten()  # (B * S,)
+    """Of (B, S, ...) states the rows (T, ...) that predict a label of (B, S), and these labels (T,)."""
+    labels = labels.to(states.device).flatten()  # (B * S,)
     positions = (labels != IGNORED).nonzero().flatten()
     return states.flatten(0, 1)[positions], labels[positions]
 
@@ -103,7 +123,10 @@ class _ChunkedLoss(torch.autograd.Function):
                     rows_grad[part] = product @ product_weight
                 if weight_grad is not None:
                     _add_product(weight_grad, product.t(), chunk)
-        ctx.save_for_backward(rows_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
+        if weight_grad is not None and weight.dtype != torch.float16:  # which the undivided sum can overflow
+            weight_grad = weight_grad.to(weight.dtype)
+        ctx.save_for_backward(rows_grad, weight_grad)
+        ctx.dtype = weight.dtype
         return total
 
     @staticmethod
@@ -112,7 +135,7 @@ class _ChunkedLoss(torch.autograd.Function):
         rows_grad, weight_grad = ctx.saved_tensors
         return (
             None if rows_grad is None else rows_grad * gradient.to(rows_grad.dtype),
-            None if weight_grad is None else weight_grad * gradient.to(weight_grad.dtype),
+            None if weight_grad is None else (weight_grad * gradient.to(weight_grad.dtype)).to(ctx.dtype),
             None,
         )
 

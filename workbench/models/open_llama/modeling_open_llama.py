@@ -5,7 +5,6 @@ D head width, V vocabulary, N labels.
 """
 
 import copy
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,6 +28,7 @@ from workbench.errors import CheckpointError
 from workbench.models.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
 from workbench.models.attention import behind, causal_mask, default_attention, eager
 from workbench.models.kernels import gated, rms_norm, rotate
+from workbench.models.lazy_logits import LazyLogitsOutput, logits_maker
 from workbench.models.loss import causal_lm_loss, classification_loss, loss_of_logits
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.prepacked import multiply, prepacked
@@ -394,31 +394,6 @@ def _check_empty(past_key_values: Cache | None) -> None:
         )
 
 
-class LazyLogitsOutput(CausalLMOutputWithPast):
-    """The usual output of training, whose logits are made when they are read, by name or place."""
-
-    make_logits: Callable[[], Tensor] | None = None
-
-    def __getattribute__(self, name: str) -> Any:
-        """An attribute; the logits take their usual place after the loss."""
-        if name == "logits" and self.make_logits is not None:
-            make, self.make_logits = self.make_logits, None
-            self["logits"] = make()
-            for later in [key for key in self if key not in ("loss", "logits")]:
-                self.move_to_end(later)
-        return super().__getattribute__(name)
-
-    def __getitem__(self, key: Any) -> Any:
-        """An entry by name or place; only the loss is had without the logits."""
-        if key in (0, "loss") or self.logits is None:
-            return self.loss
-        return super().__getitem__(key)  # type: ignore[no-untyped-call]
-
-    def to_tuple(self) -> tuple[Any, ...]:
-        """All entries, in order."""
-        return () if self.logits is None else super().to_tuple()
-
-
 class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
     """Open-Llama with a language-model head, which is the embedding where the configuration says so."""
 
@@ -444,6 +419,7 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
+        shift_labels: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits (B, S, V) and, given `labels` (B, S), the mean loss of predicting each from those before.
@@ -461,9 +437,10 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
             use_cache: Return keys and values; default: the configuration's, but not while training on labels.
             logits_to_keep: Only the last so many positions' logits, or those at these positions; 0: all.
             num_items_in_batch: Divisor of the summed loss; default: the labels counted here.
+            shift_labels: (B, S), used in place of given `labels`: position t predicts label t.
             **kwargs: Further arguments of OpenLlamaModel.
         """
-        fitting = labels is not None and self.training
+        fitting = labels is not None and self.training and not torch.compiler.is_compiling()
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -476,17 +453,16 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
         hidden = outputs.last_hidden_state
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         others = {name: outputs.get(name) for name in ("past_key_values", "hidden_states", "attentions")}
+        loss = None
         if labels is not None and fitting:
-            lazy = LazyLogitsOutput(
-                causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch), **others
-            )
-            lazy.make_logits = lambda: self.lm_head(hidden[:, kept])
-            return lazy
-        logits, loss = multiply(self.lm_head, hidden[:, kept]), None
+            loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch, shift_labels)
+            loss.make_logits = logits_maker(self.lm_head, hidden[:, kept])  # type: ignore[attr-defined]
+            return LazyLogitsOutput(loss, **others)
+        logits = multiply(self.lm_head, hidden[:, kept])
         if labels is not None and kept == slice(0, None):
-            loss = loss_of_logits(logits, labels, num_items_in_batch)
+            loss = loss_of_logits(logits, labels, num_items_in_batch, shift_labels)
         elif labels is not None:
-            loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch)
+            loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch, shift_labels)
         return CausalLMOutputWithPast(loss, logits, **others)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
