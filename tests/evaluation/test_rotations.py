@@ -63,3 +63,9 @@ def test_log_shares_are_of_the_options_alone():
     expected = (-math.log(1 + math.exp(-1)) + math.log(0.5)) / 2
     assert first == pytest.approx(expected)
     assert second == pytest.approx((-1 - math.log(1 + math.exp(-1)) + math.log(0.5)) / 2)
+
+
+def test_a_liking_for_a_letter_cancels_out_of_the_unconditional_likelihoods_too():
+    answers = [Answer(loglikelihoods=(-1.0, -1.0), unconditional=(-3.0, -5.0)) for _ in range(2)]
+    assert combined(answers).unconditional == (-4.0, -4.0)
+    assert combined(answers[:1]).unconditional == (-3.0, -5.0)

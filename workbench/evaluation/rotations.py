@@ -37,17 +37,23 @@ def rotated(row: Row, options: Sequence[str], shift: int) -> Row:
 def combined(answers: Sequence[Answer]) -> Answer:
     """One answer from those to the same question with its options moved on by 0, 1, 2, ... letters.
 
-    The log-probability of each option among the options, averaged over the orders.
+    The log-probability of each option among the options, averaged over the orders, and so for its letters'
+    log-likelihoods after the unconditional prompt.
     """
     if len(answers) == 1:
         return answers[0]
-    count = len(answers[0].loglikelihoods)
     shares = [_log_shares(answer.loglikelihoods) for answer in answers]
-    means = tuple(
-        math.fsum(share[(option + shift) % count] for shift, share in enumerate(shares)) / len(shares)
+    free = [answer.unconditional for answer in answers]
+    return replace(answers[0], loglikelihoods=_by_option(shares), unconditional=_by_option(free))
+
+
+def _by_option(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Mean over the orders of what each option had, from what each letter had."""
+    count = len(values[0])
+    return tuple(
+        math.fsum(order[(option + shift) % count] for shift, order in enumerate(values)) / len(values)
         for option in range(count)
     )
-    return replace(answers[0], loglikelihoods=means)
 
 
 def _log_shares(values: Sequence[float]) -> list[float]:
