@@ -138,7 +138,7 @@ def test_a_start_from_the_base_weights_is_saved_as_plain_lora_for_the_untouched_
     assert torch.allclose(logits(again), logits(model), atol=1e-4)
     assert not torch.allclose(logits(again), before, atol=1e-2)
     for either in (again, model):
-        with adapters.adapter_disabled(either):
+        with either.disable_adapter():
             assert torch.equal(logits(either), before)
 
 
@@ -246,7 +246,7 @@ def test_the_score_head_of_a_half_precision_base_learns_steps_below_its_rounding
     adapters.save(model, tmp_path / "adapter")
     again = adapters.load(classifier_base().to(dtype), tmp_path / "adapter")
     assert torch.equal(logits(again), logits(model))
-    with adapters.adapter_disabled(model):
+    with model.disable_adapter():
         assert logits(model).dtype == dtype
 
 
@@ -261,7 +261,7 @@ def test_disabling_the_adapter_gives_the_base_back_and_ends_with_the_block():
     model = adapters.attach(base, small(), seed=0)
     nudge(model)
     after = logits(model)
-    with adapters.adapter_disabled(model):
+    with model.disable_adapter():
         assert torch.equal(logits(model), before)
     assert torch.equal(logits(model), after)
 

@@ -9,7 +9,7 @@ import parity
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_checkpoints import IDS, PLAIN, ROPES, VOCABULARY, at, llama, logits
+from tiny_checkpoints import IDS, PLAIN, ROPES, VOCABULARY, at, llama, logits, words_tokenizer
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification, MistralConfig, MistralForCausalLM
 
 from workbench.config.model import Dtype, Task
@@ -212,6 +212,7 @@ def test_a_shared_file_read_as_unshared_misses_its_head(tmp_path):
 def test_a_classifier_keeps_its_head_and_its_recorded_scores(tmp_path):
     case = parity.case("06_seqcls_stable1_shared1_single3")
     write_folder(tmp_path, case.config, case.weights)
+    words_tokenizer(20).save_pretrained(tmp_path)
     model = load_model(at(tmp_path, task=Task.sequence_classification), PLAIN)
     assert torch.equal(model.score.weight, case.weights["score.weight"])
     with pytest.raises(CheckpointError, match="score.weight: \\(3, .* here, \\(5, "):
@@ -226,6 +227,7 @@ def test_a_classifier_is_no_causal_model(tmp_path):
 def test_the_new_head_of_a_classifier_is_said_and_follows_the_seed(tmp_path, caplog):
     caplog.set_level(logging.INFO, "workbench")
     write_llama(tmp_path)
+    words_tokenizer().save_pretrained(tmp_path)
     scores = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -242,6 +244,7 @@ def test_a_llama_classifier_gives_the_logits_of_llama(tmp_path):
     config.num_labels, config.pad_token_id = 3, 0
     reference = LlamaForSequenceClassification(config).eval()
     reference.save_pretrained(tmp_path)
+    words_tokenizer().save_pretrained(tmp_path)
     model = load_model(at(tmp_path, task=Task.sequence_classification), PLAIN)
     torch.testing.assert_close(logits(model), logits(reference), rtol=0, atol=1e-5)
 

@@ -192,11 +192,20 @@ def test_a_native_model_is_quantized_but_for_its_head(tmp_path):
     assert not isinstance(model.lm_head, Linear4bit)
 
 
-def test_a_native_classifier_takes_batches_though_llama_has_no_padding_token(tmp_path):
-    llama(pad_token_id=None).save_pretrained(tmp_path)
+@pytest.mark.parametrize("own", [None, -1, 0, 2])
+@pytest.mark.parametrize("architecture", Architecture)
+def test_a_classifier_reads_the_last_token_before_what_the_tokenizer_pads_with(tmp_path, architecture, own):
+    llama(pad_token_id=own if own != -1 else None).save_pretrained(tmp_path)
     words_tokenizer().save_pretrained(tmp_path)
-    model = at(tmp_path, architecture=Architecture.native, task=Task.sequence_classification)
-    assert logits(load_model(model, PLAIN, num_labels=3)).shape == (2, 3)
+    if own == -1:
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | {"pad_token_id": -1}))
+    section = at(tmp_path, architecture=architecture, task=Task.sequence_classification, pad_token="w9")
+    model = load_model(section, PLAIN, num_labels=3)
+    assert model.config.pad_token_id == 9
+    alone = logits(model, IDS[:1, :6])
+    padded = torch.cat([IDS[:1, :6], torch.full((1, 4), 9)], 1)
+    torch.testing.assert_close(logits(model, torch.cat([padded, IDS[1:]]))[:1], alone)
 
 
 def test_a_native_model_with_missing_tensors_is_refused(tmp_path):

@@ -29,7 +29,7 @@ class ExportConfig:
     format: ExportFormat = ExportFormat.llama
     """llama, open-llama or gguf."""
     path: str | None = None
-    """The folder, or with gguf the file, that is written; None: `export` in the run's folder."""
+    """The folder, or with gguf the file, to write; None: `export` or `export.gguf` in the run's folder."""
     dtype: Dtype = Dtype.auto
     """Number format of a folder's weights; auto: each tensor's own, bfloat16 from a GGUF file."""
     gguf_type: GgufType = GgufType.q8_0

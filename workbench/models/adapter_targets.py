@@ -9,9 +9,19 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit
+from workbench.config.model import ModelConfig
 from workbench.errors import ConfigError
 from workbench.models.adapter_files import HEAD
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
+
+
+def check_base(model: ModelConfig) -> None:
+    """Raise ConfigError for a base that an adapter can't be used on again."""
+    if model.init:
+        raise ConfigError(
+            "adapter.method: model.init makes random weights that are kept nowhere, so an adapter on them "
+            "could never be used again (adapter=none)"
+        )
 
 
 def linear_layers(model: nn.Module) -> list[str]:

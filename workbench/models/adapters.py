@@ -1,4 +1,4 @@
-"""Adapters on a base model: attach, save, load, switch off, and check that they did something."""
+"""Adapters on a base model: attach, save, load, and check that they did something."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -114,13 +114,6 @@ def save(model: PeftModel, folder: Path, base_name: str | None = None) -> None:
         tidy_config(temporary / CONFIG_FILE, base_name or base.name_or_path)
         if _is_classifier(base):
             write_json(temporary / LABELS_FILE, list(cast(dict[int, str], base.config.id2label).values()))
-
-
-@contextmanager
-def adapter_disabled(model: PeftModel) -> Iterator[PreTrainedModel]:
-    """The base model alone, its untrained head included, as long as the block lasts."""
-    with model.disable_adapter():
-        yield base_model(model)
 
 
 def check_did_something(model: PeftModel) -> None:

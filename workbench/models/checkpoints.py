@@ -105,6 +105,8 @@ def describe(path: Path) -> Checkpoint:
     """
     source, stored, origin = _read_description(path)
     kind = stored.get("model_type")
+    if stored.get("pad_token_id") == -1:  # LLaMA's first checkpoints say so that they have none
+        stored["pad_token_id"] = None
     try:
         with quiet_transformers():
             if kind == OpenLlamaConfig.model_type:

@@ -23,7 +23,7 @@ from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate
 from workbench.models.tokenizer import load_tokenizer
 
-__all__ = ["check_model", "has_trained_head", "load_model", "load_tokenizer", "read_config"]
+__all__ = ["check_model", "has_trained_head", "load_model", "load_tokenizer", "outline", "read_config"]
 
 CLASSES: dict[Task, type[PreTrainedModel]] = {
     Task.causal_lm: OpenLlamaForCausalLM,
@@ -57,10 +57,14 @@ def load_model(
         if model.init:
             loaded, origin = _new(model, quantization, num_labels), "new, random weights"
         elif model.architecture is Architecture.native:
-            loaded, origin = _native(model, quantization, num_labels), "native"
+            path = locate(model.path, model.revision)
+            loaded, origin = native.load(path, model, quantization, num_labels), "native"
         else:
             loaded, origin = _open_llama(model, quantization, num_labels)
     settle(loaded, quantization)
+    if model.task is Task.sequence_classification:
+        # A head reads each row's last token that isn't this one, so it has to be what fills batches up.
+        loaded.config.get_text_config().pad_token_id = load_tokenizer(model).pad_token_id
     loaded.name_or_path = loaded.config.name_or_path = model.path or ""
     logger.info(_description(loaded, model, quantization, origin))
     loaded.train(False)
@@ -108,6 +112,15 @@ def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
         return config, torch_dtype(model.dtype, own if isinstance(own, torch.dtype) else torch.float32)
     checkpoint = read(path)
     return checkpoint.config, torch_dtype(model.dtype, checkpoint.dtype)
+
+
+def outline(model: ModelConfig) -> PreTrainedModel:
+    """What `load_model` would give without any weights: its layers have names and shapes."""
+    config, dtype = read_config(model)
+    with torch.device("meta"), quiet_transformers():
+        if model.architecture is Architecture.native:
+            return cast(PreTrainedModel, native.CLASSES[model.task].from_config(config, dtype=dtype))
+        return CLASSES[model.task](config)
 
 
 def _open_llama(
@@ -177,14 +190,6 @@ def _new(model: ModelConfig, quantization: QuantizationConfig, num_labels: int |
     if attention := attention_name(model.attention, config.dtype, device):
         cast(PreTrainedModel, created).set_attn_implementation(attention)
     return cast(PreTrainedModel, created.to(device, config.dtype))
-
-
-def _native(model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None) -> PreTrainedModel:
-    """The checkpoint with its own modelling code in transformers."""
-    loaded = native.load(locate(model.path, model.revision), model, quantization, num_labels)
-    if loaded.config.pad_token_id is None and model.task is Task.sequence_classification:
-        loaded.config.pad_token_id = load_tokenizer(model).pad_token_id  # else it takes one row at a time
-    return loaded
 
 
 def _description(

@@ -22,6 +22,7 @@ from workbench.config.model import Device, Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
 from workbench.models import adapter_files, adapters
+from workbench.models.adapter_targets import check_base
 from workbench.models.loading import load_model, load_tokenizer
 from workbench.models.probe import Batch, Bound, Check, Difference, check, compare, encode, logits, scale
 from workbench.models.quantization import compute_dtype, dequantize_state_dict
@@ -117,9 +118,11 @@ def merge(
         probe: Texts to compare the models on.
 
     Raises:
+        ConfigError: the base is random, or `merge.dtype` can't hold the sum.
         CheckpointError: the proof failed; nothing is published.
         DataError: no text to compare on.
     """
+    check_base(model)
     tokenizer = load_tokenizer(model)
     batches = encode(tokenizer, probe[: merge.probe_size], merge.probe_length, merge.batch_size)
     source = _read(model, adapter_path, quantization, batches)

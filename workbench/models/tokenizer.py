@@ -105,7 +105,8 @@ def read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
 def _settle_padding(tokenizer: PreTrainedTokenizerFast, wanted: str | None) -> None:
     """Give the tokenizer a padding token without ever adding one to its vocabulary.
 
-    LLaMA's tokenizers have none. Padding is masked everywhere, so which token it is changes no number.
+    LLaMA's tokenizers have none. Padding is masked, and a classifier, which looks for the last token before
+    it, is told by `load_model` which token that is.
 
     Raises:
         ConfigError: `wanted` is not in the vocabulary, or nothing is there to choose.

@@ -4,18 +4,32 @@ import logging
 from pathlib import Path
 
 from workbench.config import Config
+from workbench.config.export import ExportFormat
+from workbench.errors import MissingStepError
 from workbench.models.export import export as export_model
-from workbench.pipeline.scoring import plain
+from workbench.pipeline.inputs import adapter_folder
+from workbench.pipeline.scoring import fingerprint_of_merge, plain
 from workbench.run_dir import RunDir
 
 log = logging.getLogger("workbench")
 
 
 def export(config: Config, run_dir: RunDir) -> None:
-    """Write the run's merged or trained model, else the one at `model.path`, in another tool's format."""
+    """Write the run's merged or trained model, else the one at `model.path`, in another tool's format.
+
+    Raises:
+        MissingStepError: there is an adapter, and no merge of it.
+    """
+    adapter = adapter_folder(config, run_dir)
+    if adapter is not None and not fingerprint_of_merge(adapter, run_dir):
+        raise MissingStepError(
+            f"export: the adapter in {str(adapter)!r} is not merged in {str(run_dir.path)!r} "
+            "(run the merge step before: recipe=merge, or steps=[merge,export])"
+        )
     own = next((folder for folder in (run_dir.merged, run_dir.model) if folder.is_dir()), None)
     model = plain(config.model, own) if own else config.model
-    path = Path(config.export.path) if config.export.path else run_dir.path / "export"
+    name = "export.gguf" if config.export.format is ExportFormat["gguf"] else "export"
+    path = Path(config.export.path) if config.export.path else run_dir.path / name
     report = export_model(model, config.export, path)
     log.info(
         "export: %s, %d tensors, %.1f MB%s, in %s",

@@ -93,13 +93,13 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
     adapter = adapter_folder(config, run_dir)
     if adapter is not None:
         found["adapter"] = {**base, "adapter": adapter_files.fingerprint(adapter)}
-    if run_dir.merged.is_dir() and is_merge_of(adapter, run_dir):
-        found["merged"] = {
-            **base,
-            "weights": file_fingerprint(run_dir.merged),
-            "quantization": "none",
-            "held": None,
-        }
+    if merged := fingerprint_of_merge(adapter, run_dir):
+        found["merged"] = {**base, "weights": merged, "quantization": "none", "held": None}
+    elif adapter is not None and run_dir.merged.is_dir():
+        log.warning(
+            "evaluate: the merged model is of an older adapter, or not as it was proven, and is left out "
+            "(the merge step renews it)"
+        )
     if run_dir.model.is_dir():
         found["trained"] = {**base, "weights": file_fingerprint(run_dir.model)}
     if not set(config.evaluate.models) & set(found):
@@ -110,17 +110,14 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
     return found
 
 
-def is_merge_of(adapter: Path | None, run_dir: RunDir) -> bool:
-    """Whether the merged model is that of the present adapter; an older one is named and left out."""
-    if adapter is None or not run_dir.merge_report.is_file():
-        return False
-    report = read_json(run_dir.merge_report)
-    if report.get("fingerprints", {}).get("adapter") == adapter_files.fingerprint(adapter):
-        return True
-    log.warning(
-        "evaluate: the merged model is of an older adapter and is left out (the merge step renews it)"
-    )
-    return False
+def fingerprint_of_merge(adapter: Path | None, run_dir: RunDir) -> str | None:
+    """The fingerprint of the run's merged model; None: there is none, or it isn't that of this adapter."""
+    if adapter is None or not run_dir.merged.is_dir() or not run_dir.merge_report.is_file():
+        return None
+    proven = read_json(run_dir.merge_report).get("fingerprints", {})
+    found = file_fingerprint(run_dir.merged)
+    same = (proven.get("adapter"), proven.get("merged")) == (adapter_files.fingerprint(adapter), found)
+    return found if same else None
 
 
 def waiting_benchmarks(
@@ -204,20 +201,19 @@ def write_scores(
 def loaded_models(
     config: Config, run_dir: RunDir, names: Sequence[str]
 ) -> Iterator[tuple[str, PreTrainedModel]]:
-    """Each named model in turn; base and adapter share one load, the adapter switched off and on."""
+    """Each named model in turn; base and adapter share one load.
+
+    The base comes first and alone: some adapters (PiSSA as peft saves it, biases) change its own weights.
+    """
     adapter = adapter_folder(config, run_dir)
     if "base" in names or "adapter" in names:
         set_seed(config.seed)  # an untrained head is the same each time
         labels = adapter_files.num_labels(adapter) if adapter else None
         base = load_model(config.model, config.quantization, labels)
-        if "adapter" not in names or adapter is None:
+        if "base" in names:
             yield "base", base
-        else:
-            both = adapters.load(base, adapter)
-            if "base" in names:
-                with adapters.adapter_disabled(both) as alone:
-                    yield "base", alone
-            yield "adapter", adapters.base_model(both)
+        if "adapter" in names and adapter is not None:
+            yield "adapter", adapters.base_model(adapters.load(base, adapter))
     if "merged" in names:
         yield "merged", load_model(plain(config.model, run_dir.merged), QuantizationConfig())
     if "trained" in names:

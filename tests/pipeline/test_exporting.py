@@ -1,0 +1,62 @@
+"""The export step: of which model, and where to."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from workbench.errors import ConfigError, MissingStepError
+from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
+
+SHORT = ("train.max_steps=2", "train.learning_rate=0.01", "quantization=none")
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")["model.layers.0.mlp.up_proj.weight"]
+
+
+def test_an_adapter_is_exported_merged_or_not_at_all(run, tmp_path):
+    folder = run("quickstart", *SHORT, "steps=[train]")
+    given = (f"adapter.path={folder.adapter}", "model.path=${toy:base}")
+    for asked in ((f"run_dir={folder.path}", *given), ("run_dir=other", *given)):
+        with pytest.raises(MissingStepError, match=r"export: the adapter in '.*adapter' is not merged in"):
+            run("export", *asked)
+    assert not (folder.path / "export").exists() and not (tmp_path / "other").exists()
+
+    run("quickstart", *SHORT, "steps=[merge,export]")
+    assert torch.equal(weights(folder.path / "export"), weights(folder.merged))
+    again = run("quickstart", *SHORT, "run_dir=again", "seed=7", "steps=[train]")
+    shutil.copytree(folder.merged, again.merged)
+    shutil.copy(folder.merge_report, again.merge_report)
+    with pytest.raises(MissingStepError, match="is not merged"):
+        run("quickstart", *SHORT, "run_dir=again", "seed=7", "steps=[export]")
+
+
+def test_a_merged_model_that_is_not_the_proven_one_is_neither_exported_nor_scored(run, caplog):
+    folder = run("quickstart", *SHORT, "steps=[train,merge]")
+    (folder.merged / "config.json").write_text((folder.merged / "config.json").read_text() + " ")
+    with pytest.raises(MissingStepError, match="is not merged"):
+        run("quickstart", *SHORT, "steps=[export]")
+    asked = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=4", "evaluate.models=[merged]")
+    with pytest.raises(MissingStepError, match="has none of merged yet"):
+        run("quickstart", *SHORT, *asked, "steps=[evaluate]")
+
+
+def test_a_gguf_file_needs_no_path(run, tmp_path):
+    (tmp_path / "text.jsonl").write_text('{"text": "the cat sees the dog"}\n')
+    model = run("tokenizer", "data.path=text.jsonl", "tokenizer.vocab_size=300").tokenizer
+    sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    OpenLlamaForCausalLM(OpenLlamaConfig(**sizes, num_attention_heads=4)).save_pretrained(model)
+    folder = run("export", f"model.path={model}", "export.format=gguf", "run_dir=runs/given")
+    assert (folder.path / "export.gguf").is_file()
+
+
+@pytest.mark.parametrize("step", ["train", "merge"])
+def test_an_adapter_on_random_weights_is_refused(run, tmp_path, step):
+    trained = run("quickstart", *SHORT, "steps=[train]")
+    init = "model.init={hidden_size:32,num_attention_heads:4,intermediate_size:48,num_hidden_layers:2}"
+    asked = (init, "model.tokenizer=${toy:base}", "run_dir=new", f"adapter.path={trained.adapter}")
+    with pytest.raises(ConfigError, match="adapter.method: model.init makes random weights"):
+        run("quickstart", *SHORT, *asked, "model.path=null", f"steps=[{step}]")
+    assert not (tmp_path / "new").exists()
