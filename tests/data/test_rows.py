@@ -1,9 +1,14 @@
+import logging
 from collections import Counter
+from itertools import chain
 
 import datasets
+import pyarrow.parquet
 import pytest
 
-from workbench.config.data import DataConfig, SourceConfig
+from workbench.config.data import COLUMNS, DataConfig, DataFormat, SourceConfig
+from workbench.data.formats import ANSWER, QUESTION
+from workbench.data.labelled import TEXT_COLUMNS
 from workbench.data.rows import load_rows, split_rows
 from workbench.errors import ConfigError, DataError
 
@@ -63,6 +68,13 @@ def test_a_row_knows_its_file_and_line_past_blank_lines_and_quoted_line_ends(wri
         ("a.json", '[{"prompt": "x"}, 3]', "a.json: row 2: a row must be a JSON object, not 3"),
         ("a.csv", "a,b\n1,2\n1,2,3\n", "a.csv:3: 3 cells under 2 column names"),
         ("a.csv", 'a,b\n"1"x,2\n', "a.csv:2: malformed table"),
+        ("a.csv", "text,label,text\n1,2,3\n", "a.csv:1: two columns are called 'text' (rename one)"),
+        ("a.jsonl", '{"p": "x"}\n{"p": "\\ud83d"}\n', "a.jsonl:2: '\\ud83d' is half a character, the other"),
+        ("a.json", '[{"p": "x"},\n{"p": "\\uDE00"}]', "a.json: row 2: '\\ude00' is half a character"),
+        ("a.jsonl", '{"p": 1}\n{"p": ' + "7" * 5000 + "}\n", "a.jsonl:2: a number of more than 4,300 digits"),
+        ("a.json", '[{"p": 1},\n{"p": ' + "7" * 5000 + "}]", "a.json:2: a number of more than 4,300 digits"),
+        ("a.jsonl", "\n" + "[" * 100_000, "a.jsonl:2: lists or objects too deep in each other"),
+        ("a.json", "[" * 100_000, "a.json:1: lists or objects too deep in each other"),
         ("a.parquet", "nothing", "a.parquet: no readable Parquet file"),
         ("a.xml", "<a/>", "unknown kind of file '.xml'"),
         ("a.jsonl", "\n\n", "data.path: no rows in"),
@@ -75,6 +87,28 @@ def test_a_bad_file_is_one_line_that_names_the_place(write, name, content, compl
         load(write(name, content))
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("compression", ["snappy", "none"])
+def test_a_damaged_page_of_a_parquet_file_is_one_line(tmp_path, compression):
+    table = pyarrow.table({"text": [f"{n} " * 30 for n in range(2000)]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", compression=compression, use_dictionary=False)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = b"\xff" * 64
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(DataError, match="a.parquet: no readable Parquet file, ") as caught:
+        load(tmp_path / "a.parquet")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_escaped_pair_of_halves_is_one_character(write):
+    assert load(write("a.jsonl", '{"text": "\\ud83d\\ude00"}\n'))[0].values == {"text": "\U0001f600"}
+
+
+def test_a_json_array_may_stand_on_one_line_of_any_length(write):
+    rows = load(write("a.json", b'[{"text": "' + b"x" * (33 * 2**20) + b'"}]'))
+    assert len(rows[0].values["text"]) == 33 * 2**20
 
 
 def test_a_line_of_fifty_megabytes_is_refused_by_its_number(write):
@@ -105,6 +139,18 @@ def test_a_folder_with_splits_never_trains_on_its_test_rows(write, tmp_path):
     assert [row.values["text"] for row in load(tmp_path / "d", split="test")] == ["test"]
     with pytest.raises(DataError, match=r"data.split: no file .* is named after 'dev' \(has: test_public"):
         load(tmp_path / "d", split="dev")
+
+
+def test_files_of_a_folder_that_are_not_read_are_named_once(write, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="workbench")
+    write("d/conv_train.jsonl", [{"text": "train"}])
+    write("d/extra.jsonl", [{"text": "more"}])
+    load(tmp_path / "d")
+    load(tmp_path / "d")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"data.split: of {str(tmp_path / 'd')!r}, the files not named after 'train' are left out: extra.jsonl"
+    ]
 
 
 def test_an_empty_folder_is_said(tmp_path):
@@ -165,12 +211,76 @@ def test_sources_are_weighted_by_the_seed_and_read_each_in_its_own_way(write):
     assert rows == load_rows(data, seed=1) != load_rows(data, seed=2)
 
 
+def test_a_source_takes_from_the_section_what_it_does_not_say_itself(write, tmp_path):
+    write("a.jsonl", [{"q": "1", "a": "x"}])
+    write("b.jsonl", [{"ask": "2", "a": "y"}])
+    write("c/test.jsonl", [{"q": "3", "a": "z"}])
+    write("c/train.jsonl", [{"q": "4", "a": "z"}])
+    data = DataConfig(
+        columns={"prompt": "q", "completion": "a"},
+        format=DataFormat["prompt-completion"],
+        split="test",
+        subset="main",
+        sources={
+            "one": SourceConfig(path=str(tmp_path / "a.jsonl")),
+            "two": SourceConfig(
+                path=str(tmp_path / "b.jsonl"),
+                columns={"text": "ask"},
+                format=DataFormat["text"],
+                split="train",
+                subset="other",
+            ),
+            "three": SourceConfig(path=str(tmp_path / "c")),
+        },
+    )
+    assert [row.values for row in load_rows(data)] == [
+        {"prompt": "1", "completion": "x"},
+        {"text": "2", "a": "y"},
+        {"prompt": "3", "completion": "z"},
+    ]
+    sections = [data.of_source(name) for name in ("one", "two")]
+    assert [(each.format.name, each.split, each.subset) for each in sections] == [
+        ("prompt-completion", "test", "main"),
+        ("text", "train", "other"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (
+            {"columns": {"text": "words"}},
+            r"a.jsonl:1: no column 'words', as data.sources.one.columns.text says",
+        ),
+        ({"path": "nowhere.txt"}, r"data.sources.one.path: no such file or folder, 'nowhere.txt'"),
+        ({"weight": 0.1}, r"data.sources.one.weight: 0.1 of 2 rows leaves none"),
+    ],
+)
+def test_a_mistake_in_a_source_is_said_by_its_own_key(write, source, complaint):
+    given = {"path": write("a.jsonl", ROWS), **source}
+    with pytest.raises(DataError, match=complaint):
+        load_rows(DataConfig(sources={"one": SourceConfig(**given)}))
+
+
+def test_every_column_that_is_read_is_a_role():
+    read = {*chain(*QUESTION.values(), *ANSWER.values(), *TEXT_COLUMNS)}
+    assert read | {"input", "history", "system", "tools", "label"} == set(COLUMNS)
+
+
 @pytest.mark.parametrize(
     ("keys", "complaint"),
     [
         ({"path": "x", "sources": {"a": SourceConfig(path="y")}}, "data.path: stands beside data.sources"),
         ({"sources": {"a": SourceConfig(path="y", weight=0)}}, "data.sources.a.weight: must be positive, 0"),
         ({"sources": {"a": SourceConfig(path="y", limit=0)}}, "data.sources.a.limit: must be positive, 0"),
+        (
+            {"columns": {"instruction": "q", "inputs": "ctx"}},
+            "data.columns.inputs: unknown role 'inputs' (known: instruction, input, output,",
+        ),
+        (
+            {"sources": {"a": SourceConfig(path="y", columns={"Prompt": "q"})}},
+            "data.sources.a.columns.Prompt: unknown role 'Prompt' (known: ",
+        ),
         ({"max_length": 1}, "data.max_length: too small, 1"),
         ({"validation_fraction": 1.0}, "data.validation_fraction: 1.0"),
         ({"limit": 0}, "data.limit: must be positive, 0"),

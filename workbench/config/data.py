@@ -1,5 +1,6 @@
 """What a run is trained on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -35,6 +36,32 @@ Template = Enum(
 Truncation = Enum("Truncation", {"cut-end": "cut-end", "cut-start": "cut-start", "drop": "drop"})
 """What happens to a row longer than `data.max_length`."""
 
+COLUMNS = (
+    *("instruction", "input", "output", "history", "system"),
+    *("conversations", "messages", "tools"),
+    *("prompt", "completion"),
+    *("text", "pair", "sentence", "sentence1", "sentence2", "question1", "question2"),
+    *("premise", "hypothesis", "label"),
+)
+"""The roles that a column can play: what `data.columns` maps names of the file's own to."""
+
+
+def key_of(name: str, source: str) -> str:
+    """The full key of a field: of a source, or of the section itself where `source` is empty."""
+    return f"data.sources.{source}.{name}" if source else f"data.{name}"
+
+
+def check_columns(columns: Mapping[str, str], source: str) -> None:
+    """Refuse a role that no format has, and whose column nothing would read.
+
+    Raises:
+        ConfigError: With the roles that there are.
+    """
+    for role in columns:
+        if role not in COLUMNS:
+            known = ", ".join(COLUMNS)
+            raise ConfigError(f"{key_of('columns', source)}.{role}: unknown role {role!r} (known: {known})")
+
 
 @dataclass(kw_only=True)
 class SourceConfig:
@@ -47,16 +74,16 @@ class SourceConfig:
     """How often each row comes in an epoch: 2 is twice, 0.5 a seeded half of the rows."""
 
     format: DataFormat = DataFormat.auto
-    """The shape of the rows."""
+    """auto: as `data.format`."""
 
     columns: dict[str, str] = field(default_factory=dict)
-    """Role to column."""
+    """Role to column; empty: as `data.columns`."""
 
-    split: str = "train"
-    """Of a hub data set or a folder."""
+    split: str | None = None
+    """Of a hub data set or a folder; null: as `data.split`."""
 
     subset: str | None = None
-    """Of a hub data set."""
+    """Of a hub data set; null: as `data.subset`."""
 
     template: Template = Template.auto
     """auto: as `data.template`."""
@@ -101,7 +128,7 @@ class DataConfig:
     template: Template = Template.auto
     """alpaca, alpaca-zh, chatml, open-llama, plain; auto: the tokenizer's own template, else open-llama.
 
-    plain is the bare text of the turns, and what auto means for prompt-completion rows."""
+    plain is the bare text of the turns, and what auto means for prompt-completion rows of text."""
 
     max_length: int = 1024
     """Tokens of a row, prompt and answer together."""
@@ -135,7 +162,9 @@ class DataConfig:
             raise ConfigError(
                 "data.path: stands beside data.sources (make it one of them, or leave them out)"
             )
+        check_columns(self.columns, "")
         for name, source in self.sources.items():
+            check_columns(source.columns, name)
             if source.weight <= 0:
                 raise ConfigError(f"data.sources.{name}.weight: must be positive, {source.weight!r}")
             if source.limit is not None and source.limit < 1:
@@ -158,10 +187,10 @@ class DataConfig:
             self,
             path=source.path,
             sources={},
-            format=source.format,
-            columns=source.columns,
-            split=source.split,
-            subset=source.subset,
+            format=self.format if source.format is DataFormat["auto"] else source.format,
+            columns=source.columns or self.columns,
+            split=source.split or self.split,
+            subset=source.subset or self.subset,
             template=self.template if source.template is Template["auto"] else source.template,
             limit=source.limit or self.limit,
         )

@@ -1,6 +1,6 @@
 """Which shape a file's rows have, told by their columns."""
 
-from workbench.config.data import DataConfig, DataFormat
+from workbench.config.data import DataConfig, DataFormat, key_of
 from workbench.config.model import Task
 from workbench.data.rows import Row
 from workbench.errors import DataError
@@ -24,26 +24,26 @@ def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True)
     Raises:
         DataError: A format that the task can't train on, or columns that fit none.
     """
+    key = key_of("format", row.source)
     if task is Task.sequence_classification:
         if data.format not in (DataFormat["auto"], DataFormat["labelled"]):
             raise DataError(
-                f"data.format: {data.format.name!r} rows have no classes (model.task=sequence_classification "
+                f"{key}: {data.format.name!r} rows have no classes (model.task=sequence_classification "
                 "needs labelled)"
             )
         return DataFormat["labelled"]
     if data.format is DataFormat["labelled"]:
-        raise DataError(
-            "data.format: 'labelled' rows train a classifier (model.task=sequence_classification)"
-        )
+        raise DataError(f"{key}: 'labelled' rows train a classifier (model.task=sequence_classification)")
     if data.format is not DataFormat["auto"]:
         return data.format
     for name, question in QUESTION.items():
         needed = question + (ANSWER.get(name, []) if answered else [])
         if all(column in row.values for column in needed):
             return name
+    key = key_of("columns", row.source)
     raise DataError(
         f"{row.where}: the columns {', '.join(row.values)} fit no format (name them, as in "
-        "data.columns.prompt=NAME data.columns.completion=NAME)"
+        f"{key}.prompt=NAME {key}.completion=NAME)"
     )
 
 

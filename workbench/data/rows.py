@@ -1,21 +1,22 @@
-"""Rows from files, folders and the hub; every complaint names the file and the line."""
+"""Rows from files, folders and the hub, their columns named by the roles that they play."""
 
-import codecs
-import csv
 import json
+import logging
 import random
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from workbench.config.data import DataConfig
+from workbench.config.data import DataConfig, key_of
+from workbench.data.files import READERS, Found, file_rows, first_line
 from workbench.errors import DataError
 
-LONGEST_LINE_BYTES = 32 * 2**20
+log = logging.getLogger("workbench")
+
 SPLIT_WORDS = {"train", "dev", "val", "valid", "validation", "eval", "test"}
 
 
@@ -44,8 +45,11 @@ def load_rows(data: DataConfig, seed: int = 0) -> list[Row]:
         return all_rows(data)
     rows: list[Row] = []
     for name, source in data.sources.items():
-        found = [replace(row, source=name) for row in all_rows(data.of_source(name))]
-        rows += weighted(found, source.weight, random.Random(f"{seed} {name}"))
+        found = all_rows(data.of_source(name), name)
+        chosen = weighted(found, source.weight, random.Random(f"{seed} {name}"))
+        if not chosen:
+            raise DataError(f"data.sources.{name}.weight: {source.weight} of {len(found)} rows leaves none")
+        rows += chosen
     return rows
 
 
@@ -57,11 +61,11 @@ def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
         yield name, data.of_source(name), source.weight
 
 
-def all_rows(data: DataConfig) -> list[Row]:
+def all_rows(data: DataConfig, source: str = "") -> list[Row]:
     """The rows of one source, at least one."""
-    rows = list(islice(read_rows(data), data.limit))
+    rows = list(islice(read_rows(data, source), data.limit))
     if not rows:
-        raise DataError(f"data.path: no rows in {data.path!r}")
+        raise DataError(f"{key_of('path', source)}: no rows in {data.path!r}")
     return rows
 
 
@@ -92,34 +96,26 @@ def split_rows(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Ro
     return sides
 
 
-def read_rows(data: DataConfig) -> Iterator[Row]:
-    """The rows of `data.path`, one at a time."""
+def read_rows(data: DataConfig, source: str = "") -> Iterator[Row]:
+    """The rows of `data.path`, one at a time; `source` is the name of the section in `data.sources`."""
     if not data.path:
-        raise DataError("data.path: not given (a file, a folder or a hub id)")
+        raise DataError(f"{key_of('path', source)}: not given (a file, a folder or a hub id)")
     path = Path(data.path).expanduser()
     if path.is_dir():
-        files = folder_files(path, data.split)
+        files = folder_files(path, data.split, source)
     elif path.is_file():
         files = [path]
     elif is_hub_id(data.path):
-        return (renamed(row, data.columns) for row in hub_rows(data))
+        return (renamed(Row(*found, source), data.columns) for found in hub_rows(data, source))
     else:
-        raise DataError(f"data.path: no such file or folder, {data.path!r}")
-    return (renamed(row, data.columns) for file in files for row in file_rows(file))
+        raise DataError(f"{key_of('path', source)}: no such file or folder, {data.path!r}")
+    return (renamed(Row(*found, source), data.columns) for file in files for found in file_rows(file))
 
 
 def is_hub_id(path: str) -> bool:
     """Whether a path that isn't here can be meant as `owner/name` on the hub."""
     shaped = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
     return shaped and Path(path).suffix.lower() not in READERS and not Path(path).parent.is_dir()
-
-
-def file_rows(file: Path) -> Iterator[Row]:
-    """The rows of one file, read as its name says."""
-    reader = READERS.get(file.suffix.lower())
-    if reader is None:
-        raise DataError(f"{file}: unknown kind of file {file.suffix!r} (known: {', '.join(READERS)})")
-    return reader(file)
 
 
 def renamed(row: Row, columns: dict[str, str]) -> Row:
@@ -130,13 +126,14 @@ def renamed(row: Row, columns: dict[str, str]) -> Row:
     for role, column in columns.items():
         if column not in row.values:
             has = ", ".join(row.values)
-            raise DataError(f"{row.where}: no column {column!r}, as data.columns.{role} says (has: {has})")
+            key = f"{key_of('columns', row.source)}.{role}"
+            raise DataError(f"{row.where}: no column {column!r}, as {key} says (has: {has})")
         values.pop(column, None)
     values.update({role: row.values[column] for role, column in columns.items()})
     return replace(row, values=values)
 
 
-def folder_files(folder: Path, split: str) -> list[Path]:
+def folder_files(folder: Path, split: str, source: str) -> list[Path]:
     """The data files below a folder, in the order of their names.
 
     Where file or folder names tell splits apart (train.jsonl, test.jsonl), only those of `split` are taken,
@@ -148,90 +145,34 @@ def folder_files(folder: Path, split: str) -> list[Path]:
         if path.is_file() and path.suffix.lower() in READERS and not path.name.startswith(".")
     )
     if not files:
-        raise DataError(f"data.path: no data files in {str(folder)!r} (known: {', '.join(READERS)})")
-    words = {file: set(re.split(r"[^a-z]+", str(file.relative_to(folder)).lower())) for file in files}
+        key = key_of("path", source)
+        raise DataError(f"{key}: no data files in {str(folder)!r} (known: {', '.join(READERS)})")
+    names = {file: str(file.relative_to(folder)) for file in files}
+    words = {file: set(re.split(r"[^a-z]+", name.lower())) for file, name in names.items()}
     if not any(words[file] & SPLIT_WORDS for file in files):
         return files
     chosen = [file for file in files if split.lower() in words[file]]
+    key, has = key_of("split", source), listed(list(names.values()))
     if not chosen:
-        names = ", ".join(str(file.relative_to(folder)) for file in files[:8])
-        raise DataError(f"data.split: no file of {str(folder)!r} is named after {split!r} (has: {names})")
+        raise DataError(f"{key}: no file of {str(folder)!r} is named after {split!r} (has: {has})")
+    left_out = listed([name for file, name in names.items() if file not in chosen])
+    if left_out:
+        say_once(f"{key}: of {str(folder)!r}, the files not named after {split!r} are left out: {left_out}")
     return chosen
 
 
-def jsonl_rows(path: Path) -> Iterator[Row]:
-    """One JSON object a line; blank lines are passed over."""
-    for number, line in numbered_lines(path):
-        if line.strip():
-            yield Row(json_object(line, f"{path}:{number}"), f"{path}:{number}")
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and that there are more."""
+    return ", ".join([*names[:8], *["..."][: len(names) > 8]])
 
 
-def json_rows(path: Path) -> Iterator[Row]:
-    """A JSON array of objects, or JSON lines under the name .json."""
-    lines = numbered_lines(path)
-    first = next((line for _, line in lines if line.strip()), "")
-    if not first.lstrip().startswith("["):
-        yield from jsonl_rows(path)
-        return
-    text = "".join(line for _, line in numbered_lines(path, limit=None))
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"{path}:{error.lineno}"
-        raise DataError(f"{where}: malformed JSON, {error.msg} at column {error.colno}") from error
-    for number, value in enumerate(values, start=1):
-        yield Row(checked_object(value, f"{path}: row {number}"), f"{path}: row {number}")
+@cache
+def say_once(words: str) -> None:
+    """Tell the user; rows are read more than once in a run, by the checks and by the steps."""
+    log.info(words)
 
 
-def table_rows(path: Path, *, delimiter: str, quoting: Literal[0, 3]) -> Iterator[Row]:
-    """A table with a header line; every cell is text."""
-    csv.field_size_limit(sys.maxsize)
-    lines = (line for _, line in numbered_lines(path))
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-    try:
-        header = next(reader, [])
-        for cells in reader:
-            where = f"{path}:{reader.line_num}"
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise DataError(f"{where}: {len(cells)} cells under {len(header)} column names")
-            yield Row(dict(zip(header, cells, strict=True)), where)
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: malformed table, {error}") from error
-
-
-def csv_rows(path: Path) -> Iterator[Row]:
-    """Comma-separated, quoted where needed."""
-    return table_rows(path, delimiter=",", quoting=csv.QUOTE_MINIMAL)
-
-
-def tsv_rows(path: Path) -> Iterator[Row]:
-    """Tab-separated; a quotation mark is a character like any other."""
-    return table_rows(path, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def parquet_rows(path: Path) -> Iterator[Row]:
-    """The rows of a Parquet file, a batch of them in memory at a time."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        batches = pyarrow.parquet.ParquetFile(path).iter_batches()
-        values = (value for batch in batches for value in batch.to_pylist())
-        yield from (Row(value, f"{path}: row {number}") for number, value in enumerate(values, start=1))
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: no readable Parquet file, {first_line(error)}") from error
-
-
-def text_rows(path: Path) -> Iterator[Row]:
-    """The whole file as one document."""
-    text = "".join(line for _, line in numbered_lines(path, limit=None))
-    if text.strip():
-        yield Row({"text": text}, str(path))
-
-
-def hub_rows(data: DataConfig) -> Iterator[Row]:
+def hub_rows(data: DataConfig, source: str) -> Iterator[Found]:
     """The rows of a data set of the Hugging Face Hub, or of its cache."""
     import datasets
 
@@ -240,65 +181,10 @@ def hub_rows(data: DataConfig) -> Iterator[Row]:
             data.path, name=data.subset, split=data.split, streaming=data.streaming
         )
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
-            f"data.path: {data.path!r} is no file here, and the hub gave none, {first_line(error)}"
-        ) from error
+        what = f"{data.path!r} is no file here, and the hub gave none"
+        raise DataError(f"{key_of('path', source)}: {what}, {first_line(error)}") from error
     for number, values in enumerate(dataset, start=1):
-        yield Row(dict(values), f"{data.path}: row {number}")
-
-
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    ".jsonl": jsonl_rows,
-    ".json": json_rows,
-    ".csv": csv_rows,
-    ".tsv": tsv_rows,
-    ".parquet": parquet_rows,
-    ".txt": text_rows,
-}
-
-
-def numbered_lines(path: Path, limit: int | None = LONGEST_LINE_BYTES) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 file from 1 on, with their line ends."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if limit is not None and len(line) > limit:
-                    size = f"{len(line) / 2**20:.0f} MiB"
-                    raise DataError(f"{path}:{number}: a line of {size} (at most {limit // 2**20} MiB)")
-                yield number, decoded(line, path, number)
-    except OSError as error:
-        raise DataError(f"{path}: can't be read, {error.strerror}") from error
-
-
-def decoded(line: bytes, path: Path, number: int) -> str:
-    """The line's text, without a byte order mark at the beginning of the file."""
-    if number == 1:
-        line = line.removeprefix(codecs.BOM_UTF8)
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte = f"byte 0x{line[error.start]:02x} at position {error.start}"
-        raise DataError(f"{path}:{number}: not UTF-8, {byte}") from error
-
-
-def json_object(line: str, where: str) -> dict[str, Any]:
-    """The line's JSON object."""
-    try:
-        return checked_object(json.loads(line), where)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: malformed JSON, {error.msg} at column {error.colno}") from error
-
-
-def checked_object(value: Any, where: str) -> dict[str, Any]:
-    """The value, known to be an object."""
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: a row must be a JSON object, not {repr(value)[:60]}")
-    return value
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of another library's complaint."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        yield dict(values), f"{data.path}: row {number}"
 
 
 def texts_within(value: Any) -> Iterator[str]:

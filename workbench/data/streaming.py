@@ -61,9 +61,9 @@ def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
     """The rows of all sources one after the other; of a weight that is no whole number a random choice."""
     for name, source, weight in sourced(data):
         generator = random.Random(f"{seed} {name}")
-        for row in islice(read_rows(source), source.limit):
+        for row in islice(read_rows(source, name), source.limit):
             for _ in range(int(weight) + (generator.random() < weight % 1)):
-                yield Row(row.values, row.where, name)
+                yield row
 
 
 def encode_streamed(
