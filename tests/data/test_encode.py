@@ -1,10 +1,11 @@
 from dataclasses import replace
 
 import pytest
+from tokenizers import processors
 
 from workbench.config.data import DataConfig, DataFormat, SourceConfig, Template, Truncation
 from workbench.config.model import Task
-from workbench.data.encode import encode
+from workbench.data.encode import NOTHING_TRAINED, encode
 from workbench.data.labelled import label_names
 from workbench.data.prompts import prompts
 from workbench.data.rows import Row
@@ -141,11 +142,14 @@ def with_template(byte_tokenizer, monkeypatch):
     return setter
 
 
+OWN_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
 def test_the_tokenizers_own_chat_template_comes_first(with_template):
-    tokenizer = with_template(
-        "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
-        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
+    tokenizer = with_template(OWN_TEMPLATE)
     example = encoded(tokenizer, CHAT).dataset[0]
     assert trained_parts(tokenizer, example) == ["七<|im_end|>", "八<|im_end|>"]
     assert whole_text(tokenizer, example) == (
@@ -176,7 +180,9 @@ def test_a_chat_template_that_forgets_earlier_answers_is_refused(with_template):
 
 def test_a_chat_template_that_refuses_a_role_is_one_line(with_template):
     tokenizer = with_template("{{ raise_exception('no system turns, please') }}")
-    with pytest.raises(DataError, match="a.jsonl:1: the chat template refuses the turns, no system turns"):
+    with pytest.raises(
+        DataError, match="a.jsonl:1: the chat template refuses the turns, no system turns, .*choose an"
+    ):
         encoded(tokenizer, CHAT)
 
 
@@ -200,9 +206,77 @@ def test_messages_keep_roles_tools_and_untrained_answers(byte_tokenizer):
     assert trained_parts(byte_tokenizer, example) == ['[{"function": {"name": "weather"}}]</s>', "Yes.</s>"]
 
 
+CONVERSATION = {
+    "prompt": [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ],
+    "completion": [{"role": "assistant", "content": "four"}],
+}
+
+
+def test_of_a_chat_as_prompt_and_completion_only_the_completion_is_trained(byte_tokenizer):
+    example = encoded(byte_tokenizer, CONVERSATION).dataset[0]
+    assert whole_text(byte_tokenizer, example) == (
+        "Be kind.\nuser:one\nsystem:two</s>user:three\nsystem:four</s>"
+    )
+    assert trained_parts(byte_tokenizer, example) == ["four</s>"]
+    for given in (CONVERSATION, {"prompt": CONVERSATION["prompt"]}):
+        prompt = prompts(rows(given), byte_tokenizer, DataConfig(), CAUSAL)[0]
+        assert prompt.text.endswith("user:three\nsystem:")
+        assert prompt.input_ids == example["input_ids"][: len(prompt.input_ids)]
+
+
 def test_alpaca_history_is_trained_as_earlier_turns(byte_tokenizer):
     example = encoded(byte_tokenizer, {**ALPACA, "history": [["Hello", "Hi"]]}).dataset[0]
     assert trained_parts(byte_tokenizer, example) == ["Hi</s>", "Roses are red.</s>"]
+
+
+def test_a_table_may_hold_history_and_tools_as_json_text(byte_tokenizer):
+    row = {**ALPACA, "history": '[["Hello", "Hi"]]', "tools": '[{"name": "weather"}]'}
+    example = encoded(byte_tokenizer, {**ALPACA, "history": "[]", "tools": ""}, row).dataset[1]
+    assert trained_parts(byte_tokenizer, example) == ["Hi</s>", "Roses are red.</s>"]
+    assert whole_text(byte_tokenizer, example).startswith('[{"name": "weather"}]\nuser:Hello')
+
+
+def test_a_chat_without_a_trained_answer_is_dropped_and_counted(byte_tokenizer):
+    muted = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
+    found = encoded(byte_tokenizer, {"messages": muted}, {"messages": [muted[0], {**muted[1], "weight": 1}]})
+    assert len(found.dataset) == 1
+    assert found.account.dropped == {NOTHING_TRAINED: 1}
+    with pytest.raises(
+        DataError, match="nothing of 'x' is left to train on .1 rows: no answer to be trained"
+    ):
+        encoded(byte_tokenizer, {"messages": muted}, path="x")
+
+
+@pytest.mark.parametrize("own", [None, OWN_TEMPLATE])
+def test_an_answer_that_begins_a_chat_is_read_and_not_trained(with_template, own):
+    tokenizer = with_template(own)
+    begun = {"conversations": CHAT["conversations"][2:]}
+    found = encoded(tokenizer, begun, {"conversations": CHAT["conversations"][2:3]})
+    end = "<|im_end|>" if own else "</s>"
+    assert trained_parts(tokenizer, found.dataset[0]) == [f"八{end}"]
+    assert f"七{end}" in whole_text(tokenizer, found.dataset[0])
+    assert found.account.dropped == {NOTHING_TRAINED: 1}
+
+
+def test_cut_start_keeps_a_beginning_that_the_tokenizers_own_template_writes(with_template):
+    tokenizer = with_template(OWN_TEMPLATE)
+    whole = encoded(tokenizer, CHAT).dataset[0]["input_ids"]
+    cut = Truncation["cut-start"]
+    example = encoded(tokenizer, CHAT, max_length=len(whole) - 3, truncation=cut).dataset[0]
+    assert example["input_ids"] == [tokenizer.bos_token_id, *whole[4:]]
+
+
+def test_empty_documents_are_dropped_and_counted(llama_tokenizer):
+    found = encoded(llama_tokenizer, {"text": "Paris"}, {"text": ""}, {"text": " \n"})
+    assert found.dataset["where"][:] == ["a.jsonl:1"]
+    assert str(found.account).endswith("2 dropped (empty text)")
+    with pytest.raises(DataError, match=r"nothing of 'x' is left to train on \(1 rows: empty text\)"):
+        encoded(llama_tokenizer, {"text": ""}, path="x")
 
 
 LONG = {"prompt": "a b c d e f", "completion": " g h i j k l"}
@@ -324,6 +398,14 @@ def test_a_row_can_be_traced_to_its_file(byte_tokenizer):
             [{**ALPACA, "history": [["a"]]}],
             "a.jsonl:1: column 'history' must be a list of [question, answer]",
         ),
+        (
+            [{**CONVERSATION, "completion": "four"}],
+            "a.jsonl:1: column 'completion' must be a list of turns, not \"four\"",
+        ),
+        (
+            [CONVERSATION, {"prompt": "x", "completion": "y"}],
+            "a.jsonl:2: a prompt that is text, where others are messages (make them two of data.sources)",
+        ),
         ([{"sentence": "x", "label": "y", "text": "z"}], None),
     ],
 )
@@ -357,6 +439,13 @@ def test_whole_numbers_are_sorted_as_numbers():
     values = [{"text": "x", "label": label} for label in (100, 20, 3)]
     assert label_names(rows(*values), DataConfig()) == ["3", "20", "100"]
     assert label_names(rows({"label": True}, {"label": False}), DataConfig()) == ["false", "true"]
+    assert label_names(rows({"label": "--1"}, {"label": "-1"}), DataConfig()) == ["-1", "--1"]
+
+
+def test_truth_values_fit_classes_that_a_yaml_list_names(byte_tokenizer):
+    values = [{"text": "x", "label": True}, {"text": "y", "label": "False"}, {"text": "z", "label": False}]
+    names = ["False", "True"]  # what OmegaConf makes of [false, true] for a list of texts
+    assert encoded(byte_tokenizer, *values, task=CLASSES, labels=names).dataset["labels"][:] == [1, 0, 0]
 
 
 def test_numbers_may_stand_for_named_classes_while_they_are_in_range(byte_tokenizer):
@@ -375,6 +464,43 @@ def test_a_pair_of_texts_is_two_lines(tokenizer):
     assert dataset["input_ids"][0] == tokenizer("一\n二").input_ids
     prompt = prompts(rows({"sentence1": "一", "sentence2": "二"}), tokenizer, DataConfig(), CLASSES)[0]
     assert prompt.input_ids == dataset["input_ids"][0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "policy", "kept"),
+    [
+        ("0123456789", "XYZ", "cut-end", "0123\nXYZ"),
+        ("012", "QJKVXYZ", "cut-end", "012\nQJKV"),
+        ("0123456789", "GHQJKVXYZ", "cut-end", "0123\nGHQ"),
+        ("0123456789", "XYZ", "cut-start", "6789\nXYZ"),
+        ("012", "GHQJKVXYZ", "cut-start", "012\nVXYZ"),
+        ("0123456789", "GHQJKVXYZ", "cut-start", "789\nVXYZ"),
+    ],
+)
+def test_of_a_pair_the_longer_text_is_cut(byte_tokenizer, first, second, policy, kept):
+    values = [{"text": first, "pair": second, "label": 1}, {"text": "a", "pair": "b", "label": 0}]
+    keys = {"task": CLASSES, "max_length": 8, "truncation": Truncation[policy]}
+    found = encoded(byte_tokenizer, *values, **keys)
+    assert found.account.num_cut == 1
+    assert whole_text(byte_tokenizer, found.dataset[0]) == kept
+
+
+@pytest.mark.parametrize("policy", ["cut-end", "cut-start", "drop"])
+def test_a_text_to_classify_is_whole_in_its_prompt(llama_tokenizer, policy):
+    data = DataConfig(max_length=3, truncation=Truncation[policy])
+    prompt = prompts(rows({"text": "a b c d e f"}), llama_tokenizer, data, CLASSES)[0]
+    assert prompt.input_ids == llama_tokenizer("a b c d e f").input_ids
+
+
+@pytest.mark.parametrize("policy", ["cut-end", "cut-start", "drop"])
+def test_a_length_that_leaves_no_room_for_a_text_is_refused(llama_tokenizer, monkeypatch, policy):
+    frame = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    monkeypatch.setattr(llama_tokenizer.backend_tokenizer, "post_processor", frame)
+    values = [{"text": "a b c", "label": number} for number in (0, 1)]
+    with pytest.raises(
+        DataError, match=r"data.max_length: too small, 2 \(the tokenizer puts 2 special tokens"
+    ):
+        encoded(llama_tokenizer, *values, task=CLASSES, max_length=2, truncation=Truncation[policy])
 
 
 @pytest.mark.parametrize("policy", ["cut-end", "cut-start", "drop"])

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
-from workbench.data.formats import row_format
+from workbench.data.formats import row_format, text
 from workbench.data.instruction import Conversation, conversation
 from workbench.data.labelled import label_names, label_number, labelled_text, target, text_ids
 from workbench.data.packing import best_fit, positions
@@ -24,6 +24,9 @@ from workbench.errors import DataError
 
 BATCH = 1000
 """Rows given to the tokenizer at once."""
+
+NOTHING_TRAINED = "no answer to be trained, by its weight of 0 or because nothing stands before it"
+"""Why a chat may be left out."""
 
 
 @dataclass
@@ -145,7 +148,7 @@ def source_examples(
     if shape is DataFormat["labelled"]:
         return classified(rows, tokenizer, data, account, names or label_names(rows, data), seed)
     if shape is DataFormat["text"]:
-        return documents(rows, tokenizer, data)
+        return documents(rows, tokenizer, data, account)
     return answers(rows, tokenizer, data, shape, account, seed)
 
 
@@ -161,14 +164,17 @@ def answers(
     conversations = [conversation(row, shape) for row in rows]
     if data.shuffle_answers:
         conversations = with_shuffled_answers(conversations, seed)
-    render = renderer(tokenizer, data, shape)
+    render = renderer(tokenizer, data, conversations)
     prefix = render.prefix()
     for start in range(0, len(conversations), BATCH):
         batch = conversations[start : start + BATCH]
         encoded = encode_segments([render.segments(example) for example in batch], tokenizer, prefix)
         for example, tokens in zip(batch, encoded, strict=True):
-            kept = shortened(tokens, data.max_length, data.truncation, len(prefix))
-            if kept is None:
+            num_special = render.num_special(tokens.input_ids)
+            kept = shortened(tokens, data.max_length, data.truncation, num_special)
+            if not tokens.has_answer:
+                account.dropped[NOTHING_TRAINED] += 1
+            elif kept is None:
                 account.dropped[f"no answer within data.max_length={data.max_length}"] += 1
             else:
                 account.num_cut += kept is not tokens
@@ -187,14 +193,19 @@ def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
         )
 
 
-def documents(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig) -> Iterator[Example]:
+def documents(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, account: Account
+) -> Iterator[Example]:
     """Plain texts, trained whole: each in pieces of its own, or with `data.packing` one stream in blocks."""
     if data.shuffle_answers:
         raise DataError("data.shuffle_answers: plain text has no answers to shuffle")
     prefix, _ = special_frame(tokenizer)
+    written = [row for row in rows if text(row, "text").strip()]
+    if len(written) < len(rows):
+        account.dropped["empty text"] += len(rows) - len(written)
     found: list[tuple[list[int], str]] = []
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
+    for start in range(0, len(written), BATCH):
+        batch = written[start : start + BATCH]
         batch_ids = document_ids(batch, tokenizer, prefix)
         found += zip(batch_ids, (row.where for row in batch), strict=True)
     if data.packing:
@@ -222,7 +233,7 @@ def classified(
     )
     if data.shuffle_answers:
         random.Random(seed).shuffle(numbers)
-    encoded = text_ids([example.text for example in examples], tokenizer, data)
+    encoded = text_ids(examples, tokenizer, data)
     for example, number, (ids, is_cut) in zip(examples, numbers, encoded, strict=True):
         if ids is None:
             account.dropped[f"longer than data.max_length={data.max_length}"] += 1
@@ -237,9 +248,8 @@ def as_dataset(
     """The examples in memory, numbered from `first` on; completes the account."""
     if not examples:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in account.dropped.items())
-        raise DataError(
-            f"data.path: nothing of {data.path!r} is left to train on ({reasons or 'empty texts'})"
-        )
+        paths = ", ".join(map(repr, data.paths()))
+        raise DataError(f"data.path: nothing of {paths} is left to train on ({reasons or 'empty texts'})")
     kinds = {int: datasets.Value("int64"), float: datasets.Value("float32")}
     account.num_examples = len(examples)
     account.num_tokens = sum(len(example.input_ids) for example in examples)

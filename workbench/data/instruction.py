@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workbench.config.data import DataFormat
@@ -52,6 +52,8 @@ class Conversation:
     where: str
     tools: Any = None
     """Descriptions of tools, as the row gives them."""
+    is_chat: bool = True
+    """False where the texts are to be taken as they are: a prompt and its completion, or a text."""
 
 
 def conversation(row: Row, shape: DataFormat, *, answered: bool = True) -> Conversation:
@@ -61,16 +63,24 @@ def conversation(row: Row, shape: DataFormat, *, answered: bool = True) -> Conve
         DataError: Missing columns, wrong types, an empty answer, or turns in an order that makes no sense.
     """
     turns = TURNS[shape](row, answered)
+    if turns[0].role == "assistant":
+        turns[0] = replace(turns[0], trained=False)  # what it answers has been cut away, or never was
     if not answered:
         while turns and turns[-1].role == "assistant":
             turns.pop()
     check_order(turns, row.where, answered)
-    return Conversation(tuple(turns), row.where, tools(row))
+    return Conversation(tuple(turns), row.where, json_value(row, "tools"), is_chat(row, shape))
+
+
+def is_chat(row: Row, shape: DataFormat) -> bool:
+    """Whether the row's turns have roles that a chat template writes out."""
+    as_they_are = shape is DataFormat["prompt-completion"] and not isinstance(row.values.get("prompt"), list)
+    return not as_they_are and shape is not DataFormat["text"]
 
 
 def alpaca_turns(row: Row, answered: bool) -> list[Turn]:
     """Instruction, input and output; `history` holds earlier pairs, `system` a first word."""
-    history = row.values.get("history") or []
+    history = json_value(row, "history") or []
     if not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
         raise DataError(f"{row.where}: column 'history' must be a list of [question, answer] pairs")
     turns = [Turn("system", optional_text(row, "system"))] if optional_text(row, "system") else []
@@ -86,10 +96,10 @@ def alpaca_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def completion_turns(row: Row, answered: bool) -> list[Turn]:
-    """A prompt and its completion; either may be a list of messages."""
+    """A prompt and its completion, both text or both messages; only the completion is trained."""
     if isinstance(row.values.get("prompt"), list):
-        given = [*row.values["prompt"], *(value(row, "completion") if answered else [])]  # type: ignore[misc]
-        return message_turns(Row({**row.values, "messages": given}, row.where), answered)
+        asked = [replace(turn, trained=False) for turn in said_in(row, "prompt")]
+        return asked + (said_in(row, "completion") if answered else [])
     prompt = Turn("user", text(row, "prompt"))
     return [prompt] + ([Turn("assistant", text(row, "completion"), trained=True)] if answered else [])
 
@@ -111,9 +121,14 @@ def sharegpt_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def message_turns(row: Row, answered: bool) -> list[Turn]:
-    """`messages` of {role, content}, as in the OpenAI interface; a weight of 0 leaves an answer untrained."""
+    """`messages` of {role, content}, as in the OpenAI interface."""
+    return said_in(row, "messages")
+
+
+def said_in(row: Row, column: str) -> list[Turn]:
+    """A column's messages; a weight of 0 leaves an answer untrained."""
     turns = []
-    for said in messages_of(row, "messages"):
+    for said in messages_of(row, column):
         name, words = said.get("role"), content_text(said.get("content"))
         if not isinstance(name, str) or words is None:
             raise DataError(f"{row.where}: a message must have a 'role' and a 'content', not {short(said)}")
@@ -157,15 +172,15 @@ def content_text(content: Any) -> str | None:
     return "".join(map(str, texts)) if len(texts) == len(content) else None
 
 
-def tools(row: Row) -> Any:
-    """The row's tool descriptions; some sets hold them as a JSON text."""
-    found = row.values.get("tools")
+def json_value(row: Row, column: str) -> Any:
+    """What a column holds, such as tool descriptions; some sets have it as a JSON text."""
+    found = row.values.get(column)
     if not isinstance(found, str):
         return found or None
     try:
         return json.loads(found) if found.strip() else None
     except json.JSONDecodeError as error:
-        raise DataError(f"{row.where}: column 'tools' holds malformed JSON, {error.msg}") from error
+        raise DataError(f"{row.where}: column {column!r} holds malformed JSON, {error.msg}") from error
 
 
 def check_order(turns: list[Turn], where: str, answered: bool) -> None:

@@ -1,16 +1,17 @@
 """Texts, or pairs of texts, with a class each."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.data import DataConfig, Truncation
+from workbench.config.data import DataConfig, Truncation, key_of
 from workbench.data.formats import text
 from workbench.data.instruction import short
 from workbench.data.rows import Row
-from workbench.data.tokens import IGNORED, ids_of, special_frame
+from workbench.data.tokens import IGNORED, Segment, encode_segments, ids_of, special_frame
 from workbench.errors import DataError
 
 TEXT_COLUMNS = (
@@ -26,19 +27,27 @@ TEXT_COLUMNS = (
 VALUE = "value"
 """What a regression's output is called where classes have names."""
 
+WRITTEN = {"true": "True", "false": "False"}
+"""Truth values as rows have them, and as they come out of a YAML list of names."""
+
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text and the name of its class."""
+    """A text, or a pair of texts, and the name of its class."""
 
-    text: str
+    texts: tuple[str, ...]
     label: str
     """Empty where the class is to be found."""
     where: str
 
+    @property
+    def text(self) -> str:
+        """What the model reads: two texts on a line each."""
+        return "\n".join(self.texts)
+
 
 def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
-    """The row's text, two texts on a line each, and its class as text.
+    """The row's text or texts, and its class as text.
 
     Raises:
         DataError: A missing column, a wrong type, an empty text or class.
@@ -46,19 +55,21 @@ def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
     columns = next((names for names in TEXT_COLUMNS if all(name in row.values for name in names)), None)
     if columns is None:
         raise DataError(
-            f"{row.where}: no column of text (has: {', '.join(row.values)}; name it by data.columns.text)"
+            f"{row.where}: no column of text (has: {', '.join(row.values)}; name it by "
+            f"{key_of('columns', row.source)}.text)"
         )
-    joined = "\n".join(text(row, name) for name in columns)
-    if not joined.strip():
+    texts = tuple(text(row, name) for name in columns)
+    if not any(map(str.strip, texts)):
         raise DataError(f"{row.where}: column {columns[0]!r} is empty")
-    return LabelledText(joined, label(row) if answered else "", row.where)
+    return LabelledText(texts, label(row) if answered else "", row.where)
 
 
 def label(row: Row) -> str:
     """The row's class as text; numbers and truth values are written out."""
     if row.values.get("label") is None:
         raise DataError(
-            f"{row.where}: no class in 'label' (has: {', '.join(row.values)}; name it by data.columns.label)"
+            f"{row.where}: no class in 'label' (has: {', '.join(row.values)}; name it by "
+            f"{key_of('columns', row.source)}.label)"
         )
     found = row.values["label"]
     if not isinstance(found, str | int):
@@ -106,7 +117,7 @@ def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
 
 def number_or_name(name: str) -> tuple[int, int, str]:
     """A key that puts whole numbers first, by value."""
-    is_number = name.lstrip("-").isdecimal()
+    is_number = re.fullmatch(r"-?\d{1,18}", name) is not None
     return (0, int(name), "") if is_number else (1, 0, name)
 
 
@@ -116,6 +127,7 @@ def label_number(name: str, names: Sequence[str], where: str) -> int:
     Raises:
         DataError: No such class.
     """
+    name = name if name in names else WRITTEN.get(name, name)
     if name in names:
         return list(names).index(name)
     if name.isdecimal() and not any(other.isdecimal() for other in names):
@@ -127,15 +139,54 @@ def label_number(name: str, names: Sequence[str], where: str) -> int:
 
 
 def text_ids(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, data: DataConfig
+    examples: Sequence[LabelledText], tokenizer: PreTrainedTokenizerBase, data: DataConfig
 ) -> Iterator[tuple[list[int] | None, bool]]:
-    """The ids of each text between the tokenizer's special ones, and if it was cut; None: dropped."""
+    """The ids of each text between the tokenizer's special ones, and if it was cut; None: dropped.
+
+    Raises:
+        DataError: `data.max_length` leaves no room for any text.
+    """
     prefix, suffix = special_frame(tokenizer)
     room = data.max_length - len(prefix) - len(suffix)
-    for ids in ids_of(list(texts), tokenizer):
+    if room < 1:
+        num_special = len(prefix) + len(suffix)
+        raise DataError(
+            f"data.max_length: too small, {data.max_length} (the tokenizer puts {num_special} special tokens "
+            "around each text)"
+        )
+    whole = ids_of([example.text for example in examples], tokenizer)
+    for example, ids in zip(examples, whole, strict=True):
         is_long = len(ids) > room
         if is_long and data.truncation is Truncation["drop"]:
             yield None, False
             continue
-        kept = ids[-room:] if is_long and data.truncation is Truncation["cut-start"] else ids[:room]
+        kept = cut_ids(example, ids, room, data.truncation, tokenizer) if is_long else ids
         yield [*prefix, *kept, *suffix], is_long
+
+
+def cut_ids(
+    example: LabelledText, ids: list[int], room: int, policy: Truncation, tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
+    """At most `room` ids of a text that is longer; of a pair, the longer text is cut until both are alike.
+
+    Source: `longest_first` in transformers, tokenization_utils_base.py.
+    """
+    at_start = policy is Truncation["cut-start"]
+    is_pair = len(example.texts) == 2
+    first, second = pair_ids(example.texts, at_start, tokenizer) if is_pair else (ids, [])
+    num_first = min(len(first), max(room - len(second), -(-room // 2)))
+    num_second = min(len(second), room - num_first)
+    if at_start:
+        return first[len(first) - num_first :] + second[len(second) - num_second :]
+    return first[:num_first] + second[:num_second]
+
+
+def pair_ids(
+    texts: Sequence[str], at_start: bool, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], list[int]]:
+    """The ids of each of two texts; the line end between them stays where no cut reaches it."""
+    first, second = (texts[0] + "\n", texts[1]) if at_start else (texts[0], "\n" + texts[1])
+    segments = [Segment(first, trained=False), Segment(second, trained=True)]
+    tokens = encode_segments([segments], tokenizer, [])[0]
+    count = tokens.labels.count(IGNORED)
+    return tokens.input_ids[:count], tokens.input_ids[count:]

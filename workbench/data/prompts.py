@@ -10,10 +10,10 @@ from workbench.config.data import DataConfig
 from workbench.config.model import Task
 from workbench.data.formats import row_format
 from workbench.data.instruction import conversation
-from workbench.data.labelled import labelled_text, text_ids
+from workbench.data.labelled import labelled_text
 from workbench.data.rows import Row
 from workbench.data.templates import renderer
-from workbench.data.tokens import encode_segments
+from workbench.data.tokens import encode_segments, ids_of, special_frame
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def prompts(
 ) -> list[Prompt]:
     """The prompts of rows that have no answer yet (one that they have is left out), none of them cut.
 
-    The ids are exactly those that training puts before the answer of the same row.
+    The ids are exactly those that training puts before the answer of the same row, where it cuts nothing.
 
     Raises:
         DataError: A row that can't be read.
@@ -47,11 +47,12 @@ def source_prompts(
     """The prompts of rows of one source."""
     if task is Task.sequence_classification:
         texts = [labelled_text(row, answered=False) for row in rows]
-        ids = text_ids([text.text for text in texts], tokenizer, data)
-        return [Prompt(t.text, found or [], t.where) for t, (found, _) in zip(texts, ids, strict=True)]
+        prefix, suffix = special_frame(tokenizer)
+        ids = ids_of([each.text for each in texts], tokenizer)
+        return [Prompt(t.text, [*prefix, *own, *suffix], t.where) for t, own in zip(texts, ids, strict=True)]
     shape = row_format(rows[0], data, task, answered=False)
-    render = renderer(tokenizer, data, shape)
     examples = [conversation(row, shape, answered=False) for row in rows]
+    render = renderer(tokenizer, data, examples)
     segments = [render.prompt(example) for example in examples]
     encoded = encode_segments(segments, tokenizer, render.prefix())
     return [

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.data import DataConfig, DataFormat, Template
+from workbench.config.data import DataConfig, Template
 from workbench.data.instruction import Conversation
 from workbench.data.tokens import Segment, special_frame
 from workbench.errors import DataError
@@ -90,6 +90,17 @@ class Renderer:
         """The ids before the segments: the tokenizer's own beginning, where the template writes none."""
         return [] if self.is_own else special_frame(self.tokenizer)[0]
 
+    @cached_property
+    def beginning(self) -> list[int]:
+        """The ids that begin a sequence, whether the tokenizer puts them there or a template writes them."""
+        bos = self.tokenizer.bos_token_id
+        return special_frame(self.tokenizer)[0] or ([] if bos is None else [bos])
+
+    def num_special(self, ids: Sequence[int]) -> int:
+        """How many ids at the beginning of an example belong to no turn."""
+        count = len(self.beginning)
+        return count if ids[:count] == self.beginning else 0
+
     def segments(self, conversation: Conversation) -> list[Segment]:
         """The text of the conversation, each answer with its end of turn apart and marked as trained.
 
@@ -103,7 +114,7 @@ class Renderer:
         for number, turn in enumerate(conversation.turns, start=offset):
             if turn.role != "assistant":
                 continue
-            before = self.render(messages[:number], conversation, prompt=True)
+            before = self.render(messages[:number], conversation, prompt=True) if number else ""
             after = self.render(messages[: number + 1], conversation, prompt=False)
             if not before.startswith(done) or not after.startswith(before):
                 raise DataError(
@@ -151,7 +162,10 @@ class Renderer:
                 tokenize=False,
             )
         except (TemplateError, TypeError, ValueError) as error:
-            raise DataError(f"{conversation.where}: the chat template refuses the turns, {error}") from error
+            raise DataError(
+                f"{conversation.where}: the chat template refuses the turns, {error} (leave the row out, or "
+                "choose another data.template, such as chatml)"
+            ) from error
         return str(text)
 
     def answer_and_rest(self, text: str, is_last: bool) -> tuple[str, str]:
@@ -162,17 +176,26 @@ class Renderer:
         return (text + str(self.tokenizer.eos_token), "") if is_last else (text, "")
 
 
-def renderer(tokenizer: PreTrainedTokenizerBase, data: DataConfig, shape: DataFormat) -> Renderer:
+def renderer(
+    tokenizer: PreTrainedTokenizerBase, data: DataConfig, conversations: Sequence[Conversation]
+) -> Renderer:
     """The renderer that `data.template` asks for, for rows of one format.
 
     Raises:
-        DataError: The tokenizer has no end-of-sequence token.
+        DataError: The tokenizer has no end-of-sequence token, or bare texts stand among chats.
     """
     if tokenizer.eos_token is None:
         raise DataError("data.template: answers would never end, the tokenizer has no end-of-sequence token")
     if data.template is not Template["auto"]:
         return Renderer(tokenizer, TEMPLATES[data.template], False)
-    if shape in (DataFormat["prompt-completion"], DataFormat["text"]):
+    is_chat = conversations[0].is_chat
+    other = next((each for each in conversations if each.is_chat is not is_chat), None)
+    if other is not None:
+        raise DataError(
+            f"{other.where}: a prompt that is {'text' if is_chat else 'messages'}, where others are "
+            f"{'messages' if is_chat else 'text'} (make them two of data.sources)"
+        )
+    if not is_chat:
         return Renderer(tokenizer, TEMPLATES[Template["plain"]], False)
     own = tokenizer.chat_template
     if isinstance(own, dict):
