@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from workbench.errors import DataError
+from workbench.errors import ConfigError, DataError
 
 GOOD = [{"instruction": f"say {number}", "output": f"answer {number}"} for number in range(6)]
 LONG = {"instruction": "word " * 400, "output": "yes"}
@@ -95,6 +95,27 @@ def test_a_bad_row_is_said_with_its_file_and_line(run, tmp_path, name):
         run("quickstart", "data.path=rows.jsonl", "steps=[train]", *overrides)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "runs").exists() or "longer" in name  # than the context: known to a tokenizer only
+
+
+CLASSIFIER = CLASSES[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("data.regression=true",), r"data.regression: for a classifier only"),
+        (
+            ("data.labels=[a,b]",),
+            r"data.labels: for a classifier only \(model.task=sequence_classification\)",
+        ),
+        ((CLASSIFIER, "data.packing=true"), r"data.packing: for a causal model only"),
+        ((CLASSIFIER, "data.template=chatml"), r"data.template: 'chatml' is for chats, .* \(set it auto\)"),
+    ],
+)
+def test_a_key_that_means_nothing_for_the_task_is_refused(run, tmp_path, overrides, words):
+    with pytest.raises(ConfigError, match=words):
+        run("quickstart", "steps=[train]", *overrides)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_row_longer_than_the_context_is_dropped_and_counted(run, tmp_path, caplog):

@@ -3,20 +3,47 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from workbench.config.data import DataConfig, DataFormat
+from workbench.config.data import DataConfig, DataFormat, Template, key_of
 from workbench.config.model import Task
 from workbench.data.formats import row_format, text
 from workbench.data.instruction import conversation
 from workbench.data.labelled import label_names, label_number, labelled_text, target
-from workbench.data.rows import Row
+from workbench.data.rows import Row, sourced
+from workbench.errors import ConfigError
+
+
+def check_keys(data: DataConfig, task: Task) -> None:
+    """Refuse what is set in the section and would mean nothing for the task.
+
+    Raises:
+        ConfigError: With the key.
+    """
+    if task is Task.causal_lm:
+        for key, value in (("regression", data.regression), ("labels", data.labels)):
+            if value:
+                raise ConfigError(f"data.{key}: for a classifier only (model.task=sequence_classification)")
+        return
+    if data.packing:
+        raise ConfigError(
+            "data.packing: for a causal model only, a classifier's texts stay apart (set it false)"
+        )
+    for name, source, _ in sourced(data):
+        if source.template is not Template["auto"]:
+            key = key_of("template", name)
+            raise ConfigError(
+                f"{key}: {source.template.name!r} is for chats, a classifier reads texts as they are "
+                "(set it auto)"
+            )
 
 
 def check_rows(rows: Sequence[Row], data: DataConfig, task: Task) -> None:
-    """Read each row as training will.
+    """Read each row as training will, by keys that the task can serve.
 
     Raises:
+        ConfigError: As `check_keys` says.
         DataError: The first row that can't be read, with its file and line.
     """
+    check_keys(data, task)
     names = label_names(rows, data) if task is Task.sequence_classification else []
     for source, part in groupby(rows, key=lambda row: row.source):
         found = list(part)
