@@ -47,6 +47,15 @@ def test_rows_that_hold_special_tokens_are_counted(byte_tokenizer):
     assert report(byte_tokenizer, values).num_special == 1
 
 
+def test_a_report_on_streamed_rows_says_what_was_not_counted(byte_tokenizer):
+    rows = [Row(value, f"a.jsonl:{number}") for number, value in enumerate(VALUES, start=1)]
+    streamed = encode(rows, byte_tokenizer, DataConfig(), Task.causal_lm)
+    found = data_report(streamed, [], byte_tokenizer)
+    words = "(equal rows and special tokens are not looked for with data.streaming)"
+    assert words in printed(found)
+    assert words not in printed(report(byte_tokenizer))
+
+
 def test_the_example_is_the_one_of_middle_length_with_its_answer_in_green(byte_tokenizer):
     found = report(byte_tokenizer)
     assert found.where == "a.jsonl:2"

@@ -24,9 +24,9 @@ class DataReport:
     """Counts of the training rows, their lengths, and one of them as the model will see it."""
 
     account: Account
-    num_duplicates: int
-    """Rows that say the same as an earlier one, column by column."""
-    num_special: int
+    num_duplicates: int | None
+    """Rows that say the same as an earlier one, column by column; None: not counted, as rows are streamed."""
+    num_special: int | None
     """Rows whose own text holds one of the tokenizer's special tokens, which may end an answer early."""
     histogram: tuple[tuple[int, int, int], ...]
     """First and last length in tokens, and the examples of such a length."""
@@ -56,6 +56,8 @@ class DataReport:
         ):
             if number:
                 table.add_row(f"{number:,}", words)
+        if self.num_duplicates is None:
+            table.add_row("", "(equal rows and special tokens are not looked for with data.streaming)")
         return table
 
     def trained_share(self) -> float:
@@ -89,7 +91,7 @@ class DataReport:
 
 
 def data_report(encoded: Encoded, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> DataReport:
-    """The report on rows and on the data set that they became."""
+    """The report on rows and on the data set that they became; no rows: they are streamed."""
     lengths = list(encoded.dataset["length"])
     special = tuple(set(tokenizer.all_special_tokens))
     texts = ("\n".join(texts_within(row.values)) for row in rows)
@@ -98,8 +100,8 @@ def data_report(encoded: Encoded, rows: Sequence[Row], tokenizer: PreTrainedToke
     example = encoded.dataset[middle]
     return DataReport(
         account=encoded.account,
-        num_duplicates=len(rows) - len(different),
-        num_special=sum(any(token in text for token in special) for text in texts),
+        num_duplicates=len(rows) - len(different) if rows else None,
+        num_special=sum(any(token in text for token in special) for text in texts) if rows else None,
         histogram=length_histogram(lengths),
         example=tuple(runs(example["input_ids"], example["labels"], tokenizer)),
         where=example["where"],
