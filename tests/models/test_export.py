@@ -240,12 +240,40 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
     open_llama(tmp_path / "in")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
-    for name in ("in", "photos"):
-        with pytest.raises(ConfigError, match="is no earlier export"):
-            export(at(tmp_path / "in"), LLAMA, tmp_path / name)
+    with pytest.raises(ConfigError, match="is no earlier export"):
+        export(at(tmp_path / "in"), LLAMA, tmp_path / "photos")
     assert (tmp_path / "photos" / "cat.jpg").exists()
     for _ in range(2):
         export(at(tmp_path / "in"), LLAMA, tmp_path / "out")
+
+
+def test_an_export_does_not_replace_the_model_that_it_is_made_from(tmp_path):
+    open_llama(tmp_path / "first")
+    export(at(tmp_path / "first"), LLAMA, tmp_path / "in")
+    export(at(tmp_path / "first"), LLAMA, tmp_path / "in" / "inner")
+    for source in ("in", "in/inner"):
+        with pytest.raises(ConfigError, match="in' is the model itself, or holds it"):
+            export(at(tmp_path / source), ExportConfig(dtype=Dtype.bfloat16), tmp_path / "in")
+    assert {tensor.dtype for tensor in tensors(tmp_path / "in").values()} == {torch.float32}
+
+
+def test_a_causal_model_is_not_exported_as_a_classifier(tmp_path):
+    open_llama(tmp_path / "in")
+    with pytest.raises(CheckpointError, match=r"in: has no score.weight and is no classifier yet"):
+        export(at(tmp_path / "in", task=Task.sequence_classification), LLAMA, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_sampling_values_without_do_sample_are_exported_as_sampling(tmp_path):
+    open_llama(tmp_path / "in")
+    for written, found in (
+        ({"temperature": 0.9, "top_p": 0.6, "eos_token_id": 2}, (True, 0.9, 2)),
+        ({"temperature": 0.9, "do_sample": False, "eos_token_id": 2}, (None, None, 2)),
+    ):
+        (tmp_path / "in" / "generation_config.json").write_text(json.dumps(written))
+        export(at(tmp_path / "in"), LLAMA, tmp_path / "out")
+        generation = LlamaForCausalLM.from_pretrained(tmp_path / "out").generation_config
+        assert (generation.do_sample, generation.temperature, generation.eos_token_id) == found
 
 
 def test_a_native_model_is_not_exported(tmp_path):

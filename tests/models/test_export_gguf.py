@@ -100,13 +100,19 @@ def test_every_number_type_is_read_back_as_close_as_its_bits_allow(tmp_path, kin
     assert kinds["output_norm.weight"] == "f32"
 
 
-@pytest.mark.parametrize("rope", ["default", "linear", "yarn", "llama3"])
+SHORT_LLAMA3 = {"low_freq_factor": 1.1, "high_freq_factor": 5.0, "original_max_position_embeddings": 60}
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [*(ROPES[name] for name in ("default", "linear", "yarn", "llama3")), ROPES["llama3"] | SHORT_LLAMA3],
+    ids=["default", "linear", "yarn", "llama3", "another llama3"],
+)
 def test_rotary_embeddings_survive(tmp_path, rope):
-    model = write(tmp_path / "in", byte_level(), rope_parameters=ROPES[rope])
+    model = write(tmp_path / "in", byte_level(), rope_parameters=rope)
     export(at(tmp_path / "in"), gguf(), tmp_path / "out.gguf")
     ours = load_model(at(tmp_path / "out.gguf", dtype=Dtype.float32), PLAIN)
-    found = {name: ours.config.rope_parameters[name] for name in ROPES[rope]}
-    assert found == ROPES[rope]
+    assert {name: ours.config.rope_parameters[name] for name in rope} == rope
     ids = torch.arange(3, 27)[None]
     torch.testing.assert_close(logits(ours, ids), logits(model, ids), rtol=0, atol=1e-4)
 

@@ -184,6 +184,12 @@ def test_rows_can_be_trained_without_an_extension_and_an_extension_without_its_r
 
 
 def test_the_configuration_says_where_the_extension_begins(tmp_path):
-    _, old, _, _ = extended(tmp_path)
+    _, old, new, section = extended(tmp_path)
     config = json.loads((tmp_path / "new" / "config.json").read_text())
     assert (config["extended_from"], config["vocab_size"]) == (len(old), len(old) + NEW)
+    more = vocabulary.extend(
+        new, ["龘龘 饕餮"] * 9, None, TokenizerConfig(num_new_tokens=5), tmp_path / "more"
+    )
+    assert extend_model(section, new, more, tmp_path / "more", "4GB") == 5
+    config = json.loads((tmp_path / "more" / "config.json").read_text())
+    assert (config["extended_from"], config["vocab_size"]) == (len(old), len(old) + NEW + 5)

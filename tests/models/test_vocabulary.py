@@ -68,6 +68,13 @@ def test_rare_characters_are_spelled_in_bytes():
     assert rare.tokenize("龘")[-3:] == ["<0xE9>", "<0xBE>", "<0x98>"]
 
 
+def test_a_size_without_room_for_the_characters_is_an_error():
+    han = ["".join(chr(0x4E00 + number) for number in range(300))] * 2
+    assert len(learned(han, vocab_size=561, character_coverage=1.0)) == 561  # 4 special ones, bytes, a space
+    with pytest.raises(ConfigError, match="tokenizer.vocab_size: 560 has no room .* are 561 with bytes"):
+        learned(han, vocab_size=560, character_coverage=1.0)
+
+
 def test_no_text_is_an_error():
     with pytest.raises(DataError, match="data.path: no text"):
         learned([""])

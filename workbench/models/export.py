@@ -16,7 +16,7 @@ from transformers import GenerationConfig, LlamaConfig, PreTrainedConfig
 from workbench.config.export import ExportConfig, ExportFormat
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models.checkpoints import KEPT, fitted, read
+from workbench.models.checkpoints import KEPT, SCORE, fitted, read
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, fold
 from workbench.models.gguf_writer import write_gguf
 from workbench.models.loading import CLASSES
@@ -124,6 +124,10 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
     source = locate(model.path, model.revision)
     checkpoint = read(source)
     tensors = fitted(checkpoint, CLASSES[model.task])
+    if model.task is Task.sequence_classification and SCORE not in tensors:
+        raise CheckpointError(
+            f"{model.path}: has no {SCORE} and is no classifier yet (train it, or model.task=causal_lm)"
+        )
     if export.dtype is not Dtype.auto or (source.is_file() and not as_gguf):
         tensors = {name: Cast(t, torch_dtype(export.dtype, torch.bfloat16)) for name, t in tensors.items()}
     config: PreTrainedConfig = checkpoint.config
@@ -151,14 +155,14 @@ def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
     """
     if model.architecture is Architecture.native or model.init:
         raise ConfigError("model: only a checkpoint of Open-Llama or LLaMA can be exported")
+    if locate(model.path, model.revision).resolve().is_relative_to(path.resolve()):
+        raise ConfigError(f"export.path: {str(path)!r} is the model itself, or holds it (name another)")
     if export.format is not ExportFormat["gguf"]:
         if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / REPORT).is_file()):
             raise ConfigError(f"export.path: {str(path)!r} is no earlier export (name a new folder)")
         return
     if path.suffix != ".gguf" or path.is_dir():
         raise ConfigError(f"export.path: {str(path)!r} is no name for a .gguf file")
-    if path.exists() and path.samefile(locate(model.path, model.revision)):
-        raise ConfigError(f"export.path: {str(path)!r} is the model itself")
     if model.task is not Task.causal_lm:
         raise ConfigError("export.format: a gguf file holds no classifier (llama and open-llama do)")
 

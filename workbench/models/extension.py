@@ -60,7 +60,8 @@ def extend_model(
 ) -> int:
     """Write the model at `model.path` as an Open-Llama with a row for each token of `new`; how many are new.
 
-    Its config.json says from which row on they are, so that an adapter trains them with the rest.
+    Its config.json says from which row on they are, so that an adapter trains them with the rest; with those
+    of an earlier extension, which may not have been trained yet.
 
     Args:
         model: The section.
@@ -85,7 +86,7 @@ def extend_model(
     config.vocab_size = size
     config.tie_word_embeddings = config.ties_embeddings  # peft looks at no other field
     config.architectures, config.dtype = [CLASSES[model.task].__name__], tensors[EMBEDDING].dtype
-    setattr(config, EXTENDED_FROM, min(parts))
+    setattr(config, EXTENDED_FROM, min([*parts, getattr(config, EXTENDED_FROM, size)]))
     with quiet_transformers():
         config.save_pretrained(folder)
         if checkpoint.generation is not None:

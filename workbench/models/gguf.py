@@ -46,7 +46,9 @@ NEUTRAL = {
     "use_parallel_residual": False,
 }
 # What Llama 3.1 and its successors were scaled with (https://arxiv.org/abs/2407.21783; their config.json).
-# A GGUF file keeps only the factors that follow from it, so they are recomputed and compared.
+# A GGUF file keeps only the factors that follow from it, so they are recomputed and compared; ours say the
+# numbers, too, where llama.cpp doesn't look.
+OWN_ROPE = "open_llama.rope."
 LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
@@ -215,11 +217,13 @@ def _llama3_rope(file: Path, factors: Tensor, theta: float) -> dict[str, Any]:
     Raises:
         CheckpointError: no factor gives these.
     """
-    low, high, length = LLAMA3_ROPE.values()
-    factor = round(float(factors.max()), 4)
+    fields = read_fields(file)
+    usual = {"factor": round(float(factors.max()), 4), **LLAMA3_ROPE}
+    said = {name: type(value)(fields.get(f"{OWN_ROPE}{name}", value)) for name, value in usual.items()}
+    factor, low, high, length = said.values()
     exponents = torch.arange(len(factors), dtype=torch.float64) / len(factors)
     wavelengths = 2 * math.pi * theta**exponents
     smooth = ((length / wavelengths - low) / (high - low)).clamp(0, 1)
     if not torch.allclose(1 / ((1 - smooth) / factor + smooth), factors.double(), rtol=1e-4):
         raise CheckpointError(f"{file}: {ROPE_FACTORS} holds rotary factors that are not those of Llama 3")
-    return {"rope_type": "llama3", "factor": factor, **LLAMA3_ROPE}
+    return {"rope_type": "llama3", **said}

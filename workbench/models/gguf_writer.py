@@ -16,7 +16,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from workbench.config.export import GgufType
 from workbench.errors import CheckpointError
-from workbench.models.gguf import LAYER, ROPE_FACTORS, WHOLE
+from workbench.models.gguf import LAYER, LLAMA3_ROPE, OWN_ROPE, ROPE_FACTORS, WHOLE
 from workbench.models.gguf_tokenizer import describe_tokenizer
 from workbench.models.weights import Stored
 
@@ -138,9 +138,12 @@ def _describe(writer: GGUFWriter, config: LlamaConfig) -> None:
     if kind == "linear":
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope["factor"])
+    elif kind == "llama3":
+        for name in ("factor", *LLAMA3_ROPE):  # llama.cpp needs only the divisors that follow from them
+            writer.add_float64(f"{OWN_ROPE}{name}", rope[name])
     elif kind == "yarn":
         _describe_yarn(writer, rope, config.max_position_embeddings)
-    elif kind not in ("default", "llama3"):
+    elif kind != "default":
         raise CheckpointError(f"export.format: gguf can't express the rope type {kind!r}")
 
 

@@ -46,9 +46,15 @@ def learn(texts: Sequence[str], config: TokenizerConfig) -> PreTrainedTokenizerF
     """A new tokenizer in the form of LLaMA's, the same for the same texts.
 
     Raises:
+        ConfigError: the size has no room for the characters of the text.
         DataError: the texts are empty.
     """
     learned = _state(_learned(texts, config, config.vocab_size))["model"]["vocab"]
+    if len(learned) > config.vocab_size:
+        raise ConfigError(
+            f"tokenizer.vocab_size: {config.vocab_size!r} has no room for the text's characters, which are "
+            f"{len(learned)} with bytes and special tokens (or lower tokenizer.character_coverage)"
+        )
     kinds = dict.fromkeys(BYTES, BYTE) | dict.fromkeys(SPECIAL_TOKENS, CONTROL) | {SPECIAL_TOKENS[0]: UNKNOWN}
     pieces = tuple(
         Piece(text, -float(index), kinds.get(text, NORMAL))
