@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification, Mistr
 
 from workbench.config.model import Dtype, Task
 from workbench.errors import CheckpointError
-from workbench.models.loading import load_model
+from workbench.models.loading import check_model, load_model
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 FORMATS = ["safetensors", "pickle", "legacy pickle", "sharded safetensors", "sharded pickle"]
@@ -139,6 +139,7 @@ def test_a_mistral_without_a_window_is_a_llama(tmp_path):
         {"sliding_window": 16},
         {"model_type": "mistral", "sliding_window": 16},
         {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        {"model_type": "open-llama", "quantization_config": {"quant_method": "gptq", "bits": 4}},
         {"model_type": "qwen2"},
         {"rope_parameters": {"rope_type": "spiral", "factor": 2.0, "rope_theta": 10000.0}},
         {"rope_parameters": {"rope_type": "llama3", "factor": 2.0, "rope_theta": 10000.0}},
@@ -155,6 +156,46 @@ def test_what_open_llama_cannot_express_is_refused_by_name(tmp_path, changes):
         assert "'qwen2'" in message and "native" in message
     else:
         assert list(changes)[-1] in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_act": "silly"},
+        {"num_attention_heads": 0},
+        {"num_attention_heads": "four"},
+        {"pad_token_id": VOCABULARY},
+        {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0}},
+        {"rope_parameters": {"rope_type": "llama3", "factor": 2.0, "rope_theta": 10000.0}},
+        {"rope_parameters": {"rope_type": "longrope", "factor": 2.0, "rope_theta": 10000.0}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": "large"}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": None}},
+        {"rope_parameters": {"rope_type": "default"}, "rope_theta": None},
+        {"dtype": "int8"},
+        {"dtype": "float7"},
+        {"dtype": 7},
+        {"hidden_dropout_prob": 2},
+        {"hidden_size": "128"},
+        {"hidden_size": 128.5},
+        {"use_cache": None},
+        {"rms_norm_eps": 0},
+        {"rms_norm_eps": "small"},
+        {"vocab_size": None},
+        {"id2label": 3},
+        {"tie_word_embeddings": "no"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model_type", ["open-llama", "llama"])
+def test_a_damaged_configuration_is_one_line_or_none(tmp_path, changes, model_type):
+    off = {"use_stable_embedding": False, "shared_input_output_embedding": False}
+    write_llama(tmp_path, {"model_type": model_type} | (off if "-" in model_type else {}) | changes)
+    words_tokenizer().save_pretrained(tmp_path)
+    try:
+        check_model(at(tmp_path), PLAIN)
+        load_model(at(tmp_path), PLAIN)
+    except CheckpointError as error:
+        assert "config.json" in str(error) and "\n" not in str(error)
 
 
 def test_a_missing_tensor_is_named_and_never_made_up(tmp_path):
@@ -335,6 +376,13 @@ def test_generation_settings_beside_the_weights_are_kept(tmp_path):
     (tmp_path / "generation_config.json").write_text(json.dumps(settings))
     generation = load_model(at(tmp_path), PLAIN).generation_config
     assert generation.eos_token_id == [2, 7] and generation.max_new_tokens == 5
+
+
+@pytest.mark.parametrize("written", ["[]", "{", '"text"', "3"])
+def test_damaged_generation_settings_are_one_line(tmp_path, written):
+    write_llama(tmp_path)
+    (tmp_path / "generation_config.json").write_text(written)
+    assert "generation_config.json" in refusal(tmp_path)
 
 
 def test_open_llama_out_and_in_again_keeps_every_byte(tmp_path):

@@ -49,6 +49,11 @@ def write(folder, tensors, shards=1, by_vocabulary=False, **params):
     return folder
 
 
+def flat(file):
+    """The file's tensors with an embedding of one dimension."""
+    return torch.load(file) | {"tok_embeddings.weight": torch.ones(3)}
+
+
 def forward(tensors, ids):
     """LLaMA in Meta's own formulas: neighbouring pairs are one complex number, rotated by a product."""
 
@@ -122,6 +127,11 @@ def test_a_folder_that_llama_was_converted_to_is_not_mistaken_for_metas(tmp_path
         (lambda folder: write(folder, weights(), moe={"num_experts": 8}), "can't express moe"),
         (lambda folder: write(folder, {"norm.weight": torch.ones(DIM)}, 2), "no model.embed_tokens"),
         (lambda folder: write(folder, weights(), n_layers=1), "9 tensors not expected: model.layers.1."),
+        (lambda folder: write(folder, weights(), n_heads=0), "params.json: num_attention_heads"),
+        (lambda folder: write(folder, weights(), rope_theta=None), "params.json: "),
+        (lambda folder: write(folder, weights(), rope_theta="large"), "params.json: "),
+        (lambda folder: write(folder, weights(), dim="wide"), "params.json: "),
+        (lambda folder: [torch.save(flat(file), file) for file in folder.glob("*.pth")], "params.json: "),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

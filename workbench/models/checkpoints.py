@@ -13,6 +13,7 @@ from transformers import GenerationConfig, LlamaConfig, MistralConfig, PreTraine
 from workbench.errors import CheckpointError
 from workbench.models import gguf, meta
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, unfold
+from workbench.models.generation import settle_generation
 from workbench.models.open_llama.configuration_open_llama import (
     INEXPRESSIBLE,
     LLAMA_SWITCHES,
@@ -47,6 +48,18 @@ KEPT = (
 )
 SCORE = "score.weight"
 SWITCHED_OFF = "stable and shared embedding off, dropouts 0"
+BROKEN = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    StrictDataclassError,
+)
+"""What transformers and torch raise at values that no model can have."""
 WHY = {
     "model.embed_layer_norm.weight": "use_stable_embedding is on in config.json",
     HEAD: "neither shared_input_output_embedding nor tie_word_embeddings is on in config.json",
@@ -92,8 +105,10 @@ def read(path: Path) -> Checkpoint:
     if (path / "generation_config.json").is_file():
         try:
             checkpoint.generation = GenerationConfig.from_pretrained(path)
-        except (ValueError, OSError) as error:
+            note = settle_generation(checkpoint.generation)
+        except (*BROKEN, OSError) as error:
             raise _broken(path / "generation_config.json", error) from error
+        checkpoint.note = "; ".join(filter(None, (checkpoint.note, note)))
     return checkpoint
 
 
@@ -103,31 +118,51 @@ def describe(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: it is damaged, or not of this family.
     """
-    source, stored, origin = _read_description(path)
-    kind = stored.get("model_type")
-    if stored.get("pad_token_id") == -1:  # LLaMA's first checkpoints say so that they have none
-        stored["pad_token_id"] = None
+    source = _description_file(path)
     try:
         with quiet_transformers():
-            if kind == OpenLlamaConfig.model_type:
-                return Checkpoint(path, "Open-Llama", OpenLlamaConfig.from_dict(stored))
-            if kind not in LLAMA_ARCHITECTURE:
-                raise CheckpointError(
-                    f"{source}: model_type {kind!r} is no LLaMA (model.architecture=native takes it as it is)"
-                )
-            llama = LLAMA_ARCHITECTURE[str(kind)].from_dict(stored)
-            return Checkpoint(path, origin, _from_llama(source, llama), SWITCHED_OFF, stored.get(RECORD))
-    except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+            return _described(path, source)
+    except BROKEN as error:
         raise _broken(source, error) from error
 
 
-def _read_description(path: Path) -> tuple[Path, dict[str, Any], str]:
-    """The file that describes the model, what it says in transformers' words, and what a LLaMA came as."""
+def _described(path: Path, source: Path) -> Checkpoint:
+    """The checkpoint as its description says; see `describe`."""
+    stored, origin = _read_description(path)
+    kind = stored.get("model_type")
+    if stored.get("pad_token_id") == -1:  # LLaMA's first checkpoints say so that they have none
+        stored["pad_token_id"] = None
+    if kind not in (OpenLlamaConfig.model_type, *LLAMA_ARCHITECTURE):
+        raise CheckpointError(
+            f"{source}: model_type {kind!r} is no LLaMA (model.architecture=native takes it as it is)"
+        )
+    if how := stored.get("quantization_config"):
+        raise CheckpointError(f"{source}: Open-Llama can't express quantization_config={how!r} (only None)")
+    if kind == OpenLlamaConfig.model_type:
+        found = Checkpoint(path, "Open-Llama", OpenLlamaConfig.from_dict(stored))
+    else:
+        llama = LLAMA_ARCHITECTURE[str(kind)].from_dict(stored)
+        found = Checkpoint(path, origin, _from_llama(source, llama), SWITCHED_OFF, stored.get(RECORD))
+    dtype = found.config.dtype
+    if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
+        raise CheckpointError(f"{source}: dtype {str(dtype)!r} is no floating point type")
+    return found
+
+
+def _description_file(path: Path) -> Path:
+    """The file that describes the model."""
     if path.is_file():
-        return path, gguf.read_config(path), "LLaMA, GGUF"
+        return path
+    return path / (meta.PARAMETERS if meta.is_meta(path) else "config.json")
+
+
+def _read_description(path: Path) -> tuple[dict[str, Any], str]:
+    """What the description says in transformers' words, and what a LLaMA came as."""
+    if path.is_file():
+        return gguf.read_config(path), "LLaMA, GGUF"
     if meta.is_meta(path):
-        return path / meta.PARAMETERS, meta.read_config(path), "LLaMA, Meta's files"
-    return path / "config.json", read_json_object(path / "config.json"), "LLaMA"
+        return meta.read_config(path), "LLaMA, Meta's files"
+    return read_json_object(path / "config.json"), "LLaMA"
 
 
 def _read_tensors(path: Path) -> Mapping[str, Stored]:
@@ -167,7 +202,13 @@ def read_json_object(file: Path) -> dict[str, Any]:
 
 def _broken(file: Path, error: Exception) -> CheckpointError:
     """What is wrong with a file of the checkpoint, in one line."""
-    said = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    said = str(error.args[0]) if isinstance(error, KeyError) else str(error) or type(error).__name__
+    if isinstance(error, ZeroDivisionError):
+        said = f"num_attention_heads, or another number that divides, is 0 ({said})"
+    elif isinstance(error, TypeError | AttributeError | IndexError):
+        said = f"a value is of the wrong kind ({said})"
+    elif said.isidentifier():
+        said = f"{said!r} is missing or unknown"
     return CheckpointError(f"{file}: {' '.join(said.split()).removeprefix('config.json: ').rstrip('.')}")
 
 
@@ -178,7 +219,7 @@ def _from_llama(source: Path, llama: PreTrainedConfig) -> OpenLlamaConfig:
         CheckpointError: a field that Open-Llama can't express.
     """
     head_dim = llama.hidden_size // llama.num_attention_heads
-    for name, neutral in {**INEXPRESSIBLE, "head_dim": head_dim, "quantization_config": None}.items():
+    for name, neutral in {**INEXPRESSIBLE, "head_dim": head_dim}.items():
         value = getattr(llama, name, None)
         if value is not None and value != neutral:
             raise CheckpointError(f"{source}: Open-Llama can't express {name}={value!r} (only {neutral!r})")
@@ -205,10 +246,14 @@ def fitted(checkpoint: Checkpoint, model_class: type[PreTrainedModel]) -> dict[s
     new `score` head may be missing.
 
     Raises:
-        CheckpointError: tensors are missing, extra or of another shape, or a tied head differs.
+        CheckpointError: tensors are missing, extra or of another shape, or a tied head differs; or the
+            configuration has values that no model can have.
     """
-    with torch.device("meta"):
-        empty = model_class(checkpoint.config)
+    try:
+        with torch.device("meta"):
+            empty = model_class(checkpoint.config)
+    except BROKEN as error:
+        raise _broken(_description_file(checkpoint.path), error) from error
     expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     tensors = _without_tied_head(checkpoint, HEAD in expected)
     if checkpoint.config.ties_embeddings:

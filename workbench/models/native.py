@@ -18,7 +18,8 @@ from transformers import (
 from workbench.config.model import ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError
-from workbench.models.checkpoints import differing, listed
+from workbench.models.checkpoints import BROKEN, differing, listed
+from workbench.models.generation import settle_generation
 from workbench.models.placement import loading_options
 from workbench.models.quiet import quiet_transformers
 
@@ -26,7 +27,7 @@ CLASSES: dict[Task, Any] = {
     Task.causal_lm: AutoModelForCausalLM,
     Task.sequence_classification: AutoModelForSequenceClassification,
 }
-LOAD_ERRORS = (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError)
+LOAD_ERRORS = (*BROKEN, OSError, ImportError, SafetensorError)
 
 logger = logging.getLogger("workbench")
 
@@ -68,6 +69,8 @@ def load(
     except LOAD_ERRORS as error:
         raise _unreadable(path, error) from error
     _check(path, report, loaded.base_model_prefix if model.task is Task.sequence_classification else "")
+    if loaded.can_generate() and (note := settle_generation(loaded.generation_config)):
+        logger.info("%s: %s", path, note)
     return cast(PreTrainedModel, loaded)
 
 

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workbench.config.model import Architecture, ModelConfig
@@ -16,7 +17,15 @@ from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate, locate_tokenizer
 
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
-LOAD_ERRORS = (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError)
+LOAD_ERRORS = (
+    ValueError,
+    OSError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    StrictDataclassError,
+)
 
 logger = logging.getLogger("workbench")
 
@@ -41,10 +50,10 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
         ConfigError: `model.pad_token` is not in the vocabulary, or there is no token to pad with.
         CheckpointError: there is no tokenizer, or it knows more tokens than the embedding has rows.
     """
+    place, rows = tokenizer_place(model), num_embeddings(model)
     with quiet_transformers():
-        tokenizer = read_tokenizer(tokenizer_place(model))
+        tokenizer = read_tokenizer(place)
     _settle_padding(tokenizer, model.pad_token)
-    rows = num_embeddings(model)
     if rows is not None and len(tokenizer) > rows:
         beyond = next(token for token, index in tokenizer.get_vocab().items() if index >= rows)
         raise CheckpointError(
