@@ -63,7 +63,7 @@ def predict(config: Config, run_dir: RunDir) -> None:
     tokenizer = load_tokenizer(config.model)
     asked = prompts(rows, tokenizer, config.data, config.model.task)
     output = output_file(config, run_dir, name)
-    keys = [fingerprint([prompt.text, prompt.input_ids]) for prompt in asked]  # a text's ids may be cut
+    keys = [fingerprint([prompt.text, prompt.input_ids]) for prompt in asked]
     inputs = fingerprint([identity, [row.values for row in rows], keys, rule(config)])
     step, record = f"predict/{name}/{fingerprint(str(output))[:8]}", RunRecord(run_dir.run_json)
     if skipped(f"predict {name}", record.is_finished(step, inputs, output), config):
