@@ -1,7 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from workbench import cli
 from workbench.errors import ConfigError, WorkbenchError
 
 TOY = (
@@ -50,3 +54,40 @@ def test_every_training_begins_with_its_plan(run, caplog):
 def test_a_plan_finds_the_mistakes_that_the_training_would(run, override, words):
     with pytest.raises((ConfigError, WorkbenchError), match=words):
         run("plan", *TOY, override)
+
+
+def test_a_plan_of_streamed_rows_leaves_no_folder_either(run, caplog):
+    run("plan", *TOY, "data.streaming=true")
+    assert "plan: 10 steps" in caplog.text
+    assert not Path("runs").exists()
+
+
+def long_rows(folder):
+    rows = [{"instruction": "add", "output": "yes " * count} for count in (3, 700, 900)]
+    (folder / "long.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def test_a_row_longer_than_a_rotary_context_is_said(run, caplog, tmp_path):
+    long_rows(tmp_path)
+    run("plan", *TOY[:1], "data.path=long.jsonl", "data.max_length=5000")
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [said.split(" has ")[0] for said in warnings] == ["data.max_length: long.jsonl:2"]
+    assert "the model's context has 512" in warnings[0]
+    run("plan", *TOY[:1], "data.path=long.jsonl", "data.max_length=512")
+    assert "data.max_length" not in caplog.text
+
+
+def test_a_model_with_learned_positions_trains_and_refuses_a_row_that_is_too_long(run, tmp_path):
+    torch.manual_seed(0)
+    ends = {"bos_token_id": 1, "eos_token_id": 2}
+    config = GPT2Config(vocab_size=686, n_embd=16, n_layer=2, n_head=2, n_positions=128, **ends)
+    GPT2LMHeadModel(config).save_pretrained("gpt2")
+    AutoTokenizer.from_pretrained(cli.PACKAGE / "toy" / "base").save_pretrained("gpt2")
+    how = ("model.path=gpt2", "model.architecture=native", "quantization=none", "train.max_steps=2")
+    how = (*how, "steps=[train]", "run_dir=run")
+    assert run("quickstart", *how, "data.limit=8", "data.max_length=128").adapter.is_dir()
+    long_rows(tmp_path)
+    with pytest.raises(
+        ConfigError, match="data.max_length: long.jsonl:2 has .* tokens, the model's context has 128"
+    ):
+        run("quickstart", *how[:-1], "data.path=long.jsonl", "data.max_length=5000", "run_dir=other")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from tiny_training import causal_rows, class_rows
 from transformers import LlamaConfig
 
@@ -14,6 +15,7 @@ from workbench.models import (
     OpenLlamaForSequenceClassification,
     adapters,
 )
+from workbench.training import forecast as forecast_module
 from workbench.training.forecast import forecast
 from workbench.training.memory import (
     Batch,
@@ -159,3 +161,45 @@ def test_a_forecast_counts_the_tokens_of_all_steps_and_finds_the_largest_batch()
     assert max(rows["length"]) < work.largest.tokens <= 4 * max(rows["length"])
     padded = forecast(class_rows(24), train, 7)
     assert padded.largest == Batch(4, 4 * 10, 4)
+
+
+def test_a_forecast_counts_the_short_step_at_the_end_of_each_epoch():
+    """Six batches in steps of four: two steps an epoch, of which the second takes two batches."""
+    rows = causal_rows(24)
+    each = {"per_device_batch_size": 4, "gradient_accumulation_steps": 4}
+    for epochs in (3, 50):
+        work = forecast(rows, TrainConfig(num_epochs=epochs, **each), 7)
+        assert (work.steps, work.tokens) == (2 * epochs, epochs * sum(rows["length"]))
+    part = forecast(rows, TrainConfig(max_steps=3, **each), 7)
+    assert sum(rows["length"]) < part.tokens < 2 * sum(rows["length"])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_forecast_is_that_of_all_processes(monkeypatch, rank):
+    rows = causal_rows(20)
+    alone = forecast(rows, TrainConfig(per_device_batch_size=4), 7)
+    monkeypatch.setattr(forecast_module, "ranks", lambda: (rank, 2))
+    work = forecast(rows, TrainConfig(per_device_batch_size=4), 7)
+    assert (alone.steps, work.steps) == (5, 3)
+    assert work.tokens == alone.tokens == sum(rows["length"])
+
+
+OTHER_NAMES = {
+    "GPT2": {"n_embd": 32},
+    "OPT": {"hidden_size": 32, "ffn_dim": 128},
+    "Bloom": {"hidden_size": 32},
+    "Falcon": {"hidden_size": 32, "num_attention_heads": 2},
+    "GPTJ": {"n_embd": 32},
+    "GPTNeo": {"hidden_size": 32},
+    "Mpt": {"d_model": 32},
+    "CodeGen": {"n_embd": 32},
+    "XGLM": {"d_model": 32, "ffn_dim": 128},
+    "Mamba": {"hidden_size": 32, "intermediate_size": 128},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_the_sizes_of_models_that_name_them_otherwise_are_found(name):
+    shape = Shape.of(getattr(transformers, f"{name}Config")(**OTHER_NAMES[name]), native=True)
+    assert (shape.hidden, shape.inner) == (32, 128)
+    assert shape.layers > 0 and shape.vocabulary > 0

@@ -1,18 +1,29 @@
 """The plan step: what a training will need, and what to change where that is too much."""
 
 import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from workbench.config import Config
 from workbench.config.model import Architecture
 from workbench.config.plan import Gpu
+from workbench.errors import ConfigError
 from workbench.models.loading import read_config
 from workbench.models.placement import torch_device
 from workbench.pipeline.examples import Examples, encoded_examples
 from workbench.pipeline.inputs import trains_whole_model
+from workbench.ranks import ranks
 from workbench.run_dir import RunDir
-from workbench.training.forecast import available_bytes, duration, forecast, product_rate, resident_bytes
+from workbench.training.forecast import (
+    available_bytes,
+    duration,
+    forecast,
+    product_rate,
+    resident_bytes,
+    text_lengths,
+)
 from workbench.training.memory import Batch, Setting, Shape, peak_parts, shown, step_flops, ways_out
 
 log = logging.getLogger("workbench")
@@ -37,13 +48,19 @@ REACHED_CPU, REACHED_GPU = 0.4, 0.35
 
 def plan(config: Config, run_dir: RunDir) -> None:
     """Say what the training of this configuration will need, without loading the model."""
-    examples = encoded_examples(config, run_dir)
-    log.info("data: %s", examples.training.account)
-    foresee(config, examples)
+    with TemporaryDirectory() as folder:  # for rows that are streamed
+        examples = encoded_examples(config, RunDir(Path(folder)))
+        log.info("data: %s", examples.training.account)
+        foresee(config, examples)
 
 
 def foresee(config: Config, examples: Examples) -> None:
-    """Log peak memory by part, time, and where it doesn't fit what to change."""
+    """Log peak memory by part, time, and where it doesn't fit what to change.
+
+    Raises:
+        ConfigError: a row is longer than the model can read.
+    """
+    check_lengths(config, examples)
     work = forecast(examples.training.dataset, config.train, config.seed)
     setting, dtype = planned(config, len(examples.labels), work.largest)
     parts, room = peak_parts(setting), room_bytes(config)
@@ -51,12 +68,35 @@ def foresee(config: Config, examples: Examples) -> None:
     limit = f" of {room / 2**30:.1f}" if room is not None else ""
     log.info("plan: %s%s on %s", shown(parts), limit, place)
     flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
-    time = f", about {duration(flops / rate)}" if (rate := products(config, setting, dtype)) else ""
+    rate = products(config, setting, dtype)
+    time = f", about {duration(flops / (rate * ranks()[1]))}" if rate else ""
     log.info("plan: %d steps, %s tokens%s", work.steps, f"{work.tokens:,}", time)
     if room is not None and sum(parts.values()) > room:
         log.warning("plan: this does not fit; what to change, one after the other:")
         for said, peak in ways_out(setting, room):
             log.warning("plan:   %s: %.2f GiB", said, peak / 2**30)
+
+
+def check_lengths(config: Config, examples: Examples) -> None:
+    """Say which row is the first with a text longer than the model's context, if one is.
+
+    Raises:
+        ConfigError: the model has no positions for it; a rotary embedding has some, though never trained.
+    """
+    described = read_config(config.model)[0].get_text_config()
+    room = getattr(described, "max_position_embeddings", None)
+    for part in (examples.training, examples.validation):
+        if not room or room < 0 or part is None or max(part.dataset["length"]) <= room:
+            continue
+        texts = text_lengths(part.dataset, part.dataset["length"])
+        row = next((number for number, lengths in enumerate(texts) if max(lengths) > room), None)
+        if row is None:
+            continue
+        where, length = part.dataset[row]["where"], max(texts[row])
+        said = f"data.max_length: {where} has {length} tokens, the model's context has {room} (lower it)"
+        if not getattr(described, "rope_parameters", None):
+            raise ConfigError(said)
+        log.warning("%s", said)
 
 
 def planned(config: Config, outputs: int, largest: Batch) -> tuple[Setting, torch.dtype]:

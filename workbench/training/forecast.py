@@ -1,11 +1,11 @@
 """What a training will do, from its rows alone: its largest batch, its tokens, its time."""
 
+import math
 import resource
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -37,7 +37,7 @@ class Forecast:
 
 
 def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
-    """The work, of this process, on rows as `workbench.data.encode` makes them.
+    """The work, of all processes together, on rows as `workbench.data.encode` makes them.
 
     Args:
         dataset: The rows.
@@ -50,8 +50,7 @@ def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
     texts = text_lengths(dataset, lengths)
     batches = Batches(lengths, train, seed, joined=joined, ranks=ranks())
     steps = total_steps(len(batches), train)
-    taken = steps * train.gradient_accumulation_steps
-    seen = list(islice(epochs(batches, taken), min(taken, MOST_EPOCHS * len(batches))))
+    seen, share = taken(batches, steps, train.gradient_accumulation_steps)
 
     def tokens(rows: Sequence[int]) -> int:
         return sum(lengths[row] for row in rows) if joined else max(lengths[row] for row in rows) * len(rows)
@@ -59,7 +58,6 @@ def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
     def batch(rows: Sequence[int]) -> Batch:
         return Batch(len(rows), tokens(rows), sum(labelled[row] for row in rows))
 
-    share = taken / len(seen)
     return Forecast(
         steps=steps,
         tokens=round(share * sum(tokens(rows) for rows in seen)),
@@ -69,13 +67,19 @@ def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
     )
 
 
-def epochs(batches: Batches, count: int) -> Sequence[list[int]]:
-    """The batches of as many epochs as `count` batches take."""
+def taken(batches: Batches, steps: int, accumulation: int) -> tuple[list[list[int]], float]:
+    """The batches that all processes take in so many steps, and how many times those that are looked at.
+
+    The last step of an epoch has fewer where `accumulation` doesn't divide them.
+    """
+    whole, rest = divmod(steps, math.ceil(len(batches) / accumulation))
     found: list[list[int]] = []
-    for epoch in range(min(MOST_EPOCHS, -(-count // len(batches)))):
+    for epoch in range(min(MOST_EPOCHS, whole + 1)):
         batches.set_epoch(epoch)
-        found += batches
-    return found
+        order = batches.ordered()
+        found += order if epoch < whole else order[: rest * accumulation * batches.world]
+    share = (whole + rest * accumulation / len(batches)) / MOST_EPOCHS if whole >= MOST_EPOCHS else 1.0
+    return found, share
 
 
 def count_labels(labels: Sequence[int] | float) -> int:

@@ -22,6 +22,8 @@ CONTEXT_BYTES = 600 * 2**20
 """Held by CUDA, its libraries and the allocator's rounding."""
 LIBRARY_BYTES = 260 * 2**20
 """What a CPU process takes on beside tensors when it loads a model and trains it, as measured."""
+INNER = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+"""Names of the MLP's inner size; where a configuration has none of them it is four times the hidden size."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,16 @@ class Shape:
 
     @classmethod
     def of(cls, config: PreTrainedConfig, outputs: int = 0, *, native: bool = False) -> "Shape":
-        """The sizes that a configuration of the LLaMA family names."""
+        """The sizes that a configuration names, as the LLaMA family does or as older models do."""
         text = config.get_text_config()
-        heads, groups = text.num_attention_heads, getattr(text, "num_key_value_heads", None)
+        heads, groups = getattr(text, "num_attention_heads", 1), getattr(text, "num_key_value_heads", None)
+        inner = next((size for name in INNER if (size := getattr(text, name, None))), 4 * text.hidden_size)
         width = getattr(text, "head_dim", None) or text.hidden_size // heads
         tied = outputs or getattr(text, "ties_embeddings", text.tie_word_embeddings)
         return cls(
             layers=text.num_hidden_layers,
             hidden=text.hidden_size,
-            inner=text.intermediate_size,
+            inner=inner,
             queries=heads * width,
             keys=(groups or heads) * width,
             vocabulary=text.vocab_size,
