@@ -192,12 +192,14 @@ def _compute_in_float32(layer: nn.Linear) -> None:
 
 @contextmanager
 def _without_peft_noise() -> Iterator[None]:
-    """Hide two warnings of peft 0.21 that no user of this project can act upon."""
+    """Hide three warnings of peft 0.21 that no user of this project can act upon."""
     with warnings.catch_warnings():
         # It asks for gradient checkpointing under a name that transformers 5.23 calls old.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         # Its own conversion to plain LoRA can't do this; ours can.
         warnings.filterwarnings("ignore", "Using Rank-Stabilized LoRA with rank_pattern", UserWarning)
+        # It finds out by itself that GPT-2's layers hold their weights the other way round.
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False but", UserWarning)
         yield
 
 
