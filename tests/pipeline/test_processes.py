@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,16 @@ def test_a_mistake_is_said_once_whatever_the_number_of_processes(tmp_path):
     assert done.returncode != 0
     assert done.stderr.count("rows.jsonl:1: malformed JSON") == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_is_refused_and_costs_no_checkpoint(tmp_path, run):
+    how = ("train.max_steps=4", "train.save_steps=2", "data.limit=40", "quantization=none", "steps=[train]")
+    folder = run("quickstart", *how, "run_dir=one")
+    shutil.rmtree(folder.adapter)
+    before = {path: path.stat().st_mtime_ns for path in folder.checkpoints.rglob("*")}
+    done = torchrun("recipe=quickstart", *how, "run_dir=one", cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stdout.count("plan: 4 steps") == 1
+    assert done.stderr.count("belongs to a training with other rows, settings or number of processes") == 1
+    assert {path: path.stat().st_mtime_ns for path in folder.checkpoints.rglob("*")} == before

@@ -1,6 +1,7 @@
 import math
 import resource
 import signal
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -160,22 +161,20 @@ def test_a_finished_training_is_loaded_and_not_repeated(tmp_path, base, tokenize
     assert (tmp_path / "train.jsonl").read_text() == journal
 
 
-def test_checkpoints_of_other_rows_or_settings_are_not_gone_on_from(tmp_path, base, tokenizer, caplog):
+def test_checkpoints_of_other_rows_or_settings_are_neither_gone_on_from_nor_lost(tmp_path, base, tokenizer):
     fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(), tmp_path, 7)
-    report = fit(load_with_lora(base), tokenizer, causal_rows(20), None, settings(), tmp_path, 7)
-    assert (report.resumed_from, report.steps) == (None, 5)
-    assert "belongs to a training with other rows, settings or number of processes" in caplog.text
-    assert [line["step"] for line in journal_lines(tmp_path / "train.jsonl")] == [2, 4, 5]
-    assert (
-        fit(load_with_lora(base), tokenizer, causal_rows(20), None, settings(), tmp_path, 8).resumed_from
-        is None
-    )
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for rows, train, seed, inputs in (
+        (causal_rows(20), settings(), 7, ""),
+        (causal_rows(), settings(learning_rate=1e-3), 7, ""),
+        (causal_rows(), settings(), 8, ""),
+        (causal_rows(), settings(), 7, "other base"),
+    ):
+        with pytest.raises(ConfigError, match="-[46]: belongs to a training with other rows, settings or nu"):
+            fit(load_with_lora(base), tokenizer, rows, None, train, tmp_path, seed, inputs=inputs)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     train = settings(logging_steps=1)
-    assert fit(load_with_lora(base), tokenizer, causal_rows(20), None, train, tmp_path, 8).resumed_from == 5
-    report = fit(
-        load_with_lora(base), tokenizer, causal_rows(20), None, train, tmp_path, 8, inputs="other base"
-    )
-    assert report.resumed_from is None
+    assert fit(load_with_lora(base), tokenizer, causal_rows(), None, train, tmp_path, 7).resumed_from == 6
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step_the_rows_and_what_is_kept(tmp_path, base, tokenizer):
@@ -328,14 +327,65 @@ def test_the_best_checkpoint_is_kept_and_loaded_when_asked(tmp_path, base, token
     assert best < report.steps
     assert report.kept_step == best
     assert report.validation_loss == losses[best]
-    kept = sorted(path.name for path in (tmp_path / "best" / "checkpoints").iterdir())
-    assert kept == sorted([f"checkpoint-{best}", f"checkpoint-{report.steps}"])
+    checkpoints = tmp_path / "best" / "checkpoints"
+    kept = {int(path.name.removeprefix("checkpoint-")) for path in checkpoints.iterdir()}
+    assert kept == {best, 42, 48}
     last, report, _ = overfitted(tmp_path / "last", base, tokenizer)
     assert report.kept_step == report.steps
+    assert len(list((tmp_path / "last" / "checkpoints").iterdir())) == 2
     assert not same(weights(model), weights(last))
+    (checkpoints / "checkpoint-48" / "manifest.json").unlink()
     again, report, _ = overfitted(tmp_path / "best", base, tokenizer, keep=Keep.best)
     assert same(weights(model), weights(again))
-    assert report.kept_step == best
+    assert (report.kept_step, report.resumed_from) == (best, 42)
+
+
+@pytest.mark.parametrize(
+    ("how", "refused"), [({}, False), ({"patience": 9}, True), ({"keep": Keep.best}, True)]
+)
+def test_when_is_saved_belongs_to_a_training_that_its_checkpoints_decide(
+    tmp_path, base, tokenizer, how, refused
+):
+    rows = causal_rows(12), causal_rows(5)
+    fit(load_with_lora(base), tokenizer, *rows, settings(**how), tmp_path, 7)
+    with pytest.raises(ConfigError) if refused else nullcontext():
+        fit(load_with_lora(base), tokenizer, *rows, settings(**how, save_steps=2), tmp_path, 7)
+
+
+def test_a_training_that_patience_ends_before_its_first_line_has_a_line(tmp_path, base, tokenizer):
+    scores = iter([0.2, 0.1])
+    train = settings(num_epochs=9, save_steps=2, logging_steps=50, patience=1)
+    how = {"score": lambda model: next(scores)}
+    report = fit(load_with_lora(base), tokenizer, causal_rows(), None, train, tmp_path, 7, **how)
+    assert report.steps == 4
+    assert 0 < report.loss_first == report.loss_last < 20
+    assert (tmp_path / "loss.svg").is_file()
+
+
+def test_how_often_is_saved_and_logged_may_change_in_the_middle(tmp_path, base, tokenizer, monkeypatch):
+    original = Steps.on_step_end
+
+    def interrupting(self, args, state, *rest, **options):
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+        return original(self, args, state, *rest, **options)
+
+    monkeypatch.setattr(Steps, "on_step_end", interrupting)
+    before = settings(num_epochs=2, save_steps=4, logging_steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        fit(load_with_lora(base), tokenizer, causal_rows(), None, before, tmp_path, 7)
+    monkeypatch.undo()
+    after = settings(num_epochs=2, save_steps=2, logging_steps=1, save_total_limit=9)
+    fit(load_with_lora(base), tokenizer, causal_rows(), None, after, tmp_path, 7)
+    steps = sorted(int(path.name.split("-")[1]) for path in (tmp_path / "checkpoints").iterdir())
+    assert steps == [4, 6, 8, 10, 12]
+    assert [line["step"] for line in journal_lines(tmp_path / "train.jsonl")] == [4, *range(5, 13)]
+
+
+@pytest.mark.parametrize("seed", [18_446_744, 2**32 - 1])
+def test_every_seed_can_be_trained_with(tmp_path, base, tokenizer, seed):
+    report = fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(), tmp_path, seed)
+    assert report.steps == 6
 
 
 def test_patience_ends_a_training_that_gets_no_better_and_a_repeated_call_leaves_it_so(
@@ -382,7 +432,8 @@ def test_what_needs_validation_says_so(tmp_path, base, tokenizer, key, value):
 def test_a_loss_that_explodes_ends_the_training(tmp_path, base, tokenizer):
     train = settings(num_epochs=50, learning_rate=9.0, lr_scheduler=Scheduler.constant, max_grad_norm=0.0)
     with pytest.raises(
-        TrainingError, match=r"the loss exploded, \d+\.\d at step \d+, high for 10 steps \(kept: c"
+        TrainingError,
+        match=r"exploded, \d+\.\d at step \d+, high for 10 steps, rows (a.jsonl:\d+,? ){4}\(kept: c",
     ):
         fit(load(base), tokenizer, causal_rows(), None, train, tmp_path, 7)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench.errors import ConfigError
 from workbench.run_dir import read_json
 from workbench.training.resume import complaint, newest_good_checkpoint, seal
 
@@ -63,10 +64,6 @@ def test_there_is_no_checkpoint_at_the_beginning(tmp_path):
         (lambda folder: (folder / "weights").unlink(), "weights is missing"),
         (lambda folder: (folder / "manifest.json").unlink(), "was never finished"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
-        (
-            lambda folder: seal(folder, 100, "other", {}, is_final=False),
-            "belongs to a training with other rows, settings or number of processes",
-        ),
     ],
 )
 def test_a_checkpoint_that_is_not_whole_is_named_and_left_out(checkpoints, caplog, damage, words):
@@ -75,6 +72,14 @@ def test_a_checkpoint_that_is_not_whole_is_named_and_left_out(checkpoints, caplo
     assert newest_good_checkpoint(checkpoints, "mine").step == 90
     assert f"checkpoint-100: {words}; left out" in caplog.text
     assert not (checkpoints / "checkpoint-100").exists()
+
+
+def test_a_whole_checkpoint_of_another_training_is_said_and_nothing_is_deleted(checkpoints):
+    seal(checkpoints / "checkpoint-90", 90, "other", {}, is_final=False)
+    (checkpoints / "checkpoint-100" / "manifest.json").unlink()
+    with pytest.raises(ConfigError, match="checkpoint-90: belongs to .* or begin anew by force=true"):
+        newest_good_checkpoint(checkpoints, "mine")
+    assert len(list(checkpoints.iterdir())) == 3
 
 
 def test_a_manifest_lists_every_file_with_its_checksum(checkpoints):

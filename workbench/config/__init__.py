@@ -15,7 +15,8 @@ from workbench.config.plan import PlanConfig
 from workbench.config.predict import PredictConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.config.tokenizer import TokenizerConfig
-from workbench.config.train import TrainConfig
+from workbench.config.train import NOT_LEARNED, TrainConfig
+from workbench.errors import ConfigError
 
 __all__ = [
     "IDENTITY",
@@ -39,8 +40,8 @@ __all__ = [
 IDENTITY = ("model", "quantization", "adapter", "data", "train", "seed")
 """The sections that decide what a run trains: other values make another run."""
 
-SAME_RUN = {"train": {"logging_steps", "save_steps", "save_total_limit", "report_to"}}
-"""Keys of those sections that change what is seen or kept, not what is learned."""
+SAME_RUN = {"train": NOT_LEARNED}
+"""Keys of those sections that don't make another run."""
 
 
 class Step(Enum):
@@ -102,3 +103,8 @@ class Config:
     """A vocabulary learned from text."""
     leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)
     """Where all runs are compared."""
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that no generator of random numbers takes."""
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed: {self.seed!r} (at least 0, below 2^32)")

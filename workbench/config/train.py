@@ -1,7 +1,8 @@
 """How a run is trained."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any
 
 from workbench.errors import ConfigError
 
@@ -10,6 +11,10 @@ Scheduler = Enum(
     {"constant": "constant", "linear": "linear", "cosine": "cosine", "inverse-sqrt": "inverse-sqrt"},
 )
 """The learning rate after the warmup."""
+
+
+NOT_LEARNED = ("logging_steps", "save_steps", "save_total_limit", "report_to")
+"""Keys that change what is seen or kept, not what is learned."""
 
 
 class Keep(Enum):
@@ -69,13 +74,15 @@ class TrainConfig:
     """Optimizer steps between two checkpoints; the last step always leaves one."""
 
     save_total_limit: int = 2
-    """Checkpoints kept; at least 2, so that a damaged one costs no more than `save_steps`."""
+    """Checkpoints kept beside the best; at least 2, so that a damaged one costs no more than `save_steps`."""
 
     keep: Keep = Keep.last
     """The weights to end with: the last, or the best of all checkpoints, which needs validation."""
 
     score_on: str | None = None
-    """A benchmark of the run whose score, taken at each checkpoint, tells the best; null: validation loss."""
+    """A benchmark of the run whose score, taken at each checkpoint, tells the best; null: validation loss.
+
+    Of a perplexity or of bits per byte, where less is better, the negative is written down."""
 
     patience: int | None = None
     """Stop when so many checkpoints in a row were no better than the best one; null: take all steps."""
@@ -105,3 +112,13 @@ class TrainConfig:
         for key in ("warmup_steps", "weight_decay", "max_grad_norm"):
             if getattr(self, key) < 0:
                 raise ConfigError(f"train.{key}: must not be negative, {getattr(self, key)!r}")
+
+    @property
+    def chooses(self) -> bool:
+        """Whether what is found at the checkpoints decides which weights the training ends with."""
+        return self.keep is Keep.best or self.patience is not None
+
+    def learned(self) -> dict[str, Any]:
+        """The values that decide the trained weights: when checkpoints are written only where it chooses."""
+        ignored = set(NOT_LEARNED) - ({"save_steps"} if self.chooses else set())
+        return {key: value for key, value in asdict(self).items() if key not in ignored}

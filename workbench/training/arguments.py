@@ -1,12 +1,15 @@
 """Our `train` section in the Trainer's words."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from workbench.config.train import Scheduler, TrainConfig
+from workbench.config.train import Keep, Scheduler, TrainConfig
+from workbench.errors import ConfigError
 
 SCHEDULERS = {
     Scheduler["constant"]: "constant_with_warmup",
@@ -14,6 +17,24 @@ SCHEDULERS = {
     Scheduler["cosine"]: "cosine",
     Scheduler["inverse-sqrt"]: "inverse_sqrt",
 }
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Find out before the training whether the loggers of `train.report_to` are there; ours always is.
+
+    Raises:
+        ConfigError: one that the Trainer doesn't know, or whose package isn't installed.
+    """
+    for name in names:
+        if name in ("tensorboard", "all", "none"):
+            continue
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(INTEGRATION_TO_CALLBACK)
+            raise ConfigError(f"train.report_to: unknown logger {name!r} (known: {known})")
+        try:
+            INTEGRATION_TO_CALLBACK[name]()
+        except (RuntimeError, ImportError) as error:
+            raise ConfigError(f"train.report_to: {name!r} can't be used, {str(error).rstrip('.')}") from error
 
 
 def total_steps(num_batches: int, train: TrainConfig) -> int:
@@ -42,6 +63,7 @@ def training_arguments(
         metric: What tells the best checkpoint, taken at each: loss or score; None: nothing is evaluated.
         model: Is it on the CPU, whatever else the machine has? Is it an adapter that is trained?
     """
+    keeps_best = metric is not None and train.keep is Keep.best
     on_cpu = model.device.type == "cpu"
     unused = False if isinstance(model, PeftModel) else None  # an adapter's weights all have gradients
     arguments = TrainingArguments(
@@ -60,11 +82,11 @@ def training_arguments(
         logging_nan_inf_filter=False,  # MeteredTrainer stops instead of averaging over it
         eval_strategy="steps" if metric else "no",
         eval_steps=train.save_steps,
-        metric_for_best_model=metric,  # the Trainer keeps the best checkpoint beside the newest
+        metric_for_best_model=metric if keeps_best else None,  # it is kept beside the newest
         greater_is_better=metric == "score",
         prediction_loss_only=True,
         save_steps=train.save_steps,
-        save_total_limit=train.save_total_limit,
+        save_total_limit=train.save_total_limit + keeps_best,
         report_to=[name for name in train.report_to if name != "tensorboard"] or "none",
         seed=seed,
         data_seed=seed,

@@ -22,6 +22,9 @@ log = logging.getLogger("workbench")
 EXPLODED, EXPLODED_STEPS = 3.0, 10
 """So many times the loss of blind guessing, and for so many steps, that nothing can come of it any more."""
 
+MOST_PLACES = 16
+"""Rows that are named in a message."""
+
 LINE_SECONDS = 10.0
 """Between two lines of progress where there is no terminal."""
 
@@ -35,6 +38,14 @@ class Steps(TrainerCallback):
         self.rows = rows
         self.limit = EXPLODED * (math.log(num_outcomes) + 1) if num_outcomes > 1 else math.inf
         self.steps_above = 0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Log and save as often as is asked for now; a checkpoint brings what was when it was written."""
+        state.compute_steps(args, state.max_steps)  # type: ignore[no-untyped-call]
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Note the rows of this step alone."""
+        self.meter.step_rows = []
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -52,15 +63,18 @@ class Steps(TrainerCallback):
         self.steps_above = self.steps_above + 1 if loss > self.limit else 0
         if self.steps_above == EXPLODED_STEPS:
             step, steps = state.global_step, EXPLODED_STEPS
+            last = self.places({row for part in every(self.meter.step_rows) for row in part})
             raise TrainingError(
-                f"train: the loss exploded, {loss:.1f} at step {step}, high for {steps} steps"
+                f"train: the loss exploded, {loss:.1f} at step {step}, high for {steps} steps, rows {last}"
             )
         control.should_log = control.should_log or state.global_step >= state.max_steps
 
     def places(self, numbers: set[int]) -> str:
         """The files and lines of some rows."""
-        found = zip(self.rows["row"], self.rows["where"], strict=True)
-        return ", ".join(where for row, where in found if row in numbers)
+        rows = zip(self.rows["row"], self.rows["where"], strict=True)
+        found = [where for row, where in rows if row in numbers]
+        more = [f"{len(found) - MOST_PLACES} more"] if len(found) > MOST_PLACES else []
+        return ", ".join(found[:MOST_PLACES] + more)
 
 
 class Seal(TrainerCallback):

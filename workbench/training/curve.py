@@ -15,12 +15,15 @@ text {{ font: 13px sans-serif; fill: #333 }} .grid {{ stroke: #ddd }} .frame {{ 
 .dot {{ fill: {BROWN} }}
 """
 
+DRAWN = {"loss", "validation_loss"}
+"""What of a line of train.jsonl is a point of a curve."""
+
 
 def loss_curve(lines: Sequence[Mapping[str, Any]], title: str) -> str:
     """An SVG of the training loss over the steps, and of the validation loss where there is one.
 
     Args:
-        lines: Of train.jsonl.
+        lines: Of train.jsonl, one at least with a loss.
         title: Above the picture.
     """
     losses: list[tuple[int, float]] = [(line["step"], line["loss"]) for line in lines if "loss" in line]

@@ -93,12 +93,12 @@ def fit(
         train: Steps, rates, batches.
         folder: Of the run.
         seed: Decides the order of the rows and dropout.
-        inputs: A fingerprint of what else decides the outcome, such as the frozen weights; checkpoints with
-            another one are left.
+        inputs: A fingerprint of what else decides the outcome, such as the frozen weights.
         score: Taken at each checkpoint; it then tells the best one, instead of the loss of `eval_dataset`.
 
     Raises:
-        ConfigError: Settings that this model or these rows can't be trained with.
+        ConfigError: Settings that this model or these rows can't be trained with, or checkpoints of another
+            training in `folder`.
         TrainingError: The loss became infinite or no number.
     """
     check(model, eval_dataset is not None or score is not None, train)

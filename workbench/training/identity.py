@@ -1,7 +1,6 @@
 """A fingerprint of all that decides the trained weights, so that a checkpoint is known for its training."""
 
 import hashlib
-from dataclasses import asdict
 
 import pyarrow
 from datasets import Dataset
@@ -12,9 +11,6 @@ from workbench.config.train import TrainConfig
 from workbench.ranks import ranks
 from workbench.run_dir import fingerprint
 
-NOT_LEARNED = ("logging_steps", "save_steps", "save_total_limit", "report_to")
-"""Fields of TrainConfig that leave the trained weights as they are."""
-
 
 def training_identity(
     model: PreTrainedModel | PeftModel, dataset: Dataset, train: TrainConfig, seed: int, inputs: str
@@ -24,8 +20,7 @@ def training_identity(
     The number of processes counts as well: it is one of the factors of a step's batch.
     """
     trained = {name: (list(p.shape), str(p.dtype)) for name, p in model.named_parameters() if p.requires_grad}
-    learned = {key: value for key, value in asdict(train).items() if key not in NOT_LEARNED}
-    return fingerprint([trained, learned, rows_fingerprint(dataset), seed, inputs, ranks()[1]])
+    return fingerprint([trained, train.learned(), rows_fingerprint(dataset), seed, inputs, ranks()[1]])
 
 
 def rows_fingerprint(dataset: Dataset) -> str:

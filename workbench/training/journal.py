@@ -9,7 +9,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from workbench.run_dir import write_atomic
 from workbench.training import events
-from workbench.training.curve import loss_curve
+from workbench.training.curve import DRAWN, loss_curve
 
 NAMES = {"eval_loss": "validation_loss", "eval_score": "score"}
 """The Trainer's names that are others here."""
@@ -46,7 +46,7 @@ class Journal(TrainerCallback):
     def on_save(self, *_: Any, **__: Any) -> None:
         """Draw the curve anew."""
         lines = journal_lines(self.path)
-        if lines:
+        if any(line.keys() & DRAWN for line in lines):
             write_atomic(self.folder / "loss.svg", loss_curve(lines, self.folder.name))
 
     def show(self, line: Mapping[str, Any]) -> None:

@@ -32,6 +32,8 @@ class Meter:
     """Likewise."""
     step_trained: int = 0
     """Likewise."""
+    step_rows: list[int] = field(default_factory=list)
+    """Of this process, in the step under way."""
     bad_rows: list[int] = field(default_factory=list)
     """Of this process, whose loss is infinite or no number."""
     pieces: int = 1

@@ -11,11 +11,14 @@ from typing import Any
 import peft
 from transformers import PreTrainedModel
 
+from workbench.errors import ConfigError
 from workbench.run_dir import read_json, write_json
 
 log = logging.getLogger("workbench")
 
 MANIFEST = "manifest.json"
+
+FOREIGN = "belongs to a training with other rows, settings or number of processes"
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,20 @@ def seal(folder: Path, step: int, identity: str, meter: dict[str, Any], *, is_fi
 def newest_good_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     """The newest checkpoint of this training whose files are whole; None where there is none.
 
-    Damaged ones, and those of another training, are named in the log and deleted: the Trainer would count
-    them when it decides which old ones to keep.
+    Damaged ones are named in the log and deleted: the Trainer would count them when it decides which old
+    ones to keep.
+
+    Raises:
+        ConfigError: Whole ones of another training are there, which a new one would delete.
     """
     good: list[Checkpoint] = []
-    for path in folder.glob("checkpoint-*"):
-        problem = complaint(path, identity)
+    problems = {path: complaint(path, identity) for path in sorted(folder.glob("checkpoint-*"))}
+    for path, problem in problems.items():
+        if problem == FOREIGN:
+            raise ConfigError(
+                f"{path}: {FOREIGN} (take those again, name another run_dir, or begin anew by force=true)"
+            )
+    for path, problem in problems.items():
         if problem:
             log.warning("%s: %s; left out", path, problem)
             shutil.rmtree(path)
@@ -83,14 +94,12 @@ def complaint(folder: Path, identity: str) -> str | None:
         return "was never finished"
     except (json.JSONDecodeError, UnicodeDecodeError):
         return f"{MANIFEST} is damaged"
-    if manifest["identity"] != identity:
-        return "belongs to a training with other rows, settings or number of processes"
     for name, checksum in manifest["files"].items():
         if not (folder / name).is_file():
             return f"{name} is missing"
         if sha256(folder / name) != checksum:
             return f"{name} is damaged"
-    return None
+    return None if manifest["identity"] == identity else FOREIGN
 
 
 def sha256(path: Path) -> str:

@@ -101,6 +101,7 @@ class MeteredTrainer(Trainer):
             TrainingError: Memory doesn't hold a single row.
         """
         numbers = inputs["row"].tolist()
+        self.meter.step_rows += numbers
         if numbers[0] < len(self.batches.lengths):  # no ghost
             mask = inputs.get("attention_mask")
             self.meter.step_tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
@@ -122,7 +123,8 @@ class MeteredTrainer(Trainer):
         in a training begun anew or gone on with.
         """
         first = int(inputs["row"][0])
-        torch.manual_seed((self.args.seed * 1_000_003 + self.state.global_step) * 1_000_003 + first)
+        number = (self.args.seed * 1_000_003 + self.state.global_step) * 1_000_003 + first
+        torch.manual_seed(number % 2**64)
         inputs = {name: value for name, value in inputs.items() if name != "row"}
         return super().training_step(model, inputs, num_items_in_batch)
 
@@ -140,6 +142,8 @@ class MeteredTrainer(Trainer):
                 metrics["eval_score"] = self.score(cast(PreTrainedModel, self.model))
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if self.control.should_training_stop and self.meter.losses:  # the last steps have a line, too
+            self.log({"loss": self.meter.losses[-1], "learning_rate": self._get_learning_rate()})
         return metrics
 
     def validation_loss(self) -> float:
