@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, DataError, WorkbenchError
 from workbench.evaluation.records import read_results
 from workbench.run_dir import read_json
 from workbench.training.journal import journal_lines
@@ -104,3 +104,82 @@ def test_the_score_on_a_benchmark_tells_the_best_checkpoint(run):
 def test_a_benchmark_to_score_on_must_be_one_of_the_run(run):
     with pytest.raises(ConfigError, match="train.score_on: 'cmmlu' is no benchmark of this run"):
         run("quickstart", "train.score_on=cmmlu", "steps=[train]")
+
+
+CLASSES = ("quantization=none", "data.limit=24", "benchmark=[]", "steps=[train]", *SHORT[:4])
+
+
+@pytest.mark.parametrize("kind", ["adapter", "model"])
+def test_a_classifier_that_is_gone_on_with_keeps_its_classes_in_their_order(run, kind):
+    whole = ("adapter=none",) if kind == "model" else ()
+    order = "data.labels=[positive,negative]"
+    first = run("quickstart-classifier", *CLASSES, *whole, order, "run_dir=first")
+    how = (*CLASSES, *whole, f"{kind}.path=first/{kind}")
+    second = run("quickstart-classifier", *how, "data.labels=[]", "run_dir=second")
+    names = [read_json(folder.train_json)["labels"] for folder in (first, second)]
+    assert names == [["positive", "negative"]] * 2
+    streamed = ("data.labels=[]", "data.streaming=true", "run_dir=third")
+    assert read_json(run("quickstart-classifier", *how, *streamed).train_json)["labels"] == names[0]
+    for others in ("[negative,positive]", "[good,bad]"):
+        with pytest.raises(
+            ConfigError, match=rf"data.labels: .*but the head of 'first/{kind}' .*\['positive', "
+        ):
+            run("quickstart-classifier", *how, f"data.labels={others}", "run_dir=fourth")
+
+
+def test_of_a_perplexity_the_lowest_tells_the_best_checkpoint(run, tmp_path):
+    (tmp_path / "text.jsonl").write_text(json.dumps({"text": "37 is larger than 12."}))
+    text = ("benchmark=[perplexity]", "benchmarks.perplexity.path=text.jsonl")
+    how = ("train.max_steps=4", "train.save_steps=2", "train.keep=best", "train.score_on=perplexity")
+    folder = run("quickstart", *SHORT[1:5], *text, *how, "train.learning_rate=0.5", "steps=[train]")
+    scores = {line["step"]: line["score"] for line in journal_lines(folder.train_jsonl) if "score" in line}
+    bits = {step: -score for step, score in scores.items()}
+    assert all(each > 0 for each in bits.values())
+    assert read_json(folder.run_json)["train"]["kept_step"] == min(bits, key=bits.get)
+
+
+def test_what_decides_the_best_checkpoint_decides_whether_a_training_is_done(run, caplog):
+    how = (*SHORT[:5], *EXAM, "train.score_on=toy_choice_en", "train.keep=best", "steps=[train]")
+    run("quickstart", *how)
+    run("quickstart", *how, "benchmarks.toy_choice_zh.limit=7", "benchmark=[toy_choice_en,toy_choice_zh]")
+    assert "done before" in caplog.text
+    for change in ("benchmarks.toy_choice_en.limit=5", "train.save_steps=1", "evaluate.fewshot_seed=3"):
+        with pytest.raises(ConfigError, match="checkpoint-2: belongs to a training with other"):
+            run("quickstart", *how, change)
+        assert "done before" not in caplog.text
+
+
+def test_a_score_before_the_first_logged_loss_is_no_error(run):
+    how = ("train.score_on=toy_choice_en", "train.save_steps=1", "train.logging_steps=20")
+    folder = run("quickstart", *SHORT[:2], *EXAM, *how, "data.limit=16", "steps=[train]")
+    assert (folder.path / "loss.svg").is_file()
+
+
+@pytest.mark.parametrize("recipe", ["quickstart", "plan"])
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("adapter.target_modules=[q_prj]", "adapter.target_modules: 'q_prj' matches no layer"),
+        ("adapter.path=runs/none/adapter", "runs/none/adapter: no adapter can be read there"),
+        ("adapter.path=.", "[.]: is no adapter, it has no adapter_config.json"),
+        ("adapter.trainable_tokens=['<|new|>']", "adapter.trainable_tokens: the tokenizer has no token"),
+        ("train.report_to=[foo]", "train.report_to: unknown logger 'foo' .known: .*wandb"),
+        ("train.report_to=[clearml]", "train.report_to: 'clearml' can.t be used, .*pip install clearml"),
+        ("seed=-1", "seed: -1 .at least 0"),
+        ("seed=5000000000", "seed: 5000000000 .at least 0"),
+    ],
+)
+def test_a_mistake_is_found_before_the_rows_are_encoded(run, monkeypatch, recipe, mistake, words):
+    for module in ("planning", "training"):
+        monkeypatch.delattr(f"workbench.pipeline.{module}.encoded_examples")
+    data = ("model.path=${toy:base}", "data.path=${toy:data/instruct.jsonl}")
+    steps = ("steps=[train]",) if recipe == "quickstart" else ()
+    with pytest.raises(WorkbenchError, match=words):
+        run(recipe, *data, *steps, mistake)
+
+
+def test_a_benchmark_to_score_on_is_read_before_the_rows_are_encoded(run, monkeypatch):
+    monkeypatch.delattr("workbench.pipeline.training.encoded_examples")
+    with pytest.raises(DataError, match="nothing.jsonl"):
+        how = ("train.score_on=toy_choice_en", "benchmarks.toy_choice_en.path=nothing.jsonl")
+        run("quickstart", *EXAM, *how, "steps=[train]")

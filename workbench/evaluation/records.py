@@ -15,6 +15,9 @@ from workbench.run_dir import write_atomic, write_json
 
 SCHEMA_VERSION = 1
 
+LOWER_IS_BETTER = ("perplexity", "bits_per_byte")
+"""Ends of the names of metrics whose smaller values are the better ones."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from workbench.evaluation.records import Prediction, Score
+from workbench.evaluation.records import LOWER_IS_BETTER, Prediction, Score
 from workbench.leaderboard.collect import Run, Skipped
 
 BASE, ADAPTER, MERGED, TRAINED = "base", "adapter", "merged", "trained"
@@ -16,7 +16,6 @@ ALPHA = 0.05
 
 BETTER, WORSE, UNSURE = "better", "worse", "no difference shown"
 
-LOWER_IS_BETTER = ("perplexity", "bits_per_byte")
 NO_SHARE = (*LOWER_IS_BETTER, "mcc")
 """Ends of the names of metrics that are no share of something, so never shown in percent or averaged."""
 

@@ -8,28 +8,29 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 
 from workbench.config import Config, Step
-from workbench.config.model import Task
 from workbench.config.quantization import QuantizationMethod
 from workbench.data.inspection import check_rows
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.evaluation.benchmark import check_benchmarks
+from workbench.models.adapter_targets import check_base
 from workbench.models.loading import check_model
 from workbench.models.quantization import is_sharded
 from workbench.models.starts import FROM_WEIGHTS
 from workbench.pipeline.comparison import leaderboard
 from workbench.pipeline.exporting import export
-from workbench.pipeline.inputs import trains_whole_model
+from workbench.pipeline.inputs import is_classifier, named_data, trains_whole_model
 from workbench.pipeline.merging import merge
 from workbench.pipeline.planning import plan
 from workbench.pipeline.prediction import check_input, predict
 from workbench.pipeline.resumption import resume_check
 from workbench.pipeline.scoring import evaluate
-from workbench.pipeline.training import train
+from workbench.pipeline.training import check_adapter, scored_on, train
 from workbench.pipeline.vocabulary import check_text, extend, tokenizer
 from workbench.ranks import is_first, wait
 from workbench.run_dir import RunDir, write_atomic
+from workbench.training.arguments import check_loggers
 
 log = logging.getLogger("workbench")
 
@@ -111,10 +112,9 @@ def check_training(config: Config) -> None:
     Raises:
         WorkbenchError: as `check` says.
     """
-    name = config.train.score_on
-    if name is not None and name not in config.benchmarks:
-        known = ", ".join(config.benchmarks) or "none"
-        raise ConfigError(f"train.score_on: {name!r} is no benchmark of this run (benchmark={known})")
+    scored_on(config)
+    check_loggers(config.train.report_to)
+    check_adapter(config)
     if config.adapter.init in FROM_WEIGHTS and config.train.weight_decay:
         raise ConfigError(
             f"train.weight_decay: {config.train.weight_decay} would shrink what takes the start of "
@@ -131,16 +131,14 @@ def check_training(config: Config) -> None:
             f"adapter.method: 'none' trains the model's own weights, which can't be in {method.value} "
             "(adapter=lora, or quantization=none)"
         )
-    streaming = config.data.streaming
-    if (
-        streaming
-        and config.model.task is Task.sequence_classification
-        and not (config.data.labels or config.data.regression)
-    ):
+    if not trains_whole_model(config):
+        check_base(config.model)
+    streaming, data = config.data.streaming, named_data(config)
+    if streaming and is_classifier(config) and not (data.labels or data.regression):
         raise ConfigError("data.labels: not given, and data.streaming can't look for them in all rows")
     found = islice(streamed_rows(config.data, config.seed), LOOKED_AT) if streaming else None
     rows = list(found) if found is not None else load_rows(config.data, config.seed)
-    check_rows(rows, config.data, config.model.task)
+    check_rows(rows, data, config.model.task)
 
 
 @contextmanager

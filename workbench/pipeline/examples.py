@@ -11,7 +11,7 @@ from workbench.data.labelled import label_names
 from workbench.data.rows import Row, load_rows, split_rows
 from workbench.data.streaming import encode_streamed
 from workbench.models.loading import load_tokenizer
-from workbench.pipeline.inputs import is_classifier
+from workbench.pipeline.inputs import is_classifier, named_data
 from workbench.ranks import ranks
 from workbench.run_dir import RunDir
 
@@ -32,15 +32,16 @@ class Examples:
 def encoded_examples(config: Config, run_dir: RunDir) -> Examples:
     """The rows of the data section, in the model's tokens."""
     tokenizer = load_tokenizer(config.model)
+    named = named_data(config)
     if config.data.streaming:
-        labels = label_names([], config.data) if is_classifier(config) else []
+        labels = label_names([], named) if is_classifier(config) else []
         folder = run_dir.cache / f"rows-{ranks()[0]}"
         training, validation = encode_streamed(
             config.data, tokenizer, config.model.task, folder, seed=config.seed, names=labels
         )
         return Examples(cast(PreTrainedTokenizerBase, tokenizer), training, validation, [], labels)
     rows = load_rows(config.data, config.seed)
-    labels = label_names(rows, config.data) if is_classifier(config) else []
+    labels = label_names(rows, named) if is_classifier(config) else []
     kept, held_out = split_rows(rows, config.data.validation_fraction, config.seed)
     task = config.model.task
     training = encode(kept, tokenizer, config.data, task, seed=config.seed, names=labels)

@@ -1,14 +1,19 @@
 """What a step is made from: the folders it reads, and the fingerprints by which it is known to be done."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import workbench
-from workbench.config import SAME_RUN, Config
+from workbench.config import Config
 from workbench.config.adapter import AdapterMethod
+from workbench.config.data import DataConfig
 from workbench.config.model import Task
+from workbench.data.labelled import VALUE
+from workbench.errors import ConfigError
+from workbench.models import adapter_files
+from workbench.models.loading import has_trained_head, read_config
 from workbench.run_dir import RunDir, file_fingerprint
 
 log = logging.getLogger("workbench")
@@ -24,6 +29,35 @@ def trains_whole_model(config: Config) -> bool:
     return config.adapter.method is AdapterMethod.none and config.adapter.path is None
 
 
+def named_data(config: Config) -> DataConfig:
+    """The data section, its classes named by the head that a classifier goes on from, if it has one.
+
+    Raises:
+        ConfigError: `data.labels` names others, or in another order.
+    """
+    trained = trained_labels(config) if is_classifier(config) else []
+    given = [VALUE] if config.data.regression else list(config.data.labels)
+    if trained and given and given != trained:
+        raise ConfigError(
+            f"data.labels: {given!r}, but the head of {config.adapter.path or config.model.path!r} was "
+            f"trained for {trained!r}, in this order (data.labels=[] takes these)"
+        )
+    return replace(config.data, labels=trained) if trained and not given else config.data
+
+
+def trained_labels(config: Config) -> list[str]:
+    """The classes that the adapter or model to go on from knows, in order; empty: none by name."""
+    path = config.adapter.path
+    if path and (named := adapter_files.label_names(path)) is not None:
+        return named
+    if not has_trained_head(config.model):
+        return []
+    found = read_config(config.model)[0].id2label or {}
+    names = {int(number): name for number, name in found.items()}
+    is_named = any(name != f"LABEL_{number}" for number, name in names.items())
+    return [names[number] for number in sorted(names)] if is_named else []
+
+
 def adapter_folder(config: Config, run_dir: RunDir) -> Path | None:
     """The adapter of this run: the one trained here, else the one that the configuration names."""
     if run_dir.adapter.is_dir():
@@ -33,12 +67,8 @@ def adapter_folder(config: Config, run_dir: RunDir) -> Path | None:
 
 def trained_from(config: Config) -> dict[str, Any]:
     """What decides the trained weights; files count by their content, wherever they lie."""
-    sections = {
-        name: asdict(getattr(config, name)) for name in ("model", "quantization", "adapter", "data", "train")
-    }
-    for section, ignored in SAME_RUN.items():
-        for key in ignored:
-            del sections[section][key]
+    sections = {name: asdict(getattr(config, name)) for name in ("model", "quantization", "adapter", "data")}
+    sections["train"] = config.train.learned()
     for section, key in (("model", "path"), ("model", "tokenizer"), ("adapter", "path"), ("data", "path")):
         sections[section][key] = content(sections[section][key])
     for source in sections["data"]["sources"].values():

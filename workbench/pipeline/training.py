@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,16 +11,22 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from workbench.config import Config
+from workbench.config.adapter import ALL_LINEAR
 from workbench.data.report import data_report
+from workbench.errors import ConfigError
 from workbench.evaluation import engine
 from workbench.evaluation.benchmark import check_benchmarks
-from workbench.models import adapters
-from workbench.models.loading import load_model
+from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.records import LOWER_IS_BETTER
+from workbench.models import adapter_files, adapters
+from workbench.models.adapter_targets import check_targets
+from workbench.models.loading import load_model, load_tokenizer, outline
 from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizer import token_ids
 from workbench.pipeline.examples import encoded_examples
 from workbench.pipeline.inputs import shown, skipped, trained_from, trains_whole_model
 from workbench.pipeline.planning import foresee
+from workbench.pipeline.scoring import scored_from
 from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder, write_json
 from workbench.training.fit import fit
@@ -31,7 +38,8 @@ log = logging.getLogger("workbench")
 def train(config: Config, run_dir: RunDir) -> None:
     """Train the adapter, or with `adapter=none` the model itself, on the rows of `data.path`."""
     output = run_dir.model if trains_whole_model(config) else run_dir.adapter
-    inputs, record = fingerprint(trained_from(config)), RunRecord(run_dir.run_json)
+    scored = scored_on(config)
+    inputs, record = fingerprint(made_from(config, scored)), RunRecord(run_dir.run_json)
     if skipped("train", record.is_finished("train", inputs, output), config):
         return
     if config.force and is_first():
@@ -61,7 +69,7 @@ def train(config: Config, run_dir: RunDir) -> None:
         run_dir.path,
         config.seed,
         inputs=inputs,
-        score=scorer(config, tokenizer),
+        score=scorer(config, tokenizer, scored) if scored else None,
     )
     if not is_first():
         return
@@ -77,16 +85,54 @@ def train(config: Config, run_dir: RunDir) -> None:
     record.finish("train", inputs, output, asdict(report))
 
 
-def scorer(config: Config, tokenizer: PreTrainedTokenizerBase) -> Score | None:
-    """What gives a model its score on the benchmark of `train.score_on`; None: there is none."""
+def check_adapter(config: Config) -> None:
+    """Find a mistake in the adapter section, without the model's weights.
+
+    Raises:
+        WorkbenchError: no adapter at `adapter.path`, or no such layer or token in the model.
+    """
+    adapter = config.adapter
+    if adapter.path is not None:
+        adapter_files.read_config(adapter.path)
+    elif not trains_whole_model(config):
+        token_ids(load_tokenizer(config.model), adapter.trainable_tokens, "adapter.trainable_tokens")
+        if adapter.target_modules != [ALL_LINEAR] or adapter.modules_to_save or adapter.rank_pattern:
+            check_targets(outline(config.model), adapter)
+
+
+def scored_on(config: Config) -> dict[str, PreparedBenchmark]:
+    """The benchmark of `train.score_on`, ready to be asked; empty: there is none.
+
+    Raises:
+        WorkbenchError: it is none of this run's, or can't be read.
+    """
     name = config.train.score_on
     if name is None:
-        return None
-    benchmarks = check_benchmarks({name: config.benchmarks[name]}, config.evaluate)
+        return {}
+    if name not in config.benchmarks:
+        known = ", ".join(config.benchmarks) or "none"
+        raise ConfigError(f"train.score_on: {name!r} is no benchmark of this run (benchmark={known})")
+    return check_benchmarks({name: config.benchmarks[name]}, config.evaluate)
+
+
+def made_from(config: Config, scored: Mapping[str, PreparedBenchmark]) -> dict[str, Any]:
+    """What decides the trained weights, the items included by which the best of them are told."""
+    chosen_by = [scored_from({}, each, config) for each in scored.values()] if config.train.chooses else []
+    return trained_from(config) | ({"score_on": chosen_by} if chosen_by else {})
+
+
+def scorer(
+    config: Config, tokenizer: PreTrainedTokenizerBase, scored: Mapping[str, PreparedBenchmark]
+) -> Score:
+    """What gives a model its score on the benchmark of `train.score_on`.
+
+    Of a perplexity and the like it is the negative, so that the higher score is the better one.
+    """
 
     def score(model: PreTrainedModel | PeftModel) -> float:
         base = adapters.base_model(model) if isinstance(model, PeftModel) else model
-        found = engine.evaluate(base, tokenizer, benchmarks, config.evaluate, model_name="training")
-        return found.scores[0].value
+        found = engine.evaluate(base, tokenizer, scored, config.evaluate, model_name="training")
+        main = found.scores[0]
+        return -main.value if main.metric.endswith(LOWER_IS_BETTER) else main.value
 
     return score
