@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 
 from workbench.config.adapter import AdapterConfig, AdapterInit, AdapterMethod
 from workbench.config.model import ModelConfig
@@ -325,6 +326,11 @@ def test_target_modules_that_match_nothing_are_one_line_with_the_layers_there_ar
         ({"rank_pattern": {"q": 2}}, "adapter.rank_pattern: 'q' matches no layer"),
         ({"modules_to_save": ["embed_tokens"]}, "'embed_tokens' shares its weight with another layer"),
         ({"target_modules": ["lm_head"]}, "'lm_head' shares its weight with another layer"),
+        ({"target_modules": ["norm"]}, "adapter.target_modules: 'norm' has no matrix to put an adapter on"),
+        ({"target_modules": ["mlp"]}, "adapter.target_modules: 'mlp' has no matrix"),
+        ({"target_modules": ["act_fn"]}, "adapter.target_modules: 'act_fn' has no matrix"),
+        ({"modules_to_save": ["layers"]}, "adapter.modules_to_save: 'layers' is a list of layers"),
+        ({"target_modules": ["q_proj"], "modules_to_save": ["q_proj"]}, "'q_proj' is in target_modules too"),
     ],
 )
 def test_a_choice_that_this_base_does_not_allow_is_refused(changes, message):
@@ -351,6 +357,9 @@ def test_a_rank_that_a_layer_is_too_small_for_is_refused():
         ({"target_modules": []}, "adapter.target_modules: "),
         ({"target_modules": ["all-linear", "lm_head"]}, "adapter.target_modules: "),
         ({"rank_pattern": {"q_proj": 0}}, "adapter.rank_pattern.q_proj: 0"),
+        ({"rank_pattern": {"q_proj(": 4}}, r"adapter.rank_pattern: 'q_proj\(' is no pattern: missing \)"),
+        ({"init": AdapterInit.orthogonal, "rank": 5}, "adapter.rank: 5 is odd"),
+        ({"init": AdapterInit.orthogonal, "rank_pattern": {"q_proj": 3}}, "adapter.rank: 3 is odd"),
         ({"method": AdapterMethod.dora, "init": AdapterInit.pissa}, "adapter.init: 'pissa'"),
     ],
 )
@@ -388,6 +397,20 @@ def test_an_adapter_without_its_weights_is_refused(tmp_path):
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="adapter_model.safetensors"):
         adapters.load(causal_base(), tmp_path / "adapter")
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`")
+def test_what_peft_saves_beside_an_adapter_of_an_embedding_is_left_aside(tmp_path):
+    model = get_peft_model(
+        causal_base(shared_input_output_embedding=False),
+        LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["embed_tokens", "lm_head"]),
+    )
+    nudge(model)
+    model.save_pretrained(tmp_path / "adapter")
+    assert any(".base_layer." in name for name in load_file(tmp_path / "adapter/adapter_model.safetensors"))
+    again = adapters.load(causal_base(shared_input_output_embedding=False), tmp_path / "adapter")
+    torch.testing.assert_close(logits(again), logits(model))
 
 
 def test_an_adapter_that_did_nothing_is_told():

@@ -22,7 +22,8 @@ spec = importlib.util.spec_from_file_location("sources", {str(SOURCES)!r})
 sources = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sources)
 try:
-    print((sources.locate_tokenizer if sys.argv[1] == "tokenizer" else sources.locate)(sys.argv[2]))
+    locate = {{"model": "locate"}}.get(sys.argv[1], f"locate_{{sys.argv[1]}}")
+    print(getattr(sources, locate)(sys.argv[2]))
 except WorkbenchError as error:
     print(f"{{type(error).__name__}}: {{error}}")
 """
@@ -122,6 +123,17 @@ def test_one_gguf_file_of_a_hub_id_is_downloaded_alone(hub):
 def test_a_tokenizer_of_the_hub_comes_without_weights(hub):
     names = {file.name for file in Path(hub("us/tiny", "tokenizer")).iterdir()}
     assert "tokenizer.json" in names and "model.safetensors" not in names
+
+
+def test_an_adapter_of_the_hub_comes_with_its_safetensors_alone(hub):
+    (hub.folder / "adapter_config.json").write_text("{}")
+    (hub.folder / "adapter_model.safetensors").write_bytes(b"weights")
+    names = {file.name for file in Path(hub("us/tiny", "adapter")).iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= names
+    assert "pytorch_model.bin" not in names
+    assert hub("us/none", "adapter").startswith(
+        "CheckpointError: adapter.path: no folder 'us/none', and none"
+    )
 
 
 def test_a_model_that_the_hub_does_not_have_is_one_line(hub):

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file
 
 from workbench import cli
+from workbench.errors import CheckpointError
 from workbench.evaluation.records import read_predictions
 from workbench.models import OpenLlamaForCausalLM
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 TOY = Path(cli.PACKAGE) / "toy" / "base"
 ASKED = ("model.path=${toy:base}", "benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=6")
@@ -26,7 +30,6 @@ def made(folder, **fields):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -45,3 +48,49 @@ def test_an_adapter_that_changes_the_base_leaves_its_scores_alone(run, tmp_path,
         for folder, name in ((alone, "base"), (both, "base"), (both, "adapter"))
     ]
     assert said[0] == said[1] != said[2]
+
+
+def prompt(folder, config):
+    get_peft_model(OpenLlamaForCausalLM.from_pretrained(TOY), config).save_pretrained(folder)
+
+
+def pickled(folder):
+    made(folder, target_modules=["q_proj"])
+    file = folder / "adapter_model.safetensors"
+    torch.save(load_file(file), folder / "adapter_model.bin")
+    file.unlink()
+
+
+BAD = {
+    "no folder": (lambda folder: None, "adapter.path: no file or folder '.*bad'"),
+    "empty": (lambda folder: folder.mkdir(), "bad: is no adapter, it has no adapter_config.json"),
+    "a file": (lambda folder: folder.write_text("{}"), "bad: is no adapter, it has no adapter_config.json"),
+    "pickled": (pickled, r"bad: is no adapter, it has no adapter_model.safetensors \(pickles are not read"),
+    "prompt": (
+        lambda folder: prompt(folder, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)),
+        "bad: PROMPT_TUNING learns a prompt, it is no adapter of layers",
+    ),
+    "prefix": (
+        lambda folder: prompt(folder, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)),
+        "bad: PREFIX_TUNING learns a prompt",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+@pytest.mark.parametrize("recipe", ["evaluate", "merge", "sft"])
+def test_a_folder_that_is_no_adapter_is_one_line_and_nothing_is_written(run, tmp_path, recipe, fault):
+    make, said = BAD[fault]
+    make(tmp_path / "bad")
+    data = ("data.path=${toy:data/instruct.jsonl}", "train.max_steps=1") if recipe == "sft" else ()
+    with pytest.raises(CheckpointError, match=said) as caught:
+        run(recipe, *ASKED, *data, "adapter.path=bad", "run_dir=run", "quantization=none")
+    assert "\n" not in str(caught.value)
+    assert not {"adapter", "merged", "results.json"} & {path.name for path in tmp_path.rglob("*")}
+
+
+def test_a_start_that_quantized_weights_do_not_allow_is_one_line(run, tmp_path):
+    made(tmp_path / "adapter", target_modules=["q_proj"], init_lora_weights="pissa")
+    with pytest.raises(CheckpointError, match="adapter: does not fit this model: .*PiSSA") as caught:
+        run("evaluate", *ASKED, "adapter.path=adapter", "quantization=nf4")
+    assert "\n" not in str(caught.value)

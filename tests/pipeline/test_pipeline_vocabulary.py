@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from workbench.errors import ConfigError, DataError
+from workbench.errors import CheckpointError, ConfigError, DataError
 from workbench.models import OpenLlamaForCausalLM
 from workbench.run_dir import read_json
 
@@ -81,6 +81,11 @@ def test_a_model_is_extended_tuned_merged_and_exported(run, caplog, tmp_path):
         (["tokenizer", "data.path=nowhere.jsonl"], DataError, "nowhere"),
         (["extend", "data.path=nowhere.jsonl"], ConfigError, "model.path"),
         (["tokenizer", "tokenizer.vocab_size=3"], ConfigError, "tokenizer.vocab_size"),
+        (
+            ["extend", "model.path=${toy:base}", "tokenizer.pieces=no/where/at/all"],
+            CheckpointError,
+            "^tokenizer.p",
+        ),
     ],
 )
 def test_what_can_not_work_is_said_first(run, tmp_path, overrides, error, words):

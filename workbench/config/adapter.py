@@ -1,5 +1,6 @@
 """The adapter section: what is trained on top of the base model."""
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -75,5 +76,12 @@ class AdapterConfig:
         for name, rank in self.rank_pattern.items():
             if rank < 1:
                 raise ConfigError(f"adapter.rank_pattern.{name}: {rank!r} is no rank (1 or more)")
+            try:
+                re.compile(name)
+            except re.error as error:
+                raise ConfigError(f"adapter.rank_pattern: {name!r} is no pattern: {error}") from error
+        odd = [rank for rank in (self.rank, *self.rank_pattern.values()) if rank % 2]
+        if self.init is AdapterInit.orthogonal and odd:
+            raise ConfigError(f"adapter.rank: {odd[0]!r} is odd, and adapter.init=orthogonal halves it")
         if self.method == AdapterMethod.dora and self.init in (AdapterInit.pissa, AdapterInit.olora):
             raise ConfigError(f"adapter.init: {self.init.name!r} goes with lora, not with dora (use default)")

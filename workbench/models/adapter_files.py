@@ -9,32 +9,57 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from workbench.errors import CheckpointError
+from workbench.models.sources import locate_adapter
 from workbench.run_dir import read_json, write_json
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 LABELS_FILE = "labels.json"
+BESIDE_BASE = ("gaussian", "orthogonal", "eva")
+"""Starts, by peft's names, that take nothing out of the base's weights."""
 
 HEAD = "score"
 """The classification head: random in the base, so it is trained and saved whole beside the adapter."""
 
 
 def read_config(path: str | Path) -> PeftConfig:
-    """The configuration in an adapter's folder (or, for a name that is no folder, on the hub)."""
-    if Path(path).exists() and not (Path(path) / CONFIG_FILE).is_file():
-        raise CheckpointError(f"{path}: is no adapter, it has no {CONFIG_FILE}")
+    """The configuration of the adapter at `path`, a folder or hub id.
+
+    Raises:
+        CheckpointError: there is none, or it is of a kind that changes no layers.
+    """
     try:
-        config = PeftConfig.from_pretrained(str(path))
+        config = PeftConfig.from_pretrained(str(_file(path, CONFIG_FILE).parent))
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: no adapter can be read there: {first_line(error)}") from error
+    if config.is_prompt_learning:
+        raise CheckpointError(f"{path}: {config.peft_type.value} learns a prompt, it is no adapter of layers")
     config.base_model_name_or_path = None
     return cast(PeftConfig, config)
 
 
+def changes_base(path: str | Path) -> bool:
+    """Whether peft changes the base's own weights for this adapter: switched off, it leaves another base."""
+    config = read_config(path)
+    start = getattr(config, "init_lora_weights", True)
+    return (
+        (isinstance(start, str) and start not in BESIDE_BASE)
+        or getattr(config, "bias", "none") != "none"
+        or bool(getattr(config, "layer_replication", None))
+    )
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors in an adapter's folder."""
+    """The tensors of the adapter at `path`, a folder or hub id.
+
+    Raises:
+        CheckpointError: there are none, or not in safetensors.
+    """
+    folder = _file(path, WEIGHTS_FILE).parent
     try:
-        return cast(dict[str, Tensor], load_peft_weights(str(path), device="cpu"))
+        tensors = load_peft_weights(str(folder), device="cpu")
+        # Beside an adapter of an embedding peft saves the embedding that it sits on.
+        return {name: tensor for name, tensor in tensors.items() if ".base_layer." not in name}
     except (ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: {WEIGHTS_FILE} can't be read: {first_line(error)}") from error
 
@@ -47,7 +72,7 @@ def num_labels(path: str | Path) -> int | None:
 
 def label_names(path: str | Path) -> list[str] | None:
     """The names of the labels that the adapter was trained with; None: none are written down."""
-    file = Path(path) / LABELS_FILE
+    file = locate_adapter(path) / LABELS_FILE
     return cast(list[str], read_json(file)) if file.is_file() else None
 
 
@@ -55,8 +80,21 @@ def fingerprint(path: str | Path) -> str:
     """SHA-256 over the adapter's configuration and weights; a card beside them does not count."""
     digest = hashlib.sha256()
     for name in (CONFIG_FILE, WEIGHTS_FILE):
-        digest.update(name.encode() + b"\0" + (Path(path) / name).read_bytes())
+        digest.update(name.encode() + b"\0" + _file(path, name).read_bytes())
     return digest.hexdigest()
+
+
+def _file(path: str | Path, name: str) -> Path:
+    """A file of the adapter at `path`.
+
+    Raises:
+        CheckpointError: it isn't there.
+    """
+    file = locate_adapter(path) / name
+    if not file.is_file():
+        only = " (pickles are not read: save it as safetensors)" if name == WEIGHTS_FILE else ""
+        raise CheckpointError(f"{path}: is no adapter, it has no {name}{only}")
+    return file
 
 
 def tidy_config(path: Path, base_name: str | None) -> None:

@@ -14,6 +14,9 @@ from workbench.errors import ConfigError
 from workbench.models.adapter_files import HEAD
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
 
+ADAPTED = (nn.Linear, nn.Embedding, nn.Conv2d, Conv1D)
+"""What peft has adapters for; quantized layers are linear ones too."""
+
 
 def check_base(model: ModelConfig) -> None:
     """Raise ConfigError for a base that an adapter can't be used on again."""
@@ -74,8 +77,17 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
     targets = [name for name in adapter.target_modules if name != ALL_LINEAR]
     for key, wanted in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
         for target in wanted:
-            if not any(name == target or name.endswith(f".{target}") for name in names):
+            matched = [module for name, module in model.named_modules() if f".{name}".endswith(f".{target}")]
+            if not matched:
                 raise ConfigError(f"adapter.{key}: {target!r} matches no layer (linear layers: {layers})")
+            if key == "target_modules" and not all(isinstance(module, ADAPTED) for module in matched):
+                raise ConfigError(
+                    f"adapter.{key}: {target!r} has no matrix to put an adapter on (linear layers: {layers})"
+                )
+            if any(isinstance(module, nn.ModuleList | nn.ModuleDict) for module in matched):
+                raise ConfigError(f"adapter.{key}: {target!r} is a list of layers (name those)")
+    if both := sorted({*targets} & {*adapter.modules_to_save}):
+        raise ConfigError(f"adapter.modules_to_save: {both[0]!r} is in target_modules too (choose one)")
     for pattern in adapter.rank_pattern:
         if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
             raise ConfigError(f"adapter.rank_pattern: {pattern!r} matches no layer (linear layers: {layers})")

@@ -85,7 +85,7 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
     try:
         with _without_peft_noise():
             peft_model = _wrap(model, config, seed=0)
-    except ValueError as error:
+    except (ValueError, TypeError, IndexError) as error:
         raise CheckpointError(f"{path}: does not fit this model: {first_line(error)}") from error
     _check_fit(path, weights, state_dict(peft_model))
     set_peft_model_state_dict(peft_model, weights)

@@ -19,7 +19,10 @@ HUB_ERRORS = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, Offlin
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILE = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.gguf)")
 DESCRIPTIONS = ["*.json", "*.model", "*.jinja", "*.txt"]
-WEIGHTS = [["*.safetensors"], ["*.bin"]]  # the second only where there is none of the first
+WEIGHTS = {
+    "model.path": [["*.safetensors"], ["*.bin"]],  # the second only where there is none of the first
+    "adapter.path": [["*.safetensors"]],
+}
 COPIES = ["*/*", "consolidated*", "training_args.bin", "optimizer*"]  # as large as the weights, of no use
 
 
@@ -43,14 +46,24 @@ def locate(path: str | None, revision: str | None = None) -> Path:
     return found
 
 
-def locate_tokenizer(path: str, revision: str | None = None) -> Path:
+def locate_tokenizer(path: str, key: str = "model.tokenizer") -> Path:
     """The folder or file of a tokenizer that `path` names; of a hub id all but the weights is downloaded.
+
+    Raises:
+        CheckpointError: there is nothing; `key` is named as the one that asked for it.
+    """
+    local = Path(path).expanduser()
+    return local if local.exists() else _download(path, None, key)
+
+
+def locate_adapter(path: str | Path) -> Path:
+    """The folder of an adapter that `path` names; a hub id is downloaded once.
 
     Raises:
         CheckpointError: there is nothing.
     """
     local = Path(path).expanduser()
-    return local if local.exists() else _download(path, revision, "model.tokenizer")
+    return local if local.exists() else _download(str(path), None, "adapter.path")
 
 
 def _check_folder(folder: Path) -> None:
@@ -77,7 +90,7 @@ def _download(path: str, revision: str | None, key: str) -> Path:
     file = HUB_FILE.fullmatch(path)
     if not file and not HUB_ID.fullmatch(path):
         raise CheckpointError(f"{key}: no file or folder {path!r} (and no hub id, OWNER/NAME)")
-    weights = WEIGHTS if key == "model.path" else [[]]
+    weights = WEIGHTS.get(key, [[]])
     try:
         if file:
             return Path(hf_hub_download(file[1], file[2], revision=revision))

@@ -92,6 +92,7 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
     found: dict[str, Identity] = {} if config.model.init else {"base": base}
     adapter = adapter_folder(config, run_dir)
     if adapter is not None:
+        adapter_files.read_config(adapter)
         found["adapter"] = {**base, "adapter": adapter_files.fingerprint(adapter)}
     if merged := fingerprint_of_merge(adapter, run_dir):
         found["merged"] = {**base, "weights": merged, "quantization": "none", "held": None}
@@ -201,19 +202,24 @@ def write_scores(
 def loaded_models(
     config: Config, run_dir: RunDir, names: Sequence[str]
 ) -> Iterator[tuple[str, PreTrainedModel]]:
-    """Each named model in turn; base and adapter share one load.
+    """Each named model in turn; base and adapter share one load, the adapter switched off and on.
 
-    The base comes first and alone: some adapters (PiSSA as peft saves it, biases) change its own weights.
+    Where switching it off doesn't give the base back, the base comes before the adapter is put on it.
     """
     adapter = adapter_folder(config, run_dir)
     if "base" in names or "adapter" in names:
         set_seed(config.seed)  # an untrained head is the same each time
         labels = adapter_files.num_labels(adapter) if adapter else None
         base = load_model(config.model, config.quantization, labels)
-        if "base" in names:
+        first = "adapter" not in names or adapter is None or adapter_files.changes_base(adapter)
+        if first and "base" in names:
             yield "base", base
         if "adapter" in names and adapter is not None:
-            yield "adapter", adapters.base_model(adapters.load(base, adapter))
+            both = adapters.load(base, adapter)
+            if not first and "base" in names:
+                with both.disable_adapter():
+                    yield "base", adapters.base_model(both)
+            yield "adapter", adapters.base_model(both)
     if "merged" in names:
         yield "merged", load_model(plain(config.model, run_dir.merged), QuantizationConfig())
     if "trained" in names:

@@ -26,8 +26,11 @@ def check_text(config: Config) -> list[str]:
 
     Raises:
         ConfigError: neither text nor pieces are given.
+        CheckpointError: the pieces are nowhere.
         DataError: the file is missing, malformed or empty.
     """
+    if Step.extend in config.steps and config.tokenizer.pieces:
+        locate_tokenizer(config.tokenizer.pieces, "tokenizer.pieces")
     if not config.data.path and not config.data.sources:
         if Step.extend in config.steps and config.tokenizer.pieces:
             return []
@@ -76,7 +79,7 @@ def extend(config: Config, run_dir: RunDir) -> None:
         return
     texts = check_text(config)
     place = config.tokenizer.pieces
-    pieces = read_tokenizer(locate_tokenizer(place)) if place else None
+    pieces = read_tokenizer(locate_tokenizer(place, "tokenizer.pieces")) if place else None
     old = read_tokenizer(tokenizer_place(config.model))
     load_tokenizer(config.model)  # fits the embedding, or says why not
     with new_folder(run_dir.extended) as temporary:
