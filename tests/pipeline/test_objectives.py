@@ -160,7 +160,7 @@ def test_a_score_before_the_first_logged_loss_is_no_error(run):
     ("mistake", "words"),
     [
         ("adapter.target_modules=[q_prj]", "adapter.target_modules: 'q_prj' matches no layer"),
-        ("adapter.path=runs/none/adapter", "runs/none/adapter: no adapter can be read there"),
+        ("adapter.path=runs/none/adapter", "runs/none/adapter"),
         ("adapter.path=.", "[.]: is no adapter, it has no adapter_config.json"),
         ("adapter.trainable_tokens=['<|new|>']", "adapter.trainable_tokens: the tokenizer has no token"),
         ("train.report_to=[foo]", "train.report_to: unknown logger 'foo' .known: .*wandb"),
