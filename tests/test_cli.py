@@ -58,6 +58,28 @@ def test_a_mistake_ends_in_one_clear_line_and_nothing_written(tmp_path, argument
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("title: a site\n", "holds no run of ours, its config.yaml has no 'model'"),
+        ("model: small\n", "holds no run of ours, its config.yaml has no 'model'"),
+        ("model: {path: [}\n", "config.yaml: not YAML"),
+        ("- a\n- b\n", "config.yaml: not a configuration"),
+        (None, "run_dir: 'there' is a file, no folder"),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["quickstart", "evaluate"])
+def test_a_folder_of_something_else_is_no_run(tmp_path, recipe, written, words):
+    if written is None:
+        (tmp_path / "there").write_text("mine")
+    else:
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "config.yaml").write_text(written)
+    result = workbench(f"recipe={recipe}", "run_dir=there", cwd=tmp_path)
+    assert result.returncode == 1 and words in result.stderr, result.stderr
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: ")
+
+
 def test_a_benchmark_of_ones_own_in_conf_needs_one_small_file(tmp_path):
     (tmp_path / "conf" / "benchmark").mkdir(parents=True)
     (tmp_path / "conf" / "benchmark" / "quiz.yaml").write_text(OWN)

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from workbench.config import IDENTITY, SAME_RUN, Config
 from workbench.errors import ConfigError, WorkbenchError
-from workbench.run_dir import RunDir, fingerprint
+from workbench.run_dir import RunDir, check_folder, fingerprint
 
 PACKAGE = Path(__file__).parent
 RANK = int(os.environ.get("RANK", "0"))
@@ -117,13 +117,22 @@ def load_recipe(path: Path) -> DictConfig:
     Raises:
         ConfigError: not a YAML mapping.
     """
+    return load_mapping(path, "recipe")
+
+
+def load_mapping(path: Path, kind: str) -> DictConfig:
+    """The content of a YAML file that maps keys to values, as one of this kind does.
+
+    Raises:
+        ConfigError: it doesn't.
+    """
     try:
-        recipe = OmegaConf.load(path)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
-    if not isinstance(recipe, DictConfig):
-        raise ConfigError(f"{path}: not a recipe (a recipe maps keys to values)")
-    return recipe
+    if not isinstance(found, DictConfig):
+        raise ConfigError(f"{path}: not a {kind} (a {kind} maps keys to values)")
+    return found
 
 
 def recipe_list() -> str:
@@ -153,8 +162,9 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
         raise ConfigError(f"recipe: none named (recipe={'|'.join(sorted(recipe_files()))})")
     composed.recipe_name = recipe
     run_dir = RunDir(Path(composed.run_dir or f"runs/{run_name(recipe, composed)}"))
+    check_folder("run_dir", run_dir.path)
     if run_dir.config_yaml.is_file():
-        composed = continued(composed, OmegaConf.load(run_dir.config_yaml), run_dir)
+        composed = continued(composed, stored_config(run_dir), run_dir)
     elif composed.continues and composed.run_dir and not composed.model.path:
         raise ConfigError(
             f"run_dir: {composed.run_dir!r} holds no run, there is no config.yaml (name one, or model.path)"
@@ -188,6 +198,22 @@ def check_protocols(config: Config, named: set[str]) -> None:
                 raise ConfigError(
                     f"{key}: protocol {protocol!r} decides it ({own}, or benchmarks.{name}.protocol=default)"
                 )
+
+
+def stored_config(run_dir: RunDir) -> DictConfig:
+    """The configuration of the run that lies in a folder.
+
+    Raises:
+        ConfigError: it is damaged, or not of a run of ours.
+    """
+    stored = load_mapping(run_dir.config_yaml, "configuration")
+    sections = (section for section in IDENTITY if section != "seed")
+    if missing := [section for section in sections if not isinstance(stored.get(section), DictConfig)]:
+        raise ConfigError(
+            f"run_dir: {str(run_dir.path)!r} holds no run of ours, its config.yaml has no {missing[0]!r} "
+            "(choose another run_dir, or none)"
+        )
+    return stored
 
 
 def continued(composed: DictConfig, stored: Any, run_dir: RunDir) -> DictConfig:

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import DataError
+from workbench.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,13 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value of a JSON file that this project wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def check_folder(key: str, path: Path) -> None:
+    """Raise ConfigError where a file lies at `path`, which `key` names, or above it."""
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(f"{key}: {str(place)!r} is a file, no folder")
 
 
 @contextmanager

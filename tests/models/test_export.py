@@ -11,6 +11,7 @@ from tiny_checkpoints import IDS, PLAIN, ROPES, SIZES, at, llama, logits, words_
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from workbench.config.export import ExportConfig, ExportFormat
+from workbench.config.merge import MergeConfig
 from workbench.config.model import Architecture, Dtype, Task
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
@@ -230,10 +231,29 @@ def test_a_failure_on_the_way_leaves_the_old_export_untouched(tmp_path):
     open_llama(tmp_path / "in")
     export(at(tmp_path / "in"), LLAMA, tmp_path / "out")
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
-    with pytest.raises(ConfigError, match="export.max_shard_size"):
-        export(at(tmp_path / "in"), ExportConfig(max_shard_size="much"), tmp_path / "out")
+    change(tmp_path / "in", "model.layers.1.mlp.up_proj.weight", float("nan"))
+    with pytest.raises(CheckpointError, match="holds NaN"):
+        export(at(tmp_path / "in"), LLAMA, tmp_path / "out")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+@pytest.mark.parametrize("size", ["much", "-5MB", "4", "0GB", "", "GB", "4 GB"])
+@pytest.mark.parametrize("section", [ExportConfig, MergeConfig])
+def test_a_shard_size_that_is_none_is_refused_with_its_key(size, section):
+    key = section.__name__.removesuffix("Config").lower()
+    with pytest.raises(ConfigError, match=f"{key}.max_shard_size: '{size}' is no size"):
+        section(max_shard_size=size)
+    for good in ("500MB", "4gb", "0.5GB"):
+        section(max_shard_size=good)
+
+
+@pytest.mark.parametrize("name", ["llama", "gguf"])
+def test_a_file_where_a_folder_has_to_be_is_refused(tmp_path, name):
+    open_llama(tmp_path / "in")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="export.path: '.*file' is a file, no folder"):
+        export(at(tmp_path / "in"), ExportConfig(format=ExportFormat[name]), tmp_path / "file" / "out.gguf")
 
 
 def test_nothing_but_an_earlier_export_is_replaced(tmp_path):

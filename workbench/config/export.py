@@ -1,9 +1,11 @@
 """The export section: a model's weights written for other tools."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 from workbench.config.model import Dtype
+from workbench.errors import ConfigError
 
 ExportFormat = Enum("ExportFormat", {"llama": "llama", "open-llama": "open-llama", "gguf": "gguf"})
 """llama: a folder for every LLaMA tool; open-llama: this project's own; gguf: one file for llama.cpp."""
@@ -36,3 +38,13 @@ class ExportConfig:
     """Number format of a GGUF file's matrices; llama.cpp makes its other types from f16 or bf16."""
     max_shard_size: str = "4GB"
     """Largest file of a folder, such as `500MB` or `4GB`."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a value can't be meant."""
+        check_size("export.max_shard_size", self.max_shard_size)
+
+
+def check_size(key: str, value: str) -> None:
+    """Raise ConfigError where a file size isn't one as huggingface_hub reads it."""
+    if not re.fullmatch(r"\d+(\.\d+)?[KMGT]B", value, re.IGNORECASE) or float(value[:-2]) == 0:
+        raise ConfigError(f"{key}: {value!r} is no size (say 4GB)")

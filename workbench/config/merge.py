@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from workbench.config.export import check_size
 from workbench.errors import ConfigError
 
 
@@ -36,6 +37,7 @@ class MergeConfig:
         """Raise ConfigError where a value can't be meant."""
         if not 0.0 < self.tolerance < 1.0:
             raise ConfigError(f"merge.tolerance: {self.tolerance!r} is no share (more than 0, less than 1)")
+        check_size("merge.max_shard_size", self.max_shard_size)
         for name in ("probe_size", "probe_length", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"merge.{name}: {getattr(self, name)!r} is too few (1 or more)")

@@ -26,7 +26,7 @@ from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate
 from workbench.models.tokenizer import read_tokenizer, tokenizer_place
 from workbench.models.weights import Stored
-from workbench.run_dir import new_folder, write_json
+from workbench.run_dir import check_folder, new_folder, write_json
 
 LLAMA_CLASSES = {
     Task.causal_lm: "LlamaForCausalLM",
@@ -119,6 +119,7 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
         ConfigError: keys that contradict each other, or something else lies at `path`.
         CheckpointError: the checkpoint doesn't fit or holds NaN, or the format can't express it.
     """
+    check_folder("export.path", path.parent if export.format is ExportFormat["gguf"] else path)
     _check(model, export, path)
     as_gguf = export.format is ExportFormat["gguf"]
     source = locate(model.path, model.revision)
@@ -244,16 +245,9 @@ def _write_config(config: PreTrainedConfig, folder: Path) -> None:
 
 
 def write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: str) -> int:
-    """The tensors as safetensors, a shard in memory at a time; their size in bytes.
-
-    Raises:
-        ConfigError: a shard size that isn't one.
-    """
+    """The tensors as safetensors, a shard in memory at a time; their size in bytes."""
     shapes = {name: torch.empty(t.shape, dtype=t.dtype, device="meta") for name, t in tensors.items()}
-    try:
-        plan = split_torch_state_dict_into_shards(shapes, max_shard_size=max_shard_size)
-    except ValueError as error:
-        raise ConfigError(f"export.max_shard_size: {max_shard_size!r} is no size (say 4GB)") from error
+    plan = split_torch_state_dict_into_shards(shapes, max_shard_size=max_shard_size)
     for file, names in plan.filename_to_tensors.items():
         save_file({name: tensors[name][...].contiguous() for name in names}, folder / file, {"format": "pt"})
     if plan.is_sharded:
