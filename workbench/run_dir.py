@@ -220,6 +220,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Delete what `new_folder` was writing in `folder` when its process was killed."""
+    for left in folder.glob(".*.????????"):
+        if left.is_dir() and ".old." not in left.name:
+            shutil.rmtree(left)
+
+
 def fingerprint(value: Any) -> str:
     """SHA-256 of a value's canonical JSON, 64 hex digits."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)

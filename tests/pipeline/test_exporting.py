@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from workbench.errors import ConfigError, MissingStepError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
+from workbench.run_dir import new_folder
 
 SHORT = ("train.max_steps=2", "train.learning_rate=0.01", "quantization=none")
 
@@ -41,6 +42,16 @@ def test_a_merged_model_that_is_not_the_proven_one_is_neither_exported_nor_score
     asked = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=4", "evaluate.models=[merged]")
     with pytest.raises(MissingStepError, match="has none of merged yet"):
         run("quickstart", *SHORT, *asked, "steps=[evaluate]")
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(run):
+    folder = run("quickstart", *SHORT, "steps=[train,merge]")
+    with pytest.raises(KeyboardInterrupt), new_folder(folder.merged) as unfinished:
+        shutil.copytree(folder.merged, folder.path / ".merged.k1ll_ed0")
+        raise KeyboardInterrupt
+    assert len(unfinished.suffix) == len(".k1ll_ed0")
+    run("quickstart", *SHORT, "steps=[merge]")
+    assert folder.merged.is_dir() and not (folder.path / ".merged.k1ll_ed0").exists()
 
 
 def test_a_gguf_file_needs_no_path(run, tmp_path):

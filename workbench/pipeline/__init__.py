@@ -29,7 +29,7 @@ from workbench.pipeline.scoring import evaluate
 from workbench.pipeline.training import check_adapter, scored_on, train
 from workbench.pipeline.vocabulary import check_text, extend, tokenizer
 from workbench.ranks import is_first, wait
-from workbench.run_dir import RunDir, write_atomic
+from workbench.run_dir import RunDir, clear_unfinished, write_atomic
 from workbench.training.arguments import check_loggers
 
 log = logging.getLogger("workbench")
@@ -159,6 +159,7 @@ def alone_in(run_dir: RunDir) -> Iterator[None]:
             raise ConfigError(
                 f"run_dir: another process is at work in {str(run_dir.path)!r} (wait for it, or stop it)"
             ) from error
+        clear_unfinished(run_dir.path)
         try:
             yield
         except WorkbenchError:
