@@ -220,10 +220,11 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Delete what `new_folder` was writing in `folder` when its process was killed."""
-    for left in folder.glob(".*.????????"):
-        if left.is_dir() and ".old." not in left.name:
+def clear_unfinished(run_dir: RunDir) -> None:
+    """Delete what `new_folder` was writing in a run's folder when its process was killed, and nothing else."""
+    made = (run_dir.adapter, run_dir.model, run_dir.merged, run_dir.tokenizer, run_dir.extended)
+    for folder in made:
+        for left in run_dir.path.glob(f".{folder.name}.????????/"):
             shutil.rmtree(left)
 
 

@@ -159,7 +159,7 @@ def alone_in(run_dir: RunDir) -> Iterator[None]:
             raise ConfigError(
                 f"run_dir: another process is at work in {str(run_dir.path)!r} (wait for it, or stop it)"
             ) from error
-        clear_unfinished(run_dir.path)
+        clear_unfinished(run_dir)
         try:
             yield
         except WorkbenchError:
