@@ -6,7 +6,7 @@ import io
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
-from tiny_checkpoints import IDS, PLAIN, VOCABULARY, at, llama, logits
+from tiny_checkpoints import IDS, PLAIN, VOCABULARY, at, llama, logits, words_tokenizer
 from torch import nn
 
 from workbench.config.adapter import AdapterConfig
@@ -33,6 +33,7 @@ LAYERS = 2 * 7  # projections in the tiny model
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("llama")
     llama(num_key_value_heads=2).save_pretrained(folder)
+    words_tokenizer().save_pretrained(folder)
     return folder
 
 
