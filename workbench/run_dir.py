@@ -221,7 +221,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def clear_unfinished(run_dir: RunDir) -> None:
-    """Delete what `new_folder` was writing in a run's folder when its process was killed, and nothing else."""
+    """Delete what `new_folder` was writing of a run's own models when its process was killed."""
     made = (run_dir.adapter, run_dir.model, run_dir.merged, run_dir.tokenizer, run_dir.extended)
     for folder in made:
         for left in run_dir.path.glob(f".{folder.name}.????????/"):
