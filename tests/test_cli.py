@@ -47,7 +47,8 @@ def test_asking_for_the_configuration_loads_no_torch(tmp_path):
         (["recipe=quickstart", "quantization=nf5"], ["quantization/nf5", "nf4"]),
         (["recipe=evaluate", "run_dir=nowhere"], ["run_dir", "nowhere"]),
         (["recipe=quickstart", "steps=[train,dance]"], ["steps", "dance", "train, merge"]),
-        (["recipe=sft"], ["model.path"]),
+        (["recipe=sft"], ["error: model.path: not given"]),
+        (["recipe=quickstart", "benchmark=[quizz]"], ["benchmark/quizz", "(known: afqmc, ", "cmmlu, "]),
     ],
 )
 def test_a_mistake_ends_in_one_clear_line_and_nothing_written(tmp_path, arguments, words):

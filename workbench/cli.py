@@ -5,6 +5,7 @@ The only file that knows Hydra and OmegaConf. A user's mistake ends in one line 
 
 import logging
 import os
+import re
 import sys
 import time
 from dataclasses import asdict
@@ -293,4 +294,9 @@ def one_line(error: BaseException) -> str:
     for noise in (" full_key:", " Config search path:", " To append to your config use"):
         before, found, after = words.partition(noise)
         words = before + (after[after.find(" Key ") :] if found and " Key " in after else "")
+    missing = re.search(r"Could not load '(\w+)/[^']*'", words)
+    if missing:  # of a list of options Hydra names none
+        folders = (shipped("conf") / missing[1], Path("conf") / missing[1])
+        known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+        words += f" (known: {', '.join(known)})" if known else ""
     return words

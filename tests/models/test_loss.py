@@ -224,10 +224,12 @@ def test_the_gradient_of_a_half_precision_head_does_not_overflow_where_its_mean_
     torch.testing.assert_close(found[0].float(), found[1].float(), rtol=0.02, atol=0.02)
 
 
-def test_training_compiles_into_one_graph():
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_training_compiles_into_one_graph(dynamic):
     made, ids = model(**NO_DROPOUT).train(), tokens()
     expected, gradients = value_and_gradients(made, made(ids, labels=labels_of(ids)).loss)
-    compiled = torch.compile(made, fullgraph=True, backend="aot_eager")
+    torch._dynamo.reset()
+    compiled = torch.compile(made, fullgraph=True, dynamic=dynamic, backend="aot_eager")
     found, others = value_and_gradients(made, compiled(ids, labels=labels_of(ids)).loss)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(others, gradients)

@@ -228,3 +228,16 @@ def test_a_start_from_the_weights_is_refused_under_fsdp(run, monkeypatch, init):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ConfigError, match=f"adapter.init: '{init}' does not go with FSDP"):
         run("quickstart", *SHORT, f"adapter.init={init}", "steps=[train]")
+
+
+def test_a_model_trained_whole_is_scored_and_asked_without_a_merge(run, tmp_path, caplog):
+    whole = ("adapter=none", "quantization=none", "train.learning_rate=0.001")
+    folder = run("quickstart", *SHORT, *whole, "steps=[train,merge,evaluate]")
+    assert folder.model.is_dir() and not folder.merged.exists()
+    assert {score.model for score in read_results(folder.results_json)[1]} == {"base", "trained"}
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"prompt": "3 or 7? Answer:"}) + "\n")
+    asked = ("steps=[predict]", "predict.input=mine.jsonl", "predict.output=out.jsonl")
+    run("quickstart", *SHORT, *whole, *asked, "predict.max_new_tokens=3")
+    assert "answer" in json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
+    with pytest.raises(MissingStepError, match="predict.model: .* has no adapter model yet"):
+        run("quickstart", *SHORT, *whole, *asked, "predict.model=adapter", "evaluate.models=[base]")

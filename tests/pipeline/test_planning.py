@@ -77,12 +77,32 @@ def test_a_row_longer_than_a_rotary_context_is_said(run, caplog, tmp_path):
     assert "data.max_length" not in caplog.text
 
 
-def test_a_model_with_learned_positions_trains_and_refuses_a_row_that_is_too_long(run, tmp_path):
+def small_gpt2():
+    """A GPT-2 with the toy's tokenizer, in the folder `gpt2`."""
     torch.manual_seed(0)
     ends = {"bos_token_id": 1, "eos_token_id": 2}
-    config = GPT2Config(vocab_size=686, n_embd=16, n_layer=2, n_head=2, n_positions=128, **ends)
+    config = GPT2Config(vocab_size=686, n_embd=64, n_layer=2, n_head=2, n_positions=128, **ends)
     GPT2LMHeadModel(config).save_pretrained("gpt2")
     AutoTokenizer.from_pretrained(cli.PACKAGE / "toy" / "base").save_pretrained("gpt2")
+
+
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_layers_that_hold_their_weights_the_other_way_round_are_merged_from_a_quantized_base(
+    run, quantization
+):
+    small_gpt2()
+    how = (
+        "model.path=gpt2",
+        "model.architecture=native",
+        f"quantization={quantization}",
+        "train.max_steps=2",
+    )
+    rows = ("data.limit=8", "data.max_length=128", "steps=[train,merge]")
+    assert run("quickstart", *how, *rows, "run_dir=run").merged.is_dir()
+
+
+def test_a_model_with_learned_positions_trains_and_refuses_a_row_that_is_too_long(run, tmp_path):
+    small_gpt2()
     how = ("model.path=gpt2", "model.architecture=native", "quantization=none", "train.max_steps=2")
     how = (*how, "steps=[train]", "run_dir=run")
     assert run("quickstart", *how, "data.limit=8", "data.max_length=128").adapter.is_dir()

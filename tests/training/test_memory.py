@@ -144,6 +144,13 @@ def test_ways_out_end_with_one_that_fits_or_with_all():
     assert ways_out(here, 0)[-1][0] == "quantization=nf4"
 
 
+def test_ways_out_that_save_nothing_are_left_out():
+    here = setting(LlamaConfig(), Batch(1, 0, 0))
+    peak = sum(peak_parts(here).values())
+    assert all(size < peak for _, size in ways_out(here, 0))
+    assert [said for said, _ in ways_out(here, 0)] == ["quantization=nf4"]
+
+
 def test_operations_are_two_for_each_weight_and_pass():
     here = setting(OpenLlamaConfig(**SIZES), Batch(1, 100, 50), adapter=None)
     shape = here.shape

@@ -23,8 +23,8 @@ class PredictConfig:
     """JSONL file of rows in one of the shapes of `data.format`, answers not needed."""
     output: str | None = None
     """JSONL file of answers; None: beside the run's predictions, under the input's name."""
-    model: PredictModel = PredictModel.adapter
-    """base, adapter, merged, or (with `adapter=none`) trained."""
+    model: PredictModel | None = None
+    """base, adapter, merged, or (with `adapter=none`) trained; null: adapter, or trained."""
     max_new_tokens: int = 128
     """Longest answer, in tokens."""
 

@@ -146,7 +146,9 @@ def _fused(
     """(B, A, S, D). Grouped heads: kept apart where the kernel can, else the keys are repeated."""
     batch, heads, length, width = query.shape
     repeats = heads // key.shape[1]
-    causal = mask is None and length > 1
+    causal = False
+    if mask is None and length > 1:  # asked in an `if`: under torch.compile the kernel takes no symbol
+        causal = True
     if causal and key.shape[2] > length:  # a static cache, still empty: the rest of the keys comes later
         key, value = key[:, :, :length], value[:, :, :length]
     if blocked.takes(query, mask, dropout):

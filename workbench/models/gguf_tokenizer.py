@@ -106,4 +106,7 @@ def _split_name(pre_tokenizer: dict[str, Any] | None) -> str:
             return "smollm"
         if kinds == ["Split", "ByteLevel"] and parts[0]["pattern"].get("Regex") in SPLITS:
             return SPLITS[parts[0]["pattern"]["Regex"]]
-    raise CheckpointError(f"export.format: llama.cpp has no name for a text split by {' and '.join(kinds)}")
+    raise CheckpointError(
+        f"export.format: gguf: llama.cpp has no name for a tokenizer that splits by {' and '.join(kinds)} "
+        "(export.format=llama holds any)"
+    )

@@ -121,6 +121,8 @@ def dequantize_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
     weights = {}
     for name, parameter in model.named_parameters():
         values = _dequantized(layers[name], model.dtype) if name in layers else parameter.detach()
+        if name in layers and issubclass(getattr(layers[name], "source_cls", nn.Linear), Conv1D):
+            values = values.t()  # the layer that it was made from holds its weight the other way round
         weights[name] = values.to("cpu", torch.float32, copy=True)
     return weights
 

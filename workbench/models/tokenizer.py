@@ -81,8 +81,10 @@ def tokenizer_place(model: ModelConfig) -> Path:
     """
     if model.tokenizer is not None:
         return locate_tokenizer(model.tokenizer)
+    if model.path is None and model.init:
+        raise ConfigError("model.tokenizer: not given, and there is no model.path to take it from")
     if model.path is None:
-        raise ConfigError("model.tokenizer: missing, and there is no model.path to take it from")
+        raise ConfigError("model.path: not given (a folder, a .gguf file or a hub id)")
     return locate(model.path, model.revision)
 
 

@@ -11,7 +11,7 @@ from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
 from workbench.models import adapter_files, merging
 from workbench.models.loading import load_tokenizer
-from workbench.pipeline.inputs import adapter_folder, content, skipped
+from workbench.pipeline.inputs import adapter_folder, content, skipped, trains_whole_model
 from workbench.run_dir import RunDir, RunRecord, fingerprint
 
 log = logging.getLogger("workbench")
@@ -31,6 +31,9 @@ def merge(config: Config, run_dir: RunDir) -> None:
     Raises:
         MissingStepError: there is no adapter yet.
     """
+    if trains_whole_model(config):
+        log.info("merge: nothing to do, with adapter=none the model itself is trained")
+        return
     adapter = adapter_folder(config, run_dir)
     if adapter is None:
         raise MissingStepError(

@@ -72,9 +72,12 @@ def foresee(config: Config, examples: Examples) -> None:
     time = f", about {duration(flops / (rate * ranks()[1]))}" if rate else ""
     log.info("plan: %d steps, %s tokens%s", work.steps, f"{work.tokens:,}", time)
     if room is not None and sum(parts.values()) > room:
-        log.warning("plan: this does not fit; what to change, one after the other:")
-        for said, peak in ways_out(setting, room):
+        ways = ways_out(setting, room)
+        log.warning("plan: this does not fit%s", "; what to change, one after the other:" if ways else "")
+        for said, peak in ways:
             log.warning("plan:   %s: %.2f GiB", said, peak / 2**30)
+        if not ways or ways[-1][1] > room:
+            log.warning("plan: more than that helps only a smaller model or a lower data.max_length")
 
 
 def check_lengths(config: Config, examples: Examples) -> None:

@@ -14,10 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.data import DataConfig
+from workbench.config.predict import PredictModel
 from workbench.data.labelled import VALUE
 from workbench.data.prompts import Prompt, prompts
 from workbench.data.rows import Row, load_rows
-from workbench.errors import ConfigError, DataError
+from workbench.errors import ConfigError, DataError, MissingStepError
 from workbench.evaluation.cache import AnswerCache
 from workbench.evaluation.decoding import Decoder
 from workbench.evaluation.progress import Progress
@@ -26,7 +27,7 @@ from workbench.evaluation.transformers_classifier import TransformersClassifier
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.models.loading import load_tokenizer
 from workbench.models.prepacked import prepacked
-from workbench.pipeline.inputs import is_classifier, skipped
+from workbench.pipeline.inputs import is_classifier, skipped, trains_whole_model
 from workbench.pipeline.scoring import loaded_models, model_identities
 from workbench.run_dir import RunDir, RunRecord, fingerprint, write_atomic
 
@@ -57,9 +58,14 @@ def predict(config: Config, run_dir: RunDir) -> None:
         ConfigError: the output is a file that this step has not written.
         MissingStepError: the run has no such model.
     """
-    rows, name = check_input(config), config.predict.model.value
+    rows, name = check_input(config), answering(config).value
     config = replace(config, evaluate=replace(config.evaluate, models=[name]), data=input_data(config))
-    identity = model_identities(config, run_dir)[name]
+    try:
+        identity = model_identities(config, run_dir)[name]
+    except MissingStepError as error:
+        raise MissingStepError(
+            f"predict.model: {str(run_dir.path)!r} has no {name} model yet (run the steps that make it)"
+        ) from error
     tokenizer = load_tokenizer(config.model)
     asked = prompts(rows, tokenizer, config.data, config.model.task)
     output = output_file(config, run_dir, name)
@@ -84,6 +90,12 @@ def predict(config: Config, run_dir: RunDir) -> None:
     write_atomic(output, "\n".join(lines) + "\n")
     record.finish(step, inputs, output, {"rows": len(rows), "seconds": time.perf_counter() - started})
     log.info("predict: %d answers in %s", len(lines), output)
+
+
+def answering(config: Config) -> PredictModel:
+    """The model that answers: what was trained, unless another is named."""
+    trained = PredictModel.trained if trains_whole_model(config) else PredictModel.adapter
+    return config.predict.model or trained
 
 
 def output_file(config: Config, run_dir: RunDir, name: str) -> Path:

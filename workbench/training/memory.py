@@ -246,11 +246,17 @@ def step_flops(setting: Setting, *, tokens: int, labelled: int, length: float) -
 
 
 def ways_out(setting: Setting, room: int) -> list[tuple[str, int]]:
-    """Settings to change, with the peak after each and all before it, until it fits into `room` bytes."""
+    """Settings to change, with the peak after each and all before it, until it fits into `room` bytes.
+
+    Those that save nothing are left out.
+    """
     found: list[tuple[str, int]] = []
+    before = sum(peak_parts(setting).values())
 
     def change(said: str, changed: Setting) -> Setting:
-        found.append((said, sum(peak_parts(changed).values())))
+        peak = sum(peak_parts(changed).values())
+        if peak < (found[-1][1] if found else before):
+            found.append((said, peak))
         return changed
 
     def fits() -> bool:
