@@ -193,7 +193,7 @@ def test_a_gguf_file_is_written_again_without_another_rounding(tmp_path):
         ({"rope_parameters": ROPES["yarn"] | {"mscale": 0.7}}, byte_level, "yarn's mscale=0.7"),
         ({"hidden_act": "gelu"}, byte_level, "hidden_act='gelu'"),
         ({}, words_tokenizer, "no WordLevel tokenizers"),
-        ({}, lambda: byte_level(pre_tokenizers.Sequence([UNSPLIT])), "no name for a tokenizer that splits by ByteLevel"),
+        ({}, lambda: byte_level(pre_tokenizers.Sequence([UNSPLIT])), "a tokenizer that splits by ByteLevel"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
