@@ -81,7 +81,7 @@ def test_no_tokenizer_and_a_damaged_one_are_one_line(folder):
 
 
 def test_neither_model_nor_tokenizer_is_refused():
-    with pytest.raises(ConfigError, match="model.tokenizer: missing"):
+    with pytest.raises(ConfigError, match="model.tokenizer: not given"):
         load_tokenizer(ModelConfig(init={"vocab_size": 96}))
     with pytest.raises(CheckpointError, match="model.tokenizer: no file or folder"):
         load_tokenizer(ModelConfig(init={"vocab_size": 96}, tokenizer="/no/where"))
