@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -270,3 +271,17 @@ def test_a_damaged_record_of_the_run(command, tmp_path):
     command(*overrides, "steps=[evaluate]")
     (tmp_path / "run" / "run.json").write_text("{")
     assert command(*overrides, "steps=[evaluate]").startswith("error: run/run.json: not the record of a run")
+
+
+def test_letters_that_the_vocabulary_lacks_are_told_before_the_model_is_loaded(command, tmp_path):
+    shutil.copytree(TOY / "base", tmp_path / "model")
+    vocabulary = json.loads((tmp_path / "model" / "tokenizer.json").read_text())
+    words = vocabulary["model"]["vocab"]
+    words["Ⓐ"] = words.pop("A")
+    vocabulary["model"]["merges"] = []
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(vocabulary))
+    said = command(*cmmlu(tmp_path, GOOD, GOOD), model=tmp_path / "model")
+    assert said.startswith(
+        "error: benchmarks.cmmlu.protocol: 'official' with scoring=next-piece wants 'A' in"
+    )
+    assert not (tmp_path / "run").exists()

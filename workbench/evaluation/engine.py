@@ -96,7 +96,7 @@ def evaluate(
             folder = cache if config.cache and fingerprint else None
             kept = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank)
             decodes = benchmark.tasks or benchmark.config.output_type is OutputType.generation
-            with _named(name), prepacked() if decodes else nullcontext():
+            with named(name), prepacked() if decodes else nullcontext():
                 judged = (_judged_by_tasks if benchmark.tasks else _judged)(
                     benchmark, lm, config, kept, model_name
                 )
@@ -140,13 +140,13 @@ def _check(
         )
     for benchmark in benchmarks.values():
         if benchmark.tasks is None:
-            with _named(benchmark.name):
+            with named(benchmark.name):
                 longest = lm.max_length - benchmark.config.generation.max_new_tokens
                 _answerer(lm, benchmark.config, config).items(long_ones(benchmark.examples, longest))
 
 
 @contextmanager
-def _named(benchmark: str) -> Iterator[None]:
+def named(benchmark: str) -> Iterator[None]:
     """Put a benchmark's name before what is wrong with an item or key of it."""
     try:
         yield

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from transformers import PreTrainedTokenizerBase
+
 from workbench.config.benchmark import BenchmarkConfig, Scoring
 from workbench.errors import CheckpointError, ConfigError
 from workbench.evaluation.items import Item, fit
@@ -63,13 +65,7 @@ class MultipleChoice:
         """The token that stands for a choice."""
         text = item.example.continuations[number % len(item.example.continuations)]
         if self.config.scoring == Scoring["next-piece"]:
-            [piece] = self.lm.tokenizer.convert_tokens_to_ids([text])  # type: ignore[misc]
-            if piece is None or piece == self.lm.tokenizer.unk_token_id:
-                raise ConfigError(
-                    f"protocol: {self._rule} wants {text!r} in the vocabulary, which has no such entry "
-                    "(protocol=lm-eval scores what the tokenizer makes of it)"
-                )
-            return int(piece)
+            return vocabulary_entry(text, self.lm.tokenizer, self.config)
         return int(self.lm.tokenizer(text, add_special_tokens=False)["input_ids"][-1])
 
     def letter_warning(self, item: Item) -> str | None:
@@ -138,6 +134,21 @@ class MultipleChoice:
             greedy=tuple(f.greedy for f in found[:count]),
             unconditional=tuple(values[count:]),
         )
+
+
+def vocabulary_entry(text: str, tokenizer: PreTrainedTokenizerBase, config: BenchmarkConfig) -> int:
+    """The number of the token that reads like `text`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    [piece] = tokenizer.convert_tokens_to_ids([text])  # type: ignore[misc]
+    if piece is None or piece == tokenizer.unk_token_id:
+        raise ConfigError(
+            f"protocol: {config.protocol!r} with scoring=next-piece wants {text!r} in the vocabulary, which "
+            "has no such entry (protocol=lm-eval scores what the tokenizer makes of it)"
+        )
+    return int(piece)
 
 
 def by_item(

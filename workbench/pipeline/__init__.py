@@ -3,19 +3,23 @@
 import fcntl
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 
 from workbench.config import Config, Step
+from workbench.config.benchmark import Scoring
 from workbench.config.quantization import QuantizationMethod
 from workbench.data.inspection import check_rows
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import ConfigError, WorkbenchError
+from workbench.evaluation import engine
 from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.multiple_choice import vocabulary_entry
+from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.models.adapter_targets import check_base
-from workbench.models.loading import check_model
+from workbench.models.loading import check_model, load_tokenizer
 from workbench.models.quantization import is_sharded
 from workbench.models.starts import FROM_WEIGHTS
 from workbench.pipeline.comparison import leaderboard
@@ -97,13 +101,26 @@ def check(config: Config) -> None:
     if Step.evaluate in config.steps:
         if not config.benchmarks:
             raise ConfigError("benchmark: none chosen (as in 'benchmark=[cmmlu,hellaswag]')")
-        check_benchmarks(config.benchmarks, config.evaluate)
+        check_letters(check_benchmarks(config.benchmarks, config.evaluate), config)
     if {Step.tokenizer, Step.extend} & set(config.steps):
         check_text(config)
     if Step.predict in config.steps:
         check_input(config)
     if {Step.plan, Step.train, Step.resume_check} & set(config.steps):
         check_training(config)
+
+
+def check_letters(benchmarks: Mapping[str, PreparedBenchmark], config: Config) -> None:
+    """Find a protocol that scores entries of the vocabulary which the tokenizer doesn't have.
+
+    Raises:
+        ConfigError: names the benchmark.
+    """
+    for name, benchmark in benchmarks.items():
+        if benchmark.config.scoring is Scoring["next-piece"]:
+            with engine.named(name):
+                for text in benchmark.examples[0].continuations:
+                    vocabulary_entry(text, load_tokenizer(config.model), benchmark.config)
 
 
 def check_training(config: Config) -> None:
