@@ -193,11 +193,8 @@ def test_a_loss_that_is_no_number_stops_with_the_step_the_rows_and_what_is_kept(
     assert f"(kept: {kept};" in message
 
 
-def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
-    tmp_path, base, tokenizer, monkeypatch, caplog
-):
-    through = load_with_lora(base)
-    fit(through, tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "through", 7)
+def interrupt_at_step_5(monkeypatch):
+    """From now on a training ends there as by Ctrl-C."""
     original = Steps.on_step_end
 
     def interrupting(self, args, state, *rest, **options):
@@ -206,6 +203,14 @@ def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
         return original(self, args, state, *rest, **options)
 
     monkeypatch.setattr(Steps, "on_step_end", interrupting)
+
+
+def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
+    tmp_path, base, tokenizer, monkeypatch, caplog
+):
+    through = load_with_lora(base)
+    fit(through, tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "through", 7)
+    interrupt_at_step_5(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "cut", 7)
     assert "train: stopped after step 5; the same command goes on from checkpoint-4" in caplog.text
@@ -363,14 +368,7 @@ def test_a_training_that_patience_ends_before_its_first_line_has_a_line(tmp_path
 
 
 def test_how_often_is_saved_and_logged_may_change_in_the_middle(tmp_path, base, tokenizer, monkeypatch):
-    original = Steps.on_step_end
-
-    def interrupting(self, args, state, *rest, **options):
-        if state.global_step == 5:
-            raise KeyboardInterrupt
-        return original(self, args, state, *rest, **options)
-
-    monkeypatch.setattr(Steps, "on_step_end", interrupting)
+    interrupt_at_step_5(monkeypatch)
     before = settings(num_epochs=2, save_steps=4, logging_steps=4)
     with pytest.raises(KeyboardInterrupt):
         fit(load_with_lora(base), tokenizer, causal_rows(), None, before, tmp_path, 7)
