@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 from workbench.errors import ConfigError
 from workbench.run_dir import read_json
-from workbench.training.resume import complaint, newest_good_checkpoint, seal
+from workbench.training.resume import complaint, last_sealed, newest_good_checkpoint, seal
 
 
 def tried(folder, base, *options):
@@ -44,6 +45,9 @@ def checkpoints(tmp_path):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         (folder / "weights").write_text(f"of step {step}")
+        shards = folder / f"global_step{step}"  # as DeepSpeed and FSDP write them
+        shards.mkdir()
+        (shards / "rank_0.pt").write_text(f"of step {step}")
         seal(folder, step, "mine", {"tokens": step}, is_final=False)
     return tmp_path
 
@@ -64,6 +68,12 @@ def test_there_is_no_checkpoint_at_the_beginning(tmp_path):
         (lambda folder: (folder / "weights").unlink(), "weights is missing"),
         (lambda folder: (folder / "manifest.json").unlink(), "was never finished"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
+        (lambda folder: (folder / "manifest.json").write_text("{}"), "manifest.json is damaged"),
+        (
+            lambda folder: (folder / "global_step100" / "rank_0.pt").write_text("of step 99"),
+            "global_step100/rank_0.pt is damaged",
+        ),
+        (lambda folder: shutil.rmtree(folder / "global_step100"), "global_step100/rank_0.pt is missing"),
     ],
 )
 def test_a_checkpoint_that_is_not_whole_is_named_and_left_out(checkpoints, caplog, damage, words):
@@ -82,8 +92,17 @@ def test_a_whole_checkpoint_of_another_training_is_said_and_nothing_is_deleted(c
     assert len(list(checkpoints.iterdir())) == 3
 
 
+def test_a_copy_that_the_user_made_is_no_checkpoint_and_stays(checkpoints):
+    shutil.copytree(checkpoints / "checkpoint-9", checkpoints / "checkpoint-9-mine")
+    (checkpoints / "checkpoint-9-mine" / "weights").write_text("changed")
+    (checkpoints / "checkpoint-notes.txt").write_text("mine")
+    assert newest_good_checkpoint(checkpoints, "mine").step == 100
+    assert last_sealed(checkpoints) == "checkpoint-100"
+    assert (checkpoints / "checkpoint-9-mine").is_dir()
+
+
 def test_a_manifest_lists_every_file_with_its_checksum(checkpoints):
     manifest = read_json(checkpoints / "checkpoint-9" / "manifest.json")
-    assert list(manifest["files"]) == ["weights"]
+    assert list(manifest["files"]) == ["global_step9/rank_0.pt", "weights"]
     assert len(manifest["files"]["weights"]) == 64
     assert manifest["schema_version"] == 1

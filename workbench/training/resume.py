@@ -44,11 +44,8 @@ def seal(folder: Path, step: int, identity: str, meter: dict[str, Any], *, is_fi
         meter: Counters to go on from.
         is_final: Whether the training ends with it.
     """
-    files = {
-        path.name: sha256(path)
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != MANIFEST
-    }
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}  # of every process
     manifest = {
         "schema_version": 1,
         "step": step,
@@ -70,7 +67,7 @@ def newest_good_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
         ConfigError: Whole ones of another training are there, which a new one would delete.
     """
     good: list[Checkpoint] = []
-    problems = {path: complaint(path, identity) for path in sorted(folder.glob("checkpoint-*"))}
+    problems = {path: complaint(path, identity) for path in checkpoint_folders(folder)}
     for path, problem in problems.items():
         if problem == FOREIGN:
             raise ConfigError(
@@ -86,6 +83,12 @@ def newest_good_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     return max(good, key=lambda checkpoint: checkpoint.step, default=None)
 
 
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first; a copy under a name of the user's own is none."""
+    found = [path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name[11:].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name[11:]))
+
+
 def complaint(folder: Path, identity: str) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
@@ -93,6 +96,11 @@ def complaint(folder: Path, identity: str) -> str | None:
     except FileNotFoundError:
         return "was never finished"
     except (json.JSONDecodeError, UnicodeDecodeError):
+        return f"{MANIFEST} is damaged"
+    if (
+        not isinstance(manifest, dict)
+        or not {"step", "meter", "is_final", "files", "identity"} <= manifest.keys()
+    ):
         return f"{MANIFEST} is damaged"
     for name, checksum in manifest["files"].items():
         if not (folder / name).is_file():
@@ -119,10 +127,8 @@ def load_weights(model: PreTrainedModel | peft.PeftModel, folder: Path) -> None:
 
 def last_sealed(folder: Path) -> str:
     """The name of the newest checkpoint that was written to its end, for a message."""
-    sealed = [path for path in folder.glob("checkpoint-*") if (path / MANIFEST).is_file()]
-    return max(
-        (path.name for path in sealed), key=lambda name: int(name.rpartition("-")[2]), default="nothing yet"
-    )
+    sealed = [path.name for path in checkpoint_folders(folder) if (path / MANIFEST).is_file()]
+    return sealed[-1] if sealed else "nothing yet"
 
 
 def is_unsealed(folder: Path) -> bool:
