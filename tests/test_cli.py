@@ -42,6 +42,12 @@ def test_asking_for_the_configuration_loads_no_torch(tmp_path):
         (["recipe=nope"], ["recipe/nope", "quickstart"]),
         (["train.max_steps=3"], ["recipe: none named", "quickstart"]),
         (["recipe=quickstart", "train.mx_steps=3"], ["mx_steps", "TrainConfig"]),
+        (["recipe=quickstart", "model.pth=x"], ["(did you mean model.path?)"]),
+        (["recipe=quickstart", "+train.max_step=3"], ["(did you mean train.max_steps?)"]),
+        (["recipe=quickstart", "modle.path=x"], ["(did you mean model.path?)"]),
+        (["recipe=quickstart", "benchmarks.cmmlu.limit=3"], ["not chosen: 'benchmark=[...,cmmlu]'"]),
+        (["recipe=quickstart", "benchmarks.toy_text_cn.limit=3"], ["did you mean benchmarks.toy_text_en"]),
+        (["recipe=quickstart", "data.sources.a.path=x"], ["'data.sources={NAME: {path: FILE}}'"]),
         (["recipe=quickstart", "train.max_steps=many"], ["train.max_steps", "many", "Integer"]),
         (["recipe=quickstart", "train.max_steps=-7"], ["train.max_steps", "-7"]),
         (["recipe=quickstart", "quantization=nf5"], ["quantization/nf5", "nf4"]),
@@ -79,6 +85,13 @@ def test_a_folder_of_something_else_is_no_run(tmp_path, recipe, written, words):
     result = workbench(f"recipe={recipe}", "run_dir=there", cwd=tmp_path)
     assert result.returncode == 1 and words in result.stderr, result.stderr
     assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: ")
+
+
+def test_a_key_that_a_recipe_of_ones_own_mistypes_is_named_with_the_one_that_is_meant(tmp_path):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "mine.yaml").write_text("train:\n  lerning_rate: 1\n")
+    result = workbench("recipe=mine", cwd=tmp_path)
+    assert "In 'recipe/mine'" in result.stderr and "(did you mean train.learning_rate?)" in result.stderr
 
 
 def test_a_benchmark_of_ones_own_in_conf_needs_one_small_file(tmp_path):

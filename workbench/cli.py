@@ -5,7 +5,6 @@ The only file that knows Hydra and OmegaConf. A user's mistake ends in one line 
 
 import logging
 import os
-import re
 import sys
 import time
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from workbench.config import IDENTITY, SAME_RUN, Config
+from workbench.config.mistakes import first_difference, plainly
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.run_dir import RunDir, check_folder, fingerprint
 
@@ -170,6 +170,8 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
         raise ConfigError(
             f"run_dir: {composed.run_dir!r} holds no run, there is no config.yaml (name one, or model.path)"
         )
+    values = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
+    OmegaConf.merge(OmegaConf.structured(Config), values)  # refuses a key that Hydra's + has put anywhere
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     check_protocols(config, named_keys(recipe))
@@ -245,15 +247,6 @@ def continued(composed: DictConfig, stored: Any, run_dir: RunDir) -> DictConfig:
     return composed
 
 
-def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
-    """The dotted key where two configurations first differ, with both values."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in sorted(ours.keys() | theirs.keys()):
-            if ours.get(name) != theirs.get(name):
-                return first_difference(f"{key}.{name}", ours.get(name), theirs.get(name))
-    return key, ours, theirs
-
-
 def run_name(recipe: str, composed: DictConfig) -> str:
     """The recipe's name, with eight hex digits where the user's values make it another run than its own."""
     own = hydra.compose("config", overrides=[f"recipe={recipe}"])
@@ -290,13 +283,12 @@ def one_line(error: BaseException) -> str:
     parts = [str(error)]
     if isinstance(error, HydraException) and error.__cause__ is not None:
         parts.append(str(error.__cause__))
-    words = " ".join(" ".join(parts).split())
-    for noise in (" full_key:", " Config search path:", " To append to your config use"):
-        before, found, after = words.partition(noise)
-        words = before + (after[after.find(" Key ") :] if found and " Key " in after else "")
-    missing = re.search(r"Could not load '(\w+)/[^']*'", words)
-    if missing:  # of a list of options Hydra names none
-        folders = (shipped("conf") / missing[1], Path("conf") / missing[1])
-        known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-        words += f" (known: {', '.join(known)})" if known else ""
-    return words
+    if isinstance(error, WorkbenchError):
+        return " ".join(parts[0].split())
+    return plainly(" ".join(parts), options)
+
+
+def options(group: str) -> list[str]:
+    """The names that can be chosen of a group, such as benchmark."""
+    folders = (shipped("conf") / group, Path("conf") / group)
+    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
