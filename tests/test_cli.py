@@ -49,6 +49,7 @@ def test_asking_for_the_configuration_loads_no_torch(tmp_path):
         (["recipe=quickstart", "benchmarks.toy_text_cn.limit=3"], ["did you mean benchmarks.toy_text_en"]),
         (["recipe=quickstart", "data.sources.a.path=x"], ["'data.sources={NAME: {path: FILE}}'"]),
         (["recipe=quickstart", "train.max_steps=many"], ["train.max_steps", "many", "Integer"]),
+        (["recipe=quickstart", "train.score_on=toy_choice_en"], ["train.score_on", "as in 'KEY=[a,b]'"]),
         (["recipe=quickstart", "train.max_steps=-7"], ["train.max_steps", "-7"]),
         (["recipe=quickstart", "quantization=nf5"], ["quantization/nf5", "nf4"]),
         (["recipe=evaluate", "run_dir=nowhere"], ["run_dir", "nowhere"]),

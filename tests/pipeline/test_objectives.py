@@ -81,29 +81,54 @@ def test_only_the_named_tokens_of_the_embedding_change(run):
     assert [tensor.shape[0] for tensor in rows] == [2]
 
 
-def test_the_score_on_a_benchmark_tells_the_best_checkpoint(run):
+def test_the_mean_score_on_the_chosen_benchmarks_tells_the_best_checkpoint(run, caplog):
+    both = ("toy_choice_en", "toy_choice_zh")
     folder = run(
         "quickstart",
         *SHORT[1:],
-        *EXAM,
+        "benchmark=[toy_choice_en,toy_choice_zh,toy_exact_en]",
+        *(f"benchmarks.{name}.limit={limit}" for name, limit in zip(both, (8, 4), strict=True)),
         "train.max_steps=6",
         "train.save_steps=2",
-        "train.score_on=toy_choice_en",
+        "train.score_on=[toy_choice_en,toy_choice_zh]",
         "train.keep=best",
         "steps=[train]",
     )
-    scored = {line["step"]: line["score"] for line in journal_lines(folder.train_jsonl) if "score" in line}
-    assert list(scored) == [2, 4, 6] and all(0 <= score <= 1 for score in scored.values())
+    lines = {line["step"]: line for line in journal_lines(folder.train_jsonl) if "score" in line}
+    scored = {step: line["score"] for step, line in lines.items()}
+    assert list(scored) == [2, 4, 6]
+    for step, line in lines.items():
+        english, chinese = (line[f"score/{name}"] for name in both)
+        assert line["score"] == (english + chinese) / 2 and 0 <= line["score"] <= 1
+        words = f"score {line['score']:.4f} (toy_choice_en {english:.4f}, toy_choice_zh {chinese:.4f})"
+        assert f"train: step {step}, {words}" in caplog.text
+    events = next((folder.path / "tensorboard").iterdir()).read_bytes()
+    assert all(f"score/{name}".encode() in events for name in both)
     kept = read_json(folder.run_json)["train"]["kept_step"]
     assert kept == max(scored, key=scored.get)
+    assert read_json(folder.run_json)["train"]["scores"].keys() == set(both)
     best = load_file(folder.checkpoints / f"checkpoint-{kept}" / "adapter_model.safetensors")
     saved = load_file(folder.adapter / "adapter_model.safetensors")
     assert all(torch.equal(best[name], saved[name]) for name in saved)
 
 
+def test_scores_that_have_no_mean_are_refused_before_the_training(run, tmp_path):
+    (tmp_path / "text.jsonl").write_text(json.dumps({"text": "37 is larger than 12."}))
+    how = ("benchmark=[perplexity,toy_choice_en]", "benchmarks.perplexity.path=text.jsonl")
+    words = r"'perplexity' \(bits_per_byte\) and 'toy_choice_en' \(acc\) have no mean that would tell"
+    with pytest.raises(ConfigError, match=f"train.score_on: {words}"):
+        run("quickstart", *how, "train.score_on=[perplexity,toy_choice_en]", "steps=[train]")
+
+
+@pytest.mark.parametrize("asked", ["steps=[evaluate]", "train.score_on=[toy_choice_en]"])
+def test_a_benchmark_that_the_model_can_not_answer_is_refused_before_the_training(run, asked):
+    with pytest.raises(ConfigError, match="benchmarks.toy_choice_en: 'multiple_choice' questions are not"):
+        run("quickstart-classifier", "benchmark=[toy_choice_en]", "steps=[train]", asked)
+
+
 def test_a_benchmark_to_score_on_must_be_one_of_the_run(run):
     with pytest.raises(ConfigError, match="train.score_on: 'cmmlu' is no benchmark of this run"):
-        run("quickstart", "train.score_on=cmmlu", "steps=[train]")
+        run("quickstart", "train.score_on=[cmmlu]", "steps=[train]")
 
 
 CLASSES = ("quantization=none", "data.limit=24", "benchmark=[]", "steps=[train]", *SHORT[:4])
@@ -130,7 +155,7 @@ def test_a_classifier_that_is_gone_on_with_keeps_its_classes_in_their_order(run,
 def test_of_a_perplexity_the_lowest_tells_the_best_checkpoint(run, tmp_path):
     (tmp_path / "text.jsonl").write_text(json.dumps({"text": "37 is larger than 12."}))
     text = ("benchmark=[perplexity]", "benchmarks.perplexity.path=text.jsonl")
-    how = ("train.max_steps=4", "train.save_steps=2", "train.keep=best", "train.score_on=perplexity")
+    how = ("train.max_steps=4", "train.save_steps=2", "train.keep=best", "train.score_on=[perplexity]")
     folder = run("quickstart", *SHORT[1:5], *text, *how, "train.learning_rate=0.5", "steps=[train]")
     scores = {line["step"]: line["score"] for line in journal_lines(folder.train_jsonl) if "score" in line}
     bits = {step: -score for step, score in scores.items()}
@@ -139,10 +164,13 @@ def test_of_a_perplexity_the_lowest_tells_the_best_checkpoint(run, tmp_path):
 
 
 def test_what_decides_the_best_checkpoint_decides_whether_a_training_is_done(run, caplog):
-    how = (*SHORT[:5], *EXAM, "train.score_on=toy_choice_en", "train.keep=best", "steps=[train]")
+    how = (*SHORT[:5], *EXAM, "train.score_on=[toy_choice_en]", "train.keep=best", "steps=[train]")
     run("quickstart", *how)
     run("quickstart", *how, "benchmarks.toy_choice_zh.limit=7", "benchmark=[toy_choice_en,toy_choice_zh]")
     assert "done before" in caplog.text
+    more = ("benchmark=[toy_choice_en,toy_choice_zh]", "train.score_on=[toy_choice_en,toy_choice_zh]")
+    with pytest.raises(ConfigError, match="checkpoint-2: belongs to a training with other"):
+        run("quickstart", *how, *more)
     for change in ("benchmarks.toy_choice_en.limit=5", "train.save_steps=1", "evaluate.fewshot_seed=3"):
         with pytest.raises(ConfigError, match="checkpoint-2: belongs to a training with other"):
             run("quickstart", *how, change)
@@ -150,7 +178,7 @@ def test_what_decides_the_best_checkpoint_decides_whether_a_training_is_done(run
 
 
 def test_a_score_before_the_first_logged_loss_is_no_error(run):
-    how = ("train.score_on=toy_choice_en", "train.save_steps=1", "train.logging_steps=20")
+    how = ("train.score_on=[toy_choice_en]", "train.save_steps=1", "train.logging_steps=20")
     folder = run("quickstart", *SHORT[:2], *EXAM, *how, "data.limit=16", "steps=[train]")
     assert (folder.path / "loss.svg").is_file()
 
@@ -181,5 +209,5 @@ def test_a_mistake_is_found_before_the_rows_are_encoded(run, monkeypatch, recipe
 def test_a_benchmark_to_score_on_is_read_before_the_rows_are_encoded(run, monkeypatch):
     monkeypatch.delattr("workbench.pipeline.training.encoded_examples")
     with pytest.raises(DataError, match="nothing.jsonl"):
-        how = ("train.score_on=toy_choice_en", "benchmarks.toy_choice_en.path=nothing.jsonl")
+        how = ("train.score_on=[toy_choice_en]", "benchmarks.toy_choice_en.path=nothing.jsonl")
         run("quickstart", *EXAM, *how, "steps=[train]")

@@ -360,7 +360,7 @@ def test_when_is_saved_belongs_to_a_training_that_its_checkpoints_decide(
 def test_a_training_that_patience_ends_before_its_first_line_has_a_line(tmp_path, base, tokenizer):
     scores = iter([0.2, 0.1])
     train = settings(num_epochs=9, save_steps=2, logging_steps=50, patience=1)
-    how = {"score": lambda model: next(scores)}
+    how = {"score": lambda model: {"score": next(scores)}}
     report = fit(load_with_lora(base), tokenizer, causal_rows(), None, train, tmp_path, 7, **how)
     assert report.steps == 4
     assert 0 < report.loss_first == report.loss_last < 20
@@ -405,12 +405,13 @@ def test_a_score_instead_of_a_loss_tells_the_best_checkpoint(tmp_path, base, tok
     def score(model):
         seen.append(model.training)
         torch.rand(3)
-        return next(scores)
+        return {"score": (found := next(scores)), "score/quiz": found}
 
     train = settings(num_epochs=2, save_steps=3, keep=Keep.best)
     model = load_with_lora(base)
     report = fit(model, tokenizer, causal_rows(), None, train, tmp_path / "a", 7, score=score)
     assert (report.kept_step, report.score, report.validation_loss) == (6, 0.9, None)
+    assert report.scores == {"quiz": 0.9}
     assert seen == [False] * 4
     plain = load_with_lora(base)
     fit(plain, tokenizer, causal_rows(), None, settings(num_epochs=2, save_steps=6), tmp_path / "b", 7)

@@ -78,6 +78,8 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
         return f"{words} (known: {known})" if known else words
     if "not a subclass of SourceConfig" in words:
         return f"{words} (a source is given whole, as in 'data.sources={{NAME: {{path: FILE}}}}')"
+    if "is not a ListConfig" in words:
+        return f"{words.rstrip('.')} (a list, as in 'KEY=[a,b]')"
     overridden = re.search(r"Could not override '([\w.]+)'", words)
     key = (overridden or full or [""])[1] if overridden or full else ""
     if wrong := re.search(r"Key '([^']*)' not in '(\w+)'", words):

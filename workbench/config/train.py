@@ -79,10 +79,11 @@ class TrainConfig:
     keep: Keep = Keep.last
     """The weights to end with: the last, or the best of all checkpoints, which needs validation."""
 
-    score_on: str | None = None
-    """A benchmark of the run whose score, taken at each checkpoint, tells the best; null: validation loss.
+    score_on: list[str] | None = None
+    """Benchmarks of the run whose mean score at each checkpoint tells the best; null: the validation loss.
 
-    Of a perplexity or of bits per byte, where less is better, the negative is written down."""
+    Each counts alike, by its first metric. Of a perplexity or of bits per byte, where less is better, the
+    mean is written down as the negative; such a metric has no mean with another one."""
 
     patience: int | None = None
     """Stop when so many checkpoints in a row were no better than the best one; null: take all steps."""

@@ -66,6 +66,14 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     return PreparedBenchmark(name, config, examples, warnings)
 
 
+def main_metric(benchmark: PreparedBenchmark) -> str:
+    """The metric that a benchmark's first score will be of."""
+    if benchmark.tasks is None:
+        return benchmark.config.metrics[0]
+    chosen: list[str] = [*benchmark.tasks.metrics, *next(iter(benchmark.tasks.tasks.values())).aggregation()]
+    return chosen[0]
+
+
 def _of_subsets(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
     """The benchmark with the subsets that `only` names."""
     for subset in config.only:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 
 from workbench.config import Config, Step
-from workbench.config.benchmark import Scoring
+from workbench.config.benchmark import OutputType, Scoring
 from workbench.config.quantization import QuantizationMethod
 from workbench.data.inspection import check_rows
 from workbench.data.rows import load_rows
@@ -101,7 +101,7 @@ def check(config: Config) -> None:
     if Step.evaluate in config.steps:
         if not config.benchmarks:
             raise ConfigError("benchmark: none chosen (as in 'benchmark=[cmmlu,hellaswag]')")
-        check_letters(check_benchmarks(config.benchmarks, config.evaluate), config)
+        check_questions(check_benchmarks(config.benchmarks, config.evaluate), config)
     if {Step.tokenizer, Step.extend} & set(config.steps):
         check_text(config)
     if Step.predict in config.steps:
@@ -110,13 +110,19 @@ def check(config: Config) -> None:
         check_training(config)
 
 
-def check_letters(benchmarks: Mapping[str, PreparedBenchmark], config: Config) -> None:
-    """Find a protocol that scores entries of the vocabulary which the tokenizer doesn't have.
+def check_questions(benchmarks: Mapping[str, PreparedBenchmark], config: Config) -> None:
+    """Find a benchmark for another kind of model, or that scores entries which the vocabulary lacks.
 
     Raises:
         ConfigError: names the benchmark.
     """
     for name, benchmark in benchmarks.items():
+        if (benchmark.config.output_type is OutputType.classification) is not is_classifier(config):
+            kind, task = benchmark.config.output_type.name, config.model.task.name
+            raise ConfigError(
+                f"benchmarks.{name}: {kind!r} questions are not for model.task={task} (a classification head "
+                "answers benchmarks of classification, and a causal model all others)"
+            )
         if benchmark.config.scoring is Scoring["next-piece"]:
             with engine.named(name):
                 for text in benchmark.examples[0].continuations:
@@ -129,7 +135,7 @@ def check_training(config: Config) -> None:
     Raises:
         WorkbenchError: as `check` says.
     """
-    scored_on(config)
+    check_questions(scored_on(config), config)
     check_loggers(config.train.report_to)
     check_adapter(config)
     if config.adapter.init in FROM_WEIGHTS and config.train.weight_decay:

@@ -1,6 +1,7 @@
 """The train step."""
 
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from workbench.config.adapter import ALL_LINEAR
 from workbench.data.report import data_report
 from workbench.errors import ConfigError
 from workbench.evaluation import engine
-from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.benchmark import check_benchmarks, main_metric
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import LOWER_IS_BETTER
 from workbench.models import adapter_files, adapters
@@ -101,18 +102,35 @@ def check_adapter(config: Config) -> None:
 
 
 def scored_on(config: Config) -> dict[str, PreparedBenchmark]:
-    """The benchmark of `train.score_on`, ready to be asked; empty: there is none.
+    """The benchmarks of `train.score_on`, ready to be asked; empty: there are none.
 
     Raises:
-        WorkbenchError: it is none of this run's, or can't be read.
+        WorkbenchError: one is none of this run's, or can't be read, or their scores have no mean.
     """
-    name = config.train.score_on
-    if name is None:
-        return {}
-    if name not in config.benchmarks:
-        known = ", ".join(config.benchmarks) or "none"
-        raise ConfigError(f"train.score_on: {name!r} is no benchmark of this run (benchmark={known})")
-    return check_benchmarks({name: config.benchmarks[name]}, config.evaluate)
+    names = config.train.score_on or []
+    for name in names:
+        if name not in config.benchmarks:
+            known = ", ".join(config.benchmarks) or "none"
+            raise ConfigError(f"train.score_on: {name!r} is no benchmark of this run (benchmark={known})")
+    scored = check_benchmarks({name: config.benchmarks[name] for name in names}, config.evaluate)
+    check_mean({name: main_metric(benchmark) for name, benchmark in scored.items()})
+    return scored
+
+
+def check_mean(metrics: Mapping[str, str]) -> None:
+    """Refuse benchmarks, named with their metrics, whose mean score would tell no better model.
+
+    Raises:
+        ConfigError: a metric of which less is better stands beside another one.
+    """
+    first = next(iter(metrics), "")
+    for name, metric in metrics.items():
+        less = f"{metric} {metrics[first]}".split() if metric != metrics[first] else []
+        if any(each.endswith(LOWER_IS_BETTER) for each in less):
+            raise ConfigError(
+                f"train.score_on: {first!r} ({metrics[first]}) and {name!r} ({metric}) have no mean that "
+                "would tell the better model (choose such where more is better, or of one metric)"
+            )
 
 
 def made_from(config: Config, scored: Mapping[str, PreparedBenchmark]) -> dict[str, Any]:
@@ -124,15 +142,18 @@ def made_from(config: Config, scored: Mapping[str, PreparedBenchmark]) -> dict[s
 def scorer(
     config: Config, tokenizer: PreTrainedTokenizerBase, scored: Mapping[str, PreparedBenchmark]
 ) -> Score:
-    """What gives a model its score on the benchmark of `train.score_on`.
+    """What gives a model its scores on the benchmarks of `train.score_on`, and their mean.
 
-    Of a perplexity and the like it is the negative, so that the higher score is the better one.
+    Of a perplexity and the like that is the negative, so that the higher score is the better one.
     """
 
-    def score(model: PreTrainedModel | PeftModel) -> float:
+    def score(model: PreTrainedModel | PeftModel) -> dict[str, float]:
         base = adapters.base_model(model) if isinstance(model, PeftModel) else model
         found = engine.evaluate(base, tokenizer, scored, config.evaluate, model_name="training")
-        main = found.scores[0]
-        return -main.value if main.metric.endswith(LOWER_IS_BETTER) else main.value
+        main = {each.benchmark: each for each in reversed(found.scores)}  # of each the first metric
+        check_mean({name: main[name].metric for name in scored})  # a harness names it only now
+        mean = math.fsum(main[name].value for name in scored) / len(scored)
+        sign = -1 if main[next(iter(scored))].metric.endswith(LOWER_IS_BETTER) else 1
+        return {"score": sign * mean, **{f"score/{name}": main[name].value for name in scored}}
 
     return score

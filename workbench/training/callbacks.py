@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from workbench.errors import TrainingError
 from workbench.ranks import every, is_first, of_first, wait
-from workbench.training.journal import best_step, evaluations, journal_lines
+from workbench.training.journal import best_step, evaluations, journal_lines, our_name
 from workbench.training.meter import Meter
 from workbench.training.resume import seal
 
@@ -161,6 +162,16 @@ class ProgressBar(TrainerCallback):
             left = self.seconds_left(state)
             log.info("train: step %d of %d, %s, %s left", state.global_step, state.max_steps, numbers, left)
 
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **said: Any
+    ) -> None:
+        """Say what was found, above the bar or as a line."""
+        words = f"train: step {state.global_step}, {evaluation(said['metrics'])}"
+        if self.bar is not None:
+            self.bar.console.print(words, soft_wrap=True)
+        else:
+            log.info(words)
+
     def seconds_left(self, state: TrainerState) -> str:
         """At the pace of this session, as minutes and seconds."""
         pace = self.meter.session_seconds / max(state.global_step - self.begun_at, 1)
@@ -172,3 +183,11 @@ class ProgressBar(TrainerCallback):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def evaluation(metrics: Mapping[str, float]) -> str:
+    """What was found at a checkpoint, in words."""
+    named = {our_name(name): value for name, value in metrics.items()}
+    parts = [f"{name.partition('/')[2]} {value:.4f}" for name, value in named.items() if "/" in name]
+    whole = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in named.items() if "/" not in name]
+    return ", ".join(whole) + (f" ({', '.join(parts)})" if parts else "")

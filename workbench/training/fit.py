@@ -53,6 +53,8 @@ class TrainReport:
     """Of the weights that the training ended with."""
     score: float | None
     """Of the same, where one was asked for."""
+    scores: dict[str, float]
+    """What it is made of, by name."""
     kept_step: int
     """Whose weights these are: the last, or the best."""
     tokens: int
@@ -257,6 +259,7 @@ def train_report(folder: Path, meter: Meter, checkpoint: Checkpoint | None, best
         loss_last=losses[-1],
         validation_loss=evaluated.get("validation_loss"),
         score=evaluated.get("score"),
+        scores={name[6:]: value for name, value in evaluated.items() if name.startswith("score/")},
         kept_step=kept,
         tokens=meter.tokens,
         trained_tokens=meter.trained,

@@ -11,8 +11,8 @@ from workbench.run_dir import write_atomic
 from workbench.training import events
 from workbench.training.curve import DRAWN, loss_curve
 
-NAMES = {"eval_loss": "validation_loss", "eval_score": "score"}
-"""The Trainer's names that are others here."""
+EVALUATED = ("eval_loss", "eval_score")
+"""The Trainer's names of what tells the best checkpoint."""
 
 
 class Journal(TrainerCallback):
@@ -36,9 +36,9 @@ class Journal(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, **said: Any) -> None:
         """Add a line for a training step or a validation; the Trainer's closing summary is neither."""
         logs: Mapping[str, Any] = said["logs"]
-        if not logs.keys() & {"loss", *NAMES}:
+        if not logs.keys() & {"loss", *EVALUATED}:
             return
-        line = {"step": state.global_step, **{NAMES.get(name, name): value for name, value in logs.items()}}
+        line = {"step": state.global_step, **{our_name(name): value for name, value in logs.items()}}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.show(line)
@@ -54,6 +54,11 @@ class Journal(TrainerCallback):
         if self.events:
             scalars = {name: value for name, value in line.items() if name != "step" and value is not None}
             events.append(self.events, line["step"], scalars)
+
+
+def our_name(name: str) -> str:
+    """What the Trainer calls eval_loss, eval_score or eval_score/NAME."""
+    return "validation_loss" if name == "eval_loss" else name.removeprefix("eval_")
 
 
 def journal_lines(path: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The Trainer with our counters in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -21,8 +21,8 @@ from workbench.training.batches import Batches, WithGhost, share
 from workbench.training.meter import Meter
 from workbench.training.pieces import Pieces
 
-Score = Callable[[PreTrainedModel | PeftModel], float]
-"""A number that is the higher the better, such as the accuracy on a benchmark."""
+Score = Callable[[PreTrainedModel | PeftModel], Mapping[str, float]]
+"""Gives `score`, a number that is the higher the better, and `score/NAME` for each part of it."""
 
 
 class MeteredTrainer(Trainer):
@@ -139,7 +139,8 @@ class MeteredTrainer(Trainer):
             if self.eval_dataset:
                 metrics["eval_loss"] = self.validation_loss()
             if self.score is not None:
-                metrics["eval_score"] = self.score(cast(PreTrainedModel, self.model))
+                scores = self.score(cast(PreTrainedModel, self.model))
+                metrics |= {f"eval_{name}": value for name, value in scores.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if self.control.should_training_stop and self.meter.losses:  # the last steps have a line, too
