@@ -1,5 +1,6 @@
 """The name of every file that a run writes, and how files are written: whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
@@ -179,6 +180,13 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def has_no_room(error: BaseException) -> bool:
+    """Whether an error says that the disk, or the share of it that the user may have, is full."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    said = any(f"(os error {number})" in str(error) for number in full)  # by libraries written in Rust
+    return said or (isinstance(error, OSError) and error.errno in full)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,13 +1,15 @@
 """The steps of a run: what is written, what is skipped, what is asked for too early."""
 
 import json
+import resource
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from workbench import cli
-from workbench.errors import ConfigError, DataError, MissingStepError
+from workbench.errors import ConfigError, DataError, DeviceError, MissingStepError
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.run_dir import read_json
 
@@ -241,3 +243,16 @@ def test_a_model_trained_whole_is_scored_and_asked_without_a_merge(run, tmp_path
     assert "answer" in json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
     with pytest.raises(MissingStepError, match="predict.model: .* has no adapter model yet"):
         run("quickstart", *SHORT, *whole, *asked, "predict.model=adapter", "evaluate.models=[base]")
+
+
+def test_a_full_disk_ends_any_step_in_one_line(run, monkeypatch):
+    """A limit on the size of files stands for the full disk."""
+    original = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, original[1]))
+    try:
+        with pytest.raises(DeviceError, match=r"runs/tokenizer: can't be written, .*given room, the same"):
+            run("tokenizer", "data.path=${toy:data/pretrain.jsonl}", "tokenizer.vocab_size=300")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, original)
+        signal.signal(signal.SIGXFSZ, ignored)

@@ -1,3 +1,4 @@
+import json
 import math
 import resource
 import signal
@@ -449,8 +450,10 @@ def test_weights_that_are_no_numbers_are_never_sealed(tmp_path, base, tokenizer,
         fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path, 7)
 
 
-def test_a_full_disk_costs_no_more_than_the_newest_checkpoint(tmp_path, base, tokenizer, monkeypatch):
+@pytest.mark.parametrize("torn", ["a checkpoint", "a line of the journal"])
+def test_a_full_disk_costs_no_more_than_the_newest_checkpoint(tmp_path, base, tokenizer, monkeypatch, torn):
     """A limit on the size of files stands for the full disk; both end a write in the middle."""
+    journal = tmp_path / "full" / "train.jsonl"
     through = load_with_lora(base)
     fit(through, tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "through", 7)
     original = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -458,7 +461,8 @@ def test_a_full_disk_costs_no_more_than_the_newest_checkpoint(tmp_path, base, to
 
     def filled(self, args, state, control, **said):
         if state.global_step == 4:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, original[1]))
+            room = 4096 if torn == "a checkpoint" else journal.stat().st_size + 20
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, original[1]))
 
     monkeypatch.setattr(Steps, "on_log", filled, raising=False)
     try:
@@ -475,7 +479,9 @@ def test_a_full_disk_costs_no_more_than_the_newest_checkpoint(tmp_path, base, to
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, original)
         signal.signal(signal.SIGXFSZ, ignored)
-    assert "checkpoint-4: can't be written, " in str(caught.value)
+    place = "checkpoint-4" if torn == "a checkpoint" else "full"
+    assert f"{place}: can't be written, " in str(caught.value)
+    assert journal.read_text().endswith("\n") is (torn == "a checkpoint")
     assert "(kept: checkpoint-2; given room, the same command goes on)" in str(caught.value)
     assert not (tmp_path / "full" / "checkpoints" / "checkpoint-4").exists()
     monkeypatch.undo()
@@ -483,3 +489,4 @@ def test_a_full_disk_costs_no_more_than_the_newest_checkpoint(tmp_path, base, to
     report = fit(model, tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "full", 7)
     assert report.resumed_from == 2
     assert same(weights(model), weights(through))
+    assert [json.loads(line)["step"] for line in journal.read_text().splitlines()] == [2, 4, 6]

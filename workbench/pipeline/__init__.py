@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 
+from safetensors import SafetensorError
+
 from workbench.config import Config, Step
 from workbench.config.benchmark import OutputType, Scoring
 from workbench.config.quantization import QuantizationMethod
 from workbench.data.inspection import check_rows
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
-from workbench.errors import ConfigError, WorkbenchError
+from workbench.errors import ConfigError, DeviceError, WorkbenchError
 from workbench.evaluation import engine
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.multiple_choice import vocabulary_entry
@@ -33,7 +35,7 @@ from workbench.pipeline.scoring import evaluate
 from workbench.pipeline.training import check_adapter, scored_on, train
 from workbench.pipeline.vocabulary import check_text, extend, tokenizer
 from workbench.ranks import is_first, wait
-from workbench.run_dir import RunDir, clear_unfinished, write_atomic
+from workbench.run_dir import RunDir, clear_unfinished, has_no_room, write_atomic
 from workbench.training.arguments import check_loggers
 
 log = logging.getLogger("workbench")
@@ -79,7 +81,7 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
     check(config)
     if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
         return STEPS[config.steps[0]](config, run_dir) if is_first() else None
-    with alone_in(run_dir) if is_first() else nullcontext():
+    with on_a_disk_that_may_fill(run_dir), alone_in(run_dir) if is_first() else nullcontext():
         if is_first() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)
         wait()
@@ -162,6 +164,24 @@ def check_training(config: Config) -> None:
     found = islice(streamed_rows(config.data, config.seed), LOOKED_AT) if streaming else None
     rows = list(found) if found is not None else load_rows(config.data, config.seed)
     check_rows(rows, data, config.model.task)
+
+
+@contextmanager
+def on_a_disk_that_may_fill(run_dir: RunDir) -> Iterator[None]:
+    """Say that the disk is full in one line, whichever file of a run could not be written.
+
+    Raises:
+        DeviceError: it is.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if not has_no_room(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise DeviceError(
+            f"{run_dir.path}: can't be written, {reason} (given room, the same command goes on)"
+        ) from error
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from workbench.config.train import Keep, TrainConfig
 from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
 from workbench.ranks import is_first, of_first, ranks
+from workbench.run_dir import has_no_room
 from workbench.training.allocator import GiveBack
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
@@ -233,11 +234,15 @@ def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint |
             raise TrainingError(
                 f"train: out of memory at step {step} (recipe=plan says what would fit)"
             ) from error
-        unwritten = Path(str(trainer.args.output_dir)) / f"checkpoint-{trainer.state.global_step}"
-        if not is_unsealed(unwritten):
+        checkpoints = Path(str(trainer.args.output_dir))
+        unwritten = checkpoints / f"checkpoint-{trainer.state.global_step}"
+        if is_unsealed(unwritten):
+            shutil.rmtree(unwritten)
+        elif has_no_room(error):  # for a line of the journal
+            unwritten = checkpoints.parent
+        else:
             raise
-        shutil.rmtree(unwritten)
-        kept, reason = last_sealed(unwritten.parent), str(error).splitlines()[0]
+        kept, reason = last_sealed(checkpoints), str(error).splitlines()[0]
         raise TrainingError(
             f"{unwritten}: can't be written, {reason} (kept: {kept}; given room, the same command goes on)"
         ) from error
