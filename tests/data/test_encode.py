@@ -206,6 +206,70 @@ def test_messages_keep_roles_tools_and_untrained_answers(byte_tokenizer):
     assert trained_parts(byte_tokenizer, example) == ['[{"function": {"name": "weather"}}]</s>', "Yes.</s>"]
 
 
+THINKING_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+THINKING = {
+    "messages": [
+        {"role": "user", "content": "3+4?"},
+        {
+            "role": "assistant",
+            "reasoning_content": "一二三",
+            "content": "7",
+            "tool_calls": [{"function": {}}],
+        },
+    ],
+    "tools": [{"name": "add"}],
+}
+
+
+def test_thoughts_are_trained_where_the_template_writes_them_and_what_it_does_not_is_counted(with_template):
+    tokenizer = with_template(THINKING_TEMPLATE)
+    plain = [{"role": "user", "content": "3+4?"}, {"role": "assistant", "content": "7"}]
+    found = encoded(tokenizer, THINKING, {"messages": plain}, THINKING)
+    assert found.account.unwritten == {"tool_calls": 2, "tools": 2}
+    assert "2 where the template does not write 'tool_calls'" in str(found.account)
+    assert trained_parts(tokenizer, found.dataset[0]) == ["<think>\n一二三\n</think>\n\n7<|im_end|>"]
+    assert trained_parts(tokenizer, found.dataset[1]) == ["7<|im_end|>"]
+    ours = encoded(tokenizer, THINKING, template=Template["chatml"])
+    assert ours.account.unwritten == {"reasoning_content": 1}
+    assert trained_parts(tokenizer, ours.dataset[0]) == ['7[{"function": {}}]<|im_end|></s>']
+
+
+def test_a_call_of_a_tool_that_the_template_would_leave_out_is_no_empty_answer(with_template):
+    asked, answer = THINKING["messages"]
+    row = {"messages": [asked, {**answer, "content": None}]}
+    with pytest.raises(
+        DataError, match="a.jsonl:1: an answer is nothing but tool_calls, which the tokenizer"
+    ):
+        encoded(with_template(THINKING_TEMPLATE), row)
+
+
+def test_a_control_experiment_deals_out_the_thoughts_with_the_answers(with_template):
+    tokenizer = with_template(THINKING_TEMPLATE)
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": n},
+                {"role": "assistant", "reasoning_content": n, "content": n},
+            ]
+        }
+        for n in "abcdef"
+    ]
+    shuffled = encoded(tokenizer, *rows, shuffle_answers=True, seed=1).dataset
+    parts = [trained_parts(tokenizer, example)[0] for example in shuffled]
+    assert sorted(parts) == [f"<think>\n{n}\n</think>\n\n{n}<|im_end|>" for n in "abcdef"] != parts
+
+
+def test_an_answer_of_weight_0_is_not_trained_in_sharegpt_either(byte_tokenizer):
+    turns = CHAT["conversations"]
+    muted = {"conversations": [*turns[:2], {**turns[2], "weight": 0}, *turns[3:]]}
+    assert trained_parts(byte_tokenizer, encoded(byte_tokenizer, muted).dataset[0]) == ["八</s>"]
+
+
 CONVERSATION = {
     "prompt": [
         {"role": "system", "content": "Be kind."},

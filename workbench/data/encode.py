@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import cast
 
@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
 from workbench.data.formats import row_format, text
-from workbench.data.instruction import Conversation, conversation
+from workbench.data.instruction import conversation, with_shuffled_answers
 from workbench.data.labelled import label_names, label_number, labelled_text, target, text_ids
 from workbench.data.packing import best_fit, positions
 from workbench.data.rows import Row
@@ -27,6 +27,10 @@ BATCH = 1000
 
 NOTHING_TRAINED = "no answer to be trained, by its weight of 0 or because nothing stands before it"
 """Why a chat may be left out."""
+
+
+UNWRITTEN = "where the template does not write"
+"""What is said, before its name, of a part of a row that is lost."""
 
 
 @dataclass
@@ -44,6 +48,8 @@ class Account:
     """Rows cut to `data.max_length`."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Rows left out, by reason."""
+    unwritten: Counter[str] = field(default_factory=Counter)
+    """Rows that lost a column or a part of a message, because the template doesn't write it, by its name."""
 
     def add(self, other: "Account") -> None:
         """Count further rows in."""
@@ -53,6 +59,7 @@ class Account:
         self.num_trained += other.num_trained
         self.num_cut += other.num_cut
         self.dropped += other.dropped
+        self.unwritten += other.unwritten
 
     def __str__(self) -> str:
         """One line for the terminal."""
@@ -60,6 +67,7 @@ class Account:
         parts += [f"{self.num_tokens:,} tokens", f"{self.num_trained:,} trained"]
         parts += [f"{self.num_cut:,} cut"] if self.num_cut else []
         parts += [f"{count:,} dropped ({reason})" for reason, count in sorted(self.dropped.items())]
+        parts += [f"{count:,} {UNWRITTEN} {name!r}" for name, count in sorted(self.unwritten.items())]
         return ", ".join(parts)
 
 
@@ -166,6 +174,7 @@ def answers(
         conversations = with_shuffled_answers(conversations, seed)
     render = renderer(tokenizer, data, conversations)
     prefix = render.prefix()
+    account.unwritten.update(name for example in conversations for name in render.unwritten(example))
     for start in range(0, len(conversations), BATCH):
         batch = conversations[start : start + BATCH]
         encoded = encode_segments([render.segments(example) for example in batch], tokenizer, prefix)
@@ -286,17 +295,3 @@ def predictable(example: Example) -> list[int] | float:
     for start in accumulate((example.lengths or [0])[:-1], initial=0):
         labels[start] = IGNORED
     return labels
-
-
-def with_shuffled_answers(conversations: Sequence[Conversation], seed: int) -> list[Conversation]:
-    """The same prompts, with all trained answers dealt out anew."""
-    pool = [turn.text for example in conversations for turn in example.turns if turn.trained]
-    random.Random(seed).shuffle(pool)
-    dealt = iter(pool)
-    return [
-        replace(
-            example,
-            turns=tuple(replace(turn, text=next(dealt)) if turn.trained else turn for turn in example.turns),
-        )
-        for example in conversations
-    ]

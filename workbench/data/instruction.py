@@ -1,7 +1,8 @@
 """Rows of instructions and of chats as one normal form: turns, of which the answers are trained."""
 
 import json
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,7 +38,7 @@ class Turn:
     text: str
     trained: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """What a template may want besides: instruction and input apart, tool_calls, name."""
+    """What a template may want besides: instruction and input apart, tool_calls, reasoning_content, name."""
 
     def message(self) -> dict[str, Any]:
         """The turn as chat templates take it."""
@@ -110,13 +111,13 @@ def text_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def sharegpt_turns(row: Row, answered: bool) -> list[Turn]:
-    """`conversations` of {from, value}; `system` may stand beside them."""
+    """`conversations` of {from, value}; `system` may stand beside them. A weight is as in messages."""
     turns = [Turn("system", optional_text(row, "system"))] if optional_text(row, "system") else []
     for said in messages_of(row, "conversations"):
         name, words = said.get("from"), said.get("value")
         if not isinstance(name, str) or not isinstance(words, str):
             raise DataError(f"{row.where}: a turn must have a text as 'from' and 'value', not {short(said)}")
-        turns.append(turn(name, words, {}, row.where))
+        turns.append(turn(name, words, beside(said, "from", "value"), row.where, weight=said.get("weight")))
     return turns
 
 
@@ -132,8 +133,7 @@ def said_in(row: Row, column: str) -> list[Turn]:
         name, words = said.get("role"), content_text(said.get("content"))
         if not isinstance(name, str) or words is None:
             raise DataError(f"{row.where}: a message must have a 'role' and a 'content', not {short(said)}")
-        extra = {key: said[key] for key in ("tool_calls", "tool_call_id", "name") if said.get(key)}
-        turns.append(turn(name, words, extra, row.where, trained=said.get("weight") != 0))
+        turns.append(turn(name, words, beside(said, "role", "content"), row.where, weight=said.get("weight")))
     return turns
 
 
@@ -146,12 +146,17 @@ TURNS: dict[DataFormat, Callable[[Row, bool], list[Turn]]] = {
 }
 
 
-def turn(name: str, words: str, extra: Mapping[str, Any], where: str, *, trained: bool = True) -> Turn:
-    """A turn whose role goes by any of the names in use."""
+def beside(said: Mapping[str, Any], *taken: str) -> dict[str, Any]:
+    """What a message holds besides role and text; templates know many names for many things."""
+    return {key: value for key, value in said.items() if key not in (*taken, "weight") and value}
+
+
+def turn(name: str, words: str, extra: Mapping[str, Any], where: str, *, weight: Any) -> Turn:
+    """A turn whose role goes by any of the names in use; an answer of weight 0 isn't trained."""
     role = ROLES.get(name)
     if role is None:
         raise DataError(f"{where}: unknown role {name!r} (known: {', '.join(ROLES)})")
-    return Turn(role, words, trained=trained and role == "assistant", extra=extra)
+    return Turn(role, words, trained=weight != 0 and role == "assistant", extra=extra)
 
 
 def messages_of(row: Row, column: str) -> list[dict[str, Any]]:
@@ -200,6 +205,22 @@ def check_order(turns: list[Turn], where: str, answered: bool) -> None:
         raise DataError(f"{where}: ends with a turn of the {previous}, which nothing answers")
     if not answered and previous is None:
         raise DataError(f"{where}: nothing to answer")
+
+
+def with_shuffled_answers(conversations: Sequence[Conversation], seed: int) -> list[Conversation]:
+    """The same prompts, with all trained answers dealt out anew, thoughts and calls of tools with them."""
+    pool = [(turn.text, turn.extra) for example in conversations for turn in example.turns if turn.trained]
+    random.Random(seed).shuffle(pool)
+    dealt = iter(pool)
+
+    def other(turn: Turn) -> Turn:
+        text, extra = next(dealt)
+        return replace(turn, text=text, extra=extra)
+
+    return [
+        replace(example, turns=tuple(other(turn) if turn.trained else turn for turn in example.turns))
+        for example in conversations
+    ]
 
 
 def short(found: Any) -> str:

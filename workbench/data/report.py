@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
-from workbench.data.encode import Account, Encoded
+from workbench.data.encode import UNWRITTEN, Account, Encoded
 from workbench.data.rows import Row, texts_within
 from workbench.data.tokens import IGNORED
 
@@ -49,6 +49,7 @@ class DataReport:
             (self.num_duplicates, "of them say the same as an earlier one"),
             (self.num_special, "of them hold a special token in their text"),
             *((count, f"dropped: {reason}") for reason, count in sorted(account.dropped.items())),
+            *((count, f"{UNWRITTEN} {name!r}") for name, count in sorted(account.unwritten.items())),
             (account.num_cut, "cut to data.max_length"),
             (account.num_examples, "examples"),
             (account.num_tokens, "tokens"),

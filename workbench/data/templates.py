@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -69,6 +69,10 @@ TEMPLATES: Mapping[Template, str] = MappingProxyType(
         ),
     }
 )
+
+
+UNTOLD = ("id", "name", "tool_call_id", "instruction", "input")
+"""Parts of a message that nobody misses where a template doesn't write them."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,38 @@ class Renderer:
             messages.insert(0, {"role": "system", "content": tools})
         return messages
 
+    def unwritten(self, conversation: Conversation) -> list[str]:
+        """The parts of messages, and `tools`, that the template doesn't write: without them nothing changes.
+
+        Raises:
+            DataError: An answer that is nothing but calls of tools would be trained as an empty one.
+        """
+        names = dict.fromkeys(
+            name for turn in conversation.turns for name in turn.extra if name not in UNTOLD
+        )
+        lacking = {name: without(conversation, name) for name in names}
+        if conversation.tools is not None:
+            lacking["tools"] = replace(conversation, tools=None)
+        if not lacking:
+            return []
+        whole = self.render(self.messages(conversation), conversation, prompt=False)
+        lost = [name for name, less in lacking.items() if self.writes(less) == whole]
+        if "tool_calls" in lost and any(
+            turn.trained and not turn.text.strip() for turn in conversation.turns
+        ):
+            raise DataError(
+                f"{conversation.where}: an answer is nothing but tool_calls, which the tokenizer's chat "
+                "template does not write (choose another data.template, such as chatml)"
+            )
+        return lost
+
+    def writes(self, conversation: Conversation) -> str | None:
+        """The whole conversation as text; None where the template refuses it."""
+        try:
+            return self.render(self.messages(conversation), conversation, prompt=False)
+        except DataError:
+            return None
+
     def render(self, messages: list[dict[str, Any]], conversation: Conversation, *, prompt: bool) -> str:
         """The messages through the template; with `prompt`, up to where an answer begins."""
         try:
@@ -201,6 +237,15 @@ def renderer(
     if isinstance(own, dict):
         own = own.get("default")
     return Renderer(tokenizer, own or TEMPLATES[Template["open-llama"]], bool(own))
+
+
+def without(conversation: Conversation, name: str) -> Conversation:
+    """The conversation whose messages lack one of their parts."""
+    turns = conversation.turns
+    kept = [{key: value for key, value in turn.extra.items() if key != name} for turn in turns]
+    return replace(
+        conversation, turns=tuple(map(lambda turn, extra: replace(turn, extra=extra), turns, kept))
+    )
 
 
 def merged(segments: Sequence[Segment]) -> list[Segment]:
