@@ -5,25 +5,20 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from datasets import Dataset
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.train import Keep, TrainConfig
-from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
-from workbench.ranks import is_first, of_first, ranks
+from workbench.ranks import of_first
 from workbench.run_dir import has_no_room
-from workbench.training.allocator import GiveBack
-from workbench.training.arguments import total_steps, training_arguments
-from workbench.training.batches import Batches
-from workbench.training.callbacks import Patience, ProgressBar, Seal, Steps
+from workbench.training.assembly import Training, assembled
+from workbench.training.callbacks import ProgressBar
 from workbench.training.identity import training_identity
-from workbench.training.isolation import keeps_texts_apart
-from workbench.training.journal import Journal, best_step, journal_lines
+from workbench.training.journal import best_step, journal_lines
 from workbench.training.manners import as_before, put_together, quiet
 from workbench.training.meter import Meter
 from workbench.training.pieces import is_out_of_memory
@@ -35,7 +30,7 @@ from workbench.training.resume import (
     load_weights,
     newest_good_checkpoint,
 )
-from workbench.training.trainer import MeteredTrainer, Score, classification_loss
+from workbench.training.trainer import MeteredTrainer, Score
 
 log = logging.getLogger("workbench")
 
@@ -104,7 +99,8 @@ def fit(
             training in `folder`.
         TrainingError: The loss became infinite or no number.
     """
-    check(model, eval_dataset is not None or score is not None, train)
+    training = Training(model, tokenizer, train_dataset, eval_dataset, train, folder, seed, score)
+    check(training)
     identity = training_identity(model, train_dataset, train, seed, inputs)
     checkpoint = of_first(lambda: newest_good_checkpoint(folder / "checkpoints", identity))
     meter = Meter.resumed(checkpoint.meter) if checkpoint else Meter()
@@ -113,61 +109,28 @@ def fit(
             log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
             load_weights(model, checkpoint.path)
         else:
-            joined = rows_are_joined(model, train_dataset)
             progress = ProgressBar(meter)
-            batches = Batches(train_dataset["length"], train, seed, joined=joined, ranks=ranks())
-            trainer = MeteredTrainer(
-                meter=meter,
-                batches=batches,
-                lora_plus_ratio=train.lora_plus_ratio,
-                score=score,
-                model=model,
-                args=training_arguments(
-                    train,
-                    folder / "checkpoints",
-                    seed,
-                    steps=total_steps(len(batches), train),
-                    metric="score" if score else "loss" if eval_dataset else None,
-                    model=model,
-                ),
-                train_dataset=train_dataset,
-                eval_dataset=eval_dataset or [],
-                data_collator=Collator(tokenizer.pad_token_id, joined),
-                compute_loss_func=classification_loss if is_classified(train_dataset) else None,
-                callbacks=[
-                    Steps(meter, num_outcomes(model, train_dataset), train_dataset),
-                    *writers(train, folder, identity, meter),
-                    *([GiveBack()] if model.device.type == "cpu" else []),
-                    *([progress] if is_first() else []),
-                ],
-            )
-            trainer.remove_callback(PrinterCallback)
+            trainer = assembled(training, identity, meter, progress)
             run(trainer, progress, checkpoint)
             put_together(model)
         step = load_best(model, folder, identity) if train.keep is Keep.best else None
     return of_first(lambda: train_report(folder, meter, checkpoint, step))
 
 
-def check(model: PreTrainedModel | PeftModel, evaluates: bool, train: TrainConfig) -> None:
+def check(training: Training) -> None:
     """Refuse settings that need what isn't there.
 
     Raises:
         ConfigError: No adapter for LoRA+, or no evaluation to tell the best checkpoint by.
     """
+    model, train = training.model, training.train
     if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):
         raise ConfigError("train.lora_plus_ratio: there is no adapter with matrices A and B (set it to 1)")
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and model.device.type == "cpu":
         log.warning("train: accelerate's FSDP wants GPUs; here each process holds the whole model (DDP)")
-    key = "keep" if train.keep is Keep.best else "patience"
-    if (train.keep is Keep.best or train.patience) and not evaluates:
+    if train.chooses and training.metric is None:
+        key = "keep" if train.keep is Keep.best else "patience"
         raise ConfigError(f"train.{key}: nothing is validated that would tell (set data.validation_fraction)")
-
-
-def writers(train: TrainConfig, folder: Path, identity: str, meter: Meter) -> list[TrainerCallback]:
-    """What writes down the training, in order: who looks into the journal comes after it."""
-    journal = [Journal(folder, tensorboard="tensorboard" in train.report_to)] if is_first() else []
-    patient = [Patience(folder / "train.jsonl", train.patience)] if train.patience else []
-    return [*journal, *patient, Seal(identity, meter)]
 
 
 def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:
@@ -181,35 +144,6 @@ def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -
     log.info("train: the best checkpoint is that of step %d", step)
     load_weights(model, path)
     return step
-
-
-def rows_are_joined(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
-    """Whether the rows of a batch can be joined end to end, which saves all padding, instead of padded.
-
-    Raises:
-        ConfigError: The rows hold several texts each, which the model doesn't keep apart.
-    """
-    if is_classified(dataset):
-        return False
-    model.eval()
-    if keeps_texts_apart(model):
-        return True
-    if "position_ids" in dataset.column_names:
-        raise ConfigError(
-            "data.packing: this model lets the texts packed in a row see each other (set it false)"
-        )
-    return False
-
-
-def num_outcomes(model: PreTrainedModel | PeftModel, dataset: Dataset) -> int:
-    """The tokens or classes that a prediction chooses from."""
-    config = model.config.get_text_config()
-    return cast(int, config.num_labels if is_classified(dataset) else config.vocab_size)
-
-
-def is_classified(dataset: Dataset) -> bool:
-    """Whether the rows have a class or a number each, and no labels on their tokens."""
-    return not isinstance(dataset[0]["labels"], list)
 
 
 def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint | None) -> None:
