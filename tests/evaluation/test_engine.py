@@ -433,3 +433,20 @@ def test_another_metric_of_kept_answers_asks_what_it_needs_besides(llama, tokeni
     exam.metrics = ["acc_pmi"]
     assert run(llama, tokenizer, exam, **kept).measured["exam"]["num_asked"] == 16
     assert run(llama, tokenizer, exam, {"shared_prefix": False}, **kept).measured["exam"]["num_asked"] == 16
+
+
+@pytest.mark.parametrize("per_choice", [False, True])
+def test_pmi_of_a_single_token_takes_out_what_the_unconditional_prompt_gives(
+    llama, tokenizer, exam, per_choice
+):
+    exam.metrics, exam.scoring, exam.unconditional = ["acc_pmi"], Scoring["next-token"], "an answer:"
+    if per_choice:
+        exam.question += "{{ choice }}"
+    lm = engine.TransformersLM(llama, tokenizer, EvaluateConfig())
+    answerer = engine.MultipleChoice(lm, exam)
+    prepared = check_benchmarks({"exam": exam}, EvaluateConfig())["exam"]
+    [(_, answer)] = answerer.answers(answerer.items(prepared.examples[:1]))
+    free = lm.encode(["an answer:"])[0]
+    letters = [tokenizer(letter, add_special_tokens=False)["input_ids"][-1] for letter in "ABCD"]
+    expected = llama(torch.tensor([free])).logits[0, -1].log_softmax(-1)[letters].tolist()
+    assert answer.unconditional == pytest.approx(expected, abs=1e-4)

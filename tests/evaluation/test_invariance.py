@@ -18,9 +18,11 @@ from workbench.evaluation.records import read_predictions
 from workbench.run_dir import RunDir
 
 
-def bytes_of(model, tokenizer, benchmark: BenchmarkConfig, folder: Path, **settings) -> list[str]:
+def bytes_of(
+    model, tokenizer, benchmark: BenchmarkConfig, folder: Path, kept: dict | None = None, **settings
+) -> list[str]:
     run_dir = RunDir(folder)
-    run(model, tokenizer, benchmark, settings, predictions=run_dir.predictions)
+    run(model, tokenizer, benchmark, settings, predictions=run_dir.predictions, **(kept or {}))
     return run_dir.predictions("base", "exam").read_text(encoding="utf-8").splitlines()
 
 
@@ -61,6 +63,23 @@ def test_invariant_generation_is_bit_identical_for_any_limit(bfloat16_llama, tok
         bfloat16_llama, tokenizer, changed(generation(exam), limit=3), tmp_path / "few", invariant=True
     )
     assert few == everything[:3] + everything[8:11]
+
+
+def test_invariant_bits_do_not_depend_on_equal_prompts_whose_beginning_ended_elsewhere(
+    bfloat16_llama,
+    tokenizer,
+    exam,  # noqa: F811
+    tmp_path,
+):
+    exam.num_fewshot, beginning = 0, "about {{ title }}\n" + " ".join(WORDS * 4) + "\n"
+    shared = changed(exam, description=beginning)
+    whole = changed(exam, description="", question=beginning + exam.question)
+    kept = {"fingerprint": "f", "cache": tmp_path / "cache"}
+    alone = bytes_of(bfloat16_llama, tokenizer, whole, tmp_path / "alone", invariant=True)
+    first = bytes_of(bfloat16_llama, tokenizer, shared, tmp_path / "first", kept, invariant=True)
+    second = bytes_of(bfloat16_llama, tokenizer, whole, tmp_path / "second", kept, invariant=True)
+    assert first != alone  # or this test would tell nothing
+    assert second == alone
 
 
 def test_invariant_scores_agree_with_the_fast_ones(llama, tokenizer, exam, tmp_path):  # noqa: F811

@@ -169,7 +169,7 @@ def _judged(
     benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, kept: AnswerCache, model_name: str
 ) -> _Judged:
     """A benchmark asked and judged as its configuration says."""
-    asked, count = _ask(benchmark, _answerer(lm, benchmark.config, config), kept, model_name)
+    asked, count = _ask(benchmark, _answerer(lm, benchmark.config, config), config, kept, model_name)
     items = [question.items[0] for question in asked]
     answers = [combined(question.answers) for question in asked]
     warn_of_shots(benchmark, items, lm.max_length)
@@ -203,7 +203,11 @@ def _judged_by_tasks(
 
 
 def _ask(
-    benchmark: PreparedBenchmark, answerer: Answerer, kept: AnswerCache, model_name: str
+    benchmark: PreparedBenchmark,
+    answerer: Answerer,
+    config: EvaluateConfig,
+    kept: AnswerCache,
+    model_name: str,
 ) -> tuple[list[Asked], int]:
     """All questions with their answers, and how many items this process had to ask."""
     questions = [[example, *example.rotations] for example in benchmark.examples]
@@ -216,14 +220,14 @@ def _ask(
             if not items:
                 warn_of_letters(benchmark, answerer, fitted[0])
             items.extend(fitted)
-            yield [(_key(benchmark.config, item), item) for item in fitted]
+            yield [(_key(benchmark.config, config, item), item) for item in fitted]
 
     known, count = asking.ask(keyed(), answerer.answers, kept, f"{model_name} · {benchmark.name}", len(flat))
     found = iter(items)
     asked = []
     for question in questions:
         same = [next(found) for _ in question]
-        asked.append(Asked(same, [known[_key(benchmark.config, item)] for item in same]))
+        asked.append(Asked(same, [known[_key(benchmark.config, config, item)] for item in same]))
     return asked, count
 
 
@@ -318,7 +322,12 @@ def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, objec
     return rule
 
 
-def _key(benchmark: BenchmarkConfig, item: Item) -> str:
-    """The prompt's hash; with the item's id where the answer is sampled, as its chance depends on that."""
+def _key(benchmark: BenchmarkConfig, config: EvaluateConfig, item: Item) -> str:
+    """The prompt's hash, with what else the answer depends on.
+
+    That is the item's id where the answer is sampled, and with `invariant`, to the bit, where the beginning
+    ends that is computed apart.
+    """
     sampled = benchmark.output_type == OutputType.generation and benchmark.generation.temperature > 0
-    return f"{item.hash}/{item.example.id}" if sampled else item.hash
+    key = f"{item.hash}/{item.example.id}" if sampled else item.hash
+    return f"{key}/{item.num_shared}" if config.invariant else key

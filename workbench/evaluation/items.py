@@ -24,6 +24,8 @@ class Item:
     num_shots_dropped: int
     hash: str
     """SHA-256 of contexts, answers and unconditional prompt, 64 hex digits."""
+    num_shared: int = 0
+    """Characters of description and examples at the beginning of every context; 0 in a chat."""
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -36,14 +38,16 @@ class Item:
 
 def item(example: Example, dropped: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Item:
     """The item without its first `dropped` examples; in the chat format of `tokenizer` where one is given."""
+    num_shared = 0
     if tokenizer is None:
         contexts = tuple(context(example, question, dropped) for question in example.questions)
+        num_shared = len(context(example, "", dropped))
     else:
         contexts = tuple(_chat(tokenizer, example, question, dropped) for question in example.questions)
         example = replace(example, delimiter="")  # the template stands there, as in lm-evaluation-harness
     answers = [example.delimiter + text for text in example.continuations]
     free = [""] if example.unconditional is None else [example.unconditional, "unconditional"]
-    return Item(example, contexts, dropped, prompt_hash([*contexts, *answers, *free]))
+    return Item(example, contexts, dropped, prompt_hash([*contexts, *answers, *free]), num_shared)
 
 
 def fit(

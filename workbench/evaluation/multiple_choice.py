@@ -1,6 +1,7 @@
 """Answers to multiple choice questions: how likely each choice is."""
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 
 from transformers import PreTrainedTokenizerBase
 
@@ -8,7 +9,6 @@ from workbench.config.benchmark import BenchmarkConfig, Scoring
 from workbench.errors import CheckpointError, ConfigError
 from workbench.evaluation.items import Item, fit
 from workbench.evaluation.prefix_tree import TokenRequest
-from workbench.evaluation.prompts import context
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.transformers_lm import Likelihood, TransformersLM
 
@@ -22,6 +22,7 @@ class MultipleChoice:
         self.config = config
         self.chat_tokenizer = lm.tokenizer if chat else None
         self._requests: dict[str, list[TokenRequest]] = {}
+        self._letters: dict[str, int] = {}
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
         """The examples as this model is asked them."""
@@ -36,11 +37,13 @@ class MultipleChoice:
     def requests(self, items: Sequence[Item]) -> list[list[TokenRequest]]:
         """For each item a request a choice; for acc_pmi, then one a choice after the unconditional prompt."""
         pairs = [self._pairs(item) for item in items]
-        flat = iter(self.lm.encode_pairs([pair for of_item in pairs for pair in of_item]))
-        return [
-            [self._scored(next(flat), item, number) for number in range(len(of_item))]
-            for item, of_item in zip(items, pairs, strict=True)
-        ]
+        if self.config.scoring in (Scoring["next-token"], Scoring["next-piece"]):
+            return self._next_tokens(items, pairs)
+        encoded = self.lm.encode_pairs([pair for of_item in pairs for pair in of_item])
+        if self.config.scoring == Scoring["mean-nll"]:
+            encoded = [TokenRequest(request.tokens, 1) for request in encoded]
+        flat = iter(encoded)
+        return [[next(flat) for _ in of_item] for of_item in pairs]
 
     def _pairs(self, item: Item) -> list[tuple[str, str]]:
         pairs = item.pairs
@@ -48,37 +51,41 @@ class MultipleChoice:
             pairs = pairs + [(item.example.unconditional, continuation) for _, continuation in pairs]
         return pairs
 
-    def _scored(self, request: TokenRequest, item: Item, number: int) -> TokenRequest:
-        """The request with the scored part that the protocol wants."""
-        if self.config.scoring == Scoring["mean-nll"]:
-            return TokenRequest(request.tokens, 1)
-        if self.config.scoring in (Scoring["next-token"], Scoring["next-piece"]):
-            context = self._context_tokens(item, number)
-            return TokenRequest((*context, self._letter(item, number)), len(context))
-        return request
+    def _next_tokens(
+        self, items: Sequence[Item], pairs: Sequence[list[tuple[str, str]]]
+    ) -> list[list[TokenRequest]]:
+        """Requests that score the token of each choice right after its context, even if texts have others."""
+        texts = list(dict.fromkeys(context for of_item in pairs for context, _ in of_item))
+        read = {
+            text: tuple(tokens) or (self.lm.start_token,)
+            for text, tokens in zip(texts, self.lm.encode(texts), strict=True)
+        }
+        return [
+            [
+                TokenRequest((*read[context], letter), len(read[context]))
+                for (context, _), letter in zip(of_item, cycle(map(self._letter, texts)), strict=False)
+            ]
+            for texts, of_item in zip((item.example.continuations for item in items), pairs, strict=True)
+        ]
 
-    def _context_tokens(self, item: Item, number: int) -> tuple[int, ...]:
-        text = item.contexts[number if len(item.contexts) > 1 else 0]
-        return tuple(self.lm.encode([text])[0]) or (self.lm.start_token,)
-
-    def _letter(self, item: Item, number: int) -> int:
+    def _letter(self, text: str) -> int:
         """The token that stands for a choice."""
-        text = item.example.continuations[number % len(item.example.continuations)]
-        if self.config.scoring == Scoring["next-piece"]:
-            return vocabulary_entry(text, self.lm.tokenizer, self.config)
-        return int(self.lm.tokenizer(text, add_special_tokens=False)["input_ids"][-1])
+        if text not in self._letters:
+            if self.config.scoring == Scoring["next-piece"]:
+                self._letters[text] = vocabulary_entry(text, self.lm.tokenizer, self.config)
+            else:
+                self._letters[text] = int(self.lm.tokenizer(text, add_special_tokens=False)["input_ids"][-1])
+        return self._letters[text]
 
     def letter_warning(self, item: Item) -> str | None:
         """What is odd about the tokens that a protocol scores instead of those that the prompt leads to."""
         if self.config.scoring not in (Scoring["next-token"], Scoring["next-piece"]):
             return None
-        for number, (pair, natural) in enumerate(
-            zip(item.pairs, self.lm.encode_pairs(item.pairs), strict=True)
-        ):
-            context = self._context_tokens(item, number)
+        natural_ones, [requests] = self.lm.encode_pairs(item.pairs), self.requests([item])
+        for pair, natural, request in zip(item.pairs, natural_ones, requests, strict=False):
+            *context, scored = request.tokens
             expected = natural.tokens[len(context) :][:1]
-            scored = self._letter(item, number)
-            if natural.tokens[: len(context)] != context:
+            if list(natural.tokens[: len(context)]) != context:
                 return (
                     f"the prompt's last token changes when {pair[1]!r} follows it; {self._rule} ignores that"
                 )
@@ -102,20 +109,20 @@ class MultipleChoice:
         """
         requests = [self._requests.get(item.hash) or self.requests([item])[0] for item in items]
         self._requests.clear()
-        shared = (
-            [self._num_shared(*pair) for pair in zip(items, requests, strict=True)]
-            if self.lm.invariant
-            else []
-        )
+        shared = self._shared(items, requests) if self.lm.invariant else []
         for number, found in by_item(self.lm, requests, shared):
             yield number, self._answer(items[number], found, requests[number])
 
-    def _num_shared(self, item: Item, requests: list[TokenRequest]) -> int:
-        """Tokens that description and examples take up at the beginning of every request of an item."""
-        if self.chat_tokenizer is not None or item.example.unconditional is not None:
-            return 0
-        [beginning] = self.lm.encode([context(item.example, "", item.num_shots_dropped)])
-        return min(_common(beginning, request.tokens) for request in requests)
+    def _shared(self, items: Sequence[Item], requests: Sequence[list[TokenRequest]]) -> list[int]:
+        """Tokens that description and examples take up at the beginning of every request of each item."""
+        lengths = [item.num_shared if item.example.unconditional is None else 0 for item in items]
+        texts = [item.contexts[0][:length] for item, length in zip(items, lengths, strict=True)]
+        distinct = list(dict.fromkeys(texts))
+        read = dict(zip(distinct, self.lm.encode(distinct), strict=True))
+        return [
+            min(_common(read[text], request.tokens) for request in of_item)
+            for text, of_item in zip(texts, requests, strict=True)
+        ]
 
     def _answer(self, item: Item, found: list[Likelihood], requests: list[TokenRequest]) -> Answer:
         values = [f.loglikelihood for f in found]
