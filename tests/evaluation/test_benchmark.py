@@ -1,4 +1,5 @@
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from workbench.config.benchmark import (
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError, WorkbenchError
 from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.files import Row
 from workbench.evaluation.items import item
 from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.prompts import Renderer
 
 HEADER = ",Question,A,B,C,D,Answer"
 
@@ -84,15 +87,15 @@ def test_a_template_cannot_reach_python(tmp_path):
 def test_examples_drawn_at_random_depend_on_item_and_seed_alone(tmp_path):
     dev = [f"{n},问{n}？,1,2,3,4,A" for n in range(20)]
     path = folder(tmp_path, [f"{n},题{n}？,1,2,3,4,A" for n in range(6)], dev)
-    random = config(path, num_fewshot=3, fewshot_order=FewshotOrder.random)
-    shots = [e.shots for e in prepare(random).examples]
+    drawn = config(path, num_fewshot=3, fewshot_order=FewshotOrder.random)
+    shots = [e.shots for e in prepare(drawn).examples]
     assert len(set(shots)) > 1
-    assert [e.shots for e in prepare(random).examples] == shots
+    assert [e.shots for e in prepare(drawn).examples] == shots
     assert [
         e.shots
         for e in prepare(config(path, num_fewshot=3, fewshot_order=FewshotOrder.random, limit=2)).examples
     ] == shots[:2]
-    assert [e.shots for e in prepare(random, fewshot_seed=7).examples] != shots
+    assert [e.shots for e in prepare(drawn, fewshot_seed=7).examples] != shots
 
 
 def test_an_item_is_never_its_own_example(tmp_path):
@@ -282,3 +285,34 @@ def test_a_wrong_key_is_told_with_its_name(tmp_path, change, words):
     with pytest.raises((ConfigError, DataError)) as caught:
         prepare(config(**{"path": path} | change))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("order", FewshotOrder)
+def test_examples_are_drawn_from_all_rows_but_the_asked_one(order):
+    config = BenchmarkConfig(
+        language="en",
+        output_type=OutputType.generation,
+        question="{{ text }}",
+        target="{{ text }}",
+        num_fewshot=5,
+        fewshot_order=order,
+    )
+    rows = [Row({"text": f"row {number}"}, f"file:{number}") for number in range(100)]
+    for number in (0, 3, 99):
+        others = rows[:number] + rows[number + 1 :]
+        expected = random.Random(f"7/{number}").sample(others, 5) if order.name == "random" else others[:5]
+        example = Renderer(config, 7).example(rows[number], number, "", rows)
+        assert [shot.question for shot in example.shots] == [row.values["text"] for row in expected]
+
+
+def test_a_column_called_title_is_the_row_s_own_where_there_are_no_subsets(tmp_path):
+    (tmp_path / "news.jsonl").write_text(json.dumps({"title": "rain", "subset": "b", "text": "it rains"}))
+    found = BenchmarkConfig(
+        language="en",
+        path=str(tmp_path / "news.jsonl"),
+        output_type=OutputType.generation,
+        question="{{ subset }}: {{ title }}",
+        target="{{ text }}",
+        metrics=["exact_match"],
+    )
+    assert prepare(found).examples[0].questions == ("b: rain",)

@@ -1,7 +1,7 @@
 """One benchmark: where its rows are, how a row becomes a prompt, and how answers are scored.
 
-Templates are jinja, rendered in a sandbox, over the columns of the row plus `title` (of the subset),
-`subset` and, where there are choices, `choice` (the text of the choice at hand) and `letters` (A, B, ...).
+Templates are jinja, rendered in a sandbox, over the columns of the row plus `letters` (A, B, ...), where
+there are subsets `subset` and its `title`, and where there are choices `choice` (the text of one).
 Expressions are jinja expressions: what stands inside `{{ }}`.
 """
 

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,7 +67,7 @@ class Writer:
         """Keep an answer; it is in the file when this returns."""
         self.cache.answers[prompt_hash] = answer
         if self.file is not None:
-            self.file.write(json.dumps({"prompt": prompt_hash, **asdict(answer)}, ensure_ascii=False) + "\n")
+            self.file.write(json.dumps({"prompt": prompt_hash, **vars(answer)}, ensure_ascii=False) + "\n")
             self.file.flush()
 
 

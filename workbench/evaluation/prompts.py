@@ -3,6 +3,7 @@
 import hashlib
 import random
 import string
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,8 @@ class Renderer:
         self.permutations = permutations if config.options else 1
         self.question_per_choice = "choice" in templates.names(config.question)
         self._shots: dict[str, Shot] = {}
+        self._places: tuple[list[Row], dict[str, int]] = [], {}
+        """Rows that examples are taken from, and where each of them stands."""
 
     def example(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
         """The item of a row, the `number`-th of its subset, with its options in all orders asked for.
@@ -86,8 +89,10 @@ class Renderer:
             raise DataError(f"{row.where}: {len(found)} options for the {len(choices)} letters {letters}")
 
     def _values(self, row: Row, subset: str) -> dict[str, Any]:
-        title = self.config.subsets.get(subset, "")
-        return {"subset": subset, "title": title, "letters": list(string.ascii_uppercase)}
+        about = {"subset": subset, "title": self.config.subsets.get(subset, "")}
+        if not self.config.subsets:  # then a column of this name is meant
+            about = {name: text for name, text in about.items() if name not in row.values}
+        return {**about, "letters": list(string.ascii_uppercase)}
 
     def _choices(self, row: Row, values: dict[str, Any]) -> list[str]:
         config = self.config
@@ -148,11 +153,17 @@ class Renderer:
         return text
 
     def _pick(self, rows: list[Row], row: Row, identity: str) -> list[Row]:
+        """The examples for a row: some of `rows`, and never the row itself."""
         count = self.config.num_fewshot or 0
-        others = [other for other in rows if other.where != row.where]
+        if self._places[0] is not rows:
+            self._places = rows, {other.where: place for place, other in enumerate(rows)}
+        own = self._places[1].get(row.where, len(rows))
+        others = range(len(rows) - (own < len(rows)))
         if self.config.fewshot_order == FewshotOrder.first:
-            return others[:count]
-        return random.Random(f"{self.seed}/{identity}").sample(others, count)
+            chosen: Sequence[int] = others[:count]
+        else:
+            chosen = random.Random(f"{self.seed}/{identity}").sample(others, count)
+        return [rows[place + (place >= own)] for place in chosen]
 
     def _shot(self, row: Row, subset: str) -> Shot:
         """An example's question and answer, with the delimiter between them; rendered once per row."""

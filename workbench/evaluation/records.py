@@ -135,7 +135,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 def prediction_line(prediction: Prediction) -> str:
     """One line of a predictions file, newline included."""
-    return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(prediction)}, ensure_ascii=False) + "\n"
+    return json.dumps({"schema_version": SCHEMA_VERSION, **vars(prediction)}, ensure_ascii=False) + "\n"
 
 
 def read_predictions(path: Path) -> list[Prediction]:

@@ -26,6 +26,8 @@ def render(template: str, values: Mapping[str, Any], row: Row) -> str:
     Raises:
         DataError: the template names a column that the row doesn't have.
     """
+    if "{" not in template and "\r" not in template:
+        return template  # nothing to fill in
     try:
         return _template(template).render(_scope(values, row))
     except _FAILURES as error:
@@ -43,9 +45,10 @@ def evaluate(expression: str, values: Mapping[str, Any], row: Row) -> Any:
         raise DataError(_explain(expression, error, row)) from error
 
 
-def names(template: str) -> set[str]:
+@lru_cache(maxsize=1024)
+def names(template: str) -> frozenset[str]:
     """The variables that a template reads."""
-    return meta.find_undeclared_variables(_ENVIRONMENT.parse(template))
+    return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(template)))
 
 
 def check(text: str, key: str, expression: bool = False) -> None:
