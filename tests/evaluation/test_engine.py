@@ -22,7 +22,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.evaluation import cache, engine
+from workbench.evaluation import cache, decoding, engine
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.decoding import Decoder, takes_beginning
 from workbench.evaluation.engine import Evaluation, evaluate
@@ -269,6 +269,17 @@ def test_weights_are_laid_out_anew_for_generation_only(llama, tokenizer, exam, m
     assert calls == []
     run(llama, tokenizer, generation(exam))
     assert calls == ["prepacked"]
+
+
+def test_a_chinese_stop_text_of_single_bytes_ends_an_answer(llama, tokenizer):
+    lm = engine.TransformersLM(llama, tokenizer, EvaluateConfig())
+    decoder = Decoder(lm, GenerationConfig(max_new_tokens=99, stop=["这里还有别的问题"]))
+    made = tokenizer("想想这里还有别的问题", add_special_tokens=False)["input_ids"]
+    assert len(made) > 24  # so many tokens as bytes
+    row = decoding._Row(0, [0], torch.Generator(), made)
+    assert decoder._finished(row)
+    row.made.pop()
+    assert not decoder._finished(row)
 
 
 def test_a_generated_text_ends_before_the_first_stop_text(llama, tokenizer, exam, tmp_path):

@@ -127,8 +127,8 @@ class Decoder:
     def _finished(self, row: _Row) -> bool:
         if len(row.made) >= self.limits.max_new_tokens or row.made[-1] in self.ends:
             return True
-        # A stop text ends with the newest token, so only the last tokens can hold a new one.
-        longest = max((len(stop) for stop in self.limits.stop), default=0)
+        # A stop text ends with the newest token, so only the last tokens, of at least a byte each, hold it.
+        longest = max((len(stop.encode("utf-8")) for stop in self.limits.stop), default=0)
         tail = self.lm.tokenizer.decode(row.made[-(longest + 2) :], skip_special_tokens=True)
         return any(stop in tail for stop in self.limits.stop)
 
