@@ -27,7 +27,9 @@ from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.decoding import Decoder, takes_beginning
 from workbench.evaluation.engine import Evaluation, evaluate
 from workbench.evaluation.items import item
+from workbench.evaluation.multiple_choice import MultipleChoice
 from workbench.evaluation.records import Answer, read_predictions
+from workbench.evaluation.transformers_lm import TransformersLM
 from workbench.models import OpenLlamaForCausalLM
 from workbench.models.loading import load_model
 from workbench.run_dir import RunDir
@@ -272,7 +274,7 @@ def test_weights_are_laid_out_anew_for_generation_only(llama, tokenizer, exam, m
 
 
 def test_a_chinese_stop_text_of_single_bytes_ends_an_answer(llama, tokenizer):
-    lm = engine.TransformersLM(llama, tokenizer, EvaluateConfig())
+    lm = TransformersLM(llama, tokenizer, EvaluateConfig())
     decoder = Decoder(lm, GenerationConfig(max_new_tokens=99, stop=["这里还有别的问题"]))
     made = tokenizer("想想这里还有别的问题", add_special_tokens=False)["input_ids"]
     assert len(made) > 24  # so many tokens as bytes
@@ -453,8 +455,8 @@ def test_pmi_of_a_single_token_takes_out_what_the_unconditional_prompt_gives(
     exam.metrics, exam.scoring, exam.unconditional = ["acc_pmi"], Scoring["next-token"], "an answer:"
     if per_choice:
         exam.question += "{{ choice }}"
-    lm = engine.TransformersLM(llama, tokenizer, EvaluateConfig())
-    answerer = engine.MultipleChoice(lm, exam)
+    lm = TransformersLM(llama, tokenizer, EvaluateConfig())
+    answerer = MultipleChoice(lm, exam)
     prepared = check_benchmarks({"exam": exam}, EvaluateConfig())["exam"]
     [(_, answer)] = answerer.answers(answerer.items(prepared.examples[:1]))
     free = lm.encode(["an answer:"])[0]

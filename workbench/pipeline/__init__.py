@@ -16,8 +16,8 @@ from workbench.data.inspection import check_rows
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import ConfigError, DeviceError, WorkbenchError
-from workbench.evaluation import engine
 from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.checks import named
 from workbench.evaluation.multiple_choice import vocabulary_entry
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.models.adapter_targets import check_base
@@ -126,9 +126,10 @@ def check_questions(benchmarks: Mapping[str, PreparedBenchmark], config: Config)
                 "answers benchmarks of classification, and a causal model all others)"
             )
         if benchmark.config.scoring is Scoring["next-piece"]:
-            with engine.named(name):
+            tokenizer = load_tokenizer(config.model)
+            with named(name):
                 for text in benchmark.examples[0].continuations:
-                    vocabulary_entry(text, load_tokenizer(config.model), benchmark.config)
+                    vocabulary_entry(text, tokenizer, benchmark.config)
 
 
 def check_training(config: Config) -> None:

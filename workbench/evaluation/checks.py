@@ -1,0 +1,63 @@
+"""What is found out about a model before it is asked anything, and whose mistake an error is."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from workbench.config.evaluate import EvaluateConfig
+from workbench.errors import CheckpointError, ConfigError, DataError
+from workbench.evaluation.items import long_ones
+from workbench.evaluation.prefix_tree import TokenRequest
+from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.roles import Model, answerer_for
+from workbench.evaluation.tokens import context_length
+from workbench.evaluation.transformers_classifier import TransformersClassifier
+
+
+def check(
+    lm: Model, benchmarks: Mapping[str, PreparedBenchmark], config: EvaluateConfig, model_name: str
+) -> None:
+    """Find what can't be asked before anything is.
+
+    Raises:
+        CheckpointError: the model's logits are not numbers.
+        ConfigError: longer prompts than the model holds are allowed, or a chat template is missing.
+        DataError: a question alone is too long for the model.
+    """
+    held = context_length(lm.model, lm.tokenizer)
+    if config.max_length is not None and config.max_length > held:
+        raise ConfigError(f"evaluate.max_length: {config.max_length} (the model holds {held} tokens)")
+    if config.chat_template and not lm.tokenizer.chat_template:
+        raise ConfigError(
+            "evaluate.chat_template: the model's tokenizer has none (false, or model.tokenizer)"
+        )
+    if not _gives_numbers(lm):
+        raise CheckpointError(
+            f"{model_name}: the model's logits are not numbers (damaged weights, or a dtype "
+            "with too small a range: try model.dtype=float32)"
+        )
+    for benchmark in benchmarks.values():
+        if benchmark.tasks is None:
+            with named(benchmark.name):
+                longest = lm.max_length - benchmark.config.generation.max_new_tokens
+                answerer_for(lm, benchmark.config, config).items(long_ones(benchmark.examples, longest))
+
+
+@contextmanager
+def named(benchmark: str) -> Iterator[None]:
+    """Put a benchmark's name before what is wrong with an item or key of it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"benchmarks.{benchmark}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"benchmarks.{benchmark}.{error}") from error
+
+
+def _gives_numbers(lm: Model) -> bool:
+    """Whether one short text gets a log-probability."""
+    if isinstance(lm, TransformersClassifier):
+        [(_, values)] = lm.stream(["a"])
+        return not any(map(math.isnan, values))
+    [found] = lm.loglikelihoods([TokenRequest((lm.start_token, lm.start_token), 1)])
+    return not math.isnan(found.loglikelihood)

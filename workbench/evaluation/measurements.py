@@ -1,0 +1,72 @@
+"""Items scored once more, only to measure: how far sharing moves an answer, and what `invariant` costs."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.config.benchmark import BenchmarkConfig
+from workbench.config.evaluate import EvaluateConfig
+from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.remarks import Asked
+from workbench.evaluation.roles import answerer_for, in_role
+from workbench.evaluation.verification import one_by_one, verify
+
+_COST_SAMPLE = 32
+"""Items that are scored again without `invariant`, to say what it cost."""
+log = logging.getLogger("workbench")
+
+
+def verified(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    benchmark: BenchmarkConfig,
+    config: EvaluateConfig,
+    asked: Sequence[Asked],
+) -> dict[str, float]:
+    """The largest difference that scoring `evaluate.verify` items one by one makes; said in the log, too."""
+    if not config.verify or not asked:
+        return {}
+    alone = in_role(model, tokenizer, [benchmark], one_by_one(config))
+    items = [question.items[0] for question in asked]
+    answers = [question.answers[0] for question in asked]
+    found = verify(answerer_for(alone, benchmark, config), items, answers, config.verify)
+    log.info(
+        "verify: %d items scored again one by one: largest difference %.2g nats, %d answers changed",
+        found.num_items,
+        found.largest_difference,
+        found.num_changed,
+    )
+    return {f"verify_{key}": value for key, value in asdict(found).items()}
+
+
+def invariant_cost(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    benchmark: PreparedBenchmark,
+    config: EvaluateConfig,
+    asked: Sequence[Asked],
+    seconds: float,
+) -> dict[str, float]:
+    """How many times as long as a sample without it an item took with `invariant`; said in the log, too.
+
+    Args:
+        model: the model.
+        tokenizer: the model's.
+        benchmark: what it was asked.
+        config: how it was asked.
+        asked: its questions.
+        seconds: that an item took; 0 where none was asked.
+    """
+    if not config.invariant or not seconds or not asked:
+        return {}
+    plain = replace(config, invariant=False)
+    faster = answerer_for(in_role(model, tokenizer, [benchmark.config], plain), benchmark.config, plain)
+    sample = [question.items[0] for question in asked[:_COST_SAMPLE]]
+    start = time.perf_counter()
+    count = sum(1 for _ in faster.answers(sample))
+    cost = seconds / ((time.perf_counter() - start) / count)
+    log.info("invariant: an item of %s took %.1f times as long as without", benchmark.name, cost)
+    return {"invariant_cost": cost}

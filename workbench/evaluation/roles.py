@@ -1,0 +1,46 @@
+"""A model in the role that a benchmark wants, and how it is asked there."""
+
+from collections.abc import Iterable
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.evaluate import EvaluateConfig
+from workbench.errors import ConfigError
+from workbench.evaluation.classification import Classification
+from workbench.evaluation.generation import Generation
+from workbench.evaluation.multiple_choice import MultipleChoice
+from workbench.evaluation.perplexity import Perplexity
+from workbench.evaluation.transformers_classifier import TransformersClassifier
+from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.evaluation.verification import Answerer
+
+Model = TransformersLM | TransformersClassifier
+
+
+def in_role(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    benchmarks: Iterable[BenchmarkConfig],
+    config: EvaluateConfig,
+) -> Model:
+    """The model in the role that the benchmarks want.
+
+    Raises:
+        ConfigError: some want a head and some don't.
+    """
+    heads = {benchmark.output_type == OutputType.classification for benchmark in benchmarks}
+    if len(heads) > 1:
+        raise ConfigError("benchmarks: some are for a classification head and some for a causal model")
+    return (TransformersClassifier if True in heads else TransformersLM)(model, tokenizer, config)
+
+
+def answerer_for(lm: Model, benchmark: BenchmarkConfig, config: EvaluateConfig) -> Answerer:
+    """What asks a model the items of a benchmark."""
+    if isinstance(lm, TransformersClassifier):
+        return Classification(lm, benchmark)
+    if benchmark.output_type == OutputType.generation:
+        return Generation(lm, benchmark, config.fewshot_seed, config.chat_template)
+    if benchmark.output_type == OutputType.perplexity:
+        return Perplexity(lm)
+    return MultipleChoice(lm, benchmark, config.chat_template)
