@@ -16,6 +16,8 @@ Interval = tuple[float, float]
 _SEED = 20230501
 _CELLS = 4_000_000
 """Resampled values held at once: 32 MB of indices."""
+_FEW = 8
+"""Distinct values, such as right and wrong, that are resampled by their numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +159,7 @@ def compare(
     flat = [difference for part in parts.values() for difference in part]
     error, spread = macro_stderr(parts), stderr(differences) * math.sqrt(len(differences))
     if not error and is_binary(first) and is_binary(second):
-        error = 1 / len(differences)  # nothing differs: as if one item had
+        error = 1 / len(differences)  # all differ alike, or none does: as if one item were otherwise
     value = mean([mean(part) for part in parts.values()])
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     return Comparison(
@@ -209,18 +211,6 @@ def mcnemar(wins: int, losses: int) -> float:
     Source: Q. McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
     """
     return min(1.0, 2 * _binomial_below(min(wins, losses), wins + losses))
-
-
-def mcnemar_mid_p(wins: int, losses: int) -> float:
-    """Two-sided mid-p value: less conservative than the exact test, uniform but for its steps.
-
-    Source: Fagerland, Lydersen, Laake, The McNemar test for binary matched-pairs data, 2013.
-    """
-    count, total = min(wins, losses), wins + losses
-    at = _ratio(math.comb(total, count), total)
-    if wins == losses:
-        return 1.0 - at / 2
-    return mcnemar(wins, losses) - at
 
 
 def sign_flip(differences: Sequence[float], samples: int = 2000) -> float:
@@ -284,6 +274,11 @@ def _resampled_means(
     """Means of `count` values (None: as many as there are), drawn with replacement."""
     rng = np.random.default_rng([_SEED, stream])
     count = count or len(values)
+    distinct, numbers = np.unique(values, return_counts=True)
+    if len(distinct) <= _FEW:  # then how often each of them is drawn is all there is to know
+        drawn = rng.multinomial(count, numbers / len(values), size=samples)
+        means: NDArray[np.float64] = drawn @ distinct / count
+        return means
     parts = [
         values[rng.integers(0, len(values), size=(size, count))].mean(axis=1)
         for size in _chunks(samples, count)
