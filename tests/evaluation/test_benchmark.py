@@ -316,3 +316,10 @@ def test_a_column_called_title_is_the_row_s_own_where_there_are_no_subsets(tmp_p
         metrics=["exact_match"],
     )
     assert prepare(found).examples[0].questions == ("b: rain",)
+
+
+def test_a_csv_file_with_two_columns_of_one_name_is_refused_but_for_unnamed_ones(tmp_path):
+    path = folder(tmp_path, ["0,问？,1,2,3,4,A,,"], header="A,Question,A,B,C,D,Answer,,")
+    assert complaint(config(path)).endswith("law.csv: two columns are called 'A' (rename one)")
+    path = folder(tmp_path, ["0,问？,1,2,3,4,A,,"], header="number,Question,A,B,C,D,Answer,,")
+    assert len(prepare(config(path)).examples) == 1

@@ -51,6 +51,9 @@ def _csv(path: Path, local: LocalConfig) -> Iterator[Row]:
         header = local.header or next(reader, [])
         if not header:
             raise DataError(f"{path}: empty file")
+        twice = next((name for name in header if name and header.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{path}: two columns are called {twice!r} (rename one)")
         line = reader.line_num + 1
         try:
             for cells in reader:
