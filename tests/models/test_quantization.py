@@ -108,6 +108,8 @@ def test_double_quant_and_compute_dtype_are_what_the_section_says(folder):
 def test_skipped_modules_stay_whole_and_a_name_that_nothing_has_is_refused(folder):
     names = quantized_names(quantized(folder, "nf4", skip_modules=["down_proj", "model.layers.0"]))
     assert len(names) == 6 and not any("down_proj" in name or ".0." in name for name in names)
+    names = quantized_names(quantized(folder, "nf4", skip_modules=["mlp", "layers.0.self_attn"]))
+    assert len(names) == 4 and all("layers.1.self_attn" in name for name in names)
     with pytest.raises(ConfigError, match="quantization.skip_modules: the model has no module 'up_projj'"):
         quantized(folder, "nf4", skip_modules=["up_projj"])
 

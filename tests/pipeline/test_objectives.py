@@ -188,6 +188,12 @@ def test_a_score_before_the_first_logged_loss_is_no_error(run):
     ("mistake", "words"),
     [
         ("adapter.target_modules=[q_prj]", "adapter.target_modules: 'q_prj' matches no layer"),
+        ("adapter.modules_to_save=[model]", "adapter.modules_to_save: .'model'. holds every layer"),
+        ("adapter.modules_to_save=['']", "adapter.modules_to_save: '' matches no layer"),
+        (
+            "adapter.modules_to_save=[mlp]",
+            "adapter.modules_to_save: 'mlp' has weights in nf4, which .*skip_modules=.mlp.",
+        ),
         ("adapter.path=runs/none/adapter", "runs/none/adapter"),
         ("adapter.path=.", "[.]: is no adapter, it has no adapter_config.json"),
         ("adapter.trainable_tokens=['<|new|>']", "adapter.trainable_tokens: the tokenizer has no token"),
@@ -200,7 +206,7 @@ def test_a_score_before_the_first_logged_loss_is_no_error(run):
 def test_a_mistake_is_found_before_the_rows_are_encoded(run, monkeypatch, recipe, mistake, words):
     for module in ("planning", "training"):
         monkeypatch.delattr(f"workbench.pipeline.{module}.encoded_examples")
-    data = ("model.path=${toy:base}", "data.path=${toy:data/instruct.jsonl}")
+    data = ("model.path=${toy:base}", "data.path=${toy:data/instruct.jsonl}", "quantization=nf4")
     steps = ("steps=[train]",) if recipe == "quickstart" else ()
     with pytest.raises(WorkbenchError, match=words):
         run(recipe, *data, *steps, mistake)

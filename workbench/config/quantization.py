@@ -29,7 +29,7 @@ class QuantizationConfig:
     int8_threshold: float = 6.0
     """int8 on CUDA: input columns beyond this magnitude are multiplied unquantized; 0: none are."""
     skip_modules: list[str] = field(default_factory=list)
-    """Further modules to keep whole, by part of name or by full name, e.g. [down_proj, model.layers.0]."""
+    """Further modules to keep whole, by the end of their names, e.g. [down_proj, layers.0.mlp]."""
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.

@@ -10,8 +10,10 @@ from transformers.pytorch_utils import Conv1D
 
 from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit
 from workbench.config.model import ModelConfig
+from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
 from workbench.models.adapter_files import HEAD
+from workbench.models.names import ends, is_within
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
 
 ADAPTED = (nn.Linear, nn.Embedding, nn.Conv2d, Conv1D)
@@ -77,7 +79,7 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
     targets = [name for name in adapter.target_modules if name != ALL_LINEAR]
     for key, wanted in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
         for target in wanted:
-            matched = [module for name, module in model.named_modules() if f".{name}".endswith(f".{target}")]
+            matched = [module for name, module in model.named_modules() if ends(name, target)]
             if not matched:
                 raise ConfigError(f"adapter.{key}: {target!r} matches no layer (linear layers: {layers})")
             if key == "target_modules" and not all(isinstance(module, ADAPTED) for module in matched):
@@ -88,6 +90,13 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
                 raise ConfigError(f"adapter.{key}: {target!r} is a list of layers (name those)")
     if both := sorted({*targets} & {*adapter.modules_to_save}):
         raise ConfigError(f"adapter.modules_to_save: {both[0]!r} is in target_modules too (choose one)")
+    adapted = targets or [name for name in linear_layers(model) if name not in heads(model)]
+    inside = [name for name in names if is_within(name, adapter.modules_to_save)]
+    if not any(ends(name, target) for name in names if name not in inside for target in adapted):
+        raise ConfigError(
+            f"adapter.modules_to_save: {adapter.modules_to_save!r} holds every layer of target_modules and "
+            "leaves none for the adapter (save less, or adapter=none trains the whole model)"
+        )
     for pattern in adapter.rank_pattern:
         if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
             raise ConfigError(f"adapter.rank_pattern: {pattern!r} matches no layer (linear layers: {layers})")
@@ -98,3 +107,18 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
             f"adapter: {shared[0]!r} shares its weight with another layer and can't change alone "
             "(leave it out of target_modules and modules_to_save)"
         )
+
+
+def check_saved(model: PreTrainedModel, adapter: AdapterConfig, quantization: QuantizationConfig) -> None:
+    """Raise ConfigError where a layer to be trained whole would lie in 4 or 8 bits."""
+    if quantization.method is QuantizationMethod.none:
+        return
+    kept = [*heads(model), *quantization.skip_modules]
+    for target in adapter.modules_to_save:
+        for name, module in model.named_modules():
+            linear = isinstance(module, nn.Linear | Conv1D) and is_within(name, [target])
+            if linear and not is_within(name, kept):
+                raise ConfigError(
+                    f"adapter.modules_to_save: {target!r} has weights in {quantization.method.value}, which "
+                    f"can't be trained (quantization.skip_modules=[{target}] keeps them whole)"
+                )

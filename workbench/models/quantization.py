@@ -1,6 +1,7 @@
 """Linear layers in 8 or 4 bits, by bitsandbytes, on CPU and CUDA; and back to plain float32 weights."""
 
 import os
+import re
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError, DeviceError
 from workbench.models import eight_bit
+from workbench.models.names import ends
 
 WHOLE = ["lm_head", "score"]
 """Never quantized, beside embeddings and norms: the heads, whose errors nothing behind them can mend."""
@@ -50,7 +52,9 @@ def bitsandbytes_config(
     """
     if quantization.method is QuantizationMethod.none:
         return None
-    skipped = None if native and not quantization.skip_modules else [*WHOLE, *quantization.skip_modules]
+    # transformers takes a name as the start of a full one, or a layer's end: not as a block within others.
+    named = [rf"(.*\.)?{re.escape(name)}" for name in quantization.skip_modules]
+    skipped = None if native and not named else [*WHOLE, *named]
     if quantization.method is QuantizationMethod.int8:
         return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_8bit=True, llm_int8_threshold=quantization.int8_threshold, llm_int8_skip_modules=skipped
@@ -84,7 +88,7 @@ def settle(model: PreTrainedModel, quantization: QuantizationConfig) -> None:
     """
     names = [name for name, _ in model.named_modules()]
     for skipped in quantization.skip_modules:
-        if not any(name.endswith(skipped) or name.startswith(f"{skipped}.") for name in names):
+        if not any(ends(name, skipped) for name in names):
             raise ConfigError(f"quantization.skip_modules: the model has no module {skipped!r}")
     for module in model.modules():
         if isinstance(module, Linear4bit):

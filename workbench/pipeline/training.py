@@ -20,7 +20,7 @@ from workbench.evaluation.benchmark import check_benchmarks, main_metric
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import LOWER_IS_BETTER
 from workbench.models import adapter_files, adapters
-from workbench.models.adapter_targets import check_targets
+from workbench.models.adapter_targets import check_saved, check_targets
 from workbench.models.loading import load_model, load_tokenizer, outline
 from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizer import token_ids
@@ -98,7 +98,9 @@ def check_adapter(config: Config) -> None:
     elif not trains_whole_model(config):
         token_ids(load_tokenizer(config.model), adapter.trainable_tokens, "adapter.trainable_tokens")
         if adapter.target_modules != [ALL_LINEAR] or adapter.modules_to_save or adapter.rank_pattern:
-            check_targets(outline(config.model), adapter)
+            empty = outline(config.model)
+            check_targets(empty, adapter)
+            check_saved(empty, adapter, config.quantization)
 
 
 def scored_on(config: Config) -> dict[str, PreparedBenchmark]:
