@@ -130,6 +130,16 @@ def test_a_mistral_without_a_window_is_a_llama(tmp_path):
     torch.testing.assert_close(logits(load_model(at(tmp_path), PLAIN)), logits(reference), rtol=0, atol=1e-5)
 
 
+def test_a_field_of_another_architecture_that_changes_nothing_is_no_hindrance(tmp_path):
+    reference = llama()
+    reference.save_pretrained(tmp_path)
+    neutral = {"logit_scale": 1.0, "attention_multiplier": 0.25, "final_logit_softcapping": None}
+    neutral |= {"query_pre_attn_scalar": 16, "head_dim": 16, "layer_types": ["full_attention"] * 2}
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | neutral))
+    torch.testing.assert_close(logits(load_model(at(tmp_path), PLAIN)), logits(reference), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -138,6 +148,18 @@ def test_a_mistral_without_a_window_is_a_llama(tmp_path):
         {"head_dim": 32},
         {"sliding_window": 16},
         {"model_type": "mistral", "sliding_window": 16},
+        {"attn_logit_softcapping": 50.0},
+        {"final_logit_softcapping": 30.0},
+        {"logit_scale": 0.0625},
+        {"embedding_multiplier": 12},
+        {"residual_multiplier": 0.22},
+        {"attention_multiplier": 0.015},
+        {"logits_scaling": 8},
+        {"query_pre_attn_scalar": 256},
+        {"qk_norm": True},
+        {"layer_types": ["sliding_attention", "full_attention"]},
+        {"partial_rotary_factor": 0.5},
+        {"model_type": "open-llama", "final_logit_softcapping": 30.0},
         {"quantization_config": {"quant_method": "gptq", "bits": 4}},
         {"model_type": "open-llama", "quantization_config": {"quant_method": "gptq", "bits": 4}},
         {"model_type": "qwen2"},

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 
 from workbench.models import OpenLlamaConfig, OpenLlamaModel
@@ -138,10 +139,16 @@ def test_rope_scaling_of_an_override_is_checked_when_the_model_is_built():
         ({"attention_bias": True}, "attention_bias=True"),
         ({"mlp_bias": True}, "mlp_bias=True"),
         ({"sliding_window": 4096}, "sliding_window=4096"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be 1 or more, got 0"),
+        ({"num_key_value_heads": -4}, "num_key_value_heads must be 1 or more"),
+        ({"vocab_size": "100"}, "vocab_size"),
+        ({"max_position_embeddings": 2.5}, "max_position_embeddings"),
+        ({"rms_norm_eps": -1.0}, "rms_norm_eps must be from 0 to 1"),
+        ({"attention_dropout_prob": float("nan")}, "attention_dropout_prob must be from 0 to 1"),
     ],
 )
 def test_shape_that_no_open_llama_has_is_refused_by_name(fields, complaint):
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises((ValueError, StrictDataclassError), match=complaint):
         OpenLlamaConfig(**{**TINY, **fields})
 
 

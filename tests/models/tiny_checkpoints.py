@@ -92,7 +92,8 @@ def write_gguf(model: LlamaForCausalLM, file: Path, extra: dict[str, Any] | None
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    if "rope.dimension_count" not in (extra or {}):
+        writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
     write_gguf_vocabulary(writer, config.vocab_size)
     for name, value in (extra or {}).items():
         if isinstance(value, np.ndarray):

@@ -15,9 +15,9 @@ from workbench.models import gguf, meta
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, unfold
 from workbench.models.generation import settle_generation
 from workbench.models.open_llama.configuration_open_llama import (
-    INEXPRESSIBLE,
     LLAMA_SWITCHES,
     OpenLlamaConfig,
+    inexpressible,
 )
 from workbench.models.quiet import quiet_transformers
 from workbench.models.weights import Stored, read_folder
@@ -218,11 +218,8 @@ def _from_llama(source: Path, llama: PreTrainedConfig) -> OpenLlamaConfig:
     Raises:
         CheckpointError: a field that Open-Llama can't express.
     """
-    head_dim = llama.hidden_size // llama.num_attention_heads
-    for name, neutral in {**INEXPRESSIBLE, "head_dim": head_dim}.items():
-        value = getattr(llama, name, None)
-        if value is not None and value != neutral:
-            raise CheckpointError(f"{source}: Open-Llama can't express {name}={value!r} (only {neutral!r})")
+    if reason := inexpressible(llama):
+        raise CheckpointError(f"{source}: {reason}; model.architecture=native takes what transformers can")
     fields: dict[str, Any] = {name: getattr(llama, name) for name in KEPT}
     fields |= {**LLAMA_SWITCHES, "attention_dropout_prob": llama.attention_dropout}
     return OpenLlamaConfig(**fields)
@@ -249,6 +246,9 @@ def fitted(checkpoint: Checkpoint, model_class: type[PreTrainedModel]) -> dict[s
         CheckpointError: tensors are missing, extra or of another shape, or a tied head differs; or the
             configuration has values that no model can have.
     """
+    layers, count = checkpoint.config.num_hidden_layers, len(checkpoint.tensors)
+    if layers > count:  # building so many could take for ever
+        raise CheckpointError(f"{checkpoint.path}: does not fit, {layers} layers but {count} tensors")
     try:
         with torch.device("meta"):
             empty = model_class(checkpoint.config)

@@ -44,7 +44,13 @@ NEUTRAL = {
     "residual_scale": 0.0,
     "logit_scale": 0.0,
     "use_parallel_residual": False,
+    "attn_logit_softcapping": 0.0,
+    "final_logit_softcapping": 0.0,
+    "attention.clamp_kqv": 0.0,
+    "attention.max_alibi_bias": 0.0,
+    "attention.temperature_scale": 0.0,
 }
+WIDTHS = ("attention.key_length", "attention.value_length", "rope.dimension_count")
 # What Llama 3.1 and its successors were scaled with (https://arxiv.org/abs/2407.21783; their config.json).
 # A GGUF file keeps only the factors that follow from it, so they are recomputed and compared; ours say the
 # numbers, too, where llama.cpp doesn't look.
@@ -97,9 +103,7 @@ def read_config(file: Path) -> dict[str, Any]:
     if fields.get("split.count", 1) > 1:
         raise CheckpointError(f"{file}: one of {fields['split.count']} parts (llama-gguf-split --merge)")
     own = {key.removeprefix("llama."): value for key, value in fields.items() if key.startswith("llama.")}
-    for key, neutral in NEUTRAL.items():
-        if own.get(key, neutral) not in (neutral, None):
-            raise CheckpointError(f"{file}: Open-Llama can't express llama.{key}={own[key]!r}")
+    _check_neutral(file, own, NEUTRAL)
     shapes = {tensor.name: _shape(tensor) for tensor in _reader(file).tensors}
     try:
         heads, width = own["attention.head_count"], own["embedding_length"]
@@ -110,16 +114,24 @@ def read_config(file: Path) -> dict[str, Any]:
             "num_hidden_layers": own["block_count"],
             "num_attention_heads": heads,
             "num_key_value_heads": own.get("attention.head_count_kv", heads),
-            "head_dim": own.get("attention.key_length", own.get("rope.dimension_count", width // heads)),
             "rms_norm_eps": own["attention.layer_norm_rms_epsilon"],
             "max_position_embeddings": own["context_length"],
         }
     except KeyError as error:
         raise CheckpointError(f"{file}: the metadata lacks {error.args[0]!r}") from error
+    _check_neutral(file, own, dict.fromkeys(WIDTHS, width // heads))
     tokens = {"bos": "bos", "eos": "eos", "pad": "padding"}
     ids = {f"{name}_token_id": fields.get(f"tokenizer.ggml.{key}_token_id") for name, key in tokens.items()}
     rope = {"rope_parameters": _rope(file, own, config), "tie_word_embeddings": "output.weight" not in shapes}
     return {"model_type": "llama", "hidden_act": "silu", **config, **ids, **rope}
+
+
+def _check_neutral(file: Path, own: dict[str, Any], neutral: dict[str, Any]) -> None:
+    """Raise CheckpointError for a key that has another value than the one that changes nothing."""
+    for key, value in neutral.items():
+        if own.get(key, value) not in (value, None):
+            said = f"llama.{key}={own[key]!r} (only {value!r})"
+            raise CheckpointError(f"{file}: Open-Llama can't express {said}")
 
 
 def read_tensors(file: Path) -> dict[str, GgufTensor]:
@@ -195,6 +207,8 @@ def _rope(file: Path, own: dict[str, Any], config: dict[str, Any]) -> dict[str, 
         return rope | _llama3_rope(file, torch.from_numpy(factors.data.copy()), rope["rope_theta"])
     kind = own.get("rope.scaling.type", "linear" if "rope.scale_linear" in own else "none")
     factor = own.get("rope.scaling.factor", own.get("rope.scale_linear", 1.0))
+    if kind != "yarn":  # llama.cpp multiplies by it with any kind
+        _check_neutral(file, own, {"rope.scaling.attn_factor": 1.0})
     if kind == "none" or (kind == "linear" and factor in (0.0, 1.0)):
         return rope | {"rope_type": "default"}
     if kind == "linear":

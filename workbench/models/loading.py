@@ -11,7 +11,7 @@ from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
 from workbench.models import native
-from workbench.models.checkpoints import SCORE, Checkpoint, fitted, read
+from workbench.models.checkpoints import BROKEN, SCORE, Checkpoint, fitted, read
 from workbench.models.open_llama import (
     OpenLlamaConfig,
     OpenLlamaForCausalLM,
@@ -167,7 +167,7 @@ def _new_config(model: ModelConfig) -> OpenLlamaConfig:
     ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("pad", "bos", "eos")}
     try:
         return OpenLlamaConfig(**{"vocab_size": len(tokenizer), **ids, **model.init})
-    except (ValueError, TypeError, KeyError) as error:
+    except BROKEN as error:
         reason = " ".join(str(error).split()).removeprefix("config.json: ")
         raise ConfigError(f"model.init: {reason}") from error
 

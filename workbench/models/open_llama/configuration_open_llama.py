@@ -3,6 +3,7 @@
 import math
 from typing import Any, ClassVar
 
+from huggingface_hub.dataclasses import strict
 from transformers import LlamaConfig, PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import logging
@@ -13,12 +14,53 @@ ROPE_TYPES = ("default", *sorted(ROPE_INIT_FUNCTIONS))
 
 # What a LLaMA configuration may say and this architecture has no place for, at the value that changes
 # nothing.
-INEXPRESSIBLE = {"attention_bias": False, "mlp_bias": False, "sliding_window": None}
+INEXPRESSIBLE: dict[str, Any] = {
+    "attention_bias": False,
+    "mlp_bias": False,
+    "sliding_window": None,
+    # Fields of LLaMA's relatives (Granite, Gemma, Cohere, MiniCPM, OLMo, ...), which LLaMA's own class in
+    # transformers passes over in silence.
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "logit_scale": 1,
+    "logits_scaling": 1,
+    "embedding_multiplier": 1,
+    "residual_multiplier": 1,
+    "lm_head_multiplier": 1,
+    "scale_emb": 1,
+    "scale_depth": None,
+    "dim_model_base": None,
+    "clip_qkv": None,
+    "qk_norm": False,
+    "use_qk_norm": False,
+    "qk_layernorm": False,
+    "rope_interleaved": False,
+    "no_rope_layers": None,
+    "attention_chunk_size": None,
+    "attn_temperature_tuning": False,
+    "use_parallel_residual": False,
+    "parallel_attn": False,
+    "alibi": False,
+    "is_causal": True,
+    "use_bidirectional_attention": False,
+}
+
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+)
+SHARES = ("initializer_range", "rms_norm_eps", "hidden_dropout_prob", "attention_dropout_prob")
 
 EXTENDED_FROM = "extended_from"
 """Key of config.json: the first token that an extension of the vocabulary has added."""
 
 
+@strict
 class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Shape and behaviour of an Open-Llama model.
 
@@ -70,16 +112,16 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     num_key_value_heads: int | None = None
     hidden_act: str = "silu"
     max_position_embeddings: int = 2048
-    initializer_range: float = 0.02
-    rms_norm_eps: float = 1e-6
+    initializer_range: float | int = 0.02
+    rms_norm_eps: float | int = 1e-6
     use_cache: bool = True
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
     tie_word_embeddings: bool = False
     use_memory_efficient_attention: bool | None = None
-    hidden_dropout_prob: float = 0.1
-    attention_dropout_prob: float = 0.1
+    hidden_dropout_prob: float | int = 0.1
+    attention_dropout_prob: float | int = 0.1
     use_stable_embedding: bool = True
     shared_input_output_embedding: bool = True
     rope_parameters: dict[str, Any] | None = None
@@ -100,6 +142,8 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             )
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
+        for name in SHARES:
+            setattr(self, name, float(getattr(self, name)))  # LLaMA's configuration takes no integers there
         rope = kwargs.get("rope_scaling", self.rope_parameters)
         if rope is not None:
             _check_rope(rope)
@@ -112,6 +156,12 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         Raises:
             ValueError: a value that no Open-Llama model can have.
         """
+        for name in SIZES:
+            if getattr(self, name) < 1:
+                raise ValueError(f"config.json: {name} must be 1 or more, got {getattr(self, name)!r}")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"config.json: {name} must be from 0 to 1, got {getattr(self, name)!r}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 "config.json: hidden_size must be divisible by num_attention_heads, got "
@@ -127,11 +177,8 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
                 f"config.json: rotary position needs heads of even width, got {self.head_width} "
                 f"({self.hidden_size} / {self.num_attention_heads})"
             )
-        plain = {**INEXPRESSIBLE, "head_dim": self.head_width}
-        for name, neutral in plain.items():
-            value = getattr(self, name, None)
-            if value is not None and value != neutral:
-                raise ValueError(f"config.json: Open-Llama can't express {name}={value!r} (only {neutral!r})")
+        if reason := inexpressible(self):
+            raise ValueError(f"config.json: {reason}")
         _check_rope(self.rope_parameters)
 
     @property
@@ -180,6 +227,24 @@ LLAMA_SWITCHES = {
     "hidden_dropout_prob": 0.0,
     "attention_dropout_prob": 0.0,
 }
+
+
+def inexpressible(config: PreTrainedConfig) -> str:
+    """What of a LLaMA-like configuration changes the numbers and can't be said here; empty: nothing."""
+    width = config.hidden_size // config.num_attention_heads
+    plain = {
+        **INEXPRESSIBLE,
+        "head_dim": width,
+        "attention_multiplier": width**-0.5,
+        "query_pre_attn_scalar": width,
+        "layer_types": ["full_attention"] * config.num_hidden_layers,
+    }
+    for name, neutral in plain.items():
+        value = getattr(config, name, None)
+        if value is not None and value != neutral:
+            only = "full_attention" if name == "layer_types" else repr(neutral)
+            return f"Open-Llama can't express {name}={value!r} (only {only})"
+    return ""
 
 
 def _check_rope(rope: object) -> None:
