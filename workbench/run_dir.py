@@ -1,6 +1,8 @@
 """The name of every file that a run writes, and how files are written: whole or not at all."""
 
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -62,6 +64,16 @@ class RunDir:
     def extended(self) -> Path:
         """The base model with a larger vocabulary, to be tuned like any other."""
         return self.path / "extended"
+
+    @property
+    def export(self) -> Path:
+        """A model's folder in another tool's format."""
+        return self.path / "export"
+
+    @property
+    def export_gguf(self) -> Path:
+        """The same as one file."""
+        return self.path / "export.gguf"
 
     @property
     def train_jsonl(self) -> Path:
@@ -199,6 +211,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def part_of(path: Path) -> Path:
+    """Where a large file is written until it is whole; a killed process's next try writes it anew."""
+    return path.with_name(f".{path.name}.part")
+
+
 def check_folder(key: str, path: Path) -> None:
     """Raise ConfigError where a file lies at `path`, which `key` names, or above it."""
     for place in (path, *path.parents):
@@ -210,7 +227,9 @@ def check_folder(key: str, path: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary sibling that becomes `path` when the block ends well, and vanishes when it doesn't."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    settle_folder(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    held = _lock(temporary)
     try:
         yield temporary
         os.chmod(temporary, 0o755)
@@ -226,14 +245,50 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def settle_folder(path: Path) -> None:
+    """Clear away what `new_folder` left around `path` when its process was killed; an old folder comes back.
+
+    A process that is still writing is left alone.
+    """
+    name = glob.escape(path.name)
+    for old in sorted(path.parent.glob(f".{name}.old.????????/")):
+        if not path.exists() and (old / path.name).exists():
+            os.replace(old / path.name, path)
+        shutil.rmtree(old)
+    for left in path.parent.glob(f".{name}.????????/"):
+        if (held := _lock(left)) is not None:
+            shutil.rmtree(left)
+            os.close(held)
+
+
+def _lock(folder: Path) -> int | None:
+    """Hold a folder until the descriptor is closed or the process ends; None: another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def clear_unfinished(run_dir: RunDir) -> None:
-    """Delete what `new_folder` was writing of a run's own models when its process was killed."""
-    made = (run_dir.adapter, run_dir.model, run_dir.merged, run_dir.tokenizer, run_dir.extended)
-    for folder in made:
-        for left in run_dir.path.glob(f".{folder.name}.????????/"):
-            shutil.rmtree(left)
+    """Settle a run's own folders and delete its half-written files, after a process that was killed."""
+    folders = (run_dir.adapter, run_dir.model, run_dir.merged, run_dir.tokenizer, run_dir.extended)
+    for folder in (*folders, run_dir.export):
+        settle_folder(folder)
+    part_of(run_dir.export_gguf).unlink(missing_ok=True)
+    files = (run_dir.config_yaml, run_dir.run_json, run_dir.train_json, run_dir.results_json)
+    for file in (*files, run_dir.merge_report):
+        for left in file.parent.glob(f".{file.name}.????????"):
+            left.unlink()
+    for left in run_dir.path.glob("predictions/*/.*.jsonl.????????"):
+        left.unlink()
 
 
 def fingerprint(value: Any) -> str:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workbench.errors import ConfigError, MissingStepError
+from workbench.errors import CheckpointError, ConfigError, MissingStepError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
-from workbench.run_dir import new_folder
+from workbench.run_dir import new_folder, settle_folder
 
 SHORT = ("train.max_steps=2", "train.learning_rate=0.01", "quantization=none")
 
@@ -42,6 +42,49 @@ def test_a_merged_model_that_is_not_the_proven_one_is_neither_exported_nor_score
     asked = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=4", "evaluate.models=[merged]")
     with pytest.raises(MissingStepError, match="has none of merged yet"):
         run("quickstart", *SHORT, *asked, "steps=[evaluate]")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("runs/none/adapter", "adapter.path: no file or folder 'runs/none/adapter'"),
+        ("${toy:base}", "is no adapter, it has no adapter_config.json"),
+    ],
+)
+def test_a_wrong_path_of_an_adapter_is_what_an_export_complains_of(run, path, words):
+    with pytest.raises(CheckpointError, match=words):
+        run("export", "model.path=${toy:base}", f"adapter.path={path}", "run_dir=new")
+
+
+@pytest.mark.parametrize("killed_at", ["putting the new one there", "deleting the old one"])
+def test_a_merge_killed_between_two_renames_loses_nothing_and_leaves_nothing(run, killed_at):
+    folder = run("quickstart", *SHORT, "steps=[train,merge]")
+    proven = weights(folder.merged)
+    old = folder.path / ".merged.old.k1ll_ed0"
+    old.mkdir()
+    shutil.copytree(folder.merged, folder.path / ".merged.k1ll_ed0")
+    if killed_at == "putting the new one there":
+        folder.merged.rename(old / "merged")
+    else:
+        shutil.copytree(folder.merged, old / "merged")
+    for name in (".results.json.k1ll_ed0", ".export.gguf.part"):
+        (folder.path / name).touch()
+
+    run("quickstart", *SHORT, "steps=[export]")
+    assert torch.equal(weights(folder.merged), proven) and torch.equal(weights(folder.export), proven)
+    assert [path.name for path in folder.path.glob(".*")] == [".lock"]
+
+
+def test_an_earlier_export_comes_back_and_one_that_is_being_written_is_left_alone(run, tmp_path):
+    asked = ("model.path=${toy:base}", "export.path=out", "export.format=open-llama")
+    run("export", *asked)
+    (tmp_path / ".out.old.k1ll_ed0").mkdir()
+    (tmp_path / "out").rename(tmp_path / ".out.old.k1ll_ed0" / "out")
+    with new_folder(tmp_path / "out") as unfinished:
+        assert weights(tmp_path / "out") is not None
+        settle_folder(tmp_path / "out")
+        assert unfinished.is_dir()
+    assert not list(tmp_path.glob(".out*"))
 
 
 def test_what_a_killed_process_was_writing_is_cleared_away(run):

@@ -16,7 +16,8 @@ from transformers import GenerationConfig, LlamaConfig, PreTrainedConfig
 from workbench.config.export import ExportConfig, ExportFormat
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models.checkpoints import KEPT, SCORE, fitted, read
+from workbench.models.checkpoints import KEPT, SCORE, read
+from workbench.models.fitting import fitted
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, fold
 from workbench.models.gguf_writer import write_gguf
 from workbench.models.loading import CLASSES
@@ -26,7 +27,7 @@ from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate
 from workbench.models.tokenizer import read_tokenizer, tokenizer_place
 from workbench.models.weights import Stored
-from workbench.run_dir import check_folder, new_folder, write_json
+from workbench.run_dir import check_folder, new_folder, part_of, write_json
 
 LLAMA_CLASSES = {
     Task.causal_lm: "LlamaForCausalLM",
@@ -197,7 +198,7 @@ def _write_file(
     """The GGUF file, under a temporary name until it is whole; the size of its tensors in bytes."""
     tokenizer = read_tokenizer(tokenizer_place(model))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = part_of(path)
     try:
         size = write_gguf(temporary, config, tensors, tokenizer, export.gguf_type)
         temporary.replace(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from workbench.config import Config
 from workbench.config.export import ExportFormat
 from workbench.errors import MissingStepError
+from workbench.models import adapter_files
 from workbench.models.export import export as export_model
 from workbench.pipeline.inputs import adapter_folder
 from workbench.pipeline.scoring import fingerprint_of_merge, plain
@@ -18,9 +19,12 @@ def export(config: Config, run_dir: RunDir) -> None:
     """Write the run's merged or trained model, else the one at `model.path`, in another tool's format.
 
     Raises:
+        CheckpointError: no adapter lies at `adapter.path`.
         MissingStepError: there is an adapter, and no merge of it.
     """
     adapter = adapter_folder(config, run_dir)
+    if adapter is not None:
+        adapter_files.read_config(adapter)
     if adapter is not None and not fingerprint_of_merge(adapter, run_dir):
         raise MissingStepError(
             f"export: the adapter in {str(adapter)!r} is not merged in {str(run_dir.path)!r} "
@@ -28,8 +32,9 @@ def export(config: Config, run_dir: RunDir) -> None:
         )
     own = next((folder for folder in (run_dir.merged, run_dir.model) if folder.is_dir()), None)
     model = plain(config.model, own) if own else config.model
-    name = "export.gguf" if config.export.format is ExportFormat["gguf"] else "export"
-    path = Path(config.export.path) if config.export.path else run_dir.path / name
+    as_gguf = config.export.format is ExportFormat["gguf"]
+    own_path = run_dir.export_gguf if as_gguf else run_dir.export
+    path = Path(config.export.path) if config.export.path else own_path
     report = export_model(model, config.export, path)
     log.info(
         "export: %s, %d tensors, %.1f MB%s, in %s",
