@@ -389,6 +389,18 @@ def test_a_folder_without_an_adapter_is_refused(tmp_path):
         adapters.load(causal_base(), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"bias": "some"}, {"bias": None}, {"rank_pattern": []}, {"init_lora_weights": 3}], ids=str
+)
+def test_an_adapter_whose_configuration_peft_trips_over_is_one_line(changes, tmp_path):
+    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(CheckpointError, match="adapter: does not fit this model: ") as caught:
+        adapters.load(causal_base(), tmp_path / "adapter")
+    assert "\n" not in str(caught.value)
+
+
 def test_an_adapter_without_its_weights_is_refused(tmp_path):
     adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")

@@ -166,6 +166,8 @@ def test_a_field_of_another_architecture_that_changes_nothing_is_no_hindrance(tm
         {"rope_parameters": {"rope_type": "spiral", "factor": 2.0, "rope_theta": 10000.0}},
         {"rope_parameters": {"rope_type": "llama3", "factor": 2.0, "rope_theta": 10000.0}},
         {"hidden_size": "wide"},
+        {"num_hidden_layers": 10**12},
+        {"rope_parameters": {"rope_type": "proportional", "partial_rotary_factor": 3.0, "rope_theta": 1e4}},
     ],
     ids=lambda changes: " ".join(changes),
 )

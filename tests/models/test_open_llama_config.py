@@ -142,6 +142,16 @@ def test_rope_scaling_of_an_override_is_checked_when_the_model_is_built():
         ({"num_hidden_layers": 0}, "num_hidden_layers must be 1 or more, got 0"),
         ({"num_key_value_heads": -4}, "num_key_value_heads must be 1 or more"),
         ({"vocab_size": "100"}, "vocab_size"),
+        (
+            {"rope_parameters": {"rope_type": "default", "rope_theta": 0}},
+            "rope_theta must be a finite number",
+        ),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": -2.0}},
+            "factor must be a finite number above 0",
+        ),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "full_attention alone"),
+        ({"extended_from": "x"}, "extended_from must be a row"),
         ({"max_position_embeddings": 2.5}, "max_position_embeddings"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps must be from 0 to 1"),
         ({"attention_dropout_prob": float("nan")}, "attention_dropout_prob must be from 0 to 1"),

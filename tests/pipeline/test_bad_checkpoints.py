@@ -60,6 +60,20 @@ def unknown_rope(folder):
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def two_norms(folder):
+    found = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    save_file(found, folder / "a.safetensors", {"format": "pt"})
+    save_file({"model.norm.weight": torch.zeros(128)}, folder / "b.safetensors", {"format": "pt"})
+    names = {**dict.fromkeys(found, "a.safetensors"), "model.norm.weight": "b.safetensors"}
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+def numbered(folder):
+    (folder / WEIGHTS).unlink()
+    torch.save({1: torch.ones(2)}, folder / "pytorch_model.bin")
+
+
 BAD = {
     "missing": (
         tensors(lambda t: t.pop("model.layers.1.mlp.up_proj.weight")),
@@ -73,6 +87,12 @@ BAD = {
     "truncated": (truncated, r"model\.safetensors: truncated"),
     "truncated shard": (truncated_shard, r"model-00001-of-00001\.safetensors: truncated"),
     "pickle with code": (code, r"pytorch_model\.bin: refused, this pickle holds code"),
+    "two norms": (two_norms, r"b\.safetensors: holds another model\.norm\.weight than the file before"),
+    "numbered tensors": (numbered, r"pytorch_model\.bin: no flat dictionary of tensors"),
+    "whole numbers": (
+        tensors(lambda t: t.update({"model.norm.weight": torch.ones(128, dtype=torch.int32)})),
+        r"of no type that weights are kept in: model\.norm\.weight: torch\.int32",
+    ),
     "larger tokenizer": (
         larger_tokenizer,
         r"has 687 tokens, the model's embedding 686 rows, none for '<extra>'",

@@ -30,7 +30,7 @@ def read_config(path: str | Path) -> PeftConfig:
     """
     try:
         config = PeftConfig.from_pretrained(str(_file(path, CONFIG_FILE).parent))
-    except (ValueError, OSError, TypeError, KeyError) as error:
+    except (ValueError, OSError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: no adapter can be read there: {first_line(error)}") from error
     if config.is_prompt_learning:
         raise CheckpointError(f"{path}: {config.peft_type.value} learns a prompt, it is no adapter of layers")

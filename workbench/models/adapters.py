@@ -40,6 +40,7 @@ from workbench.models.adapter_targets import (
     shared_layers,
     trainable_tokens,
 )
+from workbench.models.checkpoints import BROKEN
 from workbench.models.starts import FROM_WEIGHTS, start_from_weights
 from workbench.run_dir import new_folder, write_json
 
@@ -85,7 +86,7 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
     try:
         with _without_peft_noise():
             peft_model = _wrap(model, config, seed=0)
-    except (ValueError, TypeError, IndexError) as error:
+    except (*BROKEN, ImportError) as error:
         raise CheckpointError(f"{path}: does not fit this model: {first_line(error)}") from error
     _check_fit(path, weights, state_dict(peft_model))
     set_peft_model_state_dict(peft_model, weights)

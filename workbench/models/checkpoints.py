@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import GenerationConfig, LlamaConfig, MistralConfig, PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, LlamaConfig, MistralConfig, PreTrainedConfig
 
 from workbench.errors import CheckpointError
 from workbench.models import gguf, meta
@@ -46,6 +46,8 @@ KEPT = (
     "label2id",
     "problem_type",
 )
+CALLS = ("return_dict", "output_attentions", "output_hidden_states")
+"""What a configuration may say about the form of a call's answer, which is the caller's own affair."""
 SCORE = "score.weight"
 SWITCHED_OFF = "stable and shared embedding off, dropouts 0"
 BROKEN = (
@@ -60,11 +62,6 @@ BROKEN = (
     StrictDataclassError,
 )
 """What transformers and torch raise at values that no model can have."""
-WHY = {
-    "model.embed_layer_norm.weight": "use_stable_embedding is on in config.json",
-    HEAD: "neither shared_input_output_embedding nor tie_word_embeddings is on in config.json",
-    SCORE: "model.task=sequence_classification takes a classifier",
-}
 
 
 @dataclass
@@ -107,7 +104,7 @@ def read(path: Path) -> Checkpoint:
             checkpoint.generation = GenerationConfig.from_pretrained(path)
             note = settle_generation(checkpoint.generation)
         except (*BROKEN, OSError) as error:
-            raise _broken(path / "generation_config.json", error) from error
+            raise broken(path / "generation_config.json", error) from error
         checkpoint.note = "; ".join(filter(None, (checkpoint.note, note)))
     return checkpoint
 
@@ -118,12 +115,12 @@ def describe(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: it is damaged, or not of this family.
     """
-    source = _description_file(path)
+    source = description_file(path)
     try:
         with quiet_transformers():
             return _described(path, source)
     except BROKEN as error:
-        raise _broken(source, error) from error
+        raise broken(source, error) from error
 
 
 def _described(path: Path, source: Path) -> Checkpoint:
@@ -136,7 +133,9 @@ def _described(path: Path, source: Path) -> Checkpoint:
         raise CheckpointError(
             f"{source}: model_type {kind!r} is no LLaMA (model.architecture=native takes it as it is)"
         )
-    if how := stored.get("quantization_config"):
+    for name in CALLS:
+        stored.pop(name, None)
+    if how := stored.pop("quantization_config", None):
         raise CheckpointError(f"{source}: Open-Llama can't express quantization_config={how!r} (only None)")
     if kind == OpenLlamaConfig.model_type:
         found = Checkpoint(path, "Open-Llama", OpenLlamaConfig.from_dict(stored))
@@ -149,7 +148,7 @@ def _described(path: Path, source: Path) -> Checkpoint:
     return found
 
 
-def _description_file(path: Path) -> Path:
+def description_file(path: Path) -> Path:
     """The file that describes the model."""
     if path.is_file():
         return path
@@ -194,13 +193,13 @@ def read_json_object(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _broken(file, error) from error
+        raise broken(file, error) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{file}: not a JSON object")
     return value
 
 
-def _broken(file: Path, error: Exception) -> CheckpointError:
+def broken(file: Path, error: Exception) -> CheckpointError:
     """What is wrong with a file of the checkpoint, in one line."""
     said = str(error.args[0]) if isinstance(error, KeyError) else str(error) or type(error).__name__
     if isinstance(error, ZeroDivisionError):
@@ -234,77 +233,3 @@ def _renamed(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
         for name, tensor in tensors.items()
         if not name.endswith("rotary_emb.inv_freq")
     }
-
-
-def fitted(checkpoint: Checkpoint, model_class: type[PreTrainedModel]) -> dict[str, Stored]:
-    """The tensors that `model_class` has a place for, after checking that every place is filled.
-
-    Two differences are no mistake: a causal head on the way to a classifier is left out, and the classifier's
-    new `score` head may be missing.
-
-    Raises:
-        CheckpointError: tensors are missing, extra or of another shape, or a tied head differs; or the
-            configuration has values that no model can have.
-    """
-    layers, count = checkpoint.config.num_hidden_layers, len(checkpoint.tensors)
-    if layers > count:  # building so many could take for ever
-        raise CheckpointError(f"{checkpoint.path}: does not fit, {layers} layers but {count} tensors")
-    try:
-        with torch.device("meta"):
-            empty = model_class(checkpoint.config)
-    except BROKEN as error:
-        raise _broken(_description_file(checkpoint.path), error) from error
-    expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
-    tensors = _without_tied_head(checkpoint, HEAD in expected)
-    if checkpoint.config.ties_embeddings:
-        expected.pop(HEAD, None)
-    if SCORE in expected:
-        tensors.pop(HEAD, None)
-    missing = [name for name in expected if name not in tensors and name != SCORE]
-    extra = [name for name in tensors if name not in expected]
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    misshapen = [name for name in expected if name in shapes and shapes[name] != expected[name]]
-    faults = [
-        listed("missing", [name + _because(name) for name in missing]),
-        listed("not expected", [name + _because(name) for name in extra]),
-        listed("of another shape", [differing(name, shapes[name], expected[name]) for name in misshapen]),
-    ]
-    if any(faults):
-        raise CheckpointError(f"{checkpoint.path}: does not fit, {'; '.join(filter(None, faults))}")
-    return tensors
-
-
-def _because(name: str) -> str:
-    return f" ({WHY[name]})" if name in WHY else ""
-
-
-def differing(name: str, here: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """A tensor and its two shapes."""
-    return f"{name}: {tuple(here)} here, {tuple(expected)} by its configuration"
-
-
-def listed(fault: str, names: list[str]) -> str:
-    """`5 tensors missing: a, b, c and 2 more`; nothing for none."""
-    if not names:
-        return ""
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} tensor{'s' if len(names) > 1 else ''} {fault}: {', '.join(names[:3])}{rest}"
-
-
-def _without_tied_head(checkpoint: Checkpoint, has_head: bool) -> dict[str, Stored]:
-    """The tensors, each tied one once, under the embedding's name.
-
-    Raises:
-        CheckpointError: the configuration ties a head that the file has trained apart from the embedding.
-    """
-    tensors = dict(checkpoint.tensors)
-    if not checkpoint.config.ties_embeddings or HEAD not in tensors:
-        return tensors
-    head = tensors.pop(HEAD)
-    embedding = tensors.setdefault(EMBEDDING, head)
-    if has_head and (head.shape != embedding.shape or not torch.equal(head[...], embedding[...])):
-        raise CheckpointError(
-            f"{checkpoint.path}: {HEAD} differs from {EMBEDDING}, but config.json ties them "
-            "(set shared_input_output_embedding and tie_word_embeddings to false to keep this head)"
-        )
-    return tensors

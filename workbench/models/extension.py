@@ -10,8 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from workbench.config.model import ModelConfig
-from workbench.models.checkpoints import fitted, read
+from workbench.models.checkpoints import read
 from workbench.models.export import Cast, write_weights
+from workbench.models.fitting import fitted
 from workbench.models.folding import EMBEDDING, HEAD
 from workbench.models.loading import CLASSES
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM

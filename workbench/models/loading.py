@@ -11,7 +11,8 @@ from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
 from workbench.models import native
-from workbench.models.checkpoints import BROKEN, SCORE, Checkpoint, fitted, read
+from workbench.models.checkpoints import BROKEN, SCORE, Checkpoint, read
+from workbench.models.fitting import fitted
 from workbench.models.open_llama import (
     OpenLlamaConfig,
     OpenLlamaForCausalLM,

@@ -18,7 +18,8 @@ from transformers import (
 from workbench.config.model import ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError
-from workbench.models.checkpoints import BROKEN, differing, listed
+from workbench.models.checkpoints import BROKEN
+from workbench.models.fitting import differing, listed
 from workbench.models.generation import settle_generation
 from workbench.models.placement import loading_options
 from workbench.models.quiet import quiet_transformers

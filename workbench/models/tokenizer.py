@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workbench.config.model import Architecture, ModelConfig
@@ -17,16 +16,6 @@ from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate, locate_tokenizer
 
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
-LOAD_ERRORS = (
-    ValueError,
-    OSError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    StrictDataclassError,
-)
-
 logger = logging.getLogger("workbench")
 
 
@@ -108,7 +97,7 @@ def read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
         # Without a config.json the class is tokenizer_config.json's alone.
         config = None if (place / "config.json").is_file() else PreTrainedConfig()
         return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(place, config=config))
-    except LOAD_ERRORS as error:
+    except native.LOAD_ERRORS as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{place}: the tokenizer can't be read: {reason}") from error
 

@@ -47,7 +47,11 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     for file in _weight_files(folder):
         if not file.is_file():
             raise CheckpointError(f"{file}: missing, the index of the weights names it")
-        tensors |= read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
+        found = read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
+        for name in sorted(tensors.keys() & found.keys()):
+            if not torch.equal(tensors[name], found[name]):
+                raise CheckpointError(f"{file}: holds another {name} than the file before it")
+        tensors |= found
     return tensors
 
 
@@ -69,7 +73,7 @@ def _shards(index: Path) -> list[Path]:
     """The files that an index names, each once; only names within the folder count."""
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index}: no index of weights (a JSON object with a weight_map)") from error
     if outside := sorted(str(name) for name in names if Path(str(name)).name != name):
         raise CheckpointError(f"{index}: names a file outside the folder, {outside[0]!r}")
@@ -110,7 +114,9 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: truncated or damaged, no pickled tensors") from error
     if isinstance(tensors, dict) and isinstance(tensors.get("module"), dict):
         tensors = tensors["module"]  # as DeepSpeed saved the original project's runs
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
+    ):
         raise CheckpointError(f"{file}: no flat dictionary of tensors, which a model's weights are")
     return tensors
 

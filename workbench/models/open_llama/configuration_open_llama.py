@@ -162,6 +162,9 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"config.json: {name} must be from 0 to 1, got {getattr(self, name)!r}")
+        first = getattr(self, EXTENDED_FROM, self.vocab_size)
+        if not isinstance(first, int) or not 0 <= first <= self.vocab_size:
+            raise ValueError(f"config.json: {EXTENDED_FROM} must be a row of the embedding, got {first!r}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 "config.json: hidden_size must be divisible by num_attention_heads, got "
@@ -237,13 +240,13 @@ def inexpressible(config: PreTrainedConfig) -> str:
         "head_dim": width,
         "attention_multiplier": width**-0.5,
         "query_pre_attn_scalar": width,
-        "layer_types": ["full_attention"] * config.num_hidden_layers,
     }
     for name, neutral in plain.items():
         value = getattr(config, name, None)
         if value is not None and value != neutral:
-            only = "full_attention" if name == "layer_types" else repr(neutral)
-            return f"Open-Llama can't express {name}={value!r} (only {only})"
+            return f"Open-Llama can't express {name}={value!r} (only {neutral!r})"
+    if others := sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"}):
+        return f"Open-Llama can't express layer_types with {others[0]!r} (only 'full_attention')"
     return ""
 
 
@@ -264,15 +267,22 @@ def _check_rope(rope: object) -> None:
         )
     if rope.get("partial_rotary_factor") not in (None, 1, 1.0) and kind != "proportional":
         raise ValueError("config.json: Open-Llama can't express partial_rotary_factor (only 1.0)")
+    if layers := [name for name, value in rope.items() if isinstance(value, dict)]:
+        raise ValueError(
+            f"config.json: rope_parameters for {layers[0]} alone (Open-Llama has one kind of layer)"
+        )
     factor = rope.get("factor")
-    if kind in ("linear", "dynamic") and not _is_finite_above_one(factor):
+    if kind in ("linear", "dynamic") and not _is_finite_above(1, factor):
         raise ValueError(
             f"config.json: rope_scaling's factor must be a finite number above 1, got {factor!r}"
         )
+    for name in ("rope_theta", "factor"):
+        if rope.get(name) is not None and not _is_finite_above(0, rope[name]):
+            raise ValueError(f"config.json: {name} must be a finite number above 0, got {rope[name]!r}")
     known = {"type", "rope_type", "rope_theta", "factor", "partial_rotary_factor"}
     if kind in ("linear", "dynamic") and (extra := sorted(set(rope) - known)):
         raise ValueError(f"config.json: rope_scaling of type {kind} has no key {', '.join(extra)}")
 
 
-def _is_finite_above_one(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 1 < value < math.inf
+def _is_finite_above(least: float, value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least < value < math.inf
