@@ -401,6 +401,23 @@ def test_an_adapter_whose_configuration_peft_trips_over_is_one_line(changes, tmp
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("labels.json", "", "labels.json: no JSON"),
+        ("labels.json", "3", "labels.json: no list of names: 3"),
+        ("adapter_config.json", "{}", "adapter_config.json lacks its peft_type"),
+        ("adapter_config.json", "[" * 100_000, "adapter: no adapter can be read there"),
+    ],
+    ids=["no JSON", "a number", "no type", "deep"],
+)
+def test_a_damaged_file_of_an_adapter_is_named(name, content, words, tmp_path):
+    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    (tmp_path / "adapter" / name).write_text(content)
+    with pytest.raises(CheckpointError, match=words):
+        adapters.load(causal_base(), tmp_path / "adapter")
+
+
 def test_an_adapter_without_its_weights_is_refused(tmp_path):
     adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")

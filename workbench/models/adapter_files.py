@@ -32,6 +32,8 @@ def read_config(path: str | Path) -> PeftConfig:
         config = PeftConfig.from_pretrained(str(_file(path, CONFIG_FILE).parent))
     except (ValueError, OSError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: no adapter can be read there: {first_line(error)}") from error
+    if config.peft_type is None:
+        raise CheckpointError(f"{path}: no adapter can be read there: {CONFIG_FILE} lacks its peft_type")
     if config.is_prompt_learning:
         raise CheckpointError(f"{path}: {config.peft_type.value} learns a prompt, it is no adapter of layers")
     config.base_model_name_or_path = None
@@ -71,9 +73,21 @@ def num_labels(path: str | Path) -> int | None:
 
 
 def label_names(path: str | Path) -> list[str] | None:
-    """The names of the labels that the adapter was trained with; None: none are written down."""
+    """The names of the labels that the adapter was trained with; None: none are written down.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     file = locate_adapter(path) / LABELS_FILE
-    return cast(list[str], read_json(file)) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        names = read_json(file)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: no JSON: {first_line(error)}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{file}: no list of names: {names!r:.60}")
+    return names
 
 
 def fingerprint(path: str | Path) -> str:
