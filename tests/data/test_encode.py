@@ -239,6 +239,29 @@ def test_thoughts_are_trained_where_the_template_writes_them_and_what_it_does_no
     assert trained_parts(tokenizer, ours.dataset[0]) == ['7[{"function": {}}]<|im_end|></s>']
 
 
+@pytest.mark.parametrize("arguments", ['{"city": "北京"}', {"city": "北京"}])
+@pytest.mark.parametrize("nested", [True, False], ids=["function", "bare"])
+@pytest.mark.parametrize("written", ["| tojson", ""], ids=["as object", "as text"])
+def test_the_arguments_of_a_call_reach_a_template_in_the_form_that_it_takes(
+    with_template, arguments, nested, written
+):
+    tokenizer = with_template(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
+        "{% for call in m.tool_calls or [] %}{% set called = call.function or call %}"
+        "<call>{{ called.name + ' ' + called.arguments " + written + " }}</call>{% endfor %}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    call = {"name": "weather", "arguments": arguments}
+    answer = {"role": "assistant", "content": None, "tool_calls": [{"function": call} if nested else call]}
+    row = {"messages": [{"role": "user", "content": "天气？"}, answer]}
+    if not written and isinstance(arguments, dict):
+        with pytest.raises(DataError, match="a.jsonl:1: the chat template refuses the turns"):
+            encoded(tokenizer, row)
+        return
+    example = encoded(tokenizer, row).dataset[0]
+    assert trained_parts(tokenizer, example) == ['<call>weather {"city": "北京"}</call><|im_end|>']
+
+
 def test_a_call_of_a_tool_that_the_template_would_leave_out_is_no_empty_answer(with_template):
     asked, answer = THINKING["messages"]
     row = {"messages": [asked, {**answer, "content": None}]}

@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, Template
-from workbench.data.instruction import Conversation
+from workbench.data.instruction import Conversation, Turn
 from workbench.data.tokens import Segment, special_frame
 from workbench.errors import DataError
 
@@ -146,7 +146,7 @@ class Renderer:
         """The turns as messages; a template that knows no tools gets them as text, in a system turn ahead."""
         messages = [turn.message() for turn in conversation.turns]
         if self.is_own:
-            return messages
+            return [with_objects(message) for message in messages] if self.takes_objects else messages
         for message in messages:
             if "tool_calls" in message:
                 message["content"] += json.dumps(message["tool_calls"], ensure_ascii=False)
@@ -154,6 +154,22 @@ class Renderer:
             tools = json.dumps(conversation.tools, ensure_ascii=False)
             messages.insert(0, {"role": "system", "content": tools})
         return messages
+
+    @cached_property
+    def takes_objects(self) -> bool:
+        """Whether the tokenizer's template takes the arguments of a call as an object.
+
+        That is what transformers asks of templates; most would quote text twice, some take nothing but text.
+        """
+        function = {"name": "f", "arguments": {"a": 1}}
+        call = {"id": "call00001", "type": "function", "function": function}
+        turns = (Turn("user", "a"), Turn("assistant", "", extra={"tool_calls": [call]}))
+        asked = Conversation(where="", turns=turns)
+        try:
+            self.render([turn.message() for turn in turns], asked, prompt=False)
+        except DataError:
+            return False
+        return True
 
     def unwritten(self, conversation: Conversation) -> list[str]:
         """The parts of messages, and `tools`, that the template doesn't write: without them nothing changes.
@@ -237,6 +253,25 @@ def renderer(
     if isinstance(own, dict):
         own = own.get("default")
     return Renderer(tokenizer, own or TEMPLATES[Template["open-llama"]], bool(own))
+
+
+def with_objects(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with its calls' arguments as objects, where they are JSON text as in OpenAI's interface."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return message
+    return {**message, "tool_calls": [with_object(call) for call in calls]}
+
+
+def with_object(call: Any) -> Any:
+    """A call with its arguments as an object; anything else as it is."""
+    if isinstance(call, dict) and isinstance(call.get("function"), dict):
+        return {**call, "function": with_object(call["function"])}
+    try:
+        arguments = json.loads(call["arguments"])
+    except (KeyError, TypeError, ValueError):
+        return call
+    return {**call, "arguments": arguments} if isinstance(arguments, dict) else call
 
 
 def without(conversation: Conversation, name: str) -> Conversation:
