@@ -13,7 +13,7 @@ from workbench.cli import PACKAGE
 from workbench.run_dir import RunDir, read_json
 
 BENCHMARKS = ("toy_choice_zh", "toy_exact_en")
-LIMIT = 60
+LIMIT = 150
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
