@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from workbench.config import IDENTITY, SAME_RUN, Config
-from workbench.config.mistakes import first_difference, plainly
+from workbench.config.mistakes import plainly
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.run_dir import RunDir, check_folder, fingerprint
 
@@ -245,6 +245,15 @@ def continued(composed: DictConfig, stored: Any, run_dir: RunDir) -> DictConfig:
                 f"not {ours_value!r} (choose another run_dir, or none)"
             )
     return composed
+
+
+def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
+    """The dotted key where two configurations first differ, with both values."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in sorted(ours.keys() | theirs.keys()):
+            if ours.get(name) != theirs.get(name):
+                return first_difference(f"{key}.{name}", ours.get(name), theirs.get(name))
+    return key, ours, theirs
 
 
 def run_name(recipe: str, composed: DictConfig) -> str:

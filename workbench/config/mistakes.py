@@ -71,8 +71,8 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
     words = " ".join(words.split())
     full = re.search(r"full_key: ([\w.]+)", words)
     for noise in (" full_key:", " Config search path:", " To append to your config use"):
-        before, found, after = words.partition(noise)
-        words = before + (after[after.find(" Key ") :] if found and " Key " in after else "")
+        before, there, after = words.partition(noise)
+        words = before + (after[after.find(" Key ") :] if there and " Key " in after else "")
     if missing := re.search(r"Could not load '(\w+)/[^']*'", words):  # of a list of options Hydra names none
         known = ", ".join(options(missing[1]))
         return f"{words} (known: {known})" if known else words
@@ -80,8 +80,8 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
         return f"{words} (a source is given whole, as in 'data.sources={{NAME: {{path: FILE}}}}')"
     if "is not a ListConfig" in words:
         return f"{words.rstrip('.')} (a list, as in 'KEY=[a,b]')"
-    overridden = re.search(r"Could not override '([\w.]+)'", words)
-    key = (overridden or full or [""])[1] if overridden or full else ""
+    found = re.search(r"Could not override '([\w.]+)'", words) or full
+    key = found[1] if found else ""
     if wrong := re.search(r"Key '([^']*)' not in '(\w+)'", words):
         return f"{words} ({meant(key, wrong[1], wrong[2])})"
     if unchosen := re.match(r"benchmarks\.([^.]+)", key):
@@ -113,12 +113,3 @@ def about_benchmark(name: str, words: str, known: Sequence[str]) -> str:
         return f" (it is not chosen: 'benchmark=[...,{name}]')"
     near = get_close_matches(name, known, MOST, ALIKE)
     return f" (did you mean {' or '.join(f'benchmarks.{each}' for each in near)}?)" if near else ""
-
-
-def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
-    """The dotted key where two configurations first differ, with both values."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in sorted(ours.keys() | theirs.keys()):
-            if ours.get(name) != theirs.get(name):
-                return first_difference(f"{key}.{name}", ours.get(name), theirs.get(name))
-    return key, ours, theirs

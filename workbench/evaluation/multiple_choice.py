@@ -55,18 +55,21 @@ class MultipleChoice:
         self, items: Sequence[Item], pairs: Sequence[list[tuple[str, str]]]
     ) -> list[list[TokenRequest]]:
         """Requests that score the token of each choice right after its context, even if texts have others."""
-        texts = list(dict.fromkeys(context for of_item in pairs for context, _ in of_item))
+        contexts = list(dict.fromkeys(context for of_item in pairs for context, _ in of_item))
         read = {
-            text: tuple(tokens) or (self.lm.start_token,)
-            for text, tokens in zip(texts, self.lm.encode(texts), strict=True)
+            context: tuple(tokens) or (self.lm.start_token,)
+            for context, tokens in zip(contexts, self.lm.encode(contexts), strict=True)
         }
-        return [
-            [
-                TokenRequest((*read[context], letter), len(read[context]))
-                for (context, _), letter in zip(of_item, cycle(map(self._letter, texts)), strict=False)
-            ]
-            for texts, of_item in zip((item.example.continuations for item in items), pairs, strict=True)
-        ]
+        requests = []
+        for item, of_item in zip(items, pairs, strict=True):
+            letters = cycle(map(self._letter, item.example.continuations))  # acc_pmi asks for each twice
+            requests.append(
+                [
+                    TokenRequest((*read[context], letter), len(read[context]))
+                    for (context, _), letter in zip(of_item, letters, strict=False)
+                ]
+            )
+        return requests
 
     def _letter(self, text: str) -> int:
         """The token that stands for a choice."""
