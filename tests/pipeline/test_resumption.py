@@ -46,3 +46,12 @@ def test_a_training_that_dies_is_not_taken_for_one_that_ended(run, monkeypatch):
     monkeypatch.setattr(resumption, "train_alone", killed)
     with pytest.raises(TrainingError, match="resume_check: exit status -9"):
         run("resume-check")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("attention", ["sdpa", "xformers", "flash_attention_2"])
+@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
+def test_a_killed_training_on_a_gpu_ends_with_the_same_bytes(run, caplog, attention, quantization):
+    options = [f"model.attention={attention}", f"quantization={quantization}", "model.dtype=bfloat16"]
+    folder = run("resume-check", "model.device=cuda", *options)
+    assert read_json(folder.path / "resume_check.json")["same"]

@@ -13,8 +13,8 @@ Scheduler = Enum(
 """The learning rate after the warmup."""
 
 
-NOT_LEARNED = ("logging_steps", "save_steps", "save_total_limit", "report_to")
-"""Keys that change what is seen or kept, not what is learned."""
+NOT_LEARNED = ("logging_steps", "save_steps", "save_total_limit", "report_to", "deterministic")
+"""Keys that change what is seen or kept, or the last bits of a GPU's sums, not what is learned."""
 
 
 class Keep(Enum):
@@ -66,6 +66,9 @@ class TrainConfig:
 
     gradient_checkpointing: bool = False
     """Forget activations and compute them again: less memory, about a third more time."""
+
+    deterministic: bool = True
+    """On a GPU, kernels that add up in one order only, so that a resumed training has the same bytes."""
 
     logging_steps: int = 10
     """Optimizer steps between two lines of train.jsonl."""

@@ -19,6 +19,9 @@ logger = logging.getLogger("workbench")
 def torch_device(device: Device) -> torch.device:
     """The device itself; of several GPUs this process's own (LOCAL_RANK, as torchrun and accelerate set it).
 
+    A GPU is told to multiply in the same order each time, which cuBLAS has to know before its first product;
+    CUBLAS_WORKSPACE_CONFIG is left as it is where it is set.
+
     Raises:
         DeviceError: CUDA was asked for and there is none.
     """
@@ -26,6 +29,7 @@ def torch_device(device: Device) -> torch.device:
         raise DeviceError("model.device: 'cuda' was asked for, but there is no CUDA device (auto or cpu)")
     if device is Device.cpu or not torch.cuda.is_available():
         return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 

@@ -138,5 +138,5 @@ def difference(folder: Path, deterministic: bool) -> str:
         return f"the killed training ends with other weights; both are in {folder} (please report this)"
     return (
         "two trainings without a break end with other weights already: kernels of this machine add up in "
-        "an order of their own (CUBLAS_WORKSPACE_CONFIG=:4096:8 may help)"
+        "an order of their own (train.deterministic=true takes others, where there are any)"
     )

@@ -62,6 +62,7 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
         meter=meter,
         batches=batches,
         lora_plus_ratio=train.lora_plus_ratio,
+        deterministic=train.deterministic,
         score=training.score,
         model=model,
         args=training_arguments(

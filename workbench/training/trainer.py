@@ -1,6 +1,7 @@
 """The Trainer with our counters in it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from workbench.data.packing import cut
 from workbench.data.tokens import IGNORED
 from workbench.ranks import ranks, summed
 from workbench.training.batches import Batches, WithGhost, share
+from workbench.training.determinism import deterministic
 from workbench.training.meter import Meter
 from workbench.training.pieces import Pieces
 
@@ -34,6 +36,7 @@ class MeteredTrainer(Trainer):
         meter: Meter,
         batches: Batches,
         lora_plus_ratio: float,
+        deterministic: bool,
         score: Score | None,
         **arguments: Any,
     ) -> None:
@@ -43,6 +46,7 @@ class MeteredTrainer(Trainer):
             meter: Told of each micro-batch.
             batches: The rows of each.
             lora_plus_ratio: The rate of B matrices over that of A.
+            deterministic: Whether a GPU may take only kernels that add up in one order.
             score: Taken at each evaluation, beside the loss of the rows to validate on.
             **arguments: The Trainer's own.
         """
@@ -50,6 +54,7 @@ class MeteredTrainer(Trainer):
         self.meter = meter
         self.batches = batches
         self.lora_plus_ratio = lora_plus_ratio
+        self.deterministic = deterministic
         self.score = score
         self.pieces = Pieces(
             cast(nn.Module, self.model),
@@ -126,7 +131,8 @@ class MeteredTrainer(Trainer):
         number = (self.args.seed * 1_000_003 + self.state.global_step) * 1_000_003 + first
         torch.manual_seed(number % 2**64)
         inputs = {name: value for name, value in inputs.items() if name != "row"}
-        return super().training_step(model, inputs, num_items_in_batch)
+        with deterministic(self.args.device) if self.deterministic else nullcontext():
+            return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The validation loss, where there are rows for it, and the score, where there is a function.
