@@ -1,11 +1,13 @@
 """What the process holds after tensors are gone."""
 
+import os
+import subprocess
 import sys
 
 import pytest
 import torch
 
-from workbench.training.allocator import GiveBack, libc_function
+from workbench.training.allocator import KERNEL_CACHES, GiveBack, keep_few_kernels, libc_function
 from workbench.training.forecast import resident_bytes
 
 MIB = 1 << 20
@@ -36,3 +38,39 @@ def test_where_there_is_no_such_library_nothing_happens(monkeypatch):
     libc_function.cache_clear()
     GiveBack().on_step_end()
     libc_function.cache_clear()
+
+
+PRODUCTS = """
+import resource, sys, torch
+from workbench.training.allocator import keep_few_kernels
+if sys.argv[1] == "few":
+    keep_few_kernels()
+weight = torch.zeros(576, 64, dtype=torch.bfloat16)
+torch.zeros(2000, 576, dtype=torch.bfloat16) @ weight
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for rows in range(500, 1500):
+    torch.zeros(rows, 576, dtype=torch.bfloat16) @ weight
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def growth(how):
+    """Kilobytes that a thousand products of different lengths leave behind, in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if name not in KERNEL_CACHES}
+    command = [sys.executable, "-c", PRODUCTS, how]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+@glibc
+def test_kernels_for_lengths_that_do_not_come_again_are_let_go():
+    alone = growth("all")
+    if alone < 50_000:
+        pytest.skip("this machine's products keep nothing")
+    assert growth("few") < alone / 2
+
+
+def test_how_many_kernels_the_user_wants_stays(monkeypatch):
+    for name in KERNEL_CACHES:
+        monkeypatch.setenv(name, "7")
+    keep_few_kernels()
+    assert [os.environ[name] for name in KERNEL_CACHES] == ["7", "7"]

@@ -15,33 +15,22 @@ from workbench.models.quantization import bitsandbytes_config
 
 logger = logging.getLogger("workbench")
 
-ENVIRONMENT = {
-    "cpu": {"LRU_CACHE_CAPACITY": "256", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256"},
-    "cuda": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
-}
-"""What the libraries of a device have to be told before their first product, unless the user has told them.
-
-PyTorch and oneDNN below it both keep the kernels of the last 1,024 products of different shapes. Where each
-batch has a length of its own, that is half a gigabyte which no later batch has a use for; a step needs 50 to
-200 of them. cuBLAS is to add up in the same order each time. Sources: oneDNN's guide, "Primitive Cache";
-https://docs.pytorch.org/docs/stable/notes/randomness.html.
-"""
-
 
 def torch_device(device: Device) -> torch.device:
     """The device itself; of several GPUs this process's own (LOCAL_RANK, as torchrun and accelerate set it).
 
-    Sets what its libraries have to know, `ENVIRONMENT`.
+    A GPU is told to multiply in the same order each time, which cuBLAS has to know before its first product;
+    CUBLAS_WORKSPACE_CONFIG is left as it is where it is set.
 
     Raises:
         DeviceError: CUDA was asked for and there is none.
     """
     if device is Device.cuda and not torch.cuda.is_available():
         raise DeviceError("model.device: 'cuda' was asked for, but there is no CUDA device (auto or cpu)")
-    on_cpu = device is Device.cpu or not torch.cuda.is_available()
-    for name, value in ENVIRONMENT["cpu" if on_cpu else "cuda"].items():
-        os.environ.setdefault(name, value)
-    return torch.device("cpu") if on_cpu else torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device is Device.cpu or not torch.cuda.is_available():
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def torch_dtype(dtype: Dtype, own: torch.dtype) -> torch.dtype:

@@ -30,6 +30,7 @@ from workbench.pipeline.planning import foresee
 from workbench.pipeline.scoring import scored_from
 from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder, write_json
+from workbench.training.allocator import keep_few_kernels
 from workbench.training.fit import fit
 from workbench.training.trainer import Score
 
@@ -51,6 +52,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     log.info("data: %s", training.account)
     if is_first():
         Console(soft_wrap=True).print(data_report(training, examples.rows, tokenizer))
+    keep_few_kernels()
     foresee(config, examples)
     set_seed(config.seed)
     model: Any = load_model(config.model, config.quantization, len(labels) or None)

@@ -15,6 +15,7 @@ from workbench.config.train import Keep, TrainConfig
 from workbench.errors import ConfigError, TrainingError
 from workbench.ranks import of_first
 from workbench.run_dir import has_no_room
+from workbench.training.allocator import keep_few_kernels
 from workbench.training.assembly import Training, assembled
 from workbench.training.callbacks import ProgressBar
 from workbench.training.identity import training_identity
@@ -99,6 +100,7 @@ def fit(
             training in `folder`.
         TrainingError: The loss became infinite or no number.
     """
+    keep_few_kernels()
     training = Training(model, tokenizer, train_dataset, eval_dataset, train, folder, seed, score)
     check(training)
     identity = training_identity(model, train_dataset, train, seed, inputs)
