@@ -4,10 +4,13 @@ import os
 import signal
 
 import pytest
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from workbench.errors import TrainingError
 from workbench.pipeline import resumption
 from workbench.run_dir import read_json
+
+FLASH = pytest.mark.skipif(not is_flash_attn_2_available(), reason="flash-attn is not installed")
 
 
 @pytest.mark.slow
@@ -49,9 +52,9 @@ def test_a_training_that_dies_is_not_taken_for_one_that_ended(run, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("attention", ["sdpa", "xformers", "flash_attention_2"])
+@pytest.mark.parametrize("attention", ["sdpa", "xformers", pytest.param("flash_attention_2", marks=FLASH)])
 @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
-def test_a_killed_training_on_a_gpu_ends_with_the_same_bytes(run, caplog, attention, quantization):
+def test_a_killed_training_on_a_gpu_ends_with_the_same_bytes(run, attention, quantization):
     options = [f"model.attention={attention}", f"quantization={quantization}", "model.dtype=bfloat16"]
     folder = run("resume-check", "model.device=cuda", *options)
     assert read_json(folder.path / "resume_check.json")["same"]

@@ -52,7 +52,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     log.info("data: %s", training.account)
     if is_first():
         Console(soft_wrap=True).print(data_report(training, examples.rows, tokenizer))
-    keep_few_kernels()
+    keep_few_kernels()  # `foresee` multiplies, to know this machine's rate
     foresee(config, examples)
     set_seed(config.seed)
     model: Any = load_model(config.model, config.quantization, len(labels) or None)
