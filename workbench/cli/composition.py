@@ -1,89 +1,22 @@
-"""The command line: recipes and overrides become a typed Config, which goes to the pipeline.
+"""What Hydra composes becomes a typed Config and the folder of its run."""
 
-The only file that knows Hydra and OmegaConf. A user's mistake ends in one line and exit status 1.
-"""
-
-import logging
-import os
-import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
-import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from workbench.cli.recipes import load_mapping, load_recipe, recipe_files
+from workbench.cli.shipped import PACKAGE
 from workbench.config import IDENTITY, SAME_RUN, Config
-from workbench.config.mistakes import plainly
-from workbench.errors import ConfigError, WorkbenchError
+from workbench.errors import ConfigError
 from workbench.run_dir import RunDir, check_folder, fingerprint
-
-PACKAGE = Path(__file__).parent
-RANK = int(os.environ.get("RANK", "0"))
-"""Which of the processes that torchrun or accelerate has started this is; the first one speaks for all."""
 
 OPEN = ("data.columns", "data.sources", "adapter.rank_pattern", "model.init")
 """Mappings that a user puts names of their own into, without Hydra's + before the key."""
-
-LAST_WORD_SECONDS = 20
-"""After an error the first process has so long to say the same; torchrun then ends the others."""
-
-TRACEBACK = "WORKBENCH_TRACEBACK"
-"""Environment variable that keeps what the user set HYDRA_FULL_ERROR to, for the processes of a sweep too."""
-
-
-def main() -> None:
-    """Entry point of `python -m workbench` and of the `workbench` command."""
-    os.environ.setdefault(TRACEBACK, "0")
-    wanted = os.environ["HYDRA_FULL_ERROR"] if "HYDRA_FULL_ERROR" in os.environ else os.environ[TRACEBACK]
-    os.environ.update({TRACEBACK: wanted, "HYDRA_FULL_ERROR": "1"})  # Hydra hands us its errors whole
-    try:
-        register()
-        if len(sys.argv) == 1:
-            print(recipe_list())
-            return
-        use_own_groups()
-        hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
-    except (WorkbenchError, HydraException, OmegaConfBaseException) as error:
-        end(error)
-    except KeyboardInterrupt:
-        sys.exit("stopped: the same command continues where this one was")
-
-
-def job(composed: DictConfig) -> None:
-    """Run one job: a single run, or one point of a sweep."""
-    try:
-        config, run_dir, text = typed(composed)
-        set_up_process()
-        from workbench import pipeline  # torch and transformers cost seconds: only once a run starts
-
-        pipeline.run(config, run_dir, text)
-    except (WorkbenchError, OmegaConfBaseException) as error:
-        if HydraConfig.get().mode is not RunMode.MULTIRUN:
-            end(error)
-        overrides = " ".join(HydraConfig.get().overrides.task)
-        print(f"error: {overrides}: {one_line(error)}", file=sys.stderr)
-        raise WorkbenchError("at least one run of the sweep failed (its line stands above)") from error
-    except RuntimeError as error:
-        if "Connection closed by peer" not in str(error):
-            raise
-        end(WorkbenchError(f"process {RANK}: another process has stopped (it says why)"))
-
-
-def end(error: Exception) -> NoReturn:
-    """Say a user's error in one line and exit with status 1; HYDRA_FULL_ERROR=1 shows where it came from."""
-    if RANK:
-        time.sleep(LAST_WORD_SECONDS)
-    if os.environ[TRACEBACK] != "0":
-        raise error
-    sys.exit(f"error: {one_line(error)}")
 
 
 def register() -> None:
@@ -96,60 +29,6 @@ def register() -> None:
     store.store(name="schema", node=schema, provider="workbench.config")
     for name, path in recipe_files().items():
         store.store(group="recipe", name=name, node=load_recipe(path), package="_global_", provider=str(path))
-
-
-def use_own_groups() -> None:
-    """Let Hydra look for benchmarks and other options in ./conf, too, unless --config-dir names a folder."""
-    own, ours = Path("conf").resolve(), shipped("conf").resolve()
-    named = any(word.startswith(("--config-dir", "-cd")) for word in sys.argv)
-    if not named and own != ours and any((own / group.name).is_dir() for group in ours.iterdir()):
-        sys.argv[1:1] = ["--config-dir", str(own)]
-
-
-def recipe_files() -> dict[str, Path]:
-    """Name to file of each recipe; a file in ./recipes comes before a shipped one of the same name."""
-    folders = [shipped("recipes"), Path("recipes")]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
-
-
-def load_recipe(path: Path) -> DictConfig:
-    """The content of a recipe file.
-
-    Raises:
-        ConfigError: not a YAML mapping.
-    """
-    return load_mapping(path, "recipe")
-
-
-def load_mapping(path: Path, kind: str) -> DictConfig:
-    """The content of a YAML file that maps keys to values, as one of this kind does.
-
-    Raises:
-        ConfigError: it doesn't.
-    """
-    try:
-        found = OmegaConf.load(path)
-    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
-    if not isinstance(found, DictConfig):
-        raise ConfigError(f"{path}: not a {kind} (a {kind} maps keys to values)")
-    return found
-
-
-def recipe_list() -> str:
-    """The recipes, a line each, for the bare command."""
-    recipes = {
-        name: load_recipe(path).get("description", "") for name, path in sorted(recipe_files().items())
-    }
-    width = max(map(len, recipes), default=0)
-    lines = [f"  {name:<{width}}  {description}" for name, description in recipes.items()]
-    return "\n".join(["python -m workbench recipe=NAME [KEY=VALUE ...]   (--help says more)", "", *lines])
-
-
-def shipped(folder: str) -> Path:
-    """The package's copy of a top-level folder when installed, the checkout's own otherwise."""
-    installed = PACKAGE / f"_{folder}"
-    return installed if installed.is_dir() else PACKAGE.parent / folder
 
 
 def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
@@ -271,33 +150,3 @@ def identity(config: Any) -> dict[str, Any]:
     for section, ignored in SAME_RUN.items():
         chosen[section] = {key: value for key, value in chosen[section].items() if key not in ignored}
     return chosen
-
-
-def set_up_process() -> None:
-    """A quiet, private process: our log lines plain on the terminal, no telemetry, no third-party chatter."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    log = logging.getLogger("workbench")
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.CRITICAL if RANK else logging.INFO)
-        log.propagate = False
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message, and its cause's where that says more, without line breaks."""
-    parts = [str(error)]
-    if isinstance(error, HydraException) and error.__cause__ is not None:
-        parts.append(str(error.__cause__))
-    if isinstance(error, WorkbenchError):
-        return " ".join(parts[0].split())
-    return plainly(" ".join(parts), options)
-
-
-def options(group: str) -> list[str]:
-    """The names that can be chosen of a group, such as benchmark."""
-    folders = (shipped("conf") / group, Path("conf") / group)
-    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})

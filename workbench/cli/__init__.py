@@ -1,0 +1,96 @@
+"""The command line: recipes and overrides become a typed Config, which goes to the pipeline.
+
+The only package that knows Hydra and OmegaConf. A user's mistake ends in one line and exit status 1.
+"""
+
+import logging
+import os
+import sys
+import time
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from workbench.cli.arguments import use_own_groups
+from workbench.cli.composition import register, typed
+from workbench.cli.messages import one_line
+from workbench.cli.recipes import recipe_list
+from workbench.cli.shipped import PACKAGE, shipped
+from workbench.errors import WorkbenchError
+
+__all__ = ["PACKAGE", "TRACEBACK", "main", "register", "shipped", "typed"]
+
+RANK = int(os.environ.get("RANK", "0"))
+"""Which of the processes that torchrun or accelerate has started this is; the first one speaks for all."""
+
+LAST_WORD_SECONDS = 20
+"""After an error the first process has so long to say the same; torchrun then ends the others."""
+
+TRACEBACK = "WORKBENCH_TRACEBACK"
+"""Environment variable that keeps what the user set HYDRA_FULL_ERROR to, for the processes of a sweep too."""
+
+
+def main() -> None:
+    """Entry point of `python -m workbench` and of the `workbench` command."""
+    os.environ.setdefault(TRACEBACK, "0")
+    wanted = os.environ["HYDRA_FULL_ERROR"] if "HYDRA_FULL_ERROR" in os.environ else os.environ[TRACEBACK]
+    os.environ.update({TRACEBACK: wanted, "HYDRA_FULL_ERROR": "1"})  # Hydra hands us its errors whole
+    try:
+        register()
+        if len(sys.argv) == 1:
+            print(recipe_list())
+            return
+        use_own_groups()
+        hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
+    except (WorkbenchError, HydraException, OmegaConfBaseException) as error:
+        end(error)
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command continues where this one was")
+
+
+def job(composed: DictConfig) -> None:
+    """Run one job: a single run, or one point of a sweep."""
+    try:
+        config, run_dir, text = typed(composed)
+        set_up_process()
+        from workbench import pipeline  # torch and transformers cost seconds: only once a run starts
+
+        pipeline.run(config, run_dir, text)
+    except (WorkbenchError, OmegaConfBaseException) as error:
+        if HydraConfig.get().mode is not RunMode.MULTIRUN:
+            end(error)
+        overrides = " ".join(HydraConfig.get().overrides.task)
+        print(f"error: {overrides}: {one_line(error)}", file=sys.stderr)
+        raise WorkbenchError("at least one run of the sweep failed (its line stands above)") from error
+    except RuntimeError as error:
+        if "Connection closed by peer" not in str(error):
+            raise
+        end(WorkbenchError(f"process {RANK}: another process has stopped (it says why)"))
+
+
+def end(error: Exception) -> NoReturn:
+    """Say a user's error in one line and exit with status 1; HYDRA_FULL_ERROR=1 shows where it came from."""
+    if RANK:
+        time.sleep(LAST_WORD_SECONDS)
+    if os.environ[TRACEBACK] != "0":
+        raise error
+    sys.exit(f"error: {one_line(error)}")
+
+
+def set_up_process() -> None:
+    """A quiet, private process: our log lines plain on the terminal, no telemetry, no third-party chatter."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    log = logging.getLogger("workbench")
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.CRITICAL if RANK else logging.INFO)
+        log.propagate = False
