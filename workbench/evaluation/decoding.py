@@ -12,6 +12,7 @@ from torch import Tensor
 from workbench.config.benchmark import GenerationConfig
 from workbench.errors import CheckpointError
 from workbench.evaluation import tokens
+from workbench.evaluation.endings import EndingCriteria, Endings
 from workbench.evaluation.growing_cache import GrowingCache
 from workbench.evaluation.transformers_lm import TransformersLM
 from workbench.models.attention import TRUTH_MASKED
@@ -35,11 +36,18 @@ class _Row:
 class Decoder:
     """Greedy or sampled continuation of prompts; the answers don't depend on what is decoded together."""
 
-    def __init__(self, lm: TransformersLM, limits: GenerationConfig) -> None:
-        """Take the model and the limits of an answer."""
+    def __init__(self, lm: TransformersLM, limits: GenerationConfig, as_harness: bool = False) -> None:
+        """Take the model and the limits of an answer.
+
+        Args:
+            lm: the model and its tokenizer.
+            limits: of an answer.
+            as_harness: an answer ends exactly where lm-evaluation-harness ends it; otherwise also at the end
+                of a turn in the tokenizer's chat template.
+        """
         self.lm = lm
         self.limits = limits
-        self.ends = _end_tokens(lm)
+        self.endings = Endings(lm.model, lm.tokenizer, limits.stop, as_harness)
         self._prefix: list[int] = []
         self._prefix_cache = GrowingCache()
 
@@ -55,7 +63,7 @@ class Decoder:
         for start in range(0, len(order), rows_at_once):
             rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[start : start + rows_at_once]]
             self._decode(rows) if self.lm.shares_prefixes else self._generate(rows)
-            yield from ((row.index, self._text(row.made)) for row in rows)
+            yield from ((row.index, self.endings.text(row.made)) for row in rows)
 
     @torch.no_grad()
     def _decode(self, rows: list[_Row]) -> None:
@@ -125,19 +133,7 @@ class Decoder:
         ]
 
     def _finished(self, row: _Row) -> bool:
-        if len(row.made) >= self.limits.max_new_tokens or row.made[-1] in self.ends:
-            return True
-        # A stop text ends with the newest token, so only the last tokens, of at least a byte each, hold it.
-        longest = max((len(stop.encode("utf-8")) for stop in self.limits.stop), default=0)
-        tail = self.lm.tokenizer.decode(row.made[-(longest + 2) :], skip_special_tokens=True)
-        return any(stop in tail for stop in self.limits.stop)
-
-    def _text(self, made: list[int]) -> str:
-        """The text of an answer before its first stop text or end token."""
-        text = str(self.lm.tokenizer.decode(made, skip_special_tokens=True))
-        for stop in self.limits.stop:
-            text = text.split(stop)[0]
-        return text
+        return len(row.made) >= self.limits.max_new_tokens or self.endings.reached(row.made)
 
     def _generate(self, rows: list[_Row]) -> None:
         """The same through the model's own `generate`, one by one, for models whose cache can't be shared."""
@@ -149,7 +145,11 @@ class Decoder:
                 ids = torch.tensor([row.prompt], device=self.lm.device)
                 with torch.random.fork_rng():
                     torch.manual_seed(row.sampler.initial_seed())
-                    made = model.generate(ids, attention_mask=torch.ones_like(ids))
+                    made = model.generate(
+                        ids,
+                        attention_mask=torch.ones_like(ids),
+                        stopping_criteria=[EndingCriteria(self.endings, len(row.prompt))],
+                    )
                 for logits in made.logits:
                     _check_numbers(logits, [len(row.prompt)])
                 row.made = made.sequences[0, len(row.prompt) :].tolist()
@@ -164,8 +164,8 @@ class Decoder:
             max_new_tokens=self.limits.max_new_tokens,
             do_sample=sampled,
             **({"temperature": self.limits.temperature, "top_k": 0} if sampled else {}),
-            eos_token_id=sorted(self.ends) or None,
-            pad_token_id=min(self.ends, default=0),
+            eos_token_id=sorted(self.endings.tokens) or None,
+            pad_token_id=min(self.endings.tokens, default=0),
             return_dict_in_generate=True,
             output_logits=True,
         )
@@ -205,11 +205,3 @@ def _shared(rows: Sequence[_Row]) -> int:
 def _sampler(seed: str) -> torch.Generator:
     number = int.from_bytes(hashlib.sha256(seed.encode("utf-8")).digest()[:7], "big")
     return torch.Generator().manual_seed(number)
-
-
-def _end_tokens(lm: TransformersLM) -> set[int]:
-    """Token numbers that end an answer."""
-    config = getattr(lm.model, "generation_config", None)
-    found = getattr(config, "eos_token_id", None)
-    ends = set(found) if isinstance(found, list) else {found}
-    return {int(token) for token in ends | {lm.tokenizer.eos_token_id} if token is not None}

@@ -26,6 +26,8 @@ from workbench.evaluation.verification import Answerer
 from workbench.models.prepacked import prepacked
 from workbench.ranks import ranks
 
+_ANSWERS_VERSION = 2
+"""Raised when prompts are encoded or answers end in another way, so that no older answer is reused."""
 log = logging.getLogger("workbench")
 
 
@@ -177,6 +179,7 @@ def _ask(
 def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, object]:
     """Everything besides model and prompt that an answer depends on."""
     rule: dict[str, object] = {
+        "version": _ANSWERS_VERSION,
         "output_type": benchmark.output_type.name,
         "scoring": benchmark.scoring.name,
         "max_length": config.max_length,

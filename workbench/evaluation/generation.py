@@ -21,7 +21,7 @@ class Generation:
         self.config = config
         self.seed = seed
         self.chat_tokenizer = lm.tokenizer if chat else None
-        self.decoder = Decoder(lm, config.generation)
+        self.decoder = Decoder(lm, config.generation, as_harness=config.protocol == "lm-eval")
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
         """The examples as this model is asked them.

@@ -106,7 +106,8 @@ def output_file(config: Config, run_dir: RunDir, name: str) -> Path:
 
 def rule(config: Config) -> dict[str, Any]:
     """What besides model and prompt decides an answer."""
-    return {"max_new_tokens": config.predict.max_new_tokens, "task": config.model.task.value}
+    limits = {"max_new_tokens": config.predict.max_new_tokens, "task": config.model.task.value}
+    return {**limits, "endings": 2}  # raised where answers end otherwise than before
 
 
 def answer_all(

@@ -130,7 +130,7 @@ class HarnessLM(LM):  # type: ignore[misc]
 
     def _generated(self, limit: GenerationConfig, members: Sequence[tuple[int, str, str]]) -> dict[int, str]:
         """Place and text of requests with the same limits: each a place, a prompt and a seed."""
-        decoder = Decoder(self.lm, limit)
+        decoder = Decoder(self.lm, limit, as_harness=True)
         longest = max(1, self.lm.max_length - limit.max_new_tokens)
 
         def answers(units: list[tuple[str, str]]) -> Answers:
