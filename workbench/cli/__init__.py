@@ -56,8 +56,8 @@ def main() -> None:
 def job(composed: DictConfig) -> None:
     """Run one job: a single run, or one point of a sweep."""
     try:
-        config, run_dir, text = typed(composed)
         set_up_process()
+        config, run_dir, text = typed(composed)
         from workbench import pipeline  # torch and transformers cost seconds: only once a run starts
 
         pipeline.run(config, run_dir, text)

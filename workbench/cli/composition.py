@@ -1,8 +1,9 @@
 """What Hydra composes becomes a typed Config and the folder of its run."""
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -11,9 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from workbench.cli.recipes import load_mapping, load_recipe, recipe_files
 from workbench.cli.shipped import PACKAGE
-from workbench.config import IDENTITY, SAME_RUN, Config
+from workbench.config import IDENTITY, SAME_RUN, Config, history
 from workbench.errors import ConfigError
 from workbench.run_dir import RunDir, check_folder, fingerprint
+
+log = logging.getLogger("workbench")
 
 OPEN = ("data.columns", "data.sources", "adapter.rank_pattern", "model.init")
 """Mappings that a user puts names of their own into, without Hydra's + before the key."""
@@ -41,10 +44,10 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     if recipe is None:
         raise ConfigError(f"recipe: none named (recipe={'|'.join(sorted(recipe_files()))})")
     composed.recipe_name = recipe
-    run_dir = RunDir(Path(composed.run_dir or f"runs/{run_name(recipe, composed)}"))
+    run_dir = RunDir(Path(composed.run_dir) if composed.run_dir else own_folder(recipe, composed))
     check_folder("run_dir", run_dir.path)
     if run_dir.config_yaml.is_file():
-        composed = continued(composed, stored_config(run_dir), run_dir)
+        composed = continued(composed, run_dir)
     elif composed.continues and composed.run_dir and not composed.model.path:
         raise ConfigError(
             f"run_dir: {composed.run_dir!r} holds no run, there is no config.yaml (name one, or model.path)"
@@ -54,7 +57,7 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     check_protocols(config, named_keys(recipe))
-    return config, run_dir, OmegaConf.to_yaml(composed)
+    return config, run_dir, history.signed(OmegaConf.to_yaml(composed))
 
 
 def named_keys(recipe: str) -> set[str]:
@@ -82,39 +85,57 @@ def check_protocols(config: Config, named: set[str]) -> None:
                 )
 
 
-def stored_config(run_dir: RunDir) -> DictConfig:
-    """The configuration of the run that lies in a folder.
+def own_folder(recipe: str, composed: DictConfig) -> Path:
+    """The folder of a run that names none: one of the same run by an earlier version, where there is one."""
+    folder = Path("runs") / run_name(recipe, composed)
+    earlier = Path("runs") / run_name(recipe, composed, as_written=True)
+    if earlier != folder and not folder.exists() and RunDir(earlier).config_yaml.is_file():
+        stored = stored_config(RunDir(earlier))[0]
+        if identity(stored) == identity(composed):
+            return earlier
+    return folder
+
+
+def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
+    """The configuration of the run that lies in a folder, and the version that it was written by.
+
+    Keys that this version didn't have are filled with what it did without them.
 
     Raises:
         ConfigError: it is damaged, or not of a run of ours.
     """
     stored = load_mapping(run_dir.config_yaml, "configuration")
+    version = history.version_of(run_dir.config_yaml.read_text("utf-8"), str(run_dir.config_yaml))
     sections = (section for section in IDENTITY if section != "seed")
     if missing := [section for section in sections if not isinstance(stored.get(section), DictConfig)]:
         raise ConfigError(
             f"run_dir: {str(run_dir.path)!r} holds no run of ours, its config.yaml has no {missing[0]!r} "
             "(choose another run_dir, or none)"
         )
-    return stored
+    return OmegaConf.create(history.completed(as_mapping(stored), Config, "", version)), version
 
 
-def continued(composed: DictConfig, stored: Any, run_dir: RunDir) -> DictConfig:
+def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
     """The configuration for going on in a folder that holds a run.
 
     A recipe that continues runs takes over the stored model, adapter, data and seed; any other must agree.
+    A default that an earlier version's run was made with goes on to hold in it.
 
     Raises:
         ConfigError: the folder's run is another one.
     """
-    named = {
-        override.split("=")[0].split(".")[0].lstrip("+") for override in HydraConfig.get().overrides.task
-    }
-    adopt = composed.continues and not named & set(IDENTITY)
-    if adopt:
-        with_stored = composed.copy()
+    stored, version = stored_config(run_dir)
+    named = {override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task}
+    composed = composed.copy()
+    kept = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
+    for key, value in kept.items():
+        if key not in named:
+            OmegaConf.update(composed, key, value)
+            log.info("run_dir: %s is of an earlier version: %s=%s, as there", run_dir.path, key, value)
+    if composed.continues and not {key.split(".")[0] for key in named} & set(IDENTITY):
         for section in IDENTITY:
-            OmegaConf.update(with_stored, section, stored[section], merge=True)
-        return with_stored
+            OmegaConf.update(composed, section, stored[section], merge=True)
+        return composed
     ours, theirs = identity(composed), identity(stored)
     for section in IDENTITY:
         if ours[section] != theirs[section]:
@@ -135,17 +156,39 @@ def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
     return key, ours, theirs
 
 
-def run_name(recipe: str, composed: DictConfig) -> str:
-    """The recipe's name, with eight hex digits where the user's values make it another run than its own."""
+def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> str:
+    """The recipe's name, with eight hex digits where the user's values make it another run than its own.
+
+    Keys and defaults of later versions don't change it, so that a run of an earlier one is found; with
+    `as_written` a former default counts as it did when it was written out then.
+    """
     own = hydra.compose("config", overrides=[f"recipe={recipe}"])
-    ours = identity(composed)
-    return recipe if ours == identity(own) else f"{recipe}-{fingerprint(ours)[:8]}"
+    if identity(composed) == identity(own):
+        return recipe
+    return f"{recipe}-{fingerprint(name_values(composed, as_written))[:8]}"
 
 
-def identity(config: Any) -> dict[str, Any]:
-    """What decides which run this is: the unresolved values of the sections of IDENTITY."""
+def name_values(composed: DictConfig, as_written: bool) -> dict[str, Any]:
+    """What a run's name is made of, the same in every version."""
+    schema, values = get_type_hints(OmegaConf.get_type(composed)), identity(composed)
+    return {
+        section: history.named(values[section], schema[section], section, as_written=as_written)
+        if isinstance(values[section], dict)
+        else values[section]
+        for section in IDENTITY
+    }
+
+
+def as_mapping(config: DictConfig) -> dict[str, Any]:
+    """A configuration as plain values, interpolations unresolved and options by their names."""
     values = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
     assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def identity(config: DictConfig) -> dict[str, Any]:
+    """What decides which run this is: the unresolved values of the sections of IDENTITY."""
+    values = as_mapping(config)
     chosen = {section: values[section] for section in IDENTITY}
     for section, ignored in SAME_RUN.items():
         chosen[section] = {key: value for key, value in chosen[section].items() if key not in ignored}

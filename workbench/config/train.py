@@ -1,9 +1,10 @@
 """How a run is trained."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from workbench.config.history import hashed
 from workbench.errors import ConfigError
 
 Scheduler = Enum(
@@ -125,4 +126,4 @@ class TrainConfig:
     def learned(self) -> dict[str, Any]:
         """The values that decide the trained weights: when checkpoints are written only where it chooses."""
         ignored = set(NOT_LEARNED) - ({"save_steps"} if self.chooses else set())
-        return {key: value for key, value in asdict(self).items() if key not in ignored}
+        return {key: value for key, value in hashed(self, "train").items() if key not in ignored}

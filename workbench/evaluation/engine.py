@@ -4,13 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
+from workbench.config.history import hashed
 from workbench.evaluation import asking, scoring
 from workbench.evaluation.cache import AnswerCache
 from workbench.evaluation.checks import check, named
@@ -190,7 +191,7 @@ def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, objec
     if benchmark.output_type == OutputType["lm-eval"]:
         rule["seed"] = config.fewshot_seed
     if benchmark.output_type == OutputType.generation:
-        limits = asdict(benchmark.generation)
+        limits = hashed(benchmark.generation, "benchmarks.*.generation")
         rule["generation"] = {key: str(value) for key, value in limits.items()}
         rule["seed"] = config.fewshot_seed
     return rule

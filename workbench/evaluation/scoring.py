@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from workbench.config.benchmark import Average, BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
+from workbench.config.history import hashed
 from workbench.evaluation import statistics
 from workbench.evaluation.items import Item
 from workbench.evaluation.metrics import Judged, Metric
@@ -112,13 +112,14 @@ def _score(
 def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig) -> str:
     """Fingerprint of what decides a score besides the prompts, in which all texts are."""
     generation = config.output_type == OutputType.generation
+    limits = hashed(config.generation, "benchmarks.*.generation") if generation else {}
     return fingerprint(
         {
             "output_type": config.output_type.name,
             "scoring": config.scoring.name,
             "average": config.average.name,
             "permutations": evaluate.permutations if config.options else 1,
-            "generation": {key: str(value) for key, value in asdict(config.generation).items() if generation},
+            "generation": {key: str(value) for key, value in limits.items()},
         }
     )[:16]
 

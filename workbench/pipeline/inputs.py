@@ -1,7 +1,7 @@
 """What a step is made from: the folders it reads, and the fingerprints by which it is known to be done."""
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import workbench
 from workbench.config import Config
 from workbench.config.adapter import AdapterMethod
 from workbench.config.data import DataConfig
+from workbench.config.history import hashed
 from workbench.config.model import Task
 from workbench.data.labelled import VALUE
 from workbench.errors import ConfigError
@@ -67,7 +68,8 @@ def adapter_folder(config: Config, run_dir: RunDir) -> Path | None:
 
 def trained_from(config: Config) -> dict[str, Any]:
     """What decides the trained weights; files count by their content, wherever they lie."""
-    sections = {name: asdict(getattr(config, name)) for name in ("model", "quantization", "adapter", "data")}
+    names = ("model", "quantization", "adapter", "data")
+    sections = {name: hashed(getattr(config, name), name) for name in names}
     sections["train"] = config.train.learned()
     for section, key in (("model", "path"), ("model", "tokenizer"), ("adapter", "path"), ("data", "path")):
         sections[section][key] = content(sections[section][key])

@@ -1,10 +1,11 @@
 """The merge step."""
 
 import logging
-from dataclasses import asdict
 from itertools import islice
+from typing import Any
 
 from workbench.config import Config
+from workbench.config.history import hashed
 from workbench.data.prompts import prompts
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
@@ -39,13 +40,8 @@ def merge(config: Config, run_dir: RunDir) -> None:
         raise MissingStepError(
             f"merge: no adapter in {str(run_dir.path)!r} (run the train step before, or set adapter.path)"
         )
-    base = {
-        **asdict(config.model),
-        "path": content(config.model.path),
-        "tokenizer": content(config.model.tokenizer),
-    }
-    made_from = [base, asdict(config.quantization), adapter_files.fingerprint(adapter), asdict(config.merge)]
-    inputs, record = fingerprint(made_from), RunRecord(run_dir.run_json)
+    inputs = fingerprint(merged_from(config, adapter_files.fingerprint(adapter)))
+    record = RunRecord(run_dir.run_json)
     if skipped("merge", record.is_finished("merge", inputs, run_dir.merged), config):
         return
     report = merging.merge(
@@ -65,6 +61,17 @@ def merge(config: Config, run_dir: RunDir) -> None:
         run_dir.merged,
     )
     record.finish("merge", inputs, run_dir.merged, {})
+
+
+def merged_from(config: Config, adapter: str) -> list[Any]:
+    """What decides the merged weights and their proof; `adapter` is the adapter's fingerprint."""
+    base = {
+        **hashed(config.model, "model"),
+        "path": content(config.model.path),
+        "tokenizer": content(config.model.tokenizer),
+    }
+    quantization, rounding = hashed(config.quantization, "quantization"), hashed(config.merge, "merge")
+    return [base, quantization, adapter, rounding]
 
 
 def probe_texts(config: Config) -> list[str]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, set_seed
 
 from workbench.config import Config, QuantizationConfig
 from workbench.config.evaluate import MODELS
+from workbench.config.history import hashed
 from workbench.config.model import Dtype, ModelConfig
 from workbench.data.contamination import contamination
 from workbench.data.rows import load_rows
@@ -83,7 +84,7 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
         **({"tokenizer": content(config.model.tokenizer)} if config.model.tokenizer else {}),
         "quantization": config.quantization.method.value,
         "held": [
-            asdict(config.quantization),
+            hashed(config.quantization, "quantization"),
             config.model.dtype.value,
             config.seed if is_classifier(config) else 0,
         ],
@@ -149,10 +150,11 @@ def waiting_benchmarks(
 
 def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config) -> str:
     """Fingerprint of everything that decides a benchmark's scores."""
-    rule = {key: value for key, value in asdict(benchmark.config).items() if key not in ("path", "limit")}
-    settings = {key: value for key, value in asdict(config.evaluate).items() if key not in NOT_SCORED_FROM}
+    rule, settings = hashed(benchmark.config, "benchmarks.*"), hashed(config.evaluate, "evaluate")
+    rule = {key: value for key, value in rule.items() if key not in ("path", "limit")}
+    settings = {key: value for key, value in settings.items() if key not in NOT_SCORED_FROM}
     rule["tasks"] = benchmark.rule or rule["tasks"]
-    return fingerprint([identity, rule, settings, [asdict(example) for example in benchmark.examples]])
+    return fingerprint([identity, rule, settings, [hashed(example, "") for example in benchmark.examples]])
 
 
 def valid_results(run_dir: RunDir, identities: Mapping[str, Identity]) -> tuple[dict[str, Any], list[Score]]:

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from workbench.config import Config, Step
+from workbench.config.history import hashed
 from workbench.data.rows import load_rows
 from workbench.errors import ConfigError
 from workbench.models import vocabulary
@@ -94,7 +94,7 @@ def extend(config: Config, run_dir: RunDir) -> None:
 
 def learned_from(config: Config) -> str:
     """Fingerprint of what decides the tokens."""
-    section = {**asdict(config.tokenizer), "pieces": content(config.tokenizer.pieces)}
-    data = {**asdict(config.data), "path": content(config.data.path)}
-    model = {**asdict(config.model), "path": content(config.model.path)}
+    section = {**hashed(config.tokenizer, "tokenizer"), "pieces": content(config.tokenizer.pieces)}
+    data = {**hashed(config.data, "data"), "path": content(config.data.path)}
+    model = {**hashed(config.model, "model"), "path": content(config.model.path)}
     return fingerprint([section, data, model, config.seed])

@@ -1,0 +1,240 @@
+"""Runs of earlier versions keep their names and fingerprints, whatever keys and defaults came later."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from workbench import cli
+from workbench.cli import composition
+from workbench.config import Config, DataConfig, TrainConfig, history
+from workbench.config.data import SourceConfig
+from workbench.config.history import ChangedDefault
+from workbench.errors import ConfigError
+from workbench.evaluation.benchmark import check_benchmarks
+from workbench.pipeline.inputs import trained_from
+from workbench.pipeline.merging import merged_from
+from workbench.pipeline.scoring import model_identities, scored_from
+from workbench.run_dir import RunDir, fingerprint
+
+FIRST = Path(__file__).parent / "fixtures" / "first_version"
+"""What version 1 of the configuration gave: names of runs, and the record of `SHORT` without its weights."""
+
+SHORT = ("train.max_steps=4", "train.save_steps=2")
+LIMITS = ("benchmarks.toy_choice_en.limit=4", "benchmarks.toy_choice_zh.limit=4")
+NAMES = json.loads((FIRST / "names.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def composing() -> Iterator[None]:
+    cli.register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(cli.shipped("conf")), version_base="1.3"):
+        yield
+    cli.register()  # a test may have stored a schema of its own
+    history.changed_default.cache_clear()
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose("config", overrides=list(overrides))
+
+
+def name(*overrides: str) -> str:
+    return composition.run_name(overrides[0].removeprefix("recipe="), composed(*overrides))
+
+
+def config(*overrides: str) -> Config:
+    made = OmegaConf.to_object(composed(*overrides))
+    assert isinstance(made, Config)
+    return made
+
+
+@pytest.mark.parametrize(("expected", "overrides"), NAMES, ids=[name for name, _ in NAMES])
+def test_a_run_has_the_name_that_the_first_version_gave_it(expected, overrides):
+    assert name(*overrides) == expected
+
+
+def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_gave_them(tmp_path):
+    recorded = json.loads((FIRST / "inputs.json").read_text())
+    ours = config("recipe=quickstart", *SHORT, *LIMITS)
+    assert fingerprint(trained_from(ours)) == recorded["steps"]["train"]
+    assert fingerprint(merged_from(ours, recorded["adapter"])) == recorded["steps"]["merge"]
+    base = model_identities(ours, RunDir(tmp_path))["base"]
+    for key, prepared in check_benchmarks(ours.benchmarks, ours.evaluate).items():
+        assert scored_from(base, prepared, ours) == recorded["steps"][f"evaluate/base/{key}"]
+        adapter = {**base, "adapter": recorded["adapter"]}
+        assert scored_from(adapter, prepared, ours) == recorded["steps"][f"evaluate/adapter/{key}"]
+
+
+Train = make_dataclass("TrainConfig", [("warm_restarts", int, 0)], bases=(TrainConfig,), kw_only=True)
+Source = make_dataclass("SourceConfig", [("language", str, "any")], bases=(SourceConfig,), kw_only=True)
+
+
+@dataclass(kw_only=True)
+class Data(DataConfig):
+    sources: dict[str, Source] = field(default_factory=dict)
+    seed: int | None = None
+
+
+Data.__name__ = "DataConfig"
+
+
+@dataclass(kw_only=True)
+class Later(Config):
+    train: Train = field(default_factory=Train)
+    data: Data = field(default_factory=Data)
+
+
+@pytest.fixture
+def later() -> None:
+    """A later version: the sections have further keys."""
+    schema = OmegaConf.structured(Later)
+    for key in composition.OPEN:
+        OmegaConf.set_struct(OmegaConf.select(schema, key), False)
+    ConfigStore.instance().store(name="schema", node=schema, provider="workbench.config")
+
+
+@pytest.mark.parametrize(("expected", "overrides"), NAMES, ids=[name for name, _ in NAMES])
+def test_keys_that_are_added_later_leave_names_as_they_were(later, expected, overrides):
+    assert "warm_restarts" in composed(*overrides).train
+    assert name(*overrides) == expected
+
+
+def test_keys_that_are_added_later_make_another_run_of_it_where_they_are_used(later):
+    plain = name("recipe=quickstart", *SHORT)
+    assert len({plain, *(name("recipe=quickstart", *SHORT, more) for more in LATER_VALUES)}) == 3
+    sources = ["recipe=sft", "data.sources={a: {path: x}}", "data.sources={a: {path: x, language: zh}}"]
+    assert name(*sources[:2]) != name(sources[0], sources[2])
+
+
+LATER_VALUES = ("train.warm_restarts=1", "data.seed=3")
+
+
+def test_keys_that_are_added_later_leave_the_fingerprints_of_steps_as_they_were(later):
+    recorded = json.loads((FIRST / "inputs.json").read_text())["steps"]["train"]
+    ours = config("recipe=quickstart", *SHORT)
+    assert isinstance(ours.train, Train)
+    assert fingerprint(trained_from(ours)) == recorded
+    ours.train.warm_restarts = 1
+    assert fingerprint(trained_from(ours)) != recorded
+
+
+@pytest.fixture
+def changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version in which two defaults are other ones than in version 1, which had no name for one of them."""
+    table = (
+        ChangedDefault(version=2, key="train.max_grad_norm", old=0.5),
+        ChangedDefault(version=2, key="data.sources.*.weight", old=3.0),
+        ChangedDefault(version=2, key="train.warm_restarts", old=7),
+    )
+    monkeypatch.setattr(history, "CHANGED_DEFAULTS", table)
+    history.changed_default.cache_clear()
+
+
+def test_the_name_counts_a_changed_default_as_the_first_version_did(later, changed):
+    section = {"max_steps": 4, "max_grad_norm": 1.0, "warm_restarts": 0}
+    assert history.named(section, Train, "train") == {"max_steps": 4, "max_grad_norm": 0.5}
+    written_out = history.named({"max_grad_norm": 0.5}, Train, "train")
+    assert written_out == {"max_grad_norm": {"given": 0.5}}, "another run than one that leaves the key out"
+    assert history.named({"max_grad_norm": 0.5}, Train, "train", as_written=True) == {"max_grad_norm": 0.5}
+    assert history.named({"warm_restarts": 7}, Train, "train") == {"warm_restarts": 7}
+    sources = {"sources": {"a": {"path": "x", "weight": 1.0}}}
+    assert history.named(sources, Data, "data") == {"sources": {"a": {"path": "x", "weight": 3.0}}}
+
+
+def test_a_fingerprint_leaves_out_what_does_as_the_first_version_did(later, changed):
+    assert "warm_restarts" not in history.hashed(Train(warm_restarts=7), "train")
+    assert history.hashed(Train(), "train")["warm_restarts"] == 0
+    assert history.hashed(Train(), "train")["max_grad_norm"] == 1.0
+
+
+def test_a_key_that_a_stored_configuration_lacks_means_what_its_version_did_without_it(later, changed):
+    stored = history.completed({"max_steps": 4}, Train, "train", version=1)
+    assert (stored["max_steps"], stored["warm_restarts"], stored["max_grad_norm"]) == (4, 7, 0.5)
+    assert stored["keep"] == "last" and stored["report_to"] == ["tensorboard"]
+    assert history.completed({"max_steps": 4}, Train, "train", version=2)["warm_restarts"] == 0
+
+
+def test_a_run_goes_on_with_the_defaults_that_it_began_with(later, changed):
+    theirs = history.completed({"max_grad_norm": 0.5}, Train, "train", version=1)
+    ours = history.completed({}, Train, "train", version=2)
+    kept = {"train.max_grad_norm": 0.5, "train.warm_restarts": 7}
+    assert history.kept_defaults(ours, theirs, Train, 1, "train") == kept
+    assert history.kept_defaults({**ours, "warm_restarts": 1}, theirs, Train, 1, "train") == {
+        "train.max_grad_norm": 0.5
+    }
+    assert history.kept_defaults(ours, theirs, Train, 2, "train") == {}
+    other = {**theirs, "max_grad_norm": 0.9}
+    assert "train.max_grad_norm" not in history.kept_defaults(ours, other, Train, 1, "train")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    """A folder that version 1 has written."""
+    monkeypatch.chdir(tmp_path)
+    run_dir = RunDir(Path("runs") / name("recipe=quickstart", *SHORT, *LIMITS))
+    run_dir.path.mkdir(parents=True)
+    run_dir.config_yaml.write_bytes((FIRST / "config.yaml").read_bytes())
+    return run_dir
+
+
+def goes_on(folder: RunDir, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> DictConfig:
+    """The configuration that a command takes on in a folder."""
+    task = OmegaConf.create({"overrides": {"task": list(overrides)}})
+    monkeypatch.setattr(composition.HydraConfig, "get", lambda: task)
+    return composition.continued(composed(*overrides), folder)
+
+
+def test_the_command_of_the_first_version_finds_its_folder_and_agrees_with_it(folder, monkeypatch):
+    overrides = ("recipe=quickstart", *SHORT, *LIMITS)
+    assert composition.own_folder("quickstart", composed(*overrides)) == folder.path
+    ours = goes_on(folder, monkeypatch, *overrides)
+    assert ours == composed(*overrides)
+    with pytest.raises(ConfigError, match="holds another run, with train.max_steps=4, not 5"):
+        goes_on(folder, monkeypatch, "recipe=quickstart", "train.max_steps=5")
+
+
+@pytest.mark.parametrize(
+    "line", ["  keep: last\n", "  subset: null\n", "  init: {}\n"], ids=["keep", "subset", "init"]
+)
+def test_a_folder_whose_configuration_lacks_a_key_is_no_other_run(folder, monkeypatch, line):
+    text = folder.config_yaml.read_text()
+    assert line in text
+    folder.config_yaml.write_text(text.replace(line, ""))
+    goes_on(folder, monkeypatch, "recipe=quickstart", *SHORT, *LIMITS)
+    merged = goes_on(folder, monkeypatch, "recipe=merge", f"run_dir={folder.path}")
+    assert merged.train.max_steps == 4 and merged.quantization.method.name == "nf4"
+
+
+def test_a_changed_default_of_a_folder_holds_on_in_it_unless_the_command_names_the_key(
+    folder, monkeypatch, changed
+):
+    text = folder.config_yaml.read_text().replace("max_grad_norm: 1.0", "max_grad_norm: 0.5")
+    folder.config_yaml.write_text(text)
+    overrides = ("recipe=quickstart", *SHORT, *LIMITS)
+    assert goes_on(folder, monkeypatch, *overrides).train.max_grad_norm == 0.5
+    with pytest.raises(ConfigError, match=r"train.max_grad_norm=0.5, not 1.0"):
+        goes_on(folder, monkeypatch, *overrides, "train.max_grad_norm=1.0")
+    explicit = composed(*overrides, "train.max_grad_norm=0.5")
+    assert composition.run_name("quickstart", explicit) != folder.name, "a run of its own, elsewhere"
+    earlier = RunDir(Path("runs") / composition.run_name("quickstart", explicit, as_written=True))
+    earlier.path.mkdir(exist_ok=True)
+    earlier.config_yaml.write_text(text)
+    assert composition.own_folder("quickstart", explicit) == earlier.path, "the first version's is found"
+
+
+def test_a_signed_configuration_names_its_version_and_is_refused_when_changed(tmp_path):
+    text = history.signed("a: 1\nb: 2\n")
+    assert history.version_of(text, "config.yaml") == history.CONFIG_VERSION
+    assert history.version_of("a: 1\n", "config.yaml") == 1
+    for wrong in (text.replace("b: 2", "b: 3"), text.replace("a: 1\n", ""), text[:-3] + "\n"):
+        with pytest.raises(ConfigError, match="config.yaml: changed since the run wrote it"):
+            history.version_of(wrong, "config.yaml")
+    with pytest.raises(ConfigError, match="later version"):
+        history.version_of(text.replace("version 2", "version 9"), "config.yaml")
