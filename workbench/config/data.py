@@ -130,6 +130,11 @@ class DataConfig:
 
     plain is the bare text of the turns, and what auto means for prompt-completion rows of text."""
 
+    split_special_tokens: bool = False
+    """A control token such as `<|im_end|>` in the rows' own text is encoded as plain characters.
+
+    False, because rows of bare text (prompt-completion, text) often bring their control tokens along."""
+
     max_length: int = 1024
     """Tokens of a row, prompt and answer together."""
 

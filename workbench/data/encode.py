@@ -1,9 +1,8 @@
 """Rows as data sets of token ids, with an account of what was cut and dropped."""
 
 import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import cast
 
@@ -12,12 +11,16 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
+from workbench.data.account import Account
+from workbench.data.chats import prepared
+from workbench.data.control import ControlTokens, control_tokens, written_once
+from workbench.data.doubled import labelled_once, once
 from workbench.data.formats import row_format, text
 from workbench.data.instruction import conversation, with_shuffled_answers
 from workbench.data.labelled import label_names, label_number, labelled_text, target, text_ids
+from workbench.data.literal import LiteralTokenizer
 from workbench.data.packing import best_fit, positions
 from workbench.data.rows import Row
-from workbench.data.templates import renderer
 from workbench.data.text import blocks, document_ids, pieces
 from workbench.data.tokens import IGNORED, encode_segments, shortened, special_frame
 from workbench.errors import DataError
@@ -27,48 +30,6 @@ BATCH = 1000
 
 NOTHING_TRAINED = "no answer to be trained, by its weight of 0 or because nothing stands before it"
 """Why a chat may be left out."""
-
-
-UNWRITTEN = "where the template does not write"
-"""What is said, before its name, of a part of a row that is lost."""
-
-
-@dataclass
-class Account:
-    """What became of the rows."""
-
-    num_rows: int = 0
-    """Rows read."""
-    num_examples: int = 0
-    """Rows of the data set: fewer where rows were dropped or packed, more where texts fell into pieces."""
-    num_tokens: int = 0
-    num_trained: int = 0
-    """Tokens that a loss falls on; for a classifier, examples."""
-    num_cut: int = 0
-    """Rows cut to `data.max_length`."""
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Rows left out, by reason."""
-    unwritten: Counter[str] = field(default_factory=Counter)
-    """Rows that lost a column or a part of a message, because the template doesn't write it, by its name."""
-
-    def add(self, other: "Account") -> None:
-        """Count further rows in."""
-        self.num_rows += other.num_rows
-        self.num_examples += other.num_examples
-        self.num_tokens += other.num_tokens
-        self.num_trained += other.num_trained
-        self.num_cut += other.num_cut
-        self.dropped += other.dropped
-        self.unwritten += other.unwritten
-
-    def __str__(self) -> str:
-        """One line for the terminal."""
-        parts = [f"{self.num_rows:,} rows", f"{self.num_examples:,} examples"]
-        parts += [f"{self.num_tokens:,} tokens", f"{self.num_trained:,} trained"]
-        parts += [f"{self.num_cut:,} cut"] if self.num_cut else []
-        parts += [f"{count:,} dropped ({reason})" for reason, count in sorted(self.dropped.items())]
-        parts += [f"{count:,} {UNWRITTEN} {name!r}" for name, count in sorted(self.unwritten.items())]
-        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -172,12 +133,16 @@ def answers(
     conversations = [conversation(row, shape) for row in rows]
     if data.shuffle_answers:
         conversations = with_shuffled_answers(conversations, seed)
-    render = renderer(tokenizer, data, conversations)
+    chats = prepared(conversations, tokenizer, data)
+    conversations, render = chats.conversations, chats.renderer
     prefix = render.prefix()
-    account.unwritten.update(name for example in conversations for name in render.unwritten(example))
+    for example in conversations:
+        account.unwritten.update(render.unwritten(example))
+        account.noted.update(example.notes)
+        render.control.count(account.control, [turn.text for turn in example.turns], example.where)
     for start in range(0, len(conversations), BATCH):
         batch = conversations[start : start + BATCH]
-        encoded = encode_segments([render.segments(example) for example in batch], tokenizer, prefix)
+        encoded = encode_segments([render.segments(example) for example in batch], chats.encoder, prefix)
         for example, tokens in zip(batch, encoded, strict=True):
             num_special = render.num_special(tokens.input_ids)
             kept = shortened(tokens, data.max_length, data.truncation, num_special)
@@ -212,10 +177,18 @@ def documents(
     written = [row for row in rows if text(row, "text").strip()]
     if len(written) < len(rows):
         account.dropped["empty text"] += len(rows) - len(written)
+    literal = LiteralTokenizer(tokenizer) if data.split_special_tokens else None
+    control = ControlTokens(control_tokens(tokenizer))
     found: list[tuple[list[int], str]] = []
     for start in range(0, len(written), BATCH):
         batch = written[start : start + BATCH]
-        batch_ids = document_ids(batch, tokenizer, prefix)
+        texts = [
+            literal.hidden(text(row, "text"), row.where) if literal else document(row, tokenizer, account)
+            for row in batch
+        ]
+        for row, words in zip(batch, texts, strict=True):
+            control.count(account.control, [words], row.where)
+        batch_ids = document_ids(texts, literal or tokenizer, prefix, tokenizer.eos_token_id)
         found += zip(batch_ids, (row.where for row in batch), strict=True)
     if data.packing:
         for block, lengths in blocks([ids for ids, _ in found], data.max_length):
@@ -223,6 +196,13 @@ def documents(
         return
     for ids, where in found:
         yield from (Example(piece, piece, where) for piece in pieces(ids, data.max_length))
+
+
+def document(row: Row, tokenizer: PreTrainedTokenizerBase, account: Account) -> str:
+    """The text of a document, without the begin and end tokens that its encoding writes anyway."""
+    words, taken = once(text(row, "text"), tokenizer, eos=True)
+    account.noted.update(map(written_once, taken))
+    return words
 
 
 def classified(
@@ -234,7 +214,13 @@ def classified(
     seed: int,
 ) -> Iterator[Example]:
     """Texts with the number of their class."""
-    examples = [labelled_text(row, answered=not data.regression) for row in rows]
+    control = ControlTokens(control_tokens(tokenizer))
+    examples = []
+    for row in rows:
+        example, taken = labelled_once(labelled_text(row, answered=not data.regression), tokenizer)
+        account.noted.update(map(written_once, taken))
+        control.count(account.control, example.texts, row.where)
+        examples.append(example)
     numbers: list[float] = (
         [target(row) for row in rows]
         if data.regression

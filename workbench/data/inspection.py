@@ -27,6 +27,8 @@ def check_keys(data: DataConfig, task: Task) -> None:
         raise ConfigError(
             "data.packing: for a causal model only, a classifier's texts stay apart (set it false)"
         )
+    if data.split_special_tokens:
+        raise ConfigError("data.split_special_tokens: for a causal model only (set it false)")
     for name, source, _ in sourced(data):
         if source.template is not Template["auto"]:
             key = key_of("template", name)

@@ -28,6 +28,14 @@ ROLES = {
 }
 """The names that data sets give to the four roles."""
 
+TRAIN_FLAGS = ("weight", "train", "loss")
+"""Keys of a turn that say whether an answer is trained: OpenAI's weight, axolotl's train, ms-swift's loss."""
+
+BEGINS_WITH_ANSWER = "begin with an answer, which is read and not trained"
+SYSTEM_TWICE = "have the same system text twice, which is written once"
+SYSTEM_CONFLICT = "have a 'system' column that differs from the system turn: the turn is taken"
+SYSTEM_UNREAD = "have a 'system' column, which bare prompts and texts don't take"
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -55,6 +63,8 @@ class Conversation:
     """Descriptions of tools, as the row gives them."""
     is_chat: bool = True
     """False where the texts are to be taken as they are: a prompt and its completion, or a text."""
+    notes: tuple[str, ...] = ()
+    """What was put right or left unread in the row, in words to be counted."""
 
 
 def conversation(row: Row, shape: DataFormat, *, answered: bool = True) -> Conversation:
@@ -63,14 +73,16 @@ def conversation(row: Row, shape: DataFormat, *, answered: bool = True) -> Conve
     Raises:
         DataError: Missing columns, wrong types, an empty answer, or turns in an order that makes no sense.
     """
-    turns = TURNS[shape](row, answered)
+    turns, notes = with_one_system_turn(row, TURNS[shape](row, answered), is_chat(row, shape))
     if turns[0].role == "assistant":
         turns[0] = replace(turns[0], trained=False)  # what it answers has been cut away, or never was
+        notes.append(BEGINS_WITH_ANSWER)
     if not answered:
         while turns and turns[-1].role == "assistant":
             turns.pop()
     check_order(turns, row.where, answered)
-    return Conversation(tuple(turns), row.where, json_value(row, "tools"), is_chat(row, shape))
+    tools, chat = json_value(row, "tools"), is_chat(row, shape)
+    return Conversation(tuple(turns), row.where, tools, chat, tuple(dict.fromkeys(notes)))
 
 
 def is_chat(row: Row, shape: DataFormat) -> bool:
@@ -80,11 +92,11 @@ def is_chat(row: Row, shape: DataFormat) -> bool:
 
 
 def alpaca_turns(row: Row, answered: bool) -> list[Turn]:
-    """Instruction, input and output; `history` holds earlier pairs, `system` a first word."""
+    """Instruction, input and output; `history` holds earlier pairs."""
     history = json_value(row, "history") or []
     if not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
         raise DataError(f"{row.where}: column 'history' must be a list of [question, answer] pairs")
-    turns = [Turn("system", optional_text(row, "system"))] if optional_text(row, "system") else []
+    turns = []
     for question, answer in history:
         turns += [
             Turn("user", str(question), extra={"instruction": str(question), "input": ""}),
@@ -111,13 +123,13 @@ def text_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def sharegpt_turns(row: Row, answered: bool) -> list[Turn]:
-    """`conversations` of {from, value}; `system` may stand beside them. A weight is as in messages."""
-    turns = [Turn("system", optional_text(row, "system"))] if optional_text(row, "system") else []
+    """`conversations` of {from, value}; the flags of a turn are as in messages."""
+    turns = []
     for said in messages_of(row, "conversations"):
         name, words = said.get("from"), said.get("value")
         if not isinstance(name, str) or not isinstance(words, str):
             raise DataError(f"{row.where}: a turn must have a text as 'from' and 'value', not {short(said)}")
-        turns.append(turn(name, words, beside(said, "from", "value"), row.where, weight=said.get("weight")))
+        turns.append(turn(name, words, without_keys(said, "from", "value"), row.where))
     return turns
 
 
@@ -127,13 +139,13 @@ def message_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def said_in(row: Row, column: str) -> list[Turn]:
-    """A column's messages; a weight of 0 leaves an answer untrained."""
+    """A column's messages; a flag such as `train: false` or `weight: 0` leaves an answer untrained."""
     turns = []
     for said in messages_of(row, column):
         name, words = said.get("role"), content_text(said.get("content"))
         if not isinstance(name, str) or words is None:
             raise DataError(f"{row.where}: a message must have a 'role' and a 'content', not {short(said)}")
-        turns.append(turn(name, words, beside(said, "role", "content"), row.where, weight=said.get("weight")))
+        turns.append(turn(name, words, without_keys(said, "role", "content"), row.where))
     return turns
 
 
@@ -146,17 +158,73 @@ TURNS: dict[DataFormat, Callable[[Row, bool], list[Turn]]] = {
 }
 
 
-def beside(said: Mapping[str, Any], *taken: str) -> dict[str, Any]:
-    """What a message holds besides role and text; templates know many names for many things."""
-    return {key: value for key, value in said.items() if key not in (*taken, "weight") and value}
+def without_keys(message: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The other parts of a message; templates know many names for many things."""
+    return {name: part for name, part in message.items() if name not in keys and not is_blank(part)}
 
 
-def turn(name: str, words: str, extra: Mapping[str, Any], where: str, *, weight: Any) -> Turn:
-    """A turn whose role goes by any of the names in use; an answer of weight 0 isn't trained."""
+def is_blank(part: Any) -> bool:
+    """Whether a part of a message says nothing: null, or an empty text, list or object."""
+    return part is None or (isinstance(part, str | list | dict) and not part)
+
+
+def turn(name: str, words: str, extra: Mapping[str, Any], where: str) -> Turn:
+    """A turn whose role goes by any of the names in use; an answer is trained unless a flag says no."""
     role = ROLES.get(name)
     if role is None:
         raise DataError(f"{where}: unknown role {name!r} (known: {', '.join(ROLES)})")
-    return Turn(role, words, trained=weight != 0 and role == "assistant", extra=extra)
+    trained = train_flag(extra, where)
+    if role == "assistant" or not trained:
+        extra = without_keys(extra, *TRAIN_FLAGS)  # a question to be trained is counted as unread
+    return Turn(role, words, trained=role == "assistant" and trained is not False, extra=extra)
+
+
+def train_flag(extra: Mapping[str, Any], where: str) -> bool | None:
+    """What the flags of a turn say about training it; None: nothing.
+
+    Raises:
+        DataError: A flag that is neither true nor false, or two that contradict each other.
+    """
+    flags = {name: extra[name] for name in TRAIN_FLAGS if name in extra}
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | int | float) or flag not in (0, 1):
+            raise DataError(
+                f"{where}: {name!r} of a turn must be true or false (or 1 or 0), not {short(flag)}"
+            )
+    if len({bool(flag) for flag in flags.values()}) > 1:
+        written = ", ".join(f"{name}: {short(flag)}" for name, flag in flags.items())
+        raise DataError(
+            f"{where}: a turn says twice whether it is trained, {written} (leave one of them out)"
+        )
+    return bool(next(iter(flags.values()))) if flags else None
+
+
+def with_one_system_turn(row: Row, turns: list[Turn], chat: bool) -> tuple[list[Turn], list[str]]:
+    """The turns with the `system` column ahead, once, and what there was to decide.
+
+    A system turn that differs from the column is nearer to the chat, so it is taken.
+    """
+    column = optional_text(row, "system").strip()
+    if not chat:
+        return turns, [SYSTEM_UNREAD] if column else []
+    notes: list[str] = []
+    while column and turns and turns[0].role == "system" and not turns[0].text.strip():
+        turns = turns[1:]
+    if column and any(turn.role == "system" and turn.text.strip() == column for turn in turns):
+        notes.append(SYSTEM_TWICE)
+    elif column and turns and turns[0].role == "system":
+        notes.append(SYSTEM_CONFLICT)
+    elif column:
+        turns = [Turn("system", optional_text(row, "system")), *turns]
+    single = [turn for turn, before in zip(turns, [None, *turns], strict=False) if not repeats(turn, before)]
+    return single, notes + ([SYSTEM_TWICE] if len(single) < len(turns) else [])
+
+
+def repeats(turn: Turn, before: Turn | None) -> bool:
+    """Whether a system turn says what the system turn before it has said."""
+    if before is None or not turn.role == before.role == "system":
+        return False
+    return turn.text.strip() == before.text.strip()
 
 
 def messages_of(row: Row, column: str) -> list[dict[str, Any]]:

@@ -8,11 +8,12 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig
 from workbench.config.model import Task
+from workbench.data.chats import prepared
+from workbench.data.doubled import labelled_once
 from workbench.data.formats import row_format
 from workbench.data.instruction import conversation
 from workbench.data.labelled import labelled_text
 from workbench.data.rows import Row
-from workbench.data.templates import renderer
 from workbench.data.tokens import encode_segments, ids_of, special_frame
 
 
@@ -46,16 +47,16 @@ def source_prompts(
 ) -> list[Prompt]:
     """The prompts of rows of one source."""
     if task is Task.sequence_classification:
-        texts = [labelled_text(row, answered=False) for row in rows]
+        texts = [labelled_once(labelled_text(row, answered=False), tokenizer)[0] for row in rows]
         prefix, suffix = special_frame(tokenizer)
         ids = ids_of([each.text for each in texts], tokenizer)
         return [Prompt(t.text, [*prefix, *own, *suffix], t.where) for t, own in zip(texts, ids, strict=True)]
     shape = row_format(rows[0], data, task, answered=False)
-    examples = [conversation(row, shape, answered=False) for row in rows]
-    render = renderer(tokenizer, data, examples)
-    segments = [render.prompt(example) for example in examples]
-    encoded = encode_segments(segments, tokenizer, render.prefix())
+    chats = prepared([conversation(row, shape, answered=False) for row in rows], tokenizer, data)
+    render = chats.renderer
+    segments = [render.prompt(example) for example in chats.conversations]
+    encoded = encode_segments(segments, chats.encoder, render.prefix())
     return [
-        Prompt("".join(segment.text for segment in parts), tokens.input_ids, example.where)
-        for parts, tokens, example in zip(segments, encoded, examples, strict=True)
+        Prompt(chats.shown("".join(segment.text for segment in parts)), tokens.input_ids, example.where)
+        for parts, tokens, example in zip(segments, encoded, chats.conversations, strict=True)
     ]

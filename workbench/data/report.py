@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
-from workbench.data.encode import UNWRITTEN, Account, Encoded
-from workbench.data.rows import Row, texts_within
+from workbench.data.account import Account
+from workbench.data.encode import Encoded
+from workbench.data.rows import Row
 from workbench.data.tokens import IGNORED
 
 NUM_BINS = 8
@@ -26,8 +27,6 @@ class DataReport:
     account: Account
     num_duplicates: int | None
     """Rows that say the same as an earlier one, column by column; None: not counted, as rows are streamed."""
-    num_special: int | None
-    """Rows whose own text holds one of the tokenizer's special tokens, which may end an answer early."""
     histogram: tuple[tuple[int, int, int], ...]
     """First and last length in tokens, and the examples of such a length."""
     example: tuple[tuple[str, bool], ...]
@@ -47,9 +46,8 @@ class DataReport:
         for number, words in (
             (account.num_rows, "rows"),
             (self.num_duplicates, "of them say the same as an earlier one"),
-            (self.num_special, "of them hold a special token in their text"),
             *((count, f"dropped: {reason}") for reason, count in sorted(account.dropped.items())),
-            *((count, f"{UNWRITTEN} {name!r}") for name, count in sorted(account.unwritten.items())),
+            *account.remarks(),
             (account.num_cut, "cut to data.max_length"),
             (account.num_examples, "examples"),
             (account.num_tokens, "tokens"),
@@ -58,7 +56,7 @@ class DataReport:
             if number:
                 table.add_row(f"{number:,}", words)
         if self.num_duplicates is None:
-            table.add_row("", "(equal rows and special tokens are not looked for with data.streaming)")
+            table.add_row("", "(equal rows are not looked for with data.streaming)")
         return table
 
     def trained_share(self) -> float:
@@ -94,15 +92,12 @@ class DataReport:
 def data_report(encoded: Encoded, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> DataReport:
     """The report on rows and on the data set that they became; no rows: they are streamed."""
     lengths = list(encoded.dataset["length"])
-    special = tuple(set(tokenizer.all_special_tokens))
-    texts = ("\n".join(texts_within(row.values)) for row in rows)
     different = {json.dumps(row.values, sort_keys=True, ensure_ascii=False, default=str) for row in rows}
     middle = sorted(range(len(lengths)), key=lambda number: lengths[number])[len(lengths) // 2]
     example = encoded.dataset[middle]
     return DataReport(
         account=encoded.account,
         num_duplicates=len(rows) - len(different) if rows else None,
-        num_special=sum(any(token in text for token in special) for text in texts) if rows else None,
         histogram=length_histogram(lengths),
         example=tuple(runs(example["input_ids"], example["labels"], tokenizer)),
         where=example["where"],

@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig
 from workbench.config.model import Task
-from workbench.data.encode import Account, Encoded, as_dataset, examples_of
+from workbench.data.account import Account
+from workbench.data.encode import Encoded, as_dataset, examples_of
 from workbench.data.rows import Row, read_rows, sourced
 from workbench.errors import DataError
 

@@ -1,6 +1,7 @@
 """Turns as text: chat templates in Jinja, cut into what is read and what is trained."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, Template
+from workbench.data.control import ControlTokens, control_tokens
 from workbench.data.instruction import Conversation, Turn
 from workbench.data.tokens import Segment, special_frame
 from workbench.errors import DataError
@@ -85,14 +87,22 @@ class Renderer:
     """The template is the tokenizer's, and then writes its own beginning-of-sequence token."""
 
     @cached_property
-    def ends(self) -> tuple[str, ...]:
-        """The tokens that may end a turn: all special ones, also those that the tokenizer has no name for."""
-        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
-        return tuple(dict.fromkeys([*self.tokenizer.all_special_tokens, *added]))
+    def control(self) -> ControlTokens:
+        """The tokens that may begin or end a turn: all special ones."""
+        return ControlTokens(control_tokens(self.tokenizer))
+
+    @cached_property
+    def marks(self) -> ControlTokens:
+        """These, and what the template writes like one where the tokenizer has no such token."""
+        return ControlTokens((*self.control.tokens, *re.findall(r"<\|[^|<>\s]{1,40}\|>", self.template)))
 
     def prefix(self) -> list[int]:
         """The ids before the segments: the tokenizer's own beginning, where the template writes none."""
         return [] if self.is_own else special_frame(self.tokenizer)[0]
+
+    def prefix_text(self) -> str:
+        """The same as text."""
+        return "".join(self.tokenizer.convert_ids_to_tokens(self.prefix()))
 
     @cached_property
     def beginning(self) -> list[int]:
@@ -223,7 +233,7 @@ class Renderer:
     def answer_and_rest(self, text: str, is_last: bool) -> tuple[str, str]:
         """An answer with its end of turn, and the white space that a template writes behind it."""
         stripped = text.rstrip()
-        if stripped.endswith(self.ends):
+        if stripped.endswith(self.control.tokens):
             return stripped, text[len(stripped) :]
         return (text + str(self.tokenizer.eos_token), "") if is_last else (text, "")
 

@@ -2,22 +2,21 @@
 
 from collections.abc import Sequence
 
-from transformers import PreTrainedTokenizerBase
-
-from workbench.data.formats import text
-from workbench.data.rows import Row
-from workbench.data.tokens import ids_of
+from workbench.data.tokens import Encoder, ids_of
 from workbench.errors import DataError
 
 
 def document_ids(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prefix: Sequence[int]
+    texts: Sequence[str], encoder: Encoder, prefix: Sequence[int], end: int | None
 ) -> list[list[int]]:
-    """The ids of each document, between the tokenizer's special beginning and its end-of-sequence token."""
-    if tokenizer.eos_token_id is None:
+    """The ids of each document, between the tokenizer's special beginning and its end-of-sequence token.
+
+    Raises:
+        DataError: There is no such token.
+    """
+    if end is None:
         raise DataError("data.path: the tokenizer has no end-of-sequence token to tell documents apart")
-    ids = ids_of([text(row, "text") for row in rows], tokenizer)
-    return [[*prefix, *document, tokenizer.eos_token_id] for document in ids]
+    return [[*prefix, *document, end] for document in ids_of(list(texts), encoder)]
 
 
 def pieces(document: Sequence[int], max_length: int) -> list[list[int]]:

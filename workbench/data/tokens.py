@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
@@ -10,6 +11,13 @@ from workbench.config.data import Truncation
 
 IGNORED = -100
 """The label of a token that no loss falls on, as PyTorch's cross entropy has it."""
+
+
+class Encoder(Protocol):
+    """A tokenizer as far as segments need it: transformers' own, or a LiteralTokenizer."""
+
+    def __call__(self, texts: Any, /, *, add_special_tokens: bool) -> Any:
+        """The ids of each text under the key `input_ids`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ def special_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[i
 
 
 def encode_segments(
-    examples: Sequence[Sequence[Segment]], tokenizer: PreTrainedTokenizerBase, prefix: Sequence[int]
+    examples: Sequence[Sequence[Segment]], tokenizer: Encoder, prefix: Sequence[int]
 ) -> list[Tokens]:
     """Ids and labels of many examples, in two calls of the tokenizer.
 
@@ -63,7 +71,7 @@ def assembled(
     segments: Sequence[Segment],
     alone: Iterator[list[int]],
     joint: Iterator[list[int]],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Encoder,
     prefix: Sequence[int],
 ) -> Tokens:
     """One example from the ids of its segments, each encoded alone and behind the one before it."""
@@ -81,7 +89,7 @@ def assembled(
     return Tokens(input_ids, labels)
 
 
-def ids_behind(anchor: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def ids_behind(anchor: str, text: str, tokenizer: Encoder) -> list[int]:
     """The ids of a text that begins no line, where a token would otherwise reach over the boundary.
 
     SentencePiece tokenizers put a space before a text that stands alone; behind an anchor they don't.
@@ -90,7 +98,7 @@ def ids_behind(anchor: str, text: str, tokenizer: PreTrainedTokenizerBase) -> li
     return both[len(before) :] if both[: len(before)] == before else next(ids_of([text], tokenizer))
 
 
-def ids_of(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+def ids_of(texts: list[str], tokenizer: Encoder) -> Iterator[list[int]]:
     """The ids of each text, without special tokens."""
     return iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
 

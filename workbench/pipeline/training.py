@@ -83,7 +83,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     else:
         adapters.check_did_something(model)
         adapters.save(model, output, shown(config.model.path))
-    account = {**vars(training.account), "dropped": dict(training.account.dropped)}
+    account = training.account.as_json()
     write_json(run_dir.train_json, {"schema_version": 1, "labels": labels, "data": account})
     record.finish("train", inputs, output, asdict(report))
 

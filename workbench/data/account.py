@@ -1,0 +1,74 @@
+"""The account of what became of a data set's rows on their way to token ids."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from workbench.data.control import Places
+
+UNWRITTEN = "where the template does not write"
+"""What is said, before its name, of a part of a row that is lost."""
+
+
+@dataclass
+class Account:
+    """What became of the rows."""
+
+    num_rows: int = 0
+    """Rows read."""
+    num_examples: int = 0
+    """Rows of the data set: fewer where rows were dropped or packed, more where texts fell into pieces."""
+    num_tokens: int = 0
+    num_trained: int = 0
+    """Tokens that a loss falls on; for a classifier, examples."""
+    num_cut: int = 0
+    """Rows cut to `data.max_length`."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Rows left out, by reason."""
+    unwritten: Counter[str] = field(default_factory=Counter)
+    """Rows that lost a column or a part of a message, because the template doesn't write it, by its name."""
+    noted: Counter[str] = field(default_factory=Counter)
+    """Rows in which something was put right or left unread, by what it was."""
+    control: dict[str, Places] = field(default_factory=dict)
+    """Control token -> rows that hold it in their own text, those left out that were written once."""
+
+    def add(self, other: "Account") -> None:
+        """Count further rows in."""
+        self.num_rows += other.num_rows
+        self.num_examples += other.num_examples
+        self.num_tokens += other.num_tokens
+        self.num_trained += other.num_trained
+        self.num_cut += other.num_cut
+        self.dropped += other.dropped
+        self.unwritten += other.unwritten
+        self.noted += other.noted
+        for token, places in other.control.items():
+            self.control.setdefault(token, Places()).add(places)
+
+    def remarks(self) -> list[tuple[int, str]]:
+        """Numbers of rows that were not dropped, and what is to be said of these rows."""
+        return [
+            *((count, f"{UNWRITTEN} {name!r}") for name, count in sorted(self.unwritten.items())),
+            *((count, note) for note, count in sorted(self.noted.items())),
+            *(
+                (places.count, f"hold the control token {token!r} in their own text ({places})")
+                for token, places in sorted(self.control.items())
+            ),
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """The account for a file."""
+        control = {token: asdict(places) for token, places in sorted(self.control.items())}
+        counts = {
+            name: dict(sorted(getattr(self, name).items())) for name in ("dropped", "unwritten", "noted")
+        }
+        return {**vars(self), **counts, "control": control}
+
+    def __str__(self) -> str:
+        """One line for the terminal."""
+        parts = [f"{self.num_rows:,} rows", f"{self.num_examples:,} examples"]
+        parts += [f"{self.num_tokens:,} tokens", f"{self.num_trained:,} trained"]
+        parts += [f"{self.num_cut:,} cut"] if self.num_cut else []
+        parts += [f"{count:,} dropped ({reason})" for reason, count in sorted(self.dropped.items())]
+        parts += [f"{count:,} {remark}" for count, remark in self.remarks()]
+        return ", ".join(parts)
