@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from workbench.cli.arguments import use_own_groups
+from workbench.cli.arguments import prepare, use_own_groups
 from workbench.cli.composition import register, typed
 from workbench.cli.messages import one_line
 from workbench.cli.recipes import recipe_list
@@ -45,6 +45,7 @@ def main() -> None:
         if len(sys.argv) == 1:
             print(recipe_list())
             return
+        sys.argv[1:] = prepare(sys.argv[1:])
         use_own_groups()
         hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
     except (WorkbenchError, HydraException, OmegaConfBaseException) as error:

@@ -1,9 +1,201 @@
-"""What is typed after `python -m workbench`, made ready for Hydra."""
+"""What is typed after `python -m workbench`, made ready for Hydra.
 
+Values are taken as the shell hands them over; flags of Hydra work anywhere; what other tools call a key, and
+what can't be understood, ends in one line.
+"""
+
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from workbench.cli.answers import assignment, group_options, way
+from workbench.cli.flags import SHORT, sorted_out
+from workbench.cli.habits import key_here, option_here
+from workbench.cli.keys import Kind, choices, declared_type, groups, is_list, kind_of
+from workbench.cli.quoting import container, is_quoted, parses, quoted, split_outside, text_sweep, text_value
+from workbench.cli.recipes import recipe_files
 from workbench.cli.shipped import shipped
+from workbench.errors import ConfigError
+
+KEY = re.compile(r"(\+\+?|~)?([A-Za-z_$][\w$./:-]*)(@[\w.$:-]*)?", re.ASCII)
+"""A key as Hydra's grammar reads it: + ++ or ~, words and dots, a package."""
+
+
+def prepare(words: Sequence[str]) -> list[str]:
+    """The command line for Hydra: its flags first, then the overrides with their values quoted where needed.
+
+    Raises:
+        ConfigError: a word that isn't understood, with the way in which it is written here.
+    """
+    if {"--shell-completion", "-sc"} & set(words):
+        return list(words)
+    flags, overrides = sorted_out(words)
+    named = {SHORT.get(flag, flag) for flag in flags}
+    multirun = "--multirun" in named or "hydra.mode=MULTIRUN" in overrides
+    return [*flags, *(rewritten(word, multirun) for word in overrides)]
+
+
+def rewritten(word: str, multirun: bool) -> str:
+    """One override with its value quoted where Hydra would read something else.
+
+    Raises:
+        ConfigError: it isn't KEY=VALUE, or of a key or option that is written otherwise here.
+    """
+    typed, equals, value = word.partition("=")
+    form = KEY.fullmatch(typed)
+    if form is None or not (equals or form[1] == "~"):
+        raise ConfigError(not_an_override(word, typed, equals))
+    sign, key, package = form[1] or "", form[2], form[3] or ""
+    if key.startswith(("hydra.", "hydra/")) or not equals:
+        return word
+    value = prepared(key, value, multirun)
+    if not (sign or package):
+        check_key(key, value)
+    return f"{typed}={value}"
+
+
+def not_an_override(word: str, typed: str, equals: str) -> str:
+    """What to say of a word that is no KEY=VALUE."""
+    if equals and not typed.strip():
+        return f"{word!r}: no key before the = (no spaces around it, as in train.max_steps=20)"
+    if equals:
+        return f"{word!r}: no such key as {typed!r} (keys are ASCII words and dots, as in data.path=FILE)"
+    if word in recipe_files():
+        return f"{word!r}: not KEY=VALUE (here it is recipe={word})"
+    if recipe := option_here("recipe", word, sorted(recipe_files())):
+        return f"{word!r}: not KEY=VALUE (here it is recipe={recipe})"
+    if KEY.fullmatch(word) and (kind_of(word) or key_here(word) or word in groups()):
+        return f"{word!r}: not KEY=VALUE ({way(word, '')}, without spaces around the =)"
+    return f"{word!r}: not KEY=VALUE (as in train.max_steps=20, without spaces around the =)"
+
+
+def prepared(key: str, value: str, multirun: bool) -> str:
+    """A key's value for Hydra.
+
+    Raises:
+        ConfigError: not a list where one is needed, or a sweep without -m.
+    """
+    kind = Kind.other if key in groups() else kind_of(key)
+    if value.strip("'\"") == "???":
+        raise ConfigError(f"{key}: {value!r} means that no value is given (give one)")
+    if kind is Kind.text:
+        return text_sweep(value, home_text) if multirun else home_text(value)
+    if kind is Kind.texts:
+        return texts(key, value, multirun)
+    if parses(value):
+        if not multirun and is_sweep(key, value):
+            raise ConfigError(several(key, value))
+        return value
+    if value.lstrip().startswith(("[", "{")):
+        contained = container(value)
+        if not parses(contained):
+            raise ConfigError(f"{key}: can't be read, {value!r} (lists are [a,b], mappings {{KEY: VALUE}})")
+        return contained
+    if multirun and kind is not None:
+        return text_sweep(value, lambda part: part if parses(part) else quoted(part))
+    return quoted(value)
+
+
+def home_text(value: str) -> str:
+    """A text for Hydra, with the home folder instead of a leading `~/`."""
+    return text_value(home_path(value))
+
+
+def home_path(value: str) -> str:
+    """The text with the home folder instead of a leading `~/`."""
+    return str(Path(value).expanduser()) if value.startswith("~/") else value
+
+
+def texts(key: str, value: str, multirun: bool) -> str:
+    """A list or mapping of texts for Hydra.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if value in ("", "null") or is_quoted(value) or value.startswith("${"):
+        return value
+    declared = declared_type(key)
+    if multirun and value.startswith(("[", "{", "choice(")):
+        return text_sweep(value, lambda part: inner_texts(key, part, declared))
+    return inner_texts(key, value, declared)
+
+
+def inner_texts(key: str, value: str, declared: Any) -> str:
+    """A text, or a list or mapping whose texts are quoted, as the declared type says.
+
+    Raises:
+        ConfigError: a list or mapping is needed.
+    """
+    value = value.strip()
+    if declared is str:
+        return value if is_quoted(value) else quoted(home_path(value))
+    is_listed = get_origin(declared) is list
+    first, last = "[]" if is_listed else "{}"
+    if not (value.startswith(first) and value.endswith(last)):
+        way_out = f"[{value}]" if is_listed else "{NAME: VALUE}"
+        raise ConfigError(f"{key}: a {'list' if is_listed else 'mapping'} is needed, as in '{key}={way_out}'")
+    parts = split_outside(value[1:-1], ",") if value[1:-1].strip() else []
+    inner = get_args(declared)[-1]
+    if is_listed:
+        return f"[{','.join(inner_texts(key, part, inner) for part in parts)}]"
+    named = (part.partition(":") for part in parts)
+    return "{" + ",".join(f"{name}: {inner_texts(key, text, inner)}" for name, _, text in named) + "}"
+
+
+def is_sweep(key: str, value: str) -> bool:
+    """Whether Hydra reads several values, for a run each."""
+    return OverridesParser.create().parse_override(f"{key}={value}").is_sweep_override()
+
+
+def several(key: str, value: str) -> str:
+    """What to say of several values without -m."""
+    if key == "benchmark" or is_list(key):
+        return f"{key}: several are a list, '{key}=[{value}]'"
+    return f"{key}: several values, {value!r}, are a sweep (with -m, a run each)"
+
+
+def check_key(key: str, value: str) -> None:
+    """Refuse a key or an option that is another tool's, or spelled otherwise.
+
+    Raises:
+        ConfigError: says how it is written here.
+    """
+    if key in groups():
+        return check_option(key, value, group_options(key))
+    kind = kind_of(key)
+    if kind is None and (ours := key_here(key)):
+        raise ConfigError(f"{key}: no such key (here it is {assignment(ours, value.strip(chr(39)))})")
+    known = choices(key)
+    if known:
+        check_option(key, value, known)
+
+
+def check_option(key: str, value: str, known: list[str]) -> None:
+    """Refuse an option in another spelling.
+
+    Raises:
+        ConfigError: says how it is written here, or which options there are.
+    """
+    if value == "null" and key in groups() and key not in ("recipe", "benchmark"):
+        raise ConfigError(f"{key}: null is no option (known: {', '.join(known)})")
+    if "${" in value or "(" in value:
+        return
+    if value.startswith("[") and key in groups() and key != "benchmark":
+        raise ConfigError(f"{key}: {value!r} is a list (one of {', '.join(known)})")
+    for part in value.split(","):
+        option = part.strip("[] '\"")
+        if option in known:
+            continue
+        if here := option_here(key, option, known):
+            raise ConfigError(f"{key}: unknown option {option!r} (here it is {key}={here})")
+        if key in ("model", "data") and option:
+            raise ConfigError(
+                f"{key}: unknown option {option!r} (known: {', '.join(known)}; {key}.path={option})"
+            )
 
 
 def use_own_groups() -> None:

@@ -43,6 +43,7 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     recipe = HydraConfig.get().runtime.choices.get("recipe")
     if recipe is None:
         raise ConfigError(f"recipe: none named (recipe={'|'.join(sorted(recipe_files()))})")
+    check_trust(composed)
     composed.recipe_name = recipe
     run_dir = RunDir(Path(composed.run_dir) if composed.run_dir else own_folder(recipe, composed))
     check_folder("run_dir", run_dir.path)
@@ -57,7 +58,29 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     check_protocols(config, named_keys(recipe))
-    return config, run_dir, history.signed(OmegaConf.to_yaml(composed))
+    return config, run_dir, stored_text(composed)
+
+
+def check_trust(composed: DictConfig) -> None:
+    """Refuse `trust_code` that was not typed: no YAML may open this door.
+
+    Raises:
+        ConfigError: a recipe, a group or another YAML sets it.
+    """
+    typed_keys = {override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task}
+    if composed.trust_code and "trust_code" not in typed_keys:
+        raise ConfigError(
+            "trust_code: a YAML sets it (valid on the command line only: trust_code=true lets files that the "
+            "configuration names run code)"
+        )
+
+
+def stored_text(composed: DictConfig) -> str:
+    """The configuration as text for the run's folder, without what the next command must say again itself."""
+    values = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
+    assert isinstance(values, dict)
+    values.pop("trust_code")
+    return history.signed(OmegaConf.to_yaml(OmegaConf.create(values)))
 
 
 def named_keys(recipe: str) -> set[str]:
@@ -105,6 +128,8 @@ def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
         ConfigError: it is damaged, or not of a run of ours.
     """
     stored = load_mapping(run_dir.config_yaml, "configuration")
+    if stored.get("trust_code"):
+        raise ConfigError(f"{run_dir.config_yaml}: sets trust_code (it is valid on the command line only)")
     version = history.version_of(run_dir.config_yaml.read_text("utf-8"), str(run_dir.config_yaml))
     sections = (section for section in IDENTITY if section != "seed")
     if missing := [section for section in sections if not isinstance(stored.get(section), DictConfig)]:

@@ -77,6 +77,10 @@ class Config:
     """The recipe works on the run that lies in `run_dir` and takes that run's model, adapter and data."""
     force: bool = False
     """Repeat the steps even where their inputs haven't changed."""
+    trust_code: bool = False
+    """Run code from the files that the configuration names: metrics, harness tasks, a model's own modules.
+
+    Valid only on the command line, or as an argument in Python; never taken from a YAML or a stored run."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Which model."""
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)

@@ -1,0 +1,53 @@
+"""How something that was typed in another tool's way is written here, in words for an error's line."""
+
+import re
+from difflib import get_close_matches
+
+from workbench.cli.habits import key_here, option_here
+from workbench.cli.keys import Kind, all_keys, groups, is_list, kind_of
+from workbench.cli.recipes import recipe_files
+from workbench.cli.shipped import options
+from workbench.config.mistakes import ALIKE, MOST, nearest_keys
+
+
+def way(name: str, value: str) -> str:
+    """How a key of ours or of another tool is written here, with its value."""
+    if name in groups() or kind_of(name) not in (None, Kind.section):
+        return f"here it is {assignment(name, value)}"
+    if name == "model_args" and value:
+        return f"here it is {' '.join(model_arguments(value))}"
+    if ours := key_here(name):
+        return f"here it is {assignment(ours, value)}"
+    if near := nearest_keys(name) or nearest_last_words(name):
+        return f"values are given as KEY=VALUE; did you mean {' or '.join(f'{key}=...' for key in near)}?"
+    return "values are given as KEY=VALUE, as in train.max_steps=20; --help says more"
+
+
+def nearest_last_words(name: str) -> list[str]:
+    """The keys whose last word is like a word that was typed without its section."""
+    keys = {key.rpartition(".")[2]: key for key in reversed(list(all_keys()))}
+    return [keys[word] for word in get_close_matches(name.rpartition(".")[2], keys, MOST, ALIKE)]
+
+
+def model_arguments(value: str) -> list[str]:
+    """lm-evaluation-harness's `--model_args a=1,b=2` as keys of ours."""
+    written = (word.partition("=") for word in value.split(","))
+    return [assignment(key_here(name) or name, each) for name, _, each in written]
+
+
+def assignment(ours: str, value: str) -> str:
+    """`KEY=VALUE` as it is typed here, in quotes where a shell needs them."""
+    if "=" in ours:
+        return ours
+    value = value or "..."
+    if ours == "benchmark" or is_list(ours):
+        value = value if value.startswith("[") else f"[{value}]"
+    elif ours in groups():
+        value = option_here(ours, value, group_options(ours)) or value
+    word = f"{ours}={value}"
+    return f"'{word}'" if re.search(r"[\s\[\](){}$*?;&|<>#!'\"]", word) else word
+
+
+def group_options(group: str) -> list[str]:
+    """The options of a group, recipes included."""
+    return sorted(recipe_files()) if group == "recipe" else options(group)

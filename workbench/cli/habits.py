@@ -1,0 +1,162 @@
+"""How the keys, flags and options of other tools are written here.
+
+The names come from the documentation of LLaMA-Factory, axolotl, TRL with transformers' TrainingArguments,
+PEFT, bitsandbytes, lm-evaluation-harness and OpenCompass.
+"""
+
+KEYS = {
+    "model.path": "model_name_or_path model_name base_model base_model_name_or_path pretrained model_id "
+    "model_path pretrained_model_name_or_path name_or_path hf_path checkpoint ckpt model_dir",
+    "model.revision": "model_revision revision_of_model main_revision",
+    "model.tokenizer": "tokenizer_name tokenizer_path tokenizer_name_or_path tokenizer_config tokenizer_dir",
+    "model.dtype": "torch_dtype precision infer_dtype dtype half_precision",
+    "model.dtype=bfloat16": "bf16 pure_bf16",
+    "model.dtype=float16": "fp16",
+    "model.device": "device device_map",
+    "model.attention": "attn_implementation flash_attn attention_implementation use_flash_attention_2",
+    "model.attention=flash_attention_2": "flash_attention",
+    "model.attention=sdpa": "sdp_attention",
+    "model.attention=xformers": "xformers_attention",
+    "model.pad_token": "pad_token special_tokens",
+    "quantization": "quantization_method quant quantize bits",
+    "quantization=nf4": "load_in_4bit quantization_bit use_4bit bnb_4bit_quant_type load_4bit",
+    "quantization=int8": "load_in_8bit use_8bit load_8bit",
+    "quantization.double_quant": "double_quantization use_nested_quant bnb_4bit_use_double_quant",
+    "quantization.compute_dtype": "bnb_4bit_compute_dtype",
+    "adapter": "finetuning_type peft_type use_peft use_lora tuner train_type",
+    "adapter.path": "adapter_name_or_path lora_model_dir peft_path adapter_path lora_path peft ckpt_dir",
+    "adapter.rank": "lora_rank lora_r r lora_dim",
+    "adapter.alpha": "lora_alpha",
+    "adapter.dropout": "lora_dropout",
+    "adapter.target_modules": "lora_target lora_target_modules target_module lora_target_linear",
+    "adapter.modules_to_save": "additional_target lora_modules_to_save",
+    "adapter.use_rslora": "use_rslora rslora peft_use_rslora",
+    "adapter=dora": "use_dora peft_use_dora",
+    "adapter.init=pissa": "pissa_init",
+    "data.path": "dataset datasets dataset_name dataset_dir train_file data_path train_data data_file "
+    "dataset_path",
+    "data.subset": "dataset_config dataset_config_name",
+    "data.split": "dataset_train_split train_split",
+    "data.max_length": "cutoff_len max_seq_length max_seq_len sequence_len model_max_length block_size",
+    "data.template": "chat_template template prompt_template conversation_template",
+    "data.packing": "sample_packing pack",
+    "data.validation_fraction": "val_size val_set_size validation_split eval_split "
+    "validation_split_percentage",
+    "data.limit": "max_samples max_train_samples num_samples",
+    "data.streaming": "stream",
+    "train.learning_rate": "lr learning_rate base_lr",
+    "train.lora_plus_ratio": "loraplus_lr_ratio",
+    "train.lr_scheduler": "lr_scheduler_type scheduler",
+    "train.warmup_steps": "warmup_ratio num_warmup_steps warmup",
+    "train.num_epochs": "num_train_epochs epochs num_epochs epoch n_epochs",
+    "train.max_steps": "max_train_steps steps_max num_steps iters",
+    "train.per_device_batch_size": "per_device_train_batch_size micro_batch_size train_batch_size batch_size "
+    "per_gpu_train_batch_size",
+    "train.gradient_accumulation_steps": "gradient_accumulation grad_accum accumulation_steps",
+    "train.gradient_checkpointing": "use_gradient_checkpointing grad_checkpoint",
+    "train.weight_decay": "wd",
+    "train.max_grad_norm": "gradient_clipping clip_grad_norm grad_clip",
+    "train.save_steps": "save_interval saves_per_epoch",
+    "train.save_total_limit": "max_checkpoints",
+    "train.logging_steps": "log_interval log_every logging_interval",
+    "train.report_to": "logger use_wandb wandb_project",
+    "train.patience": "early_stopping_patience",
+    "train.keep=best": "load_best_model_at_end",
+    "train.group_by_length": "group_by_len",
+    "seed": "random_seed data_seed random_state",
+    "run_dir": "output_dir output_path work_dir save_dir logging_dir out_dir output",
+    "force": "overwrite_output_dir overwrite",
+    "benchmark": "tasks task eval_tasks benchmarks_to_run eval_dataset lm_eval_tasks",
+    "benchmarks.NAME.num_fewshot": "num_fewshot n_shot fewshot shots",
+    "benchmarks.NAME.limit": "max_eval_samples limit",
+    "benchmarks.NAME.include_path": "include_path",
+    "benchmarks.NAME.generation.stop": "until stop_words",
+    "benchmarks.NAME.generation.temperature": "temperature",
+    "predict.max_new_tokens": "max_new_tokens max_out_len max_gen_toks",
+    "evaluate.batch_tokens": "per_device_eval_batch_size eval_batch_size",
+    "evaluate.chat_template=true": "apply_chat_template",
+    "evaluate.cache": "use_cache",
+    "evaluate.fewshot_seed": "fewshot_as_seed",
+    "export.path": "export_dir merge_output_dir",
+    "export.max_shard_size": "export_size",
+    "recipe": "stage job command",
+    "recipe=sft": "do_train finetune",
+    "recipe=evaluate": "do_eval eval",
+    "recipe=predict": "do_predict infer",
+    "recipe=merge": "merge_lora merge_and_unload",
+    "trust_code=true": "trust_remote_code confirm_run_unsafe_code",
+}
+"""How a key is written here -> what other tools call it."""
+
+OPTIONS = {
+    "quantization": {
+        "nf4": "4bit int4 4 bnb bnb4bit bitsandbytes q4 w4 qlora",
+        "int8": "8bit 8 bnb8bit llmint8 q8 w8",
+        "fp4": "4bitfp fp4bit",
+        "none": "no false off fp16 bf16 fp32 float16 bfloat16 16bit 16 full",
+    },
+    "adapter": {"lora": "qlora peft rslora loraplus true", "none": "full fullfinetuning freeze no false off"},
+    "recipe": {
+        "sft": "finetune train tune lora qlora finetuning",
+        "evaluate": "eval test benchmark score",
+        "predict": "infer inference generate chat",
+    },
+    "model.dtype": {
+        "bfloat16": "bf16 torchbfloat16",
+        "float16": "fp16 half torchfloat16",
+        "float32": "fp32 float full torchfloat32 single",
+    },
+    "model.device": {"cuda": "gpu cuda0 0"},
+    "model.task": {"causal_lm": "clm lm textgeneration", "sequence_classification": "seqcls classification"},
+    "model.attention": {
+        "flash_attention_2": "fa2 flashattn flash flashattn2 flashattention",
+        "eager": "disabled",
+    },
+    "data.format": {
+        "messages": "openai chatml chat chatmlmessages",
+        "sharegpt": "sharegpt4",
+        "text": "pretrain pt",
+    },
+    "data.template": {"auto": "default tokenizerdefault", "plain": "none empty"},
+    "train.lr_scheduler": {"cosine": "cosinewithrestarts", "constant": "constantwithwarmup"},
+}
+"""Key or group -> how an option is written here -> other spellings, in small letters without `-` and `_`."""
+
+FOREIGN_KEYS = {foreign: ours for ours, names in KEYS.items() for foreign in names.split()}
+
+
+def plain(word: str) -> str:
+    """A word in small letters, without the signs that spellings differ in."""
+    return "".join(letter for letter in word.casefold() if letter.isalnum())
+
+
+def key_here(key: str) -> str | None:
+    """How a key or flag of another tool is written here; None: not known.
+
+    Args:
+        key: As typed, such as `lora_rank`, `per-device-train-batch-size` or `train.lr`.
+    """
+    name = key.replace("-", "_").casefold()
+    section, _, last = name.rpartition(".")
+    ours = FOREIGN_KEYS.get(name) or FOREIGN_KEYS.get(last)
+    if ours is None or (section and ours.partition(".")[0] != section and name not in FOREIGN_KEYS):
+        return None
+    return ours
+
+
+def option_here(key: str, value: str, known: list[str]) -> str | None:
+    """How an option is written here that is typed in another spelling; None: not known.
+
+    Args:
+        key: A group or an enum key.
+        value: As typed.
+        known: The options that there are.
+    """
+    spelled = plain(value)
+    for option in known:
+        if plain(option) == spelled:
+            return option
+    for option, spellings in OPTIONS.get(key, {}).items():
+        if option in known and spelled in spellings.split():
+            return option
+    return None

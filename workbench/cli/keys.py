@@ -1,0 +1,75 @@
+"""What kind of value each configuration key takes, as the schema says."""
+
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from workbench.cli.shipped import shipped
+from workbench.config import Config
+from workbench.config.mistakes import known_keys
+
+Kind = Enum("Kind", {"text": "text", "texts": "texts", "section": "section", "other": "other"})
+"""text: str; texts: lists and mappings of str; section: a dataclass; other: numbers, truth values, enums."""
+
+
+def kind_of(key: str) -> Kind | None:
+    """The kind of a dotted key; None: there is no such key."""
+    declared = declared_type(key)
+    if declared is None:
+        return None
+    if declared is str:
+        return Kind.text
+    if is_dataclass(declared):
+        return Kind.section
+    return Kind.texts if leaves(declared) == {str} else Kind.other
+
+
+def declared_type(key: str) -> Any:
+    """The type that a dotted key's field is declared with, without `| None`; None: there is no such key."""
+    current: Any = Config
+    for word in key.split("."):
+        if is_dataclass(current):
+            current = without_none(get_type_hints(current).get(word))
+        elif get_origin(current) is dict and word:
+            current = without_none(get_args(current)[1])
+        else:
+            return None
+    return current
+
+
+def without_none(declared: Any) -> Any:
+    """The type without `| None`."""
+    if get_origin(declared) in (Union, UnionType):
+        (declared,) = (argument for argument in get_args(declared) if argument is not NoneType)
+    return declared
+
+
+def leaves(declared: Any) -> set[Any]:
+    """The types of the values inside lists and mappings."""
+    if get_origin(declared) is list:
+        return leaves(get_args(declared)[0])
+    return leaves(get_args(declared)[1]) if get_origin(declared) is dict else {declared}
+
+
+def is_list(key: str) -> bool:
+    """Whether a key takes a list."""
+    return get_origin(declared_type(key)) is list
+
+
+def choices(key: str) -> list[str]:
+    """The names that an enum key takes; empty for other keys."""
+    declared = declared_type(key)
+    return list(declared.__members__) if isinstance(declared, type) and issubclass(declared, Enum) else []
+
+
+def groups() -> set[str]:
+    """The groups whose options are YAML files, such as quantization and recipe."""
+    return {folder.name for folder in shipped("conf").iterdir() if folder.is_dir()} | {"recipe"}
+
+
+def all_keys() -> Iterator[str]:
+    """Every dotted key, with NAME for names that the user gives, and every group."""
+    yield from (key for key, _ in known_keys())
+    yield from sorted(groups())
