@@ -15,6 +15,7 @@ from workbench.config.history import hashed
 from workbench.evaluation import asking, scoring
 from workbench.evaluation.cache import AnswerCache
 from workbench.evaluation.checks import check, named
+from workbench.evaluation.generation import extracted
 from workbench.evaluation.items import Item
 from workbench.evaluation.measurements import invariant_cost, verified
 from workbench.evaluation.prepared import PreparedBenchmark
@@ -125,7 +126,10 @@ def _judged(
     answerer = answerer_for(lm, benchmark.config, config)
     asked, count = _ask(benchmark, answerer, config, kept, model_name)
     items = [question.items[0] for question in asked]
-    answers = [combined(question.answers) for question in asked]
+    answers = [
+        extracted(combined(question.answers), question.items[0].example, benchmark.config)
+        for question in asked
+    ]
     warn_of_shots(benchmark, items, lm.max_length)
     warn_of_same_tokens(benchmark, answerer)
     if benchmark.config.protocol == "lm-eval" and isinstance(lm, TransformersLM):

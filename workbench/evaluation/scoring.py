@@ -33,7 +33,6 @@ def predictions(
 def _prediction(metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answer) -> Prediction:
     example = item.example
     scores = {name: metric.score(metric.judge(answer, example), answer, example) for name, metric in metrics}
-    target = list(example.target) if isinstance(example.target, tuple) else example.target
     return Prediction(
         id=example.id,
         subset=example.subset,
@@ -43,10 +42,15 @@ def _prediction(metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answe
         loglikelihoods=list(answer.loglikelihoods),
         generation=answer.generation,
         prediction=metrics[0][1].judge(answer, example),
-        target=target,
+        target=_written(example.target),
         scores=scores,
         num_shots_dropped=item.num_shots_dropped,
     )
+
+
+def _written(target: int | str | tuple[int, ...] | tuple[str, ...]) -> Any:
+    """A target as JSON has it."""
+    return list(target) if isinstance(target, tuple) else target
 
 
 def scores(
