@@ -12,6 +12,10 @@ from workbench.evaluation.extraction.numbers import number
 __all__ = ["extract", "last_number", "letter", "number", "number_after_marks", "references", "without_signs"]
 
 
+EXTRACTION_VERSION = "2"
+"""Another one whenever a number or letter is found otherwise than before: such scores don't compare."""
+
+
 def extract(
     text: str, how: GenerationConfig, letters: str = string.ascii_uppercase, several: bool = False
 ) -> str | None:

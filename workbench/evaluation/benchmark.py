@@ -216,6 +216,11 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
     needs_target = config.output_type != OutputType.perplexity
     if needs_target and not (config.target or config.target_index):
         raise ConfigError(f"{key}.target: empty (`target` or `target_index` names the right answer)")
+    if config.output_type == OutputType.generation and config.target_index and not has_choices:
+        raise ConfigError(
+            f"{key}.target_index: {config.target_index!r} gives the number of a choice, but there are no "
+            "`choices` (`target` names the text to generate)"
+        )
 
 
 def _check_numbers(key: str, config: BenchmarkConfig) -> None:

@@ -132,8 +132,8 @@ def of_texts(compare: Callable[[str, str], float]) -> ItemScore:
 
 def of_plain_targets(prediction: int | str | None, answer: Answer, example: Example) -> float:
     """1.0 if the text is a target as lm-evaluation-harness compares GSM8K's, as texts without signs."""
-    targets = [without_signs(text.rpartition("#### ")[2]) for text in example.target_texts]
-    return max(texts.same(str(prediction), target) for target in targets)
+    targets = example.written_targets or example.reference_texts
+    return max(texts.same(str(prediction), without_signs(text.rpartition("#### ")[2])) for text in targets)
 
 
 def of_labels(compare: Callable[[Sequence[str], Sequence[str]], float]) -> CorpusScore:

@@ -73,6 +73,7 @@ class Renderer:
             choices=tuple(choices),
             target=target.value,
             references=target.references,
+            written_targets=target.written,
             unconditional=pmi,
         )
 

@@ -49,19 +49,17 @@ class Example:
     """Number of the right choice or label (several: all right ones), or the text or texts to generate."""
     references: tuple[str, ...] = ()
     """The texts that a generated answer is compared with, the best one counts; empty: the target's own."""
+    written_targets: tuple[str, ...] = ()
+    """The texts to generate as the benchmark writes them, before any normalisation."""
     unconditional: str | None = None
     rotations: tuple["Example", ...] = ()
     """The same question with its options moved on by 1, 2, ... letters."""
 
     @property
-    def target_texts(self) -> tuple[str, ...]:
-        """The targets as texts."""
-        return tuple(map(str, self.target if isinstance(self.target, tuple) else (self.target,)))
-
-    @property
     def reference_texts(self) -> tuple[str, ...]:
         """The texts that a generated answer is compared with."""
-        return self.references or self.target_texts
+        targets = self.target if isinstance(self.target, tuple) else (self.target,)
+        return self.references or tuple(map(str, targets))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,7 @@ class Prediction:
     generation: str | None = None
     prediction: int | str | None
     target: int | str | list[int] | list[str]
-    """As the benchmark has it; several are all right."""
+    """Number of the right choice or label, or the text to generate; a list holds all right ones."""
     scores: dict[str, float]
     """Metric -> what this item scored."""
     num_shots_dropped: int = 0

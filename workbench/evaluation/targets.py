@@ -24,6 +24,8 @@ class Target:
     """Number of the right choice or label (several: all right ones), or the text or texts to generate."""
     references: tuple[str, ...] = ()
     """For generated answers: the texts that the extracted answer is compared with."""
+    written: tuple[str, ...] = ()
+    """For generated answers: the texts as the row writes them."""
 
     def shown(self, choices: Sequence[str]) -> str:
         """The answer as an example shows it; the first one where there are several."""
@@ -91,7 +93,7 @@ def _without_lists(config: BenchmarkConfig, row: Row, text: str) -> str:
 
 def _texts(config: BenchmarkConfig, row: Row, texts: Sequence[str], choices: Sequence[str]) -> Target:
     """Targets of generated answers with what an extracted answer must equal."""
-    how, references = config.generation, dict[str, None]()
+    how, values, references = config.generation, dict[str, None](), dict[str, None]()
     for text in texts:
         if not text.strip():
             raise DataError(f"{row.where}: no right answer: {_key(config)!r} is empty ({_WAY_OUT})")
@@ -102,8 +104,10 @@ def _texts(config: BenchmarkConfig, row: Row, texts: Sequence[str], choices: Seq
                 f"{row.where}: the right answer {text!r} is not {kind}, which generation.extract: "
                 f"{how.extract.name} takes from answers (another `extract`, another target, or {_WAY_OUT})"
             )
+        values[found[0]] = None
         references |= dict.fromkeys(found)
-    return Target(texts[0] if len(texts) == 1 else tuple(dict.fromkeys(texts)), tuple(references))
+    value = next(iter(values)) if len(values) == 1 else tuple(values)
+    return Target(value, tuple(references), tuple(texts))
 
 
 def letters_of(choices: Sequence[str]) -> str:
