@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from tokenizers import processors
 
-from workbench.config.data import DataConfig, DataFormat, SourceConfig, Template, Truncation
+from workbench.config.data import CheckMask, DataConfig, DataFormat, SourceConfig, Template, Truncation
 from workbench.config.model import Task
 from workbench.data.encode import NOTHING_TRAINED, encode
 from workbench.data.labelled import label_names
@@ -167,15 +167,21 @@ def test_a_chat_template_without_an_end_of_turn_gets_one_after_the_last_answer(w
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
-    assert trained_parts(tokenizer, encoded(tokenizer, CHAT).dataset[0]) == ["七\n", "八\n</s>"]
+    assert trained_parts(tokenizer, encoded(tokenizer, ALPACA).dataset[0]) == ["Roses are red.\n</s>"]
+    with pytest.raises(DataError, match="a.jsonl:1: the chat template ends an earlier answer without a con"):
+        encoded(tokenizer, CHAT)
+    example = encoded(tokenizer, CHAT, check_mask=CheckMask.warn).dataset[0]
+    assert trained_parts(tokenizer, example) == ["七\n", "八\n</s>"]
 
 
 def test_a_chat_template_that_forgets_earlier_answers_is_refused(with_template):
     tokenizer = with_template(
         "{% for m in messages %}{{ m.content if loop.last or m.role != 'assistant' }};{% endfor %}"
     )
-    with pytest.raises(DataError, match="a.jsonl:1: the tokenizer's chat template writes earlier turns anew"):
+    with pytest.raises(DataError, match="a.jsonl:1: the chat template writes an earlier answer anew"):
         encoded(tokenizer, CHAT)
+    with pytest.raises(DataError, match="a.jsonl:1: the tokenizer's chat template writes earlier turns anew"):
+        encoded(tokenizer, CHAT, check_mask=CheckMask.warn)
 
 
 def test_a_chat_template_that_refuses_a_role_is_one_line(with_template):

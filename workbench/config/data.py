@@ -36,6 +36,9 @@ Template = Enum(
 Truncation = Enum("Truncation", {"cut-end": "cut-end", "cut-start": "cut-start", "drop": "drop"})
 """What happens to a row longer than `data.max_length`."""
 
+CheckMask = Enum("CheckMask", {"refuse": "refuse", "warn": "warn"})
+"""What happens where the loss would not fall on exactly what generation must produce."""
+
 COLUMNS = (
     *("instruction", "input", "output", "history", "system"),
     *("conversations", "messages", "tools"),
@@ -134,6 +137,11 @@ class DataConfig:
     """A control token such as `<|im_end|>` in the rows' own text is encoded as plain characters.
 
     False, because rows of bare text (prompt-completion, text) often bring their control tokens along."""
+
+    check_mask: CheckMask = CheckMask.refuse
+    """Rows whose loss wouldn't fall on exactly what generation must say behind the prompt: refuse or warn.
+
+    Rows are looked at before the model is loaded: the prompt, the end of the turn, doubled tokens."""
 
     max_length: int = 1024
     """Tokens of a row, prompt and answer together."""

@@ -19,6 +19,7 @@ from workbench.data.formats import row_format, text
 from workbench.data.instruction import conversation, with_shuffled_answers
 from workbench.data.labelled import label_names, label_number, labelled_text, target, text_ids
 from workbench.data.literal import LiteralTokenizer
+from workbench.data.mask_check import MaskCheck
 from workbench.data.packing import best_fit, positions
 from workbench.data.rows import Row
 from workbench.data.text import blocks, document_ids, pieces
@@ -140,10 +141,12 @@ def answers(
         account.unwritten.update(render.unwritten(example))
         account.noted.update(example.notes)
         render.control.count(account.control, [turn.text for turn in example.turns], example.where)
+    check = MaskCheck(chats, data, seed)
+    check.read()
     for start in range(0, len(conversations), BATCH):
         batch = conversations[start : start + BATCH]
         encoded = encode_segments([render.segments(example) for example in batch], chats.encoder, prefix)
-        for example, tokens in zip(batch, encoded, strict=True):
+        for number, (example, tokens) in enumerate(zip(batch, encoded, strict=True), start=start):
             num_special = render.num_special(tokens.input_ids)
             kept = shortened(tokens, data.max_length, data.truncation, num_special)
             if not tokens.has_answer:
@@ -152,7 +155,9 @@ def answers(
                 account.dropped[f"no answer within data.max_length={data.max_length}"] += 1
             else:
                 account.num_cut += kept is not tokens
+                check.compare(number, kept)
                 yield Example(kept.input_ids, kept.labels, example.where)
+    check.conclude(account.noted)
 
 
 def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:

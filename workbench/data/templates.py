@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from workbench.config.data import DataConfig, Template
 from workbench.data.control import ControlTokens, control_tokens
 from workbench.data.instruction import Conversation, Turn
-from workbench.data.tokens import Segment, special_frame
+from workbench.data.messages import with_objects, with_parts, without
+from workbench.data.tokens import Segment, merged, special_frame
 from workbench.errors import DataError
 
 TEMPLATES: Mapping[Template, str] = MappingProxyType(
@@ -123,24 +124,34 @@ class Renderer:
         """
         messages = self.messages(conversation)
         offset = len(messages) - len(conversation.turns)
+        whole = self.render(messages, conversation, prompt=False)
         segments: list[Segment] = []
         done = ""
         for number, turn in enumerate(conversation.turns, start=offset):
             if turn.role != "assistant":
                 continue
             before = self.render(messages[:number], conversation, prompt=True) if number else ""
-            after = self.render(messages[: number + 1], conversation, prompt=False)
+            is_last = number == len(messages) - 1
+            after = (
+                whole
+                if is_last
+                else self.part_of(whole, self.render(messages[: number + 1], conversation, prompt=False))
+            )
             if not before.startswith(done) or not after.startswith(before):
                 raise DataError(
                     f"{conversation.where}: the tokenizer's chat template writes earlier turns anew at turn "
                     f"{number + 1 - offset} (choose another data.template, such as chatml)"
                 )
-            is_last = number == len(messages) - 1
             answer, rest = self.answer_and_rest(after[len(before) :], is_last)
             segments.append(Segment(before[len(done) :], False))
             segments.append(Segment(answer, turn.trained))
             done = after[: len(after) - len(rest)] if rest else after
         return merged(segments)
+
+    def part_of(self, whole: str, beginning: str) -> str:
+        """A beginning of the conversation, without the end of a document that was written behind it alone."""
+        bare = beginning.rstrip().removesuffix(str(self.tokenizer.eos_token))
+        return bare if whole.startswith(bare) and not whole.startswith(beginning.rstrip()) else beginning
 
     def prompt(self, conversation: Conversation) -> list[Segment]:
         """The text up to where the next answer begins: all that the model is given to answer."""
@@ -156,7 +167,8 @@ class Renderer:
         """The turns as messages; a template that knows no tools gets them as text, in a system turn ahead."""
         messages = [turn.message() for turn in conversation.turns]
         if self.is_own:
-            return [with_objects(message) for message in messages] if self.takes_objects else messages
+            messages = [with_objects(message) for message in messages] if self.takes_objects else messages
+            return [with_parts(message) for message in messages] if self.takes_parts else messages
         for message in messages:
             if "tool_calls" in message:
                 message["content"] += json.dumps(message["tool_calls"], ensure_ascii=False)
@@ -180,6 +192,19 @@ class Renderer:
         except DataError:
             return False
         return True
+
+    @cached_property
+    def takes_parts(self) -> bool:
+        """Whether the tokenizer's template writes a text only where it is the part of a list."""
+        asked = Conversation(where="", turns=(Turn("user", "mark"), Turn("assistant", "mark")))
+        messages = [turn.message() for turn in asked.turns]
+        for form in (messages, [with_parts(message) for message in messages]):
+            try:
+                if self.render(form, asked, prompt=False).count("mark") == len(messages):
+                    return form is not messages
+            except DataError:
+                continue
+        return False
 
     def unwritten(self, conversation: Conversation) -> list[str]:
         """The parts of messages, and `tools`, that the template doesn't write: without them nothing changes.
@@ -263,42 +288,3 @@ def renderer(
     if isinstance(own, dict):
         own = own.get("default")
     return Renderer(tokenizer, own or TEMPLATES[Template["open-llama"]], bool(own))
-
-
-def with_objects(message: dict[str, Any]) -> dict[str, Any]:
-    """The message with its calls' arguments as objects, where they are JSON text as in OpenAI's interface."""
-    calls = message.get("tool_calls")
-    if not isinstance(calls, list):
-        return message
-    return {**message, "tool_calls": [with_object(call) for call in calls]}
-
-
-def with_object(call: Any) -> Any:
-    """A call with its arguments as an object; anything else as it is."""
-    if isinstance(call, dict) and isinstance(call.get("function"), dict):
-        return {**call, "function": with_object(call["function"])}
-    try:
-        arguments = json.loads(call["arguments"])
-    except (KeyError, TypeError, ValueError):
-        return call
-    return {**call, "arguments": arguments} if isinstance(arguments, dict) else call
-
-
-def without(conversation: Conversation, name: str) -> Conversation:
-    """The conversation whose messages lack one of their parts."""
-    turns = conversation.turns
-    kept = [{key: value for key, value in turn.extra.items() if key != name} for turn in turns]
-    return replace(
-        conversation, turns=tuple(map(lambda turn, extra: replace(turn, extra=extra), turns, kept))
-    )
-
-
-def merged(segments: Sequence[Segment]) -> list[Segment]:
-    """Neighbours of one kind joined, empty ones left out."""
-    joined: list[Segment] = []
-    for segment in segments:
-        if joined and joined[-1].trained == segment.trained:
-            joined[-1] = Segment(joined[-1].text + segment.text, segment.trained)
-        elif segment.text:
-            joined.append(segment)
-    return joined

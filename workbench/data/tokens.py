@@ -28,6 +28,17 @@ class Segment:
     trained: bool
 
 
+def merged(segments: Sequence[Segment]) -> list[Segment]:
+    """Neighbours of one kind joined, empty ones left out."""
+    joined: list[Segment] = []
+    for segment in segments:
+        if joined and joined[-1].trained == segment.trained:
+            joined[-1] = Segment(joined[-1].text + segment.text, segment.trained)
+        elif segment.text:
+            joined.append(segment)
+    return joined
+
+
 @dataclass(frozen=True)
 class Tokens:
     """One example as the model sees it."""

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
@@ -35,7 +34,6 @@ class Training:
     folder: Path
     seed: int
     score: Score | None
-    autocast: torch.dtype | None = None
 
     @property
     def metric(self) -> str | None:
@@ -74,7 +72,6 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
             steps=total_steps(len(batches), train),
             metric=training.metric,
             model=model,
-            autocast=training.autocast,
         ),
         train_dataset=rows,
         eval_dataset=training.held_out or [],

@@ -1,1 +1,0 @@
-"""Finds the stated answer in a generated text, Chinese or English; one module a kind of answer."""
