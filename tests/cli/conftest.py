@@ -25,7 +25,7 @@ def composed() -> Compose:
     def composed(*words: str) -> DictConfig:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(cli.shipped("conf")), version_base="1.3"):
-            return compose("config", overrides=prepare(words))
+            return compose("config", overrides=prepare(words)[1])
 
     return composed
 

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import NoReturn
 
 import hydra
@@ -16,11 +17,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from workbench.cli.arguments import prepare, use_own_groups
+from workbench import __version__
+from workbench.cli.arguments import prepare
 from workbench.cli.composition import register, typed
+from workbench.cli.guard import check_hydra_node
 from workbench.cli.messages import one_line
 from workbench.cli.recipes import recipe_list
 from workbench.cli.shipped import PACKAGE, shipped
+from workbench.cli.sources import sources_of
 from workbench.errors import WorkbenchError
 
 __all__ = ["PACKAGE", "TRACEBACK", "main", "register", "shipped", "typed"]
@@ -42,16 +46,26 @@ def main() -> None:
     os.environ.update({TRACEBACK: wanted, "HYDRA_FULL_ERROR": "1"})  # Hydra hands us its errors whole
     try:
         register()
-        if len(sys.argv) == 1:
-            print(recipe_list())
+        if len(sys.argv) == 1 or sys.argv[1:] == ["--version"]:
+            print(recipe_list() if len(sys.argv) == 1 else f"workbench {__version__}")
             return
-        sys.argv[1:] = prepare(sys.argv[1:])
-        use_own_groups()
+        flags, overrides = prepare(sys.argv[1:])
+        check_hydra_node(sources_of(flags, overrides), overrides)
+        sys.argv[1:] = [*flags, *overrides, *without_run_folder(flags, overrides)]
         hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
     except (WorkbenchError, HydraException, OmegaConfBaseException) as error:
         end(error)
     except KeyboardInterrupt:
         sys.exit("stopped: the same command continues where this one was")
+
+
+def without_run_folder(flags: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """An override that keeps Hydra from making a folder before a mistake can be refused.
+
+    Nothing is written into `hydra.run.dir`: a run's folder is ours.
+    """
+    typed = any(word.lstrip("+").startswith("hydra.run.dir=") for word in overrides)
+    return [] if typed or "--shell-completion" in flags else ["hydra.run.dir=."]
 
 
 def job(composed: DictConfig) -> None:

@@ -5,7 +5,6 @@ what can't be understood, ends in one line.
 """
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -13,7 +12,7 @@ from typing import Any, get_args, get_origin
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from workbench.cli.answers import assignment, group_options, way
-from workbench.cli.flags import SHORT, sorted_out
+from workbench.cli.flags import sorted_out
 from workbench.cli.habits import key_here, option_here
 from workbench.cli.keys import Kind, choices, declared_type, groups, is_list, kind_of
 from workbench.cli.quoting import container, is_quoted, parses, quoted, split_outside, text_sweep, text_value
@@ -25,18 +24,17 @@ KEY = re.compile(r"(\+\+?|~)?([A-Za-z_$][\w$./:-]*)(@[\w.$:-]*)?", re.ASCII)
 """A key as Hydra's grammar reads it: + ++ or ~, words and dots, a package."""
 
 
-def prepare(words: Sequence[str]) -> list[str]:
-    """The command line for Hydra: its flags first, then the overrides with their values quoted where needed.
+def prepare(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The command line for Hydra: its flags, and the overrides with their values quoted where needed.
 
     Raises:
         ConfigError: a word that isn't understood, with the way in which it is written here.
     """
-    if {"--shell-completion", "-sc"} & set(words):
-        return list(words)
     flags, overrides = sorted_out(words)
-    named = {SHORT.get(flag, flag) for flag in flags}
-    multirun = "--multirun" in named or "hydra.mode=MULTIRUN" in overrides
-    return [*flags, *(rewritten(word, multirun) for word in overrides)]
+    if "--shell-completion" in flags:
+        return flags, overrides
+    multirun = "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
+    return with_own_groups(flags), [rewritten(word, multirun) for word in overrides]
 
 
 def rewritten(word: str, multirun: bool) -> str:
@@ -198,9 +196,10 @@ def check_option(key: str, value: str, known: list[str]) -> None:
             )
 
 
-def use_own_groups() -> None:
-    """Let Hydra look for benchmarks and other options in ./conf, too, unless --config-dir names a folder."""
+def with_own_groups(flags: list[str]) -> list[str]:
+    """The flags, and ./conf as a place of benchmarks and other options unless --config-dir names a folder."""
     own, ours = Path("conf").resolve(), shipped("conf").resolve()
-    named = any(word.startswith(("--config-dir", "-cd")) for word in sys.argv)
+    named = any(flag.startswith("--config-dir=") for flag in flags)
     if not named and own != ours and any((own / group.name).is_dir() for group in ours.iterdir()):
-        sys.argv[1:1] = ["--config-dir", str(own)]
+        return [f"--config-dir={own}", *flags]
+    return flags

@@ -1,6 +1,7 @@
 """Flags on the command line: Hydra's own, wherever they stand, and those of other tools."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from workbench.cli.answers import way
 from workbench.cli.keys import groups, kind_of
@@ -18,12 +19,21 @@ FLAG_CHOICES = {
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
-SHORT = {"-c": "--cfg", "-i": "--info", "-m": "--multirun", "-r": "--run", "-sc": "--shell-completion"}
+LONG = {
+    **{"-c": "--cfg", "-i": "--info", "-m": "--multirun", "-r": "--run", "-sc": "--shell-completion"},
+    **{
+        "-h": "--help",
+        "-p": "--package",
+        "-cp": "--config-path",
+        "-cn": "--config-name",
+        "-cd": "--config-dir",
+    },
+}
 COMMANDS = {"--run", "--multirun", "--cfg", "--info", "--shell-completion"}
 
 
 def sorted_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's flags with their values, and the overrides.
+    """Hydra's flags, each as one word such as `--cfg=job`, and the overrides.
 
     Raises:
         ConfigError: a flag that there isn't, or that doesn't go with another one.
@@ -33,48 +43,43 @@ def sorted_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
     waiting = list(words)
     while waiting:
         word = waiting.pop(0)
-        flag, equals, value = word.partition("=")
-        if word in ("--", "") or not word.startswith("-"):
-            overrides += [word] if word not in ("--", "") else []
-        elif flag not in FLAGS:
-            raise ConfigError(flag_here(flag, value if equals else "", waiting))
-        elif not FLAGS[flag] or equals:
-            flags.append(word)
-            check_flag(flag, value)
-        elif (
-            waiting
-            and not waiting[0].startswith("-")
-            and (flag not in ("--info", "-i") or plain_word(waiting))
-        ):
-            flags += [flag, waiting.pop(0)]
-            check_flag(flag, flags[-1])
-        elif flag in ("--info", "-i"):
-            flags.append(flag)
-        else:
-            raise ConfigError(f"{flag}: its value is missing (as in '{flag} {example(flag)}')")
+        if word.startswith("-") and word != "--":
+            flags.append(flag_word(word, waiting))
+        elif word not in ("--", ""):
+            overrides.append(word)
     check_together(flags)
     return flags, overrides
 
 
-def plain_word(waiting: Sequence[str]) -> bool:
-    """Whether the next word is the value of `--info`, not an override."""
-    return "=" not in waiting[0]
-
-
-def example(flag: str) -> str:
-    """A value of a flag, to show how it is written."""
-    return {"--cfg": "job", "--package": "train", "--info": "all"}.get(SHORT.get(flag, flag), "NAME")
-
-
-def check_flag(flag: str, value: str) -> None:
-    """Refuse a value that a flag doesn't take.
+def flag_word(word: str, waiting: list[str]) -> str:
+    """A flag by its long name, with its value, which is taken from the words that follow.
 
     Raises:
-        ConfigError: it doesn't.
+        ConfigError: there is no such flag, or its value is missing or wrong.
     """
-    known = FLAG_CHOICES.get(SHORT.get(flag, flag))
+    flag, equals, value = word.partition("=")
+    if flag not in FLAGS:
+        raise ConfigError(flag_here(flag, value if equals else "", waiting))
+    long = LONG.get(flag, flag)
+    if not FLAGS[flag]:
+        return long
+    if (
+        not equals
+        and waiting
+        and not waiting[0].startswith("-")
+        and not (long == "--info" and "=" in waiting[0])
+    ):
+        value = waiting.pop(0)
+    if not value and long == "--info":
+        return long
+    known = FLAG_CHOICES.get(long)
+    if not value:
+        raise ConfigError(f"{flag}: its value is missing (as in '{flag} {known[0] if known else 'NAME'}')")
     if known and value not in known:
         raise ConfigError(f"{flag}: unknown value {value!r} (known: {', '.join(known)})")
+    if long == "--config-path":
+        value = str(Path(value).absolute())
+    return f"{long}={value}"
 
 
 def check_together(flags: Sequence[str]) -> None:
@@ -83,11 +88,11 @@ def check_together(flags: Sequence[str]) -> None:
     Raises:
         ConfigError: they do.
     """
-    named = [SHORT.get(flag, flag).partition("=")[0] for flag in flags]
+    named = [flag.partition("=")[0] for flag in flags]
     commands = sorted(COMMANDS & set(named))
     if len(commands) > 1:
         raise ConfigError(f"{commands[1]}: doesn't go with {commands[0]} (one of the two)")
-    if "--resolve" in named and not {"--cfg", "--help", "-h"} & set(named):
+    if "--resolve" in named and not {"--cfg", "--help"} & set(named):
         raise ConfigError(
             "--resolve: goes with --cfg job (it shows the configuration with all values filled in)"
         )

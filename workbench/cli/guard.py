@@ -1,0 +1,147 @@
+"""What a YAML may say to Hydra itself: where and how a sweep runs, and nothing that runs code.
+
+Hydra imports and calls what is named by `_target_` in its callbacks, launchers, sweepers and logging, and
+sets environment variables. So before Hydra starts, the user's YAMLs are composed without the `hydra.*` of the
+command line (composing neither configures logging nor calls anything), and Hydra's node is compared with that
+of our conf alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from omegaconf import DictConfig, OmegaConf
+
+from workbench.cli.plugins import check_plugin
+from workbench.cli.sources import Sources, composed
+from workbench.errors import ConfigError
+
+ALLOWED = ("mode", "run.dir", "sweep.dir", "sweep.subdir")
+"""Keys of Hydra's node that a YAML may set."""
+
+PLUGGED = ("launcher", "sweeper")
+"""Nodes that belong to a plugin, which says itself what they hold."""
+
+FILLED_IN = ("runtime", "overrides", "job.override_dirname", "job.config_name")
+"""Keys that Hydra fills in by itself."""
+
+
+def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
+    """Refuse YAMLs that make Hydra run code, set the environment or write elsewhere.
+
+    Args:
+        sources: Where Hydra looks for YAMLs.
+        overrides: The words of the command line that are no flags.
+
+    Raises:
+        ConfigError: names file and key.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    typed = [override for override in parsed if not override.is_hydra_override()]
+    plugins = [override.input_line or "" for override in parsed if chooses_plugin(override)]
+    sources.check_primary()
+    ours = as_written(composed(Sources(), [])) | {"searchpath": sources.searched}
+    for point in points(typed, sources):
+        words = [*point, *plugins]
+        config = composed(sources, words)
+        check_node(config, ours, words, sources)
+        for swept in points(swept_by_yaml(config, sources), sources):
+            check_node(composed(sources, [*words, *swept]), ours, [*words, *swept], sources)
+
+
+def chooses_plugin(override: Override) -> bool:
+    """Whether an override chooses a launcher or a sweeper, whose keys a YAML may set."""
+    return override.key_or_group.startswith(("hydra/launcher", "hydra/sweeper"))
+
+
+def as_written(config: DictConfig) -> dict[str, Any]:
+    """Hydra's node as written, its interpolations unresolved."""
+    values = OmegaConf.to_container(config.hydra, resolve=False, enum_to_str=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def points(overrides: Sequence[Override], sources: Sources) -> Iterator[list[str]]:
+    """The points of a sweep as far as they choose other YAMLs: each combination of options of groups."""
+    spread = [list(alternatives(override, sources)) for override in overrides]
+    for point in product(*spread):
+        yield [word for word in point if word]
+
+
+def alternatives(override: Override, sources: Sources) -> Iterator[str]:
+    """The words that one override stands for: each option of a group, of other keys the first value."""
+    key, value = override.get_key_element(), override.value()
+    if not override.is_sweep_override():
+        yield override.input_line or ""
+    elif isinstance(value, Glob):
+        yield from (f"{key}={option}" for option in value.filter(sources.options(override.key_or_group)))
+    elif override.is_discrete_sweep():
+        words = (f"{key}={value}" for value in override.sweep_string_iterator())
+        yield from words if sources.is_group(override) else [next(words)]
+    else:
+        yield ""  # an interval of numbers chooses no YAML
+
+
+def swept_by_yaml(config: DictConfig, sources: Sources) -> list[Override]:
+    """What a YAML's own sweep (`hydra.sweeper.params`) chooses of groups.
+
+    Raises:
+        ConfigError: it would set Hydra's own keys, or trust code.
+    """
+    found = []
+    for key, value in pairs(as_written(config)["sweeper"]):
+        options = value.get("choices", []) if isinstance(value, dict) else value
+        text = ",".join(map(str, options)) if isinstance(options, list) else str(options)
+        if not key or key.startswith("_"):
+            continue
+        override = OverridesParser.create().parse_override(f"{key}={text}")
+        name = override.key_or_group
+        if (
+            override.is_hydra_override()
+            or name in ("hydra", "trust_code")
+            or "hydra" in (override.package or "")
+        ):
+            raise ConfigError(
+                f"{sources.file_with('sweeper')}: hydra.sweeper: may not sweep {name!r} in a YAML"
+            )
+        if sources.is_group(override):
+            found.append(override)
+    return found
+
+
+def pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    """The keys of `params` and `search_space`, with what they are swept over."""
+    for name in ("params", "search_space"):
+        yield from (value.get(name) or {}).items() if isinstance(value, dict) else ()
+
+
+def check_node(config: DictConfig, ours: dict[str, Any], words: Sequence[str], sources: Sources) -> None:
+    """Refuse a node of Hydra's that differs from ours where a YAML may not change it.
+
+    Raises:
+        ConfigError: names file and key.
+    """
+    theirs = as_written(config)
+    for key in differences(ours, theirs, ""):
+        if key not in ALLOWED and key.split(".")[0] not in PLUGGED and not key.startswith(FILLED_IN):
+            raise ConfigError(
+                f"{sources.file_with(key)}: hydra.{key}: not for a YAML to set (of Hydra's keys it may set "
+                "mode, run.dir, sweep.dir, sweep.subdir, launcher and sweeper; all others can be typed)"
+            )
+    if set(theirs["overrides"]["task"] + theirs["overrides"]["hydra"]) != {*words, *sources.own_words()}:
+        raise ConfigError(f"{sources.file_with('overrides')}: hydra.overrides: not for a YAML to set")
+    for plugin in PLUGGED:
+        check_plugin(theirs[plugin], f"hydra.{plugin}", config, sources)
+
+
+def differences(ours: Any, theirs: Any, above: str) -> Iterator[str]:
+    """The dotted keys where two nodes differ."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in [*ours, *(name for name in theirs if name not in ours)]:
+            missing = object()
+            inner = (ours.get(name, missing), theirs.get(name, missing))
+            yield from differences(*inner, f"{above}.{name}" if above else str(name))
+    elif ours != theirs:
+        yield above

@@ -1,0 +1,109 @@
+"""Where Hydra looks for YAMLs, and what it composes of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from workbench.cli.quoting import quoted
+from workbench.cli.recipes import load_mapping, recipe_files
+from workbench.cli.shipped import shipped
+from workbench.errors import ConfigError
+
+
+@dataclass
+class Sources:
+    """The places of YAMLs: a primary configuration, and folders of groups."""
+
+    main: Path = field(default_factory=lambda: shipped("conf"))
+    """The folder of the primary configuration."""
+    name: str = "config"
+    """The primary configuration's name."""
+    searched: list[str] = field(default_factory=list)
+    """Further places, `file://FOLDER` as Hydra writes them."""
+
+    def own_words(self) -> list[str]:
+        """The override that makes a composition look at the further places."""
+        return [f"hydra.searchpath=[{','.join(map(quoted, self.searched))}]"] if self.searched else []
+
+    def folders(self) -> list[Path]:
+        """Every folder of YAMLs but ours, then ours."""
+        others = [Path(place.removeprefix("file://")) for place in self.searched]
+        ours = shipped("conf")
+        return [folder for folder in (*others, self.main) if folder != ours] + [ours]
+
+    def is_group(self, override: Override) -> bool:
+        """Whether an override chooses a YAML of a group."""
+        name = override.key_or_group
+        folders = [folder / name for folder in self.folders()]
+        return name == "recipe" or override.package is not None or any(map(Path.is_dir, folders))
+
+    def options(self, group: str) -> list[str]:
+        """The names that can be chosen of a group."""
+        if group == "recipe":
+            return sorted(recipe_files())
+        return sorted({file.stem for folder in self.folders() for file in (folder / group).glob("*.yaml")})
+
+    def files(self) -> Iterator[Path]:
+        """Every YAML but ours."""
+        ours = (shipped("conf"), shipped("recipes"))
+        yield from (file for file in recipe_files().values() if file.parent != ours[1])
+        for folder in self.folders():
+            if folder not in ours:
+                yield from sorted(folder.rglob("*.yaml")) + sorted(folder.rglob("*.yml"))
+
+    def file_with(self, key: str) -> str:
+        """The file that most likely sets a key of Hydra's node: it names Hydra, and the key's last words."""
+        words = key.removeprefix("hydra.").split(".")
+        texts = {str(file): file.read_text("utf-8", errors="replace") for file in self.files()}
+        named = [name for name, text in texts.items() if "hydra" in text]
+        close = [name for name in named if any(word in texts[name] for word in words if word)]
+        return (close or named or ["a YAML"])[0]
+
+    def check_primary(self) -> None:
+        """Refuse a primary configuration that makes Hydra look elsewhere, since `pkg://` imports packages.
+
+        Raises:
+            ConfigError: names the file.
+        """
+        for folder in self.folders():
+            for file in (folder / self.name, folder / f"{self.name}.yaml"):
+                if file.is_file() and OmegaConf.select(
+                    load_mapping(file, "configuration"), "hydra.searchpath"
+                ):
+                    raise ConfigError(
+                        f"{file}: hydra.searchpath: not for a YAML to set (--config-dir FOLDER)"
+                    )
+
+
+def sources_of(flags: Sequence[str], overrides: Sequence[str]) -> Sources:
+    """The places that the command line names.
+
+    Args:
+        flags: Hydra's flags, each as one word (`--config-dir=FOLDER`).
+        overrides: The other words.
+    """
+    values = dict(flag.split("=", 1) for flag in flags if "=" in flag)
+    folder = values.get("--config-dir")
+    searched = [f"file://{Path(folder).absolute()}"] if folder else []
+    for word in overrides:
+        if word.lstrip("+").startswith("hydra.searchpath="):
+            typed = OverridesParser.create().parse_override(word).value()
+            searched += [str(place) for place in typed] if isinstance(typed, list) else []
+    main = Path(values.get("--config-path") or shipped("conf")).absolute()
+    return Sources(main, values.get("--config-name") or "config", searched)
+
+
+def composed(sources: Sources, words: Sequence[str]) -> DictConfig:
+    """What Hydra composes, its own node included."""
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(sources.main), version_base="1.3"):
+            return compose(sources.name, overrides=[*words, *sources.own_words()], return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().clear()
