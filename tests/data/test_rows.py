@@ -66,7 +66,7 @@ def test_a_row_knows_its_file_and_line_past_blank_lines_and_quoted_line_ends(wri
         ("a.jsonl", b'{"prompt": "x"}\n{"p": "\xff"}\n', "a.jsonl:2: not UTF-8, byte 0xff at position 7"),
         ("a.json", '[{"prompt": "x"},\n{"prompt" "y"}]', "a.json:2: malformed JSON"),
         ("a.json", '[{"prompt": "x"}, 3]', "a.json: row 2: a row must be a JSON object, not 3"),
-        ("a.csv", "a,b\n1,2\n1,2,3\n", "a.csv:3: 3 cells under 2 column names"),
+        ("a.csv", "a,b\n1,2\n1,2,3\n", "a.csv:3: 3 cells under 2 column names (a, b)"),
         ("a.csv", 'a,b\n"1"x,2\n', "a.csv:2: malformed table"),
         ("a.csv", "text,label,text\n1,2,3\n", "a.csv:1: two columns are called 'text' (rename one)"),
         ("a.jsonl", '{"p": "x"}\n{"p": "\\ud83d"}\n', "a.jsonl:2: '\\ud83d' is half a character, the other"),
@@ -75,7 +75,7 @@ def test_a_row_knows_its_file_and_line_past_blank_lines_and_quoted_line_ends(wri
         ("a.json", '[{"p": 1},\n{"p": ' + "7" * 5000 + "}]", "a.json:2: a number of more than 4,300 digits"),
         ("a.jsonl", "\n" + "[" * 100_000, "a.jsonl:2: lists or objects too deep in each other"),
         ("a.json", "[" * 100_000, "a.json:1: lists or objects too deep in each other"),
-        ("a.parquet", "nothing", "a.parquet: no readable Parquet file"),
+        ("a.parquet", "nothing", "a.parquet: not a readable Parquet file"),
         ("a.xml", "<a/>", "unknown kind of file '.xml'"),
         ("a.jsonl", "\n\n", "data.path: no rows in"),
         ("a.csv", "prompt,completion\n", "data.path: no rows in"),
@@ -97,7 +97,7 @@ def test_a_damaged_page_of_a_parquet_file_is_one_line(tmp_path, compression):
     middle = len(content) // 2
     content[middle : middle + 64] = b"\xff" * 64
     (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(DataError, match="a.parquet: no readable Parquet file, ") as caught:
+    with pytest.raises(DataError, match="a.parquet: not a readable Parquet file, ") as caught:
         load(tmp_path / "a.parquet")
     assert "\n" not in str(caught.value)
 

@@ -90,7 +90,7 @@ def test_a_missing_subject_file(command, tmp_path):
 
 def test_a_row_with_three_of_four_choices(command, tmp_path):
     said = command(*cmmlu(tmp_path, [*GOOD, "9,问？,甲,乙,丙,C"], GOOD))
-    assert said.startswith("error: cmmlu/test/agronomy.csv:7: 6 cells (7 columns")
+    assert said.startswith("error: cmmlu/test/agronomy.csv:7: 6 cells under 7 column names ('', Question, A")
     said = command(*cmmlu(tmp_path, [*GOOD, "9,问？,甲,乙,,丁,C"], GOOD))
     assert said == "error: cmmlu/test/agronomy.csv:7: column 'C', an option of the question, is empty"
 
@@ -243,7 +243,7 @@ def test_rows_that_are_damaged(command, tmp_path):
     assert command(*overrides).startswith("error: own.jsonl:1: '\\ud83d' is half a character")
     (tmp_path / "own.parquet").write_bytes(b"PAR1 nothing PAR1")
     said = command(*overrides, "benchmarks.own.path=own.parquet")
-    assert said.startswith("error: own.parquet: not a Parquet file")
+    assert said.startswith("error: own.parquet: not a readable Parquet file")
 
 
 def test_a_choice_of_which_nothing_is_left_to_score(command, tmp_path):

@@ -209,7 +209,7 @@ def test_a_bad_answer_letter_is_told_with_file_and_line(tmp_path):
 
 def test_a_row_with_three_of_four_choices_is_told_with_file_and_line(tmp_path):
     path = folder(tmp_path, ["0,问？,甲,乙,丙,C"])
-    assert complaint(config(path)).startswith(f"{path}/test/law.csv:2: 6 cells (7 columns")
+    assert complaint(config(path)).startswith(f"{path}/test/law.csv:2: 6 cells under 7 column names")
     rows = config(
         folder(tmp_path, ["0,问？,甲,乙,丙,,C"]), choices=["{{ A }}", "{{ D }}"], target_index="0", target=""
     )
@@ -261,7 +261,7 @@ def test_malformed_json_is_told_with_its_line(tmp_path):
 
 def test_an_unclosed_quote_is_told_with_its_line(tmp_path):
     path = folder(tmp_path, ["0,问？,甲,乙,丙,丁,C", '1,"问？,甲,乙,丙,丁,C'])
-    assert complaint(config(path)).startswith(f"{path}/test/law.csv:3: malformed row")
+    assert complaint(config(path)).startswith(f"{path}/test/law.csv:3: malformed table")
 
 
 @pytest.mark.parametrize(
@@ -320,6 +320,6 @@ def test_a_column_called_title_is_the_row_s_own_where_there_are_no_subsets(tmp_p
 
 def test_a_csv_file_with_two_columns_of_one_name_is_refused_but_for_unnamed_ones(tmp_path):
     path = folder(tmp_path, ["0,问？,1,2,3,4,A,,"], header="A,Question,A,B,C,D,Answer,,")
-    assert complaint(config(path)).endswith("law.csv: two columns are called 'A' (rename one)")
+    assert complaint(config(path)).endswith("law.csv:1: two columns are called 'A' (rename one)")
     path = folder(tmp_path, ["0,问？,1,2,3,4,A,,"], header="number,Question,A,B,C,D,Answer,,")
     assert len(prepare(config(path)).examples) == 1

@@ -54,15 +54,21 @@ class LocalConfig:
     """How the original files of a benchmark are laid out under `path`."""
 
     files: dict[str, str] = field(default_factory=dict)
-    """Split -> file below `path` (CSV, TSV, JSON, JSONL, Parquet, TXT); `{subset}` stands for the subset."""
+    """Split -> file below `path` (CSV, TSV, JSON, JSONL, Parquet, Arrow, TXT); `{subset}`: the subset."""
     header: list[str] = field(default_factory=list)
     """Column names of CSV or TSV files without a header row, and of JSON rows that are lists."""
     beside: dict[str, str] = field(default_factory=dict)
     """Column -> file whose n-th line is the n-th row's value; `{stem}` stands for the rows' file name."""
     unfold: str = ""
-    """Column with a list of objects, each of which becomes a row of its own (C3: questions on one text)."""
+    """Column with a list of objects, each of which becomes a row of its own (C3: questions on one text).
+
+    Dots lead further down: `data.paragraphs.qas` are the questions of all paragraphs of all articles."""
     quoting: bool = True
-    """False for TSV files in which a quotation mark is just a character (SST-2)."""
+    """False for TSV files in which a quotation mark is just a character (SST-2).
+
+    True takes the marks around a cell away, unless the content shows that they are characters."""
+    delimiter: str = ""
+    """What divides the cells of a table: one character, or tab; empty: told by the content."""
     columns: dict[str, str] = field(default_factory=dict)
     """Column -> expression over the row: makes this layout look like the one that the templates expect."""
 

@@ -94,13 +94,24 @@ class SourceConfig:
     limit: int | None = None
     """The first so many rows only; null: as `data.limit`."""
 
+    delimiter: str = ""
+    """Empty: as `data.delimiter`."""
+
+    quoting: bool | None = None
+    """null: as `data.quoting`."""
+
+    unfold: str = ""
+    """Empty: as `data.unfold`."""
+
 
 @dataclass(kw_only=True)
 class DataConfig:
     """Where the rows lie, what their columns mean, and how they become tokens."""
 
     path: str = ""
-    """A file (.jsonl, .json, .csv, .tsv, .parquet, .txt), a folder of them, or a hub id; empty: no data."""
+    """A file, a folder of them, or a hub id; empty: no data.
+
+    Files: .jsonl, .json, .csv, .tsv, .parquet, .arrow, .feather, .txt, .md."""
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     """Several sets of rows instead of `path`, each under a name of your own."""
@@ -116,6 +127,19 @@ class DataConfig:
 
     subset: str | None = None
     """The configuration of a hub data set that has several."""
+
+    delimiter: str = ""
+    """What divides the cells of a table: one character, or tab; empty: told by the content."""
+
+    quoting: bool | None = None
+    """Whether quotation marks around a cell of a table belong to the file's format; null: by the content.
+
+    false for TSV files in which a quotation mark is just a character."""
+
+    unfold: str = ""
+    """Column with a list of objects, each of which becomes a row; dots lead further down.
+
+    `data.paragraphs.qas` are the questions of all paragraphs of all articles, with their columns."""
 
     labels: list[str] = field(default_factory=list)
     """Class names in the order of their numbers; empty: sorted as found."""
@@ -206,4 +230,7 @@ class DataConfig:
             subset=source.subset or self.subset,
             template=self.template if source.template is Template["auto"] else source.template,
             limit=source.limit or self.limit,
+            delimiter=source.delimiter or self.delimiter,
+            quoting=self.quoting if source.quoting is None else source.quoting,
+            unfold=source.unfold or self.unfold,
         )

@@ -1,51 +1,45 @@
 """Rows from files, folders and the hub, their columns named by the roles that they play."""
 
 import json
-import logging
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from workbench.config.data import DataConfig, key_of
-from workbench.data.files import READERS, Found, file_rows, first_line
+from workbench.data.files import IN_FOLDERS, READERS, file_rows
+from workbench.data.hub import hub_rows
+from workbench.data.layout import Layout
+from workbench.data.notices import say_once
+from workbench.data.row import Row as Row
 from workbench.errors import DataError
-
-log = logging.getLogger("workbench")
 
 SPLIT_WORDS = {"train", "dev", "val", "valid", "validation", "eval", "test"}
 
-
-@dataclass(frozen=True)
-class Row:
-    """One row as it stands in its file."""
-
-    values: dict[str, Any]
-    where: str
-    """`file:line`, or `file: row n` where lines mean nothing."""
-    source: str = ""
-    """Its name in `data.sources`."""
+ANSWERS = ("output", "completion", "label")
+"""Roles whose columns rows that are to be answered may lack."""
 
 
-def load_rows(data: DataConfig, seed: int = 0) -> list[Row]:
+def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list[Row]:
     """All rows of `data.path` or of `data.sources`, with the columns named as `data.columns` says.
 
     Args:
         data: Where they lie.
         seed: Decides which rows come of a source whose weight is no whole number.
+        answered: False for rows to be predicted, which may lack their answers; a text file's lines are then
+            rows.
 
     Raises:
         DataError: Nothing there, a malformed row, a mapped column that is missing, or no row at all.
     """
     if not data.sources:
-        return all_rows(data)
+        return all_rows(data, answered=answered)
     rows: list[Row] = []
     for name, source in data.sources.items():
-        found = all_rows(data.of_source(name), name)
+        found = all_rows(data.of_source(name), name, answered=answered)
         chosen = weighted(found, source.weight, random.Random(f"{seed} {name}"))
         if not chosen:
             raise DataError(f"data.sources.{name}.weight: {source.weight} of {len(found)} rows leaves none")
@@ -61,9 +55,9 @@ def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
         yield name, data.of_source(name), source.weight
 
 
-def all_rows(data: DataConfig, source: str = "") -> list[Row]:
+def all_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> list[Row]:
     """The rows of one source, at least one."""
-    rows = list(islice(read_rows(data, source), data.limit))
+    rows = list(islice(read_rows(data, source, answered=answered), data.limit))
     if not rows:
         raise DataError(f"{key_of('path', source)}: no rows in {data.path!r}")
     return rows
@@ -96,7 +90,7 @@ def split_rows(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Ro
     return sides
 
 
-def read_rows(data: DataConfig, source: str = "") -> Iterator[Row]:
+def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
     """The rows of `data.path`, one at a time; `source` is the name of the section in `data.sources`."""
     if not data.path:
         raise DataError(f"{key_of('path', source)}: not given (a file, a folder or a hub id)")
@@ -106,10 +100,21 @@ def read_rows(data: DataConfig, source: str = "") -> Iterator[Row]:
     elif path.is_file():
         files = [path]
     elif is_hub_id(data.path):
-        return (renamed(Row(*found, source), data.columns) for found in hub_rows(data, source))
+        rows = hub_rows(
+            data.path, data.subset, data.split, streaming=data.streaming, key=key_of("path", source)
+        )
+        return (renamed(replace(row, source=source), data.columns, answered) for row in rows)
     else:
         raise DataError(f"{key_of('path', source)}: no such file or folder, {data.path!r}")
-    return (renamed(Row(*found, source), data.columns) for file in files for found in file_rows(file))
+    layout = Layout(
+        key=f"data.sources.{source}" if source else "data",
+        delimiter=data.delimiter,
+        quoting=data.quoting,
+        unfold=data.unfold,
+        text_lines=not answered,
+    )
+    local = (replace(row, source=source) for file in files for row in file_rows(file, layout))
+    return (renamed(row, data.columns, answered) for row in local)
 
 
 def is_hub_id(path: str) -> bool:
@@ -118,18 +123,24 @@ def is_hub_id(path: str) -> bool:
     return shaped and Path(path).suffix.lower() not in READERS and not Path(path).parent.is_dir()
 
 
-def renamed(row: Row, columns: dict[str, str]) -> Row:
-    """The row with its columns under the names of their roles."""
-    if not columns:
+def renamed(row: Row, columns: dict[str, str], answered: bool = True) -> Row:
+    """The row with its columns under the names of their roles.
+
+    Rows to be answered may lack the columns of answers, and a line of a text file has no columns at all.
+    """
+    if not columns or (not answered and Path(row.file).suffix.lower() == ".txt"):
         return row
     values = dict(row.values)
+    present: dict[str, str] = {}
     for role, column in columns.items():
-        if column not in row.values:
+        if column in row.values:
+            present[role] = column
+            values.pop(column, None)
+        elif answered or role not in ANSWERS:
             has = ", ".join(row.values)
             key = f"{key_of('columns', row.source)}.{role}"
             raise DataError(f"{row.where}: no column {column!r}, as {key} says (has: {has})")
-        values.pop(column, None)
-    values.update({role: row.values[column] for role, column in columns.items()})
+    values.update({role: row.values[column] for role, column in present.items()})
     return replace(row, values=values)
 
 
@@ -142,11 +153,11 @@ def folder_files(folder: Path, split: str, source: str) -> list[Path]:
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix.lower() in READERS and not path.name.startswith(".")
+        if path.is_file() and path.suffix.lower() in IN_FOLDERS and not path.name.startswith(".")
     )
     if not files:
         key = key_of("path", source)
-        raise DataError(f"{key}: no data files in {str(folder)!r} (known: {', '.join(READERS)})")
+        raise DataError(f"{key}: no data files in {str(folder)!r} (known: {', '.join(IN_FOLDERS)})")
     names = {file: str(file.relative_to(folder)) for file in files}
     words = {file: set(re.split(r"[^a-z]+", name.lower())) for file, name in names.items()}
     if not any(words[file] & SPLIT_WORDS for file in files):
@@ -164,27 +175,6 @@ def folder_files(folder: Path, split: str, source: str) -> list[Path]:
 def listed(names: Sequence[str]) -> str:
     """The first few names, and that there are more."""
     return ", ".join([*names[:8], *["..."][: len(names) > 8]])
-
-
-@cache
-def say_once(words: str) -> None:
-    """Tell the user; rows are read more than once in a run, by the checks and by the steps."""
-    log.info(words)
-
-
-def hub_rows(data: DataConfig, source: str) -> Iterator[Found]:
-    """The rows of a data set of the Hugging Face Hub, or of its cache."""
-    import datasets
-
-    try:
-        dataset = datasets.load_dataset(
-            data.path, name=data.subset, split=data.split, streaming=data.streaming
-        )
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        what = f"{data.path!r} is no file here, and the hub gave none"
-        raise DataError(f"{key_of('path', source)}: {what}, {first_line(error)}") from error
-    for number, values in enumerate(dataset, start=1):
-        yield dict(values), f"{data.path}: row {number}"
 
 
 def texts_within(value: Any) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.config.benchmark import BenchmarkConfig, Extract, OutputType
 from workbench.config.evaluate import EvaluateConfig
+from workbench.data.hub import hub_rows
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation import protocols, templates
 from workbench.evaluation.files import Row, read_rows
@@ -103,38 +104,30 @@ def _local_rows(name: str, config: BenchmarkConfig, path: Path, split: str, subs
                 f"benchmarks.{name}.path: {str(path)!r} is one file, but split {split!r} is needed for "
                 "examples (a folder, or num_fewshot=0)"
             )
-        return read_rows(path, config.local)
+        return read_rows(path, config.local, f"benchmarks.{name}.local")
     if not path.is_dir():
         raise DataError(f"benchmarks.{name}.path: no such file or folder {str(path)!r}")
     if split not in config.local.files:
         known = ", ".join(config.local.files) or "none"
         raise ConfigError(f"benchmarks.{name}.local.files: no file for split {split!r} (known: {known})")
-    return read_rows(path / config.local.files[split].replace("{subset}", subset), config.local)
+    file = path / config.local.files[split].replace("{subset}", subset)
+    return read_rows(file, config.local, f"benchmarks.{name}.local")
 
 
 def _hub_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> list[Row]:
     if not config.dataset:
         raise ConfigError(f"benchmarks.{name}.path: not set, and the benchmark has no hub id in `dataset`")
-    import datasets  # costs seconds, and local benchmarks don't need it
-
-    hub_name = config.hub.name.replace("{subset}", subset) or None
-    try:
-        rows = datasets.load_dataset(config.dataset, hub_name, split=split)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"benchmarks.{name}.dataset: {config.dataset!r} could not be loaded: {reason} "
-            f"(set benchmarks.{name}.path to a local copy)"
-        ) from error
-    return [Row(dict(row), f"{config.dataset} {split} row {number}") for number, row in enumerate(rows)]
+    subset_name = config.hub.name.replace("{subset}", subset) or None
+    key, hint = f"benchmarks.{name}.dataset", f" (set benchmarks.{name}.path to a local copy)"
+    return list(hub_rows(config.dataset, subset_name, split, key=key, hint=hint))
 
 
 def _with_columns(row: Row, columns: dict[str, str], config: BenchmarkConfig, subset: str) -> Row:
     values: dict[str, Any] = dict(row.values)
     names = {"subset": subset, "letters": list(string.ascii_uppercase)}
     for column, expression in columns.items():
-        values[column] = templates.evaluate(expression, names, Row(values, row.where))
-    return Row(values, row.where)
+        values[column] = templates.evaluate(expression, names, replace(row, values=values))
+    return replace(row, values=values)
 
 
 def _shot_rows(name: str, config: BenchmarkConfig, subset: str) -> list[Row]:

@@ -31,7 +31,7 @@ def rotated(row: Row, options: Sequence[str], shift: int) -> Row:
     else:
         for place, name in enumerate(options):
             values[name] = row.values[options[(place - shift) % len(options)]]
-    return Row(values, row.where)
+    return replace(row, values=values)
 
 
 def combined(answers: Sequence[Answer]) -> Answer:

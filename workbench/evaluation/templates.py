@@ -70,7 +70,15 @@ _FAILURES = (
 
 
 def _scope(values: Mapping[str, Any], row: Row) -> dict[str, Any]:
-    return {**row.values, "row": row.values, **values}
+    return {**_clashing(row), **row.values, "row": row.values, **values}
+
+
+def _clashing(row: Row) -> dict[str, StrictUndefined]:
+    """Names that several levels of an unfolded row have: refused where a template uses them."""
+    return {
+        name: StrictUndefined(f"{name!r} stands at several levels, use {told}")
+        for name, told in row.clashes.items()
+    }
 
 
 def _explain(text: str, error: Exception, row: Row) -> str:

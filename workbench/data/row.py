@@ -1,0 +1,20 @@
+"""One row of a file or data set, and the place it came from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """The columns of one row."""
+
+    values: dict[str, Any]
+    where: str
+    """`file:line`, or `file: row n` where lines mean nothing."""
+    source: str = ""
+    """Its name in `data.sources`."""
+    file: str = ""
+    """The file or data set that it was read from."""
+    clashes: Mapping[str, str] = field(default_factory=dict)
+    """Column that stands at several levels of what was unfolded -> the names that tell them apart."""
