@@ -1,54 +1,117 @@
 import pytest
+from answer_cases import LETTERS, NUMBERS, OTHER_LETTERS, SAME_NUMBERS, SEVERAL_LETTERS
 
 from workbench.config.benchmark import Extract, GenerationConfig
 from workbench.evaluation import answers
 
+NUMBER = GenerationConfig(extract=Extract.number)
+LETTER = GenerationConfig(extract=Extract.letter)
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("She makes 9 * 2 = $18 a day.\n#### 18", "18"),
-        ("所以答案是1,234元。另外还有5个。", "1234"),
-        ("The answer is $3.50 because 7/2 = 3.5, see page 12", "3.5"),
-        ("总共有７２个苹果", "72"),
-        ("it is -4", "-4"),
-        ("1000.00", "1000"),
-        ("没有数字", None),
-    ],
-)
-def test_numbers_are_found_in_chinese_and_english_texts(text, expected):
+HOSTILE = {
+    "digits": "1" * 100_000,
+    "groups": "1,23" * 25_000,
+    "spaced": "1 234 " * 17_000,
+    "numerals": "一百万" * 33_000,
+    "letters": "A、B、" * 25_000,
+    "capitals": "AB" * 50_000,
+    "marks": "答案是" * 33_000,
+    "English marks": "the answer is " * 7_000,
+    "not": "not " * 25_000,
+    "spaces": "answer" + " " * 100_000,
+    "newlines": "\n" * 100_000,
+    "boxes": r"\boxed{" * 14_000,
+    "braces": r"\text{" * 16_000,
+    "fractions": r"\frac{1}{" * 11_000,
+    "stars": "**1" * 33_000,
+    "equations": "答案是1" + "=1+" * 33_000,
+    "slashes": "1/" * 50_000,
+    "powers": "2^" * 50_000,
+    "thoughts": "<think>" * 14_000,
+    "ends of thoughts": "</think>" * 12_000,
+    "questions": "\nQuestion" * 11_000,
+    "brackets": "(" * 100_000,
+    "enclosed": "(A) (B) " * 12_000,
+    "superscripts": "1⁰" * 50_000,
+    "minus signs": "-" * 100_000,
+    "points": "点" * 100_000,
+}
+
+
+def rows(table):
+    return [pytest.param(*row, id=f"{kind}: {row[0][:40]}") for kind, rows in table.items() for row in rows]
+
+
+@pytest.mark.parametrize(("text", "expected"), rows(NUMBERS))
+def test_the_number_that_a_text_states_is_found(text, expected):
     assert answers.number(text) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("B", "B"),
-        ("B. 因为水是湿的", "B"),
-        ("（Ｃ）", "C"),
-        ("答案是：D", "D"),
-        ("正确答案为【A】。", "A"),
-        ("首先排除A和B，故选C。", "C"),
-        ("Let's think. A is wrong, so the answer is (D).", "D"),
-        ("The correct option is **B**", "B"),
-        ("I would say C, obviously", "C"),
-        ("A or B, hard to say; C too", None),
-        ("An answer is a sentence", None),
-        ("", None),
-    ],
-)
-def test_letters_are_found_in_chinese_and_english_texts(text, expected):
+@pytest.mark.parametrize(("text", "expected"), rows(LETTERS))
+def test_the_letter_that_a_text_states_is_found(text, expected):
     assert answers.letter(text) == expected
+
+
+@pytest.mark.parametrize(("text", "letters", "expected"), OTHER_LETTERS)
+def test_only_letters_of_the_choices_are_answers(text, letters, expected):
+    assert answers.letter(text, letters) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), SEVERAL_LETTERS)
+def test_several_letters_are_an_answer_where_the_benchmark_has_several(text, expected):
+    assert answers.letter(text, several=True) == expected
+
+
+@pytest.mark.parametrize(("text", "target"), SAME_NUMBERS)
+def test_prediction_and_target_are_normalised_alike(text, target):
+    assert answers.extract(text, NUMBER) in answers.references(target, NUMBER)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"), [("B", "B"), ("（ｂ）", "B"), ("C. Paris", "C"), ("B、D", "BD")]
+)
+def test_a_target_is_read_as_letters_where_answers_are(target, expected):
+    assert answers.references(target, LETTER) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("target", "how"), [("Paris", LETTER), ("E", LETTER), ("x + 1", LETTER), ("无", NUMBER)]
+)
+def test_a_target_that_no_answer_can_equal_has_no_references(target, how):
+    assert answers.references(target, how, "ABCD") is None
+
+
+@pytest.mark.parametrize("target", ["", "about as many", "3 apples and 2 pears", "between 10 and 20"])
+def test_a_target_without_a_single_number_has_no_references(target):
+    assert answers.references(target, NUMBER) is None
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_text_is_read_to_its_end(kind):
+    for how in (NUMBER, LETTER):
+        found = answers.extract(HOSTILE[kind], how)
+        assert found is None or len(found) < 1000
+
+
+@pytest.mark.parametrize("exponent", ["1e99999", "10^99999", "9^999", "1e-99999"])
+def test_an_absurd_exponent_is_not_worked_out(exponent):
+    assert len(answers.number(f"The answer is {exponent}") or "") < 1000
 
 
 def test_a_pattern_takes_the_last_match():
     how = GenerationConfig(extract=Extract.pattern, pattern=r"答案是 ?([A-D])")
     assert answers.extract("答案是A。不，答案是 C", how) == "C"
     assert answers.extract("不知道", how) is None
+    assert answers.references("答案是 C", how) == answers.references("C", how) == ("C",)
+
+
+def test_the_group_of_a_pattern_that_took_part_is_the_answer():
+    how = GenerationConfig(extract=Extract.pattern, pattern=r"answer is (\d+)|答案是(\d+)")
+    assert answers.extract("答案是7", how) == answers.extract("the answer is 7", how) == "7"
 
 
 def test_verbatim_text_is_only_trimmed():
     assert answers.extract("  北京 \n", GenerationConfig()) == "北京"
+    assert answers.references("北京 ", GenerationConfig()) == ("北京 ",)
 
 
 @pytest.mark.parametrize(

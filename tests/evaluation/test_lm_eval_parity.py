@@ -98,7 +98,8 @@ def theirs() -> dict[str, list]:
         "loglikelihoods": [float(f[0]) for f in found],
         "greedy": [bool(f[1]) for f in found],
         "generations": ask("generate_until", [(p, limits) for p in PROMPTS]),
-        # Otherwise the harness puts a second beginning token before the text, and scores the first.
+        # Otherwise the harness puts a second beginning token before the text, and scores the first, as
+        # protocol=lm-eval does here too (test_tokens.py).
         "rolling": [float(f) for f in ask("loglikelihood_rolling", [(LONG,)], add_bos_token=False)],
     }
 

@@ -7,6 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from workbench import cli
 from workbench.errors import ConfigError, DataError, DeviceError, MissingStepError
@@ -207,6 +209,21 @@ def test_full_fine_tuning_leaves_a_model_that_is_scored_as_trained(run):
     folder = run("quickstart", *SHORT, "adapter=none", "quantization=none", "steps=[train,evaluate]")
     assert (folder.model / "model.safetensors").is_file() and not folder.adapter.exists()
     assert [score.model for score in read_results(folder.results_json)[1]] == ["base", "trained"]
+
+
+def test_small_steps_of_full_fine_tuning_are_not_lost_in_16_bit_weights(run):
+    """The rate is some hundredths of the spacing of bfloat16 at the size of these weights."""
+    whole = ("adapter=none", "quantization=none", "model.dtype=bfloat16", "train.learning_rate=2e-5")
+    how = (*SHORT, *whole, "train.max_steps=12", "steps=[train]")
+    start = load_file(BASE / "model.safetensors")
+    share = {}
+    for precision in ("pure", "mixed"):
+        folder = run("quickstart", *how, f"train.precision={precision}", f"run_dir={precision}")
+        trained = load_file(folder.model / "model.safetensors")
+        assert {tensor.dtype for tensor in trained.values()} == {torch.bfloat16}
+        changed = sum(int((trained[name] != start[name].bfloat16()).sum()) for name in start)
+        share[precision] = changed / sum(tensor.numel() for tensor in start.values())
+    assert share["pure"] < 0.6 * share["mixed"]
 
 
 @pytest.mark.parametrize(

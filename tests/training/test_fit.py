@@ -311,14 +311,26 @@ def test_lora_plus_needs_an_adapter(tmp_path, base, tokenizer):
         fit(load(base), tokenizer, causal_rows(), None, settings(lora_plus_ratio=4.0), tmp_path, 7)
 
 
-OVERFITTING = {"num_epochs": 12.0, "learning_rate": 0.05, "save_steps": 6, "lr_scheduler": Scheduler.constant}
-"""Few rows and a high rate: the validation loss falls at first and then rises."""
+OVERFITTING = {
+    "num_epochs": 48.0,
+    "learning_rate": 0.05,
+    "save_steps": 6,
+    "lr_scheduler": Scheduler.constant,
+    "max_grad_norm": 0.0,
+}
+"""Four rows of six words and a high rate: the validation loss rises after the first checkpoint."""
+
+
+def in_six_words(row):
+    """The row with tokens 2 to 7 only."""
+    fewer = {key: [id if id < 0 else 2 + id % 6 for id in row[key]] for key in ("input_ids", "labels")}
+    return {**row, **fewer}
 
 
 def overfitted(tmp_path, base, tokenizer, **changes):
-    model, rows = load_with_lora(base), causal_rows()
+    model, rows = load_with_lora(base), causal_rows().map(in_six_words)
     train = settings(**OVERFITTING, **changes)
-    report = fit(model, tokenizer, rows.select(range(16)), rows.select(range(16, 24)), train, tmp_path, 7)
+    report = fit(model, tokenizer, rows.select(range(4)), rows.select(range(16, 24)), train, tmp_path, 7)
     losses = {
         line["step"]: line["validation_loss"]
         for line in journal_lines(tmp_path / "train.jsonl")
@@ -445,9 +457,25 @@ def test_weights_that_are_no_numbers_are_never_sealed(tmp_path, base, tokenizer,
 
     monkeypatch.setattr(Steps, "on_log", poisoned, raising=False)
     with pytest.raises(
-        TrainingError, match=r"lora_A.* holds infinite or no numbers at step 4 \(kept: checkpoint-2;"
+        TrainingError, match=r"lora_A.* holds a weight of inf at step 4 \(.*\(kept: checkpoint-2;"
     ):
         fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path, 7)
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(1e30, 1), (1e7, 2)])
+@pytest.mark.parametrize("loaded", [load, load_with_lora])
+def test_absurd_weights_are_refused_at_the_end_of_a_short_training(
+    tmp_path, base, tokenizer, loaded, rate, steps
+):
+    train = settings(learning_rate=rate, max_steps=steps, lr_scheduler=Scheduler.constant)
+    with pytest.raises(TrainingError, match=r"(holds a weight of|the loss exploded|the loss is nan)"):
+        fit(loaded(base), tokenizer, causal_rows(), None, train, tmp_path, 7)
+
+
+def test_a_loss_worse_than_blind_guessing_at_the_last_step_is_refused(tmp_path, base, tokenizer):
+    train = settings(learning_rate=9.0, max_steps=4, lr_scheduler=Scheduler.constant, max_grad_norm=0.0)
+    with pytest.raises(TrainingError, match=r"exploded, \d+\.\d at step 4, high for \d steps"):
+        fit(load(base), tokenizer, causal_rows(), None, train, tmp_path, 7)
 
 
 @pytest.mark.parametrize("torn", ["a checkpoint", "a line of the journal"])

@@ -210,3 +210,25 @@ def test_the_sizes_of_models_that_name_them_otherwise_are_found(name):
     shape = Shape.of(getattr(transformers, f"{name}Config")(**OTHER_NAMES[name]), native=True)
     assert (shape.hidden, shape.inner) == (32, 128)
     assert shape.layers > 0 and shape.vocabulary > 0
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_float32_copies_of_16_bit_weights_are_counted_as_autograd_keeps_them(checkpointing):
+    torch.manual_seed(0)
+    config = OpenLlamaConfig(**SIZES)
+    model = OpenLlamaForCausalLM(config).train()
+    ids = torch.randint(1, 300, (1, 1024))
+    inputs = {"input_ids": ids, "labels": ids, "position_ids": torch.arange(256).repeat(4)[None]}
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    counted = setting(config, Batch(4, 1024, 1024), checkpointing=checkpointing, adapter=None, masters=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        kept = saved_bytes(model, inputs)
+    parts = peak_parts(counted)
+    copies, four_each = 2 * counted.shape.linear_weights, 4 * model.num_parameters()
+    assert (parts["gradients"], parts["optimizer"]) == (four_each, 2 * four_each)
+    assert parts["weights"] == four_each + copies
+    # The loss keeps the gradients of its rows and of the head.
+    head = 4 * 64 * (1024 + 300)
+    expected = 4 * 1024 * 64 * 4 if checkpointing else activations_bytes(counted) + copies
+    assert kept - head == pytest.approx(expected, rel=0.08)

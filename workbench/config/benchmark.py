@@ -27,12 +27,18 @@ Scoring = Enum(
     "Scoring",
     {
         "continuation": "continuation",
+        "whole-text": "whole-text",
+        "rolling": "rolling",
         "next-token": "next-token",
         "next-piece": "next-piece",
         "mean-nll": "mean-nll",
     },
 )
 """continuation: summed log-likelihood of delimiter + choice given the prompt, as lm-evaluation-harness does.
+whole-text: the same by the tokens of prompt + choice as one text. Where a choice changes the prompt's last
+token, the harness keeps the prompt's own; this scores the changed token, for all choices of the item alike.
+rolling: of perplexity, every token that the tokenizer makes of the text, its beginning token too, as
+lm-evaluation-harness does (and protocol=lm-eval); otherwise the text's own tokens only.
 next-token: the next token's log-probability, for the last token of each bare choice, as LLaMA-Factory does.
 next-piece: the same for the vocabulary's entry that reads like the choice, as the official CMMLU code does.
 mean-nll: mean over all tokens of prompt + choice, as OpenCompass's ppl mode does."""
@@ -190,7 +196,7 @@ class BenchmarkConfig:
     fewshot_order: FewshotOrder = FewshotOrder.first
     """first (in order) or random (by the item's id and the seed)."""
     scoring: Scoring = Scoring.continuation
-    """continuation, next-token, next-piece or mean-nll."""
+    """continuation, whole-text, next-token, next-piece or mean-nll; of perplexity continuation or rolling."""
     average: Average = Average.micro
     """micro (items) or macro (subsets)."""
     unconditional: str = ""

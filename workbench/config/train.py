@@ -18,6 +18,13 @@ NOT_LEARNED = ("logging_steps", "save_steps", "save_total_limit", "report_to", "
 """Keys that change what is seen or kept, or the last bits of a GPU's sums, not what is learned."""
 
 
+class Precision(Enum):
+    """How 16-bit weights are held while they are trained themselves."""
+
+    mixed = "mixed"
+    pure = "pure"
+
+
 class Keep(Enum):
     """Which weights a training ends with."""
 
@@ -67,6 +74,12 @@ class TrainConfig:
 
     gradient_checkpointing: bool = False
     """Forget activations and compute them again: less memory, about a third more time."""
+
+    precision: Precision = Precision.mixed
+    """Of `adapter=none` on a 16-bit model: mixed trains float32 copies and multiplies in 16 bits (autocast).
+
+    Adapters are float32 in either case. pure trains the 16-bit weights themselves, in half the memory:
+    steps below their spacing are lost."""
 
     deterministic: bool = True
     """On a GPU, kernels that add up in one order only, so that a resumed training has the same bytes."""

@@ -1,80 +1,86 @@
-"""Finds the answer in a generated text, Chinese or English: a number, a choice letter, a pattern's match."""
+"""Finds the answer in a generated text, and what it is compared with in the target: one rule for both."""
 
 import re
 import string
-import unicodedata
+from collections import deque
 
 from workbench.config.benchmark import Extract, GenerationConfig
+from workbench.evaluation.extraction import numbers, quantities
+from workbench.evaluation.extraction.letters import letter
+from workbench.evaluation.extraction.numbers import number
 
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
-_MARKED_NUMBER = re.compile(
-    r"(?:####|答案(?:是|为)?\s*:?|(?:the )?answer is:?)\s*\$?\s*" + f"({_NUMBER.pattern})", re.I
-)
-_LETTER_AFTER_WORDS = re.compile(
-    r"(?i:答案|选项|选择|应选|应该选|故选|选|answer|option|choice)\s*(?i:是|为|应为|应该是|is|should be)?\s*"
-    r"[:\s\"'“”‘’*(\[【《<]*([A-Z])(?![A-Za-z])"
-)
-_LETTER_FIRST = re.compile(r"[\s\"'“”‘’*(\[【《<]*([A-Z])(?=\s*(?:[.、。,，;；:：)\]】》>*\n]|$))")
-_LETTER_ALONE = re.compile(r"(?<![A-Za-z])([A-Z])(?![A-Za-z])")
+__all__ = ["extract", "last_number", "letter", "number", "number_after_marks", "references", "without_signs"]
 
 
-def extract(text: str, how: GenerationConfig, letters: str = string.ascii_uppercase) -> str | None:
-    """The answer in a generated text, or None where there is none."""
+EXTRACTION_VERSION = "2"
+"""Another one whenever a number or letter is found otherwise than before: such scores don't compare."""
+
+
+def extract(
+    text: str, how: GenerationConfig, letters: str = string.ascii_uppercase, several: bool = False
+) -> str | None:
+    """The answer in a generated text, or None where there is none.
+
+    Args:
+        text: what a model wrote.
+        how: what of it is the answer.
+        letters: the choices' letters, for `extract: letter`.
+        several: whether the answer may be several letters.
+    """
     if how.extract == Extract.number:
         return number(text)
     if how.extract == Extract.letter:
-        return letter(text, letters)
+        return letter(text, letters, several)
     if how.extract == Extract.pattern:
-        found = list(re.finditer(how.pattern, text))
-        return (found[-1].group(1) if found[-1].re.groups else found[-1].group(0)) if found else None
+        return last_match(how.pattern, text)
     return text.strip()
 
 
-def number(text: str) -> str | None:
-    """The number after `####`, `答案是` or `the answer is`, else the last one; commas and units dropped."""
-    text = unicodedata.normalize("NFKC", text)
-    marked = _MARKED_NUMBER.findall(text)
-    found = marked or _NUMBER.findall(text)
-    return canonical_number(found[-1]) if found else None
+def references(
+    target: str, how: GenerationConfig, letters: str = string.ascii_uppercase
+) -> tuple[str, ...] | None:
+    """The texts that an extracted answer is compared with, from a target; None where none can equal it.
+
+    A number has all its spellings, `3/4` and `0.75`. A pattern may be made for generated texts alone: a
+    target that it doesn't match is taken as it is.
+    """
+    if how.extract == Extract.number:
+        quantity = numbers.only(target)
+        return None if quantity is None else quantities.spellings(quantity)
+    if how.extract == Extract.letter:
+        found = letter(target, letters, several=True)
+        return None if found is None else (found,)
+    if how.extract == Extract.pattern:
+        matched = last_match(how.pattern, target)
+        return (matched if matched is not None else target,)
+    return (target,)
+
+
+def last_match(pattern: str, text: str) -> str | None:
+    """The first group of a pattern's last match that took part in it; all of it where there are no groups."""
+    matches = deque(re.finditer(pattern, text), maxlen=1)
+    if not matches:
+        return None
+    last = matches[0]
+    groups = [group for group in last.groups() if group is not None]
+    return groups[0] if groups else last.group(0)
 
 
 def number_after_marks(text: str) -> str:
     """The number after the first `####`. Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, strict-match."""
     found = re.search(r"#### (-?[0-9.,]+)", text)
-    return _without_signs(found.group(1)) if found else "[invalid]"
+    return without_signs(found.group(1)) if found else "[invalid]"
 
 
 def last_number(text: str) -> str:
     """The last number. Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, flexible-extract."""
     found = re.findall(r"-?[$0-9.,]{2,}|-?[0-9]+", text)
-    return _without_signs(found[-1].strip()) if found else "[invalid]"
+    return without_signs(found[-1].strip()) if found else "[invalid]"
 
 
-def _without_signs(number: str) -> str:
-    """As the harness compares them: without commas, dollar signs and a full stop at the end."""
-    return re.sub(r"\.$", "", number.replace(",", "").replace("$", ""))
+def without_signs(number: str) -> str:
+    """A number without commas, dollar signs and a full stop at the end, as the harness compares numbers.
 
-
-def canonical_number(text: str) -> str:
-    """A number without commas, a trailing `.0` or a plus sign, so that equal numbers are equal texts."""
-    text = text.replace(",", "").strip().lstrip("+").rstrip(".")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("", "-", "-0") else text
-
-
-def letter(text: str, letters: str = "ABCD") -> str | None:
-    """The letter that a text names as its answer.
-
-    The last one that follows words such as `答案是` or `the answer is`; else a letter that the text begins
-    with; else the only capital letter that stands alone. Full-width letters count as letters.
+    Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, regexes_to_ignore.
     """
-    text = unicodedata.normalize("NFKC", text)
-    named = [found for found in _LETTER_AFTER_WORDS.findall(text) if found in letters]
-    if named:
-        return str(named[-1])
-    start = _LETTER_FIRST.match(text)
-    if start and start.group(1) in letters:
-        return start.group(1)
-    alone = {str(found) for found in _LETTER_ALONE.findall(text) if found in letters}
-    return alone.pop() if len(alone) == 1 else None
+    return re.sub(r"\.$", "", number.replace(",", "").replace("$", ""))

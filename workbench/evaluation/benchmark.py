@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workbench.config.benchmark import BenchmarkConfig, Extract, OutputType
+from workbench.config.benchmark import BenchmarkConfig, Extract, OutputType, Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.data.hub import hub_rows
 from workbench.errors import ConfigError, DataError
@@ -19,6 +19,12 @@ from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import Renderer
 from workbench.evaluation.records import Example
+
+_SCORINGS = {
+    OutputType.multiple_choice: tuple(scoring for scoring in Scoring if scoring is not Scoring.rolling),
+    OutputType.perplexity: (Scoring.continuation, Scoring.rolling),
+}
+"""How each kind of benchmark can be scored; of the others there is one way, continuation."""
 
 
 def check_benchmarks(
@@ -186,6 +192,12 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
             )
     if not config.metrics:
         raise ConfigError(f"{key}.metrics: empty (at least one)")
+    scorings = _SCORINGS.get(config.output_type, (Scoring.continuation,))
+    if config.scoring not in scorings:
+        raise ConfigError(
+            f"{key}.scoring: {config.scoring.name!r} does not fit {config.output_type.name} "
+            f"(fitting: {', '.join(scoring.name for scoring in scorings)})"
+        )
     has_choices = bool(config.choices or config.choices_from)
     if config.output_type == OutputType.multiple_choice and not has_choices:
         raise ConfigError(f"{key}.choices: empty (multiple_choice needs `choices` or `choices_from`)")
@@ -197,6 +209,11 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
     needs_target = config.output_type != OutputType.perplexity
     if needs_target and not (config.target or config.target_index):
         raise ConfigError(f"{key}.target: empty (`target` or `target_index` names the right answer)")
+    if config.output_type == OutputType.generation and config.target_index and not has_choices:
+        raise ConfigError(
+            f"{key}.target_index: {config.target_index!r} gives the number of a choice, but there are no "
+            "`choices` (`target` names the text to generate)"
+        )
 
 
 def _check_numbers(key: str, config: BenchmarkConfig) -> None:

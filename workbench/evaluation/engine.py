@@ -15,11 +15,19 @@ from workbench.config.history import hashed
 from workbench.evaluation import asking, scoring
 from workbench.evaluation.cache import AnswerCache
 from workbench.evaluation.checks import check, named
+from workbench.evaluation.generation import extracted
 from workbench.evaluation.items import Item
 from workbench.evaluation.measurements import invariant_cost, verified
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Prediction, Score, write_predictions
-from workbench.evaluation.remarks import Asked, about_letters, warn_of_letters, warn_of_shots
+from workbench.evaluation.remarks import (
+    Asked,
+    about_letters,
+    warn_of_closed_texts,
+    warn_of_letters,
+    warn_of_same_tokens,
+    warn_of_shots,
+)
 from workbench.evaluation.roles import Model, answerer_for, in_role
 from workbench.evaluation.rotations import combined
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
@@ -115,10 +123,17 @@ def _judged(
     benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, kept: AnswerCache, model_name: str
 ) -> _Judged:
     """A benchmark asked and judged as its configuration says."""
-    asked, count = _ask(benchmark, answerer_for(lm, benchmark.config, config), config, kept, model_name)
+    answerer = answerer_for(lm, benchmark.config, config)
+    asked, count = _ask(benchmark, answerer, config, kept, model_name)
     items = [question.items[0] for question in asked]
-    answers = [combined(question.answers) for question in asked]
+    answers = [
+        extracted(combined(question.answers), question.items[0].example, benchmark.config)
+        for question in asked
+    ]
     warn_of_shots(benchmark, items, lm.max_length)
+    warn_of_same_tokens(benchmark, answerer)
+    if benchmark.config.protocol == "lm-eval" and isinstance(lm, TransformersLM):
+        warn_of_closed_texts(benchmark.name, lm)
     more = about_letters(benchmark, asked)
     return _Judged(
         predictions=scoring.predictions(benchmark, items, answers),
@@ -135,6 +150,7 @@ def _judged_by_tasks(
     from workbench.evaluation.harness import model, scores  # these import the harness, an optional extra
 
     assert isinstance(lm, TransformersLM)
+    warn_of_closed_texts(benchmark.name, lm)
     asking_lm = model.HarnessLM(lm, kept, f"{model_name} · {benchmark.name}", config.fewshot_seed)
     predictions, found = scores.evaluate(benchmark, asking_lm, config, model_name)
     if asking_lm.num_cut and ranks()[0] == 0:
@@ -193,6 +209,7 @@ def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, objec
     if benchmark.output_type == OutputType.generation:
         limits = hashed(benchmark.generation, "benchmarks.*.generation")
         rule["generation"] = {key: str(value) for key, value in limits.items()}
+        rule["as_harness"] = benchmark.protocol == "lm-eval"
         rule["seed"] = config.fewshot_seed
     return rule
 

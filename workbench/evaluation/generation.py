@@ -1,19 +1,20 @@
 """Generated answers."""
 
-import string
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from workbench.config.benchmark import BenchmarkConfig
+from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.errors import ConfigError
 from workbench.evaluation.answers import extract
 from workbench.evaluation.decoding import Decoder
 from workbench.evaluation.items import Item, fit
 from workbench.evaluation.records import Answer, Example
+from workbench.evaluation.targets import letters_of
 from workbench.evaluation.transformers_lm import TransformersLM
 
 
 class Generation:
-    """Asks a causal model for text; an answer is what the benchmark says is to be extracted from it."""
+    """Asks a causal model for text; what of it is the answer is found when it is judged."""
 
     def __init__(self, lm: TransformersLM, config: BenchmarkConfig, seed: int, chat: bool = False) -> None:
         """Take the model, a benchmark whose protocol is resolved, and the seed of sampled answers."""
@@ -45,11 +46,13 @@ class Generation:
         prompts = self.lm.encode([item.contexts[0] for item in items])
         seeds = [f"{self.seed}/{item.example.id}" for item in items]
         for index, text in self.decoder.stream(prompts, seeds):
-            letters = _letters(items[index].example)
-            yield index, Answer(generation=text, extracted=extract(text, self.config.generation, letters))
+            yield index, Answer(generation=text)
 
 
-def _letters(example: Example) -> str:
-    """The capital letters among the choices; all there are where the choices have none."""
-    found = [choice for choice in example.choices if choice in string.ascii_uppercase and len(choice) == 1]
-    return "".join(found) or string.ascii_uppercase
+def extracted(answer: Answer, example: Example, config: BenchmarkConfig) -> Answer:
+    """The answer with what of its text is the answer, by the rules of this version, whoever kept the text."""
+    if config.output_type != OutputType.generation or answer.generation is None:
+        return answer
+    several = any(len(reference) > 1 for reference in example.reference_texts)
+    found = extract(answer.generation, config.generation, letters_of(example.choices), several)
+    return replace(answer, extracted=found)

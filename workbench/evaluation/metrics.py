@@ -11,7 +11,7 @@ from typing import NamedTuple
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError
 from workbench.evaluation import labels, texts
-from workbench.evaluation.answers import last_number, number_after_marks
+from workbench.evaluation.answers import last_number, number_after_marks, without_signs
 from workbench.evaluation.records import Answer, Example
 
 _LARGEST_EXPONENT = math.log(sys.float_info.max)
@@ -118,16 +118,26 @@ def found_by(extract: Callable[[str], str]) -> Judge:
 
 
 def of_texts(compare: Callable[[str, str], float]) -> ItemScore:
-    """The score of a generated text by a comparison with the target; no text is an empty one."""
+    """The score of a generated text by a comparison with each reference; the best one counts.
+
+    No text is an empty one.
+    """
 
     def score(prediction: int | str | None, answer: Answer, example: Example) -> float:
-        return compare(str(prediction or ""), str(example.target))
+        text = "" if prediction is None else str(prediction)
+        return max(compare(text, reference) for reference in example.reference_texts)
 
     return score
 
 
-def of_all(compare: Callable[[Sequence[str], Sequence[str]], float]) -> CorpusScore:
-    """The score of all answers together, by a comparison of predictions with references."""
+def of_plain_targets(prediction: int | str | None, answer: Answer, example: Example) -> float:
+    """1.0 if the text is a target as lm-evaluation-harness compares GSM8K's, as texts without signs."""
+    targets = example.written_targets or example.reference_texts
+    return max(texts.same(str(prediction), without_signs(text.rpartition("#### ")[2])) for text in targets)
+
+
+def of_labels(compare: Callable[[Sequence[str], Sequence[str]], float]) -> CorpusScore:
+    """The score of all chosen labels together, by a comparison of predictions with targets."""
 
     def score(judged: Sequence[Judged]) -> float:
         answers = ["" if one.prediction is None else str(one.prediction) for one in judged]
@@ -136,9 +146,23 @@ def of_all(compare: Callable[[Sequence[str], Sequence[str]], float]) -> CorpusSc
     return score
 
 
-def of_one(compare: Callable[[Sequence[str], Sequence[str]], float]) -> ItemScore:
+def of_all(compare: Callable[[Sequence[str], Sequence[Sequence[str]]], float]) -> CorpusScore:
+    """The score of all generated texts together, by a comparison with each one's references."""
+
+    def score(judged: Sequence[Judged]) -> float:
+        answers = ["" if one.prediction is None else str(one.prediction) for one in judged]
+        return compare(answers, [one.example.reference_texts for one in judged])
+
+    return score
+
+
+def of_one(compare: Callable[[Sequence[str], Sequence[Sequence[str]]], float]) -> ItemScore:
     """The same for a single text."""
-    return of_texts(lambda prediction, target: compare([prediction], [target]))
+
+    def score(prediction: int | str | None, answer: Answer, example: Example) -> float:
+        return of_all(compare)([Judged(prediction, answer, example)])
+
+    return score
 
 
 def target_perplexity(judged: Sequence[Judged]) -> float:
@@ -221,9 +245,9 @@ METRICS: dict[str, Metric] = {
     ),
     "exact_match": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.same)),
     "strict_match": Metric(
-        output_types=_TEXT, judge=found_by(number_after_marks), score=of_texts(texts.same)
+        output_types=_TEXT, judge=found_by(number_after_marks), score=of_plain_targets
     ),
-    "flexible_match": Metric(output_types=_TEXT, judge=found_by(last_number), score=of_texts(texts.same)),
+    "flexible_match": Metric(output_types=_TEXT, judge=found_by(last_number), score=of_plain_targets),
     "char_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.char_f1)),
     "rouge1": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=1))),
     "rouge2": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=2))),
@@ -246,10 +270,10 @@ METRICS: dict[str, Metric] = {
         output_types=_CHOICE + _HEAD,
         judge=likeliest,
         score=is_right,
-        corpus=of_all(partial(labels.f1, positive="1")),
+        corpus=of_labels(partial(labels.f1, positive="1")),
     ),
     "macro_f1": Metric(
-        output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=of_all(labels.macro_f1)
+        output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=of_labels(labels.macro_f1)
     ),
     "token_perplexity": Metric(
         output_types=_WHOLE, judge=nothing, score=text_loglikelihood, corpus=token_perplexity
@@ -263,5 +287,7 @@ METRICS: dict[str, Metric] = {
     "bits_per_byte": Metric(
         output_types=_WHOLE, judge=nothing, score=text_loglikelihood, corpus=bits_per_byte
     ),
-    "mcc": Metric(output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=of_all(labels.mcc)),
+    "mcc": Metric(
+        output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=of_labels(labels.mcc)
+    ),
 }

@@ -10,6 +10,7 @@ from workbench.errors import CheckpointError, ConfigError
 from workbench.evaluation.items import Item, fit
 from workbench.evaluation.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example
+from workbench.evaluation.tokens import num_common, refuse_empty
 from workbench.evaluation.transformers_lm import Likelihood, TransformersLM
 
 
@@ -23,6 +24,8 @@ class MultipleChoice:
         self.chat_tokenizer = lm.tokenizer if chat else None
         self._requests: dict[str, list[TokenRequest]] = {}
         self._letters: dict[str, int] = {}
+        self.same_tokens: dict[str, tuple[str, str]] = {}
+        """Item -> two different choices that are the same tokens and so score alike."""
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
         """The examples as this model is asked them."""
@@ -32,6 +35,9 @@ class MultipleChoice:
     def _lengths(self, items: Sequence[Item]) -> list[int]:
         requests = self.requests(items)
         self._requests.update({i.hash: r for i, r in zip(items, requests, strict=True)})
+        self.same_tokens.update(
+            found for pair in zip(items, requests, strict=True) if (found := _same(*pair))
+        )
         return [max(len(request.tokens) for request in of_item) for of_item in requests]
 
     def requests(self, items: Sequence[Item]) -> list[list[TokenRequest]]:
@@ -39,11 +45,22 @@ class MultipleChoice:
         pairs = [self._pairs(item) for item in items]
         if self.config.scoring in (Scoring["next-token"], Scoring["next-piece"]):
             return self._next_tokens(items, pairs)
-        encoded = self.lm.encode_pairs([pair for of_item in pairs for pair in of_item])
+        whole_text = self.config.scoring != Scoring.continuation
+        flat = iter(self.lm.encode_pairs([pair for of_item in pairs for pair in of_item], whole_text))
+        requests = [[next(flat) for _ in of_item] for of_item in pairs]
+        for item, of_item, of_pairs in zip(items, requests, pairs, strict=True):
+            for request, pair in zip(of_item, of_pairs, strict=True):
+                refuse_empty(request, pair, f"item {item.example.id}")
         if self.config.scoring == Scoring["mean-nll"]:
-            encoded = [TokenRequest(request.tokens, 1) for request in encoded]
-        flat = iter(encoded)
-        return [[next(flat) for _ in of_item] for of_item in pairs]
+            return [[self._whole(request) for request in of_item] for of_item in requests]
+        if whole_text:
+            return [_parted_alike(*both) for both in zip(requests, pairs, strict=True)]
+        return requests
+
+    def _whole(self, request: TokenRequest) -> TokenRequest:
+        """The request that scores all tokens but the first."""
+        tokens = request.tokens if len(request.tokens) > 1 else (self.lm.start_token, *request.tokens)
+        return TokenRequest(tokens, 1)
 
     def _pairs(self, item: Item) -> list[tuple[str, str]]:
         pairs = item.pairs
@@ -84,7 +101,7 @@ class MultipleChoice:
         """What is odd about the tokens that a protocol scores instead of those that the prompt leads to."""
         if self.config.scoring not in (Scoring["next-token"], Scoring["next-piece"]):
             return None
-        natural_ones, [requests] = self.lm.encode_pairs(item.pairs), self.requests([item])
+        natural_ones, [requests] = self.lm.encode_pairs(item.pairs, whole_text=True), self.requests([item])
         for pair, natural, request in zip(item.pairs, natural_ones, requests, strict=False):
             *context, scored = request.tokens
             expected = natural.tokens[len(context) :][:1]
@@ -123,7 +140,7 @@ class MultipleChoice:
         distinct = list(dict.fromkeys(texts))
         read = dict(zip(distinct, self.lm.encode(distinct), strict=True))
         return [
-            min(_common(read[text], request.tokens) for request in of_item)
+            min(num_common(read[text], request.tokens) for request in of_item)
             for text, of_item in zip(texts, requests, strict=True)
         ]
 
@@ -184,9 +201,25 @@ def by_item(
             yield number, [found[number][place] for place in range(len(requests[number]))]
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
-    for place, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return place
-    return min(len(first), len(second))
+def _parted_alike(requests: list[TokenRequest], pairs: list[tuple[str, str]]) -> list[TokenRequest]:
+    """The requests of an item, scored from the same token on wherever the context is the same.
+
+    One choice may change the last token of the context and another may not; both then score that token.
+    """
+    first: dict[str, int] = {}
+    for request, (context, _) in zip(requests, pairs, strict=True):
+        first[context] = min(first.get(context, request.first), request.first)
+    return [
+        TokenRequest(request.tokens, first[context])
+        for request, (context, _) in zip(requests, pairs, strict=True)
+    ]
+
+
+def _same(item: Item, requests: list[TokenRequest]) -> tuple[str, tuple[str, str]] | None:
+    """The item's id and two of its choices that are the same tokens; None where all differ."""
+    known: dict[TokenRequest, tuple[tuple[str, str], str]] = {}
+    for request, pair, choice in zip(requests, item.pairs, item.example.choices, strict=False):
+        before, other = known.setdefault(request, (pair, choice))
+        if before != pair:
+            return item.example.id, (other, choice)
+    return None

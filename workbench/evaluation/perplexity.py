@@ -7,15 +7,23 @@ from workbench.errors import CheckpointError
 from workbench.evaluation.items import Item, item
 from workbench.evaluation.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example
+from workbench.evaluation.tokens import encode
 from workbench.evaluation.transformers_lm import TransformersLM
 
 
 class Perplexity:
     """Scores whole texts, every token once, with at most the model's context before it."""
 
-    def __init__(self, lm: TransformersLM) -> None:
-        """Take the model."""
+    def __init__(self, lm: TransformersLM, as_harness: bool = False) -> None:
+        """Take the model.
+
+        Args:
+            lm: the model and its tokenizer.
+            as_harness: score everything that the tokenizer makes of a text, as lm-evaluation-harness does: a
+                tokenizer that adds a beginning token has it scored after the token that stands before a text.
+        """
         self.lm = lm
+        self.as_harness = as_harness
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
         """The examples as they are: texts are cut into windows, never shortened."""
@@ -28,13 +36,18 @@ class Perplexity:
             CheckpointError: the model's logits are not numbers.
         """
         for index, one in enumerate(items):
-            text = one.contexts[0]
-            encoded = self.lm.tokenizer(text, add_special_tokens=False)["input_ids"]
-            found = self.lm.loglikelihoods(self.windows(encoded))
+            found = self.lm.loglikelihoods(self.windows(self.tokens(one.contexts[0])))
             total = math.fsum(f.loglikelihood for f in found)
             if total != total:
                 raise CheckpointError(f"item {one.example.id}: the model's logits are not numbers")
             yield index, Answer(loglikelihoods=(total,), num_tokens=(sum(f.num_tokens for f in found),))
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text that are scored."""
+        if self.as_harness:
+            beginning = str(self.lm.tokenizer.decode([self.lm.start_token]))
+            return encode(self.lm.tokenizer, [text], beginning, closed=True)[0]
+        return list(self.lm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def windows(self, tokens: Sequence[int]) -> list[TokenRequest]:
         """Requests that score every token once, each window after one token of context.

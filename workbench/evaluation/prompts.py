@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from workbench.config.benchmark import BenchmarkConfig, Extract, FewshotOrder, OutputType
+from workbench.config.benchmark import BenchmarkConfig, FewshotOrder, OutputType
 from workbench.errors import DataError
 from workbench.evaluation import templates
-from workbench.evaluation.answers import canonical_number
 from workbench.evaluation.files import Row
 from workbench.evaluation.records import Example, Shot
 from workbench.evaluation.rotations import rotated
+from workbench.evaluation.targets import target_of
 
 
 class Renderer:
@@ -54,7 +54,7 @@ class Renderer:
         identity = f"{subset}/{name}" if subset else name
         choices = self._choices(row, values)
         self._check_options(row, choices)
-        target = self._target(row, values, choices)
+        target = target_of(config, row, values, choices)
         texts = [self._continuation(row, values, choice) for choice in choices]
         ones = choices if self.question_per_choice else [""]
         questions = [templates.render(config.question, {**values, "choice": one}, row) for one in ones]
@@ -71,7 +71,9 @@ class Renderer:
             questions=tuple(questions),
             continuations=tuple(texts),
             choices=tuple(choices),
-            target=target,
+            target=target.value,
+            references=target.references,
+            written_targets=target.written,
             unconditional=pmi,
         )
 
@@ -108,44 +110,6 @@ class Renderer:
                 raise DataError(f"{row.where}: choice {number + 1} of {len(choices)} is empty")
         return choices
 
-    def _target(self, row: Row, values: dict[str, Any], choices: list[str]) -> int | str | tuple[int, ...]:
-        config = self.config
-        if config.output_type == OutputType.perplexity:
-            return ""
-        if config.target_index:
-            return self._index(row, templates.evaluate(config.target_index, values, row), len(choices))
-        self._check_label(row, values)
-        text = templates.render(config.target, values, row)
-        if config.generation.extract == Extract.number:
-            text = canonical_number(text)
-        if config.output_type == OutputType.generation or not choices:
-            return text
-        plain = [choice.strip() for choice in choices]
-        if text.strip() not in plain:
-            known = ", ".join(repr(choice) for choice in choices)
-            raise DataError(f"{row.where}: the answer {text!r} is none of the choices ({known})")
-        return plain.index(text.strip())
-
-    def _check_label(self, row: Row, values: dict[str, Any]) -> None:
-        for name in templates.names(self.config.target) - values.keys() - row.values.keys() - {"row"}:
-            columns = ", ".join(row.values)
-            raise DataError(
-                f"{row.where}: no label: the split {self.config.split!r} has no column {name!r} "
-                f"(columns: {columns})"
-            )
-
-    def _index(self, row: Row, value: object, count: int) -> int | tuple[int, ...]:
-        if isinstance(value, list):
-            return tuple(self._one_index(row, one, count) for one in value)
-        return self._one_index(row, value, count)
-
-    def _one_index(self, row: Row, value: object, count: int) -> int:
-        text = str(value).strip()
-        if not text.isdecimal() or (count and int(text) >= count):
-            allowed = f"a whole number from 0 to {count - 1}" if count else "a whole number from 0"
-            raise DataError(f"{row.where}: {self.config.target_index!r} gives {value!r} ({allowed})")
-        return int(text)
-
     def _continuation(self, row: Row, values: dict[str, Any], choice: str) -> str:
         text = templates.render(self.config.continuation, {**values, "choice": choice}, row)
         if not text and self.config.output_type == OutputType.multiple_choice:
@@ -170,10 +134,7 @@ class Renderer:
         if row.where not in self._shots:
             values = self._values(row, subset)
             choices = self._choices(row, values)
-            target = self._target(row, values, choices)
-            first = target[0] if isinstance(target, tuple) else target
-            right = choices[first] if choices and isinstance(first, int) else str(first)
-            values["choice"] = right
+            values["choice"] = target_of(self.config, row, values, choices).shown(choices)
             answer = templates.render(self.config.continuation, values, row)
             question = templates.render(self.config.question, values, row)
             self._shots[row.where] = Shot(question=question, answer=self.config.delimiter + answer)

@@ -2,7 +2,7 @@
 
 from dataclasses import fields, replace
 
-from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig
+from workbench.config.benchmark import BenchmarkConfig, OutputType, ProtocolConfig, Scoring
 from workbench.errors import ConfigError
 
 
@@ -22,4 +22,6 @@ def resolve(name: str, benchmark: BenchmarkConfig) -> BenchmarkConfig:
     if benchmark.num_fewshot is not None:
         facts["num_fewshot"] = benchmark.num_fewshot
     facts = {key: value for key, value in facts.items() if value is not None}
+    if benchmark.protocol == "lm-eval" and benchmark.output_type == OutputType.perplexity:
+        facts["scoring"] = Scoring.rolling
     return replace(benchmark, **{"num_fewshot": 0, **facts})

@@ -45,11 +45,21 @@ class Example:
     continuations: tuple[str, ...] = ()
     """What is scored after question and delimiter, one a choice."""
     choices: tuple[str, ...] = ()
-    target: int | str | tuple[int, ...]
-    """Number of the right choice or label (several: all right ones), or the text to generate."""
+    target: int | str | tuple[int, ...] | tuple[str, ...]
+    """Number of the right choice or label (several: all right ones), or the text or texts to generate."""
+    references: tuple[str, ...] = ()
+    """The texts that a generated answer is compared with, the best one counts; empty: the target's own."""
+    written_targets: tuple[str, ...] = ()
+    """The texts to generate as the benchmark writes them, before any normalisation."""
     unconditional: str | None = None
     rotations: tuple["Example", ...] = ()
     """The same question with its options moved on by 1, 2, ... letters."""
+
+    @property
+    def reference_texts(self) -> tuple[str, ...]:
+        """The texts that a generated answer is compared with."""
+        targets = self.target if isinstance(self.target, tuple) else (self.target,)
+        return self.references or tuple(map(str, targets))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +94,8 @@ class Prediction:
     """Natural logarithm, one a choice; for a classification head the log-probability of each label."""
     generation: str | None = None
     prediction: int | str | None
-    target: int | str | list[int]
+    target: int | str | list[int] | list[str]
+    """Number of the right choice or label, or the text to generate; a list holds all right ones."""
     scores: dict[str, float]
     """Metric -> what this item scored."""
     num_shots_dropped: int = 0

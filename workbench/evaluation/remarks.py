@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workbench.data.tokens import special_frame
 from workbench.evaluation.items import Item
 from workbench.evaluation.multiple_choice import MultipleChoice
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Answer
 from workbench.evaluation.rotations import letters
+from workbench.evaluation.transformers_lm import TransformersLM
 from workbench.evaluation.verification import Answerer
 from workbench.ranks import ranks
 
@@ -29,6 +31,34 @@ def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item
     warning = answerer.letter_warning(item) if isinstance(answerer, MultipleChoice) else None
     if warning and ranks()[0] == 0:
         log.warning("benchmarks.%s: %s", benchmark.name, warning)
+
+
+def warn_of_closed_texts(name: str, lm: TransformersLM) -> None:
+    """Say where a number can't be the harness's, since the tokenizer puts a token after every text."""
+    added = special_frame(lm.tokenizer)[1]
+    if added and ranks()[0] == 0:
+        log.warning(
+            "benchmarks.%s: the tokenizer puts %s after every text; it is left out between prompt and "
+            "answer, where lm-evaluation-harness leaves it in",
+            name,
+            ", ".join(repr(token) for token in lm.tokenizer.convert_ids_to_tokens(added)),
+        )
+
+
+def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> None:
+    """Say how many items have different choices that the tokenizer makes the same tokens of."""
+    found = answerer.same_tokens if isinstance(answerer, MultipleChoice) else {}
+    if found and ranks()[0] == 0:
+        name, (first, second) = next(iter(found.items()))
+        log.warning(
+            "benchmarks.%s: %d items have two choices that are scored by the same tokens, so they score "
+            "alike and the first one wins (item %s: %r and %r)",
+            benchmark.name,
+            len(found),
+            name,
+            first,
+            second,
+        )
 
 
 def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: int) -> None:

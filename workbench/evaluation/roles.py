@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.benchmark import BenchmarkConfig, OutputType, Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.classification import Classification
@@ -42,5 +42,5 @@ def answerer_for(lm: Model, benchmark: BenchmarkConfig, config: EvaluateConfig) 
     if benchmark.output_type == OutputType.generation:
         return Generation(lm, benchmark, config.fewshot_seed, config.chat_template)
     if benchmark.output_type == OutputType.perplexity:
-        return Perplexity(lm)
+        return Perplexity(lm, as_harness=benchmark.scoring == Scoring.rolling)
     return MultipleChoice(lm, benchmark, config.chat_template)

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from workbench.config.benchmark import Average, BenchmarkConfig, OutputType
+from workbench.config.benchmark import Average, BenchmarkConfig, Extract, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
 from workbench.evaluation import statistics
+from workbench.evaluation.answers import EXTRACTION_VERSION
 from workbench.evaluation.items import Item
-from workbench.evaluation.metrics import Judged, Metric
+from workbench.evaluation.metrics import Judged, Metric, generated
 from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import prompt_hash
@@ -33,7 +34,6 @@ def predictions(
 def _prediction(metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answer) -> Prediction:
     example = item.example
     scores = {name: metric.score(metric.judge(answer, example), answer, example) for name, metric in metrics}
-    target = list(example.target) if isinstance(example.target, tuple) else example.target
     return Prediction(
         id=example.id,
         subset=example.subset,
@@ -43,10 +43,15 @@ def _prediction(metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answe
         loglikelihoods=list(answer.loglikelihoods),
         generation=answer.generation,
         prediction=metrics[0][1].judge(answer, example),
-        target=target,
+        target=_written(example.target),
         scores=scores,
         num_shots_dropped=item.num_shots_dropped,
     )
+
+
+def _written(target: int | str | tuple[int, ...] | tuple[str, ...]) -> Any:
+    """A target as JSON has it."""
+    return list(target) if isinstance(target, tuple) else target
 
 
 def scores(
@@ -104,15 +109,17 @@ def _score(
         groups=_groups(metric, config.groups, by_subset, macro),
         num_shots_dropped=sum(item.num_shots_dropped for item in items),
         confidence=evaluate.confidence,
-        rule=_rule(config, evaluate),
+        rule=_rule(config, evaluate, metric),
         **more,
     )
 
 
-def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig) -> str:
+def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> str:
     """Fingerprint of what decides a score besides the prompts, in which all texts are."""
     generation = config.output_type == OutputType.generation
     limits = hashed(config.generation, "benchmarks.*.generation") if generation else {}
+    if metric.judge is generated and config.generation.extract in (Extract.number, Extract.letter):
+        limits["extraction"] = EXTRACTION_VERSION
     return fingerprint(
         {
             "output_type": config.output_type.name,

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _WORD = re.compile(f"{_HAN.pattern}|(?:(?!{_HAN.pattern})[^\\W_])+")
@@ -69,17 +71,28 @@ def _longest_common(first: Sequence[str], second: Sequence[str]) -> int:
     return best[-1]
 
 
-def bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """Corpus BLEU from 0 to 1, by sacrebleu; Chinese is cut into characters as its tokenizer `zh` does."""
+def bleu(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
+    """Corpus BLEU from 0 to 1, by sacrebleu; Chinese is cut into characters as its tokenizer `zh` does.
+
+    Several references of a prediction count together, as sacrebleu has it: each run of words is right that
+    one of them has, and the length is held against the nearest of theirs.
+    """
     import sacrebleu  # the optional extra `metrics`
 
-    tokenizer = "zh" if any(map(has_chinese, references)) else "13a"
+    streams = _streams(references)
+    tokenizer = "zh" if any(has_chinese(text) for stream in streams for text in stream if text) else "13a"
     found = sacrebleu.BLEU(tokenize=tokenizer, effective_order=len(predictions) == 1)
-    return float(found.corpus_score(list(predictions), [list(references)]).score) / 100
+    return float(found.corpus_score(list(predictions), streams).score) / 100
 
 
-def chrf(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """Corpus chrF from 0 to 1, by sacrebleu."""
+def chrf(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
+    """Corpus chrF from 0 to 1, by sacrebleu; of several references of a prediction the best one counts."""
     import sacrebleu  # the optional extra `metrics`
 
-    return float(sacrebleu.CHRF().corpus_score(list(predictions), [list(references)]).score) / 100
+    return float(sacrebleu.CHRF().corpus_score(list(predictions), _streams(references)).score) / 100
+
+
+def _streams(references: Sequence[str | Sequence[str]]) -> list[list[Any]]:
+    """First references of all predictions, second references, ..., in sacrebleu's order; None if missing."""
+    lists = [[texts] if isinstance(texts, str) else list(texts) for texts in references]
+    return [list(stream) for stream in zip_longest(*lists)]

@@ -7,52 +7,108 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.data.tokens import special_frame
+from workbench.errors import DataError
 from workbench.evaluation.prefix_tree import TokenRequest
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token numbers of whole prompts, with the tokenizer's beginning token unless the text has it already."""
-    bos = tokenizer.bos_token
-    has_bos = [bool(bos) and text.startswith(str(bos)) for text in texts]
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    beginning: str | None = None,
+    closed: bool = False,
+) -> list[list[int]]:
+    """Token numbers of whole texts, with the tokenizer's beginning token unless the text has it already.
+
+    Args:
+        tokenizer: the model's.
+        texts: what is encoded; special tokens in them are special tokens.
+        beginning: a text that begins so gets no special tokens before it; None: the beginning token.
+        closed: with the tokens that the tokenizer puts after a text, if any. Otherwise they are left out,
+            since they would part a prompt from its answer.
+    """
+    beginning = str(tokenizer.bos_token or "") if beginning is None else beginning
+    begun = [bool(beginning) and text.startswith(beginning) for text in texts]
+    num_after = 0 if closed else len(special_frame(tokenizer)[1])
     encoded: list[list[int]] = [[] for _ in texts]
     for special in (True, False):
-        chosen = [i for i, already in enumerate(has_bos) if already != special]
+        chosen = [index for index, already in enumerate(begun) if already != special]
         if chosen:
-            ids = _encode(tokenizer, [texts[i] for i in chosen], special)
+            ids = _encode(tokenizer, [texts[index] for index in chosen], special)
             for index, tokens in zip(chosen, ids, strict=True):
-                encoded[index] = tokens
+                encoded[index] = tokens[: len(tokens) - num_after] if special else tokens
     return encoded
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], special: bool) -> list[list[int]]:
     with _quiet_length(tokenizer):
         ids: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
-    eos = tokenizer.eos_token_id
-    if special and eos is not None and eos != tokenizer.bos_token_id:
-        # A tokenizer that closes every text would part the prompt from its answer.
-        ids = [tokens[:-1] if tokens and tokens[-1] == eos else tokens for tokens in ids]
     return ids
 
 
-def encode_pairs(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]) -> list[TokenRequest]:
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], whole_text: bool = False
+) -> list[TokenRequest]:
     """Requests that score each continuation after its context.
 
     Context and continuation are encoded as one text and then parted, and spaces at the end of a context
     belong to the continuation. Source: lm-evaluation-harness 0.4.13, `api/model.py`, `_encode_pair`.
+
+    Where the last token of the context is another one in the whole text, the harness keeps the context's own
+    tokens, then takes the whole text's from the same number on. With `whole_text` the tokens are the whole
+    text's, scored from the first one that isn't the context's.
+
+    A continuation that adds no token gives a request of which nothing is scored; `refuse_empty` finds it.
     """
     moved = [_move_spaces(context, continuation) for context, continuation in pairs]
     contexts = list(dict.fromkeys(context for context, _ in moved))
-    whole = [context + continuation for context, continuation in moved]
-    encoded = encode(tokenizer, contexts + whole)
-    lengths = dict(zip(contexts, map(len, encoded[: len(contexts)]), strict=True))
     start = start_token(tokenizer)
+    beginning = str(tokenizer.decode([start]))
+    encoded = encode(tokenizer, contexts, beginning)
+    context_tokens = dict(zip(contexts, encoded, strict=True))
+    texts = encode(tokenizer, [context + continuation for context, continuation in moved], beginning)
+    alone = [continuation for context, continuation in pairs if not context]
+    alone_tokens = iter(_encode(tokenizer, alone, False) if alone else [])
     requests = []
-    for (context, _), tokens in zip(moved, encoded[len(contexts) :], strict=True):
-        if context == "" and tokens[:1] != [start]:
-            tokens = [start, *tokens]
-        first = lengths[context] if context else 1
-        requests.append(TokenRequest(tuple(tokens), max(1, min(first, len(tokens) - 1))))
+    for (written, _), (context, _), tokens in zip(pairs, moved, texts, strict=True):
+        if not written:
+            own = next(alone_tokens)
+            requests.append(TokenRequest(tuple(own if own[:1] == [start] else [start, *own]), 1))
+        elif not context_tokens[context]:  # only white space, before which the tokenizer puts nothing
+            requests.append(TokenRequest((start, *tokens), 1))
+        else:
+            requests.append(_parted(context_tokens[context], tokens, start, whole_text))
     return requests
+
+
+def _parted(before: list[int], tokens: list[int], start: int, whole_text: bool) -> TokenRequest:
+    """The request for a whole text, given the tokens of its context."""
+    if not whole_text:
+        return TokenRequest((*before, *tokens[len(before) :]), len(before))
+    first = num_common(before, tokens)
+    return TokenRequest(tuple(tokens), first) if first else TokenRequest((start, *tokens), 1)
+
+
+def num_common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    for index, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return index
+    return min(len(first), len(second))
+
+
+def refuse_empty(request: TokenRequest, pair: tuple[str, str], where: str) -> None:
+    """Refuse a choice of which nothing can be scored.
+
+    Raises:
+        DataError: the continuation adds no token to its context.
+    """
+    if request.first >= len(request.tokens):
+        context, continuation = pair
+        raise DataError(
+            f"{where}: the answer {continuation!r} adds no token after {context[-20:]!r}, so nothing can be "
+            "scored (another delimiter, or scoring=whole-text)"
+        )
 
 
 def _move_spaces(context: str, continuation: str) -> tuple[str, str]:

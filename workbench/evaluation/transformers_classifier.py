@@ -32,8 +32,8 @@ class TransformersClassifier:
         return [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token numbers of texts."""
-        return encode(self.tokenizer, texts)
+        """Token numbers of texts, framed by the tokenizer's special tokens as in training."""
+        return encode(self.tokenizer, texts, closed=True)
 
     def stream(self, texts: Sequence[str]) -> Iterator[tuple[int, list[float]]]:
         """Number of each text and log-probability of each label for it, as soon as it is known.

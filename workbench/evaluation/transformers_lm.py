@@ -68,9 +68,9 @@ class TransformersLM:
         """Token numbers of whole prompts."""
         return tokens.encode(self.tokenizer, texts)
 
-    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[TokenRequest]:
-        """Requests that score each continuation after its context."""
-        return tokens.encode_pairs(self.tokenizer, pairs)
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]], whole_text: bool = False) -> list[TokenRequest]:
+        """Requests that score each continuation after its context, as `tokens.encode_pairs` says."""
+        return tokens.encode_pairs(self.tokenizer, pairs, whole_text)
 
     @property
     def start_token(self) -> int:

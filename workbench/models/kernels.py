@@ -16,6 +16,12 @@ from transformers.activations import SiLUActivation
 SILU = (torch.nn.SiLU, SiLUActivation)  # what configurations call "swish" and "silu"
 
 
+def product_dtype(states: Tensor) -> torch.dtype:
+    """The type that matrix products of `states` are computed in: autocast's if it is on, else their own."""
+    device = states.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+
+
 def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
     """`hidden / sqrt(mean(hidden ** 2) + eps)` in float32, rounded to the dtype of `hidden`, times `weight`.
 

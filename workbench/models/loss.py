@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from workbench.models.hooks import has_hooks
+from workbench.models.kernels import product_dtype
 
 IGNORED = -100
 CHUNK_BYTES = 1 << 27  # of logits at a time, were they float32; larger chunks are no faster
@@ -105,7 +106,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        dtype = _compute_dtype(rows)
+        dtype = product_dtype(rows)
         product_weight = weight.to(dtype)
         rows_grad = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
@@ -190,11 +191,6 @@ def _total_by_module(head: nn.Module, rows: Tensor, labels: Tensor) -> Tensor:
 def _chunks(rows: int, vocabulary: int) -> list[slice]:
     size = max(1, CHUNK_BYTES // (4 * vocabulary))
     return [slice(start, start + size) for start in range(0, rows, size)]
-
-
-def _compute_dtype(rows: Tensor) -> torch.dtype:
-    device = rows.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
 
 
 def classification_loss(

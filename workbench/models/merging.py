@@ -9,6 +9,7 @@ import copy
 import hashlib
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -24,7 +25,19 @@ from workbench.errors import ConfigError
 from workbench.models import adapter_files, adapters
 from workbench.models.adapter_targets import check_base
 from workbench.models.loading import load_model, load_tokenizer
-from workbench.models.probe import Batch, Bound, Check, Difference, check, compare, encode, logits, scale
+from workbench.models.probe import (
+    Batch,
+    Bound,
+    Check,
+    Difference,
+    check,
+    close_calls,
+    compare,
+    encode,
+    expected_flips,
+    logits,
+    scale,
+)
 from workbench.models.quantization import compute_dtype, dequantize_state_dict
 from workbench.models.quiet import quiet_transformers
 from workbench.run_dir import file_fingerprint, new_folder, write_json
@@ -99,6 +112,18 @@ class _Sum:
     check: Check
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Rounding:
+    """What rounding the float32 sum does to its logits."""
+
+    logits: list[Tensor]
+    """Of the sum in the dtype that it is saved in."""
+    errors: dict[torch.dtype, Difference]
+    """Of that dtype, of the adapter model's and of float32."""
+    flips: float
+    """Next tokens by which the merged and the adapter model are expected to differ, both rounded."""
+
+
 def merge(
     model: ModelConfig,
     adapter_path: str | Path,
@@ -131,18 +156,18 @@ def merge(
     fingerprints = {"base": tensors_fingerprint(source.weights), "adapter": adapter}
     total = _add(source, adapter_path, batches, merge.tolerance)
     with new_folder(folder) as temporary:
-        rounded, errors = _save(total, dtype, source.live_dtype, temporary, merge.max_shard_size, batches)
+        rounding = _save(total, dtype, source.live_dtype, temporary, merge.max_shard_size, batches)
         tokenizer.save_pretrained(temporary)
         total.model = None  # makes room for the copy on disk
         again = _read_back(_at(model, temporary, dtype, source.device), batches)
-        disk = check("the folder read back differs from what was saved", rounded, again, total.tight)
+        disk = check("the folder read back differs from what was saved", rounding.logits, again, total.tight)
         proven = check(
             f"the merged model differs from the {source.reference}",
             source.live or total.unmerged,
             again,
-            total.tight.wider_by(errors[dtype], f"rounding to {_name(dtype)}").wider_by(
-                errors[source.live_dtype], f"rounding to {_name(source.live_dtype)}", LIVE
-            ),
+            replace(total.tight, flips=total.tight.flips + rounding.flips)
+            .wider_by(rounding.errors[dtype], f"rounding to {_name(dtype)}")
+            .wider_by(rounding.errors[source.live_dtype], f"rounding to {_name(source.live_dtype)}", LIVE),
         )
         fingerprints["merged"] = file_fingerprint(temporary)
     report = MergeReport(
@@ -212,7 +237,8 @@ def _add(source: _Source, adapter_path: str | Path, batches: list[Batch], tolera
     merged = cast(PreTrainedModel, with_adapter.merge_and_unload(safe_merge=True))
     exact = list(logits(merged, batches))
     largest = tolerance * scale(exact)
-    tight = Bound(largest, largest, 0, f"{tolerance:g} of the largest logit")
+    close = close_calls(exact, largest)
+    tight = Bound(largest, largest, close, f"{tolerance:g} of the largest logit")
     return _Sum(
         model=merged,
         unmerged=unmerged,
@@ -229,25 +255,32 @@ def _save(
     folder: Path,
     max_shard_size: str,
     batches: list[Batch],
-) -> tuple[list[Tensor], dict[torch.dtype, Difference]]:
-    """Round the sum to `dtype` and write it; its logits then, and what rounding to either dtype does to them.
+) -> _Rounding:
+    """Round the sum to `dtype` and write it; measure what rounding to either dtype does to its logits.
 
     Raises:
         ConfigError: a number is too large for `dtype`.
     """
     assert total.model is not None
-    errors = {torch.float32: compare(total.exact, total.exact)}
+    rounded = {torch.float32: total.exact}
     _round(total.model, dtype)
-    rounded = list(logits(total.model, batches))
-    errors[dtype] = compare(total.exact, rounded)
+    rounded[dtype] = list(logits(total.model, batches))
+    errors = {dtype: compare(total.exact, rounded[dtype])}
     if not math.isfinite(errors[dtype].largest):
         raise ConfigError(f"merge.dtype: {_name(dtype)!r} can't hold this model's numbers (use float32)")
     with quiet_transformers():
         total.model.save_pretrained(folder, max_shard_size=max_shard_size)
-    if live_dtype not in errors:
+    if live_dtype not in rounded:
         _round(total.model, live_dtype)
-        errors[live_dtype] = compare(total.exact, logits(total.model, batches))
-    return rounded, errors
+        rounded[live_dtype] = list(logits(total.model, batches))
+    errors[live_dtype] = compare(total.exact, rounded[live_dtype])
+    noises = [_noise(total.exact, rounded[dtype], 1.0), _noise(total.exact, rounded[live_dtype], LIVE[1])]
+    return _Rounding(logits=rounded[dtype], errors=errors, flips=expected_flips(total.exact, noises))
+
+
+def _noise(exact: list[Tensor], rounded: list[Tensor], factor: float) -> Iterator[Tensor]:
+    """The differences that a rounding makes, so many times."""
+    return ((after - before) * factor for before, after in zip(exact, rounded, strict=True))
 
 
 def _read_back(model: ModelConfig, batches: list[Batch]) -> list[Tensor]:

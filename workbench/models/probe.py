@@ -1,16 +1,22 @@
 """Logits of two models on the same texts, compared position by position."""
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
+from scipy.stats import poisson
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from workbench.errors import CheckpointError, DataError
 
 Batch = dict[str, Tensor]
+
+FALSE_ALARM = 1e-6
+"""Probability that a sound merge breaks the bound on next tokens that change."""
+RIVALS = 4
+"""Tokens behind the likeliest one of a position that are looked at as its successors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,25 +43,25 @@ class Bound:
     """Of a logit."""
     mean: float
     """Of all logits: what all of them say together, far tighter than what the unluckiest one does."""
-    flips: int
-    """Positions whose likeliest token differs, as many as rounding alone makes."""
+    flips: float
+    """Positions whose likeliest token differs, as many as rounding alone is expected to make."""
     reason: str
 
     def wider_by(self, error: Difference, reason: str, times: tuple[int, float] = (1, 1.0)) -> "Bound":
         """A bound that allows for one more measured error, its largest and its mean so many times."""
         if error.largest == 0:
             return self
-        return Bound(
-            self.largest + times[0] * error.largest,
-            self.mean + times[1] * error.mean,
-            self.flips + error.argmax_flips,
-            f"{self.reason} + {times[0]} x {error.largest:.4g} for {reason}",
+        return replace(
+            self,
+            largest=self.largest + times[0] * error.largest,
+            mean=self.mean + times[1] * error.mean,
+            reason=f"{self.reason} + {times[0]} x {error.largest:.4g} for {reason}",
         )
 
     @property
     def most_flips(self) -> int:
-        """Three standard deviations above a count of rare events, and three more for counts near zero."""
-        return self.flips + math.ceil(3 * math.sqrt(self.flips)) + 3
+        """What rare events of this expected count exceed with a probability of FALSE_ALARM."""
+        return int(poisson.isf(FALSE_ALARM, self.flips)) if self.flips > 0 else 0
 
     def broken_by(self, found: Difference) -> str | None:
         """What is too large, with both values."""
@@ -151,6 +157,34 @@ def compare(first: Iterable[Tensor], second: Iterable[Tensor]) -> Difference:
     return Difference(
         largest=largest, mean=total / count, argmax_flips=flips, kl=kl / positions, num_positions=positions
     )
+
+
+def expected_flips(exact: Iterable[Tensor], errors: Sequence[Iterable[Tensor]]) -> float:
+    """About how many positions, rather more, get another likeliest token by errors of the size measured.
+
+    A rival overtakes the likeliest token where the difference of their two errors, taken as normal with the
+    position's own mean absolute error, exceeds what lies between them. Errors of several roundings add up as
+    variances.
+
+    Args:
+        exact: Logits (N, V) of the unrounded model.
+        errors: For each rounding the differences (N, V) that it makes to them.
+    """
+    expected = 0.0
+    for logits, *roundings in zip(exact, *errors, strict=True):
+        best = logits.topk(min(RIVALS + 1, logits.shape[-1])).values.double()  # (N, RIVALS + 1)
+        # E|e| of a normal error is sqrt(2 / pi) of its deviation, and two independent ones differ by sqrt(2).
+        variance = sum(math.pi * rounding.double().abs().mean(-1).square() for rounding in roundings)
+        spread = torch.as_tensor(variance).sqrt().clamp(min=torch.finfo(torch.float64).tiny)  # (N,)
+        overtaken = torch.special.ndtr(-(best[:, :1] - best[:, 1:]) / spread[:, None])  # (N, RIVALS)
+        expected += float(overtaken.sum(-1).clamp(max=1.0).sum())
+    return expected
+
+
+def close_calls(exact: Iterable[Tensor], difference: float) -> int:
+    """Positions whose likeliest token could change where logits differ by up to `difference`."""
+    tops = (logits.topk(2).values for logits in exact if logits.shape[-1] > 1)
+    return sum(int((top[:, 0] - top[:, 1] <= 2 * difference).sum()) for top in tops)
 
 
 def scale(logits: Iterable[Tensor]) -> float:

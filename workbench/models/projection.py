@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from workbench.models.eight_bit import is_eight_bit
 from workbench.models.hooks import has_hooks
+from workbench.models.kernels import product_dtype
 from workbench.models.prepacked import multiply
 
 PART = 256  # tokens: their copies in another dtype stay in the cache
@@ -40,6 +41,7 @@ def project(hidden: Tensor, *layers: nn.Module) -> list[Tensor]:
     """What each of `layers` gives for `hidden` (..., I)."""
     layers = tuple(_without_disabled(layer) for layer in layers)
     if all(type(layer) is nn.Linear for layer in layers):
+        hidden = hidden.to(product_dtype(hidden))  # once: autocast keeps casts of weights, not of inputs
         return [multiply(layer, hidden) for layer in layers]
     adapters = [plain_lora(layer) for layer in layers]
     found = [adapter for adapter in adapters if adapter is not None]

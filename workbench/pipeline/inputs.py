@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import workbench
 from workbench.config import Config
 from workbench.config.adapter import AdapterMethod
 from workbench.config.data import DataConfig
 from workbench.config.history import hashed
 from workbench.config.model import Task
+from workbench.config.train import Precision
 from workbench.data.labelled import VALUE
 from workbench.errors import ConfigError
 from workbench.models import adapter_files
@@ -28,6 +31,14 @@ def is_classifier(config: Config) -> bool:
 def trains_whole_model(config: Config) -> bool:
     """Whether there is no adapter."""
     return config.adapter.method is AdapterMethod.none and config.adapter.path is None
+
+
+def autocast_dtype(config: Config) -> torch.dtype | None:
+    """The 16-bit type of a model that is trained itself, as float32 copies; None: weights keep their type."""
+    if not trains_whole_model(config) or config.train.precision is Precision.pure:
+        return None
+    dtype = read_config(config.model)[1]
+    return dtype if dtype in (torch.bfloat16, torch.float16) else None
 
 
 def named_data(config: Config) -> DataConfig:

@@ -13,7 +13,7 @@ from workbench.errors import ConfigError
 from workbench.models.loading import read_config
 from workbench.models.placement import torch_device
 from workbench.pipeline.examples import Examples, encoded_examples
-from workbench.pipeline.inputs import trains_whole_model
+from workbench.pipeline.inputs import autocast_dtype, trains_whole_model
 from workbench.ranks import ranks
 from workbench.run_dir import RunDir
 from workbench.training.forecast import (
@@ -113,6 +113,7 @@ def planned(config: Config, outputs: int, largest: Batch) -> tuple[Setting, torc
         batch=largest,
         checkpointing=config.train.gradient_checkpointing,
         dtype_bytes=dtype.itemsize,
+        masters=autocast_dtype(config) is not None,
         on_cpu=on_cpu,
     )
     return (setting.on_this_cpu(resident_bytes()) if on_cpu else setting), dtype

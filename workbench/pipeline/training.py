@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from peft import PeftModel
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from workbench.config import Config
 from workbench.config.adapter import ALL_LINEAR
+from workbench.config.model import Dtype
 from workbench.data.report import data_report
 from workbench.errors import ConfigError
 from workbench.evaluation import engine
@@ -25,7 +26,7 @@ from workbench.models.loading import load_model, load_tokenizer, outline
 from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizer import token_ids
 from workbench.pipeline.examples import encoded_examples
-from workbench.pipeline.inputs import shown, skipped, trained_from, trains_whole_model
+from workbench.pipeline.inputs import autocast_dtype, shown, skipped, trained_from, trains_whole_model
 from workbench.pipeline.planning import foresee
 from workbench.pipeline.scoring import scored_from
 from workbench.ranks import is_first
@@ -55,7 +56,9 @@ def train(config: Config, run_dir: RunDir) -> None:
     keep_few_kernels()  # `foresee` multiplies, to know this machine's rate
     foresee(config, examples)
     set_seed(config.seed)
-    model: Any = load_model(config.model, config.quantization, len(labels) or None)
+    autocast = autocast_dtype(config)
+    held = replace(config.model, dtype=Dtype.float32) if autocast else config.model
+    model: Any = load_model(held, config.quantization, len(labels) or None)
     if labels:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {name: index for index, name in enumerate(labels)}
@@ -73,10 +76,12 @@ def train(config: Config, run_dir: RunDir) -> None:
         config.seed,
         inputs=inputs,
         score=scorer(config, tokenizer, scored) if scored else None,
+        autocast=autocast,
     )
     if not is_first():
         return
     if trains_whole_model(config):
+        model.to(autocast or model.dtype)
         with new_folder(output) as temporary, quiet_transformers():
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)

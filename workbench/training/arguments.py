@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
@@ -52,6 +53,7 @@ def training_arguments(
     steps: int,
     metric: str | None,
     model: PreTrainedModel | PeftModel,
+    autocast: torch.dtype | None = None,
 ) -> TrainingArguments:
     """The Trainer's arguments.
 
@@ -62,6 +64,7 @@ def training_arguments(
         steps: Of the whole training.
         metric: What tells the best checkpoint, taken at each: loss or score; None: nothing is evaluated.
         model: Is it on the CPU, whatever else the machine has? Is it an adapter that is trained?
+        autocast: 16-bit type that float32 weights are multiplied in; None: the weights' own type.
     """
     keeps_best = metric is not None and train.keep is Keep.best
     on_cpu = model.device.type == "cpu"
@@ -91,6 +94,9 @@ def training_arguments(
         seed=seed,
         data_seed=seed,
         use_cpu=on_cpu,
+        # A CPU has no loss scaling, which float16 needs; bfloat16 has the range of float32.
+        bf16=autocast is not None and (on_cpu or autocast is torch.bfloat16),
+        fp16=autocast is torch.float16 and not on_cpu,
         remove_unused_columns=False,  # our collator takes what it needs, row numbers too
         dataloader_pin_memory=not on_cpu,
         ddp_find_unused_parameters=unused,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
@@ -34,6 +35,7 @@ class Training:
     folder: Path
     seed: int
     score: Score | None
+    autocast: torch.dtype | None = None
 
     @property
     def metric(self) -> str | None:
@@ -72,6 +74,7 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
             steps=total_steps(len(batches), train),
             metric=training.metric,
             model=model,
+            autocast=training.autocast,
         ),
         train_dataset=rows,
         eval_dataset=training.held_out or [],

@@ -23,6 +23,9 @@ log = logging.getLogger("workbench")
 EXPLODED, EXPLODED_STEPS = 3.0, 10
 """So many times the loss of blind guessing, and for so many steps, that nothing can come of it any more."""
 
+LARGEST_WEIGHT = 1e4
+"""A trained weight beyond this is taken as broken: its products soon leave float16, which ends at 65,504."""
+
 MOST_PLACES = 16
 """Rows that are named in a message."""
 
@@ -54,7 +57,7 @@ class Steps(TrainerCallback):
         """A step is done.
 
         Raises:
-            TrainingError: The loss is infinite or no number, or has been absurd for some time.
+            TrainingError: The loss is infinite or NaN, or has been absurd for some time or at the last step.
         """
         self.meter.end_step()
         loss = self.meter.losses[-1]
@@ -62,13 +65,14 @@ class Steps(TrainerCallback):
             bad = self.places({row for part in every(self.meter.bad_rows) for row in part})
             raise TrainingError(f"train: the loss is {loss} at step {state.global_step}, rows {bad}")
         self.steps_above = self.steps_above + 1 if loss > self.limit else 0
-        if self.steps_above == EXPLODED_STEPS:
-            step, steps = state.global_step, EXPLODED_STEPS
+        is_last = state.global_step >= state.max_steps
+        if self.steps_above == EXPLODED_STEPS or (is_last and self.steps_above):
+            step, steps = state.global_step, self.steps_above
             last = self.places({row for part in every(self.meter.step_rows) for row in part})
             raise TrainingError(
                 f"train: the loss exploded, {loss:.1f} at step {step}, high for {steps} steps, rows {last}"
             )
-        control.should_log = control.should_log or state.global_step >= state.max_steps
+        control.should_log = control.should_log or is_last
 
     def places(self, numbers: set[int]) -> str:
         """The files and lines of some rows."""
@@ -92,11 +96,15 @@ class Seal(TrainerCallback):
         """Seal the checkpoint that all processes have just written.
 
         Raises:
-            TrainingError: The weights in it are none.
+            TrainingError: A trained weight is NaN, infinite or absurdly large.
         """
         for name, weight in said["model"].named_parameters():
-            if weight.requires_grad and not weight.isfinite().all():
-                raise TrainingError(f"train: {name} holds infinite or no numbers at step {state.global_step}")
+            largest = float(weight.detach().abs().max()) if weight.requires_grad and weight.numel() else 0.0
+            if not largest <= LARGEST_WEIGHT:
+                raise TrainingError(
+                    f"train: {name} holds a weight of {largest:g} at step {state.global_step} (beyond "
+                    f"{LARGEST_WEIGHT:,.0f} is taken as broken)"
+                )
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         is_final = control.should_training_stop
         wait()

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from safetensors import SafetensorError
@@ -78,6 +79,7 @@ def fit(
     *,
     inputs: str = "",
     score: Score | None = None,
+    autocast: torch.dtype | None = None,
 ) -> TrainReport:
     """Train the model's trainable weights, from where an earlier call stopped, and leave them in the model.
 
@@ -94,6 +96,7 @@ def fit(
         seed: Decides the order of the rows and dropout.
         inputs: A fingerprint of what else decides the outcome, such as the frozen weights.
         score: Taken at each checkpoint; it then tells the best one, instead of the loss of `eval_dataset`.
+        autocast: 16-bit type that float32 weights are multiplied in (mixed precision); None: their own type.
 
     Raises:
         ConfigError: Settings that this model or these rows can't be trained with, or checkpoints of another
@@ -101,7 +104,7 @@ def fit(
         TrainingError: The loss became infinite or no number.
     """
     keep_few_kernels()
-    training = Training(model, tokenizer, train_dataset, eval_dataset, train, folder, seed, score)
+    training = Training(model, tokenizer, train_dataset, eval_dataset, train, folder, seed, score, autocast)
     check(training)
     identity = training_identity(model, train_dataset, train, seed, inputs)
     checkpoint = of_first(lambda: newest_good_checkpoint(folder / "checkpoints", identity))
@@ -114,6 +117,7 @@ def fit(
             progress = ProgressBar(meter)
             trainer = assembled(training, identity, meter, progress)
             run(trainer, progress, checkpoint)
+            trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # forward without autocast again
             put_together(model)
         step = load_best(model, folder, identity) if train.keep is Keep.best else None
     return of_first(lambda: train_report(folder, meter, checkpoint, step))

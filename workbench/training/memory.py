@@ -114,8 +114,15 @@ class Setting:
     dtype_bytes: int
     """Of a whole weight and of an activation."""
     on_cpu: bool
+    masters: bool = False
+    """Whether 16-bit weights are trained as float32 copies, and multiplied in 16 bits."""
     process_bytes: int = CONTEXT_BYTES
     """Held before the model is loaded."""
+
+    @property
+    def residual_bytes(self) -> int:
+        """Of a weight that is trained itself, and of a value that runs from layer to layer."""
+        return 4 if self.masters else self.dtype_bytes
 
     def on_this_cpu(self, resident: int) -> "Setting":
         """The same in a process that holds `resident` bytes already."""
@@ -126,7 +133,7 @@ def peak_parts(setting: Setting) -> dict[str, int]:
     """Bytes at the peak, by what they are for; their sum is the peak."""
     trained, own_bytes = trained_weights(setting), 4
     if setting.adapter is None:
-        own_bytes = setting.dtype_bytes
+        own_bytes = setting.residual_bytes
     logits = logits_bytes(setting)
     return {
         "process": setting.process_bytes,
@@ -141,14 +148,16 @@ def peak_parts(setting: Setting) -> dict[str, int]:
 
 
 def weights_bytes(setting: Setting) -> int:
-    """Of the base model as it is held."""
-    quantization, size = setting.quantization, float(setting.dtype_bytes)
+    """Of the base model as it is held; trained in float32, its matrices have a 16-bit copy during a step."""
+    quantization, size = setting.quantization, float(setting.residual_bytes)
+    if setting.masters:
+        size += setting.dtype_bytes
     if quantization.method is QuantizationMethod.int8:
         size = 1.0
     elif quantization.method is not QuantizationMethod.none:
         # Half a byte, and for each block of 64 a scale of 4 bytes, or of 1 and a share of 4 per 256 blocks.
         size = 0.5 + ((1 + 4 / 256) if quantization.double_quant else 4) / 64
-    return int(setting.shape.linear_weights * size) + setting.shape.other_weights * setting.dtype_bytes
+    return int(setting.shape.linear_weights * size) + setting.shape.other_weights * setting.residual_bytes
 
 
 def ranks(setting: Setting) -> dict[str, int]:
@@ -175,11 +184,14 @@ def layer_bytes(setting: Setting) -> int:
     """What one decoder layer keeps of the largest batch for its backward pass."""
     shape, batch = setting.shape, setting.batch
     # Input and output of both norms; gate, up and their product; what goes into the output projection.
-    widths = 4 * shape.hidden + 3 * shape.inner + shape.queries
+    widths = 2 * shape.hidden + 3 * shape.inner + shape.queries
     half = setting.dtype_bytes == 2
     # Of the adapters their inner states, of the norms a factor each.
     kept = batch.tokens * (
-        widths * setting.dtype_bytes + (2 if half else 4) * sum(ranks(setting).values()) + 8
+        widths * setting.dtype_bytes
+        + 2 * shape.hidden * setting.residual_bytes
+        + (2 if half else 4) * sum(ranks(setting).values())
+        + 8
     )
     grouped = shape.queries + 2 * shape.keys  # queries, keys and values
     if setting.on_cpu and not half:  # keys repeated for their group, and the kernel's result
@@ -204,7 +216,8 @@ def copies_bytes(setting: Setting) -> int:
 
 def activations_bytes(setting: Setting) -> int:
     """What all layers and the last norm keep; with checkpointing only inputs, and one layer in full."""
-    layers, inputs = setting.shape.layers, setting.batch.tokens * setting.shape.hidden * setting.dtype_bytes
+    layers = setting.shape.layers
+    inputs = setting.batch.tokens * setting.shape.hidden * setting.residual_bytes
     if setting.checkpointing:
         return (layers + 1) * inputs + layer_bytes(setting)
     return layers * layer_bytes(setting) + inputs

@@ -27,6 +27,7 @@ from workbench.evaluation.perplexity import Perplexity
 from workbench.evaluation.prefix_tree import TokenRequest
 from workbench.evaluation.prompts import prompt_hash
 from workbench.evaluation.records import Answer
+from workbench.evaluation.tokens import refuse_empty
 from workbench.evaluation.transformers_lm import TransformersLM
 
 Answers = Iterator[tuple[int, Answer]]
@@ -71,7 +72,10 @@ class HarnessLM(LM):  # type: ignore[misc]
         return [pair for a in answers for pair in zip(a.loglikelihoods, a.greedy, strict=True)]
 
     def _pairs(self, item: Sequence[Any]) -> list[TokenRequest]:
-        return [self._cut(request) for request in self.lm.encode_pairs([one.args for one in item])]
+        requests = self.lm.encode_pairs([one.args for one in item])
+        for request, one in zip(requests, item, strict=True):
+            refuse_empty(request, one.args, f"lm-eval: {one.task_name} item {one.doc_id}")
+        return [self._cut(request) for request in requests]
 
     def _cut(self, request: TokenRequest) -> TokenRequest:
         """The request without its first tokens where it is too long; the last token is never read."""
@@ -103,10 +107,9 @@ class HarnessLM(LM):  # type: ignore[misc]
         return [found[key].loglikelihoods[0] for key in keys]
 
     def _whole_texts(self, texts: list[str]) -> Answers:
-        windows = Perplexity(self.lm).windows
+        scorer = Perplexity(self.lm, as_harness=True)
         for number, text in enumerate(texts):
-            tokens = self.lm.tokenizer(text, add_special_tokens=False)["input_ids"]
-            found = self.lm.loglikelihoods(windows(tokens))
+            found = self.lm.loglikelihoods(scorer.windows(scorer.tokens(text)))
             total = math.fsum(one.loglikelihood for one in found)
             yield (
                 number,

@@ -27,7 +27,7 @@ from transformers.utils.generic import can_return_tuple
 from workbench.errors import CheckpointError
 from workbench.models.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
 from workbench.models.attention import behind, causal_mask, default_attention, eager
-from workbench.models.kernels import gated, rms_norm, rotate
+from workbench.models.kernels import gated, product_dtype, rms_norm, rotate
 from workbench.models.lazy_logits import LazyLogitsOutput, logits_maker
 from workbench.models.loss import causal_lm_loss, classification_loss, loss_of_logits
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
@@ -102,12 +102,13 @@ class OpenLlamaRotaryEmbedding(nn.Module):
 
     @torch.no_grad()
     def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Tables of `rotate` for `position_ids` (B or 1, S): (B or 1, S, 1, D) each, dtype of `hidden`."""
+        """Tables of `rotate` for `position_ids` (B or 1, S): (B or 1, S, 1, D) each, as queries are typed."""
+        dtype = product_dtype(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             angles = position_ids[..., None].float() * self._frequencies_of(position_ids)
             angles = angles.unsqueeze(2)
             cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
-        return torch.cat((cos, cos), -1).to(hidden.dtype), torch.cat((-sin, sin), -1).to(hidden.dtype)
+        return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
 
     def _frequencies_of(self, position_ids: Tensor) -> Tensor:
         """(D / 2,), or (B, 1, D / 2) for the types that depend on how long a row is."""

@@ -1,0 +1,202 @@
+"""The right answers of generated and chosen items: several, normalised, or refused with file and line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workbench.config.benchmark import BenchmarkConfig, Extract, GenerationConfig, OutputType
+from workbench.config.evaluate import EvaluateConfig
+from workbench.errors import ConfigError, DataError
+from workbench.evaluation import scoring, texts
+from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.generation import extracted
+from workbench.evaluation.items import item
+from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.records import Answer, read_predictions, write_predictions
+
+
+def prepared(path: Path, rows: list[dict], extract: str = "verbatim", **changes) -> PreparedBenchmark:
+    file = path / "items.jsonl"
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    settings = {
+        "language": "en",
+        "path": str(file),
+        "output_type": OutputType.generation,
+        "question": "{{ q }}",
+        "target": "{{ answer }}",
+        "metrics": ["exact_match"],
+        "generation": GenerationConfig(extract=Extract[extract]),
+    }
+    return check_benchmarks({"own": BenchmarkConfig(**settings | changes)}, EvaluateConfig())["own"]
+
+
+def judged(benchmark: PreparedBenchmark, generated: list[str]):
+    """Predictions and scores of generated texts."""
+    items = [item(example, 0) for example in benchmark.examples]
+    answers = [
+        extracted(Answer(generation=text), example, benchmark.config)
+        for text, example in zip(generated, benchmark.examples, strict=True)
+    ]
+    scores = scoring.scores(benchmark, items, answers, EvaluateConfig(), "base")
+    return scoring.predictions(benchmark, items, answers), scores
+
+
+def refusal(path: Path, answer: object, **changes) -> str:
+    rows = [{"q": "first", "answer": "3"}, {"q": "second", "answer": answer, "right": []}]
+    with pytest.raises(DataError) as caught:
+        prepared(path, rows, **changes)
+    message = str(caught.value)
+    assert f"{path}/items.jsonl:2: " in message and "\n" not in message
+    return message
+
+
+def test_a_letter_stated_before_its_explanation_is_what_is_scored(tmp_path):
+    rows = [{"q": str(number), "answer": answer} for number, answer in enumerate("BCAD")]
+    generated = [
+        "答案是B。选项A错误。",
+        "答案是C。选项C正确。",
+        "答案是C。选项C正确。",
+        "答案是D。选项B错误。",
+    ]
+    predictions, [score] = judged(prepared(tmp_path, rows, "letter"), generated)
+    assert [one.prediction for one in predictions] == ["B", "C", "C", "D"]
+    assert score.value == 0.75
+
+
+def test_the_best_of_several_references_counts(tmp_path):
+    rows = [{"q": "capital?", "answer": ["北京市", "北京"]}, {"q": "2", "answer": ["Paris"]}]
+    benchmark = prepared(tmp_path, rows, metrics=["exact_match", "char_f1", "rouge1", "rougeL"])
+    predictions, scores = judged(benchmark, ["北京", "London"])
+    assert predictions[0].scores == {"exact_match": 1.0, "char_f1": 1.0, "rouge1": 1.0, "rougeL": 1.0}
+    assert predictions[0].target == ["北京市", "北京"] and predictions[1].target == "Paris"
+    assert scores[0].value == 0.5
+    write_predictions(tmp_path / "p.jsonl", predictions)
+    assert read_predictions(tmp_path / "p.jsonl") == predictions
+
+
+def test_references_may_be_deep_in_a_row_and_numbers(tmp_path):
+    rows = [{"q": "1", "answer": {"text": [7, "seven"]}}]
+    predictions, [score] = judged(prepared(tmp_path, rows, target="{{ answer.text }}"), ["Seven"])
+    assert predictions[0].target == ["7", "seven"] and score.value == 1.0
+
+
+def test_bleu_and_chrf_take_several_references_as_sacrebleu_does():
+    sacrebleu = pytest.importorskip("sacrebleu")
+    predictions = ["the cat sat on a mat today", "a dog lay under a big table"]
+    references = [["the cat sat on the mat today", "a cat sat on a mat"], ["a dog lay under the table"]]
+    streams = [[texts[0] for texts in references], ["a cat sat on a mat", None]]
+    assert texts.bleu(predictions, references) == pytest.approx(
+        sacrebleu.corpus_bleu(predictions, streams).score / 100
+    )
+    assert texts.chrf(predictions, references) == pytest.approx(
+        sacrebleu.corpus_chrf(predictions, streams).score / 100
+    )
+    assert texts.bleu(predictions, references) > texts.bleu(predictions, [one[0] for one in references])
+
+
+@pytest.mark.parametrize(
+    ("target", "generated"),
+    [
+        ("3/4", "The answer is 0.75"),
+        ("十二", "答案是12"),
+        ("１，２００", "#### 1200"),
+        ("1,200", r"\boxed{1200}"),
+        ("−5", "The answer is -5"),
+        ("20%", "答案是百分之二十"),
+        (0.5, "the answer is 1/2"),
+        (18.0, "18"),
+    ],
+)
+def test_a_number_equals_its_target_however_both_are_written(tmp_path, target, generated):
+    _, [score] = judged(prepared(tmp_path, [{"q": "1", "answer": target}], "number"), [generated])
+    assert score.value == 1.0
+
+
+@pytest.mark.parametrize("target", ["B", "（Ｂ）", "b", "B. Paris"])
+def test_a_letter_equals_its_target_however_both_are_written(tmp_path, target):
+    _, [score] = judged(prepared(tmp_path, [{"q": "1", "answer": target}], "letter"), ["选B，不选A"])
+    assert score.value == 1.0
+
+
+def test_items_with_several_right_letters_want_all_of_them(tmp_path):
+    rows = [{"q": "1", "answer": "BD"}, {"q": "2", "answer": "B、D"}, {"q": "3", "answer": "B"}]
+    benchmark = prepared(tmp_path, rows, "letter")
+    predictions, _ = judged(benchmark, ["答案是B、D", "答案是B", "答案是B和D"])
+    assert [one.scores["exact_match"] for one in predictions] == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("answer", [None, "", " ", [], [None], ["x", None], {"text": "x"}, [["x"]]])
+def test_a_row_without_an_answer_is_refused_with_file_and_line(tmp_path, answer):
+    refusal(tmp_path, answer)
+
+
+def test_a_row_without_an_answer_is_left_out_by_keep(tmp_path):
+    rows = [{"q": "1", "answer": []}, {"q": "2", "answer": ["x"]}]
+    assert [example.target for example in prepared(tmp_path, rows, keep="answer").examples] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "extract", "words"),
+    [
+        ("Paris", "number", "'Paris' is not one number, which generation.extract: number takes"),
+        ("2 or 3", "number", "is not one number"),
+        ("Paris", "letter", "'Paris' is not a choice's letter, which generation.extract: letter takes"),
+    ],
+)
+def test_an_answer_that_extraction_can_never_give_is_refused(tmp_path, answer, extract, words):
+    rows = [{"q": "1", "answer": "3" if extract == "number" else "A"}, {"q": "2", "answer": answer}]
+    with pytest.raises(DataError, match=f"items.jsonl:2: .*{words}"):
+        prepared(tmp_path, rows, extract)
+
+
+def test_a_list_in_the_midst_of_a_target_is_refused(tmp_path):
+    rows = [{"q": "1", "answer": ["x", "y"]}]
+    with pytest.raises(DataError, match=r"items.jsonl:1: .* writes the list 'answer' into one text"):
+        prepared(tmp_path, rows, target="It is {{ answer }}.")
+
+
+def test_an_empty_list_of_right_choices_is_refused(tmp_path):
+    settings = {"target": "", "target_index": "right", "choices": ["A", "B"], "metrics": ["acc"]}
+    rows = [{"q": "1", "right": [1]}, {"q": "2", "right": []}]
+    with pytest.raises(DataError, match=r"items.jsonl:2: no right answer: 'right' gives \[\] .*keep"):
+        prepared(tmp_path, rows, output_type=OutputType.multiple_choice, **settings)
+
+
+def test_the_number_of_a_choice_is_its_text_where_an_answer_is_generated(tmp_path):
+    settings = {"target": "", "target_index": "right", "choices": ["A", "B", "C"]}
+    rows = [{"q": "1", "right": 1}, {"q": "2", "right": [0, 2]}]
+    predictions, [score] = judged(prepared(tmp_path, rows, "letter", **settings), ["答案是B", "C"])
+    assert [one.target for one in predictions] == ["B", ["A", "C"]] and score.value == 1.0
+
+
+def test_the_number_of_a_choice_without_choices_is_refused_where_an_answer_is_generated(tmp_path):
+    with pytest.raises(ConfigError, match="own.target_index: .*choices"):
+        prepared(tmp_path, [{"q": "1", "right": 1}], target="", target_index="right")
+
+
+def test_a_list_of_choices_texts_makes_each_of_them_right(tmp_path):
+    settings = {"choices": ["A", "B", "C"], "metrics": ["acc"], "output_type": OutputType.multiple_choice}
+    benchmark = prepared(tmp_path, [{"q": "1", "answer": ["A", "C"]}, {"q": "2", "answer": "B"}], **settings)
+    assert [example.target for example in benchmark.examples] == [(0, 2), 1]
+
+
+def test_gsm8k_s_own_metrics_compare_the_target_as_it_is_written(tmp_path):
+    benchmark = prepared(
+        tmp_path,
+        [{"q": "1", "answer": "1,234"}, {"q": "2", "answer": "18.00"}],
+        "number",
+        metrics=["strict_match", "flexible_match", "exact_match"],
+    )
+    predictions, _ = judged(benchmark, ["#### 1,234", "#### 18"])
+    assert list(predictions[0].scores.values()) == [1.0, 1.0, 1.0]
+    assert list(predictions[1].scores.values()) == [0.0, 0.0, 1.0]
+
+
+def test_scores_by_other_rules_of_extraction_are_told_apart(tmp_path, monkeypatch):
+    rows = [{"q": "1", "answer": "18"}]
+    benchmark = prepared(tmp_path, rows, "number", metrics=["exact_match", "flexible_match"])
+    _, before = judged(benchmark, ["18"])
+    monkeypatch.setattr(scoring, "EXTRACTION_VERSION", "another")
+    _, after = judged(benchmark, ["18"])
+    assert before[0].rule != after[0].rule and before[1].rule == after[1].rule

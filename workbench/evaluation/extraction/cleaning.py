@@ -1,0 +1,93 @@
+"""Takes a generated text down to plain text: without thoughts, invented turns, LaTeX and odd characters."""
+
+import re
+import unicodedata
+
+BOX_START = "\ue000"
+"""Stands where a box (LaTeX's `boxed`) begins in a plain text."""
+BOX_END = "\ue001"
+
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\ue000\ue001]")
+_THOUGHT_END = re.compile(r"</(?:think|thinking|thought)>", re.I)
+_THOUGHT_START = re.compile(r"<(?:think|thinking|thought)>", re.I)
+_TURN_TOKEN = re.compile(r"<\|[a-z_]{1,30}\|>|</s>|<(?:start|end)_of_turn>|\[/?INST\]")
+_NEXT_QUESTION = re.compile(
+    r"\n[ \t#*]{0,8}(?:question|q|human|user|问题|问|题目|例题|用户)[ \t]{0,4}\d{0,4}[ \t*]{0,8}[:：]", re.I
+)
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_POWER = re.compile("(?<=[0-9])([⁺⁻]?[⁰¹²³⁴-⁹]+)")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴-⁹⁺⁻]+")
+_VULGAR_FRACTION = re.compile("([0-9]?)([¼-¾⅐-⅞↉])")
+_THIN_SPACE = re.compile("(?<=[0-9])[\u00a0\u2007\u2009\u202f'’](?=[0-9]{3}(?![0-9]))")
+_CHARACTERS = str.maketrans(dict.fromkeys("−‐‑‒–", "-") | dict.fromkeys("⁄∕", "/") | dict.fromkeys("⋅·", "×"))
+
+_STYLED = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mathbb|operatorname|bm|emph)\s*\{([^{}]*)\}"
+)
+_FRACTION = re.compile(r"([0-9]?)\s*\\[dtc]?frac\s*\{\s*([-+]?[0-9.,]+)\s*\}\s*\{\s*([0-9.,]+)\s*\}")
+_SHORT_FRACTION = re.compile(r"([0-9]?)\s*\\[dtc]?frac\s*([0-9])\s*([0-9])")
+_EXPONENT = re.compile(r"\^\s*\{\s*([-+]?[0-9]+)\s*\}")
+_TIMES = re.compile(r"\\(?:times|cdot)(?![A-Za-z])")
+_LATEX_SPACE = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])|\\[,;:! ()\[\]]")
+_BOX = re.compile(r"\\f?box(?:ed)?\s*(?=\{)")
+
+
+def parts(text: str) -> list[str]:
+    """Where to look for the answer: first the text before an invented next question, then all of it.
+
+    Thoughts (`<think>`) are no part of an answer: what follows the last of them is looked at. Thoughts that
+    don't end leave nothing behind them.
+    """
+    text = _INVISIBLE.sub("", text)
+    *_, text = _THOUGHT_END.split(text)
+    text = _THOUGHT_START.split(text)[0].strip()
+    for limit in (_TURN_TOKEN, _NEXT_QUESTION):
+        own = limit.split(text, maxsplit=1)[0]
+        if own.strip() and own != text:
+            return [own, text]
+    return [text]
+
+
+def plain(text: str) -> str:
+    """The text in plain characters: NFKC, one kind of minus, fractions as `3/4`, powers as `10^3`, no LaTeX.
+
+    Boxes become BOX_START and BOX_END around what they hold. Dollar signs go, be they currency or formula.
+    """
+    text = _POWER.sub(lambda match: "^" + match[1].translate(_SUPERSCRIPTS), text)
+    text = _SUPERSCRIPT.sub("", text)
+    text = _VULGAR_FRACTION.sub(lambda match: match[1] + " " + unicodedata.normalize("NFKC", match[2]), text)
+    text = _THIN_SPACE.sub(",", text)
+    text = unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
+    text = _EXPONENT.sub(r"^\1", text)
+    return _without_latex(text) if "\\" in text or "$" in text else text
+
+
+def _without_latex(text: str) -> str:
+    text = text.replace("\\$", "").replace("$", "").replace("{,}", ",").replace("\\%", "%")
+    text = _LATEX_SPACE.sub(" ", text)
+    for _ in range(3):  # styles within styles
+        text = _STYLED.sub(r"\1", text)
+    text = _TIMES.sub("×", text)
+    text = _FRACTION.sub(r"\1 \2/\3", text)
+    text = _SHORT_FRACTION.sub(r"\1 \2/\3", text)
+    return _with_boxes(text)
+
+
+def _with_boxes(text: str) -> str:
+    """The text with its boxes marked, and without the braces inside; a box within a box is a part of it."""
+    starts = {match.end(): match.start() for match in _BOX.finditer(text)}
+    if not starts:
+        return text
+    pieces: list[str] = []
+    depth, box_depth, written = 0, 0, 0
+    for brace in re.finditer(r"[{}]", text):
+        position = brace.start()
+        depth += 1 if brace[0] == "{" else -1
+        if position in starts and not box_depth:
+            pieces += [text[written : starts[position]], BOX_START]
+            box_depth, written = depth, position + 1
+        elif box_depth and depth < box_depth:
+            pieces += [text[written:position], BOX_END]
+            box_depth, written = 0, position + 1
+    return "".join([*pieces, text[written:]])

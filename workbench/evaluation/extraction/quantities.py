@@ -1,0 +1,187 @@
+"""Reads one number at a place of a plain text, however it is written, and writes it in one way."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from workbench.evaluation.extraction import numerals
+
+_LONGEST = 400
+"""Digits of the longest number that is read; a longer one is none."""
+_LARGEST_EXPONENT = 400
+
+_DECIMAL = re.compile(r"(?:[0-9]{1,3}(?:,[0-9]{2,3}){0,8},[0-9]{3}(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+")
+_SPACED = re.compile(r"[0-9]{1,3}(?: [0-9]{3}){1,8}(?![0-9])(?:\.[0-9]+)?")
+_E_NOTATION = re.compile(r"[eE]([-+]?[0-9]{1,5})(?![0-9A-Za-z])")
+_TIMES_TEN = re.compile(r"\s{0,2}[×xX*]\s{0,2}10\s?\^\s?([-+]?[0-9]{1,5})(?![0-9])")
+_POWER = re.compile(r"\s?\^\s?([-+]?[0-9]{1,3})(?![0-9.])")
+_OVER = re.compile(r"\s?/\s?([0-9]{1,100}(?:\.[0-9]{1,100})?)(?![0-9]*\s?/\s?[0-9])")
+_PROPER = re.compile(r"\s{1,2}([0-9]{1,100})\s?/\s?([0-9]{1,100})(?!\s?/)")
+_SHORT_WHOLE = re.compile("[0-9]{1,100}")
+_SCALE = re.compile(r"\s?(hundred|thousand|million|billion|trillion)\b", re.I)
+_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SIGN = re.compile(r"(?:-|\+|负|(?:minus|negative)\s)\s?", re.I)
+_SIGN_BEFORE = re.compile(r"负$|(?<![\w)%])[-+]$")
+_NUMERAL = re.compile(f"[0-9.{numerals.CHARACTERS}]+")
+_PLAIN_NUMERAL = re.compile(f"[{numerals.CHARACTERS}]+")
+_START = re.compile(f"[0-9{numerals.CHARACTERS}]|\\.[0-9]|百分之")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number with where it stands in the text."""
+
+    value: Fraction
+    is_fraction: bool
+    """Whether it is written as a fraction."""
+    start: int
+    end: int
+    has_digits: bool
+    """Whether it is written with digits, not in Chinese numerals alone."""
+
+    @property
+    def text(self) -> str:
+        """The number in one way: `-1234.5`, or a reduced fraction where it is written as one."""
+        decimal = None if self.is_fraction else as_decimal(self.value)
+        return str(self.value) if decimal is None else decimal
+
+
+def as_decimal(value: Fraction) -> str | None:
+    """A number as a decimal without zeros at the end; None where it never ends."""
+    rest, places = value.denominator, 0
+    for prime in (2, 5):
+        count = 0
+        while rest % prime == 0:
+            rest //= prime
+            count += 1
+        places = max(places, count)
+    if rest != 1:
+        return None
+    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
+    sign = "-" if value < 0 else ""
+    return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)
+
+
+def spellings(quantity: Quantity) -> tuple[str, ...]:
+    """The texts that a number of this value can have: as it is written first, then as fraction or decimal."""
+    other = {str(quantity.value), as_decimal(quantity.value)} - {quantity.text, None}
+    return (quantity.text, *sorted(text for text in other if text))
+
+
+def read(text: str, start: int, spaced: bool = False) -> Quantity | None:
+    """The number that begins at `start`, its sign included; None where there is none.
+
+    Args:
+        text: a plain text.
+        start: where.
+        spaced: whether `1 234` is one number.
+    """
+    sign = _SIGN.match(text, start)
+    begin = sign.end() if sign else start
+    found = _unsigned(text, begin, spaced)
+    if found is None:
+        return None
+    value, is_fraction, end = found
+    negative = sign is not None and sign[0][0] != "+"
+    has_digits = any(character.isdecimal() for character in text[begin:end])
+    return Quantity(-value if negative else value, is_fraction, start, end, has_digits)
+
+
+def all_in(text: str) -> Iterator[Quantity]:
+    """All numbers of a text, in order. A minus between two numbers is no sign."""
+    position = 0
+    while (start := _START.search(text, position)) is not None:
+        quantity = read(text, _with_sign(text, start.start()))
+        if quantity is None:
+            position = _after_unread(text, start.start())
+        else:
+            yield quantity
+            position = quantity.end
+
+
+def _with_sign(text: str, start: int) -> int:
+    """Where the number that begins at `start` begins with its sign."""
+    return start - 1 if _SIGN_BEFORE.search(text, max(0, start - 2), start) else start
+
+
+def _after_unread(text: str, start: int) -> int:
+    """Behind characters that look like a number and are none."""
+    run = _NUMERAL.match(text, start)
+    return run.end() if run else start + 1
+
+
+def _unsigned(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int] | None:
+    if text.startswith("百分之", start):
+        return _unsigned(text, start + 3, spaced)
+    if _PLAIN_NUMERAL.match(text, start):
+        return _chinese(text, start)
+    return _digits(text, start, spaced)
+
+
+def _chinese(text: str, start: int) -> tuple[Fraction, bool, int] | None:
+    """A number in Chinese numerals: 三十五, 四分之三, 三又四分之一."""
+    run = _PLAIN_NUMERAL.match(text, start)
+    numeral = run[0].rstrip("点點") if run else ""  # 八点 is a time
+    value = numerals.value(numeral)
+    return None if value is None else _with_chinese_fraction(text, value, start + len(numeral))
+
+
+def _with_chinese_fraction(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int]:
+    if text.startswith("分之", end):
+        top = _number_before_fraction(text, end + 2)
+        if top is not None and value:
+            return top[0] / value, True, top[1]
+    if text.startswith("又", end):
+        part = _unsigned(text, end + 1, False)
+        if part is not None and part[1]:
+            return value + part[0], True, part[2]
+    return value, False, end
+
+
+def _number_before_fraction(text: str, start: int) -> tuple[Fraction, int] | None:
+    run = _PLAIN_NUMERAL.match(text, start) or _SHORT_WHOLE.match(text, start)
+    if run is None:
+        return None
+    value = Fraction(run[0]) if run[0].isdecimal() and run[0].isascii() else numerals.value(run[0])
+    return None if value is None else (value, run.end())
+
+
+def _digits(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int] | None:
+    """A number that begins with a digit, with all that can belong to it."""
+    found = (_SPACED.match(text, start) if spaced else None) or _DECIMAL.match(text, start)
+    if found is None or len(found[0]) > _LONGEST:
+        return None
+    run = _NUMERAL.match(text, start)
+    if run and run.end() > found.end() and text[found.end()] in numerals.CHARACTERS:
+        value = numerals.value(run[0].replace(",", ""))
+        if value is not None:
+            return value, False, run.end()
+    value = Fraction(re.sub("[, ]", "", found[0]))
+    return _scaled(text, value, found.end()) or _over(text, value, found.end())
+
+
+def _scaled(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int] | None:
+    """A number in scientific notation, a power, or with an English word such as million."""
+    if power := (_E_NOTATION.match(text, end) or _TIMES_TEN.match(text, end)):
+        exponent = int(power[1])
+        fits = abs(exponent) <= _LARGEST_EXPONENT
+        return (value * Fraction(10) ** exponent, False, power.end()) if fits else None
+    if power := _POWER.match(text, end):
+        exponent = int(power[1])
+        fits = value != 0 and abs(exponent) * len(str(value)) <= _LARGEST_EXPONENT
+        return (value**exponent, value != 10 and exponent < 0, power.end()) if fits else None
+    if scale := _SCALE.match(text, end):
+        return value * _SCALES[scale[1].lower()], False, scale.end()
+    return None
+
+
+def _over(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int]:
+    """A fraction, a mixed number, or the number alone."""
+    over = _OVER.match(text, end)
+    if over and Fraction(over[1]):
+        return value / Fraction(over[1]), True, over.end()
+    proper = _PROPER.match(text, end)
+    if proper and value.denominator == 1 and 0 < int(proper[1]) < int(proper[2]):
+        return value + Fraction(int(proper[1]), int(proper[2])), True, proper.end()
+    return _with_chinese_fraction(text, value, end)
