@@ -1,4 +1,8 @@
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 from answer_cases import LETTERS, NUMBERS, OTHER_LETTERS, SAME_NUMBERS, SEVERAL_LETTERS
 
 from workbench.config.benchmark import Extract, GenerationConfig
@@ -127,3 +131,22 @@ def test_verbatim_text_is_only_trimmed():
 def test_gsm8k_answers_are_found_as_lm_evaluation_harness_finds_them(text, strict, flexible):
     assert answers.number_after_marks(text) == strict
     assert answers.last_number(text) == flexible
+
+
+@pytest.mark.peer
+def test_gsm8k_answers_are_those_of_the_harness_s_own_filters_over_all_texts():
+    lm_eval = pytest.importorskip("lm_eval")
+    from lm_eval.filters.extraction import RegexFilter
+
+    path = Path(lm_eval.__file__).parent / "tasks" / "gsm8k" / "gsm8k.yaml"
+    task = yaml.safe_load(path.read_text(encoding="utf-8"))
+    ignored = task["metric_list"][0]["regexes_to_ignore"]
+    texts = [text for table in (NUMBERS, LETTERS) for cases in table.values() for text, _ in cases]
+    ours = (answers.number_after_marks, answers.last_number)
+    for settings, find in zip(task["filter_list"], ours, strict=True):
+        regex = {key: value for key, value in settings["filter"][0].items() if key != "function"}
+        found = [answer for [answer] in RegexFilter(**regex).apply([[text] for text in texts], [])]
+        for text, answer in zip(texts, found, strict=True):
+            for pattern in ignored:
+                answer = re.sub(pattern, "", answer)
+            assert find(text) == answer, text

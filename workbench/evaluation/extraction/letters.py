@@ -91,14 +91,20 @@ _CHOSEN = re.compile(
 """Words of choosing that conclude: they announce an answer as `答案是` does."""
 _PREFERRED = re.compile(
     r"选择?(?!项)|答案"
-    r"|(?:认为|应该|应当|肯定|必然|一定|就|可能|大概|当然|显然|估计)(?:会)?(?:是|为)"
+    r"|(?:认为|觉得|我猜|应该|应当|肯定|必然|一定|就|可能|大概|当然|显然|估计)(?:会)?(?:是|为)"
     r"|\b(?:choos(?:e|ing)|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)? (?:with|for)|went with|"
     r"opt(?:ed)? for|vote for|say|think|believe|guess|"
     r"it's|it is|that's|must be|should be|would be|"
-    r"choice (?:is|of)|choice|option is|answer|definitely|probably|maybe|surely|certainly|"
-    r"likely|clearly|obviously|perhaps)\b",
+    r"choice (?:is|of)|choice|(?:is|it's) (?:option|choice)|option is|answer|"
+    r"lean(?:ing)? towards?|leaving|left with|definitely|probably|maybe|surely|certainly|"
+    r"likely|clearly|obviously|perhaps)\b"
+    r"|\b(?:solution|right|correct)\s{0,2}:|\bno,|只剩下?了?|剩下的?是?",
     re.I,
 )
+_BEING = re.compile(
+    rf"[是为](?={_OPEN}{{0,3}}[A-Za-z]{_CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))|\bis(?={_OPEN}{{0,3}}[A-Z]{_CLOSE}{{0,3}}(?:$|[.,;!\n]))"
+)
+"""`是B。` and `is B.`: an answer where nothing else is."""
 _FIRST = re.compile(
     rf"(?:{_OPEN}|[#>]){{0,12}}(?:(?:option|choice|answer|选项|选择|答案)\s{{0,2}})?{_OPEN}{{0,3}}", re.I
 )
@@ -106,7 +112,7 @@ _FIRST_END = re.compile(
     rf"\s{{0,3}}(?:$|\n|[.。:;)\]】》」』>\"”’{cleaning.BOX_END}]"
     r"|[、,](?!\s{0,2}(?:and |or |和|或)?[A-Za-z](?![A-Za-z]))"
     r"|选?项\s{0,2}(?:$|[。.,:\n])"
-    r"|[-—]\s|(?:because|since|as|not|rather|instead)\b|因为|由于|而不是|而非|不是|不选)"
+    r"|[-—]\s|\s[(（]|(?:because|since|as|not|rather|instead)\b|因为|由于|而不是|而非|不是|不选)"
 )
 _LOWER_FIRST_END = re.compile(r"\s{0,3}(?:$|\n|[.):\]】])")
 _LAST_LINE = re.compile(rf"(?:{_OPEN}|[#>]){{0,12}}([A-Za-z])(?:{_CLOSE}|[.。]){{0,8}}")
@@ -162,8 +168,11 @@ def _stated(text: str, letters: str) -> frozenset[str]:
         groups = sorted(rule(text, letters), key=lambda group: group.start)
         if groups:
             return groups[-1].letters
-    right = frozenset().union(*(group.letters for group in _called_right(text, letters)))
-    return right or _only_enclosed(text, letters)
+    for rule in (_called_right, lambda text, letters: _marked(text, letters, _BEING)):
+        right = frozenset().union(*(group.letters for group in rule(text, letters)))
+        if right:
+            return right
+    return _only_enclosed(text, letters)
 
 
 def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iterator[_Group]:

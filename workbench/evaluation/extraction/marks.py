@@ -23,7 +23,8 @@ FINAL = re.compile(
 ANSWER = re.compile(
     r"\b" + _ANSWER + r"|\bans\.?\s{0,3}[:=]"
     r"|(?:^|\n)[ \t#>*_\-]{0,8}(?:the )?(?:correct )?(?:answer|答案)[ \t*_]{0,8}\n"
-    r"|\b(?:correct|right|best|most \w{1,20})\s{1,3}(?:answer|option|choice|response|one|alternative)"
+    r"|\b(?:correct|right|best|most \w{1,20})\s{1,3}(?:answer|option|choice|response|one|alternative|"
+    r"statement|conclusion|letter)"
     r"[\"'*_`]{0,3}\s{0,3}"
     + _IS
     + r"|答案(?:选项)?[\"'*_`]{0,3}\s{0,3}"

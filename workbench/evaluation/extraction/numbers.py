@@ -20,7 +20,7 @@ _NO_STATEMENT = re.compile(
 )
 _NOT_BEFORE = re.compile(rf"(?:\bnot|n't|不是|并非|而非|不等于|≠){_OPEN}{{0,3}}$", re.I)
 _EQUATION = re.compile(r"(?:[\s0-9.,+\-*/×÷x()^%a-z]{0,80}=){1,12}\s?", re.I)
-_RANGE = re.compile(r"\s?(?:到|至|~|-|—|to\b)\s?(?=-?\s?[0-9零一二两三四五六七八九十百千])")
+_RANGE = re.compile(r":(?=[0-9])|\s?(?:到|至|~|-|—|to\b)\s?(?=-?\s?[0-9零一二两三四五六七八九十百千])")
 _UNIT_WORD = r"\s?[^\W\d]{0,12}"
 _OR = re.compile(rf"{_UNIT_WORD}?\s{{0,2}}(?:或者?|\bor\b)\s{{0,2}}", re.I)
 _AND = re.compile(r"\s?[\u4e00-\u9fff]{0,2}?\s?(?:和|与|、|\band\b)\s{0,2}", re.I)
@@ -105,7 +105,10 @@ def _last_after(text: str, *patterns: "re.Pattern[str]") -> Quantity | _Several 
 def _after(text: str, mark_end: int) -> Quantity | _Several | None:
     """The number directly after a mark."""
     filler = _FILLER.match(text, mark_end)
-    quantity = quantities.read(text, filler.end() if filler else mark_end, spaced=True)
+    start = filler.end() if filler else mark_end
+    if text.startswith("±", start):
+        return _Several()
+    quantity = quantities.read(text, start, spaced=True, words=True)
     if quantity is None or not (quantity.has_digits or _is_numeral(text, quantity)):
         return None
     return _result(text, quantity)
@@ -138,6 +141,8 @@ def _is_numeral(text: str, quantity: Quantity) -> bool:
     """Whether Chinese numerals are meant as a number, not as a part of a word such as 一样, 四川."""
     if _NO_NUMERAL.match(text, quantity.start):
         return False
+    if text[quantity.start].isascii():
+        return True
     following = text[quantity.end : quantity.end + 1]
     return (
         quantity.end - quantity.start > 1

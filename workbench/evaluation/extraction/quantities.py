@@ -5,24 +5,36 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from workbench.evaluation.extraction import numerals
+from workbench.evaluation.extraction import number_words, numerals
 
 _LONGEST = 400
 """Digits of the longest number that is read; a longer one is none."""
 _LARGEST_EXPONENT = 400
 
 _DECIMAL = re.compile(r"(?:[0-9]{1,3}(?:,[0-9]{2,3}){0,8},[0-9]{3}(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+")
+_DOTTED = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3}){2,8}(?![0-9.])")
+"""Thousands as in Spanish or German; a single point is the decimal one."""
+_LONG_SPACED = re.compile(r"[0-9]{1,3}(?: [0-9]{3}){2,8}(?![0-9])")
 _SPACED = re.compile(r"[0-9]{1,3}(?: [0-9]{3}){1,8}(?![0-9])(?:\.[0-9]+)?")
 _E_NOTATION = re.compile(r"[eE]([-+]?[0-9]{1,5})(?![0-9A-Za-z])")
 _TIMES_TEN = re.compile(r"\s{0,2}[×xX*]\s{0,2}10\s?\^\s?([-+]?[0-9]{1,5})(?![0-9])")
-_POWER = re.compile(r"\s?\^\s?([-+]?[0-9]{1,3})(?![0-9.])")
+_POWER = re.compile(
+    r"(?:\s?\^\s?|的\s?(?=[-+]?[0-9]{1,3}\s?次[方幂]))([-+]?[0-9]{1,3})(?![0-9.])(?:\s?次[方幂])?"
+)
 _OVER = re.compile(r"\s?/\s?([0-9]{1,100}(?:\.[0-9]{1,100})?)(?![0-9]*\s?/\s?[0-9])")
 _PROPER = re.compile(r"\s{1,2}([0-9]{1,100})\s?/\s?([0-9]{1,100})(?!\s?/)")
 _SHORT_WHOLE = re.compile("[0-9]{1,100}")
 _SCALE = re.compile(r"\s?(hundred|thousand|million|billion|trillion)\b", re.I)
-_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
 _SIGN = re.compile(r"(?:-|\+|负|(?:minus|negative)\s)\s?", re.I)
 _SIGN_BEFORE = re.compile(r"负$|(?<![\w)%])[-+]$")
+_UNIT_POWER = re.compile(r"[A-Za-z]\^$")
 _NUMERAL = re.compile(f"[0-9.{numerals.CHARACTERS}]+")
 _PLAIN_NUMERAL = re.compile(f"[{numerals.CHARACTERS}]+")
 _START = re.compile(f"[0-9{numerals.CHARACTERS}]|\\.[0-9]|百分之")
@@ -69,17 +81,18 @@ def spellings(quantity: Quantity) -> tuple[str, ...]:
     return (quantity.text, *sorted(text for text in other if text))
 
 
-def read(text: str, start: int, spaced: bool = False) -> Quantity | None:
+def read(text: str, start: int, spaced: bool = False, words: bool = False) -> Quantity | None:
     """The number that begins at `start`, its sign included; None where there is none.
 
     Args:
         text: a plain text.
         start: where.
         spaced: whether `1 234` is one number.
+        words: whether English words are read, `eighteen`.
     """
     sign = _SIGN.match(text, start)
     begin = sign.end() if sign else start
-    found = _unsigned(text, begin, spaced)
+    found = _unsigned(text, begin, spaced) or (number_words.read(text, begin) if words else None)
     if found is None:
         return None
     value, is_fraction, end = found
@@ -92,6 +105,9 @@ def all_in(text: str) -> Iterator[Quantity]:
     """All numbers of a text, in order. A minus between two numbers is no sign."""
     position = 0
     while (start := _START.search(text, position)) is not None:
+        if _UNIT_POWER.search(text, max(0, start.start() - 2), start.start()):
+            position = start.end()  # cm^2
+            continue
         quantity = read(text, _with_sign(text, start.start()))
         if quantity is None:
             position = _after_unread(text, start.start())
@@ -120,7 +136,9 @@ def _unsigned(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int]
 
 
 def _chinese(text: str, start: int) -> tuple[Fraction, bool, int] | None:
-    """A number in Chinese numerals: 三十五, 四分之三, 三又四分之一."""
+    """A number in Chinese numerals: 三十五, 四分之三, 三又四分之一, 一半."""
+    if text.startswith("一半", start):
+        return Fraction(1, 2), True, start + 2
     run = _PLAIN_NUMERAL.match(text, start)
     numeral = run[0].rstrip("点點") if run else ""  # 八点 is a time
     value = numerals.value(numeral)
@@ -149,7 +167,10 @@ def _number_before_fraction(text: str, start: int) -> tuple[Fraction, int] | Non
 
 def _digits(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int] | None:
     """A number that begins with a digit, with all that can belong to it."""
-    found = (_SPACED.match(text, start) if spaced else None) or _DECIMAL.match(text, start)
+    found = (_SPACED if spaced else _LONG_SPACED).match(text, start) or _DECIMAL.match(text, start)
+    dotted = _DOTTED.match(text, start)
+    if dotted is not None:
+        return Fraction(dotted[0].replace(".", "")), False, dotted.end()
     if found is None or len(found[0]) > _LONGEST:
         return None
     run = _NUMERAL.match(text, start)
