@@ -9,6 +9,7 @@ LAYER = {
     "errors": 0,
     "config": 1,
     "run_dir": 1,
+    "patterns": 1,
     "models": 2,
     "data": 2,
     "toy": 2,

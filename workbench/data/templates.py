@@ -8,13 +8,13 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, Template
 from workbench.data.control import ControlTokens, control_tokens
 from workbench.data.instruction import Conversation, Turn
 from workbench.data.messages import with_objects, with_parts, without
+from workbench.data.rendering import RenderingError, chat_text
 from workbench.data.tokens import Segment, merged, special_frame
 from workbench.errors import DataError
 
@@ -241,19 +241,18 @@ class Renderer:
     def render(self, messages: list[dict[str, Any]], conversation: Conversation, *, prompt: bool) -> str:
         """The messages through the template; with `prompt`, up to where an answer begins."""
         try:
-            text = self.tokenizer.apply_chat_template(
+            return chat_text(
+                self.tokenizer,
                 messages,
+                self.template,
                 tools=conversation.tools if self.is_own else None,
-                chat_template=self.template,
                 add_generation_prompt=prompt,
-                tokenize=False,
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except RenderingError as error:
             raise DataError(
-                f"{conversation.where}: the chat template refuses the turns, {error} (leave the row out, or "
-                "choose another data.template, such as chatml)"
+                f"{conversation.where}: {error.of_chat_template()} (leave the row out, or choose another "
+                "data.template, such as chatml)"
             ) from error
-        return str(text)
 
     def answer_and_rest(self, text: str, is_last: bool) -> tuple[str, str]:
         """An answer with its end of turn, and the white space that a template writes behind it."""

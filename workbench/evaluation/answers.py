@@ -2,9 +2,10 @@
 
 import re
 import string
-from collections import deque
 
+from workbench import patterns
 from workbench.config.benchmark import Extract, GenerationConfig
+from workbench.errors import ConfigError
 from workbench.evaluation.extraction import numbers, quantities
 from workbench.evaluation.extraction.letters import letter
 from workbench.evaluation.extraction.numbers import number
@@ -57,13 +58,15 @@ def references(
 
 
 def last_match(pattern: str, text: str) -> str | None:
-    """The first group of a pattern's last match that took part in it; all of it where there are no groups."""
-    matches = deque(re.finditer(pattern, text), maxlen=1)
-    if not matches:
-        return None
-    last = matches[0]
-    groups = [group for group in last.groups() if group is not None]
-    return groups[0] if groups else last.group(0)
+    """The first group of a pattern's last match that took part in it; all of it where there are no groups.
+
+    Raises:
+        ConfigError: the pattern takes too long over the text.
+    """
+    try:
+        return patterns.last_match(pattern, text)
+    except patterns.PatternError as error:
+        raise ConfigError(f"generation.pattern: {error}") from error
 
 
 def number_after_marks(text: str) -> str:

@@ -1,6 +1,5 @@
 """The items of a benchmark, rendered and checked before any model is loaded."""
 
-import re
 import string
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import Renderer
 from workbench.evaluation.records import Example
+from workbench.patterns import PatternError, check_pattern
 
 _SCORINGS = {
     OutputType.multiple_choice: tuple(scoring for scoring in Scoring if scoring is not Scoring.rolling),
@@ -234,8 +234,8 @@ def _check_numbers(key: str, config: BenchmarkConfig) -> None:
 
 def _check_pattern(key: str, pattern: str) -> None:
     try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"{key}: {pattern!r} is no regular expression ({error})") from error
+        check_pattern(pattern)
+    except PatternError as error:
+        raise ConfigError(f"{key}: {error}") from error
     if not pattern:
         raise ConfigError(f"{key}: empty, but `extract` is pattern (the regular expression of an answer)")

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
+
+from workbench.data.rendering import RenderingError, chat_text
 
 _ANSWER = "an answer"
 """Rendered as the assistant's turn, to see what a chat template puts after it."""
@@ -89,8 +90,8 @@ def turn_end_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     messages = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": _ANSWER}]
     try:
-        rendered = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError):
+        rendered = chat_text(tokenizer, messages)
+    except RenderingError:
         return None  # such a template is refused where prompts are rendered with it
     _, answer, rest = rendered.rpartition(_ANSWER)
     if not answer or not rest.strip():

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from workbench.data.rendering import RenderingError, chat_text
 from workbench.errors import DataError
 from workbench.evaluation.prompts import context, prompt_hash
 from workbench.evaluation.records import Example
@@ -112,5 +113,10 @@ def _chat(tokenizer: PreTrainedTokenizerBase, example: Example, question: str, d
         messages.append({"role": "user", "content": shot.question})
         messages.append({"role": "assistant", "content": shot.answer.strip()})
     messages.append({"role": "user", "content": question})
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return str(text)
+    try:
+        return chat_text(tokenizer, messages, add_generation_prompt=True)
+    except RenderingError as error:
+        raise DataError(
+            f"item {example.id}: {error.of_chat_template()} "
+            "(evaluate.chat_template=false, or model.tokenizer)"
+        ) from error

@@ -102,6 +102,11 @@ class Renderer:
             choices = templates.evaluate(config.choices_from, values, row)
             if not isinstance(choices, list) or len(choices) < 2:
                 raise DataError(f"{row.where}: {config.choices_from!r} gives {choices!r} (a list of choices)")
+            if None in choices:
+                number = choices.index(None) + 1
+                raise DataError(
+                    f"{row.where}: choice {number} of {len(choices)} in {config.choices_from!r} is null"
+                )
             choices = [str(choice) for choice in choices]
         else:
             choices = [templates.render(choice, values, row) for choice in config.choices]

@@ -17,7 +17,8 @@ from typing import Any
 from lm_eval.api.model import LM
 
 from workbench.config.benchmark import GenerationConfig
-from workbench.errors import CheckpointError
+from workbench.data.rendering import RenderingError, chat_text
+from workbench.errors import CheckpointError, DataError
 from workbench.evaluation import asking
 from workbench.evaluation.cache import AnswerCache
 from workbench.evaluation.decoding import Decoder
@@ -169,13 +170,18 @@ class HarnessLM(LM):  # type: ignore[misc]
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """A conversation as text, in the tokenizer's own format."""
-        text = self.lm.tokenizer.apply_chat_template(
-            chat_history,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
-        return str(text)
+        try:
+            return chat_text(
+                self.lm.tokenizer,
+                chat_history,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        except RenderingError as error:
+            raise DataError(
+                f"{self.title}: {error.of_chat_template()} "
+                "(evaluate.chat_template=false, or model.tokenizer)"
+            ) from error
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The tokenizer's chat template."""

@@ -1,0 +1,74 @@
+"""Jinja's compiler, writing code that asks the environment before each loop's step and each new value."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.exceptions import TemplateSyntaxError
+
+
+class BoundedGenerator(CodeGenerator):
+    """Compiles a template so that each of its loops and operators asks the environment first."""
+
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802
+        """Count each step, also those that a condition behind `if` leaves out."""
+        count = nodes.EnvironmentAttribute("step()", lineno=node.lineno)
+        node.body.insert(0, nodes.ExprStmt(count, lineno=node.lineno))
+        if node.test is not None:
+            node.test = nodes.And(count, node.test, lineno=node.lineno)
+        super().visit_For(node, frame)
+
+    def visit_List(self, node: nodes.List, frame: Frame) -> None:  # noqa: N802
+        """Measure a list."""
+        self._asking("made", super().visit_List, node, frame)
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802
+        """Measure a mapping."""
+        self._asking("made", super().visit_Dict, node, frame)
+
+    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:  # noqa: N802
+        """Measure a tuple, unless it is what a loop assigns to."""
+        if node.ctx == "load":
+            self._asking("made", super().visit_Tuple, node, frame)
+        else:
+            super().visit_Tuple(node, frame)
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802
+        """Count what a slice copies."""
+        if isinstance(node.arg, nodes.Slice):
+            self._asking("sliced", super().visit_Getitem, node, frame)
+        else:
+            super().visit_Getitem(node, frame)
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
+        """Look at the time before comparisons of values that may both be long."""
+        sides = [node.expr, *(operand.expr for operand in node.ops)]
+        if any(isinstance(side, nodes.Const) for side in sides):
+            super().visit_Compare(node, frame)
+            return
+        self.write("(environment.tick() and ")
+        super().visit_Compare(node, frame)
+        self.write(")")
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802
+        """Measure what `~` joins."""
+        volatile = "(markup_join if context.eval_ctx.volatile else str_join)"
+        plain = "markup_join" if frame.eval_ctx.autoescape else "str_join"
+        self.write(f"{volatile if frame.eval_ctx.volatile else plain}(environment.pieces((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write(")))")
+
+    def visit_EvalContextModifier(self, node: nodes.EvalContextModifier, frame: Frame) -> None:  # noqa: N802
+        """Refuse what jinja would compute while it compiles."""
+        if not all(isinstance(option.value, nodes.Const) for option in node.options):
+            raise TemplateSyntaxError("autoescape takes true or false", node.lineno or 1)
+        super().visit_EvalContextModifier(node, frame)
+
+    def _asking(self, name: str, write: Callable[[Any, Frame], None], node: nodes.Node, frame: Frame) -> None:
+        """Write an expression as the argument of a method of the environment."""
+        self.write(f"environment.{name}(")
+        write(node, frame)
+        self.write(")")
