@@ -86,6 +86,11 @@ class RunDir:
         return self.path / "train.json"
 
     @property
+    def held_out_jsonl(self) -> Path:
+        """The rows that training held out, by which the models are compared; one a line."""
+        return self.path / "held_out.jsonl"
+
+    @property
     def merged(self) -> Path:
         """The merged model, published only after its proof."""
         return self.path / "merged"
@@ -284,7 +289,7 @@ def clear_unfinished(run_dir: RunDir) -> None:
         settle_folder(folder)
     part_of(run_dir.export_gguf).unlink(missing_ok=True)
     files = (run_dir.config_yaml, run_dir.run_json, run_dir.train_json, run_dir.results_json)
-    for file in (*files, run_dir.merge_report):
+    for file in (*files, run_dir.merge_report, run_dir.held_out_jsonl):
         for left in file.parent.glob(f".{file.name}.????????"):
             left.unlink()
     for left in run_dir.path.glob("predictions/*/.*.jsonl.????????"):

@@ -40,6 +40,17 @@ def test_a_plain_word_says_what_was_shown(adapter, verdict, tmp_path):
     assert row.difference.verdict == verdict
 
 
+@pytest.mark.parametrize(("adapter", "verdict"), [(0.9, "worse"), (0.1, "better")])
+def test_of_a_loss_the_smaller_one_is_better(adapter, verdict, tmp_path):
+    [row] = view_of(tmp_path, Spec(right={"base": 0.5, "adapter": adapter}, metric="answer_loss")).rows
+    found = row.difference
+    assert found.verdict == verdict and (found.value < 0) == (verdict == "better") and not row.is_share
+    assert (found.wins > found.losses) == (verdict == "better")
+    for sample in row.gained:
+        assert sample.second.scores["answer_loss"] < sample.first.scores["answer_loss"]
+    assert row.gained and row.lost
+
+
 def test_p_values_are_corrected_over_the_benchmarks_of_the_run(tmp_path):
     levels = (0.44, 0.48, 0.52, 0.56, 0.6, 0.9)
     specs = [Spec(name=f"b{level}", right={"base": 0.4, "adapter": level}) for level in levels]

@@ -53,6 +53,8 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
         raise ConfigError(
             f"run_dir: {composed.run_dir!r} holds no run, there is no config.yaml (name one, or model.path)"
         )
+    elif composed.data.validation_fraction is None and composed.benchmarks:
+        composed.data.validation_fraction = 0.0  # written down: without the benchmark it goes on so
     values = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
     OmegaConf.merge(OmegaConf.structured(Config), values)  # refuses a key that Hydra's + has put anywhere
     config = OmegaConf.to_object(composed)
@@ -113,8 +115,12 @@ def own_folder(recipe: str, composed: DictConfig) -> Path:
     folder = Path("runs") / run_name(recipe, composed)
     earlier = Path("runs") / run_name(recipe, composed, as_written=True)
     if earlier != folder and not folder.exists() and RunDir(earlier).config_yaml.is_file():
-        stored = stored_config(RunDir(earlier))[0]
-        if identity(stored) == identity(composed):
+        stored, version = stored_config(RunDir(earlier))
+        kept = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
+        ours = composed.copy()
+        for key, value in kept.items():
+            OmegaConf.update(ours, key, value)
+        if identity(stored) == identity(ours):
             return earlier
     return folder
 
@@ -144,7 +150,8 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
     """The configuration for going on in a folder that holds a run.
 
     A recipe that continues runs takes over the stored model, adapter, data and seed; any other must agree.
-    A default that an earlier version's run was made with goes on to hold in it.
+    A default that an earlier version's run was made with goes on to hold in it, and a run that has held rows
+    out by itself, or none because benchmarks were named, goes on so.
 
     Raises:
         ConfigError: the folder's run is another one.
@@ -157,6 +164,8 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
         if key not in named:
             OmegaConf.update(composed, key, value)
             log.info("run_dir: %s is of an earlier version: %s=%s, as there", run_dir.path, key, value)
+    if composed.data.validation_fraction is None:
+        composed.data.validation_fraction = stored.data.validation_fraction
     if composed.continues and not {key.split(".")[0] for key in named} & set(IDENTITY):
         for section in IDENTITY:
             OmegaConf.update(composed, section, stored[section], merge=True)
@@ -188,6 +197,9 @@ def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> 
     `as_written` a former default counts as it did when it was written out then.
     """
     own = hydra.compose("config", overrides=[f"recipe={recipe}"])
+    if composed.benchmarks and composed.data.validation_fraction == 0:  # as if it were not given
+        composed = composed.copy()
+        composed.data.validation_fraction = None
     if identity(composed) == identity(own):
         return recipe
     return f"{recipe}-{fingerprint(name_values(composed, as_written))[:8]}"

@@ -18,10 +18,12 @@ OutputType = Enum(
         "classification": "classification",
         "perplexity": "perplexity",
         "lm-eval": "lm-eval",
+        "answer_loss": "answer_loss",
     },
 )
 """How a model answers: likelihood of each choice, text, the head's label, or the likelihood of the text.
-lm-eval: as tasks of lm-evaluation-harness say, which it also judges."""
+lm-eval: as tasks of lm-evaluation-harness say, which it also judges.
+answer_loss: the loss of the answers of held-out rows, which a run makes itself and no YAML can ask for."""
 
 Scoring = Enum(
     "Scoring",

@@ -32,7 +32,9 @@ class ChangedDefault:
     """As YAML has it: an option of an enum by its name."""
 
 
-CHANGED_DEFAULTS: tuple[ChangedDefault, ...] = ()
+CHANGED_DEFAULTS: tuple[ChangedDefault, ...] = (
+    ChangedDefault(version=2, key="data.validation_fraction", old=0.0),
+)
 """One line for each, for example ChangedDefault(version=2, key="benchmarks.*.sample", old="first")."""
 
 FIRST_FIELDS: dict[str, frozenset[str]] = {

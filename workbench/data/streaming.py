@@ -94,7 +94,7 @@ def encode_streamed(
     return encoded, held_out.done()
 
 
-def is_held_out(row: Row, fraction: float, seed: int) -> bool:
+def is_held_out(row: Row, fraction: float | None, seed: int) -> bool:
     """Whether a row is for validation, by its content and the seed alone."""
     if not fraction:
         return False

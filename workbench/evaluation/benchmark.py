@@ -171,6 +171,11 @@ def _warnings(config: BenchmarkConfig, count: int) -> list[str]:
 
 def _check_config(name: str, config: BenchmarkConfig) -> None:
     key = f"benchmarks.{name}"
+    if config.output_type == OutputType.answer_loss:
+        raise ConfigError(
+            f"{key}.output_type: 'answer_loss' is for the rows that a training holds out by itself "
+            "(perplexity scores texts of your own)"
+        )
     _check_numbers(key, config)
     if config.generation.extract == Extract.pattern:
         _check_pattern(f"{key}.generation.pattern", config.generation.pattern)

@@ -7,6 +7,7 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.errors import ConfigError
 from workbench.evaluation.answers import extract
 from workbench.evaluation.decoding import Decoder
+from workbench.evaluation.encoded import EncodedExample, encoded_item
 from workbench.evaluation.items import Item, fit
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.targets import letters_of
@@ -36,14 +37,21 @@ class Generation:
             raise ConfigError(
                 f"generation.max_new_tokens: {new} leave no room for a prompt in {self.lm.max_length} tokens"
             )
+        if all(isinstance(example, EncodedExample) for example in examples):
+            return [encoded_item(example) for example in examples]
         return fit(examples, self._lengths, longest, self.chat_tokenizer)
 
     def _lengths(self, items: Sequence[Item]) -> list[int]:
-        return [len(prompt) for prompt in self.lm.encode([item.contexts[0] for item in items])]
+        return [len(prompt) for prompt in self._prompts(items)]
+
+    def _prompts(self, items: Sequence[Item]) -> list[list[int]]:
+        """The tokens of each prompt: the item's own where it has them."""
+        encoded = [list(i.example.input_ids) for i in items if isinstance(i.example, EncodedExample)]
+        return encoded or self.lm.encode([item.contexts[0] for item in items])
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
         """Number and answer of each item, as soon as it is known."""
-        prompts = self.lm.encode([item.contexts[0] for item in items])
+        prompts = self._prompts(items)
         seeds = [f"{self.seed}/{item.example.id}" for item in items]
         for index, text in self.decoder.stream(prompts, seeds):
             yield index, Answer(generation=text)

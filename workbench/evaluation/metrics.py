@@ -180,6 +180,17 @@ def text_loglikelihood(prediction: int | str | None, answer: Answer, example: Ex
     return answer.loglikelihoods[0]
 
 
+def answer_loss(prediction: int | str | None, answer: Answer, example: Example) -> float:
+    """Negative log-likelihood of a token of the row's answers, in nats: the mean over the row's tokens."""
+    return -answer.loglikelihoods[0] / answer.num_tokens[0]
+
+
+def log_loss(prediction: int | str | None, answer: Answer, example: Example) -> float:
+    """Negative logarithm of the probability that the right label is given, in nats."""
+    assert isinstance(example.target, int)
+    return -answer.loglikelihoods[example.target]
+
+
 def _perplexity(judged: Sequence[Judged], size: Callable[[Judged], int]) -> float:
     total = math.fsum(one.answer.loglikelihoods[0] for one in judged)
     return -total / sum(size(one) for one in judged)
@@ -231,6 +242,7 @@ _CHOICE = (OutputType.multiple_choice,)
 _TEXT = (OutputType.generation,)
 _HEAD = (OutputType.classification,)
 _WHOLE = (OutputType.perplexity,)
+_ROW = (OutputType.answer_loss,)
 
 METRICS: dict[str, Metric] = {
     "acc": Metric(output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, guessing=True),
@@ -287,6 +299,8 @@ METRICS: dict[str, Metric] = {
     "bits_per_byte": Metric(
         output_types=_WHOLE, judge=nothing, score=text_loglikelihood, corpus=bits_per_byte
     ),
+    "answer_loss": Metric(output_types=_ROW, judge=nothing, score=answer_loss),
+    "log_loss": Metric(output_types=_HEAD, judge=likeliest, score=log_loss),
     "mcc": Metric(
         output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=of_labels(labels.mcc)
     ),

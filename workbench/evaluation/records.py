@@ -15,7 +15,7 @@ from workbench.run_dir import write_atomic, write_json
 
 SCHEMA_VERSION = 1
 
-LOWER_IS_BETTER = ("perplexity", "bits_per_byte")
+LOWER_IS_BETTER = ("perplexity", "bits_per_byte", "loss")
 """Ends of the names of metrics whose smaller values are the better ones."""
 
 

@@ -8,6 +8,7 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType, Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.classification import Classification
+from workbench.evaluation.encoded import AnswerLoss
 from workbench.evaluation.generation import Generation
 from workbench.evaluation.multiple_choice import MultipleChoice
 from workbench.evaluation.perplexity import Perplexity
@@ -41,6 +42,8 @@ def answerer_for(lm: Model, benchmark: BenchmarkConfig, config: EvaluateConfig) 
         return Classification(lm, benchmark)
     if benchmark.output_type == OutputType.generation:
         return Generation(lm, benchmark, config.fewshot_seed, config.chat_template)
+    if benchmark.output_type == OutputType.answer_loss:
+        return AnswerLoss(lm)
     if benchmark.output_type == OutputType.perplexity:
         return Perplexity(lm, as_harness=benchmark.scoring == Scoring.rolling)
     return MultipleChoice(lm, benchmark, config.chat_template)

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from workbench.errors import DataError
 from workbench.evaluation import statistics
-from workbench.evaluation.records import Prediction, Score
+from workbench.evaluation.records import LOWER_IS_BETTER, Prediction, Score
 from workbench.leaderboard import wording
 from workbench.leaderboard.board import (
     ADAPTER,
@@ -102,7 +102,10 @@ def _compared(run: Run, row: Row, num_samples: int) -> Row:
         return replace(
             row, flips=flips, problem=f"{reference} and {trained} have no item and prompt in common"
         )
+    lower = row.metric.endswith(LOWER_IS_BETTER) and _is_mean(row.scores[trained], answers[trained])
     difference = _difference(row, reference, trained, pairs, unpaired)
+    if lower:
+        difference = _turned(difference)
     if not _is_mean(row.scores[trained], answers[trained]):
         if reference == MAJORITY:
             return replace(
@@ -113,8 +116,8 @@ def _compared(run: Run, row: Row, num_samples: int) -> Row:
         row,
         flips=flips,
         difference=difference,
-        gained=_samples(pairs, row.metric, 1, num_samples) if reference == BASE else [],
-        lost=_samples(pairs, row.metric, -1, num_samples) if reference == BASE else [],
+        gained=_samples(pairs, row.metric, -1 if lower else 1, num_samples) if reference == BASE else [],
+        lost=_samples(pairs, row.metric, 1 if lower else -1, num_samples) if reference == BASE else [],
         problem=f"{unpaired} items without a partner are left out of the difference" if unpaired else "",
     )
 
@@ -164,6 +167,17 @@ def _difference(row: Row, reference: str, trained: str, pairs: list[Pair], unpai
         num_unpaired=unpaired,
         detectable=test.detectable,
         verdict=BETTER if test.difference > 0 else WORSE,
+    )
+
+
+def _turned(difference: Difference) -> Difference:
+    """The same numbers, of a metric of which less is better: items that score less are gained."""
+    better = difference.value < 0
+    return replace(
+        difference,
+        wins=difference.losses,
+        losses=difference.wins,
+        verdict=BETTER if better else WORSE,
     )
 
 

@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import islice
 
 from safetensors import SafetensorError
@@ -26,6 +27,7 @@ from workbench.models.quantization import is_sharded
 from workbench.models.starts import FROM_WEIGHTS
 from workbench.pipeline.comparison import leaderboard
 from workbench.pipeline.exporting import export
+from workbench.pipeline.held_out import holds_out, read_rows
 from workbench.pipeline.inputs import is_classifier, named_data, trains_whole_model
 from workbench.pipeline.merging import merge
 from workbench.pipeline.planning import plan
@@ -78,7 +80,8 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
     Raises:
         WorkbenchError: a user's mistake, found before the long work where that is possible.
     """
-    check(config)
+    config = settled(config, run_dir)
+    check(config, run_dir)
     if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
         return STEPS[config.steps[0]](config, run_dir) if is_first() else None
     with on_a_disk_that_may_fill(run_dir), alone_in(run_dir) if is_first() else nullcontext():
@@ -92,7 +95,15 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
             wait()
 
 
-def check(config: Config) -> None:
+def settled(config: Config, run_dir: RunDir) -> Config:
+    """The configuration with `data.validation_fraction` decided: None only where rows are held out by it."""
+    trains = {Step.plan, Step.train} & set(config.steps)
+    if config.data.validation_fraction is not None or (trains and holds_out(config, run_dir)):
+        return config
+    return replace(config, data=replace(config.data, validation_fraction=0.0))
+
+
+def check(config: Config, run_dir: RunDir) -> None:
     """Find a user's mistake before the long work starts.
 
     Raises:
@@ -101,8 +112,11 @@ def check(config: Config) -> None:
     if set(config.steps) - {Step.leaderboard, Step.tokenizer}:
         check_model(config.model, config.quantization)
     if Step.evaluate in config.steps:
-        if not config.benchmarks:
-            raise ConfigError("benchmark: none chosen (as in 'benchmark=[cmmlu,hellaswag]')")
+        if not config.benchmarks and Step.train not in config.steps and not read_rows(run_dir):
+            raise ConfigError(
+                "benchmark: none chosen, and the run has no held-out rows "
+                "(as in 'benchmark=[cmmlu,hellaswag]')"
+            )
         check_questions(check_benchmarks(config.benchmarks, config.evaluate), config)
     if {Step.tokenizer, Step.extend} & set(config.steps):
         check_text(config)

@@ -24,6 +24,11 @@ PLAIN_WIDTH = 100
 def leaderboard(config: Config, run_dir: RunDir) -> None:
     """Show this run in full and all runs of `leaderboard.folder` beside it, on the terminal and as a page."""
     folder = board_folder(config, run_dir)
+    if not run_dir.results_json.is_file() and not folder.is_dir():
+        log.warning(
+            "leaderboard: nothing has been scored yet ('benchmark=[NAME,...]' names what to score on)"
+        )
+        return
     board = compare(collect(folder), config.leaderboard.num_samples)
     path = page.write(board, folder)
     own = run_dir.path.resolve()

@@ -7,13 +7,17 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config import Config
 from workbench.data.encode import Encoded, encode
+from workbench.data.holdout import HoldOut, hold_out
 from workbench.data.labelled import label_names
-from workbench.data.rows import Row, load_rows, split_rows
+from workbench.data.rows import Row, load_rows
 from workbench.data.streaming import encode_streamed
 from workbench.models.loading import load_tokenizer
 from workbench.pipeline.inputs import is_classifier, named_data
 from workbench.ranks import ranks
 from workbench.run_dir import RunDir
+
+STREAMED = "data.streaming reads them one after the other (data.validation_fraction=0.01 holds out 1%)"
+"""Why no row is held out by itself where rows are streamed."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Examples:
     validation: Encoded | None
     rows: list[Row]
     """That are trained on, as they were read; none where they are streamed."""
+    hold_out: HoldOut
+    """Which rows are held out, and why none are; empty where rows are streamed."""
     labels: list[str]
     """Of a classifier, in the order of their numbers."""
 
@@ -39,11 +45,22 @@ def encoded_examples(config: Config, run_dir: RunDir) -> Examples:
         training, validation = encode_streamed(
             config.data, tokenizer, config.model.task, folder, seed=config.seed, names=labels
         )
-        return Examples(cast(PreTrainedTokenizerBase, tokenizer), training, validation, [], labels)
+        reason = STREAMED if config.data.validation_fraction is None else ""
+        return Examples(
+            cast(PreTrainedTokenizerBase, tokenizer),
+            training,
+            validation,
+            [],
+            HoldOut([], [], reason=reason),
+            labels,
+        )
     rows = load_rows(config.data, config.seed)
     labels = label_names(rows, named) if is_classifier(config) else []
-    kept, held_out = split_rows(rows, config.data.validation_fraction, config.seed)
     task = config.model.task
-    training = encode(kept, tokenizer, config.data, task, seed=config.seed, names=labels)
+    split = hold_out(rows, config.data, task, config.seed)
+    training = encode(split.training, tokenizer, config.data, task, seed=config.seed, names=labels)
+    held_out = split.held_out
     validation = encode(held_out, tokenizer, config.data, task, names=labels) if held_out else None
-    return Examples(cast(PreTrainedTokenizerBase, tokenizer), training, validation, kept, labels)
+    return Examples(
+        cast(PreTrainedTokenizerBase, tokenizer), training, validation, split.training, split, labels
+    )

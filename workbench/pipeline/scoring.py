@@ -22,6 +22,7 @@ from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Score, read_results, write_results
 from workbench.models import adapter_files, adapters
 from workbench.models.loading import has_trained_head, load_model, load_tokenizer
+from workbench.pipeline.held_out import held_out_benchmarks
 from workbench.pipeline.inputs import adapter_folder, content, is_classifier, shown, skipped
 from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, file_fingerprint, fingerprint, read_json
@@ -39,12 +40,18 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
     Raises:
         MissingStepError: none of the models is there.
     """
-    prepared = check_benchmarks(config.benchmarks, config.evaluate)
+    held_out = held_out_benchmarks(config, run_dir)
+    prepared = check_benchmarks(config.benchmarks, config.evaluate) | held_out
+    if not prepared:
+        log.warning("evaluate: nothing to score, no benchmark is named and no rows are held out")
+        return
     identities = model_identities(config, run_dir)
     waiting = waiting_benchmarks(config, run_dir, identities, prepared)
     for name, benchmarks in waiting.items():
         skipped(f"evaluate {name}", not benchmarks, config)
-    say_warnings(config, {key: prepared[key] for some in waiting.values() for key in some})
+    say_warnings(
+        config, {key: prepared[key] for some in waiting.values() for key in some if key not in held_out}
+    )
     tokenizer = load_tokenizer(config.model)
     untrained = is_classifier(config) and not has_trained_head(config.model)
     for name, model in loaded_models(

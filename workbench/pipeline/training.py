@@ -26,6 +26,7 @@ from workbench.models.loading import load_model, load_tokenizer, outline
 from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizer import token_ids
 from workbench.pipeline.examples import encoded_examples
+from workbench.pipeline.held_out import write_rows
 from workbench.pipeline.inputs import autocast_dtype, shown, skipped, trained_from, trains_whole_model
 from workbench.pipeline.planning import foresee
 from workbench.pipeline.scoring import scored_from
@@ -51,6 +52,11 @@ def train(config: Config, run_dir: RunDir) -> None:
     training, validation, labels = examples.training, examples.validation, examples.labels
     tokenizer = examples.tokenizer
     log.info("data: %s", training.account)
+    if config.data.validation_fraction != 0 and str(examples.hold_out):
+        log.info("data: %s", examples.hold_out)
+    if validation is not None and (validation.account.dropped or validation.account.num_cut):
+        log.info("data: held out: %s", validation.account)
+    held_out = write_rows(examples.hold_out, run_dir) if is_first() else {}
     if is_first():
         Console(soft_wrap=True).print(data_report(training, examples.rows, tokenizer))
     keep_few_kernels()  # `foresee` multiplies, to know this machine's rate
@@ -89,7 +95,10 @@ def train(config: Config, run_dir: RunDir) -> None:
         adapters.check_did_something(model)
         adapters.save(model, output, shown(config.model.path))
     account = training.account.as_json()
-    write_json(run_dir.train_json, {"schema_version": 1, "labels": labels, "data": account})
+    write_json(
+        run_dir.train_json,
+        {"schema_version": 1, "labels": labels, "data": account, "held_out": held_out},
+    )
     record.finish("train", inputs, output, asdict(report))
 
 
