@@ -18,6 +18,7 @@ from workbench.evaluation.modules.char_f1 import CharF1
 from workbench.evaluation.modules.exact_match import ExactMatch
 from workbench.evaluation.modules.labels import Labels
 from workbench.evaluation.modules.rouge import Rouge
+from workbench.evaluation.modules.translation import Translation
 from workbench.evaluation.named_metrics import named
 from workbench.evaluation.records import Answer, Example
 
@@ -141,3 +142,49 @@ def test_a_metric_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"'bleu' needs sacrebleu.*open-llama-workbench\[metrics\]"):
         named("bleu")
+
+
+def test_the_best_of_several_references_counts_in_every_module_of_texts():
+    rows = {"predictions": ["北京", "the cat"], "references": [["上海", "北京"], ["a dog", "the cat"]]}
+    for module in (ExactMatch, CharF1, Rouge):
+        found = module(keep_in_memory=True).compute(**rows)
+        assert set(found.values()) == {1.0}
+
+
+def test_bleu_and_chrf_modules_take_several_references():
+    pytest.importorskip("sacrebleu")
+    references = [["a cat sat on a mat today", "the cat sat on the mat"]]
+    module = Translation(keep_in_memory=True)
+    found = module.compute(predictions=["the cat sat on the mat"], references=references)
+    assert found["bleu"] == pytest.approx(1.0) and found["chrf"] == pytest.approx(1.0)
+
+
+SINGLE = """
+import datasets
+import evaluate
+
+class Length(evaluate.Metric):
+    def _info(self):
+        value = datasets.Value("string")
+        features = datasets.Features({"predictions": value, "references": value})
+        return evaluate.MetricInfo("d", "c", features, inputs_description="i")
+
+    def _compute(self, predictions, references):
+        ratios = [len(p) / len(r) for p, r in zip(predictions, references)]
+        return {"length": sum(ratios) / len(ratios)}
+"""
+
+
+@pytest.mark.parametrize("takes_lists", [True, False])
+def test_a_loaded_metric_scores_the_best_reference_whether_or_not_it_takes_several(takes_lists, tmp_path):
+    (tmp_path / "length.py").write_text(SINGLE, encoding="utf-8")
+    metric = named(file_of("char_f1") if takes_lists else str(tmp_path / "length.py"))
+    items = [
+        Example(id="0", questions=("q",), target=("大上海", "北京"), references=("大上海", "北京")),
+        Example(id="1", questions=("q",), target="ab"),
+    ]
+    answers = [Answer(extracted="北京"), Answer(extracted="ab")]
+    judged = [
+        Judged(metric.judge(answer, item), answer, item) for answer, item in zip(answers, items, strict=True)
+    ]
+    assert metric.corpus(judged) == metric.score("北京", answers[0], items[0]) == 1.0

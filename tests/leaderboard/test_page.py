@@ -10,7 +10,13 @@ from html.parser import HTMLParser
 import pytest
 from leaderboard_runs import Spec, write_run
 
-from workbench.evaluation.records import read_predictions, read_results, write_predictions, write_results
+from workbench.evaluation.records import (
+    Prediction,
+    read_predictions,
+    read_results,
+    write_predictions,
+    write_results,
+)
 from workbench.leaderboard import page
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
@@ -243,3 +249,27 @@ def test_the_page_survives_values_of_a_shape_that_nobody_wrote(tmp_path):
     files = write_run(tmp_path / "run", [Spec()], measured=odd)
     files.merge_report.write_text('{"merged": {"largest": "x"}, "dtype": 3}')
     assert Page(page.html(board_of(tmp_path))).faults == []
+
+
+@pytest.mark.parametrize(
+    ("target", "choices", "prediction", "right", "chosen"),
+    [
+        (1, ["A", "B"], 0, [1], [0]),
+        ([0, 1], ["A", "B", "C"], 2, [0, 1], [2]),
+        ("B", ["A", "B"], "A", [1], [0]),
+        (["A", "C"], ["A", "B", "C"], None, [0, 2], []),
+    ],
+)
+def test_right_and_chosen_choices_are_known_by_number_or_text(target, choices, prediction, right, chosen):
+    answer = Prediction(
+        id="0", prompt_hash="", context="", choices=choices, prediction=prediction, target=target, scores={}
+    )
+    numbers = range(len(choices))
+    assert [number for number in numbers if page.is_target(answer, number)] == right
+    assert [number for number in numbers if page.is_chosen(answer, number)] == chosen
+
+
+def test_several_right_texts_are_shown_side_by_side():
+    target = ["北京", "Beijing"]
+    answer = Prediction(id="0", prompt_hash="", context="", prediction="", target=target, scores={})
+    assert page.right_answer(answer) == "北京 / Beijing"

@@ -12,6 +12,8 @@ from workbench.errors import ConfigError
 from workbench.evaluation.metrics import METRICS, Judged, Metric, is_right, likeliest
 from workbench.evaluation.records import Answer, Example
 
+_ERROR_RATES = ("wer", "cer", "ter", "mer")
+"""Metrics of `evaluate` whose smaller values are the better ones."""
 _OUTPUT_TYPES = tuple(OutputType[name] for name in ("multiple_choice", "generation", "classification"))
 
 
@@ -50,11 +52,26 @@ def _loaded(name: str, key: str) -> Metric:
         raise ConfigError(f"{key}: {name!r} is a {module.module_type}, no metric")
 
     def value(judged: Sequence[Judged]) -> float:
-        takes_text = _takes_text(module)
-        pairs = [_pair(one, takes_text) for one in judged]
-        predictions, references = zip(*pairs, strict=True)
-        found = module.compute(predictions=list(predictions), references=list(references))
-        return _number(found or {}, name, key)
+        takes_text, takes_lists = _takes_text(module), _takes_lists(module)
+        several = takes_text and any(len(_references(one.example)) > 1 for one in judged)
+        if several and takes_lists:
+            references: list[Any] = [list(_references(one.example)) for one in judged]
+        elif several:
+            references = [best_reference(one) for one in judged]
+        else:
+            references = [_reference(one.example, takes_text) for one in judged]
+        return computed([_prediction(one, takes_text) for one in judged], references)
+
+    def computed(predictions: list[Any], references: list[Any]) -> float:
+        return _number(module.compute(predictions=predictions, references=references) or {}, name, key)
+
+    def best_reference(one: Judged) -> str:
+        """The reference that a module which takes a single one gives the highest score."""
+        prediction, texts = _prediction(one, True), _references(one.example)
+        if len(texts) == 1:
+            return texts[0]
+        best = min if Path(name).stem in _ERROR_RATES else max
+        return best(texts, key=lambda text: computed([prediction], [text]))
 
     def score(prediction: int | str | None, answer: Answer, example: Example) -> float:
         if not isinstance(prediction, str):
@@ -67,16 +84,37 @@ def _loaded(name: str, key: str) -> Metric:
     return Metric(output_types=_OUTPUT_TYPES, judge=judge, score=score, corpus=value)
 
 
+def _features(module: Any) -> list[Any]:
+    """The types of predictions and references that a module takes, each a mapping."""
+    return list(module.features) if isinstance(module.features, list) else [module.features]
+
+
 def _takes_text(module: Any) -> bool:
-    features = module.features[0] if isinstance(module.features, list) else module.features
-    return str(getattr(features["predictions"], "dtype", "string")) == "string"
+    return str(getattr(_features(module)[0]["predictions"], "dtype", "string")) == "string"
 
 
-def _pair(one: Judged, takes_text: bool) -> tuple[int | str, int | str]:
-    """Prediction and reference as the module wants them."""
-    target = one.example.target[0] if isinstance(one.example.target, tuple) else one.example.target
+def _takes_lists(module: Any) -> bool:
+    """Whether a prediction may have several references."""
+    return any(hasattr(features["references"], "feature") for features in _features(module))
+
+
+def _prediction(one: Judged, takes_text: bool) -> int | str:
+    """The prediction as the module wants it."""
     prediction = "" if one.prediction is None else one.prediction
-    return (str(prediction), str(target)) if takes_text else (prediction, target)
+    return str(prediction) if takes_text else prediction
+
+
+def _references(example: Example) -> tuple[str, ...]:
+    """The texts that are right: of a generated answer, all; of a choice, its number, the first of several."""
+    generated = example.references or isinstance(example.target, str)
+    return example.reference_texts if generated else example.reference_texts[:1]
+
+
+def _reference(example: Example, takes_text: bool) -> int | str:
+    """The one reference as the module wants it."""
+    if takes_text:
+        return _references(example)[0]
+    return example.target[0] if isinstance(example.target, tuple) else example.target
 
 
 def _number(found: dict[str, Any], name: str, key: str) -> float:

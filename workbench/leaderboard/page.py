@@ -64,6 +64,7 @@ def html(board: Board) -> str:
         num_answers=sum(score.num_items for row in rows for score in row.scores.values()),
         trained_and_base=trained_and_base,
         is_target=is_target,
+        is_chosen=is_chosen,
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         script=(HERE / "page.js").read_text(encoding="utf-8"),
     )
@@ -76,8 +77,19 @@ def sha256(text: str) -> str:
 
 
 def is_target(answer: Prediction, choice: int) -> bool:
-    """Whether a choice is right, or one of the right ones."""
-    return choice in answer.target if isinstance(answer.target, list) else choice == answer.target
+    """Whether a choice is right, or one of the right ones, by its number or, if generated, its text."""
+    targets = answer.target if isinstance(answer.target, list) else [answer.target]
+    return choice in targets or answer.choices[choice] in targets
+
+
+def is_chosen(answer: Prediction, choice: int) -> bool:
+    """Whether a model's answer is a choice: its number, or its text where the answer was generated."""
+    return answer.prediction in (choice, answer.choices[choice])
+
+
+def right_answer(answer: Prediction) -> str:
+    """The right answer, or all right ones, where there were no choices."""
+    return " / ".join(map(str, answer.target)) if isinstance(answer.target, list) else str(answer.target)
 
 
 def answered(answer: Prediction) -> str:
@@ -158,6 +170,7 @@ def is_share(metric: str) -> bool:
 
 FILTERS = {
     "answered": answered,
+    "right_answer": right_answer,
     "change": wording.change,
     "clean": lambda value: clean(str(value)),
     "equal": wording.equal,

@@ -8,23 +8,37 @@ import evaluate
 
 
 def info(description: str, dtype: str, source: str = "") -> evaluate.MetricInfo:
-    """About a metric whose predictions and references are of one type: `string` or `int64`."""
-    features = datasets.Features({name: datasets.Value(dtype) for name in ("predictions", "references")})
+    """About a metric whose predictions and references are of one type: `string` or `int64`.
+
+    A text may have a list of references.
+    """
+    value = datasets.Value(dtype)
+    features = [datasets.Features({"predictions": value, "references": value})]
+    if dtype == "string":
+        features.append(datasets.Features({"predictions": value, "references": datasets.Sequence(value)}))
     return evaluate.MetricInfo(
         description=description,
         citation=source,
-        inputs_description="predictions and references, one each an item",
+        inputs_description="predictions and references: one prediction an item, one or several references",
         features=features,
     )
 
 
 class TextMetric(evaluate.Metric):  # type: ignore[misc]
-    """The mean over pairs of a prediction and its reference."""
+    """The mean over predictions, each compared with its references, of which the best one counts."""
 
     @abstractmethod
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
         """What one pair scores, by name."""
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        found = [self.scores(*pair) for pair in zip(predictions, references, strict=True)]
-        return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+    def _compute(
+        self, predictions: Sequence[str], references: Sequence[str | Sequence[str]]
+    ) -> dict[str, float]:
+        scores = [self._best(*pair) for pair in zip(predictions, references, strict=True)]
+        return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
+
+    def _best(self, prediction: str, references: str | Sequence[str]) -> dict[str, float]:
+        """The best value of each score over the references."""
+        texts = [references] if isinstance(references, str) else references
+        scores = [self.scores(prediction, text) for text in texts]
+        return {name: max(score[name] for score in scores) for name in scores[0]}

@@ -14,5 +14,7 @@ class Translation(evaluate.Metric):  # type: ignore[misc]
     def _info(self) -> evaluate.MetricInfo:
         return base.info("BLEU and chrF, from 0 to 1", "string", "https://aclanthology.org/W18-6319")
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    def _compute(
+        self, predictions: Sequence[str], references: Sequence[str | Sequence[str]]
+    ) -> dict[str, float]:
         return {"bleu": texts.bleu(predictions, references), "chrf": texts.chrf(predictions, references)}
