@@ -470,7 +470,7 @@ def test_a_row_can_be_traced_to_its_file(byte_tokenizer):
         ([ALPACA, {"instruction": "x"}], "a.jsonl:2: no column 'output' (has: instruction)"),
         ([ALPACA, {"prompt": "x", "completion": "y"}], "a.jsonl:2: no column 'instruction'"),
         ([{"prompt": "x", "completion": 3}], "a.jsonl:1: column 'completion' must be text, not 3"),
-        ([{"prompt": "x", "completion": None}], "a.jsonl:1: no column 'completion'"),
+        ([{"prompt": "x", "completion": None}], "a.jsonl:1: column 'completion' is null"),
         ([{"conversations": "x"}], "a.jsonl:1: column 'conversations' must be a list of turns, not \"x\""),
         (
             [{"conversations": [{"from": "cat", "value": "x"}]}],
@@ -532,7 +532,7 @@ def test_whole_numbers_are_sorted_as_numbers():
     values = [{"text": "x", "label": label} for label in (100, 20, 3)]
     assert label_names(rows(*values), DataConfig()) == ["3", "20", "100"]
     assert label_names(rows({"label": True}, {"label": False}), DataConfig()) == ["false", "true"]
-    assert label_names(rows({"label": "--1"}, {"label": "-1"}), DataConfig()) == ["-1", "--1"]
+    assert label_names(rows({"label": "--1"}, {"label": "-2"}), DataConfig()) == ["-2", "--1"]
 
 
 def test_truth_values_fit_classes_that_a_yaml_list_names(byte_tokenizer):

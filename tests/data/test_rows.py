@@ -7,7 +7,9 @@ import pyarrow.parquet
 import pytest
 
 from workbench.config.data import COLUMNS, DataConfig, DataFormat, SourceConfig
+from workbench.config.model import Task
 from workbench.data.formats import ANSWER, QUESTION
+from workbench.data.inspection import check_rows
 from workbench.data.labelled import TEXT_COLUMNS
 from workbench.data.rows import load_rows, split_rows
 from workbench.errors import ConfigError, DataError
@@ -220,15 +222,12 @@ def test_a_source_takes_from_the_section_what_it_does_not_say_itself(write, tmp_
         columns={"prompt": "q", "completion": "a"},
         format=DataFormat["prompt-completion"],
         split="test",
-        subset="main",
         sources={
             "one": SourceConfig(path=str(tmp_path / "a.jsonl")),
             "two": SourceConfig(
                 path=str(tmp_path / "b.jsonl"),
                 columns={"text": "ask"},
                 format=DataFormat["text"],
-                split="train",
-                subset="other",
             ),
             "three": SourceConfig(path=str(tmp_path / "c")),
         },
@@ -238,11 +237,13 @@ def test_a_source_takes_from_the_section_what_it_does_not_say_itself(write, tmp_
         {"text": "2", "a": "y"},
         {"prompt": "3", "completion": "z"},
     ]
-    sections = [data.of_source(name) for name in ("one", "two")]
-    assert [(each.format.name, each.split, each.subset) for each in sections] == [
-        ("prompt-completion", "test", "main"),
-        ("text", "train", "other"),
-    ]
+    hub = {
+        "four": SourceConfig(path="own/set"),
+        "five": SourceConfig(path="own/set", split="train", subset="other"),
+    }
+    data = DataConfig(split="test", subset="main", sources=hub)
+    sections = [data.of_source(name) for name in hub]
+    assert [(each.split, each.subset) for each in sections] == [("test", "main"), ("train", "other")]
 
 
 @pytest.mark.parametrize(
@@ -291,3 +292,99 @@ def test_a_section_that_makes_no_sense_is_refused_by_its_key(keys, complaint):
     with pytest.raises(ConfigError) as caught:
         DataConfig(**keys)
     assert str(caught.value).startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"subset": "x"}, "data.subset: 'x' is of a hub data set, but '"),
+        ({"split": "test"}, "data.split: 'test' is of a folder or hub data set, but '"),
+    ],
+)
+def test_a_split_or_subset_of_a_file_is_refused_where_it_is_set(write, keys, complaint):
+    path = write("a.jsonl", ROWS)
+    assert len(load(path)) == 2
+    with pytest.raises(ConfigError) as caught:
+        load(path, **keys)
+    assert str(caught.value).startswith(complaint)
+    sources = {"one": SourceConfig(path=path)}
+    with pytest.raises(ConfigError, match=f"data.{next(iter(keys))}: "):
+        load_rows(DataConfig(sources=sources, **keys))
+    with pytest.raises(ConfigError, match=f"data.sources.one.{next(iter(keys))}: "):
+        load_rows(DataConfig(sources={"one": SourceConfig(path=path, **keys)}))
+    assert len(load_rows(DataConfig(path=path, **keys), answered=False)) == 2  # of predict.input, not of data
+
+
+def test_a_split_that_no_file_of_a_folder_is_named_after_is_refused(write, tmp_path):
+    write("d/a.jsonl", ROWS)
+    write("d/b.jsonl", ROWS)
+    assert len(load(tmp_path / "d")) == 4
+    with pytest.raises(
+        DataError, match=r"data.split: no file of .* is named after 'dev' \(has: a.jsonl, b.json"
+    ):
+        load(tmp_path / "d", split="dev")
+
+
+@pytest.mark.parametrize("name", ["README.txt", "license.txt", "读我/LICENSE-2.0.txt", "说明.txt"])
+def test_a_text_file_about_the_data_is_passed_over_and_told(write, tmp_path, caplog, monkeypatch, name):
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="workbench")
+    write("d/b.jsonl", ROWS)
+    write(f"d/{name}", "about this data")
+    assert [row.values for row in load(tmp_path / "d")] == ROWS
+    assert "is taken as a note on the data" in caplog.text
+    alone = write(f"e/{name}", "a text to train on")
+    assert len(load(alone)) == 1
+    assert len(load(tmp_path / "e")) == 1
+
+
+def test_the_file_of_another_format_is_named_and_not_the_others(write, tmp_path):
+    write("d/a.json", ROWS)
+    write("d/b.jsonl", ROWS)
+    write("d/c.txt", "my notes")
+    data = DataConfig(path=str(tmp_path / "d"))
+    with pytest.raises(DataError) as caught:
+        check_rows(load_rows(data), data, Task.causal_lm)
+    assert str(caught.value).startswith(
+        f"{tmp_path}/d/c.txt: its rows are text, those of {tmp_path}/d/a.json are "
+    )
+    write("d/c.txt", "")
+    write("d/0.csv", "question,answer\n1,2\n")
+    with pytest.raises(
+        DataError, match="0.csv: its rows are of no known format .question, answer., those of"
+    ):
+        check_rows(load_rows(data), data, Task.causal_lm)
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        (
+            {"prompt": "x", "completion": None},
+            "column 'completion' is null (give it a value, or leave the row out)",
+        ),
+        ({"prompt": "x"}, "no column 'completion' (has: prompt)"),
+        ({"prompt": "x", "completion": " "}, "the answer in turn 2 is empty"),
+    ],
+)
+def test_a_mistake_of_many_rows_is_told_once_with_their_number_and_the_first_three(write, row, complaint):
+    path = write("a.jsonl", [ROWS[0], row, ROWS[0], row, row, row])
+    data = DataConfig(path=path)
+    with pytest.raises(DataError) as caught:
+        check_rows(load_rows(data), data, Task.causal_lm)
+    assert str(caught.value) == f"{path}:2: {complaint}; 4 rows are so: {path}:2, {path}:4, {path}:5, ..."
+
+
+def test_rows_to_be_answered_may_lack_their_answers_and_lines_of_text_are_rows(write):
+    keys = {"columns": {"text": "评论", "label": "类别"}, "labels": ["好", "差"]}
+    path = write("a.csv", "评论,号\n很好看,1\n")
+    with pytest.raises(DataError, match="no column '类别'"):
+        load(path, **keys)
+    assert load_rows(DataConfig(path=path, **keys), answered=False)[0].values == {"号": "1", "text": "很好看"}
+    with pytest.raises(DataError, match="no column '评论'"):
+        load_rows(DataConfig(path=write("b.csv", "号\n1\n"), **keys), answered=False)
+    lines = load_rows(DataConfig(path=write("a.txt", "很好看\r\n\n难看 \n"), **keys), answered=False)
+    assert [(row.values, row.where.rpartition(":")[2]) for row in lines] == [
+        ({"text": "很好看"}, "1"),
+        ({"text": "难看 "}, "3"),
+    ]

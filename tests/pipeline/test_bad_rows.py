@@ -36,7 +36,11 @@ BAD = {
         (),
         r"rows.jsonl:4: the answer in turn 2 is empty",
     ),
-    "a null answer": ([*GOOD[:3], {"instruction": "a", "output": None}], (), r"rows.jsonl:4: no .*'output'"),
+    "a null answer": (
+        [*GOOD[:3], {"instruction": "a", "output": None}],
+        (),
+        r"rows.jsonl:4: column 'output' is null",
+    ),
     "a number as answer": (
         [*GOOD[:3], {"instruction": "a", "output": 5}],
         (),

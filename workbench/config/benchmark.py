@@ -181,6 +181,8 @@ class BenchmarkConfig:
     """Template of the question. If it uses `choice`, each choice has a prompt of its own (WinoGrande)."""
     choices: list[str] = field(default_factory=list)
     """Templates of the choices."""
+    choices_file: str = ""
+    """A text file of the choices, below `path`, instead of `choices`: one a line, or between commas."""
     options: list[str] = field(default_factory=list)
     """Columns that hold the texts of lettered options (or one that holds a list): what permutations move."""
     choices_from: str = ""
@@ -214,7 +216,9 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         """Refuse combinations that can't be scored."""
-        if self.choices and self.choices_from:
-            raise ConfigError("benchmarks: both `choices` and `choices_from` are set (one of them)")
+        given = [name for name in ("choices", "choices_from", "choices_file") if getattr(self, name)]
+        if len(given) > 1:
+            both = " and ".join(f"`{name}`" for name in given)
+            raise ConfigError(f"benchmarks: both {both} are set (one of them)")
         if self.target and self.target_index:
             raise ConfigError("benchmarks: both `target` and `target_index` are set (one of them)")

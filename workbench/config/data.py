@@ -144,6 +144,14 @@ class DataConfig:
     labels: list[str] = field(default_factory=list)
     """Class names in the order of their numbers; empty: sorted as found."""
 
+    labels_file: str = ""
+    """A text file of class names instead of `labels`: one a line, or on one line between commas.
+
+    Where they are numbered (1-World, 2-Sports), rows may give these numbers."""
+
+    drop_unlabelled: bool = False
+    """A classifier's rows without a class (-1, -100, -, null, empty) are left out; false refuses them."""
+
     streaming: bool = False
     """For rows that memory doesn't hold: encoded a block at a time into a file of the run, and read from it.
 
@@ -211,6 +219,8 @@ class DataConfig:
                 raise ConfigError(f"data.sources.{name}.limit: must be positive, {source.limit!r}")
         if self.streaming and self.shuffle_answers:
             raise ConfigError("data.streaming: answers can't be shuffled a block at a time (set one false)")
+        if self.labels and self.labels_file:
+            raise ConfigError("data.labels_file: stands beside data.labels (one of them)")
         if len(set(self.labels)) < len(self.labels):
             raise ConfigError(f"data.labels: a name stands twice in {self.labels!r}")
 

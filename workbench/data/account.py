@@ -1,6 +1,7 @@
 """The account of what became of a data set's rows on their way to token ids."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,6 +28,8 @@ class Account:
     """Rows left out, by reason."""
     unwritten: Counter[str] = field(default_factory=Counter)
     """Rows that lost a column or a part of a message, because the template doesn't write it, by its name."""
+    classes: dict[str, int] = field(default_factory=dict)
+    """Of a classifier: class -> rows of it."""
     noted: Counter[str] = field(default_factory=Counter)
     """Rows in which something was put right or left unread, by what it was."""
     control: dict[str, Places] = field(default_factory=dict)
@@ -42,6 +45,7 @@ class Account:
         self.dropped += other.dropped
         self.unwritten += other.unwritten
         self.noted += other.noted
+        self.add_classes(other.classes)
         for token, places in other.control.items():
             self.control.setdefault(token, Places()).add(places)
 
@@ -55,6 +59,16 @@ class Account:
                 for token, places in sorted(self.control.items())
             ),
         ]
+
+    def add_classes(self, counts: Mapping[str, int]) -> None:
+        """Count further rows of classes in."""
+        for name, count in counts.items():
+            self.classes[name] = self.classes.get(name, 0) + count
+
+    def shown_classes(self) -> str:
+        """The classes with their rows, the first thirty of them."""
+        shown = [f"{name!r} {count:,}" for name, count in self.classes.items()]
+        return ", ".join([*shown[:30], *[f"and {len(shown) - 30} more"][: len(shown) > 30]])
 
     def as_json(self) -> dict[str, Any]:
         """The account for a file."""
@@ -71,4 +85,5 @@ class Account:
         parts += [f"{self.num_cut:,} cut"] if self.num_cut else []
         parts += [f"{count:,} dropped ({reason})" for reason, count in sorted(self.dropped.items())]
         parts += [f"{count:,} {remark}" for count, remark in self.remarks()]
+        parts += [f"classes {self.shown_classes()}"] if self.classes else []
         return ", ".join(parts)

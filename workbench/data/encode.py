@@ -13,11 +13,12 @@ from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
 from workbench.data.account import Account
 from workbench.data.chats import prepared
+from workbench.data.classes import has_hidden_ends
 from workbench.data.control import ControlTokens, control_tokens, written_once
 from workbench.data.doubled import labelled_once, once
 from workbench.data.formats import row_format, text
 from workbench.data.instruction import conversation, with_shuffled_answers
-from workbench.data.labelled import label_names, label_number, labelled_text, target, text_ids
+from workbench.data.labelled import HIDDEN_ENDS, label_names, label_number, labelled_text, target, text_ids
 from workbench.data.literal import LiteralTokenizer
 from workbench.data.mask_check import MaskCheck
 from workbench.data.packing import best_fit, positions
@@ -231,6 +232,10 @@ def classified(
         if data.regression
         else [label_number(example.label, names, example.where) for example in examples]
     )
+    if not data.regression:
+        hidden = sum(has_hidden_ends(str(row.values["label"])) for row in rows)
+        account.noted.update({HIDDEN_ENDS: hidden} if hidden else {})
+        account.add_classes({name: numbers.count(number) for number, name in enumerate(names)})
     if data.shuffle_answers:
         random.Random(seed).shuffle(numbers)
     encoded = text_ids(examples, tokenizer, data)

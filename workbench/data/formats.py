@@ -1,5 +1,8 @@
 """Which shape a file's rows have, told by their columns."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from workbench.config.data import DataConfig, DataFormat, key_of
 from workbench.config.model import Task
 from workbench.data.rows import Row
@@ -47,14 +50,49 @@ def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True)
     )
 
 
+def check_one_format(rows: Sequence[Row], data: DataConfig, task: Task, *, answered: bool = True) -> None:
+    """Refuse a file whose rows are of another format than those of the other files of its source.
+
+    Raises:
+        DataError: With the file that stands alone, a text file before others.
+    """
+    firsts: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        firsts.setdefault((row.source, row.file), row)
+    for source in dict.fromkeys(source for source, _ in firsts):
+        own = [row for (name, _), row in firsts.items() if name == source]
+        formats = {row.file: shown_format(row, data.of_source(source), task, answered) for row in own}
+        counts = Counter(formats.values())
+        if len(counts) < 2:
+            continue
+        odd = min(
+            own, key=lambda row: (not row.file.lower().endswith((".txt", ".md")), counts[formats[row.file]])
+        )
+        other = next(row for row in own if formats[row.file] != formats[odd.file])
+        raise DataError(
+            f"{odd.file}: its rows are {formats[odd.file]}, those of {other.file} are {formats[other.file]} "
+            f"(take it out of the folder, or make both {key_of('sources', '')}.NAME of their own)"
+        )
+
+
+def shown_format(row: Row, data: DataConfig, task: Task, answered: bool) -> str:
+    """The name of a row's format, or that it has none."""
+    try:
+        return row_format(row, data, task, answered=answered).name
+    except DataError:
+        return f"of no known format ({', '.join(row.values)})"
+
+
 def value(row: Row, column: str) -> object:
     """A column that the row must have.
 
     Raises:
-        DataError: It hasn't.
+        DataError: It hasn't, or the column is null.
     """
-    if column not in row.values or row.values[column] is None:
+    if column not in row.values:
         raise DataError(f"{row.where}: no column {column!r} (has: {', '.join(row.values)})")
+    if row.values[column] is None:
+        raise DataError(f"{row.where}: column {column!r} is null (give it a value, or leave the row out)")
     return row.values[column]
 
 

@@ -5,11 +5,11 @@ from itertools import groupby
 
 from workbench.config.data import DataConfig, DataFormat, Template, key_of
 from workbench.config.model import Task
-from workbench.data.formats import row_format, text
+from workbench.data.formats import check_one_format, row_format, text
 from workbench.data.instruction import conversation
 from workbench.data.labelled import label_names, label_number, labelled_text, target
 from workbench.data.rows import Row, sourced
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, DataError
 
 
 def check_keys(data: DataConfig, task: Task) -> None:
@@ -19,8 +19,8 @@ def check_keys(data: DataConfig, task: Task) -> None:
         ConfigError: With the key.
     """
     if task is Task.causal_lm:
-        for key, value in (("regression", data.regression), ("labels", data.labels)):
-            if value:
+        for key in ("regression", "labels", "labels_file", "drop_unlabelled"):
+            if getattr(data, key):
                 raise ConfigError(f"data.{key}: for a classifier only (model.task=sequence_classification)")
         return
     if data.packing:
@@ -47,16 +47,42 @@ def check_rows(rows: Sequence[Row], data: DataConfig, task: Task) -> None:
     """
     check_keys(data, task)
     names = label_names(rows, data) if task is Task.sequence_classification else []
+    check_one_format(rows, data, task)
+    problems: list[tuple[Row, DataError]] = []
     for source, part in groupby(rows, key=lambda row: row.source):
         found = list(part)
         shape = row_format(found[0], data.of_source(source), task)
         for row in found:
-            if shape is DataFormat["labelled"]:
-                check_label(row, data, names)
-            elif shape is DataFormat["text"]:
-                text(row, "text")
-            else:
-                conversation(row, shape)
+            try:
+                check_row(row, shape, data, names)
+            except DataError as error:
+                problems.append((row, error))
+    if problems:
+        raise DataError(with_others(problems)) from problems[0][1]
+
+
+def check_row(row: Row, shape: DataFormat, data: DataConfig, names: Sequence[str]) -> None:
+    """Read one row as training will.
+
+    Raises:
+        DataError: It can't be read.
+    """
+    if shape is DataFormat["labelled"]:
+        check_label(row, data, names)
+    elif shape is DataFormat["text"]:
+        text(row, "text")
+    else:
+        conversation(row, shape)
+
+
+def with_others(problems: Sequence[tuple[Row, DataError]]) -> str:
+    """The first row's complaint, with how many rows it is true of and the first three of them."""
+    first, error = problems[0]
+    complaint = str(error).removeprefix(first.where)
+    alike = [row.where for row, other in problems if str(other).removeprefix(row.where) == complaint]
+    if len(alike) == 1:
+        return str(error)
+    return f"{error}; {len(alike):,} rows are so: {', '.join(alike[:3])}{', ...' if len(alike) > 3 else ''}"
 
 
 def check_label(row: Row, data: DataConfig, names: Sequence[str]) -> None:

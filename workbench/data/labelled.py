@@ -4,10 +4,12 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, Truncation, key_of
+from workbench.data.classes import UNLABELLED, class_list, clean_name, say_look_alikes
 from workbench.data.formats import text
 from workbench.data.instruction import short
 from workbench.data.rows import Row
@@ -26,6 +28,12 @@ TEXT_COLUMNS = (
 
 VALUE = "value"
 """What a regression's output is called where classes have names."""
+
+DROPPED = "data.drop_unlabelled=true leaves such rows out"
+"""The way out for rows without a class."""
+
+HIDDEN_ENDS = "had invisible characters at the ends of their class, which were taken away"
+"""What is said of such rows."""
 
 WRITTEN = {"true": "True", "false": "False"}
 """Truth values as rows have them, and as they come out of a YAML list of names."""
@@ -66,17 +74,19 @@ def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
 
 def label(row: Row) -> str:
     """The row's class as text; numbers and truth values are written out."""
-    if row.values.get("label") is None:
+    if "label" not in row.values:
         raise DataError(
             f"{row.where}: no class in 'label' (has: {', '.join(row.values)}; name it by "
             f"{key_of('columns', row.source)}.label)"
         )
     found = row.values["label"]
+    if found is None:
+        raise DataError(f"{row.where}: the class in 'label' is null ({DROPPED})")
     if not isinstance(found, str | int):
         raise DataError(f"{row.where}: column 'label' must be a name or a whole number, not {short(found)}")
-    name = str(found).lower() if isinstance(found, bool) else str(found).strip()
+    name = str(found).lower() if isinstance(found, bool) else clean_name(str(found))
     if not name:
-        raise DataError(f"{row.where}: the class is empty")
+        raise DataError(f"{row.where}: the class is empty ({DROPPED})")
     return name
 
 
@@ -109,10 +119,36 @@ def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
     """
     if data.regression:
         return [VALUE]
-    names = list(data.labels) or sorted({label(row) for row in rows}, key=number_or_name)
+    names = [clean_name(name) for name in data.labels] or listed_names(data) or found_names(rows)
+    say_look_alikes(names)
     if len(names) < 2:
         raise DataError(f"data.labels: only one class, {names[0]!r} (at least 2)")
     return names
+
+
+def listed_names(data: DataConfig) -> list[str]:
+    """The classes of `data.labels_file`; none where none is given."""
+    if not data.labels_file:
+        return []
+    return list(class_list(Path(data.labels_file).expanduser(), "data.labels_file").names)
+
+
+def found_names(rows: Sequence[Row]) -> list[str]:
+    """The classes of the rows, sorted.
+
+    Raises:
+        DataError: Rows whose class says that they have none.
+    """
+    names = {label(row) for row in rows}
+    for mark in UNLABELLED:
+        if mark in names:
+            places = [row.where for row in rows if label(row) == mark]
+            raise DataError(
+                f"{places[0]}: the class {mark!r} marks rows without a class in many data sets; "
+                f"{len(places):,} rows are so: {', '.join(places[:3])} ({DROPPED}; data.labels that names it "
+                "keeps it as a class)"
+            )
+    return sorted(names, key=number_or_name)
 
 
 def number_or_name(name: str) -> tuple[int, int, str]:

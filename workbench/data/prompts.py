@@ -10,7 +10,7 @@ from workbench.config.data import DataConfig
 from workbench.config.model import Task
 from workbench.data.chats import prepared
 from workbench.data.doubled import labelled_once
-from workbench.data.formats import row_format
+from workbench.data.formats import check_one_format, row_format
 from workbench.data.instruction import conversation
 from workbench.data.labelled import labelled_text
 from workbench.data.rows import Row
@@ -36,6 +36,7 @@ def prompts(
     Raises:
         DataError: A row that can't be read.
     """
+    check_one_format(rows, data, task, answered=False)
     found: list[Prompt] = []
     for source, part in groupby(rows, key=lambda row: row.source):
         found += source_prompts(list(part), tokenizer, data.of_source(source), task)

@@ -18,6 +18,7 @@ from workbench.data.tokens import IGNORED
 NUM_BINS = 8
 BAR_WIDTH = 30
 SHOWN_CHARACTERS = 600
+SHOWN_CLASSES = 30
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class DataReport:
             (self.num_duplicates, "of them say the same as an earlier one"),
             *((count, f"dropped: {reason}") for reason, count in sorted(account.dropped.items())),
             *account.remarks(),
+            *((count, f"of class {name!r}") for name, count in list(account.classes.items())[:SHOWN_CLASSES]),
             (account.num_cut, "cut to data.max_length"),
             (account.num_examples, "examples"),
             (account.num_tokens, "tokens"),
@@ -55,6 +57,10 @@ class DataReport:
         ):
             if number:
                 table.add_row(f"{number:,}", words)
+        if len(account.classes) > SHOWN_CLASSES:
+            table.add_row("", f"(and {len(account.classes) - SHOWN_CLASSES} more classes)")
+        if empty := [name for name, count in account.classes.items() if not count]:
+            table.add_row("0", f"of the classes {', '.join(map(repr, empty[:SHOWN_CLASSES]))}")
         if self.num_duplicates is None:
             table.add_row("", "(equal rows are not looked for with data.streaming)")
         return table

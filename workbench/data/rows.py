@@ -10,14 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.data import DataConfig, key_of
+from workbench.data.classes import ClassList, class_list, is_unlabelled, with_named_class
 from workbench.data.files import IN_FOLDERS, READERS, file_rows
 from workbench.data.hub import hub_rows
 from workbench.data.layout import Layout
 from workbench.data.notices import say_once
 from workbench.data.row import Row as Row
-from workbench.errors import DataError
+from workbench.errors import ConfigError, DataError
 
 SPLIT_WORDS = {"train", "dev", "val", "valid", "validation", "eval", "test"}
+
+DEFAULT_SPLIT = DataConfig().split
+
+ABOUT = re.compile(
+    r"(read_?me|licen[cs]e|copying|notice|sources?|changelog|changes|citation|authors|credits|requirements|"
+    r"说明|许可)(?![^\W_])",
+    re.IGNORECASE,
+)
+"""Names of text files that say something about the data beside them."""
 
 ANSWERS = ("output", "completion", "label")
 """Roles whose columns rows that are to be answered may lack."""
@@ -35,6 +45,8 @@ def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list
     Raises:
         DataError: Nothing there, a malformed row, a mapped column that is missing, or no row at all.
     """
+    if answered:
+        check_places(data)
     if not data.sources:
         return all_rows(data, answered=answered)
     rows: list[Row] = []
@@ -103,7 +115,8 @@ def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> I
         rows = hub_rows(
             data.path, data.subset, data.split, streaming=data.streaming, key=key_of("path", source)
         )
-        return (renamed(replace(row, source=source), data.columns, answered) for row in rows)
+        hub = (replace(row, source=source) for row in rows)
+        return classed((renamed(row, data.columns, answered) for row in hub), data if answered else None)
     else:
         raise DataError(f"{key_of('path', source)}: no such file or folder, {data.path!r}")
     layout = Layout(
@@ -114,7 +127,52 @@ def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> I
         text_lines=not answered,
     )
     local = (replace(row, source=source) for file in files for row in file_rows(file, layout))
-    return (renamed(row, data.columns, answered) for row in local)
+    return classed((renamed(row, data.columns, answered) for row in local), data if answered else None)
+
+
+def classed(rows: Iterator[Row], data: DataConfig | None) -> Iterator[Row]:
+    """The rows with classes by name as `data.labels_file` numbers them, without those that have none."""
+    if data is None or not (data.labels_file or data.drop_unlabelled):
+        yield from rows
+        return
+    path = Path(data.labels_file).expanduser()
+    classes = class_list(path, "data.labels_file") if data.labels_file else ClassList(list(data.labels), {})
+    num_dropped = 0
+    for row in rows:
+        if data.drop_unlabelled and is_unlabelled(row, classes.names):
+            num_dropped += 1
+        else:
+            yield with_named_class(row, classes)
+    if num_dropped:
+        say_once(f"data.drop_unlabelled: {num_dropped:,} rows of {data.path!r} without a class are left out")
+
+
+def check_places(data: DataConfig) -> None:
+    """Refuse a split or subset that is asked of files, which have none.
+
+    Raises:
+        ConfigError: With the key.
+    """
+    for name, source in data.sources.items() or {"": data}.items():
+        path = Path(source.path).expanduser()
+        asked_split = source.split if name else source.split != DEFAULT_SPLIT
+        if source.subset is not None and path.exists():
+            key = key_of("subset", name)
+            raise ConfigError(f"{key}: {source.subset!r} is of a hub data set, but {source.path!r} is here")
+        if asked_split and path.is_file():
+            raise ConfigError(
+                f"{key_of('split', name)}: {source.split!r} is of a folder or hub data set, but "
+                f"{source.path!r} is one file"
+            )
+    paths = [Path(source.path).expanduser() for source in data.sources.values()]
+    if paths and data.subset is not None and all(path.exists() for path in paths):
+        raise ConfigError(
+            f"data.subset: {data.subset!r} is of a hub data set, and none of data.sources is one"
+        )
+    if paths and data.split != DEFAULT_SPLIT and all(path.is_file() for path in paths):
+        raise ConfigError(
+            f"data.split: {data.split!r} is of a folder or hub data set, and all sources are files"
+        )
 
 
 def is_hub_id(path: str) -> bool:
@@ -155,12 +213,22 @@ def folder_files(folder: Path, split: str, source: str) -> list[Path]:
         for path in folder.rglob("*")
         if path.is_file() and path.suffix.lower() in IN_FOLDERS and not path.name.startswith(".")
     )
+    notes = [path for path in files if path.suffix.lower() == ".txt" and ABOUT.match(path.name)]
+    if notes and len(notes) < len(files):
+        about = listed([note.name for note in notes])
+        say_once(f"{key_of('path', source)}: of {str(folder)!r}, {about} is taken as a note on the data")
+        files = [path for path in files if path not in notes]
     if not files:
         key = key_of("path", source)
         raise DataError(f"{key}: no data files in {str(folder)!r} (known: {', '.join(IN_FOLDERS)})")
     names = {file: str(file.relative_to(folder)) for file in files}
     words = {file: set(re.split(r"[^a-z]+", name.lower())) for file, name in names.items()}
     if not any(words[file] & SPLIT_WORDS for file in files):
+        if split != DEFAULT_SPLIT:
+            has = listed(list(names.values()))
+            raise DataError(
+                f"{key_of('split', source)}: no file of {str(folder)!r} is named after {split!r} (has: {has})"
+            )
         return files
     chosen = [file for file in files if split.lower() in words[file]]
     key, has = key_of("split", source), listed(list(names.values()))

@@ -16,7 +16,7 @@ from workbench.config.data import DataConfig
 from workbench.config.model import Task
 from workbench.data.account import Account
 from workbench.data.encode import Encoded, as_dataset, examples_of
-from workbench.data.rows import Row, read_rows, sourced
+from workbench.data.rows import Row, check_places, read_rows, sourced
 from workbench.errors import DataError
 
 BLOCK = 5000
@@ -60,6 +60,7 @@ class Side:
 
 def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
     """The rows of all sources one after the other; of a weight that is no whole number a random choice."""
+    check_places(data)
     for name, source, weight in sourced(data):
         generator = random.Random(f"{seed} {name}")
         for row in islice(read_rows(source, name), source.limit):

@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.config.benchmark import BenchmarkConfig, Extract, OutputType, Scoring
 from workbench.config.evaluate import EvaluateConfig
+from workbench.data.classes import class_list
 from workbench.data.hub import hub_rows
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation import protocols, templates
@@ -49,7 +50,7 @@ def check_benchmarks(
 
 def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> PreparedBenchmark:
     """The checked and rendered items of one benchmark."""
-    config = _of_subsets(name, protocols.resolve(name, config))
+    config = _with_choices(name, _of_subsets(name, protocols.resolve(name, config)))
     _check_config(name, config)
     renderer = Renderer(config, evaluate.fewshot_seed, evaluate.permutations)
     examples: list[Example] = []
@@ -89,6 +90,15 @@ def _of_subsets(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
             raise ConfigError(f"benchmarks.{name}.only: no subset {subset!r} (known: {known})")
     chosen = {subset: title for subset, title in config.subsets.items() if subset in config.only}
     return replace(config, subsets=chosen or config.subsets)
+
+
+def _with_choices(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
+    """The benchmark with the choices that `choices_file` lists."""
+    if not config.choices_file:
+        return config
+    path = Path(config.path or "")
+    file = (path.parent if path.is_file() else path) / Path(config.choices_file).expanduser()
+    return replace(config, choices=class_list(file, f"benchmarks.{name}.choices_file").names, choices_file="")
 
 
 def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> list[Row]:

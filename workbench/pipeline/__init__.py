@@ -174,7 +174,7 @@ def check_training(config: Config) -> None:
     if not trains_whole_model(config):
         check_base(config.model)
     streaming, data = config.data.streaming, named_data(config)
-    if streaming and is_classifier(config) and not (data.labels or data.regression):
+    if streaming and is_classifier(config) and not (data.labels or data.labels_file or data.regression):
         raise ConfigError("data.labels: not given, and data.streaming can't look for them in all rows")
     found = islice(streamed_rows(config.data, config.seed), LOOKED_AT) if streaming else None
     rows = list(found) if found is not None else load_rows(config.data, config.seed)

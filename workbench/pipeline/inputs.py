@@ -14,7 +14,7 @@ from workbench.config.data import DataConfig
 from workbench.config.history import hashed
 from workbench.config.model import Task
 from workbench.config.train import Precision
-from workbench.data.labelled import VALUE
+from workbench.data.labelled import VALUE, listed_names
 from workbench.errors import ConfigError
 from workbench.models import adapter_files
 from workbench.models.loading import has_trained_head, read_config
@@ -48,7 +48,7 @@ def named_data(config: Config) -> DataConfig:
         ConfigError: `data.labels` names others, or in another order.
     """
     trained = trained_labels(config) if is_classifier(config) else []
-    given = [VALUE] if config.data.regression else list(config.data.labels)
+    given = [VALUE] if config.data.regression else list(config.data.labels) or listed_names(config.data)
     if trained and given and given != trained:
         raise ConfigError(
             f"data.labels: {given!r}, but the head of {config.adapter.path or config.model.path!r} was "
@@ -84,6 +84,8 @@ def trained_from(config: Config) -> dict[str, Any]:
     sections["train"] = config.train.learned()
     for section, key in (("model", "path"), ("model", "tokenizer"), ("adapter", "path"), ("data", "path")):
         sections[section][key] = content(sections[section][key])
+    if config.data.labels_file:
+        sections["data"]["labels_file"] = content(config.data.labels_file)
     for source in sections["data"]["sources"].values():
         source["path"] = content(source["path"])
     return {**sections, "seed": config.seed}

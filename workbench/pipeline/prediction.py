@@ -43,7 +43,7 @@ def check_input(config: Config) -> list[Row]:
     """
     if not config.predict.input:
         raise ConfigError("predict.input: not given (a file of prompts or texts, as in data.path)")
-    return load_rows(input_data(config))
+    return load_rows(input_data(config), answered=False)
 
 
 def input_data(config: Config) -> DataConfig:
