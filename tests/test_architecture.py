@@ -7,6 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "workbench"
 LAYER = {
     "errors": 0,
+    "shown": 0,
     "config": 1,
     "run_dir": 1,
     "patterns": 1,
@@ -23,6 +24,7 @@ LAYER = {
 }
 NO_TORCH = (
     "errors.py",
+    "shown.py",
     "run_dir.py",
     "cli/",
     "config/",
@@ -74,7 +76,7 @@ def test_third_parties_stay_in_their_rooms():
                 top == "peft" or module.startswith("transformers.Trainer")
             )
             torch = top == "torch" and name.startswith(NO_TORCH)
-            standard_only = name.startswith(("config/", "errors.py", "run_dir.py")) and top in (
+            standard_only = name.startswith(("config/", "errors.py", "shown.py", "run_dir.py")) and top in (
                 "numpy",
                 "yaml",
                 "rich",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ConfigError, DataError
+from workbench.shown import masked
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,9 @@ def _version(package: str) -> str | None:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name, flush it to the disk, and rename it into place."""
+    """Write a file under a temporary name, flush it to the disk, and rename it into place; secrets masked."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = masked(content).encode("utf-8") if isinstance(content, str) else content
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -221,8 +222,22 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
+LONGEST_NAME = 255
+"""Bytes of a file's or folder's name that file systems take."""
+
+LONGEST_PATH = 4096
+"""Bytes of a whole path."""
+
+
 def check_folder(key: str, path: Path) -> None:
-    """Raise ConfigError where a file lies at `path`, which `key` names, or above it."""
+    """Raise ConfigError where a file lies at `path`, which `key` names, or above it, or no folder can be."""
+    too_long = [part for part in path.parts if len(os.fsencode(part)) > LONGEST_NAME]
+    if too_long or len(os.fsencode(path)) > LONGEST_PATH:
+        name = too_long[0] if too_long else str(path)
+        size, most = len(os.fsencode(name)), LONGEST_NAME if too_long else LONGEST_PATH
+        raise ConfigError(f"{key}: a name of {size} bytes, {name[:40] + '...'!r} (at most {most})")
+    if not str(path).isprintable():
+        raise ConfigError(f"{key}: {str(path)!r} holds control characters")
     for place in (path, *path.parents):
         if place.exists() and not place.is_dir():
             raise ConfigError(f"{key}: {str(place)!r} is a file, no folder")

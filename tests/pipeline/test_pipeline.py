@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workbench import cli
+from workbench import cli, pipeline
 from workbench.errors import ConfigError, DataError, DeviceError, MissingStepError
 from workbench.evaluation.records import read_predictions, read_results
-from workbench.run_dir import read_json
+from workbench.run_dir import RunDir, read_json
 
 BASE = Path(cli.PACKAGE) / "toy" / "base"
 SHORT = ("train.max_steps=4", "benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=12")
@@ -273,3 +273,8 @@ def test_a_full_disk_ends_any_step_in_one_line(run, monkeypatch):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, original)
         signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_run_s_folder_that_cannot_be_made_is_named():
+    with pytest.raises(ConfigError, match=r"run_dir: '/proc/x' can't be made \(No such file or directory\)"):
+        pipeline.make_folder(RunDir(Path("/proc/x")))

@@ -3,11 +3,14 @@
 The only package that knows Hydra and OmegaConf. A user's mistake ends in one line and exit status 1.
 """
 
+import errno
+import io
 import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import NoReturn
 
 import hydra
@@ -21,11 +24,12 @@ from workbench import __version__
 from workbench.cli.arguments import prepare
 from workbench.cli.composition import register, typed
 from workbench.cli.guard import check_hydra_node
-from workbench.cli.messages import one_line
+from workbench.cli.messages import CleanFormatter, one_line
 from workbench.cli.recipes import recipe_list
 from workbench.cli.shipped import PACKAGE, shipped
 from workbench.cli.sources import sources_of
 from workbench.errors import WorkbenchError
+from workbench.shown import clean
 
 __all__ = ["PACKAGE", "TRACEBACK", "main", "register", "shipped", "typed"]
 
@@ -34,6 +38,15 @@ RANK = int(os.environ.get("RANK", "0"))
 
 LAST_WORD_SECONDS = 20
 """After an error the first process has so long to say the same; torchrun then ends the others."""
+
+SHOWS = {"--cfg", "--info", "--help", "--hydra-help"}
+"""Flags with which Hydra prints something instead of running a job."""
+
+UNUSABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.EINVAL),
+)
+"""What the system says of a file or folder that the user's command can't use."""
 
 TRACEBACK = "WORKBENCH_TRACEBACK"
 """Environment variable that keeps what the user set HYDRA_FULL_ERROR to, for the processes of a sweep too."""
@@ -52,11 +65,25 @@ def main() -> None:
         flags, overrides = prepare(sys.argv[1:])
         check_hydra_node(sources_of(flags, overrides), overrides)
         sys.argv[1:] = [*flags, *overrides, *without_run_folder(flags, overrides)]
-        hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
+        with shown_clean() if SHOWS & {flag.partition("=")[0] for flag in flags} else nullcontext():
+            hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
     except (WorkbenchError, HydraException, OmegaConfBaseException) as error:
         end(error)
+    except OSError as error:
+        end(unusable_file(error))
     except KeyboardInterrupt:
         sys.exit("stopped: the same command continues where this one was")
+
+
+@contextmanager
+def shown_clean() -> Iterator[None]:
+    """Print what Hydra prints itself, without control characters and secrets."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        print(clean(printed.getvalue()), end="")
 
 
 def without_run_folder(flags: Sequence[str], overrides: Sequence[str]) -> list[str]:
@@ -76,16 +103,27 @@ def job(composed: DictConfig) -> None:
         from workbench import pipeline  # torch and transformers cost seconds: only once a run starts
 
         pipeline.run(config, run_dir, text)
-    except (WorkbenchError, OmegaConfBaseException) as error:
+    except (WorkbenchError, OmegaConfBaseException, OSError) as error:
+        if isinstance(error, OSError):
+            error = unusable_file(error)
         if HydraConfig.get().mode is not RunMode.MULTIRUN:
             end(error)
         overrides = " ".join(HydraConfig.get().overrides.task)
-        print(f"error: {overrides}: {one_line(error)}", file=sys.stderr)
+        print(f"error: {clean(overrides)}: {one_line(error)}", file=sys.stderr)
         raise WorkbenchError("at least one run of the sweep failed (its line stands above)") from error
     except RuntimeError as error:
         if "Connection closed by peer" not in str(error):
             raise
         end(WorkbenchError(f"process {RANK}: another process has stopped (it says why)"))
+
+
+def unusable_file(error: OSError) -> WorkbenchError:
+    """A user's error where a file or folder can't be read or written; any other is raised again."""
+    if error.filename is None or error.errno not in UNUSABLE:
+        raise error
+    reason = WorkbenchError(f"{error.filename}: can't be read or written ({error.strerror})")
+    reason.__cause__ = error
+    return reason
 
 
 def end(error: Exception) -> NoReturn:
@@ -105,7 +143,7 @@ def set_up_process() -> None:
     log = logging.getLogger("workbench")
     if not log.handlers:
         handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(CleanFormatter("%(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.CRITICAL if RANK else logging.INFO)
         log.propagate = False

@@ -10,9 +10,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from workbench.cli.environment import register_environment
 from workbench.cli.recipes import load_mapping, load_recipe, recipe_files
 from workbench.cli.shipped import PACKAGE
-from workbench.config import IDENTITY, SAME_RUN, Config, history
+from workbench.config import IDENTITY, SAME_RUN, Config, Step, history
 from workbench.errors import ConfigError
 from workbench.run_dir import RunDir, check_folder, fingerprint
 
@@ -25,6 +26,7 @@ OPEN = ("data.columns", "data.sources", "adapter.rank_pattern", "model.init")
 def register() -> None:
     """Put the schema and all recipes, ours and the user's own, where Hydra finds them."""
     OmegaConf.register_new_resolver("toy", lambda path: str(PACKAGE / "toy" / path), replace=True)
+    register_environment()
     store = ConfigStore.instance()
     schema = OmegaConf.structured(Config)
     for key in OPEN:
@@ -59,6 +61,9 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     OmegaConf.merge(OmegaConf.structured(Config), values)  # refuses a key that Hydra's + has put anywhere
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
+    if not config.steps:
+        raise ConfigError(f"steps: none (some of {', '.join(Step.__members__)})")
+    check_folder("leaderboard.folder", Path(config.leaderboard.folder))
     check_protocols(config, named_keys(recipe))
     return config, run_dir, stored_text(composed)
 

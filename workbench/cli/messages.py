@@ -1,17 +1,28 @@
-"""An error as the one line that a user reads."""
+"""What a user reads: an error as one line, log lines, and no control characters of others' text in them."""
+
+import logging
 
 from hydra.errors import HydraException
 
 from workbench.cli.shipped import options
 from workbench.config.mistakes import plainly
 from workbench.errors import WorkbenchError
+from workbench.shown import clean
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message, and its cause's where that says more, without line breaks."""
+    """An error's message, and its cause's where that says more, without line breaks or control characters."""
     parts = [str(error)]
     if isinstance(error, HydraException) and error.__cause__ is not None:
         parts.append(str(error.__cause__))
     if isinstance(error, WorkbenchError):
-        return " ".join(parts[0].split())
-    return plainly(" ".join(parts), options)
+        return clean(" ".join(parts[0].split()))
+    return clean(plainly(" ".join(parts), options))
+
+
+class CleanFormatter(logging.Formatter):
+    """Log lines without control characters and secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line as it is shown."""
+        return clean(super().format(record))

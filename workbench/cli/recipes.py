@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from workbench.cli.messages import one_line
 from workbench.cli.shipped import shipped
 from workbench.errors import ConfigError
+from workbench.shown import clean
 
 
 def recipe_files() -> dict[str, Path]:
@@ -47,5 +48,5 @@ def recipe_list() -> str:
         name: load_recipe(path).get("description", "") for name, path in sorted(recipe_files().items())
     }
     width = max(map(len, recipes), default=0)
-    lines = [f"  {name:<{width}}  {description}" for name, description in recipes.items()]
+    lines = [clean(f"  {name:<{width}}  {description}") for name, description in recipes.items()]
     return "\n".join(["python -m workbench recipe=NAME [KEY=VALUE ...]   (--help says more)", "", *lines])

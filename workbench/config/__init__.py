@@ -11,6 +11,7 @@ from workbench.config.export import ExportConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.merge import MergeConfig
 from workbench.config.model import ModelConfig
+from workbench.config.once import check_once, check_order
 from workbench.config.plan import PlanConfig
 from workbench.config.predict import PredictConfig
 from workbench.config.quantization import QuantizationConfig
@@ -57,6 +58,21 @@ class Step(Enum):
     leaderboard = "leaderboard"
     tokenizer = "tokenizer"
     extend = "extend"
+
+
+WORKS_ON = {
+    "extend": ("tokenizer",),
+    "train": ("tokenizer", "extend"),
+    "resume_check": ("tokenizer", "extend"),
+    "merge": ("train",),
+    "evaluate": ("train", "merge"),
+    "predict": ("train", "merge"),
+    "export": ("train", "merge", "extend"),
+    "leaderboard": ("train", "merge", "evaluate"),
+}
+"""Step -> the steps whose results it works on, where the run has them."""
+
+LANGUAGES = ("zh", "en")
 
 
 @dataclass(kw_only=True)
@@ -109,6 +125,20 @@ class Config:
     """Where all runs are compared."""
 
     def __post_init__(self) -> None:
-        """Refuse a seed that no generator of random numbers takes."""
+        """Refuse values that no single section can judge."""
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed: {self.seed!r} (at least 0, below 2^32)")
+        check_once("steps", self.steps)
+        check_order(self.steps, WORKS_ON)
+        for name, benchmark in self.benchmarks.items():
+            if benchmark.language not in ("", *LANGUAGES):
+                known = ", ".join(LANGUAGES)
+                raise ConfigError(f"benchmarks.{name}.language: {benchmark.language!r} (known: {known})")
+            for key in ("only", "metrics", "options", "tasks"):
+                check_once(f"benchmarks.{name}.{key}", getattr(benchmark, key))
+        check_once("train.score_on", self.train.score_on)
+        check_once("train.report_to", self.train.report_to)
+        check_once("evaluate.models", self.evaluate.models)
+        for key in ("target_modules", "modules_to_save", "trainable_tokens"):
+            check_once(f"adapter.{key}", getattr(self.adapter, key))
+        check_once("quantization.skip_modules", self.quantization.skip_modules)

@@ -16,5 +16,7 @@ class LeaderboardConfig:
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""
+        if not self.folder.strip():
+            raise ConfigError("leaderboard.folder: empty (a folder; . for the current one)")
         if self.num_samples < 0:
             raise ConfigError(f"leaderboard.num_samples: {self.num_samples!r} is no count (0 or more)")

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from workbench.shown import clean
+
 _SECONDS_BETWEEN_LINES = 30.0
 log = logging.getLogger("workbench")
 
@@ -18,13 +20,13 @@ class Progress:
     def __init__(self, title: str, total: int, shown: bool = True) -> None:
         """Take what is shown and the number of items; `shown` is False in all processes but the first."""
         self.shown = shown
-        self.title = title
+        self.title = clean(title)
         self.total = total
         self.done = 0
         self.start = self.last = time.monotonic()
         console = Console(stderr=True)
         self.bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),

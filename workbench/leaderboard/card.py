@@ -9,8 +9,8 @@ from workbench.leaderboard import wording
 from workbench.leaderboard.board import ADAPTER, MERGED, UNTRAINED, Row, RunView
 from workbench.leaderboard.markdown import escaped, table
 from workbench.leaderboard.page import merge_proof
-from workbench.leaderboard.wording import clean
 from workbench.run_dir import MODEL_CARD, write_atomic
+from workbench.shown import clean
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_METRICS = {"acc": "accuracy", "mcc": "matthews_correlation"}

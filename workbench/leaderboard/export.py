@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from workbench.leaderboard.board import Board, RunView
-from workbench.leaderboard.wording import clean
+from workbench.shown import clean
 
 SCHEMA_VERSION = 1
 

@@ -2,7 +2,7 @@
 
 from workbench.leaderboard import wording
 from workbench.leaderboard.board import MODELS, UNTRAINED, Board, Row, RunView
-from workbench.leaderboard.wording import clean
+from workbench.shown import clean
 
 
 def text(board: Board) -> str:

@@ -23,8 +23,8 @@ from workbench.leaderboard.board import (
 )
 from workbench.leaderboard.collect import Run
 from workbench.leaderboard.plot import gain_axis, panels
-from workbench.leaderboard.wording import clean
 from workbench.run_dir import write_atomic, write_json
+from workbench.shown import clean
 
 HERE = Path(__file__).parent
 CLASSES = {BETTER: "better", WORSE: "worse", UNSURE: "unsure"}

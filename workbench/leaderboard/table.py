@@ -22,7 +22,7 @@ from workbench.leaderboard.board import (
     languages,
     trained_and_base,
 )
-from workbench.leaderboard.wording import clean
+from workbench.shown import clean
 
 LAYOUT: dict[str, Any] = {
     "title_justify": "left",

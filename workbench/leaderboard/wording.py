@@ -5,6 +5,7 @@ from typing import Any
 
 from workbench.evaluation.records import Score
 from workbench.leaderboard.board import Difference, Mean, Row
+from workbench.shown import clean
 
 LANGUAGES = {"zh": "Chinese", "en": "English"}
 
@@ -15,14 +16,6 @@ METRICS = {
     "acc_token": "accuracy, per token",
     "acc_pmi": "accuracy, against the unconditional choice",
 }
-
-CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
-"""Control characters -> their pictures: a model's output can't move the reader's cursor."""
-
-
-def clean(text: str) -> str:
-    """A text that any terminal and any file can hold: no control characters, no halves of characters."""
-    return text.encode("utf-8", "replace").decode("utf-8").translate(CONTROL)
 
 
 def language(code: str) -> str:

@@ -209,7 +209,7 @@ def alone_in(run_dir: RunDir) -> Iterator[None]:
         ConfigError: another process is at work there.
     """
     new = not run_dir.path.exists()
-    run_dir.path.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     with run_dir.lock.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -224,3 +224,17 @@ def alone_in(run_dir: RunDir) -> Iterator[None]:
             if new and set(run_dir.path.iterdir()) <= {run_dir.config_yaml, run_dir.lock}:
                 shutil.rmtree(run_dir.path)
             raise
+
+
+def make_folder(run_dir: RunDir) -> None:
+    """Make the run's folder.
+
+    Raises:
+        ConfigError: it can't be made there.
+    """
+    try:
+        run_dir.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if has_no_room(error):
+            raise
+        raise ConfigError(f"run_dir: {str(run_dir.path)!r} can't be made ({error.strerror})") from error
