@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from workbench.cli.plugins import check_plugin
 from workbench.cli.sources import Sources, composed
+from workbench.cli.yaml_texts import check_texts
 from workbench.errors import ConfigError
 
 ALLOWED = ("mode", "run.dir", "sweep.dir", "sweep.subdir")
@@ -47,6 +48,7 @@ def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
         words = [*point, *plugins]
         config = composed(sources, words)
         check_node(config, ours, words, sources)
+        check_texts(config, sources)
         for swept in points(swept_by_yaml(config, sources), sources):
             check_node(composed(sources, [*words, *swept]), ours, [*words, *swept], sources)
 
