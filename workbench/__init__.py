@@ -3,6 +3,16 @@
 Importing this package is free: the model classes below are looked up, and torch imported, on first use.
 """
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"] and "workbench" in sys.orig_argv[2:] and sys.path[:1] == [os.getcwd()]:
+    # `python -m workbench`: Python looks for every package in the current folder first, so that a file of the
+    # user's called evaluate.py or random.py would be run. It is looked at last, and only in a checkout.
+    del sys.path[0]
+    if os.path.dirname(os.path.dirname(os.path.abspath(__file__))) == os.getcwd():
+        sys.path.append(os.getcwd())
+
 import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

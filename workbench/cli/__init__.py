@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
 from typing import NoReturn
 
 import hydra
@@ -26,6 +27,7 @@ from workbench.cli.composition import register, typed
 from workbench.cli.guard import check_hydra_node
 from workbench.cli.messages import CleanFormatter, one_line
 from workbench.cli.recipes import recipe_list
+from workbench.cli.shadows import shadows
 from workbench.cli.shipped import PACKAGE, shipped
 from workbench.cli.sources import sources_of
 from workbench.errors import WorkbenchError
@@ -58,6 +60,11 @@ def main() -> None:
     wanted = os.environ["HYDRA_FULL_ERROR"] if "HYDRA_FULL_ERROR" in os.environ else os.environ[TRACEBACK]
     os.environ.update({TRACEBACK: wanted, "HYDRA_FULL_ERROR": "1"})  # Hydra hands us its errors whole
     try:
+        if (ignored := shadows(Path.cwd())) and not RANK:
+            print(
+                f"note: {clean(', '.join(ignored))}: has the name of a package, and is not used",
+                file=sys.stderr,
+            )
         register()
         if len(sys.argv) == 1 or sys.argv[1:] == ["--version"]:
             print(recipe_list() if len(sys.argv) == 1 else f"workbench {__version__}")

@@ -256,9 +256,7 @@ METRICS: dict[str, Metric] = {
         output_types=_CHOICE, judge=likeliest, score=target_loglikelihood, corpus=target_perplexity
     ),
     "exact_match": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.same)),
-    "strict_match": Metric(
-        output_types=_TEXT, judge=found_by(number_after_marks), score=of_plain_targets
-    ),
+    "strict_match": Metric(output_types=_TEXT, judge=found_by(number_after_marks), score=of_plain_targets),
     "flexible_match": Metric(output_types=_TEXT, judge=found_by(last_number), score=of_plain_targets),
     "char_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.char_f1)),
     "rouge1": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=1))),

@@ -179,8 +179,7 @@ class HarnessLM(LM):  # type: ignore[misc]
             )
         except RenderingError as error:
             raise DataError(
-                f"{self.title}: {error.of_chat_template()} "
-                "(evaluate.chat_template=false, or model.tokenizer)"
+                f"{self.title}: {error.of_chat_template()} (evaluate.chat_template=false, or model.tokenizer)"
             ) from error
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
