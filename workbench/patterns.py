@@ -4,11 +4,14 @@
 finds its matches; where the two would read a pattern differently, it is rewritten to what `re` means.
 """
 
+import json
 import re
+import subprocess
+import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -197,3 +200,34 @@ def set_opening(pattern: str, place: int) -> str:
     """The beginning of a set, with a backslash before a bracket that would close it at once."""
     opening = "[^" if pattern.startswith("[^", place) else "["
     return opening + ("\\]" if pattern.startswith("]", place + len(opening)) else "")
+
+
+def slow_in_re(candidates: Sequence[str], texts: Sequence[str]) -> str | None:
+    """The first pattern that `re` itself does not match against all texts in time; None: all are fast.
+
+    For patterns that other libraries match. `re` can't be stopped, so it runs in a process of its own, which
+    costs a moment; patterns without two repetitions need none.
+    """
+    risky = [pattern for pattern in candidates if sum(map(pattern.count, "*+{")) > 1]
+    if not risky:
+        return None
+    command = [sys.executable, "-I", "-S", "-c", MATCHING]
+    given = json.dumps([risky, list(texts)])
+    try:
+        subprocess.run(command, input=given, text=True, capture_output=True, timeout=MAX_CHILD_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        done = (error.stdout or b"").count(b"\n")
+        return risky[min(done, len(risky) - 1)]
+    return None
+
+
+MAX_CHILD_SECONDS = 10.0
+"""For all patterns and texts of `slow_in_re`."""
+MATCHING = """
+import json, re, sys
+patterns, texts = json.load(sys.stdin)
+for pattern in patterns:
+    for text in texts:
+        re.match(pattern, text), re.fullmatch(pattern, text)
+    print(flush=True)
+"""

@@ -78,8 +78,8 @@ class AdapterConfig:
                 raise ConfigError(f"adapter.rank_pattern.{name}: {rank!r} is no rank (1 or more)")
             try:
                 re.compile(name)
-            except re.error as error:
-                raise ConfigError(f"adapter.rank_pattern: {name!r} is no pattern: {error}") from error
+            except (re.error, OverflowError, RecursionError) as error:
+                raise ConfigError(f"adapter.rank_pattern: {name!r:.100} is no pattern: {error}") from error
         odd = [rank for rank in (self.rank, *self.rank_pattern.values()) if rank % 2]
         if self.init is AdapterInit.orthogonal and odd:
             raise ConfigError(f"adapter.rank: {odd[0]!r} is odd, and adapter.init=orthogonal halves it")

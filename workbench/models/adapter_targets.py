@@ -12,6 +12,7 @@ from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit
 from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
+from workbench.models.adapter_bounds import check_rank_patterns
 from workbench.models.adapter_files import HEAD
 from workbench.models.names import ends, is_within
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
@@ -97,6 +98,7 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
             f"adapter.modules_to_save: {adapter.modules_to_save!r} holds every layer of target_modules and "
             "leaves none for the adapter (save less, or adapter=none trains the whole model)"
         )
+    check_rank_patterns(adapter.rank_pattern, names)
     for pattern in adapter.rank_pattern:
         if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
             raise ConfigError(f"adapter.rank_pattern: {pattern!r} matches no layer (linear layers: {layers})")

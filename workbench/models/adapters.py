@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit, AdapterMethod
 from workbench.errors import CheckpointError
+from workbench.models.adapter_bounds import check_announced
 from workbench.models.adapter_files import (
     CONFIG_FILE,
     HEAD,
@@ -83,6 +84,7 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
     config = read_config(path)
     config.inference_mode = not trainable
     weights = read_weights(path)
+    check_announced(config, weights, [name for name, _ in model.named_modules()], Path(path) / CONFIG_FILE)
     try:
         with _without_peft_noise():
             peft_model = _wrap(model, config, seed=0)

@@ -12,6 +12,7 @@ from transformers import GenerationConfig, LlamaConfig, MistralConfig, PreTraine
 
 from workbench.errors import CheckpointError
 from workbench.models import gguf, meta
+from workbench.models.announced import check_sizes
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, unfold
 from workbench.models.generation import settle_generation
 from workbench.models.open_llama.configuration_open_llama import (
@@ -126,6 +127,7 @@ def describe(path: Path) -> Checkpoint:
 def _described(path: Path, source: Path) -> Checkpoint:
     """The checkpoint as its description says; see `describe`."""
     stored, origin = _read_description(path)
+    check_sizes(stored, source)
     kind = stored.get("model_type")
     if stored.get("pad_token_id") == -1:  # LLaMA's first checkpoints say so that they have none
         stored["pad_token_id"] = None
@@ -192,7 +194,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise broken(file, error) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{file}: not a JSON object")

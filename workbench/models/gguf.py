@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from workbench.errors import CheckpointError
+from workbench.models.gguf_header import check_header
 
 # llama.cpp's names (gguf-py, constants.py) and transformers'. A bias or an expert is in neither, so a file
 # that holds one is refused instead of being read without it.
@@ -184,6 +185,7 @@ def _reader(file: Path) -> GGUFReader:
 
 @lru_cache(maxsize=1)
 def _parsed(file: Path, modified: int) -> GGUFReader:
+    check_header(file)
     try:
         return GGUFReader(file)
     except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import CheckpointError
+from workbench.models.announced import check_sizes
 from workbench.models.gguf import LLAMA3_ROPE
 from workbench.models.weights import read_pickle
 
@@ -163,10 +164,11 @@ def _parameters(folder: Path) -> dict[str, Any]:
     file = folder / PARAMETERS
     try:
         params: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not a JSON object") from error
     if not isinstance(params, dict):
         raise CheckpointError(f"{file}: not a JSON object")
+    check_sizes(params, file)
     if missing := [name for name in ("dim", "n_heads", "n_layers", "norm_eps") if name not in params]:
         raise CheckpointError(f"{file}: lacks {', '.join(missing)}")
     return params

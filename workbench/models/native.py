@@ -18,16 +18,23 @@ from transformers import (
 from workbench.config.model import ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError
-from workbench.models.checkpoints import BROKEN
+from workbench.models.announced import check_sizes
+from workbench.models.checkpoints import BROKEN, read_json_object
 from workbench.models.fitting import differing, listed
 from workbench.models.generation import settle_generation
+from workbench.models.gguf_header import check_header
 from workbench.models.placement import loading_options
 from workbench.models.quiet import quiet_transformers
+from workbench.models.weights import existing_files, read_pickle
 
 CLASSES: dict[Task, Any] = {
     Task.causal_lm: AutoModelForCausalLM,
     Task.sequence_classification: AutoModelForSequenceClassification,
 }
+PER_BYTE = 8
+"""Parameters that a byte of a file may stand for: more than any quantization leaves."""
+SPARE = 10_000_000
+"""Parameters that may be new, such as a head."""
 LOAD_ERRORS = (*BROKEN, OSError, ImportError, SafetensorError)
 
 logger = logging.getLogger("workbench")
@@ -40,11 +47,13 @@ def read_config(path: Path) -> PreTrainedConfig:
         CheckpointError: transformers can't read it.
     """
     where = {"gguf_file": path.name} if path.is_file() else {}
+    check_files(path)
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(path.parent if where else path, **where)
     except LOAD_ERRORS as error:
         raise _unreadable(path, error) from error
+    check_sizes(config.to_dict(), path)
     return cast(PreTrainedConfig, config)
 
 
@@ -59,6 +68,7 @@ def load(
     config = read_config(path)
     if num_labels is not None:
         config.num_labels = num_labels
+    _check_weights(path, CLASSES[model.task], config)
     own = torch.bfloat16 if path.is_file() else config.dtype
     options = loading_options(model, quantization, own if isinstance(own, torch.dtype) else torch.float32)
     try:
@@ -73,6 +83,45 @@ def load(
     if loaded.can_generate() and (note := settle_generation(loaded.generation_config)):
         logger.info("%s: %s", path, note)
     return cast(PreTrainedModel, loaded)
+
+
+def check_files(path: Path) -> None:
+    """Hold what the files of a model announce against what they are.
+
+    Raises:
+        CheckpointError: they announce more, or name files elsewhere.
+    """
+    if path.is_file():
+        check_header(path)
+        return
+    if (path / "config.json").is_file():
+        check_sizes(read_json_object(path / "config.json"), path / "config.json")
+    existing_files(path)
+
+
+def _check_weights(path: Path, loader: Any, config: PreTrainedConfig) -> None:
+    """Refuse pickles with code, and a configuration of far more parameters than the files can hold.
+
+    Transformers would draw what is missing at random, in any size.
+
+    Raises:
+        CheckpointError: there is such a file, or such a configuration.
+    """
+    files = [path] if path.is_file() else existing_files(path)
+    for file in files:
+        if file.suffix == ".bin" and file.is_file():
+            read_pickle(file)
+    num_bytes = sum(file.stat().st_size for file in files if file.is_file())
+    try:
+        with torch.device("meta"), quiet_transformers():
+            empty = loader.from_config(config)
+    except LOAD_ERRORS:
+        return  # loading says what is wrong
+    count = sum(parameter.numel() for parameter in empty.parameters())
+    if num_bytes and count > PER_BYTE * num_bytes + SPARE:
+        raise CheckpointError(
+            f"{path}: does not fit, {count:,} parameters by its configuration, {num_bytes:,} bytes of weights"
+        )
 
 
 def _from_gguf(path: Path, loader: Any, config: PreTrainedConfig, options: dict[str, Any]) -> PreTrainedModel:

@@ -14,6 +14,9 @@ from workbench.errors import CheckpointError
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 BPE = 2
+MAX_VARINT_BITS = 70
+MAX_PIECE = 512
+"""Characters of a piece; SentencePiece makes none of more than 16 by itself."""
 SPACE = "▁"
 SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 """The usual special tokens; a folder's tokenizer_config.json may name others."""
@@ -59,18 +62,24 @@ def read_model(file: Path) -> SentencePieceModel:
                 trainer = dict(_fields(value))
             elif number == 3:
                 normalizer = dict(_fields(value))
+        charsmap, rule = normalizer.get(2, b""), normalizer.get(1, b"").decode("utf-8")
+        if not isinstance(charsmap, bytes):
+            raise TypeError("a number in place of the replacements")
     except (IndexError, KeyError, ValueError, AttributeError, TypeError, struct.error) as error:
         raise CheckpointError(f"{file}: truncated, damaged or no SentencePiece model") from error
     if not pieces:
         raise CheckpointError(f"{file}: truncated, damaged or no SentencePiece model")
+    longest = max((len(piece.text) for piece in pieces if piece.kind in (NORMAL, UNUSED)), default=0)
+    if longest > MAX_PIECE:
+        raise CheckpointError(f"{file}: a piece of {longest:,} characters (at most {MAX_PIECE})")
     if (kind := trainer.get(3, 1)) != BPE:
         raise CheckpointError(f"{file}: a SentencePiece model of kind {kind} (only byte pairs, 2)")
     if normalizer.get(4, 1) or not normalizer.get(5, 1) or trainer.get(24, 0):
         raise CheckpointError(f"{file}: treats spaces as no LLaMA tokenizer does (removed, or behind a word)")
     return SentencePieceModel(
         pieces=tuple(pieces),
-        charsmap=normalizer.get(2, b""),
-        rule=normalizer.get(1, b"").decode("utf-8"),
+        charsmap=charsmap,
+        rule=rule,
         dummy_prefix=bool(normalizer.get(3, 1)),
     )
 
@@ -104,12 +113,13 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 def _varint(data: bytes, place: int) -> tuple[int, int]:
     """The integer at `place` and the place behind it."""
     value = shift = 0
-    while True:
+    while shift < MAX_VARINT_BITS:
         byte = data[place]
         value |= (byte & 127) << shift
         place, shift = place + 1, shift + 7
         if byte < 128:
             return value, place
+    raise ValueError("no protocol buffer")
 
 
 def merges(model: SentencePieceModel) -> list[tuple[str, str]]:

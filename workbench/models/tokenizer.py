@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import TracebackType
 from typing import cast
 
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -43,8 +45,10 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
     with quiet_transformers():
         tokenizer = read_tokenizer(place)
     _settle_padding(tokenizer, model.pad_token)
-    if rows is not None and len(tokenizer) > rows:
-        beyond = next(token for token, index in tokenizer.get_vocab().items() if index >= rows)
+    beyond = None
+    if rows is not None:
+        beyond = next((token for token, index in tokenizer.get_vocab().items() if index >= rows), None)
+    if beyond is not None:
         raise CheckpointError(
             f"{model.tokenizer or model.path}: the tokenizer has {len(tokenizer)} tokens, the model's "
             f"embedding {rows} rows, none for {beyond!r} (model.tokenizer names another)"
@@ -85,21 +89,48 @@ def read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
     """
     if place.is_dir() and not any((place / name).is_file() for name in FILES):
         raise CheckpointError(f"{place}: holds no tokenizer (model.tokenizer names another)")
-    try:
-        if place.suffix == ".gguf":
-            return gguf.read_tokenizer(place)
-        if place.suffix == ".model":
-            return sentencepiece_model.read_tokenizer(place)
-        if place.is_file():
-            return PreTrainedTokenizerFast(tokenizer_file=str(place))  # type: ignore[no-untyped-call]
-        if (place / "tokenizer.model").is_file() and not (place / "tokenizer.json").is_file():
-            return sentencepiece_model.read_tokenizer(place / "tokenizer.model")
-        # Without a config.json the class is tokenizer_config.json's alone.
-        config = None if (place / "config.json").is_file() else PreTrainedConfig()
-        return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(place, config=config))
-    except native.LOAD_ERRORS as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{place}: the tokenizer can't be read: {reason}") from error
+    with ReadingTokenizer(place):
+        tokenizer = _read_tokenizer(place)
+        tokenizer("a 1\n。")  # some damage shows only here
+    return tokenizer
+
+
+def _read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer, by the kind of its files; see `read_tokenizer`."""
+    if place.suffix == ".gguf":
+        return gguf.read_tokenizer(place)
+    if place.suffix == ".model":
+        return sentencepiece_model.read_tokenizer(place)
+    if place.is_file():
+        return PreTrainedTokenizerFast(tokenizer_file=str(place))  # type: ignore[no-untyped-call]
+    if (place / "tokenizer.model").is_file() and not (place / "tokenizer.json").is_file():
+        return sentencepiece_model.read_tokenizer(place / "tokenizer.model")
+    # Without a config.json the class is tokenizer_config.json's alone.
+    config = None if (place / "config.json").is_file() else PreTrainedConfig()
+    return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(place, config=config))
+
+
+@dataclass(frozen=True)
+class ReadingTokenizer:
+    """Turns what is raised while a tokenizer is read into a CheckpointError.
+
+    The tokenizers library raises bare Exceptions, for a broken regular expression for one, and panics.
+    """
+
+    place: Path
+
+    def __enter__(self) -> None:
+        """Begin to read."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say what was wrong."""
+        if kind is None or issubclass(kind, CheckpointError):
+            return
+        if kind is Exception or issubclass(kind, native.LOAD_ERRORS) or kind.__name__ == "PanicException":
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{self.place}: the tokenizer can't be read: {reason:.500}") from error
 
 
 def _settle_padding(tokenizer: PreTrainedTokenizerFast, wanted: str | None) -> None:

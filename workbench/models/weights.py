@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workbench.errors import CheckpointError
+from workbench.models.announced import check_pickle, check_tensors
 
 FILES = (
     "model.safetensors",
@@ -20,6 +22,11 @@ FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+UNPICKLED = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError),
+    *(RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile),
+)
+"""What torch raises at a damaged pickle, besides UnpicklingError."""
 
 
 class Stored(Protocol):
@@ -55,6 +62,15 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def existing_files(folder: Path) -> list[Path]:
+    """The files of a folder's weights; none where it has none by a known name.
+
+    Raises:
+        CheckpointError: the index names a file outside the folder.
+    """
+    return _weight_files(folder) if any((folder / name).is_file() for name in FILES) else []
+
+
 def _weight_files(folder: Path) -> list[Path]:
     """The files that together hold the weights.
 
@@ -75,7 +91,7 @@ def _shards(index: Path) -> list[Path]:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index}: no index of weights (a JSON object with a weight_map)") from error
-    if outside := sorted(str(name) for name in names if Path(str(name)).name != name):
+    if outside := sorted(str(name) for name in names if Path(str(name)).name != name or name in ("", "..")):
         raise CheckpointError(f"{index}: names a file outside the folder, {outside[0]!r}")
     return [index.parent / name for name in sorted(names)]
 
@@ -101,6 +117,7 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     """
     zipped = zipfile.is_zipfile(file)  # since torch 1.6; older files can't be mapped
     try:
+        check_pickle(file, zipped)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
@@ -110,7 +127,7 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
         found = re.search(r"GLOBAL (\S+)", str(error))
         code = f"code, {found[1]}" if found else "more than tensors"
         raise CheckpointError(f"{file}: refused, this pickle holds {code} (only tensors are read)") from error
-    except (RuntimeError, EOFError, KeyError, OSError) as error:
+    except UNPICKLED as error:
         raise CheckpointError(f"{file}: truncated or damaged, no pickled tensors") from error
     if isinstance(tensors, dict) and isinstance(tensors.get("module"), dict):
         tensors = tensors["module"]  # as DeepSpeed saved the original project's runs
@@ -118,6 +135,7 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
     ):
         raise CheckpointError(f"{file}: no flat dictionary of tensors, which a model's weights are")
+    check_tensors(tensors, file)
     return tensors
 
 

@@ -1,0 +1,381 @@
+"""Files of a checkpoint that announce more than they hold: one line, before anything of that size is made."""
+
+import io
+import json
+import pickle
+import resource
+import shutil
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_checkpoints import PLAIN, at, llama, write_gguf
+
+from workbench.config.adapter import AdapterConfig, AdapterMethod
+from workbench.config.model import Architecture
+from workbench.errors import CheckpointError, WorkbenchError
+from workbench.models import adapters
+from workbench.models.loading import load_model, load_tokenizer
+
+TOY = Path(__file__).parents[2] / "workbench" / "toy" / "base"
+HUGE = 2**50
+FLOAT32, STRING, ARRAY, UINT32 = 6, 8, 9, 4
+
+
+def text(content: str | bytes) -> bytes:
+    data = content.encode() if isinstance(content, str) else content
+    return struct.pack("<Q", len(data)) + data
+
+
+def pair(name: str, kind: int, value: bytes) -> bytes:
+    return text(name) + struct.pack("<I", kind) + value
+
+
+def described(name: str, shape: tuple[int, ...], kind: int, offset: int) -> bytes:
+    return text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+
+
+def header(tensors: int, pairs: int, rest: bytes, version: int = 3) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", version, tensors, pairs) + rest
+
+
+LLAMA = pair("general.architecture", STRING, text("llama"))
+GGUF = {
+    "an array of 2**50 numbers": header(0, 1, pair("a", ARRAY, struct.pack("<IQ", FLOAT32, HUGE))),
+    "an array of 2**50 texts": header(0, 1, pair("a", ARRAY, struct.pack("<IQ", STRING, HUGE))),
+    "an array of arrays": header(0, 1, pair("a", ARRAY, struct.pack("<IQIQ", ARRAY, 4, ARRAY, HUGE))),
+    "a text of 2**50 letters": header(0, 1, text("a") + struct.pack("<IQ", STRING, HUGE)),
+    "a name of 2**63 letters": header(0, 1, struct.pack("<Q", 2**63) + b"a" * 20),
+    "2**50 keys": header(0, HUGE, LLAMA),
+    "2**50 tensors": header(HUGE, 1, LLAMA),
+    "2**31 dimensions": header(1, 1, LLAMA + text("a") + struct.pack("<IQ", 2**31, 1) + b"\0" * 40),
+    "a tensor of 2**60 numbers": header(1, 1, LLAMA + described("a", (2**30, 2**30), 0, 0)),
+    "a shape that overflows": header(1, 1, LLAMA + described("a", (2**63, 2**63, 4), 0, 0) + b"\0" * 64),
+    "an offset beyond the end": header(1, 1, LLAMA + described("a", (2,), 0, 2**62) + b"\0" * 64),
+    "an offset within the other tensor": header(
+        2, 1, LLAMA + described("a", (16,), 0, 0) + described("b", (16,), 0, 32) + b"\0" * 256
+    ),
+    "an offset beside the alignment": header(1, 1, LLAMA + described("a", (2,), 0, 4) + b"\0" * 64),
+    "an unknown type of tensor": header(1, 1, LLAMA + described("a", (2,), 999, 0) + b"\0" * 64),
+    "an unknown type of key": header(0, 1, pair("a", 99, b"\0" * 8)),
+    "a key twice": header(0, 2, LLAMA + LLAMA),
+    "an alignment of 0": header(0, 1, pair("general.alignment", UINT32, struct.pack("<I", 0))),
+    "an alignment of 3": header(0, 1, pair("general.alignment", UINT32, struct.pack("<I", 3))),
+    "an alignment that is a text": header(0, 1, pair("general.alignment", STRING, text("32"))),
+    "an unknown version": header(0, 1, LLAMA, version=99),
+    "letters that are none": header(0, 1, pair("general.architecture", STRING, text(b"\xff\xfe"))),
+    "10**9 layers": header(
+        1,
+        8,
+        LLAMA
+        + b"".join(
+            pair(f"llama.{name}", UINT32, struct.pack("<I", value))
+            for name, value in {
+                "embedding_length": 8,
+                "feed_forward_length": 8,
+                "block_count": 10**9,
+                "attention.head_count": 2,
+                "context_length": 8,
+            }.items()
+        )
+        + pair("llama.attention.layer_norm_rms_epsilon", FLOAT32, struct.pack("<f", 1e-5))
+        + pair("general.name", STRING, text("x"))
+        + described("token_embd.weight", (8, 4), 0, 0)
+        + b"\0" * 256,
+    ),
+    "nothing": b"",
+    "the first letters": b"GGUF",
+}
+
+
+@pytest.fixture(autouse=True)
+def _little_memory():
+    """Refuse any allocation of tens of gigabytes, which a machine might otherwise grant and never fill."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 8 * 2**30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def refused(path: Path, **fields) -> str:
+    """The one line with which a model is refused, by us and as transformers would read it."""
+    lines = []
+    for architecture in (Architecture.auto, Architecture.native):
+        with pytest.raises(WorkbenchError) as caught:
+            load_model(at(path, architecture=architecture, **fields), PLAIN)
+        lines.append(str(caught.value))
+        print(lines[-1])
+        assert "\n" not in lines[-1] and len(lines[-1]) < 900
+        assert "allocate" not in lines[-1] and "MemoryError" not in lines[-1]
+    return lines[0]
+
+
+@pytest.mark.parametrize("name", GGUF)
+def test_a_gguf_file_that_announces_what_it_does_not_hold(tmp_path, name):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(GGUF[name])
+    assert str(file) in refused(file)
+
+
+def test_a_gguf_file_cut_anywhere_is_one_line(tmp_path):
+    whole = write_gguf(llama(), tmp_path / "whole.gguf").read_bytes()
+    file = tmp_path / "cut.gguf"
+    for place in range(1, len(whole), len(whole) // 40):
+        file.write_bytes(whole[:place])
+        with pytest.raises(CheckpointError, match=r"cut.gguf: truncated, damaged or no GGUF file \("):
+            load_tokenizer(at(file))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    shutil.copytree(TOY, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def rewritten(folder: Path, header: dict, data: bytes, length: int | None = None) -> None:
+    """The weights as a safetensors file with the given header."""
+    content = json.dumps(header).encode()
+    size = len(content) if length is None else length
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", size) + content + data)
+
+
+def entry(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+SAFETENSORS = {
+    "a header of 2**60 bytes": ({}, b"", 2**60),
+    "a header longer than the file": ({}, b"", 5000),
+    "an offset beyond the end": ({"a": entry([2], 0, 8000)}, b"\0" * 8, None),
+    "offsets that overlap": ({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, b"\0" * 12, None),
+    "a gap": ({"a": entry([2], 8, 16)}, b"\0" * 16, None),
+    "a shape of 2**60": ({"a": entry([2**30, 2**30], 0, 8)}, b"\0" * 8, None),
+    "a shape that overflows": ({"a": entry([2**63, 2**63], 0, 8)}, b"\0" * 8, None),
+    "an end before its beginning": ({"a": entry([2], 8, 0)}, b"\0" * 8, None),
+    "an unknown type": ({"a": entry([2], 0, 8, "X9")}, b"\0" * 8, None),
+}
+
+
+@pytest.mark.parametrize("name", SAFETENSORS)
+def test_a_safetensors_file_that_announces_what_it_does_not_hold(folder, name):
+    rewritten(folder, *SAFETENSORS[name])
+    assert str(folder) in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere.safetensors", "/etc/passwd", "a/b.safetensors", "", 7, None])
+def test_an_index_that_names_files_elsewhere(folder, name):
+    (folder / "model.safetensors").rename(folder.parent / "elsewhere.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    assert "model.safetensors.index.json" in refused(folder)
+
+
+CONFIG = {
+    "hidden_size": 10**12,
+    "num_hidden_layers": 10**9,
+    "vocab_size": 10**12,
+    "intermediate_size": 10**15,
+    "num_attention_heads": 10**12,
+    "max_position_embeddings": 10**18,
+}
+
+
+@pytest.mark.parametrize("key", CONFIG)
+def test_a_configuration_beyond_all_models_is_named_by_its_key(folder, key):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: CONFIG[key]}))
+    assert f"config.json: {key}={CONFIG[key]} (at most" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"vocab_size": 40_000_000}, {"intermediate_size": 9_000_000}, {"hidden_size": 640_000}]
+)
+def test_a_configuration_of_more_parameters_than_the_files_hold(folder, fields):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
+    assert str(folder) in refused(folder)
+
+
+def test_a_configuration_nested_without_end_is_one_line(folder):
+    config = (folder / "config.json").read_text().strip()
+    (folder / "config.json").write_text(config[:-1] + ', "x": ' + '{"a": ' * 900 + "1" + "}" * 901)
+    assert "nested too deeply" in refused(folder)
+    (folder / "config.json").write_text("[" * 100_000)
+    assert "config.json" in refused(folder)
+
+
+class Zeros:
+    """A terabyte of zeros once it is unpickled."""
+
+    def __reduce__(self):
+        return bytearray, (10**12,)
+
+
+def bin_file(folder: Path) -> Path:
+    (folder / "model.safetensors").unlink()
+    return folder / "pytorch_model.bin"
+
+
+def zeros(folder: Path) -> None:
+    torch.save({"a": Zeros()}, bin_file(folder))
+
+
+def zeros_of_old(folder: Path) -> None:
+    torch.save({"a": Zeros()}, bin_file(folder), _use_new_zipfile_serialization=False)
+
+
+def stretched(folder: Path) -> None:
+    torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, bin_file(folder))
+
+
+def compressed(folder: Path) -> None:
+    file = bin_file(folder)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 10**8)
+        archive.writestr("archive/version", "3")
+
+
+def announced(folder: Path) -> None:
+    """One entry whose size in the directory of the archive is 2 GB."""
+    stored = io.BytesIO()
+    torch.save({"a": torch.zeros(4)}, stored)
+    data = stored.getvalue()
+    place = data.rindex(b"PK\x01\x02")
+    bin_file(folder).write_bytes(data[: place + 24] + struct.pack("<I", 2**31 - 1) + data[place + 28 :])
+
+
+def storage_of_old(folder: Path) -> None:
+    """An older file whose only storage is said to have 2**40 numbers."""
+    stored = io.BytesIO()
+    torch.save({"a": torch.zeros(77)}, stored, _use_new_zipfile_serialization=False)
+    data = stored.getvalue()
+    bin_file(folder).write_bytes(data.replace(b"KM", b"\x8a\x06" + (2**40).to_bytes(6, "little"), 1))
+
+
+def code(folder: Path) -> None:
+    bin_file(folder).write_bytes(pickle.dumps(Path("x")))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [zeros, zeros_of_old, stretched, compressed, announced, storage_of_old, code],
+    ids=lambda one: one.__name__,
+)
+def test_pickled_tensors_that_announce_what_they_do_not_hold(folder, damage):
+    damage(folder)
+    assert "pytorch_model.bin" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"dim": 10**12}, {"n_layers": 10**9}, {"n_heads": 10**12}, {"n_kv_heads": 10**15}], ids=str
+)
+def test_params_json_beyond_all_models_is_named_by_its_key(tmp_path, fields):
+    params = {"dim": 8, "n_heads": 2, "n_layers": 1, "norm_eps": 1e-5}
+    (tmp_path / "params.json").write_text(json.dumps(params | fields))
+    torch.save({"norm.weight": torch.zeros(8)}, tmp_path / "consolidated.00.pth")
+    (key,) = fields
+    with pytest.raises(CheckpointError, match=rf"params.json: {key}=.* \(at most"):
+        load_model(at(tmp_path), PLAIN)
+
+
+def varint(value: int) -> bytes:
+    parts = b""
+    while value > 127:
+        parts, value = parts + bytes([value & 127 | 128]), value >> 7
+    return parts + bytes([value])
+
+
+def field(number: int, value: bytes | int) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+PIECES = field(1, field(1, b"a")) + field(2, field(3, 2))
+SENTENCEPIECE = {
+    "a length of 2**60": varint(1 << 3 | 2) + varint(2**60) + b"a",
+    "a number without end": PIECES + varint(3 << 3) + b"\xff" * 10**6,
+    "a piece of a million letters": field(1, field(1, b"ab" * 500_000)) + PIECES,
+    "a piece that is a number": field(1, field(1, 5)) + PIECES,
+    "a score that is a text": field(1, field(1, b"b") + field(2, b"abcd"))
+    + field(1, field(1, b"c") + field(2, b"a")),
+    "replacements that are a number": PIECES + field(3, field(2, 10**12)),
+    "replacements that are none": PIECES + field(3, field(2, b"\xff" * 9)),
+    "a rule that is a number": PIECES + field(3, field(1, 5)),
+    "a normalizer that is a number": PIECES + field(3, 5),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", SENTENCEPIECE)
+def test_a_sentencepiece_model_that_announces_what_it_does_not_hold(tmp_path, name):
+    file = tmp_path / "tokenizer.model"
+    file.write_bytes(SENTENCEPIECE[name])
+    with pytest.raises(CheckpointError, match="tokenizer.model: ") as caught:
+        load_tokenizer(at(TOY, tokenizer=str(file)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("listed", [{"<x>": 10**12}, {"<x>": -5}, {"<x>": "many"}, {"<x>": None}])
+def test_added_tokens_with_numbers_that_none_can_have(tmp_path, listed):
+    file = tmp_path / "tokenizer.model"
+    file.write_bytes(PIECES)
+    (tmp_path / "added_tokens.json").write_text(json.dumps(listed))
+    with pytest.raises(CheckpointError, match="tokenizer.model: "):
+        load_tokenizer(at(TOY, tokenizer=str(file)))
+
+
+TOKENIZER = {
+    "a broken regex": {
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
+    },
+    "a broken regex of a normalizer": {
+        "normalizer": {"type": "Replace", "pattern": {"Regex": "[a"}, "content": "b"}
+    },
+    "an unknown kind": {"model": {"type": "Oracle"}},
+    "a token of 10**12": {"added_tokens": [{"id": 10**12, "content": "<x>"}]},
+    "no model": {"model": None},
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZER)
+def test_a_tokenizer_json_that_can_not_be_read_is_one_line(folder, name):
+    state = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(state | TOKENIZER[name]))
+    with pytest.raises(CheckpointError, match="the tokenizer can't be read: ") as caught:
+        load_tokenizer(at(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_added_token_beyond_the_embedding_is_named(folder):
+    state = json.loads((folder / "tokenizer.json").read_text())
+    state["added_tokens"].append({**state["added_tokens"][0], "id": 4_000_000_000, "content": "<far>"})
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match="none for '<far>'"):
+        load_tokenizer(at(folder))
+
+
+ADAPTER = {
+    "a rank of 10**12": {"r": 10**12},
+    "a rank of a pattern": {"rank_pattern": {"q_proj": 10**12}},
+    "a broken regex": {"target_modules": "("},
+    "a broken regex of ranks": {"rank_pattern": {"q_proj(": 4}},
+    "a broken regex of alphas": {"alpha_pattern": {"[": 4}},
+    "a broken regex of what is left out": {"exclude_modules": "*"},
+    "a regex without end": {"target_modules": r"(\w*\.*)*\w*q_projx"},
+    "10**9 layers": {"layer_replication": [[0, 10**9]]},
+}
+
+
+@pytest.mark.parametrize("name", ADAPTER)
+def test_an_adapter_s_configuration_that_announces_too_much_is_one_line(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("workbench.patterns.MAX_CHILD_SECONDS", 2.0)
+    config = AdapterConfig(method=AdapterMethod.lora, rank=2, target_modules=["q_proj"])
+    adapters.save(adapters.attach(llama(), config, seed=0), tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | ADAPTER[name]))
+    with pytest.raises(CheckpointError, match="adapter_config.json: ") as caught:
+        adapters.load(llama(), tmp_path / "adapter")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400

@@ -1,0 +1,107 @@
+"""What a checkpoint's files announce, held against what they are, before anything of that size is made."""
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.errors import CheckpointError
+
+LARGEST = {
+    "num_hidden_layers": 2_000,
+    "n_layer": 2_000,
+    "n_layers": 2_000,
+    "num_layers": 2_000,
+    "num_attention_heads": 100_000,
+    "num_key_value_heads": 100_000,
+    "n_heads": 100_000,
+    "n_kv_heads": 100_000,
+    "head_dim": 100_000,
+    "hidden_size": 1_000_000,
+    "n_embd": 1_000_000,
+    "d_model": 1_000_000,
+    "dim": 1_000_000,
+    "intermediate_size": 10_000_000,
+    "moe_intermediate_size": 10_000_000,
+    "ffn_dim": 10_000_000,
+    "num_experts": 100_000,
+    "num_local_experts": 100_000,
+    "n_routed_experts": 100_000,
+    "vocab_size": 50_000_000,
+    "max_position_embeddings": 1_000_000_000,
+    "n_positions": 1_000_000_000,
+    "num_labels": 1_000_000,
+    "sliding_window": 1_000_000_000_000,
+}
+"""The largest value that a model's description may have under each key: tens of times the largest model's."""
+MAX_DEPTH = 50
+MAX_PICKLE = 100_000_000
+"""Bytes at the beginning of an older file, before its tensors."""
+NO_TENSORS = (b"bytearray",)
+"""Names in a pickle that make what no state dictionary holds, in any size."""
+
+
+def check_sizes(description: Mapping[str, Any], file: Path) -> None:
+    """Refuse a description of a model that could only be made to fill the memory.
+
+    Raises:
+        CheckpointError: a number beyond all models; with its key.
+    """
+    waiting: list[tuple[str, Any, int]] = [("", description, 0)]
+    while waiting:
+        name, value, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            first = name.partition(".")[0]
+            raise CheckpointError(f"{file}: {first} is nested too deeply (at most {MAX_DEPTH} levels)")
+        if isinstance(value, Mapping):
+            prefix = f"{name}." if name else ""
+            waiting += [(f"{prefix}{key}", item, depth + 1) for key, item in value.items()]
+            continue
+        largest = LARGEST.get(name.rpartition(".")[2])
+        if largest is None or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if value > largest or value != value:
+            raise CheckpointError(f"{file}: {name}={value!r:.40} (at most {largest:,})")
+
+
+def check_pickle(file: Path, zipped: bool) -> None:
+    """Refuse a file of pickled tensors that unpacks to more than it is.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    if any(name in data for data in _pickles(file, zipped) for name in NO_TENSORS):
+        raise CheckpointError(f"{file}: refused, this pickle holds more than tensors (only tensors are read)")
+
+
+def _pickles(file: Path, zipped: bool) -> Iterator[bytes]:
+    """What torch unpickles of a file: in an archive one entry, else what the file begins with."""
+    if not zipped:
+        with file.open("rb") as handle:
+            yield handle.read(MAX_PICKLE)
+        return
+    size = file.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+            raise CheckpointError(f"{file}: refused, {packed[0]!r} in it is compressed (torch never does)")
+        if (announced := sum(entry.file_size for entry in entries)) > size:
+            raise CheckpointError(f"{file}: truncated or damaged, holds {size:,} of {announced:,} bytes")
+        yield from (archive.read(entry) for entry in entries if entry.filename.endswith("data.pkl"))
+
+
+def check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Refuse tensors that are larger than what is stored of them.
+
+    Raises:
+        CheckpointError: one is; with its name.
+    """
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided:
+            raise CheckpointError(f"{file}: {name} is not stored as a plain tensor ({tensor.layout})")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            shape = tuple(tensor.shape)
+            raise CheckpointError(f"{file}: {name} announces {shape}, and the file holds less")

@@ -1,0 +1,201 @@
+"""The header of a GGUF file held against the file's own size, before anything that it announces is allocated.
+
+Source of the layout: github.com/ggml-org/ggml, docs/gguf.md.
+"""
+
+import mmap
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+
+from workbench.errors import CheckpointError
+
+SCALARS = {
+    **dict.fromkeys((GGUFValueType.UINT8, GGUFValueType.INT8, GGUFValueType.BOOL), 1),
+    **dict.fromkeys((GGUFValueType.UINT16, GGUFValueType.INT16), 2),
+    **dict.fromkeys((GGUFValueType.UINT32, GGUFValueType.INT32, GGUFValueType.FLOAT32), 4),
+    **dict.fromkeys((GGUFValueType.UINT64, GGUFValueType.INT64, GGUFValueType.FLOAT64), 8),
+}
+"""Bytes of a number of each type."""
+MAX_ITEMS = 4_000_000
+"""Items of all arrays together; the largest vocabularies have a quarter of it. Each takes time to read."""
+MAX_DIMENSIONS = 8
+SMALLEST_PAIR = 8 + 4 + 1
+"""Bytes of a key of no letters, its type and a value of one byte."""
+SMALLEST_TENSOR = 8 + 4 + 4 + 8
+"""Bytes of a tensor's description: no name, no dimensions, type and offset."""
+DEFAULT_ALIGNMENT = 32
+
+
+@dataclass(frozen=True)
+class TensorPlace:
+    """Where a tensor lies behind the header."""
+
+    name: str
+    offset: int
+    num_bytes: int
+
+
+class Header:
+    """Reads a header from its beginning; every size is checked before it is used."""
+
+    def __init__(self, data: mmap.mmap, file: Path) -> None:
+        """Take the file's bytes."""
+        self.data = data
+        self.file = file
+        self.place = 0
+        self.order = "<"
+        self.items = 0
+        self.alignment = DEFAULT_ALIGNMENT
+
+    def check(self) -> None:
+        """Walk through the header.
+
+        Raises:
+            CheckpointError: it announces more than the file holds, or is damaged otherwise.
+        """
+        if self.data[:4] != b"GGUF":
+            raise self.damaged("does not begin as a GGUF file")
+        self.place = 4
+        if self.number("I") & 65535 == 0:
+            self.order = ">"
+        num_tensors, num_pairs = self.number("Q"), self.number("Q")
+        self.check_count("keys", num_pairs, SMALLEST_PAIR)
+        self.check_count("tensors", num_tensors, SMALLEST_TENSOR)
+        for _ in range(num_pairs):
+            self.pair()
+        self.check_places([self.tensor() for _ in range(num_tensors)])
+
+    def pair(self) -> None:
+        """A key and its value."""
+        name = self.text("a key")
+        kind = self.kind(name)
+        if name == "general.alignment" and kind == GGUFValueType.UINT32:
+            self.alignment = self.number("I")
+            if self.alignment == 0 or self.alignment & (self.alignment - 1):
+                raise self.damaged(f"general.alignment={self.alignment} (a power of two)")
+            return
+        self.value(name, kind)
+
+    def value(self, name: str, kind: GGUFValueType) -> None:
+        """Pass over a value."""
+        if kind == GGUFValueType.STRING:
+            self.text(name)
+        elif kind != GGUFValueType.ARRAY:
+            self.skip(SCALARS[kind], name)
+        else:
+            self.array(name)
+
+    def array(self, name: str) -> None:
+        """Pass over an array; arrays of arrays are in no file of a model."""
+        kind, count = self.kind(name), self.number("Q")
+        if kind == GGUFValueType.ARRAY:
+            raise self.damaged(f"the key {name!r} holds an array of arrays")
+        self.check_count(f"items in {name!r}", count, SCALARS.get(kind, 8))
+        self.items += count
+        if self.items > MAX_ITEMS:
+            raise self.damaged(
+                f"announces {self.items:,} items in arrays up to {name!r} (at most {MAX_ITEMS:,})"
+            )
+        if kind == GGUFValueType.STRING:
+            for _ in range(count):
+                self.text(name)
+        else:
+            self.skip(count * SCALARS[kind], name)
+
+    def tensor(self) -> TensorPlace:
+        """The description of a tensor."""
+        name = self.text("a tensor")
+        num_dimensions = self.number("I")
+        if num_dimensions > MAX_DIMENSIONS:
+            raise self.damaged(
+                f"the tensor {name!r} has {num_dimensions:,} dimensions (at most {MAX_DIMENSIONS})"
+            )
+        elements = 1
+        for _ in range(num_dimensions):
+            elements *= self.number("Q")
+        number, offset = self.number("I"), self.number("Q")
+        try:
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(number)]
+        except (ValueError, KeyError) as error:
+            raise self.damaged(f"the tensor {name!r} is of an unknown type, {number}") from error
+        return TensorPlace(name, offset, elements * size // block)
+
+    def check_places(self, tensors: list[TensorPlace]) -> None:
+        """Refuse tensors that lie beyond the file, between two steps of the alignment, or over each other."""
+        first = -(-self.place // self.alignment) * self.alignment
+        behind = 0
+        for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.num_bytes)):
+            end = tensor.offset + tensor.num_bytes
+            if first + end > len(self.data):
+                raise self.damaged(
+                    f"the tensor {tensor.name!r} would end at byte {first + end:,} of {len(self.data):,}"
+                )
+            if tensor.offset % self.alignment:
+                raise self.damaged(
+                    f"the tensor {tensor.name!r} begins between two steps of {self.alignment} bytes"
+                )
+            if tensor.offset < behind:
+                raise self.damaged(f"the tensor {tensor.name!r} begins within the one before it")
+            behind = end
+
+    def check_count(self, what: str, count: int, smallest: int) -> None:
+        """Refuse a number of things that the rest of the file has no room for."""
+        if count * smallest > len(self.data) - self.place:
+            raise self.damaged(f"announces {count:,} {what}, in a file of {len(self.data):,} bytes")
+
+    def kind(self, name: str) -> GGUFValueType:
+        """The type of a value."""
+        number = self.number("I")
+        try:
+            return GGUFValueType(number)
+        except ValueError as error:
+            raise self.damaged(f"the key {name!r} is of an unknown type, {number}") from error
+
+    def text(self, what: str) -> str:
+        """A text and its length before it."""
+        length = self.number("Q")
+        begin = self.place
+        self.skip(length, what)
+        return self.data[begin : self.place].decode("utf-8", "replace") if length < 1000 else ""
+
+    def number(self, form: str) -> int:
+        """A whole number."""
+        begin, size = self.place, struct.calcsize("<" + form)
+        self.skip(size, "the header")
+        return int(struct.unpack(self.order + form, self.data[begin : self.place])[0])
+
+    def skip(self, size: int, what: str) -> None:
+        """Go on by some bytes, which belong to `what`."""
+        if size > len(self.data) - self.place:
+            left = len(self.data) - self.place
+            raise self.damaged(f"{what} would take {size:,} bytes, where {left:,} are left")
+        self.place += size
+
+    def damaged(self, reason: str) -> CheckpointError:
+        """The error for a reason."""
+        return CheckpointError(f"{self.file}: truncated, damaged or no GGUF file ({reason})")
+
+
+def check_header(file: Path) -> None:
+    """Hold what a GGUF file announces against its size.
+
+    Raises:
+        CheckpointError: it announces more than it holds.
+    """
+    try:
+        with mapped(file) as data:
+            Header(data, file).check()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: truncated, damaged or no GGUF file ({error})") from error
+
+
+@contextmanager
+def mapped(file: Path) -> Iterator[mmap.mmap]:
+    """The bytes of a file, read as they are asked for."""
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
