@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parents[1] / "workbench"
 LAYER = {
     "errors": 0,
     "shown": 0,
+    "files": 0.5,
     "config": 1,
     "run_dir": 1,
     "patterns": 1,
@@ -25,6 +26,7 @@ LAYER = {
 NO_TORCH = (
     "errors.py",
     "shown.py",
+    "files.py",
     "run_dir.py",
     "cli/",
     "config/",
@@ -76,7 +78,8 @@ def test_third_parties_stay_in_their_rooms():
                 top == "peft" or module.startswith("transformers.Trainer")
             )
             torch = top == "torch" and name.startswith(NO_TORCH)
-            standard_only = name.startswith(("config/", "errors.py", "shown.py", "run_dir.py")) and top in (
+            plain = ("config/", "errors.py", "files.py", "shown.py", "run_dir.py")
+            standard_only = name.startswith(plain) and top in (
                 "numpy",
                 "yaml",
                 "rich",

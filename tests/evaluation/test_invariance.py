@@ -14,6 +14,7 @@ from test_engine import WORDS, exam, generation, run  # noqa: F401
 from tiny_llama import make_llama
 
 from workbench.config.benchmark import BenchmarkConfig, Scoring
+from workbench.errors import DataError
 from workbench.evaluation.records import read_predictions
 from workbench.run_dir import RunDir
 
@@ -115,7 +116,7 @@ def test_verify_scores_a_sample_again_and_reports_the_largest_difference(llama, 
     assert measured["verify_num_changed"] == 0
 
 
-def test_verify_finds_a_wrong_score(llama, tokenizer, exam, monkeypatch):  # noqa: F811
+def test_verify_ends_with_an_error_where_scores_are_wrong(llama, tokenizer, exam, tmp_path, monkeypatch):  # noqa: F811
     from workbench.evaluation.transformers_lm import TransformersLM
 
     right = TransformersLM._mask
@@ -127,8 +128,11 @@ def test_verify_finds_a_wrong_score(llama, tokenizer, exam, monkeypatch):  # noq
     # A mask that lets every question see its neighbours: what verify is there to find.
     monkeypatch.setattr(TransformersLM, "_can_share_prefixes", lambda lm: True)
     monkeypatch.setattr(TransformersLM, "_mask", wrong)
-    measured = run(llama, tokenizer, exam, {"verify": 5}).measured["exam"]
-    assert measured["verify_largest_difference"] > 0.1
+    with pytest.raises(
+        DataError, match=r"evaluate.verify: \d of 5 items have log-likelihoods that differ by"
+    ):
+        run(llama, tokenizer, exam, {"verify": 5}, predictions=lambda model, name: tmp_path / "predictions")
+    assert not (tmp_path / "predictions").exists()
 
 
 SCRIPT = """

@@ -119,6 +119,7 @@ def write_run(path, specs, seed=0, task="causal_lm", base_model="workbench/toy",
     write_results(files.results_json, about, scores)
     default = {
         "schema_version": 1,
+        "steps": {},
         "train": {"seconds": 31.4, "tokens_per_second": 5321.7, "peak_bytes": 1_234_567_890},
         "evaluate": {"adapter": {specs[0].name: {"seconds": 4.2, "items_per_second": 71.4}}},
         "versions": {"torch": "2.13.0", "peft": "0.21.2"},

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from workbench import cli, pipeline
-from workbench.errors import ConfigError, DataError, DeviceError, MissingStepError
+from workbench.errors import CheckpointError, ConfigError, DataError, DeviceError, MissingStepError
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.run_dir import RunDir, read_json
 
@@ -91,19 +91,25 @@ def test_a_changed_adapter_is_scored_again_and_its_old_merge_is_left_out(run, ca
     assert "merged" not in {score.model for score in read_results(folder.results_json)[1]}
 
 
-def test_one_changed_byte_of_the_adapter_misses_the_kept_answers(run, caplog):
-    def asked() -> int:
-        run("quickstart", *SHORT, "steps=[evaluate]")
-        assert "evaluate base: done before" in said(caplog)
-        return read_json(folder.run_json)["evaluate"]["adapter"]["toy_choice_en"]["num_asked"]
-
+def test_an_adapter_that_was_changed_is_refused_by_every_step_but_the_one_that_makes_it(
+    run, caplog, tmp_path
+):
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "Question: Which is larger?\\nAnswer:"}\n')
     folder = run("quickstart", *SHORT, "steps=[train,evaluate]")
-    weights = folder.adapter / "adapter_model.safetensors"
-    data = weights.read_bytes()
+    weights, settings = (folder.adapter / f"adapter_{name}" for name in ("model.safetensors", "config.json"))
+    data, text = weights.read_bytes(), settings.read_text()
+    refused = pytest.raises(CheckpointError, match="quickstart/adapter: not as the train step left it")
     weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert asked() == 12
+    for step in ("merge", "evaluate", "predict", "export"):
+        with refused:
+            run("quickstart", *SHORT, f"steps=[{step}]", "predict.input=mine.jsonl")
     weights.write_bytes(data)
-    assert asked() == 0
+    settings.write_text(text.replace('"lora_alpha": 32', '"lora_alpha": 64'))
+    with refused:
+        run("quickstart", *SHORT, "steps=[merge]")
+    run("quickstart", *SHORT, "steps=[train,evaluate]")
+    assert "train makes it again" in said(caplog) and "evaluate adapter: done before" in said(caplog)
+    assert (weights.read_bytes(), settings.read_text()) == (data, text)
 
 
 def test_a_classifier_is_trained_merged_scored_and_asked(run, tmp_path):

@@ -16,6 +16,7 @@ from workbench.cli.shipped import PACKAGE
 from workbench.config import IDENTITY, SAME_RUN, Config, Step, history
 from workbench.errors import ConfigError
 from workbench.run_dir import RunDir, check_folder, fingerprint
+from workbench.shown import masked
 
 log = logging.getLogger("workbench")
 
@@ -87,7 +88,7 @@ def stored_text(composed: DictConfig) -> str:
     values = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
     assert isinstance(values, dict)
     values.pop("trust_code")
-    return history.signed(OmegaConf.to_yaml(OmegaConf.create(values)))
+    return history.signed(masked(OmegaConf.to_yaml(OmegaConf.create(values))))
 
 
 def named_keys(recipe: str) -> set[str]:

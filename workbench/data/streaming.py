@@ -18,6 +18,7 @@ from workbench.data.account import Account
 from workbench.data.encode import Encoded, as_dataset, examples_of
 from workbench.data.rows import Row, check_places, read_rows, sourced
 from workbench.errors import DataError
+from workbench.files import clear_the_way
 
 BLOCK = 5000
 """Rows in memory at once; packing puts together what stands in a block."""
@@ -46,7 +47,7 @@ class Side:
             table = as_dataset(examples, data, block, first=self.account.num_examples).data.table
             if self.writer is None:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
-                self.writer = pyarrow.ipc.new_stream(str(self.file), table.schema)
+                self.writer = pyarrow.ipc.new_stream(str(clear_the_way(self.file)), table.schema)
             self.writer.write_table(table)
         self.account.add(block)
 

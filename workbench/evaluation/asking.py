@@ -35,6 +35,7 @@ def ask(
     kept: AnswerCache,
     title: str,
     total: int,
+    fits: Callable[[Unit, Answer], bool] = lambda _, __: True,
 ) -> tuple[dict[str, Answer], int]:
     """The answer to each key, and how many this process had to ask for.
 
@@ -44,12 +45,16 @@ def ask(
         kept: answers already had, and where new ones go.
         title: of the progress.
         total: how many there are.
+        fits: whether a kept answer can be one to this unit; one that can't is asked again.
     """
     rank, world = ranks()
     new: dict[str, Answer] = {}
     with Progress(title, total, rank == 0) as progress, kept.writing() as writer:
         for number, chunk in enumerate(keyed):
             mine = number % world == rank
+            for key, unit in chunk:
+                if key in kept and not fits(unit, kept[key]):
+                    kept.drop(key)
             waiting = {key: unit for key, unit in chunk if mine and key not in kept}
             progress.advance(len(chunk) - len(waiting))
             keys = list(waiting)

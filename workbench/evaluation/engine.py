@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +20,7 @@ from workbench.evaluation.generation import extracted
 from workbench.evaluation.items import Item
 from workbench.evaluation.measurements import invariant_cost, verified
 from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.evaluation.records import Prediction, Score, write_predictions
+from workbench.evaluation.records import Answer, Prediction, Score, write_predictions
 from workbench.evaluation.remarks import (
     Asked,
     about_letters,
@@ -49,6 +50,10 @@ class Evaluation:
     """Benchmark -> seconds, items_per_second, num_asked, computed_tokens, ...; belongs into run.json."""
 
 
+Publish = Callable[[PreparedBenchmark, list[Score], dict[str, float]], None]
+"""Takes a benchmark's scores, and what was measured, as soon as they are known."""
+
+
 @dataclass(frozen=True)
 class _Judged:
     """What a model gave on one benchmark."""
@@ -70,7 +75,9 @@ def evaluate(
     fingerprint: str = "",
     predictions: Callable[[str, str], Path] | None = None,
     cache: Path | None = None,
+    renew: bool = False,
     note: str = "",
+    publish: Publish | None = None,
 ) -> Evaluation:
     """Score a model on benchmarks that `check_benchmarks` prepared; the same items serve every model.
 
@@ -86,7 +93,13 @@ def evaluate(
         fingerprint: of weights, adapter, quantization and dtype; answers are kept under it.
         predictions: gives the file of a model's predictions on a benchmark (RunDir.predictions), or None.
         cache: folder of answers already had; None, or an empty fingerprint, keeps none.
+        renew: ask again what the cache has answers to.
         note: stands beside the scores.
+        publish: told of each benchmark that is done, before the next one begins.
+
+    Raises:
+        DataError: answers are others when asked one by one (`evaluate.verify`); nothing of the benchmark is
+            written then.
     """
     found = Evaluation([])
     rank, _ = ranks()
@@ -96,7 +109,7 @@ def evaluate(
         for name, benchmark in benchmarks.items():
             start, before = time.perf_counter(), lm.computed_tokens
             folder = cache if config.cache and fingerprint else None
-            kept = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank)
+            kept = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank, renew=renew)
             decodes = benchmark.tasks or benchmark.config.output_type is OutputType.generation
             with named(name), prepacked() if decodes else nullcontext():
                 judged = (_judged_by_tasks if benchmark.tasks else _judged)(
@@ -104,10 +117,7 @@ def evaluate(
                 )
                 seconds = time.perf_counter() - start
                 each = seconds / judged.num_asked if judged.num_asked else 0.0
-                if predictions is not None and rank == 0:
-                    write_predictions(predictions(model_name, name), judged.predictions)
-                found.scores.extend(replace(score, note=note) for score in judged.scores)
-                found.measured[name] = {
+                measured = {
                     "seconds": seconds,
                     "items_per_second": judged.num_asked / seconds,
                     "num_asked": judged.num_asked,
@@ -116,6 +126,13 @@ def evaluate(
                     **verified(model, tokenizer, benchmark.config, config, judged.asked),
                     **invariant_cost(model, tokenizer, benchmark, config, judged.asked, each),
                 }
+                if predictions is not None and rank == 0:
+                    write_predictions(predictions(model_name, name), judged.predictions)
+            scores = [replace(score, note=note) for score in judged.scores]
+            if publish is not None:
+                publish(benchmark, scores, measured)
+            found.scores.extend(scores)
+            found.measured[name] = measured
     return found
 
 
@@ -184,13 +201,24 @@ def _ask(
             items.extend(fitted)
             yield [(_key(benchmark.config, config, item), item) for item in fitted]
 
-    known, count = asking.ask(keyed(), answerer.answers, kept, f"{model_name} · {benchmark.name}", len(flat))
+    title = f"{model_name} · {benchmark.name}"
+    fits = partial(_is_answer, benchmark.config.output_type)
+    known, count = asking.ask(keyed(), answerer.answers, kept, title, len(flat), fits)
     found = iter(items)
     asked = []
     for question in questions:
         same = [next(found) for _ in question]
         asked.append(Asked(same, [known[_key(benchmark.config, config, item)] for item in same]))
     return asked, count
+
+
+def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:
+    """Whether a kept answer can be one to an item: a text, or a log-likelihood for each choice."""
+    if output_type is OutputType.generation:
+        return answer.generation is not None
+    if output_type is OutputType.multiple_choice:
+        return len(answer.loglikelihoods) == len(item.example.continuations)
+    return bool(answer.loglikelihoods)
 
 
 def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, object]:

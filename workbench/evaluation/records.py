@@ -5,13 +5,13 @@ Neither holds a measured value (time, memory), so the same inputs give the same 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import DataError
-from workbench.run_dir import write_atomic, write_json
+from workbench.files import parse_json, read_json, write_atomic, write_json
 
 SCHEMA_VERSION = 1
 
@@ -162,20 +162,49 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 def _prediction(line: str, where: str) -> Prediction:
     try:
-        values = json.loads(line)
+        values = parse_json(line)
         version = values.pop("schema_version")
         if version != SCHEMA_VERSION:
             raise DataError(f"{where}: schema_version is {version!r} (known: {SCHEMA_VERSION})")
         found = Prediction(**values)
-        if not isinstance(found.scores, dict) or not all(map(_is_number, found.scores.values())):
-            raise TypeError(f"scores are {found.scores!r}")
+        for name, is_valid in PREDICTION_TYPES.items():
+            if not is_valid(getattr(found, name)):
+                raise TypeError(f"{name} is {getattr(found, name)!r:.80}")
         return found
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{where}: not a prediction of this project ({error})") from error
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e100
+
+
+def _is_likelihood(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_answer(value: object) -> bool:
+    return isinstance(value, int | str)
+
+
+PREDICTION_TYPES: dict[str, Callable[[Any], bool]] = {
+    "id": _is_text,
+    "subset": _is_text,
+    "prompt_hash": _is_text,
+    "context": _is_text,
+    "choices": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "loglikelihoods": lambda value: isinstance(value, list) and all(map(_is_likelihood, value)),
+    "generation": lambda value: value is None or isinstance(value, str),
+    "prediction": lambda value: value is None or _is_answer(value),
+    "target": lambda value: _is_answer(value) or (isinstance(value, list) and all(map(_is_answer, value))),
+    "scores": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    "num_shots_dropped": lambda value: isinstance(value, int) and value >= 0,
+}
+"""Field of a prediction -> whether a value can stand there."""
 
 
 def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> None:
@@ -190,11 +219,11 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:
         DataError: the file is no results.json of a schema that this version knows.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         version = values.pop("schema_version")
         if version != SCHEMA_VERSION:
             raise DataError(f"{path}: schema_version is {version!r} (known: {SCHEMA_VERSION})")
         scores = [Score(**score) for score in values.pop("scores")]
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not the results of a run of this project ({error!r})") from error
     return values, scores

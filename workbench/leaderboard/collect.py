@@ -1,7 +1,5 @@
 """Every run below a folder, read from the files it left; what can't be read is named and skipped."""
 
-import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,13 +8,19 @@ from typing import Any
 
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import Prediction, Score, read_predictions, read_results
-from workbench.run_dir import RunDir
+from workbench.evaluation.seals import CheckedResults, check_results
+from workbench.files import file_fingerprint, read_json
+from workbench.leaderboard.checks import check_score, sound_facts
+from workbench.run_dir import RunDir, read_record
 
 RESULTS = RunDir(Path()).results_json.name
 INSIDE_A_RUN = {"checkpoints", "adapter", "merged", "model", "predictions", "cache"}
 """Folders in which no run is looked for."""
 
-TEXTS = ("model", "benchmark", "language", "metric", "protocol", "prompts", "note")
+MOST_NAMED = 4
+"""Scores that a remark names."""
+
+UNVERIFIED = "not verified"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +47,27 @@ class Run:
     measured: dict[str, Any] = field(default_factory=dict)
     """run.json: times, memory, versions, machine."""
     merge_report: dict[str, Any] = field(default_factory=dict)
+    merge_problem: str = ""
+    """Why the merged model has no proof, where it should have one."""
+    steps: dict[str, Any] = field(default_factory=dict)
+    """Of run.json: the fingerprints of what each step left."""
+    remarks: list[str] = field(default_factory=list)
+    """What a reader must know before trusting the numbers."""
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
         """One model's answers on one benchmark; None if they weren't kept.
 
         Raises:
-            DataError: the file is damaged.
+            DataError: the file is damaged, or not as it was written.
         """
         path = self.files.predictions(model, benchmark)
+        entry = self.steps.get(f"evaluate/{model}/{benchmark}")
         try:
-            return read_predictions(path) if path.is_file() else None
+            if not path.is_file():
+                return None
+            if isinstance(entry, dict) and entry["output"] != file_fingerprint(path):
+                raise DataError(f"{path}: not as it was written")
+            return read_predictions(path)
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path.name}: can't be read ({error})") from error
 
@@ -73,85 +88,109 @@ def collect(folder: Path) -> Collection:
     """
     if not folder.is_dir():
         raise ConfigError(f"leaderboard.folder: {str(folder)!r} is no folder")
-    runs, skipped = [], []
+    runs: list[Run] = []
+    skipped: list[Skipped] = []
     for path in _results_below(folder):
         label = path.parent.relative_to(folder).as_posix()
         try:
-            runs.append(_run(path, folder.resolve().name if label == "." else label))
+            run, changed = _run(path, folder.resolve().name if label == "." else label)
         except (DataError, OSError) as error:
-            reason = str(error).removeprefix(f"{path}: ")
-            skipped.append(Skipped(path=path.relative_to(folder).as_posix(), reason=" ".join(reason.split())))
+            run, changed = None, [str(error).removeprefix(f"{path}: ")]
+        except RecursionError:
+            run, changed = None, ["not the results of a run of this project (nested too deeply)"]
+        runs += [run] if run else []
+        name = path.relative_to(folder).as_posix()
+        skipped += [Skipped(path=name, reason=" ".join(reason.split())) for reason in changed]
     return Collection(runs=runs, skipped=skipped)
 
 
 def _results_below(folder: Path) -> Iterator[Path]:
     """Each results.json, in the order of the paths."""
     for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in INSIDE_A_RUN and not name.startswith("."))
-        if RESULTS in files:
+        names = [name for name in folders if name not in INSIDE_A_RUN and not name.startswith(".")]
+        if RESULTS in files or RESULTS in names:  # a folder of that name is told as well
             yield Path(here) / RESULTS
+        folders[:] = sorted(name for name in names if name != RESULTS)
 
 
-def _run(path: Path, label: str) -> Run:
-    """The run that a results.json belongs to.
+def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
+    """The run that a results.json belongs to, and what of it is left out, in words.
 
     Raises:
-        DataError: it isn't one, or its numbers are no numbers.
+        DataError: it isn't one, or its numbers are no numbers, or it isn't as it was written.
     """
+    if not path.is_file():
+        raise DataError(f"{path}: not the results of a run of this project (not a file)")
     facts, scores = read_results(path)
     for number, score in enumerate(scores, 1):
-        _check(score, f"{path}: score {number}")
-    models = facts.get("models")
+        check_score(score, f"{path}: score {number}")
     files = RunDir(path.parent)
-    return Run(
+    record, remarks = _record(files)
+    checked = check_results(path, record)
+    sound = [score for score in scores if (score.model, score.benchmark) not in checked.changed]
+    models = facts.get("models")
+    report, merge_problem = _merge_report(files, record)
+    run = Run(
         label=label,
         files=files,
         recipe=str(facts.get("recipe") or ""),
         task=str(facts.get("task") or ""),
         base_model=str(facts.get("base_model") or ""),
         models={
-            str(name): value
+            str(name): sound_facts(value)
             for name, value in (models if isinstance(models, dict) else {}).items()
             if isinstance(value, dict)
         },
-        scores=scores,
-        measured=_optional(files.run_json),
-        merge_report=_optional(files.merge_report),
+        scores=sound,
+        measured=sound_facts(record),
+        merge_report=report,
+        steps=record.get("steps", {}),
+        merge_problem=merge_problem,
+        remarks=[*remarks, *_unverified(sound, checked), *([merge_problem] if merge_problem else [])],
     )
+    changed = [
+        f"the scores of {model} on {benchmark} are not as they were written, and are left out "
+        f"(recipe=evaluate run_dir={files.path} makes them again)"
+        for model, benchmark in sorted(checked.changed)
+    ]
+    return (run if sound or not changed else None), changed
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    """A JSON object that a run may have left; empty if there is none, or none that can be read."""
+def _record(files: RunDir) -> tuple[dict[str, Any], list[str]]:
+    """What run.json holds, and what there is to say of it; empty where it can't be read or isn't there."""
+    if not files.run_json.exists():
+        return {}, []
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return read_record(files.run_json), []
+    except (DataError, OSError):
+        return {}, [f"{files.run_json.name} is damaged, or not as it was written"]
 
 
-def _check(score: Score, where: str) -> None:
-    """Raise DataError unless every field of a score holds what its name says."""
-    for name in TEXTS:
-        if not isinstance(getattr(score, name), str):
-            raise DataError(f"{where}: {name} is {getattr(score, name)!r} (a text)")
-    numbers: dict[str, float | None] = {"value": score.value, "num_items": score.num_items}
-    numbers["num_fewshot"] = score.num_fewshot
-    optional = {"stderr": score.stderr, "chance": score.chance, "majority": score.majority}
-    numbers |= {name: value for name, value in optional.items() if value is not None}
-    if score.interval is not None:
-        if not isinstance(score.interval, list) or len(score.interval) != 2:
-            raise DataError(f"{where}: interval is {score.interval!r} (two numbers, or null)")
-        numbers |= {"interval": score.interval[0], "interval's end": score.interval[1]}
-    if not isinstance(score.letters, dict):
-        raise DataError(f"{where}: letters are {score.letters!r} (letter: count)")
-    numbers |= {"permutations": score.permutations, "num_shots_dropped": score.num_shots_dropped}
-    numbers |= {f"letters.{letter}": count for letter, count in score.letters.items()}
-    for parts in (score.subsets, score.groups):
-        if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
-            raise DataError(f"{where}: subsets or groups are {parts!r} (name: value and num_items)")
-        numbers |= {
-            f"{name}.{key}": part.get(key) for name, part in parts.items() for key in ("value", "num_items")
-        }
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise DataError(f"{where}: {name} is {value!r} (a number)")
+def _unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
+    """What there is to say of scores that no checksum vouches for."""
+    keys = {(score.model, score.benchmark) for score in scores}
+    unverified = sorted(keys & checked.unverified)
+    if not unverified:
+        return []
+    which = "its scores" if len(unverified) == len(keys) else "those of "
+    if len(unverified) < len(keys):
+        which += ", ".join(f"{model} on {benchmark}" for model, benchmark in unverified[:MOST_NAMED])
+        which += f" and {len(unverified) - MOST_NAMED} more" if len(unverified) > MOST_NAMED else ""
+    return [
+        f"{UNVERIFIED}: {which} have no checksums (of an earlier version, or copied without their run.json)"
+    ]
+
+
+def _merge_report(files: RunDir, record: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The proof of the merge where it is as it was written, and what is wrong with it otherwise."""
+    path = files.merge_report
+    entry = record.get("steps", {}).get("merge")
+    digest = entry.get("files", {}).get(path.name) if isinstance(entry, dict) else None
+    if not path.is_file():
+        return {}, "" if entry is None else f"{path.name} is missing, the merge is not proven"
+    if digest is not None and file_fingerprint(path) != digest:
+        return {}, f"{path.name} is not as it was written, the merge is not proven"
+    try:
+        return sound_facts(read_json(path)), ""
+    except (ValueError, OSError):
+        return {}, f"{path.name} can't be read, the merge is not proven"

@@ -24,6 +24,7 @@ def _run_json(view: RunView) -> dict[str, Any]:
         "recipe": clean(view.run.recipe),
         "task": clean(view.run.task),
         "base_model": clean(view.run.base_model),
+        "remarks": [clean(remark) for remark in view.run.remarks],
         "benchmarks": [
             {
                 "benchmark": clean(row.benchmark),

@@ -10,6 +10,7 @@ def text(board: Board) -> str:
     lines = ["# Leaderboard", ""]
     for view in board.runs:
         lines += [f"## {escaped(view.run.label)}", "", f"Base model: {escaped(view.run.base_model)}", ""]
+        lines += [f"{escaped(remark)}\n" for remark in view.run.remarks]
         lines += [*table(view), ""]
     lines += [f"Skipped {escaped(one.path)}: {escaped(one.reason)}" for one in board.skipped]
     return "\n".join(lines).rstrip() + "\n"

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from workbench.evaluation.records import Prediction
+from workbench.files import settle_file
 from workbench.leaderboard import export, markdown, wording
 from workbench.leaderboard.board import (
     BETTER,
@@ -36,6 +37,8 @@ LONGEST = 1200
 def write(board: Board, folder: Path) -> Path:
     """Write leaderboard.html, .md and .json into `folder`; the path of the page."""
     path = folder / "leaderboard.html"
+    for name in ("leaderboard.html", "leaderboard.md", "leaderboard.json"):
+        settle_file(folder / name)
     write_atomic(path, html(board))
     write_atomic(folder / "leaderboard.md", markdown.text(board))
     write_json(folder / "leaderboard.json", export.as_json(board))

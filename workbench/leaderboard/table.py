@@ -173,7 +173,7 @@ def _notes(view: RunView) -> list[Text]:
         if row.difference is not None and row.problem:
             notes.append(f"{clean(row.benchmark)}: {clean(row.problem)}")
     compared = [row.flips for row in view.rows if row.flips is not None]
-    if compared and not any(flips.answers for flips in compared):
+    if compared and not view.run.merge_problem and not any(flips.answers for flips in compared):
         items = sum(flips.num_items for flips in compared)
         notes.append(f"the merged model gives the adapter's answer to each of {items} items")
     if any(row.difference is not None for row in view.rows):
@@ -181,7 +181,8 @@ def _notes(view: RunView) -> list[Text]:
             f"{wording.coverage(view.rows)} intervals; p of paired items, after Holm's correction over the "
             "benchmarks of the run"
         )
-    return [Text(note, style="dim") for note in notes]
+    remarks = [Text(clean(remark), style="yellow") for remark in view.run.remarks]
+    return [*remarks, *(Text(note, style="dim") for note in notes)]
 
 
 def _lines(first: str, *further: str) -> Text:

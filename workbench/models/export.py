@@ -16,6 +16,7 @@ from transformers import GenerationConfig, LlamaConfig, PreTrainedConfig
 from workbench.config.export import ExportConfig, ExportFormat
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.errors import CheckpointError, ConfigError
+from workbench.files import clear_the_way
 from workbench.models.checkpoints import KEPT, SCORE, read
 from workbench.models.fitting import fitted
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, fold
@@ -198,7 +199,7 @@ def _write_file(
     """The GGUF file, under a temporary name until it is whole; the size of its tensors in bytes."""
     tokenizer = read_tokenizer(tokenizer_place(model))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = part_of(path)
+    temporary = clear_the_way(part_of(path))
     try:
         size = write_gguf(temporary, config, tensors, tokenizer, export.gguf_type)
         temporary.replace(path)

@@ -1,6 +1,6 @@
 """The story of a run: checks first, then steps that talk through files of the run's folder only."""
 
-import fcntl
+import errno
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +21,7 @@ from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.checks import named
 from workbench.evaluation.multiple_choice import vocabulary_entry
 from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.files import locked, reason_for_no_room
 from workbench.models.adapter_targets import check_base
 from workbench.models.loading import check_model, load_tokenizer
 from workbench.models.quantization import is_sharded
@@ -37,7 +38,7 @@ from workbench.pipeline.scoring import evaluate
 from workbench.pipeline.training import check_adapter, scored_on, train
 from workbench.pipeline.vocabulary import check_text, extend, tokenizer
 from workbench.ranks import is_first, wait
-from workbench.run_dir import RunDir, clear_unfinished, has_no_room, write_atomic
+from workbench.run_dir import RunDir, RunRecord, clear_unfinished, has_no_room, write_atomic
 from workbench.training.arguments import check_loggers
 
 log = logging.getLogger("workbench")
@@ -63,6 +64,13 @@ SHARED = (Step.train, Step.evaluate)
 """Steps that several processes work on together; the others are the first one's, and the rest wait for it."""
 
 
+UNUSABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST),
+)
+"""Errors of the file system that are the user's to mend."""
+
+
 WITHOUT_FOLDER = (Step.plan, Step.leaderboard)
 """Steps that alone leave nothing in a run's folder, so that none is made."""
 
@@ -83,8 +91,10 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
     config = settled(config, run_dir)
     check(config, run_dir)
     if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
-        return STEPS[config.steps[0]](config, run_dir) if is_first() else None
+        with on_a_disk_that_may_fill(run_dir):
+            return STEPS[config.steps[0]](config, run_dir) if is_first() else None
     with on_a_disk_that_may_fill(run_dir), alone_in(run_dir) if is_first() else nullcontext():
+        RunRecord(run_dir.run_json)  # a damaged one is told before the long work
         if is_first() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)
         wait()
@@ -183,19 +193,24 @@ def check_training(config: Config) -> None:
 
 @contextmanager
 def on_a_disk_that_may_fill(run_dir: RunDir) -> Iterator[None]:
-    """Say that the disk is full in one line, whichever file of a run could not be written.
+    """Say in one line that the disk is full, or that a file of a run can't be read or written as it lies.
 
     Raises:
         DeviceError: it is.
     """
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        if not has_no_room(error):
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if has_no_room(error):
+            reason = reason_for_no_room(error)
+            raise DeviceError(
+                f"{run_dir.path}: can't be written, {reason} (given room, the same command goes on)"
+            ) from error
+        if not isinstance(error, OSError) or error.errno not in UNUSABLE:
             raise
-        reason = str(error).splitlines()[0]
         raise DeviceError(
-            f"{run_dir.path}: can't be written, {reason} (given room, the same command goes on)"
+            f"{error.filename or run_dir.path}: can't be used, {error.strerror} "
+            "(the rights, the length of the name, what lies there; or another run_dir)"
         ) from error
 
 
@@ -210,13 +225,11 @@ def alone_in(run_dir: RunDir) -> Iterator[None]:
     """
     new = not run_dir.path.exists()
     make_folder(run_dir)
-    with run_dir.lock.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    with locked(run_dir.lock, wait=False) as held:
+        if not held:
             raise ConfigError(
                 f"run_dir: another process is at work in {str(run_dir.path)!r} (wait for it, or stop it)"
-            ) from error
+            )
         clear_unfinished(run_dir)
         try:
             yield

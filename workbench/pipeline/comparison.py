@@ -9,6 +9,7 @@ from rich.console import Console
 
 from workbench.config import Config
 from workbench.config.leaderboard import LeaderboardConfig
+from workbench.files import locked_folder
 from workbench.leaderboard import card, page, table
 from workbench.leaderboard.board import ADAPTER, MERGED, TRAINED, RunView
 from workbench.leaderboard.collect import collect
@@ -29,12 +30,13 @@ def leaderboard(config: Config, run_dir: RunDir) -> None:
             "leaderboard: nothing has been scored yet ('benchmark=[NAME,...]' names what to score on)"
         )
         return
-    board = compare(collect(folder), config.leaderboard.num_samples)
-    path = page.write(board, folder)
     own = run_dir.path.resolve()
-    labels = {(folder / view.run.label).resolve(): view.run.label for view in board.runs}
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
-    Console(width=width).print(table.render(board, labels.get(own)))
+    with locked_folder(folder):  # of two runs at once the later one sees what the other has written
+        board = compare(collect(folder), config.leaderboard.num_samples)
+        labels = {(folder / view.run.label).resolve(): view.run.label for view in board.runs}
+        Console(width=width).print(table.render(board, labels.get(own)))
+        path = page.write(board, folder)
     for view in board.runs:
         if (folder / view.run.label).resolve() == own or folder == run_dir.path:
             write_cards(view, run_dir)

@@ -8,7 +8,7 @@ from workbench.config.export import ExportFormat
 from workbench.errors import MissingStepError
 from workbench.models import adapter_files
 from workbench.models.export import export as export_model
-from workbench.pipeline.inputs import adapter_folder
+from workbench.pipeline.inputs import adapter_folder, check_trained
 from workbench.pipeline.scoring import fingerprint_of_merge, plain
 from workbench.run_dir import RunDir
 
@@ -31,6 +31,8 @@ def export(config: Config, run_dir: RunDir) -> None:
             "(run the merge step before: recipe=merge, or steps=[merge,export])"
         )
     own = next((folder for folder in (run_dir.merged, run_dir.model) if folder.is_dir()), None)
+    if own == run_dir.model:
+        check_trained(run_dir, own)
     model = plain(config.model, own) if own else config.model
     as_gguf = config.export.format is ExportFormat["gguf"]
     own_path = run_dir.export_gguf if as_gguf else run_dir.export

@@ -15,10 +15,10 @@ from workbench.config.history import hashed
 from workbench.config.model import Task
 from workbench.config.train import Precision
 from workbench.data.labelled import VALUE, listed_names
-from workbench.errors import ConfigError
+from workbench.errors import CheckpointError, ConfigError
 from workbench.models import adapter_files
 from workbench.models.loading import has_trained_head, read_config
-from workbench.run_dir import RunDir, file_fingerprint
+from workbench.run_dir import RunDir, RunRecord, file_fingerprint
 
 log = logging.getLogger("workbench")
 
@@ -71,10 +71,31 @@ def trained_labels(config: Config) -> list[str]:
 
 
 def adapter_folder(config: Config, run_dir: RunDir) -> Path | None:
-    """The adapter of this run: the one trained here, else the one that the configuration names."""
+    """The adapter of this run: the one trained here, else the one that the configuration names.
+
+    Raises:
+        CheckpointError: the one here isn't as the train step left it.
+    """
     if run_dir.adapter.is_dir():
+        check_trained(run_dir, run_dir.adapter)
         return run_dir.adapter
     return Path(config.adapter.path) if config.adapter.path else None
+
+
+def check_trained(run_dir: RunDir, folder: Path) -> str:
+    """The fingerprint of what the train step of a run has left, which must still be as it left it.
+
+    Raises:
+        CheckpointError: it isn't.
+    """
+    found = file_fingerprint(folder)
+    entry = RunRecord(run_dir.run_json).values["steps"].get("train")
+    if entry is not None and entry["output"] != found:
+        raise CheckpointError(
+            f"{folder}: not as the train step left it (that step makes it again; to use it as it is, copy it "
+            "elsewhere and name it with adapter.path or model.path)"
+        )
+    return found
 
 
 def trained_from(config: Config) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def merge(config: Config, run_dir: RunDir) -> None:
         final.flips_bound,
         run_dir.merged,
     )
-    record.finish("merge", inputs, run_dir.merged, {})
+    record.finish("merge", inputs, run_dir.merged, {}, files=[run_dir.merge_report])
 
 
 def merged_from(config: Config, adapter: str) -> list[Any]:

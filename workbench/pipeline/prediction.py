@@ -79,7 +79,7 @@ def predict(config: Config, run_dir: RunDir) -> None:
             f"predict.output: {str(output)!r} exists (another file, or force=true to replace it)"
         )
     started = time.perf_counter()
-    kept = AnswerCache(run_dir.cache, fingerprint(identity), rule(config))
+    kept = AnswerCache(run_dir.cache, fingerprint(identity), rule(config), renew=config.force)
     for _, model in loaded_models(config, run_dir, [name]):
         answer_all(config, model, tokenizer, dict(zip(keys, asked, strict=True)), kept)
         found = [shown_answer(kept[key], model) for key in keys]

@@ -9,21 +9,25 @@ from typing import Any
 from transformers import PreTrainedModel, set_seed
 
 from workbench.config import Config, QuantizationConfig
+from workbench.config.benchmark import Extract
 from workbench.config.evaluate import MODELS
 from workbench.config.history import hashed
 from workbench.config.model import Dtype, ModelConfig
 from workbench.data.contamination import contamination
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
-from workbench.errors import MissingStepError
+from workbench.errors import DataError, MissingStepError
 from workbench.evaluation import engine
+from workbench.evaluation.answers import EXTRACTION_VERSION
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.evaluation.records import Score, read_results, write_results
+from workbench.evaluation.records import Example, Score, read_results, write_results
+from workbench.evaluation.seals import check_results, facts_digest, score_digests
+from workbench.files import check_replaceable
 from workbench.models import adapter_files, adapters
 from workbench.models.loading import has_trained_head, load_model, load_tokenizer
 from workbench.pipeline.held_out import held_out_benchmarks
-from workbench.pipeline.inputs import adapter_folder, content, is_classifier, shown, skipped
+from workbench.pipeline.inputs import adapter_folder, check_trained, content, is_classifier, shown, skipped
 from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, file_fingerprint, fingerprint, read_json
 
@@ -57,7 +61,7 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
     for name, model in loaded_models(
         config, run_dir, [name for name, benchmarks in waiting.items() if benchmarks]
     ):
-        found = engine.evaluate(
+        engine.evaluate(
             model,
             tokenizer,
             waiting[name],
@@ -66,17 +70,37 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
             fingerprint=fingerprint(identities[name]),
             predictions=run_dir.predictions,
             cache=run_dir.cache,
+            renew=config.force,
             note="untrained head" if name == "base" and untrained else "",
+            publish=publisher(config, run_dir, identities, name, model),
         )
+
+
+def publisher(
+    config: Config,
+    run_dir: RunDir,
+    identities: Mapping[str, Identity],
+    name: str,
+    model: PreTrainedModel,
+) -> engine.Publish:
+    """What writes a benchmark's scores into results.json and run.json as soon as the model has them."""
+
+    def publish(benchmark: PreparedBenchmark, scores: Sequence[Score], measured: Mapping[str, float]) -> None:
         if not is_first():
-            continue
-        write_scores(config, run_dir, identities, name, model, found.scores)
+            return
+        step = f"evaluate/{name}/{benchmark.name}"
+        facts = write_scores(config, run_dir, identities, name, model, scores)
         record = RunRecord(run_dir.run_json)
-        for key, benchmark in waiting[name].items():
-            inputs = scored_from(identities[name], benchmark, config)
-            record.finish(
-                f"evaluate/{name}/{key}", inputs, run_dir.predictions(name, key), found.measured[key]
-            )
+        record.values["results"] = facts
+        record.finish(
+            step,
+            scored_from(identities[name], benchmark, config),
+            run_dir.predictions(name, benchmark.name),
+            measured,
+            digests={"scores": score_digests(run_dir.results_json)[name, benchmark.name]},
+        )
+
+    return publish
 
 
 def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
@@ -106,11 +130,11 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
         found["merged"] = {**base, "weights": merged, "quantization": "none", "held": None}
     elif adapter is not None and run_dir.merged.is_dir():
         log.warning(
-            "evaluate: the merged model is of an older adapter, or not as it was proven, and is left out "
-            "(the merge step renews it)"
+            "evaluate: the merged model is of an older adapter, or it or its report is not as the merge step "
+            "left them, and is left out (the merge step makes them again)"
         )
     if run_dir.model.is_dir():
-        found["trained"] = {**base, "weights": file_fingerprint(run_dir.model)}
+        found["trained"] = {**base, "weights": check_trained(run_dir, run_dir.model)}
     if not set(config.evaluate.models) & set(found):
         raise MissingStepError(
             f"evaluate.models: {str(run_dir.path)!r} has none of {', '.join(config.evaluate.models)} yet "
@@ -120,12 +144,22 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
 
 
 def fingerprint_of_merge(adapter: Path | None, run_dir: RunDir) -> str | None:
-    """The fingerprint of the run's merged model; None: there is none, or it isn't that of this adapter."""
+    """The fingerprint of the run's merged model; None: there is none, or it isn't that of this adapter.
+
+    That holds where its report is missing or damaged, too: without a proof the merged model isn't used.
+    """
     if adapter is None or not run_dir.merged.is_dir() or not run_dir.merge_report.is_file():
         return None
-    proven = read_json(run_dir.merge_report).get("fingerprints", {})
+    if RunRecord(run_dir.run_json).problem("merge", run_dir.merged):
+        return None
+    try:
+        report = read_json(run_dir.merge_report)
+    except ValueError:
+        return None
+    proven = report.get("fingerprints") if isinstance(report, dict) else None
     found = file_fingerprint(run_dir.merged)
-    same = (proven.get("adapter"), proven.get("merged")) == (adapter_files.fingerprint(adapter), found)
+    expected = {"adapter": adapter_files.fingerprint(adapter), "merged": found}
+    same = isinstance(proven, dict) and {key: proven.get(key) for key in expected} == expected
     return found if same else None
 
 
@@ -137,7 +171,7 @@ def waiting_benchmarks(
 ) -> dict[str, dict[str, PreparedBenchmark]]:
     """Model -> benchmarks that it still has to be scored on."""
     record = RunRecord(run_dir.run_json)
-    known = {(score.model, score.benchmark) for score in valid_results(run_dir, identities)[1]}
+    known = {(score.model, score.benchmark) for score in valid_results(run_dir, identities, say=True)[1]}
 
     def finished(name: str, key: str) -> bool:
         inputs = scored_from(identities[name], prepared[key], config)
@@ -161,20 +195,51 @@ def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config
     rule = {key: value for key, value in rule.items() if key not in ("path", "limit")}
     settings = {key: value for key, value in settings.items() if key not in NOT_SCORED_FROM}
     rule["tasks"] = benchmark.rule or rule["tasks"]
-    return fingerprint([identity, rule, settings, [hashed(example, "") for example in benchmark.examples]])
+    if benchmark.config.generation.extract in (Extract.number, Extract.letter):
+        rule["extraction"] = EXTRACTION_VERSION
+    return fingerprint([identity, rule, settings, [example_values(each) for each in benchmark.examples]])
 
 
-def valid_results(run_dir: RunDir, identities: Mapping[str, Identity]) -> tuple[dict[str, Any], list[Score]]:
-    """What results.json says of the models, and its scores; models that have changed are left out."""
+def example_values(example: Example) -> dict[str, Any]:
+    """What of an item decides its score; its right texts only once where all their spellings are one."""
+    values = hashed(example, "")
+    for spelling in ("references", "written_targets"):
+        if getattr(example, spelling) == (example.target,):
+            values.pop(spelling, None)
+    return values
+
+
+def valid_results(
+    run_dir: RunDir, identities: Mapping[str, Identity], *, say: bool = False
+) -> tuple[dict[str, Any], list[Score]]:
+    """What results.json says of the models, and its scores; models that have changed are left out.
+
+    Scores that aren't as this program wrote them are left out, too, and with `say` named in the log.
+    """
+    check_replaceable(run_dir.results_json)
     if not run_dir.results_json.is_file():
         return {}, []
-    about, scores = read_results(run_dir.results_json)
+    try:
+        about, scores = read_results(run_dir.results_json)
+        checked = check_results(run_dir.results_json, RunRecord(run_dir.run_json).values)
+    except DataError as error:
+        if say:
+            log.warning("%s (its scores are made again)", error)
+        return {}, []
+    for name, benchmark in sorted(checked.changed) if say else ():
+        log.warning(
+            "%s: the scores of %s on %s are not as they were written, and are made again",
+            run_dir.results_json,
+            name,
+            benchmark,
+        )
     models = {
         name: model
         for name, model in about["models"].items()
         if name in identities and model["identity"] == fingerprint(identities[name])
     }
-    return models, [score for score in scores if score.model in models]
+    sound = [score for score in scores if (score.model, score.benchmark) not in checked.changed]
+    return models, [score for score in sound if score.model in models]
 
 
 def write_scores(
@@ -184,8 +249,12 @@ def write_scores(
     name: str,
     model: PreTrainedModel,
     scores: Sequence[Score],
-) -> None:
-    """Put a model's new scores beside those that results.json holds already."""
+) -> str:
+    """Put a model's new scores beside those that results.json holds already.
+
+    Returns:
+        The checksum of what results.json then says of the run and its models.
+    """
     models, kept = valid_results(run_dir, identities)
     identity = identities[name]
     models[name] = {
@@ -206,6 +275,7 @@ def write_scores(
         "models": {key: models[key] for key in MODELS if key in models},
     }
     write_results(run_dir.results_json, about, together)
+    return facts_digest(read_json(run_dir.results_json))
 
 
 def loaded_models(

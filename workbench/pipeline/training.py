@@ -2,7 +2,6 @@
 
 import logging
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -34,6 +33,7 @@ from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder, write_json
 from workbench.training.allocator import keep_few_kernels
 from workbench.training.fit import fit
+from workbench.training.resume import delete_checkpoints
 from workbench.training.trainer import Score
 
 log = logging.getLogger("workbench")
@@ -47,7 +47,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     if skipped("train", record.is_finished("train", inputs, output), config):
         return
     if config.force and is_first():
-        shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
+        delete_checkpoints(run_dir.checkpoints)
     examples = encoded_examples(config, run_dir)
     training, validation, labels = examples.training, examples.validation, examples.labels
     tokenizer = examples.tokenizer
@@ -99,7 +99,9 @@ def train(config: Config, run_dir: RunDir) -> None:
         run_dir.train_json,
         {"schema_version": 1, "labels": labels, "data": account, "held_out": held_out},
     )
-    record.finish("train", inputs, output, asdict(report))
+    files = [run_dir.train_json, run_dir.train_jsonl, run_dir.path / "loss.svg", run_dir.held_out_jsonl]
+    made = [file for file in files if file.exists()]
+    record.finish("train", inputs, output, asdict(report), files=made)
 
 
 def check_adapter(config: Config) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from workbench.files import append_bytes, write_atomic
+
 
 def event_file(folder: Path) -> Path:
     """The one event file of a run."""
@@ -18,8 +20,7 @@ def event_file(folder: Path) -> Path:
 
 def begin(path: Path) -> None:
     """Write an event file with nothing in it yet, over one that is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(record(double(1, time.time()) + data(3, b"brain.Event:2")))
+    write_atomic(path, record(double(1, time.time()) + data(3, b"brain.Event:2")))
 
 
 def append(path: Path, step: int, scalars: Mapping[str, float]) -> None:
@@ -27,8 +28,8 @@ def append(path: Path, step: int, scalars: Mapping[str, float]) -> None:
     values = b"".join(
         data(1, data(1, name.encode("utf-8")) + single(2, value)) for name, value in scalars.items()
     )
-    with path.open("ab") as file:
-        file.write(record(double(1, time.time()) + varint(2 << 3) + varint(step) + data(5, values)))
+    event = double(1, time.time()) + varint(2 << 3) + varint(step) + data(5, values)
+    append_bytes(path, record(event))
 
 
 def record(content: bytes) -> bytes:

@@ -14,13 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.train import Keep, TrainConfig
 from workbench.errors import ConfigError, TrainingError
-from workbench.ranks import of_first
-from workbench.run_dir import has_no_room
+from workbench.files import has_no_room, reason_for_no_room
+from workbench.ranks import is_first, of_first
 from workbench.training.allocator import keep_few_kernels
 from workbench.training.assembly import Training, assembled
 from workbench.training.callbacks import ProgressBar
 from workbench.training.identity import training_identity
-from workbench.training.journal import best_step, journal_lines
+from workbench.training.journal import best_step, history_of, journal_lines, restored
 from workbench.training.manners import as_before, put_together, quiet
 from workbench.training.meter import Meter
 from workbench.training.pieces import is_out_of_memory
@@ -113,6 +113,8 @@ def fit(
         if checkpoint and checkpoint.is_final:
             log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
             load_weights(model, checkpoint.path)
+            if is_first():
+                restored(folder, history_of(checkpoint.path))
         else:
             progress = ProgressBar(meter)
             trainer = assembled(training, identity, meter, progress)
@@ -182,7 +184,8 @@ def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint |
             unwritten = checkpoints.parent
         else:
             raise
-        kept, reason = last_sealed(checkpoints), str(error).splitlines()[0]
+        kept = last_sealed(checkpoints)
+        reason = reason_for_no_room(error) if has_no_room(error) else str(error).splitlines()[0]
         raise TrainingError(
             f"{unwritten}: can't be written, {reason} (kept: {kept}; given room, the same command goes on)"
         ) from error

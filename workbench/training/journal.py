@@ -1,15 +1,18 @@
 """train.jsonl, a JSON line a logged step, and what is drawn from it."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
-from workbench.run_dir import write_atomic
+from workbench.files import append_bytes, parse_json, read_json, write_atomic
 from workbench.training import events
 from workbench.training.curve import DRAWN, loss_curve
+
+log = logging.getLogger("workbench")
 
 EVALUATED = ("eval_loss", "eval_score")
 """The Trainer's names of what tells the best checkpoint."""
@@ -26,8 +29,7 @@ class Journal(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Drop the lines of steps that will be taken again."""
-        lines = [line for line in journal_lines(self.path) if line["step"] <= state.global_step]
-        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+        lines = restored(self.folder, state.log_history)
         if self.events:
             events.begin(self.events)
         for line in lines:
@@ -38,16 +40,13 @@ class Journal(TrainerCallback):
         logs: Mapping[str, Any] = said["logs"]
         if not logs.keys() & {"loss", *EVALUATED}:
             return
-        line = {"step": state.global_step, **{our_name(name): value for name, value in logs.items()}}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        line = journal_line(state.global_step, logs)
+        append_bytes(self.path, f"{json.dumps(line)}\n".encode())
         self.show(line)
 
     def on_save(self, *_: Any, **__: Any) -> None:
         """Draw the curve anew."""
-        lines = journal_lines(self.path)
-        if any(line.keys() & DRAWN for line in lines):
-            write_atomic(self.folder / "loss.svg", loss_curve(lines, self.folder.name))
+        draw(self.folder, journal_lines(self.path))
 
     def show(self, line: Mapping[str, Any]) -> None:
         """Add a line to the event file."""
@@ -61,12 +60,53 @@ def our_name(name: str) -> str:
     return "validation_loss" if name == "eval_loss" else name.removeprefix("eval_")
 
 
+def journal_line(step: int, logs: Mapping[str, Any]) -> dict[str, Any]:
+    """The line of train.jsonl for what the Trainer logs at a step."""
+    return {"step": step, **{our_name(name): value for name, value in logs.items() if name != "step"}}
+
+
+def restored(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Write train.jsonl and its curve as a checkpoint's history tells them, and return the lines.
+
+    Args:
+        folder: of the run.
+        history: `log_history` of the checkpoint's TrainerState; empty where there is no checkpoint.
+    """
+    lines = [journal_line(logs["step"], logs) for logs in history if logs.keys() & {"loss", *EVALUATED}]
+    path, last = folder / "train.jsonl", lines[-1]["step"] if lines else 0
+    if lines and [line for line in journal_lines(path) if line["step"] <= last] != lines:
+        log.warning("%s: not as it was written, made again from the checkpoint", path)
+    write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines))
+    draw(folder, lines)
+    return lines
+
+
+def history_of(checkpoint: Path) -> list[dict[str, Any]]:
+    """What the Trainer had logged when it wrote a checkpoint, whose files have been found whole."""
+    history = read_json(checkpoint / "trainer_state.json")["log_history"]
+    assert isinstance(history, list)
+    return history
+
+
+def draw(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the curve of train.jsonl, where there is one."""
+    if any(line.keys() & DRAWN for line in lines):
+        write_atomic(folder / "loss.svg", loss_curve(lines, folder.name))
+
+
 def journal_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a train.jsonl; a last one that was cut off by a crash is left out."""
+    """The lines of a train.jsonl that are whole; one that was cut off or damaged is left out."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    values: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            value = parse_json(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and isinstance(value.get("step"), int):
+            values.append(value)
+    return values
 
 
 def evaluations(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:

@@ -45,7 +45,7 @@ class Meter:
     @classmethod
     def resumed(cls, saved: dict[str, Any]) -> "Meter":
         """The counters that a checkpoint holds, with the clock going on."""
-        return cls(**saved, tokens_before=saved["tokens"])
+        return cls(**saved, tokens_before=saved.get("tokens", 0))
 
     def saved(self) -> dict[str, Any]:
         """What a checkpoint must hold."""

@@ -1,7 +1,6 @@
 """Checkpoints that can be trusted: each has a manifest of checksums, looked at before it is used."""
 
 import hashlib
-import json
 import logging
 import shutil
 from dataclasses import dataclass
@@ -12,11 +11,15 @@ import peft
 from transformers import PreTrainedModel
 
 from workbench.errors import ConfigError
-from workbench.run_dir import read_json, write_json
+from workbench.files import masked_json
+from workbench.run_dir import DIGEST, read_json, self_digest, write_json
 
 log = logging.getLogger("workbench")
 
 MANIFEST = "manifest.json"
+
+METER = {"tokens", "trained", "seconds", "losses", "pieces"}
+"""The counters that a checkpoint holds."""
 
 FOREIGN = "belongs to a training with other rows, settings or number of processes"
 
@@ -54,7 +57,8 @@ def seal(folder: Path, step: int, identity: str, meter: dict[str, Any], *, is_fi
         "meter": meter,
         "files": files,
     }
-    write_json(folder / MANIFEST, manifest)
+    manifest = masked_json(manifest)
+    write_json(folder / MANIFEST, {**manifest, DIGEST: self_digest(manifest)})
 
 
 def newest_good_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
@@ -76,31 +80,45 @@ def newest_good_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     for path, problem in problems.items():
         if problem:
             log.warning("%s: %s; left out", path, problem)
-            shutil.rmtree(path)
+            _delete(path)
             continue
         manifest = read_json(path / MANIFEST)
         good.append(Checkpoint(path, manifest["step"], manifest["meter"], manifest["is_final"]))
     return max(good, key=lambda checkpoint: checkpoint.step, default=None)
 
 
+def delete_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints in a folder, and nothing else."""
+    for path in checkpoint_folders(folder):
+        _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()  # of a link only the link: what it points at is not ours to delete
+
+
 def checkpoint_folders(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first; a copy under a name of the user's own is none."""
-    found = [path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name[11:].isdecimal()]
+    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
     return sorted(found, key=lambda path: int(path.name[11:]))
 
 
 def complaint(folder: Path, identity: str) -> str | None:
     """What is wrong with a checkpoint, or None."""
+    if folder.is_symlink():
+        return "is a link, not a checkpoint of this run"
+    if not folder.is_dir():
+        return "is a file, not a checkpoint"
+    if not (folder / MANIFEST).is_file():
+        return "was never finished"
     try:
         manifest = read_json(folder / MANIFEST)
-    except FileNotFoundError:
-        return "was never finished"
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except ValueError:
         return f"{MANIFEST} is damaged"
-    if (
-        not isinstance(manifest, dict)
-        or not {"step", "meter", "is_final", "files", "identity"} <= manifest.keys()
-    ):
+    if not is_manifest(manifest, folder):
         return f"{MANIFEST} is damaged"
     for name, checksum in manifest["files"].items():
         if not (folder / name).is_file():
@@ -108,6 +126,19 @@ def complaint(folder: Path, identity: str) -> str | None:
         if sha256(folder / name) != checksum:
             return f"{name} is damaged"
     return None if manifest["identity"] == identity else FOREIGN
+
+
+def is_manifest(value: Any, folder: Path) -> bool:
+    """Whether a JSON value is what `seal` wrote into a checkpoint; an earlier version wrote no checksum."""
+    types = {"step": int, "meter": dict, "is_final": bool, "files": dict, "identity": str}
+    return (
+        isinstance(value, dict)
+        and all(isinstance(value.get(key), kind) for key, kind in types.items())
+        and folder.name == f"checkpoint-{value['step']}"
+        and all(isinstance(checksum, str) for checksum in value["files"].values())
+        and value["meter"].keys() <= METER
+        and (DIGEST not in value or value[DIGEST] == self_digest(value))
+    )
 
 
 def sha256(path: Path) -> str:

@@ -1,0 +1,307 @@
+"""How files are written, whole or not at all; what they are known by; and how two processes keep apart."""
+
+import errno
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import ConfigError, DataError
+from workbench.shown import masked
+
+MODEL_CARD = "README.md"
+"""Of a model's folder: says what the model scored, and isn't part of it."""
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file under a temporary name, flush it to the disk, and rename it into place; secrets masked."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_replaceable(path)
+    data = masked(content).encode("utf-8") if isinstance(content, str) else content
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def locked_folder(path: Path) -> Iterator[None]:
+    """Hold a folder, after waiting for another process that holds it; nothing is written there for it."""
+    if not path.is_dir():
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def has_no_room(error: BaseException) -> bool:
+    """Whether an error says that the disk, or the share of it that the user may have, is full."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    by_rust = any(f"(os error {number})" in str(error) for number in full)
+    return by_rust or _is_torch_without_room(error) or (isinstance(error, OSError) and error.errno in full)
+
+
+def _is_torch_without_room(error: BaseException) -> bool:
+    """Whether `torch.save` could not write; it doesn't say why, and on a disk it is for want of room."""
+    text = str(error)
+    unwritten = ("unexpected pos", "PytorchStreamWriter failed writing")
+    by_container = "inline_container.cc" in text and any(words in text for words in unwritten)
+    return isinstance(error, RuntimeError) and (by_container or "iostream error" in text)
+
+
+def reason_for_no_room(error: BaseException) -> str:
+    """What to say of an error for which `has_no_room` is true, in a few words."""
+    if _is_torch_without_room(error):
+        return "no space left on device, or a limit on the size of files"
+    return str(error).splitlines()[0]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented UTF-8 JSON, atomically and with a stable order of keys as given."""
+    write_atomic(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def masked_json(value: Any) -> Any:
+    """The value as `write_json` writes it and `read_json` gives it back, secrets masked."""
+    return json.loads(masked(json.dumps(value, ensure_ascii=False)))
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        ValueError: it isn't JSON, or nested too deeply to be read.
+    """
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it isn't JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise DataError where something else than a file lies at the path of a file that is to be written."""
+    if path.is_dir() and not path.is_symlink():
+        raise DataError(f"{path}: a folder lies where a file is to be written (move it away)")
+
+
+def clear_the_way(path: Path) -> Path:
+    """The path, at which no earlier file or link lies any more: what is written there goes nowhere else.
+
+    Raises:
+        DataError: a folder lies there.
+    """
+    check_replaceable(path)
+    path.unlink(missing_ok=True)
+    return path
+
+
+def open_to_append(path: Path) -> int:
+    """A descriptor that adds to a file, which is made where there is none; never to what a link points at.
+
+    Raises:
+        DataError: a link or a folder lies there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_replaceable(path)
+    if path.is_symlink():
+        raise DataError(f"{path}: a link lies where a file is to be written (remove the link)")
+    if path.is_file() and path.stat().st_nlink > 1:  # a hard link to a file elsewhere gets a copy of its own
+        write_atomic(path, path.read_bytes())
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o644)
+
+
+def append(descriptor: int, data: bytes) -> None:
+    """Add to the end of a file, all of it together also where several processes add to the file."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Add to the end of a file, as `open_to_append` allows it."""
+    descriptor = open_to_append(path)
+    try:
+        append(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def end_last_line(descriptor: int) -> None:
+    """Cut off a last line without an end: a process was killed while it wrote it."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        size = os.fstat(descriptor).st_size
+        whole = size
+        while whole and os.pread(descriptor, 1, whole - 1) != b"\n":
+            whole -= 1
+        if whole < size:
+            os.ftruncate(descriptor, whole)
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock that a file stands for; False where another process has it and `wait` is not given.
+
+    The file is made where there is none. It is never emptied, and a link is not followed.
+
+    Raises:
+        DataError: a link or a folder lies there.
+    """
+    descriptor = open_to_append(path)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def part_of(path: Path) -> Path:
+    """Where a large file is written until it is whole; a killed process's next try writes it anew."""
+    return path.with_name(f".{path.name}.part")
+
+
+LONGEST_NAME = 255
+"""Bytes of a file's or folder's name that file systems take."""
+
+LONGEST_PATH = 4096
+"""Bytes of a whole path."""
+
+
+def check_folder(key: str, path: Path) -> None:
+    """Raise ConfigError where a file lies at `path`, which `key` names, or above it, or no folder can be."""
+    too_long = [part for part in path.parts if len(os.fsencode(part)) > LONGEST_NAME]
+    if too_long or len(os.fsencode(path)) > LONGEST_PATH:
+        name = too_long[0] if too_long else str(path)
+        size, most = len(os.fsencode(name)), LONGEST_NAME if too_long else LONGEST_PATH
+        raise ConfigError(f"{key}: a name of {size} bytes, {name[:40] + '...'!r} (at most {most})")
+    if not str(path).isprintable():
+        raise ConfigError(f"{key}: {str(path)!r} holds control characters")
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(f"{key}: {str(place)!r} is a file, no folder")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary sibling that becomes `path` when the block ends well, and vanishes when it doesn't."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settle_folder(path)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    held = _lock(temporary)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        for inner in temporary.rglob("*"):  # safetensors lets nobody but the owner read
+            os.chmod(inner, 0o755 if inner.is_dir() else 0o644)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+            os.replace(path, old / path.name)
+            os.replace(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def settle_folder(path: Path) -> None:
+    """Clear away what `new_folder` left around `path` when its process was killed; an old folder comes back.
+
+    A process that is still writing is left alone, and so is what a link of such a name points at.
+    """
+    name = glob.escape(path.name)
+    for old in sorted(path.parent.glob(f".{name}.old.????????/")):
+        if old.is_symlink():
+            continue
+        if not path.exists() and (old / path.name).exists():
+            os.replace(old / path.name, path)
+        shutil.rmtree(old)
+    for left in path.parent.glob(f".{name}.????????/"):
+        if not left.is_symlink() and (held := _lock(left)) is not None:
+            shutil.rmtree(left)
+            os.close(held)
+
+
+def settle_file(path: Path) -> None:
+    """Delete what `write_atomic` left beside `path` when its process was killed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        if left.is_file() or left.is_symlink():
+            left.unlink()
+
+
+def _lock(folder: Path) -> int | None:
+    """Hold a folder until the descriptor is closed or the process ends; None: another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, 64 hex digits."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """SHA-256 of a file, or of the names and bytes of a folder's files, hidden ones and its card left out."""
+    digest = hashlib.sha256()
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(
+            p
+            for p in path.rglob("*")
+            if p.is_file() and not p.name.startswith(".") and p != path / MODEL_CARD
+        )
+    )
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode("utf-8") + b"\0")
+        with file.open("rb") as handle:
+            for block in iter(lambda: handle.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
