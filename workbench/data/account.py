@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from workbench.data.control import Places
+from workbench.data.saved_template import ChatForm
 
 UNWRITTEN = "where the template does not write"
 """What is said, before its name, of a part of a row that is lost."""
@@ -35,6 +36,9 @@ class Account:
     control: dict[str, Places] = field(default_factory=dict)
     """Control token -> rows that hold it in their own text, those left out that were written once."""
 
+    forms: dict[ChatForm, int] = field(default_factory=dict)
+    """Rows by the way in which their turns were written."""
+
     def add(self, other: "Account") -> None:
         """Count further rows in."""
         self.num_rows += other.num_rows
@@ -48,6 +52,8 @@ class Account:
         self.add_classes(other.classes)
         for token, places in other.control.items():
             self.control.setdefault(token, Places()).add(places)
+        for form, count in other.forms.items():
+            self.forms[form] = self.forms.get(form, 0) + count
 
     def remarks(self) -> list[tuple[int, str]]:
         """Numbers of rows that were not dropped, and what is to be said of these rows."""
@@ -76,7 +82,9 @@ class Account:
         counts = {
             name: dict(sorted(getattr(self, name).items())) for name in ("dropped", "unwritten", "noted")
         }
-        return {**vars(self), **counts, "control": control}
+        ends = list(dict.fromkeys(end for form in self.forms for end in form.ends))
+        plain = {name: value for name, value in vars(self).items() if name != "forms"}
+        return {**plain, **counts, "control": control, "ends": ends}
 
     def __str__(self) -> str:
         """One line for the terminal."""

@@ -23,6 +23,7 @@ from workbench.data.literal import LiteralTokenizer
 from workbench.data.mask_check import MaskCheck
 from workbench.data.packing import best_fit, positions
 from workbench.data.rows import Row
+from workbench.data.saved_template import ChatForm, chat_form
 from workbench.data.text import blocks, document_ids, pieces
 from workbench.data.tokens import IGNORED, encode_segments, shortened, special_frame
 from workbench.errors import DataError
@@ -142,6 +143,8 @@ def answers(
         account.unwritten.update(render.unwritten(example))
         account.noted.update(example.notes)
         render.control.count(account.control, [turn.text for turn in example.turns], example.where)
+    form = chat_form(render, conversations[0], data.template)
+    account.forms[form] = account.forms.get(form, 0) + len(conversations)
     check = MaskCheck(chats, data, seed)
     check.read()
     for start in range(0, len(conversations), BATCH):
@@ -183,6 +186,8 @@ def documents(
     written = [row for row in rows if text(row, "text").strip()]
     if len(written) < len(rows):
         account.dropped["empty text"] += len(rows) - len(written)
+    form = ChatForm(None, (str(tokenizer.eos_token),))
+    account.forms[form] = account.forms.get(form, 0) + len(rows)
     literal = LiteralTokenizer(tokenizer) if data.split_special_tokens else None
     control = ControlTokens(control_tokens(tokenizer))
     found: list[tuple[list[int], str]] = []

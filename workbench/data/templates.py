@@ -2,77 +2,21 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, Template
+from workbench.data.chat_templates import TEMPLATES, shipped_template
 from workbench.data.control import ControlTokens, control_tokens
 from workbench.data.instruction import Conversation, Turn
 from workbench.data.messages import with_objects, with_parts, without
 from workbench.data.rendering import RenderingError, chat_text
 from workbench.data.tokens import Segment, merged, special_frame
 from workbench.errors import DataError
-
-TEMPLATES: Mapping[Template, str] = MappingProxyType(
-    {
-        # Nothing but the texts themselves; an end after each answer.
-        Template["plain"]: (
-            "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
-            "{% endfor %}"
-        ),
-        # Source: github.com/s-JoL/Open-Llama, chat_server.py: the model answers as "system:".
-        Template["open-llama"]: (
-            "{% for m in messages %}"
-            "{% if m.role == 'assistant' %}{{ 'system:' + m.content + eos_token }}"
-            "{% elif m.role == 'user' %}{{ 'user:' + m.content + '\n' }}"
-            "{% elif m.role == 'tool' %}{{ 'tool:' + m.content + '\n' }}"
-            "{% else %}{{ m.content + '\n' }}{% endif %}"
-            "{% endfor %}{% if add_generation_prompt %}{{ 'system:' }}{% endif %}"
-        ),
-        # Source: github.com/openai/openai-python, chatml.md (v0). The tokenizer's own end stands behind
-        # <|im_end|>, so that generation stops also where the tokenizer has no such token.
-        Template["chatml"]: (
-            "{% for m in messages %}"
-            "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}"
-            "{% if m.role == 'assistant' and eos_token != '<|im_end|>' %}{{ eos_token }}{% endif %}{{ '\n' }}"
-            "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-        ),
-        # Source: github.com/tatsu-lab/stanford_alpaca, train.py (PROMPT_DICT).
-        Template["alpaca"]: (
-            "{% for m in messages %}"
-            "{% if m.role == 'assistant' %}{{ m.content + eos_token }}"
-            "{% elif m.role == 'user' %}"
-            "{% if loop.first %}{{ 'Below is an instruction that describes a task' }}"
-            "{{ ', paired with an input that provides further context' if m.input else '' }}"
-            "{{ '. Write a response that appropriately completes the request.' }}{% endif %}"
-            "{{ '\n\n### Instruction:\n' + (m.instruction or m.content) }}"
-            "{{ '\n\n### Input:\n' + m.input if m.input else '' }}"
-            "{{ '\n\n### Response:' }}"
-            "{% else %}{{ ('' if loop.first else '\n\n') + m.content }}{% endif %}"
-            "{% endfor %}"
-        ),
-        # The same in Chinese, in words of our own.
-        Template["alpaca-zh"]: (
-            "{% for m in messages %}"
-            "{% if m.role == 'assistant' %}{{ m.content + eos_token }}"
-            "{% elif m.role == 'user' %}"
-            "{% if loop.first %}{{ '下面是一条描述任务的指令' }}"
-            "{{ '，并附有提供更多信息的输入' if m.input else '' }}"
-            "{{ '。请写出恰当完成该任务的回答。' }}{% endif %}"
-            "{{ '\n\n### 指令：\n' + (m.instruction or m.content) }}"
-            "{{ '\n\n### 输入：\n' + m.input if m.input else '' }}"
-            "{{ '\n\n### 回答：' }}"
-            "{% else %}{{ ('' if loop.first else '\n\n') + m.content }}{% endif %}"
-            "{% endfor %}"
-        ),
-    }
-)
-
 
 UNTOLD = ("id", "name", "tool_call_id", "instruction", "input")
 """Parts of a message that nobody misses where a template doesn't write them."""
@@ -286,4 +230,6 @@ def renderer(
     own = tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default")
+    if shipped := shipped_template(tokenizer, own):
+        return Renderer(tokenizer, shipped, False)
     return Renderer(tokenizer, own or TEMPLATES[Template["open-llama"]], bool(own))

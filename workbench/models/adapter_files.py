@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from workbench.errors import CheckpointError
+from workbench.models import generation
 from workbench.models.adapter_bounds import check_patterns
 from workbench.models.sources import locate_adapter
 from workbench.run_dir import read_json, write_json
@@ -16,6 +17,7 @@ from workbench.run_dir import read_json, write_json
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 LABELS_FILE = "labels.json"
+TEMPLATE_FILE = "chat_template.jinja"
 BESIDE_BASE = ("gaussian", "orthogonal", "eva")
 """Starts, by peft's names, that take nothing out of the base's weights."""
 
@@ -93,11 +95,25 @@ def label_names(path: str | Path) -> list[str] | None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 over the adapter's configuration and weights; a card beside them does not count."""
+    """SHA-256 over the adapter's configuration, weights, chat template and end tokens, without its card."""
     digest = hashlib.sha256()
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         digest.update(name.encode() + b"\0" + _file(path, name).read_bytes())
+    for name in (generation.FILE, TEMPLATE_FILE):
+        if (file := locate_adapter(path) / name).is_file():
+            digest.update(name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
+
+
+def chat_template(path: str | Path) -> str | None:
+    """The chat template that the adapter was trained with; None: none lies beside it."""
+    file = locate_adapter(path) / TEMPLATE_FILE
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def end_tokens(path: str | Path) -> list[int]:
+    """The tokens that end an answer of the adapter; empty: none are written down."""
+    return generation.read_ends(locate_adapter(path))
 
 
 def _file(path: str | Path, name: str) -> Path:

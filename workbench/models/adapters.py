@@ -19,7 +19,7 @@ from peft import (
 from peft.tuners.lora import LoraModel
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit, AdapterMethod
 from workbench.errors import CheckpointError
@@ -42,6 +42,7 @@ from workbench.models.adapter_targets import (
     trainable_tokens,
 )
 from workbench.models.checkpoints import BROKEN
+from workbench.models.quiet import quiet_transformers
 from workbench.models.starts import FROM_WEIGHTS, start_from_weights
 from workbench.run_dir import new_folder, write_json
 
@@ -99,7 +100,12 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
     return peft_model
 
 
-def save(model: PeftModel, folder: Path, base_name: str | None = None) -> None:
+def save(
+    model: PeftModel,
+    folder: Path,
+    base_name: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
     """Write the adapter to `folder` in peft's format: the same bytes for the same adapter, safetensors only.
 
     One that started from the base weights (pissa, olora) is plain LoRA of twice the rank, over the same base.
@@ -108,6 +114,7 @@ def save(model: PeftModel, folder: Path, base_name: str | None = None) -> None:
         model: What `attach` or `load` gave.
         folder: Written whole, or not at all.
         base_name: The base model as the user named it; None: what it was loaded from.
+        tokenizer: With the chat template that was trained; it and what ends an answer are written too.
     """
     base = base_model(model)
     with new_folder(folder) as temporary:
@@ -117,6 +124,11 @@ def save(model: PeftModel, folder: Path, base_name: str | None = None) -> None:
         tidy_config(temporary / CONFIG_FILE, base_name or base.name_or_path)
         if _is_classifier(base):
             write_json(temporary / LABELS_FILE, list(cast(dict[int, str], base.config.id2label).values()))
+        if tokenizer is not None:
+            with quiet_transformers():
+                tokenizer.save_pretrained(temporary)
+                if base.can_generate() and base.generation_config is not None:
+                    base.generation_config.save_pretrained(temporary)
 
 
 def check_did_something(model: PeftModel) -> None:

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import GenerationConfig, LlamaConfig, PreTrainedConfig
+from transformers import GenerationConfig, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from workbench.config.export import ExportConfig, ExportFormat
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
@@ -20,13 +20,14 @@ from workbench.files import clear_the_way
 from workbench.models.checkpoints import KEPT, SCORE, read
 from workbench.models.fitting import fitted
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, fold
+from workbench.models.generation import eos_ids
 from workbench.models.gguf_writer import write_gguf
 from workbench.models.loading import CLASSES
 from workbench.models.open_llama import OpenLlamaConfig
 from workbench.models.placement import torch_dtype
 from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate
-from workbench.models.tokenizer import read_tokenizer, tokenizer_place
+from workbench.models.tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.models.weights import Stored
 from workbench.run_dir import check_folder, new_folder, part_of, write_json
 
@@ -44,6 +45,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template.jinja",
 )
+MORE_TEMPLATES = "additional_chat_templates"
 INDEX = "model.safetensors.index.json"
 REPORT = "export_report.json"
 """Marks a folder that an export may replace."""
@@ -143,7 +145,7 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
     tensors = {name: Checked(f"{model.path}: {name}", stored) for name, stored in tensors.items()}
     config.dtype = tensors[EMBEDDING].dtype
     if as_gguf:
-        size = _write_file(model, export, cast(LlamaConfig, config), tensors, path)
+        size = _write_file(model, export, cast(LlamaConfig, config), checkpoint.generation, tensors, path)
     else:
         size = _write_folder(model, export, config, checkpoint.generation, tensors, path)
     logger.info(f"exported {model.path} to {path}: {export.format.value}, {size:,} bytes of tensors")
@@ -193,15 +195,16 @@ def _write_file(
     model: ModelConfig,
     export: ExportConfig,
     config: LlamaConfig,
+    generation: GenerationConfig | None,
     tensors: Mapping[str, Stored],
     path: Path,
 ) -> int:
     """The GGUF file, under a temporary name until it is whole; the size of its tensors in bytes."""
-    tokenizer = read_tokenizer(tokenizer_place(model))
+    tokenizer = _tokenizer(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = clear_the_way(part_of(path))
     try:
-        size = write_gguf(temporary, config, tensors, tokenizer, export.gguf_type)
+        size = write_gguf(temporary, config, tensors, tokenizer, export.gguf_type, eos_ids(generation))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -261,11 +264,18 @@ def write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: s
 def _write_tokenizer(model: ModelConfig, folder: Path) -> None:
     """The tokenizer's own files, or those of the one within a GGUF file."""
     place = tokenizer_place(model)
-    if place.is_file():
-        read_tokenizer(place).save_pretrained(folder)
+    if place.is_file() or model.pad_token:
+        _tokenizer(model).save_pretrained(folder)
         return
+    if (place / MORE_TEMPLATES).is_dir():
+        shutil.copytree(place / MORE_TEMPLATES, folder / MORE_TEMPLATES)
     files = [place / name for name in TOKENIZER_FILES if (place / name).is_file()]
     for file in files:
         shutil.copyfile(file, folder / file.name)
     if not files:
         logger.warning(f"{place}: holds no tokenizer, so {folder.name} is exported without one")
+
+
+def _tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer as it lies there, or with the padding token that `model.pad_token` names."""
+    return load_tokenizer(model) if model.pad_token else read_tokenizer(tokenizer_place(model))

@@ -1,6 +1,13 @@
 """What a checkpoint says about generating text, such that it can be written again."""
 
-from transformers import GenerationConfig
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import GenerationConfig, PreTrainedModel
+
+from workbench.errors import CheckpointError
+
+FILE = "generation_config.json"
 
 
 def settle_generation(generation: GenerationConfig) -> str:
@@ -28,3 +35,32 @@ def _is_consistent(generation: GenerationConfig) -> bool:
     except ValueError:
         return False
     return True
+
+
+def end_at(model: PreTrainedModel, ids: Sequence[int]) -> None:
+    """Let generation end at these tokens too: what was trained as the end of an answer comes first."""
+    generation = getattr(model, "generation_config", None)
+    if generation is None or not ids or not model.can_generate():
+        return
+    ends = list(dict.fromkeys([*ids, *eos_ids(generation)]))
+    generation.eos_token_id = ends if len(ends) > 1 else ends[0]
+
+
+def eos_ids(generation: GenerationConfig | None) -> list[int]:
+    """The tokens at which generation ends."""
+    named = getattr(generation, "eos_token_id", None)
+    return [] if named is None else list(named) if isinstance(named, list | tuple) else [int(named)]
+
+
+def read_ends(folder: Path) -> list[int]:
+    """The end tokens that the generation_config.json of a folder names; empty: there is no such file.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    if not (folder / FILE).is_file():
+        return []
+    try:
+        return eos_ids(GenerationConfig.from_pretrained(folder))
+    except (ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{folder / FILE}: can't be read, {' '.join(str(error).split())}") from error

@@ -1,7 +1,7 @@
 """LLaMA weights and their tokenizer as one GGUF file for llama.cpp, written a tensor at a time."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ def write_gguf(
     tensors: Mapping[str, Stored],
     tokenizer: PreTrainedTokenizerFast,
     kind: GgufType,
+    ends: Sequence[int] = (),
 ) -> int:
     """Write the file; the size of its tensors in bytes.
 
@@ -53,6 +54,7 @@ def write_gguf(
         tensors: Under LLaMA's names.
         tokenizer: Of the model.
         kind: How matrices are held. Embedding and head keep 8 bits with the 4 and 5-bit types.
+        ends: Tokens that end an answer; the first besides the end of sequence is the end of a turn.
 
     Raises:
         CheckpointError: what the format, or llama.cpp's LLaMA, has no place for; weights beyond float16.
@@ -61,6 +63,8 @@ def write_gguf(
     _describe(writer, config)
     writer.add_file_type(FILE_TYPES[kind])
     describe_tokenizer(writer, tokenizer, tensors["model.embed_tokens.weight"].shape[0])
+    if turn_ends := [end for end in ends if end != tokenizer.eos_token_id]:
+        writer.add_eot_token_id(turn_ends[0])
     stored: list[tuple[str, Stored, GGMLQuantizationType, int]] = []
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     for name, tensor in {**_rope_factors(config), **tensors}.items():

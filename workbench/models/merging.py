@@ -24,6 +24,7 @@ from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
 from workbench.models import adapter_files, adapters
 from workbench.models.adapter_targets import check_base
+from workbench.models.generation import end_at
 from workbench.models.loading import load_model, load_tokenizer
 from workbench.models.probe import (
     Batch,
@@ -149,6 +150,7 @@ def merge(
     """
     check_base(model)
     tokenizer = load_tokenizer(model)
+    tokenizer.chat_template = adapter_files.chat_template(adapter_path) or tokenizer.chat_template
     batches = encode(tokenizer, probe[: merge.probe_size], merge.probe_length, merge.batch_size)
     source = _read(model, adapter_path, quantization, batches)
     dtype: torch.dtype = source.dtype if merge.dtype is MergeDtype.auto else getattr(torch, merge.dtype.value)
@@ -202,6 +204,7 @@ def _read(
     with torch.random.fork_rng():
         torch.manual_seed(0)  # a new score head is random; the adapter's takes its place
         base = load_model(model, quantization, adapter_files.num_labels(adapter_path))
+    end_at(base, adapter_files.end_tokens(adapter_path))
     weights = dequantize_state_dict(base)
     live_model = adapters.load(base, adapter_path)
     by_batch = quantization.method is QuantizationMethod.int8 and base.device.type == "cuda"

@@ -25,8 +25,8 @@ from workbench.evaluation.progress import Progress
 from workbench.evaluation.records import Answer
 from workbench.evaluation.transformers_classifier import TransformersClassifier
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
-from workbench.models.loading import load_tokenizer
 from workbench.models.prepacked import prepacked
+from workbench.pipeline.chat import tokenizer_for
 from workbench.pipeline.inputs import is_classifier, skipped, trains_whole_model
 from workbench.pipeline.scoring import loaded_models, model_identities
 from workbench.run_dir import RunDir, RunRecord, fingerprint, write_atomic
@@ -66,7 +66,7 @@ def predict(config: Config, run_dir: RunDir) -> None:
         raise MissingStepError(
             f"predict.model: {str(run_dir.path)!r} has no {name} model yet (run the steps that make it)"
         ) from error
-    tokenizer = load_tokenizer(config.model)
+    tokenizer = tokenizer_for(name, config, run_dir)
     asked = prompts(rows, tokenizer, config.data, config.model.task)
     output = output_file(config, run_dir, name)
     keys = [fingerprint([prompt.text, prompt.input_ids]) for prompt in asked]

@@ -25,7 +25,9 @@ from workbench.evaluation.records import Example, Score, read_results, write_res
 from workbench.evaluation.seals import check_results, facts_digest, score_digests
 from workbench.files import check_replaceable
 from workbench.models import adapter_files, adapters
-from workbench.models.loading import has_trained_head, load_model, load_tokenizer
+from workbench.models.generation import end_at
+from workbench.models.loading import has_trained_head, load_model
+from workbench.pipeline.chat import borrowed_template, tokenizer_for
 from workbench.pipeline.held_out import held_out_benchmarks
 from workbench.pipeline.inputs import adapter_folder, check_trained, content, is_classifier, shown, skipped
 from workbench.ranks import is_first
@@ -56,14 +58,13 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
     say_warnings(
         config, {key: prepared[key] for some in waiting.values() for key in some if key not in held_out}
     )
-    tokenizer = load_tokenizer(config.model)
     untrained = is_classifier(config) and not has_trained_head(config.model)
     for name, model in loaded_models(
         config, run_dir, [name for name, benchmarks in waiting.items() if benchmarks]
     ):
         engine.evaluate(
             model,
-            tokenizer,
+            tokenizer_for(name, config, run_dir),
             waiting[name],
             config.evaluate,
             model_name=name,
@@ -121,7 +122,9 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
         ],
         "adapter": None,
     }
-    found: dict[str, Identity] = {} if config.model.init else {"base": base}
+    borrowed = borrowed_template(config, run_dir)
+    asked = {**base, "chat_template": fingerprint(borrowed)} if borrowed else base
+    found: dict[str, Identity] = {} if config.model.init else {"base": asked}
     adapter = adapter_folder(config, run_dir)
     if adapter is not None:
         adapter_files.read_config(adapter)
@@ -298,6 +301,7 @@ def loaded_models(
             if not first and "base" in names:
                 with both.disable_adapter():
                     yield "base", adapters.base_model(both)
+            end_at(base, adapter_files.end_tokens(adapter))
             yield "adapter", adapters.base_model(both)
     if "merged" in names:
         yield "merged", load_model(plain(config.model, run_dir.merged), QuantizationConfig())

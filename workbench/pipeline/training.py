@@ -13,7 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from workbench.config import Config
 from workbench.config.adapter import ALL_LINEAR
 from workbench.config.model import Dtype
+from workbench.data.account import Account
 from workbench.data.report import data_report
+from workbench.data.saved_template import end_ids, templates_of
 from workbench.errors import ConfigError
 from workbench.evaluation import engine
 from workbench.evaluation.benchmark import check_benchmarks, main_metric
@@ -21,6 +23,7 @@ from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import LOWER_IS_BETTER
 from workbench.models import adapter_files, adapters
 from workbench.models.adapter_targets import check_saved, check_targets
+from workbench.models.generation import end_at
 from workbench.models.loading import load_model, load_tokenizer, outline
 from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizer import token_ids
@@ -59,6 +62,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     held_out = write_rows(examples.hold_out, run_dir) if is_first() else {}
     if is_first():
         Console(soft_wrap=True).print(data_report(training, examples.rows, tokenizer))
+    take_template(tokenizer, training.account)
     keep_few_kernels()  # `foresee` multiplies, to know this machine's rate
     foresee(config, examples)
     set_seed(config.seed)
@@ -86,6 +90,8 @@ def train(config: Config, run_dir: RunDir) -> None:
     )
     if not is_first():
         return
+    base = model if trains_whole_model(config) else adapters.base_model(model)
+    end_at(base, end_ids(tokenizer, training.account.forms))
     if trains_whole_model(config):
         model.to(autocast or model.dtype)
         with new_folder(output) as temporary, quiet_transformers():
@@ -93,7 +99,7 @@ def train(config: Config, run_dir: RunDir) -> None:
             tokenizer.save_pretrained(temporary)
     else:
         adapters.check_did_something(model)
-        adapters.save(model, output, shown(config.model.path))
+        adapters.save(model, output, shown(config.model.path), tokenizer)
     account = training.account.as_json()
     write_json(
         run_dir.train_json,
@@ -102,6 +108,15 @@ def train(config: Config, run_dir: RunDir) -> None:
     files = [run_dir.train_json, run_dir.train_jsonl, run_dir.path / "loss.svg", run_dir.held_out_jsonl]
     made = [file for file in files if file.exists()]
     record.finish("train", inputs, output, asdict(report), files=made)
+
+
+def take_template(tokenizer: PreTrainedTokenizerBase, account: Account) -> None:
+    """Give the tokenizer, which is saved with the model, the chat template that the rows were written by."""
+    templates = templates_of(account.forms)
+    if templates:
+        tokenizer.chat_template = templates[0]
+    if len(templates) > 1:
+        log.warning("data.sources: written by %d templates, of which the first is saved", len(templates))
 
 
 def check_adapter(config: Config) -> None:
