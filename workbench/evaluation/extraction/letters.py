@@ -57,7 +57,7 @@ _NOT_BEFORE = re.compile(
     re.I,
 )
 _NOT_CHOSEN = re.compile(
-    r"(?:\bnot|\bnever|n't|\bavoid|\bcannot)\s{1,2}(?:to\s)?$"
+    r"(?:wrong|incorrect|false)\s{1,2}$|错误的?$|(?:\bnot|\bnever|n't|\bavoid|\bcannot)\s{1,2}(?:to\s)?$"
     r"|(?:[不没别勿未莫误错]|没有|不[能会要应可]|不应该|不应当|不可以|不可能|无法|容易|很多人|有人会?|你可能会?)$",
     re.I,
 )
@@ -80,7 +80,7 @@ _RIGHT_AFTER = re.compile(
     r"(?:正确|对(?=[。,.;!\s]|的|$)|符合|合适|恰当|答案|✓|✔|√)"
     rf"|{_CLOSE}{{0,3}}[.:]?\s{{0,2}}(?:(?:is|are|seems?|looks?|must be|would be)\s{{1,2}})?"
     r"(?:(?:both|all|the|clearly|definitely|most|also|only|therefore|thus)\s{1,2}){0,3}"
-    r"(?:correct|right|best|answers?|true|accurate|appropriate)\b",
+    r"(?:correct|right|best|answers?|true|accurate|appropriate|what I|the one)\b",
     re.I,
 )
 
@@ -98,18 +98,19 @@ _PREFERRED = re.compile(
     r"choice (?:is|of)|choice|(?:is|it's) (?:option|choice)|option is|answer|"
     r"lean(?:ing)? towards?|leaving|left with|definitely|probably|maybe|surely|certainly|"
     r"likely|clearly|obviously|perhaps)\b"
-    r"|\b(?:solution|right|correct)\s{0,2}:|\bno,|只剩下?了?|剩下的?是?",
+    r"|\b(?:solution|right|correct)\s{0,2}:|\bno,|\bonly\b|只有|只剩下?了?|剩下的?是?",
     re.I,
 )
 _BEING = re.compile(
-    rf"[是为](?={_OPEN}{{0,3}}[A-Za-z]{_CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))|\bis(?={_OPEN}{{0,3}}[A-Z]{_CLOSE}{{0,3}}(?:$|[.,;!\n]))"
+    rf"[是为故即∴](?={_OPEN}{{0,3}}[A-Za-z]{_CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))"
+    rf"|\b(?:is|so|hence|thus|therefore),?(?={_OPEN}{{1,3}}[A-Z]{_CLOSE}{{0,3}}(?:$|[.,;!\n]))"
 )
-"""`是B。` and `is B.`: an answer where nothing else is."""
+"""`是B。` and `so B.`: an answer where nothing else is."""
 _FIRST = re.compile(
     rf"(?:{_OPEN}|[#>]){{0,12}}(?:(?:option|choice|answer|选项|选择|答案)\s{{0,2}})?{_OPEN}{{0,3}}", re.I
 )
 _FIRST_END = re.compile(
-    rf"\s{{0,3}}(?:$|\n|[.。:;)\]】》」』>\"”’{cleaning.BOX_END}]"
+    rf"\s{{0,3}}(?:$|\n|[.。!:;)\]】》」』>\"”’{cleaning.BOX_END}]"
     r"|[、,](?!\s{0,2}(?:and |or |和|或)?[A-Za-z](?![A-Za-z]))"
     r"|选?项\s{0,2}(?:$|[。.,:\n])"
     r"|[-—]\s|\s[(（]|(?:because|since|as|not|rather|instead)\b|因为|由于|而不是|而非|不是|不选)"
@@ -262,7 +263,7 @@ def _first(text: str, letters: str) -> Iterator[_Group]:
 def _lists_options(text: str, first: str, letters: str, end: int) -> bool:
     if not letters.startswith(first) or len(letters) < 2 or text[end:].lstrip(" )").startswith("\n"):
         return False
-    second = rf"(?:\n|[。.;]\s{{0,3}}|\s\s)[(\[]?{letters[1]}[)\]]?(?:[.、:)]|选?项)"
+    second = rf"(?:\n|[。.;]\s{{0,3}}|\s)[(\[]?{letters[1]}[)\]]?(?:[.、:)]|选?项)"
     return re.search(second, text[end:]) is not None
 
 

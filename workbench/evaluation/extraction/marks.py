@@ -8,7 +8,7 @@ import re
 
 _IS = r"(?:is|:|=|->|→|was|will be|would be|should be|must be|has to be|equals)"
 _ANSWER = r"answer[\"'*_`)]{0,3}(?:\s{1,3}to\s[^.:\n]{0,60}?)?\s{0,3}" + _IS
-_CHINESE_IS = r"(?:应该|应当|应|就|只能?|肯定|显然|一定|必然){0,2}\s{0,3}(?:[是为:=】]|选择?|等于)(?!项)"
+_CHINESE_IS = r"(?:应该|应当|应|就|只能?|肯定|显然|一定|必然){0,2}\s{0,3}(?:[是为:=】\]]|选择?|等于)(?!项)"
 
 FINAL = re.compile(
     r"####"

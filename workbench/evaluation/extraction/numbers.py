@@ -19,7 +19,11 @@ _NO_STATEMENT = re.compile(
     re.I,
 )
 _NOT_BEFORE = re.compile(rf"(?:\bnot|n't|不是|并非|而非|不等于|≠){_OPEN}{{0,3}}$", re.I)
-_EQUATION = re.compile(r"(?:[\s0-9.,+\-*/×÷x()^%a-z]{0,80}=){1,12}\s?", re.I)
+_TERMS = r"(?:[\s0-9.+\-*/×÷()^%a-z]|,(?=[0-9]{3})){0,80}"
+_EQUATION = re.compile(
+    rf"\s?[a-z%]{{0,12}}\s?(?:[+\-*/×÷^]{_TERMS}|x\s?[0-9]{_TERMS})?=(?:{_TERMS}=){{0,12}}\s?", re.I
+)
+_OPERATOR = re.compile(r"\s?[a-z%]{0,12}\s?[+\-*/×÷^]\s?[0-9(]", re.I)
 _RANGE = re.compile(r":(?=[0-9])|\s?(?:到|至|~|-|—|to\b)\s?(?=-?\s?[0-9零一二两三四五六七八九十百千])")
 _UNIT_WORD = r"\s?[^\W\d]{0,12}"
 _OR = re.compile(rf"{_UNIT_WORD}?\s{{0,2}}(?:或者?|\bor\b)\s{{0,2}}", re.I)
@@ -120,7 +124,7 @@ def _result(text: str, quantity: Quantity) -> Quantity | _Several:
     if equation:
         filler = _FILLER.match(text, equation.end())
         result = quantities.read(text, filler.end() if filler else equation.end(), spaced=True)
-        if result is not None:
+        if result is not None and not _OPERATOR.match(text, result.end):
             return result
     if _RANGE.match(text, quantity.end):
         return _Several()

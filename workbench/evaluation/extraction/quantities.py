@@ -32,8 +32,9 @@ _SCALES = {
     "billion": 10**9,
     "trillion": 10**12,
 }
-_SIGN = re.compile(r"(?:-|\+|负|(?:minus|negative)\s)\s?", re.I)
-_SIGN_BEFORE = re.compile(r"负$|(?<![\w)%])[-+]$")
+_SIGN = re.compile(r"(?:-|\+|负的?|零下|(?:minus|negative)\s)\s?", re.I)
+_SIGN_BEFORE = re.compile(r"负的?$|零下$|(?<![\w)%])[-+]$")
+_UNIT_OF_THOUSAND = re.compile("千[米克瓦卡赫帕焦伏安]|百分")
 _UNIT_POWER = re.compile(r"[A-Za-z]\^$")
 _NUMERAL = re.compile(f"[0-9.{numerals.CHARACTERS}]+")
 _PLAIN_NUMERAL = re.compile(f"[{numerals.CHARACTERS}]+")
@@ -118,7 +119,8 @@ def all_in(text: str) -> Iterator[Quantity]:
 
 def _with_sign(text: str, start: int) -> int:
     """Where the number that begins at `start` begins with its sign."""
-    return start - 1 if _SIGN_BEFORE.search(text, max(0, start - 2), start) else start
+    sign = _SIGN_BEFORE.search(text, max(0, start - 2), start)
+    return sign.start() if sign else start
 
 
 def _after_unread(text: str, start: int) -> int:
@@ -174,7 +176,8 @@ def _digits(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int] |
     if found is None or len(found[0]) > _LONGEST:
         return None
     run = _NUMERAL.match(text, start)
-    if run and run.end() > found.end() and text[found.end()] in numerals.CHARACTERS:
+    is_unit = _UNIT_OF_THOUSAND.match(text, found.end())
+    if run and run.end() > found.end() and text[found.end()] in numerals.CHARACTERS and not is_unit:
         value = numerals.value(run[0].replace(",", ""))
         if value is not None:
             return value, False, run.end()
