@@ -29,6 +29,7 @@ FIRST = Path(__file__).parent / "fixtures" / "first_version"
 
 SHORT = ("train.max_steps=4", "train.save_steps=2")
 LIMITS = ("benchmarks.toy_choice_en.limit=4", "benchmarks.toy_choice_zh.limit=4")
+FIRST_ROWS = ("benchmarks.toy_choice_en.sample=first", "benchmarks.toy_choice_zh.sample=first")
 NAMES = json.loads((FIRST / "names.json").read_text())
 
 
@@ -63,7 +64,7 @@ def test_a_run_has_the_name_that_the_first_version_gave_it(expected, overrides):
 
 def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_gave_them(tmp_path):
     recorded = json.loads((FIRST / "inputs.json").read_text())
-    ours = config("recipe=quickstart", *SHORT, *LIMITS)
+    ours = config("recipe=quickstart", *SHORT, *LIMITS, *FIRST_ROWS)
     assert fingerprint(trained_from(ours)) == recorded["steps"]["train"]
     assert fingerprint(merged_from(ours, recorded["adapter"])) == recorded["steps"]["merge"]
     base = model_identities(ours, RunDir(tmp_path))["base"]
@@ -197,7 +198,8 @@ def test_the_command_of_the_first_version_finds_its_folder_and_agrees_with_it(fo
     overrides = ("recipe=quickstart", *SHORT, *LIMITS)
     assert composition.own_folder("quickstart", composed(*overrides)) == folder.path
     ours = goes_on(folder, monkeypatch, *overrides)
-    assert ours == composed(*overrides, "data.validation_fraction=0.0"), "as the first version held none out"
+    then = ["data.validation_fraction=0.0", *(f"benchmarks.{name}.sample=first" for name in ours.benchmarks)]
+    assert ours == composed(*overrides, *then), "as the first version held none out and took the first rows"
     with pytest.raises(ConfigError, match="holds another run, with train.max_steps=4, not 5"):
         goes_on(folder, monkeypatch, "recipe=quickstart", "train.max_steps=5")
 

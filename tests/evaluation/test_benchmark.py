@@ -11,6 +11,7 @@ from workbench.config.benchmark import (
     LocalConfig,
     OutputType,
     ProtocolConfig,
+    Sample,
 )
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError, WorkbenchError
@@ -93,7 +94,9 @@ def test_examples_drawn_at_random_depend_on_item_and_seed_alone(tmp_path):
     assert [e.shots for e in prepare(drawn).examples] == shots
     assert [
         e.shots
-        for e in prepare(config(path, num_fewshot=3, fewshot_order=FewshotOrder.random, limit=2)).examples
+        for e in prepare(
+            config(path, num_fewshot=3, fewshot_order=FewshotOrder.random, limit=2, sample=Sample.first)
+        ).examples
     ] == shots[:2]
     assert [e.shots for e in prepare(drawn, fewshot_seed=7).examples] != shots
 
@@ -104,10 +107,10 @@ def test_an_item_is_never_its_own_example(tmp_path):
         assert example.questions[0] not in [shot.question for shot in example.shots]
 
 
-def test_limit_takes_the_first_items_of_each_subset_and_keeps_their_ids(tmp_path):
+def test_sample_first_takes_the_first_items_of_each_subset_and_keeps_their_ids(tmp_path):
     path = folder(tmp_path, [f"{n},题{n}？,1,2,3,4,A" for n in range(4)])
     (path / "test" / "art.csv").write_text((path / "test" / "law.csv").read_text())
-    two = config(path, subsets={"law": "法", "art": "艺"}, limit=2)
+    two = config(path, subsets={"law": "法", "art": "艺"}, limit=2, sample=Sample.first)
     assert [e.id for e in prepare(two).examples] == ["law/0", "law/1", "art/0", "art/1"]
 
 

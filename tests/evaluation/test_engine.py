@@ -16,6 +16,7 @@ from workbench.config.benchmark import (
     GenerationConfig,
     LocalConfig,
     OutputType,
+    Sample,
     Scoring,
 )
 from workbench.config.evaluate import EvaluateConfig
@@ -299,7 +300,7 @@ def test_sampled_texts_depend_on_item_and_seed_alone(llama, tokenizer, exam, tmp
     def texts(name: str, limit: int | None, **settings) -> list[str]:
         run_dir = RunDir(tmp_path / name)
         sampled = generation(exam, temperature=1.0)
-        sampled.limit = limit
+        sampled.limit, sampled.sample = limit, Sample.first
         run(llama, tokenizer, sampled, settings, predictions=run_dir.predictions)
         return [p.generation for p in read_predictions(run_dir.predictions("base", "exam")) if "law" in p.id]
 

@@ -8,13 +8,14 @@ from harness_tasks import write_tasks
 from test_engine import run
 from tiny_llama import make_llama, make_tokenizer
 
-from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.benchmark import BenchmarkConfig, OutputType, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.engine import evaluate
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.records import read_predictions
+from workbench.evaluation.sample import sampled
 from workbench.run_dir import RunDir
 
 TASKS = ("own_exam", "own_law", "own_last", "own_text", "own_write")
@@ -106,10 +107,45 @@ def test_a_group_that_averages_is_one_benchmark_with_its_tasks_as_subsets(folder
 
 @peer
 @quiet
-def test_answers_to_tasks_are_kept_and_a_limit_takes_the_first(folder, llama, tokenizer, tmp_path):
+def test_a_limit_takes_the_same_rows_of_a_task_whatever_the_seed(folder):
+    def ids(**settings) -> list[str]:
+        config = lm_eval("own_law", include_path=str(folder), limit=4)
+        [prepared] = check_benchmarks({"lm_eval": config}, EvaluateConfig(**settings)).values()
+        return [example.id for example in prepared.examples]
+
+    expected = sampled("lm_eval.own_law", "", [str(n) for n in range(9)], 4, Sample.hash)
+    assert ids() == ids(fewshot_seed=5) == [str(number) for number in expected]
+    assert expected != [0, 1, 2, 3]
+
+
+@peer
+@quiet
+def test_answers_to_rows_of_a_task_are_those_to_their_prompts(folder, llama, tokenizer, tmp_path):
+    run_dir = RunDir(tmp_path)
+    run(
+        llama,
+        tokenizer,
+        lm_eval("own_exam", "own_write", include_path=str(folder), limit=3, num_fewshot=0),
+        predictions=run_dir.predictions,
+    )
+    for task in ("own_exam", "own_write"):
+        name = f"exam.{task}"
+        prepared = check_benchmarks(
+            {"exam": lm_eval(task, include_path=str(folder), limit=3, num_fewshot=0)}, EvaluateConfig()
+        )[name]
+        predictions = read_predictions(run_dir.predictions("base", name))
+        assert [p.id for p in predictions] == [example.id for example in prepared.examples]
+        for p, example in zip(predictions, prepared.examples, strict=True):
+            assert p.context.endswith(example.questions[0])
+
+
+@peer
+@quiet
+def test_answers_to_tasks_are_kept_and_sample_first_takes_the_first(folder, llama, tokenizer, tmp_path):
     def asked(fingerprint: str, **changes) -> list[int]:
         benchmark = lm_eval("own_exam", "own_write", include_path=str(folder), **changes)
         more = {"fingerprint": fingerprint, "cache": tmp_path / "answers"}
+        benchmark.sample = Sample.first
         found = run(llama, tokenizer, benchmark, **more)
         return [int(one["num_asked"]) for one in found.measured.values()]
 

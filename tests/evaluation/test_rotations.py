@@ -16,8 +16,10 @@ from workbench.evaluation.rotations import combined, rotated
 
 def test_a_rotation_moves_option_k_to_letter_k_plus_shift():
     row = Row({"A": "a", "B": "b", "C": "c", "answer": "A"}, "x")
-    assert rotated(row, ["A", "B", "C"], 1).values == {"A": "c", "B": "a", "C": "b", "answer": "A"}
-    assert rotated(Row({"texts": ["a", "b", "c"]}, "x"), ["texts"], 2).values == {"texts": ["b", "c", "a"]}
+    assert rotated(row, ["A", "B", "C"], 1, "ABC").values == {"A": "c", "B": "a", "C": "b", "answer": "A"}
+    assert rotated(Row({"texts": ["a", "b", "c"]}, "x"), ["texts"], 2, "ABC").values == {
+        "texts": ["b", "c", "a"]
+    }
 
 
 def test_a_liking_for_a_letter_cancels_out():

@@ -42,7 +42,7 @@ def write(name: str, folder: Path) -> str:
 def only(name: str, benchmark: BenchmarkConfig, subset: str) -> Example:
     benchmark.num_fewshot = 0
     if subset:
-        benchmark.subsets = {subset: benchmark.subsets[subset]}
+        benchmark.only = [subset]
     [example] = check_benchmarks({name: benchmark}, EvaluateConfig())[name].examples
     return example
 

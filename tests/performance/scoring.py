@@ -63,6 +63,7 @@ def ours(given: argparse.Namespace, repeats: int) -> dict[str, Any]:
     changes: dict[str, Any] = {
         "path": str(given.data / harness.FILES[given.task].partition("/")[0]),
         "limit": given.limit or setting.limit,
+        "sample": "first",
         "protocol": setting.protocol,
         "num_fewshot": setting.shots,
     }
@@ -74,7 +75,7 @@ def ours(given: argparse.Namespace, repeats: int) -> dict[str, Any]:
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(BenchmarkConfig), file, changes))
     assert isinstance(config, BenchmarkConfig)
     if config.subsets:
-        config.subsets = {subset: config.subsets[subset] for subset in setting.subsets}
+        config.only = list(setting.subsets)
     evaluate = EvaluateConfig()
     prepared = prepare(given.task, config, evaluate)
     section = ModelConfig(path=str(given.gguf), dtype=Dtype[given.dtype])

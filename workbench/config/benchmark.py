@@ -51,6 +51,10 @@ Average = Enum("Average", {"micro": "micro", "macro": "macro"})
 FewshotOrder = Enum("FewshotOrder", {"first": "first", "random": "random"})
 """first: the first rows of the few-shot split. random: drawn by the item's id and the seed alone."""
 
+Sample = Enum("Sample", {"hash": "hash", "first": "first"})
+"""Which items a limit takes. hash: those with the smallest SHA-256 of benchmark, subset and item id.
+first: the first rows."""
+
 Extract = Enum(
     "Extract", {"verbatim": "verbatim", "number": "number", "letter": "letter", "pattern": "pattern"}
 )
@@ -162,7 +166,9 @@ class BenchmarkConfig:
     num_fewshot: int | None = None
     """Examples before the question. None: the protocol's number, or 0."""
     limit: int | None = None
-    """Items per subset, the first ones. None: all."""
+    """Items per subset. None: all."""
+    sample: Sample = Sample.hash
+    """Which items a limit takes: hash (the same ones for all models and seeds) or first."""
     num_items: int | None = None
     """How many items the whole benchmark has; another number is said in a warning."""
     id: str = ""

@@ -34,8 +34,9 @@ class ChangedDefault:
 
 CHANGED_DEFAULTS: tuple[ChangedDefault, ...] = (
     ChangedDefault(version=2, key="data.validation_fraction", old=0.0),
+    ChangedDefault(version=2, key="benchmarks.*.sample", old="first"),
 )
-"""One line for each, for example ChangedDefault(version=2, key="benchmarks.*.sample", old="first")."""
+"""One line for each."""
 
 FIRST_FIELDS: dict[str, frozenset[str]] = {
     name: frozenset(names.split())

@@ -1,7 +1,7 @@
 """The items of a benchmark, rendered and checked before any model is loaded."""
 
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from workbench.data.hub import hub_rows
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation import protocols, templates
 from workbench.evaluation.files import Row, read_rows
+from workbench.evaluation.given_names import GivenNames
 from workbench.evaluation.harness import tasks
+from workbench.evaluation.list_checks import check_lists
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import Renderer
 from workbench.evaluation.records import Example
+from workbench.evaluation.sample import sampled
 from workbench.patterns import PatternError, check_pattern
 
 _SCORINGS = {
@@ -50,15 +53,18 @@ def check_benchmarks(
 
 def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> PreparedBenchmark:
     """The checked and rendered items of one benchmark."""
-    config = _with_choices(name, _of_subsets(name, protocols.resolve(name, config)))
+    config = protocols.resolve(name, config)
+    check_lists(name, config)
+    config = _with_choices(name, _of_subsets(name, config))
     _check_config(name, config)
     renderer = Renderer(config, evaluate.fewshot_seed, evaluate.permutations)
     examples: list[Example] = []
     places: dict[str, str] = {}
     for subset in config.subsets or {"": ""}:
-        rows = load_rows(name, config, config.split, subset)[: config.limit]
+        rows = load_rows(name, config, config.split, subset)
         shots = _shot_rows(name, config, subset)
-        for number, row in enumerate(rows):
+        for number in _asked(name, config, subset, rows, renderer):
+            row = rows[number]
             example = renderer.example(row, number, subset, shots)
             if example.id in places:
                 raise DataError(f"{row.where}: duplicate id {example.id!r} (first at {places[example.id]})")
@@ -67,11 +73,21 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     if not examples:
         kept = f", after keep={config.keep!r}" if config.keep else ""
         raise DataError(f"benchmarks.{name}: zero items in {_origin(config)}, split {config.split!r}{kept}")
-    warnings = _warnings(config, len(examples))
+    warnings = _warnings(config, len(examples)) + _about_choices(renderer)
     lettered = bool(config.choices) and all(len(choice) == 1 for choice in config.choices)
     if evaluate.permutations > 1 and lettered and not config.options:
         warnings.append("evaluate.permutations does nothing here: `options` names no columns to move")
     return PreparedBenchmark(name, config, examples, warnings)
+
+
+def _asked(
+    name: str, config: BenchmarkConfig, subset: str, rows: Sequence[Row], renderer: Renderer
+) -> list[int]:
+    """The numbers of the rows that are asked."""
+    if config.limit is None or config.limit >= len(rows):
+        return list(range(len(rows)))
+    ids = [renderer.identity(row, number, subset) for number, row in enumerate(rows)]
+    return sampled(name, subset, ids, config.limit, config.sample)
 
 
 def main_metric(benchmark: PreparedBenchmark) -> str:
@@ -109,8 +125,14 @@ def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> li
     else:
         rows = _hub_rows(name, config, split, subset)
         columns = config.hub.columns
-    rows = [_with_columns(row, columns, config, subset) for row in rows]
-    return [row for row in rows if not config.keep or templates.evaluate(config.keep, {}, row)]
+    given = GivenNames(config)
+    rows = [_with_columns(row, columns, config, subset, given) for row in rows]
+    return [row for row in rows if not config.keep or _is_kept(row, config.keep, given)]
+
+
+def _is_kept(row: Row, keep: str, given: GivenNames) -> bool:
+    given.check_keep(row)
+    return bool(templates.evaluate(keep, {}, row))
 
 
 def _local_rows(name: str, config: BenchmarkConfig, path: Path, split: str, subset: str) -> list[Row]:
@@ -138,9 +160,14 @@ def _hub_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> li
     return list(hub_rows(config.dataset, subset_name, split, key=key, hint=hint))
 
 
-def _with_columns(row: Row, columns: dict[str, str], config: BenchmarkConfig, subset: str) -> Row:
+def _with_columns(
+    row: Row, columns: dict[str, str], config: BenchmarkConfig, subset: str, given: GivenNames
+) -> Row:
+    given.check_columns(row)
     values: dict[str, Any] = dict(row.values)
-    names = {"subset": subset, "letters": list(string.ascii_uppercase)}
+    names: dict[str, Any] = {"letters": list(string.ascii_uppercase)}
+    if config.subsets or "subset" not in row.values:
+        names["subset"] = subset
     for column, expression in columns.items():
         values[column] = templates.evaluate(expression, names, replace(row, values=values))
     return replace(row, values=values)
@@ -166,6 +193,22 @@ def _shot_rows(name: str, config: BenchmarkConfig, subset: str) -> list[Row]:
 
 def _origin(config: BenchmarkConfig) -> str:
     return config.path if config.path is not None else config.dataset
+
+
+def _about_choices(renderer: Renderer) -> list[str]:
+    """What to say of rows with two equal choices, and of options that aren't moved."""
+    found: list[str] = []
+    for where, choice in list(renderer.alike.items())[:1]:
+        found.append(
+            f"{len(renderer.alike):,} items have two equal choices, of which the first counts, as in the "
+            f"harness ({where}: {choice!r})"
+        )
+    for where, option in list(renderer.not_moved.items())[:1]:
+        found.append(
+            f"evaluate.permutations: {len(renderer.not_moved):,} items are asked in one order only, since an "
+            f"option speaks of others ({where}: {option[:60]!r})"
+        )
+    return found
 
 
 def _warnings(config: BenchmarkConfig, count: int) -> list[str]:

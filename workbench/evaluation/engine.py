@@ -168,7 +168,9 @@ def _judged_by_tasks(
 
     assert isinstance(lm, TransformersLM)
     warn_of_closed_texts(benchmark.name, lm)
-    asking_lm = model.HarnessLM(lm, kept, f"{model_name} · {benchmark.name}", config.fewshot_seed)
+    asking_lm = model.HarnessLM(
+        lm, kept, f"{model_name} · {benchmark.name}", config.fewshot_seed, benchmark.tasks.samples
+    )
     predictions, found = scores.evaluate(benchmark, asking_lm, config, model_name)
     if asking_lm.num_cut and ranks()[0] == 0:
         log.warning(

@@ -5,12 +5,15 @@ import random
 import string
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from workbench.config.benchmark import BenchmarkConfig, FewshotOrder, OutputType
 from workbench.errors import DataError
 from workbench.evaluation import templates
 from workbench.evaluation.files import Row
+from workbench.evaluation.given_names import GivenNames
+from workbench.evaluation.option_letters import check_can_move, own_letters, speaks_of_others, texts_of
 from workbench.evaluation.records import Example, Shot
 from workbench.evaluation.rotations import rotated
 from workbench.evaluation.targets import target_of
@@ -30,7 +33,14 @@ class Renderer:
         self.config = config
         self.seed = seed
         self.permutations = permutations if config.options else 1
-        self.question_per_choice = "choice" in templates.names(config.question)
+        self.asks_choices = config.output_type == OutputType.multiple_choice
+        self.question_per_choice = self.asks_choices and "choice" in templates.names(config.question)
+        self.alike: dict[str, str] = {}
+        """Row -> a choice that stands twice, where a harness's protocol scores it all the same."""
+        self.not_moved: dict[str, str] = {}
+        """Row -> an option that speaks of others, so that the options are asked in one order."""
+        self._given = GivenNames(config)
+        self._can_move = False
         self._shots: dict[str, Shot] = {}
         self._places: tuple[list[Row], dict[str, int]] = [], {}
         """Rows that examples are taken from, and where each of them stands."""
@@ -41,23 +51,50 @@ class Renderer:
         Raises:
             DataError: a column is missing, a choice is empty, or the answer is none of the choices.
         """
+        self._given.check_prompts(row)
         first = self._one(row, number, subset, shot_rows)
         orders = range(1, min(self.permutations, len(first.choices)))
-        turned = [rotated(row, self.config.options, shift) for shift in orders]
+        if not orders:
+            return first
+        letters = own_letters(first.choices)
+        if other := speaks_of_others(texts_of(row, self.config.options), letters):
+            self.not_moved[row.where] = other
+            return first
+        if not self._can_move:
+            check_can_move(row, self.config.options, letters, partial(self._question, subset=subset))
+            self._can_move = True
+        turned = [rotated(row, self.config.options, shift, letters) for shift in orders]
         rotations = [self._one(other, number, subset, shot_rows) for other in turned]
         return replace(first, rotations=tuple(rotations))
+
+    def identity(self, row: Row, number: int, subset: str) -> str:
+        """The id of the item of a row, the `number`-th of its subset."""
+        name = str(number)
+        if self.config.id:
+            self._given.check_prompts(row)
+            name = templates.render(self.config.id, self._values(row, subset), row)
+        return f"{subset}/{name}" if subset else name
+
+    def _question(self, row: Row, subset: str) -> str:
+        """The question of a row, for its first choice where each has one of its own."""
+        values = self._values(row, subset)
+        choice = self._choices(row, values)[0] if self.question_per_choice else ""
+        return templates.render(self.config.question, self._with_choice(values, choice), row)
+
+    def _with_choice(self, values: dict[str, Any], choice: str) -> dict[str, Any]:
+        return {**values, "choice": choice} if self.asks_choices else values
 
     def _one(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
         config = self.config
         values = self._values(row, subset)
-        name = templates.render(config.id, values, row) if config.id else str(number)
-        identity = f"{subset}/{name}" if subset else name
+        identity = self.identity(row, number, subset)
         choices = self._choices(row, values)
         self._check_options(row, choices)
         target = target_of(config, row, values, choices)
         texts = [self._continuation(row, values, choice) for choice in choices]
         ones = choices if self.question_per_choice else [""]
-        questions = [templates.render(config.question, {**values, "choice": one}, row) for one in ones]
+        questions = [templates.render(config.question, self._with_choice(values, one), row) for one in ones]
+        self._check_distinct(row, choices, list(zip(questions * len(texts), texts, strict=False)))
         if config.output_type == OutputType.perplexity and not questions[0]:
             raise DataError(f"{row.where}: an empty text")
         pmi = templates.render(config.unconditional, values, row) if "acc_pmi" in config.metrics else None
@@ -89,6 +126,30 @@ class Renderer:
         if columns and choices and len(found) != len(choices):
             letters = ", ".join(choices)
             raise DataError(f"{row.where}: {len(found)} options for the {len(choices)} letters {letters}")
+
+    def _check_distinct(self, row: Row, choices: list[str], asked: list[tuple[str, str]]) -> None:
+        """Refuse two equal choices; where a harness's protocol scores them, they are only noted.
+
+        Args:
+            row: the question.
+            choices: of it.
+            asked: question and continuation of each choice, the first question for all where there is one.
+        """
+        texts = [choice.strip() for choice in choices] if self.config.target else choices
+        if len(set(texts)) < len(texts):
+            same = next(text for text in texts if texts.count(text) > 1)
+            if self.config.protocol != "lm-eval":
+                raise DataError(
+                    f"{row.where}: two of the choices are {same!r}, so the right one can't be told "
+                    "(`keep` can leave such rows out)"
+                )
+            self.alike[row.where] = same
+        elif self.asks_choices and len(set(asked)) < len(asked):
+            alike = [choice for choice, pair in zip(choices, asked, strict=True) if asked.count(pair) > 1]
+            raise DataError(
+                f"{row.where}: choices {alike[0]!r} and {alike[1]!r} are asked alike, since neither "
+                "`question` nor `continuation` tells them apart ({{ choice }} is the text of one)"
+            )
 
     def _values(self, row: Row, subset: str) -> dict[str, Any]:
         about = {"subset": subset, "title": self.config.subsets.get(subset, "")}
@@ -137,11 +198,13 @@ class Renderer:
     def _shot(self, row: Row, subset: str) -> Shot:
         """An example's question and answer, with the delimiter between them; rendered once per row."""
         if row.where not in self._shots:
-            values = self._values(row, subset)
+            self._given.check_prompts(row)
+            about = self._values(row, subset)
+            values = dict(about)
             choices = self._choices(row, values)
             values["choice"] = target_of(self.config, row, values, choices).shown(choices)
             answer = templates.render(self.config.continuation, values, row)
-            question = templates.render(self.config.question, values, row)
+            question = templates.render(self.config.question, self._with_choice(about, values["choice"]), row)
             self._shots[row.where] = Shot(question=question, answer=self.config.delimiter + answer)
         return self._shots[row.where]
 

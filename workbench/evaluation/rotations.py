@@ -5,33 +5,25 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from workbench.errors import DataError
 from workbench.evaluation.files import Row
+from workbench.evaluation.option_letters import moved, texts_of, with_texts
 from workbench.evaluation.records import Answer, Example
 
 
-def rotated(row: Row, options: Sequence[str], shift: int) -> Row:
+def rotated(row: Row, options: Sequence[str], shift: int, letters: Sequence[str]) -> Row:
     """The row with its options moved on by `shift` letters: option k then stands at letter k + shift.
 
     Args:
         row: a question.
         options: the columns that hold the options, or one column that holds a list of them.
         shift: how many letters.
+        letters: of the options; a text that begins with its letter gets that of its new place.
 
     Raises:
         DataError: a column is missing.
     """
-    missing = [name for name in options if name not in row.values]
-    if missing:
-        raise DataError(f"{row.where}: no column {missing[0]!r}, which `options` names")
-    values = dict(row.values)
-    if len(options) == 1:
-        old = list(row.values[options[0]])
-        values[options[0]] = [old[(place - shift) % len(old)] for place in range(len(old))]
-    else:
-        for place, name in enumerate(options):
-            values[name] = row.values[options[(place - shift) % len(options)]]
-    return replace(row, values=values)
+    texts = moved(texts_of(row, options), shift, letters)
+    return with_texts(row, options, texts)
 
 
 def combined(answers: Sequence[Answer]) -> Answer:

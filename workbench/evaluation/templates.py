@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, meta
+from jinja2 import StrictUndefined, TemplateError, meta, nodes
 from jinja2.runtime import Undefined
 
 from workbench.data.rendering import CompiledTemplate, RenderingError
@@ -48,7 +48,17 @@ def names(template: str) -> frozenset[str]:
         RenderingError: it does not parse.
     """
     compiled(template, False)
-    return frozenset(meta.find_undeclared_variables(_environment().parse(template)))
+    return frozenset(meta.find_undeclared_variables(parsed(template)))
+
+
+def parsed(template: str) -> nodes.Template:
+    """The syntax tree of a template."""
+    return _environment().parse(template)
+
+
+def as_template(expression: str) -> str:
+    """A template that reads the same variables as an expression."""
+    return f"{{{{ ({expression}\n) }}}}" if expression else ""
 
 
 def check(text: str, key: str, expression: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, set_seed
 
 from workbench.config import Config, QuantizationConfig
-from workbench.config.benchmark import Extract
+from workbench.config.benchmark import Extract, OutputType
 from workbench.config.evaluate import MODELS
 from workbench.config.history import hashed
 from workbench.config.model import Dtype, ModelConfig
@@ -195,7 +195,10 @@ def waiting_benchmarks(
 def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config) -> str:
     """Fingerprint of everything that decides a benchmark's scores."""
     rule, settings = hashed(benchmark.config, "benchmarks.*"), hashed(config.evaluate, "evaluate")
-    rule = {key: value for key, value in rule.items() if key not in ("path", "limit")}
+    rule = {key: value for key, value in rule.items() if key not in ("path", "limit", "sample")}
+    generates = benchmark.config.output_type is OutputType.generation
+    if generates and any("<" in text for text in benchmark.config.generation.stop):
+        rule["endings"] = 2  # before, a stop text that is a special token ended no answer
     settings = {key: value for key, value in settings.items() if key not in NOT_SCORED_FROM}
     rule["tasks"] = benchmark.rule or rule["tasks"]
     if benchmark.config.generation.extract in (Extract.number, Extract.letter):

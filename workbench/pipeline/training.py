@@ -143,6 +143,8 @@ def scored_on(config: Config) -> dict[str, PreparedBenchmark]:
         WorkbenchError: one is none of this run's, or can't be read, or their scores have no mean.
     """
     names = config.train.score_on or []
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"train.score_on: {twice[0]!r} stands twice, and would count twice (once)")
     for name in names:
         if name not in config.benchmarks:
             known = ", ".join(config.benchmarks) or "none"

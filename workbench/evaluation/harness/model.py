@@ -9,7 +9,7 @@ Imported only where the harness is installed.
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from itertools import groupby
 from typing import Any
@@ -41,7 +41,12 @@ class HarnessLM(LM):  # type: ignore[misc]
     """
 
     def __init__(
-        self, lm: TransformersLM, kept: AnswerCache | None = None, title: str = "lm-eval", seed: int = 1234
+        self,
+        lm: TransformersLM,
+        kept: AnswerCache | None = None,
+        title: str = "lm-eval",
+        seed: int = 1234,
+        samples: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         """Take the model.
 
@@ -50,12 +55,14 @@ class HarnessLM(LM):  # type: ignore[misc]
             kept: answers already had, and where new ones go.
             title: of the progress.
             seed: of sampled answers, which depend on it and on task, item and repeat.
+            samples: task -> numbers of the rows that are asked, where these aren't the first ones.
         """
         super().__init__()
         self.lm = lm
         self.kept = kept if kept is not None else AnswerCache(None, "", None)
         self.title = title
         self.seed = seed
+        self.samples = samples or {}
         self.num_asked = 0
         self.num_cut = 0
         self._terminal = sys.stderr
@@ -126,7 +133,9 @@ class HarnessLM(LM):  # type: ignore[misc]
             context, options = one.args[:2]
             whose = (one.task_name, one.doc_id, one.idx)
             repeats[whose] = repeat = repeats.get(whose, -1) + 1
-            seed = f"{self.seed}/{one.task_name}/{one.doc_id}/{repeat}"
+            numbers = self.samples.get(one.task_name)
+            row = numbers[one.doc_id] if numbers else one.doc_id
+            seed = f"{self.seed}/{one.task_name}/{row}/{repeat}"
             groups.setdefault(json.dumps(options, sort_keys=True), []).append((place, context, seed))
         for options, members in groups.items():
             texts |= self._generated(limits(json.loads(options), "lm-eval"), members)

@@ -34,7 +34,8 @@ def evaluate(
         results = evaluate_tasks(
             lm,
             {"tasks": found.tasks, "groups": groups, "group_map": {}},
-            limit=benchmark.config.limit,
+            limit=None if found.samples else benchmark.config.limit,
+            samples=found.samples,
             bootstrap_iters=0,
             apply_chat_template=config.chat_template,
             fewshot_as_multiturn=config.chat_template,

@@ -16,18 +16,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig
+from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.harness.limits import limits
+from workbench.evaluation.list_checks import check_lists
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Example
+from workbench.evaluation.sample import sampled
 from workbench.run_dir import fingerprint
 
 _HAN_SHARE = 0.2
 """From this share of Chinese characters among the letters on, questions count as Chinese."""
 _RANDOM_SEED, _NUMPY_SEED, _TORCH_SEED = 0, 1234, 1234
 """What the harness seeds the global generators with; some tasks shuffle by them."""
+_ANSWERS_VERSION = 2
+"""Raised when answers to tasks end or are encoded in another way."""
 log = logging.getLogger("workbench")
 
 
@@ -41,6 +45,8 @@ class HarnessTasks:
     """lm_eval.api.group.Group, or None for one task."""
     metrics: tuple[str, ...] = ()
     """Metrics to report, the main one first; empty for all."""
+    samples: dict[str, list[int]] | None = None
+    """Task -> numbers of the rows that are asked; None: `limit` takes the first ones, or there is none."""
 
 
 def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dict[str, PreparedBenchmark]:
@@ -55,6 +61,7 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dic
             f"benchmarks.{name}: lm-evaluation-harness is not installed (pip install "
             "'open-llama-workbench[lm-eval]')"
         )
+    check_lists(name, config)
     if not config.tasks:
         raise ConfigError(f"benchmarks.{name}.tasks: empty (as in 'benchmarks.{name}.tasks=[hellaswag]')")
     with quietly():
@@ -178,10 +185,14 @@ def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
 def _prepared(
     name: str, found: HarnessTasks, config: BenchmarkConfig, evaluate: EvaluateConfig
 ) -> PreparedBenchmark:
+    found = replace(found, samples=_samples(name, found, config))
+    chosen = found.samples or {}
     examples = [
         example
         for key, task in found.tasks.items()
-        for example in _examples(task, key if found.group else "", config.limit, evaluate.fewshot_seed)
+        for example in _examples(
+            task, key if found.group else "", chosen.get(key), config.limit, evaluate.fewshot_seed
+        )
     ]
     known = sorted({metric for task in found.tasks.values() for metric in task.aggregation()})
     for metric in found.metrics:
@@ -204,21 +215,36 @@ def _prepared(
         examples=examples,
         warnings=[],
         tasks=found,
-        rule=fingerprint([version, rule, found.metrics]),
+        rule=fingerprint([version, rule, found.metrics, _ANSWERS_VERSION]),
     )
 
 
-def _examples(task: Any, subset: str, limit: int | None, seed: int) -> list[Example]:
+def _samples(name: str, found: HarnessTasks, config: BenchmarkConfig) -> dict[str, list[int]] | None:
+    """The rows of each task that `limit` takes by their hash."""
+    if config.limit is None or config.sample is Sample.first:
+        return None
+    chosen: dict[str, list[int]] = {}
+    for key, task in found.tasks.items():
+        subset = key if found.group else ""
+        ids = [item_id(subset, number) for number in range(len(task.eval_docs))]
+        chosen[key] = sampled(name, subset, ids, config.limit, config.sample)
+    return chosen
+
+
+def _examples(
+    task: Any, subset: str, numbers: list[int] | None, limit: int | None, seed: int
+) -> list[Example]:
     """The items of a task with every text that a model is shown, as plain prompts."""
     task.set_fewshot_seed(seed=seed)
-    task.build_all_requests(limit=limit)
+    task.build_all_requests(limit=None if numbers else limit, samples=numbers)
     found: list[Example] = []
     for instances in by_document(task.instances):
         first = instances[0]
+        number = numbers[first.doc_id] if numbers else first.doc_id
         question = task.doc_to_text(first.doc)
         found.append(
             Example(
-                id=item_id(subset, first.doc_id),
+                id=item_id(subset, number),
                 subset=subset,
                 questions=(question if isinstance(question, str) else first.args[0],),
                 continuations=tuple(str(argument) for one in instances for argument in one.args),
