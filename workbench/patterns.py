@@ -82,8 +82,8 @@ def matches_all(pattern: str, text: str) -> bool:
         return _compiled(pattern).fullmatch(text, timeout=MAX_SECONDS) is not None
 
 
-def replaced(pattern: str, new: str, text: str) -> str:
-    """A text with all matches of a pattern replaced, as `re.sub` does.
+def replaced(pattern: str, new: str, text: str, count: int = 0) -> str:
+    """A text with all matches of a pattern replaced, or the first `count` of them, as `re.sub` does.
 
     Raises:
         PatternError: it is not a pattern, takes too long, or makes the text too long.
@@ -100,7 +100,7 @@ def replaced(pattern: str, new: str, text: str) -> str:
                 raise PatternError(f"{pattern!r} makes a text of more than {MAX_REPLACED:,} characters")
             return made
 
-        return str(compiled.sub(expanded, text, timeout=MAX_SECONDS))
+        return str(compiled.sub(expanded, text, count=count, timeout=MAX_SECONDS))
 
 
 @lru_cache(maxsize=256)

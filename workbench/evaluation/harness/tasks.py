@@ -20,6 +20,7 @@ from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.harness.limits import limits
+from workbench.evaluation.harness.templates import hold_templates
 from workbench.evaluation.list_checks import check_lists
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Example
@@ -94,6 +95,7 @@ def quietly() -> Iterator[None]:
 def _manager(include_path: str | None, with_defaults: bool) -> Any:
     from lm_eval.tasks import TaskManager
 
+    hold_templates()
     if with_defaults:
         log.info("lm-eval: reading the list of the harness's tasks")
     return TaskManager(include_path=include_path, include_defaults=with_defaults)
@@ -142,27 +144,33 @@ def _loaded(manager: Any, key: str, where: str) -> Any:
     Raises:
         DataError: it can't be loaded.
     """
+    with _of_tasks(f"{where}: can't be loaded"):
+        return manager.load([key])
+
+
+@contextmanager
+def _of_tasks(where: str) -> Iterator[None]:
+    """Put the place before an error of a task.
+
+    Tasks bring code, templates and data of their own; all that these can end in is the user's to mend.
+
+    Raises:
+        DataError: the task fails.
+    """
     import datasets
     import jinja2
     import yaml
 
-    # Tasks bring code and data of their own; all that this can end in is the user's to mend.
     failures = (
-        OSError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        AssertionError,
-        ImportError,
+        *(OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, AssertionError),
+        *(ArithmeticError, ImportError, MemoryError, SyntaxError),
     )
     others = (datasets.exceptions.DatasetsError, jinja2.TemplateError, yaml.YAMLError)
     try:
-        return manager.load([key])
+        yield
     except (*failures, *others) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{where}: can't be loaded: {reason}") from error
+        raise DataError(f"{where}: {reason:.500}") from error
 
 
 def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
@@ -236,7 +244,8 @@ def _examples(
 ) -> list[Example]:
     """The items of a task with every text that a model is shown, as plain prompts."""
     task.set_fewshot_seed(seed=seed)
-    task.build_all_requests(limit=None if numbers else limit, samples=numbers)
+    with _of_tasks(f"lm-eval task {task.task_name!r}: its prompts can't be made"):
+        task.build_all_requests(limit=None if numbers else limit, samples=numbers)
     found: list[Example] = []
     for instances in by_document(task.instances):
         first = instances[0]
