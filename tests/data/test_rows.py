@@ -272,8 +272,8 @@ def test_every_column_that_is_read_is_a_role():
     ("keys", "complaint"),
     [
         ({"path": "x", "sources": {"a": SourceConfig(path="y")}}, "data.path: stands beside data.sources"),
-        ({"sources": {"a": SourceConfig(path="y", weight=0)}}, "data.sources.a.weight: must be positive, 0"),
-        ({"sources": {"a": SourceConfig(path="y", limit=0)}}, "data.sources.a.limit: must be positive, 0"),
+        ({"sources": {"a": SourceConfig(path="y", weight=0)}}, "data.sources.a.weight: 0 (more than 0"),
+        ({"sources": {"a": SourceConfig(path="y", limit=0)}}, "data.sources.a.limit: 0 (from 1 to"),
         (
             {"columns": {"instruction": "q", "inputs": "ctx"}},
             "data.columns.inputs: unknown role 'inputs' (known: instruction, input, output,",
@@ -282,9 +282,9 @@ def test_every_column_that_is_read_is_a_role():
             {"sources": {"a": SourceConfig(path="y", columns={"Prompt": "q"})}},
             "data.sources.a.columns.Prompt: unknown role 'Prompt' (known: ",
         ),
-        ({"max_length": 1}, "data.max_length: too small, 1"),
+        ({"max_length": 1}, "data.max_length: 1 (from 2 to"),
         ({"validation_fraction": 1.0}, "data.validation_fraction: 1.0"),
-        ({"limit": 0}, "data.limit: must be positive, 0"),
+        ({"limit": 0}, "data.limit: 0 (from 1 to"),
         ({"labels": ["a", "a"]}, "data.labels: a name stands twice"),
     ],
 )

@@ -203,18 +203,18 @@ def test_a_question_with_fewer_options_than_letters(command, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["benchmarks.own.limit=0"], "benchmarks.own.limit: 0 (at least 1)"),
-        (["benchmarks.own.num_fewshot=-1"], "benchmarks.own.num_fewshot: -1 (at least 0)"),
+        (["benchmarks.own.limit=0"], "benchmarks.own.limit: 0 (from 1 to"),
+        (["benchmarks.own.num_fewshot=-1"], "benchmarks.own.num_fewshot: -1 (from 0 to"),
         (["benchmarks.own.generation.stop=['']"], "benchmarks.own.generation.stop: an empty text"),
         (
             ["benchmarks.own.generation.temperature=-1"],
-            "benchmarks.own.generation.temperature: -1.0 (at least",
+            "benchmarks.own.generation.temperature: -1.0 (from 0",
         ),
         (["benchmarks.own.id='{{ foo'"], "benchmarks.own.id: '{{ foo' does not parse"),
         (["benchmarks.own.keep='1 // 0'"], "own.jsonl:1: '1 // 0' cannot be rendered"),
         (["benchmarks.own.protocol=papers"], "benchmarks.own.protocol: unknown protocol 'papers'"),
-        (["evaluate.bootstrap_samples=0"], "evaluate.bootstrap_samples: 0 (at least 2)"),
-        (["evaluate.verify=-1"], "evaluate.verify: -1 (at least 0)"),
+        (["evaluate.bootstrap_samples=0"], "evaluate.bootstrap_samples: 0 (from 2 to"),
+        (["evaluate.verify=-1"], "evaluate.verify: -1 (from 0 to"),
         (["evaluate.models=[]"], "evaluate.models: none"),
         (["evaluate.max_length=6000"], "evaluate.max_length: 6000 (the model holds 512 tokens)"),
         (["evaluate.chat_template=true"], "evaluate.chat_template: the model's tokenizer has none"),
@@ -228,7 +228,7 @@ def test_a_pattern_that_is_none(command, tmp_path):
     text = {"output_type": "generation", "metrics": ["exact_match"], "choices_from": ""}
     extraction = text | {"generation": {"extract": "pattern", "pattern": "(["}}
     said = command(*own(tmp_path, [ROW], **extraction))
-    assert said.startswith("error: benchmarks.own.generation.pattern: '([' is no regular expression")
+    assert said.startswith("error: benchmarks.own.generation.pattern: '([' is not a regular expression")
 
 
 def test_answers_longer_than_the_context(command, tmp_path):

@@ -351,7 +351,7 @@ def test_a_rank_that_a_layer_is_too_small_for_is_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rank": 0}, "adapter.rank: 0 is no rank"),
+        ({"rank": 0}, "adapter.rank: 0 .from 1 to"),
         ({"alpha": 0.0}, "adapter.alpha: 0.0"),
         ({"dropout": 1.0}, "adapter.dropout: 1.0"),
         ({"target_modules": []}, "adapter.target_modules: "),

@@ -199,8 +199,8 @@ def test_a_score_before_the_first_logged_loss_is_no_error(run):
         ("adapter.trainable_tokens=['<|new|>']", "adapter.trainable_tokens: the tokenizer has no token"),
         ("train.report_to=[foo]", "train.report_to: unknown logger 'foo' .known: .*wandb"),
         ("train.report_to=[clearml]", "train.report_to: 'clearml' can.t be used, .*pip install clearml"),
-        ("seed=-1", "seed: -1 .at least 0"),
-        ("seed=5000000000", "seed: 5000000000 .at least 0"),
+        ("seed=-1", "seed: -1 .from 0 to"),
+        ("seed=5000000000", "seed: 5000000000 .from 0 to"),
     ],
 )
 def test_a_mistake_is_found_before_the_rows_are_encoded(run, monkeypatch, recipe, mistake, words):

@@ -450,26 +450,19 @@ def test_a_loss_that_explodes_ends_the_training(tmp_path, base, tokenizer):
         fit(load(base), tokenizer, causal_rows(), None, train, tmp_path, 7)
 
 
-def test_weights_that_are_no_numbers_are_never_sealed(tmp_path, base, tokenizer, monkeypatch):
+@pytest.mark.parametrize("value", [math.inf, math.nan, 5e28, -1e5])
+def test_weights_that_are_no_numbers_or_absurd_are_never_sealed(
+    tmp_path, base, tokenizer, monkeypatch, value
+):
     def poisoned(self, args, state, control, **said):
         if state.global_step == 4:
-            next(p for p in said["model"].parameters() if p.requires_grad).data.fill_(math.inf)
+            next(p for p in said["model"].parameters() if p.requires_grad).data.fill_(value)
 
     monkeypatch.setattr(Steps, "on_log", poisoned, raising=False)
     with pytest.raises(
-        TrainingError, match=r"lora_A.* holds a weight of inf at step 4 \(.*\(kept: checkpoint-2;"
+        TrainingError, match=r"lora_A.* holds a weight of \S+ at step 4 \(.*\(kept: checkpoint-2;"
     ):
         fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path, 7)
-
-
-@pytest.mark.parametrize(("rate", "steps"), [(1e30, 1), (1e7, 2)])
-@pytest.mark.parametrize("loaded", [load, load_with_lora])
-def test_absurd_weights_are_refused_at_the_end_of_a_short_training(
-    tmp_path, base, tokenizer, loaded, rate, steps
-):
-    train = settings(learning_rate=rate, max_steps=steps, lr_scheduler=Scheduler.constant)
-    with pytest.raises(TrainingError, match=r"(holds a weight of|the loss exploded|the loss is nan)"):
-        fit(loaded(base), tokenizer, causal_rows(), None, train, tmp_path, 7)
 
 
 def test_a_loss_worse_than_blind_guessing_at_the_last_step_is_refused(tmp_path, base, tokenizer):

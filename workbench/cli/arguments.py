@@ -190,6 +190,8 @@ def check_option(key: str, value: str, known: list[str]) -> None:
             continue
         if here := option_here(key, option, known):
             raise ConfigError(f"{key}: unknown option {option!r} (here it is {key}={here})")
+        if key in groups() and (not option or option.isdecimal()) and value != "[]":
+            raise ConfigError(f"{key}: unknown option {option!r} (known: {', '.join(known)})")
         if key in ("model", "data") and option:
             raise ConfigError(
                 f"{key}: unknown option {option!r} (known: {', '.join(known)}; {key}.path={option})"

@@ -15,6 +15,7 @@ from workbench.config.once import check_once, check_order
 from workbench.config.plan import PlanConfig
 from workbench.config.predict import PredictConfig
 from workbench.config.quantization import QuantizationConfig
+from workbench.config.ranges import check_ranges, number
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.config.train import NOT_LEARNED, TrainConfig
 from workbench.errors import ConfigError
@@ -85,7 +86,7 @@ class Config:
     """Filled in by the command line."""
     steps: list[Step] = field(default_factory=list)
     """What is done, in order; `Step` lists what there is."""
-    seed: int = 42
+    seed: int = number(42, 0, 2**32 - 1)
     """Order of the rows, new weights, dropout, few-shot draws."""
     run_dir: str | None = None
     """The run's folder; None: `runs/` and the run's name."""
@@ -126,8 +127,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse values that no single section can judge."""
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed: {self.seed!r} (at least 0, below 2^32)")
+        check_ranges(self)
         check_once("steps", self.steps)
         check_order(self.steps, WORKS_ON)
         for name, benchmark in self.benchmarks.items():

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
+from workbench.config.ranges import check_ranges, number, numbers
 from workbench.errors import ConfigError
 
 
@@ -36,11 +37,11 @@ class AdapterConfig:
     """lora (arXiv:2106.09685), dora (arXiv:2402.09353); none: an unquantized model is trained itself."""
     path: str | None = None
     """Folder or hub id of an adapter to go on from; its own shape then holds, not the fields below."""
-    rank: int = 16
+    rank: int = number(16, 1, 2**16)
     """Inner size of the update B·A of each layer."""
-    alpha: float = 32.0
+    alpha: float = number(32.0, 0, 10**6, above=True)
     """The update is scaled by alpha / rank, so that a learning rate fits other ranks too."""
-    dropout: float = 0.0
+    dropout: float = number(0.0, 0, 1, below=True)
     """Share of the adapter's inputs that is zeroed while training."""
     target_modules: list[str] = field(default_factory=lambda: [ALL_LINEAR])
     """Layers that get an adapter, by the last part of their names; [all-linear]: all but the head."""
@@ -54,28 +55,18 @@ class AdapterConfig:
     """pissa (arXiv:2404.02948) and olora (arXiv:2406.01775) start from the base's weights, quantized or not.
 
     The base stays as it is: such an adapter has twice the rank, half of which takes the start out again."""
-    rank_pattern: dict[str, int] = field(default_factory=dict)
+    rank_pattern: dict[str, int] = numbers(dict, 1, 2**16)
     """Other ranks for some layers: a name's last part, or a regular expression -> rank."""
-    trainable_tokens_from: int | None = None
+    trainable_tokens_from: int | None = number(None, 0, 10**8)
     """Tokens from this number on have their embedding rows trained too; None: those of `recipe=extend`."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""
-        if self.rank < 1:
-            raise ConfigError(f"adapter.rank: {self.rank!r} is no rank (1 or more)")
-        if self.alpha <= 0:
-            raise ConfigError(f"adapter.alpha: {self.alpha!r} would switch the adapter off (more than 0)")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"adapter.dropout: {self.dropout!r} is no share (0 or more, less than 1)")
+        check_ranges(self, "adapter")
         targets = self.target_modules
         if not targets or (ALL_LINEAR in targets and len(targets) > 1):
             raise ConfigError(f"adapter.target_modules: {targets!r} (name layers, or [{ALL_LINEAR}] alone)")
-        if self.trainable_tokens_from is not None and self.trainable_tokens_from < 0:
-            first = self.trainable_tokens_from
-            raise ConfigError(f"adapter.trainable_tokens_from: {first!r} is no token number (0 or more)")
-        for name, rank in self.rank_pattern.items():
-            if rank < 1:
-                raise ConfigError(f"adapter.rank_pattern.{name}: {rank!r} is no rank (1 or more)")
+        for name in self.rank_pattern:
             try:
                 re.compile(name)
             except (re.error, OverflowError, RecursionError) as error:

@@ -8,6 +8,7 @@ Expressions are jinja expressions: what stands inside `{{ }}`.
 from dataclasses import dataclass, field
 from enum import Enum
 
+from workbench.config.ranges import number
 from workbench.errors import ConfigError
 
 OutputType = Enum(
@@ -99,11 +100,11 @@ class HubConfig:
 class GenerationConfig:
     """Limits of generated answers, and what of them is the answer."""
 
-    max_new_tokens: int = 64
+    max_new_tokens: int = number(64, 1, 10**6)
     """Tokens after which an answer is cut."""
     stop: list[str] = field(default_factory=lambda: ["\n"])
     """The answer ends before the first of these texts."""
-    temperature: float = 0.0
+    temperature: float = number(0.0, 0, 100)
     """0 takes the likeliest token each time; above, tokens are drawn, by the item's id and the seed alone."""
     extract: Extract = Extract.verbatim
     """What of the text is the answer: verbatim, number, letter or pattern."""
@@ -127,7 +128,7 @@ class ProtocolConfig:
     """Text between two examples."""
     fewshot_order: FewshotOrder | None = None
     """Which rows become examples."""
-    num_fewshot: int | None = None
+    num_fewshot: int | None = number(None, 0, 10**4)
     """Examples before the question."""
     scoring: Scoring | None = None
     """How a choice is scored."""
@@ -163,13 +164,13 @@ class BenchmarkConfig:
     """Split whose items are scored."""
     fewshot_split: str = ""
     """Split that examples are taken from; empty where there are none."""
-    num_fewshot: int | None = None
+    num_fewshot: int | None = number(None, 0, 10**4)
     """Examples before the question. None: the protocol's number, or 0."""
-    limit: int | None = None
+    limit: int | None = number(None, 1, 10**9)
     """Items per subset. None: all."""
     sample: Sample = Sample.hash
     """Which items a limit takes: hash (the same ones for all models and seeds) or first."""
-    num_items: int | None = None
+    num_items: int | None = number(None, 1, 10**12)
     """How many items the whole benchmark has; another number is said in a warning."""
     id: str = ""
     """Template of an item's id. Empty: its subset and the number of its row, whatever the limit."""

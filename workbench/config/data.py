@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
 
 DataFormat = Enum(
@@ -73,7 +74,7 @@ class SourceConfig:
     path: str
     """A file, a folder of them, or a hub id."""
 
-    weight: float = 1.0
+    weight: float = number(1.0, 0, 10**4, above=True)
     """How often each row comes in an epoch: 2 is twice, 0.5 a seeded half of the rows."""
 
     format: DataFormat = DataFormat.auto
@@ -91,7 +92,7 @@ class SourceConfig:
     template: Template = Template.auto
     """auto: as `data.template`."""
 
-    limit: int | None = None
+    limit: int | None = number(None, 1, 10**12)
     """The first so many rows only; null: as `data.limit`."""
 
     delimiter: str = ""
@@ -175,7 +176,7 @@ class DataConfig:
 
     Rows are looked at before the model is loaded: the prompt, the end of the turn, doubled tokens."""
 
-    max_length: int = 1024
+    max_length: int = number(1024, 2, 2**24)
     """Tokens of a row, prompt and answer together."""
 
     truncation: Truncation = Truncation["cut-end"]
@@ -186,13 +187,13 @@ class DataConfig:
     packing: bool = False
     """Several examples a row, up to `max_length` tokens; plain text becomes one stream cut into blocks."""
 
-    validation_fraction: float | None = None
+    validation_fraction: float | None = number(None, 0, 1, below=True)
     """Share of the rows held out of training, whose loss is reported; 0: none.
 
     null: none where benchmarks are named; else 5%, at least 20 and at most 500, of 200 rows or more. Base and
     trained model are then compared on them. Streamed rows are held out only by a share that is given."""
 
-    limit: int | None = None
+    limit: int | None = number(None, 1, 10**12)
     """The first so many rows only."""
 
     shuffle_answers: bool = False
@@ -200,12 +201,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no data set could serve."""
-        if self.max_length < 2:
-            raise ConfigError(f"data.max_length: too small, {self.max_length!r} (at least 2)")
-        if self.validation_fraction is not None and not 0 <= self.validation_fraction < 1:
-            raise ConfigError(f"data.validation_fraction: {self.validation_fraction!r} (at least 0, below 1)")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"data.limit: must be positive, {self.limit!r} (null for all rows)")
+        check_ranges(self, "data")
         if self.path and self.sources:
             raise ConfigError(
                 "data.path: stands beside data.sources (make it one of them, or leave them out)"
@@ -213,10 +209,6 @@ class DataConfig:
         check_columns(self.columns, "")
         for name, source in self.sources.items():
             check_columns(source.columns, name)
-            if source.weight <= 0:
-                raise ConfigError(f"data.sources.{name}.weight: must be positive, {source.weight!r}")
-            if source.limit is not None and source.limit < 1:
-                raise ConfigError(f"data.sources.{name}.limit: must be positive, {source.limit!r}")
         if self.streaming and self.shuffle_answers:
             raise ConfigError("data.streaming: answers can't be shuffled a block at a time (set one false)")
         if self.labels and self.labels_file:

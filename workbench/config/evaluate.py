@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
 
 MODELS = ("base", "adapter", "merged", "trained")
@@ -15,26 +16,26 @@ class EvaluateConfig:
 
     models: list[str] = field(default_factory=lambda: list(MODELS))
     """Which of them are scored, where the run has them."""
-    batch_tokens: int | None = None
+    batch_tokens: int | None = number(None, 1, 10**9)
     """Tokens computed in one forward pass. None: 512 on a CPU, 4096 on a GPU. Results don't depend on it."""
     shared_prefix: bool = True
     """Compute what prompts have in common once. False: every prompt on its own, for comparison."""
     invariant: bool = False
     """Bit-identical results whatever the batch size, the processes and the point of resume; slower, by the
     factor that the log and run.json (`invariant_cost`) tell."""
-    verify: int = 0
+    verify: int = number(0, 0, 10**9)
     """Items that are scored again one by one, to report the largest difference."""
     chat_template: bool = False
     """Wrap prompts in the tokenizer's chat template."""
-    max_length: int | None = None
+    max_length: int | None = number(None, 1, 2**24)
     """Longest prompt with answer, in tokens. None: what the model can hold."""
-    fewshot_seed: int = 1234
+    fewshot_seed: int = number(1234, 0, 2**63 - 1)
     """Seed of random few-shot examples and of sampled answers; apart from `seed`, so that runs compare."""
-    permutations: int = 1
+    permutations: int = number(1, 1, 26)
     """Orders of the options that lettered questions are asked in; their average cancels letter bias."""
-    confidence: float = 0.95
+    confidence: float = number(0.95, 0, 1, above=True, below=True)
     """Coverage of the intervals."""
-    bootstrap_samples: int = 2000
+    bootstrap_samples: int = number(2000, 2, 10**6)
     """Resamples of bootstrap intervals; of scores that are no mean (F1, BLEU, perplexity) 200 at most."""
     cache: bool = True
     """Reuse answers to the same prompts by the same model."""
@@ -46,11 +47,4 @@ class EvaluateConfig:
         unknown = [name for name in self.models if name not in MODELS]
         if unknown:
             raise ConfigError(f"evaluate.models: unknown model {unknown[0]!r} (known: {', '.join(MODELS)})")
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise ConfigError(f"evaluate.batch_tokens: {self.batch_tokens} (at least 1, or null)")
-        if not 0 < self.confidence < 1:
-            raise ConfigError(f"evaluate.confidence: {self.confidence} (between 0 and 1, for example 0.95)")
-        for name, least in (("permutations", 1), ("bootstrap_samples", 2), ("verify", 0), ("max_length", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"evaluate.{name}: {value} (at least {least})")
+        check_ranges(self, "evaluate")

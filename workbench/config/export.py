@@ -44,7 +44,12 @@ class ExportConfig:
         check_size("export.max_shard_size", self.max_shard_size)
 
 
+SMALLEST_SHARD_BYTES, LARGEST_SHARD_BYTES = 10**3, 10**15
+
+
 def check_size(key: str, value: str) -> None:
     """Raise ConfigError where a file size isn't one as huggingface_hub reads it."""
-    if not re.fullmatch(r"\d+(\.\d+)?[KMGT]B", value, re.IGNORECASE) or float(value[:-2]) == 0:
-        raise ConfigError(f"{key}: {value!r} is no size (say 4GB)")
+    is_size = re.fullmatch(r"\d{1,9}(\.\d{1,9})?[KMGT]B", value, re.IGNORECASE | re.ASCII) is not None
+    size_bytes = float(value[:-2]) * 1000 ** (1 + "KMGT".index(value[-2].upper())) if is_size else 0.0
+    if not SMALLEST_SHARD_BYTES <= size_bytes <= LARGEST_SHARD_BYTES:
+        raise ConfigError(f"{key}: {value!r} (a size from 1KB to 1000TB, such as 4GB)")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
 
 
@@ -11,12 +12,11 @@ class LeaderboardConfig:
 
     folder: str = "runs"
     """Folder whose runs are compared, and where leaderboard.html, .md and .json are written."""
-    num_samples: int = 3
+    num_samples: int = number(3, 0, 10**5)
     """Items shown per benchmark that the trained model gained, and as many that it lost."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""
         if not self.folder.strip():
             raise ConfigError("leaderboard.folder: empty (a folder; . for the current one)")
-        if self.num_samples < 0:
-            raise ConfigError(f"leaderboard.num_samples: {self.num_samples!r} is no count (0 or more)")
+        check_ranges(self, "leaderboard")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from workbench.config.export import check_size
-from workbench.errors import ConfigError
+from workbench.config.ranges import check_ranges, number
 
 
 class MergeDtype(Enum):
@@ -24,20 +24,16 @@ class MergeConfig:
     """What the merged weights are rounded to; auto: the dtype that the model was loaded in."""
     max_shard_size: str = "4GB"
     """Largest file of the merged folder, such as `500MB` or `4GB`."""
-    tolerance: float = 1e-4
+    tolerance: float = number(1e-4, 0, 1, above=True, below=True)
     """Largest allowed logit difference in float32, as a share of the largest logit."""
-    probe_size: int = 16
+    probe_size: int = number(16, 1, 10**6)
     """How many probe texts are compared; the first ones are taken."""
-    probe_length: int = 128
+    probe_length: int = number(128, 1, 10**7)
     """Tokens of each probe text that are compared."""
-    batch_size: int = 4
+    batch_size: int = number(4, 1, 10**6)
     """Probe texts that are scored at once."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""
-        if not 0.0 < self.tolerance < 1.0:
-            raise ConfigError(f"merge.tolerance: {self.tolerance!r} is no share (more than 0, less than 1)")
+        check_ranges(self, "merge")
         check_size("merge.max_shard_size", self.max_shard_size)
-        for name in ("probe_size", "probe_length", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"merge.{name}: {getattr(self, name)!r} is too few (1 or more)")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from workbench.errors import ConfigError
+from workbench.config.ranges import check_ranges, number
 
 Gpu = Enum(
     "Gpu",
@@ -29,7 +29,7 @@ class PlanConfig:
 
     gpu: Gpu | None = None
     """t4, v100-32gb, l4, a10, rtx-3090, rtx-4090, a100-40gb, a100-80gb, h100, h200; null: this machine."""
-    memory_gib: float | None = None
+    memory_gib: float | None = number(None, 0, 10**6, above=True)
     """What may be used, in GiB; null: all of the GPU's memory, or what is free on this machine."""
 
     def __post_init__(self) -> None:
@@ -38,5 +38,4 @@ class PlanConfig:
         Raises:
             ConfigError: not positive.
         """
-        if self.memory_gib is not None and self.memory_gib <= 0:
-            raise ConfigError(f"plan.memory_gib: must be positive, {self.memory_gib!r}")
+        check_ranges(self, "plan")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from workbench.errors import ConfigError
+from workbench.config.ranges import check_ranges, number
 
 
 class PredictModel(Enum):
@@ -25,7 +25,7 @@ class PredictConfig:
     """JSONL file of answers; None: beside the run's predictions, under the input's name."""
     model: PredictModel | None = None
     """base, adapter, merged, or (with `adapter=none`) trained; null: adapter, or trained."""
-    max_new_tokens: int = 128
+    max_new_tokens: int = number(128, 1, 10**6)
     """Longest answer, in tokens."""
 
     def __post_init__(self) -> None:
@@ -34,5 +34,4 @@ class PredictConfig:
         Raises:
             ConfigError: a count below 1.
         """
-        if self.max_new_tokens < 1:
-            raise ConfigError(f"predict.max_new_tokens: {self.max_new_tokens!r} is too few (1 or more)")
+        check_ranges(self, "predict")

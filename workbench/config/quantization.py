@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from workbench.config.model import Dtype
-from workbench.errors import ConfigError
+from workbench.config.ranges import check_ranges, number
 
 
 class QuantizationMethod(Enum):
@@ -26,7 +26,7 @@ class QuantizationConfig:
     """nf4 and fp4: quantize the scales too, 0.37 bits a weight less (QLoRA, section 3)."""
     compute_dtype: Dtype = Dtype.auto
     """nf4 and fp4: the type that products are computed in; auto: the model's."""
-    int8_threshold: float = 6.0
+    int8_threshold: float = number(6.0, 0, 10**4)
     """int8 on CUDA: input columns beyond this magnitude are multiplied unquantized; 0: none are."""
     skip_modules: list[str] = field(default_factory=list)
     """Further modules to keep whole, by the end of their names, e.g. [down_proj, layers.0.mlp]."""
@@ -37,5 +37,4 @@ class QuantizationConfig:
         Raises:
             ConfigError: a negative threshold.
         """
-        if self.int8_threshold < 0:
-            raise ConfigError(f"quantization.int8_threshold: negative, {self.int8_threshold!r} (0 is off)")
+        check_ranges(self, "quantization")

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any
 
 from workbench.config.history import hashed
-from workbench.errors import ConfigError
+from workbench.config.ranges import check_ranges, number
 
 Scheduler = Enum(
     "Scheduler",
@@ -36,37 +36,37 @@ class Keep(Enum):
 class TrainConfig:
     """Steps, rates, batches and checkpoints."""
 
-    max_steps: int = -1
+    max_steps: int = number(-1, 1, 10**9, also=[-1])
     """Optimizer steps; -1: as many as `num_epochs` takes."""
 
-    num_epochs: float = 1.0
+    num_epochs: float = number(1.0, 0, 10**6, above=True)
     """Passes over the rows, used when `max_steps` is -1."""
 
-    learning_rate: float = 2e-4
+    learning_rate: float = number(2e-4, 0, 10, above=True)
     """Peak rate. LoRA wants about ten times the rate of full fine-tuning (LoRA Without Regret, 2025)."""
 
-    lora_plus_ratio: float = 1.0
+    lora_plus_ratio: float = number(1.0, 0, 10**4, above=True)
     """LoRA+ (arXiv:2402.12354): the rate of the adapters' B matrices over that of A; 1 is off, 16 usual."""
 
     lr_scheduler: Scheduler = Scheduler.cosine
     """After the warmup: constant, linear (down to 0), cosine (down to 0) or inverse-sqrt."""
 
-    warmup_steps: float = 0.0
+    warmup_steps: float = number(0.0, 0, 10**9)
     """Optimizer steps of linear warmup; below 1 it is a share of all steps."""
 
-    weight_decay: float = 0.0
+    weight_decay: float = number(0.0, 0, 10)
     """AdamW's decay of weights; biases and norms are spared."""
 
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = number(1.0, 0, 10**6)
     """The gradient is scaled down to this norm; 0 leaves it alone."""
 
-    per_device_batch_size: int = 8
+    per_device_batch_size: int = number(8, 1, 10**6)
     """Rows of one forward pass on one device."""
 
-    max_tokens_per_batch: int | None = None
+    max_tokens_per_batch: int | None = number(None, 1, 10**9)
     """Instead of a number of rows: as many as fit into so many tokens, padding included."""
 
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: int = number(1, 1, 10**6)
     """Forward passes of one optimizer step."""
 
     group_by_length: bool = False
@@ -84,13 +84,13 @@ class TrainConfig:
     deterministic: bool = True
     """On a GPU, kernels that add up in one order only, so that a resumed training has the same bytes."""
 
-    logging_steps: int = 10
+    logging_steps: int = number(10, 1, 10**9)
     """Optimizer steps between two lines of train.jsonl."""
 
-    save_steps: int = 200
+    save_steps: int = number(200, 1, 10**9)
     """Optimizer steps between two checkpoints; the last step always leaves one."""
 
-    save_total_limit: int = 2
+    save_total_limit: int = number(2, 2, 10**6)
     """Checkpoints kept beside the best; at least 2, so that a damaged one costs no more than `save_steps`."""
 
     keep: Keep = Keep.last
@@ -102,7 +102,7 @@ class TrainConfig:
     Each counts alike, by its first metric. Of a perplexity or of bits per byte, where less is better, the
     mean is written down as the negative; such a metric has no mean with another one."""
 
-    patience: int | None = None
+    patience: int | None = number(None, 1, 10**6)
     """Stop when so many checkpoints in a row were no better than the best one; null: take all steps."""
 
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
@@ -110,26 +110,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that would train nothing or lose a run."""
-        if self.max_steps < 1 and self.max_steps != -1:
-            raise ConfigError(f"train.max_steps: {self.max_steps!r} (positive, or -1 for whole epochs)")
-        if self.max_steps == -1 and self.num_epochs <= 0:
-            raise ConfigError(f"train.num_epochs: must be positive, {self.num_epochs!r}")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"train.learning_rate: must be positive, {self.learning_rate!r}")
-        if self.lora_plus_ratio <= 0:
-            raise ConfigError(f"train.lora_plus_ratio: must be positive, {self.lora_plus_ratio!r}")
-        if self.save_total_limit < 2:
-            raise ConfigError(f"train.save_total_limit: {self.save_total_limit!r} (at least 2)")
-        for key in ("per_device_batch_size", "gradient_accumulation_steps", "logging_steps", "save_steps"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"train.{key}: must be positive, {getattr(self, key)!r}")
-        if self.patience is not None and self.patience < 1:
-            raise ConfigError(f"train.patience: must be positive, {self.patience!r} (null for never)")
-        if self.max_tokens_per_batch is not None and self.max_tokens_per_batch < 1:
-            raise ConfigError(f"train.max_tokens_per_batch: must be positive, {self.max_tokens_per_batch!r}")
-        for key in ("warmup_steps", "weight_decay", "max_grad_norm"):
-            if getattr(self, key) < 0:
-                raise ConfigError(f"train.{key}: must not be negative, {getattr(self, key)!r}")
+        check_ranges(self, "train")
 
     @property
     def chooses(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.config.benchmark import BenchmarkConfig, Extract, OutputType, Scoring
 from workbench.config.evaluate import EvaluateConfig
+from workbench.config.ranges import check_ranges
 from workbench.data.classes import class_list
 from workbench.data.hub import hub_rows
 from workbench.errors import ConfigError, DataError
@@ -276,17 +277,8 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
 
 def _check_numbers(key: str, config: BenchmarkConfig) -> None:
     """Refuse numbers and stop texts that nothing can be answered with."""
-    limits = config.generation
-    least = {
-        "limit": (config.limit, 1),
-        "num_fewshot": (config.num_fewshot, 0),
-        "generation.max_new_tokens": (limits.max_new_tokens, 1),
-        "generation.temperature": (limits.temperature, 0),
-    }
-    for field, (value, lowest) in least.items():
-        if value is not None and not value >= lowest:
-            raise ConfigError(f"{key}.{field}: {value} (at least {lowest})")
-    if "" in limits.stop:
+    check_ranges(config, key)
+    if "" in config.generation.stop:
         raise ConfigError(f"{key}.generation.stop: an empty text, at which every answer would end")
 
 
