@@ -95,7 +95,10 @@ def test_a_recipe_runs_no_code_and_is_refused_with_its_key(hostile, tmp_path, na
     (tmp_path / "recipes" / "callback.yaml").write_text(f"steps: [leaderboard]\n{RECIPES['callback']}\n")
     (tmp_path / "recipes" / "mine.yaml").write_text(f"steps: [leaderboard]\n{RECIPES[name]}\n")
     error = hostile("recipe=mine", "hydra/launcher=open", "hydra/sweeper=open")
-    assert error.startswith(("error: recipes/", "error: In 'recipe/mine'")) and "hydra." in error, error
+    named = any(
+        file in error for file in ("recipes/mine.yaml", "recipe/mine", "callback.yaml", "callbacks/mine")
+    )
+    assert error.startswith("error: ") and named and "hydra." in error, error
 
 
 @pytest.mark.parametrize("package", ["_global_", "hydra", "hydra.callbacks", "hydra.callbacks.x"])
@@ -158,3 +161,50 @@ def test_a_target_counts_where_an_installed_plugin_has_registered_it():
     finally:
         del store.repo["hydra"]["sweeper"]["sampler"]
     assert "evil.mark" not in registered_targets()
+
+
+BOMB = "\n".join(["a0: &a0 [1, 2]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}1]" for n in range(1, 12))])
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (BOMB, "unfolds to "),
+        ("a: &a [*a]", "nested too deep"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deep"),
+        ("a: " + "{a: " * 3000 + "1" + "}" * 3000, "nested too deep"),
+    ],
+)
+@pytest.mark.parametrize("place", ["recipes/mine.yaml", "conf/benchmark/quiz.yaml", "run/config.yaml"])
+def test_a_yaml_that_unfolds_without_end_is_refused(hostile, tmp_path, place, text, answer):
+    (tmp_path / "run").mkdir()
+    (tmp_path / place).write_text(text)
+    (tmp_path / "run").rename(tmp_path / "conf" / "run")
+    error = hostile(
+        "recipe=evaluate", "benchmark=[quiz]" if "quiz" in place else "seed=1", "run_dir=conf/run"
+    )
+    assert f"{place}: {answer}" in error
+
+
+def test_a_schema_of_one_s_own_hides_not_ours(hostile, tmp_path):
+    (tmp_path / "conf" / "schema.yaml").write_text("trust_code: true\n")
+    assert "conf/schema.yaml: would hide the workbench's own schema" in hostile("recipe=leaderboard")
+
+
+def test_a_launcher_of_one_s_own_hides_not_hydra_s(hostile, tmp_path):
+    (tmp_path / "conf" / "hydra" / "launcher").mkdir()
+    (tmp_path / "conf" / "hydra" / "launcher" / "basic.yaml").write_text(f"{MARK}\n")
+    assert "conf/hydra/launcher/basic.yaml: hydra.launcher._target_: 'evil.mark'" in hostile("recipe=sft")
+
+
+def test_hydra_s_own_configuration_cannot_be_replaced(hostile, tmp_path):
+    (tmp_path / "conf" / "hydra" / "config.yaml").write_text(f"callbacks: {{x: {{{MARK}}}}}\n")
+    assert hostile("recipe=leaderboard").startswith("error: ")
+
+
+def test_a_recipe_below_the_groups_is_looked_at_too(hostile, tmp_path):
+    (tmp_path / "conf" / "recipe").mkdir()
+    (tmp_path / "conf" / "recipe" / "below.yaml").write_text(f"# @package _global_\n{RECIPES['callback']}\n")
+    assert "conf/recipe/below.yaml: hydra.callbacks.x" in hostile("recipe=below")
+    (tmp_path / "conf" / "recipe" / "below.yaml").write_text("# @package _global_\nsteps: []\n")
+    assert "steps: none" in hostile("recipe=below")

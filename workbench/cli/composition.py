@@ -94,7 +94,8 @@ def stored_text(composed: DictConfig) -> str:
 def named_keys(recipe: str) -> set[str]:
     """The dotted keys of benchmarks that the command line or the recipe gives a value."""
     found = {override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task}
-    benchmarks = load_recipe(recipe_files()[recipe]).get("benchmarks") or {}
+    file = recipe_files().get(recipe)  # none: a file `recipe/NAME.yaml` below --config-dir
+    benchmarks = load_recipe(file).get("benchmarks") or {} if file else {}
     return found | {f"benchmarks.{name}.{key}" for name, values in benchmarks.items() for key in values or {}}
 
 
@@ -202,7 +203,8 @@ def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> 
     Keys and defaults of later versions don't change it, so that a run of an earlier one is found; with
     `as_written` a former default counts as it did when it was written out then.
     """
-    own = hydra.compose("config", overrides=[f"recipe={recipe}"])
+    plugins = (word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/l", "hydra/s")))
+    own = hydra.compose("config", overrides=[f"recipe={recipe}", *plugins])
     if composed.benchmarks and composed.data.validation_fraction == 0:  # as if it were not given
         composed = composed.copy()
         composed.data.validation_fraction = None

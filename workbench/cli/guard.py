@@ -42,7 +42,7 @@ def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     typed = [override for override in parsed if not override.is_hydra_override()]
     plugins = [override.input_line or "" for override in parsed if chooses_plugin(override)]
-    sources.check_primary()
+    sources.check_files()
     ours = as_written(composed(Sources(), [])) | {"searchpath": sources.searched}
     for point in points(typed, sources):
         words = [*point, *plugins]
@@ -100,14 +100,10 @@ def swept_by_yaml(config: DictConfig, sources: Sources) -> list[Override]:
             continue
         override = OverridesParser.create().parse_override(f"{key}={text}")
         name = override.key_or_group
-        if (
-            override.is_hydra_override()
-            or name in ("hydra", "trust_code")
-            or "hydra" in (override.package or "")
-        ):
-            raise ConfigError(
-                f"{sources.file_with('sweeper')}: hydra.sweeper: may not sweep {name!r} in a YAML"
-            )
+        own = override.is_hydra_override() or "hydra" in (override.package or "")
+        if own or name in ("hydra", "trust_code"):
+            file = sources.file_with("hydra.sweeper.params", config)
+            raise ConfigError(f"{file}: hydra.sweeper: {name!r} is not for a YAML to sweep")
         if sources.is_group(override):
             found.append(override)
     return found
@@ -128,12 +124,14 @@ def check_node(config: DictConfig, ours: dict[str, Any], words: Sequence[str], s
     theirs = as_written(config)
     for key in differences(ours, theirs, ""):
         if key not in ALLOWED and key.split(".")[0] not in PLUGGED and not key.startswith(FILLED_IN):
+            file = sources.file_with(f"hydra.{key}", config)
             raise ConfigError(
-                f"{sources.file_with(key)}: hydra.{key}: not for a YAML to set (of Hydra's keys it may set "
-                "mode, run.dir, sweep.dir, sweep.subdir, launcher and sweeper; all others can be typed)"
+                f"{file}: hydra.{key}: not for a YAML to set (of Hydra's keys it may set mode, run.dir, "
+                "sweep.dir, sweep.subdir, launcher and sweeper; all others can be typed)"
             )
     if set(theirs["overrides"]["task"] + theirs["overrides"]["hydra"]) != {*words, *sources.own_words()}:
-        raise ConfigError(f"{sources.file_with('overrides')}: hydra.overrides: not for a YAML to set")
+        file = sources.file_with("hydra.overrides", config)
+        raise ConfigError(f"{file}: hydra.overrides: not for a YAML to set")
     for plugin in PLUGGED:
         check_plugin(theirs[plugin], f"hydra.{plugin}", config, sources)
 

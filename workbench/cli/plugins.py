@@ -37,11 +37,11 @@ def check_plugin(value: Any, key: str, config: DictConfig, sources: Sources) -> 
     """
     name = key.rpartition(".")[2]
     if name == "_target_" and value not in registered_targets():
-        raise refused(key, f"{value!r} is registered by no installed plugin of Hydra", sources)
+        raise refused(key, f"{value!r} is registered by no installed plugin of Hydra", config, sources)
     if name in RUNS_CODE and value:
-        raise refused(key, f"not for a YAML to set, {RUNS_CODE[name]} (it can be typed)", sources)
+        raise refused(key, f"not for a YAML to set, {RUNS_CODE[name]} (it can be typed)", config, sources)
     if key.count(".") == 1 and not isinstance(value, dict):
-        raise refused(key, f"no mapping, {value!r}", sources)
+        raise refused(key, f"no mapping, {value!r}", config, sources)
     if isinstance(value, dict):
         for inner, inner_value in value.items():
             check_plugin(inner_value, f"{key}.{inner}", config, sources)
@@ -59,18 +59,18 @@ def check_text(value: str, key: str, config: DictConfig, sources: Sources) -> No
         ConfigError: names file and key.
     """
     if not value.isprintable():
-        raise refused(key, f"line breaks and control characters don't belong there, {value!r}", sources)
+        raise refused(key, f"{value!r} holds line breaks or control characters", config, sources)
     rest = TEXT_INTERPOLATION.sub("", value)
     for path in REFERENCE.findall(rest):
         if isinstance(OmegaConf.select(config, path), Container):
-            raise refused(key, f"{value!r} refers to a mapping or list", sources)
+            raise refused(key, f"{value!r} refers to a mapping or list", config, sources)
     if "${" in REFERENCE.sub("", rest):
-        raise refused(key, f"{value!r} is no plain reference to another key", sources)
+        raise refused(key, f"{value!r} is no plain reference to another key", config, sources)
 
 
-def refused(key: str, reason: str, sources: Sources) -> ConfigError:
+def refused(key: str, reason: str, config: DictConfig, sources: Sources) -> ConfigError:
     """The error of a setting, with the file that has it."""
-    return ConfigError(f"{sources.file_with(key)}: {key}: {reason}")
+    return ConfigError(f"{sources.file_with(key, config)}: {key}: {reason}")
 
 
 def registered_targets() -> set[str]:

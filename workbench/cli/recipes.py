@@ -8,6 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from workbench.cli.messages import one_line
 from workbench.cli.shipped import shipped
+from workbench.cli.unfolding import check_unfolded
 from workbench.errors import ConfigError
 from workbench.shown import clean
 
@@ -33,6 +34,7 @@ def load_mapping(path: Path, kind: str) -> DictConfig:
     Raises:
         ConfigError: it doesn't.
     """
+    check_unfolded(path)
     try:
         found = OmegaConf.load(path)
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:

@@ -1,18 +1,21 @@
 """Where Hydra looks for YAMLs, and what it composes of them."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from workbench.cli.quoting import quoted
 from workbench.cli.recipes import load_mapping, recipe_files
 from workbench.cli.shipped import shipped
+from workbench.cli.unfolding import check_unfolded
 from workbench.errors import ConfigError
 
 
@@ -57,28 +60,42 @@ class Sources:
             if folder not in ours:
                 yield from sorted(folder.rglob("*.yaml")) + sorted(folder.rglob("*.yml"))
 
-    def file_with(self, key: str) -> str:
-        """The file that most likely sets a key of Hydra's node: it names Hydra, and the key's last words."""
-        words = key.removeprefix("hydra.").split(".")
-        texts = {str(file): file.read_text("utf-8", errors="replace") for file in self.files()}
-        named = [name for name, text in texts.items() if "hydra" in text]
-        close = [name for name in named if any(word in texts[name] for word in words if word)]
-        return (close or named or ["a YAML"])[0]
+    def file_with(self, key: str, config: DictConfig) -> str:
+        """The file that most likely sets a key of Hydra's node: one that was chosen and has the key's words.
 
-    def check_primary(self) -> None:
-        """Refuse a primary configuration that makes Hydra look elsewhere, since `pkg://` imports packages.
+        Args:
+            key: Dotted, such as `hydra.launcher.setup`.
+            config: What was composed, which says what was chosen.
+        """
+        words = [word for word in key.split(".") if word]
+        chosen = {str(name) for value in config.hydra.runtime.choices.values() for name in as_list(value)}
+        likeliest, most = "a YAML", (0, False)
+        for file in self.files():
+            text = f"{file}\n{file.read_text('utf-8', errors='replace')}"
+            likeness = (sum(word in text for word in words), file.stem in chosen)
+            if "hydra" in text and likeness > most:
+                likeliest, most = str(file), likeness
+        return likeliest
+
+    def check_files(self) -> None:
+        """Refuse YAMLs that make Hydra look elsewhere (`pkg://` imports packages), hide ours or never end.
 
         Raises:
             ConfigError: names the file.
         """
-        for folder in self.folders():
-            for file in (folder / self.name, folder / f"{self.name}.yaml"):
-                if file.is_file() and OmegaConf.select(
-                    load_mapping(file, "configuration"), "hydra.searchpath"
-                ):
-                    raise ConfigError(
-                        f"{file}: hydra.searchpath: not for a YAML to set (--config-dir FOLDER)"
-                    )
+        for file in self.files():
+            check_unfolded(file)
+            if file.name in ("schema.yaml", "schema.yml") and file.parent in self.folders():
+                raise ConfigError(f"{file}: would hide the workbench's own schema (rename it)")
+        named = [folder / name for folder in self.folders() for name in (self.name, f"{self.name}.yaml")]
+        for file in filter(Path.is_file, named):
+            if OmegaConf.select(load_mapping(file, "configuration"), "hydra.searchpath"):
+                raise ConfigError(f"{file}: hydra.searchpath: not for a YAML to set (--config-dir FOLDER)")
+
+
+def as_list(value: Any) -> Sequence[Any]:
+    """The options of a group: one, several or none."""
+    return value if isinstance(value, ListConfig | list) else [value]
 
 
 def sources_of(flags: Sequence[str], overrides: Sequence[str]) -> Sources:
@@ -103,7 +120,8 @@ def composed(sources: Sources, words: Sequence[str]) -> DictConfig:
     """What Hydra composes, its own node included."""
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(sources.main), version_base="1.3"):
+        with initialize_config_dir(str(sources.main), version_base="1.3"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Hydra says them again when it composes for itself
             return compose(sources.name, overrides=[*words, *sources.own_words()], return_hydra_config=True)
     finally:
         GlobalHydra.instance().clear()
