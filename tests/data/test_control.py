@@ -2,7 +2,7 @@ import pytest
 
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import Task
-from workbench.data.control import written_once
+from workbench.data.control import read_as_characters, written_once
 from workbench.data.encode import encode
 from workbench.data.inspection import check_rows
 from workbench.data.prompts import prompts
@@ -203,3 +203,17 @@ def test_split_special_tokens_is_not_for_classifiers():
     data = DataConfig(path="a", split_special_tokens=True)
     with pytest.raises(ConfigError, match="data.split_special_tokens: for a causal model only"):
         check_rows(rows({"text": "a", "label": 1}), data, CLASSES)
+
+
+def test_an_answer_that_is_nothing_but_its_end_is_refused(tokenizer):
+    with pytest.raises(DataError, match="a.jsonl:1: the answer in turn 2 is nothing but </s>"):
+        encoded(tokenizer, chat("</s>"))
+
+
+def test_control_tokens_of_another_tokenizer_are_counted(tokenizer):
+    found = encoded(tokenizer, chat("a<|eot_id|>"), {"messages": chat("b")["messages"]})
+    assert found.account.noted == {read_as_characters("<|eot_id|>"): 1}
+    assert not found.account.control
+    assert encoded(tokenizer, {"text": "a<|endoftext|>"}).account.noted == {
+        read_as_characters("<|endoftext|>"): 1
+    }

@@ -139,7 +139,9 @@ def test_a_chat_template_of_its_own_stays_and_its_end_of_turn_is_saved(trained, 
         assert read_json(path / "generation_config.json")["eos_token_id"] == [end, 2]
 
 
-def test_predict_asks_a_foreign_adapter_by_the_template_beside_it(trained, run, tmp_path, monkeypatch):
+def test_a_foreign_adapter_is_asked_and_trained_further_by_the_template_beside_it(
+    trained, run, tmp_path, monkeypatch
+):
     base = chat_base(tmp_path / "base")
     folder = trained(base, "data.template=chatml", "quantization=none", "steps=[train]")
     (tmp_path / "ask.jsonl").write_text(json.dumps({"messages": CHAT[:2]}) + "\n")
@@ -158,3 +160,8 @@ def test_predict_asks_a_foreign_adapter_by_the_template_beside_it(trained, run, 
         "<|im_start|>user\nCapital of France?<|im_end|>",
     )
     assert prompts == [f"{system}\n{question}\n<|im_start|>assistant\n"]
+    assert rendered(folder.adapter).rstrip("\n") == text_trained(base, "chatml")
+    again = trained(
+        base, f"adapter.path={folder.adapter}", "quantization=none", "run_dir=more", "steps=[train]"
+    )
+    assert rendered(again.adapter) == rendered(folder.adapter)

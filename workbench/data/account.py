@@ -1,11 +1,11 @@
 """The account of what became of a data set's rows on their way to token ids."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from workbench.data.control import Places
+from workbench.data.control import ControlTokens, Places, read_as_characters
 from workbench.data.saved_template import ChatForm
 
 UNWRITTEN = "where the template does not write"
@@ -54,6 +54,11 @@ class Account:
             self.control.setdefault(token, Places()).add(places)
         for form, count in other.forms.items():
             self.forms[form] = self.forms.get(form, 0) + count
+
+    def count_control(self, control: ControlTokens, texts: Sequence[str], where: str) -> None:
+        """Count the control tokens in a row's own text."""
+        control.count(self.control, texts, where)
+        self.noted.update(map(read_as_characters, control.foreign(texts)))
 
     def remarks(self) -> list[tuple[int, str]]:
         """Numbers of rows that were not dropped, and what is to be said of these rows."""

@@ -13,6 +13,12 @@ from workbench.data.instruction import Conversation, Turn
 SENTINEL = "\ufdd3"
 """Stands for a turn's text in the skeleton of a conversation. Unicode will never assign this character."""
 
+WELL_KNOWN = (
+    r"<\|(?:im_start|im_end|im_sep|endoftext|begin_of_text|end_of_text|eot_id|start_header_id|end_header_id"
+    r"|system|user|assistant|end|return)\|>|</?s>|<(?:start|end)_of_turn>"
+)
+"""Control tokens of the commonest model families."""
+
 NUM_PLACES = 3
 """Rows named for each control token."""
 
@@ -65,6 +71,11 @@ def stripped(text: str, begins: Sequence[str], ends: Sequence[str]) -> tuple[str
     return text, list(dict.fromkeys(taken))
 
 
+def read_as_characters(token: str) -> str:
+    """What is said of rows that hold another tokenizer's control token."""
+    return f"hold {token!r}, which is no token of this tokenizer and is read as characters"
+
+
 @dataclass(frozen=True)
 class ControlTokens:
     """The control tokens of a tokenizer, looked for in texts."""
@@ -84,6 +95,11 @@ class ControlTokens:
         """Add a row's control tokens to the counts."""
         for token in self.within(texts):
             places.setdefault(token, Places()).add(Places(1, [where]))
+
+    def foreign(self, texts: Sequence[str]) -> list[str]:
+        """Control tokens of other tokenizers in some texts, which this one reads as characters."""
+        found = dict.fromkeys(mark for text in texts for mark in re.findall(WELL_KNOWN, text))
+        return [mark for mark in found if mark not in self.tokens]
 
     def surroundings(self, skeleton: str, num_turns: int) -> list[tuple[list[str], list[str]]]:
         """For each turn the control tokens right before and right behind it; empty: the turns can't be told.

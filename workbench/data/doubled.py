@@ -9,10 +9,15 @@ from workbench.data.instruction import Conversation
 from workbench.data.labelled import LabelledText
 from workbench.data.templates import Renderer
 from workbench.data.tokens import special_frame
+from workbench.errors import DataError
 
 
 def without_doubled(conversation: Conversation, render: Renderer) -> Conversation:
-    """The conversation without the begin and end tokens that would stand twice, with a note for each."""
+    """The conversation without the begin and end tokens that would stand twice, with a note for each.
+
+    Raises:
+        DataError: An answer is nothing but such tokens.
+    """
     control = render.marks
     if not any(control.begins_or_ends(turn.text) for turn in conversation.turns):
         return conversation
@@ -22,6 +27,10 @@ def without_doubled(conversation: Conversation, render: Renderer) -> Conversatio
     turns = list(conversation.turns)
     for number, (begins, ends) in enumerate(around):
         text, taken = stripped(turns[number].text, begins, ends)
+        if taken and turns[number].trained and not text.strip() and "tool_calls" not in turns[number].extra:
+            raise DataError(
+                f"{conversation.where}: the answer in turn {number + 1} is nothing but {', '.join(taken)}"
+            )
         if taken:
             turns[number] = with_text(turns[number], text, taken)
             notes += map(written_once, taken)

@@ -142,7 +142,7 @@ def answers(
     for example in conversations:
         account.unwritten.update(render.unwritten(example))
         account.noted.update(example.notes)
-        render.control.count(account.control, [turn.text for turn in example.turns], example.where)
+        account.count_control(render.control, [turn.text for turn in example.turns], example.where)
     form = chat_form(render, conversations[0], data.template)
     account.forms[form] = account.forms.get(form, 0) + len(conversations)
     check = MaskCheck(chats, data, seed)
@@ -198,7 +198,7 @@ def documents(
             for row in batch
         ]
         for row, words in zip(batch, texts, strict=True):
-            control.count(account.control, [words], row.where)
+            account.count_control(control, [words], row.where)
         batch_ids = document_ids(texts, literal or tokenizer, prefix, tokenizer.eos_token_id)
         found += zip(batch_ids, (row.where for row in batch), strict=True)
     if data.packing:
@@ -230,7 +230,7 @@ def classified(
     for row in rows:
         example, taken = labelled_once(labelled_text(row, answered=not data.regression), tokenizer)
         account.noted.update(map(written_once, taken))
-        control.count(account.control, example.texts, row.where)
+        account.count_control(control, example.texts, row.where)
         examples.append(example)
     numbers: list[float] = (
         [target(row) for row in rows]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workbench.config import Config
 from workbench.models import adapter_files
@@ -21,6 +21,14 @@ def tokenizer_for(name: str, config: Config, run_dir: RunDir) -> PreTrainedToken
         borrowed_template(config, run_dir) if name == "base" else trained_template(name, config, run_dir)
     )
     tokenizer.chat_template = template or tokenizer.chat_template
+    return tokenizer
+
+
+def training_tokenizer(config: Config) -> PreTrainedTokenizerFast:
+    """The tokenizer to train with: an adapter that is trained further keeps its chat template."""
+    tokenizer = load_tokenizer(config.model)
+    if config.adapter.path:
+        tokenizer.chat_template = adapter_files.chat_template(config.adapter.path) or tokenizer.chat_template
     return tokenizer
 
 

@@ -11,7 +11,7 @@ from workbench.data.holdout import HoldOut, hold_out
 from workbench.data.labelled import label_names
 from workbench.data.rows import Row, load_rows
 from workbench.data.streaming import encode_streamed
-from workbench.models.loading import load_tokenizer
+from workbench.pipeline.chat import training_tokenizer
 from workbench.pipeline.inputs import is_classifier, named_data
 from workbench.ranks import ranks
 from workbench.run_dir import RunDir
@@ -37,7 +37,7 @@ class Examples:
 
 def encoded_examples(config: Config, run_dir: RunDir) -> Examples:
     """The rows of the data section, in the model's tokens."""
-    tokenizer = load_tokenizer(config.model)
+    tokenizer = training_tokenizer(config)
     named = named_data(config)
     if config.data.streaming:
         labels = label_names([], named) if is_classifier(config) else []

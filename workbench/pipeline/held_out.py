@@ -23,7 +23,8 @@ from workbench.evaluation.encoded import EncodedExample
 from workbench.evaluation.harness.tasks import language
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Example
-from workbench.models.loading import load_tokenizer, read_config
+from workbench.models.loading import read_config
+from workbench.pipeline.chat import training_tokenizer
 from workbench.pipeline.inputs import is_classifier
 from workbench.run_dir import RunDir, file_fingerprint, read_json, write_atomic
 
@@ -110,7 +111,7 @@ def held_out_benchmarks(config: Config, run_dir: RunDir) -> dict[str, PreparedBe
     rows = [] if config.benchmarks else read_rows(run_dir)
     if not rows or config.data.regression:
         return {}
-    tokenizer = load_tokenizer(config.model)
+    tokenizer = training_tokenizer(config)
     if is_classifier(config):
         return {HELD_OUT: labelled(rows, config, trained(run_dir).get("labels") or [], tokenizer)}
     found = encoded_rows(rows, config, tokenizer)

@@ -11,7 +11,7 @@ from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
 from workbench.models import adapter_files, merging
-from workbench.models.loading import load_tokenizer
+from workbench.pipeline.chat import training_tokenizer
 from workbench.pipeline.inputs import adapter_folder, content, skipped, trains_whole_model
 from workbench.run_dir import RunDir, RunRecord, fingerprint
 
@@ -81,5 +81,5 @@ def probe_texts(config: Config) -> list[str]:
     found = streamed_rows if config.data.streaming else load_rows
     rows = list(islice(found(config.data, config.seed), config.merge.probe_size))
     return [
-        prompt.text for prompt in prompts(rows, load_tokenizer(config.model), config.data, config.model.task)
+        prompt.text for prompt in prompts(rows, training_tokenizer(config), config.data, config.model.task)
     ]
