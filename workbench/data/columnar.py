@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.data.arrow_sizes import check_arrow_sizes
 from workbench.data.layout import Layout
 from workbench.data.parquet_sizes import VALUE_BYTES, check_parquet_sizes, most_unfolded, too_large
 from workbench.data.row import Row
@@ -43,22 +44,10 @@ def arrow_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
     try:
         with pyarrow.memory_map(str(path)) as file:
-            yield from batched_rows(arrow_batches(file), path)
+            check_arrow_sizes(path, file)
+            yield from batched_rows(pyarrow.ipc.open_stream(file), path)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise DataError(f"{path}: not a readable Arrow file, {first_line(error)}") from error
-
-
-def arrow_batches(file: "pyarrow.MemoryMappedFile") -> "Iterator[pyarrow.RecordBatch]":
-    """The record batches of an Arrow file of either format."""
-    import pyarrow
-
-    is_file_format = file.read(6) == b"ARROW1"
-    file.seek(0)
-    if is_file_format:
-        reader = pyarrow.ipc.open_file(file)
-        yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
-    else:
-        yield from pyarrow.ipc.open_stream(file)
 
 
 def batched_rows(batches: "Iterator[pyarrow.RecordBatch]", path: Path) -> Iterator[Row]:
@@ -71,8 +60,10 @@ def batched_rows(batches: "Iterator[pyarrow.RecordBatch]", path: Path) -> Iterat
     most = most_unfolded(path)
     for batch in batches:
         check_names(batch.schema.names, path)
-        if batch.num_rows * VALUE_BYTES > most:
-            raise too_large(path, batch.num_rows * VALUE_BYTES)
+        batch.validate(full=True)  # damaged offsets would be followed out of the memory
+        announced = batch.num_rows * VALUE_BYTES + sum(map(bytes_by_dictionary, batch.columns))
+        if announced > most:
+            raise too_large(path, announced)
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
             columns = [decoded(column) for column in batch.slice(start, ROWS_AT_ONCE).columns]
             num_bytes += sum(unfolded_bytes(column) for column in columns)
@@ -94,6 +85,20 @@ def check_names(names: Sequence[str], path: Path) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{path}: two columns are called {twice!r} (rename one)")
+
+
+def bytes_by_dictionary(column: "pyarrow.Array") -> int:
+    """What the texts of a column take that stand in it as numbers of a dictionary."""
+    import pyarrow
+    import pyarrow.compute
+
+    if not pyarrow.types.is_dictionary(column.type):
+        return 0
+    try:
+        lengths = pyarrow.compute.binary_length(column.dictionary)
+    except pyarrow.ArrowNotImplementedError:  # numbers, which are short
+        return 0
+    return pyarrow.compute.sum(lengths.take(column.indices)).as_py() or 0
 
 
 def decoded(column: "pyarrow.Array") -> "pyarrow.Array":
