@@ -96,6 +96,13 @@ def test_marks_that_open_in_one_row_and_close_in_another_swallow_no_rows(write):
     assert [row["sentence"] for row in both(write("a.tsv", text))] == ['" bad', "fine", 'very good"']
 
 
+def test_a_cell_with_tabs_and_lines_of_its_own_is_not_taken_apart_in_silence(write):
+    path = write("a.tsv", 'input\toutput\n"text\t/a,""x""\nb c"\t1\n')
+    with pytest.raises(DataError, match="data.quoting=true takes such marks away"):
+        load_rows(DataConfig(path=path))
+    assert both(path, quoting=True) == [{"input": 'text\t/a,"x"\nb c', "output": "1"}]
+
+
 def test_marks_that_can_be_read_in_two_ways_are_refused_with_the_key_that_decides(write, notices):
     path = write("a.tsv", 'sentence\tlabel\n好\t1\n"fine film"\t1\n')
     with pytest.raises(DataError) as caught:

@@ -388,3 +388,21 @@ def test_rows_to_be_answered_may_lack_their_answers_and_lines_of_text_are_rows(w
         ({"text": "很好看"}, "1"),
         ({"text": "难看 "}, "3"),
     ]
+
+
+@pytest.mark.parametrize(("key", "value"), [("quoting", False), ("delimiter", ";")])
+def test_a_key_of_tables_is_refused_where_there_is_none(write, key, value):
+    with pytest.raises(ConfigError, match=rf"data.{key}: {value!r} is of tables, and '.*a.jsonl' has none"):
+        load(write("a.jsonl", ROWS), **{key: value})
+    path = write("a.csv", "text\nx\n")
+    sources = {"one": SourceConfig(path=write("b.jsonl", ROWS)), "two": SourceConfig(path=path)}
+    assert len(load_rows(DataConfig(sources=sources, **{key: value}))) == 3
+
+
+def test_a_column_that_the_format_does_not_read_is_refused_by_its_key(write):
+    path = write("a.jsonl", [{"q": "1", "a": "2", "kind": "x"}])
+    data = DataConfig(path=path, columns={"prompt": "q", "completion": "a", "label": "kind"})
+    with pytest.raises(
+        ConfigError, match=r"data.columns.label: 'prompt-completion' rows have no 'label' \(prompt,"
+    ):
+        check_rows(load_rows(data), data, Task.causal_lm)

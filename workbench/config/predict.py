@@ -20,7 +20,7 @@ class PredictConfig:
     """The `predict` section."""
 
     input: str | None = None
-    """JSONL file of rows in one of the shapes of `data.format`, answers not needed."""
+    """File of rows in a shape of `data.format`, answers not needed; of a .txt file each line is one."""
     output: str | None = None
     """JSONL file of answers; None: beside the run's predictions, under the input's name."""
     model: PredictModel | None = None

@@ -58,6 +58,8 @@ class Survey:
     """Of the first cell that merely begins and ends with a quotation mark."""
     stray: list[tuple[int, str]] = field(default_factory=list)
     """Of the first cell with quotation marks elsewhere, which a program that quotes would have quoted."""
+    has_pairs: bool = False
+    """Whether one of these cells has two marks in a row, as within a quoted cell over several lines."""
 
 
 def dialect_of(path: Path, layout: Layout) -> Dialect:
@@ -154,6 +156,7 @@ def note_quotation_marks(found: Survey, cell: str, line: int, is_header: bool) -
     is_wrapped = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
     if is_wrapped and is_header:
         found.quoted_header = True
+    found.has_pairs = found.has_pairs or (not is_wrapped and '""' in cell)
     kind = found.stray if not is_wrapped else found.doubled if '""' in inner or not inner else found.wrapped
     if not kind:
         kind.append((line, cell))
@@ -177,8 +180,9 @@ def tabs_have_quoting(path: Path, layout: Layout, dialect: Dialect) -> bool:
         return quoted.is_table
     if literal.quoted_header or (literal.doubled and not literal.stray):
         return True
-    if literal.stray and not literal.doubled and (literal.num_columns > 1 or not quoted.has_long_cell):
-        return False  # a quoted cell over lines that are whole records, each with its tabs, is a chance
+    can_be_long = quoted.has_long_cell and (literal.num_columns == 1 or literal.has_pairs)
+    if literal.stray and not literal.doubled and not can_be_long:
+        return False  # a quoted cell over lines that are whole records, each with its tabs, is rare
     line, cell = min(literal.doubled + literal.wrapped + literal.stray)
     where = f"{path}:{line + dialect.first_line - 1}"
     unclear = f"{where}: {cell[:40]!r} can be a quoted cell, or a text with its own quotation marks"

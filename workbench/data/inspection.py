@@ -7,9 +7,19 @@ from workbench.config.data import DataConfig, DataFormat, Template, key_of
 from workbench.config.model import Task
 from workbench.data.formats import check_one_format, row_format, text
 from workbench.data.instruction import conversation
-from workbench.data.labelled import label_names, label_number, labelled_text, target
+from workbench.data.labelled import TEXT_COLUMNS, label_names, label_number, labelled_text, target
 from workbench.data.rows import Row, sourced
 from workbench.errors import ConfigError, DataError
+
+READ = {
+    DataFormat["alpaca"]: ("instruction", "input", "output", "history", "system", "tools"),
+    DataFormat["sharegpt"]: ("conversations", "system", "tools"),
+    DataFormat["messages"]: ("messages", "system", "tools"),
+    DataFormat["prompt-completion"]: ("prompt", "completion", "system", "tools"),
+    DataFormat["text"]: ("text",),
+    DataFormat["labelled"]: (*dict.fromkeys(name for names in TEXT_COLUMNS for name in names), "label"),
+}
+"""The roles of columns that rows of a format are read for."""
 
 
 def check_keys(data: DataConfig, task: Task) -> None:
@@ -52,6 +62,7 @@ def check_rows(rows: Sequence[Row], data: DataConfig, task: Task) -> None:
     for source, part in groupby(rows, key=lambda row: row.source):
         found = list(part)
         shape = row_format(found[0], data.of_source(source), task)
+        check_roles(data.of_source(source), source, shape)
         for row in found:
             try:
                 check_row(row, shape, data, names)
@@ -59,6 +70,20 @@ def check_rows(rows: Sequence[Row], data: DataConfig, task: Task) -> None:
                 problems.append((row, error))
     if problems:
         raise DataError(with_others(problems)) from problems[0][1]
+
+
+def check_roles(data: DataConfig, source: str, shape: DataFormat) -> None:
+    """Refuse a column that is mapped to a role which rows of this format don't have.
+
+    Raises:
+        ConfigError: With the key.
+    """
+    for role in data.columns:
+        if role not in READ[shape]:
+            raise ConfigError(
+                f"{key_of('columns', source)}.{role}: {shape.name!r} rows have no {role!r} "
+                f"({', '.join(READ[shape])}; data.format names another format)"
+            )
 
 
 def check_row(row: Row, shape: DataFormat, data: DataConfig, names: Sequence[str]) -> None:

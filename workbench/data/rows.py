@@ -11,11 +11,12 @@ from typing import Any
 
 from workbench.config.data import DataConfig, key_of
 from workbench.data.classes import ClassList, class_list, is_unlabelled, with_named_class
-from workbench.data.files import IN_FOLDERS, READERS, file_rows
+from workbench.data.files import IN_FOLDERS, READERS, TABLES, file_rows
 from workbench.data.hub import hub_rows
 from workbench.data.layout import Layout
 from workbench.data.notices import say_once
 from workbench.data.row import Row as Row
+from workbench.data.unfolding import unfolded
 from workbench.errors import ConfigError, DataError
 
 SPLIT_WORDS = {"train", "dev", "val", "valid", "validation", "eval", "test"}
@@ -112,13 +113,19 @@ def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> I
     elif path.is_file():
         files = [path]
     elif is_hub_id(data.path):
+        if not source:
+            check_table_keys(data, [])
         rows = hub_rows(
             data.path, data.subset, data.split, streaming=data.streaming, key=key_of("path", source)
         )
+        if data.unfold:
+            rows = unfolded(rows, data.unfold, key_of("unfold", source))
         hub = (replace(row, source=source) for row in rows)
         return classed((renamed(row, data.columns, answered) for row in hub), data if answered else None)
     else:
         raise DataError(f"{key_of('path', source)}: no such file or folder, {data.path!r}")
+    if answered and not source:
+        check_table_keys(data, files)
     layout = Layout(
         key=f"data.sources.{source}" if source else "data",
         delimiter=data.delimiter,
@@ -128,6 +135,20 @@ def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> I
     )
     local = (replace(row, source=source) for file in files for row in file_rows(file, layout))
     return classed((renamed(row, data.columns, answered) for row in local), data if answered else None)
+
+
+def check_table_keys(data: DataConfig, files: Sequence[Path]) -> None:
+    """Refuse what says how tables are written, where there is no table.
+
+    Raises:
+        ConfigError: With the key.
+    """
+    if any(file.suffix.lower() in TABLES for file in files):
+        return
+    for key, value in (("delimiter", data.delimiter or None), ("quoting", data.quoting)):
+        if value is not None:
+            known = ", ".join(TABLES)
+            raise ConfigError(f"data.{key}: {value!r} is of tables, and {data.path!r} has none ({known})")
 
 
 def classed(rows: Iterator[Row], data: DataConfig | None) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from workbench.data.dialect import Dialect, dialect_of
+from workbench.data.dialect import DELIMITERS, Dialect, dialect_of
 from workbench.data.layout import Layout
 from workbench.data.lines import LONGEST_LINE_BYTES, numbered_lines
 from workbench.data.row import Row
@@ -27,9 +27,11 @@ def table_rows(path: Path, layout: Layout) -> Iterator[Row]:
     for line, cells in records:
         where = f"{path}:{line}"
         if len(cells) != len(header):
+            names = ", ".join(name or repr("") for name in header)
+            divided = DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))
             raise DataError(
-                f"{where}: {len(cells)} cells under {len(header)} column names "
-                f"({', '.join(name or repr('') for name in header)})"
+                f"{where}: {len(cells)} cells under {len(header)} column names ({names}); cells are divided "
+                f"by {divided} ({dialect.key}.delimiter says otherwise)"
             )
         pairs = zip(header, cells, strict=True)
         yield Row({name: cell for name, cell in pairs if name}, where)
