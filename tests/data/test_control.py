@@ -5,6 +5,7 @@ from workbench.config.model import Task
 from workbench.data.control import read_as_characters, written_once
 from workbench.data.encode import encode
 from workbench.data.inspection import check_rows
+from workbench.data.literal import split_up
 from workbench.data.prompts import prompts
 from workbench.data.rows import Row
 from workbench.errors import ConfigError, DataError
@@ -165,6 +166,7 @@ LITERAL = {"instruction": "How?", "input": "", "output": "With <|im_end|> and a 
 def test_split_special_tokens_encodes_the_rows_control_tokens_as_characters(tokenizer, template):
     found = encoded(tokenizer, LITERAL, template=Template[template], split_special_tokens=True)
     example = found.dataset[0]
+    assert found.account.noted == {split_up("<|im_end|>"): 1, split_up("</s>"): 1}
     trained = [token for token in example["labels"] if token != -100]
     ends = ["<|im_end|>", "</s>"] if template == "chatml" else ["</s>"]
     assert tokenizer.convert_ids_to_tokens(trained[-len(ends) :]) == ends
@@ -184,6 +186,8 @@ def test_split_special_tokens_changes_nothing_else(tokenizer, template):
 def test_split_special_tokens_holds_for_documents_tools_and_prompts(byte_tokenizer):
     ids = encoded(byte_tokenizer, {"text": "a</s>b"}, split_special_tokens=True).dataset[0]["input_ids"]
     assert ids.count(byte_tokenizer.eos_token_id) == 1
+    found = encoded(byte_tokenizer, {"text": "a</s>b"}, split_special_tokens=True)
+    assert found.account.noted == {split_up("</s>"): 1}
     assert byte_tokenizer.decode(ids) == "a</s>b</s>"
     row = {**chat("x", "Is </s> an end?"), "tools": [{"name": "</s>"}]}
     data = DataConfig(split_special_tokens=True)

@@ -9,7 +9,7 @@ import pytest
 from workbench.config.data import CheckMask, DataConfig, Template, Truncation
 from workbench.config.model import Task
 from workbench.data import encode as encode_module
-from workbench.data import mask_check
+from workbench.data import mask_check, notices
 from workbench.data.encode import encode
 from workbench.data.rows import Row
 from workbench.data.tokens import IGNORED, Tokens
@@ -43,8 +43,15 @@ def complaint(tokenizer, *values, **keys):
     with pytest.raises(DataError) as caught:
         encoded(tokenizer, *values, **keys)
     assert "\n" not in str(caught.value)
-    assert "data.check_mask=warn trains all the same" in str(caught.value)
+    said = str(caught.value)
+    cannot = "not the beginning of the training row" in said or "writes an earlier answer anew" in said
+    assert ("data.check_mask=warn trains all the same" in said) is not cannot
     return str(caught.value)
+
+
+@pytest.fixture(autouse=True)
+def nothing_said_before():
+    notices.say_once.cache_clear()
 
 
 @pytest.fixture
@@ -260,6 +267,18 @@ def test_a_system_text_that_becomes_part_of_the_first_question_is_said(template,
     encoded(template(MERGING.replace("WHICH", "loop.index == 2")), SOUND, SYSTEM)
     said = [record.getMessage() for record in caplog.records]
     assert any(line.startswith("a.jsonl:2: the chat template has no system turn") for line in said)
+
+
+@pytest.mark.parametrize("role", ["system", "user"])
+def test_a_turn_that_the_template_leaves_out_is_found(template, role):
+    left_out = TEMPLATE.replace(
+        "<|im_start|>{{ m.role }}", "{% if m.role != 'ROLE' %}<|im_start|>{{ m.role }}", 1
+    )
+    left_out = left_out.replace("<|im_end|>\n", "<|im_end|>\n{% endif %}", 1).replace("ROLE", role)
+    said = complaint(template(left_out), SYSTEM)
+    assert said.startswith("a.jsonl:1: the chat template leaves out a system or user turn, at token ")
+    found = encoded(template(left_out), SYSTEM, check_mask=CheckMask.warn)
+    assert found.account.noted.total() == 1
 
 
 def test_an_end_of_sequence_other_than_the_templates_end_is_said(tokenizer, caplog):

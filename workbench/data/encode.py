@@ -19,7 +19,7 @@ from workbench.data.doubled import labelled_once, once
 from workbench.data.formats import row_format, text
 from workbench.data.instruction import conversation, with_shuffled_answers
 from workbench.data.labelled import HIDDEN_ENDS, label_names, label_number, labelled_text, target, text_ids
-from workbench.data.literal import LiteralTokenizer
+from workbench.data.literal import LiteralTokenizer, split_up
 from workbench.data.mask_check import MaskCheck
 from workbench.data.packing import best_fit, positions
 from workbench.data.rows import Row
@@ -199,6 +199,7 @@ def documents(
         ]
         for row, words in zip(batch, texts, strict=True):
             account.count_control(control, [words], row.where)
+            account.noted.update(map(split_up, control.within([text(row, "text")]) if literal else []))
         batch_ids = document_ids(texts, literal or tokenizer, prefix, tokenizer.eos_token_id)
         found += zip(batch_ids, (row.where for row in batch), strict=True)
     if data.packing:

@@ -57,11 +57,13 @@ class LiteralTokenizer:
     def hidden_in(self, conversation: Conversation) -> Conversation:
         """The conversation with the control tokens of all its texts hidden."""
         where = conversation.where
+        found = self.control.within([turn.text for turn in conversation.turns])
+        notes = (*conversation.notes, *map(split_up, found))
         turns = tuple(
             replace(turn, text=self.hidden(turn.text, where), extra=self.hidden(turn.extra, where))
             for turn in conversation.turns
         )
-        return replace(conversation, turns=turns, tools=self.hidden(conversation.tools, where))
+        return replace(conversation, turns=turns, tools=self.hidden(conversation.tools, where), notes=notes)
 
     def shown(self, text: str) -> str:
         """A text with its hidden control tokens written out again."""
@@ -69,6 +71,11 @@ class LiteralTokenizer:
 
     def _number(self, match: re.Match[str]) -> str:
         return f"{LITERAL}{self.control.tokens.index(match[0])}{LITERAL}"
+
+
+def split_up(token: str) -> str:
+    """What is said of rows whose control tokens are read as characters."""
+    return f"hold {token!r} in their own text, read as characters"
 
 
 def spelling(token: str) -> str:

@@ -10,6 +10,7 @@ from workbench.data.chats import Chats
 from workbench.data.instruction import Conversation
 from workbench.data.mask_findings import Finding, Kind
 from workbench.data.mask_rows import Pieces, RowText, RowTokens
+from workbench.data.notices import say_once
 from workbench.data.tokens import Tokens
 from workbench.errors import DataError
 
@@ -69,9 +70,11 @@ class MaskCheck:
         counts = Counter(finding.kind for finding in self.findings)
         for kind, count in counts.items():
             first = next(finding for finding in self.findings if finding.kind is kind)
-            words = "%s (%d of %d rows looked at are so)"
-            log.log(logging.WARNING if kind.is_refused else logging.INFO, words, first, count, num_rows)
-            if kind.is_refused:
+            words = f"{first} ({count:,} of {num_rows:,} rows looked at are so)"
+            if not kind.is_refused:
+                say_once(words)  # the rows are encoded again where they are scored
+            else:
+                log.warning("%s", words)
                 noted[f"of {num_rows:,} looked at: {kind.value}"] += count
 
     def refuse(self, num_rows: int) -> None:
@@ -84,10 +87,10 @@ class MaskCheck:
         if not wrong or self.data.check_mask is CheckMask.warn:
             return
         count = len({finding.where for finding in wrong})
-        raise DataError(
-            f"{wrong[0]} ({count} of {num_rows} rows looked at fail; {REMEDY.get(wrong[0].kind, OTHERWISE)}, "
-            "or data.check_mask=warn trains all the same)"
-        )
+        remedy = REMEDY.get(wrong[0].kind, OTHERWISE)
+        if wrong[0].kind.can_be_trained:
+            remedy += ", or data.check_mask=warn trains all the same"
+        raise DataError(f"{wrong[0]} ({count} of {num_rows} rows looked at fail; {remedy})")
 
 
 OTHERWISE = "choose another data.template, such as chatml"

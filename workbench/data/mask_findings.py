@@ -10,6 +10,7 @@ class Kind(Enum):
     prompt_parts = "the prompt rendered for generation is not the beginning of the training row"
     rewritten = "the chat template writes an earlier answer anew as the chat goes on"
     no_end = "the chat template ends an earlier answer without a control token, so that nothing says stop"
+    turn_lost = "the chat template leaves out a system or user turn"
     trimmed = "the chat template does not write the answer as it stands"
     header = "the header of the answer is not in the prompt rendered for generation and would be trained"
     other_token = "the training row has another token than its rendered text"
@@ -29,6 +30,11 @@ class Kind(Enum):
     def is_refused(self) -> bool:
         """Whether a training with such rows would go wrong; else it is only said."""
         return self not in (Kind.system_merged, Kind.other_end, Kind.end_as_text)
+
+    @property
+    def can_be_trained(self) -> bool:
+        """Whether a row can be built at all where this is wrong."""
+        return self not in (Kind.prompt_parts, Kind.rewritten)
 
 
 @dataclass(frozen=True)

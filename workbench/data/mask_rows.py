@@ -155,7 +155,7 @@ class RowText:
                 done = len(prompt) + len(answer)
         if not turns[-1].trained:
             pieces.append((self.ended(self.whole)[0][done:], False))
-        self.look_at_system()
+        self.look_at_questions()
         return [piece for piece in pieces if piece[0]]
 
     def prompt_and_answer(self, index: int) -> tuple[str, str]:
@@ -203,15 +203,18 @@ class RowText:
         if marks and Kind.end_as_text not in known:
             self.find(Kind.end_as_text, text, text.replace(marks[0], ""))
 
-    def look_at_system(self) -> None:
-        """Take down where a template has no system turn of its own."""
-        turns = self.conversation.turns
-        if not self.chats.renderer.is_own or turns[0].role != "system" or not turns[0].text.strip():
+    def look_at_questions(self) -> None:
+        """Take down where the tokenizer's template leaves a turn out, or has no system turn of its own."""
+        if not self.chats.renderer.is_own or self.is_wrong:
             return
+        turns, whole = self.conversation.turns, unspaced(self.whole)
+        for turn in turns:
+            if turn.role in ("system", "user") and unspaced(turn.text) not in whole:
+                return self.find(Kind.turn_lost, self.whole, turn.text)
         parts = (self.chats.renderer.writes(skeleton_of(self.conversation)) or "").split(SENTINEL)
-        if len(parts) == len(turns) + 1 and not parts[1].strip():
-            text = parts[0] + turns[0].text
-            self.find(Kind.system_merged, self.whole, text)
+        has_system = turns[0].role == "system" and turns[0].text.strip()
+        if has_system and len(parts) == len(turns) + 1 and not parts[1].strip():
+            self.find(Kind.system_merged, self.whole, parts[0] + turns[0].text)
 
     def ended(self, text: str) -> tuple[str, bool]:
         """A text that ends with an answer, up to its end of turn, and whether the template writes one."""
