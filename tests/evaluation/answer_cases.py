@@ -169,6 +169,7 @@ LETTERS: dict[str, list[tuple[str, str | None]]] = {
     ],
     "several": [
         ("答案是：B、C", None),
+        ("答案是A C", None),
         ("答案是AC", None),
         ("The answer is A and B.", None),
         ("The answer is A or B.", None),
@@ -409,6 +410,9 @@ SEVERAL_LETTERS: list[tuple[str, str | None]] = [
     ("The answer is A and D.", "AD"),
     ("答案是B。选项A错误。", "B"),
     ("ABD", "ABD"),
+    ("答案是A B D", "ABD"),
+    ("A C", "AC"),
+    ("答案是B A错误", "B"),
     (r"\boxed{A, C}", "AC"),
     ("不知道", None),
 ]

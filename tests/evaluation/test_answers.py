@@ -71,7 +71,8 @@ def test_prediction_and_target_are_normalised_alike(text, target):
 
 
 @pytest.mark.parametrize(
-    ("target", "expected"), [("B", "B"), ("（ｂ）", "B"), ("C. Paris", "C"), ("B、D", "BD")]
+    ("target", "expected"),
+    [("B", "B"), ("（ｂ）", "B"), ("C. Paris", "C"), ("B、D", "BD"), ("A B D", "ABD"), ("CA", "AC")],
 )
 def test_a_target_is_read_as_letters_where_answers_are(target, expected):
     assert answers.references(target, LETTER) == (expected,)

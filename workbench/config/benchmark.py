@@ -59,7 +59,8 @@ first: the first rows."""
 Extract = Enum(
     "Extract", {"verbatim": "verbatim", "number": "number", "letter": "letter", "pattern": "pattern"}
 )
-"""What of a generated text is the answer: all of it, a number, a choice letter, or what a pattern finds."""
+"""What of a generated text is the answer: all of it, a number, a choice letter, or what a pattern finds.
+A number or letter is the one that the text states; without a marked number it is the last one."""
 
 
 @dataclass(kw_only=True)
@@ -107,7 +108,7 @@ class GenerationConfig:
     temperature: float = number(0.0, 0, 100)
     """0 takes the likeliest token each time; above, tokens are drawn, by the item's id and the seed alone."""
     extract: Extract = Extract.verbatim
-    """What of the text is the answer: verbatim, number, letter or pattern."""
+    """What of the text is the answer: verbatim, number, letter or pattern; of the target the same."""
     pattern: str = ""
     """Regular expression for `extract: pattern`; its first group in the last match is the answer."""
 
@@ -197,7 +198,9 @@ class BenchmarkConfig:
     continuation: str = "{{ choice }}"
     """Template of what is scored after the delimiter, and of the answer in examples."""
     target: str = ""
-    """Template of the right answer: the text of one of the choices, or the text to generate."""
+    """Template of the right answer: the text of one of the choices, or the text to generate. A column that
+    holds a list (`{{ answers }}`) names several right ones, of which the best one counts; letters that all
+    are wanted stand in one text (`{{ letters | join }}`)."""
     target_index: str = ""
     """Expression for the right choice's number, counted from 0, instead of `target`; a list for several."""
     delimiter: str = " "

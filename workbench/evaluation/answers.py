@@ -2,6 +2,7 @@
 
 import re
 import string
+import unicodedata
 
 from workbench import patterns
 from workbench.config.benchmark import Extract, GenerationConfig
@@ -49,12 +50,18 @@ def references(
         quantity = numbers.only(target)
         return None if quantity is None else quantities.spellings(quantity)
     if how.extract == Extract.letter:
-        found = letter(target, letters, several=True)
+        found = _letters_alone(target, letters) or letter(target, letters, several=True)
         return None if found is None else (found,)
     if how.extract == Extract.pattern:
         matched = last_match(how.pattern, target)
         return (matched if matched is not None else target,)
     return (target,)
+
+
+def _letters_alone(target: str, letters: str) -> str | None:
+    """The letters of a target that is nothing else: `BD`, `B D`, `B、D`."""
+    names = re.sub(r"[\s,;、/|和与及]+", "", unicodedata.normalize("NFKC", target))
+    return "".join(sorted(set(names))) if names and set(names) <= set(letters) else None
 
 
 def last_match(pattern: str, text: str) -> str | None:

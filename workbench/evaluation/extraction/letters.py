@@ -17,12 +17,14 @@ _FILLER = re.compile(
 _LETTER = re.compile(r"([A-Za-z])(?![A-Za-z0-9+]|['’][A-Za-z]|-[A-Za-z0-9])")
 _RUN = re.compile(r"[A-Z]{2,26}(?![A-Za-z0-9])")
 _JOINT = re.compile(
-    rf"{_CLOSE}{{0,3}}(?:(,\s{{0,2}}(?:and|or|和|或)?)|[、/&]|和|与|及|以及|或者?|\band\b|\bor\b){_OPEN}{{0,3}}"
+    rf"{_CLOSE}{{0,3}}(?:(,\s{{0,2}}(?:and|or|和|或)?|[ ]{{1,2}}(?=[A-Z](?![A-Za-z0-9])))"
+    rf"|[、/&]|和|与|及|以及|或者?|\band\b|\bor\b){_OPEN}{{0,3}}"
     r"(?:(?:option|choice|选项)\s{0,2})?",
     re.I,
 )
 _AFTER_LIST = re.compile(
-    rf"\s{{0,2}}(?:$|[.。;!\n)】,、{cleaning.BOX_END}]|and\b|or\b|和|或|[都均皆全]|[两三四]?项)"
+    rf"\s{{0,2}}(?:$|[.。;!\n)】,、{cleaning.BOX_END}]|and\b|or\b|和|或"
+    r"|[ ][A-Z](?![A-Za-z0-9])|[都均皆全]|[两三四]?项)"
 )
 _LOWER_CASE_END = re.compile(rf"{_CLOSE}{{0,3}}(?:$|[.。,、;:!?\n])|[{_BRACKETS}]")
 
