@@ -104,4 +104,19 @@ HOSTILE = {
     "an include": "{% include 'a' %}",
     "the way out of the sandbox": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "the way out through format": '{{ "{0.__class__.__init__.__globals__}".format(raise_exception) }}',
+    "many long lists": "".join("{% set a" + str(i) + " = range(99999)|list %}" for i in range(400)),
+    "many copies": "{% set x = range(99999)|list %}"
+    + "".join("{% set a" + str(i) + " = x.copy() %}" for i in range(400)),
+    "many batches": "".join("{% set a" + str(i) + " = range(99999)|batch(99999)|list %}" for i in range(400)),
+    "many slices": "{% set x = 'a' * 10**7 %}"
+    + "".join("{% set a" + str(i) + " = x[1:] %}" for i in range(200)),
+    "many searches": "{% set x = 'a' * 10**7 %}" + "{% if 'b' in x %}{% endif %}" * 3_000,
+    "JSON of JSON": (
+        "{% set n = namespace(x='\"') %}{% for i in range(60) %}{% set n.x = n.x|tojson %}{% endfor %}"
+    ),
+    "escapes of escapes": (
+        "{% set n = namespace(x='&') %}{% for i in range(60) %}{% set n.x = n.x|e ~ n.x %}{% endfor %}"
+    ),
+    "a cycle of many": "{% for i in range(99999) %}{{ loop.cycle(*range(99999)) }}{% endfor %}",
+    "the largest of many": "{% for i in range(99999) %}{{ range(99999)|max }}{% endfor %}",
 }

@@ -2,7 +2,8 @@
 
 Templates are jinja, rendered in a sandbox, over the columns of the row plus `letters` (A, B, ...), where
 there are subsets `subset` and its `title`, and where there are choices `choice` (the text of one).
-Expressions are jinja expressions: what stands inside `{{ }}`.
+Expressions are jinja expressions: what stands inside `{{ }}`. A null is empty where a template says
+`{{ A | default('') }}`, and refused elsewhere.
 """
 
 from dataclasses import dataclass, field

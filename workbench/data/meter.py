@@ -11,7 +11,7 @@ MAX_STEPS = 100_000
 """Steps of loops and calls of macros in one rendering."""
 MAX_CHARACTERS = 10_000_000
 """Characters of the rendered text, and of every text, list or mapping made on the way."""
-MAX_WORK = 1_000_000_000
+MAX_WORK = 500_000_000
 """Characters of everything that one rendering makes, all added up."""
 MAX_SECONDS = 5.0
 """Processor time of one rendering."""
@@ -19,7 +19,7 @@ MAX_EFFORT = 100_000
 """Characters made, and operations at 12,500 each, between two looks at the time."""
 MAX_BITS = 100_000
 """Bits of a whole number."""
-NODE = 16
+NODE = 32
 """Characters that an item of a list or a mapping counts for, besides its own."""
 
 
@@ -72,6 +72,13 @@ def bound(amount: int, what: str = "a value") -> None:
     """Refuse a value that is too long."""
     if amount > MAX_CHARACTERS:
         raise BoundError(f"makes {what} of more than {MAX_CHARACTERS:,} characters")
+
+
+def shallow(value: Any) -> int:
+    """Characters of a text, or of a container without what it holds; nothing for anything else."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    return NODE * len(value) if isinstance(value, list | tuple | dict) else 0
 
 
 def size(value: Any) -> int:

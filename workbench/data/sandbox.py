@@ -16,10 +16,10 @@ from jinja2.utils import Namespace
 from markupsafe import EscapeFormatter, Markup
 
 from workbench.data import template_filters, template_sizes
-from workbench.data.meter import MAX_BITS, MAX_CHARACTERS, NODE, Meter, attributes, bound, size
+from workbench.data.meter import MAX_BITS, MAX_CHARACTERS, NODE, Meter, attributes, bound, shallow, size
 from workbench.data.template_compiler import BoundedGenerator
 
-MAX_SOURCE = 500_000
+MAX_SOURCE = 250_000
 """Characters of a template."""
 CONTAINERS = (dict, list, tuple)
 CALLED_TEMPLATE = (Macro, LoopContext, BlockReference)
@@ -123,7 +123,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         kind = type(value)
         if kind is bool or value is None:
             return value
-        if kind is str:
+        if kind is str or isinstance(value, str | bytes):
             self._current.meter.charge(len(value))
         elif isinstance(value, int):
             bound(MAX_CHARACTERS + 1 if value.bit_length() > MAX_BITS else 0, "a number")
@@ -131,12 +131,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             return self._counted(value)
         else:
             bound(size(value))
-            self._current.meter.charge(NODE * len(value) if hasattr(value, "__len__") else NODE)
+            self._current.meter.charge(shallow(value))
         return value
 
     def sliced(self, value: Any) -> Any:
         """A part of another value."""
-        self.meter.charge(len(value) if isinstance(value, str) else NODE * len(value))
+        self.meter.charge(shallow(value))
         return value
 
     def pieces(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -194,8 +194,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
                 arguments = (list(arguments[0]), *arguments[1:])
             template_filters.check_call(meter, function, arguments, named)
             result = function(*arguments, **named)
-            # Of a list or a mapping only parts come back, and these have been measured.
-            return result if isinstance(function.__self__, CONTAINERS) else self.made(result)
+            if not isinstance(function.__self__, CONTAINERS):
+                return self.made(result)
+            if isinstance(result, CONTAINERS):  # all that comes out of one has been measured
+                meter.charge(shallow(result))
+            return result
         if isinstance(function, CALLED_TEMPLATE):
             meter.step()
         return self.made(super().call(context, function, *arguments, **named))
@@ -238,8 +241,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             result = function(*arguments[:skipped], value, *others, **named)
             if isinstance(result, Iterator) and not isinstance(result, LoopContext):
                 return self._counted(result, name == "map")
-            is_new = name not in template_filters.PASSING or isinstance(result, int)
-            return self.made(result) if is_new else result
+            if name not in template_filters.PASSING or isinstance(result, int):
+                return self.made(result)
+            self.meter.charge(shallow(result))
+            return result
 
         return bounded
 
@@ -268,6 +273,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             self.tick()
             total += size(item) if measured else NODE
             bound(total)
+            if isinstance(item, list):  # of `batch` and `slice`
+                self.meter.charge(shallow(item))
             yield item
 
 

@@ -42,9 +42,10 @@ class BoundedGenerator(CodeGenerator):
             super().visit_Getitem(node, frame)
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
-        """Look at the time before comparisons of values that may both be long."""
+        """Look at the time before comparisons that may take long: of long values, or searches in them."""
         sides = [node.expr, *(operand.expr for operand in node.ops)]
-        if any(isinstance(side, nodes.Const) for side in sides):
+        searches = any(operand.op in ("in", "notin") for operand in node.ops)
+        if not searches and any(isinstance(side, nodes.Const) for side in sides):
             super().visit_Compare(node, frame)
             return
         self.write("(environment.tick() and ")

@@ -61,6 +61,7 @@ def check_filter(name: str, meter: Meter, value: Any, *arguments: Any, **named: 
     Raises:
         BoundError: with the filter's name.
     """
+    meter.tick()
     if name in ITEMWISE and hasattr(value, "__len__") and len(value) > MAX_STEPS:
         raise BoundError(f"calls the filter {name!r} over more than {MAX_STEPS:,} items")
     if name in ATTRIBUTES:
