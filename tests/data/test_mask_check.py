@@ -186,6 +186,17 @@ def test_an_end_token_that_the_template_loses_is_found_in_earlier_turns(template
     assert place(tokenizer, HEADER + "Africa.\n", "\n") in said
 
 
+def test_an_end_token_that_the_template_loses_is_said_where_one_is_put_behind_the_last_answer(
+    template, caplog
+):
+    caplog.set_level(logging.INFO, logger="workbench")
+    lost = TEMPLATE.replace("<|im_end|>\n", "{{ ('<|im_end|>' if m.role == 'user' else '') + '\n' }}", 1)
+    encoded(template(lost), SOUND)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("a.jsonl:1: the chat template writes no end of turn; the end of sequence is put")
+    assert place(template(lost), HEADER + "Africa.\n<|im_end|>", "<|im_end|>") in said
+
+
 def test_an_end_token_that_is_masked_is_found(tokenizer, plant):
     plant(lambda row: Tokens(row.input_ids, [*row.labels[:-1], IGNORED]))
     said = complaint(tokenizer, LONGER, SOUND)

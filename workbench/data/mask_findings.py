@@ -26,10 +26,12 @@ class Kind(Enum):
 
     end_as_text = "the end of turn is no token of this tokenizer and is trained as plain characters"
 
+    end_added = "the chat template writes no end of turn; the end of sequence is put behind the last answer"
+
     @property
     def is_refused(self) -> bool:
         """Whether a training with such rows would go wrong; else it is only said."""
-        return self not in (Kind.system_merged, Kind.other_end, Kind.end_as_text)
+        return self not in (Kind.system_merged, Kind.other_end, Kind.end_as_text, Kind.end_added)
 
     @property
     def can_be_trained(self) -> bool:

@@ -173,6 +173,8 @@ class RowText:
             self.find(Kind.rewritten, after.rstrip(), self.whole)
         elif not has_end and index < len(self.conversation.turns) - 1:
             self.find(Kind.no_end, after)
+        elif not has_end and not after.rstrip().endswith(self.chats.renderer.marks.tokens):
+            self.find(Kind.end_added, text)
         if not self.is_wrong:
             self.look_at_answer(prompt, text[len(prompt) :], index)
         return prompt, text[len(prompt) :]

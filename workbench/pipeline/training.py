@@ -75,6 +75,8 @@ def train(config: Config, run_dir: RunDir) -> None:
     if not trains_whole_model(config):
         ids = token_ids(tokenizer, config.adapter.trainable_tokens, "adapter.trainable_tokens")
         model = adapters.attach(model, config.adapter, config.seed, ids)
+    base = model if trains_whole_model(config) else adapters.base_model(model)
+    end_at(base, end_ids(tokenizer, training.account.forms))  # also where it is scored on the way
     held_out_dataset = validation.dataset if validation else None
     report = fit(
         model,
@@ -90,8 +92,6 @@ def train(config: Config, run_dir: RunDir) -> None:
     )
     if not is_first():
         return
-    base = model if trains_whole_model(config) else adapters.base_model(model)
-    end_at(base, end_ids(tokenizer, training.account.forms))
     if trains_whole_model(config):
         model.to(autocast or model.dtype)
         with new_folder(output) as temporary, quiet_transformers():
