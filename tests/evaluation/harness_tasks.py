@@ -53,6 +53,55 @@ metric_list:
   - {{metric: word_perplexity}}
   - {{metric: bits_per_byte}}
 """
+MUTUAL = """
+task: own_mutual
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/own_law.jsonl}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{text}}}}\\nAnswer:"
+doc_to_choice: "{{{{[a, b, c]}}}}"
+doc_to_target: label
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+  - {{metric: acc_mutual_info, aggregation: mean, higher_is_better: true}}
+  - {{metric: brier_score, higher_is_better: false}}
+  - {{metric: mcc}}
+"""
+TRANSLATE = """
+task: own_translate
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/own_law.jsonl}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{text}}}}\\nAnswer:"
+doc_to_target: "{{{{text}}}}"
+generation_kwargs: {{until: [" q"], max_gen_toks: 12, do_sample: false}}
+metric_list:
+  - {{metric: bleu}}
+  - {{metric: chrf}}
+"""
+MIXED = """
+group: own_mixed
+task: [own_law, own_art]
+aggregate_metric_list:
+  - {metric: acc, aggregation: mean, weight_by_size: false}
+  - {metric: acc_norm, aggregation: mean, weight_by_size: true}
+metadata: {version: 1.0}
+"""
+HAN = """
+task: own_han
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/han.jsonl}}}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{{{text}}}}"
+metric_list:
+  - {{metric: word_perplexity}}
+  - {{metric: byte_perplexity}}
+  - {{metric: bits_per_byte}}
+"""
 WRITE = """
 task: own_write
 dataset_path: json
@@ -92,6 +141,11 @@ def write_tasks(folder: Path) -> Path:
     for name in ("own_law", "own_art"):
         (folder / f"{name}.yaml").write_text(CHOICE.format(name=name, folder=folder))
     (folder / "exam.yaml").write_text(EXAM)
+    (folder / "mixed.yaml").write_text(MIXED)
+    han = {"text": "以下是关于农学的单项选择题请直接给出正确答案的选项" * 12}
+    (folder / "han.jsonl").write_text(json.dumps(han, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, text in (("mutual", MUTUAL), ("translate", TRANSLATE), ("han", HAN)):
+        (folder / f"{name}.yaml").write_text(text.format(folder=folder))
     for name, text in (("last", LAST), ("text", TEXT), ("write", WRITE)):
         (folder / f"{name}.yaml").write_text(text.format(folder=folder))
     return folder

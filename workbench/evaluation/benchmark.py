@@ -16,7 +16,7 @@ from workbench.evaluation import protocols, templates
 from workbench.evaluation.files import Row, read_rows
 from workbench.evaluation.given_names import GivenNames
 from workbench.evaluation.harness import tasks
-from workbench.evaluation.list_checks import check_lists
+from workbench.evaluation.list_checks import check_ignored, check_lists
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
@@ -56,6 +56,7 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     """The checked and rendered items of one benchmark."""
     config = protocols.resolve(name, config)
     check_lists(name, config)
+    check_ignored(name, config)
     config = _with_choices(name, _of_subsets(name, config))
     _check_config(name, config)
     renderer = Renderer(config, evaluate.fewshot_seed, evaluate.permutations)

@@ -1,9 +1,58 @@
-"""Lists of a benchmark in which a name stands twice, or that name a subset that there isn't."""
+"""Names that stand twice in a benchmark's lists or name nothing, and keys that nothing would read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
 
-from workbench.config.benchmark import BenchmarkConfig
+from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.errors import ConfigError
+
+_READ_BY_TASKS = {
+    *(
+        "source",
+        "language",
+        "output_type",
+        "tasks",
+        "include_path",
+        "metrics",
+        "num_fewshot",
+        "limit",
+        "sample",
+    ),
+}
+"""Keys of a benchmark that mean something for tasks of lm-evaluation-harness."""
+_FOR_TASKS = ("tasks", "include_path")
+"""Keys that mean nothing for other benchmarks."""
+
+
+def check_ignored(name: str, config: BenchmarkConfig) -> None:
+    """Refuse keys that are set and that nothing would read.
+
+    Raises:
+        ConfigError: with the key and the value.
+    """
+    is_task = config.output_type == OutputType["lm-eval"]
+    for key, value in _set_keys(config):
+        field = key.partition(".")[0]
+        if is_task and field not in _READ_BY_TASKS:
+            raise ConfigError(
+                f"benchmarks.{name}.{key}: {value!r} is not read by tasks of lm-evaluation-harness, which "
+                "bring their own (leave it out, or change the task's file)"
+            )
+        if not is_task and field in _FOR_TASKS:
+            raise ConfigError(
+                f"benchmarks.{name}.{key}: {value!r} is read for output_type: lm-eval only (leave it out)"
+            )
+
+
+def _set_keys(config: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of what differs from its default."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from _set_keys(value, f"{above}{field.name}.")
+        elif value != (field.default_factory() if field.default_factory is not MISSING else field.default):
+            yield f"{above}{field.name}", value
 
 
 def check_lists(name: str, config: BenchmarkConfig) -> None:

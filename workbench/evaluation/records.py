@@ -136,6 +136,8 @@ class Score:
     """Coverage of the interval."""
     rule: str = ""
     """Fingerprint of how answers were had and scored, 16 hex digits; scores of other rules don't compare."""
+    item_score: str = ""
+    """What an item scores in the predictions, where the score is not the mean of its items; pairs use it."""
     note: str = ""
 
 

@@ -12,7 +12,14 @@ from workbench.config.history import hashed
 from workbench.evaluation import statistics
 from workbench.evaluation.answers import EXTRACTION_VERSION
 from workbench.evaluation.items import Item
-from workbench.evaluation.metrics import Judged, Metric, generated
+from workbench.evaluation.metrics import (
+    Judged,
+    Metric,
+    generated,
+    is_right,
+    target_loglikelihood,
+    text_loglikelihood,
+)
 from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import prompt_hash
@@ -110,8 +117,21 @@ def _score(
         num_shots_dropped=sum(item.num_shots_dropped for item in items),
         confidence=evaluate.confidence,
         rule=_rule(config, evaluate, metric),
+        item_score=_item_score(name, metric),
         **more,
     )
+
+
+def _item_score(name: str, metric: Metric) -> str:
+    """What an item scores, in words, where the score is not the mean of its items."""
+    if metric.corpus is None:
+        return ""
+    known: dict[object, str] = {
+        is_right: "1 where the answer is right, else 0",
+        text_loglikelihood: "log-likelihood of the text, in nats",
+        target_loglikelihood: "log-likelihood of the target, in nats",
+    }
+    return known.get(metric.score, f"{name} of the item alone")
 
 
 def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> str:

@@ -1,14 +1,18 @@
 """What tasks of lm-evaluation-harness make of a model's answers, as predictions and scores."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval.evaluator import evaluate as evaluate_tasks
 
 from workbench.config.benchmark import Average
 from workbench.config.evaluate import EvaluateConfig
+from workbench.errors import ConfigError
 from workbench.evaluation import statistics
+from workbench.evaluation.harness.item_scores import Combine, item_score, meaning
 from workbench.evaluation.harness.model import HarnessLM
 from workbench.evaluation.harness.tasks import HarnessTasks, item_id, quietly
 from workbench.evaluation.prepared import PreparedBenchmark
@@ -17,6 +21,7 @@ from workbench.evaluation.records import Prediction, Score
 from workbench.evaluation.scoring import resampled
 from workbench.run_dir import fingerprint
 
+log = logging.getLogger("workbench")
 Sample = Mapping[str, Any]
 Values = dict[str, list[Any]]
 """Subset -> what a metric gave for each item."""
@@ -42,23 +47,29 @@ def evaluate(
         )
     samples = {key: results["samples"][key] for key in found.tasks}
     predictions = [
-        one for key, some in samples.items() for one in _predictions(some, key if found.group else "")
+        one
+        for key, some in samples.items()
+        for one in _predictions(some, key if found.group else "", found.tasks[key])
     ]
     totals = results["results"][found.group.name if found.group else next(iter(found.tasks))]
     return predictions, _scores(benchmark, samples, totals, predictions, config, model_name)
 
 
-def _predictions(samples: Sequence[Sample], subset: str) -> list[Prediction]:
+def _predictions(samples: Sequence[Sample], subset: str, task: Any) -> list[Prediction]:
     """One an item: answers after the first filter, scores after all of them."""
     by_item: dict[int, list[Sample]] = {}
     for sample in samples:
         by_item.setdefault(sample["doc_id"], []).append(sample)
-    return [_prediction(some, subset) for some in by_item.values()]
+    return [_prediction(some, subset, task.aggregation()) for some in by_item.values()]
 
 
-def _prediction(filtered: Sequence[Sample], subset: str) -> Prediction:
+def _prediction(filtered: Sequence[Sample], subset: str, combine: Mapping[str, Combine]) -> Prediction:
     first = filtered[0]
     arguments, responses = first["arguments"], [given[0] for given in first["resps"]]
+    if (
+        "acc_mutual_info" in first["metrics"]
+    ):  # then each choice is asked twice, the second time without context
+        arguments, responses = arguments[: len(arguments) // 2], responses[: len(responses) // 2]
     text = responses[0] if isinstance(responses[0], str) else None
     likelihoods = [] if text is not None else [_likelihood(given) for given in responses]
     choices = [str(one[1]) for one in arguments] if text is None and len(arguments) > 1 else []
@@ -69,7 +80,7 @@ def _prediction(filtered: Sequence[Sample], subset: str) -> Prediction:
         _metric(name, one["filter"]): value
         for one in filtered
         for name in one["metrics"]
-        if (value := _number(one[name])) is not None
+        if (value := item_score(one[name], combine[name])) is not None
     }
     return Prediction(
         id=item_id(subset, first["doc_id"]),
@@ -106,16 +117,6 @@ def _metric(name: str, filter_name: str) -> str:
     return name if filter_name == "none" else f"{name},{filter_name}"
 
 
-def _number(value: Any) -> float | None:
-    """What a metric gave for an item; of a log-likelihood with its weight the first; None if no number."""
-    if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], float):
-        value = value[0]
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
 def _scores(
     benchmark: PreparedBenchmark,
     samples: Mapping[str, Sequence[Sample]],
@@ -135,13 +136,18 @@ def _scores(
     ]
     if found.metrics:
         shown.sort(key=lambda one: found.metrics.index(one[0]))
-    macro = found.group is not None and _average(found.group, shown[0][0]) == Average.macro
+    shown = [one for one in shown if _is_finite(totals, *one, benchmark.name)]
+    if not shown:
+        raise ConfigError("metrics: no metric that is left has a value that a number can hold (name others)")
     chance = _chance(benchmark, predictions)
     scores = []
     for name, filter_name in shown:
         parts = values[name, filter_name]
+        macro = found.group is not None and _average(found.group, name, filter_name) == Average.macro
         combine = {key: found.tasks[key].aggregation()[name] for key in parts}
-        stderr, interval = _errors(parts, combine, macro, config)
+        scored = {key: [item_score(value, combine[key]) for value in part] for key, part in parts.items()}
+        is_mean = all(_is_mean(scored[key], combine[key](part)) for key, part in parts.items())
+        stderr, interval = _errors(parts, scored if is_mean else {}, combine, macro, config)
         scores.append(
             Score(
                 model=model_name,
@@ -159,6 +165,7 @@ def _scores(
                 average="macro" if macro else "micro",
                 confidence=config.confidence,
                 rule=fingerprint(benchmark.rule)[:16],
+                item_score="" if is_mean else meaning(name, next(iter(parts.values()))),
                 subsets={
                     key: {"value": float(combine[key](part)), "num_items": len(part)}
                     for key, part in parts.items()
@@ -169,36 +176,69 @@ def _scores(
     return scores
 
 
-def _average(group: Any, metric: str) -> Average:
-    """How a group averages its tasks."""
-    weighted = [one.weight_by_size for one in group.aggregate_metric_list if one.metric == metric]
+def _average(group: Any, metric: str, filter_name: str) -> Average:
+    """How a group averages a metric of its tasks."""
+    weighted = [
+        one.weight_by_size
+        for one in group.aggregate_metric_list
+        if one.metric == metric and filter_name in (one.filter_list or [filter_name])
+    ]
     return Average.micro if all(weighted) else Average.macro
+
+
+def _is_finite(totals: Mapping[str, Any], metric: str, filter_name: str, benchmark: str) -> bool:
+    """Whether a number holds the total of a metric; said where none does."""
+    if math.isfinite(float(totals[f"{metric},{filter_name}"])):
+        return True
+    log.warning(
+        "benchmarks.%s: %s is more than a number can hold, or none, and is left out (texts without spaces "
+        "have too few words for a perplexity per word)",
+        benchmark,
+        metric,
+    )
+    return False
+
+
+def _is_mean(scored: Sequence[float | None], total: float) -> bool:
+    """Whether a total is the mean of what the items score."""
+    numbers = [number for number in scored if number is not None]
+    return len(numbers) == len(scored) and abs(statistics.mean(numbers) - total) < 1e-12
 
 
 def _chance(benchmark: PreparedBenchmark, predictions: Sequence[Prediction]) -> float | None:
     """What guessing among the choices would score; None where there is one answer to score or to write."""
     if any(task.OUTPUT_TYPE != "multiple_choice" for task in benchmark.tasks.tasks.values()):
         return None
-    return statistics.mean([1 / max(1, len(one.choices)) for one in predictions])
+    return statistics.mean([_num_right(one) / max(1, len(one.choices)) for one in predictions])
+
+
+def _num_right(prediction: Prediction) -> int:
+    return len(set(map(str, prediction.target))) if isinstance(prediction.target, list) else 1
 
 
 def _errors(
-    parts: Values, combine: Mapping[str, Callable[[list[Any]], float]], macro: bool, config: EvaluateConfig
+    parts: Values,
+    scored: Mapping[str, Sequence[float | None]],
+    combine: Mapping[str, Combine],
+    macro: bool,
+    config: EvaluateConfig,
 ) -> tuple[float | None, statistics.Interval | None]:
-    """Standard error and interval, as for every other benchmark."""
-    numbers = {key: [_number(value) for value in part] for key, part in parts.items()}
-    plain = {key: [n for n in part if n is not None] for key, part in numbers.items()}
-    means = all(
-        len(plain[key]) == len(part) and abs(statistics.mean(plain[key]) - combine[key](part)) < 1e-12
-        for key, part in parts.items()
-    )
+    """Standard error and interval, as for every other benchmark.
+
+    Args:
+        parts: what the metric gave for each item.
+        scored: what each item scores, where the total is their mean, else empty.
+        combine: the metric's score of several items of a part.
+        macro: whether each part counts the same.
+        config: coverage and resamples.
+    """
+    means = {key: [number for number in part if number is not None] for key, part in scored.items()}
+    samples = config.bootstrap_samples
     if means and macro:
-        samples = config.bootstrap_samples
-        return statistics.macro_stderr(plain), statistics.macro_interval(plain, config.confidence, samples)
+        return statistics.macro_stderr(means), statistics.macro_interval(means, config.confidence, samples)
     if means:
-        together = [value for part in plain.values() for value in part]
-        interval = statistics.interval(together, config.confidence, config.bootstrap_samples)
-        return statistics.stderr(together), interval
+        together = [value for part in means.values() for value in part]
+        return statistics.stderr(together), statistics.interval(together, config.confidence, samples)
     if min(len(part) for part in parts.values()) < 2:
         return None, None
     return resampled(lambda key, part: float(combine[key](part)), parts, config)

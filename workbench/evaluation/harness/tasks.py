@@ -19,9 +19,10 @@ import torch
 from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.harness.item_scores import bound_totals
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.harness.templates import hold_templates
-from workbench.evaluation.list_checks import check_lists
+from workbench.evaluation.list_checks import check_ignored, check_lists
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Example
 from workbench.evaluation.sample import sampled
@@ -63,6 +64,7 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dic
             "'open-llama-workbench[lm-eval]')"
         )
     check_lists(name, config)
+    check_ignored(name, config)
     if not config.tasks:
         raise ConfigError(f"benchmarks.{name}.tasks: empty (as in 'benchmarks.{name}.tasks=[hellaswag]')")
     with quietly():
@@ -186,6 +188,7 @@ def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
     own = task.get_config("num_fewshot")
     if own is None or (num_fewshot is not None and own != 0):
         task.set_config(key="num_fewshot", value=num_fewshot or 0)
+    bound_totals(task)
     if task.OUTPUT_TYPE == "generate_until":
         limits(task.get_config("generation_kwargs") or {}, where)
 
