@@ -27,7 +27,8 @@ def table_rows(path: Path, layout: Layout) -> Iterator[Row]:
     for line, cells in records:
         where = f"{path}:{line}"
         if len(cells) != len(header):
-            names = ", ".join(name or repr("") for name in header)
+            shown = [name[:40] or repr("") for name in header[:12]]
+            names = ", ".join([*shown, *["..."][: len(header) > 12]])
             divided = DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))
             raise DataError(
                 f"{where}: {len(cells)} cells under {len(header)} column names ({names}); cells are divided "
