@@ -7,6 +7,8 @@ from answer_cases import LETTERS, NUMBERS, OTHER_LETTERS, SAME_NUMBERS, SEVERAL_
 
 from workbench.config.benchmark import Extract, GenerationConfig
 from workbench.evaluation import answers
+from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.records import Answer, Example
 
 NUMBER = GenerationConfig(extract=Extract.number)
 LETTER = GenerationConfig(extract=Extract.letter)
@@ -132,6 +134,25 @@ def test_verbatim_text_is_only_trimmed():
 def test_gsm8k_answers_are_found_as_lm_evaluation_harness_finds_them(text, strict, flexible):
     assert answers.number_after_marks(text) == strict
     assert answers.last_number(text) == flexible
+
+
+@pytest.mark.parametrize(
+    ("text", "whole", "last"),
+    [
+        ("18", 1.0, 1.0),
+        (" $18.\n", 1.0, 1.0),
+        ("所以一共是18个", 0.0, 1.0),
+        ("先是18，后来是5", 0.0, 0.0),
+        ("18.00", 0.0, 0.0),
+        ("1.8", 1.0, 1.0),
+        ("十八", 0.0, 0.0),
+    ],
+)
+def test_mgsm_answers_are_compared_as_lm_evaluation_harness_does_without_punctuation(text, whole, last):
+    example, answer = Example(id="0", questions=("",), target="18"), Answer(generation=text)
+    for name, expected in (("unpunctuated_match", whole), ("flexible_unpunctuated_match", last)):
+        metric = METRICS[name]
+        assert metric.score(metric.judge(answer, example), answer, example) == expected
 
 
 @pytest.mark.peer

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from answer_cases import LETTERS, NUMBERS
 from layouts import ALIKE, LAYOUTS
 from test_shipped_benchmarks import load, only, write
 from tiny_llama import make_llama, make_tokenizer
 
-from workbench.config.benchmark import GenerationConfig
+from workbench.config.benchmark import Average, BenchmarkConfig, GenerationConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.decoding import Decoder
 from workbench.evaluation.items import item
+from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.perplexity import Perplexity
+from workbench.evaluation.protocols import resolve
+from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.transformers_lm import TransformersLM
 
 GOLDEN = Path(__file__).with_name("lm_eval_0.4.13.json")
@@ -126,16 +130,12 @@ def test_numbers_equal_the_harness():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", TASKS)
 def test_prompts_equal_the_harness(name, tmp_path):
-    lm_eval = pytest.importorskip("lm_eval")
+    config = harness_task(name)
     from lm_eval.api.task import ConfigurableTask
-    from lm_eval.tasks._yaml_loader import load_yaml
 
-    folder, file = TASKS[name]
-    path = Path(lm_eval.__file__).parent / "tasks" / folder / f"{file}.yaml"
     subset = write(name, tmp_path)
     row = LAYOUTS[ALIKE.get(name, name)][1]
     (tmp_path / "hub.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    config = load_yaml(path)
     splits = {key: "train" for key in ("test_split", "validation_split") if config.get(key)}
     dropped = ("group", "tag", "dataset_name", "fewshot_split", "training_split", "task_alias")
     config = {key: value for key, value in config.items() if key not in dropped} | splits
@@ -151,6 +151,77 @@ def test_prompts_equal_the_harness(name, tmp_path):
     else:
         assert asked.contexts[0] == expected[0][0]
         assert load(name).generation.stop == expected[0][1]["until"]
+
+
+HARNESS_METRICS = {"greedy_match": "acc", "target_perplexity": "perplexity", "true_mass": "acc"}
+"""Metrics that have another name in the harness."""
+GENERATED = ("gsm8k", "mgsm_zh")
+MATCHES = {
+    "strict-match": "strict_match",
+    "gsm8k flexible-extract": "flexible_match",
+    "mgsm_zh flexible-extract": "flexible_unpunctuated_match",
+    "remove_whitespace": "unpunctuated_match",
+}
+"""The harness's filter, with the task where two compare otherwise: its metric here."""
+
+
+def harness_task(name: str) -> dict:
+    lm_eval = pytest.importorskip("lm_eval")
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    folder, file = TASKS[name]
+    return load_yaml(Path(lm_eval.__file__).parent / "tasks" / folder / f"{file}.yaml")
+
+
+def as_lm_eval(name: str) -> BenchmarkConfig:
+    return resolve(name, load(name, protocol="lm-eval"))
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", TASKS)
+def test_metrics_shots_and_average_of_protocol_lm_eval_are_the_task_s(name):
+    task, benchmark = harness_task(name), as_lm_eval(name)
+    assert benchmark.num_fewshot == task.get("num_fewshot", 0)
+    assert benchmark.average == Average.micro  # the groups of all these tasks weight by size
+    if name not in GENERATED:
+        ours = {HARNESS_METRICS.get(metric, metric) for metric in benchmark.metrics}
+        assert ours == {metric["metric"] for metric in task["metric_list"]}
+    else:
+        kinds = [settings["name"] for settings in task["filter_list"]]
+        assert {MATCHES.get(f"{name} {kind}") or MATCHES[kind] for kind in kinds} == set(benchmark.metrics)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_answers_score_as_by_the_task_s_own_filters_and_metric(name):
+    task, benchmark = harness_task(name), as_lm_eval(name)
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.metrics import exact_match_hf_evaluate
+    from lm_eval.filters import build_filter_ensemble
+
+    assert benchmark.generation.stop == task["generation_kwargs"]["until"]
+    told = ("metric", "aggregation", "higher_is_better")
+    options = {key: value for key, value in task["metric_list"][0].items() if key not in told}
+    texts = [text for table in (NUMBERS, LETTERS) for cases in table.values() for text, _ in cases]
+    texts += ["18", " 18\n", "$18.", "1 8", "-18", "1.8", "１８", "18 ", "It is 1,234.50", "minus -5"]
+    matches = 0
+    for settings in task["filter_list"]:
+        steps = [(step.pop("function"), step) for step in settings["filter"]]
+        metric = METRICS[MATCHES.get(f"{name} {settings['name']}") or MATCHES[settings["name"]]]
+        for text in texts:
+            request = Instance("generate_until", {}, (), 0, metadata=(None, None, None), resps=[text])
+            build_filter_ensemble(settings["name"], steps).apply([request])
+            filtered = request.filtered_resps[settings["name"]]
+            for target in ("18", "1234", "1,234", "5", "-5", "3.5", "0.75"):
+                expected = exact_match_hf_evaluate([filtered], [target], **options)["exact_match"]
+                example = Example(id="0", questions=("",), target=target, written_targets=(target,))
+                answer = Answer(generation=text)
+                assert metric.score(metric.judge(answer, example), answer, example) == expected, (
+                    text,
+                    target,
+                )
+                matches += expected
+    assert matches > 20
 
 
 if __name__ == "__main__":

@@ -11,7 +11,16 @@ from workbench.evaluation.extraction import numbers, quantities
 from workbench.evaluation.extraction.letters import letter
 from workbench.evaluation.extraction.numbers import number
 
-__all__ = ["extract", "last_number", "letter", "number", "number_after_marks", "references", "without_signs"]
+__all__ = [
+    "extract",
+    "last_number",
+    "last_number_as_written",
+    "letter",
+    "number",
+    "number_after_marks",
+    "references",
+    "without_signs",
+]
 
 
 EXTRACTION_VERSION = "2"
@@ -84,8 +93,13 @@ def number_after_marks(text: str) -> str:
 
 def last_number(text: str) -> str:
     """The last number. Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, flexible-extract."""
-    found = re.findall(r"-?[$0-9.,]{2,}|-?[0-9]+", text)
-    return without_signs(found[-1].strip()) if found else "[invalid]"
+    return without_signs(last_number_as_written(text))
+
+
+def last_number_as_written(text: str) -> str:
+    """The last number with its signs. Source: lm-evaluation-harness 0.4.13, tasks/mgsm, flexible-extract."""
+    numbers_in_text = re.findall(r"-?[$0-9.,]{2,}|-?[0-9]+", text)
+    return numbers_in_text[-1] if numbers_in_text else "[invalid]"
 
 
 def without_signs(number: str) -> str:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError
 from workbench.evaluation import labels, texts
-from workbench.evaluation.answers import last_number, number_after_marks, without_signs
+from workbench.evaluation.answers import last_number, last_number_as_written, number_after_marks
+from workbench.evaluation.harness_matches import of_plain_targets, of_unpunctuated_targets
 from workbench.evaluation.records import Answer, Example
 
 _LARGEST_EXPONENT = math.log(sys.float_info.max)
@@ -128,12 +129,6 @@ def of_texts(compare: Callable[[str, str], float]) -> ItemScore:
         return max(compare(text, reference) for reference in example.reference_texts)
 
     return score
-
-
-def of_plain_targets(prediction: int | str | None, answer: Answer, example: Example) -> float:
-    """1.0 if the text is a target as lm-evaluation-harness compares GSM8K's, as texts without signs."""
-    targets = example.written_targets or example.reference_texts
-    return max(texts.same(str(prediction), without_signs(text.rpartition("#### ")[2])) for text in targets)
 
 
 def of_labels(compare: Callable[[Sequence[str], Sequence[str]], float]) -> CorpusScore:
@@ -258,6 +253,12 @@ METRICS: dict[str, Metric] = {
     "exact_match": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.same)),
     "strict_match": Metric(output_types=_TEXT, judge=found_by(number_after_marks), score=of_plain_targets),
     "flexible_match": Metric(output_types=_TEXT, judge=found_by(last_number), score=of_plain_targets),
+    "unpunctuated_match": Metric(
+        output_types=_TEXT, judge=found_by(str.strip), score=of_unpunctuated_targets
+    ),
+    "flexible_unpunctuated_match": Metric(
+        output_types=_TEXT, judge=found_by(last_number_as_written), score=of_unpunctuated_targets
+    ),
     "char_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.char_f1)),
     "rouge1": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=1))),
     "rouge2": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=2))),

@@ -1,6 +1,7 @@
 """How alike two texts are, Chinese or English: characters, words, longest common subsequence."""
 
 import re
+import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -8,12 +9,21 @@ from itertools import zip_longest
 from typing import Any
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _WORD = re.compile(f"{_HAN.pattern}|(?:(?!{_HAN.pattern})[^\\W_])+")
 
 
 def same(prediction: str, target: str) -> float:
     """1.0 if both are equal after trimming and case folding, else 0.0."""
     return float(prediction.strip().casefold() == target.strip().casefold())
+
+
+def same_without_punctuation(prediction: str, target: str) -> float:
+    """1.0 if both are equal in small letters without ASCII punctuation, else 0.0: `-3.50` equals `350`.
+
+    Source: lm-evaluation-harness 0.4.13, exact_match with ignore_case and ignore_punctuation.
+    """
+    return float(prediction.lower().translate(_NO_PUNCTUATION) == target.lower().translate(_NO_PUNCTUATION))
 
 
 def char_f1(prediction: str, target: str) -> float:
