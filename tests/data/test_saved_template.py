@@ -4,10 +4,12 @@ import pytest
 
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import Task
+from workbench.data.account import Account
 from workbench.data.chat_templates import TEMPLATES, saved_template
 from workbench.data.encode import encode
 from workbench.data.prompts import prompts
 from workbench.data.rows import Row
+from workbench.data.saved_template import end_ids, templates_of
 
 CALL = {"id": "call1", "type": "function", "function": {"name": "add", "arguments": '{"a": "三"}'}}
 CHAT = {
@@ -59,3 +61,26 @@ def test_bare_prompts_keep_the_tokenizers_template_unless_one_is_named(tokenizer
     (form,) = encoded(tokenizer, value, "chatml").account.forms
     assert form.template == saved_template(tokenizer, TEMPLATES[Template["chatml"]])
     assert form.ends == ("<|im_end|>", "</s>")
+
+
+def test_a_template_of_its_own_for_tools_writes_the_rows_that_have_some(byte_tokenizer, monkeypatch):
+    plain = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+    with_tools = "{{ tools | tojson }}" + plain
+    monkeypatch.setattr(byte_tokenizer, "chat_template", {"default": plain, "tool_use": with_tools})
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    for value in ({"messages": turns}, {"messages": turns, "tools": CHAT["tools"]}):
+        found = encoded(byte_tokenizer, value, "auto")
+        text = byte_tokenizer.apply_chat_template(turns, tools=value.get("tools"), tokenize=False)
+        assert byte_tokenizer.decode(found.dataset[0]["input_ids"]) == text
+        assert not found.account.unwritten
+
+
+def test_the_ways_in_which_blocks_and_sources_were_written_add_up(tokenizer):
+    total = Account()
+    for template in ("chatml", "alpaca", "chatml"):
+        total.add(encoded(tokenizer, {**ASKED, "messages": CHAT["messages"][-2:]}, template).account)
+    assert list(total.forms.values()) == [2, 1]
+    assert len(templates_of(total.forms)) == 2
+    vocabulary = tokenizer.get_vocab()
+    assert end_ids(tokenizer, total.forms) == [vocabulary["<|im_end|>"], vocabulary["</s>"]]
+    assert total.as_json()["ends"] == ["<|im_end|>", "</s>"]

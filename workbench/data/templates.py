@@ -30,6 +30,8 @@ class Renderer:
     template: str
     is_own: bool
     """The template is the tokenizer's, and then writes its own beginning-of-sequence token."""
+    tools_template: str | None = None
+    """The tokenizer's template for conversations with tools, where it has one of its own for them."""
 
     @cached_property
     def control(self) -> ControlTokens:
@@ -188,7 +190,7 @@ class Renderer:
             return chat_text(
                 self.tokenizer,
                 messages,
-                self.template,
+                (self.tools_template if conversation.tools else None) or self.template,
                 tools=conversation.tools if self.is_own else None,
                 add_generation_prompt=prompt,
             )
@@ -227,9 +229,11 @@ def renderer(
         )
     if not is_chat:
         return Renderer(tokenizer, TEMPLATES[Template["plain"]], False)
-    own = tokenizer.chat_template
-    if isinstance(own, dict):
-        own = own.get("default")
+    own: Any = tokenizer.chat_template
+    by_use = own if isinstance(own, dict) else {"default": own}
+    own, with_tools = by_use.get("default"), by_use.get("tool_use")
     if shipped := shipped_template(tokenizer, own):
         return Renderer(tokenizer, shipped, False)
-    return Renderer(tokenizer, own or TEMPLATES[Template["open-llama"]], bool(own))
+    return Renderer(
+        tokenizer, own or TEMPLATES[Template["open-llama"]], bool(own), with_tools if own else None
+    )

@@ -41,6 +41,7 @@ from workbench.models.probe import (
 )
 from workbench.models.quantization import compute_dtype, dequantize_state_dict
 from workbench.models.quiet import quiet_transformers
+from workbench.models.tokenizer import take_template
 from workbench.run_dir import file_fingerprint, new_folder, write_json
 
 logger = logging.getLogger("workbench")
@@ -150,7 +151,7 @@ def merge(
     """
     check_base(model)
     tokenizer = load_tokenizer(model)
-    tokenizer.chat_template = adapter_files.chat_template(adapter_path) or tokenizer.chat_template
+    take_template(tokenizer, adapter_files.chat_template(adapter_path))
     batches = encode(tokenizer, probe[: merge.probe_size], merge.probe_length, merge.batch_size)
     source = _read(model, adapter_path, quantization, batches)
     dtype: torch.dtype = source.dtype if merge.dtype is MergeDtype.auto else getattr(torch, merge.dtype.value)

@@ -34,6 +34,13 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], key: st
     return [vocabulary[token] for token in tokens]
 
 
+def take_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> None:
+    """Give the tokenizer another chat template; None, or the one that it has, leaves all that it has."""
+    own = tokenizer.chat_template
+    if template and template != (own.get("default") if isinstance(own, dict) else own):
+        tokenizer.chat_template = template
+
+
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
     """The model's tokenizer, with a padding token out of its own vocabulary.
 

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from workbench.config import Config
 from workbench.models import adapter_files
 from workbench.models.loading import load_tokenizer
+from workbench.models.tokenizer import take_template
 from workbench.pipeline.inputs import adapter_folder
 from workbench.run_dir import RunDir
 
@@ -20,7 +21,7 @@ def tokenizer_for(name: str, config: Config, run_dir: RunDir) -> PreTrainedToken
     template = (
         borrowed_template(config, run_dir) if name == "base" else trained_template(name, config, run_dir)
     )
-    tokenizer.chat_template = template or tokenizer.chat_template
+    take_template(tokenizer, template)
     return tokenizer
 
 
@@ -28,7 +29,7 @@ def training_tokenizer(config: Config) -> PreTrainedTokenizerFast:
     """The tokenizer to train with: an adapter that is trained further keeps its chat template."""
     tokenizer = load_tokenizer(config.model)
     if config.adapter.path:
-        tokenizer.chat_template = adapter_files.chat_template(config.adapter.path) or tokenizer.chat_template
+        take_template(tokenizer, adapter_files.chat_template(config.adapter.path))
     return tokenizer
 
 

@@ -26,7 +26,7 @@ from workbench.models.adapter_targets import check_saved, check_targets
 from workbench.models.generation import end_at
 from workbench.models.loading import load_model, load_tokenizer, outline
 from workbench.models.quiet import quiet_transformers
-from workbench.models.tokenizer import token_ids
+from workbench.models.tokenizer import take_template, token_ids
 from workbench.pipeline.examples import encoded_examples
 from workbench.pipeline.held_out import write_rows
 from workbench.pipeline.inputs import autocast_dtype, shown, skipped, trained_from, trains_whole_model
@@ -62,7 +62,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     held_out = write_rows(examples.hold_out, run_dir) if is_first() else {}
     if is_first():
         Console(soft_wrap=True).print(data_report(training, examples.rows, tokenizer))
-    take_template(tokenizer, training.account)
+    take_trained_template(tokenizer, training.account)
     keep_few_kernels()  # `foresee` multiplies, to know this machine's rate
     foresee(config, examples)
     set_seed(config.seed)
@@ -110,11 +110,10 @@ def train(config: Config, run_dir: RunDir) -> None:
     record.finish("train", inputs, output, asdict(report), files=made)
 
 
-def take_template(tokenizer: PreTrainedTokenizerBase, account: Account) -> None:
+def take_trained_template(tokenizer: PreTrainedTokenizerBase, account: Account) -> None:
     """Give the tokenizer, which is saved with the model, the chat template that the rows were written by."""
     templates = templates_of(account.forms)
-    if templates:
-        tokenizer.chat_template = templates[0]
+    take_template(tokenizer, next(iter(templates), None))
     if len(templates) > 1:
         log.warning("data.sources: written by %d templates, of which the first is saved", len(templates))
 
