@@ -220,6 +220,9 @@ class RunRecord:
                 section[name] = {}
             section = section[name]
         section[last] = dict(measured)
+        config = self.path.with_name(RunDir(Path()).config_yaml.name)
+        if config.is_file():
+            self.values.setdefault("config", file_fingerprint(config))
         self.values = masked_json(self.values)
         self.values[DIGEST] = self_digest(self.values)
         write_json(self.path, self.values)

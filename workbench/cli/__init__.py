@@ -25,6 +25,7 @@ from workbench import __version__
 from workbench.cli.arguments import prepare
 from workbench.cli.composition import register, typed
 from workbench.cli.guard import check_hydra_node
+from workbench.cli.leftovers import leave_no_compiler_cache
 from workbench.cli.messages import CleanFormatter, one_line
 from workbench.cli.recipes import recipe_list
 from workbench.cli.shadows import shadows
@@ -144,6 +145,7 @@ def end(error: Exception) -> NoReturn:
 
 def set_up_process() -> None:
     """A quiet, private process: our log lines plain on the terminal, no telemetry, no third-party chatter."""
+    leave_no_compiler_cache()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -21,7 +21,7 @@ from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.checks import named
 from workbench.evaluation.multiple_choice import vocabulary_entry
 from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.files import locked, reason_for_no_room
+from workbench.files import file_fingerprint, locked, reason_for_no_room
 from workbench.models.adapter_targets import check_base
 from workbench.models.loading import check_model, load_tokenizer
 from workbench.models.quantization import is_sharded
@@ -94,9 +94,10 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
         with on_a_disk_that_may_fill(run_dir):
             return STEPS[config.steps[0]](config, run_dir) if is_first() else None
     with on_a_disk_that_may_fill(run_dir), alone_in(run_dir) if is_first() else nullcontext():
-        RunRecord(run_dir.run_json)  # a damaged one is told before the long work
+        record = RunRecord(run_dir.run_json)  # a damaged one is told before the long work
         if is_first() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)
+        check_config(record, run_dir)
         wait()
         for step in config.steps:
             log.info("== %s", step.name)
@@ -189,6 +190,19 @@ def check_training(config: Config) -> None:
     found = islice(streamed_rows(config.data, config.seed), LOOKED_AT) if streaming else None
     rows = list(found) if found is not None else load_rows(config.data, config.seed)
     check_rows(rows, data, config.model.task)
+
+
+def check_config(record: RunRecord, run_dir: RunDir) -> None:
+    """Refuse a folder whose configuration isn't the one that its steps were made with.
+
+    Raises:
+        ConfigError: it was changed or replaced; or deleted, and this command's is another one.
+    """
+    digest = record.values.get("config")
+    if digest is not None and file_fingerprint(run_dir.config_yaml) != digest:
+        raise ConfigError(
+            f"{run_dir.config_yaml}: not as the run wrote it (put it back, or choose another run_dir)"
+        )
 
 
 @contextmanager

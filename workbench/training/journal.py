@@ -61,8 +61,8 @@ def our_name(name: str) -> str:
 
 
 def journal_line(step: int, logs: Mapping[str, Any]) -> dict[str, Any]:
-    """The line of train.jsonl for what the Trainer logs at a step."""
-    return {"step": step, **{our_name(name): value for name, value in logs.items() if name != "step"}}
+    """The line of train.jsonl for what the Trainer logs at a step; keys in the order of a checkpoint's."""
+    return {"step": step, **{our_name(name): logs[name] for name in sorted(logs) if name != "step"}}
 
 
 def restored(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

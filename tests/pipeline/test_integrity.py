@@ -1,0 +1,177 @@
+"""What a step left is looked at again: changed, missing or replaced parts are named and made again."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from workbench.errors import ConfigError, DataError
+from workbench.evaluation import engine
+from workbench.evaluation.records import read_results
+from workbench.run_dir import RunDir, RunRecord, read_json, write_json
+
+SHORT = ("train.max_steps=4", "train.save_steps=2", "train.logging_steps=1", "data.limit=300")
+TWO = (
+    "benchmark=[toy_choice_en,toy_choice_zh]",
+    *(f"benchmarks.toy_choice_{x}.limit=6" for x in ("en", "zh")),
+)
+ONE = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=6", "steps=[train,evaluate]")
+
+
+def said(caplog) -> str:
+    return "\n".join(record.getMessage() for record in caplog.records)
+
+
+def values(folder: RunDir) -> dict[tuple[str, str], float]:
+    return {(score.model, score.benchmark): score.value for score in read_results(folder.results_json)[1]}
+
+
+def test_an_edited_score_is_made_again_and_a_lost_proof_too(run, caplog, tmp_path):
+    folder = run("quickstart", *SHORT, *TWO)
+    expected, page = values(folder), (tmp_path / "runs" / "leaderboard.json").read_text()
+    content = read_json(folder.results_json)
+    content["scores"][0]["value"] = 0.987654
+    write_json(folder.results_json, content)
+    run("leaderboard")
+    text = (tmp_path / "runs" / "leaderboard.html").read_text()
+    assert "98.8" not in text and "are not as they were written, and are left out" in text
+
+    run("quickstart", *SHORT, *TWO)
+    model, benchmark = content["scores"][0]["model"], content["scores"][0]["benchmark"]
+    assert f"the scores of {model} on {benchmark} are not as they were written, and are made again" in said(
+        caplog
+    )
+    assert values(folder) == expected and (tmp_path / "runs" / "leaderboard.json").read_text() == page
+    assert read_json(folder.run_json)["evaluate"][model][benchmark]["num_asked"] == 0, "its answers were kept"
+
+    for damage in (lambda text: text[: len(text) // 2], lambda text: None):
+        damaged = damage(folder.merge_report.read_text())
+        folder.merge_report.unlink() if damaged is None else folder.merge_report.write_text(damaged)
+        run("quickstart", *SHORT, *TWO, "steps=[evaluate,leaderboard]")
+        assert "its report is not as the merge step left them, and is left out" in said(caplog)
+        board = (tmp_path / "runs" / "leaderboard.html").read_text()
+        assert "the merge is not proven" in board and "The logits of the merged model" not in board
+        run("quickstart", *SHORT, *TWO, "steps=[merge,evaluate,leaderboard]")
+        assert "merge makes it again" in said(caplog) and "evaluate merged: done before" in said(caplog)
+        assert "The logits of the merged model" in (tmp_path / "runs" / "leaderboard.html").read_text()
+    assert values(folder) == expected
+
+
+def test_a_moved_and_a_copied_run_folder_is_as_sound_as_before(run, caplog, tmp_path):
+    folder = run("quickstart", *SHORT, *ONE)
+    shutil.copytree(folder.path, tmp_path / "copies" / "copy")
+    folder.path.rename(tmp_path / "runs" / "renamed")
+    for path in ("copies/copy", "runs/renamed"):
+        run("quickstart", *SHORT, *ONE, f"run_dir={tmp_path / path}")
+        assert said(caplog).count("nothing has changed") == 3 and "not as" not in said(caplog)
+    board = run("leaderboard", "leaderboard.folder=copies")
+    assert board and 'remarks": []' in (tmp_path / "copies" / "leaderboard.json").read_text()
+    (tmp_path / "copies" / "copy" / "run.json").unlink()
+    run("leaderboard", "leaderboard.folder=copies")
+    text = (tmp_path / "copies" / "leaderboard.md").read_text()
+    assert "not verified: its scores have no checksums" in text and "toy" in text
+
+
+def test_what_training_wrote_down_is_made_again_from_the_checkpoint(run, caplog):
+    folder = run("quickstart", *SHORT, "steps=[train]")
+    paths = [folder.path / name for name in ("train.json", "train.jsonl", "loss.svg")]
+    contents, weights = [path.read_bytes() for path in paths], folder.adapter / "adapter_model.safetensors"
+    trained = weights.read_bytes()
+    for damage in (lambda content: content[:-50], lambda content: b"\xff\x00{{{\n", lambda content: None):
+        for path, content in zip(paths, contents, strict=True):
+            damaged = damage(content)
+            path.unlink() if damaged is None else path.write_bytes(damaged)
+        run("quickstart", *SHORT, "steps=[train]")
+        assert "train.json: " in said(caplog) and "all 4 steps are done" in said(caplog)
+        assert [path.read_bytes() for path in paths] == contents and weights.read_bytes() == trained
+
+
+def test_benchmarks_that_are_done_are_on_disk_whatever_ends_the_run(run, caplog, monkeypatch):
+    judged = engine._judged
+
+    def fails(benchmark, lm, config, kept, model_name):
+        if (model_name, benchmark.name) == ("adapter", "toy_choice_zh"):
+            raise ZeroDivisionError("something that nobody thought of")
+        return judged(benchmark, lm, config, kept, model_name)
+
+    monkeypatch.setattr(engine, "_judged", fails)
+    command = ("quickstart", *SHORT, *TWO, "steps=[train,evaluate]")
+    with pytest.raises(ZeroDivisionError):
+        run(*command)
+    monkeypatch.setattr(engine, "_judged", judged)
+    folder = RunDir(Path("runs/quickstart"))
+    done = [("base", "toy_choice_en"), ("base", "toy_choice_zh"), ("adapter", "toy_choice_en")]
+    assert sorted(values(folder)) == sorted(done)
+    assert all(folder.predictions(*key).is_file() for key in done)
+    assert all(f"evaluate/{model}/{name}" in read_json(folder.run_json)["steps"] for model, name in done)
+    run(*command)
+    assert "evaluate base: done before" in said(caplog) and len(values(folder)) == 4
+
+
+def test_a_record_that_was_changed_or_is_odd_is_refused_in_one_line(run, tmp_path):
+    folder = RunDir(tmp_path / "runs" / "quickstart")
+    folder.path.mkdir(parents=True)
+    record = RunRecord(folder.run_json)
+    (folder.path / "made").write_text("x")
+    record.finish("train", "inputs", folder.path / "made", {"seconds": 1.5})
+    sound = folder.run_json.read_text()
+    assert RunRecord(folder.run_json).is_finished("train", "inputs", folder.path / "made")
+    for damaged in (
+        sound.replace("1.5", "2.5"),
+        sound.replace('"inputs": "inputs"', '"inputs": "others"'),
+        sound[:-20],
+        "[" * 100_000,
+        '{"steps": {"train": {}}}',
+        '{"steps": {"train": {"inputs": 1, "output": "x"}}}',
+        '{"steps": {"train": {"inputs": "1", "output": "x", "files": [1]}}}',
+        '{"steps": []}',
+        "null",
+    ):
+        folder.run_json.write_text(damaged)
+        with pytest.raises(DataError, match=r"run.json: not the record of a run, .* steps are repeated\)"):
+            run("quickstart", *SHORT, "steps=[train]")
+    folder.run_json.unlink()
+    folder.run_json.mkdir()
+    with pytest.raises(DataError, match=r"run.json: a folder lies where a file is to be written"):
+        run("quickstart", *SHORT, "steps=[train]")
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_left_as_it_was(run, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    run_dir = tmp_path / "runs" / "quickstart"
+    run_dir.mkdir(parents=True)
+    (run_dir / ".lock").symlink_to(outside)
+    with pytest.raises(DataError, match=r"\.lock: a link lies where a file is to be written"):
+        run("quickstart", *SHORT, "steps=[train]")
+    assert outside.read_text() == "mine"
+    (run_dir / ".lock").unlink()
+    (run_dir / ".lock").write_text("mine, too")
+    with pytest.raises(ConfigError, match="predict.input"):
+        run("quickstart", *SHORT, "steps=[predict]")
+    assert (run_dir / ".lock").read_text() == "mine, too"
+
+
+def test_checkpoints_that_are_links_or_files_are_named_and_trained_past(run, caplog, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine.txt").write_text("mine")
+    folder = run("quickstart", *SHORT, "steps=[train]")
+    weights = (folder.adapter / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(folder.adapter)
+    for step in (2, 4):
+        shutil.rmtree(folder.checkpoints / f"checkpoint-{step}")
+    (folder.checkpoints / "checkpoint-2").write_text("a file")
+    (folder.checkpoints / "checkpoint-4").symlink_to(outside)
+    (folder.path / "train.jsonl").unlink()
+    os.symlink(outside / "mine.txt", folder.path / "train.jsonl")
+    run("quickstart", *SHORT, "steps=[train]")
+    assert "checkpoint-4: is a link, not a checkpoint of this run; left out" in said(caplog)
+    assert "checkpoint-2: is a file, not a checkpoint; left out" in said(caplog)
+    assert (folder.adapter / "adapter_model.safetensors").read_bytes() == weights
+    assert [path.name for path in outside.iterdir()] == ["mine.txt"] and (
+        outside / "mine.txt"
+    ).read_text() == "mine"
+    assert len(json.loads((folder.checkpoints / "checkpoint-4" / "manifest.json").read_text())["files"]) > 3
