@@ -4,14 +4,20 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config.benchmark import OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.evaluation.items import long_ones
+from workbench.evaluation.items import item, long_ones
 from workbench.evaluation.prefix_tree import TokenRequest
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.roles import Model, answerer_for
 from workbench.evaluation.tokens import context_length
 from workbench.evaluation.transformers_classifier import TransformersClassifier
+
+_IN_CHAT = (OutputType.multiple_choice, OutputType.generation)
+"""Benchmarks whose prompts are wrapped in the chat template."""
 
 
 def check(
@@ -22,15 +28,9 @@ def check(
     Raises:
         CheckpointError: the model's logits are not numbers.
         ConfigError: longer prompts than the model holds are allowed, or a chat template is missing.
-        DataError: a question alone is too long for the model.
+        DataError: a question alone is too long for the model, or its chat template refuses the turns.
     """
-    held = context_length(lm.model, lm.tokenizer)
-    if config.max_length is not None and config.max_length > held:
-        raise ConfigError(f"evaluate.max_length: {config.max_length} (the model holds {held} tokens)")
-    if config.chat_template and not lm.tokenizer.chat_template:
-        raise ConfigError(
-            "evaluate.chat_template: the model's tokenizer has none (false, or model.tokenizer)"
-        )
+    check_prompting(context_length(lm.model, lm.tokenizer), lm.tokenizer, benchmarks, config)
     if not _gives_numbers(lm):
         raise CheckpointError(
             f"{model_name}: the model's logits are not numbers (damaged weights, or a dtype "
@@ -41,6 +41,38 @@ def check(
             with named(benchmark.name):
                 longest = lm.max_length - benchmark.config.generation.max_new_tokens
                 answerer_for(lm, benchmark.config, config).items(long_ones(benchmark.examples, longest))
+
+
+def check_prompting(
+    held: int,
+    tokenizer: PreTrainedTokenizerBase,
+    benchmarks: Mapping[str, PreparedBenchmark],
+    config: EvaluateConfig,
+) -> None:
+    """Find what the model's tokenizer can't do with the prompts; this needs no weights.
+
+    Args:
+        held: tokens that the model can read.
+        tokenizer: the model's.
+        benchmarks: name -> prepared benchmark; the first item of each is rendered.
+        config: how to score.
+
+    Raises:
+        ConfigError: longer prompts than the model holds are allowed, or a chat template is missing.
+        DataError: the chat template refuses the turns, such as a system message.
+    """
+    if config.max_length is not None and config.max_length > held:
+        raise ConfigError(f"evaluate.max_length: {config.max_length} (the model holds {held} tokens)")
+    if not config.chat_template:
+        return
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            "evaluate.chat_template: the model's tokenizer has none (false, or model.tokenizer)"
+        )
+    for benchmark in benchmarks.values():
+        if benchmark.tasks is None and benchmark.config.output_type in _IN_CHAT:
+            with named(benchmark.name):
+                item(benchmark.examples[0], 0, tokenizer)
 
 
 @contextmanager

@@ -34,7 +34,11 @@ class _Row:
 
 
 class Decoder:
-    """Greedy or sampled continuation of prompts; the answers don't depend on what is decoded together."""
+    """Greedy or sampled continuation of prompts.
+
+    In float32 an answer doesn't depend on what is decoded together. In other dtypes it may, where two tokens
+    are about equally likely, unless `invariant` decodes each prompt alone.
+    """
 
     def __init__(self, lm: TransformersLM, limits: GenerationConfig, as_harness: bool = False) -> None:
         """Take the model and the limits of an answer.

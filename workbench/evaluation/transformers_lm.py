@@ -42,7 +42,11 @@ class Likelihood:
 
 
 class TransformersLM:
-    """A causal language model with its tokenizer; what is computed together doesn't change the answers."""
+    """A causal language model with its tokenizer.
+
+    What is computed together changes no answer in float32 beyond rounding. In bfloat16, NF4 and int8 it moves
+    log-likelihoods (by 0.12 nats between token budgets, as measured), unless `invariant` is set.
+    """
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluate: EvaluateConfig

@@ -18,7 +18,7 @@ from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import ConfigError, DeviceError, WorkbenchError
 from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.checks import named
+from workbench.evaluation.checks import check_prompting, named
 from workbench.evaluation.multiple_choice import vocabulary_entry
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.files import file_fingerprint, locked, reason_for_no_room
@@ -26,9 +26,10 @@ from workbench.models.adapter_targets import check_base
 from workbench.models.loading import check_model, load_tokenizer
 from workbench.models.quantization import is_sharded
 from workbench.models.starts import FROM_WEIGHTS
+from workbench.pipeline.chat import tokenizer_for
 from workbench.pipeline.comparison import leaderboard
 from workbench.pipeline.exporting import export
-from workbench.pipeline.held_out import holds_out, read_rows
+from workbench.pipeline.held_out import context_length, holds_out, read_rows
 from workbench.pipeline.inputs import is_classifier, named_data, trains_whole_model
 from workbench.pipeline.merging import merge
 from workbench.pipeline.planning import plan
@@ -128,7 +129,9 @@ def check(config: Config, run_dir: RunDir) -> None:
                 "benchmark: none chosen, and the run has no held-out rows "
                 "(as in 'benchmark=[cmmlu,hellaswag]')"
             )
-        check_questions(check_benchmarks(config.benchmarks, config.evaluate), config)
+        benchmarks = check_benchmarks(config.benchmarks, config.evaluate)
+        check_questions(benchmarks, config)
+        check_prompts(benchmarks, config, run_dir)
     if {Step.tokenizer, Step.extend} & set(config.steps):
         check_text(config)
     if Step.predict in config.steps:
@@ -155,6 +158,22 @@ def check_questions(benchmarks: Mapping[str, PreparedBenchmark], config: Config)
             with named(name):
                 for text in benchmark.examples[0].continuations:
                     vocabulary_entry(text, tokenizer, benchmark.config)
+
+
+def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], config: Config, run_dir: RunDir) -> None:
+    """Find prompts that the model's tokenizer can't make or its context can't hold, before it is loaded.
+
+    Raises:
+        WorkbenchError: names the key, or the benchmark and the item.
+    """
+    evaluate = config.evaluate
+    if evaluate.max_length is None and not evaluate.chat_template:
+        return
+    tokenizer = tokenizer_for("base", config, run_dir)
+    if Step.train in config.steps and not tokenizer.chat_template:
+        evaluate = replace(evaluate, chat_template=False)  # training brings one
+    any_length = replace(config, evaluate=replace(evaluate, max_length=None))
+    check_prompting(context_length(any_length, tokenizer), tokenizer, benchmarks, evaluate)
 
 
 def check_training(config: Config) -> None:

@@ -1,0 +1,59 @@
+"""What the model's tokenizer and context can't do with the prompts is found without the model."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_llama import make_tokenizer
+
+import workbench
+from workbench import pipeline
+from workbench.config import Config, Step
+from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.config.evaluate import EvaluateConfig
+from workbench.config.model import ModelConfig
+from workbench.errors import ConfigError, DataError
+from workbench.evaluation.benchmark import prepare
+from workbench.evaluation.checks import check_prompting
+from workbench.run_dir import RunDir
+
+REFUSES_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "[{{ m.role }}]{{ m.content }}{% endfor %}"
+)
+
+
+def benchmark(tmp_path, description: str = ""):
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"q": "a", "label": 0}))
+    config = BenchmarkConfig(
+        language="en",
+        path=str(tmp_path / "rows.jsonl"),
+        output_type=OutputType.multiple_choice,
+        description=description,
+        question="{{ q }}",
+        choices=["yes", "no"],
+        target_index="label",
+    )
+    return {"own": prepare("own", config, EvaluateConfig())}
+
+
+def test_a_missing_chat_template_and_one_without_a_system_role_are_told(tmp_path):
+    tokenizer, chat = make_tokenizer(), EvaluateConfig(chat_template=True)
+    with pytest.raises(ConfigError, match=r"^evaluate.chat_template: the model's tokenizer has none"):
+        check_prompting(512, tokenizer, benchmark(tmp_path), chat)
+    tokenizer.chat_template = REFUSES_SYSTEM
+    check_prompting(512, tokenizer, benchmark(tmp_path), chat)
+    with pytest.raises(DataError, match=r"^benchmarks.own: item 0: .*no system role"):
+        check_prompting(512, tokenizer, benchmark(tmp_path, "Answer."), chat)
+
+
+def base(**changes) -> Config:
+    folder = Path(workbench.__file__).parent / "toy" / "base"
+    return Config(model=ModelConfig(path=str(folder)), steps=[Step.evaluate], **changes)
+
+
+def test_a_longer_prompt_than_the_model_holds_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.models.loading.load_model", None)
+    with pytest.raises(ConfigError, match=r"^evaluate.max_length: 100000 \(the model holds \d+ tokens\)"):
+        pipeline.check_prompts({}, base(evaluate=EvaluateConfig(max_length=100_000)), RunDir(tmp_path))
+    pipeline.check_prompts({}, base(evaluate=EvaluateConfig(max_length=16)), RunDir(tmp_path))
