@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parents[1] / "workbench"
 LAYER = {
     "errors": 0,
     "shown": 0,
+    "trust": 0.5,
     "files": 0.5,
     "config": 1,
     "run_dir": 1,
@@ -27,6 +28,7 @@ NO_TORCH = (
     "errors.py",
     "shown.py",
     "files.py",
+    "trust.py",
     "run_dir.py",
     "cli/",
     "config/",

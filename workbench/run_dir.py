@@ -223,6 +223,16 @@ class RunRecord:
         config = self.path.with_name(RunDir(Path()).config_yaml.name)
         if config.is_file():
             self.values.setdefault("config", file_fingerprint(config))
+        self._write()
+
+    def note(self, key: str, value: Any) -> None:
+        """Remember something about the whole run under a key of its own."""
+        if self.values.get(key) != value:
+            self.values[key] = value
+            self._write()
+
+    def _write(self) -> None:
+        """Write the record with a checksum of itself."""
         self.values = masked_json(self.values)
         self.values[DIGEST] = self_digest(self.values)
         write_json(self.path, self.values)

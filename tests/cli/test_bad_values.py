@@ -11,7 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from workbench.cli.keys import without_none
 from workbench.cli.messages import one_line
-from workbench.config import Config
+from workbench.config import BenchmarkConfig, Config, DataConfig
+from workbench.config.benchmark import OutputType
+from workbench.config.data import SourceConfig
 from workbench.config.ranges import RANGE, Range, check_ranges
 from workbench.errors import ConfigError, WorkbenchError
 
@@ -131,3 +133,19 @@ def test_a_range_is_checked_in_a_section_made_in_python_too():
     config.train.learning_rate = float("inf")
     with pytest.raises(ConfigError, match="train.learning_rate: inf"):
         check_ranges(config)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../esc", "/abs/path", "a/b", "..", ".hidden", "x" * 250, "题" * 60, "a\nb", "a\0b", ""]
+)
+def test_a_name_that_becomes_a_file_stays_in_the_folder(name):
+    benchmark = BenchmarkConfig(language="en", output_type=OutputType.perplexity)
+    with pytest.raises(ConfigError, match="^benchmarks: '"):
+        Config(benchmarks={name: benchmark})
+    with pytest.raises(ConfigError, match="^data.sources: '"):
+        Config(data=DataConfig(sources={name: SourceConfig(path="a")}))
+
+
+def test_names_in_any_writing_are_taken():
+    benchmark = BenchmarkConfig(language="en", output_type=OutputType.perplexity)
+    Config(benchmarks=dict.fromkeys(["toy_text_zh", "C-Eval 5.1", "中文测验", "lm_eval"], benchmark))

@@ -21,6 +21,7 @@ from workbench.evaluation.modules.rouge import Rouge
 from workbench.evaluation.modules.translation import Translation
 from workbench.evaluation.named_metrics import named
 from workbench.evaluation.records import Answer, Example
+from workbench.trust import trusting
 
 PREDICTIONS = ["the cat sat on a mat", "北京", "同意 OK", ""]
 REFERENCES = ["The cat sat on the mat.", "北京大学", "不同意 ok", "空"]
@@ -133,7 +134,7 @@ def test_a_metric_with_a_slash_is_loaded_by_evaluate():
     ],
 )
 def test_a_metric_that_is_not_there_is_one_line(name, words):
-    with pytest.raises(ConfigError, match=words) as caught:
+    with trusting(True), pytest.raises(ConfigError, match=words) as caught:
         named(name, "benchmarks.x.metrics")
     assert "\n" not in str(caught.value)
 
@@ -178,7 +179,8 @@ class Length(evaluate.Metric):
 @pytest.mark.parametrize("takes_lists", [True, False])
 def test_a_loaded_metric_scores_the_best_reference_whether_or_not_it_takes_several(takes_lists, tmp_path):
     (tmp_path / "length.py").write_text(SINGLE, encoding="utf-8")
-    metric = named(file_of("char_f1") if takes_lists else str(tmp_path / "length.py"))
+    with trusting(True):
+        metric = named(file_of("char_f1") if takes_lists else str(tmp_path / "length.py"))
     items = [
         Example(id="0", questions=("q",), target=("大上海", "北京"), references=("大上海", "北京")),
         Example(id="1", questions=("q",), target="ab"),

@@ -1,5 +1,7 @@
 """Exported GGUF files: what transformers and this project read back from them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from gguf import GGUFReader
@@ -262,3 +264,34 @@ def test_llama_cpp_computes_what_the_open_llama_did(tmp_path, rope):
             assert abs(top["logprob"] - expected[top["id"]].item()) < 1e-4
             compared += 1
     assert compared > 100
+
+
+@pytest.mark.parametrize("content", [b"my thesis", b"GGUF\x03\x00\x00\x00" + bytes(16), b""])
+def test_a_file_that_is_no_export_is_not_replaced(tmp_path, content):
+    open_llama(tmp_path / "model")
+    section = at(tmp_path / "model")
+    file = tmp_path / "mine.gguf"
+    file.write_bytes(content)
+    named = replace(gguf(), path=str(file))
+    with pytest.raises(ConfigError, match="export.path: '.*mine.gguf' is not an earlier export"):
+        export(section, named, file)
+    assert file.read_bytes() == content
+    file.unlink()
+    (tmp_path / "target").write_bytes(content)
+    file.symlink_to(tmp_path / "target")
+    with pytest.raises(ConfigError, match="is not an earlier export"):
+        export(section, named, file)
+    assert (tmp_path / "target").read_bytes() == content
+
+
+def test_an_earlier_export_is_replaced(tmp_path):
+    tokenizer = byte_level()
+    open_llama(tmp_path / "model", vocab_size=len(tokenizer))
+    tokenizer.save_pretrained(tmp_path / "model")
+    section = at(tmp_path / "model")
+    file = tmp_path / "mine.gguf"
+    named = replace(gguf(), path=str(file))
+    export(section, named, file)
+    size = file.stat().st_size
+    export(section, replace(named, gguf_type=GgufType.q8_0), file)
+    assert 0 < file.stat().st_size < size

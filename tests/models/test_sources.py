@@ -28,6 +28,19 @@ except WorkbenchError as error:
     print(f"{{type(error).__name__}}: {{error}}")
 """
 
+HELD = """
+import importlib.util, sys
+from workbench.errors import WorkbenchError
+spec = importlib.util.spec_from_file_location("sources", {source!r})
+sources = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sources)
+try:
+    with sources.held_commits({known!r}):
+        print(sources.locate(sys.argv[2]), sources.hub_commits())
+except WorkbenchError as error:
+    print(f"{{type(error).__name__}}: {{error}}")
+"""
+
 
 def digest(content):
     return hashlib.sha1(content).hexdigest()
@@ -84,9 +97,9 @@ def hub(tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     mirror = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "cache")}
 
-    def locate(path, kind="model", **more):
+    def locate(path, kind="model", code=LOCATE, **more):
         env = os.environ | mirror | {"HF_HUB_DISABLE_XET": "1"} | more
-        command = [sys.executable, "-c", LOCATE, kind, path]
+        command = [sys.executable, "-c", code, kind, path]
         done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=SOURCES.parents[2])
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -106,6 +119,18 @@ def test_a_hub_id_is_downloaded_from_the_mirror_once_and_without_copies(hub):
     assert Path(hub("us/tiny")) == folder
     assert sum(line.startswith("GET /us/tiny/resolve") for line in hub.asked) == downloads
     assert Path(hub("us/tiny", HF_HUB_OFFLINE="1")) == folder
+
+
+def test_the_commit_of_the_first_step_is_held_whatever_the_branch_becomes(hub):
+    """What is asked for is remembered by commit, and asked for by it the next time."""
+    later = "f" * 40
+    first, second = (
+        HELD.format(source=str(SOURCES), known={}),
+        HELD.format(source=str(SOURCES), known={"us/tiny@main": later}),
+    )
+    assert hub("us/tiny", code=first).endswith(f"{{'us/tiny@main': '{COMMIT}'}}")
+    assert hub("us/tiny", code=second).endswith(f"snapshots/{later} {{'us/tiny@main': '{later}'}}")
+    assert any(f"/{later}/" in line for line in hub.asked)
 
 
 def test_pickled_weights_are_downloaded_where_there_are_no_others(hub):

@@ -284,3 +284,17 @@ def test_a_full_disk_ends_any_step_in_one_line(run, monkeypatch):
 def test_a_run_s_folder_that_cannot_be_made_is_named():
     with pytest.raises(ConfigError, match=r"run_dir: '/proc/x' can't be made \(No such file or directory\)"):
         pipeline.make_folder(RunDir(Path("/proc/x")))
+
+
+def test_a_folder_with_other_files_is_not_taken_for_a_run(run, tmp_path):
+    for name in ("model", "adapter", "merged"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        (tmp_path / "mine" / name / "weights.safetensors").write_text("years of work")
+    whole = ("adapter=none", "quantization=none", "steps=[train]")
+    for how in (whole, ("steps=[train,merge]",)):
+        with pytest.raises(
+            ConfigError, match="run_dir: 'mine' holds 'adapter' and no config.yaml, so it is not"
+        ):
+            run("quickstart", *SHORT, *how, "run_dir=mine")
+    files = [path for path in (tmp_path / "mine").rglob("*") if path.is_file()]
+    assert len(files) == 3 and all(path.read_text() == "years of work" for path in files)

@@ -149,6 +149,9 @@ def set_up_process() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("USE_HUB_KERNELS", "NO")
+    if "kernels" not in sys.modules:
+        sys.modules["kernels"] = None  # type: ignore[assignment]  # bitsandbytes would fetch one and run it
     log = logging.getLogger("workbench")
     if not log.handlers:
         handler = logging.StreamHandler(sys.stdout)

@@ -11,6 +11,7 @@ from workbench.config.export import ExportConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.merge import MergeConfig
 from workbench.config.model import ModelConfig
+from workbench.config.names import check_file_name
 from workbench.config.once import check_once, check_order
 from workbench.config.plan import PlanConfig
 from workbench.config.predict import PredictConfig
@@ -130,6 +131,10 @@ class Config:
         check_ranges(self)
         check_once("steps", self.steps)
         check_order(self.steps, WORKS_ON)
+        for name in self.benchmarks:
+            check_file_name("benchmarks", name)
+        for name in self.data.sources:
+            check_file_name("data.sources", name)
         for name, benchmark in self.benchmarks.items():
             if benchmark.language not in ("", *LANGUAGES):
                 known = ", ".join(LANGUAGES)

@@ -11,7 +11,10 @@ from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError
 from workbench.evaluation.metrics import METRICS, Judged, Metric, is_right, likeliest
 from workbench.evaluation.records import Answer, Example
+from workbench.trust import check_trusted
 
+MODULES = Path(__file__).parent / "modules"
+"""Our own modules for `evaluate.load`, which are as trusted as the rest of this package."""
 _ERROR_RATES = ("wer", "cer", "ter", "mer")
 """Metrics of `evaluate` whose smaller values are the better ones."""
 _OUTPUT_TYPES = tuple(OutputType[name] for name in ("multiple_choice", "generation", "classification"))
@@ -21,9 +24,12 @@ def named(name: str, key: str = "metrics") -> Metric:
     """The metric called `name`; one with a slash is a file or hub id for `evaluate.load`.
 
     Raises:
-        ConfigError: there is none, it can't be loaded, or it needs a package that isn't installed.
+        ConfigError: there is none, it can't be loaded, it needs a package that isn't installed, or its code
+            isn't trusted.
     """
     if "/" in name:
+        if not Path(name).resolve().is_relative_to(MODULES):
+            check_trusted(key, name)
         return _loaded(name, key)
     if name not in METRICS:
         raise ConfigError(

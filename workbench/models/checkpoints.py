@@ -14,6 +14,7 @@ from workbench.errors import CheckpointError
 from workbench.models import gguf, meta
 from workbench.models.announced import check_sizes
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, unfold
+from workbench.models.foreign_code import check_kernels
 from workbench.models.generation import settle_generation
 from workbench.models.open_llama.configuration_open_llama import (
     LLAMA_SWITCHES,
@@ -128,6 +129,7 @@ def _described(path: Path, source: Path) -> Checkpoint:
     """The checkpoint as its description says; see `describe`."""
     stored, origin = _read_description(path)
     check_sizes(stored, source)
+    check_kernels(stored, source)
     kind = stored.get("model_type")
     if stored.get("pad_token_id") == -1:  # LLaMA's first checkpoints say so that they have none
         stored["pad_token_id"] = None

@@ -1,6 +1,7 @@
 """A model's weights written for other tools: a LLaMA folder, an Open-Llama folder, or a GGUF file."""
 
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from workbench.config.export import ExportConfig, ExportFormat
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import clear_the_way
+from workbench.models import gguf
 from workbench.models.checkpoints import KEPT, SCORE, read
 from workbench.models.fitting import fitted
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, fold
 from workbench.models.generation import eos_ids
-from workbench.models.gguf_writer import write_gguf
+from workbench.models.gguf_writer import MARK, write_gguf
 from workbench.models.loading import CLASSES
 from workbench.models.open_llama import OpenLlamaConfig
 from workbench.models.placement import torch_dtype
@@ -168,8 +170,20 @@ def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
         return
     if path.suffix != ".gguf" or path.is_dir():
         raise ConfigError(f"export.path: {str(path)!r} is no name for a .gguf file")
+    if export.path is not None and os.path.lexists(path) and not _is_export(path):
+        raise ConfigError(f"export.path: {str(path)!r} is not an earlier export (name a new file)")
     if model.task is not Task.causal_lm:
         raise ConfigError("export.format: a gguf file holds no classifier (llama and open-llama do)")
+
+
+def _is_export(file: Path) -> bool:
+    """Whether a file is a GGUF file that an export has written."""
+    if file.is_symlink() or not file.is_file():
+        return False
+    try:
+        return MARK in gguf.read_fields(file)
+    except CheckpointError:
+        return False
 
 
 def _write_folder(

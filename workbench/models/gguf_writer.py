@@ -34,6 +34,8 @@ FILE_TYPES = {
     GgufType.q4_1: LlamaFileType.MOSTLY_Q4_1,
     GgufType.q4_0: LlamaFileType.MOSTLY_Q4_0,
 }
+MARK = "open_llama_workbench.export"
+"""Key of a file's metadata: an export, which a later one may replace."""
 NAMES = {ours: theirs for theirs, ours in WHOLE.items()}
 LAYER_NAMES = {ours: theirs for theirs, ours in LAYER.items()}
 
@@ -61,6 +63,7 @@ def write_gguf(
     """
     writer = GGUFWriter(str(file), "llama")
     _describe(writer, config)
+    writer.add_bool(MARK, True)
     writer.add_file_type(FILE_TYPES[kind])
     describe_tokenizer(writer, tokenizer, tensors["model.embed_tokens.weight"].shape[0])
     if turn_ends := [end for end in ends if end != tokenizer.eos_token_id]:

@@ -1,4 +1,4 @@
-"""Any Hugging Face model as transformers knows it. Code that comes with a checkpoint is never run."""
+"""Any Hugging Face model as transformers knows it. Code that comes with it runs only if it is trusted."""
 
 import logging
 from pathlib import Path
@@ -21,6 +21,7 @@ from workbench.errors import CheckpointError
 from workbench.models.announced import check_sizes
 from workbench.models.checkpoints import BROKEN, read_json_object
 from workbench.models.fitting import differing, listed
+from workbench.models.foreign_code import runs_model_code
 from workbench.models.generation import settle_generation
 from workbench.models.gguf_header import check_header
 from workbench.models.placement import loading_options
@@ -48,9 +49,10 @@ def read_config(path: Path) -> PreTrainedConfig:
     """
     where = {"gguf_file": path.name} if path.is_file() else {}
     check_files(path)
+    trusted = {"trust_remote_code": runs_code(path)}
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(path.parent if where else path, **where)
+            config = AutoConfig.from_pretrained(path.parent if where else path, **where, **trusted)
     except LOAD_ERRORS as error:
         raise _unreadable(path, error) from error
     check_sizes(config.to_dict(), path)
@@ -75,7 +77,12 @@ def load(
         if path.is_file():
             return _from_gguf(path, CLASSES[model.task], config, options)
         loaded, report = CLASSES[model.task].from_pretrained(
-            path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            path,
+            config=config,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=runs_code(path),
+            **options,
         )
     except LOAD_ERRORS as error:
         raise _unreadable(path, error) from error
@@ -83,6 +90,12 @@ def load(
     if loaded.can_generate() and (note := settle_generation(loaded.generation_config)):
         logger.info("%s: %s", path, note)
     return cast(PreTrainedModel, loaded)
+
+
+def runs_code(path: Path) -> bool:
+    """Whether the modules that come with the model at `path` are run; see `runs_model_code`."""
+    file = path / "config.json"
+    return file.is_file() and runs_model_code(read_json_object(file), file)
 
 
 def check_files(path: Path) -> None:
@@ -114,7 +127,7 @@ def _check_weights(path: Path, loader: Any, config: PreTrainedConfig) -> None:
     num_bytes = sum(file.stat().st_size for file in files if file.is_file())
     try:
         with torch.device("meta"), quiet_transformers():
-            empty = loader.from_config(config)
+            empty = loader.from_config(config, trust_remote_code=runs_code(path))
     except LOAD_ERRORS:
         return  # loading says what is wrong
     count = sum(parameter.numel() for parameter in empty.parameters())

@@ -1,7 +1,9 @@
 """Where a model lies: a hub id, a folder or a file becomes a path on this machine."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
@@ -13,6 +15,7 @@ from huggingface_hub.errors import (
 )
 
 from workbench.errors import CheckpointError, ConfigError
+from workbench.trust import is_trusted
 
 HUB_ERRORS = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled)
 
@@ -24,6 +27,27 @@ WEIGHTS = {
     "adapter.path": [["*.safetensors"]],
 }
 COPIES = ["*/*", "consolidated*", "training_args.bin", "optimizer*"]  # as large as the weights, of no use
+
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+_commits: ContextVar[dict[str, str] | None] = ContextVar("commits", default=None)
+"""`OWNER/NAME@REVISION` -> the commit that is used for it, so that all steps of a run use the same one."""
+
+
+@contextmanager
+def held_commits(known: Mapping[str, str]) -> Iterator[None]:
+    """Use these commits of the Hub within, and remember those of what is asked for besides."""
+    token = _commits.set(dict(known))
+    try:
+        yield
+    finally:
+        _commits.reset(token)
+
+
+def hub_commits() -> dict[str, str]:
+    """`OWNER/NAME@REVISION` -> commit, of all that has been had from the Hub within `held_commits`."""
+    return dict(_commits.get() or {})
 
 
 def locate(path: str | None, revision: str | None = None) -> Path:
@@ -91,19 +115,27 @@ def _download(path: str, revision: str | None, key: str) -> Path:
     if not file and not HUB_ID.fullmatch(path):
         raise CheckpointError(f"{key}: no file or folder {path!r} (and no hub id, OWNER/NAME)")
     weights = WEIGHTS.get(key, [[]])
+    commits, name = _commits.get(), f"{file[1] if file else path}@{revision or 'main'}"
+    wanted = revision if commits is None else commits.get(name, revision)
     try:
-        if file:
-            return Path(hf_hub_download(file[1], file[2], revision=revision))
-        return _download_folder(path, revision, weights)
+        found = (
+            Path(hf_hub_download(file[1], file[2], revision=wanted))
+            if file
+            else _download_folder(path, wanted, weights)
+        )
     except HUB_ERRORS as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise CheckpointError(f"{key}: no folder {path!r}, and none from the hub: {reason}") from error
+    commit = next((part for part in found.parts if COMMIT.fullmatch(part)), None)
+    if commits is not None and commit is not None:
+        commits[name] = commit
+    return found
 
 
 def _download_folder(hub_id: str, revision: str | None, weights: Sequence[list[str]]) -> Path:
     """The hub id's descriptions and the first kind of `weights` that it has."""
     for kind in weights:
-        wanted = [*DESCRIPTIONS, *kind]
+        wanted = [*DESCRIPTIONS, *kind, *(["*.py"] if is_trusted() else [])]
         name = snapshot_download(hub_id, revision=revision, allow_patterns=wanted, ignore_patterns=COPIES)
         if any(file for pattern in kind for file in Path(name).glob(pattern)):
             break

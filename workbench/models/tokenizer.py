@@ -13,7 +13,8 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 from workbench.config.model import Architecture, ModelConfig
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models import gguf, native, sentencepiece_model
-from workbench.models.checkpoints import describe
+from workbench.models.checkpoints import describe, read_json_object
+from workbench.models.foreign_code import runs_tokenizer_code
 from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate, locate_tokenizer
 
@@ -114,7 +115,12 @@ def _read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
         return sentencepiece_model.read_tokenizer(place / "tokenizer.model")
     # Without a config.json the class is tokenizer_config.json's alone.
     config = None if (place / "config.json").is_file() else PreTrainedConfig()
-    return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(place, config=config))
+    file = place / "tokenizer_config.json"
+    trusted = file.is_file() and runs_tokenizer_code(read_json_object(file), file)
+    return cast(
+        PreTrainedTokenizerFast,
+        AutoTokenizer.from_pretrained(place, config=config, trust_remote_code=trusted),
+    )
 
 
 @dataclass(frozen=True)

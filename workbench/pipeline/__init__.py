@@ -25,6 +25,7 @@ from workbench.files import file_fingerprint, locked, reason_for_no_room
 from workbench.models.adapter_targets import check_base
 from workbench.models.loading import check_model, load_tokenizer
 from workbench.models.quantization import is_sharded
+from workbench.models.sources import held_commits, hub_commits
 from workbench.models.starts import FROM_WEIGHTS
 from workbench.pipeline.chat import tokenizer_for
 from workbench.pipeline.comparison import leaderboard
@@ -41,6 +42,7 @@ from workbench.pipeline.vocabulary import check_text, extend, tokenizer
 from workbench.ranks import is_first, wait
 from workbench.run_dir import RunDir, RunRecord, clear_unfinished, has_no_room, write_atomic
 from workbench.training.arguments import check_loggers
+from workbench.trust import TrustedCode, trusting
 
 log = logging.getLogger("workbench")
 
@@ -89,22 +91,48 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
     Raises:
         WorkbenchError: a user's mistake, found before the long work where that is possible.
     """
-    config = settled(config, run_dir)
-    check(config, run_dir)
-    if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
-        with on_a_disk_that_may_fill(run_dir):
-            return STEPS[config.steps[0]](config, run_dir) if is_first() else None
+    with trusting(config.trust_code) as trusted, held_commits(recorded_commits(run_dir)):
+        config = settled(config, run_dir)
+        check(config, run_dir)
+        if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
+            with on_a_disk_that_may_fill(run_dir):
+                return STEPS[config.steps[0]](config, run_dir) if is_first() else None
+        run_in_folder(config, run_dir, config_yaml, trusted)
+
+
+def run_in_folder(config: Config, run_dir: RunDir, config_yaml: str, trusted: TrustedCode) -> None:
+    """Run the steps while no other process works in the run's folder."""
     with on_a_disk_that_may_fill(run_dir), alone_in(run_dir) if is_first() else nullcontext():
         record = RunRecord(run_dir.run_json)  # a damaged one is told before the long work
         if is_first() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)
         check_config(record, run_dir)
+        if is_first():
+            write_down(trusted, run_dir)
         wait()
         for step in config.steps:
             log.info("== %s", step.name)
             if step in SHARED or is_first():
                 STEPS[step](config, run_dir)
+            if is_first():
+                write_down(trusted, run_dir)
             wait()
+
+
+def write_down(trusted: TrustedCode, run_dir: RunDir) -> None:
+    """Note in run.json whose code has been run, and which commits of the Hub this run uses."""
+    record, commits = RunRecord(run_dir.run_json), hub_commits()
+    before = record.values.get("trusted_code", [])
+    if trusted.sources:
+        record.note("trusted_code", list(dict.fromkeys([*before, *trusted.sources])))
+    if commits:
+        record.note("commits", {**record.values.get("commits", {}), **commits})
+
+
+def recorded_commits(run_dir: RunDir) -> dict[str, str]:
+    """What the run's folder says of the commits of the Hub that it was begun with."""
+    known = RunRecord(run_dir.run_json).values.get("commits", {}) if run_dir.run_json.exists() else {}
+    return {str(name): str(commit) for name, commit in known.items()} if isinstance(known, dict) else {}
 
 
 def settled(config: Config, run_dir: RunDir) -> Config:
@@ -257,6 +285,7 @@ def alone_in(run_dir: RunDir) -> Iterator[None]:
         ConfigError: another process is at work there.
     """
     new = not run_dir.path.exists()
+    check_own(run_dir)
     make_folder(run_dir)
     with locked(run_dir.lock, wait=False) as held:
         if not held:
@@ -270,6 +299,22 @@ def alone_in(run_dir: RunDir) -> Iterator[None]:
             if new and set(run_dir.path.iterdir()) <= {run_dir.config_yaml, run_dir.lock}:
                 shutil.rmtree(run_dir.path)
             raise
+
+
+def check_own(run_dir: RunDir) -> None:
+    """Refuse a folder with files of somebody else's, some of which a step might replace.
+
+    Raises:
+        ConfigError: there are such files, and no config.yaml of a run.
+    """
+    if run_dir.config_yaml.exists() or not run_dir.path.is_dir():
+        return
+    foreign = sorted(file.name for file in run_dir.path.iterdir() if not file.name.startswith("."))
+    if foreign:
+        raise ConfigError(
+            f"run_dir: {str(run_dir.path)!r} holds {foreign[0]!r} and no config.yaml, so it is not a run's "
+            "folder (name a new or empty one)"
+        )
 
 
 def make_folder(run_dir: RunDir) -> None:

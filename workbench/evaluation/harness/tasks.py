@@ -18,7 +18,9 @@ import torch
 
 from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig, Sample
 from workbench.config.evaluate import EvaluateConfig
+from workbench.config.names import check_file_name
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.harness.code import check_files, check_metrics, check_tasks
 from workbench.evaluation.harness.item_scores import bound_totals
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.harness.templates import hold_templates
@@ -72,6 +74,8 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dic
         for one in found.values():
             for task in one.tasks.values():
                 _set_up(task, config.num_fewshot, f"benchmarks.{name}.tasks: {task.task_name!r}")
+        for key in found:
+            check_file_name(f"benchmarks.{name}.tasks", f"{name}.{key}")
         return {
             f"{name}.{key}": _prepared(f"{name}.{key}", one, config, evaluate) for key, one in found.items()
         }
@@ -107,7 +111,9 @@ def _load(name: str, config: BenchmarkConfig) -> dict[str, HarnessTasks]:
     """Tasks by the name that they are reported under; a group that averages nothing falls into its tasks."""
     if config.include_path and not Path(config.include_path).is_dir():
         raise ConfigError(f"benchmarks.{name}.include_path: no such folder {config.include_path!r}")
+    check_files(name, config)
     manager, chosen = _chosen(name, config)
+    check_metrics(name, manager, chosen)
     metrics = tuple(config.metrics)
     found: dict[str, HarnessTasks] = {}
     for key in chosen:
@@ -117,6 +123,7 @@ def _load(name: str, config: BenchmarkConfig) -> dict[str, HarnessTasks]:
             found[key] = HarnessTasks(dict(loaded["tasks"]), group, metrics)
         else:
             found |= {k: HarnessTasks({k: task}, None, metrics) for k, task in loaded["tasks"].items()}
+        check_tasks(name, list(loaded["tasks"].values()))
     return found
 
 
