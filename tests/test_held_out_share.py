@@ -22,7 +22,7 @@ def begin(tmp_path, monkeypatch):
 
     def typed(*overrides: str) -> tuple[float | None, RunDir]:
         choices, task = {"recipe": "sft"}, list(overrides)
-        hydra = OmegaConf.create({"runtime": {"choices": choices}, "overrides": {"task": task}})
+        hydra = OmegaConf.create({"runtime": {"choices": choices}, "overrides": {"task": task, "hydra": []}})
         monkeypatch.setattr(composition.HydraConfig, "get", lambda: hydra)
         config, run_dir, text = composition.typed(composed(*overrides))
         run_dir.path.mkdir(parents=True, exist_ok=True)

@@ -115,11 +115,14 @@ def test_of_few_rows_none_is_held_out_and_it_is_said(run, rows, caplog):
     assert read_json(folder.train_json)["data"]["num_rows"] == 30
 
 
-def test_held_out_rows_that_were_edited_are_refused(run, rows):
+def test_held_out_rows_that_were_edited_are_not_scored_and_training_writes_them_again(run, rows):
     folder = run("sft", rows(220), *SHORT)
-    folder.held_out_jsonl.write_text(folder.held_out_jsonl.read_text().replace("largest", "smallest"))
+    left = folder.held_out_jsonl.read_text()
+    folder.held_out_jsonl.write_text(left.replace("largest", "smallest"))
     with pytest.raises(DataError, match="held_out.jsonl: not as the training left it"):
-        run("sft", "data.path=rows.jsonl", *SHORT)
+        run("sft", "data.path=rows.jsonl", *SHORT, "steps=[evaluate]")
+    run("sft", "data.path=rows.jsonl", *SHORT, "steps=[train]")
+    assert folder.held_out_jsonl.read_text() == left
 
 
 def test_long_answers_are_compared_by_their_loss_alone(run, rows):

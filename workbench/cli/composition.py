@@ -20,8 +20,16 @@ from workbench.shown import masked
 
 log = logging.getLogger("workbench")
 
-OPEN = ("data.columns", "data.sources", "adapter.rank_pattern", "model.init")
+OPEN = ("data.columns", "predict.columns", "data.sources", "adapter.rank_pattern", "model.init")
 """Mappings that a user puts names of their own into, without Hydra's + before the key."""
+
+
+PREDICT_KEYS = {
+    "data.path": "predict.input",
+    "data.columns": "predict.columns",
+    "data.limit": "predict.limit",
+}
+"""Keys of training rows -> those that mean the same of rows to be answered."""
 
 
 def register() -> None:
@@ -47,6 +55,7 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     if recipe is None:
         raise ConfigError(f"recipe: none named (recipe={'|'.join(sorted(recipe_files()))})")
     check_trust(composed)
+    check_predict_keys(composed)
     composed.recipe_name = recipe
     run_dir = RunDir(Path(composed.run_dir) if composed.run_dir else own_folder(recipe, composed))
     check_folder("run_dir", run_dir.path)
@@ -173,10 +182,8 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
             log.info("run_dir: %s is of an earlier version: %s=%s, as there", run_dir.path, key, value)
     if composed.data.validation_fraction is None:
         composed.data.validation_fraction = stored.data.validation_fraction
-    if composed.continues and not {key.split(".")[0] for key in named} & set(IDENTITY):
-        for section in IDENTITY:
-            OmegaConf.update(composed, section, stored[section], merge=True)
-        return composed
+    if composed.continues:
+        composed = adopted(composed, stored, named)
     ours, theirs = identity(composed), identity(stored)
     for section in IDENTITY:
         if ours[section] != theirs[section]:
@@ -186,6 +193,33 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
                 f"not {ours_value!r} (choose another run_dir, or none)"
             )
     return composed
+
+
+def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
+    """The configuration with the stored model, adapter, data and seed, but for the keys that were given."""
+    merged = composed.copy()
+    for section in IDENTITY:
+        OmegaConf.update(merged, section, stored[section], merge=True)
+    for key in named:
+        if key.split(".")[0] in IDENTITY:
+            OmegaConf.update(merged, key, OmegaConf.select(composed, key), merge=False)
+    return merged
+
+
+def check_predict_keys(composed: DictConfig) -> None:
+    """Refuse keys of training rows where rows are only answered, and name those that are meant.
+
+    Raises:
+        ConfigError: With the key.
+    """
+    if {step.name for step in composed.steps} != {"predict"}:
+        return
+    given = [override.partition("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
+    for key in given:
+        meant = next((k for k in PREDICT_KEYS if key == k or key.startswith(f"{k}.")), None)
+        if meant is not None:
+            ours = key.replace(meant, PREDICT_KEYS[meant])
+            raise ConfigError(f"{key}: is of training rows, and nothing is trained here ({ours}=...)")
 
 
 def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:

@@ -1,6 +1,6 @@
 """The predict section: one's own prompts or texts in, answers or labels out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from workbench.config.ranges import check_ranges, number
@@ -20,9 +20,13 @@ class PredictConfig:
     """The `predict` section."""
 
     input: str | None = None
-    """File of rows in a shape of `data.format`, answers not needed; of a .txt file each line is one."""
+    """Texts or prompts: .txt with one a line, or rows as training takes them, answers not needed."""
     output: str | None = None
     """JSONL file of answers; None: beside the run's predictions, under the input's name."""
+    limit: int | None = number(None, 1, 10**12)
+    """The first so many rows of `input` only."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Role to column of `input`, as in {text: comment}; empty: as in the run's training rows."""
     model: PredictModel | None = None
     """base, adapter, merged, or (with `adapter=none`) trained; null: adapter, or trained."""
     max_new_tokens: int = number(128, 1, 10**6)

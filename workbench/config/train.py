@@ -14,7 +14,14 @@ Scheduler = Enum(
 """The learning rate after the warmup."""
 
 
-NOT_LEARNED = ("logging_steps", "save_steps", "save_total_limit", "report_to", "deterministic")
+NOT_LEARNED = (
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "report_to",
+    "deterministic",
+    "sample_answers",
+)
 """Keys that change what is seen or kept, or the last bits of a GPU's sums, not what is learned."""
 
 
@@ -104,6 +111,10 @@ class TrainConfig:
 
     patience: int | None = number(None, 1, 10**6)
     """Stop when so many checkpoints in a row were no better than the best one; null: take all steps."""
+
+    sample_answers: int = number(16, 0, 10**4)
+    """Prompts that base and trained model answer after training, to count the answers that end by themselves
+    and those that repeat themselves; held-out ones, else of the training rows. 0: none."""
 
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     """Loggers beside train.jsonl: tensorboard (its files need no package), or any other of the Trainer's."""

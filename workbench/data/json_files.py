@@ -208,6 +208,8 @@ def checked_object(value: Any, where: str, has_half: bool, layout: Layout) -> di
     """
     if isinstance(value, list) and layout.header and len(value) == len(layout.header):
         value = dict(zip(layout.header, value, strict=True))
+    if isinstance(value, str) and layout.text_lines:
+        value = {"prompt": value}
     if not isinstance(value, dict):
         shown = json.dumps(value, ensure_ascii=True)[:60]
         raise DataError(f"{where}: a row must be a JSON object, not {shown}")

@@ -21,4 +21,4 @@ class Layout:
     unfold: str = ""
     """Column with a list of objects, each of which becomes a row; dots lead further down."""
     text_lines: bool = False
-    """Whether each line of a text file is a row; otherwise the file is one document."""
+    """Whether each line of a text file, and each text in JSON, is a row of its own."""

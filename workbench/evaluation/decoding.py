@@ -62,12 +62,17 @@ class Decoder:
             prompts: token numbers.
             seeds: what each answer's sampling depends on, and on nothing else.
         """
+        for index, made in self.tokens(prompts, seeds):
+            yield index, self.endings.text(made)
+
+    def tokens(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
+        """The same as the generated tokens, with the one that ended the answer."""
         order = sorted(range(len(prompts)), key=lambda i: prompts[i])
         rows_at_once = _ROWS if self.lm.shares_prefixes and not self.lm.invariant else 1
         for start in range(0, len(order), rows_at_once):
             rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[start : start + rows_at_once]]
             self._decode(rows) if self.lm.shares_prefixes else self._generate(rows)
-            yield from ((row.index, self.endings.text(row.made)) for row in rows)
+            yield from ((row.index, row.made) for row in rows)
 
     @torch.no_grad()
     def _decode(self, rows: list[_Row]) -> None:

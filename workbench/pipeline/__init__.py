@@ -34,7 +34,8 @@ from workbench.pipeline.held_out import context_length, holds_out, read_rows
 from workbench.pipeline.inputs import is_classifier, named_data, trains_whole_model
 from workbench.pipeline.merging import merge
 from workbench.pipeline.planning import plan
-from workbench.pipeline.prediction import check_input, predict
+from workbench.pipeline.prediction import predict
+from workbench.pipeline.questions import questions
 from workbench.pipeline.resumption import resume_check
 from workbench.pipeline.scoring import evaluate
 from workbench.pipeline.training import check_adapter, scored_on, train
@@ -163,7 +164,7 @@ def check(config: Config, run_dir: RunDir) -> None:
     if {Step.tokenizer, Step.extend} & set(config.steps):
         check_text(config)
     if Step.predict in config.steps:
-        check_input(config)
+        questions(config, run_dir)
     if {Step.plan, Step.train, Step.resume_check} & set(config.steps):
         check_training(config)
 

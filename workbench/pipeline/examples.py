@@ -1,16 +1,19 @@
 """The rows that a run is trained on, as tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config import Config
+from workbench.data.classes import is_unlabelled
 from workbench.data.encode import Encoded, encode
+from workbench.data.formats import row_format
 from workbench.data.holdout import HoldOut, hold_out
+from workbench.data.instruction import is_chat
 from workbench.data.labelled import label_names
 from workbench.data.rows import Row, load_rows
-from workbench.data.streaming import encode_streamed
+from workbench.data.streaming import encode_streamed, streamed_rows
 from workbench.pipeline.chat import training_tokenizer
 from workbench.pipeline.inputs import is_classifier, named_data
 from workbench.ranks import ranks
@@ -33,6 +36,26 @@ class Examples:
     """Which rows are held out, and why none are; empty where rows are streamed."""
     labels: list[str]
     """Of a classifier, in the order of their numbers."""
+
+
+def without_unlabelled(split: HoldOut, labels: list[str]) -> HoldOut:
+    """The same, but for held-out rows without a class: these are dropped and counted with the others."""
+    lost = [row for row in split.held_out if is_unlabelled(row, labels)]
+    held_out = [row for row in split.held_out if not is_unlabelled(row, labels)]
+    return replace(split, training=split.training + lost, held_out=held_out)
+
+
+def trained_on_chats(config: Config, rows: list[Row]) -> bool | None:
+    """Whether the first row of any source has roles that a chat template writes out; None: not known."""
+    if is_classifier(config):
+        return None
+    first = rows[0] if rows else next(streamed_rows(config.data, config.seed))
+    firsts = {row.source: row for row in reversed(rows)} or {first.source: first}
+    shapes = {
+        source: row_format(row, config.data.of_source(source), config.model.task)
+        for source, row in firsts.items()
+    }
+    return any(is_chat(row, shapes[source]) for source, row in firsts.items())
 
 
 def encoded_examples(config: Config, run_dir: RunDir) -> Examples:
@@ -58,6 +81,8 @@ def encoded_examples(config: Config, run_dir: RunDir) -> Examples:
     labels = label_names(rows, named) if is_classifier(config) else []
     task = config.model.task
     split = hold_out(rows, config.data, task, config.seed)
+    if config.data.drop_unlabelled:
+        split = without_unlabelled(split, labels)
     training = encode(split.training, tokenizer, config.data, task, seed=config.seed, names=labels)
     held_out = split.held_out
     validation = encode(held_out, tokenizer, config.data, task, names=labels) if held_out else None

@@ -114,7 +114,11 @@ def held_out_benchmarks(config: Config, run_dir: RunDir) -> dict[str, PreparedBe
     tokenizer = training_tokenizer(config)
     if is_classifier(config):
         return {HELD_OUT: labelled(rows, config, trained(run_dir).get("labels") or [], tokenizer)}
-    found = encoded_rows(rows, config, tokenizer)
+    found, lost = encoded_rows(rows, config, tokenizer)
+    for reason, count in lost.items():
+        log.warning("held_out: %d of %d rows are left out: %s", count, len(rows), reason)
+    if not found:
+        raise DataError(f"held_out: no row is left ({'; '.join(lost)})")
     benchmarks = {HELD_OUT: losses(found)}
     short = [row for row in found if row.answer and row.num_answer_tokens <= SHORT_TOKENS]
     if len(short) >= SHORT_SHARE * len(found):
@@ -144,11 +148,12 @@ class HeldOutRow:
         return end - first
 
 
-def encoded_rows(rows: Sequence[Row], config: Config, tokenizer: PreTrainedTokenizerBase) -> list[HeldOutRow]:
-    """The rows as training encodes them; those that don't fit into the model's context are left out.
+def encoded_rows(
+    rows: Sequence[Row], config: Config, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[HeldOutRow], dict[str, int]]:
+    """The rows as training encodes them, and how many are left out, by reason.
 
-    Raises:
-        DataError: none is left.
+    Left out are those without a token of an answer, and those longer than the model's context.
     """
     data = replace(config.data, packing=False, shuffle_answers=False)
     encoded = encode(rows, tokenizer, data, config.model.task)
@@ -175,11 +180,7 @@ def encoded_rows(rows: Sequence[Row], config: Config, tokenizer: PreTrainedToken
     lost = {reason: count for reason, count in encoded.account.dropped.items() if count}
     if longer := len(encoded.dataset) - len(found):
         lost[f"longer than the {room:,} tokens that the model can hold"] = longer
-    for reason, count in lost.items():
-        log.warning("held_out: %d of %d rows are left out: %s", count, len(rows), reason)
-    if not found:
-        raise DataError(f"held_out: no row is left ({'; '.join(lost)})")
-    return found
+    return found, lost
 
 
 def unique() -> Callable[[str], str]:

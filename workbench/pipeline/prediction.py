@@ -13,11 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
-from workbench.config.data import DataConfig
 from workbench.config.predict import PredictModel
 from workbench.data.labelled import VALUE
 from workbench.data.prompts import Prompt, prompts
-from workbench.data.rows import Row, load_rows
 from workbench.errors import ConfigError, DataError, MissingStepError
 from workbench.evaluation.cache import AnswerCache
 from workbench.evaluation.decoding import Decoder
@@ -28,27 +26,12 @@ from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.models.prepacked import prepacked
 from workbench.pipeline.chat import tokenizer_for
 from workbench.pipeline.inputs import is_classifier, skipped, trains_whole_model
+from workbench.pipeline.questions import format_for, input_data, questions
 from workbench.pipeline.scoring import loaded_models, model_identities
+from workbench.pipeline.shown_answers import show
 from workbench.run_dir import RunDir, RunRecord, fingerprint, write_atomic
 
 log = logging.getLogger("workbench")
-
-
-def check_input(config: Config) -> list[Row]:
-    """The rows of `predict.input`, read before any model is.
-
-    Raises:
-        ConfigError: no input.
-        DataError: the file is missing or malformed.
-    """
-    if not config.predict.input:
-        raise ConfigError("predict.input: not given (a file of prompts or texts, as in data.path)")
-    return load_rows(input_data(config), answered=False)
-
-
-def input_data(config: Config) -> DataConfig:
-    """The data section for the rows of `predict.input` alone."""
-    return replace(config.data, path=config.predict.input or "", sources={}, limit=None)
 
 
 def predict(config: Config, run_dir: RunDir) -> None:
@@ -58,8 +41,10 @@ def predict(config: Config, run_dir: RunDir) -> None:
         ConfigError: the output is a file that this step has not written.
         MissingStepError: the run has no such model.
     """
-    rows, name = check_input(config), answering(config).value
-    config = replace(config, evaluate=replace(config.evaluate, models=[name]), data=input_data(config))
+    asked_rows, name = questions(config, run_dir), answering(config).value
+    rows = [question.row for question in asked_rows]
+    data = replace(input_data(config), format=format_for(rows, config.data))
+    config = replace(config, evaluate=replace(config.evaluate, models=[name]), data=data)
     try:
         identity = model_identities(config, run_dir)[name]
     except MissingStepError as error:
@@ -73,6 +58,7 @@ def predict(config: Config, run_dir: RunDir) -> None:
     inputs = fingerprint([identity, [row.values for row in rows], keys, rule(config)])
     step, record = f"predict/{name}/{fingerprint(str(output))[:8]}", RunRecord(run_dir.run_json)
     if skipped(f"predict {name}", record.is_finished(step, inputs, output), config):
+        show_again(output, [prompt.text for prompt in asked])
         return
     if output.exists() and step not in record.values["steps"] and not config.force:
         raise ConfigError(
@@ -84,11 +70,32 @@ def predict(config: Config, run_dir: RunDir) -> None:
         answer_all(config, model, tokenizer, dict(zip(keys, asked, strict=True)), kept)
         found = [shown_answer(kept[key], model) for key in keys]
     lines = [
-        json.dumps({**row.values, **answer}, ensure_ascii=False)
-        for row, answer in zip(rows, found, strict=True)
+        json.dumps({**question.given, **beside(question.given, answer)}, ensure_ascii=False, default=str)
+        for question, answer in zip(asked_rows, found, strict=True)
     ]
     write_atomic(output, "\n".join(lines) + "\n")
     record.finish(step, inputs, output, {"rows": len(rows), "seconds": time.perf_counter() - started})
+    show([{"asked": prompt.text, **answer} for prompt, answer in zip(asked, found, strict=True)], output)
+    log.info("predict: %d answers in %s", len(lines), output)
+
+
+def beside(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer's columns, called `predicted_label` and so on where the row has a `label` itself."""
+    taken = any(name in given for name in answer)
+    return {f"predicted_{name}" if taken else name: value for name, value in answer.items()}
+
+
+def show_again(output: Path, prompts_shown: Sequence[str]) -> None:
+    """Print the first answers of a file that was written before."""
+    lines = [line for line in output.read_text(encoding="utf-8").split("\n") if line]
+    answers = []
+    for text, line in zip(prompts_shown, lines, strict=False):
+        values = json.loads(line)
+        prefix = "predicted_" if any(name.startswith("predicted_") for name in values) else ""
+        names = ("answer", "label", "probabilities", VALUE)
+        found = {name: values[prefix + name] for name in names if prefix + name in values}
+        answers.append({"asked": text, **found})
+    show(answers, output)
     log.info("predict: %d answers in %s", len(lines), output)
 
 
@@ -99,9 +106,13 @@ def answering(config: Config) -> PredictModel:
 
 
 def output_file(config: Config, run_dir: RunDir, name: str) -> Path:
-    """Where the answers go: `predict.output`, else a file beside the run's own predictions."""
-    stem = Path(config.predict.input or "").stem
-    return Path(config.predict.output) if config.predict.output else run_dir.predictions(name, f"own-{stem}")
+    """Where the answers go: `predict.output`, else a file beside the run's own predictions.
+
+    Inputs that differ in the kind of file alone, a.csv and a.txt, have outputs of their own.
+    """
+    given = Path(config.predict.input or "")
+    own = given.stem if given.suffix == ".jsonl" else given.name
+    return Path(config.predict.output) if config.predict.output else run_dir.predictions(name, f"own-{own}")
 
 
 def rule(config: Config) -> dict[str, Any]:

@@ -56,7 +56,9 @@ def resume_check(config: Config, run_dir: RunDir) -> None:
 
 def few_steps(config: Config) -> Config:
     """The same training, ended early and saved often."""
-    train = replace(config.train, max_steps=STEPS, save_steps=SAVE_STEPS, logging_steps=1, patience=None)
+    train = replace(
+        config.train, max_steps=STEPS, save_steps=SAVE_STEPS, logging_steps=1, patience=None, sample_answers=0
+    )
     return replace(config, train=replace(train, report_to=[]), force=False)
 
 

@@ -4,8 +4,10 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
@@ -27,7 +29,9 @@ from workbench.models.generation import end_at
 from workbench.models.loading import load_model, load_tokenizer, outline
 from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizer import take_template, token_ids
-from workbench.pipeline.examples import encoded_examples
+from workbench.pipeline import answer_check
+from workbench.pipeline.answer_check import counted, sample
+from workbench.pipeline.examples import Examples, encoded_examples, trained_on_chats
 from workbench.pipeline.held_out import write_rows
 from workbench.pipeline.inputs import autocast_dtype, shown, skipped, trained_from, trains_whole_model
 from workbench.pipeline.planning import foresee
@@ -62,6 +66,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     held_out = write_rows(examples.hold_out, run_dir) if is_first() else {}
     if is_first():
         Console(soft_wrap=True).print(data_report(training, examples.rows, tokenizer))
+    asked = sample(config, examples.hold_out.held_out, examples.rows, tokenizer) if is_first() else None
     take_trained_template(tokenizer, training.account)
     keep_few_kernels()  # `foresee` multiplies, to know this machine's rate
     foresee(config, examples)
@@ -72,6 +77,8 @@ def train(config: Config, run_dir: RunDir) -> None:
     if labels:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {name: index for index, name in enumerate(labels)}
+    name = "trained" if trains_whole_model(config) else "adapter"
+    answers = {"base": counted(model, tokenizer, asked, config)} if asked and not config.model.init else {}
     if not trains_whole_model(config):
         ids = token_ids(tokenizer, config.adapter.trainable_tokens, "adapter.trainable_tokens")
         model = adapters.attach(model, config.adapter, config.seed, ids)
@@ -92,22 +99,34 @@ def train(config: Config, run_dir: RunDir) -> None:
     )
     if not is_first():
         return
-    if trains_whole_model(config):
-        model.to(autocast or model.dtype)
-        with new_folder(output) as temporary, quiet_transformers():
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-    else:
-        adapters.check_did_something(model)
-        adapters.save(model, output, shown(config.model.path), tokenizer)
-    account = training.account.as_json()
-    write_json(
-        run_dir.train_json,
-        {"schema_version": 1, "labels": labels, "data": account, "held_out": held_out},
-    )
+    save(model, examples, config, output, autocast)
+    if asked:
+        answers[name] = counted(model, tokenizer, asked, config)
+    about = {
+        "schema_version": 1,
+        "labels": labels,
+        "data": training.account.as_json(),
+        "held_out": held_out,
+        "is_chat": trained_on_chats(config, examples.rows),
+        "answers": answer_check.account(asked, answers) if asked else None,
+    }
+    write_json(run_dir.train_json, about)
     files = [run_dir.train_json, run_dir.train_jsonl, run_dir.path / "loss.svg", run_dir.held_out_jsonl]
     made = [file for file in files if file.exists()]
     record.finish("train", inputs, output, asdict(report), files=made)
+
+
+def save(model: Any, examples: Examples, config: Config, output: Path, autocast: torch.dtype | None) -> None:
+    """Write the trained model or adapter."""
+    tokenizer = examples.tokenizer
+    if not trains_whole_model(config):
+        adapters.check_did_something(model)
+        adapters.save(model, output, shown(config.model.path), tokenizer)
+        return
+    model.to(autocast or model.dtype)
+    with new_folder(output) as temporary, quiet_transformers():
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
 
 
 def take_trained_template(tokenizer: PreTrainedTokenizerBase, account: Account) -> None:

@@ -47,8 +47,10 @@ class TrainReport:
     """Mean of the first `train.logging_steps` steps."""
     loss_last: float
     """Mean of the last ones."""
+    validation_loss_before: float | None
+    """Of the weights that it began with."""
     validation_loss: float | None
-    """Of the weights that the training ended with."""
+    """Of the weights that it ended with."""
     score: float | None
     """Of the same, where one was asked for."""
     scores: dict[str, float]
@@ -118,6 +120,9 @@ def fit(
         else:
             progress = ProgressBar(meter)
             trainer = assembled(training, identity, meter, progress)
+            if checkpoint is None and (before := trainer.loss_before()) is not None:
+                meter.validation_before = before
+                log.info("train: validation loss %.4f before training", before)
             run(trainer, progress, checkpoint)
             trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # forward without autocast again
             put_together(model)
@@ -205,6 +210,7 @@ def train_report(folder: Path, meter: Meter, checkpoint: Checkpoint | None, best
         epochs=lines[-1]["epoch"],
         loss_first=losses[0],
         loss_last=losses[-1],
+        validation_loss_before=meter.validation_before,
         validation_loss=evaluated.get("validation_loss"),
         score=evaluated.get("score"),
         scores={name[6:]: value for name, value in evaluated.items() if name.startswith("score/")},

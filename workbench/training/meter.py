@@ -38,6 +38,8 @@ class Meter:
     """Of this process, whose loss is infinite or no number."""
     pieces: int = 1
     """That each micro-batch is cut into, since memory ran out; 1: it is whole."""
+    validation_before: float | None = None
+    """The validation loss before the first step; None: nothing is validated."""
     started: float = field(default_factory=time.perf_counter)
     tokens_before: int = 0
     """In earlier sessions."""
@@ -51,7 +53,8 @@ class Meter:
         """What a checkpoint must hold."""
         values = asdict(self)
         values["seconds"] = self.total_seconds
-        return {name: values[name] for name in ("tokens", "trained", "seconds", "losses", "pieces")}
+        names = ("tokens", "trained", "seconds", "losses", "pieces", "validation_before")
+        return {name: values[name] for name in names}
 
     def end_step(self) -> None:
         """Close the step under way, with what all processes saw of it."""

@@ -18,7 +18,7 @@ log = logging.getLogger("workbench")
 
 MANIFEST = "manifest.json"
 
-METER = {"tokens", "trained", "seconds", "losses", "pieces"}
+METER = {"tokens", "trained", "seconds", "losses", "pieces", "validation_before"}
 """The counters that a checkpoint holds."""
 
 FOREIGN = "belongs to a training with other rows, settings or number of processes"

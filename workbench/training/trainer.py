@@ -153,6 +153,14 @@ class MeteredTrainer(Trainer):
             self.log({"loss": self.meter.losses[-1], "learning_rate": self._get_learning_rate()})
         return metrics
 
+    def loss_before(self) -> float | None:
+        """The validation loss before the first step, without a trace; None where no rows are for it."""
+        if not self.eval_dataset:
+            return None
+        with torch.random.fork_rng(), torch.no_grad():
+            self.model_wrapped.eval()
+            return self.validation_loss()
+
     def validation_loss(self) -> float:
         """Over all trained tokens, or all rows of a classifier, each counting alike."""
         rows, (rank, world) = cast(Rows, self.eval_dataset), ranks()
