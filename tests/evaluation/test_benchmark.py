@@ -1,5 +1,6 @@
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,22 @@ def test_examples_drawn_at_random_depend_on_item_and_seed_alone(tmp_path):
         ).examples
     ] == shots[:2]
     assert [e.shots for e in prepare(drawn, fewshot_seed=7).examples] != shots
+
+
+@pytest.mark.parametrize(("name", "spare"), [("harness", 0), ("harness-spare", 1)])
+def test_examples_drawn_as_the_harness_does_come_from_one_generator_by_the_row_s_number(
+    tmp_path, name, spare
+):
+    dev = [f"{n},问{n}？,1,2,3,4,A" for n in range(20)]
+    path = folder(tmp_path, [f"{n},题{n}？,1,2,3,4,A" for n in range(6)], dev)
+    drawn = config(path, num_fewshot=3, fewshot_order=FewshotOrder[name])
+    generator = random.Random(1234)
+    expected = [generator.sample(range(20), 3 + spare)[:3] for _ in range(6)]
+    for example in prepare(drawn, fewshot_seed=1234).examples:
+        numbers = expected[int(example.id.removeprefix("law/"))]
+        assert [shot.question.split("\n")[0] for shot in example.shots] == [f"问{n}？" for n in numbers]
+    whole = prepare(drawn, fewshot_seed=1234).examples
+    assert all(example in whole for example in prepare(replace(drawn, limit=2), fewshot_seed=1234).examples)
 
 
 def test_an_item_is_never_its_own_example(tmp_path):
@@ -290,7 +307,7 @@ def test_a_wrong_key_is_told_with_its_name(tmp_path, change, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("order", FewshotOrder)
+@pytest.mark.parametrize("order", [FewshotOrder.first, FewshotOrder.random])
 def test_examples_are_drawn_from_all_rows_but_the_asked_one(order):
     config = BenchmarkConfig(
         language="en",

@@ -6,6 +6,7 @@ The recorded numbers are renewed by `python tests/evaluation/test_lm_eval_parity
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from answer_cases import LETTERS, NUMBERS
@@ -15,6 +16,7 @@ from tiny_llama import make_llama, make_tokenizer
 
 from workbench.config.benchmark import Average, BenchmarkConfig, GenerationConfig
 from workbench.config.evaluate import EvaluateConfig
+from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.decoding import Decoder
 from workbench.evaluation.items import item
 from workbench.evaluation.metrics import METRICS
@@ -151,6 +153,67 @@ def test_prompts_equal_the_harness(name, tmp_path):
     else:
         assert asked.contexts[0] == expected[0][0]
         assert load(name).generation.stop == expected[0][1]["until"]
+
+
+VARIED = {
+    "arc_easy": "question",
+    "arc_challenge": "question",
+    "boolq": "passage",
+    "ceval": "question",
+    "cmmlu": "Question",
+    "commonsenseqa": "question",
+    "gsm8k": "question",
+    "hellaswag": "activity_label",
+    "mmlu": "question",
+    "openbookqa": "question_stem",
+    "piqa": "goal",
+    "sst2": "sentence",
+    "winogrande": "sentence",
+    "xcopa_zh": "premise",
+    "xstorycloze_zh": "input_sentence_1",
+}
+"""Benchmarks with examples: the column of which rows are made."""
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", VARIED)
+def test_examples_of_protocol_lm_eval_are_those_that_the_harness_draws(name, tmp_path, monkeypatch):
+    config = harness_task(name)
+    from lm_eval.api.task import ConfigurableTask
+
+    subset, row, _ = LAYOUTS[ALIKE.get(name, name)]
+    rows = [row | {VARIED[name]: f"Nr{number} {row[VARIED[name]]}"} for number in range(12)]
+    splits = {"shots": rows[3:], "asked": rows[:6]}
+    for split, lines in splits.items():
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        (tmp_path / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    asked = config.get("test_split") or config["validation_split"]
+    keys = ("training_split", "validation_split", "test_split", "fewshot_split")
+    names = {config[key] for key in keys if config.get(key)}
+    files = {split: str(tmp_path / ("asked" if split == asked else "shots")) + ".jsonl" for split in names}
+    config = {k: v for k, v in config.items() if k not in ("group", "tag", "dataset_name", "task_alias")}
+    config |= {
+        "task": name,
+        "dataset_path": "json",
+        "num_fewshot": 3,
+        "dataset_kwargs": {"data_files": files},
+    }
+    task = ConfigurableTask(config=config)
+    task.set_fewshot_seed(1234)
+    task.build_all_requests(rank=0, world_size=1)
+    expected: dict[int, str] = {}
+    for instance in task.instances:
+        expected.setdefault(instance.doc_id, instance.args[0])
+
+    def load_dataset(path: str, config: str | None, split: str) -> datasets.Dataset:
+        return datasets.Dataset.from_list(splits["asked" if split == asked else "shots"])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    benchmark = load(name, protocol="lm-eval", num_fewshot=3)
+    benchmark.only = [subset] if subset else []
+    examples = check_benchmarks({name: benchmark}, EvaluateConfig())[name].examples
+    assert [item(example, 0).contexts[0] for example in examples] == list(expected.values())
 
 
 HARNESS_METRICS = {"greedy_match": "acc", "target_perplexity": "perplexity", "true_mass": "acc"}

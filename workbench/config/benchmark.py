@@ -50,8 +50,14 @@ mean-nll: mean over all tokens of prompt + choice, as OpenCompass's ppl mode doe
 Average = Enum("Average", {"micro": "micro", "macro": "macro"})
 """micro: every item counts the same. macro: every subset counts the same."""
 
-FewshotOrder = Enum("FewshotOrder", {"first": "first", "random": "random"})
-"""first: the first rows of the few-shot split. random: drawn by the item's id and the seed alone."""
+FewshotOrder = Enum(
+    "FewshotOrder",
+    {"first": "first", "random": "random", "harness": "harness", "harness-spare": "harness-spare"},
+)
+"""first: the first rows of the few-shot split. random: drawn by the item's id and the seed alone.
+harness: drawn as lm-evaluation-harness does with this seed, by the number of the question's row.
+harness-spare: the same where its task names neither a test split nor a few-shot split. It then draws one row
+more, of which the question itself or else the last one is left out."""
 
 Sample = Enum("Sample", {"hash": "hash", "first": "first"})
 """Which items a limit takes. hash: those with the smallest SHA-256 of benchmark, subset and item id.
@@ -209,7 +215,7 @@ class BenchmarkConfig:
     fewshot_delimiter: str = "\n\n"
     """Text between two examples, and between the last one and the question."""
     fewshot_order: FewshotOrder = FewshotOrder.first
-    """first (in order) or random (by the item's id and the seed)."""
+    """first (in order), random (by the item's id and the seed), or as the harness draws: see FewshotOrder."""
     scoring: Scoring = Scoring.continuation
     """continuation, whole-text, next-token, next-piece or mean-nll; of perplexity continuation or rolling."""
     average: Average = Average.micro

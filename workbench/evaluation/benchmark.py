@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workbench.config.benchmark import BenchmarkConfig, Extract, OutputType, Scoring
+from workbench.config.benchmark import BenchmarkConfig, Extract, FewshotOrder, OutputType, Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.ranges import check_ranges
 from workbench.data.classes import class_list
@@ -184,7 +184,8 @@ def _shot_rows(name: str, config: BenchmarkConfig, subset: str) -> list[Row]:
             "fewshot_split to take them from (num_fewshot=0)"
         )
     rows = load_rows(name, config, config.fewshot_split, subset)
-    needed = config.num_fewshot + (config.fewshot_split == config.split)
+    spare = config.fewshot_order == FewshotOrder["harness-spare"]
+    needed = config.num_fewshot + (spare or config.fewshot_split == config.split)
     if len(rows) < needed:
         raise DataError(
             f"benchmarks.{name}.num_fewshot: {config.num_fewshot} examples, but split "

@@ -1,16 +1,15 @@
 """From a row to an item with its prompt: description, examples, question and choices rendered as text."""
 
 import hashlib
-import random
 import string
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from workbench.config.benchmark import BenchmarkConfig, FewshotOrder, OutputType
+from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.errors import DataError
 from workbench.evaluation import templates
+from workbench.evaluation.fewshot import ExamplePicker
 from workbench.evaluation.files import Row
 from workbench.evaluation.given_names import GivenNames
 from workbench.evaluation.option_letters import check_can_move, own_letters, speaks_of_others, texts_of
@@ -20,7 +19,10 @@ from workbench.evaluation.targets import target_of
 
 
 class Renderer:
-    """Renders the rows of one benchmark. Examples before a question depend on the item and the seed alone."""
+    """Renders the rows of one benchmark.
+
+    Examples before a question depend on the item, the number of its row and the seed alone.
+    """
 
     def __init__(self, config: BenchmarkConfig, seed: int, permutations: int = 1) -> None:
         """Take a benchmark whose protocol is resolved.
@@ -42,8 +44,7 @@ class Renderer:
         self._given = GivenNames(config)
         self._can_move = False
         self._shots: dict[str, Shot] = {}
-        self._places: tuple[list[Row], dict[str, int]] = [], {}
-        """Rows that examples are taken from, and where each of them stands."""
+        self._examples = ExamplePicker(config.fewshot_order, config.num_fewshot or 0, seed)
 
     def example(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
         """The item of a row, the `number`-th of its subset, with its options in all orders asked for.
@@ -98,11 +99,12 @@ class Renderer:
         if config.output_type == OutputType.perplexity and not questions[0]:
             raise DataError(f"{row.where}: an empty text")
         pmi = templates.render(config.unconditional, values, row) if "acc_pmi" in config.metrics else None
+        picked = self._examples.pick(shot_rows, row, number, identity)
         return Example(
             id=identity,
             subset=subset,
             description=templates.render(config.description, values, row),
-            shots=tuple(self._shot(shot, subset) for shot in self._pick(shot_rows, row, identity)),
+            shots=tuple(self._shot(shot, subset) for shot in picked),
             fewshot_delimiter=config.fewshot_delimiter,
             delimiter=config.delimiter,
             questions=tuple(questions),
@@ -181,19 +183,6 @@ class Renderer:
         if not text and self.config.output_type == OutputType.multiple_choice:
             raise DataError(f"{row.where}: nothing is left to score after choice {choice!r} (`continuation`)")
         return text
-
-    def _pick(self, rows: list[Row], row: Row, identity: str) -> list[Row]:
-        """The examples for a row: some of `rows`, and never the row itself."""
-        count = self.config.num_fewshot or 0
-        if self._places[0] is not rows:
-            self._places = rows, {other.where: place for place, other in enumerate(rows)}
-        own = self._places[1].get(row.where, len(rows))
-        others = range(len(rows) - (own < len(rows)))
-        if self.config.fewshot_order == FewshotOrder.first:
-            chosen: Sequence[int] = others[:count]
-        else:
-            chosen = random.Random(f"{self.seed}/{identity}").sample(others, count)
-        return [rows[place + (place >= own)] for place in chosen]
 
     def _shot(self, row: Row, subset: str) -> Shot:
         """An example's question and answer, with the delimiter between them; rendered once per row."""
