@@ -1,6 +1,6 @@
 import pytest
 
-from workbench.config.mistakes import known_keys, meant, nearest_keys
+from workbench.config.mistakes import known_keys, meant, nearest_keys, plainly
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,18 @@ def test_every_section_s_keys_are_known():
     known = dict(known_keys())
     assert known["train.max_steps"] == "TrainConfig" and known["seed"] == "Config"
     assert known["benchmarks.NAME.generation.max_new_tokens"] == "GenerationConfig"
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        (
+            "Invalid type assigned: NoneType is not a subclass of str. value: None",
+            "a text is in quotes, as 'null'",
+        ),
+        ("Key False (bool) is incompatible with (str)", "a name is in quotes, as 'no'"),
+        ("Key True (bool) is incompatible with (str)", "a name is in quotes, as 'yes'"),
+    ],
+)
+def test_a_text_that_yaml_reads_as_something_else_is_to_be_quoted(words, way_out):
+    assert way_out in plainly(f"In 'benchmark/own': {words}", lambda group: [])

@@ -78,6 +78,11 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
         return f"{words} (known: {known})" if known else words
     if "not a subclass of SourceConfig" in words:
         return f"{words} (a source is given whole, as in 'data.sources={{NAME: {{path: FILE}}}}')"
+    if "NoneType is not a subclass of str" in words:
+        return f"{words} (YAML reads null, ~ and an empty place as no value; a text is in quotes, as 'null')"
+    if truth := re.search(r"Key (True|False) \(bool\) is incompatible with \(str\)", words):
+        first, others = ("yes", "on and true") if truth[1] == "True" else ("no", "off and false")
+        return f"{words} (YAML reads {first}, {others} as a truth value; a name is in quotes, as '{first}')"
     if "is not a ListConfig" in words:
         return f"{words.rstrip('.')} (a list, as in 'KEY=[a,b]')"
     found = re.search(r"Could not override '([\w.]+)'", words) or full
