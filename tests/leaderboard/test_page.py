@@ -273,3 +273,15 @@ def test_several_right_texts_are_shown_side_by_side():
     target = ["北京", "Beijing"]
     answer = Prediction(id="0", prompt_hash="", context="", prediction="", target=target, scores={})
     assert page.right_answer(answer) == "北京 / Beijing"
+
+
+def test_the_page_says_how_many_answers_ended_and_nothing_where_train_json_is_odd(tmp_path):
+    counts = {"base": {"stopped": 3, "repeating": 9}, "adapter": {"stopped": 16, "repeating": 0}}
+    about = {"prompts": 16, "of": "held-out", "max_new_tokens": 64, "models": counts}
+    files = write_run(tmp_path / "run", [Spec()])
+    files.train_json.write_text(json.dumps({"answers": about}))
+    text = page.html(compare(collect(tmp_path)))
+    assert "Of 16 answers to held-out prompts, of 64 tokens at most: base 3 end by themselves" in text
+    for odd in ('{"answers": {"prompts": 1e999}}', '{"answers": []}', "[1]", "{"):
+        files.train_json.write_text(odd)
+        assert "end by themselves" not in page.html(compare(collect(tmp_path)))

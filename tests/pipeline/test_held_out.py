@@ -125,6 +125,15 @@ def test_held_out_rows_that_were_edited_are_not_scored_and_training_writes_them_
     assert folder.held_out_jsonl.read_text() == left
 
 
+@pytest.mark.parametrize("how", ["train.keep=best", "train.patience=2"])
+def test_the_best_checkpoint_of_a_training_without_validation_is_refused_before_it(run, rows, tmp_path, how):
+    for more in ((), ("data.validation_fraction=0",), ("data.streaming=true",)):
+        with pytest.raises(ConfigError, match="nothing is validated that would tell"):
+            run("sft", rows(30), *SHORT, "steps=[train]", how, *more)
+    assert not (tmp_path / "run").exists()
+    run("sft", rows(220), *SHORT, "steps=[train]", how, "train.sample_answers=0")
+
+
 def test_long_answers_are_compared_by_their_loss_alone(run, rows):
     folder = run("sft", rows(220, answer=" " + "one two three " * 20 + "{}"), *SHORT, "data.max_length=128")
     assert {name for _, name, _ in scored(folder)} == {"held_out"}

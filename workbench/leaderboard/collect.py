@@ -1,5 +1,6 @@
 """Every run below a folder, read from the files it left; what can't be read is named and skipped."""
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class Run:
     measured: dict[str, Any] = field(default_factory=dict)
     """run.json: times, memory, versions, machine."""
     merge_report: dict[str, Any] = field(default_factory=dict)
+    trained: dict[str, Any] = field(default_factory=dict)
+    """train.json: what became of the rows, and how many answers end by themselves."""
     merge_problem: str = ""
     """Why the merged model has no proof, where it should have one."""
     steps: dict[str, Any] = field(default_factory=dict)
@@ -144,6 +147,7 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
         scores=sound,
         measured=sound_facts(record),
         merge_report=report,
+        trained=_train_json(files.train_json),
         steps=record.get("steps", {}),
         merge_problem=merge_problem,
         remarks=[*remarks, *_unverified(sound, checked), *([merge_problem] if merge_problem else [])],
@@ -179,6 +183,15 @@ def _unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
     return [
         f"{UNVERIFIED}: {which} have no checksums (of an earlier version, or copied without their run.json)"
     ]
+
+
+def _train_json(path: Path) -> dict[str, Any]:
+    """What train.json says; empty if there is none, or none that can be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _merge_report(files: RunDir, record: dict[str, Any]) -> tuple[dict[str, Any], str]:

@@ -166,12 +166,27 @@ def merge_proof(run: Run) -> str:
         return ""
 
 
+def answer_counts(run: Run) -> str:
+    """How many answers of each model ended by themselves and repeated themselves; empty where not counted."""
+    try:
+        about = run.trained["answers"]
+        count, most = int(about["prompts"]), int(about["max_new_tokens"])
+        parts = [
+            f"{name} {int(found['stopped'])} end by themselves, {int(found['repeating'])} repeat themselves"
+            for name, found in about["models"].items()
+        ]
+        return f"Of {count} answers to {about['of']} prompts, of {most} tokens at most: {'; '.join(parts)}."
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return ""
+
+
 def is_share(metric: str) -> bool:
     """Whether a metric is a share between 0 and 1."""
     return not metric.endswith(NO_SHARE)
 
 
 FILTERS = {
+    "answer_counts": answer_counts,
     "answered": answered,
     "right_answer": right_answer,
     "change": wording.change,

@@ -13,8 +13,10 @@ from safetensors import SafetensorError
 from workbench.config import Config, Step
 from workbench.config.benchmark import OutputType, Scoring
 from workbench.config.quantization import QuantizationMethod
+from workbench.config.train import Keep
+from workbench.data.holdout import hold_out
 from workbench.data.inspection import check_rows
-from workbench.data.rows import load_rows
+from workbench.data.rows import Row, load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import ConfigError, DeviceError, WorkbenchError
 from workbench.evaluation.benchmark import check_benchmarks
@@ -118,6 +120,19 @@ def run_in_folder(config: Config, run_dir: RunDir, config_yaml: str, trusted: Tr
             if is_first():
                 write_down(trusted, run_dir)
             wait()
+        if is_first():
+            log.info("done: %s", what_lies_in(run_dir))
+
+
+def what_lies_in(run_dir: RunDir) -> str:
+    """The run's folder and what its steps have left there."""
+    folders = (run_dir.adapter, run_dir.model, run_dir.merged, run_dir.tokenizer, run_dir.extended)
+    made = [f"{folder.name}/" for folder in folders if folder.is_dir()]
+    if run_dir.results_json.is_file():
+        made.append(run_dir.results_json.name)
+    if (run_dir.path / "predictions").is_dir():
+        made.append("predictions/")
+    return f"{run_dir.path} has {', '.join(made)}" if made else str(run_dir.path)
 
 
 def write_down(trusted: TrustedCode, run_dir: RunDir) -> None:
@@ -205,6 +220,28 @@ def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], config: Config, r
     check_prompting(context_length(any_length, tokenizer), tokenizer, benchmarks, evaluate)
 
 
+def check_choosing(config: Config, rows: list[Row]) -> None:
+    """Refuse to choose among checkpoints by a validation loss where no row will be held out.
+
+    Raises:
+        ConfigError: `train.keep` or `train.patience` asks for it.
+    """
+    share = config.data.validation_fraction
+    if not config.train.chooses or config.train.score_on or share:
+        return
+    reason = "data.validation_fraction is 0"
+    if share is None:
+        found = None if config.data.streaming else hold_out(rows, config.data, config.model.task, config.seed)
+        if found is not None and found.held_out:
+            return
+        reason = found.reason if found is not None else "rows are streamed"
+    key = "keep" if config.train.keep is Keep.best else "patience"
+    raise ConfigError(
+        f"train.{key}: nothing is validated that would tell, {reason} "
+        "(data.validation_fraction=0.05, or train.score_on)"
+    )
+
+
 def check_training(config: Config) -> None:
     """Find a mistake in what is to be trained, on what, and how the best checkpoint is told.
 
@@ -238,6 +275,7 @@ def check_training(config: Config) -> None:
     found = islice(streamed_rows(config.data, config.seed), LOOKED_AT) if streaming else None
     rows = list(found) if found is not None else load_rows(config.data, config.seed)
     check_rows(rows, data, config.model.task)
+    check_choosing(config, rows)
 
 
 def check_config(record: RunRecord, run_dir: RunDir) -> None:
