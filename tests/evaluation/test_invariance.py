@@ -178,7 +178,10 @@ rank, world = ranks()
 def test_two_processes_share_the_items_and_give_the_bytes_of_one(tmp_path):
     rng = random.Random(3)
     rows = [
-        {"text": " ".join(rng.choices(WORDS, k=8)) + f" {n}", "a": rng.choice(WORDS), "b": rng.choice(WORDS)}
+        {
+            "text": " ".join(rng.choices(WORDS, k=8)) + f" {n}",
+            **dict(zip("ab", rng.sample(WORDS, 2), strict=True)),
+        }
         for n in range(50)
     ]
     (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
