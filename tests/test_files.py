@@ -1,0 +1,103 @@
+"""How files are written: never through links, known by their content, and full disks recognised."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from workbench.cli.leftovers import compiler_cache, remove_if_empty
+from workbench.errors import DataError
+from workbench.files import (
+    append_bytes,
+    clear_the_way,
+    has_no_room,
+    locked,
+    parse_json,
+    reason_for_no_room,
+    settle_file,
+    settle_folder,
+    write_atomic,
+)
+
+
+@pytest.mark.parametrize("count", [100, 100_000])
+def test_torch_that_cannot_write_for_want_of_room_is_understood(count):
+    with pytest.raises(RuntimeError) as caught:
+        torch.save({"a": torch.zeros(count)}, "/dev/full")
+    assert has_no_room(caught.value)
+    assert reason_for_no_room(caught.value) == "no space left on device, or a limit on the size of files"
+
+
+def test_a_damaged_file_of_torch_is_no_full_disk(tmp_path):
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "a.pt")
+    (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:2000])
+    with pytest.raises(RuntimeError) as caught:
+        torch.load(tmp_path / "a.pt", weights_only=True)
+    assert not has_no_room(caught.value)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: append_bytes(path, b"x"), lambda path: locked(path, wait=False).__enter__()]
+)
+def test_what_is_added_to_is_never_the_target_of_a_link(tmp_path, write):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    for target in (outside, tmp_path / "nothing"):
+        (tmp_path / "link").symlink_to(target)
+        with pytest.raises(DataError, match="a link lies where a file is to be written"):
+            write(tmp_path / "link")
+        (tmp_path / "link").unlink()
+    assert outside.read_text() == "mine" and not (tmp_path / "nothing").exists()
+
+
+def test_what_is_written_anew_takes_the_place_of_a_link(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    (tmp_path / "a").symlink_to(outside)
+    (tmp_path / "b").symlink_to(outside)
+    write_atomic(tmp_path / "a", "ours")
+    clear_the_way(tmp_path / "b").write_text("ours")
+    assert (
+        outside.read_text() == "mine"
+        and (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "ours"
+    )
+    (tmp_path / "c").mkdir()
+    for refuse in (lambda: write_atomic(tmp_path / "c", "x"), lambda: clear_the_way(tmp_path / "c")):
+        with pytest.raises(DataError, match="a folder lies where a file is to be written"):
+            refuse()
+
+
+def test_clearing_up_after_a_killed_process_follows_no_link(tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "mine").write_text("mine")
+    (tmp_path / ".merged.abcd1234").symlink_to(tmp_path / "outside")
+    (tmp_path / ".merged.old.abcd1234").symlink_to(tmp_path / "outside")
+    (tmp_path / ".run.json.abcd1234").symlink_to(tmp_path / "outside" / "mine")
+    settle_folder(tmp_path / "merged")
+    settle_file(tmp_path / "run.json")
+    assert (tmp_path / "outside" / "mine").read_text() == "mine"
+    assert not os.path.lexists(tmp_path / ".run.json.abcd1234")
+
+
+def test_json_that_is_nested_too_deeply_is_a_plain_mistake():
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 100_000)
+
+
+def test_the_folder_of_torchs_compiler_is_where_torch_makes_it():
+    code = "from torch._inductor.runtime.cache_dir_utils import default_cache_dir; print(default_cache_dir())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert Path(said.strip()) == compiler_cache()
+
+
+def test_a_folder_is_deleted_only_where_nothing_lies_in_it(tmp_path):
+    (tmp_path / "empty").mkdir()
+    remove_if_empty(tmp_path / "empty")
+    remove_if_empty(tmp_path / "none")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kernel").write_text("x")
+    remove_if_empty(tmp_path / "full")
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
