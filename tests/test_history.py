@@ -34,13 +34,20 @@ NAMES = json.loads((FIRST / "names.json").read_text())
 
 
 @pytest.fixture(autouse=True)
-def composing() -> Iterator[None]:
+def composing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cli.register()
+    typed(monkeypatch)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(cli.shipped("conf")), version_base="1.3"):
         yield
     cli.register()  # a test may have stored a schema of its own
     history.changed_default.cache_clear()
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
+    """Let Hydra say that these overrides were typed."""
+    node = OmegaConf.create({"overrides": {"task": list(overrides), "hydra": []}})
+    monkeypatch.setattr(composition.HydraConfig, "get", lambda: node)
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -189,8 +196,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
 
 def goes_on(folder: RunDir, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> DictConfig:
     """The configuration that a command takes on in a folder."""
-    task = OmegaConf.create({"overrides": {"task": list(overrides)}})
-    monkeypatch.setattr(composition.HydraConfig, "get", lambda: task)
+    typed(monkeypatch, *overrides)
     return composition.continued(composed(*overrides), folder)
 
 
