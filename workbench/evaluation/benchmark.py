@@ -76,6 +76,9 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
         kept = f", after keep={config.keep!r}" if config.keep else ""
         raise DataError(f"benchmarks.{name}: zero items in {_origin(config)}, split {config.split!r}{kept}")
     warnings = _warnings(config, len(examples)) + _about_choices(renderer)
+    if renderer.num_same_shots:
+        done = "stays, as in the harness" if config.protocol == "lm-eval" else "gives way to the next one"
+        warnings.append(f"{renderer.num_same_shots} questions have an example that asks the same: it {done}")
     lettered = bool(config.choices) and all(len(choice) == 1 for choice in config.choices)
     if evaluate.permutations > 1 and lettered and not config.options:
         warnings.append("evaluate.permutations does nothing here: `options` names no columns to move")

@@ -4,9 +4,11 @@ import hashlib
 import string
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
+from workbench.data.holdout import normal_form
 from workbench.errors import DataError
 from workbench.evaluation import templates
 from workbench.evaluation.fewshot import ExamplePicker
@@ -43,6 +45,8 @@ class Renderer:
         """Row -> an option that speaks of others, so that the options are asked in one order."""
         self._given = GivenNames(config)
         self._can_move = False
+        self.num_same_shots = 0
+        """Items with an example that asks the same but for case, width, white space and punctuation."""
         self._shots: dict[str, Shot] = {}
         self._examples = ExamplePicker(config.fewshot_order, config.num_fewshot or 0, seed)
 
@@ -104,7 +108,7 @@ class Renderer:
             id=identity,
             subset=subset,
             description=templates.render(config.description, values, row),
-            shots=tuple(self._shot(shot, subset) for shot in picked),
+            shots=self._examples_for(questions, row, subset, picked, shot_rows),
             fewshot_delimiter=config.fewshot_delimiter,
             delimiter=config.delimiter,
             questions=tuple(questions),
@@ -115,6 +119,23 @@ class Renderer:
             written_targets=target.written,
             unconditional=pmi,
         )
+
+    def _examples_for(
+        self, questions: list[str], row: Row, subset: str, picked: list[Row], shot_rows: list[Row]
+    ) -> tuple[Shot, ...]:
+        """Examples; one that asks what the item asks gives way to the next, except for protocol=lm-eval."""
+        shots = [self._shot(shot, subset) for shot in picked]
+        asked = {normal_form(question) for question in questions} - {""} if picked else set()
+        others = [shot for shot in shots if normal_form(shot.question) not in asked]
+        if len(others) == len(shots):
+            return tuple(shots)
+        self.num_same_shots += 1
+        if self.config.protocol == "lm-eval":
+            return tuple(shots)
+        used = {shot.where for shot in picked} | {row.where}
+        further = (self._shot(other, subset) for other in shot_rows if other.where not in used)
+        spare = (shot for shot in further if normal_form(shot.question) not in asked)
+        return (*others, *islice(spare, len(shots) - len(others)))
 
     def _check_options(self, row: Row, choices: list[str]) -> None:
         """Refuse a lettered question that lacks the text of one of its options."""
