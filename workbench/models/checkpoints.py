@@ -16,6 +16,7 @@ from workbench.models.announced import check_sizes
 from workbench.models.folding import EMBEDDING, HEAD, RECORD, unfold
 from workbench.models.foreign_code import check_kernels
 from workbench.models.generation import settle_generation
+from workbench.models.native_kinds import check_not_quantized, way_to_native
 from workbench.models.open_llama.configuration_open_llama import (
     LLAMA_SWITCHES,
     OpenLlamaConfig,
@@ -133,14 +134,16 @@ def _described(path: Path, source: Path) -> Checkpoint:
     kind = stored.get("model_type")
     if stored.get("pad_token_id") == -1:  # LLaMA's first checkpoints say so that they have none
         stored["pad_token_id"] = None
+    check_not_quantized(stored, source)
     if kind not in (OpenLlamaConfig.model_type, *LLAMA_ARCHITECTURE):
+        raise CheckpointError(f"{source}: model_type {kind!r} is no LLaMA ({way_to_native(str(kind))})")
+    if stored.pop("quantization_config", None):
         raise CheckpointError(
-            f"{source}: model_type {kind!r} is no LLaMA (model.architecture=native takes it as it is)"
+            f"{source}: quantization_config: Open-Llama can't take weights quantized by bitsandbytes "
+            "(take the unquantized model; quantization=nf4 or int8 quantizes it here)"
         )
     for name in CALLS:
         stored.pop(name, None)
-    if how := stored.pop("quantization_config", None):
-        raise CheckpointError(f"{source}: Open-Llama can't express quantization_config={how!r} (only None)")
     if kind == OpenLlamaConfig.model_type:
         found = Checkpoint(path, "Open-Llama", OpenLlamaConfig.from_dict(stored))
     else:

@@ -19,7 +19,7 @@ from workbench.models.open_llama import (
     OpenLlamaForSequenceClassification,
 )
 from workbench.models.placement import attention_name, loading_options, torch_device, torch_dtype
-from workbench.models.quantization import check_device, parameter_count, settle
+from workbench.models.quantization import check_device, is_quantized, parameter_count, settle
 from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate
 from workbench.models.tokenizer import load_tokenizer
@@ -79,6 +79,8 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
         WorkbenchError: as those two do.
     """
     check_device(quantization, torch_device(model.device))
+    if model.architecture is Architecture.native:
+        native.check(locate(model.path, model.revision), model.task)
     load_tokenizer(model)
     if model.init:
         _new_config(model)
@@ -108,7 +110,7 @@ def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
         return _new_config(model), torch_dtype(model.dtype, torch.float32)
     path = locate(model.path, model.revision)
     if model.architecture is Architecture.native:
-        config = native.read_config(path)
+        config = native.checked_config(path, model.task)
         own = torch.bfloat16 if path.is_file() else config.dtype
         return config, torch_dtype(model.dtype, own if isinstance(own, torch.dtype) else torch.float32)
     checkpoint = read(path)
@@ -197,10 +199,11 @@ def _description(
     loaded: PreTrainedModel, model: ModelConfig, quantization: QuantizationConfig, origin: str
 ) -> str:
     """What was loaded, in one line."""
+    stored = quantization.method is QuantizationMethod.none and is_quantized(loaded)
     facts = [
         f"{parameter_count(loaded):,} parameters",
         str(loaded.dtype).removeprefix("torch."),
-        f"quantization {quantization.method.value}",
+        f"quantization {'bitsandbytes, as stored' if stored else quantization.method.value}",
         f"attention {loaded.config._attn_implementation}",
         str(loaded.device),
     ]

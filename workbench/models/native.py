@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast
 
 import torch
@@ -24,9 +25,10 @@ from workbench.models.fitting import differing, listed
 from workbench.models.foreign_code import runs_model_code
 from workbench.models.generation import settle_generation
 from workbench.models.gguf_header import check_header
+from workbench.models.native_kinds import check_head, check_kind, check_known, check_not_quantized
 from workbench.models.placement import loading_options
 from workbench.models.quiet import quiet_transformers
-from workbench.models.weights import existing_files, read_pickle
+from workbench.models.weights import existing_files, tensor_names
 
 CLASSES: dict[Task, Any] = {
     Task.causal_lm: AutoModelForCausalLM,
@@ -50,6 +52,11 @@ def read_config(path: Path) -> PreTrainedConfig:
     where = {"gguf_file": path.name} if path.is_file() else {}
     check_files(path)
     trusted = {"trust_remote_code": runs_code(path)}
+    file = path / "config.json"
+    if file.is_file():
+        check_not_quantized(read_json_object(file), file)
+        if not trusted["trust_remote_code"]:
+            check_known(read_json_object(file), file)
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(path.parent if where else path, **where, **trusted)
@@ -57,6 +64,28 @@ def read_config(path: Path) -> PreTrainedConfig:
         raise _unreadable(path, error) from error
     check_sizes(config.to_dict(), path)
     return cast(PreTrainedConfig, config)
+
+
+def check(path: Path, task: Task) -> None:
+    """Find what would stop `load`, in seconds: of the weights only names and sizes are read.
+
+    Raises:
+        CheckpointError: as `load` does.
+    """
+    config = checked_config(path, task)
+    _check_weights(path, task, config)
+
+
+def checked_config(path: Path, task: Task) -> PreTrainedConfig:
+    """The configuration at `path`, of a kind of model that the task can be done with.
+
+    Raises:
+        CheckpointError: transformers can't read it, or has no class for it.
+    """
+    config = read_config(path)
+    if not runs_code(path):
+        check_kind(config, path, task)
+    return config
 
 
 def load(
@@ -67,10 +96,10 @@ def load(
     Raises:
         CheckpointError: transformers can't load it, or tensors are missing or of another shape.
     """
-    config = read_config(path)
+    config = checked_config(path, model.task)
     if num_labels is not None:
         config.num_labels = num_labels
-    _check_weights(path, CLASSES[model.task], config)
+    _check_weights(path, model.task, config)
     own = torch.bfloat16 if path.is_file() else config.dtype
     options = loading_options(model, quantization, own if isinstance(own, torch.dtype) else torch.float32)
     try:
@@ -112,8 +141,8 @@ def check_files(path: Path) -> None:
     existing_files(path)
 
 
-def _check_weights(path: Path, loader: Any, config: PreTrainedConfig) -> None:
-    """Refuse pickles with code, and a configuration of far more parameters than the files can hold.
+def _check_weights(path: Path, task: Task, config: PreTrainedConfig) -> None:
+    """Refuse damaged files, pickles with code, a missing head, and a configuration of far more parameters.
 
     Transformers would draw what is missing at random, in any size.
 
@@ -121,13 +150,13 @@ def _check_weights(path: Path, loader: Any, config: PreTrainedConfig) -> None:
         CheckpointError: there is such a file, or such a configuration.
     """
     files = [path] if path.is_file() else existing_files(path)
-    for file in files:
-        if file.suffix == ".bin" and file.is_file():
-            read_pickle(file)
-    num_bytes = sum(file.stat().st_size for file in files if file.is_file())
+    if not path.is_file():
+        for file in files:
+            tensor_names(file)
+    num_bytes = sum(file.stat().st_size for file in files)
     try:
         with torch.device("meta"), quiet_transformers():
-            empty = loader.from_config(config, trust_remote_code=runs_code(path))
+            empty = CLASSES[task].from_config(config, trust_remote_code=runs_code(path))
     except LOAD_ERRORS:
         return  # loading says what is wrong
     count = sum(parameter.numel() for parameter in empty.parameters())
@@ -135,6 +164,8 @@ def _check_weights(path: Path, loader: Any, config: PreTrainedConfig) -> None:
         raise CheckpointError(
             f"{path}: does not fit, {count:,} parameters by its configuration, {num_bytes:,} bytes of weights"
         )
+    if task is Task.causal_lm and files and not path.is_file():
+        check_head(path, files, empty)
 
 
 def _from_gguf(path: Path, loader: Any, config: PreTrainedConfig, options: dict[str, Any]) -> PreTrainedModel:
@@ -165,4 +196,5 @@ def _check(path: Path, report: dict[str, Any], base: str) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path}: transformers can't load it: {' '.join(str(error).split())}")
+    reason = " ".join(str(error).split())
+    return CheckpointError(f"{path}: transformers can't load it: {shorten(reason, 300, placeholder=' ...')}")

@@ -109,6 +109,23 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: truncated or damaged ({error})") from error
 
 
+def tensor_names(file: Path) -> list[str]:
+    """The names of the tensors in a file of weights.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or damaged, or a pickle with code.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing, the index of the weights names it")
+    if file.suffix != ".safetensors":
+        return list(read_pickle(file))
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return list(tensors.keys())
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: truncated or damaged ({error})") from error
+
+
 def read_pickle(file: Path) -> dict[str, Tensor]:
     """The tensors of a pickled state dict; nothing in it is ever executed.
 
