@@ -157,7 +157,8 @@ def test_a_merge_is_proven_and_exported_as_llama(way, method, tmp_path):
         torch.testing.assert_close(made(input_ids=ids).logits, wanted, atol=2e-3, rtol=1e-3)
         export(merged, ExportConfig(), tmp_path / "llama")
         llama = LlamaForCausalLM.from_pretrained(tmp_path / "llama")
-        torch.testing.assert_close(llama(input_ids=ids).logits, wanted, atol=1e-5, rtol=1e-5)
+        rounding = 1e-5 * float(wanted.abs().max())  # float32 adds up in an order that the processor chooses
+        torch.testing.assert_close(llama(input_ids=ids).logits, wanted, atol=rounding, rtol=0)
     assert len(load_tokenizer(merged)) == len(new)
 
 
