@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# On import it reports that an optional kernel is missing, one that models/quantization.py switches off
-# anyway.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+# bitsandbytes reports on import that an optional kernel is missing, one that models/quantization.py switches
+# off anyway. peft imports bitsandbytes: this package has to be imported before it.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: not record.getMessage().startswith("Failed to load CPU gemm_4bit_forward")
+)
 
 __all__ = [
     "OpenLlamaConfig",

@@ -1,6 +1,7 @@
 """What an Open-Llama configuration accepts, refuses and writes."""
 
 import json
+import logging
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
@@ -173,3 +174,26 @@ def test_llama_configuration_is_taken_with_its_own_defaults_and_the_switches_off
     )
     assert not config.use_stable_embedding and not config.shared_input_output_embedding
     assert config.hidden_dropout_prob == config.attention_dropout_prob == 0.0
+
+
+def test_a_llama_folder_is_taken_in_silence_and_a_folder_of_another_kind_with_transformers_warning(
+    tmp_path, caplog
+):
+    for kind in ("llama", "mistral"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        sizes = {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2}
+        (folder / "config.json").write_text(json.dumps({"model_type": kind} | sizes))
+        OpenLlamaConfig.from_pretrained(folder)
+        warnings = [record.getMessage() for record in caplog.records]
+        assert any("can yield errors" in warning for warning in warnings) == (kind == "mistral")
+    assert OpenLlamaConfig.from_dict(json.loads((tmp_path / "llama" / "config.json").read_text())) == (
+        OpenLlamaConfig.from_pretrained(tmp_path / "llama", name_or_path="")
+    )
+
+
+def test_of_bitsandbytes_warnings_only_the_one_about_its_missing_kernel_is_silent(caplog):
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "no module")
+    logger.warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]

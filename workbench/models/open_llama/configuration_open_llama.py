@@ -1,6 +1,7 @@
 """Configuration of Open-Llama models."""
 
 import math
+import os
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -200,21 +201,33 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         return self.shared_input_output_embedding or self.tie_word_embeddings
 
     @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a config.json says; a LLaMA one becomes an Open-Llama with its switches off.
+
+        transformers would warn that another `model_type` can yield errors, which is not so for this one.
+        """
+        config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        return cls._of_llama(config_dict), unused
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """A configuration from config.json; a LLaMA one becomes an Open-Llama with its switches off.
+        """A configuration from config.json; a LLaMA one becomes an Open-Llama with its switches off."""
+        return super().from_dict(cls._of_llama(config_dict), **kwargs)
+
+    @classmethod
+    def _of_llama(cls, config_dict: dict[str, Any]) -> dict[str, Any]:
+        """The description of the Open-Llama that computes what a LLaMA does; others are left as they are.
 
         The defaults of Open-Llama would normalise the embeddings and drop the head of a LLaMA checkpoint.
         """
-        if config_dict.get("model_type") == LlamaConfig.model_type:
-            logger.warning(
-                "a LLaMA configuration: use_stable_embedding, shared_input_output_embedding, dropout are off"
-            )
-            config_dict = {
-                **LlamaConfig(**config_dict).to_dict(),
-                **LLAMA_SWITCHES,
-                "model_type": cls.model_type,
-            }
-        return super().from_dict(config_dict, **kwargs)
+        if config_dict.get("model_type") != LlamaConfig.model_type:
+            return config_dict
+        logger.info(
+            "a LLaMA configuration: use_stable_embedding, shared_input_output_embedding, dropout are off"
+        )
+        return {**LlamaConfig(**config_dict).to_dict(), **LLAMA_SWITCHES, "model_type": cls.model_type}
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as config.json holds it."""
