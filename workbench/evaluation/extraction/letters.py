@@ -2,60 +2,20 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from workbench.evaluation.extraction import cleaning, marks
+from workbench.evaluation.extraction.letter_groups import (
+    CLOSE,
+    OPEN,
+    WRONG_AFTER,
+    Group,
+    group_at,
+    is_negated_before,
+)
 
-_OPEN = r"[\s\"'“”‘’「『(\[【《<{:=>~$\-—→" + cleaning.BOX_START + r"]"
-_BRACKETS = r"\"'“”‘’」』)\]】》>}" + cleaning.BOX_END
-_CLOSE = rf"[\s{_BRACKETS}]"
 _FILLER = re.compile(
-    rf"(?:{_OPEN}|option|choice|letter|answer|statement|选项|选择|definitely|clearly|probably|likely|most|certainly|"
+    rf"(?:{OPEN}|option|choice|letter|answer|statement|选项|选择|definitely|clearly|probably|likely|most|certainly|"
     r"surely|simply|therefore|thus|obviously|still|also|indeed|really|actually|just|the\b){0,12}",
-    re.I,
-)
-_LETTER = re.compile(r"([A-Za-z])(?![A-Za-z0-9+]|['’][A-Za-z]|-[A-Za-z0-9])")
-_RUN = re.compile(r"[A-Z]{2,26}(?![A-Za-z0-9])")
-_JOINT = re.compile(
-    rf"{_CLOSE}{{0,3}}(?:(,\s{{0,2}}(?:and|or|和|或)?|[ ]{{1,2}}(?=[A-Z](?![A-Za-z0-9])))"
-    rf"|[、/&]|和|与|及|以及|或者?|\band\b|\bor\b){_OPEN}{{0,3}}"
-    r"(?:(?:option|choice|选项)\s{0,2})?",
-    re.I,
-)
-_AFTER_LIST = re.compile(
-    rf"\s{{0,2}}(?:$|[.。;!\n)】,、{cleaning.BOX_END}]|and\b|or\b|和|或"
-    r"|[ ][A-Z](?![A-Za-z0-9])|[都均皆全]|[两三四]?项)"
-)
-_LOWER_CASE_END = re.compile(rf"{_CLOSE}{{0,3}}(?:$|[.。,、;:!?\n])|[{_BRACKETS}]")
-
-_WORD_AFTER = re.compile(r"[ \t]+([a-z]+)")
-_NO_ARTICLE = frozenset(
-    ["because", "since", "as", "for", "due", "and", "or", "but", "which", "that", "is", "was", "not", "given"]
-    + [
-        "so",
-        "while",
-        "rather",
-        "instead",
-        "if",
-        "with",
-        "in",
-        "by",
-        "from",
-        "at",
-        "on",
-        "seems",
-        "looks",
-        "has",
-    ]
-    + ["should", "must", "would", "can", "cannot", "isn", "wasn", "are", "were"]
-)
-_NO_PRONOUN = frozenset(["because", "since", "as", "for", "due", "and", "or", "but", "which", "rather", "is"])
-
-_NOT_BEFORE = re.compile(
-    r"(?:\b(?:not|never|neither|nor|cannot|except|excluding|exclude[sd]?|eliminat(?:e|es|ed|ing)|"
-    r"rul(?:e|es|ed|ing) out|rather than|instead of|other than|unlike|avoid)|n't(?: be)?|\bnot be"
-    r"|不是|并非|而非|非|不选择?|别选|排除[了掉]?|除了?|误选|错选|不含|不包括)"
-    rf"{_OPEN}{{0,3}}(?:(?:the\s|an?\s)?(?:option|choice|letter|answer|选项|答案)s?\s{{0,2}})?{_OPEN}{{0,3}}$",
     re.I,
 )
 _NOT_CHOSEN = re.compile(
@@ -63,24 +23,11 @@ _NOT_CHOSEN = re.compile(
     r"|(?:[不没别勿未莫误错]|没有|不[能会要应可]|不应该|不应当|不可以|不可能|无法|容易|很多人|有人会?|你可能会?)$",
     re.I,
 )
-_WRONG_AFTER = re.compile(
-    rf"{_CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
-    r"(?:明显|显然|是|均|都|也|就|并|皆|全|则|的|本身){0,4}"
-    r"(?:错|不对|不正确|不符|不合|不成立|不能|不可|不属|不妥|不当|有误|误|排除|可排除|可以排除|被排除|无关|×|✗|❌|"
-    r"不(?:选|是)(?!\s{0,2}[A-Za-z（(]))"
-    rf"|{_CLOSE}{{0,3}}[.:]?\s{{0,2}}(?:(?:is|are|was|were|would be|seems?|looks?)\s{{1,2}})?"
-    r"(?:(?:both|all|clearly|also|obviously|therefore|thus|simply)\s{1,2}){0,3}"
-    r"(?:wrong|incorrect|false|invalid|ruled out|eliminated|excluded|cannot|can't|can not|fails)\b"
-    rf"|{_CLOSE}{{0,3}}\s{{0,2}}(?:is|are|was|were|would|does|do|can|could|should)"
-    r"(?:\s{1,2}not\b(?! only)|n't\b)",
-    re.I,
-)
-_QUESTION_AFTER = re.compile(rf"{_CLOSE}{{0,3}}(?:吗|呢|\?)")
 _RIGHT_AFTER = re.compile(
-    rf"{_CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:选?项)?[,:]?(?:的?(?:说法|表述|描述|观点))?"
+    rf"{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:选?项)?[,:]?(?:的?(?:说法|表述|描述|观点))?"
     r"(?:是|为|才|最|均|都|也|就|完全){0,4}"
     r"(?:正确|对(?=[。,.;!\s]|的|$)|符合|合适|恰当|答案|✓|✔|√)"
-    rf"|{_CLOSE}{{0,3}}[.:]?\s{{0,2}}(?:(?:is|are|seems?|looks?|must be|would be)\s{{1,2}})?"
+    rf"|{CLOSE}{{0,3}}[.:]?\s{{0,2}}(?:(?:is|are|seems?|looks?|must be|would be)\s{{1,2}})?"
     r"(?:(?:both|all|the|clearly|definitely|most|also|only|therefore|thus)\s{1,2}){0,3}"
     r"(?:correct|right|best|answers?|true|accurate|appropriate|what I|the one)\b",
     re.I,
@@ -104,12 +51,12 @@ _PREFERRED = re.compile(
     re.I,
 )
 _BEING = re.compile(
-    rf"[是为故即∴](?={_OPEN}{{0,3}}[A-Za-z]{_CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))"
-    rf"|\b(?:is|so|hence|thus|therefore),?(?={_OPEN}{{1,3}}[A-Z]{_CLOSE}{{0,3}}(?:$|[.,;!\n]))"
+    rf"[是为故即∴](?={OPEN}{{0,3}}[A-Za-z]{CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))"
+    rf"|\b(?:is|so|hence|thus|therefore),?(?={OPEN}{{1,3}}[A-Z]{CLOSE}{{0,3}}(?:$|[.,;!\n]))"
 )
 """`是B。` and `so B.`: an answer where nothing else is."""
 _FIRST = re.compile(
-    rf"(?:{_OPEN}|[#>]){{0,12}}(?:(?:option|choice|answer|选项|选择|答案)\s{{0,2}})?{_OPEN}{{0,3}}", re.I
+    rf"(?:{OPEN}|[#>]){{0,12}}(?:(?:option|choice|answer|选项|选择|答案)\s{{0,2}})?{OPEN}{{0,3}}", re.I
 )
 _FIRST_END = re.compile(
     rf"\s{{0,3}}(?:$|\n|[.。!:;)\]】》」』>\"”’{cleaning.BOX_END}]"
@@ -118,17 +65,8 @@ _FIRST_END = re.compile(
     r"|[-—]\s|\s[(（]|(?:because|since|as|not|rather|instead)\b|因为|由于|而不是|而非|不是|不选)"
 )
 _LOWER_FIRST_END = re.compile(r"\s{0,3}(?:$|\n|[.):\]】])")
-_LAST_LINE = re.compile(rf"(?:{_OPEN}|[#>]){{0,12}}([A-Za-z])(?:{_CLOSE}|[.。]){{0,8}}")
+_LAST_LINE = re.compile(rf"(?:{OPEN}|[#>]){{0,12}}([A-Za-z])(?:{CLOSE}|[.。]){{0,8}}")
 _ENCLOSED = re.compile(r"[(\[【]\s?([A-Z])\s?[)\]】]")
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Letters that a text names together, such as `A和B`, with where they stand."""
-
-    letters: frozenset[str]
-    start: int
-    end: int
 
 
 def letter(text: str, letters: str = "ABCD", several: bool = False) -> str | None:
@@ -160,7 +98,7 @@ def _without_emphasis(text: str) -> str:
 
 def _stated(text: str, letters: str) -> frozenset[str]:
     """The letters that are stated, by the first rule that finds any."""
-    rules: list[Callable[[str, str], Iterator[_Group]]] = [
+    rules: list[Callable[[str, str], Iterator[Group]]] = [
         lambda text, letters: _marked(text, letters, marks.FINAL, cleaning.BOX_START),
         lambda text, letters: _marked(text, letters, marks.ANSWER, _CHOSEN),
         _first,
@@ -178,83 +116,23 @@ def _stated(text: str, letters: str) -> frozenset[str]:
     return _only_enclosed(text, letters)
 
 
-def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iterator[_Group]:
+def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iterator[Group]:
     """Letters directly after marks."""
     for pattern in patterns:
         for mark in re.finditer(pattern, text):
             if _NOT_CHOSEN.search(text, max(0, mark.start() - 12), mark.start()):
                 continue
             filler = _FILLER.match(text, mark.end())
-            group = _group(text, filler.end() if filler else mark.end(), letters)
-            if group is not None and not _negated_before(text, mark.start()):
+            group = group_at(text, filler.end() if filler else mark.end(), letters)
+            if group is not None and not is_negated_before(text, mark.start()):
                 yield group
 
 
-def _group(text: str, start: int, letters: str) -> _Group | None:
-    """The letters that begin at `start`, without those that are called wrong or asked about."""
-    names = _names(text, start, letters)
-    if not names:
-        return None
-    end = start + 1
-    clauses: list[set[str]] = [set()]
-    for position, name, after_comma in names:
-        if after_comma:
-            clauses.append(set())
-        clauses[-1] |= set(name)
-        end = position + len(name)
-    if _WRONG_AFTER.match(text, end) or _QUESTION_AFTER.match(text, end):
-        clauses.pop()
-    stated = frozenset().union(*clauses)
-    return _Group(stated, start, end) if stated else None
-
-
-def _names(text: str, start: int, letters: str) -> list[tuple[int, str, bool]]:
-    """Position and text of each letter (or run such as `BD`) of a list, and whether a comma is before it."""
-    names: list[tuple[int, str, bool]] = []
-    position, after_comma = start, False
-    while len(names) < 26 and (name := _name(text, position, letters)) is not None:
-        end = position + len(name)
-        if after_comma and not (_AFTER_LIST.match(text, end) or _WRONG_AFTER.match(text, end)):
-            break
-        if names and text[position].islower():
-            break
-        names.append((position, name.upper(), after_comma))
-        joint = _JOINT.match(text, end)
-        if joint is None:
-            break
-        position, after_comma = joint.end(), joint[1] is not None
-    return names
-
-
-def _name(text: str, position: int, letters: str) -> str | None:
-    """The letter, or letters without a gap, at a position; None where it is a word or not a choice."""
-    run = _RUN.match(text, position)
-    if run and set(run[0]) <= set(letters) and len(set(run[0])) == len(run[0]):
-        return run[0]
-    found = _LETTER.match(text, position)
-    if found is None or found[1].upper() not in letters:
-        return None
-    if found[1].islower():
-        return found[1] if _LOWER_CASE_END.match(text, found.end()) else None
-    return None if _is_word(text, found) else found[1]
-
-
-def _is_word(text: str, found: "re.Match[str]") -> bool:
-    """Whether a capital A is the article, or I the pronoun."""
-    word = _WORD_AFTER.match(text, found.end())
-    allowed = {"A": _NO_ARTICLE, "I": _NO_PRONOUN}.get(found[1])
-    return allowed is not None and word is not None and word[1] not in allowed
-
-
-def _negated_before(text: str, position: int) -> bool:
-    return _NOT_BEFORE.search(text, max(0, position - 40), position) is not None
-
-
-def _first(text: str, letters: str) -> Iterator[_Group]:
+def _first(text: str, letters: str) -> Iterator[Group]:
     """The letter that the text begins with, unless the text only lists the options."""
     opening = _FIRST.match(text)
     start = opening.end() if opening else 0
-    group = _group(text, start, letters)
+    group = group_at(text, start, letters)
     if group is None:
         return
     end = (_LOWER_FIRST_END if text[start].islower() else _FIRST_END).match(text, group.end)
@@ -269,23 +147,23 @@ def _lists_options(text: str, first: str, letters: str, end: int) -> bool:
     return re.search(second, text[end:]) is not None
 
 
-def _last_line(text: str, letters: str) -> Iterator[_Group]:
+def _last_line(text: str, letters: str) -> Iterator[Group]:
     """The letter that is alone on the last line."""
     before, newline, line = text.rstrip().rpartition("\n")
     found = _LAST_LINE.fullmatch(line) if newline and len(line) < 40 else None
     if found and found[1].upper() in letters:
         start = len(before) + 1 + found.start(1)
-        yield _Group(frozenset(found[1].upper()), start, start + 1)
+        yield Group(frozenset(found[1].upper()), start, start + 1)
 
 
-def _called_right(text: str, letters: str) -> Iterator[_Group]:
+def _called_right(text: str, letters: str) -> Iterator[Group]:
     """Letters that are called right."""
     end = 0
     for found in re.finditer(r"(?<![A-Za-z0-9])[A-Z]", text):
-        group = _group(text, found.start(), letters) if found.start() >= end else None
+        group = group_at(text, found.start(), letters) if found.start() >= end else None
         if group is not None:
             end = group.end
-            if _RIGHT_AFTER.match(text, group.end) and not _negated_before(text, group.start):
+            if _RIGHT_AFTER.match(text, group.end) and not is_negated_before(text, group.start):
                 yield group
 
 
@@ -294,7 +172,7 @@ def _only_enclosed(text: str, letters: str) -> frozenset[str]:
         match[1]
         for match in _ENCLOSED.finditer(text)
         if match[1] in letters
-        and not _negated_before(text, match.start())
-        and not _WRONG_AFTER.match(text, match.end())
+        and not is_negated_before(text, match.start())
+        and not WRONG_AFTER.match(text, match.end())
     }
     return frozenset(found) if len(found) == 1 else frozenset()

@@ -1,0 +1,122 @@
+"""The letters that a text names together at one position, such as `A和B`, and what is said against them."""
+
+import re
+from dataclasses import dataclass
+
+from workbench.evaluation.extraction import cleaning
+
+OPEN = r"[\s\"'“”‘’「『(\[【《<{:=>~$\-—→" + cleaning.BOX_START + r"]"
+_BRACKETS = r"\"'“”‘’」』)\]】》>}" + cleaning.BOX_END
+CLOSE = rf"[\s{_BRACKETS}]"
+_LETTER = re.compile(r"([A-Za-z])(?![A-Za-z0-9+]|['’][A-Za-z]|-[A-Za-z0-9])")
+_RUN = re.compile(r"[A-Z]{2,26}(?![A-Za-z0-9])")
+_JOINT = re.compile(
+    rf"{CLOSE}{{0,3}}(?:(,\s{{0,2}}(?:and|or|和|或)?|[ ]{{1,2}}(?=[A-Z](?![A-Za-z0-9])))"
+    rf"|[、/&]|和|与|及|以及|或者?|\band\b|\bor\b){OPEN}{{0,3}}"
+    r"(?:(?:option|choice|选项)\s{0,2})?",
+    re.I,
+)
+_AFTER_LIST = re.compile(
+    rf"\s{{0,2}}(?:$|[.。;!\n)】,、{cleaning.BOX_END}]|and\b|or\b|和|或"
+    r"|[ ][A-Z](?![A-Za-z0-9])|[都均皆全]|[两三四]?项)"
+)
+_LOWER_CASE_END = re.compile(rf"{CLOSE}{{0,3}}(?:$|[.。,、;:!?\n])|[{_BRACKETS}]")
+
+_WORD_AFTER = re.compile(r"[ \t]+([a-z]+)")
+_NO_ARTICLE = frozenset(
+    ["because", "since", "as", "for", "due", "and", "or", "but", "which", "that", "is", "was", "not", "given"]
+    + ["so", "while", "rather", "instead", "if", "with", "in", "by", "from", "at", "on", "seems", "looks"]
+    + ["has", "should", "must", "would", "can", "cannot", "isn", "wasn", "are", "were"]
+)
+_NO_PRONOUN = frozenset(["because", "since", "as", "for", "due", "and", "or", "but", "which", "rather", "is"])
+
+_NOT_BEFORE = re.compile(
+    r"(?:\b(?:not|never|neither|nor|cannot|except|excluding|exclude[sd]?|eliminat(?:e|es|ed|ing)|"
+    r"rul(?:e|es|ed|ing) out|rather than|instead of|other than|unlike|avoid)|n't(?: be)?|\bnot be"
+    r"|不是|并非|而非|非|不选择?|别选|排除[了掉]?|除了?|误选|错选|不含|不包括)"
+    rf"{OPEN}{{0,3}}(?:(?:the\s|an?\s)?(?:option|choice|letter|answer|选项|答案)s?\s{{0,2}})?{OPEN}{{0,3}}$",
+    re.I,
+)
+WRONG_AFTER = re.compile(
+    rf"{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
+    r"(?:明显|显然|是|均|都|也|就|并|皆|全|则|的|本身){0,4}"
+    r"(?:错|不对|不正确|不符|不合|不成立|不能|不可|不属|不妥|不当|有误|误|排除|可排除|可以排除|被排除|无关|×|✗|❌|"
+    r"不(?:选|是)(?!\s{0,2}[A-Za-z（(]))"
+    rf"|{CLOSE}{{0,3}}[.:]?\s{{0,2}}(?:(?:is|are|was|were|would be|seems?|looks?)\s{{1,2}})?"
+    r"(?:(?:both|all|clearly|also|obviously|therefore|thus|simply)\s{1,2}){0,3}"
+    r"(?:wrong|incorrect|false|invalid|ruled out|eliminated|excluded|cannot|can't|can not|fails)\b"
+    rf"|{CLOSE}{{0,3}}\s{{0,2}}(?:is|are|was|were|would|does|do|can|could|should)"
+    r"(?:\s{1,2}not\b(?! only)|n't\b)",
+    re.I,
+)
+_QUESTION_AFTER = re.compile(rf"{CLOSE}{{0,3}}(?:吗|呢|\?)")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Letters that a text names together, such as `A和B`, with where they stand."""
+
+    letters: frozenset[str]
+    start: int
+    end: int
+
+
+def group_at(text: str, start: int, letters: str) -> Group | None:
+    """The letters that begin at `start`, without those that are called wrong or asked about."""
+    names = _names(text, start, letters)
+    if not names:
+        return None
+    end = start + 1
+    clauses: list[set[str]] = [set()]
+    for position, name, after_comma in names:
+        if after_comma:
+            clauses.append(set())
+        clauses[-1] |= set(name)
+        end = position + len(name)
+    if WRONG_AFTER.match(text, end) or _QUESTION_AFTER.match(text, end):
+        clauses.pop()
+    stated = frozenset().union(*clauses)
+    return Group(stated, start, end) if stated else None
+
+
+def _names(text: str, start: int, letters: str) -> list[tuple[int, str, bool]]:
+    """Position and text of each letter (or run such as `BD`) of a list, and whether a comma is before it."""
+    names: list[tuple[int, str, bool]] = []
+    position, after_comma = start, False
+    while len(names) < 26 and (name := _name(text, position, letters)) is not None:
+        end = position + len(name)
+        if after_comma and not (_AFTER_LIST.match(text, end) or WRONG_AFTER.match(text, end)):
+            break
+        if names and text[position].islower():
+            break
+        names.append((position, name.upper(), after_comma))
+        joint = _JOINT.match(text, end)
+        if joint is None:
+            break
+        position, after_comma = joint.end(), joint[1] is not None
+    return names
+
+
+def _name(text: str, position: int, letters: str) -> str | None:
+    """The letter, or letters without a gap, at a position; None where it is a word or not a choice."""
+    run = _RUN.match(text, position)
+    if run and set(run[0]) <= set(letters) and len(set(run[0])) == len(run[0]):
+        return run[0]
+    found = _LETTER.match(text, position)
+    if found is None or found[1].upper() not in letters:
+        return None
+    if found[1].islower():
+        return found[1] if _LOWER_CASE_END.match(text, found.end()) else None
+    return None if _is_word(text, found) else found[1]
+
+
+def _is_word(text: str, found: "re.Match[str]") -> bool:
+    """Whether a capital A is the article, or I the pronoun."""
+    word = _WORD_AFTER.match(text, found.end())
+    allowed = {"A": _NO_ARTICLE, "I": _NO_PRONOUN}.get(found[1])
+    return allowed is not None and word is not None and word[1] not in allowed
+
+
+def is_negated_before(text: str, position: int) -> bool:
+    """Whether the words before a position negate what stands at it, as in `not B` and `排除B`."""
+    return _NOT_BEFORE.search(text, max(0, position - 40), position) is not None
