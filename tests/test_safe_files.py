@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from workbench.cli.leftovers import compiler_cache, remove_if_empty
-from workbench.errors import DataError
+from workbench.errors import DataError, first_line
 from workbench.files import (
     append_bytes,
     clear_the_way,
@@ -101,3 +101,8 @@ def test_a_folder_is_deleted_only_where_nothing_lies_in_it(tmp_path):
     (tmp_path / "full" / "kernel").write_text("x")
     remove_if_empty(tmp_path / "full")
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_an_error_is_told_by_its_first_line_or_without_a_message_by_its_type():
+    assert first_line(ValueError("\nno such header.\nIn line 3\n")) == "no such header"
+    assert first_line(TimeoutError()) == first_line(TimeoutError(" \n")) == "TimeoutError"

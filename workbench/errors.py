@@ -12,6 +12,11 @@ A message reads `where: what is wrong, with the value (what is allowed, or what 
 """
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without its full stop; its type where there is no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
 class WorkbenchError(Exception):
     """A mistake that the user can mend; the message says where and how."""
 

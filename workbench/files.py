@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import ConfigError, DataError
+from workbench.errors import ConfigError, DataError, first_line
 from workbench.shown import masked
 
 MODEL_CARD = "README.md"
@@ -71,7 +71,7 @@ def reason_for_no_room(error: BaseException) -> str:
     """What to say of an error for which `has_no_room` is true, in a few words."""
     if _is_torch_without_room(error):
         return "no space left on device, or a limit on the size of files"
-    return str(error).splitlines()[0]
+    return first_line(error)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,7 +8,7 @@ from workbench.data.arrow_sizes import check_arrow_sizes
 from workbench.data.layout import Layout
 from workbench.data.parquet_sizes import VALUE_BYTES, check_parquet_sizes, most_unfolded, too_large
 from workbench.data.row import Row
-from workbench.errors import DataError
+from workbench.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import pyarrow
@@ -153,8 +153,3 @@ def given(value: Any, kind: "pyarrow.DataType") -> Any:
     if pyarrow.types.is_nested(kind):
         return [given(inner, kind.value_type) for inner in value]
     return value
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of another library's complaint."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from workbench.data.columnar import first_line
 from workbench.data.row import Row
-from workbench.errors import DataError
+from workbench.errors import DataError, first_line
 
 
 def hub_rows(

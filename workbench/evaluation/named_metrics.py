@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.benchmark import OutputType
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, first_line
 from workbench.evaluation.metrics import METRICS, Judged, Metric, is_right, likeliest
 from workbench.evaluation.records import Answer, Example
 from workbench.trust import check_trusted
@@ -52,8 +52,7 @@ def _loaded(name: str, key: str) -> Metric:
     try:
         module = evaluate.load(name, keep_in_memory=True)
     except (OSError, ValueError, RuntimeError, ImportError, LookupError, TypeError, AttributeError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ConfigError(f"{key}: {name!r} can't be loaded by evaluate.load: {reason}") from error
+        raise ConfigError(f"{key}: {name!r} can't be loaded by evaluate.load: {first_line(error)}") from error
     if getattr(module, "module_type", "metric") != "metric":
         raise ConfigError(f"{key}: {name!r} is a {module.module_type}, no metric")
 

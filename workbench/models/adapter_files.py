@@ -8,7 +8,7 @@ from peft import PeftConfig, load_peft_weights
 from safetensors import SafetensorError
 from torch import Tensor
 
-from workbench.errors import CheckpointError
+from workbench.errors import CheckpointError, first_line
 from workbench.models import generation
 from workbench.models.adapter_bounds import check_patterns
 from workbench.models.sources import locate_adapter
@@ -137,8 +137,3 @@ def tidy_config(path: Path, base_name: str | None) -> None:
             config[key] = sorted(set(config[key]))
     config["base_model_name_or_path"] = base_name or None
     write_json(path, config)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a message of a library."""
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

@@ -22,13 +22,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit, AdapterMethod
-from workbench.errors import CheckpointError
+from workbench.errors import CheckpointError, first_line
 from workbench.models.adapter_bounds import check_announced
 from workbench.models.adapter_files import (
     CONFIG_FILE,
     HEAD,
     LABELS_FILE,
-    first_line,
     label_names,
     read_config,
     read_weights,

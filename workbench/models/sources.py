@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
-from workbench.errors import CheckpointError, ConfigError
+from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.trust import is_trusted
 
 HUB_ERRORS = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled)
@@ -124,8 +124,9 @@ def _download(path: str, revision: str | None, key: str) -> Path:
             else _download_folder(path, wanted, weights)
         )
     except HUB_ERRORS as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise CheckpointError(f"{key}: no folder {path!r}, and none from the hub: {reason}") from error
+        raise CheckpointError(
+            f"{key}: no folder {path!r}, and none from the hub: {first_line(error)}"
+        ) from error
     commit = next((part for part in found.parts if COMMIT.fullmatch(part)), None)
     if commits is not None and commit is not None:
         commits[name] = commit

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.train import Keep, TrainConfig
-from workbench.errors import ConfigError, TrainingError
+from workbench.errors import ConfigError, TrainingError, first_line
 from workbench.files import has_no_room, reason_for_no_room
 from workbench.ranks import is_first, of_first
 from workbench.training.allocator import keep_few_kernels
@@ -190,7 +190,7 @@ def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint |
         else:
             raise
         kept = last_sealed(checkpoints)
-        reason = reason_for_no_room(error) if has_no_room(error) else str(error).splitlines()[0]
+        reason = reason_for_no_room(error) if has_no_room(error) else first_line(error)
         raise TrainingError(
             f"{unwritten}: can't be written, {reason} (kept: {kept}; given room, the same command goes on)"
         ) from error

@@ -19,7 +19,7 @@ import torch
 from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.names import check_file_name
-from workbench.errors import ConfigError, DataError
+from workbench.errors import ConfigError, DataError, first_line
 from workbench.evaluation.harness.code import check_files, check_metrics, check_tasks
 from workbench.evaluation.harness.item_scores import bound_totals
 from workbench.evaluation.harness.limits import limits
@@ -178,8 +178,7 @@ def _of_tasks(where: str) -> Iterator[None]:
     try:
         yield
     except (*failures, *others) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{where}: {reason:.500}") from error
+        raise DataError(f"{where}: {first_line(error):.500}") from error
 
 
 def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
