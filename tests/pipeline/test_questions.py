@@ -1,6 +1,7 @@
 """What the predict step takes: files without answers, in whatever shape, read as the training rows were."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,14 @@ from omegaconf import OmegaConf
 
 from workbench import cli
 from workbench.cli import composition
-from workbench.config import Config, DataConfig, ModelConfig, PredictConfig
+from workbench.config import Config, DataConfig, ModelConfig, PredictConfig, Step
 from workbench.config.data import DataFormat, SourceConfig
 from workbench.config.model import Task
 from workbench.errors import ConfigError, DataError
 from workbench.pipeline.prediction import beside, output_file
 from workbench.pipeline.questions import format_for, questions
 from workbench.pipeline.shown_answers import rendered
-from workbench.run_dir import RunDir, write_json
+from workbench.run_dir import RunDir, RunRecord, write_json
 
 CHINESE = {"text": "评论", "label": "类别"}
 
@@ -189,3 +190,26 @@ def test_a_value_that_the_run_was_not_made_with_is_named_and_one_that_it_was_goe
     with pytest.raises(ConfigError, match="quantization.method='nf4', not 'none'"):
         typed("merge", "run_dir=run", "quantization=none")
     assert typed("evaluate", "run_dir=run", "quantization=nf4").model.path == "tiny"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "edited", "missing", "a list"])
+def test_a_train_json_that_is_not_as_the_training_left_it_decides_nothing(tmp_path, monkeypatch, damage):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.jsonl").write_text('{"prompt": "2 + 2"}\n', encoding="utf-8")
+    run_dir = RunDir(Path("run"))
+    write_json(run_dir.train_json, {"schema_version": 1, "is_chat": True})
+    whole = run_dir.train_json.read_text()
+    record = RunRecord(run_dir.run_json)
+    record.finish("train", "inputs", run_dir.train_json, {}, files=[run_dir.train_json])
+    model = ModelConfig(path=str(cli.PACKAGE / "toy" / "base"))
+    config = Config(model=model, predict=PredictConfig(input="new.jsonl"), steps=[Step.predict])
+    assert questions(config, run_dir)[0].row.values == {"messages": [{"role": "user", "content": "2 + 2"}]}
+    edited = whole.replace("true", "false")
+    contents = {"truncated": whole[:20], "emptied": "", "edited": edited, "a list": "[]", "missing": ""}
+    run_dir.train_json.write_text(contents[damage])
+    if damage == "missing":
+        run_dir.train_json.unlink()
+    with pytest.raises(DataError, match=r"^run/train.json: not as the training left it \('steps=\[tr"):
+        questions(config, run_dir)
+    both = replace(config, steps=[Step.train, Step.predict])
+    assert questions(both, run_dir), "the train step makes it again"

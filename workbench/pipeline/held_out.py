@@ -26,7 +26,7 @@ from workbench.evaluation.records import Example
 from workbench.models.loading import read_config
 from workbench.pipeline.chat import training_tokenizer
 from workbench.pipeline.inputs import is_classifier
-from workbench.run_dir import RunDir, file_fingerprint, read_json, write_atomic
+from workbench.run_dir import RunDir, RunRecord, file_fingerprint, read_json, write_atomic
 
 log = logging.getLogger("workbench")
 
@@ -95,11 +95,24 @@ def read_rows(run_dir: RunDir) -> list[Row]:
 
 
 def trained(run_dir: RunDir) -> dict[str, Any]:
-    """What train.json says; empty where nothing was trained."""
-    if not run_dir.train_json.is_file():
+    """What train.json says; empty where nothing was trained.
+
+    Raises:
+        DataError: it isn't as the training left it.
+    """
+    path = run_dir.train_json
+    entry = RunRecord(run_dir.run_json).values["steps"].get("train", {})
+    expected = entry.get("files", {}).get(path.name)
+    if expected is None and not path.is_file():
         return {}
-    found = read_json(run_dir.train_json)
-    return found if isinstance(found, dict) else {}
+    try:
+        is_changed = expected is not None and file_fingerprint(path) != expected
+        values = None if is_changed else read_json(path)
+    except (ValueError, FileNotFoundError):
+        values = None
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: not as the training left it ('steps=[train]' makes it again)")
+    return values
 
 
 def held_out_benchmarks(config: Config, run_dir: RunDir) -> dict[str, PreparedBenchmark]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.config import Config
+from workbench.config import Config, Step
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
 from workbench.data.formats import QUESTION
@@ -133,14 +133,27 @@ def classified(row: Row) -> Row:
 
 def as_prompts(rows: list[Row], config: Config, run_dir: RunDir) -> list[Row]:
     """The rows of a causal model: lines, and prompts in a run trained on chats, become turns of a user."""
-    about = trained(run_dir)
-    is_chat = about.get("is_chat")
+    is_chat = trained_before(config, run_dir).get("is_chat")
     if is_chat is None:  # not trained here
         is_chat = is_line(rows[0]) and load_tokenizer(config.model).chat_template is not None
     turned = [turn(row, bool(is_chat)) for row in rows]
     if is_chat and turned != rows and not is_line(rows[0]):
         log.info("predict: the run was trained on chats, so each prompt is given as a turn of the user")
     return turned
+
+
+def trained_before(config: Config, run_dir: RunDir) -> dict[str, Any]:
+    """What train.json says; nothing where it is damaged and this command's train step makes it again.
+
+    Raises:
+        DataError: it isn't as the training left it.
+    """
+    try:
+        return trained(run_dir)
+    except DataError:
+        if Step.train not in config.steps:
+            raise
+        return {}
 
 
 def turn(row: Row, is_chat: bool) -> Row:
