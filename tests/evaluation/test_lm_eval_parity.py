@@ -206,6 +206,11 @@ def test_examples_of_protocol_lm_eval_are_those_that_the_harness_draws(name, tmp
     for instance in task.instances:
         expected.setdefault(instance.doc_id, instance.args[0])
 
+    from_split = resolve(name, load(name, protocol="lm-eval")).fewshot_split
+    assert from_split == (
+        config.get("fewshot_split") or config.get("training_split") or config["validation_split"]
+    )
+
     def load_dataset(path: str, config: str | None, split: str) -> datasets.Dataset:
         return datasets.Dataset.from_list(splits["asked" if split == asked else "shots"])
 

@@ -134,6 +134,8 @@ class ProtocolConfig:
     """Text between question and answer."""
     fewshot_delimiter: str | None = None
     """Text between two examples."""
+    fewshot_split: str | None = None
+    """Split that examples are taken from."""
     fewshot_order: FewshotOrder | None = None
     """Which rows become examples."""
     num_fewshot: int | None = number(None, 0, 10**4)
