@@ -7,6 +7,7 @@ from workbench.config.data import CheckMask, DataConfig, DataFormat, SourceConfi
 from workbench.config.model import Task
 from workbench.data.encode import NOTHING_TRAINED, encode
 from workbench.data.labelled import label_names
+from workbench.data.messages import with_object
 from workbench.data.prompts import prompts
 from workbench.data.rows import Row
 from workbench.errors import DataError
@@ -488,6 +489,15 @@ def test_a_row_can_be_traced_to_its_file(byte_tokenizer):
         ),
         ([{**CHAT, "tools": "{"}], "a.jsonl:1: column 'tools' holds malformed JSON"),
         (
+            [{**CHAT, "tools": "[" * 10**5}],
+            "a.jsonl:1: column 'tools' holds malformed JSON, nested too deeply",
+        ),
+        (
+            [{**CHAT, "tools": "[" * 500 + "]" * 500}],
+            "a.jsonl:1: column 'tools' holds malformed JSON, nested",
+        ),
+        ([{**CHAT, "tools": f"[{'9' * 5000}]"}], "a.jsonl:1: column 'tools' holds malformed JSON"),
+        (
             [{**ALPACA, "history": [["a"]]}],
             "a.jsonl:1: column 'history' must be a list of [question, answer]",
         ),
@@ -510,6 +520,13 @@ def test_a_bad_row_is_one_line_that_names_its_place(byte_tokenizer, values, comp
         encoded(byte_tokenizer, *values)
     assert str(caught.value).startswith(complaint)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["[" * 10**5, '{"a": ' + "[" * 500 + "]" * 500 + "}"], ids=["open", "closed"]
+)
+def test_arguments_of_a_call_that_are_nested_too_deeply_stay_text(arguments):
+    assert with_object({"function": {"arguments": arguments}}) == {"function": {"arguments": arguments}}
 
 
 def test_the_task_and_the_format_must_agree(byte_tokenizer):

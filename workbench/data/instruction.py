@@ -8,8 +8,9 @@ from typing import Any
 
 from workbench.config.data import DataFormat
 from workbench.data.formats import optional_text, text, value
+from workbench.data.json_files import json_text
 from workbench.data.rows import Row
-from workbench.errors import DataError
+from workbench.errors import DataError, first_line
 
 ROLES = {
     "system": "system",
@@ -251,9 +252,10 @@ def json_value(row: Row, column: str) -> Any:
     if not isinstance(found, str):
         return found or None
     try:
-        return json.loads(found) if found.strip() else None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{row.where}: column {column!r} holds malformed JSON, {error.msg}") from error
+        return json_text(found) if found.strip() else None
+    except ValueError as error:
+        reason = first_line(error)
+        raise DataError(f"{row.where}: column {column!r} holds malformed JSON, {reason}") from error
 
 
 def check_order(turns: list[Turn], where: str, answered: bool) -> None:

@@ -15,6 +15,7 @@ from workbench.data.lines import LONGEST_LINE_BYTES, numbered_lines
 from workbench.data.notices import say_once
 from workbench.data.row import Row
 from workbench.errors import DataError
+from workbench.files import parse_json
 
 DEEPEST = 100
 """Lists and objects within each other; no data set needs as many."""
@@ -171,6 +172,18 @@ def parsed(text: str, path: Path, line: int, *, may_go_on: bool = False) -> Valu
     if text.count("[") + text.count("{") > DEEPEST and depth_of(value) > DEEPEST:
         raise DataError(f"{path}:{line}: lists or objects too deep in each other (at most {DEEPEST} levels)")
     return Value(value, line, HALF.search(text) is not None, is_line="\n" not in text)
+
+
+def json_text(text: str) -> Any:
+    """The value of a JSON text that stands in a column.
+
+    Raises:
+        ValueError: It is malformed, too deep, or has a number with too many digits.
+    """
+    value = parse_json(text)
+    if depth_of(value) > DEEPEST:
+        raise ValueError(f"nested too deeply (at most {DEEPEST} levels)")
+    return value
 
 
 def depth_of(value: Any) -> int:

@@ -1,10 +1,10 @@
 """Messages in the forms that chat templates take: arguments of calls as objects, texts as lists of parts."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
 from workbench.data.instruction import Conversation
+from workbench.data.json_files import json_text
 
 
 def with_parts(message: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def with_object(call: Any) -> Any:
     if isinstance(call, dict) and isinstance(call.get("function"), dict):
         return {**call, "function": with_object(call["function"])}
     try:
-        arguments = json.loads(call["arguments"])
+        arguments = json_text(call["arguments"])
     except (KeyError, TypeError, ValueError):
         return call
     return {**call, "arguments": arguments} if isinstance(arguments, dict) else call
