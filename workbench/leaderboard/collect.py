@@ -1,6 +1,5 @@
 """Every run below a folder, read from the files it left; what can't be read is named and skipped."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -188,8 +187,8 @@ def _unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
 def _train_json(path: Path) -> dict[str, Any]:
     """What train.json says; empty if there is none, or none that can be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = read_json(path)
+    except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -87,7 +87,7 @@ def label_names(path: str | Path) -> list[str] | None:
         return None
     try:
         names = read_json(file)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{file}: no JSON: {first_line(error)}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CheckpointError(f"{file}: no list of names: {names!r:.60}")

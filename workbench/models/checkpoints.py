@@ -1,6 +1,5 @@
 """Checkpoints on disk -> the configuration and the tensors of an Open-Llama, checked against each other."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from workbench.models.open_llama.configuration_open_llama import (
     inexpressible,
 )
 from workbench.models.quiet import quiet_transformers
-from workbench.models.weights import Stored, read_folder
+from workbench.models.weights import Stored, read_folder, read_json_object
 
 # Mistral without its sliding window is LLaMA under another name.
 LLAMA_ARCHITECTURE: dict[str, type[PreTrainedConfig]] = {"llama": LlamaConfig, "mistral": MistralConfig}
@@ -189,21 +188,6 @@ def _unfolded(checkpoint: Checkpoint, record: dict[str, Any]) -> Checkpoint:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint.path}/config.json: the record {RECORD!r} is damaged") from error
     return replace(checkpoint, config=config, tensors=tensors, note=note or "switches as recorded")
-
-
-def read_json_object(file: Path) -> dict[str, Any]:
-    """A JSON object of a checkpoint.
-
-    Raises:
-        CheckpointError: the file can't be read, or holds something else.
-    """
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise broken(file, error) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{file}: not a JSON object")
-    return value
 
 
 def broken(file: Path, error: Exception) -> CheckpointError:

@@ -1,6 +1,5 @@
 """Folders as Meta released LLaMA: params.json and consolidated.NN.pth, one file a GPU of theirs."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch import Tensor
 from workbench.errors import CheckpointError
 from workbench.models.announced import check_sizes
 from workbench.models.gguf import LLAMA3_ROPE
-from workbench.models.weights import read_pickle
+from workbench.models.weights import read_json_object, read_pickle
 
 PARAMETERS = "params.json"
 
@@ -162,12 +161,7 @@ def _parameters(folder: Path) -> dict[str, Any]:
         CheckpointError: it can't be read, or lacks one of the four numbers that a LLaMA needs.
     """
     file = folder / PARAMETERS
-    try:
-        params: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: not a JSON object") from error
-    if not isinstance(params, dict):
-        raise CheckpointError(f"{file}: not a JSON object")
+    params = read_json_object(file)
     check_sizes(params, file)
     if missing := [name for name in ("dim", "n_heads", "n_layers", "norm_eps") if name not in params]:
         raise CheckpointError(f"{file}: lacks {', '.join(missing)}")

@@ -20,7 +20,7 @@ from workbench.config.model import ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError
 from workbench.models.announced import check_sizes
-from workbench.models.checkpoints import BROKEN, read_json_object
+from workbench.models.checkpoints import BROKEN
 from workbench.models.fitting import differing, listed
 from workbench.models.foreign_code import runs_model_code
 from workbench.models.generation import settle_generation
@@ -28,7 +28,7 @@ from workbench.models.gguf_header import check_header
 from workbench.models.native_kinds import check_head, check_kind, check_known, check_not_quantized
 from workbench.models.placement import loading_options
 from workbench.models.quiet import quiet_transformers
-from workbench.models.weights import existing_files, tensor_names
+from workbench.models.weights import existing_files, read_json_object, tensor_names
 
 CLASSES: dict[Task, Any] = {
     Task.causal_lm: AutoModelForCausalLM,

@@ -1,6 +1,5 @@
 """SentencePiece byte-pair models, the tokenizers of LLaMA and Open-Llama, as fast ones with the same ids."""
 
-import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from workbench.errors import CheckpointError
+from workbench.models.weights import read_json_object
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 BPE = 2
@@ -203,15 +203,7 @@ def _settings(file: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: something else is in the file.
     """
-    if not file.is_file():
-        return {}
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: no JSON ({error})") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{file}: not a JSON object")
-    return settings
+    return read_json_object(file) if file.is_file() else {}
 
 
 def _content(token: Any) -> Any:

@@ -13,10 +13,11 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 from workbench.config.model import Architecture, ModelConfig
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models import gguf, native, sentencepiece_model
-from workbench.models.checkpoints import describe, read_json_object
+from workbench.models.checkpoints import describe
 from workbench.models.foreign_code import runs_tokenizer_code
 from workbench.models.quiet import quiet_transformers
 from workbench.models.sources import locate, locate_tokenizer
+from workbench.models.weights import read_json_object
 
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 logger = logging.getLogger("workbench")

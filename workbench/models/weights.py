@@ -1,6 +1,5 @@
 """The tensors of a checkpoint folder, whatever the file format, mapped into memory and not yet read."""
 
-import json
 import pickle
 import re
 import struct
@@ -13,7 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from workbench.errors import CheckpointError
+from workbench.errors import CheckpointError, first_line
+from workbench.files import read_json
 from workbench.models.announced import check_pickle, check_tensors
 
 FILES = (
@@ -88,12 +88,29 @@ def _weight_files(folder: Path) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     """The files that an index names, each once; only names within the folder count."""
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        names = set(read_json_object(index)["weight_map"].values())
+    except (KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index}: no index of weights (a JSON object with a weight_map)") from error
     if outside := sorted(str(name) for name in names if Path(str(name)).name != name or name in ("", "..")):
         raise CheckpointError(f"{index}: names a file outside the folder, {outside[0]!r}")
     return [index.parent / name for name in sorted(names)]
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """A JSON object that describes a model or its tokenizer.
+
+    Raises:
+        CheckpointError: the file can't be read, or holds something else.
+    """
+    try:
+        value = read_json(file)
+    except OSError as error:
+        raise CheckpointError(f"{file}: can't be read, {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not a JSON object, {first_line(error)}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file}: not a JSON object")
+    return value
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
