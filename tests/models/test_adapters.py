@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -399,6 +400,21 @@ def test_an_adapter_whose_configuration_peft_trips_over_is_one_line(changes, tmp
     with pytest.raises(CheckpointError, match="adapter: does not fit this model: ") as caught:
         adapters.load(causal_base(), tmp_path / "adapter")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("rank_pattern", 5), ("rank_pattern", ["q_proj"]), ("alpha_pattern", 3)),
+        *(("layer_replication", value) for value in (3, "ab", [1], [["a", "b"]], [[0, 1, 2]])),
+    ],
+)
+def test_a_field_of_another_kind_in_the_configuration_of_an_adapter_is_named(field, value, tmp_path):
+    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    with pytest.raises(CheckpointError, match=re.escape(f"adapter_config.json: {field}: {value!r}")):
+        adapters.load(causal_base(), tmp_path / "adapter")
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,34 @@ MAX_LAYERS = 2_000
 
 def patterns_of(config: PeftConfig) -> dict[str, list[str]]:
     """The regular expressions of a configuration, by the field that they stand in."""
-    found: dict[str, list[str]] = {}
+    expressions: dict[str, list[str]] = {}
     for name in ("target_modules", "exclude_modules", "layers_pattern"):
         value = getattr(config, name, None)
-        texts = [value] if isinstance(value, str) else list(value or ()) if name == "layers_pattern" else []
-        found[name] = [text for text in texts if text != "all-linear"]
+        texts = value if isinstance(value, list) and name == "layers_pattern" else [value]
+        expressions[name] = [text for text in texts if isinstance(text, str) and text != "all-linear"]
     for name in ("rank_pattern", "alpha_pattern"):
-        found[name] = [key for key in getattr(config, name, None) or {} if isinstance(key, str)]
-    return found
+        expressions[name] = [key for key in getattr(config, name, None) or {} if isinstance(key, str)]
+    return expressions
+
+
+def check_kinds(config: PeftConfig, file: Path) -> None:
+    """Refuse fields that hold something else than peft's documentation says.
+
+    Raises:
+        CheckpointError: with the field and its value.
+    """
+    for name in ("rank_pattern", "alpha_pattern"):
+        value = getattr(config, name, None) or {}
+        if not isinstance(value, Mapping):
+            raise CheckpointError(f"{file}: {name}: {value!r:.60} (a mapping of layers to numbers)")
+    copies = getattr(config, "layer_replication", None) or []
+    if not isinstance(copies, list) or not all(_is_layer_range(copy) for copy in copies):
+        raise CheckpointError(f"{file}: layer_replication: {copies!r:.60} (a list of [first, last])")
+
+
+def _is_layer_range(value: Any) -> bool:
+    """Whether a value is a first and a last number of layers."""
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(number, int) for number in value)
 
 
 def check_patterns(config: PeftConfig, file: Path) -> None:
@@ -60,7 +80,7 @@ def check_announced(
     copies = getattr(config, "layer_replication", None) or []
     if sum(last - first for first, last in copies) > MAX_LAYERS:
         raise CheckpointError(f"{file}: layer_replication={copies!r:.60} (at most {MAX_LAYERS:,} layers)")
-    texts = [text for found in patterns_of(config).values() for text in found]
+    texts = [text for texts in patterns_of(config).values() for text in texts]
     check_fast(texts, names, f"{file}")
 
 

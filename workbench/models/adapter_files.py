@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.errors import CheckpointError, first_line
 from workbench.models import generation
-from workbench.models.adapter_bounds import check_patterns
+from workbench.models.adapter_bounds import check_kinds, check_patterns
 from workbench.models.sources import locate_adapter
 from workbench.run_dir import read_json, write_json
 
@@ -39,6 +39,7 @@ def read_config(path: str | Path) -> PeftConfig:
         raise CheckpointError(f"{path}: no adapter can be read there: {CONFIG_FILE} lacks its peft_type")
     if config.is_prompt_learning:
         raise CheckpointError(f"{path}: {config.peft_type.value} learns a prompt, it is no adapter of layers")
+    check_kinds(config, Path(path) / CONFIG_FILE)
     check_patterns(config, Path(path) / CONFIG_FILE)
     config.base_model_name_or_path = None
     return cast(PeftConfig, config)
