@@ -173,10 +173,14 @@ BOMB = "\n".join(["a0: &a0 [1, 2]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}1]" for
         ("a: &a [*a]", "nested too deep"),
         ("a: " + "[" * 5000 + "]" * 5000, "nested too deep"),
         ("a: " + "{a: " * 3000 + "1" + "}" * 3000, "nested too deep"),
+        ("- " * 3000 + "1", "nested too deep"),
+        ("a: 0x" + "f" * 5000, "a number of 5,002 characters (at most 400)"),
+        ("a: " + "9" * 5000, "a number of 5,000 characters (at most 400)"),
+        ("# no values\n" * 1_000_000, "a YAML of 12,000,000 bytes (at most 10,485,760)"),
     ],
 )
 @pytest.mark.parametrize("place", ["recipes/mine.yaml", "conf/benchmark/quiz.yaml", "run/config.yaml"])
-def test_a_yaml_that_unfolds_without_end_is_refused(hostile, tmp_path, place, text, answer):
+def test_a_yaml_that_unfolds_without_end_or_is_huge_is_refused(hostile, tmp_path, place, text, answer):
     (tmp_path / "run").mkdir()
     (tmp_path / place).write_text(text)
     (tmp_path / "run").rename(tmp_path / "conf" / "run")
@@ -184,6 +188,37 @@ def test_a_yaml_that_unfolds_without_end_is_refused(hostile, tmp_path, place, te
         "recipe=evaluate", "benchmark=[quiz]" if "quiz" in place else "seed=1", "run_dir=conf/run"
     )
     assert f"{place}: {answer}" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (b"a: *x", "found undefined alias 'x'"),
+        (b"path: a\npath: b", "found duplicate key path"),
+        (b"? [a, b]\n: c", "found unhashable key"),
+        (b"a: !!python/name:os.system", "could not determine a constructor"),
+        (b"a: !!timestamp 2001-13-45", "month must be in 1..12"),
+        (b"a: \xff", "'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+@pytest.mark.parametrize("place", ["recipes/mine.yaml", "conf/benchmark/quiz.yaml"])
+def test_what_is_no_yaml_is_said_in_one_line_with_its_file(hostile, tmp_path, place, text, answer):
+    (tmp_path / place).write_bytes(text)
+    error = hostile("recipe=mine" if "mine" in place else "recipe=evaluate", "benchmark=[quiz]")
+    assert f"{place}: not YAML: " in error and answer in error
+
+
+def test_a_pipe_or_device_among_the_yamls_is_refused_and_not_read(hostile, tmp_path):
+    os.mkfifo(tmp_path / "conf" / "benchmark" / "quiz.yaml")
+    assert "conf/benchmark/quiz.yaml: not a file that can be read" in hostile("recipe=leaderboard")
+    (tmp_path / "conf" / "benchmark" / "quiz.yaml").unlink()
+    (tmp_path / "recipes" / "mine.yaml").symlink_to("/dev/zero")
+    assert "recipes/mine.yaml: not a file that can be read" in hostile("recipe=leaderboard")
+
+
+def test_a_yaml_that_names_itself_in_its_defaults_is_refused(hostile, tmp_path):
+    (tmp_path / "conf" / "benchmark" / "quiz.yaml").write_text("defaults: [quiz]\n")
+    assert "a YAML names itself in its defaults" in hostile("recipe=leaderboard", "benchmark=[quiz]")
 
 
 def test_a_schema_of_one_s_own_hides_not_ours(hostile, tmp_path):

@@ -37,7 +37,7 @@ def load_mapping(path: Path, kind: str) -> DictConfig:
     check_unfolded(path)
     try:
         found = OmegaConf.load(path)
-    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, ValueError, TypeError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
     if not isinstance(found, DictConfig):
         raise ConfigError(f"{path}: not a {kind} (a {kind} maps keys to values)")

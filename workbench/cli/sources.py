@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from workbench.cli.messages import one_line
 from workbench.cli.quoting import quoted
 from workbench.cli.recipes import load_mapping, recipe_files
 from workbench.cli.shipped import shipped
@@ -117,11 +119,21 @@ def sources_of(flags: Sequence[str], overrides: Sequence[str]) -> Sources:
 
 
 def composed(sources: Sources, words: Sequence[str]) -> DictConfig:
-    """What Hydra composes, its own node included."""
+    """What Hydra composes, its own node included.
+
+    Raises:
+        ConfigError: names a file that is not YAML.
+    """
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(sources.main), version_base="1.3"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Hydra says them again when it composes for itself
             return compose(sources.name, overrides=[*words, *sources.own_words()], return_hydra_config=True)
+    except RecursionError as error:
+        raise ConfigError("a YAML names itself in its defaults, or they never end") from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        for file in sources.files():
+            load_mapping(file, "configuration")
+        raise ConfigError(f"a YAML can't be read: {one_line(error)}") from error
     finally:
         GlobalHydra.instance().clear()

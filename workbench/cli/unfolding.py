@@ -1,6 +1,5 @@
-"""A YAML file is held against what it would unfold to, before anything unfolds it."""
+"""A YAML file is held against its size and what it would unfold to, before anything unfolds it."""
 
-import re
 from pathlib import Path
 
 import yaml
@@ -13,28 +12,37 @@ MOST_VALUES = 1_000_000
 DEEPEST = 100
 """Mappings and lists inside each other."""
 
-MAY_UNFOLD = re.compile(r"&[\w-]+")
-"""An anchor, which aliases can repeat."""
+LONGEST_NUMBER = 400
+"""Characters of an integer; Python writes none of more than 4,300 digits."""
+
+MOST_BYTES = 10 << 20
+"""Of one YAML file; the largest of ours has some thousands."""
+
+
+INTEGER = "tag:yaml.org,2002:int"
+"""Of a YAML node."""
 
 
 def check_unfolded(path: Path) -> None:
-    """Refuse a YAML file whose aliases unfold to too many values, or that is nested too deep.
+    """Refuse a YAML file whose values are too many, too long or nested too deep, and what is no file.
 
     Raises:
         ConfigError: names the file.
     """
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: not a file that can be read (a device, a pipe, a folder or a broken link)"
+        )
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise ConfigError(f"{path}: a YAML of {size:,} bytes (at most {MOST_BYTES:,})")
     text = path.read_text("utf-8", errors="replace")
-    if (
-        not MAY_UNFOLD.search(text)
-        and max(text.count("["), text.count("{")) < DEEPEST
-        and len(text) < 1 << 20
-    ):
-        return
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         number = unfolded(root, {}, 0) if root is not None else 0
     except yaml.YAMLError:
         return  # whoever loads it says what is wrong
+    except OverflowError as error:
+        raise ConfigError(f"{path}: a number of {error} characters (at most {LONGEST_NUMBER})") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: nested too deep (at most {DEEPEST} lists and mappings)") from error
     if number > MOST_VALUES:
@@ -42,9 +50,16 @@ def check_unfolded(path: Path) -> None:
 
 
 def unfolded(node: yaml.Node, known: dict[int, int], depth: int) -> int:
-    """How many values a node stands for, those of its aliases included."""
+    """How many values a node stands for, those of its aliases included.
+
+    Raises:
+        RecursionError: it is nested too deep.
+        OverflowError: it holds an integer of this many characters.
+    """
     if depth > DEEPEST:
         raise RecursionError
+    if node.tag == INTEGER and len(node.value) > LONGEST_NUMBER:
+        raise OverflowError(f"{len(node.value):,}")
     if id(node) not in known:
         inner: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
