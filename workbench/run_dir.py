@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import DataError
+from workbench.errors import ConfigError, DataError
 from workbench.files import MODEL_CARD as MODEL_CARD
 from workbench.files import check_folder as check_folder
 from workbench.files import check_replaceable, masked_json, settle_file
@@ -121,6 +121,25 @@ class RunDir:
     def lock(self) -> Path:
         """Held while a process works in the folder."""
         return self.path / ".lock"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Events of a training, for `tensorboard`."""
+        return self.path / "tensorboard"
+
+    def check_links(self) -> None:
+        """Refuse links in place of folders that steps write files into; the others are replaced whole.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        predictions = self.path / "predictions"
+        for folder in (self.checkpoints, self.cache, self.tensorboard, predictions, *predictions.glob("*")):
+            if folder.is_symlink():
+                raise ConfigError(
+                    f"{folder}: a link to {os.readlink(folder)!r}, whose files would be written over (put a "
+                    "folder in its place; the run's folder itself may be a link)"
+                )
 
     def predictions(self, model: str, benchmark: str) -> Path:
         """One line an item, for one model (base, adapter, merged) on one benchmark."""

@@ -154,6 +154,19 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_left_as_it_was(run, tmp
     assert (run_dir / ".lock").read_text() == "mine, too"
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "cache", "tensorboard", "predictions", "predictions/base"])
+def test_a_folder_of_a_run_that_is_a_link_is_refused_and_nothing_written_there(run, tmp_path, name):
+    outside = tmp_path / "outside"
+    (outside / "checkpoint-4").mkdir(parents=True)
+    link = tmp_path / "runs" / "quickstart" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    (tmp_path / "runs" / "quickstart" / "config.yaml").touch()
+    with pytest.raises(ConfigError, match=f"{name}: a link to '.*outside', whose files would be written"):
+        run("quickstart", *SHORT, "steps=[train]", "force=true")
+    assert list(outside.rglob("*")) == [outside / "checkpoint-4"]
+
+
 def test_checkpoints_that_are_links_or_files_are_named_and_trained_past(run, caplog, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -325,6 +325,7 @@ def alone_in(run_dir: RunDir) -> Iterator[None]:
     """
     new = not run_dir.path.exists()
     check_own(run_dir)
+    run_dir.check_links()
     make_folder(run_dir)
     with locked(run_dir.lock, wait=False) as held:
         if not held:
