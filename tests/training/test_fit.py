@@ -1,4 +1,5 @@
 import json
+import logging
 import math
 import resource
 import signal
@@ -304,6 +305,22 @@ def test_lora_plus_trains_b_faster_than_a(tmp_path, base, tokenizer):
     assert moved[1.0]["lora_B"] == pytest.approx(1e-3, rel=0.01)
     assert moved[16.0]["lora_B"] == pytest.approx(16e-3, rel=0.01)
     assert moved[16.0]["lora_A"] == moved[1.0]["lora_A"] == 0.0
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_share_of_warmup_leaves_steps_with_a_rate(tmp_path, base, tokenizer, steps):
+    model = load_with_lora(base)
+    before = weights(model)
+    train = settings(max_steps=steps, warmup_steps=0.03)
+    fit(model, tokenizer, causal_rows(), None, train, tmp_path, 7)
+    assert not same(before, weights(model))
+
+
+def test_a_warmup_as_long_as_the_training_is_said(tmp_path, base, tokenizer, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
+    train = settings(max_steps=3, warmup_steps=3)
+    fit(load_with_lora(base), tokenizer, causal_rows(), None, train, tmp_path, 7)
+    assert "train.warmup_steps: 3 of 3 steps, so the rate never reaches train.learning_rate" in caplog.text
 
 
 def test_lora_plus_needs_an_adapter(tmp_path, base, tokenizer):

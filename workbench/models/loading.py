@@ -122,7 +122,9 @@ def outline(model: ModelConfig) -> PreTrainedModel:
     config, dtype = read_config(model)
     with torch.device("meta"), quiet_transformers():
         if model.architecture is Architecture.native:
-            return cast(PreTrainedModel, native.CLASSES[model.task].from_config(config, dtype=dtype))
+            trusted = native.runs_code(locate(model.path, model.revision))
+            made = native.CLASSES[model.task].from_config(config, dtype=dtype, trust_remote_code=trusted)
+            return cast(PreTrainedModel, made)
         return CLASSES[model.task](config)
 
 

@@ -1,5 +1,6 @@
 """Our `train` section in the Trainer's words."""
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from workbench.config.train import Keep, Scheduler, TrainConfig
 from workbench.errors import ConfigError
+
+log = logging.getLogger("workbench")
 
 SCHEDULERS = {
     Scheduler["constant"]: "constant_with_warmup",
@@ -45,6 +48,21 @@ def total_steps(num_batches: int, train: TrainConfig) -> int:
     return math.ceil(train.num_epochs * math.ceil(num_batches / train.gradient_accumulation_steps))
 
 
+def warmup_steps(train: TrainConfig, steps: int) -> float:
+    """`train.warmup_steps` for a training of so many steps; a share that would fill all of them is left out.
+
+    The first step of a warmup has rate 0, so a training of one step would change nothing.
+    """
+    share = train.warmup_steps
+    if 0 < share < 1 and math.ceil(share * steps) >= steps:
+        return 0.0
+    if share >= steps > 0:
+        log.warning(
+            "train.warmup_steps: %g of %d steps, so the rate never reaches train.learning_rate", share, steps
+        )
+    return share
+
+
 def training_arguments(
     train: TrainConfig,
     folder: Path,
@@ -74,7 +92,7 @@ def training_arguments(
         max_steps=steps,
         learning_rate=train.learning_rate,
         lr_scheduler_type=SCHEDULERS[train.lr_scheduler],
-        warmup_steps=train.warmup_steps,
+        warmup_steps=warmup_steps(train, steps),
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         per_device_train_batch_size=train.per_device_batch_size,
