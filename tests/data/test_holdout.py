@@ -8,6 +8,7 @@ from workbench.config.data import DataConfig, SourceConfig
 from workbench.config.model import Task
 from workbench.data.holdout import hold_out, normal_form
 from workbench.data.rows import Row, load_rows
+from workbench.data.streaming import are_held_out
 
 CAUSAL, LABELLED = Task.causal_lm, Task.sequence_classification
 DATA = DataConfig(path="a.jsonl")
@@ -86,6 +87,51 @@ def test_chats_are_held_apart_by_all_that_stands_before_the_last_answer():
         {row.values["messages"][2]["content"] for row in side} for side in (split.training, split.held_out)
     ]
     assert len(split.held_out) == 20 and not sides[0] & sides[1]
+
+
+def chats_and_their_beginnings(count):
+    """Rows of one turn, and as many of two turns that begin with the same question and answer."""
+    first = [
+        [{"role": "user", "content": f"What is {n}?"}, {"role": "assistant", "content": f"a {n}"}]
+        for n in range(count)
+    ]
+    more = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    chats = [*first, *[[*turns, *more] for turns in first]]
+    return [Row({"messages": chat}, f"a.jsonl:{n}") for n, chat in enumerate(chats, 1)]
+
+
+def first_questions(rows):
+    return {row.values["messages"][0]["content"] for row in rows}
+
+
+@pytest.mark.parametrize("fraction", [None, 0.5])
+def test_a_chat_that_begins_as_another_row_is_not_held_out_while_that_is_trained_on(fraction):
+    data = DataConfig(path="a.jsonl", validation_fraction=fraction)
+    split = hold_out(chats_and_their_beginnings(150), data, CAUSAL, seed=1)
+    assert split.held_out and not first_questions(split.training) & first_questions(split.held_out)
+
+
+@pytest.mark.parametrize("fraction", [None, 0.1])
+def test_an_opening_that_most_chats_share_ties_none_of_them_and_is_said(fraction):
+    opening = [{"role": "user", "content": "Begin."}, {"role": "assistant", "content": "Ready."}]
+    chats = [
+        [*opening, {"role": "user", "content": f"What is {n}?"}, {"role": "assistant", "content": "It."}]
+        for n in range(300)
+    ]
+    rows = [Row({"messages": chat}, f"a.jsonl:{n}") for n, chat in enumerate([opening, *chats], 1)]
+    data = DataConfig(path="a.jsonl", validation_fraction=fraction)
+    split = hold_out(rows, data, CAUSAL, seed=1)
+    assert len(split.held_out) >= 20 and opening not in [row.values["messages"] for row in split.held_out]
+    assert f"{len(split.held_out)} of them begin with a question that training rows ask, too" in str(split)
+
+
+def test_streamed_rows_of_one_prompt_come_to_one_side():
+    rows = rows_of(f"What is {number // 4}?" for number in range(400))
+    data = DataConfig(path="a.jsonl", validation_fraction=0.1, streaming=True)
+    sides = {}
+    for row, held_out in zip(rows, are_held_out(rows, data, CAUSAL, seed=1), strict=True):
+        sides.setdefault(row.values["prompt"], set()).add(held_out)
+    assert {True} in sides.values() and all(len(side) == 1 for side in sides.values())
 
 
 def test_texts_of_a_classifier_are_held_apart_whatever_their_class():

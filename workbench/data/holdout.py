@@ -2,8 +2,8 @@
 
 import hashlib
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -30,6 +30,8 @@ class HoldOut:
     held_out: list[Row]
     num_near: int = 0
     """Rows left out of both sides, because a training row asks (nearly) the same."""
+    num_begun: int = 0
+    """Held-out conversations whose first question so many rows ask that it is trained on, too."""
     reason: str = ""
     """Why no row is held out, where `data.validation_fraction` is not given."""
 
@@ -38,17 +40,19 @@ class HoldOut:
         if not self.held_out and not self.num_near:
             return self.reason and f"no rows are held out, {self.reason}"
         near = f"; {self.num_near:,} more left out, as a training row asks the same or nearly the same"
+        begun = f"; {self.num_begun:,} of them begin with a question that training rows ask, too"
         return (
             f"{len(self.held_out):,} of {len(self.training) + len(self.held_out) + self.num_near:,} rows are "
-            f"held out of training{near if self.num_near else ''}"
+            f"held out of training{near if self.num_near else ''}{begun if self.num_begun else ''}"
         )
 
 
 def hold_out(rows: Sequence[Row], data: DataConfig, task: Task, seed: int) -> HoldOut:
     """Hold out `data.validation_fraction` of the rows; where it is None, 5%, at least 20 and at most 500.
 
-    Prompts that are equal but for case, width, white space and punctuation come to one side. With a fraction
-    given, equal rows do, and held-out rows whose prompt a training row shares are left out.
+    Prompts that are equal but for case, width, white space and punctuation come to one side; so do
+    conversations that share an earlier question, unless more rows share it than are to be held out. With a
+    fraction given, equal rows do, and held-out rows whose question a training row shares are left out.
 
     Raises:
         DataError: a row that can't be read, or too few rows for the fraction.
@@ -58,32 +62,70 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task, seed: int) -> Ho
     if data.validation_fraction is None:
         return hold_out_by_prompt(rows, data, task, seed)
     training, chosen = split_rows(rows, data.validation_fraction, seed)
-    asked = set(prompt_keys(training, data, task))
-    keys = prompt_keys(chosen, data, task)
-    held_out = [row for row, key in zip(chosen, keys, strict=True) if key not in asked]
-    return HoldOut(training, held_out, num_near=len(chosen) - len(held_out))
+    keys = prompt_keys([*training, *chosen], data, task)
+    common = common_keys(keys, len(chosen))
+    asked = {key for row_keys in keys[: len(training)] for key in row_keys}
+    kept = [
+        (row, row_keys)
+        for row, row_keys in zip(chosen, keys[len(training) :], strict=True)
+        if not asked.intersection(binding(row_keys, common))
+    ]
+    begun = sum(bool(asked.intersection(row_keys)) for _, row_keys in kept)
+    held_out = [row for row, _ in kept]
+    return HoldOut(training, held_out, num_near=len(chosen) - len(held_out), num_begun=begun)
 
 
 def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task, seed: int) -> HoldOut:
-    """Hold out 5% of the rows, whole groups of one prompt each, whatever the order of the rows."""
+    """Hold out 5% of the rows, whole groups of tied prompts each, whatever the order of the rows."""
     if len(rows) < ROWS_NEEDED:
         reason = f"there are only {len(rows):,} (at least {ROWS_NEEDED}, or give data.validation_fraction)"
         return HoldOut(list(rows), [], reason=reason)
-    groups: dict[str, list[int]] = defaultdict(list)
-    for number, key in enumerate(prompt_keys(rows, data, task)):
-        groups[key].append(number)
     wanted = min(MOST, max(FEWEST, round(SHARE * len(rows))))
+    keys = prompt_keys(rows, data, task)
+    groups = tied_rows(keys, common_keys(keys, wanted))
     chosen: set[int] = set()
-    for key in sorted(groups, key=lambda key: drawn(key, seed)):
-        if len(chosen) + len(groups[key]) <= wanted:
-            chosen.update(groups[key])
+    for group in sorted(groups, key=lambda group: min(drawn(keys[number][-1], seed) for number in group)):
+        if len(chosen) + len(group) <= wanted:
+            chosen.update(group)
     if not chosen:
         reason = f"they have only {len(groups):,} different prompts (give data.validation_fraction)"
         return HoldOut(list(rows), [], reason=reason)
+    asked = {key for number, row_keys in enumerate(keys) if number not in chosen for key in row_keys}
+    begun = sum(bool(asked.intersection(keys[number])) for number in chosen)
     sides: tuple[list[Row], list[Row]] = ([], [])
     for number, row in enumerate(rows):
         sides[number in chosen].append(row)
-    return HoldOut(*sides)
+    return HoldOut(*sides, num_begun=begun)
+
+
+def common_keys(keys: Sequence[Sequence[str]], most: int) -> set[str]:
+    """The prompts that more than `most` rows share: greetings, and openings that a data set always has."""
+    counts = Counter(key for row_keys in keys for key in set(row_keys))
+    return {key for key, count in counts.items() if count > most}
+
+
+def binding(row_keys: Sequence[str], common: set[str]) -> list[str]:
+    """The prompts of a row that tie it to other rows: the last one, and earlier ones that are not common."""
+    return [*(key for key in row_keys[:-1] if key not in common), row_keys[-1]]
+
+
+def tied_rows(keys: Sequence[Sequence[str]], common: set[str]) -> list[list[int]]:
+    """The numbers of the rows in groups: whoever shares a prompt with one of a group belongs to it."""
+    leader: dict[str, str] = {}
+
+    def lead(key: str) -> str:
+        while leader.setdefault(key, key) != key:
+            leader[key] = leader[leader[key]]
+            key = leader[key]
+        return key
+
+    for row_keys in keys:
+        for key in binding(row_keys, common):
+            leader[lead(key)] = lead(row_keys[-1])
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, row_keys in enumerate(keys):
+        groups[lead(row_keys[-1])].append(number)
+    return list(groups.values())
 
 
 def drawn(key: str, seed: int) -> bytes:
@@ -91,24 +133,25 @@ def drawn(key: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed} {key}".encode()).digest()
 
 
-def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[str]:
-    """The normal form of each row's prompt: all that stands before its last answer, or its text."""
-    keys: list[str] = []
+def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[str]]:
+    """The normal form of each row's prompts: what stands before each of its trained answers, or its text."""
+    keys: list[list[str]] = []
     for source, part in groupby(rows, key=lambda row: row.source):
         some = list(part)
         shape = row_format(some[0], data.of_source(source), task)
-        keys += [normal_form("\n".join(prompt_texts(row, shape))) for row in some]
+        keys += [[normal_form(prompt) for prompt in prompt_texts(row, shape)] for row in some]
     return keys
 
 
-def prompt_texts(row: Row, shape: DataFormat) -> Iterator[str]:
-    """The texts that a row's answer follows from."""
+def prompt_texts(row: Row, shape: DataFormat) -> list[str]:
+    """The texts that a row's answers follow from, that of the last answer last."""
     if shape is DataFormat["labelled"]:
-        yield from labelled_text(row, answered=False).texts
-    elif shape is DataFormat["text"]:
-        yield text(row, "text")
-    else:
-        yield from (turn.text for turn in conversation(row, shape, answered=False).turns)
+        return ["\n".join(labelled_text(row, answered=False).texts)]
+    if shape is DataFormat["text"]:
+        return [text(row, "text")]
+    turns = conversation(row, shape, answered=False).turns
+    answers = [number for number, turn in enumerate(turns) if turn.trained]
+    return ["\n".join(turn.text for turn in turns[:end]) for end in (*answers, len(turns))]
 
 
 def normal_form(words: str) -> str:

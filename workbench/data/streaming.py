@@ -1,7 +1,5 @@
 """Rows that memory does not hold: read and encoded a block at a time into files that are mapped."""
 
-import hashlib
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from workbench.config.data import DataConfig
 from workbench.config.model import Task
 from workbench.data.account import Account
 from workbench.data.encode import Encoded, as_dataset, examples_of
+from workbench.data.holdout import drawn, prompt_keys
 from workbench.data.rows import Row, check_places, read_rows, sourced
 from workbench.errors import DataError
 from workbench.files import clear_the_way
@@ -78,7 +77,7 @@ def encode_streamed(
     seed: int,
     names: Sequence[str],
 ) -> tuple[Encoded, Encoded | None]:
-    """The rows to train on and those held out, in files of `folder`; equal rows come to one side.
+    """The rows to train on and those held out, in files of `folder`; equal prompts come to one side.
 
     Raises:
         DataError: a row that can't be read, or nothing left to train on.
@@ -86,7 +85,7 @@ def encode_streamed(
     training, held_out = Side(folder / "train.arrow"), Side(folder / "validation.arrow")
     rows = streamed_rows(data, seed)
     while block := list(islice(rows, BLOCK)):
-        chosen = [is_held_out(row, data.validation_fraction, seed) for row in block]
+        chosen = are_held_out(block, data, task, seed)
         for side, wanted in ((training, False), (held_out, True)):
             part = [row for row, held in zip(block, chosen, strict=True) if held is wanted]
             side.add(part, tokenizer, data, task, names)
@@ -96,10 +95,10 @@ def encode_streamed(
     return encoded, held_out.done()
 
 
-def is_held_out(row: Row, fraction: float | None, seed: int) -> bool:
-    """Whether a row is for validation, by its content and the seed alone."""
-    if not fraction:
-        return False
-    text = json.dumps([seed, row.values], sort_keys=True, ensure_ascii=False, default=str)
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
-    return number < fraction * 2**64
+def are_held_out(rows: Sequence[Row], data: DataConfig, task: Task, seed: int) -> list[bool]:
+    """Whether each row is for validation, by what stands before its last answer and the seed alone."""
+    if not data.validation_fraction:
+        return [False] * len(rows)
+    least = data.validation_fraction * 2**64
+    prompts = [row_keys[-1] for row_keys in prompt_keys(rows, data, task)]
+    return [int.from_bytes(drawn(prompt, seed)[:8]) < least for prompt in prompts]
