@@ -92,3 +92,24 @@ def test_a_template_that_does_not_compile_is_named_by_its_key():
         with pytest.raises(ConfigError, match="benchmarks.own.question: .* does not parse") as caught:
             templates.check(text, "benchmarks.own.question")
         assert len(str(caught.value)) < 900
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ data.items }}", "{{ q.title }}", "{{ row.get }}", "{{ range }}", "{{ q ~ data.keys }}"]
+    + ["{{ data.values | string }}", "{{ '%s' % q.count }}", "{% macro f() %}{% endmacro %}{{ f }}"],
+)
+def test_a_function_is_refused_where_a_field_of_its_name_was_meant(template):
+    row = Row({"q": "a", "data": {"items": "I", "values": [1]}}, "own.jsonl:3")
+    with pytest.raises(DataError, match=r"own.jsonl:3: .* is a function here, which would be written as its"):
+        templates.render(template, {}, row)
+
+
+def test_a_function_is_no_value_of_an_expression_and_can_still_be_called():
+    row = Row({"data": {"items": "I", "n": 1}}, "own.jsonl:3")
+    with pytest.raises(DataError, match="'items' is a function here"):
+        templates.evaluate("data.items", {}, row)
+    assert templates.evaluate("data['items']", {}, row) == "I"
+    assert templates.render(
+        "{{ data['items'] }}{% for k, v in data.items() %}{{ k }}{% endfor %}", {}, row
+    ) == ("Iitemsn")

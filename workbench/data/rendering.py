@@ -88,6 +88,7 @@ class CompiledTemplate:
         value = self.expression(scope)
         if isinstance(value, jinja2.StrictUndefined):
             str(value)
+        self.environment.check_function(value)
         return value
 
     def _timed(self, compute: Callable[[Mapping[str, Any]], Any], scope: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from jinja2 import pass_environment
 from jinja2.environment import Environment
 from jinja2.exceptions import TemplateError
 from jinja2.filters import make_attrgetter
-from jinja2.runtime import BlockReference, Context, LoopContext, Macro
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.utils import Namespace
 from markupsafe import EscapeFormatter, Markup
@@ -36,6 +36,17 @@ class NullError(TemplateError):
     def __init__(self) -> None:
         """Say so."""
         super().__init__("a null would become the word None")
+
+
+class FunctionError(TemplateError):
+    """A function would be written as its address in memory."""
+
+    def __init__(self, function: Any) -> None:
+        """Name it."""
+        name = getattr(function, "__name__", type(function).__name__)
+        super().__init__(
+            f"{name!r} is a function here, which would be written as its address (['{name}'] is a field)"
+        )
 
 
 class BoundedFormatter(SandboxedFormatter):
@@ -73,6 +84,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
         Args:
             refuses_null: A null is never written as the word None: `default` replaces it, all else refuses.
+                Nor is a function as its address.
             options: Of jinja's environment.
         """
         # Without folding: jinja would compute constants while it compiles.
@@ -153,13 +165,24 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return "".join(pieces)
 
     def check_null(self, value: Any) -> None:
-        """Refuse to write a null.
+        """Refuse to write a null, or a function such as the method `items` of every object.
 
         Raises:
-            NullError: it is one, and this environment refuses them.
+            NullError: it is a null, and this environment refuses them.
+            FunctionError: it is a function, and this environment refuses nulls.
         """
         if value is None and self.refuses_null:
             raise NullError
+        self.check_function(value)
+
+    def check_function(self, value: Any) -> None:
+        """Refuse a function where this environment refuses nulls.
+
+        Raises:
+            FunctionError: it is one.
+        """
+        if callable(value) and self.refuses_null and not isinstance(value, Undefined):
+            raise FunctionError(value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """The result of an operator."""
@@ -230,8 +253,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             value, *others = arguments[skipped:]
             if is_plain and type(value) is str:
                 return self.made(function(*arguments, **named))
-            if value is None and self.refuses_null and name not in NULL_PASSES:
-                raise NullError
+            if name not in NULL_PASSES:
+                self.check_null(value)
             if name == "format":
                 list(map(self.check_null, (*others, *named.values())))
             if name == "join":
