@@ -10,7 +10,7 @@ from test_harness import lm_eval, peer, quiet, theirs
 from tiny_llama import make_llama, make_tokenizer
 
 from workbench.config.benchmark import BenchmarkConfig, GenerationConfig, LocalConfig, OutputType, Scoring
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, DataError
 from workbench.evaluation.harness.item_scores import item_score
 from workbench.evaluation.list_checks import check_ignored
 from workbench.evaluation.records import Prediction, Score, read_predictions
@@ -135,3 +135,27 @@ def test_tasks_of_the_harness_are_refused_for_other_benchmarks(changes):
     own = BenchmarkConfig(language="en", output_type=OutputType.multiple_choice, **changes)
     with pytest.raises(ConfigError, match="is read for output_type: lm-eval only"):
         check_ignored("own", own)
+
+
+@peer
+@quiet
+def test_a_metric_that_can_make_no_score_of_the_answers_is_one_line_and_the_answers_are_kept(
+    folder, tmp_path
+):
+    tasks = write_tasks(tmp_path / "tasks")
+    file = tasks / "own_law.yaml"
+    text = file.read_text().replace(
+        "metric: acc_norm, aggregation: mean", "metric: brier_score, aggregation: f1"
+    )
+    file.write_text(text)
+    with pytest.raises(
+        DataError, match="^benchmarks.exam.own_law: the task's filters and metrics can make no"
+    ):
+        run(
+            make_llama(),
+            make_tokenizer(),
+            lm_eval("own_law", include_path=str(tasks), limit=4),
+            fingerprint="model",
+            cache=tmp_path / "answers",
+        )
+    assert list((tmp_path / "answers").rglob("*.jsonl"))

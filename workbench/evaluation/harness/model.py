@@ -65,6 +65,8 @@ class HarnessLM(LM):  # type: ignore[misc]
         self.samples = samples or {}
         self.num_asked = 0
         self.num_cut = 0
+        self.is_asking = False
+        """Whether the model is at work, or has failed there."""
         self._terminal = sys.stderr
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
@@ -170,7 +172,9 @@ class HarnessLM(LM):  # type: ignore[misc]
         answers: Callable[[list[Any]], Answers],
     ) -> dict[str, Answer]:
         with redirect_stderr(self._terminal):  # where the progress belongs, whoever quiets the harness
+            self.is_asking = True
             found, count = asking.ask(keyed, answers, self.kept, self.title, total)
+            self.is_asking = False
         self.num_asked += count
         self.kept.answers.update(found)
         return found

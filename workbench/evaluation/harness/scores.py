@@ -3,14 +3,15 @@
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lm_eval.evaluator import evaluate as evaluate_tasks
 
 from workbench.config.benchmark import Average
 from workbench.config.evaluate import EvaluateConfig
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, DataError
 from workbench.evaluation import statistics
 from workbench.evaluation.harness.item_scores import Combine, item_score, meaning
 from workbench.evaluation.harness.model import HarnessLM
@@ -35,7 +36,7 @@ def evaluate(
     for task in found.tasks.values():
         task.set_fewshot_seed(seed=config.fewshot_seed)
     groups = {} if found.group is None else {found.group.name: found.group}
-    with quietly():
+    with quietly(), _of_metrics(benchmark.name, lm):
         results = evaluate_tasks(
             lm,
             {"tasks": found.tasks, "groups": groups, "group_map": {}},
@@ -53,6 +54,25 @@ def evaluate(
     ]
     totals = results["results"][found.group.name if found.group else next(iter(found.tasks))]
     return predictions, _scores(benchmark, samples, totals, predictions, config, model_name)
+
+
+@contextmanager
+def _of_metrics(benchmark: str, lm: HarnessLM) -> Iterator[None]:
+    """Put the place before an error of what a task makes of the answers: its filters, metrics, averages.
+
+    Raises:
+        DataError: a task fails there.
+    """
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if lm.is_asking:
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise DataError(
+            f"benchmarks.{benchmark}: the task's filters and metrics can make no score of the answers, which "
+            f"are kept: {reason:.300} (another metric or aggregation in metric_list of the task's file)"
+        ) from error
 
 
 def _predictions(samples: Sequence[Sample], subset: str, task: Any) -> list[Prediction]:
