@@ -173,3 +173,23 @@ def test_a_name_that_stands_twice_or_names_nothing_is_refused(tmp_path, changes,
     with pytest.raises(ConfigError) as caught:
         prepared(benchmark(tmp_path, C3, **changes))
     assert words in str(caught.value)
+
+
+def test_an_example_of_a_file_that_subsets_share_has_the_title_of_the_question_s_subset(tmp_path):
+    for name in ("law", "art", "dev"):
+        row = {"question": f"{name}?", "answer": "A"}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    config = BenchmarkConfig(
+        language="zh",
+        path=str(tmp_path),
+        local=LocalConfig(files={"test": "{subset}.jsonl", "dev": "dev.jsonl"}),
+        subsets={"law": "法学", "art": "艺术"},
+        fewshot_split="dev",
+        num_fewshot=1,
+        output_type=OutputType.multiple_choice,
+        question="[{{ title }}] {{ question }}",
+        choices=["A", "B"],
+        target="{{ answer }}",
+    )
+    asked = [(example.shots[0].question, example.questions[0]) for example in prepared(config).examples]
+    assert asked == [("[法学] dev?", "[法学] law?"), ("[艺术] dev?", "[艺术] art?")]

@@ -1,6 +1,7 @@
 """The right answers of generated and chosen items: several, normalised, or refused with file and line."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,72 @@ def test_scores_by_other_rules_of_extraction_are_told_apart(tmp_path, monkeypatc
     monkeypatch.setattr(scoring, "EXTRACTION_VERSION", "another")
     _, after = judged(benchmark, ["18"])
     assert before[0].rule != after[0].rule and before[1].rule == after[1].rule
+
+
+def choices(path: Path, rows: list[dict], **changes) -> PreparedBenchmark:
+    settings = {"output_type": OutputType.multiple_choice, "choices": ["A", "B"], "metrics": ["acc"]}
+    return prepared(path, rows, **settings | changes)
+
+
+def chosen_first(benchmark: PreparedBenchmark) -> dict:
+    """The scores of a model that always chooses the first choice."""
+    items = [item(example, 0) for example in benchmark.examples]
+    answers = [Answer(loglikelihoods=(0.0, -1.0)) for _ in items]
+    found = scoring.scores(benchmark, items, answers, EvaluateConfig(), "base")
+    return {score.metric: score for score in found}
+
+
+@pytest.mark.parametrize("changes", [{}, {"target": "", "target_index": "number"}])
+def test_a_right_choice_that_a_row_names_twice_counts_once(tmp_path, changes):
+    rows = [{"q": "x", "answer": ["A", "A"], "number": [0, 0]}]
+    found = chosen_first(choices(tmp_path, rows, metrics=["acc", "true_mass", "macro_f1"], **changes))
+    assert (found["acc"].value, found["acc"].chance, found["macro_f1"].value) == (1.0, 0.5, 1.0)
+    assert found["true_mass"].value == pytest.approx(1 / (1 + math.exp(-1)))
+
+
+def test_the_majority_of_items_with_several_right_choices_counts_each_of_them(tmp_path):
+    rows = [
+        {"q": str(number), "answer": answer}
+        for number, answer in enumerate([["A", "B"], ["B", "A"], "A", "B"])
+    ]
+    assert chosen_first(choices(tmp_path, rows))["acc"].majority == 0.75
+
+
+@pytest.mark.parametrize("metric", ["f1", "macro_f1", "mcc", "greedy_match", "target_perplexity"])
+def test_several_right_choices_are_refused_for_metrics_that_compare_with_one(tmp_path, metric):
+    rows = [{"q": "first", "answer": ["B"]}, {"q": "second", "answer": ["A", "B"]}]
+    with pytest.raises(DataError, match=f"items.jsonl:2: .* makes 2 choices right, but metrics: '{metric}'"):
+        choices(tmp_path, rows, metrics=["acc", metric])
+
+
+def test_f1_of_more_than_two_choices_is_refused(tmp_path):
+    with pytest.raises(
+        ConfigError, match="metrics: 'f1' is that of the second of two choices, but there are 3"
+    ):
+        choices(tmp_path, [{"q": "x", "answer": "A"}], choices=["A", "B", "C"], metrics=["f1"])
+
+
+@pytest.mark.parametrize(
+    ("extract", "answer"), [("number", "１，０００ 元"), ("letter", "B. 因为"), ("verbatim", ["one", "two"])]
+)
+def test_an_example_shows_the_answer_as_its_row_writes_it(tmp_path, extract, answer):
+    rows = [{"q": "first", "answer": answer}, {"q": "second", "answer": answer}]
+    asked = prepared(tmp_path, rows, extract, fewshot_split="test", num_fewshot=1)
+    written = answer if isinstance(answer, str) else answer[0]
+    assert [example.shots[0].answer for example in asked.examples] == [f" {written}"] * 2
+
+
+def test_an_example_shows_the_answer_that_a_pattern_finds_within_its_text(tmp_path):
+    how = GenerationConfig(extract=Extract.pattern, pattern=r"#### (\d+)")
+    rows = [{"q": "first", "answer": "1 + 1 #### 2"}, {"q": "second", "answer": "2 + 1 #### 3"}]
+    asked = prepared(tmp_path, rows, fewshot_split="test", num_fewshot=1, generation=how)
+    assert [example.shots[0].answer for example in asked.examples] == [" 2 + 1 #### 3", " 1 + 1 #### 2"]
+    assert [example.target for example in asked.examples] == ["2", "3"]
+
+
+def test_a_list_that_a_continuation_would_write_as_code_is_refused(tmp_path):
+    rows = [{"q": "first", "answer": ["x", "y"]}, {"q": "second", "answer": ["z"]}]
+    with pytest.raises(
+        DataError, match=r"items.jsonl:\d: `continuation` writes the list 'answer' into one text"
+    ):
+        prepared(tmp_path, rows, fewshot_split="test", num_fewshot=1, continuation="{{ answer }}")

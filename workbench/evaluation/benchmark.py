@@ -16,7 +16,7 @@ from workbench.evaluation import protocols, templates
 from workbench.evaluation.files import Row, read_rows
 from workbench.evaluation.given_names import GivenNames
 from workbench.evaluation.harness import tasks
-from workbench.evaluation.list_checks import check_ignored, check_lists
+from workbench.evaluation.list_checks import check_ignored, check_lists, check_two_classes
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
@@ -256,6 +256,7 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
             )
     if not config.metrics:
         raise ConfigError(f"{key}.metrics: empty (at least one)")
+    check_two_classes(key, config)
     scorings = _SCORINGS.get(config.output_type, (Scoring.continuation,))
     if config.scoring not in scorings:
         raise ConfigError(

@@ -72,6 +72,19 @@ def check_lists(name: str, config: BenchmarkConfig) -> None:
                 raise ConfigError(f"{key}.groups.{group}: no subset {subset!r} (known: {known})")
 
 
+def check_two_classes(key: str, config: BenchmarkConfig) -> None:
+    """Refuse F1 of more than two choices, which would be that of the second choice alone.
+
+    Raises:
+        ConfigError: with the number of choices.
+    """
+    if "f1" in config.metrics and len(config.choices) > 2:
+        raise ConfigError(
+            f"{key}.metrics: 'f1' is that of the second of two choices, but there are {len(config.choices)} "
+            "(macro_f1 is the mean over all)"
+        )
+
+
 def _check_once(values: Sequence[str], key: str) -> None:
     for value in values:
         if values.count(value) > 1:

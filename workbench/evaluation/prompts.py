@@ -17,7 +17,7 @@ from workbench.evaluation.given_names import GivenNames
 from workbench.evaluation.option_letters import check_can_move, own_letters, speaks_of_others, texts_of
 from workbench.evaluation.records import Example, Shot
 from workbench.evaluation.rotations import rotated
-from workbench.evaluation.targets import target_of
+from workbench.evaluation.targets import target_of, written_as_code
 
 
 class Renderer:
@@ -47,7 +47,8 @@ class Renderer:
         self._can_move = False
         self.num_same_shots = 0
         """Items with an example that asks the same but for case, width, white space and punctuation."""
-        self._shots: dict[str, Shot] = {}
+        self._shots: dict[tuple[str, str], Shot] = {}
+        """Subset, whose title may be in it, and row -> the example."""
         self._examples = ExamplePicker(config.fewshot_order, config.num_fewshot or 0, seed)
 
     def example(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
@@ -200,23 +201,34 @@ class Renderer:
         return choices
 
     def _continuation(self, row: Row, values: dict[str, Any], choice: str) -> str:
-        text = templates.render(self.config.continuation, {**values, "choice": choice}, row)
+        text = self._answer(row, {**values, "choice": choice})
         if not text and self.config.output_type == OutputType.multiple_choice:
             raise DataError(f"{row.where}: nothing is left to score after choice {choice!r} (`continuation`)")
         return text
 
     def _shot(self, row: Row, subset: str) -> Shot:
         """An example's question and answer, with the delimiter between them; rendered once per row."""
-        if row.where not in self._shots:
+        place = (subset, row.where)
+        if place not in self._shots:
             self._given.check_prompts(row)
             about = self._values(row, subset)
             values = dict(about)
             choices = self._choices(row, values)
             values["choice"] = target_of(self.config, row, values, choices).shown(choices)
-            answer = templates.render(self.config.continuation, values, row)
+            answer = self._answer(row, values)
             question = templates.render(self.config.question, self._with_choice(about, values["choice"]), row)
-            self._shots[row.where] = Shot(question=question, answer=self.config.delimiter + answer)
-        return self._shots[row.where]
+            self._shots[place] = Shot(question=question, answer=self.config.delimiter + answer)
+        return self._shots[place]
+
+    def _answer(self, row: Row, values: dict[str, Any]) -> str:
+        """What stands after the delimiter."""
+        text = templates.render(self.config.continuation, values, row)
+        if name := written_as_code(self.config.continuation, text, row):
+            raise DataError(
+                f"{row.where}: `continuation` writes the list {name!r} into one text, {text!r} "
+                f"(`{name}[0]` is its first entry, `{name} | join(', ')` is all of them)"
+            )
+        return text
 
 
 def context(example: Example, question: str, dropped: int = 0) -> str:

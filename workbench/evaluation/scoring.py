@@ -210,7 +210,9 @@ def _majority(benchmark: PreparedBenchmark, judged: Sequence[Judged]) -> float |
     config = benchmark.config
     if config.choices_from and config.output_type != OutputType.classification:
         return None
-    return max(Counter(one.example.target for one in judged).values()) / len(judged)
+    targets = (one.example.target for one in judged)
+    right = Counter(t for target in targets for t in (target if isinstance(target, tuple) else (target,)))
+    return max(right.values()) / len(judged)
 
 
 def _groups(

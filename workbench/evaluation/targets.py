@@ -12,6 +12,8 @@ from workbench.evaluation import answers, templates
 from workbench.evaluation.files import Row
 
 _WAY_OUT = "`keep` can leave such rows out"
+_ONE_RIGHT = ("f1", "macro_f1", "mcc", "greedy_match", "target_perplexity", "log_loss")
+"""Metrics that compare an item with its one right choice or label; those of `evaluate.load` do so, too."""
 _EXPRESSION = re.compile(r"\s*\{\{-?((?:(?!\}\}|\{\{).)*?)-?\}\}\s*", re.S)
 """A template that is nothing but one expression."""
 
@@ -28,7 +30,9 @@ class Target:
     """For generated answers: the texts as the row writes them."""
 
     def shown(self, choices: Sequence[str]) -> str:
-        """The answer as an example shows it; the first one where there are several."""
+        """The answer as an example shows it, which is as the row writes it; the first one of several."""
+        if self.written:
+            return self.written[0]
         first = self.value[0] if isinstance(self.value, tuple) else self.value
         return choices[first] if choices and isinstance(first, int) else str(first)
 
@@ -45,7 +49,7 @@ def target_of(config: BenchmarkConfig, row: Row, values: Mapping[str, Any], choi
     if config.target_index:
         index = _index(config, row, templates.evaluate(config.target_index, values, row), len(choices))
         if not generated:
-            return Target(index)
+            return Target(_right(config, row, index))
         chosen = [choices[number] for number in (index if isinstance(index, tuple) else (index,))]
         return _texts(config, row, chosen, choices)
     _check_label(config, row, values)
@@ -55,7 +59,22 @@ def target_of(config: BenchmarkConfig, row: Row, values: Mapping[str, Any], choi
     if not choices:
         return Target(texts[0])
     numbers = tuple(_choice(row, text, choices) for text in texts)
-    return Target(numbers if is_list else numbers[0])
+    return Target(_right(config, row, numbers if is_list else numbers[0]))
+
+
+def _right(config: BenchmarkConfig, row: Row, numbers: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    """The right choices, each once; a number where it is one."""
+    if isinstance(numbers, int):
+        return numbers
+    different = tuple(dict.fromkeys(numbers))
+    if len(different) == 1:
+        return different[0]
+    if metric := next((name for name in config.metrics if name in _ONE_RIGHT or "/" in name), None):
+        raise DataError(
+            f"{row.where}: {_key(config)!r} makes {len(different)} choices right, but metrics: {metric!r} "
+            "compares with one (acc and true_mass take several)"
+        )
+    return different
 
 
 def _rendered(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> tuple[list[str], bool]:
@@ -81,14 +100,21 @@ def _rendered(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> t
 
 def _without_lists(config: BenchmarkConfig, row: Row, text: str) -> str:
     """A rendered target, unless a list or an object was written into it as its code."""
-    for name in templates.names(config.target) & row.values.keys():
+    if name := written_as_code(config.target, text, row):
+        raise DataError(
+            f"{row.where}: {config.target!r} writes the list {name!r} into one text, {text!r} "
+            f"('{{{{ {name} }}}}' alone makes each of its texts a right answer)"
+        )
+    return text
+
+
+def written_as_code(template: str, text: str, row: Row) -> str | None:
+    """The column whose list or object a template has written as its code, `['x', 'y']`, into a text."""
+    for name in templates.names(template) & row.values.keys():
         value = row.values[name]
         if isinstance(value, list | Mapping) and value and str(value) in text:
-            raise DataError(
-                f"{row.where}: {config.target!r} writes the list {name!r} into one text, {text!r} "
-                f"('{{{{ {name} }}}}' alone makes each of its texts a right answer)"
-            )
-    return text
+            return name
+    return None
 
 
 def _texts(config: BenchmarkConfig, row: Row, texts: Sequence[str], choices: Sequence[str]) -> Target:
