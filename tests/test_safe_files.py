@@ -14,6 +14,7 @@ from workbench.files import (
     append_bytes,
     clear_the_way,
     has_no_room,
+    local_path,
     locked,
     parse_json,
     reason_for_no_room,
@@ -106,3 +107,9 @@ def test_a_folder_is_deleted_only_where_nothing_lies_in_it(tmp_path):
 def test_an_error_is_told_by_its_first_line_or_without_a_message_by_its_type():
     assert first_line(ValueError("\nno such header.\nIn line 3\n")) == "no such header"
     assert first_line(TimeoutError()) == first_line(TimeoutError(" \n")) == "TimeoutError"
+
+
+def test_a_path_of_a_user_that_there_is_not_stays_as_it_is(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/us")
+    assert local_path("~/rows.csv") == Path("/home/us/rows.csv")
+    assert local_path("~nobody-of-this-name/rows.csv") == Path("~nobody-of-this-name/rows.csv")

@@ -20,6 +20,11 @@ MODEL_CARD = "README.md"
 """Of a model's folder: says what the model scored, and isn't part of it."""
 
 
+def local_path(path: str | Path) -> Path:
+    """The path with the home folder instead of a leading `~`; of an unknown user the `~name` stays."""
+    return Path(os.path.expanduser(path))
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file under a temporary name, flush it to the disk, and rename it into place; secrets masked."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ Values are taken as the shell hands them over; flags of Hydra work anywhere; wha
 what can't be understood, ends in one line.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,7 +106,7 @@ def home_text(value: str) -> str:
 
 def home_path(value: str) -> str:
     """The text with the home folder instead of a leading `~/`."""
-    return str(Path(value).expanduser()) if value.startswith("~/") else value
+    return os.path.expanduser(value) if value.startswith("~/") else value
 
 
 def texts(key: str, value: str, multirun: bool) -> str:

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,6 +14,7 @@ from workbench.data.instruction import short
 from workbench.data.rows import Row
 from workbench.data.tokens import IGNORED, Segment, encode_segments, ids_of, special_frame
 from workbench.errors import DataError
+from workbench.files import local_path
 
 TEXT_COLUMNS = (
     ("text", "pair"),
@@ -130,7 +130,7 @@ def listed_names(data: DataConfig) -> list[str]:
     """The classes of `data.labels_file`; none where none is given."""
     if not data.labels_file:
         return []
-    return list(class_list(Path(data.labels_file).expanduser(), "data.labels_file").names)
+    return list(class_list(local_path(data.labels_file), "data.labels_file").names)
 
 
 def found_names(rows: Sequence[Row]) -> list[str]:

@@ -18,6 +18,7 @@ from workbench.data.notices import say_once
 from workbench.data.row import Row as Row
 from workbench.data.unfolding import unfolded
 from workbench.errors import ConfigError, DataError
+from workbench.files import local_path
 
 SPLIT_WORDS = {"train", "dev", "val", "valid", "validation", "eval", "test"}
 
@@ -107,7 +108,7 @@ def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> I
     """The rows of `data.path`, one at a time; `source` is the name of the section in `data.sources`."""
     if not data.path:
         raise DataError(f"{key_of('path', source)}: not given (a file, a folder or a hub id)")
-    path = Path(data.path).expanduser()
+    path = local_path(data.path)
     if path.is_dir():
         files = folder_files(path, data.split, source)
     elif path.is_file():
@@ -156,7 +157,7 @@ def classed(rows: Iterator[Row], data: DataConfig | None) -> Iterator[Row]:
     if data is None or not (data.labels_file or data.drop_unlabelled):
         yield from rows
         return
-    path = Path(data.labels_file).expanduser()
+    path = local_path(data.labels_file)
     classes = class_list(path, "data.labels_file") if data.labels_file else ClassList(list(data.labels), {})
     num_dropped = 0
     for row in rows:
@@ -175,7 +176,7 @@ def check_places(data: DataConfig) -> None:
         ConfigError: With the key.
     """
     for name, source in data.sources.items() or {"": data}.items():
-        path = Path(source.path).expanduser()
+        path = local_path(source.path)
         asked_split = source.split if name else source.split != DEFAULT_SPLIT
         if source.subset is not None and path.exists():
             key = key_of("subset", name)
@@ -185,7 +186,7 @@ def check_places(data: DataConfig) -> None:
                 f"{key_of('split', name)}: {source.split!r} is of a folder or hub data set, but "
                 f"{source.path!r} is one file"
             )
-    paths = [Path(source.path).expanduser() for source in data.sources.values()]
+    paths = [local_path(source.path) for source in data.sources.values()]
     if paths and data.subset is not None and all(path.exists() for path in paths):
         raise ConfigError(
             f"data.subset: {data.subset!r} is of a hub data set, and none of data.sources is one"

@@ -23,6 +23,7 @@ from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import Renderer
 from workbench.evaluation.records import Example
 from workbench.evaluation.sample import sampled
+from workbench.files import local_path
 from workbench.patterns import PatternError, check_pattern
 
 _SCORINGS = {
@@ -117,15 +118,15 @@ def _with_choices(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
     """The benchmark with the choices that `choices_file` lists."""
     if not config.choices_file:
         return config
-    path = Path(config.path or "")
-    file = (path.parent if path.is_file() else path) / Path(config.choices_file).expanduser()
+    path = local_path(config.path or "")
+    file = (path.parent if path.is_file() else path) / local_path(config.choices_file)
     return replace(config, choices=class_list(file, f"benchmarks.{name}.choices_file").names, choices_file="")
 
 
 def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> list[Row]:
     """The rows of one split of one subset, with the layout's own columns added and `keep` applied."""
     if config.path is not None:
-        rows = _local_rows(name, config, Path(config.path), split, subset)
+        rows = _local_rows(name, config, local_path(config.path), split, subset)
         columns = config.local.columns
     else:
         rows = _hub_rows(name, config, split, subset)
@@ -266,7 +267,7 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
     has_choices = bool(config.choices or config.choices_from)
     if config.output_type == OutputType.multiple_choice and not has_choices:
         raise ConfigError(f"{key}.choices: empty (multiple_choice needs `choices` or `choices_from`)")
-    if config.path is not None and Path(config.path).is_file() and len(config.subsets) > 1:
+    if config.path is not None and local_path(config.path).is_file() and len(config.subsets) > 1:
         raise ConfigError(
             f"{key}.path: {config.path!r} is one file for {len(config.subsets)} subsets (the folder of all, "
             f"or the one that it holds, as in '{key}.only=[{next(iter(config.subsets))}]')"

@@ -15,6 +15,7 @@ from huggingface_hub.errors import (
 )
 
 from workbench.errors import CheckpointError, ConfigError, first_line
+from workbench.files import local_path
 from workbench.trust import is_trusted
 
 HUB_ERRORS = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled)
@@ -61,7 +62,7 @@ def locate(path: str | None, revision: str | None = None) -> Path:
     """
     if not path:
         raise ConfigError("model.path: missing (a hub id, a folder or a .gguf file)")
-    local = Path(path).expanduser()
+    local = local_path(path)
     if local.is_file() and local.suffix != ".gguf":
         raise CheckpointError(f"model.path: {path!r} is neither a folder nor a .gguf file")
     found = local if local.exists() else _download(path, revision, "model.path")
@@ -76,7 +77,7 @@ def locate_tokenizer(path: str, key: str = "model.tokenizer") -> Path:
     Raises:
         CheckpointError: there is nothing; `key` is named as the one that asked for it.
     """
-    local = Path(path).expanduser()
+    local = local_path(path)
     return local if local.exists() else _download(path, None, key)
 
 
@@ -86,7 +87,7 @@ def locate_adapter(path: str | Path) -> Path:
     Raises:
         CheckpointError: there is nothing.
     """
-    local = Path(path).expanduser()
+    local = local_path(path)
     return local if local.exists() else _download(str(path), None, "adapter.path")
 
 
