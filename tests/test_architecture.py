@@ -9,6 +9,7 @@ LAYER = {
     "errors": 0,
     "shown": 0,
     "trust": 0.5,
+    "file_errors": 0.5,
     "files": 0.5,
     "config": 1,
     "run_dir": 1,
@@ -27,6 +28,7 @@ LAYER = {
 NO_TORCH = (
     "errors.py",
     "shown.py",
+    "file_errors.py",
     "files.py",
     "trust.py",
     "run_dir.py",

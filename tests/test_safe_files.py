@@ -10,14 +10,13 @@ import torch
 
 from workbench.cli.leftovers import compiler_cache, remove_if_empty
 from workbench.errors import DataError, first_line
+from workbench.file_errors import has_no_room, reason_for_no_room
 from workbench.files import (
     append_bytes,
     clear_the_way,
-    has_no_room,
     local_path,
     locked,
     parse_json,
-    reason_for_no_room,
     settle_file,
     settle_folder,
     write_atomic,

@@ -1,6 +1,5 @@
 """How files are written, whole or not at all; what they are known by; and how two processes keep apart."""
 
-import errno
 import fcntl
 import glob
 import hashlib
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import ConfigError, DataError, first_line
+from workbench.errors import ConfigError, DataError
 from workbench.shown import masked
 
 MODEL_CARD = "README.md"
@@ -55,28 +54,6 @@ def locked_folder(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def has_no_room(error: BaseException) -> bool:
-    """Whether an error says that the disk, or the share of it that the user may have, is full."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    by_rust = any(f"(os error {number})" in str(error) for number in full)
-    return by_rust or _is_torch_without_room(error) or (isinstance(error, OSError) and error.errno in full)
-
-
-def _is_torch_without_room(error: BaseException) -> bool:
-    """Whether `torch.save` could not write; it doesn't say why, and on a disk it is for want of room."""
-    text = str(error)
-    unwritten = ("unexpected pos", "PytorchStreamWriter failed writing")
-    by_container = "inline_container.cc" in text and any(words in text for words in unwritten)
-    return isinstance(error, RuntimeError) and (by_container or "iostream error" in text)
-
-
-def reason_for_no_room(error: BaseException) -> str:
-    """What to say of an error for which `has_no_room` is true, in a few words."""
-    if _is_torch_without_room(error):
-        return "no space left on device, or a limit on the size of files"
-    return first_line(error)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,7 +15,6 @@ from workbench.files import check_folder as check_folder
 from workbench.files import check_replaceable, masked_json, settle_file
 from workbench.files import file_fingerprint as file_fingerprint
 from workbench.files import fingerprint as fingerprint
-from workbench.files import has_no_room as has_no_room
 from workbench.files import new_folder as new_folder
 from workbench.files import part_of as part_of
 from workbench.files import read_json as read_json

@@ -55,6 +55,6 @@ def test_a_file_that_cannot_be_used_is_the_user_s_mistake_and_any_other_error_of
     error = cli.unusable_file(PermissionError(errno.EACCES, "Permission denied", "runs/a\x1b.json"))
     assert isinstance(error, WorkbenchError)
     assert str(error) == "runs/a\x1b.json: can't be read or written (Permission denied)"
-    for other in (OSError(errno.EIO, "Input/output error", "a"), OSError(errno.EACCES, "no file named")):
+    for other in (OSError(errno.EBADF, "Bad file descriptor", "a"), OSError(errno.EACCES, "no file named")):
         with pytest.raises(OSError):
             cli.unusable_file(other)

@@ -3,7 +3,6 @@
 The only package that knows Hydra and OmegaConf. A user's mistake ends in one line and exit status 1.
 """
 
-import errno
 import io
 import logging
 import os
@@ -32,6 +31,7 @@ from workbench.cli.shadows import shadows
 from workbench.cli.shipped import PACKAGE, shipped
 from workbench.cli.sources import sources_of
 from workbench.errors import WorkbenchError
+from workbench.file_errors import is_unusable
 from workbench.shown import clean
 
 __all__ = ["PACKAGE", "TRACEBACK", "main", "register", "shipped", "typed"]
@@ -44,12 +44,6 @@ LAST_WORD_SECONDS = 20
 
 SHOWS = {"--cfg", "--info", "--help", "--hydra-help"}
 """Flags with which Hydra prints something instead of running a job."""
-
-UNUSABLE = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-    *(errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.EINVAL),
-)
-"""What the system says of a file or folder that the user's command can't use."""
 
 TRACEBACK = "WORKBENCH_TRACEBACK"
 """Environment variable that keeps what the user set HYDRA_FULL_ERROR to, for the processes of a sweep too."""
@@ -127,7 +121,7 @@ def job(composed: DictConfig) -> None:
 
 def unusable_file(error: OSError) -> WorkbenchError:
     """A user's error where a file or folder can't be read or written; any other is raised again."""
-    if error.filename is None or error.errno not in UNUSABLE:
+    if error.filename is None or not is_unusable(error):
         raise error
     reason = WorkbenchError(f"{error.filename}: can't be read or written ({error.strerror})")
     reason.__cause__ = error

@@ -1,6 +1,5 @@
 """The story of a run: checks first, then steps that talk through files of the run's folder only."""
 
-import errno
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,8 @@ from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.checks import check_prompting, named
 from workbench.evaluation.multiple_choice import vocabulary_entry
 from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.files import file_fingerprint, locked, reason_for_no_room
+from workbench.file_errors import has_no_room, is_unusable, reason_for_no_room
+from workbench.files import file_fingerprint, locked
 from workbench.models.adapter_targets import check_base
 from workbench.models.loading import check_model, load_tokenizer
 from workbench.models.quantization import is_sharded
@@ -43,7 +43,7 @@ from workbench.pipeline.scoring import evaluate
 from workbench.pipeline.training import check_adapter, scored_on, train
 from workbench.pipeline.vocabulary import check_text, extend, tokenizer
 from workbench.ranks import is_first, wait
-from workbench.run_dir import RunDir, RunRecord, clear_unfinished, has_no_room, write_atomic
+from workbench.run_dir import RunDir, RunRecord, clear_unfinished, write_atomic
 from workbench.training.arguments import check_loggers
 from workbench.trust import TrustedCode, trusting
 
@@ -70,13 +70,6 @@ SHARED = (Step.train, Step.evaluate)
 """Steps that several processes work on together; the others are the first one's, and the rest wait for it."""
 
 
-UNUSABLE = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG),
-    *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST),
-)
-"""Errors of the file system that are the user's to mend."""
-
-
 WITHOUT_FOLDER = (Step.plan, Step.leaderboard)
 """Steps that alone leave nothing in a run's folder, so that none is made."""
 
@@ -98,14 +91,14 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
         config = settled(config, run_dir)
         check(config, run_dir)
         if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
-            with on_a_disk_that_may_fill(run_dir):
+            with reporting_file_errors(run_dir):
                 return STEPS[config.steps[0]](config, run_dir) if is_first() else None
         run_in_folder(config, run_dir, config_yaml, trusted)
 
 
 def run_in_folder(config: Config, run_dir: RunDir, config_yaml: str, trusted: TrustedCode) -> None:
     """Run the steps while no other process works in the run's folder."""
-    with on_a_disk_that_may_fill(run_dir), alone_in(run_dir) if is_first() else nullcontext():
+    with reporting_file_errors(run_dir), alone_in(run_dir) if is_first() else nullcontext():
         record = RunRecord(run_dir.run_json)  # a damaged one is told before the long work
         if is_first() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)
@@ -292,11 +285,11 @@ def check_config(record: RunRecord, run_dir: RunDir) -> None:
 
 
 @contextmanager
-def on_a_disk_that_may_fill(run_dir: RunDir) -> Iterator[None]:
-    """Say in one line that the disk is full, or that a file of a run can't be read or written as it lies.
+def reporting_file_errors(run_dir: RunDir) -> Iterator[None]:
+    """Turn a full disk, or a file that can't be read or written, into one line.
 
     Raises:
-        DeviceError: it is.
+        DeviceError: the disk is full, or a file can't be used.
     """
     try:
         yield
@@ -306,7 +299,7 @@ def on_a_disk_that_may_fill(run_dir: RunDir) -> Iterator[None]:
             raise DeviceError(
                 f"{run_dir.path}: can't be written, {reason} (given room, the same command goes on)"
             ) from error
-        if not isinstance(error, OSError) or error.errno not in UNUSABLE:
+        if not isinstance(error, OSError) or not is_unusable(error):
             raise
         raise DeviceError(
             f"{error.filename or run_dir.path}: can't be used, {error.strerror} "

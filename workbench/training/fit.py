@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.train import Keep, TrainConfig
 from workbench.errors import ConfigError, TrainingError, first_line
-from workbench.files import has_no_room, reason_for_no_room
+from workbench.file_errors import has_no_room, reason_for_no_room
 from workbench.ranks import is_first, of_first
 from workbench.training.allocator import keep_few_kernels
 from workbench.training.assembly import Training, assembled
