@@ -1,7 +1,11 @@
 """Code from files that a configuration names runs only where it is trusted, and is then named."""
 
+import io
 import json
 import logging
+import os
+import tarfile
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, models
@@ -11,7 +15,7 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import Architecture, ModelConfig
 from workbench.config.quantization import QuantizationConfig
-from workbench.errors import CheckpointError, ConfigError, WorkbenchError
+from workbench.errors import CheckpointError, ConfigError, DataError, WorkbenchError
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.named_metrics import named
 from workbench.models.loading import check_model, load_model, load_tokenizer
@@ -79,6 +83,38 @@ def own_task(tmp_path, kind):
     return BenchmarkConfig(
         language="en", output_type=OutputType["lm-eval"], tasks=["mine"], include_path=str(folder), metrics=[]
     )
+
+
+def test_a_pipe_or_a_device_among_the_task_files_is_refused_and_not_read(tmp_path):
+    pytest.importorskip("lm_eval")
+    benchmark = own_task(tmp_path, next(iter(TASKS)))
+    file = Path(str(benchmark.include_path)) / "mine.yaml"
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match=r"mine\.yaml: not a file that can be read"):
+        check_benchmarks({"own": benchmark}, EvaluateConfig())
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match=r"/dev/zero: not a file that can be read"):
+        check_benchmarks({"own": benchmark}, EvaluateConfig())
+
+
+def test_a_pickle_among_the_rows_of_a_task_is_refused_in_one_line(tmp_path):
+    pytest.importorskip("lm_eval")
+    benchmark = own_task(tmp_path, next(iter(TASKS)))
+    with tarfile.open(tmp_path / "rows.tar", "w") as archive:
+        entry = tarfile.TarInfo("1.pth")
+        code = b"cposix\nsystem\n(S'touch ran'\ntR."
+        entry.size = len(code)
+        archive.addfile(entry, io.BytesIO(code))
+    (Path(str(benchmark.include_path)) / "mine.yaml").write_text(
+        f"task: mine\ndataset_path: webdataset\ntest_split: test\noutput_type: loglikelihood\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path / 'rows.tar'}}}}}\n"
+        "doc_to_text: '{{ q }}'\ndoc_to_target: '{{ a }}'\n"
+    )
+    with pytest.raises(DataError, match=r"'mine': can't be loaded: Weights only load failed"):
+        check_benchmarks({"own": benchmark}, EvaluateConfig())
+    assert not Path("ran").exists()
 
 
 @pytest.mark.parametrize("kind", TASKS)

@@ -87,6 +87,20 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def check_readable(path: Path, most_bytes: int) -> None:
+    """Refuse what would be read without end or at length: a pipe, a device, a file beyond all measure.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: not a file that can be read (a device, a pipe, a folder or a broken link)"
+        )
+    if (size := path.stat().st_size) > most_bytes:
+        raise ConfigError(f"{path}: {size:,} bytes (at most {most_bytes:,} can be meant)")
+
+
 def check_replaceable(path: Path) -> None:
     """Raise DataError where something else than a file lies at the path of a file that is to be written."""
     if path.is_dir() and not path.is_symlink():

@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from workbench.errors import ConfigError
+from workbench.files import check_readable
 
 MOST_VALUES = 1_000_000
 """Values of one YAML file; the largest of ours has some hundreds."""
@@ -15,7 +16,7 @@ DEEPEST = 100
 LONGEST_NUMBER = 400
 """Characters of an integer; Python writes none of more than 4,300 digits."""
 
-MOST_BYTES = 10 << 20
+MOST_BYTES = 1 << 20
 """Of one YAML file; the largest of ours has some thousands."""
 
 
@@ -29,12 +30,7 @@ def check_unfolded(path: Path) -> None:
     Raises:
         ConfigError: names the file.
     """
-    if not path.is_file():
-        raise ConfigError(
-            f"{path}: not a file that can be read (a device, a pipe, a folder or a broken link)"
-        )
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise ConfigError(f"{path}: a YAML of {size:,} bytes (at most {MOST_BYTES:,})")
+    check_readable(path, MOST_BYTES)
     text = path.read_text("utf-8", errors="replace")
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)

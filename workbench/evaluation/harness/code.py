@@ -10,8 +10,11 @@ from typing import Any
 
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.errors import DataError
+from workbench.files import check_readable
 from workbench.trust import check_trusted, is_trusted
 
+MOST_BYTES = 5 << 20
+"""Of one task file; the largest of the harness has some tens of thousands."""
 _DATA_TAGS = "tag:yaml.org,2002:"
 _PYTHON_TAGS = "tag:yaml.org,2002:python"
 
@@ -20,7 +23,7 @@ def check_files(name: str, config: BenchmarkConfig) -> None:
     """Refuse task files of the user's own that name code, unless code is trusted.
 
     Raises:
-        ConfigError: names the file and what it names.
+        ConfigError: names the file and what it names, or the file is none.
         DataError: a file can't be read.
     """
     files = [Path(task) for task in config.tasks if Path(task).is_file()]
@@ -75,6 +78,7 @@ def _read(file: Path, key: str) -> tuple[list[str], list[Path]]:
     """What a YAML file names that is code, and the files that it includes; nothing of it is built."""
     import yaml
 
+    check_readable(file, MOST_BYTES)
     try:
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import pickle
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -172,7 +173,7 @@ def _of_tasks(where: str) -> Iterator[None]:
 
     failures = (
         *(OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, AssertionError),
-        *(ArithmeticError, ImportError, MemoryError, SyntaxError),
+        *(ArithmeticError, ImportError, MemoryError, SyntaxError, pickle.PickleError),
     )
     others = (datasets.exceptions.DatasetsError, jinja2.TemplateError, yaml.YAMLError)
     try:
