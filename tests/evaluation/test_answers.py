@@ -40,6 +40,8 @@ HOSTILE = {
     "superscripts": "1⁰" * 50_000,
     "minus signs": "-" * 100_000,
     "points": "点" * 100_000,
+    "percents": "百分之" * 33_000,
+    "mixed numbers": "1又" * 50_000,
 }
 
 

@@ -39,6 +39,9 @@ _UNIT_POWER = re.compile(r"[A-Za-z]\^$")
 _NUMERAL = re.compile(f"[0-9.{numerals.CHARACTERS}]+")
 _PLAIN_NUMERAL = re.compile(f"[{numerals.CHARACTERS}]+")
 _START = re.compile(f"[0-9{numerals.CHARACTERS}]|\\.[0-9]|百分之")
+_PERCENT = re.compile("(?:百分之){1,3}")
+_LONGEST_FRACTION = 250
+"""Characters after 又 in which the fraction of a mixed number is read."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,8 @@ def _after_unread(text: str, start: int) -> int:
 
 
 def _unsigned(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int] | None:
-    if text.startswith("百分之", start):
-        return _unsigned(text, start + 3, spaced)
+    if percent := _PERCENT.match(text, start):
+        start = percent.end()
     if _PLAIN_NUMERAL.match(text, start):
         return _chinese(text, start)
     return _digits(text, start, spaced)
@@ -153,9 +156,10 @@ def _with_chinese_fraction(text: str, value: Fraction, end: int) -> tuple[Fracti
         if top is not None and value:
             return top[0] / value, True, top[1]
     if text.startswith("又", end):
-        part = _unsigned(text, end + 1, False)
-        if part is not None and part[1]:
-            return value + part[0], True, part[2]
+        # No 又 inside: a looping model writes thousands of them, and each would be read within the one before.
+        fraction = _unsigned(text[end + 1 : end + 1 + _LONGEST_FRACTION].partition("又")[0], 0, False)
+        if fraction is not None and fraction[1]:
+            return value + fraction[0], True, end + 1 + fraction[2]
     return value, False, end
 
 
