@@ -7,8 +7,15 @@ import pytest
 from leaderboard_runs import Spec, answers, write_run
 
 from workbench.evaluation import statistics
-from workbench.evaluation.records import read_predictions, read_results, write_predictions, write_results
+from workbench.evaluation.records import (
+    ITEM_ALONE,
+    read_predictions,
+    read_results,
+    write_predictions,
+    write_results,
+)
 from workbench.leaderboard import wording
+from workbench.leaderboard.board import is_share
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
 
@@ -40,14 +47,15 @@ def test_a_plain_word_says_what_was_shown(adapter, verdict, tmp_path):
     assert row.difference.verdict == verdict
 
 
+@pytest.mark.parametrize("metric", ["answer_loss", "evaluate-metric/wer", "brier_score,first"])
 @pytest.mark.parametrize(("adapter", "verdict"), [(0.9, "worse"), (0.1, "better")])
-def test_of_a_loss_the_smaller_one_is_better(adapter, verdict, tmp_path):
-    [row] = view_of(tmp_path, Spec(right={"base": 0.5, "adapter": adapter}, metric="answer_loss")).rows
+def test_of_a_loss_or_error_rate_the_smaller_one_is_better(adapter, verdict, metric, tmp_path):
+    [row] = view_of(tmp_path, Spec(right={"base": 0.5, "adapter": adapter}, metric=metric)).rows
     found = row.difference
     assert found.verdict == verdict and (found.value < 0) == (verdict == "better") and not row.is_share
     assert (found.wins > found.losses) == (verdict == "better")
     for sample in row.gained:
-        assert sample.second.scores["answer_loss"] < sample.first.scores["answer_loss"]
+        assert sample.second.scores[metric] < sample.first.scores[metric]
     assert row.gained and row.lost
 
 
@@ -163,6 +171,34 @@ def test_a_falling_perplexity_is_better(tmp_path):
     [row] = compare(collect(tmp_path)).runs[0].rows
     assert row.difference.value == -1.0 and row.difference.verdict == "better"
     assert row.difference.test == "sign-flip"
+
+
+def test_a_rising_error_rate_of_all_texts_together_is_worse(tmp_path):
+    spec = Spec(right={"base": 0.1, "adapter": 0.9}, metric="evaluate-metric/cer")
+    files = write_run(tmp_path / "run", [spec])
+    facts, scores = read_results(files.results_json)
+    values = {"base": 0.2, "adapter": 0.8}
+    scores = [replace(s, value=values[s.model], item_score=f"cer {ITEM_ALONE}") for s in scores]
+    write_results(files.results_json, facts, scores)
+    [row] = compare(collect(tmp_path)).runs[0].rows
+    assert row.difference.value == pytest.approx(0.6) and row.difference.verdict == "worse"
+    assert row.difference.losses > row.difference.wins
+
+
+@pytest.mark.parametrize(
+    ("metric", "protocol", "expected"),
+    [
+        ("acc", "default", True),
+        ("bleu", "lm-eval", True),
+        ("bleu", "lm-eval 0.4.13", False),
+        ("chrf,strict", "lm-eval 0.4.13", False),
+        ("folder/wer.py", "default", False),
+        ("word_perplexity,strict", "lm-eval 0.4.13", False),
+        ("mcc", "default", False),
+    ],
+)
+def test_only_metrics_from_0_to_1_of_which_more_is_better_are_shares(metric, protocol, expected):
+    assert is_share(metric, protocol) is expected
 
 
 def test_missing_or_damaged_predictions_cost_only_the_difference(tmp_path):

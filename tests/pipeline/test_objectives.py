@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from workbench.errors import ConfigError, DataError, WorkbenchError
 from workbench.evaluation.records import read_results
+from workbench.pipeline.training import check_mean
 from workbench.run_dir import read_json
 from workbench.training.journal import journal_lines
 
@@ -118,6 +119,15 @@ def test_scores_that_have_no_mean_are_refused_before_the_training(run, tmp_path)
     words = r"'perplexity' \(bits_per_byte\) and 'toy_choice_en' \(acc\) have no mean that would tell"
     with pytest.raises(ConfigError, match=f"train.score_on: {words}"):
         run("quickstart", *how, "train.score_on=[perplexity,toy_choice_en]", "steps=[train]")
+
+
+@pytest.mark.parametrize("metric", ["evaluate-metric/wer", "word_perplexity,strict", "brier_score"])
+def test_an_error_rate_and_an_accuracy_have_no_mean(metric):
+    check_mean({"x": metric, "y": metric})
+    check_mean({"x": "acc", "y": "exact_match"})
+    for metrics in ({"x": "acc", "y": metric}, {"x": metric, "y": "acc"}):
+        with pytest.raises(ConfigError, match="have no mean that would tell"):
+            check_mean(metrics)
 
 
 @pytest.mark.parametrize("asked", ["steps=[evaluate]", "train.score_on=[toy_choice_en]"])

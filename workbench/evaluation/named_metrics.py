@@ -10,13 +10,11 @@ from typing import Any
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError, first_line
 from workbench.evaluation.metrics import METRICS, Judged, Metric, is_right, likeliest
-from workbench.evaluation.records import Answer, Example
+from workbench.evaluation.records import Answer, Example, lower_is_better, metric_name
 from workbench.trust import check_trusted
 
 MODULES = Path(__file__).parent / "modules"
 """Our own modules for `evaluate.load`, which are as trusted as the rest of this package."""
-_ERROR_RATES = ("wer", "cer", "ter", "mer")
-"""Metrics of `evaluate` whose smaller values are the better ones."""
 _OUTPUT_TYPES = tuple(OutputType[name] for name in ("multiple_choice", "generation", "classification"))
 
 
@@ -75,7 +73,7 @@ def _loaded(name: str, key: str) -> Metric:
         prediction, texts = _prediction(one, True), _references(one.example)
         if len(texts) == 1:
             return texts[0]
-        best = min if Path(name).stem in _ERROR_RATES else max
+        best = min if lower_is_better(name) else max
         return best(texts, key=lambda text: computed([prediction], [text]))
 
     def score(prediction: int | str | None, answer: Answer, example: Example) -> float:
@@ -125,8 +123,8 @@ def _reference(example: Example, takes_text: bool) -> int | str:
 def _number(found: dict[str, Any], name: str, key: str) -> float:
     """The value of the metric's own name, else the first number."""
     numbers = {k: float(v) for k, v in found.items() if isinstance(v, int | float) or hasattr(v, "item")}
-    own = Path(name).stem
-    if own in numbers or numbers:
+    own = metric_name(name)
+    if numbers:
         value = numbers.get(own, next(iter(numbers.values())))
         return value if math.isfinite(value) else 0.0
     raise ConfigError(f"{key}: {name!r} gives no number but {', '.join(found) or 'nothing'}")

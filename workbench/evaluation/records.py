@@ -7,7 +7,7 @@ Neither holds a measured value (time, memory), so the same inputs give the same 
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from workbench.errors import DataError
@@ -15,8 +15,24 @@ from workbench.files import parse_json, read_json, write_atomic, write_json
 
 SCHEMA_VERSION = 1
 
-LOWER_IS_BETTER = ("perplexity", "bits_per_byte", "loss")
+_LOSSES = ("perplexity", "bits_per_byte", "loss")
 """Ends of the names of metrics whose smaller values are the better ones."""
+_ERRORS = ("wer", "cer", "ter", "mer", "mae", "mse", "rmse", "mape", "smape", "mase", "brier_score")
+"""Names of such metrics of `evaluate` and of lm-evaluation-harness."""
+
+ITEM_ALONE = "of the item alone"
+"""End of a score's `item_score` where an item scores what the metric gives for this item by itself."""
+
+
+def metric_name(metric: str) -> str:
+    """A metric's bare name: without the folder or owner of a metric of `evaluate`, and a harness's filter."""
+    return PurePath(PurePath(metric).name.partition(",")[0]).stem
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of a metric is the better one."""
+    name = metric_name(metric)
+    return name.endswith(_LOSSES) or name in _ERRORS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from workbench.evaluation.metrics import (
 from workbench.evaluation.named_metrics import named
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.prompts import prompt_hash
-from workbench.evaluation.records import Answer, Prediction, Score
+from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, Score
 from workbench.run_dir import fingerprint
 
 _CORPUS_SAMPLES = 200
@@ -131,7 +131,7 @@ def _item_score(name: str, metric: Metric) -> str:
         text_loglikelihood: "log-likelihood of the text, in nats",
         target_loglikelihood: "log-likelihood of the target, in nats",
     }
-    return known.get(metric.score, f"{name} of the item alone")
+    return known.get(metric.score, f"{name} {ITEM_ALONE}")
 
 
 def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> str:

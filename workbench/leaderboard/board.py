@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from workbench.evaluation.records import LOWER_IS_BETTER, Prediction, Score
+from workbench.evaluation.records import Prediction, Score, lower_is_better, metric_name
 from workbench.leaderboard.collect import Run, Skipped
 
 BASE, ADAPTER, MERGED, TRAINED = "base", "adapter", "merged", "trained"
@@ -16,8 +16,8 @@ ALPHA = 0.05
 
 BETTER, WORSE, UNSURE = "better", "worse", "no difference shown"
 
-NO_SHARE = (*LOWER_IS_BETTER, "mcc")
-"""Ends of the names of metrics that are no share of something, so never shown in percent or averaged."""
+OF_100 = ("bleu", "chrf")
+"""Metrics that lm-evaluation-harness gives from 0 to 100."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Row:
     @property
     def is_share(self) -> bool:
         """Whether the metric is a share between 0 and 1."""
-        return not self.metric.endswith(NO_SHARE)
+        return is_share(self.metric, self.any_score.protocol)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +145,13 @@ class Board:
     def languages(self) -> list[str]:
         """Languages of the benchmarks, Chinese first."""
         return languages([row for view in self.runs for row in view.rows])
+
+
+def is_share(metric: str, protocol: str) -> bool:
+    """Whether a metric is a share between 0 and 1; others are neither shown in percent nor averaged."""
+    name = metric_name(metric)
+    is_of_100 = name in OF_100 and protocol.startswith("lm-eval ")  # with a version: a task of the harness
+    return not (lower_is_better(metric) or name.endswith("mcc") or is_of_100)
 
 
 def languages(rows: Iterable[Row]) -> list[str]:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from workbench.errors import DataError
 from workbench.evaluation import statistics
-from workbench.evaluation.records import LOWER_IS_BETTER, Prediction, Score
+from workbench.evaluation.records import ITEM_ALONE, Prediction, Score, lower_is_better
 from workbench.leaderboard import wording
 from workbench.leaderboard.board import (
     ADAPTER,
@@ -102,11 +102,13 @@ def _compared(run: Run, row: Row, num_samples: int) -> Row:
         return replace(
             row, flips=flips, problem=f"{reference} and {trained} have no item and prompt in common"
         )
-    lower = row.metric.endswith(LOWER_IS_BETTER) and _is_mean(row.scores[trained], answers[trained])
+    score, is_mean = row.scores[trained], _is_mean(row.scores[trained], answers[trained])
+    # Items of a perplexity score log-likelihoods, of which more is better.
+    lower = lower_is_better(row.metric) and (is_mean or score.item_score.endswith(ITEM_ALONE))
     difference = _difference(row, reference, trained, pairs, unpaired)
     if lower:
         difference = _turned(difference)
-    if not _is_mean(row.scores[trained], answers[trained]):
+    if not is_mean:
         if reference == MAJORITY:
             return replace(
                 row, flips=flips, problem=f"the majority class has no {row.metric} to compare with"

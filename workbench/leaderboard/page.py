@@ -13,13 +13,13 @@ from workbench.leaderboard import export, markdown, wording
 from workbench.leaderboard.board import (
     BETTER,
     MODELS,
-    NO_SHARE,
     UNSURE,
     UNTRAINED,
     WORSE,
     Board,
     Row,
     RunView,
+    is_share,
     trained_and_base,
 )
 from workbench.leaderboard.collect import Run
@@ -178,11 +178,6 @@ def answer_counts(run: Run) -> str:
         return f"Of {count} answers to {about['of']} prompts, of {most} tokens at most: {'; '.join(parts)}."
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return ""
-
-
-def is_share(metric: str) -> bool:
-    """Whether a metric is a share between 0 and 1."""
-    return not metric.endswith(NO_SHARE)
 
 
 FILTERS = {

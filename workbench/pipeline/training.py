@@ -22,7 +22,7 @@ from workbench.errors import ConfigError
 from workbench.evaluation import engine
 from workbench.evaluation.benchmark import check_benchmarks, main_metric
 from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.evaluation.records import LOWER_IS_BETTER
+from workbench.evaluation.records import lower_is_better
 from workbench.models import adapter_files, adapters
 from workbench.models.adapter_targets import check_saved, check_targets
 from workbench.models.generation import end_at
@@ -180,8 +180,7 @@ def check_mean(metrics: Mapping[str, str]) -> None:
     """
     first = next(iter(metrics), "")
     for name, metric in metrics.items():
-        less = f"{metric} {metrics[first]}".split() if metric != metrics[first] else []
-        if any(each.endswith(LOWER_IS_BETTER) for each in less):
+        if metric != metrics[first] and (lower_is_better(metric) or lower_is_better(metrics[first])):
             raise ConfigError(
                 f"train.score_on: {first!r} ({metrics[first]}) and {name!r} ({metric}) have no mean that "
                 "would tell the better model (choose such where more is better, or of one metric)"
@@ -208,7 +207,7 @@ def scorer(
         main = {each.benchmark: each for each in reversed(found.scores)}  # of each the first metric
         check_mean({name: main[name].metric for name in scored})  # a harness names it only now
         mean = math.fsum(main[name].value for name in scored) / len(scored)
-        sign = -1 if main[next(iter(scored))].metric.endswith(LOWER_IS_BETTER) else 1
+        sign = -1 if lower_is_better(main[next(iter(scored))].metric) else 1
         return {"score": sign * mean, **{f"score/{name}": main[name].value for name in scored}}
 
     return score

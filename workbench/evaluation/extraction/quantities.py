@@ -156,7 +156,7 @@ def _with_chinese_fraction(text: str, value: Fraction, end: int) -> tuple[Fracti
         if top is not None and value:
             return top[0] / value, True, top[1]
     if text.startswith("又", end):
-        # No 又 inside: a looping model writes thousands of them, and each would be read within the one before.
+        # No 又 inside: a looping model writes thousands, and each would be read within the one before.
         fraction = _unsigned(text[end + 1 : end + 1 + _LONGEST_FRACTION].partition("又")[0], 0, False)
         if fraction is not None and fraction[1]:
             return value + fraction[0], True, end + 1 + fraction[2]

@@ -6,6 +6,8 @@ from functools import partial
 from numbers import Integral
 from typing import Any
 
+from workbench.evaluation.records import ITEM_ALONE
+
 Combine = Callable[[list[Any]], float]
 
 
@@ -36,7 +38,7 @@ def meaning(name: str, values: Sequence[Any]) -> str:
     first = values[0] if values else None
     if _number(first) is not None:
         return "the item's log-likelihood, in nats"
-    return "1 where the label is right, else 0" if _are_labels(first) else f"{name} of the item alone"
+    return "1 where the label is right, else 0" if _are_labels(first) else f"{name} {ITEM_ALONE}"
 
 
 def _number(value: Any) -> float | None:
