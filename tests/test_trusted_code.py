@@ -135,23 +135,39 @@ def test_a_trusted_task_file_runs_and_is_named(tmp_path):
     assert trusted.sources == ["!function evil.target"] and (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("name", ["../../esc", "/abs", "a/b", "x" * 250, "题" * 60, "a\nb", ""])
-def test_the_name_of_a_harness_task_stays_in_the_folder(tmp_path, name):
-    pytest.importorskip("lm_eval")
+def task_with_rows(tmp_path, text):
+    """A task file of one's own with a row to ask."""
     (tmp_path / "tasks").mkdir()
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"q": "1 + 1?", "a": 0}\n')
-    text = TASK.replace("mine", json.dumps(name)) + (
-        f"dataset_kwargs: {{data_files: {{test: {rows}}}}}\ntest_split: test\ndoc_to_target: a\n"
+    (tmp_path / "tasks" / "mine.yaml").write_text(
+        f"{text}dataset_kwargs: {{data_files: {{test: {rows}}}}}\ntest_split: test\ndoc_to_target: a\n"
         "doc_to_choice: [two, three]\nmetric_list: [{metric: acc}]\n"
     )
-    (tmp_path / "tasks" / "mine.yaml").write_text(text)
-    config = BenchmarkConfig(
+    return BenchmarkConfig(
         language="en",
         output_type=OutputType["lm-eval"],
         tasks=[str(tmp_path / "tasks" / "mine.yaml")],
+        include_path=str(tmp_path / "tasks"),  # the harness's own tasks take seconds to list
         metrics=[],
     )
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_task_that_runs_a_model_s_programs_is_refused_even_where_code_is_trusted(tmp_path, trust):
+    pytest.importorskip("lm_eval")
+    config = task_with_rows(tmp_path, TASK + "unsafe_code: true\n")
+    with (
+        trusting(trust),
+        pytest.raises(ConfigError, match="runs programs that the model writes"),
+    ):
+        check_benchmarks({"own": config}, EvaluateConfig())
+
+
+@pytest.mark.parametrize("name", ["../../esc", "/abs", "a/b", "x" * 250, "题" * 60, "a\nb", ""])
+def test_the_name_of_a_harness_task_stays_in_the_folder(tmp_path, name):
+    pytest.importorskip("lm_eval")
+    config = task_with_rows(tmp_path, TASK.replace("mine", json.dumps(name)))
     with pytest.raises(WorkbenchError, match="benchmarks.own"):
         check_benchmarks({"own": config}, EvaluateConfig())
 

@@ -62,18 +62,6 @@ def check_metrics(name: str, manager: Any, chosen: Sequence[str]) -> None:
                 check_trusted(f"benchmarks.{name}.tasks: {task!r}", f"the metric {metric} of evaluate.load")
 
 
-def check_tasks(name: str, tasks: Sequence[Any]) -> None:
-    """Refuse tasks that run what a model has written, unless code is trusted.
-
-    Raises:
-        ConfigError: names the task.
-    """
-    for task in tasks:
-        if getattr(task, "UNSAFE_CODE", False):
-            key = f"benchmarks.{name}.tasks: {task.config.task!r}"
-            check_trusted(key, "the program that the model writes for each item")
-
-
 def _read(file: Path, key: str) -> tuple[list[str], list[Path]]:
     """What a YAML file names that is code, and the files that it includes; nothing of it is built."""
     import yaml

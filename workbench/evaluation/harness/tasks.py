@@ -21,7 +21,7 @@ from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.names import check_file_name
 from workbench.errors import ConfigError, DataError, first_line
-from workbench.evaluation.harness.code import check_files, check_metrics, check_tasks
+from workbench.evaluation.harness.code import check_files, check_metrics
 from workbench.evaluation.harness.item_scores import bound_totals
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.harness.templates import hold_templates
@@ -124,7 +124,6 @@ def _load(name: str, config: BenchmarkConfig) -> dict[str, HarnessTasks]:
             found[key] = HarnessTasks(dict(loaded["tasks"]), group, metrics)
         else:
             found |= {k: HarnessTasks({k: task}, None, metrics) for k, task in loaded["tasks"].items()}
-        check_tasks(name, list(loaded["tasks"].values()))
     return found
 
 
@@ -189,9 +188,9 @@ def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
         ConfigError: this engine can't ask the task.
     """
     if getattr(task, "UNSAFE_CODE", False):
-        raise ConfigError(f"{where}: runs code that the model writes, which is not supported")
+        raise ConfigError(f"{where}: runs programs that the model writes, unsupported (name other tasks)")
     if getattr(task, "MULTIMODAL", False):
-        raise ConfigError(f"{where}: shows pictures or plays sounds, which is not supported")
+        raise ConfigError(f"{where}: shows pictures or plays sounds, unsupported (name other tasks)")
     own = task.get_config("num_fewshot")
     if own is None or (num_fewshot is not None and own != 0):
         task.set_config(key="num_fewshot", value=num_fewshot or 0)
