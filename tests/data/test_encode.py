@@ -657,6 +657,12 @@ def test_a_bad_labelled_row_is_one_line(byte_tokenizer, values, complaint):
     assert str(caught.value).startswith(complaint)
 
 
+def test_numbers_under_another_name_are_told_as_missing_with_the_columns_that_are_there(byte_tokenizer):
+    complaint = r"a.jsonl:1: no number in 'label' \(has: text, score; name it by data.columns.label\)"
+    with pytest.raises(DataError, match=complaint):
+        encoded(byte_tokenizer, {"text": "x", "score": 0.5}, task=CLASSES, regression=True)
+
+
 def test_packed_rows_hold_the_same_texts_each_counted_from_zero(byte_tokenizer):
     values = [{"prompt": f"{i}+{i}=", "completion": "七" * (i % 5 + 1)} for i in range(40)]
     single = encoded(byte_tokenizer, *values)

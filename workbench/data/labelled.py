@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -74,12 +75,7 @@ def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
 
 def label(row: Row) -> str:
     """The row's class as text; numbers and truth values are written out."""
-    if "label" not in row.values:
-        raise DataError(
-            f"{row.where}: no class in 'label' (has: {', '.join(row.values)}; name it by "
-            f"{key_of('columns', row.source)}.label)"
-        )
-    found = row.values["label"]
+    found = label_column(row, "class")
     if found is None:
         raise DataError(f"{row.where}: the class in 'label' is null ({DROPPED})")
     if not isinstance(found, str | int):
@@ -90,15 +86,29 @@ def label(row: Row) -> str:
     return name
 
 
+def label_column(row: Row, kind: str) -> Any:
+    """What stands in the row's column 'label'; `kind` says what is expected there.
+
+    Raises:
+        DataError: The row has no such column.
+    """
+    if "label" not in row.values:
+        raise DataError(
+            f"{row.where}: no {kind} in 'label' (has: {', '.join(row.values)}; name it by "
+            f"{key_of('columns', row.source)}.label)"
+        )
+    return row.values["label"]
+
+
 def target(row: Row) -> float:
     """The number in the row's 'label' that a regression is to meet.
 
     Raises:
         DataError: None, an infinite one, or the one that marks rows without a target.
     """
-    found = row.values.get("label")
+    found = label_column(row, "number")
     try:
-        number = float(found)  # type: ignore[arg-type]
+        number = float(found)
     except (TypeError, ValueError):
         number = math.nan
     if isinstance(found, bool) or not math.isfinite(number) or number == IGNORED:

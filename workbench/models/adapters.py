@@ -144,7 +144,7 @@ def check_did_something(model: PeftModel) -> None:
     if updates and not any(bool(tensor.any()) for tensor in updates):
         raise CheckpointError(
             f"adapter: all {len(updates)} lora_B matrices are zero, so it changes nothing "
-            "(was it trained? is train.learning_rate 0?)"
+            "(was it trained? is train.learning_rate 0, or every step one of train.warmup_steps?)"
         )
 
 
