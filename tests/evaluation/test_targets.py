@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from workbench.config.benchmark import BenchmarkConfig, Extract, GenerationConfig, OutputType
+from workbench.config.benchmark import (
+    Average,
+    BenchmarkConfig,
+    Extract,
+    GenerationConfig,
+    LocalConfig,
+    OutputType,
+)
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation import scoring, texts
@@ -270,3 +277,31 @@ def test_a_list_that_a_continuation_would_write_as_code_is_refused(tmp_path):
         DataError, match=r"items.jsonl:\d: `continuation` writes the list 'answer' into one text"
     ):
         prepared(tmp_path, rows, fewshot_split="test", num_fewshot=1, continuation="{{ answer }}")
+
+
+def test_a_question_that_a_row_leaves_empty_is_refused(tmp_path):
+    rows = [{"q": "first", "answer": "A"}, {"q": " ", "answer": "B"}]
+    with pytest.raises(DataError, match="items.jsonl:2: an empty question"):
+        choices(tmp_path, rows)
+
+
+def test_guessing_and_the_majority_are_averaged_over_subsets_as_the_score_is(tmp_path):
+    for name, answers in {"two": "AAAA", "one": "AB", "none": "B"}.items():
+        rows = [{"q": str(number), "answer": answer} for number, answer in enumerate(answers)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    for average, expected in {"macro": (1 + 0.5 + 0) / 3, "micro": 5 / 7}.items():
+        config = BenchmarkConfig(
+            language="en",
+            path=str(tmp_path),
+            local=LocalConfig(files={"test": "{subset}.jsonl"}),
+            subsets={"two": "", "one": "", "none": ""},
+            output_type=OutputType.multiple_choice,
+            question="{{ q }}",
+            choices=["A", "B"],
+            target="{{ answer }}",
+            average=Average[average],
+        )
+        found = chosen_first(check_benchmarks({"own": config}, EvaluateConfig())["own"])["acc"]
+        assert found.value == found.majority == pytest.approx(expected)
+        assert found.chance == 0.5

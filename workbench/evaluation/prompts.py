@@ -103,6 +103,8 @@ class Renderer:
         self._check_distinct(row, choices, list(zip(questions * len(texts), texts, strict=False)))
         if config.output_type == OutputType.perplexity and not questions[0]:
             raise DataError(f"{row.where}: an empty text")
+        if config.question.strip() and config.protocol != "lm-eval" and not "".join(questions).strip():
+            raise DataError(f"{row.where}: an empty question (`keep` can leave such rows out)")
         pmi = templates.render(config.unconditional, values, row) if "acc_pmi" in config.metrics else None
         picked = self._examples.pick(shot_rows, row, number, identity)
         return Example(

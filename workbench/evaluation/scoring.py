@@ -93,7 +93,8 @@ def _score(
     for one in judged:
         by_subset.setdefault(one.example.subset, []).append(one)
     macro = config.average == Average.macro and len(by_subset) > 1
-    value, stderr, interval = _estimate(metric, by_subset if macro else {"": judged}, evaluate)
+    parts = by_subset if macro else {"": judged}
+    value, stderr, interval = _estimate(metric, parts, evaluate)
     return Score(
         benchmark=benchmark.name,
         language=config.language,
@@ -105,8 +106,8 @@ def _score(
         num_fewshot=config.num_fewshot or 0,
         protocol=config.protocol,
         prompts=prompt_hash([item.hash for item in items]),
-        chance=_chance(judged) if metric.guessing else None,
-        majority=_majority(benchmark, judged) if metric.guessing else None,
+        chance=_chance(parts) if metric.guessing else None,
+        majority=_majority(benchmark, parts) if metric.guessing else None,
         average="macro" if macro else "micro",
         subsets={
             subset: {"value": _value(metric, some), "num_items": len(some)}
@@ -195,24 +196,27 @@ def resampled(
     return float(np.std(values, ddof=1)), (float(low), float(high))
 
 
-def _chance(judged: Sequence[Judged]) -> float | None:
-    """Expected score of guessing: the share of right choices, averaged over the items."""
-    shares = []
-    for one in judged:
-        options = len(one.answer.loglikelihoods)
-        right = len(one.example.target) if isinstance(one.example.target, tuple) else 1
-        shares.append(right / options)
-    return statistics.mean(shares)
+def _chance(parts: Mapping[str, Sequence[Judged]]) -> float | None:
+    """Expected score of guessing: the share of right choices, averaged as the score is."""
+    shares = [[len(_right(one)) / len(one.answer.loglikelihoods) for one in part] for part in parts.values()]
+    return statistics.mean([statistics.mean(part) for part in shares])
 
 
-def _majority(benchmark: PreparedBenchmark, judged: Sequence[Judged]) -> float | None:
-    """Score of always giving the most frequent answer; None where choices differ from item to item."""
+def _majority(benchmark: PreparedBenchmark, parts: Mapping[str, Sequence[Judged]]) -> float | None:
+    """Score of always giving the answer that has the best one; None where choices differ between items."""
     config = benchmark.config
     if config.choices_from and config.output_type != OutputType.classification:
         return None
-    targets = (one.example.target for one in judged)
-    right = Counter(t for target in targets for t in (target if isinstance(target, tuple) else (target,)))
-    return max(right.values()) / len(judged)
+    shares: dict[object, float] = {}
+    for part in parts.values():
+        for target, count in Counter(target for one in part for target in _right(one)).items():
+            shares[target] = shares.get(target, 0.0) + count / len(part)
+    return max(shares.values()) / len(parts)
+
+
+def _right(one: Judged) -> tuple[object, ...]:
+    """All right choices of an item."""
+    return one.example.target if isinstance(one.example.target, tuple) else (one.example.target,)
 
 
 def _groups(
