@@ -174,3 +174,20 @@ def test_gsm8k_answers_are_those_of_the_harness_s_own_filters_over_all_texts():
             for pattern in ignored:
                 answer = re.sub(pattern, "", answer)
             assert find(text) == answer, text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "答案：B\n\n错因分析：A",
+        "答案：B\n排除A、C",
+        "答案：B\n不正确的选项是A",
+        "正确答案：B\n错误答案：A",
+        "B\n错误的原因是看错了题",
+        "Correct answer: B\nWrong answer: A",
+        "Answer: B. Incorrect options: A, C",
+        "A\n错误\nB\n正确",
+    ],
+)
+def test_what_a_new_line_calls_wrong_is_not_the_answer_before_it(text):
+    assert answers.letter(text, "ABCD") == "B"

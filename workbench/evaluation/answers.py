@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-EXTRACTION_VERSION = "2"
+EXTRACTION_VERSION = "3"
 """Another one whenever a number or letter is found otherwise than before: such scores don't compare."""
 
 

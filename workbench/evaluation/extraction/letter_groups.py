@@ -37,8 +37,14 @@ _NOT_BEFORE = re.compile(
     rf"{OPEN}{{0,3}}(?:(?:the\s|an?\s)?(?:option|choice|letter|answer|选项|答案)s?\s{{0,2}})?{OPEN}{{0,3}}$",
     re.I,
 )
+_OF_OTHERS = (
+    r"(?!\W{0,6}\n(?!\W{0,3}(?:错误?|不对|不正确|wrong|incorrect|false)\W{0,3}(?:\n|$)))"
+    r"(?!\W{0,6}(?:错误|(?:wrong|incorrect|false)\s)的?(?:选项|答案|(?:answer|option|choice)s?)"
+    r"\s?(?:[:是为]|are\b|is\b))"
+)
+"""Not before a new line, unless that is `错误` alone, nor before `错误选项：`: those speak of others."""
 WRONG_AFTER = re.compile(
-    rf"{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
+    rf"{_OF_OTHERS}(?:{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
     r"(?:明显|显然|是|均|都|也|就|并|皆|全|则|的|本身){0,4}"
     r"(?:错|不对|不正确|不符|不合|不成立|不能|不可|不属|不妥|不当|有误|误|排除|可排除|可以排除|被排除|无关|×|✗|❌|"
     r"不(?:选|是)(?!\s{0,2}[A-Za-z（(]))"
@@ -46,7 +52,7 @@ WRONG_AFTER = re.compile(
     r"(?:(?:both|all|clearly|also|obviously|therefore|thus|simply)\s{1,2}){0,3}"
     r"(?:wrong|incorrect|false|invalid|ruled out|eliminated|excluded|cannot|can't|can not|fails)\b"
     rf"|{CLOSE}{{0,3}}\s{{0,2}}(?:is|are|was|were|would|does|do|can|could|should)"
-    r"(?:\s{1,2}not\b(?! only)|n't\b)",
+    r"(?:\s{1,2}not\b(?! only)|n't\b))",
     re.I,
 )
 _QUESTION_AFTER = re.compile(rf"{CLOSE}{{0,3}}(?:吗|呢|\?)")
