@@ -157,3 +157,15 @@ def test_a_pattern_that_is_slow_on_every_text_is_refused_before_all_are_read(mon
     with pytest.raises(PatternError, match="takes .* seconds on .* texts"):
         for _ in range(1000):
             last_match("(a|aa)+$", "a" * 25 + "!")
+
+
+@pytest.mark.parametrize("pattern", [r"\d+", r"(\w)=(\d)", r"#### (\-?[0-9\.\,]+)", "", "(a)|b"])
+def test_all_matches_are_those_of_re(pattern):
+    text = "a=1, b=22 #### 1,000.5 ab"
+    assert patterns.all_matches(pattern, text) == re.findall(pattern, text)
+
+
+def test_all_matches_end_in_time(monkeypatch):
+    monkeypatch.setattr(patterns, "MAX_SECONDS", 0.2)
+    with pytest.raises(PatternError, match="takes more than"):
+        patterns.all_matches("(a|aa)+$", "a" * 60 + "b")

@@ -72,6 +72,16 @@ def last_match(pattern: str, text: str) -> str | None:
         return str(groups[0] if groups else found[0].group())
 
 
+def all_matches(pattern: str, text: str) -> list[Any]:
+    """All matches of a pattern or of its groups, as `re.findall` gives them.
+
+    Raises:
+        PatternError: it is not a pattern, or takes too long.
+    """
+    with _limited(pattern):
+        return list(_compiled(pattern).findall(text, timeout=MAX_SECONDS))
+
+
 def matches_all(pattern: str, text: str) -> bool:
     """Whether a pattern matches a whole text.
 

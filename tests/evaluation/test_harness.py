@@ -2,12 +2,14 @@
 
 import shutil
 from importlib import util
+from types import SimpleNamespace
 
 import pytest
 from harness_tasks import write_tasks
 from test_engine import run
 from tiny_llama import make_llama, make_tokenizer
 
+from workbench import patterns
 from workbench.config.benchmark import BenchmarkConfig, OutputType, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
@@ -193,6 +195,7 @@ def test_a_changed_judgement_is_another_rule(folder, tmp_path):
         ({"metrics": ["f2"]}, ConfigError, r"metrics: unknown metric 'f2' \(known: acc, acc_norm\)"),
         ({"include_path": "nowhere"}, ConfigError, "include_path: no such folder 'nowhere'"),
         ({"tasks": ["broken"]}, DataError, "'broken': can't be loaded: "),
+        ({"tasks": ["many"]}, ConfigError, r"'many': repeats=100000000 \(at most 1,000 answers to each item"),
     ],
 )
 def test_a_task_that_can_not_be_asked_is_told_before_any_model(folder, tmp_path, changes, error, words):
@@ -201,9 +204,38 @@ def test_a_task_that_can_not_be_asked_is_told_before_any_model(folder, tmp_path,
     shutil.copytree(folder, tmp_path / "tasks")
     text = (folder / "own_law.yaml").read_text().replace("own_law.jsonl", "gone.jsonl")
     (tmp_path / "tasks" / "broken.yaml").write_text(text.replace("task: own_law", "task: broken"))
+    many = (folder / "own_law.yaml").read_text().replace("task: own_law", "task: many")
+    (tmp_path / "tasks" / "many.yaml").write_text(f"{many}\nrepeats: 100000000\n")
     settings = {"tasks": ["own_law"], "include_path": str(tmp_path / "tasks")} | changes
     if settings["tasks"] == ["hela_swag_x"]:
         tasks._manager.cache_clear()
     with pytest.raises(error, match=words) as caught:
         check_benchmarks({"lm_eval": lm_eval(*settings.pop("tasks"), **settings)}, EvaluateConfig())
     assert "\n" not in str(caught.value)
+
+
+def filtered(*filters: tuple[str, dict], answer: str) -> object:
+    """What a task's filters make of an answer."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.filters import build_filter_ensemble
+
+    from workbench.evaluation.harness.filters import hold_filters
+
+    task = SimpleNamespace(_filters=[build_filter_ensemble("own", [list(each) for each in filters])])
+    hold_filters(task, "own_write")
+    request = Instance("generate_until", {}, ("", {}), 0)
+    request.resps = [answer]
+    task._filters[0].apply([request])
+    return request.filtered_resps["own"]
+
+
+@peer
+@quiet
+def test_a_filter_s_pattern_finds_what_it_finds_in_the_harness_and_ends_in_time(monkeypatch):
+    monkeypatch.setattr(patterns, "MAX_SECONDS", 0.2)
+    numbers = ("regex", {"regex_pattern": "(?i)it is (\\d+)", "group_select": -1})
+    assert filtered(numbers, ("take_first", None), answer="It is 1, it is 20") == "20"
+    with pytest.raises(ValueError, match="takes more than 0.2 seconds"):
+        filtered(("regex", {"regex_pattern": "(a|aa)+$"}), answer="a" * 60 + "b")
+    with pytest.raises(DataError, match=r"own_write: a filter in filter_list can't be made, missing \)"):
+        filtered(("regex", {"regex_pattern": "("}), answer="")

@@ -22,6 +22,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.names import check_file_name
 from workbench.errors import ConfigError, DataError, first_line
 from workbench.evaluation.harness.code import check_files, check_metrics
+from workbench.evaluation.harness.filters import hold_filters
 from workbench.evaluation.harness.item_scores import bound_totals
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.harness.templates import hold_templates
@@ -35,6 +36,8 @@ _HAN_SHARE = 0.2
 """From this share of Chinese characters among the letters on, questions count as Chinese."""
 _RANDOM_SEED, _NUMPY_SEED, _TORCH_SEED = 0, 1234, 1234
 """What the harness seeds the global generators with; some tasks shuffle by them."""
+MOST_REPEATS = 1000
+"""Answers to one item."""
 _ANSWERS_VERSION = 2
 """Raised when answers to tasks end or are encoded in another way."""
 log = logging.getLogger("workbench")
@@ -186,6 +189,7 @@ def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
 
     Raises:
         ConfigError: this engine can't ask the task.
+        DataError: a filter of the task is none.
     """
     if getattr(task, "UNSAFE_CODE", False):
         raise ConfigError(f"{where}: runs programs that the model writes, unsupported (name other tasks)")
@@ -195,6 +199,9 @@ def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
     if own is None or (num_fewshot is not None and own != 0):
         task.set_config(key="num_fewshot", value=num_fewshot or 0)
     bound_totals(task)
+    hold_filters(task, where)
+    if (repeats := task.get_config("repeats") or 1) > MOST_REPEATS:
+        raise ConfigError(f"{where}: repeats={repeats} (at most {MOST_REPEATS:,} answers to each item)")
     if task.OUTPUT_TYPE == "generate_until":
         limits(task.get_config("generation_kwargs") or {}, where)
 
