@@ -23,7 +23,6 @@ log = logging.getLogger("workbench")
 OPEN = ("data.columns", "predict.columns", "data.sources", "adapter.rank_pattern", "model.init")
 """Mappings that a user puts names of their own into, without Hydra's + before the key."""
 
-
 PREDICT_KEYS = {
     "data.path": "predict.input",
     "data.columns": "predict.columns",
@@ -67,8 +66,9 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
         )
     elif composed.data.validation_fraction is None and composed.benchmarks:
         composed.data.validation_fraction = 0.0  # written down: without the benchmark it goes on so
-    values = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
-    OmegaConf.merge(OmegaConf.structured(Config), values)  # refuses a key that Hydra's + has put anywhere
+    OmegaConf.merge(
+        OmegaConf.structured(Config), as_mapping(composed)
+    )  # refuses a key that Hydra's + has put anywhere
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     if not config.steps:
@@ -84,8 +84,7 @@ def check_trust(composed: DictConfig) -> None:
     Raises:
         ConfigError: a recipe, a group or another YAML sets it.
     """
-    typed_keys = {override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task}
-    if composed.trust_code and "trust_code" not in typed_keys:
+    if composed.trust_code and "trust_code" not in typed_keys():
         raise ConfigError(
             "trust_code: a YAML sets it (valid on the command line only: trust_code=true lets files that the "
             "configuration names run code)"
@@ -94,18 +93,22 @@ def check_trust(composed: DictConfig) -> None:
 
 def stored_text(composed: DictConfig) -> str:
     """The configuration as text for the run's folder, without what the next command must say again itself."""
-    values = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
-    assert isinstance(values, dict)
+    values = as_mapping(composed)
     values.pop("trust_code")
     return history.signed(masked(OmegaConf.to_yaml(OmegaConf.create(values))))
 
 
+def typed_keys() -> set[str]:
+    """The keys that the command line gives a value or takes away."""
+    return {word.partition("=")[0].lstrip("+~") for word in HydraConfig.get().overrides.task}
+
+
 def named_keys(recipe: str) -> set[str]:
     """The dotted keys of benchmarks that the command line or the recipe gives a value."""
-    found = {override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task}
     file = recipe_files().get(recipe)  # none: a file `recipe/NAME.yaml` below --config-dir
     benchmarks = load_recipe(file).get("benchmarks") or {} if file else {}
-    return found | {f"benchmarks.{name}.{key}" for name, values in benchmarks.items() for key in values or {}}
+    written = {f"benchmarks.{name}.{key}" for name, values in benchmarks.items() for key in values or {}}
+    return typed_keys() | written
 
 
 def check_protocols(config: Config, named: set[str]) -> None:
@@ -173,8 +176,7 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
         ConfigError: the folder's run is another one.
     """
     stored, version = stored_config(run_dir)
-    named = {override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task}
-    composed = composed.copy()
+    composed, named = composed.copy(), typed_keys()
     kept = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
     for key, value in kept.items():
         if key not in named:
@@ -214,9 +216,8 @@ def check_predict_keys(composed: DictConfig) -> None:
     """
     if {step.name for step in composed.steps} != {"predict"}:
         return
-    given = [override.partition("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
-    for key in given:
-        meant = next((k for k in PREDICT_KEYS if key == k or key.startswith(f"{k}.")), None)
+    for key in sorted(typed_keys()):
+        meant = next((name for name in PREDICT_KEYS if key == name or key.startswith(f"{name}.")), None)
         if meant is not None:
             ours = key.replace(meant, PREDICT_KEYS[meant])
             raise ConfigError(f"{key}: is of training rows, and nothing is trained here ({ours}=...)")

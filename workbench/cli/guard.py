@@ -12,8 +12,9 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from workbench.cli.composition import as_mapping
 from workbench.cli.plugins import check_plugin
 from workbench.cli.sources import Sources, composed
 from workbench.cli.yaml_texts import check_texts
@@ -34,7 +35,7 @@ def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
 
     Args:
         sources: Where Hydra looks for YAMLs.
-        overrides: The words of the command line that are no flags.
+        overrides: The words of the command line that are not flags.
 
     Raises:
         ConfigError: names file and key.
@@ -43,7 +44,7 @@ def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
     typed = [override for override in parsed if not override.is_hydra_override()]
     plugins = [override.input_line or "" for override in parsed if chooses_plugin(override)]
     sources.check_files()
-    ours = as_written(composed(Sources(), [])) | {"searchpath": sources.searched}
+    ours = as_mapping(composed(Sources(), []).hydra) | {"searchpath": sources.searched}
     for point in points(typed, sources):
         words = [*point, *plugins]
         config = composed(sources, words)
@@ -56,13 +57,6 @@ def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
 def chooses_plugin(override: Override) -> bool:
     """Whether an override chooses a launcher or a sweeper, whose keys a YAML may set."""
     return override.key_or_group.startswith(("hydra/launcher", "hydra/sweeper"))
-
-
-def as_written(config: DictConfig) -> dict[str, Any]:
-    """Hydra's node as written, its interpolations unresolved."""
-    values = OmegaConf.to_container(config.hydra, resolve=False, enum_to_str=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
 
 
 def points(overrides: Sequence[Override], sources: Sources) -> Iterator[list[str]]:
@@ -92,8 +86,8 @@ def swept_by_yaml(config: DictConfig, sources: Sources) -> list[Override]:
     Raises:
         ConfigError: it would set Hydra's own keys, or trust code.
     """
-    found = []
-    for key, value in pairs(as_written(config)["sweeper"]):
+    chosen = []
+    for key, value in pairs(as_mapping(config.hydra)["sweeper"]):
         options = value.get("choices", []) if isinstance(value, dict) else value
         text = ",".join(map(str, options)) if isinstance(options, list) else str(options)
         if not key or key.startswith("_"):
@@ -105,8 +99,8 @@ def swept_by_yaml(config: DictConfig, sources: Sources) -> list[Override]:
             file = sources.file_with("hydra.sweeper.params", config)
             raise ConfigError(f"{file}: hydra.sweeper: {name!r} is not for a YAML to sweep")
         if sources.is_group(override):
-            found.append(override)
-    return found
+            chosen.append(override)
+    return chosen
 
 
 def pairs(value: Any) -> Iterator[tuple[str, Any]]:
@@ -121,7 +115,7 @@ def check_node(config: DictConfig, ours: dict[str, Any], words: Sequence[str], s
     Raises:
         ConfigError: names file and key.
     """
-    theirs = as_written(config)
+    theirs = as_mapping(config.hydra)
     for key in differences(ours, theirs, ""):
         if key not in ALLOWED and key.split(".")[0] not in PLUGGED and not key.startswith(FILLED_IN):
             file = sources.file_with(f"hydra.{key}", config)

@@ -36,6 +36,6 @@ class PredictConfig:
         """Refuse values that can answer nothing.
 
         Raises:
-            ConfigError: a count below 1.
+            ConfigError: a number out of its range.
         """
         check_ranges(self, "predict")

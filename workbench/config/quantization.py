@@ -35,6 +35,6 @@ class QuantizationConfig:
         """Refuse values without a meaning.
 
         Raises:
-            ConfigError: a negative threshold.
+            ConfigError: a number out of its range.
         """
         check_ranges(self, "quantization")
