@@ -657,6 +657,14 @@ def test_a_bad_labelled_row_is_one_line(byte_tokenizer, values, complaint):
     assert str(caught.value).startswith(complaint)
 
 
+def test_columns_that_nothing_reads_are_counted(byte_tokenizer):
+    rated = encoded(byte_tokenizer, {"text": "good", "label": "x", "id": 1}, {"text": "bad", "label": None})
+    assert rated.account.noted == {"have a column 'label' that is not read": 1}
+    values = {"instruction": "a", "input": "b", "output": "c", "history": [], "system": "d", "kto_tag": False}
+    wanted = encoded(byte_tokenizer, values)
+    assert wanted.account.noted == {"have a column 'kto_tag' that is not read": 1}
+
+
 def test_numbers_under_another_name_are_told_as_missing_with_the_columns_that_are_there(byte_tokenizer):
     complaint = r"a.jsonl:1: no number in 'label' \(has: text, score; name it by data.columns.label\)"
     with pytest.raises(DataError, match=complaint):

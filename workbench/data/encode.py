@@ -16,7 +16,7 @@ from workbench.data.chats import prepared
 from workbench.data.classes import has_hidden_ends
 from workbench.data.control import ControlTokens, control_tokens, written_once
 from workbench.data.doubled import labelled_once, once
-from workbench.data.formats import row_format, text
+from workbench.data.formats import row_format, text, unread_columns
 from workbench.data.instruction import conversation, with_shuffled_answers
 from workbench.data.labelled import HIDDEN_ENDS, label_names, label_number, labelled_text, target, text_ids
 from workbench.data.literal import LiteralTokenizer, split_up
@@ -117,6 +117,7 @@ def source_examples(
 ) -> Iterator[Example]:
     """The examples of rows of one source, all of one format."""
     shape = row_format(rows[0], data, task)
+    account.noted.update(unread_columns(rows, shape))
     if shape is DataFormat["labelled"]:
         return classified(rows, tokenizer, data, account, names or label_names(rows, data), seed)
     if shape is DataFormat["text"]:

@@ -1,7 +1,7 @@
 """Which shape a file's rows have, told by their columns."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from workbench.config.data import DataConfig, DataFormat, key_of
 from workbench.config.model import Task
@@ -19,6 +19,31 @@ QUESTION = {
 
 ANSWER = {DataFormat["alpaca"]: ["output"], DataFormat["prompt-completion"]: ["completion"]}
 """Columns that training needs too, and that a row to be answered lacks."""
+
+READ = {
+    DataFormat["sharegpt"]: {"conversations", "system", "tools"},
+    DataFormat["messages"]: {"messages", "system", "tools"},
+    DataFormat["alpaca"]: {"instruction", "input", "output", "history", "system", "tools"},
+    DataFormat["prompt-completion"]: {"prompt", "completion", "system", "tools"},
+    DataFormat["text"]: {"text"},
+    DataFormat["labelled"]: {
+        *("label", "text", "pair", "sentence", "sentence1", "sentence2"),
+        *("premise", "hypothesis", "question1", "question2"),
+    },
+}
+"""The columns that training reads, by format."""
+
+ROW_NUMBERS = {"", "id", "idx", "index"}
+"""Columns that number the rows; that nobody reads these goes without saying."""
+
+
+def unread_columns(rows: Iterable[Row], shape: DataFormat) -> Iterator[str]:
+    """For each row and each of its columns that says something and isn't read: what is to be counted."""
+    passed_over = READ[shape] | ROW_NUMBERS
+    for row in rows:
+        for column, content in row.values.items():
+            if column not in passed_over and content not in (None, "", [], {}):
+                yield f"have a column {column!r} that is not read"
 
 
 def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True) -> DataFormat:
