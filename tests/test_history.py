@@ -210,6 +210,12 @@ def test_the_command_of_the_first_version_finds_its_folder_and_agrees_with_it(fo
         goes_on(folder, monkeypatch, "recipe=quickstart", "train.max_steps=5")
 
 
+def test_a_recipe_that_goes_on_in_a_run_takes_an_interpolation_as_it_was_typed(folder, monkeypatch):
+    ours = goes_on(folder, monkeypatch, "recipe=evaluate", "model.path=${toy:base}", "quantization=nf4")
+    model = OmegaConf.to_container(ours.model, resolve=False)
+    assert model["path"] == "${toy:base}", "as it is stored, so that the same command goes on"
+
+
 @pytest.mark.parametrize(
     "line", ["  keep: last\n", "  subset: null\n", "  init: {}\n"], ids=["keep", "subset", "init"]
 )

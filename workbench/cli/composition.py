@@ -198,14 +198,28 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
 
 
 def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
-    """The configuration with the stored model, adapter, data and seed, but for the keys that were given."""
+    """The configuration with the stored model, adapter, data and seed, but for the keys that were given.
+
+    These keep their interpolations, which belong to what a run is known by.
+    """
     merged = composed.copy()
     for section in IDENTITY:
         OmegaConf.update(merged, section, stored[section], merge=True)
     for key in named:
         if key.split(".")[0] in IDENTITY:
-            OmegaConf.update(merged, key, OmegaConf.select(composed, key), merge=False)
+            OmegaConf.update(merged, key, as_written(composed, key), merge=False)
     return merged
+
+
+def as_written(config: DictConfig, key: str) -> Any:
+    """A section, or a value with its interpolation as it was written; None where the key is not there."""
+    value = OmegaConf.select(config, key)
+    if OmegaConf.is_config(value):
+        return value
+    written: Any = as_mapping(config)
+    for name in key.split("."):
+        written = written.get(name) if isinstance(written, dict) else None
+    return written
 
 
 def check_predict_keys(composed: DictConfig) -> None:
