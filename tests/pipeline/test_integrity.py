@@ -59,6 +59,22 @@ def test_an_edited_score_is_made_again_and_a_lost_proof_too(run, caplog, tmp_pat
     assert values(folder) == expected
 
 
+def test_scores_of_an_adapter_that_was_trained_anew_are_left_out_until_it_is_scored(run, caplog, tmp_path):
+    folder = run("quickstart", *SHORT, *ONE, "steps=[train,merge,evaluate,leaderboard]")
+    board, before = tmp_path / "runs" / "leaderboard.md", values(folder)
+    assert "earlier training" not in board.read_text()
+    again = ("quickstart", *SHORT, *ONE, "train.learning_rate=1e-3")
+    run(*again, "force=true", "steps=[train,leaderboard]")
+    for model in ("adapter", "merged"):
+        assert f"the scores of {model} are those of an earlier training or merge" in board.read_text()
+    assert "the scores of base" not in board.read_text() and values(folder) == before
+
+    run(*again, "steps=[merge,leaderboard]")
+    assert "the scores of merged are those of an earlier training or merge" in board.read_text()
+    run(*again, "steps=[evaluate,leaderboard]")
+    assert "earlier training" not in board.read_text() and values(folder).keys() == before.keys()
+
+
 def test_a_moved_and_a_copied_run_folder_is_as_sound_as_before(run, caplog, tmp_path):
     folder = run("quickstart", *SHORT, *ONE)
     shutil.copytree(folder.path, tmp_path / "copies" / "copy")

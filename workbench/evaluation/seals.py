@@ -12,6 +12,10 @@ Key = tuple[str, str]
 """Model and benchmark."""
 
 
+ADAPTER_DIGEST = "adapter"
+"""Key of the train step's entry: the checksum by which scores and merges know the adapter."""
+
+
 @dataclass(frozen=True)
 class CheckedResults:
     """What the checksums say of a results.json."""

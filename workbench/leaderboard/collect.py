@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import Prediction, Score, read_predictions, read_results
-from workbench.evaluation.seals import CheckedResults, check_results
+from workbench.evaluation.seals import ADAPTER_DIGEST, CheckedResults, check_results
 from workbench.files import file_fingerprint, read_json
 from workbench.leaderboard.checks import check_score, sound_facts
 from workbench.run_dir import RunDir, read_record
@@ -129,9 +129,14 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
     files = RunDir(path.parent)
     record, remarks = _record(files)
     checked = check_results(path, record)
-    sound = [score for score in scores if (score.model, score.benchmark) not in checked.changed]
     models = facts.get("models")
     report, merge_problem = _merge_report(files, record)
+    replaced = _replaced(models if isinstance(models, dict) else {}, record, report)
+    sound = [
+        score
+        for score in scores
+        if (score.model, score.benchmark) not in checked.changed and score.model not in replaced
+    ]
     run = Run(
         label=label,
         files=files,
@@ -141,7 +146,7 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
         models={
             str(name): sound_facts(value)
             for name, value in (models if isinstance(models, dict) else {}).items()
-            if isinstance(value, dict)
+            if isinstance(value, dict) and name not in replaced
         },
         scores=sound,
         measured=sound_facts(record),
@@ -155,6 +160,11 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
         f"the scores of {model} on {benchmark} are not as they were written, and are left out "
         f"(recipe=evaluate run_dir={files.path} makes them again)"
         for model, benchmark in sorted(checked.changed)
+    ]
+    changed += [
+        f"the scores of {model} are those of an earlier training or merge, and are left out "
+        f"(recipe=evaluate run_dir={files.path} scores what lies there now)"
+        for model in sorted(replaced & {score.model for score in scores})
     ]
     return (run if sound or not changed else None), changed
 
@@ -182,6 +192,27 @@ def _unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
     return [
         f"{UNVERIFIED}: {which} have no checksums (of an earlier version, or copied without their run.json)"
     ]
+
+
+def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, Any]) -> set[str]:
+    """The models that a later step of the run has made anew since they were scored."""
+    steps = record.get("steps", {})
+    adapter = steps.get("train", {}).get(ADAPTER_DIGEST)
+    proven = report.get("fingerprints")
+    merged_from = proven.get("adapter") if isinstance(proven, dict) else None
+    pairs = {
+        "adapter": (_fact(models, "adapter", "adapter"), adapter),
+        "merged": (_fact(models, "merged", "weights"), steps.get("merge", {}).get("output")),
+        "trained": (_fact(models, "trained", "weights"), steps.get("train", {}).get("output")),
+    }
+    replaced = {name for name, (scored, made) in pairs.items() if scored and made and scored != made}
+    is_older_merge = merged_from and adapter and merged_from != adapter
+    return replaced | ({"merged"} if is_older_merge else set())
+
+
+def _fact(models: dict[str, Any], model: str, key: str) -> Any:
+    facts = models.get(model)
+    return facts.get(key) if isinstance(facts, dict) else None
 
 
 def _train_json(path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from workbench.evaluation import engine
 from workbench.evaluation.benchmark import check_benchmarks, main_metric
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import lower_is_better
+from workbench.evaluation.seals import ADAPTER_DIGEST
 from workbench.models import adapter_files, adapters
 from workbench.models.adapter_targets import check_saved, check_targets
 from workbench.models.generation import end_at
@@ -113,7 +114,8 @@ def train(config: Config, run_dir: RunDir) -> None:
     write_json(run_dir.train_json, about)
     files = [run_dir.train_json, run_dir.train_jsonl, run_dir.path / "loss.svg", run_dir.held_out_jsonl]
     made = [file for file in files if file.exists()]
-    record.finish("train", inputs, output, asdict(report), files=made)
+    digests = {} if trains_whole_model(config) else {ADAPTER_DIGEST: adapter_files.fingerprint(output)}
+    record.finish("train", inputs, output, asdict(report), files=made, digests=digests)
 
 
 def save(model: Any, examples: Examples, config: Config, output: Path, autocast: torch.dtype | None) -> None:
