@@ -34,6 +34,8 @@ class MaskCheck:
     findings: list[Finding] = field(default_factory=list)
     wanted: dict[int, Pieces] = field(default_factory=dict)
     """Number of a conversation that is looked at -> the text that its row has to have."""
+    num_rows: int = 0
+    """Conversations that are looked at."""
 
     def read(self) -> None:
         """Look at the texts of the conversations.
@@ -42,13 +44,15 @@ class MaskCheck:
             DataError: One is wrong, and `data.check_mask` is refuse.
         """
         self.tokens = RowTokens(self.chats)
-        for number in chosen(self.chats.conversations, self.seed):
+        numbers = chosen(self.chats.conversations, self.seed)
+        self.num_rows = len(numbers)
+        for number in numbers:
             text = RowText(self.chats, self.chats.conversations[number], self.tokens)
             pieces = text.pieces()
             self.findings += text.findings
             if not any(finding.kind.is_refused for finding in text.findings):
                 self.wanted[number] = pieces
-        self.refuse(len(chosen(self.chats.conversations, self.seed)))
+        self.refuse()
 
     def compare(self, number: int, row: Tokens) -> None:
         """Hold the row of a conversation, as it will be trained, against what it has to be."""
@@ -66,18 +70,18 @@ class MaskCheck:
         Raises:
             DataError: A row is wrong, and `data.check_mask` is refuse.
         """
-        self.refuse(num_rows := len(chosen(self.chats.conversations, self.seed)))
+        self.refuse()
         counts = Counter(finding.kind for finding in self.findings)
         for kind, count in counts.items():
             first = next(finding for finding in self.findings if finding.kind is kind)
-            words = f"{first} ({count:,} of {num_rows:,} rows looked at are so)"
+            words = f"{first} ({count:,} of {self.num_rows:,} rows looked at are so)"
             if not kind.is_refused:
                 say_once(words)  # the rows are encoded again where they are scored
             else:
                 log.warning("%s", words)
-                noted[f"of {num_rows:,} looked at: {kind.value}"] += count
+                noted[f"of {self.num_rows:,} looked at: {kind.value}"] += count
 
-    def refuse(self, num_rows: int) -> None:
+    def refuse(self) -> None:
         """End the run at the first row that is wrong.
 
         Raises:
@@ -90,7 +94,7 @@ class MaskCheck:
         remedy = REMEDY.get(wrong[0].kind, OTHERWISE)
         if wrong[0].kind.can_be_trained:
             remedy += ", or data.check_mask=warn trains all the same"
-        raise DataError(f"{wrong[0]} ({count} of {num_rows} rows looked at fail; {remedy})")
+        raise DataError(f"{wrong[0]} ({count} of {self.num_rows} rows looked at fail; {remedy})")
 
 
 OTHERWISE = "choose another data.template, such as chatml"

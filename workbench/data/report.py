@@ -1,6 +1,5 @@
 """What a run is about to be trained on, for human eyes, before it is."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -98,7 +97,7 @@ class DataReport:
 def data_report(encoded: Encoded, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> DataReport:
     """The report on rows and on the data set that they became; no rows: they are streamed."""
     lengths = list(encoded.dataset["length"])
-    different = {json.dumps(row.values, sort_keys=True, ensure_ascii=False, default=str) for row in rows}
+    different = {row.content() for row in rows}
     middle = sorted(range(len(lengths)), key=lambda number: lengths[number])[len(lengths) // 2]
     example = encoded.dataset[middle]
     return DataReport(

@@ -1,5 +1,6 @@
 """One row of a file or data set, and the place it came from."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,3 +19,7 @@ class Row:
     """The file or data set that it was read from."""
     clashes: Mapping[str, str] = field(default_factory=dict)
     """Column that stands at several levels of what was unfolded -> the names that tell them apart."""
+
+    def content(self) -> str:
+        """The columns as one text, the same for equal rows."""
+        return json.dumps(self.values, sort_keys=True, ensure_ascii=False, default=str)

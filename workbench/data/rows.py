@@ -1,6 +1,5 @@
 """Rows from files, folders and the hub, their columns named by the roles that they play."""
 
-import json
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -92,7 +91,7 @@ def split_rows(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Ro
     """
     if fraction == 0:
         return list(rows), []
-    keys = [json.dumps(row.values, sort_keys=True, ensure_ascii=False, default=str) for row in rows]
+    keys = [row.content() for row in rows]
     different = list(dict.fromkeys(keys))
     count = max(1, round(len(different) * fraction))
     if count >= len(different):

@@ -71,7 +71,7 @@ def distinct(rows: Sequence[Row]) -> list[Row]:
     """The rows without those that say the same as an earlier one."""
     found: dict[str, Row] = {}
     for row in rows:
-        key = json.dumps(row.values, sort_keys=True, ensure_ascii=False, default=str)
+        key = row.content()
         found.setdefault(f"{row.source} {key}", row)
     return list(found.values())
 
