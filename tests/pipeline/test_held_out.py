@@ -3,6 +3,9 @@
 import json
 import math
 import random
+import shutil
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,27 +15,39 @@ import workbench.models  # noqa: F401  registers Open-Llama
 from workbench import cli
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import read_predictions, read_results
-from workbench.run_dir import read_json
+from workbench.run_dir import RunDir, read_json
 
 BASE = "model.path=${toy:base}"
 SHORT = (BASE, "data.max_length=64", "train.max_steps=2", "run_dir=run", "steps=[train,evaluate]")
 
 
+def write_rows(folder, count: int, answer: str = " {}") -> str:
+    """Write so many questions with short answers; the override that names them."""
+    dice = random.Random(0)
+    lines = []
+    for number in range(count):
+        other = dice.randrange(number + 1)
+        question = f"Question: Which is the largest, {number} or {other}?\nAnswer:"
+        lines.append(json.dumps({"prompt": question, "completion": answer.format(number)}))
+    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "data.path=rows.jsonl"
+
+
 @pytest.fixture
 def rows(tmp_path):
-    """Writes so many questions with short answers; the override that names them."""
+    return partial(write_rows, tmp_path)
 
-    def write(count: int, answer: str = " {}") -> str:
-        dice = random.Random(0)
-        lines = []
-        for number in range(count):
-            other = dice.randrange(number + 1)
-            question = f"Question: Which is the largest, {number} or {other}?\nAnswer:"
-            lines.append(json.dumps({"prompt": question, "completion": answer.format(number)}))
-        (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return "data.path=rows.jsonl"
 
-    return write
+@pytest.fixture(scope="module")
+def compared_once(run_once):
+    return run_once(lambda folder: write_rows(folder, 220), "sft", "data.path=rows.jsonl", *SHORT)
+
+
+@pytest.fixture
+def compared(compared_once, tmp_path):
+    """A copy of the run that compared base and adapter on 20 of 220 rows."""
+    shutil.copytree(compared_once, tmp_path, dirs_exist_ok=True)
+    return RunDir(Path("run"))
 
 
 def said(caplog) -> str:
@@ -43,9 +58,8 @@ def scored(folder) -> set[tuple[str, str, str]]:
     return {(one.model, one.benchmark, one.metric) for one in read_results(folder.results_json)[1]}
 
 
-def test_base_and_adapter_are_compared_on_held_out_rows(run, rows, caplog):
-    folder = run("sft", rows(220), *SHORT)
-    assert "20 of 220 rows are held out" in said(caplog)
+def test_base_and_adapter_are_compared_on_held_out_rows(run, compared, caplog):
+    folder = compared
     assert scored(folder) == {
         (model, benchmark, metric)
         for model in ("base", "adapter")
@@ -93,8 +107,8 @@ def test_the_loss_is_that_of_the_answers_tokens_in_every_turn(run, tmp_path):
     assert prediction.scores["answer_loss"] == pytest.approx(math.fsum(values) / len(values), abs=1e-4)
 
 
-def test_a_benchmark_named_later_is_scored_in_the_same_run_without_training_again(run, rows, caplog):
-    folder = run("sft", rows(220), *SHORT)
+def test_a_benchmark_named_later_is_scored_in_the_same_run_without_training_again(run, compared, caplog):
+    folder = compared
     named = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=4")
     run("sft", "data.path=rows.jsonl", *SHORT, *named)
     assert "train: done before" in said(caplog)
@@ -115,8 +129,8 @@ def test_of_few_rows_none_is_held_out_and_it_is_said(run, rows, caplog):
     assert read_json(folder.train_json)["data"]["num_rows"] == 30
 
 
-def test_held_out_rows_that_were_edited_are_not_scored_and_training_writes_them_again(run, rows):
-    folder = run("sft", rows(220), *SHORT)
+def test_held_out_rows_that_were_edited_are_not_scored_and_training_writes_them_again(run, compared):
+    folder = compared
     left = folder.held_out_jsonl.read_text()
     folder.held_out_jsonl.write_text(left.replace("largest", "smallest"))
     with pytest.raises(DataError, match="held_out.jsonl: not as the training left it"):
@@ -126,12 +140,15 @@ def test_held_out_rows_that_were_edited_are_not_scored_and_training_writes_them_
 
 
 @pytest.mark.parametrize("how", ["train.keep=best", "train.patience=2"])
-def test_the_best_checkpoint_of_a_training_without_validation_is_refused_before_it(run, rows, tmp_path, how):
+def test_the_best_checkpoint_of_a_training_without_validation_is_refused_before_it(
+    run, rows, tmp_path, caplog, how
+):
     for more in ((), ("data.validation_fraction=0",), ("data.streaming=true",)):
         with pytest.raises(ConfigError, match="nothing is validated that would tell"):
             run("sft", rows(30), *SHORT, "steps=[train]", how, *more)
     assert not (tmp_path / "run").exists()
     run("sft", rows(220), *SHORT, "steps=[train]", how, "train.sample_answers=0")
+    assert "20 of 220 rows are held out" in said(caplog)
 
 
 def test_long_answers_are_compared_by_their_loss_alone(run, rows):

@@ -28,6 +28,18 @@ def values(folder: RunDir) -> dict[tuple[str, str], float]:
     return {(score.model, score.benchmark): score.value for score in read_results(folder.results_json)[1]}
 
 
+@pytest.fixture(scope="module")
+def trained_once(run_once):
+    return run_once(lambda folder: None, "quickstart", *SHORT, "steps=[train]")
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path):
+    """A copy of a run that was only trained."""
+    shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
+    return RunDir(Path("runs/quickstart"))
+
+
 def test_an_edited_score_is_made_again_and_a_lost_proof_too(run, caplog, tmp_path):
     folder = run("quickstart", *SHORT, *TWO)
     expected, page = values(folder), (tmp_path / "runs" / "leaderboard.json").read_text()
@@ -90,18 +102,18 @@ def test_a_moved_and_a_copied_run_folder_is_as_sound_as_before(run, caplog, tmp_
     assert "not verified: its scores have no checksums" in text and "toy" in text
 
 
-def test_what_training_wrote_down_is_made_again_from_the_checkpoint(run, caplog):
-    folder = run("quickstart", *SHORT, "steps=[train]")
+def test_what_training_wrote_down_is_made_again_from_the_checkpoint(run, trained, caplog):
+    folder = trained
     paths = [folder.path / name for name in ("train.json", "train.jsonl", "loss.svg")]
     contents, weights = [path.read_bytes() for path in paths], folder.adapter / "adapter_model.safetensors"
-    trained = weights.read_bytes()
+    before = weights.read_bytes()
     for damage in (lambda content: content[:-50], lambda content: b"\xff\x00{{{\n", lambda content: None):
         for path, content in zip(paths, contents, strict=True):
             damaged = damage(content)
             path.unlink() if damaged is None else path.write_bytes(damaged)
         run("quickstart", *SHORT, "steps=[train]")
         assert "train.json: " in said(caplog) and "all 4 steps are done" in said(caplog)
-        assert [path.read_bytes() for path in paths] == contents and weights.read_bytes() == trained
+        assert [path.read_bytes() for path in paths] == contents and weights.read_bytes() == before
 
 
 def test_benchmarks_that_are_done_are_on_disk_whatever_ends_the_run(run, caplog, monkeypatch):
@@ -183,11 +195,11 @@ def test_a_folder_of_a_run_that_is_a_link_is_refused_and_nothing_written_there(r
     assert list(outside.rglob("*")) == [outside / "checkpoint-4"]
 
 
-def test_checkpoints_that_are_links_or_files_are_named_and_trained_past(run, caplog, tmp_path):
+def test_checkpoints_that_are_links_or_files_are_named_and_trained_past(run, trained, caplog, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "mine.txt").write_text("mine")
-    folder = run("quickstart", *SHORT, "steps=[train]")
+    folder = trained
     weights = (folder.adapter / "adapter_model.safetensors").read_bytes()
     shutil.rmtree(folder.adapter)
     for step in (2, 4):
