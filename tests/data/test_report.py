@@ -50,6 +50,14 @@ def test_rows_that_hold_special_tokens_are_counted(byte_tokenizer):
     assert found.account.as_json()["control"] == {"</s>": {"count": 1, "first": ["a.jsonl:1"]}}
 
 
+def test_control_characters_of_rows_and_file_names_do_not_reach_the_terminal(byte_tokenizer):
+    row = Row({"prompt": "\x1b]0;title\x07a", "completion": "\x1b[31mb\u202e"}, "\x1b[31ma.jsonl:1")
+    encoded = encode([row], byte_tokenizer, DataConfig(), Task.causal_lm)
+    shown = printed(data_report(encoded, [row], byte_tokenizer))
+    assert "an example, ␛[31ma.jsonl:1:" in shown and "␛]0;title␇a" in shown and "␛[31mb" in shown
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+
 def test_a_report_on_streamed_rows_says_what_was_not_counted(byte_tokenizer):
     rows = [Row(value, f"a.jsonl:{number}") for number, value in enumerate(VALUES, start=1)]
     streamed = encode(rows, byte_tokenizer, DataConfig(), Task.causal_lm)

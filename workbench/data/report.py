@@ -13,6 +13,7 @@ from workbench.data.account import Account
 from workbench.data.encode import Encoded
 from workbench.data.rows import Row
 from workbench.data.tokens import IGNORED
+from workbench.shown import clean
 
 NUM_BINS = 8
 BAR_WIDTH = 30
@@ -36,7 +37,7 @@ class DataReport:
 
     def __rich__(self) -> RenderableType:
         """A table, the lengths, and the example with its trained part in colour."""
-        return Group(self.counts(), self.lengths(), Text(f"an example, {self.where}:"), self.text())
+        return Group(self.counts(), self.lengths(), Text(f"an example, {clean(self.where)}:"), self.text())
 
     def counts(self) -> RenderableType:
         """The numbers, one a line, without those that are zero."""
@@ -55,7 +56,7 @@ class DataReport:
             (account.num_trained, f"trained ({self.trained_share():.0%} of them)"),
         ):
             if number:
-                table.add_row(f"{number:,}", words)
+                table.add_row(f"{number:,}", clean(words))
         if len(account.classes) > SHOWN_CLASSES:
             table.add_row("", f"(and {len(account.classes) - SHOWN_CLASSES} more classes)")
         if empty := [name for name, count in account.classes.items() if not count]:
@@ -87,7 +88,7 @@ class DataReport:
         """The example; what is trained is green, what is only read is dim."""
         text = Text(overflow="fold")
         for words, trained in self.example:
-            text.append(words, "green" if trained else "dim")
+            text.append(clean(words), "green" if trained else "dim")
         if len(text) > SHOWN_CHARACTERS:
             text.truncate(SHOWN_CHARACTERS)
             text.append(" ...")
