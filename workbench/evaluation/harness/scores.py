@@ -36,7 +36,7 @@ def evaluate(
     for task in found.tasks.values():
         task.set_fewshot_seed(seed=config.fewshot_seed)
     groups = {} if found.group is None else {found.group.name: found.group}
-    with quietly(), _of_metrics(benchmark.name, lm):
+    with quietly(), _of_metrics(lm):
         results = evaluate_tasks(
             lm,
             {"tasks": found.tasks, "groups": groups, "group_map": {}},
@@ -57,8 +57,8 @@ def evaluate(
 
 
 @contextmanager
-def _of_metrics(benchmark: str, lm: HarnessLM) -> Iterator[None]:
-    """Put the place before an error of what a task makes of the answers: its filters, metrics, averages.
+def _of_metrics(lm: HarnessLM) -> Iterator[None]:
+    """Say in a line what went wrong in what a task makes of the answers: its filters, metrics, averages.
 
     Raises:
         DataError: a task fails there.
@@ -70,8 +70,8 @@ def _of_metrics(benchmark: str, lm: HarnessLM) -> Iterator[None]:
             raise
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise DataError(
-            f"benchmarks.{benchmark}: the task's filters and metrics can make no score of the answers, which "
-            f"are kept: {reason:.300} (another metric or aggregation in metric_list of the task's file)"
+            "the task's filters and metrics can make no score of the answers, which are kept: "
+            f"{reason:.300} (another metric or aggregation in metric_list of the task's file)"
         ) from error
 
 
