@@ -190,3 +190,14 @@ def test_a_loaded_metric_scores_the_best_reference_whether_or_not_it_takes_sever
         Judged(metric.judge(answer, item), answer, item) for answer, item in zip(answers, items, strict=True)
     ]
     assert metric.corpus(judged) == metric.score("北京", answers[0], items[0]) == 1.0
+
+
+def test_a_metric_without_a_value_for_all_answers_is_refused_instead_of_being_zero(tmp_path):
+    text = SINGLE.replace("sum(ratios) / len(ratios)", 'float("nan")')
+    (tmp_path / "length.py").write_text(text, encoding="utf-8")
+    with trusting(True):
+        metric = named(str(tmp_path / "length.py"), "benchmarks.x.metrics")
+    item, answer = Example(id="0", questions=("q",), target="ab"), Answer(extracted="ab")
+    with pytest.raises(ConfigError, match=r"benchmarks.x.metrics: '.*length.py' gives nan for these answers"):
+        metric.corpus([Judged(metric.judge(answer, item), answer, item)])
+    assert metric.score("ab", answer, item) == 0.0

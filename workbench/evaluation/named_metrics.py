@@ -79,7 +79,10 @@ def _loaded(name: str, key: str) -> Metric:
     def score(prediction: int | str | None, answer: Answer, example: Example) -> float:
         if not isinstance(prediction, str):
             return is_right(prediction, answer, example)
-        return value([Judged(prediction, answer, example)])
+        try:
+            return value([Judged(prediction, answer, example)])
+        except ConfigError:
+            return 0.0  # a correlation, for one, has no value for a single answer
 
     def judge(answer: Answer, example: Example) -> int | str | None:
         return likeliest(answer, example) if answer.loglikelihoods else answer.extracted or ""
@@ -126,5 +129,9 @@ def _number(found: dict[str, Any], name: str, key: str) -> float:
     own = metric_name(name)
     if numbers:
         value = numbers.get(own, next(iter(numbers.values())))
-        return value if math.isfinite(value) else 0.0
+        if not math.isfinite(value):
+            raise ConfigError(
+                f"{key}: {name!r} gives {value} for these answers (leave it out; the answers are kept)"
+            )
+        return value
     raise ConfigError(f"{key}: {name!r} gives no number but {', '.join(found) or 'nothing'}")
