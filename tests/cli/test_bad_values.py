@@ -149,3 +149,9 @@ def test_a_name_that_becomes_a_file_stays_in_the_folder(name):
 def test_names_in_any_writing_are_taken():
     benchmark = BenchmarkConfig(language="en", output_type=OutputType.perplexity)
     Config(benchmarks=dict.fromkeys(["toy_text_zh", "C-Eval 5.1", "中文测验", "lm_eval"], benchmark))
+
+
+def test_an_error_line_has_an_end():
+    line = one_line(ConfigError("rows.csv: unknown column " + "x" * 200_000))
+    assert line.startswith("rows.csv: unknown column") and line.endswith("... (200,025 characters)")
+    assert len(line) < 2100

@@ -9,9 +9,18 @@ from workbench.config.mistakes import plainly
 from workbench.errors import WorkbenchError
 from workbench.shown import clean
 
+LONGEST = 2000
+"""Characters of an error line that are shown."""
+
 
 def one_line(error: BaseException) -> str:
     """An error's message, and its cause's where that says more, without line breaks or control characters."""
+    text = _message(error)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
+
+
+def _message(error: BaseException) -> str:
+    """The whole message as one line."""
     parts = [str(error)]
     if isinstance(error, HydraException) and error.__cause__ is not None:
         parts.append(str(error.__cause__))
