@@ -7,6 +7,7 @@ from workbench.config.benchmark import BenchmarkConfig, HubConfig, OutputType
 from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.data.rows import load_rows
+from workbench.errors import DataError
 from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.benchmark import load_rows as benchmark_rows
 
@@ -56,3 +57,15 @@ def test_each_subset_is_shown_examples_of_its_own(hub):
     assert {(item.subset, shot.question) for item in items for shot in item.shots} == {
         (subset, f"{subset} dev {n}") for subset in subsets for n in (0, 1)
     }
+
+
+def test_a_stream_that_breaks_off_is_one_line_with_the_last_row(monkeypatch):
+    def rows():
+        yield {"q": "1", "a": "2"}
+        raise ConnectionError("the peer has gone\nafter a while")
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows())
+    with pytest.raises(
+        DataError, match=r"^own/set train: .* no row after row 1, the peer has gone$"
+    ):
+        load_rows(DataConfig(path="own/set", streaming=True))

@@ -31,15 +31,24 @@ def hub_rows(
     """
     import datasets  # costs seconds, and local files don't need it
 
+    failures = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
     try:
         how = {"streaming": True} if streaming else {}
         dataset = datasets.load_dataset(name, subset, split=split, **how)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except failures as error:
         reason = f"{name!r} is not a file here, and the hub gave none, {first_line(error)}"
         raise DataError(f"{key}: {reason}{hint}") from error
     of = " ".join(part for part in (name, subset, split) if part)
-    for number, values in enumerate(dataset, start=1):
-        columns = {column: without_null_fields(value) for column, value in dict(values).items()}
+    values, number = iter(dataset), 0
+    while True:
+        try:
+            row = next(values, None)
+        except failures as error:  # of a stream, whose rows come over the network one by one
+            raise DataError(f"{of}: the hub gave no row after row {number}, {first_line(error)}") from error
+        if row is None:
+            return
+        number += 1
+        columns = {column: without_null_fields(value) for column, value in dict(row).items()}
         yield Row(columns, f"{of}: row {number}", file=name)
 
 

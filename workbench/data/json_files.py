@@ -146,17 +146,36 @@ def closed(text: str, path: Path, line: int) -> Value:
     return value
 
 
+class DoubledNameError(ValueError):
+    """A name that an object has twice; the JSON module would keep the last value in silence."""
+
+
+def with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the JSON module.
+
+    Raises:
+        DoubledNameError: Two of its values have the same name.
+    """
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise DoubledNameError(repr(next(name for name in names if names.count(name) > 1))[:80])
+    return value
+
+
 def parsed(text: str, path: Path, line: int, *, may_go_on: bool = False) -> Value | None:
     """The JSON value of a text that begins on line `line` of the file.
 
     With `may_go_on`, None where nothing is wrong but that the text ends too early.
 
     Raises:
-        DataError: It is malformed, too deep, or has a number with too many digits.
+        DataError: It is malformed, too deep, has a number with too many digits or a name twice in an object.
     """
     text = text.rstrip()
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=with_names_once)
+    except DoubledNameError as error:
+        raise DataError(f"{path}:{line}: an object has two values called {error} (keep one)") from error
     except json.JSONDecodeError as error:
         if may_go_on and error.pos >= len(text):
             return None
