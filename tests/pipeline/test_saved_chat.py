@@ -122,7 +122,7 @@ def test_answers_of_adapter_and_merged_model_end_at_the_trained_end_and_those_of
     monkeypatch.setattr(decoding.Decoder, "__init__", watched)
     base = chat_base(tmp_path / "base")
     options = ("data.template=chatml", "quantization=none", "benchmarks.toy_exact_en.limit=2")
-    folder = trained(base, *options, "steps=[train,merge,evaluate]")
+    folder = trained(base, *options, "train.sample_answers=0", "steps=[train,merge,evaluate]")
     end = AutoTokenizer.from_pretrained(base).convert_tokens_to_ids("<|im_end|>")
     template = AutoTokenizer.from_pretrained(folder.merged).chat_template
     assert asked == [(2, None), ([end, 2], template)]
