@@ -18,10 +18,10 @@ from workbench.config.data import SourceConfig
 from workbench.config.history import ChangedDefault
 from workbench.errors import ConfigError
 from workbench.evaluation.benchmark import check_benchmarks
-from workbench.pipeline import settled
-from workbench.pipeline.inputs import trained_from
-from workbench.pipeline.merging import merged_from
-from workbench.pipeline.scoring import model_identities, scored_from
+from workbench.pipeline.evaluate import model_identities, scored_from
+from workbench.pipeline.merge import merged_from
+from workbench.pipeline.run import settled
+from workbench.pipeline.step_inputs import trained_from
 from workbench.run_dir import RunDir, fingerprint
 
 FIRST = Path(__file__).parent / "fixtures" / "first_version"

@@ -7,7 +7,6 @@ import pytest
 from tiny_llama import make_tokenizer
 
 import workbench
-from workbench import pipeline
 from workbench.config import Config, Step
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
@@ -15,6 +14,7 @@ from workbench.config.model import ModelConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmark import prepare
 from workbench.evaluation.checks import check_prompting
+from workbench.pipeline import checks
 from workbench.run_dir import RunDir
 
 REFUSES_SYSTEM = (
@@ -55,5 +55,5 @@ def base(**changes) -> Config:
 def test_a_longer_prompt_than_the_model_holds_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("workbench.models.loading.load_model", None)
     with pytest.raises(ConfigError, match=r"^evaluate.max_length: 100000 \(the model holds \d+ tokens\)"):
-        pipeline.check_prompts({}, base(evaluate=EvaluateConfig(max_length=100_000)), RunDir(tmp_path))
-    pipeline.check_prompts({}, base(evaluate=EvaluateConfig(max_length=16)), RunDir(tmp_path))
+        checks.check_prompts({}, base(evaluate=EvaluateConfig(max_length=100_000)), RunDir(tmp_path))
+    checks.check_prompts({}, base(evaluate=EvaluateConfig(max_length=16)), RunDir(tmp_path))

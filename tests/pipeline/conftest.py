@@ -9,8 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from workbench import cli, pipeline
+from workbench import cli
 from workbench.config import Config
+from workbench.pipeline.run import run as run_steps
 from workbench.run_dir import RunDir
 
 Run = Callable[..., RunDir]
@@ -25,7 +26,7 @@ def run_recipe(recipe: str, *overrides: str) -> RunDir:
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     run_dir = RunDir(Path(config.run_dir or f"runs/{recipe}"))
-    pipeline.run(config, run_dir, OmegaConf.to_yaml(composed))
+    run_steps(config, run_dir, OmegaConf.to_yaml(composed))
     return run_dir
 
 

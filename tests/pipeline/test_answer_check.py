@@ -11,7 +11,7 @@ from workbench import cli
 from workbench.config import Config, DataConfig, ModelConfig, TrainConfig
 from workbench.config.model import Task
 from workbench.data.rows import Row
-from workbench.pipeline.answer_check import counted, repeats, sample
+from workbench.pipeline.stop_rate import counted, repeats, sample
 from workbench.run_dir import read_json
 
 BASE = cli.PACKAGE / "toy" / "base"

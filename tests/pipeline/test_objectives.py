@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from workbench.errors import ConfigError, DataError, WorkbenchError
 from workbench.evaluation.records import read_results
-from workbench.pipeline.training import check_mean
+from workbench.pipeline.train import check_mean
 from workbench.run_dir import read_json
 from workbench.training.journal import journal_lines
 
@@ -223,7 +223,7 @@ def test_a_mistake_is_found_before_the_rows_are_encoded(run, monkeypatch, recipe
 
 
 def test_a_benchmark_to_score_on_is_read_before_the_rows_are_encoded(run, monkeypatch):
-    monkeypatch.delattr("workbench.pipeline.training.encoded_examples")
+    monkeypatch.delattr("workbench.pipeline.train.encoded_examples")
     with pytest.raises(DataError, match="nothing.jsonl"):
         how = ("train.score_on=[toy_choice_en]", "benchmarks.toy_choice_en.path=nothing.jsonl")
         run("quickstart", *EXAM, *how, "steps=[train]")

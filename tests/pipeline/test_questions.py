@@ -15,9 +15,9 @@ from workbench.config import Config, DataConfig, ModelConfig, PredictConfig, Ste
 from workbench.config.data import DataFormat, SourceConfig
 from workbench.config.model import Task
 from workbench.errors import ConfigError, DataError
-from workbench.pipeline.prediction import beside, output_file
-from workbench.pipeline.questions import format_for, questions
-from workbench.pipeline.shown_answers import rendered
+from workbench.pipeline.predict import beside, output_file
+from workbench.pipeline.predict_input import format_for, questions
+from workbench.pipeline.predict_preview import rendered
 from workbench.run_dir import RunDir, RunRecord, write_json
 
 CHINESE = {"text": "评论", "label": "类别"}

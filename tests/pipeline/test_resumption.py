@@ -7,7 +7,7 @@ import pytest
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from workbench.errors import TrainingError
-from workbench.pipeline import resumption
+from workbench.pipeline import resume_check
 from workbench.run_dir import read_json
 
 FLASH = pytest.mark.skipif(not is_flash_attn_2_available(), reason="flash-attn is not installed")
@@ -29,12 +29,12 @@ def other_weights(config, folder):
 
 
 def test_other_weights_are_an_error_that_says_which_kind(run, monkeypatch):
-    monkeypatch.setattr(resumption, "kill_on_the_way", lambda config, folder: 3)
-    monkeypatch.setattr(resumption, "trained", other_weights)
+    monkeypatch.setattr(resume_check, "kill_on_the_way", lambda config, folder: 3)
+    monkeypatch.setattr(resume_check, "trained", other_weights)
     with pytest.raises(TrainingError, match="two trainings without a break end with other weights already"):
         run("resume-check")
     monkeypatch.setattr(
-        resumption, "trained", lambda config, folder: ("b" if folder.name == "killed" else "a", [])
+        resume_check, "trained", lambda config, folder: ("b" if folder.name == "killed" else "a", [])
     )
     with pytest.raises(TrainingError, match="the killed training ends with other weights; both are in"):
         run("resume-check")
@@ -46,7 +46,7 @@ def killed(config, folder, errors):
 
 @pytest.mark.slow
 def test_a_training_that_dies_is_not_taken_for_one_that_ended(run, monkeypatch):
-    monkeypatch.setattr(resumption, "train_alone", killed)
+    monkeypatch.setattr(resume_check, "train_alone", killed)
     with pytest.raises(TrainingError, match="resume_check: exit status -9"):
         run("resume-check")
 

@@ -15,7 +15,7 @@ from workbench.data.encode import encode
 from workbench.data.rows import Row
 from workbench.evaluation import decoding
 from workbench.models.tokenizer import load_tokenizer
-from workbench.pipeline import prediction
+from workbench.pipeline import predict
 from workbench.run_dir import read_json
 
 BASE = Path(cli.PACKAGE) / "toy" / "base"
@@ -146,13 +146,13 @@ def test_a_foreign_adapter_is_asked_and_trained_further_by_the_template_beside_i
     folder = trained(base, "data.template=chatml", "quantization=none", "steps=[train]")
     (tmp_path / "ask.jsonl").write_text(json.dumps({"messages": CHAT[:2]}) + "\n")
     prompts = []
-    answer_all = prediction.answer_all
+    answer_all = predict.answer_all
 
     def watched(config, model, tokenizer, asked, kept):
         prompts.extend(prompt.text for prompt in asked.values())
         answer_all(config, model, tokenizer, asked, kept)
 
-    monkeypatch.setattr(prediction, "answer_all", watched)
+    monkeypatch.setattr(predict, "answer_all", watched)
     options = (f"model.path={base}", f"adapter.path={folder.adapter}", "predict.input=ask.jsonl")
     run("predict", *options, "predict.max_new_tokens=2", "run_dir=other", "quantization=none")
     system, question = (

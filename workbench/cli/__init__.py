@@ -102,9 +102,9 @@ def job(composed: DictConfig) -> None:
     try:
         set_up_process()
         config, run_dir, text = typed(composed)
-        from workbench import pipeline  # torch and transformers cost seconds: only once a run starts
+        from workbench.pipeline.run import run  # torch and transformers cost seconds: only once a run starts
 
-        pipeline.run(config, run_dir, text)
+        run(config, run_dir, text)
     except (WorkbenchError, OmegaConfBaseException, OSError) as error:
         if isinstance(error, OSError):
             error = unusable_file(error)

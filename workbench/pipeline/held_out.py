@@ -24,8 +24,8 @@ from workbench.evaluation.harness.tasks import language
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Example
 from workbench.models.loading import read_config
-from workbench.pipeline.chat import training_tokenizer
-from workbench.pipeline.inputs import is_classifier
+from workbench.pipeline.step_inputs import is_classifier
+from workbench.pipeline.tokenizers import training_tokenizer
 from workbench.run_dir import RunDir, RunRecord, file_fingerprint, read_json, write_atomic
 
 log = logging.getLogger("workbench")

@@ -12,7 +12,7 @@ from workbench.models import vocabulary
 from workbench.models.extension import extend_model
 from workbench.models.sources import locate_tokenizer
 from workbench.models.tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
-from workbench.pipeline.inputs import content, skipped
+from workbench.pipeline.step_inputs import content, skipped
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder
 
 log = logging.getLogger("workbench")

@@ -30,13 +30,13 @@ from workbench.models.generation import end_at
 from workbench.models.loading import load_model, load_tokenizer, outline
 from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizer import take_template, token_ids
-from workbench.pipeline import answer_check
-from workbench.pipeline.answer_check import counted, sample
-from workbench.pipeline.examples import Examples, encoded_examples, trained_on_chats
+from workbench.pipeline import stop_rate
+from workbench.pipeline.evaluate import scored_from
 from workbench.pipeline.held_out import write_rows
-from workbench.pipeline.inputs import autocast_dtype, shown, skipped, trained_from, trains_whole_model
-from workbench.pipeline.planning import foresee
-from workbench.pipeline.scoring import scored_from
+from workbench.pipeline.plan import foresee
+from workbench.pipeline.step_inputs import autocast_dtype, shown, skipped, trained_from, trains_whole_model
+from workbench.pipeline.stop_rate import counted, sample
+from workbench.pipeline.training_rows import Examples, encoded_examples, trained_on_chats
 from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder, write_json
 from workbench.training.allocator import keep_few_kernels
@@ -109,7 +109,7 @@ def train(config: Config, run_dir: RunDir) -> None:
         "data": training.account.as_json(),
         "held_out": held_out,
         "is_chat": trained_on_chats(config, examples.rows),
-        "answers": answer_check.account(asked, answers) if asked else None,
+        "answers": stop_rate.account(asked, answers) if asked else None,
     }
     write_json(run_dir.train_json, about)
     files = [run_dir.train_json, run_dir.train_jsonl, run_dir.path / "loss.svg", run_dir.held_out_jsonl]

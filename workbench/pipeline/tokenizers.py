@@ -8,7 +8,7 @@ from workbench.config import Config
 from workbench.models import adapter_files
 from workbench.models.loading import load_tokenizer
 from workbench.models.tokenizer import take_template
-from workbench.pipeline.inputs import adapter_folder
+from workbench.pipeline.step_inputs import adapter_folder
 from workbench.run_dir import RunDir
 
 

@@ -14,8 +14,8 @@ from workbench.data.instruction import is_chat
 from workbench.data.labelled import label_names
 from workbench.data.rows import Row, load_rows
 from workbench.data.streaming import encode_streamed, streamed_rows
-from workbench.pipeline.chat import training_tokenizer
-from workbench.pipeline.inputs import is_classifier, named_data
+from workbench.pipeline.step_inputs import is_classifier, named_data
+from workbench.pipeline.tokenizers import training_tokenizer
 from workbench.ranks import ranks
 from workbench.run_dir import RunDir
 

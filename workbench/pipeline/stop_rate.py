@@ -19,7 +19,7 @@ from workbench.models import adapters
 from workbench.models.prepacked import prepacked
 from workbench.models.quantization import is_sharded
 from workbench.pipeline.held_out import HeldOutRow, context_length, encoded_rows, turn_ends
-from workbench.pipeline.inputs import is_classifier
+from workbench.pipeline.step_inputs import is_classifier
 
 log = logging.getLogger("workbench")
 

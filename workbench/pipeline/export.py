@@ -8,8 +8,8 @@ from workbench.config.export import ExportFormat
 from workbench.errors import MissingStepError
 from workbench.models import adapter_files
 from workbench.models.export import export as export_model
-from workbench.pipeline.inputs import adapter_folder, check_trained
-from workbench.pipeline.scoring import fingerprint_of_merge, plain
+from workbench.pipeline.evaluate import fingerprint_of_merge, plain
+from workbench.pipeline.step_inputs import adapter_folder, check_trained
 from workbench.run_dir import RunDir
 
 log = logging.getLogger("workbench")

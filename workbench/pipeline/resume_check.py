@@ -12,8 +12,8 @@ from typing import Any
 
 from workbench.config import Config
 from workbench.errors import ConfigError, TrainingError, WorkbenchError
-from workbench.pipeline.inputs import trains_whole_model
-from workbench.pipeline.training import train
+from workbench.pipeline.step_inputs import trains_whole_model
+from workbench.pipeline.train import train
 from workbench.ranks import ranks
 from workbench.run_dir import RunDir, file_fingerprint, write_json
 from workbench.training.journal import journal_lines

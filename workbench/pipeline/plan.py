@@ -12,8 +12,8 @@ from workbench.config.plan import Gpu
 from workbench.errors import ConfigError
 from workbench.models.loading import read_config
 from workbench.models.placement import torch_device
-from workbench.pipeline.examples import Examples, encoded_examples
-from workbench.pipeline.inputs import autocast_dtype, trains_whole_model
+from workbench.pipeline.step_inputs import autocast_dtype, trains_whole_model
+from workbench.pipeline.training_rows import Examples, encoded_examples
 from workbench.ranks import ranks
 from workbench.run_dir import RunDir
 from workbench.training.forecast import (

@@ -11,8 +11,8 @@ from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
 from workbench.models import adapter_files, merging
-from workbench.pipeline.chat import training_tokenizer
-from workbench.pipeline.inputs import adapter_folder, content, skipped, trains_whole_model
+from workbench.pipeline.step_inputs import adapter_folder, content, skipped, trains_whole_model
+from workbench.pipeline.tokenizers import training_tokenizer
 from workbench.run_dir import RunDir, RunRecord, fingerprint
 
 log = logging.getLogger("workbench")

@@ -27,9 +27,16 @@ from workbench.files import check_replaceable
 from workbench.models import adapter_files, adapters
 from workbench.models.generation import end_at
 from workbench.models.loading import has_trained_head, load_model
-from workbench.pipeline.chat import borrowed_template, tokenizer_for
 from workbench.pipeline.held_out import held_out_benchmarks
-from workbench.pipeline.inputs import adapter_folder, check_trained, content, is_classifier, shown, skipped
+from workbench.pipeline.step_inputs import (
+    adapter_folder,
+    check_trained,
+    content,
+    is_classifier,
+    shown,
+    skipped,
+)
+from workbench.pipeline.tokenizers import borrowed_template, tokenizer_for
 from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, file_fingerprint, fingerprint, read_json
 

@@ -24,11 +24,11 @@ from workbench.evaluation.records import Answer
 from workbench.evaluation.transformers_classifier import TransformersClassifier
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.models.prepacked import prepacked
-from workbench.pipeline.chat import tokenizer_for
-from workbench.pipeline.inputs import is_classifier, skipped, trains_whole_model
-from workbench.pipeline.questions import format_for, input_data, questions
-from workbench.pipeline.scoring import loaded_models, model_identities
-from workbench.pipeline.shown_answers import show
+from workbench.pipeline.evaluate import loaded_models, model_identities
+from workbench.pipeline.predict_input import format_for, input_data, questions
+from workbench.pipeline.predict_preview import show
+from workbench.pipeline.step_inputs import is_classifier, skipped, trains_whole_model
+from workbench.pipeline.tokenizers import tokenizer_for
 from workbench.run_dir import RunDir, RunRecord, fingerprint, write_atomic
 
 log = logging.getLogger("workbench")
