@@ -65,7 +65,5 @@ def test_a_stream_that_breaks_off_is_one_line_with_the_last_row(monkeypatch):
         raise ConnectionError("the peer has gone\nafter a while")
 
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows())
-    with pytest.raises(
-        DataError, match=r"^own/set train: .* no row after row 1, the peer has gone$"
-    ):
+    with pytest.raises(DataError, match=r"^own/set train: .* no row after row 1, the peer has gone$"):
         load_rows(DataConfig(path="own/set", streaming=True))

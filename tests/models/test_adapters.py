@@ -16,13 +16,8 @@ from workbench.config.adapter import AdapterConfig, AdapterInit, AdapterMethod
 from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models import (
-    OpenLlamaConfig,
-    OpenLlamaForCausalLM,
-    OpenLlamaForSequenceClassification,
-    adapter_files,
-    adapters,
-)
+from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
+from workbench.models.adapters import adapter_config, attach
 from workbench.models.loading import load_model
 
 IDS = torch.tensor([[3, 5, 8, 13, 21, 34, 55, 2]])
@@ -84,7 +79,7 @@ def small(**changes):
 def test_a_new_adapter_leaves_the_answers_of_the_base_and_trains_only_its_own_tensors():
     base = causal_base()
     before = logits(base)
-    model = adapters.attach(base, small(), seed=0)
+    model = attach.attach(base, small(), seed=0)
     assert torch.equal(logits(model), before)
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert trained and all("lora_" in name for name in trained)
@@ -92,8 +87,8 @@ def test_a_new_adapter_leaves_the_answers_of_the_base_and_trains_only_its_own_te
 
 
 def test_the_seed_decides_the_adapter():
-    models = [adapters.attach(causal_base(), small(), seed=seed) for seed in (1, 1, 2)]
-    one, same, other = (adapters.state_dict(model) for model in models)
+    models = [attach.attach(causal_base(), small(), seed=seed) for seed in (1, 1, 2)]
+    one, same, other = (attach.state_dict(model) for model in models)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
@@ -101,7 +96,7 @@ def test_the_seed_decides_the_adapter():
 def test_attaching_does_not_move_the_global_random_state():
     base = causal_base()
     state = torch.get_rng_state()
-    adapters.attach(base, small(), seed=1)
+    attach.attach(base, small(), seed=1)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -118,10 +113,10 @@ def test_attaching_does_not_move_the_global_random_state():
     ids=["lora", "dora", "rslora", "gaussian", "orthogonal", "modules_to_save"],
 )
 def test_a_saved_adapter_loads_to_the_same_logits(changes, tmp_path):
-    model = adapters.attach(causal_base(), small(**changes), seed=0)
+    model = attach.attach(causal_base(), small(**changes), seed=0)
     nudge(model)
-    adapters.save(model, tmp_path / "adapter", "org/base")
-    again = adapters.load(causal_base(), tmp_path / "adapter")
+    attach.save(model, tmp_path / "adapter", "org/base")
+    again = attach.load(causal_base(), tmp_path / "adapter")
     assert torch.equal(logits(again), logits(model))
     assert not torch.equal(logits(again), logits(causal_base()))
     assert not any(parameter.requires_grad for parameter in again.parameters())
@@ -132,11 +127,11 @@ def test_a_saved_adapter_loads_to_the_same_logits(changes, tmp_path):
 def test_a_start_from_the_base_weights_is_saved_as_plain_lora_for_the_untouched_base(init, rslora, tmp_path):
     base = causal_base()
     before = logits(base)
-    model = adapters.attach(base, small(init=init, use_rslora=rslora, rank_pattern={"q_proj": 2}), seed=0)
+    model = attach.attach(base, small(init=init, use_rslora=rslora, rank_pattern={"q_proj": 2}), seed=0)
     assert torch.allclose(logits(model), before, atol=1e-5)
     nudge(model)
-    adapters.save(model, tmp_path / "adapter")
-    again = adapters.load(causal_base(), tmp_path / "adapter")
+    attach.save(model, tmp_path / "adapter")
+    again = attach.load(causal_base(), tmp_path / "adapter")
     assert torch.allclose(logits(again), logits(model), atol=1e-4)
     assert not torch.allclose(logits(again), before, atol=1e-2)
     for either in (again, model):
@@ -147,7 +142,7 @@ def test_a_start_from_the_base_weights_is_saved_as_plain_lora_for_the_untouched_
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
 @pytest.mark.parametrize("init", [AdapterInit.pissa, AdapterInit.olora])
 def test_a_start_from_the_base_weights_is_that_of_peft_and_has_its_gradient(init):
-    ours = adapters.attach(causal_base(), small(init=init), seed=0)
+    ours = attach.attach(causal_base(), small(init=init), seed=0)
     section = small()
     theirs = get_peft_model(
         causal_base(),
@@ -177,15 +172,15 @@ def test_a_start_from_the_base_weights_is_that_of_peft_and_has_its_gradient(init
 def test_a_start_from_quantized_weights_leaves_the_base_as_it_is(quantization, init, saved_base, tmp_path):
     base = quantized_base(saved_base, quantization)
     before = logits(base)
-    model = adapters.attach(base, small(init=init), seed=0)
+    model = attach.attach(base, small(init=init), seed=0)
     assert torch.allclose(logits(model), before, atol=1e-4)
     model(input_ids=IDS, labels=IDS).loss.backward()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter -= 0.1 * parameter.grad
-    adapters.save(model, tmp_path / "adapter")
-    again = adapters.load(quantized_base(saved_base, quantization), tmp_path / "adapter")
+    attach.save(model, tmp_path / "adapter")
+    again = attach.load(quantized_base(saved_base, quantization), tmp_path / "adapter")
     assert torch.equal(logits(again), logits(model))
     assert not torch.allclose(logits(again), before, atol=1e-3)
 
@@ -193,27 +188,25 @@ def test_a_start_from_quantized_weights_leaves_the_base_as_it_is(quantization, i
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 @pytest.mark.parametrize("method", [AdapterMethod.lora, AdapterMethod.dora])
 def test_an_adapter_on_a_quantized_base_trains_saves_and_loads(quantization, method, saved_base, tmp_path):
-    model = adapters.attach(quantized_base(saved_base, quantization), small(method=method), seed=0)
+    model = attach.attach(quantized_base(saved_base, quantization), small(method=method), seed=0)
     model(input_ids=IDS, labels=IDS).loss.backward()
     gradients = [p.grad for name, p in model.named_parameters() if "lora_B" in name]
     assert gradients and all(gradient is not None and gradient.any() for gradient in gradients)
     nudge(model)
-    adapters.save(model, tmp_path / "adapter")
-    again = adapters.load(quantized_base(saved_base, quantization), tmp_path / "adapter")
+    attach.save(model, tmp_path / "adapter")
+    again = attach.load(quantized_base(saved_base, quantization), tmp_path / "adapter")
     assert torch.allclose(logits(again), logits(model), atol=1e-5)
 
 
 def test_a_new_adapter_takes_the_mode_of_its_base():
-    model = adapters.attach(causal_base(), small(dropout=0.5), seed=0)
+    model = attach.attach(causal_base(), small(dropout=0.5), seed=0)
     assert not any(module.training for module in model.modules())
-    assert all(
-        module.training for module in adapters.attach(causal_base().train(), small(), seed=0).modules()
-    )
+    assert all(module.training for module in attach.attach(causal_base().train(), small(), seed=0).modules())
 
 
 def test_gradients_reach_the_adapter_through_gradient_checkpointing():
     base = causal_base()
-    model = adapters.attach(base, small(), seed=0).train()
+    model = attach.attach(base, small(), seed=0).train()
     base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": True})
     model(input_ids=IDS, labels=IDS).loss.backward()
     first = model.base_model.model.model.layers[0].self_attn.q_proj.lora_B["default"].weight
@@ -223,44 +216,44 @@ def test_gradients_reach_the_adapter_through_gradient_checkpointing():
 def test_the_score_head_is_trained_saved_and_restored_with_its_label_names(tmp_path):
     base = classifier_base()
     base.config.id2label = {0: "体育", 1: "财经", 2: "science"}
-    model = adapters.attach(base, small(), seed=0)
+    model = attach.attach(base, small(), seed=0)
     nudge(model)
-    adapters.save(model, tmp_path / "adapter")
+    attach.save(model, tmp_path / "adapter")
     other = classifier_base()
     torch.nn.init.normal_(other.score.weight)
-    again = adapters.load(other, tmp_path / "adapter")
+    again = attach.load(other, tmp_path / "adapter")
     assert torch.equal(logits(again), logits(model))
     assert other.config.id2label == {0: "体育", 1: "财经", 2: "science"}
-    assert adapter_files.num_labels(tmp_path / "adapter") == 3
-    assert adapter_files.label_names(tmp_path / "adapter") == ["体育", "财经", "science"]
+    assert adapter_config.num_labels(tmp_path / "adapter") == 3
+    assert adapter_config.label_names(tmp_path / "adapter") == ["体育", "财经", "science"]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_score_head_of_a_half_precision_base_learns_steps_below_its_rounding(dtype, tmp_path):
     base = classifier_base().to(dtype)
-    model = adapters.attach(base, small(), seed=0)
+    model = attach.attach(base, small(), seed=0)
     head = base.score.modules_to_save["default"]
     with torch.no_grad():
         before = head.weight.clone()
         head.weight.add_(1e-5)
     assert (head.weight - before).mean().item() == pytest.approx(1e-5, rel=0.01)
     assert logits(model).dtype == torch.float32
-    adapters.save(model, tmp_path / "adapter")
-    again = adapters.load(classifier_base().to(dtype), tmp_path / "adapter")
+    attach.save(model, tmp_path / "adapter")
+    again = attach.load(classifier_base().to(dtype), tmp_path / "adapter")
     assert torch.equal(logits(again), logits(model))
     with model.disable_adapter():
         assert logits(model).dtype == dtype
 
 
 def test_a_causal_adapter_has_no_labels(tmp_path):
-    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
-    assert adapter_files.num_labels(tmp_path / "adapter") is None
+    attach.save(attach.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    assert adapter_config.num_labels(tmp_path / "adapter") is None
 
 
 def test_disabling_the_adapter_gives_the_base_back_and_ends_with_the_block():
     base = classifier_base()
     before = logits(base)
-    model = adapters.attach(base, small(), seed=0)
+    model = attach.attach(base, small(), seed=0)
     nudge(model)
     after = logits(model)
     with model.disable_adapter():
@@ -269,10 +262,10 @@ def test_disabling_the_adapter_gives_the_base_back_and_ends_with_the_block():
 
 
 def test_a_loaded_adapter_can_be_trained_further(tmp_path):
-    first = adapters.attach(causal_base(), small(), seed=0)
+    first = attach.attach(causal_base(), small(), seed=0)
     nudge(first)
-    adapters.save(first, tmp_path / "adapter")
-    model = adapters.attach(causal_base(), AdapterConfig(path=str(tmp_path / "adapter"), rank=64), seed=5)
+    attach.save(first, tmp_path / "adapter")
+    model = attach.attach(causal_base(), AdapterConfig(path=str(tmp_path / "adapter"), rank=64), seed=5)
     assert torch.equal(logits(model), logits(first))
     model(input_ids=IDS, labels=IDS).loss.backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
@@ -281,8 +274,8 @@ def test_a_loaded_adapter_can_be_trained_further(tmp_path):
 def save_new_adapter(base, folder):
     """An adapter folder, and a checkpoint of the kind that the Trainer writes."""
     config = AdapterConfig(rank=2, modules_to_save=["norm", "input_layernorm"])
-    model = adapters.attach(OpenLlamaForCausalLM.from_pretrained(base), config, seed=0)
-    adapters.save(model, folder / "adapter", "org/base")
+    model = attach.attach(OpenLlamaForCausalLM.from_pretrained(base), config, seed=0)
+    attach.save(model, folder / "adapter", "org/base")
     model.save_pretrained(folder / "checkpoint")
 
 
@@ -304,7 +297,7 @@ def test_the_saved_bytes_do_not_depend_on_the_hash_seed(saved_base, tmp_path):
 
 def test_the_saved_configuration_names_the_base_as_given_and_no_place_on_this_machine(saved_base, tmp_path):
     base = OpenLlamaForCausalLM.from_pretrained(saved_base)
-    adapters.save(adapters.attach(base, small(), seed=0), tmp_path / "adapter", "org/base")
+    attach.save(attach.attach(base, small(), seed=0), tmp_path / "adapter", "org/base")
     text = (tmp_path / "adapter" / "adapter_config.json").read_text()
     assert json.loads(text)["base_model_name_or_path"] == "org/base"
     assert json.loads(text)["target_modules"] == sorted(json.loads(text)["target_modules"])
@@ -313,7 +306,7 @@ def test_the_saved_configuration_names_the_base_as_given_and_no_place_on_this_ma
 
 def test_target_modules_that_match_nothing_are_one_line_with_the_layers_there_are():
     with pytest.raises(ConfigError) as caught:
-        adapters.attach(causal_base(), small(target_modules=["q_proj", "query"]), seed=0)
+        attach.attach(causal_base(), small(target_modules=["q_proj", "query"]), seed=0)
     assert str(caught.value) == (
         "adapter.target_modules: 'query' matches no layer "
         "(linear layers: down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj)"
@@ -336,17 +329,17 @@ def test_target_modules_that_match_nothing_are_one_line_with_the_layers_there_ar
 )
 def test_a_choice_that_this_base_does_not_allow_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        adapters.attach(causal_base(tie_word_embeddings=True), small(**changes), seed=0)
+        attach.attach(causal_base(tie_word_embeddings=True), small(**changes), seed=0)
 
 
 def test_a_start_that_peft_cant_make_on_a_quantized_base_is_refused(saved_base):
     with pytest.raises(ConfigError, match="peft's 'orthogonal' needs quantization=none"):
-        adapters.attach(quantized_base(saved_base, "nf4"), small(init=AdapterInit.orthogonal), seed=0)
+        attach.attach(quantized_base(saved_base, "nf4"), small(init=AdapterInit.orthogonal), seed=0)
 
 
 def test_a_rank_that_a_layer_is_too_small_for_is_refused():
     with pytest.raises(ConfigError, match=r"adapter.rank: 4096 is too many for .*q_proj \(at most "):
-        adapters.attach(causal_base(), small(init=AdapterInit.pissa, rank=4096), seed=0)
+        attach.attach(causal_base(), small(init=AdapterInit.pissa, rank=4096), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -370,35 +363,35 @@ def test_a_value_that_cannot_be_meant_is_refused_with_its_key(changes, message):
 
 
 def test_an_adapter_of_another_shape_is_refused_in_one_line(tmp_path):
-    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    attach.save(attach.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
     with pytest.raises(CheckpointError) as caught:
-        adapters.load(causal_base(intermediate_size=96), tmp_path / "adapter")
+        attach.load(causal_base(intermediate_size=96), tmp_path / "adapter")
     assert "[64, 4] in the file" not in str(caught.value)
     assert "does not fit this model" in str(caught.value) and "128" in str(caught.value)
     assert "\n" not in str(caught.value)
     with pytest.raises(CheckpointError, match="no layer for .*layers.1"):
-        adapters.load(causal_base(num_hidden_layers=1), tmp_path / "adapter")
+        attach.load(causal_base(num_hidden_layers=1), tmp_path / "adapter")
     with pytest.raises(CheckpointError, match="layers.2.* is missing"):
-        adapters.load(causal_base(num_hidden_layers=3), tmp_path / "adapter")
+        attach.load(causal_base(num_hidden_layers=3), tmp_path / "adapter")
 
 
 def test_a_folder_without_an_adapter_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="is no adapter, it has no adapter_config.json"):
-        adapters.load(causal_base(), tmp_path)
+        attach.load(causal_base(), tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4')
     with pytest.raises(CheckpointError, match="no adapter can be read there"):
-        adapters.load(causal_base(), tmp_path)
+        attach.load(causal_base(), tmp_path)
 
 
 @pytest.mark.parametrize(
     "changes", [{"bias": "some"}, {"bias": None}, {"rank_pattern": []}, {"init_lora_weights": 3}], ids=str
 )
 def test_an_adapter_whose_configuration_peft_trips_over_is_one_line(changes, tmp_path):
-    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    attach.save(attach.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
     file = tmp_path / "adapter" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(CheckpointError, match="adapter: does not fit this model: ") as caught:
-        adapters.load(causal_base(), tmp_path / "adapter")
+        attach.load(causal_base(), tmp_path / "adapter")
     assert "\n" not in str(caught.value)
 
 
@@ -410,11 +403,11 @@ def test_an_adapter_whose_configuration_peft_trips_over_is_one_line(changes, tmp
     ],
 )
 def test_a_field_of_another_kind_in_the_configuration_of_an_adapter_is_named(field, value, tmp_path):
-    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    attach.save(attach.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
     file = tmp_path / "adapter" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
     with pytest.raises(CheckpointError, match=re.escape(f"adapter_config.json: {field}: {value!r}")):
-        adapters.load(causal_base(), tmp_path / "adapter")
+        attach.load(causal_base(), tmp_path / "adapter")
 
 
 @pytest.mark.parametrize(
@@ -428,20 +421,20 @@ def test_a_field_of_another_kind_in_the_configuration_of_an_adapter_is_named(fie
     ids=["no JSON", "a number", "no type", "deep"],
 )
 def test_a_damaged_file_of_an_adapter_is_named(name, content, words, tmp_path):
-    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    attach.save(attach.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
     (tmp_path / "adapter" / name).write_text(content)
     with pytest.raises(CheckpointError, match=words):
-        adapters.load(causal_base(), tmp_path / "adapter")
+        attach.load(causal_base(), tmp_path / "adapter")
 
 
 def test_an_adapter_without_its_weights_is_refused(tmp_path):
-    adapters.save(adapters.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
+    attach.save(attach.attach(causal_base(), small(), seed=0), tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")
     with pytest.raises(CheckpointError, match="adapter_model.safetensors"):
-        adapters.load(causal_base(), tmp_path / "adapter")
+        attach.load(causal_base(), tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="adapter_model.safetensors"):
-        adapters.load(causal_base(), tmp_path / "adapter")
+        attach.load(causal_base(), tmp_path / "adapter")
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -454,33 +447,33 @@ def test_what_peft_saves_beside_an_adapter_of_an_embedding_is_left_aside(tmp_pat
     nudge(model)
     model.save_pretrained(tmp_path / "adapter")
     assert any(".base_layer." in name for name in load_file(tmp_path / "adapter/adapter_model.safetensors"))
-    again = adapters.load(causal_base(shared_input_output_embedding=False), tmp_path / "adapter")
+    again = attach.load(causal_base(shared_input_output_embedding=False), tmp_path / "adapter")
     torch.testing.assert_close(logits(again), logits(model))
 
 
 def test_an_adapter_that_did_nothing_is_told():
-    model = adapters.attach(causal_base(), small(), seed=0)
+    model = attach.attach(causal_base(), small(), seed=0)
     with pytest.raises(CheckpointError, match="all 14 lora_B matrices are zero"):
-        adapters.check_did_something(model)
+        attach.check_did_something(model)
     nudge(model)
-    adapters.check_did_something(model)
+    attach.check_did_something(model)
 
 
 def test_an_adapter_that_is_not_finite_is_told():
-    model = adapters.attach(causal_base(), small(), seed=0)
+    model = attach.attach(causal_base(), small(), seed=0)
     nudge(model)
     with torch.no_grad():
         model.base_model.model.model.layers[0].mlp.up_proj.lora_A["default"].weight[0, 0] = float("nan")
     with pytest.raises(CheckpointError, match="up_proj.lora_A.weight is not finite"):
-        adapters.check_did_something(model)
+        attach.check_did_something(model)
 
 
 def test_a_card_beside_the_adapter_does_not_change_its_fingerprint(tmp_path):
-    model = adapters.attach(causal_base(), small(), seed=0)
-    adapters.save(model, tmp_path / "adapter")
-    before = adapter_files.fingerprint(tmp_path / "adapter")
+    model = attach.attach(causal_base(), small(), seed=0)
+    attach.save(model, tmp_path / "adapter")
+    before = adapter_config.fingerprint(tmp_path / "adapter")
     (tmp_path / "adapter" / "README.md").write_text("card")
-    assert adapter_files.fingerprint(tmp_path / "adapter") == before
+    assert adapter_config.fingerprint(tmp_path / "adapter") == before
     nudge(model)
-    adapters.save(model, tmp_path / "adapter")
-    assert adapter_files.fingerprint(tmp_path / "adapter") != before
+    attach.save(model, tmp_path / "adapter")
+    assert adapter_config.fingerprint(tmp_path / "adapter") != before

@@ -8,7 +8,7 @@ from tiny import model, tokens
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import StaticCache
 
-from workbench.models import attention
+from workbench.models.ops import attention
 
 EVERY = ["eager", "sdpa", "xformers"]
 
@@ -186,7 +186,7 @@ def test_mask_of_four_dimensions_is_taken_as_it_is():
 def test_which_attention_runs_is_said_once(caplog):
     attention._say.cache_clear()
     made, _ = twins("xformers")
-    with caplog.at_level(logging.INFO, "workbench.models.attention"):
+    with caplog.at_level(logging.INFO, "workbench.models.ops.attention"):
         made(tokens())
         made(tokens())
     assert [record.message for record in caplog.records] == [

@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from workbench.models import attention, blocked
+from workbench.models.ops import attention, cpu_attention
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(blocked, "BLOCK", 8)
+    monkeypatch.setattr(cpu_attention, "BLOCK", 8)
 
 
 def states(length=21, keys=21, heads=6, groups=2, dtype=torch.float32):
@@ -54,7 +54,7 @@ def test_values_and_gradients_are_those_of_pytorchs_attention(heads, mask):
     given = states(heads=heads[0], groups=heads[1])
     sees = torch.ones(2, 21, 1, 1) if mask is None else mask.any(-1)[:, 0, :, None, None]
     weight = torch.randn(2, 21, heads[0], 16) * sees  # what a query that sees nothing gives is of no interest
-    found = blocked.attend(*given, mask, 0.3) * weight
+    found = cpu_attention.attend(*given, mask, 0.3) * weight
     wanted = plain(*given, mask).where(sees.bool(), 0) * weight
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     gradients = torch.autograd.grad(found.sum(), given)
@@ -66,7 +66,7 @@ def test_texts_behind_one_another_do_not_see_each_other(texts):
     text = torch.arange(4).repeat_interleave(torch.tensor(texts)).view(2, 1, 21)
     mask = (text[..., None] == text[..., None, :]).tril()
     given = states()
-    found, wanted = blocked.attend(*given, None, 0.3, texts), plain(*given, mask)
+    found, wanted = cpu_attention.attend(*given, None, 0.3, texts), plain(*given, mask)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     weight = torch.randn(found.shape)
     gradients = torch.autograd.grad((found * weight).sum(), given)
@@ -77,39 +77,41 @@ def test_texts_behind_one_another_do_not_see_each_other(texts):
 def test_new_tokens_see_the_keys_of_a_cache():
     given = states(length=9)
     mask = torch.ones(2, 1, 9, 21, dtype=torch.bool).tril(12)
-    torch.testing.assert_close(blocked.attend(*given, mask, 0.3), plain(*given, mask), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        cpu_attention.attend(*given, mask, 0.3), plain(*given, mask), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_keys_that_no_query_of_a_block_sees_are_left_out():
     def seen(blocks):
         return [(block.queries, block.keys) for block in blocks]
 
-    [every] = blocked._triangles((21,), 21, torch.float32)
+    [every] = cpu_attention._triangles((21,), 21, torch.float32)
     assert seen(every) == [
         (slice(0, 8), slice(0, 8)),
         (slice(8, 16), slice(0, 16)),
         (slice(16, 21), slice(0, 21)),
     ]
-    first, second = blocked._blocks(padded("right"), torch.float32)
+    first, second = cpu_attention._blocks(padded("right"), torch.float32)
     assert seen([*first, second[-1]]) == [*seen(every), (slice(16, 21), slice(0, 12))]
-    assert seen(blocked._blocks(packed()[:1], torch.float32)[0])[-1] == (slice(16, 21), slice(5, 21))
-    last = blocked._blocks(branches(), torch.float32)[0][-1]
+    assert seen(cpu_attention._blocks(packed()[:1], torch.float32)[0])[-1] == (slice(16, 21), slice(5, 21))
+    last = cpu_attention._blocks(branches(), torch.float32)[0][-1]
     assert last.keys.tolist() == [0, *range(11, 17), 20, 17, 18, 19]
     assert last.bias.shape == (5, 3)  # all see the others
 
 
 def test_a_mask_that_was_changed_is_looked_at_again():
     given, mask = states(), padded("right").contiguous()
-    before = blocked.attend(*given, mask, 0.3)
+    before = cpu_attention.attend(*given, mask, 0.3)
     mask[:, :, 20, 3:] = False
-    found = blocked.attend(*given, mask, 0.3)
+    found = cpu_attention.attend(*given, mask, 0.3)
     torch.testing.assert_close(found, plain(*given, mask), atol=1e-5, rtol=1e-5)
     assert (found - before)[:, 20].abs().max() > 0.1
 
 
 def test_query_that_sees_nothing_gives_numbers():
     given = states()
-    found = blocked.attend(*given, padded("left"), 0.3)
+    found = cpu_attention.attend(*given, padded("left"), 0.3)
     assert found.isfinite().all()
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(found.sum(), given))
 
@@ -121,16 +123,19 @@ def test_bfloat16_is_as_close_to_float32_as_eager_attention():
     mask = torch.full((21, 21), -torch.inf, dtype=torch.bfloat16).triu(1)
     rows = [each.transpose(1, 2) for each in half]
     stepwise, _ = attention.eager(torch.nn.Identity().eval(), *rows, mask, scaling=0.3)
-    found = blocked.attend(*half, None, 0.3)
+    found = cpu_attention.attend(*half, None, 0.3)
     assert (found - exact).abs().max() < 1.5 * (stepwise - exact).abs().max()
 
 
 def test_only_long_bfloat16_calls_without_dropout_go_block_by_block():
-    usual = torch.empty(1, 2, blocked.FEWEST, 16, dtype=torch.bfloat16)
-    assert blocked.takes(usual, None, 0.0) == blocked.multiplies_bfloat16()
-    assert not blocked.takes(usual, None, 0.1)
-    assert not blocked.takes(usual.float(), None, 0.0)
-    assert not blocked.takes(usual[:, :, 1:], None, 0.0)
-    assert blocked.takes(usual[:, :, 1:].requires_grad_(), None, 0.0) == blocked.multiplies_bfloat16()
-    assert not blocked.takes(usual, torch.zeros(1, 1, 1, 1), 0.0)
-    assert not blocked.takes(usual.to("meta"), None, 0.0)
+    usual = torch.empty(1, 2, cpu_attention.FEWEST, 16, dtype=torch.bfloat16)
+    assert cpu_attention.takes(usual, None, 0.0) == cpu_attention.multiplies_bfloat16()
+    assert not cpu_attention.takes(usual, None, 0.1)
+    assert not cpu_attention.takes(usual.float(), None, 0.0)
+    assert not cpu_attention.takes(usual[:, :, 1:], None, 0.0)
+    assert (
+        cpu_attention.takes(usual[:, :, 1:].requires_grad_(), None, 0.0)
+        == cpu_attention.multiplies_bfloat16()
+    )
+    assert not cpu_attention.takes(usual, torch.zeros(1, 1, 1, 1), 0.0)
+    assert not cpu_attention.takes(usual.to("meta"), None, 0.0)

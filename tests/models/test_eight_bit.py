@@ -10,10 +10,10 @@ from torch.utils.checkpoint import checkpoint
 
 from workbench.config.adapter import AdapterConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
-from workbench.models import eight_bit, projection
-from workbench.models.adapters import attach
+from workbench.models.adapters.attach import attach
 from workbench.models.loading import load_model
-from workbench.models.prepacked import multiply
+from workbench.models.ops import int8_linear, lora_projection
+from workbench.models.ops.prepacked_linear import multiply
 from workbench.models.quantization import Linear8bitLt
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -44,7 +44,7 @@ def test_output_and_gradient_are_bitsandbytes_to_the_bit(model, dtype, bias, fir
     made = layer(model)
     if bias:
         made.bias = torch.nn.Parameter(torch.randn(made.out_features), requires_grad=False)
-    assert eight_bit.is_eight_bit(made)
+    assert int8_linear.is_eight_bit(made)
     products = {"ours": lambda hidden: multiply(made, hidden), "bitsandbytes": made}
     found = {name: results(products[name], made, dtype) for name in sorted(products, key=first.__ne__)}
     for ours, theirs in zip(found["ours"], found["bitsandbytes"], strict=True):
@@ -75,9 +75,9 @@ def test_checkpointing_lets_go_of_the_input(model):
 
 def test_adapters_share_the_work_on_their_input(model):
     adapted = attach(model, AdapterConfig(rank=4), seed=0)
-    layers = [module for module in adapted.modules() if isinstance(module, projection._lora_classes())]
+    layers = [module for module in adapted.modules() if isinstance(module, lora_projection._lora_classes())]
     assert len(layers) == 14
-    assert all(projection.plain_lora(each) for each in layers)
+    assert all(lora_projection.plain_lora(each) for each in layers)
 
 
 def test_a_layer_with_another_hook_is_called_as_it_is(model):
@@ -87,4 +87,4 @@ def test_a_layer_with_another_hook_is_called_as_it_is(model):
 
 
 def test_a_whole_layer_is_none_of_8_bits():
-    assert not eight_bit.is_eight_bit(torch.nn.Linear(2, 2))
+    assert not int8_linear.is_eight_bit(torch.nn.Linear(2, 2))

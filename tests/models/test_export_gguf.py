@@ -14,7 +14,7 @@ from workbench.config.export import ExportConfig, ExportFormat, GgufType
 from workbench.config.model import Dtype, Task
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models.export import export
-from workbench.models.gguf_tokenizer import SPLITS
+from workbench.models.gguf.tokenizer_metadata import SPLITS
 from workbench.models.loading import load_model, load_tokenizer
 
 TEXTS = ["the thin theory of 2024!", "  two  spaces, then the 好的 end", "thethe\n\nthe"]

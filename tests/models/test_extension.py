@@ -16,12 +16,14 @@ from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.errors import ConfigError
-from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, adapters, vocabulary
+from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
+from workbench.models.adapters import attach
 from workbench.models.export import export
-from workbench.models.extension import extend_model
 from workbench.models.loading import load_model, load_tokenizer
 from workbench.models.merging import merge
-from workbench.models.tokenizer import read_tokenizer
+from workbench.models.tokenizers import learn_vocabulary
+from workbench.models.tokenizers.load_tokenizer import read_tokenizer
+from workbench.models.vocabulary_resize import extend_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
@@ -48,7 +50,7 @@ def extended(folder, spare=0, dtype=torch.float32, **fields):
     made.save_pretrained(folder / "old")
     old.save_pretrained(folder / "old")
     section = ModelConfig(path=str(folder / "old"))
-    new = vocabulary.extend(old, CHINESE, None, TokenizerConfig(num_new_tokens=NEW), folder / "new")
+    new = learn_vocabulary.extend(old, CHINESE, None, TokenizerConfig(num_new_tokens=NEW), folder / "new")
     assert extend_model(section, old, new, folder / "new", "4GB") == NEW
     return made, old, new, ModelConfig(path=str(folder / "new"))
 
@@ -56,7 +58,7 @@ def extended(folder, spare=0, dtype=torch.float32, **fields):
 def adapted(section, quantization=None, **fields):
     """The extended model with an adapter whose every part is random."""
     base = load_model(section, quantization or QuantizationConfig())
-    made = adapters.attach(base, AdapterConfig(rank=4, **fields), seed=0)
+    made = attach.attach(base, AdapterConfig(rank=4, **fields), seed=0)
     torch.manual_seed(5)
     for name, weight in made.named_parameters():
         if weight.requires_grad:
@@ -69,7 +71,7 @@ def adapted(section, quantization=None, **fields):
 def test_old_rows_stay_and_new_ones_are_the_mean_of_what_spelled_them(way, spare, tmp_path):
     made, old, new, section = extended(tmp_path, spare, **WAYS[way])
     loaded = load_model(section, QuantizationConfig())
-    parts = vocabulary.subpieces(old, new)
+    parts = learn_vocabulary.subpieces(old, new)
     for before, after in (
         (made.model.embed_tokens.weight, loaded.model.embed_tokens.weight),
         (made.lm_head.weight, loaded.lm_head.weight),
@@ -98,7 +100,7 @@ def test_files_that_were_not_extended_are_the_same_bytes(tmp_path):
 def test_training_moves_the_new_rows_and_no_old_one(way, quantized, tmp_path):
     _, old, new, section = extended(tmp_path, **WAYS[way])
     quantization = QuantizationConfig(method=QuantizationMethod.nf4 if quantized else QuantizationMethod.none)
-    made = adapters.attach(load_model(section, quantization), AdapterConfig(rank=4), seed=0).train()
+    made = attach.attach(load_model(section, quantization), AdapterConfig(rank=4), seed=0).train()
     before = {
         name: end.weight.detach().clone()
         for name, end in (("in", made.get_input_embeddings()), ("out", made.get_output_embeddings()))
@@ -132,8 +134,8 @@ def test_training_moves_the_new_rows_and_no_old_one(way, quantized, tmp_path):
 def test_saved_and_loaded_it_is_the_same_adapter(way, tmp_path):
     *_, new, section = extended(tmp_path, **WAYS[way])
     made = adapted(section)
-    adapters.save(made, tmp_path / "adapter")
-    again = adapters.load(load_model(section, QuantizationConfig()), tmp_path / "adapter")
+    attach.save(made, tmp_path / "adapter")
+    again = attach.load(load_model(section, QuantizationConfig()), tmp_path / "adapter")
     ids = torch.tensor([new(CHINESE[0]).input_ids])
     with torch.no_grad():
         assert torch.equal(again(input_ids=ids).logits, made(input_ids=ids).logits)
@@ -148,7 +150,7 @@ def test_a_merge_is_proven_and_exported_as_llama(way, method, tmp_path):
     *_, new, section = extended(tmp_path, **WAYS[way])
     quantization = QuantizationConfig(method=QuantizationMethod[method])
     made = adapted(section, quantization)
-    adapters.save(made, tmp_path / "adapter")
+    attach.save(made, tmp_path / "adapter")
     merge(section, tmp_path / "adapter", MergeConfig(), quantization, tmp_path / "merged", CHINESE[:2])
     ids = torch.tensor([new(CHINESE[0]).input_ids])
     merged = ModelConfig(path=str(tmp_path / "merged"))
@@ -176,9 +178,9 @@ def test_the_loss_in_train_mode_is_the_plain_one(tmp_path):
 def test_rows_can_be_trained_without_an_extension_and_an_extension_without_its_rows(tmp_path):
     _, _, new, section = extended(tmp_path)
     made = adapted(section, trainable_tokens_from=len(new))
-    assert not [name for name in adapters.state_dict(made) if "token" in name]
+    assert not [name for name in attach.state_dict(made) if "token" in name]
     chosen = adapted(ModelConfig(path=str(tmp_path / "old")), trainable_tokens_from=600)
-    [rows] = [tensor for name, tensor in adapters.state_dict(chosen).items() if "token" in name]
+    [rows] = [tensor for name, tensor in attach.state_dict(chosen).items() if "token" in name]
     assert len(rows) == len(new) - NEW - 600
     with pytest.raises(ConfigError, match="adapter.trainable_tokens_from: 9999, but the embedding has"):
         adapted(section, trainable_tokens_from=9999)
@@ -188,7 +190,7 @@ def test_the_configuration_says_where_the_extension_begins(tmp_path):
     _, old, new, section = extended(tmp_path)
     config = json.loads((tmp_path / "new" / "config.json").read_text())
     assert (config["extended_from"], config["vocab_size"]) == (len(old), len(old) + NEW)
-    more = vocabulary.extend(
+    more = learn_vocabulary.extend(
         new, ["龘龘 饕餮"] * 9, None, TokenizerConfig(num_new_tokens=5), tmp_path / "more"
     )
     assert extend_model(section, new, more, tmp_path / "more", "4GB") == 5

@@ -16,7 +16,7 @@ from tiny_checkpoints import PLAIN, at, llama, write_gguf
 from workbench.config.adapter import AdapterConfig, AdapterMethod
 from workbench.config.model import Architecture
 from workbench.errors import CheckpointError, WorkbenchError
-from workbench.models import adapters
+from workbench.models.adapters import attach
 from workbench.models.loading import load_model, load_tokenizer
 
 TOY = Path(__file__).parents[2] / "workbench" / "toy" / "base"
@@ -373,9 +373,9 @@ ADAPTER = {
 def test_an_adapter_s_configuration_that_announces_too_much_is_one_line(tmp_path, monkeypatch, name):
     monkeypatch.setattr("workbench.patterns.MAX_CHILD_SECONDS", 2.0)
     config = AdapterConfig(method=AdapterMethod.lora, rank=2, target_modules=["q_proj"])
-    adapters.save(adapters.attach(llama(), config, seed=0), tmp_path / "adapter")
+    attach.save(attach.attach(llama(), config, seed=0), tmp_path / "adapter")
     file = tmp_path / "adapter" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | ADAPTER[name]))
     with pytest.raises(CheckpointError, match="adapter_config.json: ") as caught:
-        adapters.load(llama(), tmp_path / "adapter")
+        attach.load(llama(), tmp_path / "adapter")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400

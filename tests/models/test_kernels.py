@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from transformers.activations import ACT2FN
 
-from workbench.models import OpenLlamaConfig, kernels
+from workbench.models import OpenLlamaConfig
+from workbench.models.ops import elementwise
 
 
 def compare(ours, formula, *given, exact=False, **tolerance):
@@ -37,13 +38,13 @@ TOLERANCE = {torch.float32: {"atol": 1e-5, "rtol": 1e-5}, torch.bfloat16: {"atol
 def test_rms_norm(dtype):
     torch.manual_seed(0)
     hidden, weight = torch.randn(3, 5, 16, dtype=dtype), torch.rand(16, dtype=dtype)
-    compare(lambda h, w: kernels.rms_norm(h, w, 1e-3), norm, hidden, weight, **TOLERANCE[dtype])
+    compare(lambda h, w: elementwise.rms_norm(h, w, 1e-3), norm, hidden, weight, **TOLERANCE[dtype])
 
 
 def test_rms_norm_with_a_float32_weight_gives_float32_as_the_product_does():
     hidden, weight = torch.randn(3, 16, dtype=torch.bfloat16), torch.rand(16)
-    compare(lambda h, w: kernels.rms_norm(h, w, 1e-3), norm, hidden, weight, atol=0.15, rtol=0.02)
-    assert kernels.rms_norm(hidden, weight, 1e-3).dtype == torch.float32
+    compare(lambda h, w: elementwise.rms_norm(h, w, 1e-3), norm, hidden, weight, atol=0.15, rtol=0.02)
+    assert elementwise.rms_norm(hidden, weight, 1e-3).dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -51,7 +52,7 @@ def test_rms_norm_with_a_float32_weight_gives_float32_as_the_product_does():
 def test_gated(activation, dtype):
     torch.manual_seed(0)
     gate, up = torch.randn(3, 8, dtype=dtype), torch.randn(3, 8, dtype=dtype)
-    ours = lambda g, u: kernels.gated(activation, g, u)  # noqa: E731
+    ours = lambda g, u: elementwise.gated(activation, g, u)  # noqa: E731
     compare(ours, lambda g, u: activation(g) * u, gate, up, exact=True, **TOLERANCE[dtype])
 
 
@@ -61,7 +62,7 @@ def test_rotate(dtype):
     states, angles = torch.randn(2, 5, 3, 8, dtype=dtype), torch.randn(1, 5, 1, 4)
     cos = torch.cat([angles.cos()] * 2, -1).to(dtype)
     sin, signed = (torch.cat([sign * angles.sin(), angles.sin()], -1).to(dtype) for sign in (1, -1))
-    ours = lambda s: kernels.rotate(s, cos, signed)  # noqa: E731
+    ours = lambda s: elementwise.rotate(s, cos, signed)  # noqa: E731
     compare(ours, lambda s: turned(s, cos, sin), states, exact=True, **TOLERANCE[dtype])
 
 
@@ -72,6 +73,6 @@ def test_backward_pass_keeps_nothing_but_inputs(dtype):
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         silu = ACT2FN[OpenLlamaConfig().hidden_act]
-        kernels.gated(silu, kernels.rms_norm(hidden, weight, 1e-3), F.relu(hidden))
+        elementwise.gated(silu, elementwise.rms_norm(hidden, weight, 1e-3), F.relu(hidden))
     large = {each.data_ptr() for each in kept if each.numel() == hidden.numel()}
     assert len(large) == 3  # the input, the gate, and `up`, which relu keeps too

@@ -13,9 +13,9 @@ from workbench.config.model import Architecture, Attention, Device, Dtype, Model
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import CheckpointError, ConfigError, DeviceError
 from workbench.models import OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
-from workbench.models.attention import _say as say_once
+from workbench.models.device import attention_name
 from workbench.models.loading import check_model, load_model
-from workbench.models.placement import attention_name
+from workbench.models.ops.attention import _say as say_once
 from workbench.models.quantization import Linear4bit
 
 NF4 = QuantizationConfig(method=QuantizationMethod.nf4)

@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.config.model import Architecture, ModelConfig
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models import tokenizer as room
 from workbench.models.loading import load_tokenizer
+from workbench.models.tokenizers import load_tokenizer as room
 
 
 @pytest.fixture

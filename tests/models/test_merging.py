@@ -17,7 +17,8 @@ from workbench.config.merge import MergeConfig, MergeDtype
 from workbench.config.model import Dtype, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, adapters, probe
+from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, logit_comparison
+from workbench.models.adapters import attach
 from workbench.models.loading import load_model, load_tokenizer
 from workbench.models.merging import merge
 
@@ -60,18 +61,20 @@ def trained_adapter(model, how, folder, **changes):
     base = load_model(model, how, labels)
     if labels:
         base.config.id2label = {0: "体育", 1: "财经", 2: "science"}
-    peft_model = adapters.attach(base, AdapterConfig(**({"rank": 4, "alpha": 8.0} | changes)), seed=0)
+    peft_model = attach.attach(base, AdapterConfig(**({"rank": 4, "alpha": 8.0} | changes)), seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in peft_model.parameters():
             if parameter.requires_grad:
                 parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    adapters.save(peft_model, folder)
+    attach.save(peft_model, folder)
     return peft_model.eval()
 
 
 def probe_logits(model, section):
-    return list(probe.logits(model, probe.encode(load_tokenizer(section), TEXTS, 128, 4)))
+    return list(
+        logit_comparison.logits(model, logit_comparison.encode(load_tokenizer(section), TEXTS, 128, 4))
+    )
 
 
 @pytest.mark.parametrize("adapter", ["lora", "dora"])
@@ -86,7 +89,7 @@ def test_a_float32_merge_gives_the_adapter_model_on_every_kind_of_base(adapter, 
     )
     merged = load_model(ModelConfig(path=str(tmp_path / "merged")), QuantizationConfig())
     assert type(merged) is OpenLlamaForCausalLM and merged.dtype == torch.float32
-    found = probe.compare(expected, probe_logits(merged, section))
+    found = logit_comparison.compare(expected, probe_logits(merged, section))
     assert found.largest < 1e-4 and found.argmax_flips == 0
     assert report.merged.largest == pytest.approx(found.largest, abs=1e-6)
     assert report.merged.largest <= report.merged.bound < 1e-3
@@ -116,7 +119,7 @@ def test_a_classifier_is_merged_with_its_head_and_its_label_names(method, bits, 
     expected = probe_logits(live, section)
     merge(section, tmp_path / "adapter", MergeConfig(), quantization(bits), tmp_path / "merged", TEXTS)
     merged = load_model(ModelConfig(path=str(tmp_path / "merged"), task=section.task), QuantizationConfig())
-    assert probe.compare(expected, probe_logits(merged, section)).largest < 1e-4
+    assert logit_comparison.compare(expected, probe_logits(merged, section)).largest < 1e-4
     assert merged.config.id2label == {0: "体育", 1: "财经", 2: "science"}
 
 
@@ -127,7 +130,7 @@ def test_a_merge_rounded_to_bfloat16_stays_within_the_measured_rounding_and_coun
     section_merge = MergeConfig(dtype=MergeDtype.bfloat16)
     report = merge(section, tmp_path / "adapter", section_merge, how, tmp_path / "merged", TEXTS)
     merged = load_model(ModelConfig(path=str(tmp_path / "merged")), QuantizationConfig())
-    found = probe.compare(expected, probe_logits(merged, section))
+    found = logit_comparison.compare(expected, probe_logits(merged, section))
     assert merged.dtype == torch.bfloat16
     assert 1e-3 < found.largest <= report.merged.bound
     assert report.merged.argmax_flips == found.argmax_flips
@@ -262,13 +265,15 @@ def test_a_merge_without_probe_texts_is_refused(base_path, tmp_path):
 def test_the_comparison_counts_flips_and_sees_values_that_are_not_finite():
     one = [torch.tensor([[1.0, 2.0], [3.0, 1.0]])]
     two = [torch.tensor([[1.5, 1.0], [3.0, 1.0]])]
-    found = probe.compare(one, two)
+    found = logit_comparison.compare(one, two)
     assert (found.largest, found.mean, found.argmax_flips, found.num_positions) == (1.0, 0.375, 1, 2)
     p, q = (torch.tensor(x, dtype=torch.float64).softmax(-1) for x in ([1.0, 2.0], [1.5, 1.0]))
     assert found.kl == pytest.approx((p * (p / q).log()).sum().item() / 2)
-    assert math.isinf(probe.compare(one, [torch.tensor([[1.0, math.nan], [3.0, 1.0]])]).largest)
+    assert math.isinf(logit_comparison.compare(one, [torch.tensor([[1.0, math.nan], [3.0, 1.0]])]).largest)
     with pytest.raises(CheckpointError, match="by up to inf"):
-        probe.check("it differs", one, [torch.full((2, 2), math.nan)], probe.Bound(1.0, 1.0, 0, "a reason"))
+        logit_comparison.check(
+            "it differs", one, [torch.full((2, 2), math.nan)], logit_comparison.Bound(1.0, 1.0, 0, "a reason")
+        )
 
 
 def test_a_difference_must_hold_the_largest_the_mean_and_the_flips():
@@ -276,12 +281,17 @@ def test_a_difference_must_hold_the_largest_the_mean_and_the_flips():
     flipped = [torch.tensor([[2.0, 1.0]] * 8)]
     shifted = [torch.tensor([[1.5, 2.5]] * 8)]
     with pytest.raises(CheckpointError, match=r"by up to 1 a logit \(at most 0.9: a reason\)"):
-        probe.check("it differs", one, flipped, probe.Bound(0.9, 2.0, 9, "a reason"))
+        logit_comparison.check("it differs", one, flipped, logit_comparison.Bound(0.9, 2.0, 9, "a reason"))
     with pytest.raises(CheckpointError, match=r"by 0.5 a logit on average \(at most 0.4,"):
-        probe.check("it differs", one, shifted, probe.Bound(1.0, 0.4, 9, "a reason"))
+        logit_comparison.check("it differs", one, shifted, logit_comparison.Bound(1.0, 0.4, 9, "a reason"))
     with pytest.raises(CheckpointError, match=r"in 8 of 8 next tokens \(at most 5\)"):
-        probe.check("it differs", one, flipped, probe.Bound(1.0, 1.0, 0.3, "a reason"))
-    assert probe.check("it differs", one, flipped, probe.Bound(1.0, 1.0, 1.0, "a reason")).flips_bound == 9
+        logit_comparison.check("it differs", one, flipped, logit_comparison.Bound(1.0, 1.0, 0.3, "a reason"))
+    assert (
+        logit_comparison.check(
+            "it differs", one, flipped, logit_comparison.Bound(1.0, 1.0, 1.0, "a reason")
+        ).flips_bound
+        == 9
+    )
 
 
 @pytest.mark.parametrize(("deviation", "at_most"), [(0.005, 1.0), (0.02, 1.1), (0.2, 1.5)])
@@ -291,28 +301,30 @@ def test_changed_next_tokens_are_about_as_many_as_errors_of_this_size_make(devia
     exact = [torch.randn(2000, 50, generator=generator) for _ in range(4)]
     noises = [[deviation * torch.randn(2000, 50, generator=generator) for _ in exact] for _ in range(2)]
     first, second = ([e + n for e, n in zip(exact, noise, strict=True)] for noise in noises)
-    changed = probe.compare(first, second).argmax_flips
-    expected = probe.expected_flips(exact, noises)
+    changed = logit_comparison.compare(first, second).argmax_flips
+    expected = logit_comparison.expected_flips(exact, noises)
     assert changed - 3 * changed**0.5 <= expected <= at_most * (changed + 3 * changed**0.5)
 
 
 def test_the_bound_on_next_tokens_is_broken_by_one_sound_merge_in_a_million():
     for expected in (0.001, 0.5, 3.0, 40.0):
-        most = probe.Bound(1.0, 1.0, expected, "").most_flips
+        most = logit_comparison.Bound(1.0, 1.0, expected, "").most_flips
         assert poisson.sf(most, expected) <= 1e-6 < poisson.sf(most - 1, expected)
-    assert probe.Bound(1.0, 1.0, 0, "").most_flips == 0
+    assert logit_comparison.Bound(1.0, 1.0, 0, "").most_flips == 0
 
 
 def test_only_close_calls_may_flip_between_two_float32_ways():
     exact = [torch.tensor([[1.0, 1.001, 0.0], [3.0, 1.0, 0.0]]), torch.tensor([[1.0, 1.0]])]
-    assert probe.close_calls(exact, 0.001) == 2
-    assert probe.close_calls(exact, 1e-5) == 1
+    assert logit_comparison.close_calls(exact, 0.001) == 2
+    assert logit_comparison.close_calls(exact, 1e-5) == 1
 
 
 def test_padding_does_not_change_the_compared_logits(base_path):
     section = ModelConfig(path=base_path)
     model, tokenizer = load_model(section, QuantizationConfig()), load_tokenizer(section)
-    together = torch.cat(list(probe.logits(model, probe.encode(tokenizer, TEXTS, 128, 4))))
-    alone = torch.cat(list(probe.logits(model, probe.encode(tokenizer, TEXTS, 128, 1))))
+    together = torch.cat(
+        list(logit_comparison.logits(model, logit_comparison.encode(tokenizer, TEXTS, 128, 4)))
+    )
+    alone = torch.cat(list(logit_comparison.logits(model, logit_comparison.encode(tokenizer, TEXTS, 128, 1))))
     assert together.shape == alone.shape
     assert torch.allclose(together, alone, atol=1e-5)

@@ -7,7 +7,8 @@ from tiny import model, tokens
 from transformers import BitsAndBytesConfig
 
 from workbench.config.adapter import AdapterConfig
-from workbench.models import OpenLlamaForCausalLM, OpenLlamaForSequenceClassification, adapters
+from workbench.models import OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
+from workbench.models.adapters import attach
 
 # peft 0.21 asks transformers 5.23 by a name that it has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -193,7 +194,7 @@ def test_the_head_on_a_quantized_base_is_trained_in_full_precision(fields, tmp_p
     base = OpenLlamaForSequenceClassification.from_pretrained(
         tmp_path, dtype=torch.bfloat16, quantization_config=quantization
     )
-    made = adapters.attach(base, AdapterConfig(rank=4), seed=0).train()
+    made = attach.attach(base, AdapterConfig(rank=4), seed=0).train()
     head = {
         name: weight for name, weight in made.named_parameters() if "score" in name and weight.requires_grad
     }

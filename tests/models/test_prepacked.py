@@ -6,12 +6,12 @@ from peft import LoraConfig, get_peft_model
 from tiny import model, tokens
 from torch import nn
 
-from workbench.models import blocked, prepacked
+from workbench.models.ops import cpu_attention, prepacked_linear
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
 needs_bfloat16 = pytest.mark.skipif(
-    not blocked.multiplies_bfloat16(), reason="no bfloat16 products on this processor"
+    not cpu_attention.multiplies_bfloat16(), reason="no bfloat16 products on this processor"
 )
 
 
@@ -21,7 +21,7 @@ def layer(**kwargs):
 
 
 def copies():
-    found = prepacked._copies.get()
+    found = prepacked_linear._copies.get()
     return {} if found is None else {key: value for key, value in found.weights.items() if value is not None}
 
 
@@ -29,8 +29,8 @@ def copies():
 @pytest.mark.parametrize("shape", [(1, 1, 64), (8, 1, 64), (2, 7, 64), (32, 64)])
 def test_the_product_is_the_layers(shape):
     made, hidden = layer(), torch.randn(shape, dtype=torch.bfloat16)
-    with torch.no_grad(), prepacked.prepacked():
-        found = prepacked.multiply(made, hidden)
+    with torch.no_grad(), prepacked_linear.prepacked():
+        found = prepacked_linear.multiply(made, hidden)
         assert list(copies()) == [made]
         torch.testing.assert_close(found, made(hidden))
 
@@ -40,32 +40,32 @@ def test_nothing_is_copied_that_is_not_a_plain_product_with_few_tokens():
     made, hidden = layer(), torch.randn(4, 64, dtype=torch.bfloat16)
     hooked = layer()
     hooked.register_forward_hook(lambda module, args, output: output + 1)
-    with prepacked.prepacked():
-        prepacked.multiply(made, hidden)  # with a graph
+    with prepacked_linear.prepacked():
+        prepacked_linear.multiply(made, hidden)  # with a graph
         with torch.no_grad():
-            prepacked.multiply(made, hidden.repeat(9, 1))
-            prepacked.multiply(made.float(), hidden.float())
-            assert torch.equal(prepacked.multiply(hooked, hidden), hooked(hidden))
+            prepacked_linear.multiply(made, hidden.repeat(9, 1))
+            prepacked_linear.multiply(made.float(), hidden.float())
+            assert torch.equal(prepacked_linear.multiply(hooked, hidden), hooked(hidden))
         assert not copies()
     with torch.no_grad():
-        prepacked.multiply(layer(), hidden)
-    assert prepacked._copies.get() is None
+        prepacked_linear.multiply(layer(), hidden)
+    assert prepacked_linear._copies.get() is None
 
 
 @needs_bfloat16
 def test_a_weight_changed_after_decoding_counts():
     made, hidden = layer(), torch.randn(1, 64, dtype=torch.bfloat16)
     for _ in range(2):
-        with torch.no_grad(), prepacked.prepacked():
-            torch.testing.assert_close(prepacked.multiply(made, hidden), made(hidden))
+        with torch.no_grad(), prepacked_linear.prepacked():
+            torch.testing.assert_close(prepacked_linear.multiply(made, hidden), made(hidden))
         made.weight.data.neg_()
 
 
 @needs_bfloat16
 def test_copies_stay_within_their_share_of_memory(monkeypatch):
-    monkeypatch.setattr(prepacked, "SHARE", 0.0)
-    with torch.no_grad(), prepacked.prepacked():
-        prepacked.multiply(layer(), torch.randn(1, 64, dtype=torch.bfloat16))
+    monkeypatch.setattr(prepacked_linear, "SHARE", 0.0)
+    with torch.no_grad(), prepacked_linear.prepacked():
+        prepacked_linear.multiply(layer(), torch.randn(1, 64, dtype=torch.bfloat16))
         assert not copies()
 
 
@@ -87,6 +87,6 @@ def test_generate_uses_copies_of_every_layer_and_finds_the_same_text(adapter, mo
     ids = tokens()
     found = made.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
     assert len(used) == 2 * 7 + 1
-    monkeypatch.setattr(prepacked, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(prepacked_linear, "multiplies_bfloat16", lambda: False)
     assert torch.equal(found, made.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options))
     assert len(used) == 2 * 7 + 1

@@ -6,7 +6,8 @@ from peft import LoraConfig, get_peft_model
 from tiny import model, tokens
 from transformers import BitsAndBytesConfig
 
-from workbench.models import OpenLlamaForCausalLM, projection
+from workbench.models import OpenLlamaForCausalLM
+from workbench.models.ops import lora_projection
 
 # peft 0.21 asks transformers 5.23 by a name that it has renamed.
 pytestmark = [
@@ -26,7 +27,7 @@ def adapted(dtype=torch.float32, **fields):
 
 def results(made, layer_by_layer, monkeypatch):
     if layer_by_layer:
-        monkeypatch.setattr(projection, "plain_lora", lambda layer: None)
+        monkeypatch.setattr(lora_projection, "plain_lora", lambda layer: None)
     made.zero_grad()
     ids = tokens()
     out = made(ids, labels=ids)
@@ -78,7 +79,7 @@ def test_logits_and_gradients_are_pefts_on_quantized_layers(bits, monkeypatch, t
     config = BitsAndBytesConfig(**bits)
     base = OpenLlamaForCausalLM.from_pretrained(tmp_path, quantization_config=config, dtype=torch.float32)
     made = get_peft_model(base, LoraConfig(r=4, target_modules=EVERY, init_lora_weights=False)).train()
-    assert all(projection.plain_lora(layer) for layer in layers(made))
+    assert all(lora_projection.plain_lora(layer) for layer in layers(made))
     found, wanted = results(made, False, monkeypatch), results(made, True, monkeypatch)
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
@@ -89,7 +90,7 @@ def test_input_is_kept_for_the_backward_pass_once_and_not_in_float32():
     hidden = torch.randn(2, 64, 32, dtype=torch.bfloat16, requires_grad=True)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        projection.project(hidden, attention.q_proj, attention.k_proj, attention.v_proj)
+        lora_projection.project(hidden, attention.q_proj, attention.k_proj, attention.v_proj)
     large = {each.data_ptr(): each.dtype for each in kept if each.numel() == hidden.numel()}
     assert large == {hidden.data_ptr(): torch.bfloat16}
 
@@ -108,18 +109,18 @@ def test_layer_that_does_more_than_plain_lora_is_called_as_it_is(change, monkeyp
         made.merge_adapter()
     if change == "disabled":
         made.base_model.disable_adapter_layers()
-    assert [projection.plain_lora(layer) for layer in layers(made)] == [None, None]
+    assert [lora_projection.plain_lora(layer) for layer in layers(made)] == [None, None]
     with torch.random.fork_rng():
         found = made(tokens()).logits
-    monkeypatch.setattr(projection, "_lora_classes", lambda: ())
+    monkeypatch.setattr(lora_projection, "_lora_classes", lambda: ())
     with torch.random.fork_rng():
         torch.testing.assert_close(made(tokens()).logits, found, atol=1e-4, rtol=1e-4)
 
 
 def test_dropout_of_an_adapter_acts_in_training_only():
     made = adapted(lora_dropout=0.5)
-    assert projection.plain_lora(layers(made)[0]) is None
-    assert projection.plain_lora(layers(made.eval())[0]) is not None
+    assert lora_projection.plain_lora(layers(made)[0]) is None
+    assert lora_projection.plain_lora(layers(made.eval())[0]) is not None
 
 
 def test_switching_the_adapter_off_gives_the_base():

@@ -14,7 +14,7 @@ from workbench.config.model import Device, Dtype, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
-from workbench.models.adapters import attach
+from workbench.models.adapters.attach import attach
 from workbench.models.loading import load_model
 from workbench.models.quantization import (
     Linear4bit,

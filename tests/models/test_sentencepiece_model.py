@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from workbench.config.model import ModelConfig
 from workbench.errors import CheckpointError
 from workbench.models.loading import load_tokenizer
-from workbench.models.sentencepiece_model import read_tokenizer
+from workbench.models.tokenizers.sentencepiece import read_tokenizer
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "sentencepiece"
 NAMES = ["tiny", "extended"]

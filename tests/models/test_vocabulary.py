@@ -9,8 +9,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.models import vocabulary
-from workbench.models.tokenizer import read_tokenizer
+from workbench.models.tokenizers import learn_vocabulary
+from workbench.models.tokenizers.load_tokenizer import read_tokenizer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "sentencepiece" / "tiny.model"
 TOY = Path(__file__).parents[2] / "workbench" / "toy" / "base"
@@ -21,13 +21,13 @@ HARD = ["龘 ﷺ 😀 é", "  two  spaces ", "a\tb\n\nc", "混合 mixed 12345 �
 
 
 def learned(texts=CHINESE + ENGLISH, **fields):
-    return vocabulary.learn(texts, TokenizerConfig(**{"vocab_size": 400, **fields}))
+    return learn_vocabulary.learn(texts, TokenizerConfig(**{"vocab_size": 400, **fields}))
 
 
 def extended(tmp_path, old=TOY, pieces=None, texts=CHINESE + ENGLISH, **fields):
     tokenizer = read_tokenizer(old)
     config = TokenizerConfig(**{"num_new_tokens": 30, **fields})
-    return tokenizer, vocabulary.extend(tokenizer, texts, pieces, config, tmp_path)
+    return tokenizer, learn_vocabulary.extend(tokenizer, texts, pieces, config, tmp_path)
 
 
 def test_a_learned_tokenizer_has_open_llamas_special_tokens_and_the_size_asked_for():
@@ -128,7 +128,7 @@ def test_pieces_of_another_tokenizer_can_be_added(tmp_path):
 
 def test_every_new_token_has_the_old_tokens_that_spelled_it(tmp_path):
     before, after = extended(tmp_path)
-    parts = vocabulary.subpieces(before, after)
+    parts = learn_vocabulary.subpieces(before, after)
     assert list(parts) == list(range(len(before), len(after)))
     letters = {index: piece for piece, index in before.get_vocab().items()}
     for index, ids in parts.items():
@@ -142,7 +142,7 @@ def test_what_can_not_be_joined_is_said(tmp_path):
         extended(tmp_path / "b", TOY, texts=["abc"])
     words = Tokenizer(models.WordLevel({"<unk>": 0}, "<unk>"))
     with pytest.raises(CheckpointError, match="WordLevel tokenizers can't be extended"):
-        vocabulary.extend(
+        learn_vocabulary.extend(
             PreTrainedTokenizerFast(tokenizer_object=words), CHINESE, None, TokenizerConfig(), tmp_path / "c"
         )
 

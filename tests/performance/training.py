@@ -41,7 +41,7 @@ from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import Scheduler, TrainConfig
 from workbench.data.encode import encode
 from workbench.data.rows import load_rows
-from workbench.models import adapters
+from workbench.models.adapters import attach
 from workbench.models.loading import load_model, load_tokenizer
 from workbench.training.batches import Batches
 from workbench.training.fit import fit
@@ -120,7 +120,7 @@ def train_ours(work: Work, setting: Setting, folder: Path) -> list[dict[str, flo
     dataset = rows(work, tokenizer, packing=setting.packing)
     quantization = QuantizationConfig(method=QuantizationMethod[setting.quantization])
     base = load_model(model_config(work), quantization)
-    adapted = adapters.attach(base, AdapterConfig(rank=work.rank, alpha=2 * work.rank), SEED)
+    adapted = attach.attach(base, AdapterConfig(rank=work.rank, alpha=2 * work.rank), SEED)
     forget_peak()
     fit(adapted, tokenizer, dataset, None, train_config(work, setting), folder, SEED)
     return [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]

@@ -14,7 +14,7 @@ from workbench.config.model import ModelConfig, Task
 from workbench.data.encode import encode
 from workbench.data.rows import Row
 from workbench.evaluation import decoding
-from workbench.models.tokenizer import load_tokenizer
+from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 from workbench.pipeline import predict
 from workbench.run_dir import read_json
 

@@ -12,7 +12,7 @@ import torch
 from tiny_training import causal_rows, class_rows, load_with_lora, tiny_tokenizer
 
 from workbench.config.train import TrainConfig
-from workbench.models import adapters
+from workbench.models.adapters import attach
 from workbench.ranks import is_first, ranks, wait
 from workbench.training.callbacks import Steps
 from workbench.training.fit import fit
@@ -40,7 +40,7 @@ def train(folder: Path, base: Path, task: str, method: str) -> list[float]:
     )
     report = fit(model, tiny_tokenizer(), rows, rows.select(range(5)), settings, folder, 7)
     if is_first():
-        adapters.save(model, folder / "adapter")
+        attach.save(model, folder / "adapter")
     wait()
     return [report.steps, report.loss_first, report.validation_loss, report.tokens, report.trained_tokens]
 

@@ -18,7 +18,7 @@ import torch
 from tiny_training import causal_rows, class_rows, load_with_lora, tiny_tokenizer
 
 from workbench.config.train import TrainConfig
-from workbench.models import adapters
+from workbench.models.adapters import attach
 from workbench.run_dir import file_fingerprint
 from workbench.training.callbacks import Seal, Steps
 from workbench.training.fit import fit
@@ -92,7 +92,7 @@ def train(folder: Path, base: Path, task: str, method: str) -> None:
     rows = class_rows() if classifies else causal_rows()
     model = load_with_lora(base, task, method)
     fit(model, tiny_tokenizer(), rows, rows.select(range(5)), TrainConfig(**SETTINGS), folder, 7)
-    adapters.save(model, folder / "adapter")
+    attach.save(model, folder / "adapter")
 
 
 def forked(action: Callable[[], None], seconds: float | None = None) -> int:

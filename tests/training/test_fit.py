@@ -12,7 +12,7 @@ from tiny_training import causal_rows, class_rows, load, load_with_lora
 from workbench.config.train import Keep, Scheduler, TrainConfig
 from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
-from workbench.models import adapters
+from workbench.models.adapters import attach
 from workbench.training import callbacks
 from workbench.training.callbacks import Steps
 from workbench.training.fit import fit
@@ -283,7 +283,7 @@ def test_a_quantized_base_is_trained_through_its_adapter_and_stays_as_it_is(
     report = fit(model, tokenizer, TASKS[task](), TASKS[task](5), settings(num_epochs=8), tmp_path, 7)
     assert report.loss_last < report.loss_first
     assert all(torch.equal(p, frozen[name]) for name, p in model.named_parameters() if name in frozen)
-    adapters.check_did_something(model)
+    attach.check_did_something(model)
 
 
 def test_lora_plus_trains_b_faster_than_a(tmp_path, base, tokenizer):

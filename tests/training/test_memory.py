@@ -9,12 +9,8 @@ from transformers import LlamaConfig
 from workbench.config.adapter import AdapterConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import TrainConfig
-from workbench.models import (
-    OpenLlamaConfig,
-    OpenLlamaForCausalLM,
-    OpenLlamaForSequenceClassification,
-    adapters,
-)
+from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
+from workbench.models.adapters import attach
 from workbench.training import forecast as forecast_module
 from workbench.training.forecast import forecast
 from workbench.training.memory import (
@@ -79,7 +75,7 @@ def test_activations_are_what_autograd_keeps(length, checkpointing):
     torch.manual_seed(0)
     config = OpenLlamaConfig(**SIZES)
     model = OpenLlamaForCausalLM(config).to(torch.bfloat16)
-    model = adapters.attach(model, AdapterConfig(rank=8), 0).train()
+    model = attach.attach(model, AdapterConfig(rank=8), 0).train()
     ids = torch.randint(1, 300, (1, 1024))
     inputs = {
         "input_ids": ids,
@@ -102,7 +98,7 @@ def test_weights_and_trained_weights_are_those_of_the_model():
     model = OpenLlamaForSequenceClassification(config)
     here = setting(config, Batch(1, 8, 1), outputs=3, dtype_bytes=4)
     assert weights_bytes(here) == 4 * model.num_parameters()
-    tuned = adapters.attach(model, AdapterConfig(rank=8), 0)
+    tuned = attach.attach(model, AdapterConfig(rank=8), 0)
     assert trained_weights(here) == sum(p.numel() for p in tuned.parameters() if p.requires_grad)
     causal = OpenLlamaForCausalLM(OpenLlamaConfig(**SIZES))
     whole = setting(causal.config, Batch(1, 8, 8), dtype_bytes=4, adapter=None)

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from workbench.config.adapter import AdapterConfig
 from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
-from workbench.models import adapters
+from workbench.models.adapters import attach
 from workbench.models.loading import load_model
 
 # The matrices are tiny: handing them to several threads takes longer than multiplying them.
@@ -55,7 +55,7 @@ def load(base: Path, task: str = "causal_lm", method: str = "none", architecture
 def load_with_lora(base: Path, *kind: str, dropout: float = 0.1):
     """The model of a task, quantization and architecture, with an adapter to train."""
     model = load(base, *kind)
-    return adapters.attach(model, AdapterConfig(rank=4, alpha=8.0, dropout=dropout), seed=1)
+    return attach.attach(model, AdapterConfig(rank=4, alpha=8.0, dropout=dropout), seed=1)
 
 
 def causal_rows(count: int = 24) -> Dataset:

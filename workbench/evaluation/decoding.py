@@ -15,7 +15,7 @@ from workbench.evaluation import tokens
 from workbench.evaluation.endings import EndingCriteria, Endings
 from workbench.evaluation.growing_cache import GrowingCache
 from workbench.evaluation.transformers_lm import TransformersLM
-from workbench.models.attention import TRUTH_MASKED
+from workbench.models.ops.attention import TRUTH_MASKED
 
 _ROWS = 32
 """Prompts decoded together: each step reads all weights once for all of them."""

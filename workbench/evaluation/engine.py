@@ -33,7 +33,7 @@ from workbench.evaluation.roles import Model, answerer_for, in_role
 from workbench.evaluation.rotations import combined
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.verification import Answerer
-from workbench.models.prepacked import prepacked
+from workbench.models.ops.prepacked_linear import prepacked
 from workbench.ranks import ranks
 
 _ANSWERS_VERSION = 2

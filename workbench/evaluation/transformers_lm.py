@@ -13,7 +13,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation import prefix_tree, tokens
 from workbench.evaluation.prefix_tree import Pass, TokenRequest, Tree
-from workbench.models.attention import TRUTH_MASKED
+from workbench.models.ops.attention import TRUTH_MASKED
 
 _INVARIANT_TOKENS = 512
 """Tokens of a pass where results must not depend on any setting."""

@@ -18,19 +18,19 @@ from workbench.config.export import ExportConfig, ExportFormat
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import clear_the_way
-from workbench.models import gguf
-from workbench.models.checkpoints import KEPT, SCORE, read
-from workbench.models.fitting import fitted
-from workbench.models.folding import EMBEDDING, HEAD, RECORD, fold
-from workbench.models.generation import eos_ids
-from workbench.models.gguf_writer import MARK, write_gguf
+from workbench.models.checkpoints.checkpoint import KEPT, SCORE, read
+from workbench.models.checkpoints.generation_config import eos_ids
+from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, fold
+from workbench.models.checkpoints.state_dict import Stored
+from workbench.models.checkpoints.validation import fitted
+from workbench.models.device import torch_dtype
+from workbench.models.gguf import reader
+from workbench.models.gguf.writer import MARK, write_gguf
 from workbench.models.loading import CLASSES
 from workbench.models.open_llama import OpenLlamaConfig
-from workbench.models.placement import torch_dtype
 from workbench.models.quiet import quiet_transformers
-from workbench.models.sources import locate
-from workbench.models.tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
-from workbench.models.weights import Stored
+from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.run_dir import check_folder, new_folder, part_of, write_json
 
 LLAMA_CLASSES = {
@@ -181,7 +181,7 @@ def _is_export(file: Path) -> bool:
     if file.is_symlink() or not file.is_file():
         return False
     try:
-        return MARK in gguf.read_fields(file)
+        return MARK in reader.read_fields(file)
     except CheckpointError:
         return False
 

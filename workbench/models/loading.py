@@ -10,19 +10,19 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
-from workbench.models import native
-from workbench.models.checkpoints import BROKEN, SCORE, Checkpoint, read
-from workbench.models.fitting import fitted
+from workbench.models import auto_model
+from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, read
+from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.validation import fitted
+from workbench.models.device import attention_name, loading_options, torch_device, torch_dtype
 from workbench.models.open_llama import (
     OpenLlamaConfig,
     OpenLlamaForCausalLM,
     OpenLlamaForSequenceClassification,
 )
-from workbench.models.placement import attention_name, loading_options, torch_device, torch_dtype
 from workbench.models.quantization import check_device, is_quantized, parameter_count, settle
 from workbench.models.quiet import quiet_transformers
-from workbench.models.sources import locate
-from workbench.models.tokenizer import load_tokenizer
+from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 
 __all__ = ["check_model", "has_trained_head", "load_model", "load_tokenizer", "outline", "read_config"]
 
@@ -59,7 +59,7 @@ def load_model(
             loaded, origin = _new(model, quantization, num_labels), "new, random weights"
         elif model.architecture is Architecture.native:
             path = locate(model.path, model.revision)
-            loaded, origin = native.load(path, model, quantization, num_labels), "native"
+            loaded, origin = auto_model.load(path, model, quantization, num_labels), "native"
         else:
             loaded, origin = _open_llama(model, quantization, num_labels)
     settle(loaded, quantization)
@@ -80,7 +80,7 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
     """
     check_device(quantization, torch_device(model.device))
     if model.architecture is Architecture.native:
-        native.check(locate(model.path, model.revision), model.task)
+        auto_model.check(locate(model.path, model.revision), model.task)
     load_tokenizer(model)
     if model.init:
         _new_config(model)
@@ -95,7 +95,7 @@ def has_trained_head(model: ModelConfig) -> bool:
         return False
     path = locate(model.path, model.revision)
     if model.architecture is Architecture.native:
-        names = native.read_config(path).architectures or []
+        names = auto_model.read_config(path).architectures or []
         return any(name.endswith("ForSequenceClassification") for name in names)
     return SCORE in read(path).tensors
 
@@ -110,7 +110,7 @@ def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
         return _new_config(model), torch_dtype(model.dtype, torch.float32)
     path = locate(model.path, model.revision)
     if model.architecture is Architecture.native:
-        config = native.checked_config(path, model.task)
+        config = auto_model.checked_config(path, model.task)
         own = torch.bfloat16 if path.is_file() else config.dtype
         return config, torch_dtype(model.dtype, own if isinstance(own, torch.dtype) else torch.float32)
     checkpoint = read(path)
@@ -122,8 +122,8 @@ def outline(model: ModelConfig) -> PreTrainedModel:
     config, dtype = read_config(model)
     with torch.device("meta"), quiet_transformers():
         if model.architecture is Architecture.native:
-            trusted = native.runs_code(locate(model.path, model.revision))
-            made = native.CLASSES[model.task].from_config(config, dtype=dtype, trust_remote_code=trusted)
+            trusted = auto_model.runs_code(locate(model.path, model.revision))
+            made = auto_model.CLASSES[model.task].from_config(config, dtype=dtype, trust_remote_code=trusted)
             return cast(PreTrainedModel, made)
         return CLASSES[model.task](config)
 

@@ -22,11 +22,11 @@ from workbench.config.merge import MergeConfig, MergeDtype
 from workbench.config.model import Device, Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
-from workbench.models import adapter_files, adapters
-from workbench.models.adapter_targets import check_base
-from workbench.models.generation import end_at
+from workbench.models.adapters import adapter_config, attach
+from workbench.models.adapters.targets import check_base
+from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import load_model, load_tokenizer
-from workbench.models.probe import (
+from workbench.models.logit_comparison import (
     Batch,
     Bound,
     Check,
@@ -41,7 +41,7 @@ from workbench.models.probe import (
 )
 from workbench.models.quantization import compute_dtype, dequantize_state_dict
 from workbench.models.quiet import quiet_transformers
-from workbench.models.tokenizer import take_template
+from workbench.models.tokenizers.load_tokenizer import take_template
 from workbench.run_dir import file_fingerprint, new_folder, write_json
 
 logger = logging.getLogger("workbench")
@@ -151,11 +151,11 @@ def merge(
     """
     check_base(model)
     tokenizer = load_tokenizer(model)
-    take_template(tokenizer, adapter_files.chat_template(adapter_path))
+    take_template(tokenizer, adapter_config.chat_template(adapter_path))
     batches = encode(tokenizer, probe[: merge.probe_size], merge.probe_length, merge.batch_size)
     source = _read(model, adapter_path, quantization, batches)
     dtype: torch.dtype = source.dtype if merge.dtype is MergeDtype.auto else getattr(torch, merge.dtype.value)
-    adapter = adapter_files.fingerprint(adapter_path)
+    adapter = adapter_config.fingerprint(adapter_path)
     fingerprints = {"base": tensors_fingerprint(source.weights), "adapter": adapter}
     total = _add(source, adapter_path, batches, merge.tolerance)
     with new_folder(folder) as temporary:
@@ -204,10 +204,10 @@ def _read(
     """Load the base as for training, take its weights and the adapter model's logits, and let it go."""
     with torch.random.fork_rng():
         torch.manual_seed(0)  # a new score head is random; the adapter's takes its place
-        base = load_model(model, quantization, adapter_files.num_labels(adapter_path))
-    end_at(base, adapter_files.end_tokens(adapter_path))
+        base = load_model(model, quantization, adapter_config.num_labels(adapter_path))
+    end_at(base, adapter_config.end_tokens(adapter_path))
     weights = dequantize_state_dict(base)
-    live_model = adapters.load(base, adapter_path)
+    live_model = attach.load(base, adapter_path)
     by_batch = quantization.method is QuantizationMethod.int8 and base.device.type == "cuda"
     return _Source(
         kind=type(base),
@@ -236,7 +236,7 @@ def _add(source: _Source, adapter_path: str | Path, batches: list[Batch], tolera
     if source.generation_config is not None:
         plain.generation_config = source.generation_config
     cast(torch.nn.Module, plain).to(source.device)
-    with_adapter = adapters.load(plain, adapter_path)
+    with_adapter = attach.load(plain, adapter_path)
     unmerged = list(logits(with_adapter, batches))
     merged = cast(PreTrainedModel, with_adapter.merge_and_unload(safe_merge=True))
     exact = list(logits(merged, batches))

@@ -13,8 +13,8 @@ from transformers.pytorch_utils import Conv1D
 
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError, DeviceError
-from workbench.models import eight_bit
-from workbench.models.names import ends
+from workbench.models.module_names import ends
+from workbench.models.ops import int8_linear
 
 WHOLE = ["lm_head", "score"]
 """Never quantized, beside embeddings and norms: the heads, whose errors nothing behind them can mend."""
@@ -98,7 +98,7 @@ def settle(model: PreTrainedModel, quantization: QuantizationConfig) -> None:
             # Forward products round weights to this type; so must gradients and dequantize.
             cast(Any, module.weight).quant_state.dtype = module.compute_dtype
         elif isinstance(module, Linear8bitLt) and module.weight.device.type == "cpu":
-            module.register_forward_pre_hook(eight_bit.multiply_in_floats)
+            module.register_forward_pre_hook(int8_linear.multiply_in_floats)
 
 
 def is_quantized(model: nn.Module) -> bool:
@@ -144,7 +144,7 @@ def _dequantized(layer: nn.Module, dtype: torch.dtype) -> Tensor:
     weight: Any = layer.weight
     if isinstance(layer, Linear4bit):
         return dequantize_4bit(weight.data, weight.quant_state)
-    scales = eight_bit.scales(layer)
+    scales = int8_linear.scales(layer)
     if weight.device.type == "cpu":
-        return eight_bit.whole(weight.data, scales, dtype)
+        return int8_linear.whole(weight.data, scales, dtype)
     return cast(Tensor, weight.data.float() * (scales[:, None] / 127))

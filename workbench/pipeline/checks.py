@@ -17,10 +17,10 @@ from workbench.evaluation.benchmark import check_benchmarks
 from workbench.evaluation.checks import check_prompting, named
 from workbench.evaluation.multiple_choice import vocabulary_entry
 from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.models.adapter_targets import check_base
+from workbench.models.adapters.init_from_weights import FROM_WEIGHTS
+from workbench.models.adapters.targets import check_base
 from workbench.models.loading import check_model, load_tokenizer
 from workbench.models.quantization import is_sharded
-from workbench.models.starts import FROM_WEIGHTS
 from workbench.pipeline.held_out import context_length, read_rows
 from workbench.pipeline.predict_input import questions
 from workbench.pipeline.step_inputs import is_classifier, named_data, trains_whole_model

@@ -24,8 +24,8 @@ from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Example, Score, read_results, write_results
 from workbench.evaluation.seals import check_results, facts_digest, score_digests
 from workbench.files import check_replaceable
-from workbench.models import adapter_files, adapters
-from workbench.models.generation import end_at
+from workbench.models.adapters import adapter_config, attach
+from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import has_trained_head, load_model
 from workbench.pipeline.held_out import held_out_benchmarks
 from workbench.pipeline.step_inputs import (
@@ -134,8 +134,8 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
     found: dict[str, Identity] = {} if config.model.init else {"base": asked}
     adapter = adapter_folder(config, run_dir)
     if adapter is not None:
-        adapter_files.read_config(adapter)
-        found["adapter"] = {**base, "adapter": adapter_files.fingerprint(adapter)}
+        adapter_config.read_config(adapter)
+        found["adapter"] = {**base, "adapter": adapter_config.fingerprint(adapter)}
     if merged := fingerprint_of_merge(adapter, run_dir):
         found["merged"] = {**base, "weights": merged, "quantization": "none", "held": None}
     elif adapter is not None and run_dir.merged.is_dir():
@@ -168,7 +168,7 @@ def fingerprint_of_merge(adapter: Path | None, run_dir: RunDir) -> str | None:
         return None
     proven = report.get("fingerprints") if isinstance(report, dict) else None
     found = file_fingerprint(run_dir.merged)
-    expected = {"adapter": adapter_files.fingerprint(adapter), "merged": found}
+    expected = {"adapter": adapter_config.fingerprint(adapter), "merged": found}
     same = isinstance(proven, dict) and {key: proven.get(key) for key in expected} == expected
     return found if same else None
 
@@ -301,18 +301,18 @@ def loaded_models(
     adapter = adapter_folder(config, run_dir)
     if "base" in names or "adapter" in names:
         set_seed(config.seed)  # an untrained head is the same each time
-        labels = adapter_files.num_labels(adapter) if adapter else None
+        labels = adapter_config.num_labels(adapter) if adapter else None
         base = load_model(config.model, config.quantization, labels)
-        first = "adapter" not in names or adapter is None or adapter_files.changes_base(adapter)
+        first = "adapter" not in names or adapter is None or adapter_config.changes_base(adapter)
         if first and "base" in names:
             yield "base", base
         if "adapter" in names and adapter is not None:
-            both = adapters.load(base, adapter)
+            both = attach.load(base, adapter)
             if not first and "base" in names:
                 with both.disable_adapter():
-                    yield "base", adapters.base_model(both)
-            end_at(base, adapter_files.end_tokens(adapter))
-            yield "adapter", adapters.base_model(both)
+                    yield "base", attach.base_model(both)
+            end_at(base, adapter_config.end_tokens(adapter))
+            yield "adapter", attach.base_model(both)
     if "merged" in names:
         yield "merged", load_model(plain(config.model, run_dir.merged), QuantizationConfig())
     if "trained" in names:

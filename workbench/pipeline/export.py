@@ -6,7 +6,7 @@ from pathlib import Path
 from workbench.config import Config
 from workbench.config.export import ExportFormat
 from workbench.errors import MissingStepError
-from workbench.models import adapter_files
+from workbench.models.adapters import adapter_config
 from workbench.models.export import export as export_model
 from workbench.pipeline.evaluate import fingerprint_of_merge, plain
 from workbench.pipeline.step_inputs import adapter_folder, check_trained
@@ -24,7 +24,7 @@ def export(config: Config, run_dir: RunDir) -> None:
     """
     adapter = adapter_folder(config, run_dir)
     if adapter is not None:
-        adapter_files.read_config(adapter)
+        adapter_config.read_config(adapter)
     if adapter is not None and not fingerprint_of_merge(adapter, run_dir):
         raise MissingStepError(
             f"export: the adapter in {str(adapter)!r} is not merged in {str(run_dir.path)!r} "

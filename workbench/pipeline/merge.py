@@ -10,7 +10,8 @@ from workbench.data.prompts import prompts
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
-from workbench.models import adapter_files, merging
+from workbench.models import merging
+from workbench.models.adapters import adapter_config
 from workbench.pipeline.step_inputs import adapter_folder, content, skipped, trains_whole_model
 from workbench.pipeline.tokenizers import training_tokenizer
 from workbench.run_dir import RunDir, RunRecord, fingerprint
@@ -40,7 +41,7 @@ def merge(config: Config, run_dir: RunDir) -> None:
         raise MissingStepError(
             f"merge: no adapter in {str(run_dir.path)!r} (run the train step before, or set adapter.path)"
         )
-    inputs = fingerprint(merged_from(config, adapter_files.fingerprint(adapter)))
+    inputs = fingerprint(merged_from(config, adapter_config.fingerprint(adapter)))
     record = RunRecord(run_dir.run_json)
     if skipped("merge", record.is_finished("merge", inputs, run_dir.merged), config):
         return

@@ -10,8 +10,8 @@ from workbench.config import Config
 from workbench.config.model import Architecture
 from workbench.config.plan import Gpu
 from workbench.errors import ConfigError
+from workbench.models.device import torch_device
 from workbench.models.loading import read_config
-from workbench.models.placement import torch_device
 from workbench.pipeline.step_inputs import autocast_dtype, trains_whole_model
 from workbench.pipeline.training_rows import Examples, encoded_examples
 from workbench.ranks import ranks

@@ -23,7 +23,7 @@ from workbench.evaluation.progress import Progress
 from workbench.evaluation.records import Answer
 from workbench.evaluation.transformers_classifier import TransformersClassifier
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
-from workbench.models.prepacked import prepacked
+from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.evaluate import loaded_models, model_identities
 from workbench.pipeline.predict_input import format_for, input_data, questions
 from workbench.pipeline.predict_preview import show

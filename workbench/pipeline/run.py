@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from workbench.config import Config, Step
-from workbench.models.sources import held_commits, hub_commits
+from workbench.models.checkpoints.hub import held_commits, hub_commits
 from workbench.pipeline.checks import check
 from workbench.pipeline.evaluate import evaluate
 from workbench.pipeline.export import export

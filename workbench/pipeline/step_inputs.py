@@ -16,7 +16,7 @@ from workbench.config.model import Task
 from workbench.config.train import Precision
 from workbench.data.labelled import VALUE, listed_names
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models import adapter_files
+from workbench.models.adapters import adapter_config
 from workbench.models.loading import has_trained_head, read_config
 from workbench.run_dir import RunDir, RunRecord, file_fingerprint
 
@@ -60,7 +60,7 @@ def named_data(config: Config) -> DataConfig:
 def trained_labels(config: Config) -> list[str]:
     """The classes that the adapter or model to go on from knows, in order; empty: none by name."""
     path = config.adapter.path
-    if path and (named := adapter_files.label_names(path)) is not None:
+    if path and (named := adapter_config.label_names(path)) is not None:
         return named
     if not has_trained_head(config.model):
         return []

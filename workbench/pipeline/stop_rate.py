@@ -15,8 +15,8 @@ from workbench.config.benchmark import GenerationConfig
 from workbench.data.rows import Row
 from workbench.evaluation.decoding import Decoder
 from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
-from workbench.models import adapters
-from workbench.models.prepacked import prepacked
+from workbench.models.adapters import attach
+from workbench.models.ops.prepacked_linear import prepacked
 from workbench.models.quantization import is_sharded
 from workbench.pipeline.held_out import HeldOutRow, context_length, encoded_rows, turn_ends
 from workbench.pipeline.step_inputs import is_classifier
@@ -68,7 +68,7 @@ def counted(
 
     The random state is afterwards as it was, and so is the model.
     """
-    bare = adapters.base_model(model) if isinstance(model, PeftModel) else model
+    bare = attach.base_model(model) if isinstance(model, PeftModel) else model
     limits = GenerationConfig(max_new_tokens=asked.max_new_tokens, stop=asked.stop)
     prompts = [list(row.input_ids[: row.spans[-1][0]]) for row in asked.rows]
     with torch.random.fork_rng(), prepacked(), evaluation_mode(bare):

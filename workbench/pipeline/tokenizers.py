@@ -5,9 +5,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workbench.config import Config
-from workbench.models import adapter_files
+from workbench.models.adapters import adapter_config
 from workbench.models.loading import load_tokenizer
-from workbench.models.tokenizer import take_template
+from workbench.models.tokenizers.load_tokenizer import take_template
 from workbench.pipeline.step_inputs import adapter_folder
 from workbench.run_dir import RunDir
 
@@ -29,7 +29,7 @@ def training_tokenizer(config: Config) -> PreTrainedTokenizerFast:
     """The tokenizer to train with: an adapter that is trained further keeps its chat template."""
     tokenizer = load_tokenizer(config.model)
     if config.adapter.path:
-        take_template(tokenizer, adapter_files.chat_template(config.adapter.path))
+        take_template(tokenizer, adapter_config.chat_template(config.adapter.path))
     return tokenizer
 
 
@@ -44,7 +44,7 @@ def trained_template(name: str, config: Config, run_dir: RunDir) -> str | None:
     folder = folders[name]
     if folder is None or (name != "adapter" and not folder.is_dir()):
         return None
-    return adapter_files.chat_template(folder)
+    return adapter_config.chat_template(folder)
 
 
 def borrowed_template(config: Config, run_dir: RunDir) -> str | None:

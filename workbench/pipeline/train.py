@@ -24,12 +24,12 @@ from workbench.evaluation.benchmark import check_benchmarks, main_metric
 from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import lower_is_better
 from workbench.evaluation.seals import ADAPTER_DIGEST
-from workbench.models import adapter_files, adapters
-from workbench.models.adapter_targets import check_saved, check_targets
-from workbench.models.generation import end_at
+from workbench.models.adapters import adapter_config, attach
+from workbench.models.adapters.targets import check_saved, check_targets
+from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import load_model, load_tokenizer, outline
 from workbench.models.quiet import quiet_transformers
-from workbench.models.tokenizer import take_template, token_ids
+from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
 from workbench.pipeline import stop_rate
 from workbench.pipeline.evaluate import scored_from
 from workbench.pipeline.held_out import write_rows
@@ -82,8 +82,8 @@ def train(config: Config, run_dir: RunDir) -> None:
     answers = {"base": counted(model, tokenizer, asked, config)} if asked and not config.model.init else {}
     if not trains_whole_model(config):
         ids = token_ids(tokenizer, config.adapter.trainable_tokens, "adapter.trainable_tokens")
-        model = adapters.attach(model, config.adapter, config.seed, ids)
-    base = model if trains_whole_model(config) else adapters.base_model(model)
+        model = attach.attach(model, config.adapter, config.seed, ids)
+    base = model if trains_whole_model(config) else attach.base_model(model)
     end_at(base, end_ids(tokenizer, training.account.forms))  # also where it is scored on the way
     held_out_dataset = validation.dataset if validation else None
     report = fit(
@@ -114,7 +114,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     write_json(run_dir.train_json, about)
     files = [run_dir.train_json, run_dir.train_jsonl, run_dir.path / "loss.svg", run_dir.held_out_jsonl]
     made = [file for file in files if file.exists()]
-    digests = {} if trains_whole_model(config) else {ADAPTER_DIGEST: adapter_files.fingerprint(output)}
+    digests = {} if trains_whole_model(config) else {ADAPTER_DIGEST: adapter_config.fingerprint(output)}
     record.finish("train", inputs, output, asdict(report), files=made, digests=digests)
 
 
@@ -122,8 +122,8 @@ def save(model: Any, examples: Examples, config: Config, output: Path, autocast:
     """Write the trained model or adapter."""
     tokenizer = examples.tokenizer
     if not trains_whole_model(config):
-        adapters.check_did_something(model)
-        adapters.save(model, output, shown(config.model.path), tokenizer)
+        attach.check_did_something(model)
+        attach.save(model, output, shown(config.model.path), tokenizer)
         return
     model.to(autocast or model.dtype)
     with new_folder(output) as temporary, quiet_transformers():
@@ -147,7 +147,7 @@ def check_adapter(config: Config) -> None:
     """
     adapter = config.adapter
     if adapter.path is not None:
-        adapter_files.read_config(adapter.path)
+        adapter_config.read_config(adapter.path)
     elif not trains_whole_model(config):
         token_ids(load_tokenizer(config.model), adapter.trainable_tokens, "adapter.trainable_tokens")
         if adapter.target_modules != [ALL_LINEAR] or adapter.modules_to_save or adapter.rank_pattern:
@@ -204,7 +204,7 @@ def scorer(
     """
 
     def score(model: PreTrainedModel | PeftModel) -> dict[str, float]:
-        base = adapters.base_model(model) if isinstance(model, PeftModel) else model
+        base = attach.base_model(model) if isinstance(model, PeftModel) else model
         found = engine.evaluate(base, tokenizer, scored, config.evaluate, model_name="training")
         main = {each.benchmark: each for each in reversed(found.scores)}  # of each the first metric
         check_mean({name: main[name].metric for name in scored})  # a harness names it only now

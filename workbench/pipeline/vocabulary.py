@@ -8,10 +8,10 @@ from workbench.config import Config, Step
 from workbench.config.history import hashed
 from workbench.data.rows import load_rows
 from workbench.errors import ConfigError
-from workbench.models import vocabulary
-from workbench.models.extension import extend_model
-from workbench.models.sources import locate_tokenizer
-from workbench.models.tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
+from workbench.models.checkpoints.hub import locate_tokenizer
+from workbench.models.tokenizers import learn_vocabulary
+from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
+from workbench.models.vocabulary_resize import extend_model
 from workbench.pipeline.step_inputs import content, skipped
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder
 
@@ -53,10 +53,10 @@ def tokenizer(config: Config, run_dir: RunDir) -> None:
     if skipped("tokenizer", record.is_finished("tokenizer", inputs, run_dir.tokenizer), config):
         return
     texts = check_text(config)
-    learned = vocabulary.learn(texts, config.tokenizer)
+    learned = learn_vocabulary.learn(texts, config.tokenizer)
     with new_folder(run_dir.tokenizer) as temporary:
         learned.save_pretrained(temporary)
-    held = vocabulary.characters_per_token(learned, texts[:MEASURED])
+    held = learn_vocabulary.characters_per_token(learned, texts[:MEASURED])
     log.info(
         "tokenizer: %d tokens from %d texts, %.2f characters a token; %s",
         len(learned),
@@ -83,9 +83,9 @@ def extend(config: Config, run_dir: RunDir) -> None:
     old = read_tokenizer(tokenizer_place(config.model))
     load_tokenizer(config.model)  # fits the embedding, or says why not
     with new_folder(run_dir.extended) as temporary:
-        new = vocabulary.extend(old, texts, pieces, config.tokenizer, temporary)
+        new = learn_vocabulary.extend(old, texts, pieces, config.tokenizer, temporary)
         count = extend_model(config.model, old, new, temporary, config.export.max_shard_size)
-    held = [vocabulary.characters_per_token(each, texts[:MEASURED]) for each in (old, new)]
+    held = [learn_vocabulary.characters_per_token(each, texts[:MEASURED]) for each in (old, new)]
     log.info("extend: %d new tokens behind %d old ones; %s", count, len(new) - count, run_dir.extended)
     if texts:
         log.info("extend: a token of this text holds %.2f characters, before it was %.2f", held[1], held[0])

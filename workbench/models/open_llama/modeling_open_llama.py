@@ -25,14 +25,14 @@ from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
 from workbench.errors import CheckpointError
-from workbench.models.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
-from workbench.models.attention import behind, causal_mask, default_attention, eager
-from workbench.models.kernels import gated, product_dtype, rms_norm, rotate
-from workbench.models.lazy_logits import LazyLogitsOutput, logits_maker
-from workbench.models.loss import causal_lm_loss, classification_loss, loss_of_logits
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
-from workbench.models.prepacked import multiply, prepacked
-from workbench.models.projection import project
+from workbench.models.ops.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
+from workbench.models.ops.attention import behind, causal_mask, default_attention, eager
+from workbench.models.ops.elementwise import gated, product_dtype, rms_norm, rotate
+from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
+from workbench.models.ops.lora_projection import project
+from workbench.models.ops.loss import causal_lm_loss, classification_loss, loss_of_logits
+from workbench.models.ops.prepacked_linear import multiply, prepacked
 
 logger = logging.get_logger(__name__)
 

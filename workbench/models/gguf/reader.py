@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from workbench.errors import CheckpointError
-from workbench.models.gguf_header import check_header
+from workbench.models.gguf.header import check_header
 
 # llama.cpp's names (gguf-py, constants.py) and transformers'. A bias or an expert is in neither, so a file
 # that holds one is refused instead of being read without it.

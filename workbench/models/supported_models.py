@@ -18,7 +18,7 @@ from transformers import __version__ as transformers_version
 
 from workbench.config.model import Task
 from workbench.errors import CheckpointError
-from workbench.models.weights import tensor_names
+from workbench.models.checkpoints.state_dict import tensor_names
 
 QUANTIZED = ("quantization_config", "compression_config")
 """Fields of config.json that say how the weights are quantized."""

@@ -10,19 +10,20 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig, LlamaConfig, MistralConfig, PreTrainedConfig
 
 from workbench.errors import CheckpointError
-from workbench.models import gguf, meta
-from workbench.models.announced import check_sizes
-from workbench.models.folding import EMBEDDING, HEAD, RECORD, unfold
-from workbench.models.foreign_code import check_kernels
-from workbench.models.generation import settle_generation
-from workbench.models.native_kinds import check_not_quantized, way_to_native
+from workbench.models.checkpoints import meta_llama
+from workbench.models.checkpoints.announced_sizes import check_sizes
+from workbench.models.checkpoints.foreign_code import check_kernels
+from workbench.models.checkpoints.generation_config import settle_generation
+from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, unfold
+from workbench.models.checkpoints.state_dict import Stored, read_folder, read_json_object
+from workbench.models.gguf import reader
 from workbench.models.open_llama.configuration_open_llama import (
     LLAMA_SWITCHES,
     OpenLlamaConfig,
     inexpressible,
 )
 from workbench.models.quiet import quiet_transformers
-from workbench.models.weights import Stored, read_folder, read_json_object
+from workbench.models.supported_models import check_not_quantized, way_to_native
 
 # Mistral without its sliding window is LLaMA under another name.
 LLAMA_ARCHITECTURE: dict[str, type[PreTrainedConfig]] = {"llama": LlamaConfig, "mistral": MistralConfig}
@@ -158,23 +159,23 @@ def description_file(path: Path) -> Path:
     """The file that describes the model."""
     if path.is_file():
         return path
-    return path / (meta.PARAMETERS if meta.is_meta(path) else "config.json")
+    return path / (meta_llama.PARAMETERS if meta_llama.is_meta(path) else "config.json")
 
 
 def _read_description(path: Path) -> tuple[dict[str, Any], str]:
     """What the description says in transformers' words, and what a LLaMA came as."""
     if path.is_file():
-        return gguf.read_config(path), "LLaMA, GGUF"
-    if meta.is_meta(path):
-        return meta.read_config(path), "LLaMA, Meta's files"
+        return reader.read_config(path), "LLaMA, GGUF"
+    if meta_llama.is_meta(path):
+        return meta_llama.read_config(path), "LLaMA, Meta's files"
     return read_json_object(path / "config.json"), "LLaMA"
 
 
 def _read_tensors(path: Path) -> Mapping[str, Stored]:
     """The tensors as they are stored."""
     if path.is_file():
-        return gguf.read_tensors(path)
-    return meta.read_tensors(path) if meta.is_meta(path) else read_folder(path)
+        return reader.read_tensors(path)
+    return meta_llama.read_tensors(path) if meta_llama.is_meta(path) else read_folder(path)
 
 
 def _unfolded(checkpoint: Checkpoint, record: dict[str, Any]) -> Checkpoint:

@@ -12,9 +12,9 @@ from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit
 from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
-from workbench.models.adapter_bounds import check_rank_patterns
-from workbench.models.adapter_files import HEAD
-from workbench.models.names import ends, is_within
+from workbench.models.adapters.adapter_config import HEAD
+from workbench.models.adapters.config_bounds import check_rank_patterns
+from workbench.models.module_names import ends, is_within
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
 
 ADAPTED = (nn.Linear, nn.Embedding, nn.Conv2d, Conv1D)

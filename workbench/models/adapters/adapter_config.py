@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from workbench.errors import CheckpointError, first_line
-from workbench.models import generation
-from workbench.models.adapter_bounds import check_kinds, check_patterns
-from workbench.models.sources import locate_adapter
+from workbench.models.adapters.config_bounds import check_kinds, check_patterns
+from workbench.models.checkpoints import generation_config
+from workbench.models.checkpoints.hub import locate_adapter
 from workbench.run_dir import read_json, write_json
 
 CONFIG_FILE = "adapter_config.json"
@@ -100,7 +100,7 @@ def fingerprint(path: str | Path) -> str:
     digest = hashlib.sha256()
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         digest.update(name.encode() + b"\0" + _file(path, name).read_bytes())
-    for name in (generation.FILE, TEMPLATE_FILE):
+    for name in (generation_config.FILE, TEMPLATE_FILE):
         if (file := locate_adapter(path) / name).is_file():
             digest.update(name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
@@ -114,7 +114,7 @@ def chat_template(path: str | Path) -> str | None:
 
 def end_tokens(path: str | Path) -> list[int]:
     """The tokens that end an answer of the adapter; empty: none are written down."""
-    return generation.read_ends(locate_adapter(path))
+    return generation_config.read_ends(locate_adapter(path))
 
 
 def _file(path: str | Path, name: str) -> Path:

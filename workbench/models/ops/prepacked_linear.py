@@ -14,9 +14,9 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from workbench.models import eight_bit
-from workbench.models.blocked import multiplies_bfloat16
-from workbench.models.loss import is_plain_linear
+from workbench.models.ops import int8_linear
+from workbench.models.ops.cpu_attention import multiplies_bfloat16
+from workbench.models.ops.loss import is_plain_linear
 
 FEW = 32  # tokens: above, the arithmetic hides the layout
 SHARE = 0.125  # of the machine's memory, at most, goes into copies
@@ -75,8 +75,8 @@ def multiply(layer: nn.Module, hidden: Tensor) -> Tensor:
     """What `layer` gives for `hidden` (..., I)."""
     if torch.compiler.is_compiling():
         return layer(hidden)  # type: ignore[no-any-return]
-    if eight_bit.is_eight_bit(layer):
-        return eight_bit.multiply(layer, hidden)
+    if int8_linear.is_eight_bit(layer):
+        return int8_linear.multiply(layer, hidden)
     copies = _copies.get()
     few = copies is not None and hidden.numel() <= FEW * hidden.shape[-1]
     if copies is None or not few or torch.is_grad_enabled() or hidden.dtype != torch.bfloat16:

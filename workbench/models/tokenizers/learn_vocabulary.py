@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.models.sentencepiece_model import (
+from workbench.models.tokenizers.load_tokenizer import read_tokenizer
+from workbench.models.tokenizers.sentencepiece import (
     BYTE,
     CONTROL,
     NORMAL,
@@ -28,7 +29,6 @@ from workbench.models.sentencepiece_model import (
     SentencePieceModel,
     build,
 )
-from workbench.models.tokenizer import read_tokenizer
 
 SPECIAL_TOKENS = [SPECIAL[f"{kind}_token"] for kind in ("unk", "bos", "eos", "pad")]
 """With the ids 0 to 3, as in Open-Llama's own tokenizers."""

@@ -23,8 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit, AdapterMethod
 from workbench.errors import CheckpointError, first_line
-from workbench.models.adapter_bounds import check_announced
-from workbench.models.adapter_files import (
+from workbench.models.adapters.adapter_config import (
     CONFIG_FILE,
     HEAD,
     LABELS_FILE,
@@ -33,16 +32,17 @@ from workbench.models.adapter_files import (
     read_weights,
     tidy_config,
 )
-from workbench.models.adapter_targets import (
+from workbench.models.adapters.config_bounds import check_announced
+from workbench.models.adapters.init_from_weights import FROM_WEIGHTS, start_from_weights
+from workbench.models.adapters.targets import (
     check_targets,
     heads,
     linear_layers,
     shared_layers,
     trainable_tokens,
 )
-from workbench.models.checkpoints import BROKEN
+from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.quiet import quiet_transformers
-from workbench.models.starts import FROM_WEIGHTS, start_from_weights
 from workbench.run_dir import new_folder, write_json
 
 INIT: dict[AdapterInit, bool | str] = {

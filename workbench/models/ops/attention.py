@@ -21,8 +21,8 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import AttentionMaskInterface, create_causal_mask, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
-from workbench.models import blocked
-from workbench.models.packed import PackedTexts, packed_texts
+from workbench.models.ops import cpu_attention
+from workbench.models.ops.packed_sequences import PackedTexts, packed_texts
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +126,9 @@ def sdpa(
     """
     if packed is None:
         return _fused(query, key, value, attention_mask, scaling, dropout).transpose(1, 2), None
-    if blocked.takes(query, None, dropout):
+    if cpu_attention.takes(query, None, dropout):
         queries, keys, values = (states.transpose(1, 2) for states in (query, key, value))
-        return blocked.attend(queries, keys, values, None, scaling, packed.lengths), None
+        return cpu_attention.attend(queries, keys, values, None, scaling, packed.lengths), None
     # Texts of one length go through the kernel together: the work grows with the sum of the squared lengths.
     flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]  # (B * S, heads, D)
     mixed = []
@@ -151,9 +151,9 @@ def _fused(
         causal = True
     if causal and key.shape[2] > length:  # a static cache, still empty: the rest of the keys comes later
         key, value = key[:, :, :length], value[:, :, :length]
-    if blocked.takes(query, mask, dropout):
+    if cpu_attention.takes(query, mask, dropout):
         queries, keys, values = (states.transpose(1, 2) for states in (query, key, value))
-        return blocked.attend(queries, keys, values, mask, scaling).transpose(1, 2)
+        return cpu_attention.attend(queries, keys, values, mask, scaling).transpose(1, 2)
     native = False
     if repeats > 1 and length == 1:
         query = query.view(batch, -1, repeats, width)  # one token: the heads of a group as so many queries

@@ -19,16 +19,16 @@ from transformers import (
 from workbench.config.model import ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError
-from workbench.models.announced import check_sizes
-from workbench.models.checkpoints import BROKEN
-from workbench.models.fitting import differing, listed
-from workbench.models.foreign_code import runs_model_code
-from workbench.models.generation import settle_generation
-from workbench.models.gguf_header import check_header
-from workbench.models.native_kinds import check_head, check_kind, check_known, check_not_quantized
-from workbench.models.placement import loading_options
+from workbench.models.checkpoints.announced_sizes import check_sizes
+from workbench.models.checkpoints.checkpoint import BROKEN
+from workbench.models.checkpoints.foreign_code import runs_model_code
+from workbench.models.checkpoints.generation_config import settle_generation
+from workbench.models.checkpoints.state_dict import existing_files, read_json_object, tensor_names
+from workbench.models.checkpoints.validation import differing, listed
+from workbench.models.device import loading_options
+from workbench.models.gguf.header import check_header
 from workbench.models.quiet import quiet_transformers
-from workbench.models.weights import existing_files, read_json_object, tensor_names
+from workbench.models.supported_models import check_head, check_kind, check_known, check_not_quantized
 
 CLASSES: dict[Task, Any] = {
     Task.causal_lm: AutoModelForCausalLM,

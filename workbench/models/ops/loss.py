@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from workbench.models.hooks import has_hooks
-from workbench.models.kernels import product_dtype
+from workbench.models.ops.elementwise import product_dtype
+from workbench.models.ops.hooks import has_hooks
 
 IGNORED = -100
 CHUNK_BYTES = 1 << 27  # of logits at a time, were they float32; larger chunks are no faster

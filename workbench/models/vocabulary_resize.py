@@ -10,16 +10,16 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from workbench.config.model import ModelConfig
-from workbench.models.checkpoints import read
+from workbench.models.checkpoints.checkpoint import read
+from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
+from workbench.models.checkpoints.state_dict import Stored
+from workbench.models.checkpoints.validation import fitted
 from workbench.models.export import Cast, write_weights
-from workbench.models.fitting import fitted
-from workbench.models.folding import EMBEDDING, HEAD
 from workbench.models.loading import CLASSES
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
 from workbench.models.quiet import quiet_transformers
-from workbench.models.sources import locate
-from workbench.models.vocabulary import subpieces
-from workbench.models.weights import Stored
+from workbench.models.tokenizers.learn_vocabulary import subpieces
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 
 from workbench.config.model import Architecture, ModelConfig
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models import gguf, native, sentencepiece_model
-from workbench.models.checkpoints import describe
-from workbench.models.foreign_code import runs_tokenizer_code
+from workbench.models import auto_model
+from workbench.models.checkpoints.checkpoint import describe
+from workbench.models.checkpoints.foreign_code import runs_tokenizer_code
+from workbench.models.checkpoints.hub import locate, locate_tokenizer
+from workbench.models.checkpoints.state_dict import read_json_object
+from workbench.models.gguf import reader
 from workbench.models.quiet import quiet_transformers
-from workbench.models.sources import locate, locate_tokenizer
-from workbench.models.weights import read_json_object
+from workbench.models.tokenizers import sentencepiece
 
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 logger = logging.getLogger("workbench")
@@ -72,7 +74,7 @@ def num_embeddings(model: ModelConfig) -> int | None:
     path = locate(model.path, model.revision)
     if model.architecture is not Architecture.native:
         return describe(path).config.vocab_size
-    return cast(int | None, getattr(native.read_config(path).get_text_config(), "vocab_size", None))
+    return cast(int | None, getattr(auto_model.read_config(path).get_text_config(), "vocab_size", None))
 
 
 def tokenizer_place(model: ModelConfig) -> Path:
@@ -107,13 +109,13 @@ def read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
 def _read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
     """The tokenizer, by the kind of its files; see `read_tokenizer`."""
     if place.suffix == ".gguf":
-        return gguf.read_tokenizer(place)
+        return reader.read_tokenizer(place)
     if place.suffix == ".model":
-        return sentencepiece_model.read_tokenizer(place)
+        return sentencepiece.read_tokenizer(place)
     if place.is_file():
         return PreTrainedTokenizerFast(tokenizer_file=str(place))  # type: ignore[no-untyped-call]
     if (place / "tokenizer.model").is_file() and not (place / "tokenizer.json").is_file():
-        return sentencepiece_model.read_tokenizer(place / "tokenizer.model")
+        return sentencepiece.read_tokenizer(place / "tokenizer.model")
     # Without a config.json the class is tokenizer_config.json's alone.
     config = None if (place / "config.json").is_file() else PreTrainedConfig()
     file = place / "tokenizer_config.json"
@@ -142,7 +144,7 @@ class ReadingTokenizer:
         """Say what was wrong."""
         if kind is None or issubclass(kind, CheckpointError):
             return
-        if kind is Exception or issubclass(kind, native.LOAD_ERRORS) or kind.__name__ == "PanicException":
+        if kind is Exception or issubclass(kind, auto_model.LOAD_ERRORS) or kind.__name__ == "PanicException":
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.place}: the tokenizer can't be read: {reason:.500}") from error
 

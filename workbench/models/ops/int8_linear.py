@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from workbench.models.hooks import has_hooks
+from workbench.models.ops.hooks import has_hooks
 
 
 def is_eight_bit(layer: nn.Module) -> bool:

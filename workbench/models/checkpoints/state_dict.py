@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workbench.errors import CheckpointError, first_line
 from workbench.files import read_json
-from workbench.models.announced import check_pickle, check_tensors
+from workbench.models.checkpoints.announced_sizes import check_pickle, check_tensors
 
 FILES = (
     "model.safetensors",

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from workbench.models.eight_bit import is_eight_bit
-from workbench.models.hooks import has_hooks
-from workbench.models.kernels import product_dtype
-from workbench.models.prepacked import multiply
+from workbench.models.ops.elementwise import product_dtype
+from workbench.models.ops.hooks import has_hooks
+from workbench.models.ops.int8_linear import is_eight_bit
+from workbench.models.ops.prepacked_linear import multiply
 
 PART = 256  # tokens: their copies in another dtype stay in the cache
 

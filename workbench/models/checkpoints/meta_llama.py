@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from workbench.errors import CheckpointError
-from workbench.models.announced import check_sizes
-from workbench.models.gguf import LLAMA3_ROPE
-from workbench.models.weights import read_json_object, read_pickle
+from workbench.models.checkpoints.announced_sizes import check_sizes
+from workbench.models.checkpoints.state_dict import read_json_object, read_pickle
+from workbench.models.gguf.reader import LLAMA3_ROPE
 
 PARAMETERS = "params.json"
 

@@ -1,0 +1,1 @@
+"""LoRA and other peft adapters: configuration, targets, attaching, saving and loading."""

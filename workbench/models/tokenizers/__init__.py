@@ -1,0 +1,1 @@
+"""Tokenizers: loaded, converted from SentencePiece, learned from text."""
