@@ -17,7 +17,7 @@ from workbench.data.labelled import label_names
 from workbench.data.report import data_report
 from workbench.data.rows import load_rows
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
 
 CLASSIFIER = Task.sequence_classification
 

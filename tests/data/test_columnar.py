@@ -17,7 +17,7 @@ from workbench.data.encode import encode
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import DataError
-from workbench.evaluation.files import read_rows
+from workbench.evaluation.benchmarks.benchmark_files import read_rows
 
 TOOLS = [
     {

@@ -15,7 +15,7 @@ from workbench.config.benchmark import LocalConfig
 from workbench.config.data import DataConfig
 from workbench.data.rows import load_rows
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.files import read_rows
+from workbench.evaluation.benchmarks.benchmark_files import read_rows
 
 TEXTS = [
     {"prompt": '翻译："好"', "completion": 'He said "good".'},

@@ -6,7 +6,7 @@ import yaml
 from answer_cases import LETTERS, NUMBERS, OTHER_LETTERS, SAME_NUMBERS, SEVERAL_LETTERS
 
 from workbench.config.benchmark import Extract, GenerationConfig
-from workbench.evaluation import answers
+from workbench.evaluation.extraction import extract
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.records import Answer, Example
 
@@ -51,27 +51,27 @@ def rows(table):
 
 @pytest.mark.parametrize(("text", "expected"), rows(NUMBERS))
 def test_the_number_that_a_text_states_is_found(text, expected):
-    assert answers.number(text) == expected
+    assert extract.number(text) == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), rows(LETTERS))
 def test_the_letter_that_a_text_states_is_found(text, expected):
-    assert answers.letter(text) == expected
+    assert extract.letter(text) == expected
 
 
 @pytest.mark.parametrize(("text", "letters", "expected"), OTHER_LETTERS)
 def test_only_letters_of_the_choices_are_answers(text, letters, expected):
-    assert answers.letter(text, letters) == expected
+    assert extract.letter(text, letters) == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), SEVERAL_LETTERS)
 def test_several_letters_are_an_answer_where_the_benchmark_has_several(text, expected):
-    assert answers.letter(text, several=True) == expected
+    assert extract.letter(text, several=True) == expected
 
 
 @pytest.mark.parametrize(("text", "target"), SAME_NUMBERS)
 def test_prediction_and_target_are_normalised_alike(text, target):
-    assert answers.extract(text, NUMBER) in answers.references(target, NUMBER)
+    assert extract.extract(text, NUMBER) in extract.references(target, NUMBER)
 
 
 @pytest.mark.parametrize(
@@ -79,48 +79,48 @@ def test_prediction_and_target_are_normalised_alike(text, target):
     [("B", "B"), ("（ｂ）", "B"), ("C. Paris", "C"), ("B、D", "BD"), ("A B D", "ABD"), ("CA", "AC")],
 )
 def test_a_target_is_read_as_letters_where_answers_are(target, expected):
-    assert answers.references(target, LETTER) == (expected,)
+    assert extract.references(target, LETTER) == (expected,)
 
 
 @pytest.mark.parametrize(
     ("target", "how"), [("Paris", LETTER), ("E", LETTER), ("x + 1", LETTER), ("无", NUMBER)]
 )
 def test_a_target_that_no_answer_can_equal_has_no_references(target, how):
-    assert answers.references(target, how, "ABCD") is None
+    assert extract.references(target, how, "ABCD") is None
 
 
 @pytest.mark.parametrize("target", ["", "about as many", "3 apples and 2 pears", "between 10 and 20"])
 def test_a_target_without_a_single_number_has_no_references(target):
-    assert answers.references(target, NUMBER) is None
+    assert extract.references(target, NUMBER) is None
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_text_is_read_to_its_end(kind):
     for how in (NUMBER, LETTER):
-        found = answers.extract(HOSTILE[kind], how)
+        found = extract.extract(HOSTILE[kind], how)
         assert found is None or len(found) < 1000
 
 
 @pytest.mark.parametrize("exponent", ["1e99999", "10^99999", "9^999", "1e-99999"])
 def test_an_absurd_exponent_is_not_worked_out(exponent):
-    assert len(answers.number(f"The answer is {exponent}") or "") < 1000
+    assert len(extract.number(f"The answer is {exponent}") or "") < 1000
 
 
 def test_a_pattern_takes_the_last_match():
     how = GenerationConfig(extract=Extract.pattern, pattern=r"答案是 ?([A-D])")
-    assert answers.extract("答案是A。不，答案是 C", how) == "C"
-    assert answers.extract("不知道", how) is None
-    assert answers.references("答案是 C", how) == answers.references("C", how) == ("C",)
+    assert extract.extract("答案是A。不，答案是 C", how) == "C"
+    assert extract.extract("不知道", how) is None
+    assert extract.references("答案是 C", how) == extract.references("C", how) == ("C",)
 
 
 def test_the_group_of_a_pattern_that_took_part_is_the_answer():
     how = GenerationConfig(extract=Extract.pattern, pattern=r"answer is (\d+)|答案是(\d+)")
-    assert answers.extract("答案是7", how) == answers.extract("the answer is 7", how) == "7"
+    assert extract.extract("答案是7", how) == extract.extract("the answer is 7", how) == "7"
 
 
 def test_verbatim_text_is_only_trimmed():
-    assert answers.extract("  北京 \n", GenerationConfig()) == "北京"
-    assert answers.references("北京 ", GenerationConfig()) == ("北京 ",)
+    assert extract.extract("  北京 \n", GenerationConfig()) == "北京"
+    assert extract.references("北京 ", GenerationConfig()) == ("北京 ",)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_verbatim_text_is_only_trimmed():
     ],
 )
 def test_gsm8k_answers_are_found_as_lm_evaluation_harness_finds_them(text, strict, flexible):
-    assert answers.number_after_marks(text) == strict
-    assert answers.last_number(text) == flexible
+    assert extract.number_after_marks(text) == strict
+    assert extract.last_number(text) == flexible
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_gsm8k_answers_are_those_of_the_harness_s_own_filters_over_all_texts():
     task = yaml.safe_load(path.read_text(encoding="utf-8"))
     ignored = task["metric_list"][0]["regexes_to_ignore"]
     texts = [text for table in (NUMBERS, LETTERS) for cases in table.values() for text, _ in cases]
-    ours = (answers.number_after_marks, answers.last_number)
+    ours = (extract.number_after_marks, extract.last_number)
     for settings, find in zip(task["filter_list"], ours, strict=True):
         regex = {key: value for key, value in settings["filter"][0].items() if key != "function"}
         found = [answer for [answer] in RegexFilter(**regex).apply([[text] for text in texts], [])]
@@ -190,4 +190,4 @@ def test_gsm8k_answers_are_those_of_the_harness_s_own_filters_over_all_texts():
     ],
 )
 def test_what_a_new_line_calls_wrong_is_not_the_answer_before_it(text):
-    assert answers.letter(text, "ABCD") == "B"
+    assert extract.letter(text, "ABCD") == "B"

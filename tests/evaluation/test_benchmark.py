@@ -16,11 +16,11 @@ from workbench.config.benchmark import (
 )
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError, WorkbenchError
-from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.files import Row
-from workbench.evaluation.items import item
-from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.evaluation.prompts import Renderer
+from workbench.evaluation.benchmarks.benchmark_files import Row
+from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
+from workbench.evaluation.tasks.requests import item
 
 HEADER = ",Question,A,B,C,D,Answer"
 

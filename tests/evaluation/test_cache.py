@@ -10,7 +10,7 @@ import pytest
 from test_engine import exam, run  # noqa: F401
 
 from workbench.errors import DataError
-from workbench.evaluation.cache import AnswerCache
+from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.records import Answer
 
 ANSWER = Answer(loglikelihoods=(-4.14, -2.5), num_tokens=(1, 2), greedy=(False, True))

@@ -8,9 +8,9 @@ from transformers import LlamaForCausalLM
 
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.decoding import Decoder
-from workbench.evaluation.endings import turn_end_token
-from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.stop_rules import turn_end_token
 
 PROMPTS = [
     f"{word} {other} question" for word in ("cat", "dog", "mat", "two") for other in ("the", "A.", "题")

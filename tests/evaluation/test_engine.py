@@ -23,14 +23,15 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.evaluation import cache, decoding, engine
-from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.decoding import Decoder, takes_beginning
+from workbench.evaluation import answer_cache, engine
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
 from workbench.evaluation.engine import Evaluation, evaluate
-from workbench.evaluation.items import item
-from workbench.evaluation.multiple_choice import MultipleChoice
+from workbench.evaluation.inference import decoder as decoding
+from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.decoder import Decoder, takes_beginning
 from workbench.evaluation.records import Answer, read_predictions
-from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.evaluation.tasks.multiple_choice import MultipleChoice
+from workbench.evaluation.tasks.requests import item
 from workbench.models import OpenLlamaForCausalLM
 from workbench.models.loading import load_model
 from workbench.run_dir import RunDir
@@ -133,14 +134,14 @@ def test_answers_are_kept_under_the_models_fingerprint_and_the_prompt(llama, tok
 
 
 def test_a_killed_run_continues_where_it_was(llama, tokenizer, exam, tmp_path, monkeypatch):
-    add = cache.Writer.add
+    add = answer_cache.Writer.add
 
-    def add_and_photograph(writer: cache.Writer, prompt: str, answer: Answer) -> None:
+    def add_and_photograph(writer: answer_cache.Writer, prompt: str, answer: Answer) -> None:
         add(writer, prompt, answer)
         if len(writer.cache.answers) == 5:
             shutil.copytree(tmp_path / "answers", tmp_path / "killed")
 
-    monkeypatch.setattr(cache.Writer, "add", add_and_photograph)
+    monkeypatch.setattr(answer_cache.Writer, "add", add_and_photograph)
     whole = run(llama, tokenizer, exam, fingerprint="f", cache=tmp_path / "answers")
     [file] = (tmp_path / "killed").iterdir()
     with file.open("a") as handle:
@@ -189,8 +190,12 @@ def test_generation_tells_logits_that_are_not_numbers(llama, tokenizer, exam, sh
     forward = type(llama).forward
 
     def overflows(self, *given, **named):
-        cache = named.get("past_key_values")
-        after_prompt = named["input_ids"].shape[1] == 1 and cache is not None and cache.get_seq_length() > 1
+        answer_cache = named.get("past_key_values")
+        after_prompt = (
+            named["input_ids"].shape[1] == 1
+            and answer_cache is not None
+            and answer_cache.get_seq_length() > 1
+        )
         output = forward(self, *given, **named)
         if after_prompt:
             output.logits[-1] = torch.nan

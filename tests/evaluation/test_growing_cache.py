@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from workbench.evaluation.growing_cache import GrowingCache
+from workbench.evaluation.inference.preallocated_cache import GrowingCache
 
 
 def states(rows, length):

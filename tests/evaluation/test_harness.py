@@ -13,11 +13,11 @@ from workbench import patterns
 from workbench.config.benchmark import BenchmarkConfig, OutputType, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.engine import evaluate
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.records import read_predictions
-from workbench.evaluation.sample import sampled
 from workbench.run_dir import RunDir
 
 TASKS = ("own_exam", "own_law", "own_last", "own_text", "own_write")

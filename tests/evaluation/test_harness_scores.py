@@ -11,8 +11,8 @@ from tiny_llama import make_llama, make_tokenizer
 
 from workbench.config.benchmark import BenchmarkConfig, GenerationConfig, LocalConfig, OutputType, Scoring
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.benchmarks.list_checks import check_ignored
 from workbench.evaluation.harness.item_scores import item_score
-from workbench.evaluation.list_checks import check_ignored
 from workbench.evaluation.records import Prediction, Score, read_predictions
 from workbench.run_dir import RunDir
 

@@ -127,7 +127,7 @@ def test_verify_scores_a_sample_again_and_reports_the_largest_difference(llama, 
 
 
 def test_verify_ends_with_an_error_where_scores_are_wrong(llama, tokenizer, exam, tmp_path, monkeypatch):  # noqa: F811
-    from workbench.evaluation.transformers_lm import TransformersLM
+    from workbench.evaluation.inference.causal_lm import TransformersLM
 
     right = TransformersLM._mask
 

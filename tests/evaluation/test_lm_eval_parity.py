@@ -16,14 +16,14 @@ from tiny_llama import make_llama, make_tokenizer
 
 from workbench.config.benchmark import Average, BenchmarkConfig, GenerationConfig
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.decoding import Decoder
-from workbench.evaluation.items import item
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.benchmarks.protocols import resolve
+from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.metrics import METRICS
-from workbench.evaluation.perplexity import Perplexity
-from workbench.evaluation.protocols import resolve
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.evaluation.tasks.perplexity import Perplexity
+from workbench.evaluation.tasks.requests import item
 
 GOLDEN = Path(__file__).with_name("lm_eval_0.4.13.json")
 PAIRS = [

@@ -9,10 +9,10 @@ import pytest
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import DataError
-from workbench.evaluation.benchmark import prepare
-from workbench.evaluation.option_letters import moved
+from workbench.evaluation.benchmarks.option_letters import moved
+from workbench.evaluation.benchmarks.option_orders import combined
+from workbench.evaluation.benchmarks.prepare import prepare
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.rotations import combined
 
 LABELS = {
     "(A)": "({})",

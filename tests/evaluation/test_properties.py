@@ -17,7 +17,7 @@ from tiny_llama import make_llama, make_tokenizer
 from workbench.config.benchmark import BenchmarkConfig, GenerationConfig, LocalConfig, OutputType, Scoring
 from workbench.config.model import Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
-from workbench.evaluation import asking, engine
+from workbench.evaluation import answer_loop, engine
 from workbench.evaluation.records import Prediction, read_predictions
 from workbench.models.loading import load_model
 from workbench.run_dir import RunDir
@@ -131,8 +131,8 @@ def in_processes(count: int, monkeypatch, evaluate: Callable[[], None]) -> None:
             return found
 
         with monkeypatch.context() as patch:
-            patch.setattr(asking, "gathered", gathered)
-            for module in (asking, engine):
+            patch.setattr(answer_loop, "gathered", gathered)
+            for module in (answer_loop, engine):
                 patch.setattr(module, "ranks", lambda rank=rank: (rank, count))
             try:
                 evaluate()

@@ -1,4 +1,4 @@
-from workbench.evaluation.cache import AnswerCache
+from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.records import Answer, Prediction, read_predictions, write_predictions
 
 STRANGE = "one\u2028two\x85three\x1cfour\nfive\r\nsix"

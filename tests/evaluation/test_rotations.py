@@ -8,10 +8,10 @@ from test_engine import exam, run  # noqa: F401
 
 from workbench.config.benchmark import Scoring
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.files import Row
+from workbench.evaluation.benchmarks.benchmark_files import Row
+from workbench.evaluation.benchmarks.option_orders import combined, rotated
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
 from workbench.evaluation.records import Answer
-from workbench.evaluation.rotations import combined, rotated
 
 
 def test_a_rotation_moves_option_k_to_letter_k_plus_shift():

@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.items import item
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
 from workbench.evaluation.records import Example
+from workbench.evaluation.tasks.requests import item
 
 CONF = Path(__file__).parents[2] / "conf" / "benchmark"
 GROUPS = ("zh", "en", "open-llama-zh-en")

@@ -17,11 +17,11 @@ from workbench.config.benchmark import (
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation import scoring, texts
-from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.generation import extracted
-from workbench.evaluation.items import item
-from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.records import Answer, read_predictions, write_predictions
+from workbench.evaluation.tasks.generation import extracted
+from workbench.evaluation.tasks.requests import item
 
 
 def prepared(path: Path, rows: list[dict], extract: str = "verbatim", **changes) -> PreparedBenchmark:

@@ -5,10 +5,10 @@ import pytest
 from workbench import patterns
 from workbench.config.benchmark import BenchmarkConfig, Extract, GenerationConfig, OutputType
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation import templates
-from workbench.evaluation.answers import extract
-from workbench.evaluation.files import Row
-from workbench.evaluation.prompts import Renderer
+from workbench.evaluation.benchmarks import benchmark_templates
+from workbench.evaluation.benchmarks.benchmark_files import Row
+from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
+from workbench.evaluation.extraction.extract import extract
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +24,8 @@ def test_a_null_is_empty_where_the_template_says_so_and_refused_elsewhere():
         "{{ hint or '' }}",
         "{% if hint %}x{% endif %}",
     ):
-        assert templates.render(template, {}, row) == ""
-    assert templates.render("{{ hint | tojson }}{{ hint is none }}", {}, row) == "nullTrue"
+        assert benchmark_templates.render(template, {}, row) == ""
+    assert benchmark_templates.render("{{ hint | tojson }}{{ hint is none }}", {}, row) == "nullTrue"
     for template in (
         *(
             "{{ hint }}",
@@ -40,11 +40,11 @@ def test_a_null_is_empty_where_the_template_says_so_and_refused_elsewhere():
         with pytest.raises(
             DataError, match=r"own.jsonl:3: .*null here: hint \(write `hint \| default\(''\)`\)"
         ):
-            templates.render(template, {}, row)
+            benchmark_templates.render(template, {}, row)
     with pytest.raises(DataError, match="own.jsonl:3: .* a null would become the word None"):
-        templates.render("{{ rest | join }}", {}, row)
+        benchmark_templates.render("{{ rest | join }}", {}, row)
     with pytest.raises(DataError, match="own.jsonl:3"):
-        templates.evaluate("hint | length", {}, row)
+        benchmark_templates.evaluate("hint | length", {}, row)
 
 
 def test_a_benchmark_template_that_would_never_end_is_one_line(monkeypatch):
@@ -54,12 +54,12 @@ def test_a_benchmark_template_that_would_never_end_is_one_line(monkeypatch):
     with pytest.raises(
         DataError, match="own.jsonl:3: .* cannot be rendered: it takes more than 100,000 steps"
     ):
-        templates.render(loops, {}, row)
+        benchmark_templates.render(loops, {}, row)
     for expression in ("'a' * 10**11", "range(99999) | map('center', 10**9) | list", "9 ** (9 ** (9 ** 9))"):
         with pytest.raises(DataError, match="own.jsonl:3: .* cannot be rendered: it makes"):
-            templates.evaluate(expression, {}, row)
+            benchmark_templates.evaluate(expression, {}, row)
     with pytest.raises(DataError, match=r"own.jsonl:3: .*\(a\|aa\)\+\$.* takes more than 0.2 seconds"):
-        templates.render("{{ ('a' * 5000 ~ '!') | regex_replace('(a|aa)+$', '') }}", {}, row)
+        benchmark_templates.render("{{ ('a' * 5000 ~ '!') | regex_replace('(a|aa)+$', '') }}", {}, row)
 
 
 def test_a_null_among_the_choices_is_named():
@@ -90,7 +90,7 @@ def test_a_template_that_does_not_compile_is_named_by_its_key():
         "a" * 10**6 + "{",
     ):
         with pytest.raises(ConfigError, match="benchmarks.own.question: .* does not parse") as caught:
-            templates.check(text, "benchmarks.own.question")
+            benchmark_templates.check(text, "benchmarks.own.question")
         assert len(str(caught.value)) < 900
 
 
@@ -102,14 +102,14 @@ def test_a_template_that_does_not_compile_is_named_by_its_key():
 def test_a_function_is_refused_where_a_field_of_its_name_was_meant(template):
     row = Row({"q": "a", "data": {"items": "I", "values": [1]}}, "own.jsonl:3")
     with pytest.raises(DataError, match=r"own.jsonl:3: .* is a function here, which would be written as its"):
-        templates.render(template, {}, row)
+        benchmark_templates.render(template, {}, row)
 
 
 def test_a_function_is_no_value_of_an_expression_and_can_still_be_called():
     row = Row({"data": {"items": "I", "n": 1}}, "own.jsonl:3")
     with pytest.raises(DataError, match="'items' is a function here"):
-        templates.evaluate("data.items", {}, row)
-    assert templates.evaluate("data['items']", {}, row) == "I"
-    assert templates.render(
+        benchmark_templates.evaluate("data.items", {}, row)
+    assert benchmark_templates.evaluate("data['items']", {}, row) == "I"
+    assert benchmark_templates.render(
         "{{ data['items'] }}{% for k, v in data.items() %}{{ k }}{% endfor %}", {}, row
     ) == ("Iitemsn")

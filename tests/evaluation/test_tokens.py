@@ -12,13 +12,13 @@ from transformers import PreTrainedTokenizerFast
 from workbench.config.benchmark import BenchmarkConfig, OutputType, ProtocolConfig, Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.multiple_choice import MultipleChoice
-from workbench.evaluation.perplexity import Perplexity
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.classifier import TransformersClassifier
+from workbench.evaluation.inference.encoding import encode, encode_pairs, refuse_empty
 from workbench.evaluation.records import read_predictions
-from workbench.evaluation.tokens import encode, encode_pairs, refuse_empty
-from workbench.evaluation.transformers_classifier import TransformersClassifier
-from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.evaluation.tasks.multiple_choice import MultipleChoice
+from workbench.evaluation.tasks.perplexity import Perplexity
 from workbench.run_dir import RunDir
 
 PAIRS = [

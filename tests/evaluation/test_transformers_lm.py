@@ -5,9 +5,9 @@ import torch
 from transformers import PreTrainedModel
 
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation import prefix_tree
-from workbench.evaluation.prefix_tree import TokenRequest
-from workbench.evaluation.transformers_lm import TransformersLM, _logprobs, evaluation_mode
+from workbench.evaluation.inference import prefix_tree
+from workbench.evaluation.inference.causal_lm import TransformersLM, _logprobs, evaluation_mode
+from workbench.evaluation.inference.prefix_tree import TokenRequest
 
 
 def one_by_one(model: PreTrainedModel, request: TokenRequest) -> tuple[float, bool]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from leaderboard_runs import Spec, write_run
 
-from workbench.evaluation.seals import facts_digest, score_digests
+from workbench.evaluation.result_checksums import facts_digest, score_digests
 from workbench.files import file_fingerprint, locked_folder, read_json
 from workbench.leaderboard import markdown, page
 from workbench.leaderboard.collect import collect

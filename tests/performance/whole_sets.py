@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workbench.evaluation.prompts import prompt_hash
+from workbench.evaluation.benchmarks.benchmark_prompts import prompt_hash
 from workbench.evaluation.records import Prediction, read_predictions, read_results
 from workbench.evaluation.statistics import interval, mean
 

@@ -13,7 +13,7 @@ from workbench.config.data import DataConfig, Template
 from workbench.config.model import ModelConfig, Task
 from workbench.data.encode import encode
 from workbench.data.rows import Row
-from workbench.evaluation import decoding
+from workbench.evaluation.inference import decoder
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 from workbench.pipeline import predict
 from workbench.run_dir import read_json
@@ -112,14 +112,14 @@ def test_answers_of_adapter_and_merged_model_end_at_the_trained_end_and_those_of
     trained, tmp_path, monkeypatch
 ):
     asked = []
-    create = decoding.Decoder.__init__
+    create = decoder.Decoder.__init__
 
     def watched(self, lm, *args, **options):
         create(self, lm, *args, **options)
         now = (lm.model.generation_config.eos_token_id, lm.tokenizer.chat_template)
         asked.extend([now] if [now] != asked[-1:] else [])
 
-    monkeypatch.setattr(decoding.Decoder, "__init__", watched)
+    monkeypatch.setattr(decoder.Decoder, "__init__", watched)
     base = chat_base(tmp_path / "base")
     options = ("data.template=chatml", "quantization=none", "benchmarks.toy_exact_en.limit=2")
     folder = trained(base, *options, "train.sample_answers=0", "steps=[train,merge,evaluate]")

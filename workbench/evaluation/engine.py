@@ -13,15 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
-from workbench.evaluation import asking, scoring
-from workbench.evaluation.cache import AnswerCache
-from workbench.evaluation.checks import check, named
-from workbench.evaluation.generation import extracted
-from workbench.evaluation.items import Item
-from workbench.evaluation.measurements import invariant_cost, verified
-from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.evaluation.records import Answer, Prediction, Score, write_predictions
-from workbench.evaluation.remarks import (
+from workbench.evaluation import answer_loop, scoring
+from workbench.evaluation.answer_cache import AnswerCache
+from workbench.evaluation.benchmarks.option_orders import combined
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
+from workbench.evaluation.diagnostics import (
     Asked,
     about_letters,
     warn_of_closed_texts,
@@ -29,10 +25,14 @@ from workbench.evaluation.remarks import (
     warn_of_same_tokens,
     warn_of_shots,
 )
-from workbench.evaluation.roles import Model, answerer_for, in_role
-from workbench.evaluation.rotations import combined
-from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
-from workbench.evaluation.verification import Answerer
+from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.model_checks import check, named
+from workbench.evaluation.records import Answer, Prediction, Score, write_predictions
+from workbench.evaluation.self_check import Answerer
+from workbench.evaluation.sharing_error import invariant_cost, verified
+from workbench.evaluation.tasks.generation import extracted
+from workbench.evaluation.tasks.requests import Item
+from workbench.evaluation.tasks.select_answerer import Model, answerer_for, in_role
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.ranks import ranks
 
@@ -196,7 +196,7 @@ def _ask(
     items: list[Item] = []
 
     def keyed() -> Iterator[list[tuple[str, Item]]]:
-        for chunk in asking.chunks(flat, lambda example: example.subset):
+        for chunk in answer_loop.chunks(flat, lambda example: example.subset):
             fitted = answerer.items(chunk)
             if not items:
                 warn_of_letters(benchmark, answerer, fitted[0])
@@ -205,7 +205,7 @@ def _ask(
 
     title = f"{model_name} · {benchmark.name}"
     fits = partial(_is_answer, benchmark.config.output_type)
-    known, count = asking.ask(keyed(), answerer.answers, kept, title, len(flat), fits)
+    known, count = answer_loop.ask(keyed(), answerer.answers, kept, title, len(flat), fits)
     found = iter(items)
     asked = []
     for question in questions:

@@ -1,7 +1,7 @@
 """How lm-evaluation-harness compares the generated answers of its tasks with their targets."""
 
 from workbench.evaluation import texts
-from workbench.evaluation.answers import without_signs
+from workbench.evaluation.extraction.extract import without_signs
 from workbench.evaluation.records import Answer, Example
 
 

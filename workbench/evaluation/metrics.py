@@ -11,7 +11,7 @@ from typing import NamedTuple
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError
 from workbench.evaluation import labels, texts
-from workbench.evaluation.answers import last_number, last_number_as_written, number_after_marks
+from workbench.evaluation.extraction.extract import last_number, last_number_as_written, number_after_marks
 from workbench.evaluation.harness_matches import of_plain_targets, of_unpunctuated_targets
 from workbench.evaluation.records import Answer, Example
 

@@ -10,8 +10,9 @@ from workbench.config.benchmark import Average, BenchmarkConfig, Extract, Output
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
 from workbench.evaluation import statistics
-from workbench.evaluation.answers import EXTRACTION_VERSION
-from workbench.evaluation.items import Item
+from workbench.evaluation.benchmarks.benchmark_prompts import prompt_hash
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
+from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
 from workbench.evaluation.metrics import (
     Judged,
     Metric,
@@ -21,9 +22,8 @@ from workbench.evaluation.metrics import (
     text_loglikelihood,
 )
 from workbench.evaluation.named_metrics import named
-from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.evaluation.prompts import prompt_hash
 from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, Score
+from workbench.evaluation.tasks.requests import Item
 from workbench.run_dir import fingerprint
 
 _CORPUS_SAMPLES = 200

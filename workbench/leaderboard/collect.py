@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import Prediction, Score, read_predictions, read_results
-from workbench.evaluation.seals import ADAPTER_DIGEST, CheckedResults, check_results
+from workbench.evaluation.result_checksums import ADAPTER_DIGEST, CheckedResults, check_results
 from workbench.files import file_fingerprint, read_json
 from workbench.leaderboard.checks import check_score, sound_facts
 from workbench.run_dir import RunDir, read_record

@@ -13,10 +13,10 @@ from workbench.data.inspection import check_rows
 from workbench.data.rows import Row, load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import ConfigError
-from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.checks import check_prompting, named
-from workbench.evaluation.multiple_choice import vocabulary_entry
-from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
+from workbench.evaluation.model_checks import check_prompting, named
+from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS
 from workbench.models.adapters.targets import check_base
 from workbench.models.loading import check_model, load_tokenizer

@@ -18,11 +18,11 @@ from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import DataError, MissingStepError
 from workbench.evaluation import engine
-from workbench.evaluation.answers import EXTRACTION_VERSION
-from workbench.evaluation.benchmark import check_benchmarks
-from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
+from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
 from workbench.evaluation.records import Example, Score, read_results, write_results
-from workbench.evaluation.seals import check_results, facts_digest, score_digests
+from workbench.evaluation.result_checksums import check_results, facts_digest, score_digests
 from workbench.files import check_replaceable
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.checkpoints.generation_config import end_at

@@ -19,10 +19,10 @@ from workbench.data.labelled import label_number, labelled_text
 from workbench.data.rows import Row
 from workbench.data.tokens import IGNORED
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.encoded import EncodedExample
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.harness.tasks import language
-from workbench.evaluation.prepared import PreparedBenchmark
 from workbench.evaluation.records import Example
+from workbench.evaluation.tasks.tokenized_rows import EncodedExample
 from workbench.models.loading import read_config
 from workbench.pipeline.step_inputs import is_classifier
 from workbench.pipeline.tokenizers import training_tokenizer

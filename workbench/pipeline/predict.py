@@ -17,12 +17,12 @@ from workbench.config.predict import PredictModel
 from workbench.data.labelled import VALUE
 from workbench.data.prompts import Prompt, prompts
 from workbench.errors import ConfigError, DataError, MissingStepError
-from workbench.evaluation.cache import AnswerCache
-from workbench.evaluation.decoding import Decoder
+from workbench.evaluation.answer_cache import AnswerCache
+from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.inference.classifier import TransformersClassifier
+from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.progress import Progress
 from workbench.evaluation.records import Answer
-from workbench.evaluation.transformers_classifier import TransformersClassifier
-from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.evaluate import loaded_models, model_identities
 from workbench.pipeline.predict_input import format_for, input_data, questions

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
 from workbench.data.rows import Row
-from workbench.evaluation.decoding import Decoder
-from workbench.evaluation.transformers_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.inference.decoder import Decoder
 from workbench.models.adapters import attach
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.models.quantization import is_sharded

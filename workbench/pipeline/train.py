@@ -20,10 +20,10 @@ from workbench.data.report import data_report
 from workbench.data.saved_template import end_ids, templates_of
 from workbench.errors import ConfigError
 from workbench.evaluation import engine
-from workbench.evaluation.benchmark import check_benchmarks, main_metric
-from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.benchmarks.prepare import check_benchmarks, main_metric
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.records import lower_is_better
-from workbench.evaluation.seals import ADAPTER_DIGEST
+from workbench.evaluation.result_checksums import ADAPTER_DIGEST
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import check_saved, check_targets
 from workbench.models.checkpoints.generation_config import end_at

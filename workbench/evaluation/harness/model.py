@@ -19,17 +19,17 @@ from lm_eval.api.model import LM
 from workbench.config.benchmark import GenerationConfig
 from workbench.data.rendering import RenderingError, chat_text
 from workbench.errors import CheckpointError, DataError
-from workbench.evaluation import asking
-from workbench.evaluation.cache import AnswerCache
-from workbench.evaluation.decoding import Decoder
+from workbench.evaluation import answer_loop
+from workbench.evaluation.answer_cache import AnswerCache
+from workbench.evaluation.benchmarks.benchmark_prompts import prompt_hash
 from workbench.evaluation.harness.limits import limits
-from workbench.evaluation.multiple_choice import by_item
-from workbench.evaluation.perplexity import Perplexity
-from workbench.evaluation.prefix_tree import TokenRequest
-from workbench.evaluation.prompts import prompt_hash
+from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.decoder import Decoder
+from workbench.evaluation.inference.encoding import refuse_empty
+from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer
-from workbench.evaluation.tokens import refuse_empty
-from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.evaluation.tasks.multiple_choice import by_item
+from workbench.evaluation.tasks.perplexity import Perplexity
 
 Answers = Iterator[tuple[int, Answer]]
 
@@ -75,7 +75,7 @@ class HarnessLM(LM):  # type: ignore[misc]
         keys = [prompt_hash([text for one in some for text in one.args]) for some in items]
         keyed = (
             [(keys[place], self._pairs(items[place])) for place in chunk]
-            for chunk in asking.chunks(range(len(items)), lambda place: items[place][0].task_name)
+            for chunk in answer_loop.chunks(range(len(items)), lambda place: items[place][0].task_name)
         )
         found = self._ask(keyed, len(keys), self._likelihoods)
         answers = [found[key] for key in keys]
@@ -111,7 +111,7 @@ class HarnessLM(LM):  # type: ignore[misc]
         keys = [prompt_hash(["rolling", *one.args]) for one in requests]
         keyed = (
             [(keys[place], requests[place].args[0]) for place in chunk]
-            for chunk in asking.chunks(range(len(requests)), lambda place: requests[place].task_name)
+            for chunk in answer_loop.chunks(range(len(requests)), lambda place: requests[place].task_name)
         )
         found = self._ask(keyed, len(keys), self._whole_texts)
         return [found[key].loglikelihoods[0] for key in keys]
@@ -160,7 +160,7 @@ class HarnessLM(LM):  # type: ignore[misc]
         keys = [prompt_hash(["generate", text, about, seed if sampled else ""]) for _, text, seed in members]
         keyed = (
             [(keys[k], members[k][1:]) for k in chunk]
-            for chunk in asking.chunks(range(len(members)), lambda _: None)
+            for chunk in answer_loop.chunks(range(len(members)), lambda _: None)
         )
         found = self._ask(keyed, len(keys), answers)
         return {place: found[key].generation or "" for (place, _, _), key in zip(members, keys, strict=True)}
@@ -173,7 +173,7 @@ class HarnessLM(LM):  # type: ignore[misc]
     ) -> dict[str, Answer]:
         with redirect_stderr(self._terminal):  # where the progress belongs, whoever quiets the harness
             self.is_asking = True
-            found, count = asking.ask(keyed, answers, self.kept, self.title, total)
+            found, count = answer_loop.ask(keyed, answers, self.kept, self.title, total)
             self.is_asking = False
         self.num_asked += count
         self.kept.answers.update(found)

@@ -7,14 +7,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.benchmark import BenchmarkConfig, OutputType, Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
-from workbench.evaluation.classification import Classification
-from workbench.evaluation.encoded import AnswerLoss
-from workbench.evaluation.generation import Generation
-from workbench.evaluation.multiple_choice import MultipleChoice
-from workbench.evaluation.perplexity import Perplexity
-from workbench.evaluation.transformers_classifier import TransformersClassifier
-from workbench.evaluation.transformers_lm import TransformersLM
-from workbench.evaluation.verification import Answerer
+from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.classifier import TransformersClassifier
+from workbench.evaluation.self_check import Answerer
+from workbench.evaluation.tasks.classification import Classification
+from workbench.evaluation.tasks.generation import Generation
+from workbench.evaluation.tasks.multiple_choice import MultipleChoice
+from workbench.evaluation.tasks.perplexity import Perplexity
+from workbench.evaluation.tasks.tokenized_rows import AnswerLoss
 
 Model = TransformersLM | TransformersClassifier
 

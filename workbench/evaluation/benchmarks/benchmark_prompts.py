@@ -10,14 +10,19 @@ from typing import Any
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.data.holdout import normal_form
 from workbench.errors import DataError
-from workbench.evaluation import templates
-from workbench.evaluation.fewshot import ExamplePicker
-from workbench.evaluation.files import Row
-from workbench.evaluation.given_names import GivenNames
-from workbench.evaluation.option_letters import check_can_move, own_letters, speaks_of_others, texts_of
+from workbench.evaluation.benchmarks import benchmark_templates
+from workbench.evaluation.benchmarks.benchmark_files import Row
+from workbench.evaluation.benchmarks.fewshot import ExamplePicker
+from workbench.evaluation.benchmarks.option_letters import (
+    check_can_move,
+    own_letters,
+    speaks_of_others,
+    texts_of,
+)
+from workbench.evaluation.benchmarks.option_orders import rotated
+from workbench.evaluation.benchmarks.targets import target_of, written_as_code
+from workbench.evaluation.benchmarks.template_variables import GivenNames
 from workbench.evaluation.records import Example, Shot
-from workbench.evaluation.rotations import rotated
-from workbench.evaluation.targets import target_of, written_as_code
 
 
 class Renderer:
@@ -38,7 +43,9 @@ class Renderer:
         self.seed = seed
         self.permutations = permutations if config.options else 1
         self.asks_choices = config.output_type == OutputType.multiple_choice
-        self.question_per_choice = self.asks_choices and "choice" in templates.names(config.question)
+        self.question_per_choice = self.asks_choices and "choice" in benchmark_templates.names(
+            config.question
+        )
         self.alike: dict[str, str] = {}
         """Row -> a choice that stands twice, where a harness's protocol scores it all the same."""
         self.not_moved: dict[str, str] = {}
@@ -78,14 +85,14 @@ class Renderer:
         name = str(number)
         if self.config.id:
             self._given.check_prompts(row)
-            name = templates.render(self.config.id, self._values(row, subset), row)
+            name = benchmark_templates.render(self.config.id, self._values(row, subset), row)
         return f"{subset}/{name}" if subset else name
 
     def _question(self, row: Row, subset: str) -> str:
         """The question of a row, for its first choice where each has one of its own."""
         values = self._values(row, subset)
         choice = self._choices(row, values)[0] if self.question_per_choice else ""
-        return templates.render(self.config.question, self._with_choice(values, choice), row)
+        return benchmark_templates.render(self.config.question, self._with_choice(values, choice), row)
 
     def _with_choice(self, values: dict[str, Any], choice: str) -> dict[str, Any]:
         return {**values, "choice": choice} if self.asks_choices else values
@@ -99,18 +106,24 @@ class Renderer:
         target = target_of(config, row, values, choices)
         texts = [self._continuation(row, values, choice) for choice in choices]
         ones = choices if self.question_per_choice else [""]
-        questions = [templates.render(config.question, self._with_choice(values, one), row) for one in ones]
+        questions = [
+            benchmark_templates.render(config.question, self._with_choice(values, one), row) for one in ones
+        ]
         self._check_distinct(row, choices, list(zip(questions * len(texts), texts, strict=False)))
         if config.output_type == OutputType.perplexity and not questions[0]:
             raise DataError(f"{row.where}: an empty text")
         if config.question.strip() and config.protocol != "lm-eval" and not "".join(questions).strip():
             raise DataError(f"{row.where}: an empty question (`keep` can leave such rows out)")
-        pmi = templates.render(config.unconditional, values, row) if "acc_pmi" in config.metrics else None
+        pmi = (
+            benchmark_templates.render(config.unconditional, values, row)
+            if "acc_pmi" in config.metrics
+            else None
+        )
         picked = self._examples.pick(shot_rows, row, number, identity)
         return Example(
             id=identity,
             subset=subset,
-            description=templates.render(config.description, values, row),
+            description=benchmark_templates.render(config.description, values, row),
             shots=self._examples_for(questions, row, subset, picked, shot_rows),
             fewshot_delimiter=config.fewshot_delimiter,
             delimiter=config.delimiter,
@@ -186,7 +199,7 @@ class Renderer:
     def _choices(self, row: Row, values: dict[str, Any]) -> list[str]:
         config = self.config
         if config.choices_from:
-            choices = templates.evaluate(config.choices_from, values, row)
+            choices = benchmark_templates.evaluate(config.choices_from, values, row)
             if not isinstance(choices, list) or len(choices) < 2:
                 raise DataError(f"{row.where}: {config.choices_from!r} gives {choices!r} (a list of choices)")
             if None in choices:
@@ -196,7 +209,7 @@ class Renderer:
                 )
             choices = [str(choice) for choice in choices]
         else:
-            choices = [templates.render(choice, values, row) for choice in config.choices]
+            choices = [benchmark_templates.render(choice, values, row) for choice in config.choices]
         for number, choice in enumerate(choices):
             if not choice.strip():
                 raise DataError(f"{row.where}: choice {number + 1} of {len(choices)} is empty")
@@ -218,13 +231,15 @@ class Renderer:
             choices = self._choices(row, values)
             values["choice"] = target_of(self.config, row, values, choices).shown(choices)
             answer = self._answer(row, values)
-            question = templates.render(self.config.question, self._with_choice(about, values["choice"]), row)
+            question = benchmark_templates.render(
+                self.config.question, self._with_choice(about, values["choice"]), row
+            )
             self._shots[place] = Shot(question=question, answer=self.config.delimiter + answer)
         return self._shots[place]
 
     def _answer(self, row: Row, values: dict[str, Any]) -> str:
         """What stands after the delimiter."""
-        text = templates.render(self.config.continuation, values, row)
+        text = benchmark_templates.render(self.config.continuation, values, row)
         if name := written_as_code(self.config.continuation, text, row):
             raise DataError(
                 f"{row.where}: `continuation` writes the list {name!r} into one text, {text!r} "

@@ -9,12 +9,12 @@ from transformers import PreTrainedTokenizerBase
 from workbench.config.benchmark import OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.evaluation.items import item, long_ones
-from workbench.evaluation.prefix_tree import TokenRequest
-from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.evaluation.roles import Model, answerer_for
-from workbench.evaluation.tokens import context_length
-from workbench.evaluation.transformers_classifier import TransformersClassifier
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
+from workbench.evaluation.inference.classifier import TransformersClassifier
+from workbench.evaluation.inference.encoding import context_length
+from workbench.evaluation.inference.prefix_tree import TokenRequest
+from workbench.evaluation.tasks.requests import item, long_ones
+from workbench.evaluation.tasks.select_answerer import Model, answerer_for
 
 _IN_CHAT = (OutputType.multiple_choice, OutputType.generation)
 """Benchmarks whose prompts are wrapped in the chat template."""

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.data.rendering import RenderingError, chat_text
 from workbench.errors import DataError
-from workbench.evaluation.prompts import context, prompt_hash
+from workbench.evaluation.benchmarks.benchmark_prompts import context, prompt_hash
 from workbench.evaluation.records import Example
 
 _TEMPLATE_TOKENS = 256

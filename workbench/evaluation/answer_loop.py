@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from workbench.evaluation.cache import AnswerCache
+from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.progress import Progress
 from workbench.evaluation.records import Answer
 from workbench.ranks import gathered, ranks

@@ -7,11 +7,11 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config.benchmark import BenchmarkConfig, Scoring
 from workbench.errors import CheckpointError, ConfigError
-from workbench.evaluation.items import Item, fit
-from workbench.evaluation.prefix_tree import TokenRequest
+from workbench.evaluation.inference.causal_lm import Likelihood, TransformersLM
+from workbench.evaluation.inference.encoding import num_common, refuse_empty
+from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.tokens import num_common, refuse_empty
-from workbench.evaluation.transformers_lm import Likelihood, TransformersLM
+from workbench.evaluation.tasks.requests import Item, fit
 
 
 class MultipleChoice:

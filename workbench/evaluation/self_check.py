@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.items import Item
 from workbench.evaluation.records import Answer, Example
+from workbench.evaluation.tasks.requests import Item
 
 
 class Answerer(Protocol):

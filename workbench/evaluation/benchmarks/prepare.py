@@ -12,17 +12,17 @@ from workbench.config.ranges import check_ranges
 from workbench.data.classes import class_list
 from workbench.data.hub import hub_rows
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation import protocols, templates
-from workbench.evaluation.files import Row, read_rows
-from workbench.evaluation.given_names import GivenNames
+from workbench.evaluation.benchmarks import benchmark_templates, protocols
+from workbench.evaluation.benchmarks.benchmark_files import Row, read_rows
+from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
+from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists, check_two_classes
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
+from workbench.evaluation.benchmarks.sample import sampled
+from workbench.evaluation.benchmarks.template_variables import GivenNames
 from workbench.evaluation.harness import tasks
-from workbench.evaluation.list_checks import check_ignored, check_lists, check_two_classes
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.named_metrics import named
-from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.evaluation.prompts import Renderer
 from workbench.evaluation.records import Example
-from workbench.evaluation.sample import sampled
 from workbench.files import local_path
 from workbench.patterns import PatternError, check_pattern
 
@@ -138,7 +138,7 @@ def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> li
 
 def _is_kept(row: Row, keep: str, given: GivenNames) -> bool:
     given.check_keep(row)
-    return bool(templates.evaluate(keep, {}, row))
+    return bool(benchmark_templates.evaluate(keep, {}, row))
 
 
 def _local_rows(name: str, config: BenchmarkConfig, path: Path, split: str, subset: str) -> list[Row]:
@@ -175,7 +175,7 @@ def _with_columns(
     if config.subsets or "subset" not in row.values:
         names["subset"] = subset
     for column, expression in columns.items():
-        values[column] = templates.evaluate(expression, names, replace(row, values=values))
+        values[column] = benchmark_templates.evaluate(expression, names, replace(row, values=values))
     return replace(row, values=values)
 
 
@@ -240,14 +240,14 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
     if config.generation.extract == Extract.pattern:
         _check_pattern(f"{key}.generation.pattern", config.generation.pattern)
     for field in ("id", "description", "question", "continuation", "target", "unconditional"):
-        templates.check(getattr(config, field), f"{key}.{field}")
+        benchmark_templates.check(getattr(config, field), f"{key}.{field}")
     for field in ("choices_from", "target_index", "keep"):
         if getattr(config, field):
-            templates.check(getattr(config, field), f"{key}.{field}", expression=True)
+            benchmark_templates.check(getattr(config, field), f"{key}.{field}", expression=True)
     for column, expression in {**config.local.columns, **config.hub.columns}.items():
-        templates.check(expression, f"{key}.columns.{column}", expression=True)
+        benchmark_templates.check(expression, f"{key}.columns.{column}", expression=True)
     for choice in config.choices:
-        templates.check(choice, f"{key}.choices")
+        benchmark_templates.check(choice, f"{key}.choices")
     for metric in config.metrics:
         if config.output_type not in named(metric, f"{key}.metrics").output_types:
             fitting = [m for m in sorted(METRICS) if config.output_type in METRICS[m].output_types]

@@ -10,7 +10,7 @@ from jinja2.runtime import Undefined
 from workbench.data.rendering import CompiledTemplate, RenderingError
 from workbench.data.sandbox import BoundedEnvironment
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.files import Row
+from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.patterns import PatternError, replaced
 
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator, Sequence
 
 from workbench.errors import CheckpointError
-from workbench.evaluation.items import Item, item
-from workbench.evaluation.prefix_tree import TokenRequest
+from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.encoding import encode
+from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.tokens import encode
-from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.evaluation.tasks.requests import Item, item
 
 
 class Perplexity:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from workbench.config.benchmark import GenerationConfig
 from workbench.errors import CheckpointError
-from workbench.evaluation import tokens
-from workbench.evaluation.endings import EndingCriteria, Endings
-from workbench.evaluation.growing_cache import GrowingCache
-from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.evaluation.inference import encoding
+from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.preallocated_cache import GrowingCache
+from workbench.evaluation.inference.stop_rules import EndingCriteria, Endings
 from workbench.models.ops.attention import TRUTH_MASKED
 
 _ROWS = 32
@@ -81,7 +81,9 @@ class Decoder:
         held = beginning.get_seq_length()
         apart = held > 0 and takes_beginning(self.lm.model)
         cache = GrowingCache() if apart or not held else beginning.shared_by(len(rows))
-        ids, mask = tokens.pad([row.prompt[held:] for row in rows], "left", self.lm.device)  # (rows, longest)
+        ids, mask = encoding.pad(
+            [row.prompt[held:] for row in rows], "left", self.lm.device
+        )  # (rows, longest)
         positions = (mask.cumsum(-1) - 1).clamp(min=0) + held
         if not apart:
             mask = torch.nn.functional.pad(mask, (held, 0), value=1)

@@ -11,10 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import DataError
-from workbench.evaluation.prepared import PreparedBenchmark
-from workbench.evaluation.remarks import Asked
-from workbench.evaluation.roles import answerer_for, in_role
-from workbench.evaluation.verification import Verification, one_by_one, verify
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
+from workbench.evaluation.diagnostics import Asked
+from workbench.evaluation.self_check import Verification, one_by_one, verify
+from workbench.evaluation.tasks.select_answerer import answerer_for, in_role
 
 _COST_SAMPLE = 32
 """Items that are scored again without `invariant`, to say what it cost."""

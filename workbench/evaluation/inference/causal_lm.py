@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation import prefix_tree, tokens
-from workbench.evaluation.prefix_tree import Pass, TokenRequest, Tree
+from workbench.evaluation.inference import encoding, prefix_tree
+from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
 from workbench.models.ops.attention import TRUTH_MASKED
 
 _INVARIANT_TOKENS = 512
@@ -57,7 +57,7 @@ class TransformersLM:
         embedding = model.get_input_embeddings().weight
         assert isinstance(embedding, Tensor)
         self.device, self.dtype, self.vocabulary = embedding.device, embedding.dtype, len(embedding)
-        self.max_length = evaluate.max_length or tokens.context_length(model, tokenizer)
+        self.max_length = evaluate.max_length or encoding.context_length(model, tokenizer)
         self.invariant = evaluate.invariant
         self.budget = evaluate.batch_tokens or (512 if self.device.type == "cpu" else 4096)
         self.computed_tokens = 0
@@ -70,16 +70,16 @@ class TransformersLM:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token numbers of whole prompts."""
-        return tokens.encode(self.tokenizer, texts)
+        return encoding.encode(self.tokenizer, texts)
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]], whole_text: bool = False) -> list[TokenRequest]:
         """Requests that score each continuation after its context, as `tokens.encode_pairs` says."""
-        return tokens.encode_pairs(self.tokenizer, pairs, whole_text)
+        return encoding.encode_pairs(self.tokenizer, pairs, whole_text)
 
     @property
     def start_token(self) -> int:
         """What stands before a text without context."""
-        return tokens.start_token(self.tokenizer)
+        return encoding.start_token(self.tokenizer)
 
     def loglikelihoods(self, requests: Sequence[TokenRequest]) -> list[Likelihood]:
         """The likelihood of each request's scored part, in the order of the requests."""
@@ -206,7 +206,7 @@ class TransformersLM:
         asking: dict[tuple[int, ...], list[int]] = {}
         for index, request in enumerate(requests):
             asking.setdefault(request.tokens[:-1], []).append(index)
-        for batch in tokens.batches(sorted(asking, key=lambda read: (len(read), read)), self.budget):
+        for batch in encoding.batches(sorted(asking, key=lambda read: (len(read), read)), self.budget):
             for read, logits in zip(batch, self._padded_logits(batch), strict=True):
                 for index in asking[read]:
                     request = requests[index]
@@ -217,7 +217,7 @@ class TransformersLM:
     @torch.no_grad()
     def _padded_logits(self, batch: Sequence[tuple[int, ...]]) -> Tensor:
         """Logits (batch, longest, vocabulary)."""
-        ids, mask = tokens.pad(batch, "right", self.device)
+        ids, mask = encoding.pad(batch, "right", self.device)
         self.computed_tokens += ids.numel()
         logits: Tensor = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         return logits
@@ -227,7 +227,7 @@ class TransformersLM:
         window = getattr(self.model.config.get_text_config(), "sliding_window", None)
         if window is not None and window < self.max_length:
             return False
-        if tokens.context_length(self.model, self.tokenizer) < _PROBE_LENGTH:
+        if encoding.context_length(self.model, self.tokenizer) < _PROBE_LENGTH:
             return False
         some = random.Random(0).choices(range(self.vocabulary), k=128)
         sequences = [(*some[:8], *some[start : start + 40], 0) for start in (8, 48, 88)]
@@ -269,7 +269,7 @@ def _wanted(tree: Tree, requests: Sequence[TokenRequest]) -> dict[int, list[int]
     for request, path in zip(requests, tree.paths, strict=True):
         for place in range(request.first, len(request.tokens)):
             wanted.setdefault(path[place - 1], {})[request.tokens[place]] = None
-    return {node: list(tokens) for node, tokens in wanted.items()}
+    return {node: list(encoding) for node, encoding in wanted.items()}
 
 
 def _collect(
@@ -293,7 +293,7 @@ def _logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[
     for part, most in zip(torch.split(logits, size), torch.split(top.float(), size), strict=True):
         rest = part.to(torch.float32, copy=True).sub_(most[:, None])
         sums.append(rest.exp_().sum(-1).log_().add_(most))
-    row, token = torch.tensor(rows, device=logits.device), torch.tensor(tokens, device=logits.device)
+    row, token = torch.tensor(rows, device=logits.device), torch.tensor(encoding, device=logits.device)
     chosen = logits[row, token]
     values = chosen.float() - torch.cat(sums)[row]
     likeliest = chosen == top[row]

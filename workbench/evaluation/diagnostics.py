@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.data.tokens import special_frame
-from workbench.evaluation.items import Item
-from workbench.evaluation.multiple_choice import MultipleChoice
-from workbench.evaluation.prepared import PreparedBenchmark
+from workbench.evaluation.benchmarks.option_orders import letters
+from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
+from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.records import Answer
-from workbench.evaluation.rotations import letters
-from workbench.evaluation.transformers_lm import TransformersLM
-from workbench.evaluation.verification import Answerer
+from workbench.evaluation.self_check import Answerer
+from workbench.evaluation.tasks.multiple_choice import MultipleChoice
+from workbench.evaluation.tasks.requests import Item
 from workbench.ranks import ranks
 
 log = logging.getLogger("workbench")

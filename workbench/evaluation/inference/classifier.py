@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.tokens import context_length, encode, pad
+from workbench.evaluation.inference.encoding import context_length, encode, pad
 
 
 class TransformersClassifier:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from workbench.errors import DataError
-from workbench.evaluation.files import Row
+from workbench.evaluation.benchmarks.benchmark_files import Row
 
 _LABEL = re.compile(
     r"\s*(?:[(（\[【<〈]\s*([A-Za-z0-9Ａ-Ｚａ-ｚ０-９])\s*[)）\]】>〉]|([A-Za-z0-9Ａ-Ｚａ-ｚ０-９])\s*[)）\]】.．:：、](?!\d))\s*"

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.errors import ConfigError
-from workbench.evaluation.answers import extract
-from workbench.evaluation.decoding import Decoder
-from workbench.evaluation.encoded import EncodedExample, encoded_item
-from workbench.evaluation.items import Item, fit
+from workbench.evaluation.benchmarks.targets import letters_of
+from workbench.evaluation.extraction.extract import extract
+from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.targets import letters_of
-from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.evaluation.tasks.requests import Item, fit
+from workbench.evaluation.tasks.tokenized_rows import EncodedExample, encoded_item
 
 
 class Generation:

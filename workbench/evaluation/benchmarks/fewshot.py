@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from workbench.config.benchmark import FewshotOrder
-from workbench.evaluation.files import Row
+from workbench.evaluation.benchmarks.benchmark_files import Row
 
 
 class ExamplePicker:

@@ -8,8 +8,9 @@ from typing import Any
 
 from workbench.config.benchmark import BenchmarkConfig, Extract, OutputType
 from workbench.errors import DataError
-from workbench.evaluation import answers, templates
-from workbench.evaluation.files import Row
+from workbench.evaluation.benchmarks import benchmark_templates
+from workbench.evaluation.benchmarks.benchmark_files import Row
+from workbench.evaluation.extraction import extract
 
 _WAY_OUT = "`keep` can leave such rows out"
 _ONE_RIGHT = ("f1", "macro_f1", "mcc", "greedy_match", "target_perplexity", "log_loss")
@@ -47,7 +48,9 @@ def target_of(config: BenchmarkConfig, row: Row, values: Mapping[str, Any], choi
         return Target("")
     generated = config.output_type == OutputType.generation
     if config.target_index:
-        index = _index(config, row, templates.evaluate(config.target_index, values, row), len(choices))
+        index = _index(
+            config, row, benchmark_templates.evaluate(config.target_index, values, row), len(choices)
+        )
         if not generated:
             return Target(_right(config, row, index))
         chosen = [choices[number] for number in (index if isinstance(index, tuple) else (index,))]
@@ -80,14 +83,14 @@ def _right(config: BenchmarkConfig, row: Row, numbers: int | tuple[int, ...]) ->
 def _rendered(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> tuple[list[str], bool]:
     """The texts of `target`, and whether the row holds a list of them."""
     expression = _EXPRESSION.fullmatch(config.target)
-    value = templates.evaluate(expression[1].strip(), values, row) if expression else None
+    value = benchmark_templates.evaluate(expression[1].strip(), values, row) if expression else None
     if expression and value is None:
         raise DataError(f"{row.where}: no right answer: {config.target!r} is null ({_WAY_OUT})")
     if isinstance(value, Mapping):
         fields = ", ".join(map(str, value))
         raise DataError(f"{row.where}: {config.target!r} is an object with {fields} (one of these)")
     if not isinstance(value, list | tuple):
-        return [_without_lists(config, row, templates.render(config.target, values, row))], False
+        return [_without_lists(config, row, benchmark_templates.render(config.target, values, row))], False
     if not value:
         raise DataError(f"{row.where}: no right answer: {config.target!r} is an empty list ({_WAY_OUT})")
     for entry in value:
@@ -110,7 +113,7 @@ def _without_lists(config: BenchmarkConfig, row: Row, text: str) -> str:
 
 def written_as_code(template: str, text: str, row: Row) -> str | None:
     """The column whose list or object a template has written as its code, `['x', 'y']`, into a text."""
-    for name in templates.names(template) & row.values.keys():
+    for name in benchmark_templates.names(template) & row.values.keys():
         value = row.values[name]
         if isinstance(value, list | Mapping) and value and str(value) in text:
             return name
@@ -123,7 +126,7 @@ def _texts(config: BenchmarkConfig, row: Row, texts: Sequence[str], choices: Seq
     for text in texts:
         if not text.strip():
             raise DataError(f"{row.where}: no right answer: {_key(config)!r} is empty ({_WAY_OUT})")
-        found = answers.references(text, how, letters_of(choices))
+        found = extract.references(text, how, letters_of(choices))
         if found is None:
             kind = {Extract.number: "one number", Extract.letter: "a choice's letter"}[how.extract]
             raise DataError(
@@ -155,7 +158,7 @@ def _choice(row: Row, text: str, choices: Sequence[str]) -> int:
 
 
 def _check_label(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> None:
-    for name in templates.names(config.target) - values.keys() - row.values.keys() - {"row"}:
+    for name in benchmark_templates.names(config.target) - values.keys() - row.values.keys() - {"row"}:
         columns = ", ".join(row.values)
         raise DataError(
             f"{row.where}: no label: the split {config.split!r} has no column {name!r} (columns: {columns})"

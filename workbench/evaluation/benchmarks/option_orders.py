@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from workbench.evaluation.files import Row
-from workbench.evaluation.option_letters import moved, texts_of, with_texts
+from workbench.evaluation.benchmarks.benchmark_files import Row
+from workbench.evaluation.benchmarks.option_letters import moved, texts_of, with_texts
 from workbench.evaluation.records import Answer, Example
 
 

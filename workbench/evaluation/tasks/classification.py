@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.errors import CheckpointError, ConfigError
-from workbench.evaluation.items import Item, fit
+from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.transformers_classifier import TransformersClassifier
+from workbench.evaluation.tasks.requests import Item, fit
 
 
 class Classification:

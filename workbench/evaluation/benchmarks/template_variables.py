@@ -7,8 +7,8 @@ from jinja2 import nodes
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.errors import DataError
-from workbench.evaluation import templates
-from workbench.evaluation.files import Row
+from workbench.evaluation.benchmarks import benchmark_templates
+from workbench.evaluation.benchmarks.benchmark_files import Row
 
 _CHOICE_ALONE = "{{ choice }}"
 """The default of `continuation`, which can mean nothing but the choice that is scored."""
@@ -27,7 +27,7 @@ class GivenNames:
         about_subset = {"subset", "title"} if config.subsets else set()
         for_columns = {"row", "letters", "self", *about_subset - {"title"}}
         self._of_columns = self._used(_column_fields(config), for_columns)
-        keep = templates.as_template(config.keep)
+        keep = benchmark_templates.as_template(config.keep)
         self._of_keep = self._used(iter([("keep", keep)]), {"row", "self"})
         self._of_prompts = self._used(_prompt_fields(config), {"row", "letters", "self", *about_subset})
         if config.output_type == OutputType.multiple_choice:
@@ -59,22 +59,22 @@ class GivenNames:
 
 def _names(text: str) -> frozenset[str]:
     """The names that a template reads, `self` too."""
-    return templates.names(text) | {
-        found.name for found in templates.parsed(text).find_all(nodes.Name) if found.name == "self"
+    return benchmark_templates.names(text) | {
+        found.name for found in benchmark_templates.parsed(text).find_all(nodes.Name) if found.name == "self"
     }
 
 
 def _column_fields(config: BenchmarkConfig) -> Iterator[tuple[str, str]]:
     place, layout = ("local", config.local) if config.path is not None else ("hub", config.hub)
     for column, expression in layout.columns.items():
-        yield f"{place}.columns.{column}", templates.as_template(expression)
+        yield f"{place}.columns.{column}", benchmark_templates.as_template(expression)
 
 
 def _prompt_fields(config: BenchmarkConfig) -> Iterator[tuple[str, str]]:
     for field in _TEMPLATES:
         yield field, getattr(config, field)
     for field in _EXPRESSIONS:
-        yield field, templates.as_template(getattr(config, field))
+        yield field, benchmark_templates.as_template(getattr(config, field))
     for choice in config.choices:
         yield "choices", choice
 
@@ -90,7 +90,7 @@ def _check(used: list[tuple[str, str, str]], row: Row) -> None:
 
 def _reads_columns(text: str, values: Mapping[str, Any]) -> bool:
     """Whether each `row` in a template is the mapping of all columns, though there is a column `row`."""
-    parsed = templates.parsed(text)
+    parsed = benchmark_templates.parsed(text)
     read = [*parsed.find_all(nodes.Getattr), *parsed.find_all(nodes.Getitem)]
     keys = {id(found.node): _key(found) for found in read if isinstance(found, nodes.Getattr | nodes.Getitem)}
     plain = not isinstance(values["row"], Mapping)

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.errors import CheckpointError, DataError
-from workbench.evaluation.items import Item, item
-from workbench.evaluation.multiple_choice import by_item
-from workbench.evaluation.prefix_tree import TokenRequest
-from workbench.evaluation.prompts import prompt_hash
+from workbench.evaluation.benchmarks.benchmark_prompts import prompt_hash
+from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example
-from workbench.evaluation.transformers_lm import TransformersLM
+from workbench.evaluation.tasks.multiple_choice import by_item
+from workbench.evaluation.tasks.requests import Item, item
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.data.tokens import special_frame
 from workbench.errors import DataError
-from workbench.evaluation.prefix_tree import TokenRequest
+from workbench.evaluation.inference.prefix_tree import TokenRequest
 
 
 def encode(

@@ -1,0 +1,1 @@
+"""Benchmarks: from files of rows to items with their prompts and targets."""

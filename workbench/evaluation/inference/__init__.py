@@ -1,0 +1,1 @@
+"""Log-likelihoods, generated texts and label probabilities from Hugging Face models."""

@@ -1,0 +1,1 @@
+"""How each kind of benchmark is answered: multiple choice, generation, classification, perplexity."""
