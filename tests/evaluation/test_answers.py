@@ -7,7 +7,7 @@ from answer_cases import LETTERS, NUMBERS, OTHER_LETTERS, SAME_NUMBERS, SEVERAL_
 
 from workbench.config.benchmark import Extract, GenerationConfig
 from workbench.evaluation.extraction import extract
-from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.metrics.table import METRICS
 from workbench.evaluation.records import Answer, Example
 
 NUMBER = GenerationConfig(extract=Extract.number)

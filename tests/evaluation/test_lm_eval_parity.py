@@ -20,7 +20,7 @@ from workbench.evaluation.benchmarks.prepare import check_benchmarks
 from workbench.evaluation.benchmarks.protocols import resolve
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
-from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.metrics.table import METRICS
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.tasks.perplexity import Perplexity
 from workbench.evaluation.tasks.requests import item

@@ -3,7 +3,7 @@ import math
 import pytest
 from sklearn import metrics as sk
 
-from workbench.evaluation.metrics import METRICS, Judged
+from workbench.evaluation.metrics.table import METRICS, Judged
 from workbench.evaluation.records import Answer, Example
 
 

@@ -12,14 +12,14 @@ from transformers import EvalPrediction, LlamaForSequenceClassification, Trainer
 
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError
-from workbench.evaluation import modules, texts
-from workbench.evaluation.metrics import Judged
-from workbench.evaluation.modules.char_f1 import CharF1
-from workbench.evaluation.modules.exact_match import ExactMatch
-from workbench.evaluation.modules.labels import Labels
-from workbench.evaluation.modules.rouge import Rouge
-from workbench.evaluation.modules.translation import Translation
-from workbench.evaluation.named_metrics import named
+from workbench.evaluation.metrics import hf_modules, text_similarity
+from workbench.evaluation.metrics.hf_modules.char_f1 import CharF1
+from workbench.evaluation.metrics.hf_modules.exact_match import ExactMatch
+from workbench.evaluation.metrics.hf_modules.label_metrics import Labels
+from workbench.evaluation.metrics.hf_modules.rouge import Rouge
+from workbench.evaluation.metrics.hf_modules.translation import Translation
+from workbench.evaluation.metrics.lookup import named
+from workbench.evaluation.metrics.table import Judged
 from workbench.evaluation.records import Answer, Example
 from workbench.trust import trusting
 
@@ -40,7 +40,7 @@ def file_of(name: str) -> str:
 
 
 def test_the_modules_are_these():
-    names = {path.stem for path in Path(modules.__file__).parent.glob("*.py")} - {"__init__", "base"}
+    names = {path.stem for path in Path(hf_modules.__file__).parent.glob("*.py")} - {"__init__", "base"}
     assert names == set(MODULES)
 
 
@@ -59,7 +59,7 @@ def test_a_module_is_fed_batch_by_batch_and_combined():
     module = CharF1(keep_in_memory=True)
     for prediction, reference in zip(PREDICTIONS, REFERENCES, strict=True):
         module.add_batch(predictions=[prediction], references=[reference])
-    expected = np.mean([texts.char_f1(*pair) for pair in zip(PREDICTIONS, REFERENCES, strict=True)])
+    expected = np.mean([text_similarity.char_f1(*pair) for pair in zip(PREDICTIONS, REFERENCES, strict=True)])
     assert module.compute()["char_f1"] == pytest.approx(expected)
     both = evaluate.combine([ExactMatch(keep_in_memory=True), CharF1(keep_in_memory=True)])
     found = both.compute(predictions=["a", "北京"], references=["A", "北京大学"])
@@ -94,20 +94,20 @@ def test_rouge_of_english_equals_rouge_score():
 
 
 def test_every_chinese_character_is_a_word_of_rouge():
-    assert texts.tokens("北京 is 大！Ｂｉｇ") == ["北", "京", "is", "大", "big"]
-    assert texts.rouge_n("今天天气好", "今天天气不好", 1) == pytest.approx(2 * 5 / 11)
-    assert texts.rouge_n("今天天气好", "今天天气不好", 2) == pytest.approx(2 * 3 / 9)
-    assert texts.rouge_l("好天气今天", "今天天气不好") == pytest.approx(2 * 2 / 11)
+    assert text_similarity.tokens("北京 is 大！Ｂｉｇ") == ["北", "京", "is", "大", "big"]
+    assert text_similarity.rouge_n("今天天气好", "今天天气不好", 1) == pytest.approx(2 * 5 / 11)
+    assert text_similarity.rouge_n("今天天气好", "今天天气不好", 2) == pytest.approx(2 * 3 / 9)
+    assert text_similarity.rouge_l("好天气今天", "今天天气不好") == pytest.approx(2 * 2 / 11)
 
 
 def test_bleu_is_sacrebleus():
     sacrebleu = pytest.importorskip("sacrebleu")
     references = ["the cat sat on the mat today", "a dog lay under the table"]
     predictions = ["the cat sat on a mat today", "a dog lay under a big table"]
-    assert texts.bleu(predictions, references) == pytest.approx(
+    assert text_similarity.bleu(predictions, references) == pytest.approx(
         sacrebleu.corpus_bleu(predictions, [references]).score / 100
     )
-    assert texts.bleu(["今天天气很好啊"], ["今天天气很不好"]) == pytest.approx(
+    assert text_similarity.bleu(["今天天气很好啊"], ["今天天气很不好"]) == pytest.approx(
         sacrebleu.sentence_bleu("今天天气很好啊", ["今天天气很不好"], tokenize="zh").score / 100
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workbench.evaluation import statistics as st
+from workbench.evaluation.metrics import statistics as st
 
 
 def test_wilson_interval_equals_scipy():

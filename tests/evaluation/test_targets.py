@@ -16,9 +16,9 @@ from workbench.config.benchmark import (
 )
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation import scoring, texts
 from workbench.evaluation.benchmarks.prepare import check_benchmarks
 from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
+from workbench.evaluation.metrics import aggregate, text_similarity
 from workbench.evaluation.records import Answer, read_predictions, write_predictions
 from workbench.evaluation.tasks.generation import extracted
 from workbench.evaluation.tasks.requests import item
@@ -46,8 +46,8 @@ def judged(benchmark: PreparedBenchmark, generated: list[str]):
         extracted(Answer(generation=text), example, benchmark.config)
         for text, example in zip(generated, benchmark.examples, strict=True)
     ]
-    scores = scoring.scores(benchmark, items, answers, EvaluateConfig(), "base")
-    return scoring.predictions(benchmark, items, answers), scores
+    scores = aggregate.scores(benchmark, items, answers, EvaluateConfig(), "base")
+    return aggregate.predictions(benchmark, items, answers), scores
 
 
 def refusal(path: Path, answer: object, **changes) -> str:
@@ -93,14 +93,16 @@ def test_bleu_and_chrf_take_several_references_as_sacrebleu_does():
     sacrebleu = pytest.importorskip("sacrebleu")
     predictions = ["the cat sat on a mat today", "a dog lay under a big table"]
     references = [["the cat sat on the mat today", "a cat sat on a mat"], ["a dog lay under the table"]]
-    streams = [[texts[0] for texts in references], ["a cat sat on a mat", None]]
-    assert texts.bleu(predictions, references) == pytest.approx(
+    streams = [[text_similarity[0] for text_similarity in references], ["a cat sat on a mat", None]]
+    assert text_similarity.bleu(predictions, references) == pytest.approx(
         sacrebleu.corpus_bleu(predictions, streams).score / 100
     )
-    assert texts.chrf(predictions, references) == pytest.approx(
+    assert text_similarity.chrf(predictions, references) == pytest.approx(
         sacrebleu.corpus_chrf(predictions, streams).score / 100
     )
-    assert texts.bleu(predictions, references) > texts.bleu(predictions, [one[0] for one in references])
+    assert text_similarity.bleu(predictions, references) > text_similarity.bleu(
+        predictions, [one[0] for one in references]
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_scores_by_other_rules_of_extraction_are_told_apart(tmp_path, monkeypatc
     rows = [{"q": "1", "answer": "18"}]
     benchmark = prepared(tmp_path, rows, "number", metrics=["exact_match", "flexible_match"])
     _, before = judged(benchmark, ["18"])
-    monkeypatch.setattr(scoring, "EXTRACTION_VERSION", "another")
+    monkeypatch.setattr(aggregate, "EXTRACTION_VERSION", "another")
     _, after = judged(benchmark, ["18"])
     assert before[0].rule != after[0].rule and before[1].rule == after[1].rule
 
@@ -219,7 +221,7 @@ def chosen_first(benchmark: PreparedBenchmark) -> dict:
     """The scores of a model that always chooses the first choice."""
     items = [item(example, 0) for example in benchmark.examples]
     answers = [Answer(loglikelihoods=(0.0, -1.0)) for _ in items]
-    found = scoring.scores(benchmark, items, answers, EvaluateConfig(), "base")
+    found = aggregate.scores(benchmark, items, answers, EvaluateConfig(), "base")
     return {score.metric: score for score in found}
 
 

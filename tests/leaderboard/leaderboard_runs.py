@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from workbench.evaluation import statistics
+from workbench.evaluation.metrics import statistics
 from workbench.evaluation.records import Prediction, Score, write_predictions, write_results
 from workbench.run_dir import RunDir, write_json
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from leaderboard_runs import Spec, answers, write_run
 
-from workbench.evaluation import statistics
+from workbench.evaluation.metrics import statistics
 from workbench.evaluation.records import (
     ITEM_ALONE,
     read_predictions,

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
-from workbench.evaluation import answer_loop, scoring
+from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.benchmarks.option_orders import combined
 from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
@@ -26,6 +26,7 @@ from workbench.evaluation.diagnostics import (
     warn_of_shots,
 )
 from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.metrics import aggregate
 from workbench.evaluation.model_checks import check, named
 from workbench.evaluation.records import Answer, Prediction, Score, write_predictions
 from workbench.evaluation.self_check import Answerer
@@ -153,8 +154,8 @@ def _judged(
         warn_of_closed_texts(benchmark.name, lm)
     more = about_letters(benchmark, asked)
     return _Judged(
-        predictions=scoring.predictions(benchmark, items, answers),
-        scores=scoring.scores(benchmark, items, answers, config, model_name, **more),
+        predictions=aggregate.predictions(benchmark, items, answers),
+        scores=aggregate.scores(benchmark, items, answers, config, model_name, **more),
         num_asked=count,
         asked=asked,
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import NormalDist
 
 from workbench.errors import DataError
-from workbench.evaluation import statistics
+from workbench.evaluation.metrics import statistics
 from workbench.evaluation.records import ITEM_ALONE, Prediction, Score, lower_is_better
 from workbench.leaderboard import wording
 from workbench.leaderboard.board import (

@@ -20,8 +20,8 @@ from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.benchmarks.template_variables import GivenNames
 from workbench.evaluation.harness import tasks
-from workbench.evaluation.metrics import METRICS
-from workbench.evaluation.named_metrics import named
+from workbench.evaluation.metrics.lookup import named
+from workbench.evaluation.metrics.table import METRICS
 from workbench.evaluation.records import Example
 from workbench.files import local_path
 from workbench.patterns import PatternError, check_pattern

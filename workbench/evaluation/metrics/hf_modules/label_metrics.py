@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import evaluate
 
-from workbench.evaluation import labels
-from workbench.evaluation.modules import base
+from workbench.evaluation.metrics import label_agreement
+from workbench.evaluation.metrics.hf_modules import base
 
 
 class Labels(evaluate.Metric):  # type: ignore[misc]
@@ -16,8 +16,8 @@ class Labels(evaluate.Metric):  # type: ignore[misc]
 
     def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
         return {
-            "acc": labels.acc(predictions, references),
-            "f1": labels.f1(predictions, references),
-            "macro_f1": labels.macro_f1(predictions, references),
-            "mcc": labels.mcc(predictions, references),
+            "acc": label_agreement.acc(predictions, references),
+            "f1": label_agreement.f1(predictions, references),
+            "macro_f1": label_agreement.macro_f1(predictions, references),
+            "mcc": label_agreement.mcc(predictions, references),
         }

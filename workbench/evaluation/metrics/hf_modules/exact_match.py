@@ -2,8 +2,8 @@
 
 import evaluate
 
-from workbench.evaluation import texts
-from workbench.evaluation.modules import base
+from workbench.evaluation.metrics import text_similarity
+from workbench.evaluation.metrics.hf_modules import base
 
 
 class ExactMatch(base.TextMetric):
@@ -14,4 +14,4 @@ class ExactMatch(base.TextMetric):
 
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
         """What one pair scores."""
-        return {"exact_match": texts.same(prediction, reference)}
+        return {"exact_match": text_similarity.same(prediction, reference)}

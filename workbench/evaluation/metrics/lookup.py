@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError, first_line
-from workbench.evaluation.metrics import METRICS, Judged, Metric, is_right, likeliest
+from workbench.evaluation.metrics.table import METRICS, Judged, Metric, is_right, likeliest
 from workbench.evaluation.records import Answer, Example, lower_is_better, metric_name
 from workbench.trust import check_trusted
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError
-from workbench.evaluation import labels, texts
 from workbench.evaluation.extraction.extract import last_number, last_number_as_written, number_after_marks
-from workbench.evaluation.harness_matches import of_plain_targets, of_unpunctuated_targets
+from workbench.evaluation.metrics import label_agreement, text_similarity
+from workbench.evaluation.metrics.harness_matches import of_plain_targets, of_unpunctuated_targets
 from workbench.evaluation.records import Answer, Example
 
 _LARGEST_EXPONENT = math.log(sys.float_info.max)
@@ -61,8 +61,8 @@ def likeliest_per_character(answer: Answer, example: Example) -> int:
 
 def likeliest_per_byte(answer: Answer, example: Example) -> int:
     """The choice of the highest log-likelihood per UTF-8 byte: fair between Chinese and English choices."""
-    texts = [text.encode("utf-8") for text in example.continuations]
-    return _best([ll / len(text) for ll, text in zip(answer.loglikelihoods, texts, strict=True)])
+    text_similarity = [text.encode("utf-8") for text in example.continuations]
+    return _best([ll / len(text) for ll, text in zip(answer.loglikelihoods, text_similarity, strict=True)])
 
 
 def likeliest_per_token(answer: Answer, example: Example) -> int:
@@ -250,7 +250,7 @@ METRICS: dict[str, Metric] = {
     "target_perplexity": Metric(
         output_types=_CHOICE, judge=likeliest, score=target_loglikelihood, corpus=target_perplexity
     ),
-    "exact_match": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.same)),
+    "exact_match": Metric(output_types=_TEXT, judge=generated, score=of_texts(text_similarity.same)),
     "strict_match": Metric(output_types=_TEXT, judge=found_by(number_after_marks), score=of_plain_targets),
     "flexible_match": Metric(output_types=_TEXT, judge=found_by(last_number), score=of_plain_targets),
     "unpunctuated_match": Metric(
@@ -259,32 +259,39 @@ METRICS: dict[str, Metric] = {
     "flexible_unpunctuated_match": Metric(
         output_types=_TEXT, judge=found_by(last_number_as_written), score=of_unpunctuated_targets
     ),
-    "char_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.char_f1)),
-    "rouge1": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=1))),
-    "rouge2": Metric(output_types=_TEXT, judge=generated, score=of_texts(partial(texts.rouge_n, n=2))),
-    "rougeL": Metric(output_types=_TEXT, judge=generated, score=of_texts(texts.rouge_l)),
+    "char_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(text_similarity.char_f1)),
+    "rouge1": Metric(
+        output_types=_TEXT, judge=generated, score=of_texts(partial(text_similarity.rouge_n, n=1))
+    ),
+    "rouge2": Metric(
+        output_types=_TEXT, judge=generated, score=of_texts(partial(text_similarity.rouge_n, n=2))
+    ),
+    "rougeL": Metric(output_types=_TEXT, judge=generated, score=of_texts(text_similarity.rouge_l)),
     "bleu": Metric(
         output_types=_TEXT,
         judge=generated,
-        score=of_one(texts.bleu),
-        corpus=of_all(texts.bleu),
+        score=of_one(text_similarity.bleu),
+        corpus=of_all(text_similarity.bleu),
         needs="sacrebleu",
     ),
     "chrf": Metric(
         output_types=_TEXT,
         judge=generated,
-        score=of_one(texts.chrf),
-        corpus=of_all(texts.chrf),
+        score=of_one(text_similarity.chrf),
+        corpus=of_all(text_similarity.chrf),
         needs="sacrebleu",
     ),
     "f1": Metric(
         output_types=_CHOICE + _HEAD,
         judge=likeliest,
         score=is_right,
-        corpus=of_labels(partial(labels.f1, positive="1")),
+        corpus=of_labels(partial(label_agreement.f1, positive="1")),
     ),
     "macro_f1": Metric(
-        output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=of_labels(labels.macro_f1)
+        output_types=_CHOICE + _HEAD,
+        judge=likeliest,
+        score=is_right,
+        corpus=of_labels(label_agreement.macro_f1),
     ),
     "token_perplexity": Metric(
         output_types=_WHOLE, judge=nothing, score=text_loglikelihood, corpus=token_perplexity
@@ -301,6 +308,6 @@ METRICS: dict[str, Metric] = {
     "answer_loss": Metric(output_types=_ROW, judge=nothing, score=answer_loss),
     "log_loss": Metric(output_types=_HEAD, judge=likeliest, score=log_loss),
     "mcc": Metric(
-        output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=of_labels(labels.mcc)
+        output_types=_CHOICE + _HEAD, judge=likeliest, score=is_right, corpus=of_labels(label_agreement.mcc)
     ),
 }

@@ -2,8 +2,8 @@
 
 import evaluate
 
-from workbench.evaluation import texts
-from workbench.evaluation.modules import base
+from workbench.evaluation.metrics import text_similarity
+from workbench.evaluation.metrics.hf_modules import base
 
 
 class CharF1(base.TextMetric):
@@ -14,4 +14,4 @@ class CharF1(base.TextMetric):
 
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
         """What one pair scores."""
-        return {"char_f1": texts.char_f1(prediction, reference)}
+        return {"char_f1": text_similarity.char_f1(prediction, reference)}

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import evaluate
 
-from workbench.evaluation import texts
-from workbench.evaluation.modules import base
+from workbench.evaluation.metrics import text_similarity
+from workbench.evaluation.metrics.hf_modules import base
 
 
 class Translation(evaluate.Metric):  # type: ignore[misc]
@@ -17,4 +17,7 @@ class Translation(evaluate.Metric):  # type: ignore[misc]
     def _compute(
         self, predictions: Sequence[str], references: Sequence[str | Sequence[str]]
     ) -> dict[str, float]:
-        return {"bleu": texts.bleu(predictions, references), "chrf": texts.chrf(predictions, references)}
+        return {
+            "bleu": text_similarity.bleu(predictions, references),
+            "chrf": text_similarity.chrf(predictions, references),
+        }

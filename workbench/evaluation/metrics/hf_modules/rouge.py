@@ -2,8 +2,8 @@
 
 import evaluate
 
-from workbench.evaluation import texts
-from workbench.evaluation.modules import base
+from workbench.evaluation.metrics import text_similarity
+from workbench.evaluation.metrics.hf_modules import base
 
 
 class Rouge(base.TextMetric):
@@ -15,7 +15,7 @@ class Rouge(base.TextMetric):
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
         """What one pair scores."""
         return {
-            "rouge1": texts.rouge_n(prediction, reference, 1),
-            "rouge2": texts.rouge_n(prediction, reference, 2),
-            "rougeL": texts.rouge_l(prediction, reference),
+            "rouge1": text_similarity.rouge_n(prediction, reference, 1),
+            "rouge2": text_similarity.rouge_n(prediction, reference, 2),
+            "rougeL": text_similarity.rouge_l(prediction, reference),
         }

@@ -1,0 +1,1 @@
+"""Metrics of items, scores of benchmarks, and their statistics."""
