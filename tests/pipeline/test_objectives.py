@@ -10,7 +10,7 @@ from workbench.errors import ConfigError, DataError, WorkbenchError
 from workbench.evaluation.records import read_results
 from workbench.pipeline.train import check_mean
 from workbench.run_dir import read_json
-from workbench.training.journal import journal_lines
+from workbench.training.reporting.journal import journal_lines
 
 SHORT = (
     "train.max_steps=2",

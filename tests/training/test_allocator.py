@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from workbench.training.allocator import KERNEL_CACHES, GiveBack, keep_few_kernels, libc_function
-from workbench.training.forecast import resident_bytes
+from workbench.training.estimate.workload import resident_bytes
+from workbench.training.memory_release import KERNEL_CACHES, GiveBack, keep_few_kernels, libc_function
 
 MIB = 1 << 20
 glibc = pytest.mark.skipif(libc_function("malloc_trim") is None, reason="not the GNU C library")

@@ -8,10 +8,10 @@ from transformers import BloomConfig, BloomForCausalLM
 from workbench.config.train import TrainConfig
 from workbench.data.collate import Collator
 from workbench.errors import ConfigError
-from workbench.training import assembly
+from workbench.training import build_trainer
 from workbench.training.batches import Batches
 from workbench.training.fit import fit
-from workbench.training.isolation import keeps_texts_apart
+from workbench.training.packing_support import keeps_texts_apart
 
 LENGTHS = [random.Random(seed).randint(1, 60) for seed in range(203)]
 
@@ -96,7 +96,7 @@ def test_a_model_without_positions_doesnt_keep_texts_apart_and_gets_padded_batch
             return batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "Collator", Watched)
+        patch.setattr(build_trainer, "Collator", Watched)
         fit(bloom(), tokenizer, causal_rows(), None, TrainConfig(max_steps=1), tmp_path, 7)
     assert seen[0] == {"input_ids", "labels", "attention_mask", "row"}
 
@@ -136,7 +136,7 @@ def test_an_epoch_begun_anew_has_the_order_that_it_would_have_had(tmp_path, base
 
     train = TrainConfig(num_epochs=3, per_device_batch_size=4, save_steps=8, save_total_limit=5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "Collator", Watched)
+        patch.setattr(build_trainer, "Collator", Watched)
         fit(load(base), tiny_tokenizer(), causal_rows(), None, train, tmp_path, 7)
         through, seen[:] = list(seen), []
         for name in ("checkpoint-16", "checkpoint-18"):

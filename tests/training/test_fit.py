@@ -16,7 +16,7 @@ from workbench.models.adapters import attach
 from workbench.training import callbacks
 from workbench.training.callbacks import Steps
 from workbench.training.fit import fit
-from workbench.training.journal import journal_lines
+from workbench.training.reporting.journal import journal_lines
 
 TASKS = {"causal_lm": causal_rows, "sequence_classification": class_rows}
 

@@ -3,9 +3,9 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from workbench.training import events
-from workbench.training.curve import loss_curve, ticks
-from workbench.training.journal import journal_lines
+from workbench.training.reporting import tensorboard
+from workbench.training.reporting.journal import journal_lines
+from workbench.training.reporting.loss_plot import loss_curve, ticks
 
 
 def test_a_journal_line_cut_off_by_a_crash_is_left_out(tmp_path):
@@ -21,9 +21,9 @@ def test_an_event_has_the_bytes_that_tensorboard_writes(tmp_path, monkeypatch):
     RecordWriter(file).write(event_pb2.Event(wall_time=1.5, step=300, summary=summary_pb2.Summary(
         value=[summary_pb2.Summary.Value(tag="loss", simple_value=2.5)])).SerializeToString())
     """
-    monkeypatch.setattr(events.time, "time", lambda: 1.5)
+    monkeypatch.setattr(tensorboard.time, "time", lambda: 1.5)
     path = tmp_path / "events"
-    events.append(path, 300, {"loss": 2.5})
+    tensorboard.append(path, 300, {"loss": 2.5})
     assert path.read_bytes().hex() == (
         "1b000000000000001a0d9e1309000000000000f83f10ac022a0d0a0b0a046c6f7373150000204068997c51"
     )
@@ -31,8 +31,8 @@ def test_an_event_has_the_bytes_that_tensorboard_writes(tmp_path, monkeypatch):
 
 def test_the_checksum_is_the_one_of_the_standard():
     """RFC 3720, appendix B.4, and the usual check value."""
-    assert events.crc32c(bytes(32)) == 0x8A9136AA
-    assert events.crc32c(b"123456789") == 0xE3069283
+    assert tensorboard.crc32c(bytes(32)) == 0x8A9136AA
+    assert tensorboard.crc32c(b"123456789") == 0xE3069283
 
 
 LINES = [

@@ -11,9 +11,8 @@ from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import TrainConfig
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
 from workbench.models.adapters import attach
-from workbench.training import forecast as forecast_module
-from workbench.training.forecast import forecast
-from workbench.training.memory import (
+from workbench.training.estimate import workload as forecast_module
+from workbench.training.estimate.memory import (
     Batch,
     Setting,
     Shape,
@@ -24,6 +23,7 @@ from workbench.training.memory import (
     ways_out,
     weights_bytes,
 )
+from workbench.training.estimate.workload import forecast
 
 SIZES = {
     "vocab_size": 300,

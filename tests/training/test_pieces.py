@@ -6,7 +6,7 @@ from tiny_training import causal_rows, class_rows, load_with_lora
 from workbench.data.collate import Collator
 from workbench.errors import TrainingError
 from workbench.training.fit import fit
-from workbench.training.pieces import is_out_of_memory, pieces
+from workbench.training.microbatches import is_out_of_memory, pieces
 
 
 def tokens(batch):

@@ -16,7 +16,8 @@ from workbench.pipeline.step_inputs import autocast_dtype, trains_whole_model
 from workbench.pipeline.training_rows import Examples, encoded_examples
 from workbench.ranks import ranks
 from workbench.run_dir import RunDir
-from workbench.training.forecast import (
+from workbench.training.estimate.memory import Batch, Setting, Shape, peak_parts, shown, step_flops, ways_out
+from workbench.training.estimate.workload import (
     available_bytes,
     duration,
     forecast,
@@ -24,7 +25,6 @@ from workbench.training.forecast import (
     resident_bytes,
     text_lengths,
 )
-from workbench.training.memory import Batch, Setting, Shape, peak_parts, shown, step_flops, ways_out
 
 log = logging.getLogger("workbench")
 

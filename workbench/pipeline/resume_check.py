@@ -16,8 +16,8 @@ from workbench.pipeline.step_inputs import trains_whole_model
 from workbench.pipeline.train import train
 from workbench.ranks import ranks
 from workbench.run_dir import RunDir, file_fingerprint, write_json
-from workbench.training.journal import journal_lines
-from workbench.training.meter import MEASURED
+from workbench.training.counters import MEASURED
+from workbench.training.reporting.journal import journal_lines
 
 log = logging.getLogger("workbench")
 

@@ -39,8 +39,8 @@ from workbench.pipeline.stop_rate import counted, sample
 from workbench.pipeline.training_rows import Examples, encoded_examples, trained_on_chats
 from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder, write_json
-from workbench.training.allocator import keep_few_kernels
 from workbench.training.fit import fit
+from workbench.training.memory_release import keep_few_kernels
 from workbench.training.resume import delete_checkpoints
 from workbench.training.trainer import Score
 

@@ -14,8 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from workbench.errors import TrainingError
 from workbench.ranks import every, is_first, of_first, wait
-from workbench.training.journal import best_step, evaluations, journal_lines, our_name
-from workbench.training.meter import Meter
+from workbench.training.counters import Meter
+from workbench.training.reporting.journal import best_step, evaluations, journal_lines, our_name
 from workbench.training.resume import seal
 
 log = logging.getLogger("workbench")

@@ -16,14 +16,14 @@ from workbench.config.train import Keep, TrainConfig
 from workbench.errors import ConfigError, TrainingError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
 from workbench.ranks import is_first, of_first
-from workbench.training.allocator import keep_few_kernels
-from workbench.training.assembly import Training, assembled
+from workbench.training.build_trainer import Training, assembled
 from workbench.training.callbacks import ProgressBar
-from workbench.training.identity import training_identity
-from workbench.training.journal import best_step, history_of, journal_lines, restored
-from workbench.training.manners import as_before, put_together, quiet
-from workbench.training.meter import Meter
-from workbench.training.pieces import is_out_of_memory
+from workbench.training.counters import Meter
+from workbench.training.fingerprint import training_identity
+from workbench.training.memory_release import keep_few_kernels
+from workbench.training.microbatches import is_out_of_memory
+from workbench.training.model_state import as_before, put_together, quiet
+from workbench.training.reporting.journal import best_step, history_of, journal_lines, restored
 from workbench.training.resume import (
     Checkpoint,
     complaint,

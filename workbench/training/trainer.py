@@ -19,9 +19,9 @@ from workbench.data.packing import cut
 from workbench.data.tokens import IGNORED
 from workbench.ranks import ranks, summed
 from workbench.training.batches import Batches, WithGhost, share
+from workbench.training.counters import Meter
 from workbench.training.determinism import deterministic
-from workbench.training.meter import Meter
-from workbench.training.pieces import Pieces
+from workbench.training.microbatches import Pieces
 
 Score = Callable[[PreTrainedModel | PeftModel], Mapping[str, float]]
 """Gives `score`, a number that is the higher the better, and `score/NAME` for each part of it."""

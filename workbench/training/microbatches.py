@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from workbench.data.packing import cut
 from workbench.errors import TrainingError
-from workbench.training.meter import Meter
+from workbench.training.counters import Meter
 
 log = logging.getLogger("workbench")
 

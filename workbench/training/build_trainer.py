@@ -13,13 +13,13 @@ from workbench.config.train import TrainConfig
 from workbench.data.collate import Collator
 from workbench.errors import ConfigError
 from workbench.ranks import is_first, ranks
-from workbench.training.allocator import GiveBack
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
 from workbench.training.callbacks import Patience, ProgressBar, Seal, Steps
-from workbench.training.isolation import keeps_texts_apart
-from workbench.training.journal import Journal
-from workbench.training.meter import Meter
+from workbench.training.counters import Meter
+from workbench.training.memory_release import GiveBack
+from workbench.training.packing_support import keeps_texts_apart
+from workbench.training.reporting.journal import Journal
 from workbench.training.trainer import MeteredTrainer, Score, classification_loss
 
 

@@ -16,7 +16,7 @@ from workbench.data.tokens import IGNORED
 from workbench.ranks import ranks
 from workbench.training.arguments import total_steps
 from workbench.training.batches import Batches
-from workbench.training.memory import Batch
+from workbench.training.estimate.memory import Batch
 
 MOST_EPOCHS = 20
 """Whose batches are looked at for the largest."""

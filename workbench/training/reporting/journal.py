@@ -9,8 +9,8 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from workbench.files import append_bytes, parse_json, read_json, write_atomic
-from workbench.training import events
-from workbench.training.curve import DRAWN, loss_curve
+from workbench.training.reporting import tensorboard as events
+from workbench.training.reporting.loss_plot import DRAWN, loss_curve
 
 log = logging.getLogger("workbench")
 

@@ -1,0 +1,1 @@
+"""Memory, tokens and time of a training, estimated from shapes and rows alone."""

@@ -1,0 +1,1 @@
+"""What a training reports: train.jsonl, the loss plot, TensorBoard."""
