@@ -11,11 +11,11 @@ from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import Task
 from workbench.data.classes import class_list, clean_name
+from workbench.data.classification import label_names
 from workbench.data.encode import encode
-from workbench.data.inspection import check_rows
-from workbench.data.labelled import label_names
 from workbench.data.report import data_report
 from workbench.data.rows import load_rows
+from workbench.data.validate import check_rows
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmarks.prepare import check_benchmarks
 

@@ -2,12 +2,12 @@ import pytest
 
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import Task
-from workbench.data.control import read_as_characters, written_once
 from workbench.data.encode import encode
-from workbench.data.inspection import check_rows
-from workbench.data.literal import split_up
-from workbench.data.prompts import prompts
+from workbench.data.inference_prompts import prompts
 from workbench.data.rows import Row
+from workbench.data.tokens.control_tokens import read_as_characters, written_once
+from workbench.data.tokens.literal_tokens import split_up
+from workbench.data.validate import check_rows
 from workbench.errors import ConfigError, DataError
 
 CAUSAL, CLASSES = Task.causal_lm, Task.sequence_classification

@@ -5,10 +5,10 @@ from tokenizers import processors
 
 from workbench.config.data import CheckMask, DataConfig, DataFormat, SourceConfig, Template, Truncation
 from workbench.config.model import Task
+from workbench.data.chat.messages import with_object
+from workbench.data.classification import label_names
 from workbench.data.encode import NOTHING_TRAINED, encode
-from workbench.data.labelled import label_names
-from workbench.data.messages import with_object
-from workbench.data.prompts import prompts
+from workbench.data.inference_prompts import prompts
 from workbench.data.rows import Row
 from workbench.errors import DataError
 

@@ -9,10 +9,11 @@ import pytest
 from workbench.config.data import CheckMask, DataConfig, Template, Truncation
 from workbench.config.model import Task
 from workbench.data import encode as encode_module
-from workbench.data import mask_check, notices
+from workbench.data import notices
 from workbench.data.encode import encode
+from workbench.data.mask_check import check_masks
 from workbench.data.rows import Row
-from workbench.data.tokens import IGNORED, Tokens
+from workbench.data.tokens.segments import IGNORED, Tokens
 from workbench.errors import DataError
 
 TEMPLATE = (
@@ -341,17 +342,17 @@ def test_a_cut_row_with_a_fault_is_found(tokenizer, plant):
 
 
 def test_of_many_rows_each_shape_and_a_sample_are_looked_at(tokenizer, monkeypatch):
-    monkeypatch.setattr(mask_check, "ALL_ROWS", 5)
-    monkeypatch.setattr(mask_check, "SAMPLE", 3)
+    monkeypatch.setattr(check_masks, "ALL_ROWS", 5)
+    monkeypatch.setattr(check_masks, "SAMPLE", 3)
     values = [chat(f"{i}?", "x") for i in range(40)]
     values[33] = SYSTEM
     values[37] = chat("a", " x")
     rows = [Row(value, f"a.jsonl:{number}") for number, value in enumerate(values)]
     conversations = [encode_module.conversation(row, encode_module.DataFormat["messages"]) for row in rows]
-    numbers = mask_check.chosen(conversations, seed=0)
+    numbers = check_masks.chosen(conversations, seed=0)
     assert {0, 33, 37} <= set(numbers)
     assert len(numbers) <= 6
-    assert numbers == mask_check.chosen(conversations, seed=0) != mask_check.chosen(conversations, seed=1)
+    assert numbers == check_masks.chosen(conversations, seed=0) != check_masks.chosen(conversations, seed=1)
 
 
 UNSOUND = {

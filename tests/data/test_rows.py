@@ -8,10 +8,10 @@ import pytest
 
 from workbench.config.data import COLUMNS, DataConfig, DataFormat, SourceConfig
 from workbench.config.model import Task
+from workbench.data.classification import TEXT_COLUMNS
 from workbench.data.formats import ANSWER, QUESTION
-from workbench.data.inspection import check_rows
-from workbench.data.labelled import TEXT_COLUMNS
 from workbench.data.rows import load_rows, split_rows
+from workbench.data.validate import check_rows
 from workbench.errors import ConfigError, DataError
 
 ROWS = [{"prompt": "1+1=", "completion": "2"}, {"prompt": "一加一等于", "completion": "二"}]

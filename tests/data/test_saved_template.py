@@ -5,11 +5,11 @@ import pytest
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import Task
 from workbench.data.account import Account
-from workbench.data.chat_templates import TEMPLATES, saved_template
+from workbench.data.chat.named_templates import TEMPLATES, saved_template
+from workbench.data.chat.saved_template import end_ids, templates_of
 from workbench.data.encode import encode
-from workbench.data.prompts import prompts
+from workbench.data.inference_prompts import prompts
 from workbench.data.rows import Row
-from workbench.data.saved_template import end_ids, templates_of
 
 CALL = {"id": "call1", "type": "function", "function": {"name": "add", "arguments": '{"a": "三"}'}}
 CHAT = {

@@ -2,14 +2,14 @@ import pytest
 
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
-from workbench.data.encode import encode
-from workbench.data.instruction import (
+from workbench.data.conversations import (
     BEGINS_WITH_ANSWER,
     SYSTEM_CONFLICT,
     SYSTEM_TWICE,
     SYSTEM_UNREAD,
     conversation,
 )
+from workbench.data.encode import encode
 from workbench.data.rows import Row
 from workbench.errors import DataError
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from workbench.data.control import ControlTokens, Places, read_as_characters
-from workbench.data.saved_template import ChatForm
+from workbench.data.chat.saved_template import ChatForm
+from workbench.data.tokens.control_tokens import ControlTokens, Places, read_as_characters
 
 UNWRITTEN = "where the template does not write"
 """What is said, before its name, of a part of a row that is lost."""

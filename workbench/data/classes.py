@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from workbench.data.lines import numbered_lines, whole_text
 from workbench.data.notices import say_once
-from workbench.data.row import Row
+from workbench.data.readers.row import Row
+from workbench.data.readers.text_lines import numbered_lines, whole_text
 from workbench.errors import DataError
 
 UNLABELLED = ("-1", "-100", "-")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.packing import positions
-from workbench.data.tokens import IGNORED
+from workbench.data.tokens.segments import IGNORED
 
 
 @dataclass(frozen=True)

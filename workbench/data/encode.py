@@ -12,20 +12,27 @@ from transformers import PreTrainedTokenizerBase
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
 from workbench.data.account import Account
-from workbench.data.chats import prepared
+from workbench.data.chat.prepare_chat import prepared
+from workbench.data.chat.saved_template import ChatForm, chat_form
 from workbench.data.classes import has_hidden_ends
-from workbench.data.control import ControlTokens, control_tokens, written_once
-from workbench.data.doubled import labelled_once, once
+from workbench.data.classification import (
+    HIDDEN_ENDS,
+    label_names,
+    label_number,
+    labelled_text,
+    target,
+    text_ids,
+)
+from workbench.data.conversations import conversation, with_shuffled_answers
 from workbench.data.formats import row_format, text, unread_columns
-from workbench.data.instruction import conversation, with_shuffled_answers
-from workbench.data.labelled import HIDDEN_ENDS, label_names, label_number, labelled_text, target, text_ids
-from workbench.data.literal import LiteralTokenizer, split_up
-from workbench.data.mask_check import MaskCheck
+from workbench.data.mask_check.check_masks import MaskCheck
 from workbench.data.packing import best_fit, positions
+from workbench.data.pretraining import blocks, document_ids, pieces
 from workbench.data.rows import Row
-from workbench.data.saved_template import ChatForm, chat_form
-from workbench.data.text import blocks, document_ids, pieces
-from workbench.data.tokens import IGNORED, encode_segments, shortened, special_frame
+from workbench.data.tokens.control_tokens import ControlTokens, control_tokens, written_once
+from workbench.data.tokens.doubled_tokens import labelled_once, once
+from workbench.data.tokens.literal_tokens import LiteralTokenizer, split_up
+from workbench.data.tokens.segments import IGNORED, encode_segments, shortened, special_frame
 from workbench.errors import DataError
 
 BATCH = 1000

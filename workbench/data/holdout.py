@@ -9,10 +9,10 @@ from itertools import groupby
 
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
+from workbench.data.classification import labelled_text
 from workbench.data.contamination import normalized
+from workbench.data.conversations import conversation
 from workbench.data.formats import row_format, text
-from workbench.data.instruction import conversation
-from workbench.data.labelled import labelled_text
 from workbench.data.rows import Row, split_rows
 
 SHARE, FEWEST, MOST = 0.05, 20, 500

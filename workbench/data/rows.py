@@ -10,12 +10,12 @@ from typing import Any
 
 from workbench.config.data import DataConfig, key_of
 from workbench.data.classes import ClassList, class_list, is_unlabelled, with_named_class
-from workbench.data.files import IN_FOLDERS, READERS, TABLES, file_rows
-from workbench.data.hub import hub_rows
-from workbench.data.layout import Layout
 from workbench.data.notices import say_once
-from workbench.data.row import Row as Row
-from workbench.data.unfolding import unfolded
+from workbench.data.readers.hub_datasets import hub_rows
+from workbench.data.readers.layout import Layout
+from workbench.data.readers.read_rows import IN_FOLDERS, READERS, TABLES, file_rows
+from workbench.data.readers.row import Row as Row
+from workbench.data.readers.unfold import unfolded
 from workbench.errors import ConfigError, DataError
 from workbench.files import local_path
 

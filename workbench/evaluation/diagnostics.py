@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workbench.data.tokens import special_frame
+from workbench.data.tokens.segments import special_frame
 from workbench.evaluation.benchmarks.option_orders import letters
 from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.inference.causal_lm import TransformersLM

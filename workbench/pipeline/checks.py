@@ -9,9 +9,9 @@ from workbench.config.benchmark import OutputType, Scoring
 from workbench.config.quantization import QuantizationMethod
 from workbench.config.train import Keep
 from workbench.data.holdout import hold_out
-from workbench.data.inspection import check_rows
 from workbench.data.rows import Row, load_rows
 from workbench.data.streaming import streamed_rows
+from workbench.data.validate import check_rows
 from workbench.errors import ConfigError
 from workbench.evaluation.benchmarks.prepare import check_benchmarks
 from workbench.evaluation.benchmarks.prepared import PreparedBenchmark

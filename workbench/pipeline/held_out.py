@@ -11,13 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config import BenchmarkConfig, Config
 from workbench.config.benchmark import GenerationConfig, OutputType
+from workbench.data.classification import label_number, labelled_text
+from workbench.data.conversations import conversation
 from workbench.data.encode import encode
 from workbench.data.formats import row_format
 from workbench.data.holdout import HoldOut
-from workbench.data.instruction import conversation
-from workbench.data.labelled import label_number, labelled_text
 from workbench.data.rows import Row
-from workbench.data.tokens import IGNORED
+from workbench.data.tokens.segments import IGNORED
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.harness.tasks import language

@@ -6,7 +6,7 @@ from typing import Any
 
 from workbench.config import Config
 from workbench.config.history import hashed
-from workbench.data.prompts import prompts
+from workbench.data.inference_prompts import prompts
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.predict import PredictModel
-from workbench.data.labelled import VALUE
-from workbench.data.prompts import Prompt, prompts
+from workbench.data.classification import VALUE
+from workbench.data.inference_prompts import Prompt, prompts
 from workbench.errors import ConfigError, DataError, MissingStepError
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode

@@ -9,8 +9,8 @@ from typing import Any
 from workbench.config import Config, Step
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
+from workbench.data.classification import TEXT_COLUMNS
 from workbench.data.formats import QUESTION
-from workbench.data.labelled import TEXT_COLUMNS
 from workbench.data.rows import ANSWERS, Row, load_rows, renamed
 from workbench.errors import ConfigError, DataError
 from workbench.models.loading import load_tokenizer

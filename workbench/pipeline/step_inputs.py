@@ -14,7 +14,7 @@ from workbench.config.data import DataConfig
 from workbench.config.history import hashed
 from workbench.config.model import Task
 from workbench.config.train import Precision
-from workbench.data.labelled import VALUE, listed_names
+from workbench.data.classification import VALUE, listed_names
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models.adapters import adapter_config
 from workbench.models.loading import has_trained_head, read_config

@@ -16,8 +16,8 @@ from workbench.config import Config
 from workbench.config.adapter import ALL_LINEAR
 from workbench.config.model import Dtype
 from workbench.data.account import Account
+from workbench.data.chat.saved_template import end_ids, templates_of
 from workbench.data.report import data_report
-from workbench.data.saved_template import end_ids, templates_of
 from workbench.errors import ConfigError
 from workbench.evaluation import engine
 from workbench.evaluation.benchmarks.prepare import check_benchmarks, main_metric

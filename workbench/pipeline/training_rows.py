@@ -7,11 +7,11 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config import Config
 from workbench.data.classes import is_unlabelled
+from workbench.data.classification import label_names
+from workbench.data.conversations import is_chat
 from workbench.data.encode import Encoded, encode
 from workbench.data.formats import row_format
 from workbench.data.holdout import HoldOut, hold_out
-from workbench.data.instruction import is_chat
-from workbench.data.labelled import label_names
 from workbench.data.rows import Row, load_rows
 from workbench.data.streaming import encode_streamed, streamed_rows
 from workbench.pipeline.step_inputs import is_classifier, named_data

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, Sampler
 
 from workbench.config.train import TrainConfig
 from workbench.data.packing import best_fit, cut
-from workbench.data.tokens import IGNORED
+from workbench.data.tokens.segments import IGNORED
 from workbench.errors import ConfigError
 
 NEIGHBOURHOOD = 50

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
 from workbench.data.packing import cut
-from workbench.data.tokens import IGNORED
+from workbench.data.tokens.segments import IGNORED
 from workbench.ranks import ranks, summed
 from workbench.training.batches import Batches, WithGhost, share
 from workbench.training.counters import Meter

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.config.benchmark import LocalConfig
-from workbench.data.files import whole_rows
-from workbench.data.layout import Layout
-from workbench.data.lines import numbered_lines
-from workbench.data.row import Row as Row
-from workbench.data.unfolding import unfolded
+from workbench.data.readers.layout import Layout
+from workbench.data.readers.read_rows import whole_rows
+from workbench.data.readers.row import Row as Row
+from workbench.data.readers.text_lines import numbered_lines
+from workbench.data.readers.unfold import unfolded
 from workbench.errors import DataError
 
 

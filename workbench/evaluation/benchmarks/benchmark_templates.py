@@ -7,8 +7,8 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError, meta, nodes
 from jinja2.runtime import Undefined
 
-from workbench.data.rendering import CompiledTemplate, RenderingError
-from workbench.data.sandbox import BoundedEnvironment
+from workbench.data.templating.render import CompiledTemplate, RenderingError
+from workbench.data.templating.sandbox import BoundedEnvironment
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.patterns import PatternError, replaced

@@ -10,7 +10,7 @@ from workbench.config.benchmark import BenchmarkConfig, Extract, FewshotOrder, O
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.ranges import check_ranges
 from workbench.data.classes import class_list
-from workbench.data.hub import hub_rows
+from workbench.data.readers.hub_datasets import hub_rows
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmarks import benchmark_templates, protocols
 from workbench.evaluation.benchmarks.benchmark_files import Row, read_rows

@@ -17,7 +17,7 @@ from typing import Any
 from lm_eval.api.model import LM
 
 from workbench.config.benchmark import GenerationConfig
-from workbench.data.rendering import RenderingError, chat_text
+from workbench.data.templating.render import RenderingError, chat_text
 from workbench.errors import CheckpointError, DataError
 from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache

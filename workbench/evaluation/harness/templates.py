@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.environment import Template
 
-from workbench.data.sandbox import BoundedEnvironment
+from workbench.data.templating.sandbox import BoundedEnvironment
 from workbench.patterns import PatternError, replaced
 
 

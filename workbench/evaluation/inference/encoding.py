@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.data.tokens import special_frame
+from workbench.data.tokens.segments import special_frame
 from workbench.errors import DataError
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
 
-from workbench.data.rendering import RenderingError, chat_text
+from workbench.data.templating.render import RenderingError, chat_text
 
 _ANSWER = "an answer"
 """Rendered as the assistant's turn, to see what a chat template puts after it."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.data.rendering import RenderingError, chat_text
+from workbench.data.templating.render import RenderingError, chat_text
 from workbench.errors import DataError
 from workbench.evaluation.benchmarks.benchmark_prompts import context, prompt_hash
 from workbench.evaluation.records import Example

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 
 from workbench.config.train import TrainConfig
-from workbench.data.tokens import IGNORED
+from workbench.data.tokens.segments import IGNORED
 from workbench.ranks import ranks
 from workbench.training.arguments import total_steps
 from workbench.training.batches import Batches

@@ -1,0 +1,1 @@
+"""Readers of rows: CSV, TSV, JSON, JSONL, Parquet, Arrow, text and Hub datasets."""

@@ -1,0 +1,66 @@
+"""Rows from files of all kinds, for training and for benchmarks; every complaint names file and line."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from workbench.data.readers.columnar import arrow_rows, parquet_rows
+from workbench.data.readers.delimited import table_rows
+from workbench.data.readers.json_files import json_rows
+from workbench.data.readers.layout import Layout
+from workbench.data.readers.row import Row
+from workbench.data.readers.text_lines import numbered_lines, whole_text
+from workbench.data.readers.unfold import unfolded
+from workbench.errors import DataError
+
+
+def file_rows(path: Path, layout: Layout) -> Iterator[Row]:
+    """The rows of one file, those within its rows where the layout says so."""
+    rows = whole_rows(path, layout)
+    return unfolded(rows, layout.unfold, f"{layout.key}.unfold") if layout.unfold else rows
+
+
+def whole_rows(path: Path, layout: Layout) -> Iterator[Row]:
+    """The rows of one file, as they stand in it.
+
+    The name says only which family it is of: JSON, tables, columns or text. The rest is told by the content.
+
+    Raises:
+        DataError: A kind of file that nobody knows, or one that can't be read.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: unknown kind of file {path.suffix!r} (known: {', '.join(READERS)})")
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    return (replace(row, file=str(path)) for row in reader(path, layout))
+
+
+def text_rows(path: Path, layout: Layout) -> Iterator[Row]:
+    """The whole file as one document, or each of its lines that is not blank."""
+    if layout.text_lines:
+        for number, line in numbered_lines(path):
+            if line.strip():
+                yield Row({"text": line.rstrip("\r\n")}, f"{path}:{number}")
+        return
+    text = whole_text(path)
+    if text.strip():
+        yield Row({"text": text}, f"{path}:1")
+
+
+READERS: dict[str, Callable[[Path, Layout], Iterator[Row]]] = {
+    ".jsonl": json_rows,
+    ".json": json_rows,
+    ".csv": table_rows,
+    ".tsv": table_rows,
+    ".parquet": parquet_rows,
+    ".arrow": arrow_rows,
+    ".feather": arrow_rows,
+    ".txt": text_rows,
+    ".md": text_rows,
+}
+"""Suffix -> reader."""
+
+TABLES = (".csv", ".tsv")
+IN_FOLDERS = tuple(suffix for suffix in READERS if suffix != ".md")
+"""Kinds of files that are looked for in folders; Markdown beside data explains it."""

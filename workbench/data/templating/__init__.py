@@ -1,0 +1,1 @@
+"""Jinja templates rendered in a sandbox with bounds on steps, time and output."""
