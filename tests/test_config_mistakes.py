@@ -1,6 +1,6 @@
 import pytest
 
-from workbench.config.mistakes import known_keys, meant, nearest_keys, plainly
+from workbench.config.error_hints import known_keys, meant, nearest_keys, plainly
 
 
 @pytest.mark.parametrize(

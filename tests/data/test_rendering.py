@@ -128,7 +128,7 @@ def test_a_refusal_names_the_line_of_the_template(byte_tokenizer):
 
 
 def test_renderings_that_are_each_short_are_refused_where_they_are_slow_together(monkeypatch, byte_tokenizer):
-    monkeypatch.setattr("workbench.data.rendering.MAX_SECONDS", 0.2)
+    monkeypatch.setattr("workbench.data.templating.render.MAX_SECONDS", 0.2)
     template = chat_template.__wrapped__("{% for a in range(9999) %}{{ [a] * 9 }}{% endfor %}")
     with pytest.raises(RenderingError, match="takes .* seconds for .* texts"):
         for _ in range(1000):

@@ -25,7 +25,7 @@ from workbench.trust import trusting
 
 PREDICTIONS = ["the cat sat on a mat", "北京", "同意 OK", ""]
 REFERENCES = ["The cat sat on the mat.", "北京大学", "不同意 ok", "空"]
-MODULES = ("char_f1", "exact_match", "rouge", "labels", "translation")
+MODULES = ("char_f1", "exact_match", "rouge", "label_metrics", "translation")
 LABELS = {"predictions": [0, 2, 2, 1, 0, 0], "references": [0, 1, 2, 1, 1, 0]}
 
 
@@ -36,7 +36,7 @@ def offline(monkeypatch, tmp_path):
 
 
 def file_of(name: str) -> str:
-    return str(import_module(f"workbench.evaluation.modules.{name}").__file__)
+    return str(import_module(f"workbench.evaluation.metrics.hf_modules.{name}").__file__)
 
 
 def test_the_modules_are_these():
@@ -50,7 +50,7 @@ def test_every_module_is_loaded_by_its_file_and_gives_numbers_from_0_to_1(name):
         pytest.importorskip("sacrebleu")
     module = evaluate.load(file_of(name), keep_in_memory=True)
     assert isinstance(module, evaluate.Metric) and module.inputs_description
-    rows = LABELS if name == "labels" else {"predictions": PREDICTIONS, "references": REFERENCES}
+    rows = LABELS if name == "label_metrics" else {"predictions": PREDICTIONS, "references": REFERENCES}
     found = module.compute(**rows)
     assert found and all(0 <= value <= 1 for value in found.values())
 

@@ -14,10 +14,10 @@ from workbench.evaluation.records import (
     write_predictions,
     write_results,
 )
-from workbench.leaderboard import wording
-from workbench.leaderboard.board import is_share
+from workbench.leaderboard import formatting
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
+from workbench.leaderboard.view_model import is_share
 
 
 def view_of(folder, *specs, **options):
@@ -237,7 +237,7 @@ def test_models_scored_on_other_items_have_no_mean_together(tmp_path):
     write_results(files.results_json, about, changed)
     view = compare(collect(tmp_path)).runs[0]
     assert view.means == {"zh": {}}
-    assert wording.items(view.rows[0]) == "3 to 120"
+    assert formatting.items(view.rows[0]) == "3 to 120"
 
 
 def test_the_mean_of_benchmarks_that_were_all_wrong_is_not_certain(tmp_path):
@@ -262,7 +262,7 @@ def test_intervals_are_shown_with_their_own_coverage(tmp_path):
     about, scores = read_results(files.results_json)
     write_results(files.results_json, about, [replace(one, confidence=0.5) for one in scores])
     half = compare(collect(tmp_path)).runs[0]
-    assert wording.coverage(half.rows) == "50%"
+    assert formatting.coverage(half.rows) == "50%"
     write_results(files.results_json, about, scores)
     whole = compare(collect(tmp_path)).runs[0]
     narrow, wide = half.rows[0].difference.interval, whole.rows[0].difference.interval

@@ -12,8 +12,8 @@ import torch
 from tiny_training import causal_rows, class_rows, load_with_lora, tiny_tokenizer
 
 from workbench.config.train import TrainConfig
+from workbench.distributed import barrier, is_rank0, rank_and_world_size
 from workbench.models.adapters import attach
-from workbench.ranks import is_first, ranks, wait
 from workbench.training.callbacks import Steps
 from workbench.training.fit import fit
 
@@ -27,7 +27,7 @@ STEP_BATCHES = 2
 
 def train(folder: Path, base: Path, task: str, method: str) -> list[float]:
     """Two epochs of 23 rows in batches of 2: the last step of each has a batch that only one process gets."""
-    rank, world = ranks()
+    rank, world = rank_and_world_size()
     model = load_with_lora(base, task, method)
     rows = (class_rows if task == "sequence_classification" else causal_rows)(23)
     settings = TrainConfig(
@@ -39,9 +39,9 @@ def train(folder: Path, base: Path, task: str, method: str) -> list[float]:
         save_steps=3,
     )
     report = fit(model, tiny_tokenizer(), rows, rows.select(range(5)), settings, folder, 7)
-    if is_first():
+    if is_rank0():
         attach.save(model, folder / "adapter")
-    wait()
+    barrier()
     return [report.steps, report.loss_first, report.validation_loss, report.tokens, report.trained_tokens]
 
 
@@ -49,10 +49,10 @@ def main(folder: Path, base: Path, rank: int, step: int) -> None:
     torch.set_num_threads(1)
     found = {}
     for kind, (task, method) in KINDS.items():
-        if kind == list(KINDS)[-1] and ranks()[0] == rank:
+        if kind == list(KINDS)[-1] and rank_and_world_size()[0] == rank:
             kill_at(step)
         found[kind] = train(folder / kind, base, task, method)
-    (folder / f"{ranks()[0]}.json").write_text(json.dumps(found))
+    (folder / f"{rank_and_world_size()[0]}.json").write_text(json.dumps(found))
 
 
 def kill_at(step: int) -> None:

@@ -181,7 +181,7 @@ def test_a_forecast_counts_the_short_step_at_the_end_of_each_epoch():
 def test_a_forecast_is_that_of_all_processes(monkeypatch, rank):
     rows = causal_rows(20)
     alone = forecast(rows, TrainConfig(per_device_batch_size=4), 7)
-    monkeypatch.setattr(forecast_module, "ranks", lambda: (rank, 2))
+    monkeypatch.setattr(forecast_module, "rank_and_world_size", lambda: (rank, 2))
     work = forecast(rows, TrainConfig(per_device_batch_size=4), 7)
     assert (alone.steps, work.steps) == (5, 3)
     assert work.tokens == alone.tokens == sum(rows["length"])

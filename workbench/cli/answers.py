@@ -7,7 +7,7 @@ from workbench.cli.habits import key_here, option_here
 from workbench.cli.keys import Kind, all_keys, groups, is_list, kind_of
 from workbench.cli.recipes import recipe_files
 from workbench.cli.shipped import options
-from workbench.config.mistakes import ALIKE, MOST, nearest_keys
+from workbench.config.error_hints import ALIKE, MOST, nearest_keys
 
 
 def way(name: str, value: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from workbench.cli.shipped import shipped
 from workbench.config import Config
-from workbench.config.mistakes import known_keys
+from workbench.config.error_hints import known_keys
 
 Kind = Enum("Kind", {"text": "text", "texts": "texts", "section": "section", "other": "other"})
 """text: str; texts: lists and mappings of str; section: a dataclass; other: numbers, truth values, enums."""

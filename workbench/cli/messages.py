@@ -5,7 +5,7 @@ import logging
 from hydra.errors import HydraException
 
 from workbench.cli.shipped import options
-from workbench.config.mistakes import plainly
+from workbench.config.error_hints import plainly
 from workbench.errors import WorkbenchError
 from workbench.shown import clean
 

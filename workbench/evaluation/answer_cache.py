@@ -9,10 +9,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from workbench.distributed import rank_and_world_size
 from workbench.errors import DataError
 from workbench.evaluation.records import Answer
 from workbench.files import append, clear_the_way, end_last_line, fingerprint, open_to_append, parse_json
-from workbench.ranks import ranks
 
 log = logging.getLogger("workbench")
 
@@ -48,7 +48,7 @@ class AnswerCache:
         for path in paths:
             if not renew:
                 self.answers.update(_read(path, self.key))
-            elif path == self.path or (rank == 0 and not _is_of_a_rank(path, ranks()[1])):
+            elif path == self.path or (rank == 0 and not _is_of_a_rank(path, rank_and_world_size()[1])):
                 clear_the_way(path)
 
     def __contains__(self, prompt_hash: str) -> bool:

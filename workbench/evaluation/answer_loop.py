@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from workbench.distributed import all_gather_dict, rank_and_world_size
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.progress import Progress
 from workbench.evaluation.records import Answer
-from workbench.ranks import gathered, ranks
 
 _CHUNK = 256
 """Questions asked together at most; they share what their prompts have in common."""
@@ -17,7 +17,7 @@ Unit = TypeVar("Unit")
 
 def chunks(units: Sequence[Unit], part: Callable[[Unit], object]) -> Iterator[list[Unit]]:
     """Runs of neighbours of the same part, small enough for every process to get some."""
-    world = ranks()[1]
+    world = rank_and_world_size()[1]
     size = min(_CHUNK, max(16, len(units) // (world * _CHUNKS_PER_RANK))) if world > 1 else _CHUNK
     chunk: list[Unit] = []
     for unit in units:
@@ -47,7 +47,7 @@ def ask(
         total: how many there are.
         fits: whether a kept answer can be one to this unit; one that can't is asked again.
     """
-    rank, world = ranks()
+    rank, world = rank_and_world_size()
     new: dict[str, Answer] = {}
     with Progress(title, total, rank == 0) as progress, kept.writing() as writer:
         for number, chunk in enumerate(keyed):
@@ -62,4 +62,4 @@ def ask(
                 writer.add(keys[index], answer)
                 new[keys[index]] = answer
                 progress.advance(1)
-    return {**kept.answers, **gathered(new)}, len(new)
+    return {**kept.answers, **all_gather_dict(new)}, len(new)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.data.tokens.segments import special_frame
+from workbench.distributed import rank_and_world_size
 from workbench.evaluation.benchmarks.option_orders import letters
 from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.inference.causal_lm import TransformersLM
@@ -13,7 +14,6 @@ from workbench.evaluation.records import Answer
 from workbench.evaluation.self_check import Answerer
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.requests import Item
-from workbench.ranks import ranks
 
 log = logging.getLogger("workbench")
 
@@ -29,14 +29,14 @@ class Asked:
 def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item) -> None:
     """Say it where the tokens of the letters that are scored aren't those that the prompt leads to."""
     warning = answerer.letter_warning(item) if isinstance(answerer, MultipleChoice) else None
-    if warning and ranks()[0] == 0:
+    if warning and rank_and_world_size()[0] == 0:
         log.warning("benchmarks.%s: %s", benchmark.name, warning)
 
 
 def warn_of_closed_texts(name: str, lm: TransformersLM) -> None:
     """Say where a number can't be the harness's, since the tokenizer puts a token after every text."""
     added = special_frame(lm.tokenizer)[1]
-    if added and ranks()[0] == 0:
+    if added and rank_and_world_size()[0] == 0:
         log.warning(
             "benchmarks.%s: the tokenizer puts %s after every text; it is left out between prompt and "
             "answer, where lm-evaluation-harness leaves it in",
@@ -48,7 +48,7 @@ def warn_of_closed_texts(name: str, lm: TransformersLM) -> None:
 def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> None:
     """Say how many items have different choices that the tokenizer makes the same tokens of."""
     found = answerer.same_tokens if isinstance(answerer, MultipleChoice) else {}
-    if found and ranks()[0] == 0:
+    if found and rank_and_world_size()[0] == 0:
         name, (first, second) = next(iter(found.items()))
         log.warning(
             "benchmarks.%s: %d items have two choices that are scored by the same tokens, so they score "
@@ -64,7 +64,7 @@ def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> Non
 def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: int) -> None:
     """Say how many examples were left out because prompts would not have fitted."""
     dropped = [item.num_shots_dropped for item in items if item.num_shots_dropped]
-    if dropped and ranks()[0] == 0:
+    if dropped and rank_and_world_size()[0] == 0:
         log.warning(
             "benchmarks.%s: %d examples dropped from the prompts of %d of %d items, which would not fit into "
             "%d tokens",

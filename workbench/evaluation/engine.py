@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
+from workbench.distributed import rank_and_world_size
 from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.benchmarks.option_orders import combined
@@ -35,7 +36,6 @@ from workbench.evaluation.tasks.generation import extracted
 from workbench.evaluation.tasks.requests import Item
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for, in_role
 from workbench.models.ops.prepacked_linear import prepacked
-from workbench.ranks import ranks
 
 _ANSWERS_VERSION = 2
 """Raised when prompts are encoded or answers end in another way, so that no older answer is reused."""
@@ -103,7 +103,7 @@ def evaluate(
             written then.
     """
     found = Evaluation([])
-    rank, _ = ranks()
+    rank, _ = rank_and_world_size()
     with evaluation_mode(model):
         lm = in_role(model, tokenizer, [benchmark.config for benchmark in benchmarks.values()], config)
         check(lm, benchmarks, config, model_name)
@@ -173,7 +173,7 @@ def _judged_by_tasks(
         lm, kept, f"{model_name} · {benchmark.name}", config.fewshot_seed, benchmark.tasks.samples
     )
     predictions, found = scores.evaluate(benchmark, asking_lm, config, model_name)
-    if asking_lm.num_cut and ranks()[0] == 0:
+    if asking_lm.num_cut and rank_and_world_size()[0] == 0:
         log.warning(
             "benchmarks.%s: %d prompts are longer than the %d tokens that fit and lost their beginning, "
             "as in lm-evaluation-harness",

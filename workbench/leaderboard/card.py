@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from workbench.leaderboard import wording
-from workbench.leaderboard.board import ADAPTER, MERGED, UNTRAINED, Row, RunView
+from workbench.leaderboard import formatting
 from workbench.leaderboard.markdown import escaped, table
 from workbench.leaderboard.page import merge_proof
+from workbench.leaderboard.view_model import ADAPTER, MERGED, UNTRAINED, Row, RunView
 from workbench.run_dir import MODEL_CARD, write_atomic
 from workbench.shown import clean
 
@@ -57,7 +57,7 @@ def text(view: RunView, model: str) -> str:
         "",
         *table(view),
         "",
-        f"{wording.coverage(view.rows)} intervals; p of paired items after Holm's correction.",
+        f"{formatting.coverage(view.rows)} intervals; p of paired items after Holm's correction.",
         "",
     ]
     return "\n".join([*lines, "## Use", "", "```python", *_usage(view, model), "```", "", MARK]) + "\n"
@@ -92,7 +92,7 @@ def _result(row: Row, model: str, task: str) -> dict[str, Any]:
             {
                 "type": HUB_METRICS.get(metric, clean(metric)),
                 "value": round(score.value, 6),
-                "name": f"{wording.metric(metric)}, {wording.protocol(row)}",
+                "name": f"{formatting.metric(metric)}, {formatting.protocol(row)}",
             }
             for metric, score in shown.items()
         ],

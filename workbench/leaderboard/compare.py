@@ -9,8 +9,9 @@ from statistics import NormalDist
 from workbench.errors import DataError
 from workbench.evaluation.metrics import statistics
 from workbench.evaluation.records import ITEM_ALONE, Prediction, Score, lower_is_better
-from workbench.leaderboard import wording
-from workbench.leaderboard.board import (
+from workbench.leaderboard import formatting
+from workbench.leaderboard.collect import Collection, Run
+from workbench.leaderboard.view_model import (
     ADAPTER,
     ALPHA,
     BASE,
@@ -30,7 +31,6 @@ from workbench.leaderboard.board import (
     RunView,
     Sample,
 )
-from workbench.leaderboard.collect import Collection, Run
 
 Pair = tuple[Prediction, Prediction]
 
@@ -81,7 +81,7 @@ def _model_order(name: str) -> tuple[int, str]:
 
 def _compared(run: Run, row: Row, num_samples: int) -> Row:
     if not row.same_rule:
-        how = "; ".join(f"{name} {wording.asked(score)}" for name, score in row.scores.items())
+        how = "; ".join(f"{name} {formatting.asked(score)}" for name, score in row.scores.items())
         return replace(row, problem=f"scored by different rules, which don't compare: {how}")
     answers = {model: found for model in row.scores if (found := run.predictions(model, row.benchmark))}
     flips = None

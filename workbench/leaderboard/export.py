@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from workbench.leaderboard.board import Board, RunView
+from workbench.leaderboard.view_model import Board, RunView
 from workbench.shown import clean
 
 SCHEMA_VERSION = 1

@@ -1,7 +1,7 @@
 """The leaderboard as Markdown."""
 
-from workbench.leaderboard import wording
-from workbench.leaderboard.board import MODELS, UNTRAINED, Board, Row, RunView
+from workbench.leaderboard import formatting
+from workbench.leaderboard.view_model import MODELS, UNTRAINED, Board, Row, RunView
 from workbench.shown import clean
 
 
@@ -27,13 +27,13 @@ def table(view: RunView) -> list[str]:
             escaped(row.benchmark),
             escaped(row.language),
             escaped(row.metric),
-            wording.items(row),
+            formatting.items(row),
         ]
         cells += [_score(row, name) for name in models]
         if found:
-            bounds = wording.interval(found.interval, row.is_share, signed=True)
-            value = wording.change(found.value, row.is_share)
-            cells += [f"{value} ({bounds})" if bounds else value, wording.p_value(found.adjusted_p_value)]
+            bounds = formatting.interval(found.interval, row.is_share, signed=True)
+            value = formatting.change(found.value, row.is_share)
+            cells += [f"{value} ({bounds})" if bounds else value, formatting.p_value(found.adjusted_p_value)]
         cells += [found.verdict] if found else ["", "", escaped(row.problem)]
         lines.append(_line(cells))
     return lines
@@ -43,8 +43,8 @@ def _score(row: Row, model: str) -> str:
     score = row.scores.get(model)
     if score is None or score.note == UNTRAINED:
         return score.note if score else ""
-    bounds = wording.interval(score.interval, row.is_share)
-    value = wording.number(score.value, row.is_share)
+    bounds = formatting.interval(score.interval, row.is_share)
+    value = formatting.number(score.value, row.is_share)
     return f"{value} ({bounds})" if bounds else value
 
 

@@ -9,8 +9,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from workbench.evaluation.records import Prediction
 from workbench.files import settle_file
-from workbench.leaderboard import export, markdown, wording
-from workbench.leaderboard.board import (
+from workbench.leaderboard import export, formatting, markdown
+from workbench.leaderboard.collect import Run
+from workbench.leaderboard.plot import gain_axis, panels
+from workbench.leaderboard.view_model import (
     BETTER,
     MODELS,
     UNSURE,
@@ -22,8 +24,6 @@ from workbench.leaderboard.board import (
     is_share,
     trained_and_base,
 )
-from workbench.leaderboard.collect import Run
-from workbench.leaderboard.plot import gain_axis, panels
 from workbench.run_dir import write_atomic, write_json
 from workbench.shown import clean
 
@@ -61,7 +61,7 @@ def html(board: Board) -> str:
         shown_models=[name for name in MODELS if name in models],
         classes=CLASSES,
         untrained=UNTRAINED,
-        coverage=wording.coverage(rows),
+        coverage=formatting.coverage(rows),
         num_rows=len(rows),
         num_benchmarks=len({row.benchmark for row in rows}),
         num_answers=sum(score.num_items for row in rows for score in row.scores.values()),
@@ -138,7 +138,7 @@ def measured_rows(run: Run) -> list[tuple[str, str, str]]:
         if isinstance(found, dict) and step not in ("evaluate", "steps"):
             for name, value in found.items():
                 if value is not None and not isinstance(value, dict | list):
-                    rows.append((step, name.replace("_", " "), wording.measured(name, value)))
+                    rows.append((step, name.replace("_", " "), formatting.measured(name, value)))
     return rows
 
 
@@ -149,7 +149,7 @@ def measured_evaluate(run: Run, benchmark: str) -> list[tuple[str, str]]:
     for model, by_benchmark in (found if isinstance(found, dict) else {}).items():
         values = by_benchmark.get(benchmark) if isinstance(by_benchmark, dict) else None
         if isinstance(values, dict):
-            parts = [wording.measured(name, value) for name, value in values.items() if "second" in name]
+            parts = [formatting.measured(name, value) for name, value in values.items() if "second" in name]
             rows.append((model, ", ".join(parts)))
     return rows
 
@@ -184,28 +184,28 @@ FILTERS = {
     "answer_counts": answer_counts,
     "answered": answered,
     "right_answer": right_answer,
-    "change": wording.change,
+    "change": formatting.change,
     "clean": lambda value: clean(str(value)),
-    "equal": wording.equal,
-    "explanation": wording.explanation,
-    "interval": wording.interval,
+    "equal": formatting.equal,
+    "explanation": formatting.explanation,
+    "interval": formatting.interval,
     "is_share": is_share,
-    "items": wording.items,
-    "language": wording.language,
-    "letters": wording.letters,
+    "items": formatting.items,
+    "language": formatting.language,
+    "letters": formatting.letters,
     "likelihoods": likelihoods,
-    "mean": wording.mean,
-    "measured": lambda value, name: wording.measured(name, value),
+    "mean": formatting.mean,
+    "measured": lambda value, name: formatting.measured(name, value),
     "measured_evaluate": measured_evaluate,
     "measured_rows": measured_rows,
     "measured_train": measured_train,
     "merge_proof": merge_proof,
-    "metric": wording.metric,
-    "number": wording.number,
-    "protocol": wording.protocol,
+    "metric": formatting.metric,
+    "number": formatting.number,
+    "protocol": formatting.protocol,
     "searchable": searchable,
     "searchable_row": searchable_row,
     "sha256": sha256,
     "shortened": shortened,
-    "tick": wording.tick,
+    "tick": formatting.tick,
 }

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.evaluation.records import Score
-from workbench.leaderboard.board import MODELS, UNTRAINED, Row, RunView
+from workbench.leaderboard.view_model import MODELS, UNTRAINED, Row, RunView
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from workbench.evaluation.records import Score
-from workbench.leaderboard import wording
-from workbench.leaderboard.board import (
+from workbench.leaderboard import formatting
+from workbench.leaderboard.view_model import (
     BETTER,
     MAJORITY,
     MODELS,
@@ -56,7 +56,7 @@ def _overview(board: Board) -> Table:
     table = Table(title="all runs: base → trained", **LAYOUT)
     table.add_column("run", overflow="fold")
     for language in board.languages:
-        table.add_column(wording.language(language), justify="right", no_wrap=True)
+        table.add_column(formatting.language(language), justify="right", no_wrap=True)
     table.add_column("benchmarks", justify="right", no_wrap=True)
     for view in board.runs:
         means = [_gain(view, language) for language in board.languages]
@@ -67,8 +67,8 @@ def _overview(board: Board) -> Table:
 def _gain(view: RunView, language: str) -> Text:
     """Mean of base and trained model, and the difference below."""
     means, gain = view.means.get(language, {}), view.gains.get(language)
-    shown = [wording.number(means[name].value, True) for name in trained_and_base(means)]
-    return _lines(" → ".join(shown), wording.mean(gain, signed=True) if gain else "")
+    shown = [formatting.number(means[name].value, True) for name in trained_and_base(means)]
+    return _lines(" → ".join(shown), formatting.mean(gain, signed=True) if gain else "")
 
 
 def _counts(view: RunView) -> Text:
@@ -99,10 +99,10 @@ def _run(view: RunView) -> Table:
 def _cells(row: Row, models: list[str]) -> list[Text]:
     score = row.any_score
     chance = (
-        f"chance {wording.number(score.chance, True)}" if score.chance is not None and row.is_share else ""
+        f"chance {formatting.number(score.chance, True)}" if score.chance is not None and row.is_share else ""
     )
     plain = row.same_rule and score.protocol == "default" and score.num_fewshot == 0
-    asked = [f"{wording.items(row)} items", *([] if plain else [wording.protocol(row)])]
+    asked = [f"{formatting.items(row)} items", *([] if plain else [formatting.protocol(row)])]
     about = [row.metric, chance] if chance else [row.metric]
     cells = [_lines(clean(row.benchmark), " · ".join(asked), " · ".join(about))]
     cells += [_score(row.scores.get(name), row.is_share) for name in models]
@@ -115,9 +115,9 @@ def _score(score: Score | None, is_share: bool) -> Text:
     if score.note == UNTRAINED:
         majority = score.majority
         return _lines(
-            "", "untrained", "" if majority is None else f"majority {wording.number(majority, True)}"
+            "", "untrained", "" if majority is None else f"majority {formatting.number(majority, True)}"
         )
-    return _lines(wording.number(score.value, is_share), wording.interval(score.interval, is_share))
+    return _lines(formatting.number(score.value, is_share), formatting.interval(score.interval, is_share))
 
 
 def _difference(row: Row) -> Text:
@@ -125,8 +125,8 @@ def _difference(row: Row) -> Text:
     if found is None:
         return Text(clean(row.problem), style="yellow")
     text = _lines(
-        f"{wording.change(found.value, row.is_share)}  p {wording.equal(found.adjusted_p_value)}",
-        wording.interval(found.interval, row.is_share, signed=True),
+        f"{formatting.change(found.value, row.is_share)}  p {formatting.equal(found.adjusted_p_value)}",
+        formatting.interval(found.interval, row.is_share, signed=True),
     )
     text.append(f"\n{found.verdict}", style=STYLES[found.verdict])
     if found.reference == MAJORITY:
@@ -137,11 +137,13 @@ def _difference(row: Row) -> Text:
 def _mean_cells(view: RunView, language: str, models: list[str]) -> list[Text]:
     means, gain = view.means[language], view.gains.get(language)
     count = next((found.num_benchmarks for found in means.values()), 0)
-    cells = [_lines(f"mean {wording.language(language)}", f"{count} benchmark{'s' if count != 1 else ''}")]
+    cells = [_lines(f"mean {formatting.language(language)}", f"{count} benchmark{'s' if count != 1 else ''}")]
     for model in models:
         found = means.get(model)
         shown = (
-            (wording.number(found.value, True), wording.interval(found.interval, True)) if found else ("",)
+            (formatting.number(found.value, True), formatting.interval(found.interval, True))
+            if found
+            else ("",)
         )
         cells.append(_lines(*shown))
     if len(models) == 1:
@@ -150,7 +152,7 @@ def _mean_cells(view: RunView, language: str, models: list[str]) -> list[Text]:
         return [*cells, Text("")]
     return [
         *cells,
-        _lines(wording.change(gain.value, True), wording.interval(gain.interval, True, signed=True)),
+        _lines(formatting.change(gain.value, True), formatting.interval(gain.interval, True, signed=True)),
     ]
 
 
@@ -166,7 +168,7 @@ def _notes(view: RunView) -> list[Text]:
         notes += [
             f"{clean(row.benchmark)}: {name} answers {shown}"
             for name, score in row.scores.items()
-            if (shown := wording.letters(score))
+            if (shown := formatting.letters(score))
         ]
         if dropped := row.any_score.num_shots_dropped:
             notes.append(f"{clean(row.benchmark)}: {dropped} examples left out of prompts that did not fit")
@@ -178,8 +180,8 @@ def _notes(view: RunView) -> list[Text]:
         notes.append(f"the merged model gives the adapter's answer to each of {items} items")
     if any(row.difference is not None for row in view.rows):
         notes.append(
-            f"{wording.coverage(view.rows)} intervals; p of paired items, after Holm's correction over the "
-            "benchmarks of the run"
+            f"{formatting.coverage(view.rows)} intervals; p of paired items, after Holm's correction over "
+            "the benchmarks of the run"
         )
     remarks = [Text(clean(remark), style="yellow") for remark in view.run.remarks]
     return [*remarks, *(Text(note, style="dim") for note in notes)]

@@ -16,6 +16,7 @@ from workbench.config.model import Dtype, ModelConfig
 from workbench.data.contamination import contamination
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
+from workbench.distributed import is_rank0
 from workbench.errors import DataError, MissingStepError
 from workbench.evaluation import engine
 from workbench.evaluation.benchmarks.prepare import check_benchmarks
@@ -37,7 +38,6 @@ from workbench.pipeline.step_inputs import (
     skipped,
 )
 from workbench.pipeline.tokenizers import borrowed_template, tokenizer_for
-from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, file_fingerprint, fingerprint, read_json
 
 log = logging.getLogger("workbench")
@@ -94,7 +94,7 @@ def publisher(
     """What writes a benchmark's scores into results.json and run.json as soon as the model has them."""
 
     def publish(benchmark: PreparedBenchmark, scores: Sequence[Score], measured: Mapping[str, float]) -> None:
-        if not is_first():
+        if not is_rank0():
             return
         step = f"evaluate/{name}/{benchmark.name}"
         facts = write_scores(config, run_dir, identities, name, model, scores)

@@ -11,9 +11,9 @@ from workbench.config import Config
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.files import locked_folder
 from workbench.leaderboard import card, page, table
-from workbench.leaderboard.board import ADAPTER, MERGED, TRAINED, RunView
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
+from workbench.leaderboard.view_model import ADAPTER, MERGED, TRAINED, RunView
 from workbench.run_dir import MODEL_CARD, RunDir
 
 log = logging.getLogger("workbench")

@@ -9,12 +9,12 @@ import torch
 from workbench.config import Config
 from workbench.config.model import Architecture
 from workbench.config.plan import Gpu
+from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError
 from workbench.models.device import torch_device
 from workbench.models.loading import read_config
 from workbench.pipeline.step_inputs import autocast_dtype, trains_whole_model
 from workbench.pipeline.training_rows import Examples, encoded_examples
-from workbench.ranks import ranks
 from workbench.run_dir import RunDir
 from workbench.training.estimate.memory import Batch, Setting, Shape, peak_parts, shown, step_flops, ways_out
 from workbench.training.estimate.workload import (
@@ -69,7 +69,7 @@ def foresee(config: Config, examples: Examples) -> None:
     log.info("plan: %s%s on %s", shown(parts), limit, place)
     flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
     rate = products(config, setting, dtype)
-    time = f", about {duration(flops / (rate * ranks()[1]))}" if rate else ""
+    time = f", about {duration(flops / (rate * rank_and_world_size()[1]))}" if rate else ""
     log.info("plan: %d steps, %s tokens%s", work.steps, f"{work.tokens:,}", time)
     if room is not None and sum(parts.values()) > room:
         ways = ways_out(setting, room)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config import Config
+from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError, TrainingError, WorkbenchError
 from workbench.pipeline.step_inputs import trains_whole_model
 from workbench.pipeline.train import train
-from workbench.ranks import ranks
 from workbench.run_dir import RunDir, file_fingerprint, write_json
 from workbench.training.counters import MEASURED
 from workbench.training.reporting.journal import journal_lines
@@ -35,7 +35,7 @@ def resume_check(config: Config, run_dir: RunDir) -> None:
         ConfigError: several processes were started.
         TrainingError: the two end with other weights.
     """
-    if ranks()[1] > 1:
+    if rank_and_world_size()[1] > 1:
         raise ConfigError("steps: resume_check starts processes of its own (run it without torchrun)")
     folder = run_dir.path / "resume-check"
     shutil.rmtree(folder, ignore_errors=True)

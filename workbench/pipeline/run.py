@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from workbench.config import Config, Step
+from workbench.distributed import barrier, is_rank0
 from workbench.models.checkpoints.hub import held_commits, hub_commits
 from workbench.pipeline.checks import check
 from workbench.pipeline.evaluate import evaluate
@@ -19,7 +20,6 @@ from workbench.pipeline.resume_check import resume_check
 from workbench.pipeline.run_folder import alone_in, check_config, reporting_file_errors
 from workbench.pipeline.train import train
 from workbench.pipeline.vocabulary import extend, tokenizer
-from workbench.ranks import is_first, wait
 from workbench.run_dir import RunDir, RunRecord, write_atomic
 from workbench.trust import TrustedCode, trusting
 
@@ -64,28 +64,28 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
         check(config, run_dir)
         if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
             with reporting_file_errors(run_dir):
-                return STEPS[config.steps[0]](config, run_dir) if is_first() else None
+                return STEPS[config.steps[0]](config, run_dir) if is_rank0() else None
         run_in_folder(config, run_dir, config_yaml, trusted)
 
 
 def run_in_folder(config: Config, run_dir: RunDir, config_yaml: str, trusted: TrustedCode) -> None:
     """Run the steps while no other process works in the run's folder."""
-    with reporting_file_errors(run_dir), alone_in(run_dir) if is_first() else nullcontext():
+    with reporting_file_errors(run_dir), alone_in(run_dir) if is_rank0() else nullcontext():
         record = RunRecord(run_dir.run_json)  # a damaged one is told before the long work
-        if is_first() and not run_dir.config_yaml.exists():
+        if is_rank0() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)
         check_config(record, run_dir)
-        if is_first():
+        if is_rank0():
             write_down(trusted, run_dir)
-        wait()
+        barrier()
         for step in config.steps:
             log.info("== %s", step.name)
-            if step in SHARED or is_first():
+            if step in SHARED or is_rank0():
                 STEPS[step](config, run_dir)
-            if is_first():
+            if is_rank0():
                 write_down(trusted, run_dir)
-            wait()
-        if is_first():
+            barrier()
+        if is_rank0():
             log.info("done: %s", what_lies_in(run_dir))
 
 

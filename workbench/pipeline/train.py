@@ -18,6 +18,7 @@ from workbench.config.model import Dtype
 from workbench.data.account import Account
 from workbench.data.chat.saved_template import end_ids, templates_of
 from workbench.data.report import data_report
+from workbench.distributed import is_rank0
 from workbench.errors import ConfigError
 from workbench.evaluation import engine
 from workbench.evaluation.benchmarks.prepare import check_benchmarks, main_metric
@@ -37,7 +38,6 @@ from workbench.pipeline.plan import foresee
 from workbench.pipeline.step_inputs import autocast_dtype, shown, skipped, trained_from, trains_whole_model
 from workbench.pipeline.stop_rate import counted, sample
 from workbench.pipeline.training_rows import Examples, encoded_examples, trained_on_chats
-from workbench.ranks import is_first
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder, write_json
 from workbench.training.fit import fit
 from workbench.training.memory_release import keep_few_kernels
@@ -54,7 +54,7 @@ def train(config: Config, run_dir: RunDir) -> None:
     inputs, record = fingerprint(made_from(config, scored)), RunRecord(run_dir.run_json)
     if skipped("train", record.is_finished("train", inputs, output), config):
         return
-    if config.force and is_first():
+    if config.force and is_rank0():
         delete_checkpoints(run_dir.checkpoints)
     examples = encoded_examples(config, run_dir)
     training, validation, labels = examples.training, examples.validation, examples.labels
@@ -64,10 +64,10 @@ def train(config: Config, run_dir: RunDir) -> None:
         log.info("data: %s", examples.hold_out)
     if validation is not None and (validation.account.dropped or validation.account.num_cut):
         log.info("data: held out: %s", validation.account)
-    held_out = write_rows(examples.hold_out, run_dir) if is_first() else {}
-    if is_first():
+    held_out = write_rows(examples.hold_out, run_dir) if is_rank0() else {}
+    if is_rank0():
         Console(soft_wrap=True).print(data_report(training, examples.rows, tokenizer))
-    asked = sample(config, examples.hold_out.held_out, examples.rows, tokenizer) if is_first() else None
+    asked = sample(config, examples.hold_out.held_out, examples.rows, tokenizer) if is_rank0() else None
     take_trained_template(tokenizer, training.account)
     keep_few_kernels()  # `foresee` multiplies, to know this machine's rate
     foresee(config, examples)
@@ -98,7 +98,7 @@ def train(config: Config, run_dir: RunDir) -> None:
         score=scorer(config, tokenizer, scored) if scored else None,
         autocast=autocast,
     )
-    if not is_first():
+    if not is_rank0():
         return
     save(model, examples, config, output, autocast)
     if asked:

@@ -14,9 +14,9 @@ from workbench.data.formats import row_format
 from workbench.data.holdout import HoldOut, hold_out
 from workbench.data.rows import Row, load_rows
 from workbench.data.streaming import encode_streamed, streamed_rows
+from workbench.distributed import rank_and_world_size
 from workbench.pipeline.step_inputs import is_classifier, named_data
 from workbench.pipeline.tokenizers import training_tokenizer
-from workbench.ranks import ranks
 from workbench.run_dir import RunDir
 
 STREAMED = "data.streaming reads them one after the other (data.validation_fraction=0.01 holds out 1%)"
@@ -64,7 +64,7 @@ def encoded_examples(config: Config, run_dir: RunDir) -> Examples:
     named = named_data(config)
     if config.data.streaming:
         labels = label_names([], named) if is_classifier(config) else []
-        folder = run_dir.cache / f"rows-{ranks()[0]}"
+        folder = run_dir.cache / f"rows-{rank_and_world_size()[0]}"
         training, validation = encode_streamed(
             config.data, tokenizer, config.model.task, folder, seed=config.seed, names=labels
         )

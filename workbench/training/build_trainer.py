@@ -11,8 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 
 from workbench.config.train import TrainConfig
 from workbench.data.collate import Collator
+from workbench.distributed import is_rank0, rank_and_world_size
 from workbench.errors import ConfigError
-from workbench.ranks import is_first, ranks
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
 from workbench.training.callbacks import Patience, ProgressBar, Seal, Steps
@@ -59,7 +59,7 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
     """
     model, rows, train, seed = training.model, training.rows, training.train, training.seed
     joined = rows_are_joined(model, rows)
-    batches = Batches(rows["length"], train, seed, joined=joined, ranks=ranks())
+    batches = Batches(rows["length"], train, seed, joined=joined, ranks=rank_and_world_size())
     trainer = MeteredTrainer(
         meter=meter,
         batches=batches,
@@ -84,7 +84,7 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
             Steps(meter, num_outcomes(model, rows), rows),
             *writers(training, identity, meter),
             *([GiveBack()] if model.device.type == "cpu" else []),
-            *([progress] if is_first() else []),
+            *([progress] if is_rank0() else []),
         ],
     )
     trainer.remove_callback(PrinterCallback)
@@ -94,7 +94,7 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
 def writers(training: Training, identity: str, meter: Meter) -> list[TrainerCallback]:
     """What writes down the training, in order: who looks into the journal comes after it."""
     train, folder = training.train, training.folder
-    journal = [Journal(folder, tensorboard="tensorboard" in train.report_to)] if is_first() else []
+    journal = [Journal(folder, tensorboard="tensorboard" in train.report_to)] if is_rank0() else []
     patient = [Patience(folder / "train.jsonl", train.patience)] if train.patience else []
     return [*journal, *patient, Seal(identity, meter)]
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from workbench.distributed import all_gather, barrier, broadcast_from_rank0, is_rank0
 from workbench.errors import TrainingError
-from workbench.ranks import every, is_first, of_first, wait
 from workbench.training.counters import Meter
 from workbench.training.reporting.journal import best_step, evaluations, journal_lines, our_name
 from workbench.training.resume import seal
@@ -62,13 +62,13 @@ class Steps(TrainerCallback):
         self.meter.end_step()
         loss = self.meter.losses[-1]
         if not math.isfinite(loss):
-            bad = self.places({row for part in every(self.meter.bad_rows) for row in part})
+            bad = self.places({row for part in all_gather(self.meter.bad_rows) for row in part})
             raise TrainingError(f"train: the loss is {loss} at step {state.global_step}, rows {bad}")
         self.steps_above = self.steps_above + 1 if loss > self.limit else 0
         is_last = state.global_step >= state.max_steps
         if self.steps_above == EXPLODED_STEPS or (is_last and self.steps_above):
             step, steps = state.global_step, self.steps_above
-            last = self.places({row for part in every(self.meter.step_rows) for row in part})
+            last = self.places({row for part in all_gather(self.meter.step_rows) for row in part})
             raise TrainingError(
                 f"train: the loss exploded, {loss:.1f} at step {step}, high for {steps} steps, rows {last}"
             )
@@ -107,8 +107,8 @@ class Seal(TrainerCallback):
                 )
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         is_final = control.should_training_stop
-        wait()
-        if is_first():
+        barrier()
+        if is_rank0():
             seal(folder, state.global_step, self.identity, self.meter.saved(), is_final=is_final)
 
 
@@ -124,7 +124,7 @@ class Patience(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Look back, after the journal has its line."""
-        lines = of_first(lambda: journal_lines(self.journal))
+        lines = broadcast_from_rank0(lambda: journal_lines(self.journal))
         steps = [step for step, _ in evaluations(lines)]
         best = steps.index(best_step(lines))
         if len(steps) - 1 - best >= self.patience:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from workbench.ranks import ranks, summed
+from workbench.distributed import all_reduce_sum, rank_and_world_size
 
 MEASURED = ("seconds", "tokens_per_second", "peak_bytes")
 """What in a line of train.jsonl depends on the machine and the hour."""
@@ -58,8 +58,10 @@ class Meter:
 
     def end_step(self) -> None:
         """Close the step under way, with what all processes saw of it."""
-        loss, tokens, trained = summed(self.step_loss, self.step_tokens, self.step_trained)
-        self.losses.append(loss / ranks()[1])  # the Trainer takes the mean of the processes' losses
+        loss, tokens, trained = all_reduce_sum(self.step_loss, self.step_tokens, self.step_trained)
+        self.losses.append(
+            loss / rank_and_world_size()[1]
+        )  # the Trainer takes the mean of the processes' losses
         self.tokens += int(tokens)
         self.trained += int(trained)
         self.step_loss, self.step_tokens, self.step_trained = 0.0, 0, 0

@@ -8,7 +8,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from workbench.config.train import TrainConfig
-from workbench.ranks import ranks
+from workbench.distributed import rank_and_world_size
 from workbench.run_dir import fingerprint
 
 
@@ -20,7 +20,9 @@ def training_identity(
     The number of processes counts as well: it is one of the factors of a step's batch.
     """
     trained = {name: (list(p.shape), str(p.dtype)) for name, p in model.named_parameters() if p.requires_grad}
-    return fingerprint([trained, train.learned(), rows_fingerprint(dataset), seed, inputs, ranks()[1]])
+    return fingerprint(
+        [trained, train.learned(), rows_fingerprint(dataset), seed, inputs, rank_and_world_size()[1]]
+    )
 
 
 def rows_fingerprint(dataset: Dataset) -> str:

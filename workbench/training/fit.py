@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.train import Keep, TrainConfig
+from workbench.distributed import broadcast_from_rank0, is_rank0
 from workbench.errors import ConfigError, TrainingError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
-from workbench.ranks import is_first, of_first
 from workbench.training.build_trainer import Training, assembled
 from workbench.training.callbacks import ProgressBar
 from workbench.training.counters import Meter
@@ -109,13 +109,13 @@ def fit(
     training = Training(model, tokenizer, train_dataset, eval_dataset, train, folder, seed, score, autocast)
     check(training)
     identity = training_identity(model, train_dataset, train, seed, inputs)
-    checkpoint = of_first(lambda: newest_good_checkpoint(folder / "checkpoints", identity))
+    checkpoint = broadcast_from_rank0(lambda: newest_good_checkpoint(folder / "checkpoints", identity))
     meter = Meter.resumed(checkpoint.meter) if checkpoint else Meter()
     with quiet(), as_before(model):
         if checkpoint and checkpoint.is_final:
             log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
             load_weights(model, checkpoint.path)
-            if is_first():
+            if is_rank0():
                 restored(folder, history_of(checkpoint.path))
         else:
             progress = ProgressBar(meter)
@@ -127,7 +127,7 @@ def fit(
             trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # forward without autocast again
             put_together(model)
         step = load_best(model, folder, identity) if train.keep is Keep.best else None
-    return of_first(lambda: train_report(folder, meter, checkpoint, step))
+    return broadcast_from_rank0(lambda: train_report(folder, meter, checkpoint, step))
 
 
 def check(training: Training) -> None:
@@ -148,7 +148,7 @@ def check(training: Training) -> None:
 
 def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:
     """Put the weights of the best checkpoint into the model, which holds the last; its step, or None."""
-    step = of_first(lambda: best_step(journal_lines(folder / "train.jsonl")))
+    step = broadcast_from_rank0(lambda: best_step(journal_lines(folder / "train.jsonl")))
     path = folder / "checkpoints" / f"checkpoint-{step}"
     problem = complaint(path, identity)
     if problem:

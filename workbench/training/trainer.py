@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, Trainer
 
 from workbench.data.packing import cut
 from workbench.data.tokens.segments import IGNORED
-from workbench.ranks import ranks, summed
+from workbench.distributed import all_reduce_sum, rank_and_world_size
 from workbench.training.batches import Batches, WithGhost, share
 from workbench.training.counters import Meter
 from workbench.training.determinism import deterministic
@@ -163,7 +163,7 @@ class MeteredTrainer(Trainer):
 
     def validation_loss(self) -> float:
         """Over all trained tokens, or all rows of a classifier, each counting alike."""
-        rows, (rank, world) = cast(Rows, self.eval_dataset), ranks()
+        rows, (rank, world) = cast(Rows, self.eval_dataset), rank_and_world_size()
         batches = cut(range(len(rows)), self.args.per_device_eval_batch_size)
         total, count = 0.0, 0
         for inputs in self.loader(rows, share(batches, len(rows), rank, world)):
@@ -173,7 +173,7 @@ class MeteredTrainer(Trainer):
             loss = self.compute_loss(self.model_wrapped, inputs, num_items_in_batch=divisor)
             total += float(cast(Tensor, loss)) * items / world  # the Trainer multiplies, for the mean of DDP
             count += items
-        all_total, all_count = summed(total, count)
+        all_total, all_count = all_reduce_sum(total, count)
         return all_total / all_count
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -13,7 +13,7 @@ from workbench.evaluation.metrics.table import METRICS, Judged, Metric, is_right
 from workbench.evaluation.records import Answer, Example, lower_is_better, metric_name
 from workbench.trust import check_trusted
 
-MODULES = Path(__file__).parent / "modules"
+MODULES = Path(__file__).parent / "hf_modules"
 """Our own modules for `evaluate.load`, which are as trusted as the rest of this package."""
 _OUTPUT_TYPES = tuple(OutputType[name] for name in ("multiple_choice", "generation", "classification"))
 

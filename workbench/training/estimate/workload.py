@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from workbench.config.train import TrainConfig
 from workbench.data.tokens.segments import IGNORED
-from workbench.ranks import ranks
+from workbench.distributed import rank_and_world_size
 from workbench.training.arguments import total_steps
 from workbench.training.batches import Batches
 from workbench.training.estimate.memory import Batch
@@ -48,7 +48,7 @@ def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
     joined = isinstance(dataset[0]["labels"], list)
     labelled = [count_labels(labels) for labels in dataset["labels"]]
     texts = text_lengths(dataset, lengths)
-    batches = Batches(lengths, train, seed, joined=joined, ranks=ranks())
+    batches = Batches(lengths, train, seed, joined=joined, ranks=rank_and_world_size())
     steps = total_steps(len(batches), train)
     seen, share = taken(batches, steps, train.gradient_accumulation_steps)
 

@@ -20,7 +20,7 @@ PATIENCE = timedelta(days=7)
 """A rank that fails takes the others down at once; until then nothing is too slow."""
 
 
-def ranks() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """The number of this process, and how many there are; joins them if nobody has yet."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not dist.is_available():
         return 0, 1
@@ -30,20 +30,20 @@ def ranks() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def is_first() -> bool:
+def is_rank0() -> bool:
     """Whether this process is the one that writes and speaks."""
-    return ranks()[0] == 0
+    return rank_and_world_size()[0] == 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when all processes have come here."""
-    if ranks()[1] > 1:
+    if rank_and_world_size()[1] > 1:
         dist.barrier(group=_group())
 
 
-def of_first(make: Callable[[], Value]) -> Value:
+def broadcast_from_rank0(make: Callable[[], Value]) -> Value:
     """What the first process makes, in every process; the others make nothing."""
-    rank, world = ranks()
+    rank, world = rank_and_world_size()
     if world == 1:
         return make()
     found = [make() if rank == 0 else None]
@@ -51,14 +51,14 @@ def of_first(make: Callable[[], Value]) -> Value:
     return found[0]  # type: ignore[return-value]
 
 
-def gathered(found: dict[str, Value]) -> dict[str, Value]:
+def all_gather_dict(found: dict[str, Value]) -> dict[str, Value]:
     """What all processes have found, in every process."""
-    return {key: value for part in every(found) for key, value in part.items()}
+    return {key: value for part in all_gather(found) for key, value in part.items()}
 
 
-def every(value: Value) -> list[Value]:
+def all_gather(value: Value) -> list[Value]:
     """The value of each process, in their order, in every process."""
-    world = ranks()[1]
+    world = rank_and_world_size()[1]
     if world == 1:
         return [value]
     parts: list[Value | None] = [None] * world
@@ -66,9 +66,9 @@ def every(value: Value) -> list[Value]:
     return parts  # type: ignore[return-value]
 
 
-def summed(*numbers: float) -> list[float]:
+def all_reduce_sum(*numbers: float) -> list[float]:
     """The sum over all processes of each number."""
-    if ranks()[1] == 1:
+    if rank_and_world_size()[1] == 1:
         return list(numbers)
     total = torch.tensor(numbers, dtype=torch.float64)
     dist.all_reduce(total, group=_group())

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from workbench.evaluation.records import Score
-from workbench.leaderboard.board import Difference, Mean, Row
+from workbench.leaderboard.view_model import Difference, Mean, Row
 from workbench.shown import clean
 
 LANGUAGES = {"zh": "Chinese", "en": "English"}
