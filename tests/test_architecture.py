@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "workbench"
@@ -71,6 +72,48 @@ def test_every_part_imports_only_from_layers_below_it():
             ):
                 offences.append(f"{name} imports {module}")
     assert offences == []
+
+
+def room(path: Path) -> str:
+    """The room of a file: models/gguf for models/gguf/reader.py, else the file itself."""
+    return "/".join(path.relative_to(PACKAGE).parts[:2])
+
+
+def imported_file(module: str) -> Path | None:
+    """The file of `workbench.x.y.z`, where z may be a name inside the module."""
+    names = module.split(".")[1:]
+    for length in (len(names), len(names) - 1):
+        stem = PACKAGE.joinpath(*names[:length])
+        for file in (stem.with_suffix(".py"), stem / "__init__.py"):
+            if file.exists():
+                return file
+    return None
+
+
+def test_rooms_do_not_import_each_other_in_a_circle():
+    edges: dict[str, set[str]] = {}
+    for _, path in files():
+        for module in imports(path):
+            target = imported_file(module) if module.startswith("workbench.") else None
+            if target is not None and room(target) != room(path):
+                edges.setdefault(room(path), set()).add(room(target))
+    TopologicalSorter(edges).prepare()  # a CycleError names the circle
+
+
+def test_training_and_evaluation_are_handed_their_models():
+    offences = [
+        f"{name} imports {module}"
+        for name, path in files()
+        if name.startswith(("training/", "evaluation/"))
+        for module in imports(path)
+        if module.startswith("workbench.models")
+    ]
+    assert offences == []
+
+
+def test_no_folder_has_more_than_twenty_files():
+    folders = {path.parent for _, path in files()}
+    assert [str(folder) for folder in sorted(folders) if len(list(folder.glob("*.py"))) > 20] == []
 
 
 def test_each_listed_path_exists():

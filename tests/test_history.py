@@ -17,7 +17,7 @@ from workbench.config import Config, DataConfig, TrainConfig, history
 from workbench.config.data import SourceConfig
 from workbench.config.history import ChangedDefault
 from workbench.errors import ConfigError
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.pipeline.evaluate import model_identities, scored_from
 from workbench.pipeline.merge import merged_from
 from workbench.pipeline.run import settled

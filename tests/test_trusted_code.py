@@ -16,8 +16,8 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import Architecture, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError, ConfigError, DataError, WorkbenchError
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
 from workbench.evaluation.metrics.lookup import named
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.models.loading import check_model, load_model, load_tokenizer
 from workbench.trust import check_trusted, is_trusted, trusting
 

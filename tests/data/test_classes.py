@@ -17,7 +17,7 @@ from workbench.data.report import data_report
 from workbench.data.rows import load_rows
 from workbench.data.validate import check_rows
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 
 CLASSIFIER = Task.sequence_classification
 

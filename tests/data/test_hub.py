@@ -8,8 +8,8 @@ from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.data.rows import load_rows
 from workbench.errors import DataError
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
-from workbench.evaluation.benchmarks.prepare import load_rows as benchmark_rows
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import load_rows as benchmark_rows
 
 
 @pytest.fixture

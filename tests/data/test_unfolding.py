@@ -9,7 +9,7 @@ from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.data.rows import load_rows
 from workbench.errors import DataError
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 
 SQUAD = {
     "version": "v1.0",

@@ -12,8 +12,8 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import ModelConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmarks.prepare import prepare
 from workbench.evaluation.model_checks import check_prompting
+from workbench.evaluation.prepare_benchmarks import prepare
 from workbench.pipeline import checks
 from workbench.run_dir import RunDir
 

@@ -23,12 +23,12 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.evaluation import answer_cache, engine
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation import answer_cache
 from workbench.evaluation.engine import Evaluation, evaluate
 from workbench.evaluation.inference import decoder as decoding
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder, takes_beginning
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.records import Answer, read_predictions
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.requests import item
@@ -270,13 +270,17 @@ def test_generated_texts_equal_those_generated_alone(request, model, tokenizer, 
     assert len({p.generation for p in predictions}) > 4
 
 
-def test_weights_are_laid_out_anew_for_generation_only(llama, tokenizer, exam, monkeypatch):
+def test_texts_are_generated_in_the_context_for_decoding_and_nothing_else_is(llama, tokenizer, exam):
     calls = []
-    monkeypatch.setattr(engine, "prepacked", lambda: calls.append("prepacked") or nullcontext())
-    run(llama, tokenizer, exam)
+
+    def decoding():
+        calls.append("entered")
+        return nullcontext()
+
+    run(llama, tokenizer, exam, decoding=decoding)
     assert calls == []
-    run(llama, tokenizer, generation(exam))
-    assert calls == ["prepacked"]
+    run(llama, tokenizer, generation(exam), decoding=decoding)
+    assert calls == ["entered"]
 
 
 def test_a_chinese_stop_text_of_single_bytes_ends_an_answer(llama, tokenizer):

@@ -7,7 +7,7 @@ import pytest
 from workbench.config.benchmark import BenchmarkConfig, HubConfig, LocalConfig, OutputType, ProtocolConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmarks.prepare import prepare
+from workbench.evaluation.prepare_benchmarks import prepare
 
 C3 = {"context": ["一段话"], "question": "问？", "choice": ["甲", "乙"], "answer": "乙"}
 

@@ -13,10 +13,10 @@ from workbench import patterns
 from workbench.config.benchmark import BenchmarkConfig, OutputType, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
 from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.engine import evaluate
 from workbench.evaluation.harness.limits import limits
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.records import read_predictions
 from workbench.run_dir import RunDir
 

@@ -8,7 +8,7 @@ from workbench import patterns
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import DataError
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]
 

@@ -16,11 +16,11 @@ from tiny_llama import make_llama, make_tokenizer
 
 from workbench.config.benchmark import Average, BenchmarkConfig, GenerationConfig
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
 from workbench.evaluation.benchmarks.protocols import resolve
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.metrics.table import METRICS
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.tasks.perplexity import Perplexity
 from workbench.evaluation.tasks.requests import item

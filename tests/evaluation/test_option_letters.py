@@ -11,7 +11,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import DataError
 from workbench.evaluation.benchmarks.option_letters import moved
 from workbench.evaluation.benchmarks.option_orders import combined
-from workbench.evaluation.benchmarks.prepare import prepare
+from workbench.evaluation.prepare_benchmarks import prepare
 from workbench.evaluation.records import Answer, Example
 
 LABELS = {

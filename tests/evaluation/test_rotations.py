@@ -10,7 +10,7 @@ from workbench.config.benchmark import Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.evaluation.benchmarks.option_orders import combined, rotated
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.records import Answer
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from workbench.config.benchmark import BenchmarkConfig, LocalConfig, OutputType, ProtocolConfig
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 
 from workbench.config.benchmark import BenchmarkConfig, OutputType, Sample
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.benchmarks.prepare import prepare
 from workbench.evaluation.benchmarks.sample import sampled
+from workbench.evaluation.prepare_benchmarks import prepare
 
 IDS = [str(number) for number in range(500)]
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.records import Example
 from workbench.evaluation.tasks.requests import item
 

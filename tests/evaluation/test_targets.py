@@ -16,10 +16,9 @@ from workbench.config.benchmark import (
 )
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.metrics import aggregate, text_similarity
-from workbench.evaluation.records import Answer, read_predictions, write_predictions
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.records import Answer, PreparedBenchmark, read_predictions, write_predictions
 from workbench.evaluation.tasks.generation import extracted
 from workbench.evaluation.tasks.requests import item
 

@@ -12,10 +12,10 @@ from transformers import PreTrainedTokenizerFast
 from workbench.config.benchmark import BenchmarkConfig, OutputType, ProtocolConfig, Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.encoding import encode, encode_pairs, refuse_empty
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.records import read_predictions
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.perplexity import Perplexity

@@ -55,7 +55,7 @@ def ours(given: argparse.Namespace, repeats: int) -> dict[str, Any]:
     from workbench.config.model import Dtype, ModelConfig
     from workbench.config.quantization import QuantizationConfig
     from workbench.evaluation import engine
-    from workbench.evaluation.benchmarks.prepare import prepare
+    from workbench.evaluation.prepare_benchmarks import prepare
     from workbench.models.loading import load_model, load_tokenizer
 
     setting = SETTINGS[given.task]

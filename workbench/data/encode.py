@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
 from workbench.data.account import Account
+from workbench.data.chat.doubled_tokens import labelled_once, once
 from workbench.data.chat.prepare_chat import prepared
 from workbench.data.chat.saved_template import ChatForm, chat_form
 from workbench.data.classes import has_hidden_ends
@@ -30,7 +31,6 @@ from workbench.data.packing import best_fit, positions
 from workbench.data.pretraining import blocks, document_ids, pieces
 from workbench.data.rows import Row
 from workbench.data.tokens.control_tokens import ControlTokens, control_tokens, written_once
-from workbench.data.tokens.doubled_tokens import labelled_once, once
 from workbench.data.tokens.literal_tokens import LiteralTokenizer, split_up
 from workbench.data.tokens.segments import IGNORED, encode_segments, shortened, special_frame
 from workbench.errors import DataError

@@ -8,12 +8,12 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig
 from workbench.config.model import Task
+from workbench.data.chat.doubled_tokens import labelled_once
 from workbench.data.chat.prepare_chat import prepared
 from workbench.data.classification import labelled_text
 from workbench.data.conversations import conversation
 from workbench.data.formats import check_one_format, row_format
 from workbench.data.rows import Row
-from workbench.data.tokens.doubled_tokens import labelled_once
 from workbench.data.tokens.segments import encode_segments, ids_of, special_frame
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from workbench.data.tokens.segments import special_frame
 from workbench.distributed import rank_and_world_size
 from workbench.evaluation.benchmarks.option_orders import letters
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.inference.causal_lm import TransformersLM
-from workbench.evaluation.records import Answer
-from workbench.evaluation.self_check import Answerer
+from workbench.evaluation.records import Answer, PreparedBenchmark
+from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.requests import Item
 

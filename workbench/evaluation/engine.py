@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from workbench.distributed import rank_and_world_size
 from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.benchmarks.option_orders import combined
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.diagnostics import (
     Asked,
     about_letters,
@@ -29,13 +28,12 @@ from workbench.evaluation.diagnostics import (
 from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.metrics import aggregate
 from workbench.evaluation.model_checks import check, named
-from workbench.evaluation.records import Answer, Prediction, Score, write_predictions
-from workbench.evaluation.self_check import Answerer
+from workbench.evaluation.records import Answer, Prediction, PreparedBenchmark, Score, write_predictions
 from workbench.evaluation.sharing_error import invariant_cost, verified
+from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.generation import extracted
 from workbench.evaluation.tasks.requests import Item
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for, in_role
-from workbench.models.ops.prepacked_linear import prepacked
 
 _ANSWERS_VERSION = 2
 """Raised when prompts are encoded or answers end in another way, so that no older answer is reused."""
@@ -79,6 +77,7 @@ def evaluate(
     renew: bool = False,
     note: str = "",
     publish: Publish | None = None,
+    decoding: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Evaluation:
     """Score a model on benchmarks that `check_benchmarks` prepared; the same items serve every model.
 
@@ -97,6 +96,7 @@ def evaluate(
         renew: ask again what the cache has answers to.
         note: stands beside the scores.
         publish: told of each benchmark that is done, before the next one begins.
+        decoding: context in which texts are generated, such as one that keeps weights ready for it.
 
     Raises:
         DataError: answers are others when asked one by one (`evaluate.verify`); nothing of the benchmark is
@@ -112,7 +112,7 @@ def evaluate(
             folder = cache if config.cache and fingerprint else None
             kept = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank, renew=renew)
             decodes = benchmark.tasks or benchmark.config.output_type is OutputType.generation
-            with named(name), prepacked() if decodes else nullcontext():
+            with named(name), decoding() if decodes else nullcontext():
                 judged = (_judged_by_tasks if benchmark.tasks else _judged)(
                     benchmark, lm, config, kept, model_name
                 )

@@ -9,10 +9,10 @@ from transformers import PreTrainedTokenizerBase
 from workbench.config.benchmark import OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.encoding import context_length
 from workbench.evaluation.inference.prefix_tree import TokenRequest
+from workbench.evaluation.records import PreparedBenchmark
 from workbench.evaluation.tasks.requests import item, long_ones
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for
 

@@ -4,12 +4,14 @@
 Neither holds a measured value (time, memory), so the same inputs give the same bytes.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+from workbench.config.benchmark import BenchmarkConfig
 from workbench.errors import DataError
 from workbench.files import parse_json, read_json, write_atomic, write_json
 
@@ -245,3 +247,33 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not the results of a run of this project ({error!r})") from error
     return values, scores
+
+
+def context(example: Example, question: str, dropped: int = 0) -> str:
+    """The text before the answer, without the first `dropped` examples."""
+    shots = "".join(s.question + s.answer + example.fewshot_delimiter for s in example.shots[dropped:])
+    return example.description + shots + question
+
+
+def prompt_hash(texts: list[str]) -> str:
+    """SHA-256 of all texts that a model is shown for an item, 64 hex digits."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8")
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class PreparedBenchmark:
+    """A benchmark ready to be asked: its protocol resolved, its items rendered."""
+
+    name: str
+    config: BenchmarkConfig
+    """With the protocol's facts in place."""
+    examples: list[Example]
+    warnings: list[str]
+    tasks: Any = None
+    """HarnessTasks of lm-evaluation-harness that ask and judge instead of what `config` says, or None."""
+    rule: str = ""
+    """Fingerprint of how those tasks judge."""

@@ -24,11 +24,16 @@ from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.checkpoints.foreign_code import runs_model_code
 from workbench.models.checkpoints.generation_config import settle_generation
 from workbench.models.checkpoints.state_dict import existing_files, read_json_object, tensor_names
+from workbench.models.checkpoints.supported_models import (
+    check_head,
+    check_kind,
+    check_known,
+    check_not_quantized,
+)
 from workbench.models.checkpoints.validation import differing, listed
 from workbench.models.device import loading_options
 from workbench.models.gguf.header import check_header
 from workbench.models.quiet import quiet_transformers
-from workbench.models.supported_models import check_head, check_kind, check_known, check_not_quantized
 
 CLASSES: dict[Task, Any] = {
     Task.causal_lm: AutoModelForCausalLM,

@@ -22,7 +22,6 @@ from workbench.models.checkpoints.checkpoint import KEPT, SCORE, read
 from workbench.models.checkpoints.generation_config import eos_ids
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, fold
-from workbench.models.checkpoints.state_dict import Stored
 from workbench.models.checkpoints.validation import fitted
 from workbench.models.device import torch_dtype
 from workbench.models.gguf import reader
@@ -30,6 +29,7 @@ from workbench.models.gguf.writer import MARK, write_gguf
 from workbench.models.loading import CLASSES
 from workbench.models.open_llama import OpenLlamaConfig
 from workbench.models.quiet import quiet_transformers
+from workbench.models.stored import Stored
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.run_dir import check_folder, new_folder, part_of, write_json
 

@@ -13,9 +13,9 @@ from workbench.data.rows import Row, load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.data.validate import check_rows
 from workbench.errors import ConfigError
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.model_checks import check_prompting, named
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.records import PreparedBenchmark
 from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS
 from workbench.models.adapters.targets import check_base

@@ -19,15 +19,15 @@ from workbench.data.streaming import streamed_rows
 from workbench.distributed import is_rank0
 from workbench.errors import DataError, MissingStepError
 from workbench.evaluation import engine
-from workbench.evaluation.benchmarks.prepare import check_benchmarks
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
-from workbench.evaluation.records import Example, Score, read_results, write_results
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.records import Example, PreparedBenchmark, Score, read_results, write_results
 from workbench.evaluation.result_checksums import check_results, facts_digest, score_digests
 from workbench.files import check_replaceable
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import has_trained_head, load_model
+from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.held_out import held_out_benchmarks
 from workbench.pipeline.step_inputs import (
     adapter_folder,
@@ -81,6 +81,7 @@ def evaluate(config: Config, run_dir: RunDir) -> None:
             renew=config.force,
             note="untrained head" if name == "base" and untrained else "",
             publish=publisher(config, run_dir, identities, name, model),
+            decoding=prepacked,
         )
 
 

@@ -19,9 +19,8 @@ from workbench.data.holdout import HoldOut
 from workbench.data.rows import Row
 from workbench.data.tokens.segments import IGNORED
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.harness.tasks import language
-from workbench.evaluation.records import Example
+from workbench.evaluation.records import Example, PreparedBenchmark
 from workbench.evaluation.tasks.tokenized_rows import EncodedExample
 from workbench.models.loading import read_config
 from workbench.pipeline.step_inputs import is_classifier

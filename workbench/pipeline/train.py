@@ -21,9 +21,8 @@ from workbench.data.report import data_report
 from workbench.distributed import is_rank0
 from workbench.errors import ConfigError
 from workbench.evaluation import engine
-from workbench.evaluation.benchmarks.prepare import check_benchmarks, main_metric
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
-from workbench.evaluation.records import lower_is_better
+from workbench.evaluation.prepare_benchmarks import check_benchmarks, main_metric
+from workbench.evaluation.records import PreparedBenchmark, lower_is_better
 from workbench.evaluation.result_checksums import ADAPTER_DIGEST
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import check_saved, check_targets

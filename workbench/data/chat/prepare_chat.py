@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig
+from workbench.data.chat.doubled_tokens import without_doubled
 from workbench.data.chat.render_turns import Renderer, renderer
 from workbench.data.conversations import Conversation
-from workbench.data.tokens.doubled_tokens import without_doubled
 from workbench.data.tokens.literal_tokens import LiteralTokenizer
 from workbench.data.tokens.segments import Encoder
 

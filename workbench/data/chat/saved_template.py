@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import Template
+from workbench.data.chat.doubled_tokens import skeleton_text
 from workbench.data.chat.named_templates import saved_template
 from workbench.data.chat.render_turns import Renderer
 from workbench.data.conversations import Conversation, Turn
 from workbench.data.tokens.control_tokens import SENTINEL
-from workbench.data.tokens.doubled_tokens import skeleton_text
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """From a row to an item with its prompt: description, examples, question and choices rendered as text."""
 
-import hashlib
 import string
 from dataclasses import replace
 from functools import partial
@@ -246,18 +245,3 @@ class Renderer:
                 f"(`{name}[0]` is its first entry, `{name} | join(', ')` is all of them)"
             )
         return text
-
-
-def context(example: Example, question: str, dropped: int = 0) -> str:
-    """The text before the answer, without the first `dropped` examples."""
-    shots = "".join(s.question + s.answer + example.fewshot_delimiter for s in example.shots[dropped:])
-    return example.description + shots + question
-
-
-def prompt_hash(texts: list[str]) -> str:
-    """SHA-256 of all texts that a model is shown for an item, 64 hex digits."""
-    digest = hashlib.sha256()
-    for text in texts:
-        data = text.encode("utf-8")
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()

@@ -21,13 +21,12 @@ from workbench.data.templating.render import RenderingError, chat_text
 from workbench.errors import CheckpointError, DataError
 from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
-from workbench.evaluation.benchmarks.benchmark_prompts import prompt_hash
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.inference.encoding import refuse_empty
 from workbench.evaluation.inference.prefix_tree import TokenRequest
-from workbench.evaluation.records import Answer
+from workbench.evaluation.records import Answer, prompt_hash
 from workbench.evaluation.tasks.multiple_choice import by_item
 from workbench.evaluation.tasks.perplexity import Perplexity
 

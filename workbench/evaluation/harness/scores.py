@@ -12,14 +12,12 @@ from lm_eval.evaluator import evaluate as evaluate_tasks
 from workbench.config.benchmark import Average
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.benchmarks.benchmark_prompts import prompt_hash
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.harness.item_scores import Combine, item_score, meaning
 from workbench.evaluation.harness.model import HarnessLM
 from workbench.evaluation.harness.tasks import HarnessTasks, item_id, quietly
 from workbench.evaluation.metrics import statistics
 from workbench.evaluation.metrics.aggregate import resampled
-from workbench.evaluation.records import Prediction, Score
+from workbench.evaluation.records import Prediction, PreparedBenchmark, Score, prompt_hash
 from workbench.run_dir import fingerprint
 
 log = logging.getLogger("workbench")

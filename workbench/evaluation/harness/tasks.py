@@ -22,14 +22,13 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.names import check_file_name
 from workbench.errors import ConfigError, DataError, first_line
 from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.harness.code import check_files, check_metrics
 from workbench.evaluation.harness.filters import hold_filters
 from workbench.evaluation.harness.item_scores import bound_totals
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.harness.templates import hold_templates
-from workbench.evaluation.records import Example
+from workbench.evaluation.records import Example, PreparedBenchmark
 from workbench.run_dir import fingerprint
 
 _HAN_SHARE = 0.2

@@ -12,8 +12,8 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.inference import encoding, prefix_tree
+from workbench.evaluation.inference.masks import BOOLEAN_MASKED
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
-from workbench.models.ops.attention import TRUTH_MASKED
 
 _INVARIANT_TOKENS = 512
 """Tokens of a pass where results must not depend on any setting."""
@@ -196,7 +196,7 @@ class TransformersLM:
         ends = torch.tensor([tree.ends[node] for node in nodes], device=self.device)
         seen = (numbers[:, None] >= numbers) & (numbers[:, None] < ends)  # (T, T)
         seen = torch.nn.functional.pad(seen, (step.num_cached, 0), value=True)
-        if self.model.config._attn_implementation in TRUTH_MASKED:
+        if self.model.config._attn_implementation in BOOLEAN_MASKED:
             return seen[None, None]
         mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[None, None]

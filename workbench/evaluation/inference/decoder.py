@@ -13,9 +13,9 @@ from workbench.config.benchmark import GenerationConfig
 from workbench.errors import CheckpointError
 from workbench.evaluation.inference import encoding
 from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.masks import BOOLEAN_MASKED
 from workbench.evaluation.inference.preallocated_cache import GrowingCache
 from workbench.evaluation.inference.stop_rules import EndingCriteria, Endings
-from workbench.models.ops.attention import TRUTH_MASKED
 
 _ROWS = 32
 """Prompts decoded together: each step reads all weights once for all of them."""
@@ -185,7 +185,7 @@ class Decoder:
 def takes_beginning(model: torch.nn.Module) -> bool:
     """Whether the model attends to a beginning that all rows share where it lies, instead of to copies."""
     known: bool = getattr(model, "takes_beginning", False)
-    return known and getattr(model.config, "_attn_implementation", "") in TRUTH_MASKED
+    return known and getattr(model.config, "_attn_implementation", "") in BOOLEAN_MASKED
 
 
 def _seen(mask: Tensor, length: int) -> Tensor:

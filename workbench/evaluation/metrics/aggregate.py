@@ -9,8 +9,6 @@ import numpy as np
 from workbench.config.benchmark import Average, BenchmarkConfig, Extract, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
-from workbench.evaluation.benchmarks.benchmark_prompts import prompt_hash
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
 from workbench.evaluation.metrics import statistics
 from workbench.evaluation.metrics.lookup import named
@@ -22,7 +20,7 @@ from workbench.evaluation.metrics.table import (
     target_loglikelihood,
     text_loglikelihood,
 )
-from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, Score
+from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, PreparedBenchmark, Score, prompt_hash
 from workbench.evaluation.tasks.requests import Item
 from workbench.run_dir import fingerprint
 

@@ -8,8 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.data.templating.render import RenderingError, chat_text
 from workbench.errors import DataError
-from workbench.evaluation.benchmarks.benchmark_prompts import context, prompt_hash
-from workbench.evaluation.records import Example
+from workbench.evaluation.records import Example, context, prompt_hash
 
 _TEMPLATE_TOKENS = 256
 """More than special tokens, delimiters and a chat template add to a question."""

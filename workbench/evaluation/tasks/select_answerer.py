@@ -9,7 +9,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.classifier import TransformersClassifier
-from workbench.evaluation.self_check import Answerer
+from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.classification import Classification
 from workbench.evaluation.tasks.generation import Generation
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice

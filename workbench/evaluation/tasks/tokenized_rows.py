@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.errors import CheckpointError, DataError
-from workbench.evaluation.benchmarks.benchmark_prompts import prompt_hash
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.prefix_tree import TokenRequest
-from workbench.evaluation.records import Answer, Example
+from workbench.evaluation.records import Answer, Example, prompt_hash
 from workbench.evaluation.tasks.multiple_choice import by_item
 from workbench.evaluation.tasks.requests import Item, item
 

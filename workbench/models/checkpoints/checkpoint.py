@@ -15,7 +15,8 @@ from workbench.models.checkpoints.announced_sizes import check_sizes
 from workbench.models.checkpoints.foreign_code import check_kernels
 from workbench.models.checkpoints.generation_config import settle_generation
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, unfold
-from workbench.models.checkpoints.state_dict import Stored, read_folder, read_json_object
+from workbench.models.checkpoints.state_dict import read_folder, read_json_object
+from workbench.models.checkpoints.supported_models import check_not_quantized, way_to_native
 from workbench.models.gguf import reader
 from workbench.models.open_llama.configuration_open_llama import (
     LLAMA_SWITCHES,
@@ -23,7 +24,7 @@ from workbench.models.open_llama.configuration_open_llama import (
     inexpressible,
 )
 from workbench.models.quiet import quiet_transformers
-from workbench.models.supported_models import check_not_quantized, way_to_native
+from workbench.models.stored import Stored
 
 # Mistral without its sliding window is LLaMA under another name.
 LLAMA_ARCHITECTURE: dict[str, type[PreTrainedConfig]] = {"llama": LlamaConfig, "mistral": MistralConfig}

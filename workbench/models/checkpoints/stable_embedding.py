@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.models.checkpoints.state_dict import Stored
 from workbench.models.open_llama.configuration_open_llama import LLAMA_SWITCHES, OpenLlamaConfig
 from workbench.models.open_llama.modeling_open_llama import EMBEDDING_EPS
+from workbench.models.stored import Stored
 
 RECORD = "open_llama"
 """Key of a LLaMA config.json that says which Open-Llama it was."""

@@ -6,7 +6,7 @@ import struct
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,21 +27,6 @@ UNPICKLED = (
     *(RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile),
 )
 """What torch raises at a damaged pickle, besides UnpicklingError."""
-
-
-class Stored(Protocol):
-    """A tensor, or what becomes one by `[...]`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The tensor's shape."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The tensor's type."""
-
-    def __getitem__(self, index: Any, /) -> Tensor:
-        """The tensor itself for `...`."""
 
 
 def read_folder(folder: Path) -> dict[str, Tensor]:

@@ -16,9 +16,9 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from workbench.config.export import GgufType
 from workbench.errors import CheckpointError
-from workbench.models.checkpoints.state_dict import Stored
 from workbench.models.gguf.reader import LAYER, LLAMA3_ROPE, OWN_ROPE, ROPE_FACTORS, WHOLE
 from workbench.models.gguf.tokenizer_metadata import describe_tokenizer
+from workbench.models.stored import Stored
 
 BLOCK = 32
 """Weights that share a scale, in every quantized type that is written here."""

@@ -307,9 +307,6 @@ def default_attention(memory_efficient: bool) -> str:
     return "xformers" if memory_efficient and torch.cuda.is_available() and find_spec("xformers") else "sdpa"
 
 
-TRUTH_MASKED = ("sdpa", "xformers")
-"""Attentions that take a mask of truth values, from which they see what needn't be computed."""
-
 # Attentions that are told the packed texts instead of a mask, and how.
 PACKING: dict[str, Callable[[PackedTexts], dict[str, Any]]] = {
     "sdpa": lambda packed: {"packed": packed},

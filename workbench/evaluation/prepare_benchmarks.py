@@ -16,13 +16,12 @@ from workbench.evaluation.benchmarks import benchmark_templates, protocols
 from workbench.evaluation.benchmarks.benchmark_files import Row, read_rows
 from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
 from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists, check_two_classes
-from workbench.evaluation.benchmarks.prepared import PreparedBenchmark
 from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.benchmarks.template_variables import GivenNames
 from workbench.evaluation.harness import tasks
 from workbench.evaluation.metrics.lookup import named
 from workbench.evaluation.metrics.table import METRICS
-from workbench.evaluation.records import Example
+from workbench.evaluation.records import Example, PreparedBenchmark
 from workbench.files import local_path
 from workbench.patterns import PatternError, check_pattern
 
