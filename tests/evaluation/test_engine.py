@@ -190,11 +190,11 @@ def test_generation_tells_logits_that_are_not_numbers(llama, tokenizer, exam, sh
     forward = type(llama).forward
 
     def overflows(self, *given, **named):
-        answer_cache = named.get("past_key_values")
+        cache = named.get("past_key_values")
         after_prompt = (
             named["input_ids"].shape[1] == 1
-            and answer_cache is not None
-            and answer_cache.get_seq_length() > 1
+            and cache is not None
+            and cache.get_seq_length() > 1
         )
         output = forward(self, *given, **named)
         if after_prompt:

@@ -92,7 +92,7 @@ def test_bleu_and_chrf_take_several_references_as_sacrebleu_does():
     sacrebleu = pytest.importorskip("sacrebleu")
     predictions = ["the cat sat on a mat today", "a dog lay under a big table"]
     references = [["the cat sat on the mat today", "a cat sat on a mat"], ["a dog lay under the table"]]
-    streams = [[text_similarity[0] for text_similarity in references], ["a cat sat on a mat", None]]
+    streams = [[texts[0] for texts in references], ["a cat sat on a mat", None]]
     assert text_similarity.bleu(predictions, references) == pytest.approx(
         sacrebleu.corpus_bleu(predictions, streams).score / 100
     )

@@ -269,7 +269,7 @@ def _wanted(tree: Tree, requests: Sequence[TokenRequest]) -> dict[int, list[int]
     for request, path in zip(requests, tree.paths, strict=True):
         for place in range(request.first, len(request.tokens)):
             wanted.setdefault(path[place - 1], {})[request.tokens[place]] = None
-    return {node: list(encoding) for node, encoding in wanted.items()}
+    return {node: list(tokens) for node, tokens in wanted.items()}
 
 
 def _collect(
@@ -293,7 +293,7 @@ def _logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[
     for part, most in zip(torch.split(logits, size), torch.split(top.float(), size), strict=True):
         rest = part.to(torch.float32, copy=True).sub_(most[:, None])
         sums.append(rest.exp_().sum(-1).log_().add_(most))
-    row, token = torch.tensor(rows, device=logits.device), torch.tensor(encoding, device=logits.device)
+    row, token = torch.tensor(rows, device=logits.device), torch.tensor(tokens, device=logits.device)
     chosen = logits[row, token]
     values = chosen.float() - torch.cat(sums)[row]
     likeliest = chosen == top[row]

@@ -61,8 +61,8 @@ def likeliest_per_character(answer: Answer, example: Example) -> int:
 
 def likeliest_per_byte(answer: Answer, example: Example) -> int:
     """The choice of the highest log-likelihood per UTF-8 byte: fair between Chinese and English choices."""
-    text_similarity = [text.encode("utf-8") for text in example.continuations]
-    return _best([ll / len(text) for ll, text in zip(answer.loglikelihoods, text_similarity, strict=True)])
+    encoded = [text.encode("utf-8") for text in example.continuations]
+    return _best([ll / len(text) for ll, text in zip(answer.loglikelihoods, encoded, strict=True)])
 
 
 def likeliest_per_token(answer: Answer, example: Example) -> int:
