@@ -5,7 +5,8 @@ from omegaconf import OmegaConf
 
 from workbench import shown
 from workbench.cli.composition import stored_text
-from workbench.cli.environment import register_environment
+from workbench.cli.environment import check_environment, register_environment
+from workbench.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,47 @@ def test_no_error_and_no_shown_configuration_holds_the_value(command, tmp_path):
     printed = command("recipe=mine", "--cfg", "job", "--resolve")
     assert "- '***'" in printed or "- ***" in printed
     assert "hf_abcdefg" not in printed
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("run_dir", "runs/${oc.env:MY_TOKEN}"),
+        ("run_dir", "runs/${model.revision}"),
+        ("leaderboard.folder", "${oc.env:MY_TOKEN}"),
+        ("predict.output", "out/${oc.env:MY_TOKEN}.jsonl"),
+        ("export.path", "out/${oc.env:MY_TOKEN}"),
+        ("benchmarks.toy_exact_en.question", "{{ '${oc.env:MY_TOKEN}' | reverse }}"),
+        ("benchmarks.toy_exact_en.generation.pattern", "(${oc.env:MY_TOKEN}).*"),
+        ("benchmarks.toy_exact_en.description", "${oc.env:MY_TOKEN}"),
+        ("data.columns.text", "{{ '${oc.env:MY_TOKEN}'[:5] }}"),
+    ],
+)
+def test_a_value_that_would_name_a_file_or_go_into_a_template_is_refused(command, key, value):
+    said = command("recipe=quickstart", "model.revision=${oc.env:MY_TOKEN}", f"++{key}='{value}'")
+    assert said.removeprefix("error: ").startswith(f"{key}: ")
+    assert "a value of the environment is stored nowhere" in said and "abcdefg" not in said
+
+
+def test_where_rows_and_models_are_may_come_from_the_environment(composed, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", "/data/not/there/yet")
+    config = composed(
+        "recipe=quickstart",
+        "model.path=${oc.env:DATA_DIR}/m",
+        "data.path=${oc.env:DATA_DIR}/x.csv",
+        "benchmarks.toy_exact_en.path=${oc.env:DATA_DIR}/items.csv",
+    )
+    check_environment(config)
+    assert config.data.path == "/data/not/there/yet/x.csv"
+
+
+def test_variables_of_the_system_name_folders_and_are_shown(composed, monkeypatch):
+    for name, value in (("USER", "somebody"), ("SLURM_JOB_NAME", "tuning"), ("SLURM_JWT", "eyJhbGciOi")):
+        monkeypatch.setenv(name, value)
+    check_environment(composed("recipe=quickstart", "run_dir=runs/${oc.env:USER}/${oc.env:SLURM_JOB_NAME}"))
+    assert shown.clean("/home/somebody/tuning") == "/home/somebody/tuning"
+    with pytest.raises(ConfigError, match="run_dir: names what is written"):
+        check_environment(composed("recipe=quickstart", "run_dir=runs/${oc.env:SLURM_JWT}"))
 
 
 def test_a_missing_variable_is_named(command):

@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from workbench.cli.environment import register_environment
+from workbench.cli.environment import check_environment, register_environment
 from workbench.cli.recipes import load_mapping, load_recipe, recipe_files
 from workbench.cli.shipped import PACKAGE
 from workbench.config import IDENTITY, SAME_RUN, Config, Step, history
@@ -54,6 +54,7 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     if recipe is None:
         raise ConfigError(f"recipe: none named (recipe={'|'.join(sorted(recipe_files()))})")
     check_trust(composed)
+    check_environment(composed)
     check_predict_keys(composed)
     composed.recipe_name = recipe
     run_dir = RunDir(Path(composed.run_dir) if composed.run_dir else own_folder(recipe, composed))
