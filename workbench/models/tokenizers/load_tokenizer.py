@@ -20,6 +20,7 @@ from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.gguf import reader
 from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizers import sentencepiece
+from workbench.models.tokenizers.patterns import check_patterns
 
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 logger = logging.getLogger("workbench")
@@ -100,6 +101,9 @@ def read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
     """
     if place.is_dir() and not any((place / name).is_file() for name in FILES):
         raise CheckpointError(f"{place}: holds no tokenizer (model.tokenizer names another)")
+    file = place / "tokenizer.json" if place.is_dir() else place
+    if file.suffix == ".json" and file.is_file():
+        check_patterns(file)
     with ReadingTokenizer(place):
         tokenizer = _read_tokenizer(place)
         tokenizer("a 1\n。")  # some damage shows only here
