@@ -1,5 +1,6 @@
 """Tasks of lm-evaluation-harness on this engine: the harness's own numbers, kept like every other score."""
 
+import re
 import shutil
 from importlib import util
 from types import SimpleNamespace
@@ -214,19 +215,67 @@ def test_a_task_that_can_not_be_asked_is_told_before_any_model(folder, tmp_path,
     assert "\n" not in str(caught.value)
 
 
-def filtered(*filters: tuple[str, dict], answer: str) -> object:
-    """What a task's filters make of an answer."""
+def filtered(*filters: tuple[str, dict], answer: str, doc: dict | None = None, held: bool = True) -> object:
+    """What a task's filters make of an answer, under our time limit or as the harness has them."""
     from lm_eval.api.instance import Instance
     from lm_eval.filters import build_filter_ensemble
 
     from workbench.evaluation.harness.filters import hold_filters
 
     task = SimpleNamespace(_filters=[build_filter_ensemble("own", [list(each) for each in filters])])
-    hold_filters(task, "own_write")
-    request = Instance("generate_until", {}, ("", {}), 0)
+    if held:
+        hold_filters(task, "own_write")
+    request = Instance("generate_until", doc or {}, ("", {}), 0)
     request.resps = [answer]
     task._filters[0].apply([request])
     return request.filtered_resps["own"]
+
+
+def unbounded(monkeypatch):
+    """The harness's modules with `re` itself."""
+    from lm_eval.api import metrics
+    from lm_eval.filters import extraction
+
+    for module in (metrics, extraction):
+        monkeypatch.setattr(module, "re", re)
+
+
+CHOICES = {"choices": ["The brown dog.", "A dog", "Dog of war, the", "Ein Hund"]}
+"""Of a question; one is the beginning of another but for its article."""
+ANSWERS = ["A) the brown dog", "It is: C", "dog of war", "(B)", "EIN HUND!", "the answer is (D).", "", "none"]
+
+
+@peer
+@quiet
+def test_a_multiple_choice_filter_finds_what_it_finds_in_the_harness(monkeypatch):
+    options = {
+        "ignore_case": True,
+        "ignore_punctuation": True,
+        "regexes_to_ignore": [r"(?i)\b(the|a)\b", r"\s+"],
+    }
+    choose = ("multi_choice_regex", {"regex_pattern": r"\(([A-D])\)", **options})
+    unbounded(monkeypatch)
+    expected = [filtered(choose, answer=answer, doc=CHOICES, held=False) for answer in ANSWERS]
+    assert [filtered(choose, answer=answer, doc=CHOICES) for answer in ANSWERS] == expected
+    assert ["(A)"] in expected and ["[invalid]"] in expected
+
+
+@peer
+@quiet
+def test_what_a_filter_or_a_metric_ignores_is_taken_out_in_time(monkeypatch):
+    from lm_eval.api.metrics import exact_match_hf_evaluate
+
+    unbounded(monkeypatch)
+    monkeypatch.setattr(patterns, "MAX_SECONDS", 0.2)
+    slow = {"regexes_to_ignore": ["(b|bb)+$"]}
+    with pytest.raises(ValueError, match="takes more than 0.2 seconds"):
+        filtered(("multi_choice_regex", slow), answer="b" * 60 + "c", doc=CHOICES)
+    with pytest.raises(ValueError, match="takes"):
+        exact_match_hf_evaluate(["b" * 60 + "c"], ["b"], **slow)
+    articles = {"regexes_to_ignore": ["the ", ","], "ignore_case": True}
+    assert (
+        exact_match_hf_evaluate(["the 1,000 Dogs", "x"], ["1000 dogs", "y"], **articles)["exact_match"] == 0.5
+    )
 
 
 @peer
