@@ -1,5 +1,6 @@
 """How files are written: never through links, known by their content, and full disks recognised."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from workbench.files import (
     clear_the_way,
     local_path,
     locked,
+    new_folder,
     parse_json,
     settle_file,
     settle_folder,
@@ -112,3 +114,35 @@ def test_a_path_of_a_user_that_there_is_not_stays_as_it_is(monkeypatch):
     monkeypatch.setenv("HOME", "/home/us")
     assert local_path("~/rows.csv") == Path("/home/us/rows.csv")
     assert local_path("~nobody-of-this-name/rows.csv") == Path("~nobody-of-this-name/rows.csv")
+
+
+@pytest.mark.parametrize(("mask", "file_mode", "folder_mode"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
+def test_files_and_folders_have_the_rights_that_the_umask_leaves(tmp_path, mask, file_mode, folder_mode):
+    before = os.umask(mask)
+    try:
+        write_atomic(tmp_path / "a.json", "{}")
+        append_bytes(tmp_path / "b.jsonl", b"{}")
+        with new_folder(tmp_path / "c") as folder:
+            (folder / "d").mkdir()
+            (folder / "d" / "e.safetensors").write_bytes(b"")
+            (folder / "d" / "e.safetensors").chmod(0o600)
+    finally:
+        assert os.umask(before) == mask
+    modes = {
+        path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")
+    }
+    files = dict.fromkeys(["a.json", "b.jsonl", "c/d/e.safetensors"], file_mode)
+    assert modes == {**files, "c": folder_mode, "c/d": folder_mode}
+
+
+def test_a_file_that_can_not_be_written_is_named_and_not_its_temporary_name(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as caught:
+        write_atomic(tmp_path / "leaderboard.html", "page")
+    assert caught.value.filename == str(tmp_path / "leaderboard.html") and not list(tmp_path.iterdir())
+    with pytest.raises(OSError) as caught:
+        write_atomic(Path("/proc/leaderboard.html"), "page")
+    assert caught.value.filename == "/proc/leaderboard.html"

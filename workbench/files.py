@@ -29,17 +29,32 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     check_replaceable(path)
     data = masked(content).encode("utf-8") if isinstance(content, str) else content
+    try:
+        _write_atomic(path, data)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # not the temporary name, which says nothing
+        raise
+
+
+def _write_atomic(path: Path, data: bytes) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+        os.chmod(name, 0o666 & ~umask())
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def umask() -> int:
+    """The rights that this process takes away from each file that it makes."""
+    mask = os.umask(0o077)  # there is no way to read it without setting it
+    os.umask(mask)
+    return mask
 
 
 @contextmanager
@@ -131,7 +146,7 @@ def open_to_append(path: Path) -> int:
     if path.is_file() and path.stat().st_nlink > 1:  # a hard link to a file elsewhere gets a copy of its own
         write_atomic(path, path.read_bytes())
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o644)
+    return os.open(path, flags, 0o666)
 
 
 def append(descriptor: int, data: bytes) -> None:
@@ -223,9 +238,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     held = _lock(temporary)
     try:
         yield temporary
-        os.chmod(temporary, 0o755)
+        mask = umask()
+        os.chmod(temporary, 0o777 & ~mask)
         for inner in temporary.rglob("*"):  # safetensors lets nobody but the owner read
-            os.chmod(inner, 0o755 if inner.is_dir() else 0o644)
+            os.chmod(inner, (0o777 if inner.is_dir() else 0o666) & ~mask)
         if path.exists():
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
             os.replace(path, old / path.name)
