@@ -6,12 +6,17 @@ Importing this package is free: the model classes below are looked up, and torch
 import os
 import sys
 
-if sys.argv[:1] == ["-m"] and "workbench" in sys.orig_argv[2:] and sys.path[:1] == [os.getcwd()]:
+try:
+    _folder = os.getcwd()
+except FileNotFoundError:
+    _folder = ""  # it was deleted, which the command line says in a line
+
+if sys.argv[:1] == ["-m"] and "workbench" in sys.orig_argv[2:] and sys.path[:1] == [_folder]:
     # `python -m workbench`: Python looks for every package in the current folder first, so that a file of the
     # user's called evaluate.py or random.py would be run. It is looked at last, and only in a checkout.
     del sys.path[0]
-    if os.path.dirname(os.path.dirname(os.path.abspath(__file__))) == os.getcwd():
-        sys.path.append(os.getcwd())
+    if os.path.dirname(os.path.dirname(os.path.abspath(__file__))) == _folder:
+        sys.path.append(_folder)
 
 import logging
 from importlib import import_module

@@ -1,5 +1,6 @@
 """The command line as a user meets it: one line for each mistake, nothing written before it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +129,15 @@ def test_a_broken_recipe_file_is_named(tmp_path):
 
 def test_the_version_is_a_number():
     assert __version__[0].isdigit()
+
+
+@pytest.mark.parametrize("start", [["-m", "workbench"], ["-c", "from workbench.cli import main; main()"]])
+def test_a_command_in_a_folder_that_was_deleted_is_one_line(tmp_path, start):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f'cd {gone} && rmdir {gone} && exec {sys.executable} "$@"'
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = ["sh", "-c", script, "sh", *start, "recipe=quickstart"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 1
+    assert ended.stderr == "error: the current folder was deleted (cd into one that there is)\n"

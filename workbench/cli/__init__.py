@@ -30,7 +30,7 @@ from workbench.cli.recipes import recipe_list
 from workbench.cli.shadows import shadows
 from workbench.cli.shipped import PACKAGE, shipped
 from workbench.cli.sources import sources_of
-from workbench.errors import WorkbenchError
+from workbench.errors import ConfigError, WorkbenchError
 from workbench.file_errors import is_unusable
 from workbench.shown import clean
 
@@ -55,7 +55,7 @@ def main() -> None:
     wanted = os.environ["HYDRA_FULL_ERROR"] if "HYDRA_FULL_ERROR" in os.environ else os.environ[TRACEBACK]
     os.environ.update({TRACEBACK: wanted, "HYDRA_FULL_ERROR": "1"})  # Hydra hands us its errors whole
     try:
-        if (ignored := shadows(Path.cwd())) and not RANK:
+        if (ignored := shadows(current_folder())) and not RANK:
             print(
                 f"note: {clean(', '.join(ignored))}: has the name of a package, and is not used",
                 file=sys.stderr,
@@ -75,6 +75,18 @@ def main() -> None:
         end(unusable_file(error))
     except KeyboardInterrupt:
         sys.exit("stopped: the same command continues where this one was")
+
+
+def current_folder() -> Path:
+    """The folder that the command is given in.
+
+    Raises:
+        ConfigError: it was deleted.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise ConfigError("the current folder was deleted (cd into one that there is)") from error
 
 
 @contextmanager
