@@ -19,6 +19,7 @@ from workbench.errors import CheckpointError, ConfigError, DataError, WorkbenchE
 from workbench.evaluation.metrics.lookup import named
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.models.loading import check_model, load_model, load_tokenizer
+from workbench.models.tokenizer import read_tokenizer
 from workbench.trust import check_trusted, is_trusted, trusting
 
 MARK = "import pathlib\npathlib.Path('ran').touch()\n"
@@ -209,6 +210,18 @@ def test_a_tokenizer_s_own_code_is_not_run(tmp_path):
     )
     with pytest.raises(ConfigError, match=r"tokenizer_config.json: auto_map: .*holds code, which is not run"):
         load_tokenizer(ModelConfig(path=str(folder), architecture=Architecture.native))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_transformers_says_of_code_becomes_our_key(tmp_path):
+    folder = model_folder(tmp_path, model_type="llama", auto_map=None)
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}, "tokenizer_class": "Evil"})
+    )
+    with pytest.raises(
+        CheckpointError, match=r"model: the tokenizer comes with code, .*\(trust_code=true on the"
+    ):
+        read_tokenizer(folder)
     assert not (tmp_path / "ran").exists()
 
 

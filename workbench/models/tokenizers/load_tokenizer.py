@@ -150,6 +150,11 @@ class ReadingTokenizer:
             return
         if kind is Exception or issubclass(kind, auto_model.LOAD_ERRORS) or kind.__name__ == "PanicException":
             reason = " ".join(str(error).split())
+            if "trust_remote_code" in reason:
+                raise CheckpointError(
+                    f"{self.place}: the tokenizer comes with code, which is not run (trust_code=true on the "
+                    "command line runs it, with all rights of yours)"
+                ) from error
             raise CheckpointError(f"{self.place}: the tokenizer can't be read: {reason:.500}") from error
 
 
