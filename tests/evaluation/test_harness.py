@@ -215,6 +215,23 @@ def test_a_task_that_can_not_be_asked_is_told_before_any_model(folder, tmp_path,
     assert "\n" not in str(caught.value)
 
 
+@peer
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "mine.yaml: holds no task"),
+        ("- a\n- b\n", "mine.yaml: holds no task"),
+        ("task: mine\ninclude: mine.yaml\n", "mine.yaml: includes 'mine.yaml', which includes it"),
+        ("task: mine\ninclude: other.yaml\n", "other.yaml: includes 'mine.yaml', which includes it"),
+    ],
+)
+def test_a_task_file_without_a_task_or_one_that_includes_itself_is_named(tmp_path, text, words):
+    (tmp_path / "mine.yaml").write_text(text)
+    (tmp_path / "other.yaml").write_text("include: mine.yaml\n")
+    with pytest.raises(DataError, match=words):
+        check_benchmarks({"lm_eval": lm_eval(str(tmp_path / "mine.yaml"))}, EvaluateConfig())
+
+
 def filtered(*filters: tuple[str, dict], answer: str, doc: dict | None = None, held: bool = True) -> object:
     """What a task's filters make of an answer, under our time limit or as the harness has them."""
     from lm_eval.api.instance import Instance

@@ -26,19 +26,22 @@ def check_files(name: str, config: BenchmarkConfig) -> None:
         ConfigError: names the file and what it names, or the file is none.
         DataError: a file can't be read.
     """
-    files = [Path(task) for task in config.tasks if Path(task).is_file()]
-    if config.include_path:
-        files += sorted(Path(config.include_path).rglob("*.yaml"))
+    named = [Path(task) for task in config.tasks if Path(task).is_file()]
+    others = sorted(Path(config.include_path).rglob("*.yaml")) if config.include_path else []
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(file, ()) for file in (*named, *others)]
     seen: set[Path] = set()
-    while files:
-        file = files.pop(0).resolve()
+    while waiting:
+        path, includers = waiting.pop(0)
+        file = path.resolve()
+        if file in includers:
+            raise DataError(f"benchmarks.{name}: {includers[-1]}: includes {path.name!r}, which includes it")
         if file in seen:
             continue
         seen.add(file)
-        code, includes = _read(file, f"benchmarks.{name}")
+        code, includes = _read(file, f"benchmarks.{name}", is_task=path in named)
         for source in code:
             check_trusted(f"benchmarks.{name}: {file}", source)
-        files += includes
+        waiting += [(included, (*includers, file)) for included in includes]
 
 
 def check_metrics(name: str, manager: Any, chosen: Sequence[str]) -> None:
@@ -62,8 +65,12 @@ def check_metrics(name: str, manager: Any, chosen: Sequence[str]) -> None:
                 check_trusted(f"benchmarks.{name}.tasks: {task!r}", f"the metric {metric} of evaluate.load")
 
 
-def _read(file: Path, key: str) -> tuple[list[str], list[Path]]:
-    """What a YAML file names that is code, and the files that it includes; nothing of it is built."""
+def _read(file: Path, key: str, *, is_task: bool) -> tuple[list[str], list[Path]]:
+    """What a YAML file names that is code, and the files that it includes; nothing of it is built.
+
+    Raises:
+        DataError: the file can't be read, or as a task holds nothing.
+    """
     import yaml
 
     check_readable(file, MOST_BYTES)
@@ -72,6 +79,8 @@ def _read(file: Path, key: str) -> tuple[list[str], list[Path]]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{key}: {file}: not readable as YAML, {reason:.200}") from error
+    if is_task and not isinstance(root, yaml.MappingNode):
+        raise DataError(f"{key}: {file}: holds no task (a mapping with the key 'task' is wanted)")
     code, includes = [], []
     for node in _nodes(root):
         if node.tag.startswith(_PYTHON_TAGS) or not node.tag.startswith(_DATA_TAGS):
