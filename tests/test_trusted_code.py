@@ -19,7 +19,7 @@ from workbench.errors import CheckpointError, ConfigError, DataError, WorkbenchE
 from workbench.evaluation.metrics.lookup import named
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.models.loading import check_model, load_model, load_tokenizer
-from workbench.models.tokenizer import read_tokenizer
+from workbench.models.tokenizers.load_tokenizer import read_tokenizer
 from workbench.trust import check_trusted, is_trusted, trusting
 
 MARK = "import pathlib\npathlib.Path('ran').touch()\n"
