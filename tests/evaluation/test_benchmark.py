@@ -321,7 +321,7 @@ def test_examples_are_drawn_from_all_rows_but_the_asked_one(order):
     for number in (0, 3, 99):
         others = rows[:number] + rows[number + 1 :]
         expected = random.Random(f"7/{number}").sample(others, 5) if order.name == "random" else others[:5]
-        example = Renderer(config, 7).example(rows[number], number, "", rows)
+        example = Renderer(config, 7).example(rows[number], number, number, "", rows)
         assert [shot.question for shot in example.shots] == [row.values["text"] for row in expected]
 
 

@@ -146,6 +146,24 @@ def test_options_that_speak_of_others_are_asked_in_one_order_and_counted(tmp_pat
     assert bool(said) is not is_moved
 
 
+@pytest.mark.parametrize(
+    ("question", "is_moved"),
+    [
+        ("A and B are both true. What follows?", False),
+        ("选项A为何错误？", False),
+        ("下列说法A、B均正确的是", False),
+        ("Which vitamin is A?", True),
+        ("The above text is about rivers. Which one?", True),
+    ],
+)
+def test_options_whose_letters_the_question_names_are_asked_in_one_order(tmp_path, question, is_moved):
+    config = benchmark(tmp_path, "")
+    rows_of(tmp_path, q=question, options=["x", "y", "z", "w"])
+    prepared = prepare("own", config, EvaluateConfig(permutations=4))
+    assert len(prepared.examples[0].rotations) == (3 if is_moved else 0)
+    assert any("1 items are asked in one order only" in text for text in prepared.warnings) is not is_moved
+
+
 def test_digits_are_letters_where_the_choices_are_digits(tmp_path):
     assert moved(["1. x", "2. y", "3. z"], 1, "123") == ["1. z", "2. x", "3. y"]
     assert moved(["1. x", "2. y", "3. z"], 1, "ABC") == ["3. z", "1. x", "2. y"]

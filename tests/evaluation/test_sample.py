@@ -78,3 +78,8 @@ def test_sample_first_takes_the_first_ones(tmp_path):
 def test_no_limit_takes_an_item_twice(tmp_path, count):
     chosen = ids(benchmark(tmp_path, limit=count))
     assert len(chosen) == len(set(chosen)) == min(count, 60)
+
+
+def test_an_item_has_its_row_s_number_whatever_keep_leaves_out(tmp_path):
+    assert ids(benchmark(tmp_path, keep="label == 1"))[:3] == ["1", "3", "5"]
+    assert set(ids(benchmark(tmp_path, keep="label == 1"))) < set(ids(benchmark(tmp_path)))

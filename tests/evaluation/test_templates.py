@@ -72,7 +72,7 @@ def test_a_null_among_the_choices_is_named():
     )
     row = Row({"q": "a", "options": ["a", None, "b"]}, "own.jsonl:3")
     with pytest.raises(DataError, match="own.jsonl:3: choice 2 of 3 in 'options' is null"):
-        Renderer(config, 0).example(row, 0, "", [])
+        Renderer(config, 0).example(row, 0, 0, "", [])
 
 
 def test_a_pattern_that_takes_too_long_over_an_answer_is_named_by_its_key(monkeypatch):
@@ -103,6 +103,27 @@ def test_a_function_is_refused_where_a_field_of_its_name_was_meant(template):
     row = Row({"q": "a", "data": {"items": "I", "values": [1]}}, "own.jsonl:3")
     with pytest.raises(DataError, match=r"own.jsonl:3: .* is a function here, which would be written as its"):
         benchmark_templates.render(template, {}, row)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ options }}", "{{ data.names }}", "{{ data }}", "{{ 'x' ~ options }}", "{{ options | string }}"]
+    + ["{{ '%s' % (options,) }}", "{{ '{}'.format(options) }}", "{{ [options] | join }}"]
+    + ["{{ options | map('upper') }}", "{{ options | trim }}", "{{ options | replace('a', 'b') }}"],
+)
+def test_a_list_or_an_object_that_would_be_written_as_code_is_refused(template):
+    row = Row({"options": ["a", "b"], "data": {"names": ["a"]}}, "own.jsonl:3")
+    with pytest.raises(DataError, match=r"own.jsonl:3: .* would be written as Python code"):
+        benchmark_templates.render(template, {}, row)
+
+
+def test_the_ways_out_of_a_list_that_would_be_written_as_code_are_rendered():
+    row = Row({"options": ["a", "b"], "data": {"n": [1]}}, "own.jsonl:3")
+    assert benchmark_templates.render("{{ options | join(', ') }} {{ options[0] }}", {}, row) == "a, b a"
+    looped = "{% for option in options %}{{ option }}{% endfor %} {{ data | tojson }}"
+    assert benchmark_templates.render(looped, {}, row) == 'ab {"n": [1]}'
+    with pytest.raises(DataError, match=r"\['a', 'b'\] \(`\| join\(', '\)` writes its entries"):
+        benchmark_templates.render("{{ options }}", {}, row)
 
 
 def test_a_function_is_no_value_of_an_expression_and_can_still_be_called():

@@ -92,6 +92,10 @@ class LocalConfig:
     """What divides the cells of a table: one character, or tab; empty: told by the content."""
     columns: dict[str, str] = field(default_factory=dict)
     """Column -> expression over the row: makes this layout look like the one that the templates expect."""
+    keep: str = ""
+    """Expression over the columns: which rows of a file are the benchmark's at all (XNLI: those in Chinese).
+
+    Items are numbered among these; the benchmark's own `keep` leaves out some of them."""
 
 
 @dataclass(kw_only=True)

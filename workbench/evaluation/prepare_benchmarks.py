@@ -15,6 +15,7 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmarks import benchmark_templates, protocols
 from workbench.evaluation.benchmarks.benchmark_files import Row, read_rows
 from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
+from workbench.evaluation.benchmarks.item_remarks import about_items
 from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists, check_two_classes
 from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.benchmarks.template_variables import GivenNames
@@ -63,11 +64,11 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     examples: list[Example] = []
     places: dict[str, str] = {}
     for subset in config.subsets or {"": ""}:
-        rows = load_rows(name, config, config.split, subset)
+        rows = list(load_rows(name, config, config.split, subset).items())
         shots = _shot_rows(name, config, subset)
-        for number in _asked(name, config, subset, rows, renderer):
-            row = rows[number]
-            example = renderer.example(row, number, subset, shots)
+        for place in _asked(name, config, subset, rows, renderer):
+            number, row = rows[place]
+            example = renderer.example(row, number, place, subset, shots)
             if example.id in places:
                 raise DataError(f"{row.where}: duplicate id {example.id!r} (first at {places[example.id]})")
             places[example.id] = row.where
@@ -75,23 +76,17 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     if not examples:
         kept = f", after keep={config.keep!r}" if config.keep else ""
         raise DataError(f"benchmarks.{name}: zero items in {_origin(config)}, split {config.split!r}{kept}")
-    warnings = _warnings(config, len(examples)) + _about_choices(renderer)
-    if renderer.num_same_shots:
-        done = "stays, as in the harness" if config.protocol == "lm-eval" else "gives way to the next one"
-        warnings.append(f"{renderer.num_same_shots} questions have an example that asks the same: it {done}")
-    lettered = bool(config.choices) and all(len(choice) == 1 for choice in config.choices)
-    if evaluate.permutations > 1 and lettered and not config.options:
-        warnings.append("evaluate.permutations does nothing here: `options` names no columns to move")
+    warnings = about_items(config, len(examples), renderer, evaluate.permutations)
     return PreparedBenchmark(name, config, examples, warnings)
 
 
 def _asked(
-    name: str, config: BenchmarkConfig, subset: str, rows: Sequence[Row], renderer: Renderer
+    name: str, config: BenchmarkConfig, subset: str, rows: Sequence[tuple[int, Row]], renderer: Renderer
 ) -> list[int]:
-    """The numbers of the rows that are asked."""
+    """The indices, among the rows with their numbers in the split, of those that are asked."""
     if config.limit is None or config.limit >= len(rows):
         return list(range(len(rows)))
-    ids = [renderer.identity(row, number, subset) for number, row in enumerate(rows)]
+    ids = [renderer.identity(row, number, subset) for number, row in rows]
     return sampled(name, subset, ids, config.limit, config.sample)
 
 
@@ -122,20 +117,26 @@ def _with_choices(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
     return replace(config, choices=class_list(file, f"benchmarks.{name}.choices_file").names, choices_file="")
 
 
-def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> list[Row]:
-    """The rows of one split of one subset, with the layout's own columns added and `keep` applied."""
+def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> dict[int, Row]:
+    """Number -> row of one split of one subset, with the layout's own columns added and `keep` applied.
+
+    A row keeps its number, so that its item has the same id whatever `keep` leaves out.
+    """
     if config.path is not None:
         rows = _local_rows(name, config, local_path(config.path), split, subset)
-        columns = config.local.columns
+        columns, of_layout = config.local.columns, config.local.keep
     else:
         rows = _hub_rows(name, config, split, subset)
-        columns = config.hub.columns
+        columns, of_layout = config.hub.columns, ""
     given = GivenNames(config)
     rows = [_with_columns(row, columns, config, subset, given) for row in rows]
-    return [row for row in rows if not config.keep or _is_kept(row, config.keep, given)]
+    own = [row for row in rows if _is_kept(row, of_layout, given)]
+    return {number: row for number, row in enumerate(own) if _is_kept(row, config.keep, given)}
 
 
 def _is_kept(row: Row, keep: str, given: GivenNames) -> bool:
+    if not keep:
+        return True
     given.check_keep(row)
     return bool(benchmark_templates.evaluate(keep, {}, row))
 
@@ -186,7 +187,7 @@ def _shot_rows(name: str, config: BenchmarkConfig, subset: str) -> list[Row]:
             f"benchmarks.{name}.num_fewshot: {config.num_fewshot} examples, but the benchmark has no "
             "fewshot_split to take them from (num_fewshot=0)"
         )
-    rows = load_rows(name, config, config.fewshot_split, subset)
+    rows = list(load_rows(name, config, config.fewshot_split, subset).values())
     spare = config.fewshot_order == FewshotOrder["harness-spare"]
     needed = config.num_fewshot + (spare or config.fewshot_split == config.split)
     if len(rows) < needed:
@@ -199,33 +200,6 @@ def _shot_rows(name: str, config: BenchmarkConfig, subset: str) -> list[Row]:
 
 def _origin(config: BenchmarkConfig) -> str:
     return config.path if config.path is not None else config.dataset
-
-
-def _about_choices(renderer: Renderer) -> list[str]:
-    """What to say of rows with two equal choices, and of options that aren't moved."""
-    found: list[str] = []
-    for where, choice in list(renderer.alike.items())[:1]:
-        found.append(
-            f"{len(renderer.alike):,} items have two equal choices, of which the first counts, as in the "
-            f"harness ({where}: {choice!r})"
-        )
-    for where, option in list(renderer.not_moved.items())[:1]:
-        found.append(
-            f"evaluate.permutations: {len(renderer.not_moved):,} items are asked in one order only, since an "
-            f"option speaks of others ({where}: {option[:60]!r})"
-        )
-    return found
-
-
-def _warnings(config: BenchmarkConfig, count: int) -> list[str]:
-    if (
-        config.limit is None
-        and not config.only
-        and config.num_items is not None
-        and count != config.num_items
-    ):
-        return [f"{count:,} items (the whole benchmark has {config.num_items:,})"]
-    return []
 
 
 def _check_config(name: str, config: BenchmarkConfig) -> None:
@@ -243,6 +217,8 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
     for field in ("choices_from", "target_index", "keep"):
         if getattr(config, field):
             benchmark_templates.check(getattr(config, field), f"{key}.{field}", expression=True)
+    if config.local.keep:
+        benchmark_templates.check(config.local.keep, f"{key}.local.keep", expression=True)
     for column, expression in {**config.local.columns, **config.hub.columns}.items():
         benchmark_templates.check(expression, f"{key}.columns.{column}", expression=True)
     for choice in config.choices:

@@ -8,14 +8,13 @@ from typing import Any, cast
 
 from jinja2 import pass_environment
 from jinja2.environment import Environment
-from jinja2.exceptions import TemplateError
 from jinja2.filters import make_attrgetter
-from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.utils import Namespace
 from markupsafe import EscapeFormatter, Markup
 
-from workbench.data.templating import template_filters, template_sizes
+from workbench.data.templating import template_filters, template_sizes, written_values
 from workbench.data.templating.render_budget import (
     MAX_BITS,
     MAX_CHARACTERS,
@@ -39,25 +38,6 @@ NULL_PASSES = ("d", "default", "tojson")
 """Filters that know what to do with a null."""
 
 
-class NullError(TemplateError):
-    """A null would be written as the word None."""
-
-    def __init__(self) -> None:
-        """Say so."""
-        super().__init__("a null would become the word None")
-
-
-class FunctionError(TemplateError):
-    """A function would be written as its address in memory."""
-
-    def __init__(self, function: Any) -> None:
-        """Name it."""
-        name = getattr(function, "__name__", type(function).__name__)
-        super().__init__(
-            f"{name!r} is a function here, which would be written as its address (['{name}'] is a field)"
-        )
-
-
 class BoundedFormatter(SandboxedFormatter):
     """`str.format` of a template, each field measured."""
 
@@ -65,7 +45,7 @@ class BoundedFormatter(SandboxedFormatter):
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         """The text of a field."""
-        self._env.check_null(value)  # type: ignore[attr-defined]
+        self._env.check_written(value)  # type: ignore[attr-defined]
         bound(template_sizes.field_width(format_spec) + size(value), "with the method 'format' a text")
         text = super().format_field(value, format_spec)
         self.total += len(text)
@@ -93,7 +73,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
         Args:
             refuses_null: A null is never written as the word None: `default` replaces it, all else refuses.
-                Nor is a function as its address.
+                Nor is a function written as its address, or a list or an object as Python code.
             options: Of jinja's environment.
         """
         # Without folding: jinja would compute constants while it compiles.
@@ -163,7 +143,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def pieces(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """The values that are about to be joined."""
         for value in values:
-            self.check_null(value)
+            self.check_written(value)
         self._current.meter.charge(sum(map(size, values)))
         return values
 
@@ -174,24 +154,19 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return "".join(pieces)
 
     def check_null(self, value: Any) -> None:
-        """Refuse to write a null, or a function such as the method `items` of every object.
-
-        Raises:
-            NullError: it is a null, and this environment refuses them.
-            FunctionError: it is a function, and this environment refuses nulls.
-        """
-        if value is None and self.refuses_null:
-            raise NullError
-        self.check_function(value)
+        """Refuse a null or a function where this environment refuses nulls."""
+        if self.refuses_null:
+            written_values.check_null(value)
 
     def check_function(self, value: Any) -> None:
-        """Refuse a function where this environment refuses nulls.
+        """Refuse a function where this environment refuses nulls."""
+        if self.refuses_null:
+            written_values.check_function(value)
 
-        Raises:
-            FunctionError: it is one.
-        """
-        if callable(value) and self.refuses_null and not isinstance(value, Undefined):
-            raise FunctionError(value)
+    def check_written(self, value: Any) -> None:
+        """Refuse what would be written as Python code where this environment refuses nulls."""
+        if self.refuses_null:
+            written_values.check_written(value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """The result of an operator."""
@@ -213,7 +188,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def _check_printf(self, template: Any, values: Any) -> None:
         if isinstance(template, str | bytes):
             for value in values if isinstance(values, tuple) else (values,):
-                self.check_null(value)
+                self.check_written(value)
             self.meter.charge(template_sizes.printf(template, values))
 
     def call(self, context: Context, function: Any, /, *arguments: Any, **named: Any) -> Any:
@@ -262,10 +237,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             value, *others = arguments[skipped:]
             if is_plain and type(value) is str:
                 return self.made(function(*arguments, **named))
-            if name not in NULL_PASSES:
+            if name in written_values.TEXT_FILTERS:
+                self.check_written(value)
+            elif name not in NULL_PASSES:
                 self.check_null(value)
             if name == "format":
-                list(map(self.check_null, (*others, *named.values())))
+                list(map(self.check_written, (*others, *named.values())))
             if name == "join":
                 value, *others = self._checked_items(value, *others, **named)
                 named = {}
@@ -286,7 +263,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         if attribute is not None:
             items = list(map(make_attrgetter(self, attribute), items))
         for item in items:
-            self.check_null(item)
+            self.check_written(item)
         self.meter.charge(template_sizes.joined(d, items), "with the filter 'join' a text")
         return items, d
 
@@ -315,7 +292,7 @@ def finalized(environment: Environment, value: Any) -> Any:
     """A value that is about to be written."""
     if type(value) is not str:
         bounded = cast(BoundedEnvironment, environment)
-        bounded.check_null(value)
+        bounded.check_written(value)
         bounded.meter.charge(size(value))
     return value
 

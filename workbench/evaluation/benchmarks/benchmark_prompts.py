@@ -1,6 +1,7 @@
 """From a row to an item with its prompt: description, examples, question and choices rendered as text."""
 
 import string
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -14,12 +15,13 @@ from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.evaluation.benchmarks.fewshot import ExamplePicker
 from workbench.evaluation.benchmarks.option_letters import (
     check_can_move,
+    names_letters,
     own_letters,
     speaks_of_others,
     texts_of,
 )
 from workbench.evaluation.benchmarks.option_orders import rotated
-from workbench.evaluation.benchmarks.targets import target_of, written_as_code
+from workbench.evaluation.benchmarks.targets import target_of
 from workbench.evaluation.benchmarks.template_variables import GivenNames
 from workbench.evaluation.records import Example, Shot
 
@@ -48,44 +50,61 @@ class Renderer:
         self.alike: dict[str, str] = {}
         """Row -> a choice that stands twice, where a harness's protocol scores it all the same."""
         self.not_moved: dict[str, str] = {}
-        """Row -> an option that speaks of others, so that the options are asked in one order."""
+        """Row -> a text of it that names options, so that these are asked in one order."""
         self._given = GivenNames(config)
         self._can_move = False
         self.num_same_shots = 0
         """Items with an example that asks the same but for case, width, white space and punctuation."""
+        self.fewer_shots: list[int] = []
+        """Number of examples of each item that has fewer than `num_fewshot`, since no other row is left."""
         self._shots: dict[tuple[str, str], Shot] = {}
         """Subset, whose title may be in it, and row -> the example."""
         self._examples = ExamplePicker(config.fewshot_order, config.num_fewshot or 0, seed)
 
-    def example(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
-        """The item of a row, the `number`-th of its subset, with its options in all orders asked for.
+    def example(self, row: Row, number: int, place: int, subset: str, shot_rows: list[Row]) -> Example:
+        """The item of a row, with its options in all orders asked for.
+
+        Args:
+            row: the question.
+            number: of the row in its split.
+            place: of the row among those that `keep` leaves, by which the harness draws examples.
+            subset: of the row.
+            shot_rows: the rows to take examples from.
 
         Raises:
             DataError: a column is missing, a choice is empty, or the answer is none of the choices.
         """
         self._given.check_prompts(row)
-        first = self._one(row, number, subset, shot_rows)
+        first = self._one(row, number, place, subset, shot_rows)
         orders = range(1, min(self.permutations, len(first.choices)))
         if not orders:
             return first
         letters = own_letters(first.choices)
-        if other := speaks_of_others(texts_of(row, self.config.options), letters):
+        if other := self._speaks_of_options(row, letters):
             self.not_moved[row.where] = other
             return first
         if not self._can_move:
             check_can_move(row, self.config.options, letters, partial(self._question, subset=subset))
             self._can_move = True
         turned = [rotated(row, self.config.options, shift, letters) for shift in orders]
-        rotations = [self._one(other, number, subset, shot_rows) for other in turned]
+        rotations = [self._one(other, number, place, subset, shot_rows) for other in turned]
         return replace(first, rotations=tuple(rotations))
 
     def identity(self, row: Row, number: int, subset: str) -> str:
-        """The id of the item of a row, the `number`-th of its subset."""
+        """The id of the item of a row, the `number`-th of its split."""
         name = str(number)
         if self.config.id:
             self._given.check_prompts(row)
             name = benchmark_templates.render(self.config.id, self._values(row, subset), row)
         return f"{subset}/{name}" if subset else name
+
+    def _speaks_of_options(self, row: Row, letters: list[str]) -> str | None:
+        """A text of a row that names options, and would name other ones once these are moved."""
+        options = self.config.options
+        read = sorted(benchmark_templates.names(self.config.question) & row.values.keys() - set(options))
+        columns = [row.values[name] for name in read]
+        named = (text for text in columns if isinstance(text, str) and names_letters(text))
+        return speaks_of_others(texts_of(row, options), letters) or next(named, None)
 
     def _question(self, row: Row, subset: str) -> str:
         """The question of a row, for its first choice where each has one of its own."""
@@ -96,7 +115,7 @@ class Renderer:
     def _with_choice(self, values: dict[str, Any], choice: str) -> dict[str, Any]:
         return {**values, "choice": choice} if self.asks_choices else values
 
-    def _one(self, row: Row, number: int, subset: str, shot_rows: list[Row]) -> Example:
+    def _one(self, row: Row, number: int, place: int, subset: str, shot_rows: list[Row]) -> Example:
         config = self.config
         values = self._values(row, subset)
         identity = self.identity(row, number, subset)
@@ -118,7 +137,7 @@ class Renderer:
             if "acc_pmi" in config.metrics
             else None
         )
-        picked = self._examples.pick(shot_rows, row, number, identity)
+        picked = self._examples.pick(shot_rows, row, place, identity)
         return Example(
             id=identity,
             subset=subset,
@@ -150,7 +169,10 @@ class Renderer:
         used = {shot.where for shot in picked} | {row.where}
         further = (self._shot(other, subset) for other in shot_rows if other.where not in used)
         spare = (shot for shot in further if normal_form(shot.question) not in asked)
-        return (*others, *islice(spare, len(shots) - len(others)))
+        found = (*others, *islice(spare, len(shots) - len(others)))
+        if len(found) < len(shots):
+            self.fewer_shots.append(len(found))
+        return found
 
     def _check_options(self, row: Row, choices: list[str]) -> None:
         """Refuse a lettered question that lacks the text of one of its options."""
@@ -206,6 +228,11 @@ class Renderer:
                 raise DataError(
                     f"{row.where}: choice {number} of {len(choices)} in {config.choices_from!r} is null"
                 )
+            if odd := next((each for each in choices if isinstance(each, list | tuple | Mapping)), None):
+                raise DataError(
+                    f"{row.where}: {config.choices_from!r} gives the choice {str(odd):.60} (a list of texts; "
+                    f"`{config.choices_from} | map(attribute='NAME') | list` takes a field of each)"
+                )
             choices = [str(choice) for choice in choices]
         else:
             choices = [benchmark_templates.render(choice, values, row) for choice in config.choices]
@@ -215,7 +242,7 @@ class Renderer:
         return choices
 
     def _continuation(self, row: Row, values: dict[str, Any], choice: str) -> str:
-        text = self._answer(row, {**values, "choice": choice})
+        text = benchmark_templates.render(self.config.continuation, {**values, "choice": choice}, row)
         if not text and self.config.output_type == OutputType.multiple_choice:
             raise DataError(f"{row.where}: nothing is left to score after choice {choice!r} (`continuation`)")
         return text
@@ -229,19 +256,9 @@ class Renderer:
             values = dict(about)
             choices = self._choices(row, values)
             values["choice"] = target_of(self.config, row, values, choices).shown(choices)
-            answer = self._answer(row, values)
+            answer = benchmark_templates.render(self.config.continuation, values, row)
             question = benchmark_templates.render(
                 self.config.question, self._with_choice(about, values["choice"]), row
             )
             self._shots[place] = Shot(question=question, answer=self.config.delimiter + answer)
         return self._shots[place]
-
-    def _answer(self, row: Row, values: dict[str, Any]) -> str:
-        """What stands after the delimiter."""
-        text = benchmark_templates.render(self.config.continuation, values, row)
-        if name := written_as_code(self.config.continuation, text, row):
-            raise DataError(
-                f"{row.where}: `continuation` writes the list {name!r} into one text, {text!r} "
-                f"(`{name}[0]` is its first entry, `{name} | join(', ')` is all of them)"
-            )
-        return text

@@ -28,7 +28,7 @@ class ExamplePicker:
         Args:
             rows: the rows of the few-shot split.
             question: the row that is asked.
-            number: of the question's row in its split.
+            number: of the question's row among those that `keep` leaves of its split.
             identity: the id of the item.
         """
         if not self.count:

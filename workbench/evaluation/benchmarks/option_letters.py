@@ -14,13 +14,18 @@ _LABEL = re.compile(
     r"\s*(?:[(（\[【<〈]\s*([A-Za-z0-9Ａ-Ｚａ-ｚ０-９])\s*[)）\]】>〉]|([A-Za-z0-9Ａ-Ｚａ-ｚ０-９])\s*[)）\]】.．:：、](?!\d))\s*"
 )
 """A letter or digit that an option's text begins with, and its marks: `(A) `, `A. `, `A、`, `【A】`."""
+_BY_LETTER = (
+    r"(?i:\b(?:options?|choices?|answers?))\s*[(（]?[A-H]\b|选项\s*[(（]?[A-H]"
+    r"|(?<![A-Za-z])[(（]?[A-H][)）]?\s*(?:(?i:and|or|nor)|&|,|，|、|和|与|或|及|以及|跟)\s*[(（]?[A-H](?![A-Za-z])"
+)
+_NAMED = re.compile(_BY_LETTER)
+"""A text that names options: `option A`, `both A and B`, `选项A`, `A、C`."""
 _OTHERS = re.compile(
     r"(?i:\b(?:of|to) the above\b|\bthe above (?:are|is)\b|\babove (?:options|choices|answers)\b)"
     r"|^\s*(?:以上|上述|上面)|(?:以上|上述|上面)(?:都|皆|均|全|各|所有|选项|说法|答案|选择|两|二|三|四|几)"
-    r"|(?i:\b(?:options?|choices?|answers?))\s*[(（]?[A-H]\b|选项\s*[(（]?[A-H]"
-    r"|(?<![A-Za-z])[(（]?[A-H][)）]?\s*(?:(?i:and|or|nor)|&|,|，|、|和|与|或|及|以及|跟)\s*[(（]?[A-H](?![A-Za-z])"
+    rf"|{_BY_LETTER}"
 )
-"""An option that speaks of others: `all of the above`, `以上都对`, `both A and B`, `选项A`, `A、C`."""
+"""An option that speaks of others, by letter or place: `all of the above`, `以上都对`."""
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """Private characters, which stand around an option's number where it is looked for in a question."""
 
@@ -52,6 +57,11 @@ def speaks_of_others(texts: Sequence[Any], letters: Sequence[str]) -> str | None
     labels = _labels(texts, letters) or [""] * len(texts)
     bodies = (str(text)[len(label) :] for text, label in zip(texts, labels, strict=True))
     return next((body for body in bodies if _OTHERS.search(unicodedata.normalize("NFKC", body))), None)
+
+
+def names_letters(text: str) -> bool:
+    """Whether a question's text names options by their letters: `A and B are both ...`, `选项A`."""
+    return _NAMED.search(unicodedata.normalize("NFKC", text)) is not None
 
 
 def _labels(texts: Sequence[Any], letters: Sequence[str]) -> list[str]:

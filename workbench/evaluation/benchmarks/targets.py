@@ -90,7 +90,7 @@ def _rendered(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> t
         fields = ", ".join(map(str, value))
         raise DataError(f"{row.where}: {config.target!r} is an object with {fields} (one of these)")
     if not isinstance(value, list | tuple):
-        return [_without_lists(config, row, benchmark_templates.render(config.target, values, row))], False
+        return [benchmark_templates.render(config.target, values, row)], False
     if not value:
         raise DataError(f"{row.where}: no right answer: {config.target!r} is an empty list ({_WAY_OUT})")
     for entry in value:
@@ -99,25 +99,6 @@ def _rendered(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> t
                 f"{row.where}: {config.target!r} is the list {value!r} (a list of texts or numbers)"
             )
     return [str(entry) for entry in value], True
-
-
-def _without_lists(config: BenchmarkConfig, row: Row, text: str) -> str:
-    """A rendered target, unless a list or an object was written into it as its code."""
-    if name := written_as_code(config.target, text, row):
-        raise DataError(
-            f"{row.where}: {config.target!r} writes the list {name!r} into one text, {text!r} "
-            f"('{{{{ {name} }}}}' alone makes each of its texts a right answer)"
-        )
-    return text
-
-
-def written_as_code(template: str, text: str, row: Row) -> str | None:
-    """The column whose list or object a template has written as its code, `['x', 'y']`, into a text."""
-    for name in benchmark_templates.names(template) & row.values.keys():
-        value = row.values[name]
-        if isinstance(value, list | Mapping) and value and str(value) in text:
-            return name
-    return None
 
 
 def _texts(config: BenchmarkConfig, row: Row, texts: Sequence[str], choices: Sequence[str]) -> Target:

@@ -27,8 +27,9 @@ class GivenNames:
         about_subset = {"subset", "title"} if config.subsets else set()
         for_columns = {"row", "letters", "self", *about_subset - {"title"}}
         self._of_columns = self._used(_column_fields(config), for_columns)
-        keep = benchmark_templates.as_template(config.keep)
-        self._of_keep = self._used(iter([("keep", keep)]), {"row", "self"})
+        keeps = [("keep", config.keep), ("local.keep", config.local.keep)]
+        written = ((field, benchmark_templates.as_template(text)) for field, text in keeps if text)
+        self._of_keep = self._used(written, {"row", "self"})
         self._of_prompts = self._used(_prompt_fields(config), {"row", "letters", "self", *about_subset})
         if config.output_type == OutputType.multiple_choice:
             fields = [("question", config.question)]
