@@ -76,9 +76,11 @@ def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_g
     assert fingerprint(merged_from(ours, recorded["adapter"])) == recorded["steps"]["merge"]
     base = model_identities(ours, RunDir(tmp_path))["base"]
     for key, prepared in check_benchmarks(ours.benchmarks, ours.evaluate).items():
-        assert scored_from(base, prepared, ours) == recorded["steps"][f"evaluate/base/{key}"]
+        is_generated = key.startswith("toy_exact")  # those are scored again: texts are compared otherwise now
         adapter = {**base, "adapter": recorded["adapter"]}
-        assert scored_from(adapter, prepared, ours) == recorded["steps"][f"evaluate/adapter/{key}"]
+        for name, identity in {"base": base, "adapter": adapter}.items():
+            is_same = scored_from(identity, prepared, ours) == recorded["steps"][f"evaluate/{name}/{key}"]
+            assert is_same is not is_generated
 
 
 Train = make_dataclass("TrainConfig", [("warm_restarts", int, 0)], bases=(TrainConfig,), kw_only=True)

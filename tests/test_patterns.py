@@ -7,7 +7,7 @@ import re
 import pytest
 
 from workbench import patterns
-from workbench.patterns import PatternError, as_re, check_pattern, last_match, matches_all, replaced
+from workbench.patterns import PatternError, as_re, check_pattern, last_match, replaced
 
 PATTERNS = [
     r"answer is \(?([A-D])\)?",
@@ -82,7 +82,6 @@ def test_matches_are_those_of_re(pattern):
         groups = [group for group in found[-1].groups() if group is not None] if found else []
         wanted = (groups or [found[-1].group()])[0] if found else None
         assert last_match(pattern, text) == wanted, text
-        assert matches_all(pattern, text) == (re.fullmatch(pattern, text) is not None), text
         assert replaced(pattern, r"<\g<0>>", text) == re.sub(pattern, r"<\g<0>>", text), text
 
 
@@ -112,7 +111,7 @@ def _nothing_used_yet():
 def test_a_pattern_that_would_never_end_is_one_line(monkeypatch, pattern):
     monkeypatch.setattr(patterns, "MAX_SECONDS", 0.3)
     for text in ("a" * 5000 + "!", "x" * 5000, "a " * 500 + "!"):
-        for use in (last_match, matches_all, lambda p, t: replaced(p, "", t)):
+        for use in (last_match, lambda p, t: replaced(p, "", t)):
             try:
                 use(pattern, text)
             except PatternError as error:

@@ -82,16 +82,6 @@ def all_matches(pattern: str, text: str) -> list[Any]:
         return list(_compiled(pattern).findall(text, timeout=MAX_SECONDS))
 
 
-def matches_all(pattern: str, text: str) -> bool:
-    """Whether a pattern matches a whole text.
-
-    Raises:
-        PatternError: it is not a pattern, or takes too long.
-    """
-    with _limited(pattern):
-        return _compiled(pattern).fullmatch(text, timeout=MAX_SECONDS) is not None
-
-
 def replaced(pattern: str, new: str, text: str, count: int = 0) -> str:
     """A text with all matches of a pattern replaced, or the first `count` of them, as `re.sub` does.
 

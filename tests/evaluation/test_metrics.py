@@ -3,6 +3,7 @@ import math
 import pytest
 from sklearn import metrics as sk
 
+from workbench.evaluation.metrics import text_similarity
 from workbench.evaluation.metrics.table import METRICS, Judged
 from workbench.evaluation.records import Answer, Example
 
@@ -54,6 +55,24 @@ def test_char_f1_of_chinese_text_counts_shared_characters():
     assert score("char_f1", Answer(extracted="北京"), item) == pytest.approx(2 * 2 / 6)
     assert score("exact_match", Answer(extracted=" 北京大学 "), item) == 1.0
     assert score("exact_match", Answer(extracted=None), item) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("written", "target"),
+    [
+        ("cafe\u0301", "café"),
+        ("caf\u200bé", "CAFÉ"),
+        ("\ufeffÅngström", "A\u030angstro\u0308m"),
+        ("北\u200b京", "北京"),
+    ],
+)
+def test_texts_that_look_the_same_are_the_same(written, target):
+    assert text_similarity.same(written, target) == text_similarity.same(target, written) == 1.0
+    assert text_similarity.char_f1(written, target) == text_similarity.rouge_l(written, target) == 1.0
+
+
+def test_accents_still_tell_texts_apart():
+    assert text_similarity.same("cafe", "café") == 0.0
 
 
 def test_class_metrics_equal_scikit_learn():

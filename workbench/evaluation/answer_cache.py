@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +11,15 @@ from typing import Any
 
 from workbench.distributed import rank_and_world_size
 from workbench.errors import DataError
+from workbench.evaluation.field_checks import (
+    Check,
+    is_count,
+    is_likelihood,
+    is_text,
+    is_text_or_none,
+    is_truth,
+    list_of,
+)
 from workbench.evaluation.records import Answer
 from workbench.files import append, clear_the_way, end_last_line, fingerprint, open_to_append, parse_json
 
@@ -153,38 +162,14 @@ def _kept(line: str, key: str) -> tuple[str, Answer] | str:
     return prompt, Answer(**settings)
 
 
-def _list_of(is_valid: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list) and all(map(is_valid, value))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_truth(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_text_or_none(value: object) -> bool:
-    return value is None or isinstance(value, str)
-
-
-TYPES: dict[str, Callable[[object], bool]] = {
-    "prompt": _is_text,
-    "loglikelihoods": _list_of(_is_number),
-    "num_tokens": _list_of(_is_count),
-    "greedy": _list_of(_is_truth),
-    "unconditional": _list_of(_is_number),
-    "generation": _is_text_or_none,
-    "extracted": _is_text_or_none,
+TYPES: dict[str, Check] = {
+    "prompt": is_text,
+    "loglikelihoods": list_of(is_likelihood),
+    "num_tokens": list_of(is_count),
+    "greedy": list_of(is_truth),
+    "unconditional": list_of(is_likelihood),
+    "generation": is_text_or_none,
+    "extracted": is_text_or_none,
 }
 """Key of a line -> whether a value can stand there."""
 

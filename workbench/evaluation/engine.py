@@ -35,7 +35,7 @@ from workbench.evaluation.tasks.generation import extracted
 from workbench.evaluation.tasks.requests import Item
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for, in_role
 
-_ANSWERS_VERSION = 2
+ANSWERS_VERSION = 2
 """Raised when prompts are encoded or answers end in another way, so that no older answer is reused."""
 log = logging.getLogger("workbench")
 
@@ -227,7 +227,7 @@ def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:
 def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, object]:
     """Everything besides model and prompt that an answer depends on."""
     rule: dict[str, object] = {
-        "version": _ANSWERS_VERSION,
+        "version": ANSWERS_VERSION,
         "output_type": benchmark.output_type.name,
         "scoring": benchmark.scoring.name,
         "max_length": config.max_length,

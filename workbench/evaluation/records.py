@@ -6,13 +6,24 @@ Neither holds a measured value (time, memory), so the same inputs give the same 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.errors import DataError
+from workbench.evaluation.field_checks import (
+    Check,
+    are_scores,
+    is_answer_or_none,
+    is_count,
+    is_likelihood,
+    is_target,
+    is_text,
+    is_text_or_none,
+    list_of,
+)
 from workbench.files import parse_json, read_json, write_atomic, write_json
 
 SCHEMA_VERSION = 1
@@ -165,7 +176,17 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 
 def prediction_line(prediction: Prediction) -> str:
-    """One line of a predictions file, newline included."""
+    """One line of a predictions file, newline included.
+
+    Raises:
+        DataError: the prediction has a value that `read_predictions` would refuse, such as an infinite score.
+    """
+    for name, is_valid in PREDICTION_TYPES.items():
+        if not is_valid(value := getattr(prediction, name)):
+            raise DataError(
+                f"item {prediction.id}: {name} {str(value):.200} can't be kept (scores are finite numbers: "
+                "leave such a metric out of the benchmark's metrics)"
+            )
     return json.dumps({"schema_version": SCHEMA_VERSION, **vars(prediction)}, ensure_ascii=False) + "\n"
 
 
@@ -195,34 +216,18 @@ def _prediction(line: str, where: str) -> Prediction:
         raise DataError(f"{where}: not a prediction of this project ({error})") from error
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e100
-
-
-def _is_likelihood(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_answer(value: object) -> bool:
-    return isinstance(value, int | str)
-
-
-PREDICTION_TYPES: dict[str, Callable[[Any], bool]] = {
-    "id": _is_text,
-    "subset": _is_text,
-    "prompt_hash": _is_text,
-    "context": _is_text,
-    "choices": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-    "loglikelihoods": lambda value: isinstance(value, list) and all(map(_is_likelihood, value)),
-    "generation": lambda value: value is None or isinstance(value, str),
-    "prediction": lambda value: value is None or _is_answer(value),
-    "target": lambda value: _is_answer(value) or (isinstance(value, list) and all(map(_is_answer, value))),
-    "scores": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
-    "num_shots_dropped": lambda value: isinstance(value, int) and value >= 0,
+PREDICTION_TYPES: dict[str, Check] = {
+    "id": is_text,
+    "subset": is_text,
+    "prompt_hash": is_text,
+    "context": is_text,
+    "choices": list_of(is_text),
+    "loglikelihoods": list_of(is_likelihood),
+    "generation": is_text_or_none,
+    "prediction": is_answer_or_none,
+    "target": is_target,
+    "scores": are_scores,
+    "num_shots_dropped": is_count,
 }
 """Field of a prediction -> whether a value can stand there."""
 

@@ -20,6 +20,7 @@ from workbench.distributed import is_rank0
 from workbench.errors import DataError, MissingStepError
 from workbench.evaluation import engine
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
+from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.records import Example, PreparedBenchmark, Score, read_results, write_results
 from workbench.evaluation.result_checksums import check_results, facts_digest, score_digests
@@ -207,6 +208,9 @@ def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config
     generates = benchmark.config.output_type is OutputType.generation
     if generates and any("<" in text for text in benchmark.config.generation.stop):
         rule["endings"] = 2  # before, a stop text that is a special token ended no answer
+    if generates:
+        rule["answers"] = engine.ANSWERS_VERSION  # how an answer ends
+        rule["comparison"] = COMPARISON_VERSION
     settings = {key: value for key, value in settings.items() if key not in NOT_SCORED_FROM}
     rule["tasks"] = benchmark.rule or rule["tasks"]
     if benchmark.config.generation.extract in (Extract.number, Extract.letter):

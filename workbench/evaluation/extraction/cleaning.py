@@ -7,7 +7,13 @@ BOX_START = "\ue000"
 """Stands where a box (LaTeX's `boxed`) begins in a plain text."""
 BOX_END = "\ue001"
 
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\ue000\ue001]")
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\ue000\ue001]")
+"""Soft hyphens, zero-width characters, marks of direction, and the two above."""
+_STYLE_TAG = re.compile(
+    r"</?(?:b|strong|i|em|u|s|p|div|span|font|mark|code|small|big|center|h[1-6])(?:\s[^<>=]{1,40}=[^<>]{0,200})?>",
+    re.I,
+)
+_LINE_TAG = re.compile(r"<br\s?/?>|</(?:p|div|h[1-6])>", re.I)
 _THOUGHT_END = re.compile(r"</(?:think|thinking|thought)>", re.I)
 _THOUGHT_START = re.compile(r"<(?:think|thinking|thought)>", re.I)
 _TURN_TOKEN = re.compile(r"<\|[a-z_]{1,30}\|>|</s>|<(?:start|end)_of_turn>|\[/?INST\]")
@@ -39,7 +45,7 @@ def parts(text: str) -> list[str]:
     Thoughts (`<think>`) are no part of an answer: what follows the last of them is looked at. Thoughts that
     don't end leave nothing behind them.
     """
-    text = _INVISIBLE.sub("", text)
+    text = INVISIBLE.sub("", text)
     *_, text = _THOUGHT_END.split(text)
     text = _THOUGHT_START.split(text)[0].strip()
     for limit in (_TURN_TOKEN, _NEXT_QUESTION):
@@ -52,8 +58,11 @@ def parts(text: str) -> list[str]:
 def plain(text: str) -> str:
     """The text in plain characters: NFKC, one kind of minus, fractions as `3/4`, powers as `10^3`, no LaTeX.
 
-    Boxes become BOX_START and BOX_END around what they hold. Dollar signs go, be they currency or formula.
+    Tags of HTML that only style a text go. Boxes become BOX_START and BOX_END around what they hold. Dollar
+    signs go, be they currency or formula.
     """
+    if "<" in text:
+        text = _STYLE_TAG.sub("", _LINE_TAG.sub("\n", text))
     text = _POWER.sub(lambda match: "^" + match[1].translate(_SUPERSCRIPTS), text)
     text = _SUPERSCRIPT.sub("", text)
     text = _VULGAR_FRACTION.sub(lambda match: match[1] + " " + unicodedata.normalize("NFKC", match[2]), text)

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-EXTRACTION_VERSION = "3"
+EXTRACTION_VERSION = "4"
 """Another one whenever a number or letter is found otherwise than before: such scores don't compare."""
 
 

@@ -23,7 +23,7 @@ def item_score(value: Any, combine: Combine) -> float | None:
         combine: the metric's score of several items.
     """
     if (number := _number(value)) is not None:
-        return number
+        return number if math.isfinite(number) else None
     if _are_labels(value):
         return float(value[0] == value[1])
     try:

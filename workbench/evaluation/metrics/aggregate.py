@@ -20,6 +20,7 @@ from workbench.evaluation.metrics.table import (
     target_loglikelihood,
     text_loglikelihood,
 )
+from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
 from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, PreparedBenchmark, Score, prompt_hash
 from workbench.evaluation.tasks.requests import Item
 from workbench.run_dir import fingerprint
@@ -139,6 +140,8 @@ def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> 
     limits = hashed(config.generation, "benchmarks.*.generation") if generation else {}
     if metric.judge is generated and config.generation.extract in (Extract.number, Extract.letter):
         limits["extraction"] = EXTRACTION_VERSION
+    if metric.compares_texts:
+        limits["comparison"] = COMPARISON_VERSION
     return fingerprint(
         {
             "output_type": config.output_type.name,

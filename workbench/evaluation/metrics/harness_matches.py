@@ -8,9 +8,8 @@ from workbench.evaluation.records import Answer, Example
 def of_plain_targets(prediction: int | str | None, answer: Answer, example: Example) -> float:
     """1.0 if the text is a target as lm-evaluation-harness compares GSM8K's, as texts without signs."""
     targets = example.written_targets or example.reference_texts
-    return max(
-        text_similarity.same(str(prediction), without_signs(text.rpartition("#### ")[2])) for text in targets
-    )
+    wanted = {without_signs(text.rpartition("#### ")[2]).strip().casefold() for text in targets}
+    return float(str(prediction).strip().casefold() in wanted)
 
 
 def of_unpunctuated_targets(prediction: int | str | None, answer: Answer, example: Example) -> float:

@@ -213,18 +213,6 @@ def mcnemar(wins: int, losses: int) -> float:
     return min(1.0, 2 * _binomial_below(min(wins, losses), wins + losses))
 
 
-def mcnemar_mid_p(wins: int, losses: int) -> float:
-    """Two-sided mid-p value: less conservative than the exact test, uniform but for its steps.
-
-    Source: Fagerland, Lydersen, Laake, The McNemar test for binary matched-pairs data, 2013.
-    """
-    count, total = min(wins, losses), wins + losses
-    at = _ratio(math.comb(total, count), total)
-    if wins == losses:
-        return 1.0 - at / 2
-    return mcnemar(wins, losses) - at
-
-
 def sign_flip(differences: Sequence[float], samples: int = 2000) -> float:
     """Two-sided p-value of the paired permutation test: the sign of each difference is flipped at random."""
     values = np.asarray([d for d in differences if d], dtype=np.float64)

@@ -44,6 +44,8 @@ class Metric:
     """Score of many items where it isn't the mean of theirs."""
     guessing: bool = False
     """Whether guessing among the choices has an expected score that is worth showing."""
+    compares_texts: bool = False
+    """Whether `texts.comparable` decides the score."""
     needs: str = ""
     """A package that must be installed for it."""
 
@@ -250,7 +252,9 @@ METRICS: dict[str, Metric] = {
     "target_perplexity": Metric(
         output_types=_CHOICE, judge=likeliest, score=target_loglikelihood, corpus=target_perplexity
     ),
-    "exact_match": Metric(output_types=_TEXT, judge=generated, score=of_texts(text_similarity.same)),
+    "exact_match": Metric(
+        output_types=_TEXT, judge=generated, score=of_texts(text_similarity.same), compares_texts=True
+    ),
     "strict_match": Metric(output_types=_TEXT, judge=found_by(number_after_marks), score=of_plain_targets),
     "flexible_match": Metric(output_types=_TEXT, judge=found_by(last_number), score=of_plain_targets),
     "unpunctuated_match": Metric(
@@ -259,14 +263,27 @@ METRICS: dict[str, Metric] = {
     "flexible_unpunctuated_match": Metric(
         output_types=_TEXT, judge=found_by(last_number_as_written), score=of_unpunctuated_targets
     ),
-    "char_f1": Metric(output_types=_TEXT, judge=generated, score=of_texts(text_similarity.char_f1)),
+    "char_f1": Metric(
+        output_types=_TEXT, judge=generated, score=of_texts(text_similarity.char_f1), compares_texts=True
+    ),
     "rouge1": Metric(
-        output_types=_TEXT, judge=generated, score=of_texts(partial(text_similarity.rouge_n, n=1))
+        output_types=_TEXT,
+        judge=generated,
+        score=of_texts(partial(text_similarity.rouge_n, n=1)),
+        compares_texts=True,
     ),
     "rouge2": Metric(
-        output_types=_TEXT, judge=generated, score=of_texts(partial(text_similarity.rouge_n, n=2))
+        output_types=_TEXT,
+        judge=generated,
+        score=of_texts(partial(text_similarity.rouge_n, n=2)),
+        compares_texts=True,
     ),
-    "rougeL": Metric(output_types=_TEXT, judge=generated, score=of_texts(text_similarity.rouge_l)),
+    "rougeL": Metric(
+        output_types=_TEXT,
+        judge=generated,
+        score=of_texts(text_similarity.rouge_l),
+        compares_texts=True,
+    ),
     "bleu": Metric(
         output_types=_TEXT,
         judge=generated,

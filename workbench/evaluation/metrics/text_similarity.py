@@ -8,14 +8,26 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
+from workbench.evaluation.extraction.cleaning import INVISIBLE
+
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _WORD = re.compile(f"{_HAN.pattern}|(?:(?!{_HAN.pattern})[^\\W_])+")
 
 
+COMPARISON_VERSION = 2
+"""Another one whenever `comparable` makes another text of one: such scores don't compare."""
+
+
+def comparable(text: str) -> str:
+    """The text as it is compared: composed (NFC), case folded, trimmed, without characters nobody sees."""
+    seen = INVISIBLE.sub("", text)
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", seen).casefold()).strip()
+
+
 def same(prediction: str, target: str) -> float:
-    """1.0 if both are equal after trimming and case folding, else 0.0."""
-    return float(prediction.strip().casefold() == target.strip().casefold())
+    """1.0 if both are the same text as `comparable` makes it, else 0.0."""
+    return float(comparable(prediction) == comparable(target))
 
 
 def same_without_punctuation(prediction: str, target: str) -> float:
@@ -31,12 +43,16 @@ def char_f1(prediction: str, target: str) -> float:
 
     Source: CMRC 2018 evaluation script counts the longest common part; this is the bag-of-characters form.
     """
-    return _f1(Counter("".join(prediction.casefold().split())), Counter("".join(target.casefold().split())))
+    return _f1(_characters(prediction), _characters(target))
+
+
+def _characters(text: str) -> Counter[str]:
+    return Counter("".join(comparable(text).split()))
 
 
 def tokens(text: str) -> list[str]:
     """Words in small letters without punctuation; every Chinese character is a word."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return _WORD.findall(unicodedata.normalize("NFKC", INVISIBLE.sub("", text)).casefold())
 
 
 def has_chinese(text: str) -> bool:
