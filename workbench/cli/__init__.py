@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import hydra
@@ -21,15 +22,16 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from workbench import __version__
-from workbench.cli.arguments import prepare
+from workbench.cli.arguments import given_twice, prepare
 from workbench.cli.composition import register, typed
 from workbench.cli.guard import check_hydra_node
 from workbench.cli.leftovers import leave_no_compiler_cache
 from workbench.cli.messages import CleanFormatter, one_line
+from workbench.cli.quoting import quoted
 from workbench.cli.recipes import recipe_list
 from workbench.cli.shadows import shadows
 from workbench.cli.shipped import PACKAGE, shipped
-from workbench.cli.sources import sources_of
+from workbench.cli.sources import Sources, sources_of
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.file_errors import is_unusable
 from workbench.shown import clean
@@ -65,9 +67,13 @@ def main() -> None:
             print(recipe_list() if len(sys.argv) == 1 else f"workbench {__version__}")
             return
         flags, overrides = prepare(sys.argv[1:])
-        check_hydra_node(sources_of(flags, overrides), overrides)
-        sys.argv[1:] = [*flags, *overrides, *without_run_folder(flags, overrides)]
-        with shown_clean() if SHOWS & {flag.partition("=")[0] for flag in flags} else nullcontext():
+        for line in given_twice(overrides) if not RANK else ():
+            print(f"note: {clean(line)}", file=sys.stderr)
+        sources = sources_of(flags, overrides)
+        check_hydra_node(sources, overrides)
+        shows = shown_clean() if SHOWS & {flag.partition("=")[0] for flag in flags} else nullcontext()
+        with TemporaryDirectory(prefix="workbench-sweep-") as spare, shows:
+            sys.argv[1:] = [*flags, *overrides, *without_folders(flags, overrides, sources, spare)]
             hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
     except (WorkbenchError, HydraException, OmegaConfBaseException) as error:
         end(error)
@@ -100,13 +106,27 @@ def shown_clean() -> Iterator[None]:
         print(clean(printed.getvalue()), end="")
 
 
-def without_run_folder(flags: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """An override that keeps Hydra from making a folder before a mistake can be refused.
+def without_folders(
+    flags: Sequence[str], overrides: Sequence[str], sources: Sources, spare: str
+) -> list[str]:
+    """Overrides that keep Hydra from making a folder before a mistake can be refused.
 
-    Nothing is written into `hydra.run.dir`: a run's folder is ours.
+    A run's folder is ours. Of a sweep Hydra only writes `multirun.yaml`, unless a plugin launches the runs.
+
+    Args:
+        flags: Hydra's, each as one word.
+        overrides: the other words.
+        sources: the YAMLs that Hydra reads.
+        spare: a folder for what a sweep writes.
     """
-    typed = any(word.lstrip("+").startswith("hydra.run.dir=") for word in overrides)
-    return [] if typed or "--shell-completion" in flags else ["hydra.run.dir=."]
+    if "--shell-completion" in flags:
+        return []
+    typed = {word.lstrip("+").partition("=")[0] for word in overrides}
+    yamls = (file.read_text("utf-8", errors="replace") for file in sources.files())
+    has_plugin = "hydra/launcher" in typed or any("launcher" in text for text in yamls)
+    shows = SHOWS & {flag.partition("=")[0] for flag in flags}
+    folders = {"hydra.run.dir": "."} | ({} if has_plugin or shows else {"hydra.sweep.dir": quoted(spare)})
+    return [f"{key}={folder}" for key, folder in folders.items() if key not in typed]
 
 
 def job(composed: DictConfig) -> None:

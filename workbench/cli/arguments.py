@@ -57,6 +57,19 @@ def rewritten(word: str, multirun: bool) -> str:
     return f"{typed}={value}"
 
 
+def given_twice(overrides: Sequence[str]) -> list[str]:
+    """A line for each key that has several values, of which Hydra takes the last one."""
+    values: dict[str, list[str]] = {}
+    for word in overrides:
+        key, equals, value = word.partition("=")
+        values.setdefault(key.lstrip("+~"), []).append(value if equals else "taken away")
+    return [
+        f"{key}: given {len(given)} times, {' then '.join(given)} (the last one counts)"
+        for key, given in values.items()
+        if len(set(given)) > 1
+    ]
+
+
 def not_an_override(word: str, typed: str, equals: str) -> str:
     """What to say of a word that is no KEY=VALUE."""
     if equals and not typed.strip():

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -62,9 +63,11 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     if run_dir.config_yaml.is_file():
         composed = continued(composed, run_dir)
     elif composed.continues and composed.run_dir and not composed.model.path:
-        raise ConfigError(
-            f"run_dir: {composed.run_dir!r} holds no run, there is no config.yaml (name one, or model.path)"
+        near = near_runs(run_dir.path)
+        said = (
+            f"{', '.join(near)} {'does' if len(near) == 1 else 'do'}" if near else "name one, or model.path"
         )
+        raise ConfigError(f"run_dir: {composed.run_dir!r} holds no run, there is no config.yaml ({said})")
     elif composed.data.validation_fraction is None and composed.benchmarks:
         composed.data.validation_fraction = 0.0  # written down: without the benchmark it goes on so
     OmegaConf.merge(
@@ -77,6 +80,14 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     check_folder("leaderboard.folder", Path(config.leaderboard.folder))
     check_protocols(config, named_keys(recipe))
     return config, run_dir, stored_text(composed)
+
+
+def near_runs(path: Path) -> list[str]:
+    """The runs beside a folder whose names are like its own, at most five, the likeliest first."""
+    beside = [folder for folder in path.parent.glob("*") if RunDir(folder).config_yaml.is_file()]
+    begun = sorted(str(folder) for folder in beside if folder.name.startswith(f"{path.name}-"))
+    alike = get_close_matches(path.name, [folder.name for folder in beside], n=5)
+    return list(dict.fromkeys([*begun, *(str(path.parent / name) for name in alike)]))[:5]
 
 
 def check_trust(composed: DictConfig) -> None:
