@@ -1,6 +1,11 @@
 import random
+from dataclasses import replace
 
+import pytest
+
+from workbench.data.example import Example, check_packed, packed
 from workbench.data.packing import best_fit, positions
+from workbench.errors import DataError
 
 
 def test_every_item_is_in_one_bin_and_no_bin_is_too_full():
@@ -27,3 +32,13 @@ def test_the_same_lengths_give_the_same_bins_and_equal_ones_keep_their_order():
 
 def test_positions_count_from_zero_in_each_text():
     assert positions([3, 1, 2]) == [0, 1, 2, 0, 0, 1]
+
+
+def test_packed_rows_that_train_other_tokens_than_their_examples_are_refused():
+    apart = [Example([1, 2, 3], [-100, 2, 3], "a:1"), Example([4, 5, 6], [-100, -100, 6], "a:2")]
+    check_packed(apart, list(packed(apart, 6)))
+    [row] = packed(apart, 6)
+    with pytest.raises(DataError, match="packed rows train 2 tokens, their examples 3"):
+        check_packed(apart, [replace(row, labels=[*row.labels[:-1], -100])])
+    with pytest.raises(DataError, match="packed rows train 2 tokens, their examples 3"):
+        check_packed(apart, [replace(row, lengths=[2, 4])])

@@ -67,14 +67,17 @@ def long_rows(folder):
     (folder / "long.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
-def test_a_row_longer_than_a_rotary_context_is_said(run, caplog, tmp_path):
+@pytest.mark.parametrize("recipe", ["plan", "sft"])
+def test_a_row_longer_than_a_rotary_context_is_refused_with_the_way_out(run, caplog, tmp_path, recipe):
     long_rows(tmp_path)
-    run("plan", *TOY[:1], "data.path=long.jsonl", "data.max_length=5000")
-    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert [said.split(" has ")[0] for said in warnings] == ["data.max_length: long.jsonl:2"]
-    assert "the model's context has 512" in warnings[0]
+    words = (
+        r"data.max_length: long.jsonl:2 has .* tokens, the model's context has 512 \(2 of 3 rows are longer; "
+        r"data.max_length=512, or max_position_embeddings in the config.json"
+    )
+    with pytest.raises(ConfigError, match=words):
+        run(recipe, *TOY[:1], "data.path=long.jsonl", "data.max_length=5000")
     run("plan", *TOY[:1], "data.path=long.jsonl", "data.max_length=512")
-    assert "data.max_length" not in caplog.text
+    assert "plan: " in caplog.text
 
 
 def small_gpt2():

@@ -64,12 +64,12 @@ def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
     columns = next((names for names in TEXT_COLUMNS if all(name in row.values for name in names)), None)
     if columns is None:
         raise DataError(
-            f"{row.where}: no column of text (has: {', '.join(row.values)}; name it by "
+            f"{row.where}: no column of text (has: {row.column_names}; name it by "
             f"{key_of('columns', row.source)}.text)"
         )
     texts = tuple(text(row, name) for name in columns)
     if not any(map(str.strip, texts)):
-        raise DataError(f"{row.where}: column {columns[0]!r} is empty")
+        raise DataError(f"{row.where}: column {row.own_name(columns[0])!r} is empty")
     return LabelledText(texts, label(row) if answered else "", row.where)
 
 
@@ -79,7 +79,10 @@ def label(row: Row) -> str:
     if found is None:
         raise DataError(f"{row.where}: the class in 'label' is null ({DROPPED})")
     if not isinstance(found, str | int):
-        raise DataError(f"{row.where}: column 'label' must be a name or a whole number, not {short(found)}")
+        raise DataError(
+            f"{row.where}: column {row.own_name('label')!r} must be a name or a whole number, not "
+            f"{short(found)}"
+        )
     name = str(found).lower() if isinstance(found, bool) else clean_name(str(found))
     if not name:
         raise DataError(f"{row.where}: the class is empty ({DROPPED})")
@@ -94,7 +97,7 @@ def label_column(row: Row, kind: str) -> Any:
     """
     if "label" not in row.values:
         raise DataError(
-            f"{row.where}: no {kind} in 'label' (has: {', '.join(row.values)}; name it by "
+            f"{row.where}: no {kind} in 'label' (has: {row.column_names}; name it by "
             f"{key_of('columns', row.source)}.label)"
         )
     return row.values["label"]
@@ -113,8 +116,8 @@ def target(row: Row) -> float:
         number = math.nan
     if isinstance(found, bool) or not math.isfinite(number) or number == IGNORED:
         raise DataError(
-            f"{row.where}: column 'label' must be a number for data.regression, not {short(found)} "
-            f"({IGNORED} has another meaning)"
+            f"{row.where}: column {row.own_name('label')!r} must be a number for data.regression, not "
+            f"{short(found)} ({IGNORED} has another meaning)"
         )
     return number
 

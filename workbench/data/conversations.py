@@ -232,7 +232,8 @@ def messages_of(row: Row, column: str) -> list[dict[str, Any]]:
     """A column that must be a list of objects."""
     found = value(row, column)
     if not isinstance(found, list) or not found or not all(isinstance(said, dict) for said in found):
-        raise DataError(f"{row.where}: column {column!r} must be a list of turns, not {short(found)}")
+        name = row.own_name(column)
+        raise DataError(f"{row.where}: column {name!r} must be a list of turns, not {short(found)}")
     return found
 
 

@@ -3,8 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
-from typing import cast
+from itertools import groupby
 
 import datasets
 from transformers import PreTrainedTokenizerBase
@@ -25,9 +24,10 @@ from workbench.data.classification import (
     text_ids,
 )
 from workbench.data.conversations import conversation, with_shuffled_answers
+from workbench.data.example import Example, check_packed, packed, predictable
 from workbench.data.formats import row_format, text, unread_columns
 from workbench.data.mask_check.check_masks import MaskCheck
-from workbench.data.packing import best_fit, positions
+from workbench.data.packing import positions
 from workbench.data.pretraining import blocks, document_ids, pieces
 from workbench.data.rows import Row
 from workbench.data.tokens.control_tokens import ControlTokens, control_tokens, written_once
@@ -40,18 +40,6 @@ BATCH = 1000
 
 NOTHING_TRAINED = "no answer to be trained, by its weight of 0 or because nothing stands before it"
 """Why a chat may be left out."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row of a data set to be."""
-
-    input_ids: list[int]
-    labels: list[int] | float
-    """Of each token; or the class's number; or the number to be met."""
-    where: str
-    lengths: list[int] | None = None
-    """Of the texts packed in it; None where it is one."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +97,9 @@ def examples_of(
     for source, part in groupby(rows, key=lambda row: row.source):
         examples += source_examples(list(part), tokenizer, data.of_source(source), task, account, names, seed)
     if data.packing and task is Task.causal_lm:
-        examples = list(packed(examples, data.max_length))
+        together = list(packed(examples, data.max_length))
+        check_packed(examples, together)
+        return together
     return examples
 
 
@@ -170,18 +160,6 @@ def answers(
                 check.compare(number, kept)
                 yield Example(kept.input_ids, kept.labels, example.where)
     check.conclude(account.noted)
-
-
-def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
-    """The examples in as few rows as they fit in."""
-    for items in best_fit([len(example.input_ids) for example in examples], max_length):
-        together = [examples[item] for item in items]
-        yield Example(
-            [token for example in together for token in example.input_ids],
-            [label for example in together for label in cast(list[int], example.labels)],
-            ", ".join(dict.fromkeys(example.where for example in together)),
-            [length for example in together for length in example.lengths or [len(example.input_ids)]],
-        )
 
 
 def documents(
@@ -295,13 +273,3 @@ def as_dataset(
         columns["position_ids"] = ids
         values["position_ids"] = [positions(example.lengths or []) for example in examples]
     return datasets.Dataset.from_dict(values, features=datasets.Features(columns))
-
-
-def predictable(example: Example) -> list[int] | float:
-    """The labels, without that of the first token of each text, which nothing stands before to predict it."""
-    if not isinstance(example.labels, list):
-        return example.labels
-    labels = list(example.labels)
-    for start in accumulate((example.lengths or [0])[:-1], initial=0):
-        labels[start] = IGNORED
-    return labels

@@ -70,7 +70,7 @@ def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True)
             return name
     key = key_of("columns", row.source)
     raise DataError(
-        f"{row.where}: the columns {', '.join(row.values)} fit no format (name them, as in "
+        f"{row.where}: the columns {row.column_names} fit no format (name them, as in "
         f"{key}.prompt=NAME {key}.completion=NAME)"
     )
 
@@ -105,7 +105,7 @@ def shown_format(row: Row, data: DataConfig, task: Task, answered: bool) -> str:
     try:
         return row_format(row, data, task, answered=answered).name
     except DataError:
-        return f"of no known format ({', '.join(row.values)})"
+        return f"of no known format ({row.column_names})"
 
 
 def value(row: Row, column: str) -> object:
@@ -115,9 +115,11 @@ def value(row: Row, column: str) -> object:
         DataError: It hasn't, or the column is null.
     """
     if column not in row.values:
-        raise DataError(f"{row.where}: no column {column!r} (has: {', '.join(row.values)})")
+        raise DataError(f"{row.where}: no column {column!r} (has: {row.column_names})")
     if row.values[column] is None:
-        raise DataError(f"{row.where}: column {column!r} is null (give it a value, or leave the row out)")
+        raise DataError(
+            f"{row.where}: column {row.own_name(column)!r} is null (give it a value, or leave the row out)"
+        )
     return row.values[column]
 
 
@@ -125,7 +127,7 @@ def text(row: Row, column: str) -> str:
     """A column that must be text."""
     found = value(row, column)
     if not isinstance(found, str):
-        raise DataError(f"{row.where}: column {column!r} must be text, not {repr(found)[:40]}")
+        raise DataError(f"{row.where}: column {row.own_name(column)!r} must be text, not {repr(found)[:40]}")
     return found
 
 

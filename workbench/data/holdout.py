@@ -47,12 +47,13 @@ class HoldOut:
         )
 
 
-def hold_out(rows: Sequence[Row], data: DataConfig, task: Task, seed: int) -> HoldOut:
+def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
     """Hold out `data.validation_fraction` of the rows; where it is None, 5%, at least 20 and at most 500.
 
     Prompts that are equal but for case, width, white space and punctuation come to one side; so do
     conversations that share an earlier question, unless more rows share it than are to be held out. With a
-    fraction given, equal rows do, and held-out rows whose question a training row shares are left out.
+    fraction given, equal rows do, and held-out rows whose question a training row shares are left out. The
+    rows alone decide, not the seed: a run that goes on from another one's adapter holds out what that did.
 
     Raises:
         DataError: a row that can't be read, or too few rows for the fraction.
@@ -60,8 +61,8 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task, seed: int) -> Ho
     if data.validation_fraction == 0:
         return HoldOut(list(rows), [])
     if data.validation_fraction is None:
-        return hold_out_by_prompt(rows, data, task, seed)
-    training, chosen = split_rows(rows, data.validation_fraction, seed)
+        return hold_out_by_prompt(rows, data, task)
+    training, chosen = split_rows(rows, data.validation_fraction)
     keys = prompt_keys([*training, *chosen], data, task)
     common = common_keys(keys, len(chosen))
     asked = {key for row_keys in keys[: len(training)] for key in row_keys}
@@ -75,7 +76,7 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task, seed: int) -> Ho
     return HoldOut(training, held_out, num_near=len(chosen) - len(held_out), num_begun=begun)
 
 
-def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task, seed: int) -> HoldOut:
+def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
     """Hold out 5% of the rows, whole groups of tied prompts each, whatever the order of the rows."""
     if len(rows) < ROWS_NEEDED:
         reason = f"there are only {len(rows):,} (at least {ROWS_NEEDED}, or give data.validation_fraction)"
@@ -84,7 +85,7 @@ def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task, seed: 
     keys = prompt_keys(rows, data, task)
     groups = tied_rows(keys, common_keys(keys, wanted))
     chosen: set[int] = set()
-    for group in sorted(groups, key=lambda group: min(drawn(keys[number][-1], seed) for number in group)):
+    for group in sorted(groups, key=lambda group: min(drawn(keys[number][-1]) for number in group)):
         if len(chosen) + len(group) <= wanted:
             chosen.update(group)
     if not chosen:
@@ -128,9 +129,9 @@ def tied_rows(keys: Sequence[Sequence[str]], common: set[str]) -> list[list[int]
     return list(groups.values())
 
 
-def drawn(key: str, seed: int) -> bytes:
-    """The place of a prompt in a random order that depends on the prompt and the seed alone."""
-    return hashlib.sha256(f"{seed} {key}".encode()).digest()
+def drawn(key: str) -> bytes:
+    """The place of a prompt in an order that is as good as random and depends on the prompt alone."""
+    return hashlib.sha256(f"held out {key}".encode()).digest()
 
 
 def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """Rows from files, folders and the hub, their columns named by the roles that they play."""
 
+import hashlib
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -83,8 +84,10 @@ def weighted(rows: Sequence[Row], weight: float, generator: random.Random) -> li
     return [*list(rows) * int(whole), *(rows[number] for number in chosen)]
 
 
-def split_rows(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
+def split_rows(rows: Sequence[Row], fraction: float) -> tuple[list[Row], list[Row]]:
     """The rows to train on and those held out, both in their order; equal rows stay on one side.
+
+    Which ones depends on the rows alone.
 
     Raises:
         DataError: There are too few different rows to hold some out.
@@ -96,11 +99,16 @@ def split_rows(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Ro
     count = max(1, round(len(different) * fraction))
     if count >= len(different):
         raise DataError(f"data.validation_fraction: {fraction} of {len(different)} rows leaves none")
-    held_out = set(random.Random(seed).sample(different, count))
+    held_out = set(sorted(different, key=digest)[:count])
     sides: tuple[list[Row], list[Row]] = ([], [])
     for row, key in zip(rows, keys, strict=True):
         sides[key in held_out].append(row)
     return sides
+
+
+def digest(text: str) -> bytes:
+    """SHA-256 of a text, by which texts come in an order as good as random."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
@@ -220,7 +228,7 @@ def renamed(row: Row, columns: dict[str, str], answered: bool = True) -> Row:
             key = f"{key_of('columns', row.source)}.{role}"
             raise DataError(f"{row.where}: no column {column!r}, as {key} says (has: {has})")
     values.update({role: row.values[column] for role, column in present.items()})
-    return replace(row, values=values)
+    return replace(row, values=values, renamed=present)
 
 
 def folder_files(folder: Path, split: str, source: str) -> list[Path]:

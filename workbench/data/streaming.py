@@ -85,7 +85,7 @@ def encode_streamed(
     training, held_out = Side(folder / "train.arrow"), Side(folder / "validation.arrow")
     rows = streamed_rows(data, seed)
     while block := list(islice(rows, BLOCK)):
-        chosen = are_held_out(block, data, task, seed)
+        chosen = are_held_out(block, data, task)
         for side, wanted in ((training, False), (held_out, True)):
             part = [row for row, held in zip(block, chosen, strict=True) if held is wanted]
             side.add(part, tokenizer, data, task, names)
@@ -95,10 +95,10 @@ def encode_streamed(
     return encoded, held_out.done()
 
 
-def are_held_out(rows: Sequence[Row], data: DataConfig, task: Task, seed: int) -> list[bool]:
-    """Whether each row is for validation, by what stands before its last answer and the seed alone."""
+def are_held_out(rows: Sequence[Row], data: DataConfig, task: Task) -> list[bool]:
+    """Whether each row is for validation, by what stands before its last answer alone."""
     if not data.validation_fraction:
         return [False] * len(rows)
     least = data.validation_fraction * 2**64
     prompts = [row_keys[-1] for row_keys in prompt_keys(rows, data, task)]
-    return [int.from_bytes(drawn(prompt, seed)[:8]) < least for prompt in prompts]
+    return [int.from_bytes(drawn(prompt)[:8]) < least for prompt in prompts]

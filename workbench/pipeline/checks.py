@@ -106,7 +106,7 @@ def check_choosing(config: Config, rows: list[Row]) -> None:
         return
     reason = "data.validation_fraction is 0"
     if share is None:
-        found = None if config.data.streaming else hold_out(rows, config.data, config.model.task, config.seed)
+        found = None if config.data.streaming else hold_out(rows, config.data, config.model.task)
         if found is not None and found.held_out:
             return
         reason = found.reason if found is not None else "rows are streamed"

@@ -81,10 +81,10 @@ def foresee(config: Config, examples: Examples) -> None:
 
 
 def check_lengths(config: Config, examples: Examples) -> None:
-    """Say which row is the first with a text longer than the model's context, if one is.
+    """Refuse a text longer than the model's context: it has no positions, or none that it was trained on.
 
     Raises:
-        ConfigError: the model has no positions for it; a rotary embedding has some, though never trained.
+        ConfigError: names the first row of such a text, and how many there are.
     """
     described = read_config(config.model)[0].get_text_config()
     room = getattr(described, "max_position_embeddings", None)
@@ -92,14 +92,17 @@ def check_lengths(config: Config, examples: Examples) -> None:
         if not room or room < 0 or part is None or max(part.dataset["length"]) <= room:
             continue
         texts = text_lengths(part.dataset, part.dataset["length"])
-        row = next((number for number, lengths in enumerate(texts) if max(lengths) > room), None)
-        if row is None:
+        longer = [number for number, lengths in enumerate(texts) if max(lengths) > room]
+        if not longer:
             continue
-        where, length = part.dataset[row]["where"], max(texts[row])
-        said = f"data.max_length: {where} has {length} tokens, the model's context has {room} (lower it)"
-        if not getattr(described, "rope_parameters", None):
-            raise ConfigError(said)
-        log.warning("%s", said)
+        where, length = part.dataset[longer[0]]["where"], max(texts[longer[0]])
+        way_out = f"data.max_length={room}"
+        if getattr(described, "rope_parameters", None):
+            way_out += ", or max_position_embeddings in the config.json of a model that is made for more"
+        raise ConfigError(
+            f"data.max_length: {where} has {length} tokens, the model's context has {room} "
+            f"({len(longer):,} of {len(texts):,} rows are longer; {way_out})"
+        )
 
 
 def planned(config: Config, outputs: int, largest: Batch) -> tuple[Setting, torch.dtype]:

@@ -125,8 +125,7 @@ def classified(row: Row) -> Row:
     name = "prompt" if "prompt" in names else names[0] if len(names) == 1 else None
     if name is None:
         raise DataError(
-            f"{row.where}: no column of text (has: {', '.join(row.values)}; name it with "
-            "data.columns.text=NAME)"
+            f"{row.where}: no column of text (has: {row.column_names}; name it with data.columns.text=NAME)"
         )
     return replace(row, values={**row.values, "text": row.values[name]})
 

@@ -36,7 +36,12 @@ from workbench.pipeline.held_out import write_rows
 from workbench.pipeline.plan import foresee
 from workbench.pipeline.step_inputs import autocast_dtype, shown, skipped, trained_from, trains_whole_model
 from workbench.pipeline.stop_rate import counted, sample
-from workbench.pipeline.training_rows import Examples, encoded_examples, trained_on_chats
+from workbench.pipeline.training_rows import (
+    Examples,
+    encoded_examples,
+    limits_of_comparison,
+    trained_on_chats,
+)
 from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder, write_json
 from workbench.training.fit import fit
 from workbench.training.memory_release import keep_few_kernels
@@ -61,6 +66,8 @@ def train(config: Config, run_dir: RunDir) -> None:
     log.info("data: %s", training.account)
     if config.data.validation_fraction != 0 and str(examples.hold_out):
         log.info("data: %s", examples.hold_out)
+    for line in limits_of_comparison(config.data, bool(config.benchmarks)) if validation is not None else ():
+        log.info("%s", line)
     if validation is not None and (validation.account.dropped or validation.account.num_cut):
         log.info("data: held out: %s", validation.account)
     held_out = write_rows(examples.hold_out, run_dir) if is_rank0() else {}

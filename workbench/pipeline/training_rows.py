@@ -6,6 +6,7 @@ from typing import cast
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config import Config
+from workbench.config.data import DataConfig
 from workbench.data.classes import is_unlabelled
 from workbench.data.classification import label_names
 from workbench.data.conversations import is_chat
@@ -21,6 +22,22 @@ from workbench.run_dir import RunDir
 
 STREAMED = "data.streaming reads them one after the other (data.validation_fraction=0.01 holds out 1%)"
 """Why no row is held out by itself where rows are streamed."""
+
+
+def limits_of_comparison(data: DataConfig, has_benchmarks: bool) -> list[str]:
+    """What the comparison on held-out rows leaves out for this kind of data, a line each."""
+    if data.validation_fraction == 0 or (data.streaming and not data.validation_fraction):
+        return []
+    said = []
+    if data.streaming:
+        said.append(
+            "data.streaming: held-out rows are told by their last prompt alone; an earlier turn of theirs "
+            "may be trained in another row"
+        )
+    if (data.streaming or data.regression) and not has_benchmarks:
+        key = "data.streaming" if data.streaming else "data.regression"
+        said.append(f"{key}: held-out rows give the validation loss, and no benchmark that compares models")
+    return said
 
 
 @dataclass(frozen=True)
@@ -80,7 +97,7 @@ def encoded_examples(config: Config, run_dir: RunDir) -> Examples:
     rows = load_rows(config.data, config.seed)
     labels = label_names(rows, named) if is_classifier(config) else []
     task = config.model.task
-    split = hold_out(rows, config.data, task, config.seed)
+    split = hold_out(rows, config.data, task)
     if config.data.drop_unlabelled:
         split = without_unlabelled(split, labels)
     training = encode(split.training, tokenizer, config.data, task, seed=config.seed, names=labels)

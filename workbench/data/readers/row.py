@@ -20,6 +20,18 @@ class Row:
     clashes: Mapping[str, str] = field(default_factory=dict)
     """Column that stands at several levels of what was unfolded -> the names that tell them apart."""
 
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Column -> its name in the file, where `data.columns` has renamed it."""
+
+    @property
+    def column_names(self) -> str:
+        """The columns as the file names them, for messages."""
+        return ", ".join(map(self.own_name, self.values))
+
+    def own_name(self, column: str) -> str:
+        """A column as the file names it."""
+        return self.renamed.get(column, column)
+
     def content(self) -> str:
         """The columns as one text, the same for equal rows."""
         return json.dumps(self.values, sort_keys=True, ensure_ascii=False, default=str)
