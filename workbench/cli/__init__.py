@@ -32,6 +32,7 @@ from workbench.cli.recipes import recipe_list
 from workbench.cli.shadows import shadows
 from workbench.cli.shipped import PACKAGE, shipped
 from workbench.cli.sources import Sources, sources_of
+from workbench.config import Step
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.file_errors import is_unusable
 from workbench.shown import clean
@@ -134,6 +135,8 @@ def job(composed: DictConfig) -> None:
     try:
         set_up_process()
         config, run_dir, text = typed(composed)
+        if config.steps == [Step.chat]:
+            keep_output_clear()
         from workbench.pipeline.run import run  # torch and transformers cost seconds: only once a run starts
 
         run(config, run_dir, text)
@@ -149,6 +152,13 @@ def job(composed: DictConfig) -> None:
         if "Connection closed by peer" not in str(error):
             raise
         end(WorkbenchError(f"process {RANK}: another process has stopped (it says why)"))
+
+
+def keep_output_clear() -> None:
+    """Log to standard error: what is talked about stands alone on the standard output."""
+    for handler in logging.getLogger("workbench").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
 
 
 def unusable_file(error: OSError) -> WorkbenchError:

@@ -83,6 +83,7 @@ KEYS = {
     "recipe=sft": "do_train finetune",
     "recipe=evaluate": "do_eval eval",
     "recipe=predict": "do_predict infer",
+    "recipe=chat": "chat interactive",
     "recipe=merge": "merge_lora merge_and_unload",
     "trust_code=true": "trust_remote_code confirm_run_unsafe_code",
 }
@@ -99,7 +100,8 @@ OPTIONS = {
     "recipe": {
         "sft": "finetune train tune lora qlora finetuning",
         "evaluate": "eval test benchmark score",
-        "predict": "infer inference generate chat",
+        "predict": "infer inference generate",
+        "chat": "talk converse interactive cli",
     },
     "model.dtype": {
         "bfloat16": "bf16 torchbfloat16",

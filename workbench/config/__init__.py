@@ -5,6 +5,7 @@ from enum import Enum
 
 from workbench.config.adapter import AdapterConfig
 from workbench.config.benchmark import BenchmarkConfig
+from workbench.config.chat import ChatConfig
 from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.export import ExportConfig
@@ -25,6 +26,7 @@ __all__ = [
     "IDENTITY",
     "AdapterConfig",
     "BenchmarkConfig",
+    "ChatConfig",
     "Config",
     "DataConfig",
     "EvaluateConfig",
@@ -55,6 +57,7 @@ class Step(Enum):
     merge = "merge"
     evaluate = "evaluate"
     predict = "predict"
+    chat = "chat"
     resume_check = "resume_check"
     export = "export"
     leaderboard = "leaderboard"
@@ -69,6 +72,7 @@ WORKS_ON = {
     "merge": ("train",),
     "evaluate": ("train", "merge"),
     "predict": ("train", "merge"),
+    "chat": ("train", "merge"),
     "export": ("train", "merge", "extend"),
     "leaderboard": ("train", "merge", "evaluate"),
 }
@@ -119,6 +123,8 @@ class Config:
     """For which machine a training is planned."""
     predict: PredictConfig = field(default_factory=PredictConfig)
     """One's own prompts."""
+    chat: ChatConfig = field(default_factory=ChatConfig)
+    """A conversation in the terminal."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """The model for other tools."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -144,6 +150,7 @@ class Config:
         check_once("train.score_on", self.train.score_on)
         check_once("train.report_to", self.train.report_to)
         check_once("evaluate.models", self.evaluate.models)
+        check_once("chat.models", self.chat.models)
         for key in ("target_modules", "modules_to_save", "trainable_tokens"):
             check_once(f"adapter.{key}", getattr(self.adapter, key))
         check_once("quantization.skip_modules", self.quantization.skip_modules)

@@ -118,6 +118,10 @@ class GenerationConfig:
     """The answer ends before the first of these texts."""
     temperature: float = number(0.0, 0, 100)
     """0 takes the likeliest token each time; above, tokens are drawn, by the item's id and the seed alone."""
+    top_k: int = number(0, 0, 10**6)
+    """Tokens are drawn from so many of the likeliest; 0: from all."""
+    top_p: float = number(1.0, 0, 1, above=True)
+    """Tokens are drawn from the likeliest whose probabilities together reach this; 1: from all."""
     extract: Extract = Extract.verbatim
     """What of the text is the answer: verbatim, number, letter or pattern; of the target the same."""
     pattern: str = ""

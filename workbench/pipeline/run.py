@@ -8,6 +8,7 @@ from dataclasses import replace
 from workbench.config import Config, Step
 from workbench.distributed import barrier, is_rank0
 from workbench.models.checkpoints.hub import held_commits, hub_commits
+from workbench.pipeline.chat.terminal import chat
 from workbench.pipeline.checks import check
 from workbench.pipeline.evaluate import evaluate
 from workbench.pipeline.export import export
@@ -31,6 +32,7 @@ STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
     Step.merge: merge,
     Step.evaluate: evaluate,
     Step.predict: predict,
+    Step.chat: chat,
     Step.export: export,
     Step.resume_check: resume_check,
     Step.leaderboard: leaderboard,
@@ -42,7 +44,7 @@ SHARED = (Step.train, Step.evaluate)
 """Steps that several processes work on together; the others are the first one's, and the rest wait for it."""
 
 
-WITHOUT_FOLDER = (Step.plan, Step.leaderboard)
+WITHOUT_FOLDER = (Step.plan, Step.leaderboard, Step.chat)
 """Steps that alone leave nothing in a run's folder, so that none is made."""
 
 

@@ -15,7 +15,7 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "num_beams": (None, 1),
     "repetition_penalty": (None, 1, 1.0),
 }
-"""Options that this engine doesn't have, with the values that mean nothing."""
+"""Options that a task can't set here, with the values that mean nothing."""
 _KNOWN = {"until", "do_sample", "temperature", *_COUNTS}
 
 

@@ -1,7 +1,7 @@
 """Generates texts token by token, for a batch of prompts whose common beginning is computed once."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,8 @@ class Decoder:
         self.lm = lm
         self.limits = limits
         self.endings = Endings(lm.model, lm.tokenizer, limits.stop, as_harness)
+        self.on_token: Callable[[Sequence[int]], None] | None = None
+        """Called with the tokens of an answer so far, whenever one is added."""
         self._prefix: list[int] = []
         self._prefix_cache = GrowingCache()
 
@@ -100,6 +102,8 @@ class Decoder:
             ).logits[:, -1]
             for row, token in zip(rows, self._choose(rows, logits), strict=True):
                 row.made.append(token)
+                if self.on_token is not None:
+                    self.on_token(row.made)
             going = [place for place, row in enumerate(rows) if not self._finished(row)]
             if not going:
                 return
@@ -137,7 +141,7 @@ class Decoder:
         if self.limits.temperature == 0:
             chosen: list[int] = logits.argmax(-1).tolist()
             return chosen
-        weights = (logits.double() / self.limits.temperature).softmax(-1).cpu()
+        weights = _nucleus((logits.double() / self.limits.temperature).softmax(-1).cpu(), self.limits)
         return [
             int(torch.multinomial(weight, 1, generator=row.sampler))
             for row, weight in zip(rows, weights, strict=True)
@@ -159,7 +163,7 @@ class Decoder:
                     made = model.generate(
                         ids,
                         attention_mask=torch.ones_like(ids),
-                        stopping_criteria=[EndingCriteria(self.endings, len(row.prompt))],
+                        stopping_criteria=[EndingCriteria(self.endings, len(row.prompt), self.on_token)],
                     )
                 for logits in made.logits:
                     _check_numbers(logits, [len(row.prompt)])
@@ -171,10 +175,11 @@ class Decoder:
     def _limits_alone(self) -> transformers.GenerationConfig:
         """Without what a checkpoint's own adds, such as a penalty on repetition."""
         sampled = self.limits.temperature > 0
+        drawn = {name: getattr(self.limits, name) for name in ("temperature", "top_k", "top_p")}
         return transformers.GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=self.limits.max_new_tokens,
             do_sample=sampled,
-            **({"temperature": self.limits.temperature, "top_k": 0} if sampled else {}),
+            **(drawn if sampled else {}),
             eos_token_id=sorted(self.endings.tokens) or None,
             pad_token_id=min(self.endings.tokens, default=0),
             return_dict_in_generate=True,
@@ -211,6 +216,21 @@ def _shared(rows: Sequence[_Row]) -> int:
     shortest = min(len(row.prompt) for row in rows) - 1
     shared = min(shortest, len(first) if common is None else common)
     return shared if shared >= _SHORT_PREFIX and len(rows) > 1 else 0
+
+
+def _nucleus(weights: Tensor, limits: GenerationConfig) -> Tensor:
+    """Probabilities (rows, vocabulary) with 0 for the tokens that `top_k` and then `top_p` leave out.
+
+    Source: the nucleus is arXiv:1904.09751, section 3.1; the order of the two is that of transformers.
+    """
+    if limits.top_k:
+        least = weights.topk(min(limits.top_k, weights.shape[-1])).values[:, -1:]
+        weights = weights.where(weights >= least, 0)
+    if limits.top_p < 1:
+        ordered, places = (weights / weights.sum(-1, keepdim=True)).sort(dim=-1, descending=True, stable=True)
+        outside = ordered.cumsum(-1) - ordered >= limits.top_p  # the likeliest is always inside
+        weights = weights.masked_fill(outside.gather(-1, places.argsort(-1)), 0)
+    return weights
 
 
 def _sampler(seed: str) -> torch.Generator:

@@ -1,6 +1,6 @@
 """Where a generated answer ends: end tokens, the end of a chat turn, and stop texts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -65,14 +65,22 @@ class Endings:
 class EndingCriteria(StoppingCriteria):
     """The same for the model's own `generate`, which is given one prompt."""
 
-    def __init__(self, endings: Endings, num_prompt: int) -> None:
-        """Take the endings, and the number of tokens of the prompt."""
+    def __init__(
+        self,
+        endings: Endings,
+        num_prompt: int,
+        on_token: Callable[[Sequence[int]], None] | None = None,
+    ) -> None:
+        """Take the endings, the number of tokens of the prompt, and what hears the answer grow."""
         self.endings = endings
         self.num_prompt = num_prompt
+        self.on_token = on_token
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         """Whether each row is at its end, (rows,)."""
         rows = [row[self.num_prompt :].tolist() for row in input_ids]
+        if self.on_token is not None:
+            self.on_token(rows[0])
         return torch.tensor([self.endings.reached(made) for made in rows], device=input_ids.device)
 
 

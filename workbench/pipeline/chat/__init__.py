@@ -1,0 +1,1 @@
+"""The chat step: a conversation in the terminal or through a pipe."""
