@@ -21,14 +21,14 @@ from workbench.shown import clean
 
 FENCE = '"""'
 HELP = f"""\
-/system TEXT   what stands before the conversation; without a text it is taken away
+/system TEXT   what stands before the conversation; no text takes it away
 /clear         forget the conversation
 /model NAME    who answers from now on: base, adapter, merged, trained
 /both          the base and what was trained answer side by side
 /seed N        draw otherwise, where chat.temperature is above 0
 /save FILE     write the conversation as JSONL to train on
 /help, /bye    this text; the end, as Ctrl-D
-{FENCE}            begins and ends a text of several lines, or one that begins with /
+{FENCE}            begins and ends a text of several lines
 Ctrl-C         stops an answer"""
 
 
