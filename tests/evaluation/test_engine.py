@@ -191,11 +191,7 @@ def test_generation_tells_logits_that_are_not_numbers(llama, tokenizer, exam, sh
 
     def overflows(self, *given, **named):
         cache = named.get("past_key_values")
-        after_prompt = (
-            named["input_ids"].shape[1] == 1
-            and cache is not None
-            and cache.get_seq_length() > 1
-        )
+        after_prompt = named["input_ids"].shape[1] == 1 and cache is not None and cache.get_seq_length() > 1
         output = forward(self, *given, **named)
         if after_prompt:
             output.logits[-1] = torch.nan

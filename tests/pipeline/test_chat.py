@@ -78,11 +78,11 @@ def session(folder, monkeypatch) -> Session:
     return Session(Config(model=ModelConfig(path="base"), data=data), RunDir(Path("run")))
 
 
-def predicted(name: str, file: str, rows: str) -> list[str]:
+def predicted(name: str, file: str, rows: str, *untrained: str) -> list[str]:
     """The predict step's answers to a file."""
     Path(file).write_text(rows, encoding="utf-8")
     options = (f"predict.input={file}", f"predict.model={name}", f"predict.max_new_tokens={LENGTH}")
-    run_dir = run_recipe("predict", *OPTIONS, *options)
+    run_dir = run_recipe("predict", *OPTIONS, *options, *untrained)
     stem = file.removesuffix(".jsonl")
     found = run_dir.predictions(name, f"own-{stem}").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["answer"] for line in found]
@@ -193,7 +193,9 @@ def test_control_characters_are_shown_as_pictures(capsys):
 
 
 def test_a_model_without_a_chat_template_is_refused_unless_its_lines_are_bare_prompts(talk):
-    said = predicted("base", "bare.jsonl", '{"prompt": "Count: 1 2 3"}')
+    said = predicted(
+        "base", "bare.jsonl", '{"prompt": "Count: 1 2 3"}', "run_dir=other", "data.template=auto"
+    )
     bare = ("data.template=auto", "run_dir=null", f"model.path={BASE}")
     with pytest.raises(ConfigError, match=r"has no chat template \(data.template=.*chat.turns=false"):
         talk("Count: 1 2 3", options=bare)
