@@ -15,6 +15,7 @@ LAYER = {
     "config": 1,
     "run_dir": 1,
     "patterns": 1,
+    "pickles": 1,
     "models": 2,
     "data": 2,
     "toy": 2,

@@ -38,6 +38,11 @@ def test_a_training_killed_from_outside_at_twenty_random_moments_ends_with_the_s
     assert found == [[-9, True, True]] * 20
 
 
+def newest(folder):
+    """The newest good checkpoint of the training "mine", whatever its files hold."""
+    return newest_good_checkpoint(folder, "mine", lambda checkpoint: None)
+
+
 @pytest.fixture
 def checkpoints(tmp_path):
     """Three sealed checkpoints."""
@@ -53,12 +58,12 @@ def checkpoints(tmp_path):
 
 
 def test_the_newest_checkpoint_is_the_one_with_most_steps(checkpoints):
-    found = newest_good_checkpoint(checkpoints, "mine")
+    found = newest(checkpoints)
     assert (found.path.name, found.step, found.meter) == ("checkpoint-100", 100, {"tokens": 100})
 
 
 def test_there_is_no_checkpoint_at_the_beginning(tmp_path):
-    assert newest_good_checkpoint(tmp_path / "checkpoints", "mine") is None
+    assert newest(tmp_path / "checkpoints") is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_there_is_no_checkpoint_at_the_beginning(tmp_path):
 def test_a_checkpoint_that_is_not_whole_is_named_and_left_out(checkpoints, caplog, damage, words):
     damage(checkpoints / "checkpoint-100")
     assert complaint(checkpoints / "checkpoint-100", "mine") == words
-    assert newest_good_checkpoint(checkpoints, "mine").step == 90
+    assert newest(checkpoints).step == 90
     assert f"checkpoint-100: {words}; left out" in caplog.text
     assert not (checkpoints / "checkpoint-100").exists()
 
@@ -88,7 +93,7 @@ def test_a_whole_checkpoint_of_another_training_is_said_and_nothing_is_deleted(c
     seal(checkpoints / "checkpoint-90", 90, "other", {}, is_final=False)
     (checkpoints / "checkpoint-100" / "manifest.json").unlink()
     with pytest.raises(ConfigError, match="checkpoint-90: belongs to .* or begin anew by force=true"):
-        newest_good_checkpoint(checkpoints, "mine")
+        newest(checkpoints)
     assert len(list(checkpoints.iterdir())) == 3
 
 
@@ -96,7 +101,7 @@ def test_a_copy_that_the_user_made_is_no_checkpoint_and_stays(checkpoints):
     shutil.copytree(checkpoints / "checkpoint-9", checkpoints / "checkpoint-9-mine")
     (checkpoints / "checkpoint-9-mine" / "weights").write_text("changed")
     (checkpoints / "checkpoint-notes.txt").write_text("mine")
-    assert newest_good_checkpoint(checkpoints, "mine").step == 100
+    assert newest(checkpoints).step == 100
     assert last_sealed(checkpoints) == "checkpoint-100"
     assert (checkpoints / "checkpoint-9-mine").is_dir()
 

@@ -44,10 +44,11 @@ class Meter:
     tokens_before: int = 0
     """In earlier sessions."""
 
-    @classmethod
-    def resumed(cls, saved: dict[str, Any]) -> "Meter":
-        """The counters that a checkpoint holds, with the clock going on."""
-        return cls(**saved, tokens_before=saved.get("tokens", 0))
+    def resume(self, saved: dict[str, Any]) -> None:
+        """Take over the counters that a checkpoint holds; the clock goes on."""
+        for name, value in saved.items():
+            setattr(self, name, value)
+        self.tokens_before = self.tokens
 
     def saved(self) -> dict[str, Any]:
         """What a checkpoint must hold."""

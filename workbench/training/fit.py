@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from workbench.errors import ConfigError, TrainingError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
 from workbench.training.build_trainer import Training, assembled
 from workbench.training.callbacks import ProgressBar
+from workbench.training.checkpoint_checks.content import content_problem, weight_problem
 from workbench.training.counters import Meter
 from workbench.training.fingerprint import training_identity
 from workbench.training.memory_release import keep_few_kernels
@@ -109,17 +111,22 @@ def fit(
     training = Training(model, tokenizer, train_dataset, eval_dataset, train, folder, seed, score, autocast)
     check(training)
     identity = training_identity(model, train_dataset, train, seed, inputs)
-    checkpoint = broadcast_from_rank0(lambda: newest_good_checkpoint(folder / "checkpoints", identity))
-    meter = Meter.resumed(checkpoint.meter) if checkpoint else Meter()
+    meter = Meter()
     with quiet(), as_before(model):
+        progress = ProgressBar(meter)
+        trainer = assembled(training, identity, meter, progress)
+        problem_in = partial(content_problem, trainer=trainer, chooses=train.chooses)
+        checkpoint = broadcast_from_rank0(
+            lambda: newest_good_checkpoint(folder / "checkpoints", identity, problem_in)
+        )
+        if checkpoint:
+            meter.resume(checkpoint.meter)
         if checkpoint and checkpoint.is_final:
             log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
             load_weights(model, checkpoint.path)
             if is_rank0():
                 restored(folder, history_of(checkpoint.path))
         else:
-            progress = ProgressBar(meter)
-            trainer = assembled(training, identity, meter, progress)
             if checkpoint is None and (before := trainer.loss_before()) is not None:
                 meter.validation_before = before
                 log.info("train: validation loss %.4f before training", before)
@@ -150,7 +157,7 @@ def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -
     """Put the weights of the best checkpoint into the model, which holds the last; its step, or None."""
     step = broadcast_from_rank0(lambda: best_step(journal_lines(folder / "train.jsonl")))
     path = folder / "checkpoints" / f"checkpoint-{step}"
-    problem = complaint(path, identity)
+    problem = complaint(path, identity) or weight_problem(path, model)
     if problem:
         log.warning("%s: %s; the last step's weights are kept, not the best", path, problem)
         return None

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ log = logging.getLogger("workbench")
 
 MANIFEST = "manifest.json"
 
-METER = {"tokens", "trained", "seconds", "losses", "pieces", "validation_before"}
-"""The counters that a checkpoint holds."""
+METER: dict[str, Any] = {
+    **dict.fromkeys(("tokens", "trained", "pieces"), int),
+    **{"seconds": int | float, "losses": list, "validation_before": int | float | None},
+}
+"""The counters that a checkpoint holds, and their types."""
 
 FOREIGN = "belongs to a training with other rows, settings or number of processes"
 
@@ -61,30 +65,39 @@ def seal(folder: Path, step: int, identity: str, meter: dict[str, Any], *, is_fi
     write_json(folder / MANIFEST, {**manifest, DIGEST: self_digest(manifest)})
 
 
-def newest_good_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
+def newest_good_checkpoint(
+    folder: Path, identity: str, content_problem: Callable[[Checkpoint], str | None]
+) -> Checkpoint | None:
     """The newest checkpoint of this training whose files are whole; None where there is none.
 
     Damaged ones are named in the log and deleted: the Trainer would count them when it decides which old
     ones to keep.
 
+    Args:
+        folder: Of the checkpoints.
+        identity: Of the training.
+        content_problem: Says of a checkpoint with whole files what in them can't be used; None: nothing.
+
     Raises:
         ConfigError: Whole ones of another training are there, which a new one would delete.
     """
-    good: list[Checkpoint] = []
     problems = {path: complaint(path, identity) for path in checkpoint_folders(folder)}
     for path, problem in problems.items():
         if problem == FOREIGN:
             raise ConfigError(
                 f"{path}: {FOREIGN} (take those again, name another run_dir, or begin anew by force=true)"
             )
-    for path, problem in problems.items():
+    newest: Checkpoint | None = None
+    for path, problem in reversed(problems.items()):
+        if problem is None and newest is None:
+            manifest = read_json(path / MANIFEST)
+            newest = Checkpoint(path, manifest["step"], manifest["meter"], manifest["is_final"])
+            problem = content_problem(newest)
         if problem:
             log.warning("%s: %s; left out", path, problem)
             _delete(path)
-            continue
-        manifest = read_json(path / MANIFEST)
-        good.append(Checkpoint(path, manifest["step"], manifest["meter"], manifest["is_final"]))
-    return max(good, key=lambda checkpoint: checkpoint.step, default=None)
+            newest = newest if newest and newest.path != path else None
+    return newest
 
 
 def delete_checkpoints(folder: Path) -> None:
@@ -136,8 +149,19 @@ def is_manifest(value: Any, folder: Path) -> bool:
         and all(isinstance(value.get(key), kind) for key, kind in types.items())
         and folder.name == f"checkpoint-{value['step']}"
         and all(isinstance(checksum, str) for checksum in value["files"].values())
-        and value["meter"].keys() <= METER
+        and _is_meter(value["meter"])
         and (DIGEST not in value or value[DIGEST] == self_digest(value))
+    )
+
+
+def _is_meter(values: dict[str, Any]) -> bool:
+    """Whether a JSON object holds counters of a training."""
+    return (
+        values.keys() <= METER.keys()
+        and all(
+            isinstance(value, METER[key]) and not isinstance(value, bool) for key, value in values.items()
+        )
+        and all(isinstance(loss, int | float) for loss in values.get("losses", []))
     )
 
 

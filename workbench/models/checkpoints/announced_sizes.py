@@ -1,7 +1,6 @@
 """What a checkpoint's files announce, held against what they are, before anything of that size is made."""
 
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,6 @@ LARGEST = {
 }
 """The largest value that a model's description may have under each key: tens of times the largest model's."""
 MAX_DEPTH = 50
-MAX_PICKLE = 100_000_000
-"""Bytes at the beginning of an older file, before its tensors."""
-NO_TENSORS = (b"bytearray",)
-"""Names in a pickle that make what no state dictionary holds, in any size."""
 
 
 def check_sizes(description: Mapping[str, Any], file: Path) -> None:
@@ -65,32 +60,6 @@ def check_sizes(description: Mapping[str, Any], file: Path) -> None:
             continue
         if value > largest or value != value:
             raise CheckpointError(f"{file}: {name}={value!r:.40} (at most {largest:,})")
-
-
-def check_pickle(file: Path, zipped: bool) -> None:
-    """Refuse a file of pickled tensors that unpacks to more than it is.
-
-    Raises:
-        CheckpointError: it does.
-    """
-    if any(name in data for data in _pickles(file, zipped) for name in NO_TENSORS):
-        raise CheckpointError(f"{file}: refused, this pickle holds more than tensors (only tensors are read)")
-
-
-def _pickles(file: Path, zipped: bool) -> Iterator[bytes]:
-    """What torch unpickles of a file: in an archive one entry, else what the file begins with."""
-    if not zipped:
-        with file.open("rb") as handle:
-            yield handle.read(MAX_PICKLE)
-        return
-    size = file.stat().st_size
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
-            raise CheckpointError(f"{file}: refused, {packed[0]!r} in it is compressed (torch never does)")
-        if (announced := sum(entry.file_size for entry in entries)) > size:
-            raise CheckpointError(f"{file}: truncated or damaged, holds {size:,} of {announced:,} bytes")
-        yield from (archive.read(entry) for entry in entries if entry.filename.endswith("data.pkl"))
 
 
 def check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:

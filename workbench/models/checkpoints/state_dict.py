@@ -1,10 +1,5 @@
 """The tensors of a checkpoint folder, whatever the file format, mapped into memory and not yet read."""
 
-import pickle
-import re
-import struct
-import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +7,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from workbench import pickles
 from workbench.errors import CheckpointError, first_line
 from workbench.files import read_json
-from workbench.models.checkpoints.announced_sizes import check_pickle, check_tensors
+from workbench.models.checkpoints.announced_sizes import check_tensors
 
 FILES = (
     "model.safetensors",
@@ -22,11 +18,6 @@ FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-UNPICKLED = (
-    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError),
-    *(RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile),
-)
-"""What torch raises at a damaged pickle, besides UnpicklingError."""
 
 
 def read_folder(folder: Path) -> dict[str, Tensor]:
@@ -134,20 +125,7 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the pickle holds more than tensors, or the file is truncated or damaged.
     """
-    zipped = zipfile.is_zipfile(file)  # since torch 1.6; older files can't be mapped
-    try:
-        check_pickle(file, zipped)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
-            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        if _begins_as_zip(file) and not zipped:
-            raise CheckpointError(f"{file}: truncated, the end of the archive is missing") from error
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        code = f"code, {found[1]}" if found else "more than tensors"
-        raise CheckpointError(f"{file}: refused, this pickle holds {code} (only tensors are read)") from error
-    except UNPICKLED as error:
-        raise CheckpointError(f"{file}: truncated or damaged, no pickled tensors") from error
+    tensors = pickles.read_pickle(file)
     if isinstance(tensors, dict) and isinstance(tensors.get("module"), dict):
         tensors = tensors["module"]  # as DeepSpeed saved the original project's runs
     if not isinstance(tensors, dict) or not all(
@@ -156,8 +134,3 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: no flat dictionary of tensors, which a model's weights are")
     check_tensors(tensors, file)
     return tensors
-
-
-def _begins_as_zip(file: Path) -> bool:
-    with file.open("rb") as handle:
-        return handle.read(2) == b"PK"

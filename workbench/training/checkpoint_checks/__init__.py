@@ -1,0 +1,1 @@
+"""What the files of a checkpoint hold, looked at before any of it is loaded."""

@@ -1,0 +1,166 @@
+"""What is wrong with a checkpoint's pickles: the optimizer's moments, the rates, the random states."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.trainer_pt_utils import safe_globals
+
+from workbench.pickles import read_pickle
+from workbench.training.checkpoint_checks.history import is_number
+
+OPTIMIZER, SCHEDULER, SCALER = "optimizer.pt", "scheduler.pt", "scaler.pt"
+
+GENERATORS: dict[str, Callable[[Any], Any]] = {
+    "python": lambda state: random.Random().setstate(state),
+    "numpy": lambda state: np.random.RandomState().set_state(state),
+    "cpu": lambda state: torch.Generator().set_state(state),
+}
+"""Parts of a random state -> what takes each without touching the process's own."""
+
+FIXED = ("params", "weight_decay", "betas", "eps")
+"""What a group of AdamW's parameters has from the first step to the last."""
+
+SCALES = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
+"""What a scaler of float16 losses has."""
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """The optimizer and the scheduler of a training before its first step."""
+
+    shapes: list[torch.Size]
+    """Of the parameters, in the optimizer's order."""
+    groups: list[dict[str, Any]]
+    """Of the optimizer's parameters."""
+    scheduler: Any
+
+
+def optimizer_problems(folder: Path, untrained: Untrained) -> Iterator[str]:
+    """Yield what is wrong with AdamW's moments and rates, the first of it first.
+
+    Raises:
+        CheckpointError: the pickle is damaged, or holds code.
+    """
+    saved = read_pickle(folder / OPTIMIZER)
+    if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict):
+        yield f"{OPTIMIZER} is not the state of an optimizer"
+        return
+    groups, expected = saved.get("param_groups"), untrained.groups
+    if not isinstance(groups, list) or len(groups) != len(expected):
+        yield f"{OPTIMIZER}: param_groups is {groups!r:.40} (expected a list of {len(expected)})"
+        return
+    for index, group in enumerate(groups):
+        yield from _group_problems(f"{OPTIMIZER}: param_groups[{index}]", group, expected[index])
+    for number, moments in saved["state"].items():
+        if not isinstance(number, int) or not 0 <= number < len(untrained.shapes):
+            yield f"{OPTIMIZER}: no parameter {number!r:.40} (there are {len(untrained.shapes)})"
+            return
+        yield from _moment_problems(f"{OPTIMIZER}: parameter {number}", moments, untrained.shapes[number])
+
+
+def _group_problems(where: str, group: Any, expected: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a group of the optimizer's parameters."""
+    if not isinstance(group, dict):
+        yield f"{where} is {group!r:.40} (expected a dictionary)"
+        return
+    for key in FIXED:
+        if not _is_same(group.get(key), expected[key]):
+            yield f"{where}: {key} is {group.get(key)!r:.40} (expected {expected[key]!r:.40})"
+    if not _is_rate(group.get("lr"), expected["lr"]):
+        yield f"{where}: lr is {group.get('lr')!r:.40} (expected 0 to {expected['lr']:g})"
+    for key in sorted(expected.keys() - {*FIXED, "lr"}):
+        if not isinstance(group.get(key), bool | None):
+            yield f"{where}: {key} is {group[key]!r:.40} (expected true, false or none)"
+
+
+def _moment_problems(where: str, moments: Any, shape: torch.Size) -> Iterator[str]:
+    """Yield what is wrong with AdamW's moments of one parameter."""
+    if not isinstance(moments, dict):
+        yield f"{where} is {moments!r:.40} (expected a dictionary)"
+        return
+    for key in ("exp_avg", "exp_avg_sq"):
+        value = moments.get(key)
+        if type(value) is not Tensor or value.layout is not torch.strided:
+            yield f"{where}: {key} is {value!r:.40} (expected a tensor)"
+        elif value.shape != shape or not value.is_floating_point():
+            yield f"{where}: {key} is {described(value)} (expected {list(shape)}, of floats)"
+    step = moments.get("step")
+    count: Any = step.item() if isinstance(step, Tensor) and step.numel() == 1 else step
+    if not is_number(count) or count < 0:
+        yield f"{where}: step is {step!r:.40} (expected a number of steps)"
+
+
+def scheduler_problems(folder: Path, untrained: Untrained, step: int) -> Iterator[str]:
+    """Yield what is wrong with the state of the learning rate's scheduler after `step` steps.
+
+    Raises:
+        CheckpointError: the pickle is damaged, or holds code.
+    """
+    saved, expected = read_pickle(folder / SCHEDULER), untrained.scheduler.state_dict()
+    if not isinstance(saved, dict) or not all(isinstance(key, str) for key in saved):
+        yield f"{SCHEDULER} is not the state of a scheduler"
+        return
+    for key, value in saved.items():
+        # A scheduler takes all of these for attributes of its own, where its methods have theirs.
+        if key not in expected and hasattr(untrained.scheduler, key):
+            yield f"{SCHEDULER}: {key!r:.40} is not part of a scheduler's state"
+        elif key in expected and type(value) is not type(expected[key]):
+            yield f"{SCHEDULER}: {key} is {value!r:.40} (expected the like of {expected[key]!r:.40})"
+    for key in ("base_lrs", "lr_lambdas"):
+        if not _is_same(saved.get(key), expected[key]):
+            yield f"{SCHEDULER}: {key} is {saved.get(key)!r:.60} (expected {expected[key]!r:.60})"
+    rates, peaks, last = saved.get("_last_lr"), expected["base_lrs"], saved.get("last_epoch")
+    if rates is None or len(rates) != len(peaks) or not all(map(_is_rate, rates, peaks)):
+        yield f"{SCHEDULER}: _last_lr is {rates!r:.60} (expected {len(peaks)} rates up to {max(peaks):g})"
+    if last is None or not 0 <= last <= step:
+        yield f"{SCHEDULER}: last_epoch is {last!r:.40} (expected 0 to {step})"
+
+
+def random_problems(folder: Path, name: str) -> Iterator[str]:
+    """Yield what is wrong with the random states of a process.
+
+    Raises:
+        CheckpointError: the pickle is damaged, or holds code.
+    """
+    with safe_globals():  # type: ignore[no-untyped-call]
+        saved = read_pickle(folder / name)
+    for key, take in GENERATORS.items():
+        try:
+            take(saved[key])
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+            yield f"{name}: {key!r} is not the state of a random number generator"
+
+
+def scaler_problems(folder: Path) -> Iterator[str]:
+    """Yield what is wrong with the scale of float16 losses.
+
+    Raises:
+        CheckpointError: the pickle is damaged, or holds code.
+    """
+    saved = read_pickle(folder / SCALER)
+    if not isinstance(saved, dict) or not all(is_number(saved.get(key)) for key in SCALES):
+        yield f"{SCALER} is not the state of a loss scaler"
+
+
+def described(tensor: Tensor) -> str:
+    """A tensor's shape and type, for a message."""
+    return f"{list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _is_rate(value: Any, peak: float) -> bool:
+    """Whether a value is a learning rate up to `peak`."""
+    return is_number(value) and 0 <= value <= peak
+
+
+def _is_same(value: Any, expected: Any) -> bool:
+    """Whether a value of lists, dictionaries and numbers is the expected one; a tuple may be a list."""
+    if isinstance(expected, list | tuple):
+        is_as_long = isinstance(value, list | tuple) and len(value) == len(expected)
+        return is_as_long and all(map(_is_same, value, expected))
+    return type(value) is type(expected) and bool(value == expected)
