@@ -26,6 +26,9 @@ GENERATORS: dict[str, Callable[[Any], Any]] = {
 FIXED = ("params", "weight_decay", "betas", "eps")
 """What a group of AdamW's parameters has from the first step to the last."""
 
+RATES = ("lr", "initial_lr")
+"""Its rate at the last step, and the one that it rises to."""
+
 SCALES = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
 """What a scaler of float16 losses has."""
 
@@ -72,9 +75,10 @@ def _group_problems(where: str, group: Any, expected: Mapping[str, Any]) -> Iter
     for key in FIXED:
         if not _is_same(group.get(key), expected[key]):
             yield f"{where}: {key} is {group.get(key)!r:.40} (expected {expected[key]!r:.40})"
-    if not _is_rate(group.get("lr"), expected["lr"]):
-        yield f"{where}: lr is {group.get('lr')!r:.40} (expected 0 to {expected['lr']:g})"
-    for key in sorted(expected.keys() - {*FIXED, "lr"}):
+    for key in RATES:
+        if not _is_rate(group.get(key), expected["initial_lr"]):
+            yield f"{where}: {key} is {group.get(key)!r:.40} (expected 0 to {expected['initial_lr']:g})"
+    for key in sorted(expected.keys() - {*FIXED, *RATES}):
         if not isinstance(group.get(key), bool | None):
             yield f"{where}: {key} is {group[key]!r:.40} (expected true, false or none)"
 
