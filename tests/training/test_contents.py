@@ -38,7 +38,8 @@ def pickled(change):
 
     def damage(path):
         value = torch.load(path, weights_only=False)
-        torch.save(change(value) or value, path)
+        other = change(value)
+        torch.save(other if isinstance(other, list | int) else value, path)
 
     return damage
 

@@ -72,7 +72,9 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
 
 def run_in_folder(config: Config, run_dir: RunDir, config_yaml: str, trusted: TrustedCode) -> None:
     """Run the steps while no other process works in the run's folder."""
-    with reporting_file_errors(run_dir), alone_in(run_dir) if is_rank0() else nullcontext():
+    only_reads = config.steps == [Step.export] and config.export.path is not None
+    held = alone_in(run_dir, only_reads=only_reads) if is_rank0() else nullcontext()
+    with reporting_file_errors(run_dir), held:
         record = RunRecord(run_dir.run_json)  # a damaged one is told before the long work
         if is_rank0() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)

@@ -1,5 +1,6 @@
 """The run's folder: made, locked against a second process, and its file errors told in one line."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,14 +50,21 @@ def reporting_file_errors(run_dir: RunDir) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(run_dir: RunDir) -> Iterator[None]:
+def alone_in(run_dir: RunDir, *, only_reads: bool) -> Iterator[None]:
     """Hold the run's folder against a second process with the same run.
 
     A new folder is gone again if a user's mistake ends the run before any step has written to it.
 
+    Args:
+        run_dir: The run.
+        only_reads: Whether nothing is written there: then a folder that can't be written to is not held.
+
     Raises:
         ConfigError: another process is at work there.
     """
+    if only_reads and run_dir.config_yaml.is_file() and not os.access(run_dir.path, os.W_OK):
+        yield
+        return
     new = not run_dir.path.exists()
     check_own(run_dir)
     run_dir.check_links()
