@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_fit import same, settings, weights
 from tiny_training import causal_rows, load, load_with_lora, tiny_tokenizer
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from workbench.config.train import Keep
 from workbench.run_dir import read_json
+from workbench.training.checkpoint_checks.content import weight_problem
 from workbench.training.fit import fit
 from workbench.training.resume import seal
 
@@ -239,3 +241,12 @@ def test_weights_that_do_not_fit_are_not_taken_for_the_best(finished, base, tmp_
     seal(best, 2, manifest["identity"], manifest["meter"], is_final=False)
     report = fit(load_with_lora(base), tiny_tokenizer(), ROWS, None, train, run, 7, **how)
     assert report.kept_step == 4 and "the last step's weights are kept, not the best" in caplog.text
+
+
+def test_a_model_of_experts_whose_file_has_other_names_is_not_taken_for_damaged(tmp_path):
+    sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 32, "num_local_experts": 2}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    model = MixtralForCausalLM(MixtralConfig(**sizes, **layers))
+    model.save_pretrained(tmp_path)
+    assert not load_file(tmp_path / "model.safetensors").keys() <= model.state_dict().keys()
+    assert weight_problem(tmp_path, model) is None
