@@ -98,7 +98,7 @@ def test_marks_that_open_in_one_row_and_close_in_another_swallow_no_rows(write):
 
 def test_a_cell_with_tabs_and_lines_of_its_own_is_not_taken_apart_in_silence(write):
     path = write("a.tsv", 'input\toutput\n"text\t/a,""x""\nb c"\t1\n')
-    with pytest.raises(DataError, match="data.quoting=true takes such marks away"):
+    with pytest.raises(DataError, match="data.quoting=true removes the marks"):
         load_rows(DataConfig(path=path))
     assert both(path, quoting=True) == [{"input": 'text\t/a,"x"\nb c', "output": "1"}]
 
@@ -108,8 +108,8 @@ def test_marks_that_can_be_read_in_two_ways_are_refused_with_the_key_that_decide
     with pytest.raises(DataError) as caught:
         load_rows(DataConfig(path=path))
     assert str(caught.value) == (
-        f"{path}:3: '\"fine film\"' can be a quoted cell, or a text with its own quotation marks "
-        "(data.quoting=true takes such marks away, false keeps them)"
+        f"{path}:3: '\"fine film\"' is either a quoted cell or a text with quotation marks "
+        "(data.quoting=true removes the marks, false keeps them)"
     )
     for quoting, sentence in ((True, "fine film"), (False, '"fine film"')):
         assert both(path, quoting=quoting)[1]["sentence"] == sentence
@@ -119,16 +119,19 @@ def test_marks_that_can_be_read_in_two_ways_are_refused_with_the_key_that_decide
 def test_quoted_cells_whose_lines_could_be_rows_are_told(write, notices):
     path = write("a.csv", 'prompt,completion\np,"Hello\nthere, you"\n')
     assert both(path) == [{"prompt": "p", "completion": "Hello\nthere, you"}]
-    assert "data.quoting=false reads them so" in notices()[0]
+    assert "data.quoting=false reads each line as a row" in notices()[0]
 
 
 def test_a_delimiter_that_is_not_the_only_one_possible_is_told_and_can_be_named(write, notices):
     path = write("a.csv", "a;b,c\n1;2,3\n4;5,6\n")
     assert both(path) == [{"a;b": "1;2", "c": "3"}, {"a;b": "4;5", "c": "6"}]
-    assert "semicolons would divide every line alike, too (data.delimiter decides)" in notices()[0]
+    assert (
+        "semicolons would give all lines the same number of cells, too (data.delimiter decides)"
+        in notices()[0]
+    )
     assert both(path, delimiter=";")[0] == {"a": "1", "b,c": "2,3"}
     assert both(write("b.csv", "a\tb\n1\t2\n"), delimiter="tab") == [{"a": "1", "b": "2"}]
-    with pytest.raises(ConfigError, match="data.delimiter: 'tabs' is no delimiter"):
+    with pytest.raises(ConfigError, match="data.delimiter: 'tabs' is not a delimiter"):
         load_rows(DataConfig(path=path, delimiter="tabs"))
 
 
@@ -187,9 +190,9 @@ def test_a_value_over_several_lines_is_known_by_its_first_line(write):
         ('{"a": "x\ny"}\n', "a.jsonl:1: malformed JSON"),
         ('{"a": 1},\n{"a": 2}\n', "a.jsonl:1: malformed JSON, Extra data"),
         ("[1]\n[2]\n", "a.jsonl:1: a row must be a JSON object, not [1]"),
-        ('{"a": ' + "[" * 101 + "]" * 101 + "}", "a.jsonl:1: lists or objects too deep in each other"),
-        ('{"a":' * 100_000, "a.jsonl:1: lists or objects too deep in each other"),
-        ("[\n" * 100_000, "a.jsonl:1: lists or objects too deep in each other"),
+        ('{"a": ' + "[" * 101 + "]" * 101 + "}", "a.jsonl:1: lists or objects are nested too deeply"),
+        ('{"a":' * 100_000, "a.jsonl:1: lists or objects are nested too deeply"),
+        ("[\n" * 100_000, "a.jsonl:1: lists or objects are nested too deeply"),
         ('{"a": -' + "1" * 5000 + "}", "a.jsonl:1: a number of more than 4,300 digits"),
         ('{"a": 1}\n{"a": "x", "a": "y"}\n', "a.jsonl:2: an object has two values called 'a' (keep one)"),
         ('{"a": [{"b": 1, "b": 1}]}\n', "a.jsonl:1: an object has two values called 'b'"),
@@ -216,7 +219,7 @@ def test_bad_json_is_one_line_in_both_readers(write, content, complaint):
             'a,b\n1,2\n"1,2\n3,4\n',
             "a.csv:3: malformed table, a quotation mark opens a cell that is never closed",
         ),
-        ("a,b\r1,2\r", "a.csv:1: malformed table, a carriage return alone is no line end"),
+        ("a,b\r1,2\r", "a.csv:1: malformed table, a carriage return alone does not end a line"),
         ("a,b,a\n1,2,3\n", "a.csv:1: two columns are called 'a' (rename one)"),
     ],
 )

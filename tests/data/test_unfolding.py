@@ -79,10 +79,10 @@ def test_a_name_at_several_levels_is_refused_where_a_template_uses_it(write):
     [
         (
             "data.paragraph.qas",
-            "a.json:1, data 1: column 'paragraph', of data.unfold, holds no list of objects "
+            "a.json:1, data 1: column 'paragraph', of data.unfold, is not a list of objects "
             "(columns: id, title, paragraphs)",
         ),
-        ("version", "a.json:1: column 'version', of data.unfold, holds no list of objects"),
+        ("version", "a.json:1: column 'version', of data.unfold, is not a list of objects"),
     ],
 )
 def test_a_step_that_leads_nowhere_is_told_with_the_columns_there_are(write, unfold, complaint):

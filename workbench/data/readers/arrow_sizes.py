@@ -1,4 +1,4 @@
-"""What the compressed buffers of an Arrow file announce, held against its own size before they are unpacked.
+"""Checks the uncompressed sizes that an Arrow file announces against its own size, before decompression.
 
 Source: Arrow's format/Message.fbs (Message, RecordBatch, DictionaryBatch, BodyCompression), and FlatBuffers.
 """
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     import pyarrow
 
 DICTIONARY_BATCH, RECORD_BATCH = 2, 3
-"""Kinds of messages that have buffers."""
+"""Message types that have buffers."""
 
 FILE_MARK = b"ARROW1\0\0"
-"""What the file format begins with; what follows is laid out as a stream."""
+"""First bytes of the file format; the stream format follows them."""
 
 
 def check_arrow_sizes(path: Path, file: "pyarrow.MemoryMappedFile") -> None:
-    """Refuse an Arrow file whose buffers unfold to far more than it holds, and go back to its first message.
+    """Check the uncompressed size of all buffers, and move back to the first message.
 
     Raises:
-        DataError: They do.
+        DataError: The uncompressed size is too large.
         ArrowInvalid: A message is damaged.
     """
     import pyarrow
@@ -39,35 +39,35 @@ def check_arrow_sizes(path: Path, file: "pyarrow.MemoryMappedFile") -> None:
             if num_bytes > most:
                 raise too_large(path, num_bytes)
     except (struct.error, IndexError) as error:
-        raise pyarrow.ArrowInvalid("a message of it is damaged") from error
+        raise pyarrow.ArrowInvalid("a message is damaged") from error
     file.seek(start)
 
 
 def unpacked_sizes(metadata: bytes, body: "pyarrow.Buffer") -> Iterator[int]:
-    """How many bytes each buffer of a message announces to have, once it is unpacked."""
+    """Yield the announced uncompressed size of each buffer of a message."""
     message = _offset(metadata, 0)
     kind = metadata[_field(metadata, message, 1)]
     batch = _table(metadata, message, 2)
     if kind == DICTIONARY_BATCH:
         batch = _table(metadata, batch, 1)
-    if not _field(metadata, batch, 3):  # no compression
+    if not _field(metadata, batch, 3):  # not compressed
         return
     buffers = _table(metadata, batch, 2)
     count = struct.unpack_from("<I", metadata, buffers)[0]
     for number in range(count):
-        place, size = struct.unpack_from("<qq", metadata, buffers + 4 + 16 * number)
+        offset, size = struct.unpack_from("<qq", metadata, buffers + 4 + 16 * number)
         if size >= 8:
-            announced = struct.unpack("<q", body.slice(place, 8).to_pybytes())[0]
+            announced = struct.unpack("<q", body.slice(offset, 8).to_pybytes())[0]
             yield size if announced == -1 else abs(announced)
 
 
-def _offset(content: bytes, place: int) -> int:
-    """Where the offset that stands at `place` leads to."""
-    return place + int(struct.unpack_from("<I", content, place)[0])
+def _offset(content: bytes, position: int) -> int:
+    """Follow the relative offset at `position`."""
+    return position + int(struct.unpack_from("<I", content, position)[0])
 
 
 def _field(content: bytes, table: int, number: int) -> int:
-    """Where a field of a table stands; 0 where the table lacks it."""
+    """Return the position of a table's field; 0 if the table doesn't have it."""
     directory = table - struct.unpack_from("<i", content, table)[0]
     size = struct.unpack_from("<H", content, directory)[0]
     entry = 4 + 2 * number
@@ -76,5 +76,5 @@ def _field(content: bytes, table: int, number: int) -> int:
 
 
 def _table(content: bytes, table: int, number: int) -> int:
-    """Where the table or vector begins that a field of a table holds."""
+    """Return the position of the table or vector in a table's field."""
     return _offset(content, _field(content, table, number))

@@ -1,4 +1,4 @@
-"""Rows of Parquet and Arrow files, without the nulls that a column's type gives to fields a row never had."""
+"""Reads rows of Parquet and Arrow files, without the null fields of structs that other rows brought."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import pyarrow
 
 ROWS_AT_ONCE = 100
-"""Turned into Python objects together."""
+"""Rows converted to Python objects at a time."""
 
 
 def parquet_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """The rows of a Parquet file, a few of them in memory at a time.
+    """Yield the rows of a Parquet file, with a few of them in memory at a time.
 
     Raises:
-        DataError: It is damaged, or unfolds to far more than it holds.
+        DataError: The file is damaged, or its uncompressed size is too large.
     """
     import pyarrow
     import pyarrow.parquet
@@ -35,10 +35,10 @@ def parquet_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def arrow_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """The rows of an Arrow file: of the file format, of the stream format, or Feather.
+    """Yield the rows of an Arrow file: file format, stream format or Feather.
 
     Raises:
-        DataError: It is damaged, or unfolds to far more than it holds.
+        DataError: The file is damaged, or its uncompressed size is too large.
     """
     import pyarrow
 
@@ -51,16 +51,16 @@ def arrow_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def batched_rows(batches: "Iterator[pyarrow.RecordBatch]", path: Path) -> Iterator[Row]:
-    """The rows of all batches as Python objects, counted from 1.
+    """Yield the rows of all record batches as Python objects, numbered from 1.
 
     Raises:
-        DataError: They unfold to far more than the file holds, or two columns have one name.
+        DataError: The uncompressed size is too large, or two columns have the same name.
     """
     number = num_bytes = 0
     most = most_unfolded(path)
     for batch in batches:
         check_names(batch.schema.names, path)
-        batch.validate(full=True)  # damaged offsets would be followed out of the memory
+        batch.validate(full=True)  # damaged offsets would be read outside of the buffer
         announced = batch.num_rows * VALUE_BYTES + sum(map(bytes_by_dictionary, batch.columns))
         if announced > most:
             raise too_large(path, announced)
@@ -77,18 +77,18 @@ def batched_rows(batches: "Iterator[pyarrow.RecordBatch]", path: Path) -> Iterat
 
 
 def check_names(names: Sequence[str], path: Path) -> None:
-    """Refuse two columns of one name.
+    """Check that column names are unique.
 
     Raises:
-        DataError: With the name.
+        DataError: Names the duplicate.
     """
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path}: two columns are called {twice!r} (rename one)")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise DataError(f"{path}: two columns are called {duplicate!r} (rename one)")
 
 
 def bytes_by_dictionary(column: "pyarrow.Array") -> int:
-    """What the texts of a column take that stand in it as numbers of a dictionary."""
+    """Return the decoded bytes of a dictionary-encoded text column; 0 for other columns."""
     import pyarrow
     import pyarrow.compute
 
@@ -96,13 +96,13 @@ def bytes_by_dictionary(column: "pyarrow.Array") -> int:
         return 0
     try:
         lengths = pyarrow.compute.binary_length(column.dictionary)
-    except pyarrow.ArrowNotImplementedError:  # numbers, which are short
+    except pyarrow.ArrowNotImplementedError:  # not texts
         return 0
     return pyarrow.compute.sum(lengths.take(column.indices)).as_py() or 0
 
 
 def decoded(column: "pyarrow.Array") -> "pyarrow.Array":
-    """A column whose values stand in it, and not in a dictionary or once for a run of equal ones."""
+    """Decode dictionary and run-end encoding."""
     import pyarrow
     import pyarrow.compute
 
@@ -114,10 +114,10 @@ def decoded(column: "pyarrow.Array") -> "pyarrow.Array":
 
 
 def unfolded_bytes(column: "pyarrow.Array") -> int:
-    """What a column takes once it is Python objects, at least.
+    """Return a lower bound of a column's bytes as Python objects.
 
     Raises:
-        ArrowNotImplementedError: Lists that may share their elements, which unfold without bound.
+        ArrowNotImplementedError: List views, whose lists may share elements without bound.
     """
     import pyarrow
 
@@ -126,17 +126,16 @@ def unfolded_bytes(column: "pyarrow.Array") -> int:
     num_bytes = column.nbytes + len(column) * VALUE_BYTES
     if pyarrow.types.is_struct(column.type) or pyarrow.types.is_list(column.type):
         inner = column.flatten()
-        parts = inner if isinstance(inner, list) else [inner]
-        num_bytes += sum(unfolded_bytes(decoded(part)) for part in parts)
+        children = inner if isinstance(inner, list) else [inner]
+        num_bytes += sum(unfolded_bytes(decoded(child)) for child in children)
     return int(num_bytes)
 
 
 def given(value: Any, kind: "pyarrow.DataType") -> Any:
-    """A value of a column without the fields of structs that are null, as the row has never had them.
+    """Return a value without the null fields of its structs.
 
-    All rows of a column share a type, so that a field of one row is there, as null, in all others. What a row
-    gave as null inside a struct can't be told from it. A column's own null stays, and so does that of a list
-    or of a map.
+    All rows of a column share a type, so a field of one row is null in all others. A null that the row itself
+    gave inside a struct can't be told from that. Nulls of the column, of lists and of maps are kept.
     """
     import pyarrow
 

@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV files, whose dialect is told by their content and not by their name."""
+"""Reads rows from CSV and TSV files; the dialect is detected from the content, not from the file name."""
 
 import csv
 from collections import Counter
@@ -13,55 +13,54 @@ from workbench.errors import DataError
 
 
 def table_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """The rows of a table; every cell is text, and a column without a name is left out.
+    """Yield the rows of a table. Every cell is text; columns without a name are dropped.
 
     Raises:
-        DataError: Rows of another length than the header, or quotation marks that don't match.
+        DataError: A row has another number of cells than the header, or a quotation mark is not closed.
     """
     dialect = dialect_of(path, layout)
     records = table_records(path, dialect)
     header = list(layout.header) or next(records, (0, []))[1]
-    twice = next((name for name, count in Counter(header).items() if name and count > 1), None)
-    if twice is not None:
-        raise DataError(f"{path}:{dialect.first_line}: two columns are called {twice!r} (rename one)")
+    duplicate = next((name for name, count in Counter(header).items() if name and count > 1), None)
+    if duplicate is not None:
+        raise DataError(f"{path}:{dialect.first_line}: two columns are called {duplicate!r} (rename one)")
     for line, cells in records:
         where = f"{path}:{line}"
         if len(cells) != len(header):
-            shown = [name[:40] or repr("") for name in header[:12]]
-            names = ", ".join([*shown, *["..."][: len(header) > 12]])
-            divided = DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))
+            names = ", ".join([name[:40] or repr("") for name in header[:12]] + ["..."] * (len(header) > 12))
+            delimiter = DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))
             raise DataError(
-                f"{where}: {len(cells)} cells under {len(header)} column names ({names}); cells are divided "
-                f"by {divided} ({dialect.key}.delimiter says otherwise)"
+                f"{where}: {len(cells)} cells under {len(header)} column names ({names}); cells are split "
+                f"at {delimiter} ({dialect.key}.delimiter names another delimiter)"
             )
         pairs = zip(header, cells, strict=True)
         yield Row({name: cell for name, cell in pairs if name}, where)
 
 
 def table_records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """The first line and the cells of each record, blank lines passed over.
+    """Yield the first line number and the cells of each record; blank lines are skipped.
 
     Raises:
-        DataError: A record that can't be divided into cells.
+        DataError: The csv module can't parse a record.
     """
     csv.field_size_limit(LONGEST_LINE_BYTES)
     lines = (line for number, line in numbered_lines(path) if number >= dialect.first_line)
     reader = csv.reader(lines, strict=True, **dialect.options())
-    offset, begun = dialect.first_line - 1, dialect.first_line
+    offset, record_line = dialect.first_line - 1, dialect.first_line
     try:
         for cells in reader:
             if cells:
-                yield begun, cells
-            begun = reader.line_num + offset + 1
+                yield record_line, cells
+            record_line = reader.line_num + offset + 1
     except csv.Error as error:
-        raise DataError(f"{path}:{begun}: malformed table, {explained(error, dialect)}") from error
+        raise DataError(f"{path}:{record_line}: malformed table, {explained(error, dialect)}") from error
 
 
 def explained(error: csv.Error, dialect: Dialect) -> str:
-    """What is wrong with a record, and the way out."""
+    """Explain a parse error of the csv module, and what to do about it."""
     reason = str(error)
     if "new-line character" in reason:
-        return "a carriage return alone is no line end (save it with LF or CRLF)"
+        return "a carriage return alone does not end a line (save the file with LF or CRLF)"
     if "unexpected end of data" in reason:
         reason = "a quotation mark opens a cell that is never closed"
     return f"{reason} ({dialect.key}.quoting=false takes quotation marks as characters)"

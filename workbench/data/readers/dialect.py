@@ -1,4 +1,4 @@
-"""What divides the cells of a table, and whether its quotation marks quote: told by its content."""
+"""Detects a table's delimiter, and whether cells are quoted, from the table's content."""
 
 import csv
 import re
@@ -14,70 +14,70 @@ from workbench.data.readers.text_lines import LONGEST_LINE_BYTES, numbered_lines
 from workbench.errors import ConfigError, DataError
 
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
-"""What may divide cells, the commonest first."""
+"""Delimiter -> its name in messages; the most common first."""
 
 NAMES = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "\\t": "\t"}
-"""How a delimiter may be written in the configuration besides as itself."""
+"""Names of delimiters in the configuration, beside the character itself."""
 
 SAMPLE_LINES = 2000
-"""Of a table, so many lines tell what divides its cells."""
+"""Lines read to detect the delimiter."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a table is written."""
+    """Delimiter and quoting of a table."""
 
     delimiter: str
     quoting: bool
-    """Whether a cell may stand in quotation marks that are no part of its text."""
+    """Whether quotation marks around a cell belong to the file format instead of to the text."""
     first_line: int
-    """2 where Excel's `sep=;` stands in the first one."""
+    """Line of the header: 2 if the first line is Excel's `sep=;`."""
     key: str
-    """Section of the configuration, for messages."""
+    """Configuration section, for error messages."""
 
     def options(self) -> dict[str, Any]:
-        """The dialect as Python's csv module takes it."""
+        """Return the keyword arguments for Python's csv module."""
         quoting = csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE
         return {"delimiter": self.delimiter, "quoting": quoting}
 
 
 @dataclass
 class Survey:
-    """What a table looks like when it is read in one dialect."""
+    """Statistics of a table that was parsed with one dialect."""
 
     num_columns: int = 0
-    """Of the header."""
+    """Number of cells in the header."""
     is_table: bool = True
-    """Whether all records have as many cells as the header, and quotation marks match."""
+    """Whether all records have as many cells as the header, and all quotation marks are closed."""
     has_long_cell: bool = False
-    """Whether a cell goes over several lines."""
+    """Whether a cell contains a line break."""
     quoted_header: bool = False
     doubled: list[tuple[int, str]] = field(default_factory=list)
-    """Line and text of the first cell in quotation marks whose own marks are doubled."""
+    """Line and text of the first quoted cell with doubled quotation marks inside."""
     wrapped: list[tuple[int, str]] = field(default_factory=list)
-    """Of the first cell that merely begins and ends with a quotation mark."""
+    """Line and text of the first cell that begins and ends with a quotation mark and has none inside."""
     stray: list[tuple[int, str]] = field(default_factory=list)
-    """Of the first cell with quotation marks elsewhere, which a program that quotes would have quoted."""
+    """Line and text of the first unquoted cell with a quotation mark; programs that quote would quote it."""
     has_pairs: bool = False
-    """Whether one of these cells has two marks in a row, as within a quoted cell over several lines."""
+    """Whether such a cell has two marks in a row, as inside a quoted cell that contains line breaks."""
 
 
 def dialect_of(path: Path, layout: Layout) -> Dialect:
-    """The dialect of a table.
+    """Detect the dialect of a table; keys of the layout come first.
 
     Raises:
-        DataError: Its quotation marks can be read in two ways.
+        DataError: The quotation marks are ambiguous.
     """
     sample = list(islice(numbered_lines(path), SAMPLE_LINES))
-    named = re.fullmatch(r'"?sep=(.)"?\r?\n?', sample[0][1], re.IGNORECASE) if sample else None
-    first_line = 2 if named else 1
+    excel_mark = re.fullmatch(r'"?sep=(.)"?\r?\n?', sample[0][1], re.IGNORECASE) if sample else None
+    first_line = 2 if excel_mark else 1
     lines = [line for _, line in sample][first_line - 1 :]
     is_whole = len(sample) < SAMPLE_LINES
     dialect = Dialect("", layout.quoting is not False, first_line, layout.key)
     if layout.delimiter:
         dialect = replace(dialect, delimiter=delimiter_named(layout.delimiter, layout.key))
-    elif named:
-        dialect = replace(dialect, delimiter=named[1])
+    elif excel_mark:
+        dialect = replace(dialect, delimiter=excel_mark[1])
     else:
         dialect = replace(dialect, delimiter=delimiter_of(lines, path, layout, is_whole))
     if layout.quoting is None and dialect.delimiter == "\t":
@@ -88,32 +88,32 @@ def dialect_of(path: Path, layout: Layout) -> Dialect:
 
 
 def delimiter_named(written: str, key: str) -> str:
-    """The delimiter that the configuration names.
+    """Return the delimiter that the configuration names.
 
     Raises:
-        ConfigError: It is no single character.
+        ConfigError: It is neither a single character nor a known name.
     """
     delimiter = NAMES.get(written, written)
     if len(delimiter) != 1 or delimiter in '"\r\n':
         known = ", ".join(name for name in NAMES if name.isalpha())
-        raise ConfigError(f"{key}.delimiter: {written!r} is no delimiter (one character, or {known})")
+        raise ConfigError(f"{key}.delimiter: {written!r} is not a delimiter (one character, or {known})")
     return delimiter
 
 
 def delimiter_of(lines: Sequence[str], path: Path, layout: Layout, is_whole: bool) -> str:
-    """What divides the cells: what gives all records as many cells as the header, and more than one."""
+    """Detect the delimiter: with it all records have as many cells as the header, and more than one."""
     own = "\t" if path.suffix.lower() == ".tsv" else ","
-    candidates = sorted(DELIMITERS, key=lambda delimiter: delimiter != own)  # the name decides between equals
+    candidates = sorted(DELIMITERS, key=lambda delimiter: delimiter != own)  # on a tie, the file name decides
     columns: dict[str, int] = {}
     for delimiter in candidates:
         readings = [layout.quoting] if layout.quoting is not None else [True, False]
         surveys = [survey(lines, delimiter, quoting, layout.header, is_whole) for quoting in readings]
-        columns[delimiter] = max((each.num_columns for each in surveys if each.is_table), default=0)
+        columns[delimiter] = max((parsed.num_columns for parsed in surveys if parsed.is_table), default=0)
     tables = [delimiter for delimiter in candidates if columns[delimiter] > 1]
     if len(tables) > 1 and not layout.header:
         say_once(
-            f"{path}: its cells are divided by {DELIMITERS[tables[0]]}, though {DELIMITERS[tables[1]]} would "
-            f"divide every line alike, too ({layout.key}.delimiter decides)"
+            f"{path}: cells are split at {DELIMITERS[tables[0]]}; {DELIMITERS[tables[1]]} would give all "
+            f"lines the same number of cells, too ({layout.key}.delimiter decides)"
         )
     if tables or columns[own]:
         return [*tables, own][0]
@@ -124,52 +124,55 @@ def delimiter_of(lines: Sequence[str], path: Path, layout: Layout, is_whole: boo
 def survey(
     lines: Iterable[str], delimiter: str, quoting: bool, header: Sequence[str], is_whole: bool = True
 ) -> Survey:
-    """Read a table, or its first lines where it is not whole, as the dialect says."""
-    found = Survey(num_columns=len(header))
+    """Parse a table, or its first lines if `is_whole` is false, with one dialect and collect statistics."""
+    result = Survey(num_columns=len(header))
     csv.field_size_limit(LONGEST_LINE_BYTES)
     reader = csv.reader(lines, strict=True, **Dialect(delimiter, quoting, 1, "").options())
     records = nonblank(reader)
     line = 1
     try:
         for cells in records:
-            is_header = not found.num_columns
-            found.num_columns = found.num_columns or len(cells)
-            found.is_table = found.is_table and len(cells) == found.num_columns
+            is_header = not result.num_columns
+            result.num_columns = result.num_columns or len(cells)
+            result.is_table = result.is_table and len(cells) == result.num_columns
             for cell in cells:
-                found.has_long_cell = found.has_long_cell or "\n" in cell
+                result.has_long_cell = result.has_long_cell or "\n" in cell
                 if '"' in cell:
-                    note_quotation_marks(found, cell, line, is_header)
+                    note_quotation_marks(result, cell, line, is_header)
             line = reader.line_num + 1
     except csv.Error as error:
-        found.is_table = found.is_table and not is_whole and "unexpected end" in str(error)
-    return found
+        result.is_table = result.is_table and not is_whole and "unexpected end" in str(error)
+    return result
 
 
 def nonblank(records: Iterator[list[str]]) -> Iterator[list[str]]:
-    """The records that have cells."""
+    """Skip blank records."""
     return (cells for cells in records if cells)
 
 
-def note_quotation_marks(found: Survey, cell: str, line: int, is_header: bool) -> None:
-    """Sort a cell that was read without quoting by where its quotation marks stand."""
+def note_quotation_marks(result: Survey, cell: str, line: int, is_header: bool) -> None:
+    """Record where the quotation marks of a cell are, for a table parsed without quoting."""
     inner = cell[1:-1]
     is_wrapped = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
     if is_wrapped and is_header:
-        found.quoted_header = True
-    found.has_pairs = found.has_pairs or (not is_wrapped and '""' in cell)
-    kind = found.stray if not is_wrapped else found.doubled if '""' in inner or not inner else found.wrapped
-    if not kind:
-        kind.append((line, cell))
+        result.quoted_header = True
+    result.has_pairs = result.has_pairs or (not is_wrapped and '""' in cell)
+    if not is_wrapped:
+        first_cell = result.stray
+    else:
+        first_cell = result.doubled if '""' in inner or not inner else result.wrapped
+    if not first_cell:
+        first_cell.append((line, cell))
 
 
 def tabs_have_quoting(path: Path, layout: Layout, dialect: Dialect) -> bool:
-    """Whether a table divided by tabs has quoted cells, as pandas and Excel write them.
+    """Return whether a tab-separated table has quoted cells, as pandas and Excel write them.
 
-    Such programs quote each cell that holds a quotation mark and double the mark. Where cells hold marks that
-    are not doubled, a mark is a character like any other.
+    These programs quote each cell that contains a quotation mark, and double the mark. If cells contain marks
+    that are not doubled, the marks are plain characters.
 
     Raises:
-        DataError: Both ways of reading make sense.
+        DataError: Both readings are possible, and the layout doesn't decide.
     """
     if not any('"' in line for _, line in numbered_lines(path)):
         return False
@@ -182,28 +185,28 @@ def tabs_have_quoting(path: Path, layout: Layout, dialect: Dialect) -> bool:
         return True
     can_be_long = quoted.has_long_cell and (literal.num_columns == 1 or literal.has_pairs)
     if literal.stray and not literal.doubled and not can_be_long:
-        return False  # a quoted cell over lines that are whole records, each with its tabs, is rare
+        return False  # a quoted cell whose lines each look like a whole record is rare
     line, cell = min(literal.doubled + literal.wrapped + literal.stray)
     where = f"{path}:{line + dialect.first_line - 1}"
-    unclear = f"{where}: {cell[:40]!r} can be a quoted cell, or a text with its own quotation marks"
+    unclear = f"{where}: {cell[:40]!r} is either a quoted cell or a text with quotation marks"
     if layout.quoting_if_unclear is None:
-        raise DataError(f"{unclear} ({layout.key}.quoting=true takes such marks away, false keeps them)")
-    say_once(f"{unclear}; such marks are taken away ({layout.key}.quoting=false keeps them)")
+        raise DataError(f"{unclear} ({layout.key}.quoting=true removes the marks, false keeps them)")
+    say_once(f"{unclear}; the marks are removed ({layout.key}.quoting=false keeps them)")
     return layout.quoting_if_unclear
 
 
 def table_lines(path: Path, dialect: Dialect) -> Iterator[str]:
-    """The lines of the table itself."""
+    """Yield the table's lines, without Excel's `sep=` line."""
     return (line for number, line in numbered_lines(path) if number >= dialect.first_line)
 
 
 def say_if_ambiguous(lines: Sequence[str], path: Path, layout: Layout, dialect: Dialect) -> None:
-    """Say that quoted cells go over several lines, where each of these lines could be a row as well."""
+    """Log a note if quoted cells contain line breaks and each of their lines could be a row, too."""
     if not any('"' in line for line in lines):
         return
     quoted, literal = (survey(lines, dialect.delimiter, quoting, layout.header) for quoting in (True, False))
     if quoted.is_table and quoted.has_long_cell and literal.is_table and literal.num_columns > 1:
         say_once(
-            f"{path}: quoted cells go over several lines, each of which could be a row as well "
-            f"({layout.key}.quoting=false reads them so)"
+            f"{path}: quoted cells contain line breaks, and each of their lines could be a row, too "
+            f"({layout.key}.quoting=false reads each line as a row)"
         )

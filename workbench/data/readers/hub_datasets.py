@@ -1,4 +1,4 @@
-"""Rows of data sets of the Hugging Face Hub, or of its cache, for training and for benchmarks."""
+"""Reads rows of Hugging Face Hub datasets, or of their local cache, for training and benchmarks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,44 +16,46 @@ def hub_rows(
     key: str = "data.path",
     hint: str = "",
 ) -> Iterator[Row]:
-    """The rows of one split, counted from 1.
+    """Yield the rows of one split, numbered from 1.
 
     Args:
-        name: The data set's id.
-        subset: Its configuration, where it has several.
+        name: The dataset's Hub id.
+        subset: The dataset's configuration name, if it has several.
         split: The split.
-        streaming: Whether to read them from the network as they are wanted.
-        key: Of the configuration, for messages.
-        hint: The way out, for messages.
+        streaming: Whether rows are fetched from the network one by one.
+        key: Configuration key, for messages.
+        hint: What to do, for messages.
 
     Raises:
-        DataError: The hub gave none.
+        DataError: The dataset can't be loaded, or a stream breaks off.
     """
     import datasets  # costs seconds, and local files don't need it
 
     failures = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
     try:
-        how = {"streaming": True} if streaming else {}
-        dataset = datasets.load_dataset(name, subset, split=split, **how)
+        options = {"streaming": True} if streaming else {}
+        dataset = datasets.load_dataset(name, subset, split=split, **options)
     except failures as error:
         reason = f"{name!r} is not a file here, and the hub gave none, {first_line(error)}"
         raise DataError(f"{key}: {reason}{hint}") from error
-    of = " ".join(part for part in (name, subset, split) if part)
+    title = " ".join(word for word in (name, subset, split) if word)
     values, number = iter(dataset), 0
     while True:
         try:
             row = next(values, None)
         except failures as error:  # of a stream, whose rows come over the network one by one
-            raise DataError(f"{of}: the hub gave no row after row {number}, {first_line(error)}") from error
+            raise DataError(
+                f"{title}: the hub gave no row after row {number}, {first_line(error)}"
+            ) from error
         if row is None:
             return
         number += 1
         columns = {column: without_null_fields(value) for column, value in dict(row).items()}
-        yield Row(columns, f"{of}: row {number}", file=name)
+        yield Row(columns, f"{title}: row {number}", file=name)
 
 
 def without_null_fields(value: Any) -> Any:
-    """A value without the null fields of the objects in it, which a data set gives to rows that lack them."""
+    """Remove null fields from nested objects: a dataset gives them to all rows that lack the field."""
     if isinstance(value, dict):
         return {key: without_null_fields(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Rows of JSON files: an array, one object, or values one after the other, each on a line or over several."""
+"""Reads rows from JSON and JSONL: an array, one object, or a sequence of values over one or several lines."""
 
 import json
 import re
@@ -18,72 +18,72 @@ from workbench.errors import DataError
 from workbench.files import parse_json
 
 DEEPEST = 100
-"""Lists and objects within each other; no data set needs as many."""
+"""Deepest nesting of lists and objects."""
 
 HALF = re.compile(r"\\u[dD][89a-fA-F]")
-"""Half a character, as JSON escapes it; whole ones are two of them in a row."""
+"""Escape of a UTF-16 surrogate; a character outside the BMP is two of them in a row."""
 
 TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
-"""Texts, whose brackets don't count, and brackets."""
+"""Matches strings, whose brackets don't count, and brackets."""
 
 LISTS_OF_ROWS = (
     *("data", "rows", "examples", "items", "samples", "instances", "records", "entries", "dataset"),
     "questions",
 )
-"""Names under which a file that is one object keeps its rows."""
+"""Names of the list of rows in a file that is one object."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value at the top level of a file."""
+    """A top-level value of a file."""
 
     value: Any
     line: int
-    """Where it begins."""
+    """Line on which it begins."""
     has_half: bool
-    """Whether half a character may be in one of its texts."""
+    """Whether one of its strings may contain a lone surrogate."""
     is_line: bool
-    """Whether it stands on a single line."""
+    """Whether it is written on a single line."""
 
 
 def json_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """The objects of a JSON or JSONL file, whichever of the two its name says.
+    """Yield the objects of a JSON or JSONL file; the suffix doesn't matter.
 
     Raises:
-        DataError: Malformed JSON, or a row that is not an object.
+        DataError: The JSON is malformed, or a row is not an object.
     """
     values = top_level_values(path)
     for first in values:
         if isinstance(first.value, list):
-            others = list(values)  # an array ends the file; JSON lines of lists go on
-            if not others:
+            following = list(values)  # an array is the whole file; in JSONL of lists more values follow
+            if not following:
                 yield from array_rows(first, path, layout)
                 return
-            values = iter(others)
+            values = iter(following)
         elif (rows := list_of_rows(first, path, layout)) is not None:
-            other = next(values, None)
-            if other is None:
+            second = next(values, None)
+            if second is None:
                 say_once(f"{path}: its rows are taken from the list {rows!r} of the only object in it")
                 yield from array_rows(replace(first, value=first.value[rows]), path, layout)
                 return
-            values = chain([other], values)
+            values = chain([second], values)
         for value in chain([first], values):
             where = f"{path}:{value.line}"
             yield Row(checked_object(value.value, where, value.has_half, layout), where)
 
 
 def array_rows(array: Value, path: Path, layout: Layout) -> Iterator[Row]:
-    """The objects of an array, each known by its number."""
+    """Yield the objects of an array, numbered from 1."""
     for number, value in enumerate(array.value, start=1):
         where = f"{path}: row {number}"
         yield Row(checked_object(value, where, array.has_half, layout), where)
 
 
 def list_of_rows(first: Value, path: Path, layout: Layout) -> str | None:
-    """The name of the list that holds the rows of a file which is one object; None: it is a row itself.
+    """Return the name of the list of rows in a file that is one object; None: the object itself is a row.
 
-    That is clear where the object has a single list of objects, under a name that means rows, and no column
-    of a known format beside it. `unfold` says it otherwise.
+    The object must have exactly one list of objects, with a name from LISTS_OF_ROWS, and no column of a known
+    format. With `unfold` the object is always a row.
     """
     value = first.value
     if not isinstance(value, dict) or layout.unfold or value.keys() & set(COLUMNS):
@@ -95,14 +95,14 @@ def list_of_rows(first: Value, path: Path, layout: Layout) -> str | None:
 
 
 def is_list_of_objects(value: Any) -> bool:
-    """Whether a value is a list that holds objects and nothing else."""
+    """Return whether a value is a non-empty list of objects."""
     return isinstance(value, list) and bool(value) and all(isinstance(inner, dict) for inner in value)
 
 
 def top_level_values(path: Path) -> Iterator[Value]:
-    """The values of a file one after the other, white space between them.
+    """Yield the top-level values of a file, separated by white space.
 
-    A value may go over several lines. Only an array, or the first line, may be longer than other lines may.
+    A value can span several lines. Only an array, or the first line, may exceed the line limit.
     """
     open_lines: list[str] = []
     depth = size = start = 0
@@ -128,33 +128,33 @@ def top_level_values(path: Path) -> Iterator[Value]:
 
 
 def is_array(path: Path) -> bool:
-    """Whether the file begins with a list."""
+    """Return whether the file begins with a list."""
     first = next((line for _, line in numbered_lines(path, None) if line.strip()), "")
     return first.lstrip().startswith("[")
 
 
 def depth_change(line: str) -> int:
-    """How many more lists and objects a line opens than it closes."""
-    brackets = (found[0] for found in TOKEN.finditer(line) if found[0][0] != '"')
+    """Return the number of brackets that a line opens minus those that it closes."""
+    brackets = (match[0] for match in TOKEN.finditer(line) if match[0][0] != '"')
     return sum(1 if bracket in "[{" else -1 for bracket in brackets)
 
 
 def closed(text: str, path: Path, line: int) -> Value:
-    """The value of lines that close all lists and objects that they open, or end the file."""
+    """Parse lines whose brackets are balanced, or the last lines of the file."""
     value = parsed(text, path, line)
     assert value is not None
     return value
 
 
 class DoubledNameError(ValueError):
-    """A name that an object has twice; the JSON module would keep the last value in silence."""
+    """An object has the same name twice; the json module would silently keep the last value."""
 
 
 def with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of the JSON module.
+    """Build an object from name-value pairs, for `object_pairs_hook` of the json module.
 
     Raises:
-        DoubledNameError: Two of its values have the same name.
+        DoubledNameError: Two values have the same name.
     """
     value = dict(pairs)
     if len(value) < len(pairs):
@@ -164,12 +164,12 @@ def with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parsed(text: str, path: Path, line: int, *, may_go_on: bool = False) -> Value | None:
-    """The JSON value of a text that begins on line `line` of the file.
+    """Parse a JSON text that begins on line `line` of the file.
 
-    With `may_go_on`, None where nothing is wrong but that the text ends too early.
+    With `may_go_on`, return None if the only error is that the text ends too early.
 
     Raises:
-        DataError: It is malformed, too deep, has a number with too many digits or a name twice in an object.
+        DataError: The JSON is malformed or too deep, a number has too many digits, or a name occurs twice.
     """
     text = text.rstrip()
     try:
@@ -180,24 +180,24 @@ def parsed(text: str, path: Path, line: int, *, may_go_on: bool = False) -> Valu
         if may_go_on and error.pos >= len(text):
             return None
         where = f"{path}:{line + error.lineno - 1}"
-        begun = f" (the value begins on line {line})" if error.lineno > 1 else ""
-        raise DataError(f"{where}: malformed JSON, {error.msg} at column {error.colno}{begun}") from error
+        start = f" (the value begins on line {line})" if error.lineno > 1 else ""
+        raise DataError(f"{where}: malformed JSON, {error.msg} at column {error.colno}{start}") from error
     except ValueError as error:
         most = sys.get_int_max_str_digits()
         number_line = line + text.count("\n", 0, longest_number(text))
         raise DataError(f"{path}:{number_line}: a number of more than {most:,} digits") from error
     except RecursionError as error:
-        raise DataError(f"{path}:{line}: lists or objects too deep in each other") from error
+        raise DataError(f"{path}:{line}: lists or objects are nested too deeply") from error
     if text.count("[") + text.count("{") > DEEPEST and depth_of(value) > DEEPEST:
-        raise DataError(f"{path}:{line}: lists or objects too deep in each other (at most {DEEPEST} levels)")
+        raise DataError(f"{path}:{line}: lists or objects are nested too deeply (at most {DEEPEST} levels)")
     return Value(value, line, HALF.search(text) is not None, is_line="\n" not in text)
 
 
 def json_text(text: str) -> Any:
-    """The value of a JSON text that stands in a column.
+    """Parse a JSON text from a column.
 
     Raises:
-        ValueError: It is malformed, too deep, or has a number with too many digits.
+        ValueError: The JSON is malformed or too deep, or a number has too many digits.
     """
     value = parse_json(text)
     if depth_of(value) > DEEPEST:
@@ -206,7 +206,7 @@ def json_text(text: str) -> Any:
 
 
 def depth_of(value: Any) -> int:
-    """How many lists and objects stand within each other, up to one more than DEEPEST."""
+    """Return the nesting depth of lists and objects, at most DEEPEST + 1."""
     level: Iterable[Any] = [value]
     for depth in range(DEEPEST + 1):
         level = [inner for outer in level for inner in inner_values(outer)]
@@ -216,27 +216,27 @@ def depth_of(value: Any) -> int:
 
 
 def inner_values(value: Any) -> Iterable[Any]:
-    """The lists and objects directly within a value."""
+    """Return the lists and objects that a value directly contains."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [each for each in inner if isinstance(each, dict | list)]
+    return [child for child in inner if isinstance(child, dict | list)]
 
 
 def longest_number(text: str) -> int:
-    """Where the longest number begins."""
+    """Return the index at which the longest run of digits begins."""
     return max(re.finditer(r"\d+", text), key=lambda digits: len(digits[0])).start()
 
 
 def checked_object(value: Any, where: str, has_half: bool, layout: Layout) -> dict[str, Any]:
-    """A row's columns; a list gets the names that the layout gives.
+    """Return a row's columns; a list gets the layout's column names.
 
     Args:
-        value: What stands in the file.
-        where: Its place.
-        has_half: Whether to look for half characters in its texts.
-        layout: Names the columns of rows that are lists.
+        value: The parsed value.
+        where: File and line, for messages.
+        has_half: Whether to look for lone surrogates in its strings.
+        layout: Has the column names for rows that are lists.
 
     Raises:
-        DataError: No object, or half a character.
+        DataError: The value is not an object, or a string contains a lone surrogate.
     """
     if isinstance(value, list) and layout.header and len(value) == len(layout.header):
         value = dict(zip(layout.header, value, strict=True))

@@ -1,4 +1,4 @@
-"""How the user says that files of rows are laid out; what is not said is told by their content."""
+"""The user's keys about the layout of data files; what they leave open is detected from the content."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layout:
-    """The keys that decide how a file is read, for training data and benchmarks alike."""
+    """Keys that decide how a file is parsed, the same for training data and benchmarks."""
 
     key: str = "data"
-    """Section that the keys below stand in, for messages: data, data.sources.NAME, benchmarks.NAME.local."""
+    """Configuration section of these keys, for messages: data, data.sources.NAME or benchmarks.NAME.local."""
     header: Sequence[str] = ()
     """Column names of tables without a header line, and of JSON rows that are lists."""
     delimiter: str = ""
-    """What divides the cells of a table; empty: told by the content."""
+    """Delimiter of a table; empty: detected."""
     quoting: bool | None = None
-    """Whether quotation marks around a cell of a table belong to the file's format; None: by the content."""
+    """Whether quotation marks around a cell belong to the file format; None: detected."""
     quoting_if_unclear: bool | None = None
-    """What is taken, and said, where the content leaves it open; None: such a file is refused."""
+    """`quoting` for an ambiguous file, which is logged; None: an ambiguous file is an error."""
     unfold: str = ""
-    """Column with a list of objects, each of which becomes a row; dots lead further down."""
+    """Column with a list of objects, each of which becomes a row; dots separate nested columns."""
     text_lines: bool = False
-    """Whether each line of a text file, and each text in JSON, is a row of its own."""
+    """Whether each line of a text file, and each string of a JSON file, is a row."""

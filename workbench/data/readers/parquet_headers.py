@@ -1,6 +1,6 @@
-"""The footer and the page headers of a Parquet file, read without allocating what they announce.
+"""Parses the footer and the page headers of a Parquet file without allocating the sizes that they announce.
 
-pyarrow's own view of a damaged footer can end the whole process, so that it is read here.
+Reading a damaged footer with pyarrow can crash the whole process, so it is parsed here first.
 
 Source: parquet-format, src/main/thrift/parquet.thrift, and the compact protocol of Thrift.
 """
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from workbench.errors import DataError
 
 DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
-"""What comes of bytes that are no Thrift, or of values where others are expected."""
+"""Exceptions raised by bytes that are not Thrift, or by values of unexpected types."""
 
 BYTE_ARRAY = 6
 REPEATED = 2
@@ -21,75 +21,75 @@ REPEATED = 2
 
 @dataclass(frozen=True)
 class Chunk:
-    """One column in one group of rows, as the footer has it."""
+    """A column chunk: one column of one row group, as described by the footer."""
 
     physical_type: int
     codec: int
     start: int
-    """Where its first page begins in the file."""
+    """Byte offset of its first page."""
     size: int
     """Bytes of all its pages in the file."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the header of a page says."""
+    """A page header."""
 
     kind: int
     size: int
-    """Bytes once decompressed."""
+    """Uncompressed bytes."""
     compressed: int
-    """Bytes in the file."""
+    """Compressed bytes, as in the file."""
     num_values: int
     encoding: int
     start: int
-    """Where its content begins in the file."""
+    """Byte offset of its content."""
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What the end of a Parquet file says."""
+    """The footer of a Parquet file."""
 
     chunks: list[Chunk]
     has_lists: bool
-    """Whether a row can have several values of a column."""
+    """Whether a row can have several values in one column."""
 
 
 def footer(content: BinaryIO, path: Path) -> Footer:
-    """The footer of a Parquet file.
+    """Parse the footer of a Parquet file.
 
     Raises:
-        DataError: It is damaged.
+        DataError: The footer is damaged.
     """
     size = path.stat().st_size
     content.seek(max(0, size - 8))
     length = int.from_bytes(content.read(4), "little")
     content.seek(max(0, size - 8 - length))
     try:
-        about = ThriftReader(content.read(length)).struct()
-        columns = [column[3] for group in about[4] for column in group[1]]
-        repeated = any(element.get(3) == REPEATED for element in about[2])
+        metadata = ThriftReader(content.read(length)).struct()
+        columns = [column[3] for group in metadata[4] for column in group[1]]
+        repeated = any(element.get(3) == REPEATED for element in metadata[2])
         return Footer([chunk(column) for column in columns], repeated)
     except DAMAGED as error:
         raise DataError(f"{path}: not a readable Parquet file, its footer is damaged") from error
 
 
-def chunk(about: dict[int, Any]) -> Chunk:
-    """A column of the footer; a dictionary, where it has one, comes before its first page of values."""
-    start, dictionary = about[9], about.get(11)
+def chunk(metadata: dict[int, Any]) -> Chunk:
+    """Return a column chunk of the footer; its dictionary page, if there is one, precedes the data pages."""
+    start, dictionary = metadata[9], metadata.get(11)
     first = dictionary if dictionary is not None and 0 < dictionary < start else start
-    return Chunk(int(about[1]), int(about[4]), int(first), int(about[7]))
+    return Chunk(int(metadata[1]), int(metadata[4]), int(first), int(metadata[7]))
 
 
 def pages(column: Chunk, content: BinaryIO, path: Path) -> Iterator[Page]:
-    """The headers of a column's pages.
+    """Yield the page headers of a column chunk.
 
     Raises:
-        DataError: One is damaged, or lies outside of the file.
+        DataError: A header is damaged, or the chunk is outside of the file.
     """
     start, end = column.start, column.start + column.size
     if not 0 <= start <= end <= path.stat().st_size:
-        raise DataError(f"{path}: not a readable Parquet file, a column lies outside of it")
+        raise DataError(f"{path}: not a readable Parquet file, a column is outside of the file")
     while start < end:
         page = page_at(start, content, path)
         yield page
@@ -97,21 +97,21 @@ def pages(column: Chunk, content: BinaryIO, path: Path) -> Iterator[Page]:
 
 
 def page_at(start: int, content: BinaryIO, path: Path) -> Page:
-    """The header that begins at a byte of the file.
+    """Parse the page header at a byte offset.
 
     Raises:
-        DataError: It is damaged.
+        DataError: The header is damaged.
     """
-    for window in (2**14, 2**24):  # the longest and shortest values of the page may stand in it
+    for window in (2**14, 2**24):  # a header can contain the minimum and the maximum of the page
         content.seek(start)
         reader = ThriftReader(content.read(window))
         try:
             header = reader.struct()
-            about = header.get(5) or header.get(7) or header.get(8) or {}
-            encoding = about.get(4) if 8 in header else about.get(2)
+            details = header.get(5) or header.get(7) or header.get(8) or {}
+            encoding = details.get(4) if 8 in header else details.get(2)
             kind, size, compressed = int(header[1]), int(header[2]), int(header[3])
-            count, behind = int(about.get(1, 0)), start + reader.place
-            page = Page(kind, size, compressed, count, int(encoding or 0), behind)
+            count, content_start = int(details.get(1, 0)), start + reader.position
+            page = Page(kind, size, compressed, count, int(encoding or 0), content_start)
         except DAMAGED:
             continue
         if min(page.size, page.compressed, page.num_values) >= 0:
@@ -120,21 +120,21 @@ def page_at(start: int, content: BinaryIO, path: Path) -> Page:
 
 
 class ThriftReader:
-    """Reads a struct of Thrift's compact protocol: field number to value."""
+    """Parses structs of Thrift's compact protocol into dictionaries from field id to value."""
 
     def __init__(self, content: bytes) -> None:
-        """Begin at the first byte."""
+        """Start at the first byte."""
         self.content = content
-        self.place = 0
+        self.position = 0
 
     def byte(self) -> int:
-        """The next byte."""
-        value = self.content[self.place]
-        self.place += 1
+        """Read a byte."""
+        value = self.content[self.position]
+        self.position += 1
         return value
 
     def varint(self) -> int:
-        """An unsigned number, seven bits a byte."""
+        """Read an unsigned varint."""
         value = shift = 0
         while True:
             byte = self.byte()
@@ -143,17 +143,17 @@ class ThriftReader:
             if byte < 0x80:
                 return value
             if shift > 63:
-                raise ValueError("a number of more than 64 bits")
+                raise ValueError("a varint of more than 64 bits")
 
     def zigzag(self) -> int:
-        """A signed number."""
+        """Read a signed zigzag varint."""
         value = self.varint()
         return (value >> 1) ^ -(value & 1)
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        """The fields of a struct."""
+        """Read the fields of a struct."""
         if depth > 16:
-            raise ValueError("structs too deep in each other")
+            raise ValueError("structs are nested too deeply")
         fields: dict[int, Any] = {}
         number = 0
         while head := self.byte():
@@ -162,7 +162,7 @@ class ThriftReader:
         return fields
 
     def value(self, kind: int, depth: int) -> Any:
-        """A value of a kind that the protocol numbers."""
+        """Read a value of a protocol type."""
         if kind in (1, 2):
             return kind == 1
         if kind == 3:
@@ -170,27 +170,27 @@ class ThriftReader:
         if kind in (4, 5, 6):
             return self.zigzag()
         if kind == 7:
-            return self.passed_over(8)
+            return self.skip(8)
         if kind == 8:
-            return self.passed_over(self.varint())
+            return self.skip(self.varint())
         if kind in (9, 10):
             return self.listed(depth)
         if kind == 12:
             return self.struct(depth + 1)
-        raise ValueError(f"a value of kind {kind}")
+        raise ValueError(f"unknown type {kind}")
 
-    def passed_over(self, size: int) -> None:
-        """Go on behind bytes whose content doesn't matter."""
-        self.place += size
-        if self.place > len(self.content):
+    def skip(self, size: int) -> None:
+        """Skip bytes."""
+        self.position += size
+        if self.position > len(self.content):
             raise IndexError("beyond the end")
 
     def listed(self, depth: int) -> list[Any]:
-        """The values of a list."""
+        """Read a list."""
         head = self.byte()
         count = head >> 4 if head >> 4 < 15 else self.varint()
-        if count > len(self.content) - self.place:  # each takes a byte at least
-            raise ValueError("a list longer than the rest")
-        if head & 0x0F in (1, 2):  # truth values take a byte each within lists
+        if count > len(self.content) - self.position:  # each value takes at least a byte
+            raise ValueError("a list is longer than the remaining bytes")
+        if head & 0x0F in (1, 2):  # in lists, booleans take a byte each
             return [self.byte() == 1 for _ in range(count)]
         return [self.value(head & 0x0F, depth + 1) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""What a Parquet file announces, held against its own size before anything is allocated for it."""
+"""Checks the sizes that a Parquet file announces against its own size, before anything is allocated."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,77 +11,77 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 MOST_BYTES = 256 * 2**20
-"""A file may unfold to so many bytes whatever its size."""
+"""Uncompressed bytes that a file of any size may have."""
 
 MOST_TIMES = 1000
-"""And to so many times its own size."""
+"""Largest ratio of uncompressed bytes to the file's size, above MOST_BYTES."""
 
 LARGEST_PAGE_BYTES = 64 * 2**20
-"""A page may be so large whatever its compressed size."""
+"""Uncompressed bytes that a page of any compressed size may have."""
 
 PAGE_TIMES = 100
-"""And so many times its compressed size; real texts shrink to about a fifth."""
+"""Largest compression ratio of a page above LARGEST_PAGE_BYTES; real texts compress about five times."""
 
 BATCH_BYTES = 64 * 2**20
-"""Rows are read a few at a time, so that a batch has about as many bytes."""
+"""Target size of a batch of rows."""
 
 VALUE_BYTES = 64
-"""What a value costs at least once it is a Python object."""
+"""Least bytes of a value as a Python object."""
 
 CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
-"""Numbers of the format -> names in pyarrow; 0 is none."""
+"""Codec number in the format -> name in pyarrow; 0 means uncompressed."""
 
 DICTIONARY_PAGE = 2
 BY_DICTIONARY = (2, 8)
-"""Encodings that name a value of the dictionary: PLAIN_DICTIONARY and RLE_DICTIONARY."""
+"""Encodings with dictionary indices: PLAIN_DICTIONARY and RLE_DICTIONARY."""
 BY_PREFIX = 7
-"""DELTA_BYTE_ARRAY: a value begins like the one before it."""
+"""DELTA_BYTE_ARRAY: each value shares a prefix with the value before it."""
 
 
 @dataclass
 class Announced:
-    """What the pages of some columns unfold to, at most."""
+    """Upper bounds of the uncompressed content of pages."""
 
     num_values: int = 0
     num_bytes: int = 0
     largest: int = 1
-    """Bytes of the largest value there can be."""
+    """Bytes of the largest possible value."""
 
 
 def most_unfolded(path: Path) -> int:
-    """The most bytes that a file of this size may unfold to."""
+    """Return the most uncompressed bytes that a file of this size may have."""
     return max(MOST_BYTES, MOST_TIMES * path.stat().st_size)
 
 
 def too_large(path: Path, num_bytes: int) -> DataError:
-    """What is said of a file that would fill the memory."""
+    """Return the error for a file whose uncompressed content is too large."""
     size = path.stat().st_size
     return DataError(
-        f"{path}: a file of {size:,} bytes that unfolds to {num_bytes / 2**30:,.1f} GiB or more "
+        f"{path}: {size:,} bytes decompress to {num_bytes / 2**30:,.1f} GiB or more "
         f"(at most {MOST_TIMES:,} times its size, or {MOST_BYTES // 2**20} MiB; write it as JSONL)"
     )
 
 
 def check_parquet_sizes(path: Path, file: "pyarrow.parquet.ParquetFile") -> int:
-    """Refuse a Parquet file that unfolds to far more than it holds.
+    """Check the uncompressed size of a Parquet file.
 
     Returns:
-        How many rows may be read at once.
+        Number of rows that may be read at once.
 
     Raises:
-        DataError: It unfolds to too much, or a header is damaged.
+        DataError: The uncompressed size is too large, or a header is damaged.
     """
     most, total = most_unfolded(path), Announced()
     with path.open("rb") as content:
-        about = footer(content, path)
-        for column in about.chunks:
+        metadata = footer(content, path)
+        for column in metadata.chunks:
             add_chunk(total, column, content, path)
     if total.num_values * VALUE_BYTES > most:
         raise too_large(path, total.num_values * VALUE_BYTES)
     rows_at_once = max(1, min(1000, BATCH_BYTES // total.largest))
     if total.num_bytes <= most:
         return rows_at_once
-    if about.has_lists:  # one row can be all of it
+    if metadata.has_lists:  # a single row can have all values
         raise too_large(path, total.num_bytes)
     num_bytes = 0
     for batch in file.iter_batches(batch_size=rows_at_once):
@@ -92,16 +92,16 @@ def check_parquet_sizes(path: Path, file: "pyarrow.parquet.ParquetFile") -> int:
 
 
 def add_chunk(total: Announced, column: Chunk, content: BinaryIO, path: Path) -> None:
-    """Count in what the pages of a column announce.
+    """Add the announced sizes of a column chunk to the total.
 
     Raises:
-        DataError: A page is out of proportion, or its header is damaged.
+        DataError: A page's compression ratio is too large, or its header is damaged.
     """
     longest = 0
     for page in pages(column, content, path):
         if page.size > max(LARGEST_PAGE_BYTES, PAGE_TIMES * page.compressed):
             raise DataError(
-                f"{path}: a page of {page.compressed:,} bytes that unfolds to {page.size:,} (at most "
+                f"{path}: a page of {page.compressed:,} bytes decompresses to {page.size:,} (at most "
                 f"{PAGE_TIMES} times its size, or {LARGEST_PAGE_BYTES // 2**20} MiB; write it as JSONL)"
             )
         if page.kind == DICTIONARY_PAGE:
@@ -121,7 +121,7 @@ def add_chunk(total: Announced, column: Chunk, content: BinaryIO, path: Path) ->
 
 
 def longest_entry(page: Page, column: Chunk, content: BinaryIO) -> int:
-    """Bytes of the longest value of a dictionary; of the whole dictionary where it can't be read."""
+    """Return the bytes of the longest dictionary entry, or of the whole dictionary if it can't be read."""
     import pyarrow
 
     if column.physical_type != BYTE_ARRAY:
@@ -133,8 +133,8 @@ def longest_entry(page: Page, column: Chunk, content: BinaryIO) -> int:
             packed = pyarrow.decompress(packed, page.size, codec=CODECS[column.codec], asbytes=True)
     except (pyarrow.ArrowException, KeyError, ValueError, OSError):
         return page.size
-    longest = place = 0
-    while place + 4 <= len(packed):
-        size = int.from_bytes(packed[place : place + 4], "little")
-        longest, place = max(longest, size), place + 4 + size
+    longest = position = 0
+    while position + 4 <= len(packed):
+        size = int.from_bytes(packed[position : position + 4], "little")
+        longest, position = max(longest, size), position + 4 + size
     return min(longest, page.size)

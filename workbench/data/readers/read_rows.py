@@ -1,4 +1,4 @@
-"""Rows from files of all kinds, for training and for benchmarks; every complaint names file and line."""
+"""Reads rows from files of every supported kind, for training and benchmarks; errors name file and line."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,18 +15,18 @@ from workbench.errors import DataError
 
 
 def file_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """The rows of one file, those within its rows where the layout says so."""
+    """Yield the rows of a file, flattened if the layout has `unfold`."""
     rows = whole_rows(path, layout)
     return unfolded(rows, layout.unfold, f"{layout.key}.unfold") if layout.unfold else rows
 
 
 def whole_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """The rows of one file, as they stand in it.
+    """Yield the rows of a file before flattening.
 
-    The name says only which family it is of: JSON, tables, columns or text. The rest is told by the content.
+    The suffix decides between JSON, tables, columnar files and text; the content decides the rest.
 
     Raises:
-        DataError: A kind of file that nobody knows, or one that can't be read.
+        DataError: The suffix is unknown, or the file can't be read.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -37,7 +37,7 @@ def whole_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def text_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """The whole file as one document, or each of its lines that is not blank."""
+    """Yield the whole file as one document, or each line that is not blank."""
     if layout.text_lines:
         for number, line in numbered_lines(path):
             if line.strip():
@@ -63,4 +63,4 @@ READERS: dict[str, Callable[[Path, Layout], Iterator[Row]]] = {
 
 TABLES = (".csv", ".tsv")
 IN_FOLDERS = tuple(suffix for suffix in READERS if suffix != ".md")
-"""Kinds of files that are looked for in folders; Markdown beside data explains it."""
+"""Suffixes that are read from folders; Markdown files in a data folder are documentation."""

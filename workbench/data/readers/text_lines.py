@@ -1,4 +1,4 @@
-"""The numbered lines of a text file: UTF-8, or UTF-16 with a mark as Excel's "Unicode text" has it."""
+"""Reads numbered lines of text files in UTF-8, or in UTF-16 and UTF-32 with a byte order mark."""
 
 import codecs
 from collections.abc import Iterator
@@ -22,15 +22,15 @@ MARKS = {
 def numbered_lines(
     path: Path, limit: int | None = LONGEST_LINE_BYTES, *, free_lines: int = 0
 ) -> Iterator[tuple[int, str]]:
-    """The lines of a text file from 1 on, with their line ends and without a byte order mark.
+    """Yield line number (from 1) and line, with its line end and without a byte order mark.
 
     Args:
         path: The file.
-        limit: The most bytes that a line may have; None: as many as the file has.
-        free_lines: So many lines at the beginning may be of any length.
+        limit: Longest line in bytes; None: no limit.
+        free_lines: Number of lines at the start that may be longer.
 
     Raises:
-        DataError: An unreadable file, a longer line, or bytes that are not text.
+        DataError: The file can't be read, a line is too long, or bytes are not text.
     """
     try:
         with path.open("rb") as file:
@@ -43,7 +43,7 @@ def numbered_lines(
 
 
 def marked_encoding(file: BinaryIO) -> str:
-    """The encoding that the file's byte order mark names; the mark is passed over."""
+    """Return the encoding of the byte order mark, and move the file position behind the mark."""
     start = file.read(4)
     mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
     file.seek(len(mark))
@@ -51,7 +51,7 @@ def marked_encoding(file: BinaryIO) -> str:
 
 
 def byte_lines(file: BinaryIO, end: bytes, path: Path, limit: int | None, free_lines: int) -> Iterator[bytes]:
-    """The lines as bytes, each with its line end; a longer one than `limit` is measured, not held."""
+    """Yield lines as bytes with their line ends; a line over `limit` is measured without being kept."""
     number = 1
     while line := whole_line(file, end, most := -1 if limit is None or number <= free_lines else limit + 1):
         if limit is not None and 0 <= most <= len(line):
@@ -66,7 +66,7 @@ def byte_lines(file: BinaryIO, end: bytes, path: Path, limit: int | None, free_l
 
 
 def whole_line(file: BinaryIO, end: bytes, most: int) -> bytes:
-    """The bytes up to a line end of the encoding; in UTF-16 a byte 0x0a may be a part of a character."""
+    """Read up to the next line end; in UTF-16 a byte 0x0a can also be half of another character."""
     line = file.readline(most)
     if len(end) == 1:
         return line
@@ -82,10 +82,10 @@ def whole_line(file: BinaryIO, end: bytes, most: int) -> bytes:
 
 
 def decoded(line: bytes, encoding: str, path: Path, number: int) -> str:
-    """The line's text.
+    """Decode a line.
 
     Raises:
-        DataError: Bytes that are no text of this encoding.
+        DataError: The bytes are not text in this encoding, or contain a NUL character.
     """
     try:
         text = line.decode(encoding)
@@ -104,5 +104,5 @@ def decoded(line: bytes, encoding: str, path: Path, number: int) -> str:
 
 
 def whole_text(path: Path) -> str:
-    """All of a text file."""
+    """Return the whole text of a file."""
     return "".join(line for _, line in numbered_lines(path, limit=None))

@@ -1,4 +1,4 @@
-"""A row for each object in lists within lists, such as the questions of all paragraphs of all articles."""
+"""Flattens nested lists into rows, such as the questions of all paragraphs of all articles."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -8,22 +8,22 @@ from workbench.data.readers.row import Row
 from workbench.errors import DataError
 
 TOP = ""
-"""The level of the file's own rows, which no column leads to."""
+"""Name of the top level: the rows of the file."""
 
 
 def unfolded(rows: Iterable[Row], path: str, key: str) -> Iterator[Row]:
-    """A row for each object that a path of columns leads to, with the columns of all objects above it.
+    """Yield a row for each object at the end of a column path, with the columns of all its parent objects.
 
-    Each object above is also there as a whole under the name of its list: in `data.paragraphs.qas`,
-    `paragraphs.id` is the paragraph's id. A name that several levels have means none of them by itself.
+    Each parent is also a column of its own, under the name of its list: in `data.paragraphs.qas`,
+    `paragraphs.id` is the paragraph's id. A column name that several levels have is dropped and noted.
 
     Args:
         rows: The rows to unfold.
-        path: Names of columns, divided by dots; each holds a list of objects, or one object.
-        key: Of the configuration, for messages.
+        path: Column names separated by dots; each column holds a list of objects, or one object.
+        key: Configuration key, for messages.
 
     Raises:
-        DataError: A column is missing, or holds something else.
+        DataError: A column of the path is missing, or holds something else.
     """
     steps = path.split(".")
     for row in rows:
@@ -33,38 +33,40 @@ def unfolded(rows: Iterable[Row], path: str, key: str) -> Iterator[Row]:
 def descended(
     row: Row, steps: list[str], levels: Mapping[str, dict[str, Any]], last: dict[str, Any], key: str
 ) -> Iterator[Row]:
-    """The rows below one object."""
+    """Yield the rows inside one object."""
     if not steps:
         yield joined(row, levels)
         return
-    step, *others = steps
+    step, *next_steps = steps
     inner = last.get(step)
     objects = [inner] if isinstance(inner, dict) else inner
-    if not isinstance(objects, list) or not all(isinstance(each, dict) for each in objects):
-        has = ", ".join(last)
-        raise DataError(f"{row.where}: column {step!r}, of {key}, holds no list of objects (columns: {has})")
-    *above, level = levels
+    if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
+        columns = ", ".join(last)
+        raise DataError(
+            f"{row.where}: column {step!r}, of {key}, is not a list of objects (columns: {columns})"
+        )
+    *parents, level = levels
     without = {name: value for name, value in last.items() if name != step}
-    for number, each in enumerate(objects, start=1):
+    for number, item in enumerate(objects, start=1):
         where = f"{row.where}, {step} {number}"
-        below = {**{name: levels[name] for name in above}, level: without, step: each}
-        yield from descended(replace(row, where=where), others, below, each, key)
+        inner_levels = {**{name: levels[name] for name in parents}, level: without, step: item}
+        yield from descended(replace(row, where=where), next_steps, inner_levels, item, key)
 
 
 def joined(row: Row, levels: Mapping[str, dict[str, Any]]) -> Row:
-    """The columns of all levels in one row; a name that several levels have is left out and noted."""
+    """Join the columns of all levels into one row; a name that several levels have is dropped and noted."""
     values: dict[str, Any] = {}
     owners: dict[str, list[str]] = {}
     for level, columns in levels.items():
         for name, value in columns.items():
             owners.setdefault(name, []).append(level)
             values[name] = value
-    clashes = {name: whose for name, whose in owners.items() if len(whose) > 1}
+    clashes = {name: levels_of_name for name, levels_of_name in owners.items() if len(levels_of_name) > 1}
     for name in clashes:
         del values[name]
-    whole = {level: columns for level, columns in levels.items() if level != TOP and level not in owners}
-    told = {
-        name: " or ".join(f"{level}.{name}" if level != TOP else f"the file's own {name}" for level in whose)
-        for name, whose in clashes.items()
+    parents = {level: columns for level, columns in levels.items() if level != TOP and level not in owners}
+    full_names = {
+        name: " or ".join(f"{level}.{name}" if level != TOP else f"the file's own {name}" for level in where)
+        for name, where in clashes.items()
     }
-    return replace(row, values={**values, **whole}, clashes=told)
+    return replace(row, values={**values, **parents}, clashes=full_names)
