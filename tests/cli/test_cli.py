@@ -52,6 +52,8 @@ def test_asking_for_the_configuration_loads_no_torch(tmp_path):
         (["recipe=quickstart", "train.max_steps=many"], ["train.max_steps", "many", "Integer"]),
         (["recipe=quickstart", "train.score_on=toy"], ["as in 'train.score_on=[toy]'"]),
         (["recipe=quickstart", "train.max_steps=-7"], ["train.max_steps", "-7"]),
+        (["recipe=sft", "data=a.jsonl"], ["unknown option 'a.jsonl' (known: none; data.path=a.jsonl)"]),
+        (["recipe=sft", "export=gguf"], ["export: a section, not a value", "export.format=..."]),
         (["recipe=quickstart", "quantization=nf5"], ["quantization/nf5", "nf4"]),
         (["recipe=evaluate", "run_dir=nowhere"], ["run_dir", "nowhere"]),
         (["recipe=quickstart", "steps=[train,dance]"], ["steps", "dance", "train, merge"]),
@@ -105,6 +107,14 @@ def test_a_benchmark_of_ones_own_in_conf_needs_one_small_file(tmp_path):
     result = workbench("recipe=quickstart", "benchmark=[quiz,toy_choice_en]", "--cfg", "job", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "quiz:" in result.stdout and "toy_choice_en:" in result.stdout
+
+
+def test_a_file_of_ones_own_in_conf_data_or_conf_train_is_an_option_of_that_group(tmp_path):
+    for group, text in (("data", "truncation: drop\n"), ("train", "max_steps: 5\n")):
+        (tmp_path / "conf" / group).mkdir(parents=True)
+        (tmp_path / "conf" / group / "mine.yaml").write_text(text)
+    result = workbench("recipe=sft", "data=mine", "train=mine", "--cfg", "job", cwd=tmp_path)
+    assert "truncation: drop" in result.stdout and "max_steps: 5" in result.stdout, result.stderr
 
 
 OWN = """\

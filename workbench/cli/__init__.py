@@ -29,6 +29,7 @@ from workbench.cli.leftovers import leave_no_compiler_cache
 from workbench.cli.messages import CleanFormatter, one_line
 from workbench.cli.quoting import quoted
 from workbench.cli.recipes import recipe_list
+from workbench.cli.reference import keys_text
 from workbench.cli.shadows import shadows
 from workbench.cli.shipped import PACKAGE, shipped
 from workbench.cli.sources import Sources, sources_of
@@ -64,9 +65,8 @@ def main() -> None:
                 file=sys.stderr,
             )
         register()
-        if len(sys.argv) == 1 or sys.argv[1:] == ["--version"]:
-            print(recipe_list() if len(sys.argv) == 1 else f"workbench {__version__}")
-            return
+        if (answer := answered_at_once(sys.argv[1:])) is not None:
+            return show(answer)
         flags, overrides = prepare(sys.argv[1:])
         for line in given_twice(overrides) if not RANK else ():
             print(f"note: {clean(line)}", file=sys.stderr)
@@ -94,6 +94,24 @@ def current_folder() -> Path:
         return Path.cwd()
     except FileNotFoundError as error:
         raise ConfigError("the current folder was deleted (cd into one that there is)") from error
+
+
+def show(answer: str) -> None:
+    """Print a text; a reader that stops early, such as head or less, has seen enough."""
+    try:
+        print(answer, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def answered_at_once(words: Sequence[str]) -> str | None:
+    """What the bare command, --version and --keys print; None: a run, or one of Hydra's flags."""
+    flag, _, value = words[0].partition("=") if words else ("", "", "")
+    if flag == "--keys":
+        return keys_text([*([value] if value else []), *words[1:]])
+    if words == ["--version"]:
+        return f"workbench {__version__}"
+    return None if words else recipe_list()
 
 
 @contextmanager

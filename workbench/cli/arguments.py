@@ -207,15 +207,14 @@ def check_option(key: str, value: str, known: list[str]) -> None:
         if key in groups() and (not option or option.isdecimal()) and value != "[]":
             raise ConfigError(f"{key}: unknown option {option!r} (known: {', '.join(known)})")
         if key in ("model", "data") and option:
-            raise ConfigError(
-                f"{key}: unknown option {option!r} (known: {', '.join(known)}; {key}.path={option})"
-            )
+            named = ", ".join(known) or "none"
+            raise ConfigError(f"{key}: unknown option {option!r} (known: {named}; {key}.path={option})")
 
 
 def with_own_groups(flags: list[str]) -> list[str]:
     """The flags, and ./conf as a place of benchmarks and other options unless --config-dir names a folder."""
     own, ours = Path("conf").resolve(), shipped("conf").resolve()
     named = any(flag.startswith("--config-dir=") for flag in flags)
-    if not named and own != ours and any((own / group.name).is_dir() for group in ours.iterdir()):
+    if not named and own != ours and any((own / group).is_dir() for group in groups()):
         return [f"--config-dir={own}", *flags]
     return flags

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from enum import Enum
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
 
 from workbench.cli.shipped import shipped
 from workbench.config import Config
@@ -64,9 +67,12 @@ def choices(key: str) -> list[str]:
     return list(declared.__members__) if isinstance(declared, type) and issubclass(declared, Enum) else []
 
 
-def groups() -> set[str]:
-    """The groups whose options are YAML files, such as quantization and recipe."""
-    return {folder.name for folder in shipped("conf").iterdir() if folder.is_dir()} | {"recipe"}
+@cache
+def groups() -> frozenset[str]:
+    """The groups of conf/config.yaml, whose options are YAML files: model, quantization, recipe, ..."""
+    defaults = yaml.safe_load((shipped("conf") / "config.yaml").read_text("utf-8"))["defaults"]
+    chosen = (entry for entry in defaults if isinstance(entry, dict))
+    return frozenset(group for entry in chosen for group in entry if not group.startswith("override "))
 
 
 def all_keys() -> Iterator[str]:

@@ -3,14 +3,31 @@
 import logging
 
 from hydra.errors import HydraException
+from rich.cells import cell_len, chop_cells
 
 from workbench.cli.shipped import options
 from workbench.config.error_hints import plainly
 from workbench.errors import WorkbenchError
 from workbench.shown import clean
 
+COLUMNS = 80
+"""Width of the terminal that texts are wrapped for."""
+
 LONGEST = 2000
 """Characters of an error line that are shown."""
+
+
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """A text in lines of at most 80 columns, in which a Chinese character takes two."""
+    width, lines = COLUMNS - len(indent), [""]
+    words = (part for word in clean(text).split() for part in chop_cells(word, width))
+    for word in words:
+        joined = f"{lines[-1]} {word}".lstrip()
+        if cell_len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return [f"{indent}{line}" for line in lines]
 
 
 def one_line(error: BaseException) -> str:

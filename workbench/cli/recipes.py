@@ -5,12 +5,20 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.cells import cell_len, set_cell_size
 
-from workbench.cli.messages import one_line
+from workbench.cli.messages import one_line, wrapped
 from workbench.cli.shipped import shipped
 from workbench.cli.unfolding import check_unfolded
 from workbench.errors import ConfigError
 from workbench.shown import clean
+
+HEAD = (
+    "python -m workbench recipe=NAME [KEY=VALUE ...]   run a recipe",
+    "python -m workbench --keys [SECTION]              what each KEY means",
+    "python -m workbench --help                        options and benchmarks",
+    "",
+)
 
 
 def recipe_files() -> dict[str, Path]:
@@ -45,10 +53,13 @@ def load_mapping(path: Path, kind: str) -> DictConfig:
 
 
 def recipe_list() -> str:
-    """The recipes, a line each, for the bare command."""
+    """The recipes with what they do, for the bare command."""
     recipes = {
         name: load_recipe(path).get("description", "") for name, path in sorted(recipe_files().items())
     }
-    width = max(map(len, recipes), default=0)
-    lines = [clean(f"  {name:<{width}}  {description}") for name, description in recipes.items()]
-    return "\n".join(["python -m workbench recipe=NAME [KEY=VALUE ...]   (--help says more)", "", *lines])
+    width = max(map(cell_len, recipes), default=0) + 4
+    lines: list[str] = []
+    for name, description in recipes.items():
+        first, *more = wrapped(str(description), " " * width)
+        lines += [f"  {set_cell_size(clean(name), width - 2)}{first.lstrip()}", *more]
+    return "\n".join([*HEAD, *lines])

@@ -83,26 +83,38 @@ LANGUAGES = ("zh", "en")
 
 @dataclass(kw_only=True)
 class Config:
-    """The whole configuration of a run, as a recipe and the command line give it."""
+    """Keys without a section: what a run does, its seed and its folder.
+
+    Example:
+        python -m workbench recipe=quickstart seed=1 run_dir=runs/mine force=true
+    """
 
     description: str = ""
-    """One line for the list of recipes."""
+    """One line about the recipe, which `python -m workbench` prints."""
     recipe_name: str = ""
-    """Filled in by the command line."""
+    """Name of the recipe. The command line fills it in."""
     steps: list[Step] = field(default_factory=list)
-    """What is done, in order; `Step` lists what there is."""
+    """What the run does, in this order. plan: forecast memory and time. train, merge, evaluate, predict,
+    export: as named. leaderboard: compare all runs. resume_check: prove that a stopped training resumes
+    exactly. tokenizer: learn a vocabulary. extend: add tokens to a model. Name fewer to repeat single
+    steps."""
     seed: int = number(42, 0, 2**32 - 1)
-    """Order of the rows, new weights, dropout, few-shot draws."""
+    """Seed of row order, new weights and dropout. Another seed is another run. Few-shot
+    examples and sampled answers have a seed of their own: evaluate.fewshot_seed."""
     run_dir: str | None = None
-    """The run's folder; None: `runs/` and the run's name."""
+    """Folder of the run. null: runs/RECIPE, with 8 hex digits appended when model, quantization, adapter,
+    data, train or seed differ from the recipe's. Name the folder of a finished run to evaluate, merge, export
+    or predict with it."""
     continues: bool = False
-    """The recipe works on the run that lies in `run_dir` and takes that run's model, adapter and data."""
+    """For a recipe of yours: true takes model, quantization, adapter, data, train and seed from the finished
+    run in `run_dir`, except keys that the command line gives."""
     force: bool = False
-    """Repeat the steps even where their inputs haven't changed."""
+    """true repeats steps whose inputs are unchanged, and replaces their files. A training then starts from
+    step 0. false skips finished steps."""
     trust_code: bool = False
-    """Run code from the files that the configuration names: metrics, harness tasks, a model's own modules.
-
-    Valid only on the command line, or as an argument in Python; never taken from a YAML or a stored run."""
+    """true runs Python code of files that the configuration names: metrics, functions of
+    lm-evaluation-harness tasks, modelling code of a model. Only for files that you trust. Valid on the
+    command line and in Python; a YAML that sets it is refused."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Which model."""
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
@@ -118,7 +130,8 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """How it is scored."""
     benchmarks: dict[str, BenchmarkConfig] = field(default_factory=dict)
-    """On what it is scored, by name."""
+    """The benchmarks to score, by name. `'benchmark=[NAME]'` fills this mapping; `benchmarks.NAME.limit=20`
+    then changes one key."""
     plan: PlanConfig = field(default_factory=PlanConfig)
     """For which machine a training is planned."""
     predict: PredictConfig = field(default_factory=PredictConfig)

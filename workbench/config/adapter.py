@@ -31,34 +31,48 @@ ALL_LINEAR = "all-linear"
 
 @dataclass(kw_only=True)
 class AdapterConfig:
-    """LoRA and its relatives, as peft's `LoraConfig` understands them."""
+    r"""The LoRA or DoRA adapter that is trained on the base model (peft).
+
+    Example:
+        python -m workbench recipe=sft model.path=MODEL \
+            data.path=rows.jsonl adapter.rank=64 adapter.alpha=128
+    """
 
     method: AdapterMethod = AdapterMethod.lora
-    """lora (arXiv:2106.09685), dora (arXiv:2402.09353); none: an unquantized model is trained itself."""
+    """`adapter=NAME` sets it. lora (arXiv:2106.09685) and dora (arXiv:2402.09353) train a small update of
+    each layer. none trains all weights of an unquantized model."""
     path: str | None = None
-    """Folder or hub id of an adapter to go on from; its own shape then holds, not the fields below."""
+    """Folder or hub id of an adapter to train further, merge or score. Its own rank, alpha and layers apply,
+    not the keys of this section. null: a new adapter."""
     rank: int = number(16, 1, 2**16)
-    """Inner size of the update B·A of each layer."""
+    """Inner size of the update B·A of each layer. A larger rank learns more and needs more memory."""
     alpha: float = number(32.0, 0, 10**6, above=True)
-    """The update is scaled by alpha / rank, so that a learning rate fits other ranks too."""
+    """The update is multiplied by alpha / rank. Change it with the rank to keep that factor, and with it the
+    learning rate."""
     dropout: float = number(0.0, 0, 1, below=True)
-    """Share of the adapter's inputs that is zeroed while training."""
+    """Share of the adapter's inputs that is set to zero during training, against overfitting."""
     target_modules: list[str] = field(default_factory=lambda: [ALL_LINEAR])
-    """Layers that get an adapter, by the last part of their names; [all-linear]: all but the head."""
+    """Layers that get an adapter, by the last part of their names, as in [q_proj, v_proj]. [all-linear]:
+    every linear layer except the output head."""
     modules_to_save: list[str] = field(default_factory=list)
-    """Layers that are trained and saved whole; a classifier's `score` head always is."""
+    """Layers whose weights are all trained, and saved with the adapter. The `score` head of a classifier
+    always is."""
     trainable_tokens: list[str] = field(default_factory=list)
-    """Tokens of the vocabulary whose embeddings are trained too, such as new marks of a chat template."""
+    """Tokens of the vocabulary whose embeddings are trained too, such as new markers of a chat template."""
     use_rslora: bool = False
-    """Scale by alpha / sqrt(rank), which keeps large ranks learning (arXiv:2312.03732)."""
+    """true multiplies the update by alpha / sqrt(rank), which helps large ranks to learn
+    (arXiv:2312.03732)."""
     init: AdapterInit = AdapterInit.default
-    """pissa (arXiv:2404.02948) and olora (arXiv:2406.01775) start from the base's weights, quantized or not.
-
-    The base stays as it is: such an adapter has twice the rank, half of which takes the start out again."""
+    """Start values of the matrices A and B. default, gaussian: A random, B zero. orthogonal: orthogonal
+    matrices; needs an even rank. pissa (arXiv:2404.02948), olora (arXiv:2406.01775): from the base weights;
+    lora only. The base weights stay unchanged, so a saved pissa or olora adapter has twice the rank: the
+    second half subtracts the start values."""
     rank_pattern: dict[str, int] = numbers(dict, 1, 2**16)
-    """Other ranks for some layers: a name's last part, or a regular expression -> rank."""
+    """Another rank for some layers, as in {q_proj: 4}. A layer is named by the last part of its name or by a
+    regular expression."""
     trainable_tokens_from: int | None = number(None, 0, 10**8)
-    """Tokens from this number on have their embedding rows trained too; None: those of `recipe=extend`."""
+    """Embeddings of token ids from this number on are trained too. null: those of the tokens that
+    recipe=extend added."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""

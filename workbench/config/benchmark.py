@@ -1,10 +1,4 @@
-"""One benchmark: where its rows are, how a row becomes a prompt, and how answers are scored.
-
-Templates are jinja, rendered in a sandbox, over the columns of the row plus `letters` (A, B, ...), where
-there are subsets `subset` and its `title`, and where there are choices `choice` (the text of one).
-Expressions are jinja expressions: what stands inside `{{ }}`. A null is empty where a template says
-`{{ A | default('') }}`, and refused elsewhere.
-"""
+"""One benchmark: where its rows are, how a row becomes a prompt, and how answers are scored."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,9 +17,7 @@ OutputType = Enum(
         "answer_loss": "answer_loss",
     },
 )
-"""How a model answers: likelihood of each choice, text, the head's label, or the likelihood of the text.
-lm-eval: as tasks of lm-evaluation-harness say, which it also judges.
-answer_loss: the loss of the answers of held-out rows, which a run makes itself and no YAML can ask for."""
+"""What a model does with an item."""
 
 Scoring = Enum(
     "Scoring",
@@ -38,36 +30,24 @@ Scoring = Enum(
         "mean-nll": "mean-nll",
     },
 )
-"""continuation: summed log-likelihood of delimiter + choice given the prompt, as lm-evaluation-harness does.
-whole-text: the same by the tokens of prompt + choice as one text. Where a choice changes the prompt's last
-token, the harness keeps the prompt's own; this scores the changed token, for all choices of the item alike.
-rolling: of perplexity, every token that the tokenizer makes of the text, its beginning token too, as
-lm-evaluation-harness does (and protocol=lm-eval); otherwise the text's own tokens only.
-next-token: the next token's log-probability, for the last token of each bare choice, as LLaMA-Factory does.
-next-piece: the same for the vocabulary's entry that reads like the choice, as the official CMMLU code does.
-mean-nll: mean over all tokens of prompt + choice, as OpenCompass's ppl mode does."""
+"""How a choice, or the text of a perplexity benchmark, is scored."""
 
 Average = Enum("Average", {"micro": "micro", "macro": "macro"})
-"""micro: every item counts the same. macro: every subset counts the same."""
+"""How the scores of subsets become one score."""
 
 FewshotOrder = Enum(
     "FewshotOrder",
     {"first": "first", "random": "random", "harness": "harness", "harness-spare": "harness-spare"},
 )
-"""first: the first rows of the few-shot split. random: drawn by the item's id and the seed alone.
-harness: drawn as lm-evaluation-harness does with this seed, by the number of the question's row.
-harness-spare: the same where its task names neither a test split nor a few-shot split. It then draws one row
-more, of which the question itself or else the last one is left out."""
+"""Which rows become few-shot examples."""
 
 Sample = Enum("Sample", {"hash": "hash", "first": "first"})
-"""Which items a limit takes. hash: those with the smallest SHA-256 of benchmark, subset and item id.
-first: the first rows."""
+"""Which items a limit takes."""
 
 Extract = Enum(
     "Extract", {"verbatim": "verbatim", "number": "number", "letter": "letter", "pattern": "pattern"}
 )
-"""What of a generated text is the answer: all of it, a number, a choice letter, or what a pattern finds.
-A number or letter is the one that the text states; without a marked number it is the last one."""
+"""Which part of a generated text is the answer."""
 
 
 @dataclass(kw_only=True)
@@ -75,27 +55,26 @@ class LocalConfig:
     """How the original files of a benchmark are laid out under `path`."""
 
     files: dict[str, str] = field(default_factory=dict)
-    """Split -> file below `path` (CSV, TSV, JSON, JSONL, Parquet, Arrow, TXT); `{subset}`: the subset."""
+    """Split -> file below `path`: CSV, TSV, JSON, JSONL, Parquet, Arrow or TXT. `{subset}` stands for the
+    name of the subset."""
     header: list[str] = field(default_factory=list)
-    """Column names of CSV or TSV files without a header row, and of JSON rows that are lists."""
+    """Column names, for CSV and TSV files without a header row and JSON rows that are lists."""
     beside: dict[str, str] = field(default_factory=dict)
-    """Column -> file whose n-th line is the n-th row's value; `{stem}` stands for the rows' file name."""
+    """Column -> file whose line n has the column's value of row n. `{stem}` stands for the name of the file
+    with the rows."""
     unfold: str = ""
-    """Column with a list of objects, each of which becomes a row of its own (C3: questions on one text).
-
-    Dots lead further down: `data.paragraphs.qas` are the questions of all paragraphs of all articles."""
+    """Column with a list of objects, each of which becomes a row. Dots lead into nested lists, as in
+    `data.paragraphs.qas`."""
     quoting: bool = True
-    """False for TSV files in which a quotation mark is just a character (SST-2).
-
-    True takes the marks around a cell away, unless the content shows that they are characters."""
+    """CSV and TSV: true removes quotation marks around a cell, unless the content shows that they are text.
+    false reads a quotation mark as text, as SST-2 needs."""
     delimiter: str = ""
-    """What divides the cells of a table: one character, or tab; empty: told by the content."""
+    """CSV and TSV: the character between two cells, or the word tab. Empty: detected from the content."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Column -> expression over the row: makes this layout look like the one that the templates expect."""
+    """New column -> expression over the row. Gives local files the columns that the templates use."""
     keep: str = ""
-    """Expression over the columns: which rows of a file are the benchmark's at all (XNLI: those in Chinese).
-
-    Items are numbered among these; the benchmark's own `keep` leaves out some of them."""
+    """Expression over the columns. Rows of a file for which it is false do not belong to the benchmark, as
+    the other languages of XNLI. Items are numbered without them. Empty: all rows belong."""
 
 
 @dataclass(kw_only=True)
@@ -103,9 +82,9 @@ class HubConfig:
     """How the benchmark is laid out on the Hugging Face hub."""
 
     name: str = ""
-    """The dataset's configuration; `{subset}` stands for the subset's name."""
+    """Configuration of the hub data set. `{subset}` stands for the name of the subset."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Column -> expression over the row, as in `local.columns`."""
+    """New column -> expression over the row. Gives hub rows the columns that the templates use."""
 
 
 @dataclass(kw_only=True)
@@ -113,19 +92,22 @@ class GenerationConfig:
     """Limits of generated answers, and what of them is the answer."""
 
     max_new_tokens: int = number(64, 1, 10**6)
-    """Tokens after which an answer is cut."""
+    """Tokens after which an answer is cut off."""
     stop: list[str] = field(default_factory=lambda: ["\n"])
-    """The answer ends before the first of these texts."""
+    """Texts that end an answer; the answer is what comes before the first of them."""
     temperature: float = number(0.0, 0, 100)
-    """0 takes the likeliest token each time; above, tokens are drawn, by the item's id and the seed alone."""
+    """0: the most likely token each time. Above 0: tokens are drawn, by the item's id and
+    evaluate.fewshot_seed; a higher value gives more varied answers."""
     top_k: int = number(0, 0, 10**6)
-    """Tokens are drawn from so many of the likeliest; 0: from all."""
+    """Number of most likely tokens to draw from; 0: all tokens."""
     top_p: float = number(1.0, 0, 1, above=True)
-    """Tokens are drawn from the likeliest whose probabilities together reach this; 1: from all."""
+    """Draw from the most likely tokens whose probabilities add up to this; 1: all tokens."""
     extract: Extract = Extract.verbatim
-    """What of the text is the answer: verbatim, number, letter or pattern; of the target the same."""
+    """Which part of the text is the answer. verbatim: all of it. number, letter: the one that the text states
+    as its answer; of several unmarked numbers the last. pattern: what `generation.pattern` finds. The target
+    is read the same way."""
     pattern: str = ""
-    """Regular expression for `extract: pattern`; its first group in the last match is the answer."""
+    """Regular expression for `extract: pattern`. The answer is the first group of the last match."""
 
 
 @dataclass(kw_only=True)
@@ -133,111 +115,145 @@ class ProtocolConfig:
     """What a named protocol does otherwise than the benchmark's own keys say; None leaves a fact as it is."""
 
     description: str | None = None
-    """Template of the text before everything else."""
+    """Replaces `description` of the benchmark. null: unchanged."""
     question: str | None = None
-    """Template of the question."""
+    """Replaces `question` of the benchmark. null: unchanged."""
     continuation: str | None = None
-    """Template of what is scored or shown as the answer, after the delimiter."""
+    """Replaces `continuation` of the benchmark. null: unchanged."""
     delimiter: str | None = None
-    """Text between question and answer."""
+    """Replaces `delimiter` of the benchmark. null: unchanged."""
     fewshot_delimiter: str | None = None
-    """Text between two examples."""
+    """Replaces `fewshot_delimiter` of the benchmark. null: unchanged."""
     fewshot_split: str | None = None
-    """Split that examples are taken from."""
+    """Replaces `fewshot_split` of the benchmark. null: unchanged."""
     fewshot_order: FewshotOrder | None = None
-    """Which rows become examples."""
+    """Replaces `fewshot_order` of the benchmark. null: unchanged."""
     num_fewshot: int | None = number(None, 0, 10**4)
-    """Examples before the question."""
+    """Replaces `num_fewshot` of the benchmark. null: unchanged."""
     scoring: Scoring | None = None
-    """How a choice is scored."""
+    """Replaces `scoring` of the benchmark. null: unchanged."""
     average: Average | None = None
-    """How subsets are put together."""
+    """Replaces `average` of the benchmark. null: unchanged."""
     metrics: list[str] | None = None
-    """The metrics, the main one first."""
+    """Replaces `metrics` of the benchmark. null: unchanged."""
 
 
 @dataclass(kw_only=True)
 class BenchmarkConfig:
-    """One benchmark. `benchmarks.NAME.path` points at local files; without it the hub is asked."""
+    r"""The chosen benchmarks.
+
+    NAME is `cmmlu` for `'benchmark=[cmmlu]'`, or the name of a file ./conf/benchmark/NAME.yaml of yours. A
+    template is a jinja text over the columns of a row, in a sandbox; it also knows `letters` (A, B, ...),
+    `subset` and its `title`, and `choice`, the text of one choice. An expression is what jinja has inside {{
+    }}. An empty column is an error, except where the template says `{{ A | default('') }}`.
+
+    Example:
+        python -m workbench recipe=evaluate model.path=MODEL 'benchmark=[cmmlu]' \
+            benchmarks.cmmlu.path=CMMLU_FOLDER \
+            benchmarks.cmmlu.limit=20 benchmarks.cmmlu.protocol=lm-eval
+    """
 
     source: str = ""
-    """Where it comes from: paper and repository."""
+    """Where the benchmark comes from: name, paper, repository."""
     dataset: str = ""
-    """Hub id, for users with a network."""
+    """Hub id of the rows. Used if `path` is null."""
     path: str | None = None
-    """Local copy: a folder laid out as `local` says, or one file of rows."""
+    """Local copy of the rows: a folder with the files that `local.files` names, or one file. null: the rows
+    come from the hub."""
     language: str
-    """Language of the items: zh or en. Empty for lm-eval tasks: told by the letters of the questions."""
+    """Language of the items, zh or en; the leaderboard averages by it. Empty, for lm-eval tasks: told by the
+    letters of the questions."""
     local: LocalConfig = field(default_factory=LocalConfig)
     """Layout of the original files."""
     hub: HubConfig = field(default_factory=HubConfig)
     """Layout on the hub."""
     subsets: dict[str, str] = field(default_factory=dict)
-    """Subset -> title. Empty: the benchmark is one set."""
+    """Subset -> title, as in {law: 法学}. Empty: the benchmark has no subsets."""
     only: list[str] = field(default_factory=list)
-    """Subsets to score; empty: all."""
+    """Subsets to score. Empty: all."""
     groups: dict[str, list[str]] = field(default_factory=dict)
-    """Name -> subsets that are also reported together (STEM, ...)."""
+    """Name -> subsets that get a common score in addition, as in {STEM: [anatomy, astronomy]}."""
     split: str = "test"
     """Split whose items are scored."""
     fewshot_split: str = ""
-    """Split that examples are taken from; empty where there are none."""
+    """Split from which few-shot examples are taken. Empty: there are none."""
     num_fewshot: int | None = number(None, 0, 10**4)
-    """Examples before the question. None: the protocol's number, or 0."""
+    """Few-shot examples before each question. null: as many as the protocol says, else 0; of an lm-eval task
+    its own number."""
     limit: int | None = number(None, 1, 10**9)
-    """Items per subset. None: all."""
+    """Most items per subset. null: all."""
     sample: Sample = Sample.hash
-    """Which items a limit takes: hash (the same ones for all models and seeds) or first."""
+    """Which items `limit` takes. hash: those with the smallest SHA-256 of benchmark, subset and item id, so
+    the same items for all models and seeds. first: the first rows."""
     num_items: int | None = number(None, 1, 10**12)
-    """How many items the whole benchmark has; another number is said in a warning."""
+    """Number of items of the complete benchmark. A different number gives a warning. null: not checked."""
     id: str = ""
-    """Template of an item's id. Empty: its subset and the number of its row, whatever the limit."""
+    """Template of an item's id. Empty: subset and row number."""
     keep: str = ""
-    """Expression; rows for which it is false are left out."""
+    """Expression. Rows for which it is false are left out. Empty: all rows stay."""
     output_type: OutputType
-    """multiple_choice, generation, classification (by the head), perplexity or lm-eval."""
+    """What the model does. multiple_choice: gives each choice a likelihood. generation: writes text.
+    classification: gives a label, with model.task=sequence_classification. perplexity: gives the text a
+    likelihood. lm-eval: what the `tasks` of lm-evaluation-harness say. answer_loss is for held-out rows of a
+    training; a YAML cannot ask for it."""
     tasks: list[str] = field(default_factory=list)
-    """Tasks, groups, tags or patterns of lm-evaluation-harness, or a task's YAML file (lm-eval only)."""
+    """lm-eval: tasks, groups, tags or patterns of lm-evaluation-harness, or YAML files of tasks."""
     include_path: str | None = None
-    """Folder with task files of one's own for lm-evaluation-harness; functions that they name are run."""
+    """lm-eval: folder with task files of yours. Functions that they name run with trust_code=true only."""
     description: str = ""
-    """Template of the text before everything else."""
+    """Template of the text at the start of the prompt."""
     question: str = ""
-    """Template of the question. If it uses `choice`, each choice has a prompt of its own (WinoGrande)."""
+    """Template of the question. If it uses `choice`, each choice has its own prompt, as in WinoGrande."""
     choices: list[str] = field(default_factory=list)
-    """Templates of the choices."""
+    """Templates of the choices, as in [A, B, C, D]."""
     choices_file: str = ""
-    """A text file of the choices, below `path`, instead of `choices`: one a line, or between commas."""
+    """Text file of the choices below `path`, instead of `choices`; one per line, or on one line with
+    commas."""
     options: list[str] = field(default_factory=list)
-    """Columns that hold the texts of lettered options (or one that holds a list): what permutations move."""
+    """Columns with the texts of lettered options, or one column with a list of them. evaluate.permutations
+    moves these."""
     choices_from: str = ""
     """Expression that gives the list of choices, instead of `choices`."""
     continuation: str = "{{ choice }}"
-    """Template of what is scored after the delimiter, and of the answer in examples."""
+    """Template of what follows `delimiter`: it is scored for each choice, and shown as the answer in few-shot
+    examples."""
     target: str = ""
-    """Template of the right answer: the text of one of the choices, or the text to generate. A column that
-    holds a list (`{{ answers }}`) names several right ones, of which the best one counts; letters that all
-    are wanted stand in one text (`{{ letters | join }}`)."""
+    """Template of the right answer: the text of a choice, or the text to write. A column with a list, `{{
+    answers }}`, gives several right answers, of which the best match counts. If all letters of a list are
+    needed, join them: `{{ letters | join }}`."""
     target_index: str = ""
-    """Expression for the right choice's number, counted from 0, instead of `target`; a list for several."""
+    """Expression for the number of the right choice, from 0, or a list of numbers. Instead of `target`."""
     delimiter: str = " "
     """Text between question and answer."""
     fewshot_delimiter: str = "\n\n"
-    """Text between two examples, and between the last one and the question."""
+    """Text between two few-shot examples, and between the last one and the question."""
     fewshot_order: FewshotOrder = FewshotOrder.first
-    """first (in order), random (by the item's id and the seed), or as the harness draws: see FewshotOrder."""
+    """Which rows become few-shot examples. first: the first rows. random: drawn for each item by its id and
+    evaluate.fewshot_seed. harness: those that lm-evaluation-harness draws. harness-spare: the same for a task
+    without few-shot and test split; one row more is drawn, and the question itself, else the last row, is
+    left out."""
     scoring: Scoring = Scoring.continuation
-    """continuation, whole-text, next-token, next-piece or mean-nll; of perplexity continuation or rolling."""
+    """How a choice is scored. continuation: log-likelihood of delimiter and choice, as in
+    lm-evaluation-harness. whole-text: the same with prompt and choice tokenized as one text, which differs
+    where a choice changes the last token of the prompt. next-token: log-probability of the last token of the
+    choice, as in LLaMA-Factory. next-piece: log-probability of the vocabulary entry that reads like the
+    choice, as in the official CMMLU code. mean-nll: mean over all tokens of prompt and choice, as in
+    OpenCompass. Of perplexity, continuation scores the tokens of the text; rolling adds the token that the
+    tokenizer puts at its start, as in lm-evaluation-harness."""
     average: Average = Average.micro
-    """micro (items) or macro (subsets)."""
+    """micro: every item counts the same. macro: every subset counts the same."""
     unconditional: str = ""
-    """Template of the prompt that acc_pmi measures the choices' own likelihood with."""
+    """Template of the prompt without a question, for the metric acc_pmi: it scores how much the question
+    raises the likelihood of a choice."""
     metrics: list[str] = field(default_factory=lambda: ["acc"])
-    """The metrics, the main one first."""
+    """Metrics, the main one first, such as acc, acc_norm, exact_match, char_f1, f1 or macro_f1; an unknown
+    name is answered with all names. A name with a slash is a file or hub id for `evaluate.load`, and needs
+    trust_code=true."""
     protocol: str = "default"
-    """Named set of prompt and scoring facts: `default` (the keys above) or one of `protocols`."""
+    """Which way of asking and scoring: default (the keys of the benchmark itself) or a name in
+    `protocols`."""
     protocols: dict[str, ProtocolConfig] = field(default_factory=dict)
-    """Protocol -> what it does otherwise."""
+    """Protocol -> the keys that it sets differently."""
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     """Limits of generated answers."""
 

@@ -72,132 +72,140 @@ class SourceConfig:
     """One of several sets of rows; the fields mean what those of the same name in DataConfig mean."""
 
     path: str
-    """A file, a folder of them, or a hub id."""
+    """A file, a folder of files, or a hub id."""
 
     weight: float = number(1.0, 0, 10**4, above=True)
-    """How often each row comes in an epoch: 2 is twice, 0.5 a seeded half of the rows."""
+    """How often each row comes in an epoch. 2: twice. 0.5: half of the rows, chosen at random by `seed`."""
 
     format: DataFormat = DataFormat.auto
-    """auto: as `data.format`."""
+    """Which columns a row has. auto: as data.format."""
 
     columns: dict[str, str] = field(default_factory=dict)
-    """Role to column; empty: as `data.columns`."""
+    """Role -> column name. Empty: as data.columns."""
 
     split: str | None = None
-    """Of a hub data set or a folder; null: as `data.split`."""
+    """Split of a hub data set or a folder. null: as data.split."""
 
     subset: str | None = None
-    """Of a hub data set; null: as `data.subset`."""
+    """Configuration of a hub data set. null: as data.subset."""
 
     template: Template = Template.auto
-    """auto: as `data.template`."""
+    """How turns become text. auto: as data.template."""
 
     limit: int | None = number(None, 1, 10**12)
-    """The first so many rows only; null: as `data.limit`."""
+    """Use the first rows only, before `weight` applies. null: as data.limit."""
 
     delimiter: str = ""
-    """Empty: as `data.delimiter`."""
+    """Character between two cells. Empty: as data.delimiter."""
 
     quoting: bool | None = None
-    """null: as `data.quoting`."""
+    """Whether quotation marks around a cell are removed. null: as data.quoting."""
 
     unfold: str = ""
-    """Empty: as `data.unfold`."""
+    """Column with a list of objects. Empty: as data.unfold."""
 
 
 @dataclass(kw_only=True)
 class DataConfig:
-    """Where the rows lie, what their columns mean, and how they become tokens."""
+    r"""Training rows: files, columns, chat template, length, and the rows held out.
+
+    Example:
+        python -m workbench recipe=sft model.path=MODEL data.path=rows.csv \
+            'data.columns={prompt: question, completion: answer}' data.max_length=1024
+    """
 
     path: str = ""
-    """A file, a folder of them, or a hub id; empty: no data.
-
-    Files: .jsonl, .json, .csv, .tsv, .parquet, .arrow, .feather, .txt, .md."""
+    """A file, a folder of files, or a hub id. Files: .jsonl, .json, .csv, .tsv, .parquet, .arrow, .feather,
+    .txt, .md (not in a folder). Empty: no data."""
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
-    """Several sets of rows instead of `path`, each under a name of your own."""
+    """Several data sets instead of data.path, each under a name that you choose: {chat: {path: a.jsonl,
+    weight: 2}, exams: {path: b.csv}}."""
 
     format: DataFormat = DataFormat.auto
-    """alpaca, sharegpt, messages, prompt-completion, text or labelled; auto: by the columns."""
+    """Which columns a row has. auto: decided by the columns. alpaca: instruction, input, output. sharegpt:
+    conversations. messages: messages. prompt-completion: prompt, completion. text: text. labelled: text or a
+    pair of texts, and label."""
 
     columns: dict[str, str] = field(default_factory=dict)
-    """Role to column, where the file's names are others, as in {prompt: question, completion: answer}."""
+    """Role -> column name, where the file's names differ: {prompt: question, completion: answer}. An unknown
+    role is refused with the list of all roles."""
 
     split: str = "train"
-    """The split of a hub data set; of a folder, the files named after it, where files are named so."""
+    """Split of a hub data set. Of a folder whose file names tell splits apart (train.jsonl, test.jsonl): the
+    files of this split."""
 
     subset: str | None = None
-    """The configuration of a hub data set that has several."""
+    """Name of one configuration of a hub data set that has several."""
 
     delimiter: str = ""
-    """What divides the cells of a table: one character, or tab; empty: told by the content."""
+    """CSV and TSV: the character between two cells, or the word tab. Empty: detected from the content."""
 
     quoting: bool | None = None
-    """Whether quotation marks around a cell of a table belong to the file's format; null: by the content.
-
-    false for TSV files in which a quotation mark is just a character."""
+    """CSV and TSV: true removes quotation marks around a cell, false reads a quotation mark as text. null:
+    detected from the content."""
 
     unfold: str = ""
-    """Column with a list of objects, each of which becomes a row; dots lead further down.
-
-    `data.paragraphs.qas` are the questions of all paragraphs of all articles, with their columns."""
+    """Column with a list of objects, each of which becomes a row. Dots lead into nested lists:
+    `data.paragraphs.qas` gives all questions of all paragraphs of all articles, with the columns of paragraph
+    and article."""
 
     labels: list[str] = field(default_factory=list)
-    """Class names in the order of their numbers; empty: sorted as found."""
+    """Classifier: class names in the order of their numbers. Empty: the labels of the rows, sorted."""
 
     labels_file: str = ""
-    """A text file of class names instead of `labels`: one a line, or on one line between commas.
-
-    Where they are numbered (1-World, 2-Sports), rows may give these numbers."""
+    """Classifier: text file of class names, instead of data.labels; one per line, or on one line with commas.
+    If the names are numbered (1-World, 2-Sports), rows may have the numbers."""
 
     drop_unlabelled: bool = False
-    """A classifier's rows without a class (-1, -100, -, null, empty) are left out; false refuses them."""
+    """Classifier: true leaves out rows without a class (-1, -100, -, null, empty). false stops at the first
+    one with an error."""
 
     streaming: bool = False
-    """For rows that memory doesn't hold: encoded a block at a time into a file of the run, and read from it.
-
-    Classes must be named by `data.labels`; packing joins the rows of a block."""
+    """true for rows that do not fit into memory: they are encoded block by block into a file of the run. A
+    classifier then needs data.labels or data.labels_file, and data.packing joins rows of one block only."""
 
     regression: bool = False
-    """The labels are numbers to be met, by a head with one output, instead of classes."""
+    """Classifier: true predicts a number per text (one output) instead of a class."""
 
     template: Template = Template.auto
-    """alpaca, alpaca-zh, chatml, open-llama, plain; auto: the tokenizer's own template, else open-llama.
-
-    plain is the bare text of the turns, and what auto means for prompt-completion rows of text."""
+    """How the turns of a chat become text. auto: the tokenizer's chat template, else open-llama; for
+    prompt-completion rows plain. plain: the text of the turns without markers. A classifier reads its texts
+    without a template."""
 
     split_special_tokens: bool = False
-    """A control token such as `<|im_end|>` in the rows' own text is encoded as plain characters.
-
-    False, because rows of bare text (prompt-completion, text) often bring their control tokens along."""
+    """true encodes a control token such as `<|im_end|>` in the rows' text as plain characters; use it for
+    text from strangers. false encodes it as the control token, which rows of bare text often need. Causal
+    models only."""
 
     check_mask: CheckMask = CheckMask.refuse
-    """Rows whose loss wouldn't fall on exactly what generation must say behind the prompt: refuse or warn.
-
-    Rows are looked at before the model is loaded: the prompt, the end of the turn, doubled tokens."""
+    """Before the model is loaded, rows are checked: the loss must fall on the answer and its end token only,
+    and no control token may come twice. refuse: stop with an error that shows the row. warn: log it and
+    train."""
 
     max_length: int = number(1024, 2, 2**24)
-    """Tokens of a row, prompt and answer together."""
+    """Most tokens per row, prompt and answer together. Longer rows are cut or dropped: data.truncation."""
 
     truncation: Truncation = Truncation["cut-end"]
-    """A longer row: cut-end cuts its end, cut-start its beginning, drop leaves it out.
-
-    A row that would keep no token of an answer is dropped in any case; cuts and drops are counted."""
+    """What happens to a row longer than data.max_length. cut-end: its end is cut off. cut-start: its start is
+    cut off. drop: the row is left out. A row that keeps no token of an answer is always left out. The log
+    counts both."""
 
     packing: bool = False
-    """Several examples a row, up to `max_length` tokens; plain text becomes one stream cut into blocks."""
+    """true fills a row with several examples, up to data.max_length tokens; examples do not see each other.
+    Faster for short examples. Plain text becomes one stream, cut into rows. Causal models only."""
 
     validation_fraction: float | None = number(None, 0, 1, below=True)
-    """Share of the rows held out of training, whose loss is reported; 0: none.
-
-    null: none where benchmarks are named; else 5%, at least 20 and at most 500, of 200 rows or more. Base and
-    trained model are then compared on them. Streamed rows are held out only by a share that is given."""
+    """Share of the rows held out of training, on which the loss is reported and base and trained model are
+    compared. 0: none. null: none if benchmarks are named, with fewer than 200 rows, or with data.streaming;
+    else 5%, at least 20 and at most 500 rows."""
 
     limit: int | None = number(None, 1, 10**12)
-    """The first so many rows only."""
+    """Use the first rows only, of each source. null: all rows."""
 
     shuffle_answers: bool = False
-    """A control experiment: gives each prompt another row's answer, so that a real gain must vanish."""
+    """true gives each prompt the answer of another row. In this control experiment a real gain must
+    vanish."""
 
     def __post_init__(self) -> None:
         """Refuse values that no data set could serve."""

@@ -78,6 +78,10 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
         return f"{words} (known: {known})" if known else words
     if "not a subclass of SourceConfig" in words:
         return f"{words} (a source is given whole, as in 'data.sources={{NAME: {{path: FILE}}}}')"
+    if given := re.search(r"override ([\w.]+)=\S* Invalid type assigned: str is not a subclass", words):
+        section = given[1]
+        first = next(key for key, _ in known_keys() if key.startswith(f"{section}."))
+        return f"{section}: a section, not a value (set its keys, as in {first}=...)"
     if "NoneType is not a subclass of str" in words:
         return f"{words} (YAML reads null, ~ and an empty place as no value; a text is in quotes, as 'null')"
     if truth := re.search(r"Key (True|False) \(bool\) is incompatible with \(str\)", words):

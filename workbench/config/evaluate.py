@@ -12,35 +12,47 @@ MODELS = ("base", "adapter", "merged", "trained")
 
 @dataclass(kw_only=True)
 class EvaluateConfig:
-    """How models are scored."""
+    r"""Scoring: which models, batches, few-shot seed, confidence intervals.
+
+    Example:
+        python -m workbench recipe=evaluate run_dir=runs/NAME \
+            'benchmark=[hellaswag]' 'evaluate.models=[base,adapter]'
+    """
 
     models: list[str] = field(default_factory=lambda: list(MODELS))
-    """Which of them are scored, where the run has them."""
+    """Models to score, where the run has them. base: in the run's quantization. adapter: base with adapter.
+    merged: the merged folder. trained: the model of a training with adapter=none."""
     batch_tokens: int | None = number(None, 1, 10**9)
-    """Tokens computed in one forward pass. None: 512 on a CPU, 4096 on a GPU. In float32 results stay the
-    same up to rounding. In bfloat16, NF4 and int8 a log-likelihood can differ by 0.12 nats between values,
-    unless `invariant` is set."""
+    """Tokens per forward pass. null: 512 on a CPU, 4096 on a GPU. Lower it when memory runs out. It changes
+    float32 scores by rounding only. In bfloat16, NF4 and int8 a log-likelihood can change by 0.12 nats;
+    evaluate.invariant=true prevents that."""
     shared_prefix: bool = True
-    """Compute what prompts have in common once. False: every prompt on its own, for comparison."""
+    """true computes the tokens that prompts have in common once. false computes each prompt alone: slower, to
+    compare."""
     invariant: bool = False
-    """Bit-identical results whatever the batch size, the processes and the point of resume; slower, by the
-    factor that the log and run.json (`invariant_cost`) tell."""
+    """true gives bit-identical scores for any batch size, number of processes and point of resume. It is
+    slower; `invariant_cost` in run.json tells by which factor."""
     verify: int = number(0, 0, 10**9)
-    """Items that are scored again one by one, to report the largest difference."""
+    """Number of items to score a second time, one by one. A difference beyond rounding is an error. 0:
+    none."""
     chat_template: bool = False
-    """Wrap prompts in the tokenizer's chat template."""
+    """true wraps prompts in the tokenizer's chat template. For chat models."""
     max_length: int | None = number(None, 1, 2**24)
-    """Longest prompt with answer, in tokens. None: what the model can hold."""
+    """Most tokens of a prompt with its answer. Of a longer prompt the first few-shot examples are left out; a
+    question that is too long by itself is an error. null: the model's context length."""
     fewshot_seed: int = number(1234, 0, 2**63 - 1)
-    """Seed of random few-shot examples and of sampled answers; apart from `seed`, so that runs compare."""
+    """Seed of random few-shot examples and of sampled answers. It differs from `seed`, so that runs with
+    different seeds are asked the same."""
     permutations: int = number(1, 1, 26)
-    """Orders of the options that lettered questions are asked in; their average cancels letter bias."""
+    """Number of orders in which the options of a lettered question are asked. Their average cancels a
+    preference for a letter. 1: the given order. Time grows by this factor. Needs benchmarks.NAME.options."""
     confidence: float = number(0.95, 0, 1, above=True, below=True)
-    """Coverage of the intervals."""
+    """Confidence level of the intervals."""
     bootstrap_samples: int = number(2000, 2, 10**6)
-    """Resamples of bootstrap intervals; of scores that are no mean (F1, BLEU, perplexity) 200 at most."""
+    """Resamples of a bootstrap interval. Scores that are not a mean of items (F1, BLEU, perplexity) use at
+    most 200."""
     cache: bool = True
-    """Reuse answers to the same prompts by the same model."""
+    """true reuses stored answers of the same model to the same prompt."""
 
     def __post_init__(self) -> None:
         """Refuse unknown models and numbers out of range."""

@@ -26,18 +26,27 @@ class GgufType(Enum):
 
 @dataclass(kw_only=True)
 class ExportConfig:
-    """The weights of `model.path`, unquantized and without an adapter (merge one first)."""
+    r"""recipe=export: the weights of a model for other tools, unquantized. Merge an adapter first.
+
+    Example:
+        python -m workbench recipe=export run_dir=runs/NAME export.format=gguf \
+            export.gguf_type=q8_0
+    """
 
     format: ExportFormat = ExportFormat.llama
-    """llama, open-llama or gguf."""
+    """llama: a folder for every tool that reads LLaMA. open-llama: a folder for this project. gguf: one file
+    for llama.cpp."""
     path: str | None = None
-    """The folder, or with gguf the file, to write; None: `export` or `export.gguf` in the run's folder."""
+    """Folder to write; with export.format=gguf the file. null: `export` or `export.gguf` in the run's
+    folder."""
     dtype: Dtype = Dtype.auto
-    """Number format of a folder's weights; auto: each tensor's own, bfloat16 from a GGUF file."""
+    """Folders: number format of the weights. auto: that of each tensor, or bfloat16 if the model is a GGUF
+    file."""
     gguf_type: GgufType = GgufType.q8_0
-    """Number format of a GGUF file's matrices; llama.cpp makes its other types from f16 or bf16."""
+    """GGUF: number format of matrices; vectors are float32. For other types of llama.cpp write f16 or bf16
+    and convert that file with llama.cpp."""
     max_shard_size: str = "4GB"
-    """Largest file of a folder, such as `500MB` or `4GB`."""
+    """Folders: largest weight file, such as 500MB or 4GB."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""

@@ -8,12 +8,18 @@ from workbench.errors import ConfigError
 
 @dataclass(kw_only=True)
 class LeaderboardConfig:
-    """The `leaderboard` section."""
+    r"""Comparison of all runs in a folder, in the terminal and as leaderboard.html.
+
+    Example:
+        python -m workbench recipe=leaderboard leaderboard.folder=runs \
+            leaderboard.num_samples=10
+    """
 
     folder: str = "runs"
-    """Folder whose runs are compared, and where leaderboard.html, .md and .json are written."""
+    """Folder that is searched for runs. leaderboard.html, .md and .json are written there."""
     num_samples: int = number(3, 0, 10**5)
-    """Items shown per benchmark that the trained model gained, and as many that it lost."""
+    """Items per benchmark to show that the trained model gained over the base, and as many that it lost. 0:
+    none."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""

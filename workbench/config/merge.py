@@ -18,20 +18,28 @@ class MergeDtype(Enum):
 
 @dataclass(kw_only=True)
 class MergeConfig:
-    """The sum is made in float32, rounded once, and proven against the adapter model before it is kept."""
+    """Base and adapter become one model.
+
+    The sum is computed in float32, rounded once, and compared with the adapter model before it is published.
+
+    Example:
+        python -m workbench recipe=merge run_dir=runs/NAME merge.dtype=float16
+    """
 
     dtype: MergeDtype = MergeDtype.auto
-    """What the merged weights are rounded to; auto: the dtype that the model was loaded in."""
+    """Number format of the merged weights. auto: the one that the model was loaded in."""
     max_shard_size: str = "4GB"
-    """Largest file of the merged folder, such as `500MB` or `4GB`."""
+    """Largest weight file of the merged folder, such as 500MB or 4GB."""
     tolerance: float = number(1e-4, 0, 1, above=True, below=True)
-    """Largest allowed logit difference in float32, as a share of the largest logit."""
+    """Largest difference between logits of merged and adapter model in float32, as a share of the largest
+    logit. A larger one is an error."""
     probe_size: int = number(16, 1, 10**6)
-    """How many probe texts are compared; the first ones are taken."""
+    """Number of texts on which both models are compared: prompts of the first training rows, or built-in
+    sentences if there are no rows."""
     probe_length: int = number(128, 1, 10**7)
-    """Tokens of each probe text that are compared."""
+    """Tokens of each text that are compared."""
     batch_size: int = number(4, 1, 10**6)
-    """Probe texts that are scored at once."""
+    """Texts per forward pass of the comparison. Lower it when memory runs out."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""

@@ -47,31 +47,42 @@ Architecture = Enum("Architecture", {"auto": "auto", "open-llama": "open-llama",
 
 @dataclass(kw_only=True)
 class ModelConfig:
-    """The `model` section."""
+    r"""The model: weights, tokenizer, task, number format and device.
+
+    Example:
+        python -m workbench recipe=sft model.path=MODEL \
+            model.dtype=bfloat16 data.path=rows.jsonl
+    """
 
     path: str | None = None
-    """Hub id, folder or `.gguf` file. Needed unless `init` and `tokenizer` are given."""
+    """Weights: a hub id, a folder or a `.gguf` file. Required, unless model.init and model.tokenizer define a
+    new model."""
     task: Task = Task.causal_lm
-    """Causal language model, or a classifier of whole sequences with a `score` head."""
+    """causal_lm: the model writes text. sequence_classification: a `score` head gives each text a class, or a
+    number with data.regression=true."""
     dtype: Dtype = Dtype.auto
-    """auto: the checkpoint's own; bfloat16 for a GGUF file; float32 with `init`."""
+    """Number format of unquantized weights and of activations. auto: that of the checkpoint; bfloat16 for a
+    GGUF file; float32 with model.init. bfloat16 needs half the memory of float32."""
     device: Device = Device.auto
-    """auto: CUDA where there is a GPU, else the CPU."""
+    """auto: CUDA if there is a GPU, else the CPU."""
     attention: Attention = Attention.auto
-    """auto: xformers where the checkpoint asks for it and this machine can run it, else sdpa.
-
-    A kernel that this machine hasn't got is replaced by sdpa, which is said.
-    """
+    """Attention kernel. All give the same result up to rounding. auto: xformers if the checkpoint asks for it
+    and this machine can run it, else sdpa. A kernel that this machine cannot run is replaced by sdpa, and the
+    log says so."""
     revision: str | None = None
-    """Branch, tag or commit of a hub id; None: main."""
+    """Branch, tag or commit of a hub id in model.path. null: main."""
     architecture: Architecture = Architecture.auto
-    """auto, open-llama: LLaMA checkpoints become Open-Llama. native: any Hugging Face model as it is."""
+    """auto, open-llama: a checkpoint of the LLaMA architecture becomes Open-Llama. native: any Hugging Face
+    causal model, with its own modelling code in transformers."""
     tokenizer: str | None = None
-    """Hub id, folder, `tokenizer.json`, SentencePiece `.model` or `.gguf` file; None: the model's own."""
+    """Hub id, folder, `tokenizer.json`, SentencePiece `.model` or `.gguf` file. null: the tokenizer in
+    model.path."""
     pad_token: str | None = None
-    """The padding token, already in the vocabulary; None: the tokenizer's own, else its unk, else its eos."""
+    """Padding token. It must be in the vocabulary. null: the tokenizer's own, else its unk, else its eos
+    token."""
     init: dict[str, Any] = field(default_factory=dict)
-    """Fields of OpenLlamaConfig for a new model with random weights; empty: load the weights of `path`."""
+    """Fields of OpenLlamaConfig for a new model with random weights, as in {hidden_size: 128,
+    num_hidden_layers: 2}. Empty: the weights are loaded from model.path."""
 
     def __post_init__(self) -> None:
         """Refuse an `init` that contradicts the other keys.

@@ -25,12 +25,18 @@ Gpu = Enum(
 
 @dataclass(kw_only=True)
 class PlanConfig:
-    """For which machine."""
+    r"""The machine that recipe=plan forecasts a training for.
+
+    Example:
+        python -m workbench recipe=plan model.path=MODEL \
+            data.path=rows.jsonl plan.gpu=l4
+    """
 
     gpu: Gpu | None = None
-    """t4, v100-32gb, l4, a10, rtx-3090, rtx-4090, a100-40gb, a100-80gb, h100, h200; null: this machine."""
+    """GPU to plan for. null: this machine."""
     memory_gib: float | None = number(None, 0, 10**6, above=True)
-    """What may be used, in GiB; null: all of the GPU's memory, or what is free on this machine."""
+    """GiB of memory that the training may use. null: all memory of plan.gpu, or the free memory of this
+    machine."""
 
     def __post_init__(self) -> None:
         """Refuse a memory that holds nothing.

@@ -17,20 +17,29 @@ class PredictModel(Enum):
 
 @dataclass(kw_only=True)
 class PredictConfig:
-    """The `predict` section."""
+    r"""recipe=predict: answers to your prompts, or labels for your texts.
+
+    Example:
+        python -m workbench recipe=predict run_dir=runs/NAME \
+            predict.input=new.csv predict.columns.text=comment
+    """
 
     input: str | None = None
-    """Texts or prompts: .txt with one a line, or rows as training takes them, answers not needed."""
+    """File of prompts or texts: .txt with one per line, or rows as for training, with or without answers.
+    Required."""
     output: str | None = None
-    """JSONL file of answers; None: beside the run's predictions, under the input's name."""
+    """JSONL file of answers. null: in the predictions of the run, under the name of the input file. An
+    existing file that predict did not write is replaced with force=true only."""
     limit: int | None = number(None, 1, 10**12)
-    """The first so many rows of `input` only."""
+    """Answer the first rows only. null: all rows."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Role to column of `input`, as in {text: comment}; empty: as in the run's training rows."""
+    """Role -> column name of predict.input, as in {text: comment}. Empty: as in the training rows of the
+    run."""
     model: PredictModel | None = None
-    """base, adapter, merged, or (with `adapter=none`) trained; null: adapter, or trained."""
+    """Which model answers; trained is the model of adapter=none. null: adapter, or trained with
+    adapter=none."""
     max_new_tokens: int = number(128, 1, 10**6)
-    """Longest answer, in tokens."""
+    """Tokens after which an answer is cut off."""
 
     def __post_init__(self) -> None:
         """Refuse values that can answer nothing.

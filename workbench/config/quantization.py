@@ -18,18 +18,27 @@ class QuantizationMethod(Enum):
 
 @dataclass(kw_only=True)
 class QuantizationConfig:
-    """The `quantization` section. Output heads, embeddings and norms always stay whole."""
+    r"""Number format of the linear layers' weights (bitsandbytes).
+
+    The output head, embeddings and norms are never quantized.
+
+    Example:
+        python -m workbench recipe=quickstart quantization=nf4 \
+            quantization.double_quant=false
+    """
 
     method: QuantizationMethod = QuantizationMethod.none
-    """int8: a scale a row (LLM.int8, arXiv:2208.07339); nf4, fp4: one per 64 (QLoRA, arXiv:2305.14314)."""
+    """`quantization=NAME` sets it. none: not quantized. int8: 8 bits, one scale per row (LLM.int8,
+    arXiv:2208.07339). nf4, fp4: 4 bits, one scale per 64 weights (QLoRA, arXiv:2305.14314)."""
     double_quant: bool = True
-    """nf4 and fp4: quantize the scales too, 0.37 bits a weight less (QLoRA, section 3)."""
+    """nf4 and fp4: true quantizes the scales too, which saves 0.37 bits per weight (QLoRA, section 3)."""
     compute_dtype: Dtype = Dtype.auto
-    """nf4 and fp4: the type that products are computed in; auto: the model's."""
+    """nf4 and fp4: number format of matrix products. auto: that of the model."""
     int8_threshold: float = number(6.0, 0, 10**4)
-    """int8 on CUDA: input columns beyond this magnitude are multiplied unquantized; 0: none are."""
+    """int8 on a GPU: input columns with a value beyond this magnitude are multiplied unquantized. 0: no
+    column is."""
     skip_modules: list[str] = field(default_factory=list)
-    """Further modules to keep whole, by the end of their names, e.g. [down_proj, layers.0.mlp]."""
+    """Further modules that stay unquantized, by the end of their names, as in [down_proj, layers.0.mlp]."""
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.

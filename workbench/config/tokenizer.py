@@ -10,22 +10,31 @@ FEWEST = 300
 
 @dataclass(kw_only=True)
 class TokenizerConfig:
-    """Byte pairs as SentencePiece learns them, with LLaMA's byte fallback."""
+    r"""recipe=tokenizer learns a vocabulary from text, recipe=extend adds tokens to that of a model.
+
+    Tokens are byte pairs as in SentencePiece, with LLaMA's byte fallback.
+
+    Example:
+        python -m workbench recipe=extend model.path=MODEL \
+            data.path=text.jsonl tokenizer.num_new_tokens=8000
+    """
 
     vocab_size: int = number(32000, FEWEST, 2**22)
-    """Tokens of a new tokenizer in all: special ones, 256 bytes, characters and pieces of words."""
+    """recipe=tokenizer: number of tokens, including special tokens, 256 bytes and characters."""
     num_new_tokens: int = number(8000, 1, 2**22)
-    """Tokens that an extension adds at most."""
+    """recipe=extend: most tokens to add."""
     pieces: str | None = None
-    """Folder, tokenizer.json, `.model` or hub id with pieces to add; None: learned from the text."""
+    """recipe=extend: tokenizer whose tokens are added; a folder, tokenizer.json, `.model` file or hub id.
+    null: tokens are learned from the text."""
     add_ascii: bool = False
-    """Also add pieces of ASCII alone; without them an extension leaves the tokens of English as they were."""
+    """recipe=extend: true adds tokens of ASCII characters too. false leaves the tokens of English text as
+    they were."""
     min_frequency: int = number(2, 1, 10**9)
-    """A pair that the text holds less often is not joined."""
+    """Two tokens are joined only if the text has that pair at least this often."""
     max_piece_length: int = number(16, 1, 10**4)
-    """Characters of the longest piece."""
+    """Most characters of a token."""
     character_coverage: float = number(0.9995, 0.5, 1)
-    """Share of the text whose characters get a token each; the rare ones beyond are spelled in bytes."""
+    """Share of the text whose characters get a token each. Rarer characters are spelled in bytes."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""

@@ -41,83 +41,99 @@ class Keep(Enum):
 
 @dataclass(kw_only=True)
 class TrainConfig:
-    """Steps, rates, batches and checkpoints."""
+    r"""Training: steps, learning rate, batches, checkpoints.
+
+    Example:
+        python -m workbench recipe=sft model.path=MODEL data.path=rows.jsonl \
+            train.num_epochs=3 train.learning_rate=1e-4
+    """
 
     max_steps: int = number(-1, 1, 10**9, also=[-1])
-    """Optimizer steps; -1: as many as `num_epochs` takes."""
+    """Number of optimizer steps. -1: as many as train.num_epochs needs."""
 
     num_epochs: float = number(1.0, 0, 10**6, above=True)
-    """Passes over the rows, used when `max_steps` is -1."""
+    """Passes over the rows, such as 3 or 0.5. Used if train.max_steps is -1."""
 
     learning_rate: float = number(2e-4, 0, 10, above=True)
-    """Peak rate. LoRA wants about ten times the rate of full fine-tuning (LoRA Without Regret, 2025)."""
+    """Peak learning rate, reached after the warmup. LoRA needs about ten times the rate of full fine-tuning
+    (LoRA Without Regret, 2025), so lower it tenfold for adapter=none."""
 
     lora_plus_ratio: float = number(1.0, 0, 10**4, above=True)
-    """LoRA+ (arXiv:2402.12354): the rate of the adapters' B matrices over that of A; 1 is off, 16 usual."""
+    """LoRA+ (arXiv:2402.12354): learning rate of the adapter's B matrices, divided by that of its A matrices.
+    1: LoRA+ is off. 16 is usual."""
 
     lr_scheduler: Scheduler = Scheduler.cosine
-    """After the warmup: constant, linear (down to 0), cosine (down to 0) or inverse-sqrt."""
+    """Learning rate after the warmup. constant: unchanged. linear, cosine: falls to 0 at the last step.
+    inverse-sqrt: falls with the square root of the step."""
 
     warmup_steps: float = number(0.0, 0, 10**9)
-    """Optimizer steps of linear warmup; below 1 it is a share of all steps."""
+    """Optimizer steps in which the learning rate rises from 0 to its peak. Below 1: a share of all steps,
+    such as 0.03."""
 
     weight_decay: float = number(0.0, 0, 10)
-    """AdamW's decay of weights; biases and norms are spared."""
+    """Weight decay of AdamW, not applied to biases and norms. Must be 0 for adapter.init=pissa and olora."""
 
     max_grad_norm: float = number(1.0, 0, 10**6)
-    """The gradient is scaled down to this norm; 0 leaves it alone."""
+    """A gradient with a larger norm is scaled down to this norm. 0: no clipping."""
 
     per_device_batch_size: int = number(8, 1, 10**6)
-    """Rows of one forward pass on one device."""
+    """Rows per forward pass on one device. When memory runs out, halve it and double
+    train.gradient_accumulation_steps."""
 
     max_tokens_per_batch: int | None = number(None, 1, 10**9)
-    """Instead of a number of rows: as many as fit into so many tokens, padding included."""
+    """Tokens per forward pass, padding included, in place of a number of rows; at least as many as the
+    longest row has. null: train.per_device_batch_size applies. When set, train.group_by_length has no
+    effect."""
 
     gradient_accumulation_steps: int = number(1, 1, 10**6)
-    """Forward passes of one optimizer step."""
+    """Forward passes per optimizer step on one device. Raise it for larger batches in the same memory."""
 
     group_by_length: bool = False
-    """Batches of rows of like length: less padding, where there is any, in an order that is less random."""
+    """true puts rows of similar length into one batch, chosen among the rows of 50 steps. Less padding, less
+    random order."""
 
     gradient_checkpointing: bool = False
-    """Forget activations and compute them again: less memory, about a third more time."""
+    """true computes activations a second time in the backward pass: less memory, about a third more time."""
 
     precision: Precision = Precision.mixed
-    """Of `adapter=none` on a 16-bit model: mixed trains float32 copies and multiplies in 16 bits (autocast).
-
-    Adapters are float32 in either case. pure trains the 16-bit weights themselves, in half the memory:
-    steps below their spacing are lost."""
+    """For adapter=none on a 16-bit model; adapters are always trained in float32. mixed: float32 copies of
+    the weights are trained, products are computed in 16 bits. pure: the 16-bit weights are trained in half
+    the memory, and updates smaller than their rounding are lost."""
 
     deterministic: bool = True
-    """On a GPU, kernels that add up in one order only, so that a resumed training has the same bytes."""
+    """On a GPU: true uses kernels that sum in a fixed order, so that a resumed training gives the same
+    bytes."""
 
     logging_steps: int = number(10, 1, 10**9)
     """Optimizer steps between two lines of train.jsonl."""
 
     save_steps: int = number(200, 1, 10**9)
-    """Optimizer steps between two checkpoints; the last step always leaves one."""
+    """Optimizer steps between two checkpoints, at which validation also runs. The last step always saves
+    one."""
 
     save_total_limit: int = number(2, 2, 10**6)
-    """Checkpoints kept beside the best; at least 2, so that a damaged one costs no more than `save_steps`."""
+    """Number of newest checkpoints that stay on disk; the best one stays in addition. At least 2: if the
+    newest is damaged, the run resumes from the one before."""
 
     keep: Keep = Keep.last
-    """The weights to end with: the last, or the best of all checkpoints, which needs validation."""
+    """Weights that the training ends with. last: of the last step. best: of the best checkpoint by
+    train.score_on, else by validation loss."""
 
     score_on: list[str] | None = None
-    """Benchmarks of the run whose mean score at each checkpoint tells the best; null: the validation loss.
-
-    Each counts alike, by its first metric. Of a perplexity or of bits per byte, where less is better, the
-    mean is written down as the negative; such a metric has no mean with another one."""
+    """Benchmarks of the run to score at each checkpoint. The mean of their first metrics tells which
+    checkpoint is best. null: the validation loss does. A metric where less is better (perplexity, bits per
+    byte) counts negative and cannot be averaged with another."""
 
     patience: int | None = number(None, 1, 10**6)
-    """Stop when so many checkpoints in a row were no better than the best one; null: take all steps."""
+    """Stop after this many checkpoints in a row without a new best one. null: take all steps."""
 
     sample_answers: int = number(16, 0, 10**4)
-    """Prompts that base and trained model answer after training, to count the answers that end by themselves
-    and those that repeat themselves; held-out ones, else of the training rows. 0: none."""
+    """Prompts that base and trained model answer after training, to count answers that end by themselves and
+    answers that repeat themselves. Held-out prompts, else training prompts. 0: none."""
 
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
-    """Loggers beside train.jsonl: tensorboard (its files need no package), or any other of the Trainer's."""
+    """Loggers in addition to train.jsonl: tensorboard (no package needed) or another of the Trainer's, such
+    as wandb."""
 
     def __post_init__(self) -> None:
         """Refuse values that would train nothing or lose a run."""

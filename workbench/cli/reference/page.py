@@ -1,0 +1,169 @@
+"""conf/README.md: every key, group option and shipped benchmark, made from docstrings and YAMLs.
+
+`python -m workbench.cli.reference.page` writes it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.cli.composition import register
+from workbench.cli.keys import groups
+from workbench.cli.reference import Key, Section, sections, told_recipes
+from workbench.cli.shipped import shipped
+
+HEAD = """\
+# All configuration keys
+
+- Set a key on the command line, `python -m workbench recipe=NAME KEY=VALUE`, or in a recipe of yours, a YAML
+  in `./recipes`.
+- Quote lists and mappings for the shell: `'KEY=[a,b]'`, `'KEY={name: value}'`. `null` means no value.
+- NAME in a key is a name that you choose, as `cmmlu` in `benchmarks.cmmlu.limit`.
+- The default column gives the value that every recipe starts from, then what shipped recipes set instead.
+- `python -m workbench --keys train` prints one section in the terminal.
+- `python -m workbench recipe=NAME --cfg job` prints the values that a command would use.
+
+This page is made from the docstrings in `workbench/config`. Change them, then run
+`python -m workbench.cli.reference.page`.
+"""
+
+GROUPS = """\
+## Groups
+
+`GROUP=OPTION` applies the file `conf/GROUP/OPTION.yaml`, which sets several keys at once. Options of your own
+are files `./conf/GROUP/NAME.yaml`. The groups `data` and `train` have no shipped options.
+
+```bash
+python -m workbench recipe=quickstart quantization=int8 adapter=dora
+```
+"""
+
+BENCHMARKS = r"""
+## Shipped benchmarks
+
+`'benchmark=[NAME,NAME]'` chooses benchmarks. Only the toy benchmarks bring their rows. For the others,
+`benchmarks.NAME.path=FOLDER` names a local copy; without it the rows come from the Hugging Face Hub. The
+first protocol is the default. Licence "not stated": the source names none.
+
+```bash
+python -m workbench recipe=evaluate model.path=MODEL \
+    'benchmark=[cmmlu,hellaswag]' benchmarks.cmmlu.path=CMMLU_FOLDER
+```
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD, contents(), *map(section_part, sections()), GROUPS, *group_tables(), BENCHMARKS.lstrip()]
+    return "\n".join([*parts, benchmark_table(), selection_table()])
+
+
+def contents() -> str:
+    """Links to all parts of the page."""
+    names = [section.name for section in sections()]
+    links = [f"[{name}](#{name})" for name in names]
+    return " · ".join([*links, "[groups](#groups)", "[shipped benchmarks](#shipped-benchmarks)"]) + "\n"
+
+
+def section_part(section: Section) -> str:
+    """The heading, example and table of a section."""
+    rows = [[f"`{key.name}`", key.values, default_cell(key), key.text] for key in section.keys]
+    example = f"```bash\n{section.example}\n```\n"
+    keys = table(["key", "values", "default", "meaning"], rows)
+    return "\n".join([f"## {section.name}\n", f"{section.text}\n", example, keys])
+
+
+def default_cell(key: Key) -> str:
+    """The default of a key, with the values of shipped recipes."""
+    default = key.default if key.default == "required" else f"`{key.default}`"
+    return f"{default}; {told_recipes(key, '`')}" if key.recipes else default
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def group_tables() -> Iterator[str]:
+    """A table of the options of each group but benchmark, recipes included."""
+    for group in sorted(groups() - {"benchmark", "recipe"}):
+        files = sorted((shipped("conf") / group).glob("*.yaml"))
+        rows = [[f"`{group}={file.stem}`", remark(file)] for file in files]
+        if rows:
+            yield table(["option", "meaning"], rows)
+    recipes = sorted(shipped("recipes").glob("*.yaml"))
+    rows = [[f"`recipe={path.stem}`", str(read(path)["description"])] for path in recipes]
+    yield table(["recipe", "what it does"], rows)
+
+
+def benchmark_table() -> str:
+    """A line for each benchmark."""
+    rows = []
+    for file in benchmark_files():
+        values = read(file)
+        if "source" not in values:
+            continue
+        protocols = list(values.get("protocols", {}))
+        default = values.get("protocol", "default")
+        names = [default, *(name for name in ("default", *protocols) if name != default)]
+        items = f"{values['num_items']:,}" if "num_items" in values else "any"
+        rows.append(
+            [f"`{file.stem}`", values["language"] or "any", source(values["source"]), licence(file), items]
+            + [", ".join(names)]
+        )
+    return table(["benchmark", "language", "source", "licence", "items", "protocols"], rows)
+
+
+def selection_table() -> str:
+    """A line for each option that names several benchmarks."""
+    rows = [
+        [f"`benchmark={file.stem}`", remark(file), ", ".join(read(file)["defaults"])]
+        for file in benchmark_files()
+        if "source" not in read(file)
+    ]
+    return table(["selection", "meaning", "benchmarks"], rows)
+
+
+def source(text: str) -> str:
+    """A benchmark's source, its first address as a link."""
+    name, *addresses = text.split(", ")
+    return f"[{name}]({addresses[0]})" if addresses else name
+
+
+def licence(file: Path) -> str:
+    """The licence that a benchmark's YAML names in a comment of its own.
+
+    Raises:
+        ValueError: It names none.
+    """
+    named = re.search(r"^# Licence: (.+)$", file.read_text("utf-8"), re.M)
+    if named is None:
+        raise ValueError(f"{file}: no licence (a line '# Licence: NAME', or '# Licence: not stated')")
+    return named[1].removesuffix(".")
+
+
+def remark(file: Path) -> str:
+    """The comment at the top of a YAML."""
+    lines = [line[1:].strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
+    return " ".join(line for line in lines if not line.startswith("@package"))
+
+
+def benchmark_files() -> list[Path]:
+    """The YAMLs of the benchmark group."""
+    return sorted((shipped("conf") / "benchmark").glob("*.yaml"))
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The content of a shipped YAML."""
+    content = yaml.safe_load(file.read_text("utf-8"))
+    assert isinstance(content, dict)
+    return content
+
+
+if __name__ == "__main__":
+    register()
+    (shipped("conf") / "README.md").write_text(page(), encoding="utf-8", newline="\n")
