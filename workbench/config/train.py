@@ -117,7 +117,7 @@ class TrainConfig:
     and those that repeat themselves; held-out ones, else of the training rows. 0: none."""
 
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
-    """Loggers beside train.jsonl: tensorboard (its files need no package), or any other of the Trainer's."""
+    """Loggers beside train.jsonl: tensorboard (if it is installed), or any other of the Trainer's."""
 
     def __post_init__(self) -> None:
         """Refuse values that would train nothing or lose a run."""

@@ -9,7 +9,6 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from workbench.files import append_bytes, parse_json, read_json, write_atomic
-from workbench.training.reporting import tensorboard as events
 from workbench.training.reporting.loss_plot import DRAWN, loss_curve
 
 log = logging.getLogger("workbench")
@@ -21,19 +20,14 @@ EVALUATED = ("eval_loss", "eval_score")
 class Journal(TrainerCallback):
     """Writes what is logged, as if the training had never been interrupted."""
 
-    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
-        """Write `folder`/train.jsonl and loss.svg; with `tensorboard` an event file too."""
+    def __init__(self, folder: Path) -> None:
+        """Write `folder`/train.jsonl and loss.svg."""
         self.folder = folder
         self.path = folder / "train.jsonl"
-        self.events = events.event_file(folder / "tensorboard") if tensorboard else None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Drop the lines of steps that will be taken again."""
-        lines = restored(self.folder, state.log_history)
-        if self.events:
-            events.begin(self.events)
-        for line in lines:
-            self.show(line)
+        restored(self.folder, state.log_history)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, **said: Any) -> None:
         """Add a line for a training step or a validation; the Trainer's closing summary is neither."""
@@ -42,17 +36,10 @@ class Journal(TrainerCallback):
             return
         line = journal_line(state.global_step, logs)
         append_bytes(self.path, f"{json.dumps(line)}\n".encode())
-        self.show(line)
 
     def on_save(self, *_: Any, **__: Any) -> None:
         """Draw the curve anew."""
         draw(self.folder, journal_lines(self.path))
-
-    def show(self, line: Mapping[str, Any]) -> None:
-        """Add a line to the event file."""
-        if self.events:
-            scalars = {name: value for name, value in line.items() if name != "step" and value is not None}
-            events.append(self.events, line["step"], scalars)
 
 
 def our_name(name: str) -> str:
