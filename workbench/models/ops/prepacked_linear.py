@@ -5,7 +5,6 @@ every time; here that is done once. The copy lives as long as the stretch of dec
 no weight can change under it.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
+from workbench.machine import total_bytes
 from workbench.models.ops import int8_linear
 from workbench.models.ops.cpu_attention import multiplies_bfloat16
 from workbench.models.ops.loss import is_plain_linear
@@ -27,7 +27,7 @@ class _Copies:
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
-        self.room = SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        self.room = SHARE * total_bytes()
         self.calls: Counter[nn.Module] = Counter()
         self.weights: dict[nn.Module, Tensor | None] = {}
 
