@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ConfigError, DataError
+from workbench.files import LOCK, check_replaceable, masked_json, settle_file
 from workbench.files import MODEL_CARD as MODEL_CARD
 from workbench.files import check_folder as check_folder
-from workbench.files import check_replaceable, masked_json, settle_file
 from workbench.files import file_fingerprint as file_fingerprint
 from workbench.files import fingerprint as fingerprint
 from workbench.files import new_folder as new_folder
@@ -119,7 +119,7 @@ class RunDir:
     @property
     def lock(self) -> Path:
         """Held while a process works in the folder."""
-        return self.path / ".lock"
+        return self.path / LOCK
 
     @property
     def tensorboard(self) -> Path:
