@@ -70,6 +70,9 @@ class ModelConfig:
     """Hub id, folder, `tokenizer.json`, SentencePiece `.model` or `.gguf` file; None: the model's own."""
     pad_token: str | None = None
     """The padding token, already in the vocabulary; None: the tokenizer's own, else its unk, else its eos."""
+    fused: bool = True
+    """False: Open-Llama's layers, loss and attention run as plain PyTorch modules, without this project's
+    kernels, to find out whether one of them is at fault; slower, and training takes more memory."""
     init: dict[str, Any] = field(default_factory=dict)
     """Fields of OpenLlamaConfig for a new model with random weights; empty: load the weights of `path`."""
 

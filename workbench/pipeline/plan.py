@@ -102,9 +102,10 @@ def check_lengths(config: Config, examples: Examples) -> None:
 def planned(config: Config, outputs: int, largest: Batch) -> tuple[Setting, torch.dtype]:
     """What decides the memory, and the type that is computed in."""
     described, dtype = read_config(config.model)
+    holds_logits = config.model.architecture is Architecture.native or not config.model.fused
     on_cpu = config.plan.gpu is None and torch_device(config.model.device).type == "cpu"
     setting = Setting(
-        shape=Shape.of(described, outputs, native=config.model.architecture is Architecture.native),
+        shape=Shape.of(described, outputs, native=holds_logits),
         quantization=config.quantization,
         adapter=None if trains_whole_model(config) else config.adapter,
         batch=largest,
