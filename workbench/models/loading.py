@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
+from workbench.contexts import quiet_transformers
 from workbench.errors import ConfigError
 from workbench.models import auto_model
 from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, read
@@ -22,7 +23,6 @@ from workbench.models.open_llama import (
 )
 from workbench.models.ops.fused import enable_fused
 from workbench.models.quantization import check_device, is_quantized, parameter_count, settle
-from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 
 __all__ = ["check_model", "has_trained_head", "load_model", "load_tokenizer", "outline", "read_config"]

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from workbench.config import Config
 from workbench.config.adapter import ALL_LINEAR
 from workbench.config.model import Dtype
+from workbench.contexts import quiet_transformers
 from workbench.data.account import Account
 from workbench.data.chat.saved_template import end_ids, templates_of
 from workbench.data.report import data_report
@@ -28,7 +29,6 @@ from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import check_saved, check_targets
 from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import load_model, load_tokenizer, outline
-from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
 from workbench.pipeline import stop_rate
 from workbench.pipeline.evaluate import scored_from

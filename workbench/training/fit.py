@@ -1,7 +1,6 @@
 """Training, from rows to a trained model, over as many sessions as it takes."""
 
 import logging
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.train import Keep, TrainConfig
-from workbench.distributed import broadcast_from_rank0, is_rank0
+from workbench.contexts import quiet_transformers
+from workbench.distributed import broadcast_from_rank0, is_rank0, is_sharded
 from workbench.errors import ConfigError, TrainingError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
 from workbench.training.build_trainer import Training, assembled
@@ -22,7 +22,7 @@ from workbench.training.counters import Meter
 from workbench.training.fingerprint import training_identity
 from workbench.training.memory_release import keep_few_kernels
 from workbench.training.microbatches import is_out_of_memory
-from workbench.training.model_state import as_before, put_together, quiet
+from workbench.training.model_state import as_before, put_together
 from workbench.training.reporting.journal import best_step, history_of, journal_lines, restored
 from workbench.training.resume import (
     Checkpoint,
@@ -111,7 +111,7 @@ def fit(
     identity = training_identity(model, train_dataset, train, seed, inputs)
     checkpoint = broadcast_from_rank0(lambda: newest_good_checkpoint(folder / "checkpoints", identity))
     meter = Meter.resumed(checkpoint.meter) if checkpoint else Meter()
-    with quiet(), as_before(model):
+    with quiet_transformers(), as_before(model):
         if checkpoint and checkpoint.is_final:
             log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
             load_weights(model, checkpoint.path)
@@ -139,7 +139,7 @@ def check(training: Training) -> None:
     model, train = training.model, training.train
     if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):
         raise ConfigError("train.lora_plus_ratio: there is no adapter with matrices A and B (set it to 1)")
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and model.device.type == "cpu":
+    if is_sharded() and model.device.type == "cpu":
         log.warning("train: accelerate's FSDP wants GPUs; here each process holds the whole model (DDP)")
     if train.chooses and training.metric is None:
         key = "keep" if train.keep is Keep.best else "patience"
