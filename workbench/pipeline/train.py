@@ -118,7 +118,7 @@ def train(config: Config, run_dir: RunDir) -> None:
         "answers": stop_rate.account(asked, answers) if asked else None,
     }
     write_json(run_dir.train_json, about)
-    files = [run_dir.train_json, run_dir.train_jsonl, run_dir.path / "loss.svg", run_dir.held_out_jsonl]
+    files = [run_dir.train_json, run_dir.train_jsonl, run_dir.loss_svg, run_dir.held_out_jsonl]
     made = [file for file in files if file.exists()]
     digests = {} if trains_whole_model(config) else {ADAPTER_DIGEST: adapter_config.fingerprint(output)}
     record.finish("train", inputs, output, asdict(report), files=made, digests=digests)

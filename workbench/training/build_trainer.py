@@ -15,6 +15,7 @@ from workbench.config.train import TrainConfig
 from workbench.data.collate import Collator
 from workbench.distributed import is_rank0, rank_and_world_size
 from workbench.errors import ConfigError
+from workbench.run_dir import RunDir
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
 from workbench.training.callbacks import Patience, ProgressBar, Seal, Steps
@@ -73,7 +74,7 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
         model=model,
         args=training_arguments(
             train,
-            training.folder / "checkpoints",
+            RunDir(training.folder).checkpoints,
             seed,
             steps=total_steps(len(batches), train),
             metric=training.metric,
@@ -99,7 +100,7 @@ def writers(training: Training, identity: str, meter: Meter) -> list[TrainerCall
     """What writes down the training, in order: who looks into the journal comes after it."""
     train, folder = training.train, training.folder
     journal = [Journal(folder), *tensorboard(training)] if is_rank0() else []
-    patient = [Patience(folder / "train.jsonl", train.patience)] if train.patience else []
+    patient = [Patience(RunDir(folder).train_jsonl, train.patience)] if train.patience else []
     return [*journal, *patient, Seal(identity, meter)]
 
 
@@ -111,7 +112,7 @@ def tensorboard(training: Training) -> list[TrainerCallback]:
         log.info("train.report_to: no curves for TensorBoard (pip install tensorboard for them)")
         return []
     callback = TensorBoardCallback()  # type: ignore[no-untyped-call]
-    callback.logging_dir = str(training.folder / "tensorboard")
+    callback.logging_dir = str(RunDir(training.folder).tensorboard)
     return [callback]
 
 

@@ -16,6 +16,7 @@ from workbench.contexts import quiet_transformers
 from workbench.distributed import broadcast_from_rank0, is_rank0, is_sharded
 from workbench.errors import ConfigError, TrainingError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
+from workbench.run_dir import RunDir
 from workbench.training.build_trainer import Training, assembled
 from workbench.training.callbacks import ProgressBar
 from workbench.training.counters import Meter
@@ -109,7 +110,7 @@ def fit(
     training = Training(model, tokenizer, train_dataset, eval_dataset, train, folder, seed, score, autocast)
     check(training)
     identity = training_identity(model, train_dataset, train, seed, inputs)
-    checkpoint = broadcast_from_rank0(lambda: newest_good_checkpoint(folder / "checkpoints", identity))
+    checkpoint = broadcast_from_rank0(lambda: newest_good_checkpoint(RunDir(folder).checkpoints, identity))
     meter = Meter.resumed(checkpoint.meter) if checkpoint else Meter()
     with quiet_transformers(), as_before(model):
         if checkpoint and checkpoint.is_final:
@@ -148,8 +149,8 @@ def check(training: Training) -> None:
 
 def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:
     """Put the weights of the best checkpoint into the model, which holds the last; its step, or None."""
-    step = broadcast_from_rank0(lambda: best_step(journal_lines(folder / "train.jsonl")))
-    path = folder / "checkpoints" / f"checkpoint-{step}"
+    step = broadcast_from_rank0(lambda: best_step(journal_lines(RunDir(folder).train_jsonl)))
+    path = RunDir(folder).checkpoints / f"checkpoint-{step}"
     problem = complaint(path, identity)
     if problem:
         log.warning("%s: %s; the last step's weights are kept, not the best", path, problem)
@@ -200,7 +201,7 @@ def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint |
 
 def train_report(folder: Path, meter: Meter, checkpoint: Checkpoint | None, best: int | None) -> TrainReport:
     """The account of a finished training; `best` is the step whose weights were kept, None for the last."""
-    lines = journal_lines(folder / "train.jsonl")
+    lines = journal_lines(RunDir(folder).train_jsonl)
     losses = [line["loss"] for line in lines if "loss" in line]
     kept = best or lines[-1]["step"]
     evaluated = {key: value for line in lines if line["step"] == kept for key, value in line.items()}

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from workbench.labels import IGNORED
 from workbench.models.ops.elementwise import product_dtype
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 
-IGNORED = -100
 CHUNK_BYTES = 1 << 27  # of logits at a time, were they float32; larger chunks are no faster
 CACHE_BYTES = 1 << 21  # of logits that a CPU turns to float32 at a time
 
