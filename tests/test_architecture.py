@@ -22,6 +22,7 @@ LAYER = {
     "toy": 2,
     "distributed": 1.5,
     "contexts": 1.5,
+    "progress": 1.5,
     "training": 3,
     "evaluation": 3,
     "leaderboard": 4,

@@ -9,11 +9,12 @@ import pytest
 import torch
 from tiny_training import causal_rows, class_rows, load, load_with_lora
 
+from workbench import progress
 from workbench.config.train import Keep, Scheduler, TrainConfig
 from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
 from workbench.models.adapters import attach
-from workbench.training import build_trainer, callbacks
+from workbench.training import build_trainer
 from workbench.training.callbacks import Steps
 from workbench.training.fit import fit
 from workbench.training.reporting.journal import journal_lines
@@ -276,12 +277,12 @@ def test_rows_of_like_length_come_together_when_asked(tmp_path, base, tokenizer,
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(tmp_path, base, tokenizer, monkeypatch, caplog):
-    monkeypatch.setattr(callbacks, "LINE_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
     caplog.set_level("INFO", logger="workbench")
     fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(), tmp_path, 7)
-    lines = [record.getMessage() for record in caplog.records if "train: step" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if " steps, loss " in record.getMessage()]
     assert len(lines) == 6
-    assert lines[-1].startswith("train: step 6 of 6, loss ")
+    assert lines[-1].startswith("train: 6 of 6 steps, loss ")
     assert "tokens/s, 0:00 left" in lines[-1]
 
 
