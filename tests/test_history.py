@@ -83,6 +83,16 @@ def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_g
             assert is_same is not is_generated
 
 
+def test_a_run_without_the_kernels_is_another_run_and_scores_anew(tmp_path):
+    plain = config("recipe=quickstart", "model.fused=false")
+    assert name("recipe=quickstart", "model.fused=true") == name("recipe=quickstart")
+    assert name("recipe=quickstart", "model.fused=false") != name("recipe=quickstart")
+    base, plain_base = (
+        model_identities(ours, RunDir(tmp_path))["base"] for ours in (config("recipe=quickstart"), plain)
+    )
+    assert plain_base == {**base, "fused": False}
+
+
 Train = make_dataclass("TrainConfig", [("warm_restarts", int, 0)], bases=(TrainConfig,), kw_only=True)
 Source = make_dataclass("SourceConfig", [("language", str, "any")], bases=(SourceConfig,), kw_only=True)
 

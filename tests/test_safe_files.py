@@ -13,11 +13,14 @@ from workbench.cli.leftovers import compiler_cache, remove_if_empty
 from workbench.errors import DataError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
 from workbench.files import (
+    append,
     append_bytes,
     clear_the_way,
+    end_last_line,
     local_path,
     locked,
     new_folder,
+    open_to_append,
     parse_json,
     settle_file,
     settle_folder,
@@ -53,6 +56,46 @@ def test_what_is_added_to_is_never_the_target_of_a_link(tmp_path, write):
             write(tmp_path / "link")
         (tmp_path / "link").unlink()
     assert outside.read_text() == "mine" and not (tmp_path / "nothing").exists()
+
+
+OTHER_PROCESS = """
+import sys
+from pathlib import Path
+from workbench.files import locked, settle_folder
+settle_folder(Path(sys.argv[1]) / "merged")
+with locked(Path(sys.argv[1]) / "lock", wait=False) as is_held:
+    print(is_held)
+"""
+
+
+def of_another_process(folder):
+    command = [sys.executable, "-c", OTHER_PROCESS, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_lock_is_held_by_one_process_at_a_time(tmp_path):
+    with locked(tmp_path / "lock", wait=False) as is_held:
+        assert is_held and of_another_process(tmp_path) == "False"
+    assert of_another_process(tmp_path) == "True"
+
+
+def test_a_folder_that_is_being_written_is_left_alone_and_a_forgotten_one_deleted(tmp_path):
+    (tmp_path / ".merged.abcd1234").mkdir()
+    with new_folder(tmp_path / "merged") as temporary:
+        (temporary / "weights").write_text("whole")
+        of_another_process(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["merged"]
+    assert [path.name for path in (tmp_path / "merged").iterdir()] == ["weights"]
+
+
+def test_a_line_that_a_killed_process_left_without_an_end_is_cut_off(tmp_path):
+    for content, kept in ((b"a\nbc", b"a\n"), (b"a\n", b"a\n"), (b"bc", b""), (b"", b"")):
+        (tmp_path / "lines").write_bytes(content)
+        descriptor = open_to_append(tmp_path / "lines")
+        end_last_line(descriptor)
+        append(descriptor, b"d\n")
+        os.close(descriptor)
+        assert (tmp_path / "lines").read_bytes() == kept + b"d\n"
 
 
 def test_what_is_written_anew_takes_the_place_of_a_link(tmp_path):

@@ -35,6 +35,11 @@ def is_rank0() -> bool:
     return rank_and_world_size()[0] == 0
 
 
+def is_sharded() -> bool:
+    """Whether accelerate spreads the weights over the processes (FSDP)."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def barrier() -> None:
     """Go on when all processes have come here."""
     if rank_and_world_size()[1] > 1:

@@ -1,6 +1,5 @@
 """How files are written, whole or not at all; what they are known by; and how two processes keep apart."""
 
-import fcntl
 import glob
 import hashlib
 import json
@@ -12,11 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from workbench.errors import ConfigError, DataError
 from workbench.shown import masked
 
 MODEL_CARD = "README.md"
 """Of a model's folder: says what the model scored, and isn't part of it."""
+
+LOCK = ".lock"
+"""File of a folder that its process holds."""
+
+OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
+"""Flags of `os.open`, of which each system has some."""
 
 
 def local_path(path: str | Path) -> Path:
@@ -55,20 +62,6 @@ def umask() -> int:
     mask = os.umask(0o077)  # there is no way to read it without setting it
     os.umask(mask)
     return mask
-
-
-@contextmanager
-def locked_folder(path: Path) -> Iterator[None]:
-    """Hold a folder, after waiting for another process that holds it; nothing is written there for it."""
-    if not path.is_dir():
-        yield
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -139,24 +132,24 @@ def open_to_append(path: Path) -> int:
     Raises:
         DataError: a link or a folder lies there.
     """
+    refuse_link(path)
+    if path.is_file() and path.stat().st_nlink > 1:  # a hard link to a file elsewhere gets a copy of its own
+        write_atomic(path, path.read_bytes())
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | OPEN_FLAGS, 0o666)
+
+
+def refuse_link(path: Path) -> None:
+    """Make the folder of a file that is to be opened, and raise DataError if a link or a folder is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     check_replaceable(path)
     if path.is_symlink():
         raise DataError(f"{path}: a link lies where a file is to be written (remove the link)")
-    if path.is_file() and path.stat().st_nlink > 1:  # a hard link to a file elsewhere gets a copy of its own
-        write_atomic(path, path.read_bytes())
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o666)
 
 
 def append(descriptor: int, data: bytes) -> None:
-    """Add to the end of a file, all of it together also where several processes add to the file."""
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    """Add all of `data` to the end of a file, which no other process writes to."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def append_bytes(path: Path, data: bytes) -> None:
@@ -170,16 +163,12 @@ def append_bytes(path: Path, data: bytes) -> None:
 
 def end_last_line(descriptor: int) -> None:
     """Cut off a last line without an end: a process was killed while it wrote it."""
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        size = os.fstat(descriptor).st_size
-        whole = size
-        while whole and os.pread(descriptor, 1, whole - 1) != b"\n":
+    with open(descriptor, "r+b", closefd=False) as file:
+        size = whole = file.seek(0, os.SEEK_END)
+        while whole and (file.seek(whole - 1), file.read(1))[1] != b"\n":
             whole -= 1
         if whole < size:
-            os.ftruncate(descriptor, whole)
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+            file.truncate(whole)
 
 
 @contextmanager
@@ -191,16 +180,17 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     Raises:
         DataError: a link or a folder lies there.
     """
-    descriptor = open_to_append(path)
+    refuse_link(path)
+    lock = FileLock(path, timeout=-1 if wait else 0)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
         yield True
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 def part_of(path: Path) -> Path:
@@ -235,9 +225,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     settle_folder(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    held = _lock(temporary)
+    lock = temporary / LOCK
     try:
-        yield temporary
+        with locked(lock, wait=False):
+            yield temporary
+        lock.unlink(missing_ok=True)
         mask = umask()
         os.chmod(temporary, 0o777 & ~mask)
         for inner in temporary.rglob("*"):  # safetensors lets nobody but the owner read
@@ -252,9 +244,6 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    finally:
-        if held is not None:
-            os.close(held)
 
 
 def settle_folder(path: Path) -> None:
@@ -270,9 +259,12 @@ def settle_folder(path: Path) -> None:
             os.replace(old / path.name, path)
         shutil.rmtree(old)
     for left in path.parent.glob(f".{name}.????????/"):
-        if not left.is_symlink() and (held := _lock(left)) is not None:
+        if left.is_symlink():
+            continue
+        with locked(left / LOCK, wait=False) as is_left:
+            pass
+        if is_left:
             shutil.rmtree(left)
-            os.close(held)
 
 
 def settle_file(path: Path) -> None:
@@ -280,17 +272,6 @@ def settle_file(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
         if left.is_file() or left.is_symlink():
             left.unlink()
-
-
-def _lock(folder: Path) -> int | None:
-    """Hold a folder until the descriptor is closed or the process ends; None: another process holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def fingerprint(value: Any) -> str:

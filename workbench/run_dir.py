@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ConfigError, DataError
+from workbench.files import LOCK, check_replaceable, masked_json, settle_file
 from workbench.files import MODEL_CARD as MODEL_CARD
 from workbench.files import check_folder as check_folder
-from workbench.files import check_replaceable, masked_json, settle_file
 from workbench.files import file_fingerprint as file_fingerprint
 from workbench.files import fingerprint as fingerprint
 from workbench.files import new_folder as new_folder
@@ -87,6 +87,11 @@ class RunDir:
         return self.path / "train.jsonl"
 
     @property
+    def loss_svg(self) -> Path:
+        """The curves of train.jsonl as a picture."""
+        return self.path / "loss.svg"
+
+    @property
     def train_json(self) -> Path:
         """What was trained on what, without measured values."""
         return self.path / "train.json"
@@ -119,7 +124,7 @@ class RunDir:
     @property
     def lock(self) -> Path:
         """Held while a process works in the folder."""
-        return self.path / ".lock"
+        return self.path / LOCK
 
     @property
     def tensorboard(self) -> Path:
@@ -308,9 +313,9 @@ def clear_unfinished(run_dir: RunDir) -> None:
     for folder in (*folders, run_dir.export):
         settle_folder(folder)
     part_of(run_dir.export_gguf).unlink(missing_ok=True)
-    files = (run_dir.config_yaml, run_dir.run_json, run_dir.train_json, run_dir.train_jsonl)
-    curve, cards = run_dir.path / "loss.svg", [folder / MODEL_CARD for folder in folders]
-    for file in (*files, run_dir.results_json, run_dir.merge_report, run_dir.held_out_jsonl, curve, *cards):
+    files = (run_dir.config_yaml, run_dir.run_json, run_dir.train_json, run_dir.train_jsonl, run_dir.loss_svg)
+    cards = [folder / MODEL_CARD for folder in folders]
+    for file in (*files, run_dir.results_json, run_dir.merge_report, run_dir.held_out_jsonl, *cards):
         settle_file(file)
     for left in run_dir.path.glob("predictions/*/.*.jsonl.????????"):
         if left.is_file() or left.is_symlink():

@@ -13,8 +13,9 @@ from workbench.data import notices
 from workbench.data.encode import encode
 from workbench.data.mask_check import check_masks
 from workbench.data.rows import Row
-from workbench.data.tokens.segments import IGNORED, Tokens
+from workbench.data.tokens.segments import Tokens
 from workbench.errors import DataError
+from workbench.labels import IGNORED
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"

@@ -9,7 +9,7 @@ import pytest
 from leaderboard_runs import Spec, write_run
 
 from workbench.evaluation.result_checksums import facts_digest, score_digests
-from workbench.files import file_fingerprint, locked_folder, read_json
+from workbench.files import LOCK, file_fingerprint, locked, read_json
 from workbench.leaderboard import markdown, page
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
@@ -182,16 +182,16 @@ def test_a_second_process_waits_for_the_board(tmp_path):
     order = []
 
     def second() -> None:
-        with locked_folder(tmp_path):
+        with locked(tmp_path / LOCK, wait=True):
             order.append("second")
 
-    with locked_folder(tmp_path):
+    with locked(tmp_path / LOCK, wait=True):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(0.2)
         order.append("first")
     thread.join()
-    assert order == ["first", "second"] and os.listdir(tmp_path) == []
+    assert order == ["first", "second"] and os.listdir(tmp_path) == [LOCK]
 
 
 def test_a_file_has_one_fingerprint_wherever_it_lies(sealed, tmp_path):

@@ -1,8 +1,18 @@
 """Open-Llama gives the numbers of transformers 4.31.0, and right ones where those are bugs."""
 
+from contextlib import nullcontext
+
 import parity
 import pytest
 import torch
+
+from workbench.models.ops.fused import plain_layers
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["fused", "plain"])
+def kernels(request):
+    with nullcontext() if request.param else plain_layers():
+        yield
 
 
 def held(kinds, load):

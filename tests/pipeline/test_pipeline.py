@@ -42,7 +42,7 @@ def test_a_run_trains_merges_scores_and_compares_and_a_second_one_does_nothing(r
     assert (tmp_path / "runs" / "leaderboard.html").is_file()
     for name, library in (("adapter", "peft"), ("merged", "transformers")):
         text = (folder.path / name / "README.md").read_text(encoding="utf-8")
-        assert f'library_name: "{library}"' in text and "model-index:" in text and "toy_choice_en" in text
+        assert f"library_name: {library}\n" in text and "model-index:" in text and "toy_choice_en" in text
 
     before = {
         path: path.stat().st_mtime_ns

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from workbench.training.estimate.workload import resident_bytes
+from workbench.machine import resident_bytes
 from workbench.training.memory_release import KERNEL_CACHES, GiveBack, keep_few_kernels, libc_function
 
 MIB = 1 << 20
@@ -42,8 +42,8 @@ def test_where_there_is_no_such_library_nothing_happens(monkeypatch):
 
 PRODUCTS = """
 import sys, torch
-from workbench.training.allocator import keep_few_kernels
-from workbench.training.forecast import resident_bytes
+from workbench.machine import resident_bytes
+from workbench.training.memory_release import keep_few_kernels
 if sys.argv[1] == "few":
     keep_few_kernels()
 weight = torch.zeros(576, 64, dtype=torch.bfloat16)

@@ -9,11 +9,12 @@ import pytest
 import torch
 from tiny_training import causal_rows, class_rows, load, load_with_lora
 
+from workbench import progress
 from workbench.config.train import Keep, Scheduler, TrainConfig
 from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
 from workbench.models.adapters import attach
-from workbench.training import callbacks
+from workbench.training import build_trainer
 from workbench.training.callbacks import Steps
 from workbench.training.fit import fit
 from workbench.training.reporting.journal import journal_lines
@@ -62,18 +63,30 @@ def test_training_lowers_the_loss_and_counts_what_it_saw(tmp_path, base, tokeniz
 
 
 def test_the_folder_holds_checkpoints_and_the_journal_and_nothing_else(tmp_path, base, tokenizer, capfd):
-    fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(), tmp_path, 7)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "checkpoints",
-        "loss.svg",
-        "tensorboard",
-        "train.jsonl",
-    ]
+    fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(report_to=[]), tmp_path, 7)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "loss.svg", "train.jsonl"]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
         "checkpoint-4",
         "checkpoint-6",
     ]
     assert capfd.readouterr() == ("", "")
+
+
+def test_tensorboard_reads_the_losses_of_the_journal(tmp_path, base, tokenizer):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(), tmp_path, 7)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    lines = journal_lines(tmp_path / "train.jsonl")
+    assert shown == [(line["step"], pytest.approx(line["loss"])) for line in lines]
+
+
+def test_a_training_without_tensorboard_says_what_to_install(tmp_path, base, tokenizer, caplog, monkeypatch):
+    monkeypatch.setattr(build_trainer, "is_tensorboard_available", lambda: False)
+    with caplog.at_level(logging.INFO, "workbench"):
+        fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(max_steps=1), tmp_path, 7)
+    assert "pip install tensorboard" in caplog.text
+    assert not (tmp_path / "tensorboard").exists()
 
 
 def test_the_journal_has_a_line_a_logged_step_and_one_for_the_last(tmp_path, base, tokenizer):
@@ -264,12 +277,12 @@ def test_rows_of_like_length_come_together_when_asked(tmp_path, base, tokenizer,
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(tmp_path, base, tokenizer, monkeypatch, caplog):
-    monkeypatch.setattr(callbacks, "LINE_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
     caplog.set_level("INFO", logger="workbench")
     fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(), tmp_path, 7)
-    lines = [record.getMessage() for record in caplog.records if "train: step" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if " steps, loss " in record.getMessage()]
     assert len(lines) == 6
-    assert lines[-1].startswith("train: step 6 of 6, loss ")
+    assert lines[-1].startswith("train: 6 of 6 steps, loss ")
     assert "tokens/s, 0:00 left" in lines[-1]
 
 

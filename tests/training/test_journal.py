@@ -3,7 +3,6 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from workbench.training.reporting import tensorboard
 from workbench.training.reporting.journal import journal_lines
 from workbench.training.reporting.loss_plot import loss_curve, ticks
 
@@ -13,26 +12,6 @@ def test_a_journal_line_cut_off_by_a_crash_is_left_out(tmp_path):
     path.write_text(json.dumps({"step": 1}) + "\n" + '{"step": 2, "lo')
     assert journal_lines(path) == [{"step": 1}]
     assert journal_lines(tmp_path / "none.jsonl") == []
-
-
-def test_an_event_has_the_bytes_that_tensorboard_writes(tmp_path, monkeypatch):
-    """Written by tensorboard 2.21.0:
-
-    RecordWriter(file).write(event_pb2.Event(wall_time=1.5, step=300, summary=summary_pb2.Summary(
-        value=[summary_pb2.Summary.Value(tag="loss", simple_value=2.5)])).SerializeToString())
-    """
-    monkeypatch.setattr(tensorboard.time, "time", lambda: 1.5)
-    path = tmp_path / "events"
-    tensorboard.append(path, 300, {"loss": 2.5})
-    assert path.read_bytes().hex() == (
-        "1b000000000000001a0d9e1309000000000000f83f10ac022a0d0a0b0a046c6f7373150000204068997c51"
-    )
-
-
-def test_the_checksum_is_the_one_of_the_standard():
-    """RFC 3720, appendix B.4, and the usual check value."""
-    assert tensorboard.crc32c(bytes(32)) == 0x8A9136AA
-    assert tensorboard.crc32c(b"123456789") == 0xE3069283
 
 
 LINES = [

@@ -80,6 +80,9 @@ class ModelConfig:
     pad_token: str | None = None
     """Padding token. It must be in the vocabulary. null: the tokenizer's own, else its unk, else its eos
     token."""
+    fused: bool = True
+    """false: Open-Llama runs as plain PyTorch modules, without this project's kernels, to find out whether a
+    kernel is at fault. Slower, and training needs more memory."""
     init: dict[str, Any] = field(default_factory=dict)
     """Fields of OpenLlamaConfig for a new model with random weights, as in {hidden_size: 128,
     num_hidden_layers: 2}. Empty: the weights are loaded from model.path."""

@@ -132,7 +132,7 @@ class TrainConfig:
     answers that repeat themselves. Held-out prompts, else training prompts. 0: none."""
 
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
-    """Loggers in addition to train.jsonl: tensorboard (no package needed) or another of the Trainer's, such
+    """Loggers in addition to train.jsonl: tensorboard (if it is installed) or another of the Trainer's, such
     as wandb."""
 
     def __post_init__(self) -> None:

@@ -13,9 +13,10 @@ from workbench.data.classes import UNLABELLED, class_list, clean_name, say_look_
 from workbench.data.conversations import short
 from workbench.data.formats import text
 from workbench.data.rows import Row
-from workbench.data.tokens.segments import IGNORED, Segment, encode_segments, ids_of, special_frame
+from workbench.data.tokens.segments import Segment, encode_segments, ids_of, special_frame
 from workbench.errors import DataError
 from workbench.files import local_path
+from workbench.labels import IGNORED
 
 TEXT_COLUMNS = (
     ("text", "pair"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.packing import positions
-from workbench.data.tokens.segments import IGNORED
+from workbench.labels import IGNORED
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ from workbench.data.pretraining import blocks, document_ids, pieces
 from workbench.data.rows import Row
 from workbench.data.tokens.control_tokens import ControlTokens, control_tokens, written_once
 from workbench.data.tokens.literal_tokens import LiteralTokenizer, split_up
-from workbench.data.tokens.segments import IGNORED, encode_segments, shortened, special_frame
+from workbench.data.tokens.segments import encode_segments, shortened, special_frame
 from workbench.errors import DataError
+from workbench.labels import IGNORED
 
 BATCH = 1000
 """Rows given to the tokenizer at once."""

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.data.account import Account
 from workbench.data.encode import Encoded
 from workbench.data.rows import Row
-from workbench.data.tokens.segments import IGNORED
+from workbench.labels import IGNORED
 from workbench.shown import clean
 
 NUM_BINS = 8

@@ -5,8 +5,8 @@ from typing import TypeVar
 
 from workbench.distributed import all_gather_dict, rank_and_world_size
 from workbench.evaluation.answer_cache import AnswerCache
-from workbench.evaluation.progress import Progress
 from workbench.evaluation.records import Answer
+from workbench.progress import Progress
 
 _CHUNK = 256
 """Questions asked together at most; they share what their prompts have in common."""
@@ -49,7 +49,7 @@ def ask(
     """
     rank, world = rank_and_world_size()
     new: dict[str, Answer] = {}
-    with Progress(title, total, rank == 0) as progress, kept.writing() as writer:
+    with Progress(title, total, is_shown=rank == 0) as progress, kept.writing() as writer:
         for number, chunk in enumerate(keyed):
             mine = number % world == rank
             for key, unit in chunk:

@@ -8,9 +8,10 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config.benchmark import OutputType
 from workbench.config.evaluate import EvaluateConfig
-from workbench.errors import CheckpointError, ConfigError, DataError
+from workbench.errors import ConfigError, DataError
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.encoding import context_length
+from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import PreparedBenchmark
 from workbench.evaluation.tasks.requests import item, long_ones
@@ -32,10 +33,7 @@ def check(
     """
     check_prompting(context_length(lm.model, lm.tokenizer), lm.tokenizer, benchmarks, config)
     if not _gives_numbers(lm):
-        raise CheckpointError(
-            f"{model_name}: the model's logits are not numbers (damaged weights, or a dtype "
-            "with too small a range: try model.dtype=float32)"
-        )
+        raise not_numbers(model_name)
     for benchmark in benchmarks.values():
         if benchmark.tasks is None:
             with named(benchmark.name):

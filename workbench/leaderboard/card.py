@@ -3,7 +3,8 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
 
 from workbench.leaderboard import formatting
 from workbench.leaderboard.markdown import escaped, table
@@ -43,7 +44,7 @@ def write(view: RunView, model: str, folder: Path) -> bool:
 
 def text(view: RunView, model: str) -> str:
     """The card: metadata as YAML, then what it says in words."""
-    lines = ["---", *_yaml(metadata(view, model)), "---", "", f"# {escaped(view.run.label)}", ""]
+    lines = ["---", metadata(view, model).to_yaml(), "---", "", f"# {escaped(view.run.label)}", ""]
     base = escaped(view.run.base_model or "a new model")
     facts = view.run.models.get(model, {})
     how = f"quantization {facts.get('quantization', 'none')}, {facts.get('dtype', 'float32')}"
@@ -63,56 +64,43 @@ def text(view: RunView, model: str) -> str:
     return "\n".join([*lines, "## Use", "", "```python", *_usage(view, model), "```", "", MARK]) + "\n"
 
 
-def metadata(view: RunView, model: str) -> dict[str, Any]:
-    """What the hub reads, model-index included."""
+def metadata(view: RunView, model: str) -> ModelCardData:
+    """The card's metadata as the hub reads it, model-index included."""
     task, _ = TASKS.get(view.run.task, TASKS["causal_lm"])
+    base = view.run.base_model
     rows = [row for row in view.rows if model in row.scores and row.scores[model].note != UNTRAINED]
-    found: dict[str, Any] = {
-        "library_name": "peft" if model == ADAPTER else "transformers",
-        "pipeline_tag": task,
-        "language": list(dict.fromkeys(clean(row.language) for row in rows)),
-        "tags": ["open-llama", *(["lora"] if model in (ADAPTER, MERGED) else [])],
-    }
-    if HUB_ID.fullmatch(view.run.base_model) and not Path(view.run.base_model).exists():
-        found["base_model"] = view.run.base_model
-    if rows:
-        results = [_result(row, model, task) for row in rows]
-        found["model-index"] = [{"name": clean(view.run.label), "results": results}]
-    return found
+    results = [result for row in rows for result in _results(row, model, task)]
+    return ModelCardData(
+        library_name="peft" if model == ADAPTER else "transformers",
+        pipeline_tag=task,
+        language=list(dict.fromkeys(_one_line(row.language) for row in rows)),
+        tags=["open-llama", *(["lora"] if model in (ADAPTER, MERGED) else [])],
+        base_model=base if HUB_ID.fullmatch(base) and not Path(base).exists() else None,
+        model_name=_one_line(view.run.label) if results else None,
+        eval_results=results or None,
+    )
 
 
-def _result(row: Row, model: str, task: str) -> dict[str, Any]:
-    name = clean(row.benchmark)
-    shown = {row.metric: row.scores[model]}
-    shown |= {metric: scores[model] for metric, scores in row.further.items() if model in scores}
-    return {
-        "task": {"type": task},
-        "dataset": {"name": name, "type": name},
-        "metrics": [
-            {
-                "type": HUB_METRICS.get(metric, clean(metric)),
-                "value": round(score.value, 6),
-                "name": f"{formatting.metric(metric)}, {formatting.protocol(row)}",
-            }
-            for metric, score in shown.items()
-        ],
-    }
+def _results(row: Row, model: str, task: str) -> list[EvalResult]:
+    """A model's scores on one benchmark, the main metric first."""
+    name = _one_line(row.benchmark)
+    scores = {row.metric: row.scores[model]}
+    scores |= {metric: others[model] for metric, others in row.further.items() if model in others}
+    return [
+        EvalResult(
+            task_type=task,
+            dataset_type=name,
+            dataset_name=name,
+            metric_type=HUB_METRICS.get(metric, _one_line(metric)),
+            metric_name=f"{formatting.metric(metric)}, {formatting.protocol(row)}",
+            metric_value=round(score.value, 6),
+        )
+        for metric, score in scores.items()
+    ]
 
 
-def _yaml(value: Any, indent: str = "") -> list[str]:
-    """A value as lines of YAML; texts and numbers as JSON writes them, which YAML contains."""
-    lines: list[str] = []
-    if isinstance(value, list):
-        for item in value:
-            first, *rest = _yaml(item, f"{indent}  ")
-            lines += [f"{indent}- {first.strip()}", *rest]
-        return lines
-    for key, inner in value.items():
-        if isinstance(inner, dict) or (isinstance(inner, list) and isinstance(inner[0], dict)):
-            lines += [f"{indent}{key}:", *_yaml(inner, f"{indent}  ")]
-        else:
-            lines.append(f"{indent}{key}: {json.dumps(inner, ensure_ascii=False)}")
-    return lines
+def _one_line(text: str) -> str:
+    return " ".join(clean(text).split())
 
 
 def _usage(view: RunView, model: str) -> list[str]:

@@ -18,6 +18,7 @@ from transformers import (
 
 from workbench.config.model import ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig
+from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints.announced_sizes import check_sizes
 from workbench.models.checkpoints.checkpoint import BROKEN
@@ -33,7 +34,6 @@ from workbench.models.checkpoints.supported_models import (
 from workbench.models.checkpoints.validation import differing, listed
 from workbench.models.device import loading_options
 from workbench.models.gguf.header import check_header
-from workbench.models.quiet import quiet_transformers
 
 CLASSES: dict[Task, Any] = {
     Task.causal_lm: AutoModelForCausalLM,

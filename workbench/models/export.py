@@ -16,6 +16,7 @@ from transformers import GenerationConfig, LlamaConfig, PreTrainedConfig, PreTra
 
 from workbench.config.export import ExportConfig, ExportFormat
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
+from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import clear_the_way
 from workbench.models.checkpoints.checkpoint import KEPT, SCORE, read
@@ -28,7 +29,6 @@ from workbench.models.gguf import reader
 from workbench.models.gguf.writer import MARK, write_gguf
 from workbench.models.loading import CLASSES
 from workbench.models.open_llama import OpenLlamaConfig
-from workbench.models.quiet import quiet_transformers
 from workbench.models.stored import Stored
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.run_dir import check_folder, new_folder, part_of, write_json

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
+from workbench.contexts import quiet_transformers
 from workbench.errors import ConfigError
 from workbench.models import auto_model
 from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, read
@@ -20,8 +21,8 @@ from workbench.models.open_llama import (
     OpenLlamaForCausalLM,
     OpenLlamaForSequenceClassification,
 )
+from workbench.models.ops.fused import enable_fused
 from workbench.models.quantization import check_device, is_quantized, parameter_count, settle
-from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 
 __all__ = ["check_model", "has_trained_head", "load_model", "load_tokenizer", "outline", "read_config"]
@@ -54,6 +55,7 @@ def load_model(
         DeviceError: this machine can't hold it that way.
     """
     check_device(quantization, torch_device(model.device))
+    enable_fused(model.fused)
     with quiet_transformers():
         if model.init:
             loaded, origin = _new(model, quantization, num_labels), "new, random weights"
@@ -208,5 +210,6 @@ def _description(
         f"quantization {'bitsandbytes, as stored' if stored else quantization.method.value}",
         f"attention {loaded.config._attn_implementation}",
         str(loaded.device),
+        *([] if model.fused else ["model.fused off"]),
     ]
     return f"{type(loaded).__name__} from {model.path or 'model.init'} ({origin}): {', '.join(facts)}"

@@ -21,6 +21,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from workbench.config.merge import MergeConfig, MergeDtype
 from workbench.config.model import Device, Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
+from workbench.contexts import quiet_transformers
 from workbench.errors import ConfigError
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import check_base
@@ -40,7 +41,6 @@ from workbench.models.logit_comparison import (
     scale,
 )
 from workbench.models.quantization import compute_dtype, dequantize_state_dict
-from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizers.load_tokenizer import take_template
 from workbench.run_dir import file_fingerprint, new_folder, write_json
 

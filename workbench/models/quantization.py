@@ -1,6 +1,5 @@
 """Linear layers in 8 or 4 bits, by bitsandbytes, on CPU and CUDA; and back to plain float32 weights."""
 
-import os
 import re
 from typing import Any, cast
 
@@ -12,6 +11,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
+from workbench.distributed import is_sharded
 from workbench.errors import ConfigError, DeviceError
 from workbench.models.module_names import ends
 from workbench.models.ops import int8_linear
@@ -67,11 +67,6 @@ def bitsandbytes_config(
         bnb_4bit_quant_storage=dtype if is_sharded() else torch.uint8,
         llm_int8_skip_modules=skipped,
     )
-
-
-def is_sharded() -> bool:
-    """Whether accelerate will spread the weights over the processes (FSDP), which it can't with bytes."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def compute_dtype(quantization: QuantizationConfig, dtype: torch.dtype) -> torch.dtype:

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from workbench.config.model import ModelConfig
+from workbench.contexts import quiet_transformers
 from workbench.models.checkpoints.checkpoint import read
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
@@ -17,7 +18,6 @@ from workbench.models.checkpoints.validation import fitted
 from workbench.models.export import Cast, write_weights
 from workbench.models.loading import CLASSES
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
-from workbench.models.quiet import quiet_transformers
 from workbench.models.stored import Stored
 from workbench.models.tokenizers.learn_vocabulary import subpieces
 

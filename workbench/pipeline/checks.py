@@ -12,6 +12,7 @@ from workbench.data.holdout import hold_out
 from workbench.data.rows import Row, load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.data.validate import check_rows
+from workbench.distributed import is_sharded
 from workbench.errors import ConfigError
 from workbench.evaluation.model_checks import check_prompting, named
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
@@ -20,7 +21,6 @@ from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS
 from workbench.models.adapters.targets import check_base
 from workbench.models.loading import check_model, load_tokenizer
-from workbench.models.quantization import is_sharded
 from workbench.pipeline.held_out import context_length, read_rows
 from workbench.pipeline.predict_input import questions
 from workbench.pipeline.step_inputs import is_classifier, named_data, trains_whole_model

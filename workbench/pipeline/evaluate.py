@@ -123,6 +123,7 @@ def model_identities(config: Config, run_dir: RunDir) -> dict[str, Identity]:
         "weights": content(config.model.path),
         **({"revision": config.model.revision} if config.model.revision else {}),
         **({"tokenizer": content(config.model.tokenizer)} if config.model.tokenizer else {}),
+        **({} if config.model.fused else {"fused": False}),
         "quantization": config.quantization.method.value,
         "held": [
             hashed(config.quantization, "quantization"),

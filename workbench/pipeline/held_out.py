@@ -17,11 +17,11 @@ from workbench.data.encode import encode
 from workbench.data.formats import row_format
 from workbench.data.holdout import HoldOut
 from workbench.data.rows import Row
-from workbench.data.tokens.segments import IGNORED
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.harness.tasks import language
 from workbench.evaluation.records import Example, PreparedBenchmark
 from workbench.evaluation.tasks.tokenized_rows import EncodedExample
+from workbench.labels import IGNORED
 from workbench.models.loading import read_config
 from workbench.pipeline.step_inputs import is_classifier
 from workbench.pipeline.tokenizers import training_tokenizer

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from workbench.config import Config
 from workbench.config.leaderboard import LeaderboardConfig
-from workbench.files import locked_folder
+from workbench.files import locked
 from workbench.leaderboard import card, page, table
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
@@ -17,6 +17,9 @@ from workbench.leaderboard.view_model import ADAPTER, MERGED, TRAINED, RunView
 from workbench.run_dir import MODEL_CARD, RunDir
 
 log = logging.getLogger("workbench")
+
+LOCK = ".leaderboard.lock"
+"""File that a process holds while it reads the runs and writes the page; the folder may be a run's own."""
 
 PLAIN_WIDTH = 100
 """Columns where the output is no terminal."""
@@ -32,7 +35,7 @@ def leaderboard(config: Config, run_dir: RunDir) -> None:
         return
     own = run_dir.path.resolve()
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
-    with locked_folder(folder):  # of two runs at once the later one sees what the other has written
+    with locked(folder / LOCK, wait=True):  # of two runs at once the later one sees what the other wrote
         board = compare(collect(folder), config.leaderboard.num_samples)
         labels = {(folder / view.run.label).resolve(): view.run.label for view in board.runs}
         Console(width=width).print(table.render(board, labels.get(own)))

@@ -11,20 +11,14 @@ from workbench.config.model import Architecture
 from workbench.config.plan import Gpu
 from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError
+from workbench.machine import available_bytes, resident_bytes
 from workbench.models.device import torch_device
 from workbench.models.loading import read_config
 from workbench.pipeline.step_inputs import autocast_dtype, trains_whole_model
 from workbench.pipeline.training_rows import Examples, encoded_examples
 from workbench.run_dir import RunDir
 from workbench.training.estimate.memory import Batch, Setting, Shape, peak_parts, shown, step_flops, ways_out
-from workbench.training.estimate.workload import (
-    available_bytes,
-    duration,
-    forecast,
-    product_rate,
-    resident_bytes,
-    text_lengths,
-)
+from workbench.training.estimate.workload import duration, forecast, product_rate, text_lengths
 
 log = logging.getLogger("workbench")
 
@@ -65,13 +59,13 @@ def foresee(config: Config, examples: Examples) -> None:
     setting, dtype = planned(config, len(examples.labels), work.largest)
     parts, room = peak_parts(setting), room_bytes(config)
     place = config.plan.gpu.value if config.plan.gpu else torch_device(config.model.device).type
-    limit = f" of {room / 2**30:.1f}" if room is not None else ""
+    limit = f" of {room / 2**30:.1f}"
     log.info("plan: %s%s on %s", shown(parts), limit, place)
     flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
     rate = products(config, setting, dtype)
     time = f", about {duration(flops / (rate * rank_and_world_size()[1]))}" if rate else ""
     log.info("plan: %d steps, %s tokens%s", work.steps, f"{work.tokens:,}", time)
-    if room is not None and sum(parts.values()) > room:
+    if sum(parts.values()) > room:
         ways = ways_out(setting, room)
         log.warning("plan: this does not fit%s", "; what to change, one after the other:" if ways else "")
         for said, peak in ways:
@@ -108,9 +102,10 @@ def check_lengths(config: Config, examples: Examples) -> None:
 def planned(config: Config, outputs: int, largest: Batch) -> tuple[Setting, torch.dtype]:
     """What decides the memory, and the type that is computed in."""
     described, dtype = read_config(config.model)
+    holds_logits = config.model.architecture is Architecture.native or not config.model.fused
     on_cpu = config.plan.gpu is None and torch_device(config.model.device).type == "cpu"
     setting = Setting(
-        shape=Shape.of(described, outputs, native=config.model.architecture is Architecture.native),
+        shape=Shape.of(described, outputs, native=holds_logits),
         quantization=config.quantization,
         adapter=None if trains_whole_model(config) else config.adapter,
         batch=largest,
@@ -122,16 +117,15 @@ def planned(config: Config, outputs: int, largest: Batch) -> tuple[Setting, torc
     return (setting.on_this_cpu(resident_bytes()) if on_cpu else setting), dtype
 
 
-def room_bytes(config: Config) -> int | None:
-    """What a training may hold; None where this machine doesn't say."""
+def room_bytes(config: Config) -> int:
+    """Memory that a training may take."""
     if config.plan.memory_gib is not None:
         return int(config.plan.memory_gib * 2**30)
     if config.plan.gpu is not None:
         return GPUS[config.plan.gpu][0] * 10**9
     if torch_device(config.model.device).type == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    available = available_bytes()
-    return None if available is None else available + resident_bytes()
+    return available_bytes() + resident_bytes()
 
 
 def products(config: Config, setting: Setting, dtype: torch.dtype) -> float | None:

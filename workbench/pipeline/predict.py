@@ -21,7 +21,6 @@ from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.decoder import Decoder
-from workbench.evaluation.progress import Progress
 from workbench.evaluation.records import Answer
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.evaluate import loaded_models, model_identities
@@ -29,6 +28,7 @@ from workbench.pipeline.predict_input import format_for, input_data, questions
 from workbench.pipeline.predict_preview import show
 from workbench.pipeline.step_inputs import is_classifier, skipped, trains_whole_model
 from workbench.pipeline.tokenizers import tokenizer_for
+from workbench.progress import Progress
 from workbench.run_dir import RunDir, RunRecord, fingerprint, write_atomic
 
 log = logging.getLogger("workbench")

@@ -72,7 +72,7 @@ def trained(config: Config, folder: Path) -> tuple[str, list[dict[str, Any]]]:
     process.join()
     if process.exitcode != 0:
         raise TrainingError(f"resume_check: {said(errors) or f'exit status {process.exitcode}'}")
-    lines = journal_lines(folder / "train.jsonl")
+    lines = journal_lines(RunDir(folder).train_jsonl)
     journal = [{key: value for key, value in line.items() if key not in MEASURED} for line in lines]
     return file_fingerprint(weights(config, folder)), journal
 
@@ -125,7 +125,7 @@ def said(errors: Connection) -> str | None:
 
 def steps_behind(folder: Path) -> int:
     """The last step that was logged."""
-    return max((line["step"] for line in journal_lines(folder / "train.jsonl")), default=0)
+    return max((line["step"] for line in journal_lines(RunDir(folder).train_jsonl)), default=0)
 
 
 def weights(config: Config, folder: Path) -> Path:

@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
 from workbench.data.rows import Row
+from workbench.distributed import is_sharded
 from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.models.adapters import attach
 from workbench.models.ops.prepacked_linear import prepacked
-from workbench.models.quantization import is_sharded
 from workbench.pipeline.held_out import HeldOutRow, context_length, encoded_rows, turn_ends
 from workbench.pipeline.step_inputs import is_classifier
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from workbench.config import Config
 from workbench.config.adapter import ALL_LINEAR
 from workbench.config.model import Dtype
+from workbench.contexts import quiet_transformers
 from workbench.data.account import Account
 from workbench.data.chat.saved_template import end_ids, templates_of
 from workbench.data.report import data_report
@@ -28,7 +29,6 @@ from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import check_saved, check_targets
 from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import load_model, load_tokenizer, outline
-from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
 from workbench.pipeline import stop_rate
 from workbench.pipeline.evaluate import scored_from
@@ -118,7 +118,7 @@ def train(config: Config, run_dir: RunDir) -> None:
         "answers": stop_rate.account(asked, answers) if asked else None,
     }
     write_json(run_dir.train_json, about)
-    files = [run_dir.train_json, run_dir.train_jsonl, run_dir.path / "loss.svg", run_dir.held_out_jsonl]
+    files = [run_dir.train_json, run_dir.train_jsonl, run_dir.loss_svg, run_dir.held_out_jsonl]
     made = [file for file in files if file.exists()]
     digests = {} if trains_whole_model(config) else {ADAPTER_DIGEST: adapter_config.fingerprint(output)}
     record.finish("train", inputs, output, asdict(report), files=made, digests=digests)

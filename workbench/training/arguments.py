@@ -24,7 +24,7 @@ SCHEDULERS = {
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Find out before the training whether the loggers of `train.report_to` are there; ours always is.
+    """Check that the loggers of `train.report_to` are installed, but for TensorBoard, which may be missing.
 
     Raises:
         ConfigError: one that the Trainer doesn't know, or whose package isn't installed.

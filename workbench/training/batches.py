@@ -10,8 +10,8 @@ from torch.utils.data import Dataset, Sampler
 
 from workbench.config.train import TrainConfig
 from workbench.data.packing import best_fit, cut
-from workbench.data.tokens.segments import IGNORED
 from workbench.errors import ConfigError
+from workbench.labels import IGNORED
 
 NEIGHBOURHOOD = 50
 """Optimizer steps whose rows `train.group_by_length` sorts together: enough to save padding, still random."""

@@ -1,5 +1,6 @@
 """A Trainer put together for one training: its batches, its arguments and all that looks on."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -8,11 +9,13 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers.integrations.integration_utils import TensorBoardCallback, is_tensorboard_available
 
 from workbench.config.train import TrainConfig
 from workbench.data.collate import Collator
 from workbench.distributed import is_rank0, rank_and_world_size
 from workbench.errors import ConfigError
+from workbench.run_dir import RunDir
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
 from workbench.training.callbacks import Patience, ProgressBar, Seal, Steps
@@ -21,6 +24,8 @@ from workbench.training.memory_release import GiveBack
 from workbench.training.packing_support import keeps_texts_apart
 from workbench.training.reporting.journal import Journal
 from workbench.training.trainer import MeteredTrainer, Score, classification_loss
+
+log = logging.getLogger("workbench")
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
         model=model,
         args=training_arguments(
             train,
-            training.folder / "checkpoints",
+            RunDir(training.folder).checkpoints,
             seed,
             steps=total_steps(len(batches), train),
             metric=training.metric,
@@ -94,9 +99,21 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
 def writers(training: Training, identity: str, meter: Meter) -> list[TrainerCallback]:
     """What writes down the training, in order: who looks into the journal comes after it."""
     train, folder = training.train, training.folder
-    journal = [Journal(folder, tensorboard="tensorboard" in train.report_to)] if is_rank0() else []
-    patient = [Patience(folder / "train.jsonl", train.patience)] if train.patience else []
+    journal = [Journal(folder), *tensorboard(training)] if is_rank0() else []
+    patient = [Patience(RunDir(folder).train_jsonl, train.patience)] if train.patience else []
     return [*journal, *patient, Seal(identity, meter)]
+
+
+def tensorboard(training: Training) -> list[TrainerCallback]:
+    """The callback that writes event files for TensorBoard, if they are asked for and it is installed."""
+    if "tensorboard" not in training.train.report_to:
+        return []
+    if not is_tensorboard_available():  # type: ignore[no-untyped-call]
+        log.info("train.report_to: no curves for TensorBoard (pip install tensorboard for them)")
+        return []
+    callback = TensorBoardCallback()  # type: ignore[no-untyped-call]
+    callback.logging_dir = str(RunDir(training.folder).tensorboard)
+    return [callback]
 
 
 def rows_are_joined(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:

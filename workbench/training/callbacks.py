@@ -2,18 +2,16 @@
 
 import logging
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workbench.distributed import all_gather, barrier, broadcast_from_rank0, is_rank0
 from workbench.errors import TrainingError
+from workbench.progress import Progress
 from workbench.training.counters import Meter
 from workbench.training.reporting.journal import best_step, evaluations, journal_lines, our_name
 from workbench.training.resume import seal
@@ -28,9 +26,6 @@ LARGEST_WEIGHT = 1e4
 
 MOST_PLACES = 16
 """Rows that are named in a message."""
-
-LINE_SECONDS = 10.0
-"""Between two lines of progress where there is no terminal."""
 
 
 class Steps(TrainerCallback):
@@ -133,64 +128,38 @@ class Patience(TrainerCallback):
 
 
 class ProgressBar(TrainerCallback):
-    """Steps, loss, real tokens a second, time left: a bar on a terminal, a line now and then elsewhere."""
+    """Shows steps, loss, tokens per second without padding, and the time left."""
 
     def __init__(self, meter: Meter) -> None:
         """Show what `meter` counts."""
         self.meter = meter
-        self.console = Console(stderr=True)
-        self.bar: Progress | None = None
-        self.begun_at = 0
-        self.said = time.monotonic()
+        self.progress: Progress | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Draw the bar."""
-        self.begun_at = state.global_step
-        if not self.console.is_terminal:
-            return
-        self.bar = Progress(
-            TextColumn("train"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            refresh_per_second=2,
-        )
-        self.bar.add_task("", total=state.max_steps, completed=state.global_step)
-        self.bar.start()
+        done, total = state.global_step, state.max_steps
+        self.progress = Progress("train", total, done=done, unit="steps", is_kept=True)
+        self.progress.bar.start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Move the bar, or say a line when it is time."""
-        numbers = f"loss {self.meter.losses[-1]:.4f}, {self.meter.tokens_per_second:,.0f} tokens/s"
-        if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=state.global_step, description=numbers)
-        elif time.monotonic() - self.said > LINE_SECONDS:
-            self.said = time.monotonic()
-            left = self.seconds_left(state)
-            log.info("train: step %d of %d, %s, %s left", state.global_step, state.max_steps, numbers, left)
+        """Show the step."""
+        pace = f"loss {self.meter.losses[-1]:.4f}, {self.meter.tokens_per_second:,.0f} tokens/s"
+        if self.progress is not None:
+            self.progress.reach(state.global_step, pace)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **said: Any
     ) -> None:
-        """Say what was found, above the bar or as a line."""
+        """Show the losses and scores of a checkpoint."""
         words = f"train: step {state.global_step}, {evaluation(said['metrics'])}"
-        if self.bar is not None:
-            self.bar.console.print(words, soft_wrap=True)
-        else:
-            log.info(words)
-
-    def seconds_left(self, state: TrainerState) -> str:
-        """At the pace of this session, as minutes and seconds."""
-        pace = self.meter.session_seconds / max(state.global_step - self.begun_at, 1)
-        minutes, seconds = divmod(round(pace * (state.max_steps - state.global_step)), 60)
-        return f"{minutes}:{seconds:02d}"
+        show = log.info if self.progress is None else self.progress.say
+        show(words)
 
     def stop(self) -> None:
-        """Take the bar off the terminal's hands; it stays as it was last drawn."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        """Stop drawing; the bar stays as it was last drawn."""
+        if self.progress is not None:
+            self.progress.bar.stop()
+            self.progress = None
 
 
 def evaluation(metrics: Mapping[str, float]) -> str:

@@ -1,7 +1,5 @@
 """What a training has seen so far, counted so that an interruption leaves no trace in it."""
 
-import resource
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import torch
 
 from workbench.distributed import all_reduce_sum, rank_and_world_size
+from workbench.machine import peak_resident_bytes
 
 MEASURED = ("seconds", "tokens_per_second", "peak_bytes")
 """What in a line of train.jsonl depends on the machine and the hour."""
@@ -103,5 +102,4 @@ def peak_bytes() -> int:
     """The most memory that was held at once: the GPU's where one is in use, else the process's."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_resident_bytes()

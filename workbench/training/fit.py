@@ -1,7 +1,6 @@
 """Training, from rows to a trained model, over as many sessions as it takes."""
 
 import logging
-import os
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +13,11 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.train import Keep, TrainConfig
-from workbench.distributed import broadcast_from_rank0, is_rank0
+from workbench.contexts import quiet_transformers
+from workbench.distributed import broadcast_from_rank0, is_rank0, is_sharded
 from workbench.errors import ConfigError, TrainingError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
+from workbench.run_dir import RunDir
 from workbench.training.build_trainer import Training, assembled
 from workbench.training.callbacks import ProgressBar
 from workbench.training.checkpoint_checks.content import content_problem, weight_problem
@@ -24,7 +25,7 @@ from workbench.training.counters import Meter
 from workbench.training.fingerprint import training_identity
 from workbench.training.memory_release import keep_few_kernels
 from workbench.training.microbatches import is_out_of_memory
-from workbench.training.model_state import as_before, put_together, quiet
+from workbench.training.model_state import as_before, put_together
 from workbench.training.reporting.journal import best_step, history_of, journal_lines, restored
 from workbench.training.resume import (
     Checkpoint,
@@ -112,12 +113,12 @@ def fit(
     check(training)
     identity = training_identity(model, train_dataset, train, seed, inputs)
     meter = Meter()
-    with quiet(), as_before(model):
+    with quiet_transformers(), as_before(model):
         progress = ProgressBar(meter)
         trainer = assembled(training, identity, meter, progress)
         problem_in = partial(content_problem, trainer=trainer, chooses=train.chooses)
         checkpoint = broadcast_from_rank0(
-            lambda: newest_good_checkpoint(folder / "checkpoints", identity, problem_in)
+            lambda: newest_good_checkpoint(RunDir(folder).checkpoints, identity, problem_in)
         )
         if checkpoint:
             meter.resume(checkpoint.meter)
@@ -146,7 +147,7 @@ def check(training: Training) -> None:
     model, train = training.model, training.train
     if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):
         raise ConfigError("train.lora_plus_ratio: there is no adapter with matrices A and B (set it to 1)")
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and model.device.type == "cpu":
+    if is_sharded() and model.device.type == "cpu":
         log.warning("train: accelerate's FSDP wants GPUs; here each process holds the whole model (DDP)")
     if train.chooses and training.metric is None:
         key = "keep" if train.keep is Keep.best else "patience"
@@ -155,8 +156,8 @@ def check(training: Training) -> None:
 
 def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:
     """Put the weights of the best checkpoint into the model, which holds the last; its step, or None."""
-    step = broadcast_from_rank0(lambda: best_step(journal_lines(folder / "train.jsonl")))
-    path = folder / "checkpoints" / f"checkpoint-{step}"
+    step = broadcast_from_rank0(lambda: best_step(journal_lines(RunDir(folder).train_jsonl)))
+    path = RunDir(folder).checkpoints / f"checkpoint-{step}"
     problem = complaint(path, identity) or weight_problem(path, model)
     if problem:
         log.warning("%s: %s; the last step's weights are kept, not the best", path, problem)
@@ -207,7 +208,7 @@ def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint |
 
 def train_report(folder: Path, meter: Meter, checkpoint: Checkpoint | None, best: int | None) -> TrainReport:
     """The account of a finished training; `best` is the step whose weights were kept, None for the last."""
-    lines = journal_lines(folder / "train.jsonl")
+    lines = journal_lines(RunDir(folder).train_jsonl)
     losses = [line["loss"] for line in lines if "loss" in line]
     kept = best or lines[-1]["step"]
     evaluated = {key: value for line in lines if line["step"] == kept for key, value in line.items()}

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
 from workbench.data.packing import cut
-from workbench.data.tokens.segments import IGNORED
 from workbench.distributed import all_reduce_sum, rank_and_world_size
+from workbench.labels import IGNORED
 from workbench.training.batches import Batches, WithGhost, share
 from workbench.training.counters import Meter
 from workbench.training.determinism import deterministic

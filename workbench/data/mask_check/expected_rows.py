@@ -13,7 +13,8 @@ from workbench.data.chat.prepare_chat import Chats
 from workbench.data.conversations import Conversation
 from workbench.data.mask_check.findings import Finding, Kind
 from workbench.data.tokens.control_tokens import SENTINEL, skeleton_of
-from workbench.data.tokens.segments import IGNORED, Tokens, ids_of, special_frame
+from workbench.data.tokens.segments import Tokens, ids_of, special_frame
+from workbench.labels import IGNORED
 
 Pieces = list[tuple[str, bool]]
 """The text of a row, in pieces that carry loss or don't."""

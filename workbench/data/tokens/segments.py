@@ -8,9 +8,7 @@ from typing import Any, Protocol
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import Truncation
-
-IGNORED = -100
-"""The label of a token that no loss falls on, as PyTorch's cross entropy has it."""
+from workbench.labels import IGNORED
 
 
 class Encoder(Protocol):

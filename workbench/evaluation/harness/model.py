@@ -18,13 +18,14 @@ from lm_eval.api.model import LM
 
 from workbench.config.benchmark import GenerationConfig
 from workbench.data.templating.render import RenderingError, chat_text
-from workbench.errors import CheckpointError, DataError
+from workbench.errors import DataError
 from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.inference.encoding import refuse_empty
+from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, prompt_hash
 from workbench.evaluation.tasks.multiple_choice import by_item
@@ -212,8 +213,5 @@ def _numbers(values: Sequence[float]) -> tuple[float, ...]:
         CheckpointError: one is.
     """
     if any(value != value for value in values):
-        raise CheckpointError(
-            "lm-eval: the model's logits are not numbers (damaged weights, or a dtype with too small a "
-            "range: try model.dtype=float32)"
-        )
+        raise not_numbers("lm-eval")
     return tuple(values)

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.evaluate import EvaluateConfig
+from workbench.contexts import restored_modes
 from workbench.evaluation.inference import encoding, prefix_tree
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
@@ -254,13 +255,9 @@ class TransformersLM:
 @contextmanager
 def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
     """Puts a model into evaluation mode, and afterwards every part of it back into the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with restored_modes(model):
+        model.eval()
         yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def _wanted(tree: Tree, requests: Sequence[TokenRequest]) -> dict[int, list[int]]:

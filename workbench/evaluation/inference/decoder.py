@@ -10,10 +10,10 @@ import transformers
 from torch import Tensor
 
 from workbench.config.benchmark import GenerationConfig
-from workbench.errors import CheckpointError
 from workbench.evaluation.inference import encoding
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
+from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.preallocated_cache import GrowingCache
 from workbench.evaluation.inference.stop_rules import EndingCriteria, Endings
 
@@ -203,10 +203,7 @@ def _check_numbers(logits: Tensor, lengths: Sequence[int]) -> None:
     """Raise CheckpointError where logits (rows, vocabulary) are no numbers; `lengths` are of the prompts."""
     bad = logits.isnan().any(-1).tolist()
     if any(bad):
-        raise CheckpointError(
-            f"the model's logits are not numbers after a prompt of {lengths[bad.index(True)]} tokens "
-            "(damaged weights, or a dtype with too small a range: try model.dtype=float32)"
-        )
+        raise not_numbers(f"after a prompt of {lengths[bad.index(True)]} tokens")
 
 
 def _shared(rows: Sequence[_Row]) -> int:

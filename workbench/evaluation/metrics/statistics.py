@@ -11,6 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 Interval = tuple[float, float]
 _SEED = 20230501
@@ -210,7 +211,7 @@ def mcnemar(wins: int, losses: int) -> float:
 
     Source: Q. McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
     """
-    return min(1.0, 2 * _binomial_below(min(wins, losses), wins + losses))
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def sign_flip(differences: Sequence[float], samples: int = 2000) -> float:
@@ -251,21 +252,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
         adjusted[index] = highest
     return adjusted
-
-
-def _binomial_below(count: int, total: int) -> float:
-    """Probability of at most `count` heads in `total` throws of a fair coin; whole numbers until the end."""
-    term, below = 1, 0
-    for heads in range(count + 1):
-        below += term
-        term = term * (total - heads) // (heads + 1)
-    return _ratio(below, total)
-
-
-def _ratio(numerator: int, exponent: int) -> float:
-    """`numerator / 2**exponent` where both are too large for a float."""
-    surplus = max(0, numerator.bit_length() - 64)
-    return math.ldexp(float(numerator >> surplus), surplus - exponent)
 
 
 def _resampled_means(

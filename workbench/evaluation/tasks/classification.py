@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from workbench.config.benchmark import BenchmarkConfig
-from workbench.errors import CheckpointError, ConfigError
+from workbench.errors import ConfigError
 from workbench.evaluation.inference.classifier import TransformersClassifier
+from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.tasks.requests import Item, fit
 
@@ -47,5 +48,5 @@ class Classification:
         """
         for index, values in self.classifier.stream([item.contexts[0] for item in items]):
             if any(value != value for value in values):
-                raise CheckpointError(f"item {items[index].example.id}: the model's logits are not numbers")
+                raise not_numbers(f"item {items[index].example.id}")
             yield index, Answer(loglikelihoods=tuple(values))

@@ -6,9 +6,10 @@ from itertools import cycle
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.benchmark import BenchmarkConfig, Scoring
-from workbench.errors import CheckpointError, ConfigError
+from workbench.errors import ConfigError
 from workbench.evaluation.inference.causal_lm import Likelihood, TransformersLM
 from workbench.evaluation.inference.encoding import num_common, refuse_empty
+from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.tasks.requests import Item, fit
@@ -147,10 +148,7 @@ class MultipleChoice:
     def _answer(self, item: Item, found: list[Likelihood], requests: list[TokenRequest]) -> Answer:
         values = [f.loglikelihood for f in found]
         if any(value != value for value in values):
-            raise CheckpointError(
-                f"item {item.example.id}: the model's logits are not numbers (damaged weights, or a dtype "
-                "with too small a range: try model.dtype=float32)"
-            )
+            raise not_numbers(f"item {item.example.id}")
         if self.config.scoring == Scoring["mean-nll"]:
             # Source: OpenCompass, `models/huggingface.py`, get_ppl: the loss over the number of all tokens.
             values = [value / len(request.tokens) for value, request in zip(values, requests, strict=True)]

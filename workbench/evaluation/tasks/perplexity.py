@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from workbench.errors import CheckpointError
 from workbench.evaluation.inference.causal_lm import TransformersLM
 from workbench.evaluation.inference.encoding import encode
+from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example
 from workbench.evaluation.tasks.requests import Item, item
@@ -39,7 +39,7 @@ class Perplexity:
             found = self.lm.loglikelihoods(self.windows(self.tokens(one.contexts[0])))
             total = math.fsum(f.loglikelihood for f in found)
             if total != total:
-                raise CheckpointError(f"item {one.example.id}: the model's logits are not numbers")
+                raise not_numbers(f"item {one.example.id}")
             yield index, Answer(loglikelihoods=(total,), num_tokens=(sum(f.num_tokens for f in found),))
 
     def tokens(self, text: str) -> list[int]:

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from workbench.errors import CheckpointError, DataError
+from workbench.errors import DataError
 from workbench.evaluation.inference.causal_lm import TransformersLM
+from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.records import Answer, Example, prompt_hash
 from workbench.evaluation.tasks.multiple_choice import by_item
@@ -64,7 +65,7 @@ class AnswerLoss:
         for number, found in by_item(self.lm, requests):
             total = math.fsum(likelihood.loglikelihood for likelihood in found)
             if math.isnan(total):
-                raise CheckpointError(f"item {items[number].example.id}: the model's logits are not numbers")
+                raise not_numbers(f"item {items[number].example.id}")
             count = sum(likelihood.num_tokens for likelihood in found)
             yield number, Answer(loglikelihoods=(total,), num_tokens=(count,))
 

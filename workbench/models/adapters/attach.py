@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit, AdapterMethod
+from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, first_line
 from workbench.models.adapters.adapter_config import (
     CONFIG_FILE,
@@ -42,7 +43,6 @@ from workbench.models.adapters.targets import (
     trainable_tokens,
 )
 from workbench.models.checkpoints.checkpoint import BROKEN
-from workbench.models.quiet import quiet_transformers
 from workbench.run_dir import new_folder, write_json
 
 INIT: dict[AdapterInit, bool | str] = {

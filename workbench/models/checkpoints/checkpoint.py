@@ -9,6 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig, LlamaConfig, MistralConfig, PreTrainedConfig
 
+from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints import meta_llama
 from workbench.models.checkpoints.announced_sizes import check_sizes
@@ -23,7 +24,6 @@ from workbench.models.open_llama.configuration_open_llama import (
     OpenLlamaConfig,
     inexpressible,
 )
-from workbench.models.quiet import quiet_transformers
 from workbench.models.stored import Stored
 
 # Mistral without its sliding window is LLaMA under another name.

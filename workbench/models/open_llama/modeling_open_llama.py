@@ -29,6 +29,7 @@ from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.ops.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
 from workbench.models.ops.attention import behind, causal_mask, default_attention, eager
 from workbench.models.ops.elementwise import gated, product_dtype, rms_norm, rotate
+from workbench.models.ops.fused import is_plain
 from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
 from workbench.models.ops.lora_projection import project
 from workbench.models.ops.loss import causal_lm_loss, classification_loss, loss_of_logits
@@ -425,8 +426,8 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
     ) -> CausalLMOutputWithPast:
         """Logits (B, S, V) and, given `labels` (B, S), the mean loss of predicting each from those before.
 
-        In train mode the loss is computed without holding the logits of the batch; they are made if they are
-        read.
+        In train mode the loss is computed without holding the logits of the batch, unless `model.fused` is
+        off; they are made if they are read.
 
         Args:
             input_ids: See OpenLlamaModel, as for all arguments that are not named here.
@@ -441,27 +442,29 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
             shift_labels: (B, S), used in place of given `labels`: position t predicts label t.
             **kwargs: Further arguments of OpenLlamaModel.
         """
-        fitting = labels is not None and self.training and not torch.compiler.is_compiling()
+        training = labels is not None and self.training and not torch.compiler.is_compiling()
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
-            use_cache=False if fitting and use_cache is None else use_cache,
+            use_cache=False if training and use_cache is None else use_cache,
             **kwargs,
         )
         hidden = outputs.last_hidden_state
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         others = {name: outputs.get(name) for name in ("past_key_values", "hidden_states", "attentions")}
         loss = None
-        if labels is not None and fitting:
+        if labels is not None and training and not is_plain():
             loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch, shift_labels)
             loss.make_logits = logits_maker(self.lm_head, hidden[:, kept])  # type: ignore[attr-defined]
             return LazyLogitsOutput(loss, **others)
         logits = multiply(self.lm_head, hidden[:, kept])
         if labels is not None and kept == slice(0, None):
             loss = loss_of_logits(logits, labels, num_items_in_batch, shift_labels)
+        elif labels is not None and is_plain():
+            loss = loss_of_logits(self.lm_head(hidden), labels, num_items_in_batch, shift_labels)
         elif labels is not None:
             loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch, shift_labels)
         return CausalLMOutputWithPast(loss, logits, **others)

@@ -22,6 +22,7 @@ from transformers.masking_utils import AttentionMaskInterface, create_causal_mas
 from transformers.modeling_utils import AttentionInterface
 
 from workbench.models.ops import cpu_attention
+from workbench.models.ops.fused import is_plain
 from workbench.models.ops.packed_sequences import PackedTexts, packed_texts
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def causal_mask(
         past_key_values: Earlier keys.
     """
     name = config._attn_implementation
-    may_pack = attention_mask is None and past_key_values is None and not torch.compiler.is_compiling()
+    may_pack = attention_mask is None and past_key_values is None and not is_plain()
     if position_ids is not None and may_pack and name in PACKING:
         packed = packed_texts(position_ids, len(inputs_embeds))
         if packed is not None:

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from workbench.models.ops.fused import is_plain
+
 BLOCK = 128  # queries
 SCORES = 1 << 22  # at once, if that is more than those of a row: the machine's threads share these products
 FEWEST, FEWEST_TRAINED = 128, 32  # queries below which PyTorch's kernel is as fast, forward and both ways
@@ -58,7 +60,7 @@ def takes(query: Tensor, mask: Tensor | None, dropout: float) -> bool:
         and query.shape[2] >= (FEWEST_TRAINED if query.requires_grad else FEWEST)
         and dropout == 0.0
         and (mask is None or (mask.dtype == torch.bool and mask.shape[1] == 1))
-        and not torch.compiler.is_compiling()
+        and not is_plain()
         and multiplies_bfloat16()
     )
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers.activations import SiLUActivation
 
+from workbench.models.ops.fused import is_plain
+
 SILU = (torch.nn.SiLU, SiLUActivation)  # what configurations call "swish" and "silu"
 
 
@@ -27,7 +29,7 @@ def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
 
     Source: Root Mean Square Layer Normalization, arXiv:1910.07467; the place of the rounding is LLaMA's.
     """
-    if torch.compiler.is_compiling():
+    if is_plain():
         return F.rms_norm(hidden.float(), weight.shape, eps=eps).to(hidden.dtype) * weight
     if not torch.is_grad_enabled():
         return _normalised(hidden, weight, eps)[0]
@@ -70,7 +72,7 @@ class _RMSNorm(torch.autograd.Function):
 
 def gated(activation: Any, gate: Tensor, up: Tensor) -> Tensor:
     """`activation(gate) * up`; of SiLU only the inputs are kept for the backward pass."""
-    plain = torch.compiler.is_compiling() or not isinstance(activation, SILU)
+    plain = is_plain() or not isinstance(activation, SILU)
     if plain or not torch.is_grad_enabled():
         return activation(gate) * up  # type: ignore[no-any-return]
     return _GatedSiLU.apply(gate, up)  # type: ignore[no-any-return, no-untyped-call]
@@ -101,7 +103,7 @@ def rotate(states: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
         signed_sin: (B or 1, S, 1, D), the first half minus the sine, the second half plus the sine.
     """
     cos, signed_sin = cos.to(states.dtype), signed_sin.to(states.dtype)
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if is_plain() or not torch.is_grad_enabled():
         return (states * cos).add_(_swapped(states, signed_sin))
     return _Rotation.apply(states, cos, signed_sin)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from workbench.models.ops.elementwise import product_dtype
+from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 from workbench.models.ops.int8_linear import is_eight_bit
 from workbench.models.ops.prepacked_linear import multiply
@@ -39,13 +40,15 @@ class Adapter:
 
 def project(hidden: Tensor, *layers: nn.Module) -> list[Tensor]:
     """What each of `layers` gives for `hidden` (..., I)."""
+    if is_plain():
+        return [layer(hidden) for layer in layers]
     layers = tuple(_without_disabled(layer) for layer in layers)
     if all(type(layer) is nn.Linear for layer in layers):
         hidden = hidden.to(product_dtype(hidden))  # once: autocast keeps casts of weights, not of inputs
         return [multiply(layer, hidden) for layer in layers]
     adapters = [plain_lora(layer) for layer in layers]
     found = [adapter for adapter in adapters if adapter is not None]
-    if not found or torch.compiler.is_compiling() or torch.is_autocast_enabled(hidden.device.type):
+    if not found or torch.is_autocast_enabled(hidden.device.type):
         return [layer(hidden) for layer in layers]
     shared = iter(_adapted(hidden, found))
     return [

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from workbench.labels import IGNORED
 from workbench.models.ops.elementwise import product_dtype
+from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 
-IGNORED = -100
 CHUNK_BYTES = 1 << 27  # of logits at a time, were they float32; larger chunks are no faster
 CACHE_BYTES = 1 << 21  # of logits that a CPU turns to float32 at a time
 
@@ -61,7 +62,7 @@ def loss_of_logits(
 ) -> Tensor:
     """The same loss where the logits (B, S, V) are there anyway."""
     shifted = _shifted(labels) if shift_labels is None else shift_labels
-    if torch.compiler.is_compiling():  # how many labels there are would end the graph
+    if is_plain():  # under torch.compile how many labels there are would end the graph
         flat = shifted.to(logits.device).flatten()
         total = F.cross_entropy(logits.flatten(0, 1).float(), flat, ignore_index=IGNORED, reduction="sum")
         return total / ((flat != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)

@@ -5,7 +5,6 @@ every time; here that is done once. The copy lives as long as the stretch of dec
 no weight can change under it.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,10 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
+from workbench.machine import total_bytes
 from workbench.models.ops import int8_linear
 from workbench.models.ops.cpu_attention import multiplies_bfloat16
+from workbench.models.ops.fused import is_plain
 from workbench.models.ops.loss import is_plain_linear
 
 FEW = 32  # tokens: above, the arithmetic hides the layout
@@ -27,7 +28,7 @@ class _Copies:
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
-        self.room = SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        self.room = SHARE * total_bytes()
         self.calls: Counter[nn.Module] = Counter()
         self.weights: dict[nn.Module, Tensor | None] = {}
 
@@ -61,7 +62,7 @@ def prepacked(patience: int = 0) -> Iterator[None]:
         patience: Products of a layer with few tokens before its weight is copied. A copy costs about five of
             them; with 0 the rounding of a product doesn't depend on what came before it.
     """
-    if _copies.get() is not None or not multiplies_bfloat16():
+    if is_plain() or _copies.get() is not None or not multiplies_bfloat16():
         yield
         return
     token = _copies.set(_Copies(patience))
@@ -73,7 +74,7 @@ def prepacked(patience: int = 0) -> Iterator[None]:
 
 def multiply(layer: nn.Module, hidden: Tensor) -> Tensor:
     """What `layer` gives for `hidden` (..., I)."""
-    if torch.compiler.is_compiling():
+    if is_plain():
         return layer(hidden)  # type: ignore[no-any-return]
     if int8_linear.is_eight_bit(layer):
         return int8_linear.multiply(layer, hidden)

@@ -11,6 +11,7 @@ from typing import cast
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workbench.config.model import Architecture, ModelConfig
+from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models import auto_model
 from workbench.models.checkpoints.checkpoint import describe
@@ -18,7 +19,6 @@ from workbench.models.checkpoints.foreign_code import runs_tokenizer_code
 from workbench.models.checkpoints.hub import locate, locate_tokenizer
 from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.gguf import reader
-from workbench.models.quiet import quiet_transformers
 from workbench.models.tokenizers import sentencepiece
 from workbench.models.tokenizers.patterns import check_patterns
 

@@ -1,19 +1,16 @@
 """What a training will do, from its rows alone: its largest batch, its tokens, its time."""
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from datasets import Dataset
 
 from workbench.config.train import TrainConfig
-from workbench.data.tokens.segments import IGNORED
 from workbench.distributed import rank_and_world_size
+from workbench.labels import IGNORED
 from workbench.training.arguments import total_steps
 from workbench.training.batches import Batches
 from workbench.training.estimate.memory import Batch
@@ -107,24 +104,6 @@ def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
         torch.nn.functional.linear(left, right)
         seconds.append(time.perf_counter() - start)
     return 2 * 1024 * width * inner / min(seconds)
-
-
-def resident_bytes() -> int:
-    """Memory of this process; where the system doesn't say, the most that it has had."""
-    status = Path("/proc/self/statm")
-    if status.is_file():
-        return int(status.read_text().split()[1]) * resource.getpagesize()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def available_bytes() -> int | None:
-    """Memory that this machine could give to new processes; None where the system doesn't say."""
-    found = Path("/proc/meminfo")
-    if not found.is_file():
-        return None
-    fields = dict(line.split(":", 1) for line in found.read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from workbench.files import append_bytes, parse_json, read_json, write_atomic
-from workbench.training.reporting import tensorboard as events
+from workbench.run_dir import RunDir
 from workbench.training.reporting.loss_plot import DRAWN, loss_curve
 
 log = logging.getLogger("workbench")
@@ -21,19 +21,14 @@ EVALUATED = ("eval_loss", "eval_score")
 class Journal(TrainerCallback):
     """Writes what is logged, as if the training had never been interrupted."""
 
-    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
-        """Write `folder`/train.jsonl and loss.svg; with `tensorboard` an event file too."""
+    def __init__(self, folder: Path) -> None:
+        """Write `folder`/train.jsonl and loss.svg."""
         self.folder = folder
-        self.path = folder / "train.jsonl"
-        self.events = events.event_file(folder / "tensorboard") if tensorboard else None
+        self.path = RunDir(folder).train_jsonl
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Drop the lines of steps that will be taken again."""
-        lines = restored(self.folder, state.log_history)
-        if self.events:
-            events.begin(self.events)
-        for line in lines:
-            self.show(line)
+        restored(self.folder, state.log_history)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, **said: Any) -> None:
         """Add a line for a training step or a validation; the Trainer's closing summary is neither."""
@@ -42,17 +37,10 @@ class Journal(TrainerCallback):
             return
         line = journal_line(state.global_step, logs)
         append_bytes(self.path, f"{json.dumps(line)}\n".encode())
-        self.show(line)
 
     def on_save(self, *_: Any, **__: Any) -> None:
         """Draw the curve anew."""
         draw(self.folder, journal_lines(self.path))
-
-    def show(self, line: Mapping[str, Any]) -> None:
-        """Add a line to the event file."""
-        if self.events:
-            scalars = {name: value for name, value in line.items() if name != "step" and value is not None}
-            events.append(self.events, line["step"], scalars)
 
 
 def our_name(name: str) -> str:
@@ -73,7 +61,7 @@ def restored(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[dict[st
         history: `log_history` of the checkpoint's TrainerState; empty where there is no checkpoint.
     """
     lines = [journal_line(logs["step"], logs) for logs in history if logs.keys() & {"loss", *EVALUATED}]
-    path, last = folder / "train.jsonl", lines[-1]["step"] if lines else 0
+    path, last = RunDir(folder).train_jsonl, lines[-1]["step"] if lines else 0
     if lines and [line for line in journal_lines(path) if line["step"] <= last] != lines:
         log.warning("%s: not as it was written, made again from the checkpoint", path)
     write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines))
@@ -91,7 +79,7 @@ def history_of(checkpoint: Path) -> list[dict[str, Any]]:
 def draw(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Draw the curve of train.jsonl, where there is one."""
     if any(line.keys() & DRAWN for line in lines):
-        write_atomic(folder / "loss.svg", loss_curve(lines, folder.name))
+        write_atomic(RunDir(folder).loss_svg, loss_curve(lines, folder.name))
 
 
 def journal_lines(path: Path) -> list[dict[str, Any]]:

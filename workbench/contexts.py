@@ -1,8 +1,9 @@
-"""Third-party chatter, kept off the terminal."""
+"""Contexts that leave transformers and models as they found them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch import nn
 from transformers.utils import logging
 
 
@@ -18,3 +19,14 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def restored_modes(model: nn.Module) -> Iterator[None]:
+    """Put each module back, after the block, into the mode (train or eval) that it was in."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
