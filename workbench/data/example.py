@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import cast
 
 from workbench.data.packing import best_fit
-from workbench.data.tokens.segments import IGNORED
 from workbench.errors import DataError
+from workbench.labels import IGNORED
 
 
 @dataclass(frozen=True)
