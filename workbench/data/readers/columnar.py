@@ -1,5 +1,6 @@
 """Rows of Parquet and Arrow files, without the nulls that a column's type gives to fields a row never had."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,8 @@ def check_names(names: Sequence[str], path: Path) -> None:
     Raises:
         DataError: With the name.
     """
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+    twice, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
         raise DataError(f"{path}: two columns are called {twice!r} (rename one)")
 
 
