@@ -1,5 +1,8 @@
 """Contexts that leave transformers and models as they found them."""
 
+import os
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,3 +33,28 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def without_panics() -> Iterator[None]:
+    """Leave out the page that a library of Rust writes to the terminal where it panics.
+
+    What else is written there comes once the block ends.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as written:
+        terminal = os.dup(2)
+        os.dup2(written.fileno(), 2)
+        panicked = False
+        try:
+            yield
+        except BaseException as error:
+            panicked = type(error).__name__ == "PanicException"
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            if not panicked:
+                written.seek(0)
+                os.write(2, written.read())
+            os.close(terminal)

@@ -26,6 +26,10 @@ OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O
 """Flags of `os.open`, of which each system has some."""
 
 
+LONGEST_JSON = 256 * 2**20
+"""Bytes of a JSON file; the largest tokenizers have 35 MB."""
+
+
 def local_path(path: str | Path) -> Path:
     """The path with the home folder instead of a leading `~`; of an unknown user the `~name` stays."""
     return Path(os.path.expanduser(path))
@@ -78,8 +82,12 @@ def read_json(path: Path) -> Any:
     """The value of a JSON file.
 
     Raises:
-        ValueError: it isn't JSON, or nested too deeply to be read.
+        ValueError: it isn't JSON, nested too deeply or too long to be read, or a pipe, a device or a folder.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
+    if (size := path.stat().st_size) > LONGEST_JSON:
+        raise ValueError(f"{size:,} bytes (at most {LONGEST_JSON:,})")
     return parse_json(path.read_text(encoding="utf-8"))
 
 
@@ -294,7 +302,12 @@ def file_fingerprint(path: Path) -> str:
     )
     for file in files:
         digest.update(str(file.relative_to(path)).encode("utf-8") + b"\0")
-        with file.open("rb") as handle:
-            for block in iter(lambda: handle.read(1 << 20), b""):
-                digest.update(block)
+        add_file(digest, file)
     return digest.hexdigest()
+
+
+def add_file(digest: "hashlib._Hash", file: Path) -> None:
+    """Add a file's bytes to a checksum, a little of it in memory at a time."""
+    with file.open("rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)

@@ -3,8 +3,10 @@
 import errno
 
 import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from workbench import cli
+from workbench.cli.reasons import users_error
 from workbench.errors import WorkbenchError
 from workbench.run_dir import check_folder
 
@@ -52,9 +54,32 @@ def test_a_name_as_long_as_file_systems_take_is_no_mistake(tmp_path):
 
 
 def test_a_file_that_cannot_be_used_is_the_user_s_mistake_and_any_other_error_of_the_system_ours():
-    error = cli.unusable_file(PermissionError(errno.EACCES, "Permission denied", "runs/a\x1b.json"))
+    error = users_error(PermissionError(errno.EACCES, "Permission denied", "runs/a\x1b.json"))
     assert isinstance(error, WorkbenchError)
     assert str(error) == "runs/a\x1b.json: can't be read or written (Permission denied)"
     for other in (OSError(errno.EBADF, "Bad file descriptor", "a"), OSError(errno.EACCES, "no file named")):
-        with pytest.raises(OSError):
-            cli.unusable_file(other)
+        assert users_error(other) is None
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda: bytearray(2**62), lambda: torch.empty(2**50)], ids=["python", "torch"]
+)
+def test_memory_that_has_run_out_is_the_user_s_to_mend(ask):
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        ask()
+    assert str(users_error(caught.value)).startswith("memory: there is too little of it, ")
+
+
+def test_a_library_of_rust_that_gives_up_on_a_file_ends_in_one_line():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.FixedLength(0)
+    with pytest.raises(BaseException) as caught:
+        tokenizer.encode("a")
+    assert str(users_error(caught.value)).startswith(
+        "model: its tokenizer or weights are damaged, chunk size"
+    )
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), KeyError("a"), SystemExit(1)])
+def test_a_fault_of_ours_keeps_its_traceback(error):
+    assert users_error(error) is None

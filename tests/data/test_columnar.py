@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from pathlib import Path
 
 import numpy
@@ -14,6 +15,7 @@ from workbench.config.benchmark import LocalConfig
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import Task
 from workbench.data.encode import encode
+from workbench.data.readers.columnar import check_names
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import DataError
@@ -242,3 +244,11 @@ def test_a_damaged_file_is_one_line_or_gives_rows(tmp_path, name):
             assert str(error).startswith(("data.path: no rows", str(path))) and "\n" not in str(error)
             outcomes.add("refused")
     assert "refused" in outcomes
+
+
+def test_thirty_thousand_columns_are_compared_by_name_within_a_second(tmp_path):
+    started = time.perf_counter()
+    check_names([f"column {number}" for number in range(30_000)], tmp_path / "wide.parquet")
+    assert time.perf_counter() - started < 1
+    with pytest.raises(DataError, match="two columns are called 'a'"):
+        check_names(["a", "b", "a"], tmp_path / "wide.parquet")

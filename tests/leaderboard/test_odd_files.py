@@ -115,6 +115,29 @@ def test_an_odd_run_json_costs_only_what_it_says(runs, content):
     assert "## quickstart\n" in shown(runs)
 
 
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def beyond_all_measure(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**38)
+
+
+@pytest.mark.parametrize("make", [pipe, device, beyond_all_measure])
+@pytest.mark.parametrize("name", ["results.json", "run.json", "train.json", "merge_report.json"])
+def test_what_could_be_read_without_end_is_not_read(runs, name, make):
+    (runs / "quickstart" / name).unlink(missing_ok=True)
+    make(runs / "quickstart" / name)
+    text = shown(runs)
+    assert "## quickstart-0badcafe" in text
+    assert ("Skipped quickstart/results.json: " in text) == (name == "results.json")
+
+
 @pytest.fixture
 def sealed(tmp_path) -> RunDir:
     """A run whose scores have checksums."""

@@ -1,7 +1,9 @@
 """Files of a checkpoint that announce more than they hold: one line, before anything of that size is made."""
 
+import base64
 import io
 import json
+import os
 import pickle
 import resource
 import shutil
@@ -11,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import AdaLoraConfig, FourierFTConfig, VBLoRAConfig
+from safetensors.torch import load_file, save_file
 from tiny_checkpoints import PLAIN, at, llama, write_gguf
 
 from workbench.config.adapter import AdapterConfig, AdapterMethod
 from workbench.config.model import Architecture
 from workbench.errors import CheckpointError, WorkbenchError
-from workbench.models.adapters import attach
+from workbench.models.adapters import adapter_config, attach
 from workbench.models.loading import load_model, load_tokenizer
 
 TOY = Path(__file__).parents[2] / "workbench" / "toy" / "base"
@@ -293,7 +297,8 @@ def field(number: int, value: bytes | int) -> bytes:
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-PIECES = field(1, field(1, b"a")) + field(2, field(3, 2))
+UNKNOWN = field(1, field(1, b"<unk>") + field(3, 2))
+PIECES = UNKNOWN + field(1, field(1, b"a")) + field(2, field(3, 2))
 SENTENCEPIECE = {
     "a length of 2**60": varint(1 << 3 | 2) + varint(2**60) + b"a",
     "a number without end": PIECES + varint(3 << 3) + b"\xff" * 10**6,
@@ -301,6 +306,12 @@ SENTENCEPIECE = {
     "a piece that is a number": field(1, field(1, 5)) + PIECES,
     "a score that is a text": field(1, field(1, b"b") + field(2, b"abcd"))
     + field(1, field(1, b"c") + field(2, b"a")),
+    "a piece that is there twice": PIECES + field(1, field(1, b"a")),
+    "two pieces for what is unknown": PIECES + field(1, field(1, b"<x>") + field(3, 2)),
+    "no piece for what is unknown": field(1, field(1, b"a")) + field(2, field(3, 2)),
+    "a score that is not a number": PIECES
+    + field(1, field(1, b"b") + varint(2 << 3 | 5) + struct.pack("<f", float("nan"))),
+    "a long replacement": PIECES + field(3, field(2, bytes(4) + b"a" * 5000)),
     "replacements that are a number": PIECES + field(3, field(2, 10**12)),
     "replacements that are none": PIECES + field(3, field(2, b"\xff" * 9)),
     "a rule that is a number": PIECES + field(3, field(1, 5)),
@@ -316,6 +327,13 @@ def test_a_sentencepiece_model_that_announces_what_it_does_not_hold(tmp_path, na
     with pytest.raises(CheckpointError, match="tokenizer.model: ") as caught:
         load_tokenizer(at(TOY, tokenizer=str(file)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_sentencepiece_model_of_more_pieces_than_rows_is_not_built(tmp_path):
+    file = tmp_path / "tokenizer.model"
+    file.write_bytes(PIECES + b"".join(field(1, field(1, f"x{i}".encode())) for i in range(1000)))
+    with pytest.raises(CheckpointError, match="more than 686 pieces, the rows of the embedding"):
+        load_tokenizer(at(TOY, tokenizer=str(file)))
 
 
 @pytest.mark.parametrize("listed", [{"<x>": 10**12}, {"<x>": -5}, {"<x>": "many"}, {"<x>": None}])
@@ -357,6 +375,115 @@ def test_an_added_token_beyond_the_embedding_is_named(folder):
         load_tokenizer(at(folder))
 
 
+BOMBS = {
+    "more added tokens than rows": (
+        {"added_tokens": [{"id": 686 + i, "content": f"<{i}>"} for i in range(10**4)]},
+        "added_tokens: 10,000 tokens, the model's embedding has 686 rows",
+    ),
+    "a larger vocabulary than rows": (
+        {"model": {"type": "BPE", "merges": [], "vocab": {str(i): i for i in range(10**4)}}},
+        "model.vocab: 10,000 tokens",
+    ),
+    "replacements that grow": (
+        {
+            "normalizer": {
+                "type": "Sequence",
+                "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}] * 12,
+            }
+        },
+        "normalizer: makes 1,000,000,000,000 characters of one",
+    ),
+    "a long beginning": ({"normalizer": {"type": "Prepend", "prepend": "a" * 10**6}}, "normalizer: makes"),
+    "a long decoding": (
+        {"decoder": {"type": "Replace", "pattern": {"Regex": "a?"}, "content": "a" * 10**6}},
+        "decoder: makes 1,000,001 characters",
+    ),
+    "a long replacement of a compiled map": (
+        {
+            "normalizer": {
+                "type": "Precompiled",
+                "precompiled_charsmap": base64.b64encode(bytes(4) + b"a" * 5000).decode(),
+            }
+        },
+        "normalizer: makes 5,000 characters",
+    ),
+    "a million tokens around a text": (
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}],
+                "pair": [],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [1] * 10**6, "tokens": ["<s>"] * 10**6}},
+            }
+        },
+        "post_processor: 1,000,000 tokens around a text",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_tokenizer_that_would_fill_the_memory_is_not_read(folder, name):
+    changes, said = BOMBS[name]
+    state = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(state | changes))
+    with pytest.raises(CheckpointError, match="tokenizer.json: ") as caught:
+        load_tokenizer(at(folder))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_description_beyond_all_measure_is_not_read(folder, name):
+    os.truncate(folder / name, 2**38)
+    with pytest.raises(CheckpointError, match=f"{name}: .*274,877,906,944 bytes"):
+        load_tokenizer(at(folder))
+    file = folder.parent / "tokenizer.model"
+    file.touch()
+    os.truncate(file, 2**38)
+    with pytest.raises(CheckpointError, match="tokenizer.model: 274,877,906,944 bytes"):
+        load_tokenizer(at(TOY, tokenizer=str(file)))
+
+
+def test_a_token_behind_the_embedding_that_every_text_gets_is_named(folder):
+    state = json.loads((folder / "tokenizer.json").read_text())
+    state["post_processor"]["special_tokens"]["<s>"]["ids"] = [10**6]
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match="puts token 1000000 to each text"):
+        load_tokenizer(at(folder))
+
+
+def test_a_tokenizer_at_which_the_library_panics_is_one_line_and_no_more(folder, capfd):
+    state = json.loads((folder / "tokenizer.json").read_text())
+    state["pre_tokenizer"] = {"type": "FixedLength", "length": 0}
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match="chunk size must be non-zero"):
+        load_tokenizer(at(folder))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("template", [7, {"default": 7}, [{"name": "default", "template": [1]}]], ids=str)
+def test_a_chat_template_that_is_not_a_text_is_refused(folder, template):
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}))
+    with pytest.raises(CheckpointError, match="the tokenizer's chat_template is .*a text"):
+        load_tokenizer(at(folder))
+
+
+def test_two_tokens_of_one_number_are_named(folder):
+    state = json.loads((folder / "tokenizer.json").read_text())
+    state["model"]["vocab"]["a"] = state["model"]["vocab"]["b"]
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match="the tokens '[ab]' and '[ab]' have one number"):
+        load_tokenizer(at(folder))
+
+
+def test_merges_that_are_left_out_at_random_are_all_applied(folder):
+    state = json.loads((folder / "tokenizer.json").read_text())
+    state["model"]["dropout"] = 0.5
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    text = "which of these numbers is the largest? " * 20
+    assert load_tokenizer(at(folder))(text) == load_tokenizer(at(TOY))(text)
+
+
 ADAPTER = {
     "a rank of 10**12": {"r": 10**12},
     "a rank of a pattern": {"rank_pattern": {"q_proj": 10**12}},
@@ -366,6 +493,28 @@ ADAPTER = {
     "a broken regex of what is left out": {"exclude_modules": "*"},
     "a regex without end": {"target_modules": r"(\w*\.*)*\w*q_projx"},
     "10**9 layers": {"layer_replication": [[0, 10**9]]},
+    "10**9 layers forth and back": {"layer_replication": [[0, 10**9], [10**9, 0]]},
+    "a layer range of three": {"layer_replication": [[0, 1, 2]]},
+    "ten thousand targets": {"target_modules": [f"m{i}" for i in range(10**4)]},
+    "ranks of ten thousand layers": {"rank_pattern": {f"m{i}": 4 for i in range(10**4)}},
+    "alphas of ten thousand layers": {"alpha_pattern": {f"m{i}": 4 for i in range(10**4)}},
+    "a regex without end among ranks, behind a layer's name": {"rank_pattern": {"layers(.*)*x": 4}},
+    "a regex without end among layers saved whole": {"modules_to_save": ["layers(.*)*x"]},
+    "a regex without end among patterns of layers": {
+        "layers_to_transform": [0],
+        "layers_pattern": "layers(.*)*x",
+    },
+    "a flag that is a text": {"use_rslora": "no"},
+    "a rank that is a text": {"r": "16"},
+    "a rank that is true": {"r": True},
+    "a rank of a layer that is a text": {"rank_pattern": {"q_proj": "4"}},
+    "an alpha that is not a number": {"lora_alpha": float("nan")},
+    "an alpha beyond all numbers": {"lora_alpha": 10**400},
+    "an alpha of a layer that is infinite": {"alpha_pattern": {"q_proj": float("inf")}},
+    "targets that are numbers": {"target_modules": [7]},
+    "an unknown kind": {"peft_type": "NOPE"},
+    "tokens that switch it on": {"alora_invocation_tokens": [5, 6]},
+    "a module to be imported": {"megatron_config": {"hidden_size": 8}, "megatron_core": "antigravity"},
 }
 
 
@@ -379,3 +528,59 @@ def test_an_adapter_s_configuration_that_announces_too_much_is_one_line(tmp_path
     with pytest.raises(CheckpointError, match="adapter_config.json: ") as caught:
         attach.load(llama(), tmp_path / "adapter")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_an_adapter_s_weights_that_are_longer_than_they_say_are_not_read(tmp_path):
+    config = AdapterConfig(method=AdapterMethod.lora, rank=2, target_modules=["q_proj"])
+    attach.save(attach.attach(llama(), config, seed=0), tmp_path / "adapter")
+    os.truncate(tmp_path / "adapter" / "adapter_model.safetensors", 10**7)
+    with pytest.raises(CheckpointError, match="adapter_model.safetensors: truncated or damaged"):
+        adapter_config.fingerprint(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_an_adapter_s_tensors_of_another_kind_of_numbers_are_refused(tmp_path, dtype):
+    config = AdapterConfig(method=AdapterMethod.lora, rank=2, target_modules=["q_proj"])
+    attach.save(attach.attach(llama(), config, seed=0), tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file({name: tensor.to(dtype) for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(CheckpointError, match="lora_A.weight holds .*, no floating point numbers"):
+        attach.load(llama(), tmp_path / "adapter")
+
+
+def test_a_chat_template_beside_an_adapter_that_is_not_text_is_one_line(tmp_path):
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(CheckpointError, match="chat_template.jinja: not UTF-8 text"):
+        adapter_config.chat_template(tmp_path)
+
+
+@pytest.mark.parametrize("named", ["x", [[1]], ["</s>"], {"a": 1}])
+def test_an_end_of_text_that_is_not_the_number_of_a_token_is_one_line(folder, named):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": named}))
+    with pytest.raises(CheckpointError, match="generation_config.json: can't be read"):
+        adapter_config.end_tokens(folder)
+    assert str(folder) in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VBLoRAConfig(r=4, num_vectors=10**12, vector_length=8, target_modules=["q_proj"]),
+        FourierFTConfig(n_frequency=10**12, target_modules=["q_proj"]),
+        AdaLoraConfig(init_r=10**9, total_step=10, target_modules=["q_proj"]),
+    ],
+    ids=lambda config: config.peft_type.value,
+)
+def test_an_adapter_of_any_kind_is_not_larger_than_its_tensors(tmp_path, config):
+    config.save_pretrained(tmp_path)
+    save_file({"base_model.model.q_proj.weight": torch.zeros(8, 64)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="no tensor has a side of more than 64"):
+        attach.load(llama(), tmp_path)
+
+
+def test_an_adapter_of_a_million_tensors_is_not_read(tmp_path, monkeypatch):
+    config = AdapterConfig(method=AdapterMethod.lora, rank=2, target_modules=["q_proj"])
+    attach.save(attach.attach(llama(), config, seed=0), tmp_path)
+    monkeypatch.setattr(adapter_config, "MAX_TENSORS", 3)
+    with pytest.raises(CheckpointError, match=r"adapter_model.safetensors: 4 tensors \(at most 3\)"):
+        adapter_config.read_weights(tmp_path)

@@ -59,7 +59,7 @@ def test_a_padding_token_of_the_tokenizers_own_stays(folder):
 @pytest.mark.parametrize("architecture", Architecture)
 def test_a_tokenizer_larger_than_the_embedding_is_refused(folder, architecture):
     words_tokenizer(98).save_pretrained(folder)
-    with pytest.raises(CheckpointError, match="98 tokens, the model's embedding 96 rows, none for 'w9[67]'"):
+    with pytest.raises(CheckpointError, match="98 tokens, the model's embedding has 96 rows"):
         load_tokenizer(at(folder, architecture=architecture))
 
 
@@ -71,7 +71,7 @@ def test_a_smaller_tokenizer_is_fine(folder):
 def test_no_tokenizer_and_a_damaged_one_are_one_line(folder):
     file = folder / "tokenizer.json"
     file.write_text(file.read_text()[:100])
-    with pytest.raises(CheckpointError, match="the tokenizer can't be read") as caught:
+    with pytest.raises(CheckpointError, match="tokenizer.json: not a JSON object") as caught:
         load_tokenizer(at(folder))
     assert "\n" not in str(caught.value)
     for name in ("tokenizer.json", "tokenizer_config.json"):

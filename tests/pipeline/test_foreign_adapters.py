@@ -1,11 +1,12 @@
 """Adapters that peft alone has made, scored, merged or refused in one line."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from workbench import cli
 from workbench.errors import CheckpointError
@@ -94,3 +95,32 @@ def test_a_start_that_quantized_weights_do_not_allow_is_one_line(run, tmp_path):
     with pytest.raises(CheckpointError, match="adapter: does not fit this model: .*PiSSA") as caught:
         run("evaluate", *ASKED, "adapter.path=adapter", "quantization=nf4")
     assert "\n" not in str(caught.value)
+
+
+def with_alpha(folder, alpha):
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"lora_alpha": alpha}))
+
+
+def with_number(folder, number):
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[5] = number
+    save_file(tensors, file)
+
+
+@pytest.mark.parametrize(
+    "damage, said",
+    [
+        (lambda folder: with_alpha(folder, 1e300), "adapter: can't be merged, NaNs"),
+        (lambda folder: with_number(folder, float("nan")), "adapter: .*lora_A.weight is not finite"),
+        (lambda folder: with_number(folder, float("inf")), "adapter: .*lora_A.weight is not finite"),
+    ],
+    ids=["an alpha too large", "nan", "infinite"],
+)
+def test_a_merge_that_would_not_be_numbers_is_one_line(run, tmp_path, damage, said):
+    damage(made(tmp_path / "adapter", target_modules=["q_proj"]))
+    with pytest.raises(CheckpointError, match=said) as caught:
+        run("merge", "model.path=${toy:base}", "adapter.path=adapter", "run_dir=run", "quantization=none")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "merged").exists()

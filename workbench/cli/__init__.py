@@ -19,7 +19,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from workbench import __version__
 from workbench.cli.arguments import given_twice, prepare
@@ -28,6 +27,7 @@ from workbench.cli.guard import check_hydra_node
 from workbench.cli.leftovers import leave_no_compiler_cache
 from workbench.cli.messages import CleanFormatter, one_line
 from workbench.cli.quoting import quoted
+from workbench.cli.reasons import users_error
 from workbench.cli.recipes import recipe_list
 from workbench.cli.reference import keys_text
 from workbench.cli.shadows import shadows
@@ -35,7 +35,6 @@ from workbench.cli.shipped import PACKAGE, shipped
 from workbench.cli.sources import Sources, sources_of
 from workbench.config import Step
 from workbench.errors import ConfigError, WorkbenchError
-from workbench.file_errors import is_unusable
 from workbench.shown import clean
 
 __all__ = ["PACKAGE", "TRACEBACK", "main", "register", "shipped", "typed"]
@@ -76,12 +75,14 @@ def main() -> None:
         with TemporaryDirectory(prefix="workbench-sweep-") as spare, shows:
             sys.argv[1:] = [*flags, *overrides, *without_folders(flags, overrides, sources, spare)]
             hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
-    except (WorkbenchError, HydraException, OmegaConfBaseException) as error:
+    except HydraException as error:
         end(error)
-    except OSError as error:
-        end(unusable_file(error))
     except KeyboardInterrupt:
         sys.exit("stopped: the same command continues where this one was")
+    except BaseException as error:
+        if (reason := users_error(error)) is None:
+            raise
+        end(reason)
 
 
 def current_folder() -> Path:
@@ -158,18 +159,14 @@ def job(composed: DictConfig) -> None:
         from workbench.pipeline.run import run  # torch and transformers cost seconds: only once a run starts
 
         run(config, run_dir, text)
-    except (WorkbenchError, OmegaConfBaseException, OSError) as error:
-        if isinstance(error, OSError):
-            error = unusable_file(error)
-        if HydraConfig.get().mode is not RunMode.MULTIRUN:
-            end(error)
-        overrides = " ".join(HydraConfig.get().overrides.task)
-        print(f"error: {clean(overrides)}: {one_line(error)}", file=sys.stderr)
-        raise WorkbenchError("at least one run of the sweep failed (its line stands above)") from error
-    except RuntimeError as error:
-        if "Connection closed by peer" not in str(error):
+    except BaseException as error:
+        if (reason := users_error(error)) is None:
             raise
-        end(WorkbenchError(f"process {RANK}: another process has stopped (it says why)"))
+        if HydraConfig.get().mode is not RunMode.MULTIRUN:
+            end(reason)
+        overrides = " ".join(HydraConfig.get().overrides.task)
+        print(f"error: {clean(overrides)}: {one_line(reason)}", file=sys.stderr)
+        raise WorkbenchError("at least one run of the sweep failed (its line stands above)") from error
 
 
 def keep_output_clear() -> None:
@@ -177,15 +174,6 @@ def keep_output_clear() -> None:
     for handler in logging.getLogger("workbench").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(sys.stderr)
-
-
-def unusable_file(error: OSError) -> WorkbenchError:
-    """A user's error where a file or folder can't be read or written; any other is raised again."""
-    if error.filename is None or not is_unusable(error):
-        raise error
-    reason = WorkbenchError(f"{error.filename}: can't be read or written ({error.strerror})")
-    reason.__cause__ = error
-    return reason
 
 
 def end(error: Exception) -> NoReturn:

@@ -121,7 +121,11 @@ def load(
     except LOAD_ERRORS as error:
         raise _unreadable(path, error) from error
     _check(path, report, loaded.base_model_prefix if model.task is Task.sequence_classification else "")
-    if loaded.can_generate() and (note := settle_generation(loaded.generation_config)):
+    try:
+        note = settle_generation(loaded.generation_config) if loaded.can_generate() else ""
+    except ValueError as error:
+        raise _unreadable(path, error) from error
+    if note:
         logger.info("%s: %s", path, note)
     return cast(PreTrainedModel, loaded)
 

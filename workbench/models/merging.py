@@ -22,7 +22,7 @@ from workbench.config.merge import MergeConfig, MergeDtype
 from workbench.config.model import Device, Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.contexts import quiet_transformers
-from workbench.errors import ConfigError
+from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import check_base
 from workbench.models.checkpoints.generation_config import end_at
@@ -226,7 +226,7 @@ def _add(source: _Source, adapter_path: str | Path, batches: list[Batch], tolera
     """Base + adapter as one plain float32 model, checked against both apart.
 
     Raises:
-        CheckpointError: the two don't agree.
+        CheckpointError: the two don't agree, or the sum has numbers beyond float32.
     """
     with quiet_transformers():
         plain: PreTrainedModel = source.kind.from_pretrained(
@@ -238,7 +238,11 @@ def _add(source: _Source, adapter_path: str | Path, batches: list[Batch], tolera
     cast(torch.nn.Module, plain).to(source.device)
     with_adapter = attach.load(plain, adapter_path)
     unmerged = list(logits(with_adapter, batches))
-    merged = cast(PreTrainedModel, with_adapter.merge_and_unload(safe_merge=True))
+    try:
+        merged = cast(PreTrainedModel, with_adapter.merge_and_unload(safe_merge=True))
+    except ValueError as error:
+        reason = f"can't be merged, {first_line(error)}"
+        raise CheckpointError(f"{adapter_path}: {reason} (a weight or its alpha is too large)") from error
     exact = list(logits(merged, batches))
     largest = tolerance * scale(exact)
     close = close_calls(exact, largest)

@@ -1,5 +1,6 @@
 """Reads rows of Parquet and Arrow files, without the null fields of structs that other rows brought."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,8 @@ def check_names(names: Sequence[str], path: Path) -> None:
     Raises:
         DataError: Names the duplicate.
     """
-    duplicate = next((name for name in names if names.count(name) > 1), None)
-    if duplicate is not None:
+    duplicate, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
         raise DataError(f"{path}: two columns are called {duplicate!r} (rename one)")
 
 

@@ -9,15 +9,20 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from workbench.errors import CheckpointError, first_line
-from workbench.models.adapters.config_bounds import check_kinds, check_patterns
+from workbench.files import add_file
+from workbench.models.adapters.config_bounds import check_patterns
+from workbench.models.adapters.config_fields import check_fields
 from workbench.models.checkpoints import generation_config
 from workbench.models.checkpoints.hub import locate_adapter
+from workbench.models.checkpoints.state_dict import read_json_object, tensor_names
 from workbench.run_dir import read_json, write_json
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 LABELS_FILE = "labels.json"
 TEMPLATE_FILE = "chat_template.jinja"
+MAX_TENSORS = 200_000
+"""In a file of an adapter; each takes time to read, and the largest models have half as many layers."""
 BESIDE_BASE = ("gaussian", "orthogonal", "eva")
 """Starts, by peft's names, that take nothing out of the base's weights."""
 
@@ -31,16 +36,17 @@ def read_config(path: str | Path) -> PeftConfig:
     Raises:
         CheckpointError: there is none, or it is of a kind that changes no layers.
     """
+    file = _file(path, CONFIG_FILE)
+    described = read_json_object(file)
+    check_fields(described, file)
+    described.pop("runtime_config", None)  # of the process that wrote it
     try:
-        config = PeftConfig.from_pretrained(str(_file(path, CONFIG_FILE).parent))
-    except (ValueError, OSError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        config = PeftConfig.from_peft_type(**described)  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: no adapter can be read there: {first_line(error)}") from error
-    if config.peft_type is None:
-        raise CheckpointError(f"{path}: no adapter can be read there: {CONFIG_FILE} lacks its peft_type")
     if config.is_prompt_learning:
         raise CheckpointError(f"{path}: {config.peft_type.value} learns a prompt, it is no adapter of layers")
-    check_kinds(config, Path(path) / CONFIG_FILE)
-    check_patterns(config, Path(path) / CONFIG_FILE)
+    check_patterns(config, file)
     config.base_model_name_or_path = None
     return cast(PeftConfig, config)
 
@@ -62,9 +68,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: there are none, or not in safetensors.
     """
-    folder = _file(path, WEIGHTS_FILE).parent
+    file = _file(path, WEIGHTS_FILE)
+    if (count := len(tensor_names(file))) > MAX_TENSORS:
+        raise CheckpointError(f"{file}: {count:,} tensors (at most {MAX_TENSORS:,})")
     try:
-        tensors = load_peft_weights(str(folder), device="cpu")
+        tensors = load_peft_weights(str(file.parent), device="cpu")
         # Beside an adapter of an embedding peft saves the embedding that it sits on.
         return {name: tensor for name, tensor in tensors.items() if ".base_layer." not in name}
     except (ValueError, OSError, SafetensorError) as error:
@@ -96,20 +104,32 @@ def label_names(path: str | Path) -> list[str] | None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 over the adapter's configuration, weights, chat template and end tokens, without its card."""
+    """SHA-256 over the adapter's configuration, weights, chat template and end tokens, without its card.
+
+    Raises:
+        CheckpointError: there is no adapter, or its file of weights is damaged.
+    """
+    files = [_file(path, CONFIG_FILE), _file(path, WEIGHTS_FILE)]
+    tensor_names(files[1])  # of a file that is longer than its header says nothing is read
+    beside = [locate_adapter(path) / name for name in (generation_config.FILE, TEMPLATE_FILE)]
     digest = hashlib.sha256()
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        digest.update(name.encode() + b"\0" + _file(path, name).read_bytes())
-    for name in (generation_config.FILE, TEMPLATE_FILE):
-        if (file := locate_adapter(path) / name).is_file():
-            digest.update(name.encode() + b"\0" + file.read_bytes())
+    for file in (*files, *(file for file in beside if file.is_file())):
+        digest.update(file.name.encode() + b"\0")
+        add_file(digest, file)
     return digest.hexdigest()
 
 
 def chat_template(path: str | Path) -> str | None:
-    """The chat template that the adapter was trained with; None: none lies beside it."""
+    """The chat template that the adapter was trained with; None: none lies beside it.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     file = locate_adapter(path) / TEMPLATE_FILE
-    return file.read_text(encoding="utf-8") if file.is_file() else None
+    try:
+        return file.read_text(encoding="utf-8") if file.is_file() else None
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{file}: not UTF-8 text, {first_line(error)}") from error
 
 
 def end_tokens(path: str | Path) -> list[int]:

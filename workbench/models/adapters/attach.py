@@ -90,7 +90,9 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
             peft_model = _wrap(model, config, seed=0)
     except (*BROKEN, ImportError) as error:
         raise CheckpointError(f"{path}: does not fit this model: {first_line(error)}") from error
-    _check_fit(path, weights, state_dict(peft_model))
+    expected = state_dict(peft_model)
+    _check_fit(path, weights, expected)
+    _check_numbers(path, weights, expected)
     set_peft_model_state_dict(peft_model, weights)
     labels = label_names(path)
     if labels is not None:
@@ -229,6 +231,20 @@ def _check_fit(path: str | Path, weights: dict[str, Tensor], expected: dict[str,
     if reasons:
         shown = "; ".join(reasons[:2]) + (f", and {len(reasons) - 2} more" if len(reasons) > 2 else "")
         raise CheckpointError(f"{path}: does not fit this model: {shown} (was it made for another?)")
+
+
+def _check_numbers(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise CheckpointError for tensors whose numbers can't be an adapter's: whole ones, NaN or infinity."""
+    for name, tensor in sorted(weights.items()):
+        if not expected[name].is_floating_point():
+            continue
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{path}: {name} holds {kind}, no floating point numbers")
+        if not bool(tensor.float().isfinite().all()):
+            raise CheckpointError(
+                f"{path}: {name} is not finite (the adapter is damaged, or its training was)"
+            )
 
 
 def _settle(model: PeftModel, trainable: bool) -> None:

@@ -14,7 +14,11 @@ def settle_generation(generation: GenerationConfig) -> str:
     """Make settings consistent that transformers would refuse to write again; what was done, in words.
 
     Old files give a temperature and leave out that it is for sampling.
+
+    Raises:
+        ValueError: `eos_token_id` names something else than tokens.
     """
+    eos_ids(generation)
     if generation.pad_token_id == -1:
         generation.pad_token_id = None
     if _is_consistent(generation):
@@ -47,9 +51,16 @@ def end_at(model: PreTrainedModel, ids: Sequence[int]) -> None:
 
 
 def eos_ids(generation: GenerationConfig | None) -> list[int]:
-    """The tokens at which generation ends."""
+    """The tokens at which generation ends.
+
+    Raises:
+        ValueError: something else than numbers of tokens is named.
+    """
     named = getattr(generation, "eos_token_id", None)
-    return [] if named is None else list(named) if isinstance(named, list | tuple) else [int(named)]
+    ids = [] if named is None else list(named) if isinstance(named, list | tuple) else [named]
+    if not all(isinstance(index, int) for index in ids):
+        raise ValueError(f"eos_token_id={named!r:.60} (the number of a token, or a list of such)")
+    return ids
 
 
 def read_ends(folder: Path) -> list[int]:

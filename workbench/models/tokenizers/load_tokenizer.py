@@ -11,7 +11,7 @@ from typing import cast
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workbench.config.model import Architecture, ModelConfig
-from workbench.contexts import quiet_transformers
+from workbench.contexts import quiet_transformers, without_panics
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models import auto_model
 from workbench.models.checkpoints.checkpoint import describe
@@ -21,6 +21,7 @@ from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.gguf import reader
 from workbench.models.tokenizers import sentencepiece
 from workbench.models.tokenizers.patterns import check_patterns
+from workbench.models.tokenizers.tokenizer_bounds import check_announced, check_ids, check_template
 
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 logger = logging.getLogger("workbench")
@@ -55,7 +56,10 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
     """
     place, rows = tokenizer_place(model), num_embeddings(model)
     with quiet_transformers():
-        tokenizer = read_tokenizer(place)
+        tokenizer = read_tokenizer(place, rows)
+    check_ids(tokenizer, rows, str(place))
+    check_template(tokenizer, str(place))
+    _settle_dropout(tokenizer)
     _settle_padding(tokenizer, model.pad_token)
     beyond = None
     if rows is not None:
@@ -93,33 +97,38 @@ def tokenizer_place(model: ModelConfig) -> Path:
     return locate(model.path, model.revision)
 
 
-def read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
+def read_tokenizer(place: Path, rows: int | None = None) -> PreTrainedTokenizerFast:
     """The tokenizer of a folder, a `.gguf` file or a tokenizer.json.
+
+    Args:
+        place: The folder or file.
+        rows: Of the model's embedding; None: unknown.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
     if place.is_dir() and not any((place / name).is_file() for name in FILES):
         raise CheckpointError(f"{place}: holds no tokenizer (model.tokenizer names another)")
+    check_announced(place, rows)
     file = place / "tokenizer.json" if place.is_dir() else place
     if file.suffix == ".json" and file.is_file():
         check_patterns(file)
-    with ReadingTokenizer(place):
-        tokenizer = _read_tokenizer(place)
+    with ReadingTokenizer(place), without_panics():
+        tokenizer = _read_tokenizer(place, rows)
         tokenizer("a 1\n。")  # some damage shows only here
     return tokenizer
 
 
-def _read_tokenizer(place: Path) -> PreTrainedTokenizerFast:
+def _read_tokenizer(place: Path, rows: int | None) -> PreTrainedTokenizerFast:
     """The tokenizer, by the kind of its files; see `read_tokenizer`."""
     if place.suffix == ".gguf":
         return reader.read_tokenizer(place)
     if place.suffix == ".model":
-        return sentencepiece.read_tokenizer(place)
+        return sentencepiece.read_tokenizer(place, rows)
     if place.is_file():
         return PreTrainedTokenizerFast(tokenizer_file=str(place))  # type: ignore[no-untyped-call]
     if (place / "tokenizer.model").is_file() and not (place / "tokenizer.json").is_file():
-        return sentencepiece.read_tokenizer(place / "tokenizer.model")
+        return sentencepiece.read_tokenizer(place / "tokenizer.model", rows)
     # Without a config.json the class is tokenizer_config.json's alone.
     config = None if (place / "config.json").is_file() else PreTrainedConfig()
     file = place / "tokenizer_config.json"
@@ -156,6 +165,13 @@ class ReadingTokenizer:
                     "command line runs it, with all rights of yours)"
                 ) from error
             raise CheckpointError(f"{self.place}: the tokenizer can't be read: {reason:.500}") from error
+
+
+def _settle_dropout(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Switch off merges that are left out at random: the same text would have other tokens each time."""
+    if share := getattr(tokenizer.backend_tokenizer.model, "dropout", None):
+        tokenizer.backend_tokenizer.model.dropout = None
+        _say_once(f"the tokenizer leaves out merges at random (dropout {share:.3g}); that is switched off")
 
 
 def _settle_padding(tokenizer: PreTrainedTokenizerFast, wanted: str | None) -> None:

@@ -1,6 +1,8 @@
 """SentencePiece byte-pair models, the tokenizers of LLaMA and Open-Llama, as fast ones with the same ids."""
 
+import math
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from workbench.errors import CheckpointError
+from workbench.files import LONGEST_JSON
 from workbench.models.checkpoints.state_dict import read_json_object
+from workbench.models.tokenizers.tokenizer_bounds import MAX_GROWTH, MAX_TOKENS, longest_replacement
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 BPE = 2
@@ -44,12 +48,14 @@ class SentencePieceModel:
     """A space is put before every text."""
 
 
-def read_model(file: Path) -> SentencePieceModel:
-    """The model in a file.
+def read_model(file: Path, most: int = MAX_TOKENS) -> SentencePieceModel:
+    """The model in a file, which has this many pieces at most.
 
     Raises:
         CheckpointError: it is damaged, or of a kind that LLaMA's tokenizers aren't.
     """
+    if (size := file.stat().st_size) > LONGEST_JSON:
+        raise CheckpointError(f"{file}: {size:,} bytes (at most {LONGEST_JSON:,})")
     pieces, trainer, normalizer = [], {}, {}
     try:
         # Field numbers: sentencepiece_model.proto of github.com/google/sentencepiece.
@@ -58,6 +64,8 @@ def read_model(file: Path) -> SentencePieceModel:
                 fields = dict(_fields(value))
                 score = struct.unpack("<f", fields[2])[0] if 2 in fields else 0.0
                 pieces.append(Piece(fields[1].decode("utf-8"), score, fields.get(3, NORMAL)))
+                if len(pieces) > most:
+                    raise CheckpointError(f"{file}: more than {most:,} pieces, the rows of the embedding")
             elif number == 2:
                 trainer = dict(_fields(value))
             elif number == 3:
@@ -69,9 +77,12 @@ def read_model(file: Path) -> SentencePieceModel:
         raise CheckpointError(f"{file}: truncated, damaged or no SentencePiece model") from error
     if not pieces:
         raise CheckpointError(f"{file}: truncated, damaged or no SentencePiece model")
+    _check_pieces(pieces, file)
     longest = max((len(piece.text) for piece in pieces if piece.kind in (NORMAL, UNUSED)), default=0)
     if longest > MAX_PIECE:
         raise CheckpointError(f"{file}: a piece of {longest:,} characters (at most {MAX_PIECE})")
+    if (growth := longest_replacement(charsmap)) > MAX_GROWTH:
+        raise CheckpointError(f"{file}: replaces a text by {growth:,} bytes (at most {MAX_GROWTH:,})")
     if (kind := trainer.get(3, 1)) != BPE:
         raise CheckpointError(f"{file}: a SentencePiece model of kind {kind} (only byte pairs, 2)")
     if normalizer.get(4, 1) or not normalizer.get(5, 1) or trainer.get(24, 0):
@@ -82,6 +93,22 @@ def read_model(file: Path) -> SentencePieceModel:
         rule=rule,
         dummy_prefix=bool(normalizer.get(3, 1)),
     )
+
+
+def _check_pieces(pieces: list[Piece], file: Path) -> None:
+    """Refuse pieces that SentencePiece refuses.
+
+    Raises:
+        CheckpointError: a piece that is there twice, none or two for what is unknown, or a score of no order.
+    """
+    texts = Counter(piece.text for piece in pieces)
+    text, count = texts.most_common(1)[0]
+    if count > 1:
+        raise CheckpointError(f"{file}: holds the piece {text!r:.60} {count} times")
+    if (unknown := sum(piece.kind == UNKNOWN for piece in pieces)) != 1:
+        raise CheckpointError(f"{file}: holds {unknown} pieces for unknown text (one)")
+    if not all(math.isfinite(piece.score) for piece in pieces):
+        raise CheckpointError(f"{file}: holds a piece whose score is NaN or infinite")
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
@@ -162,22 +189,26 @@ def build(model: SentencePieceModel) -> Tokenizer:
     if model.dummy_prefix:
         back.append(decoders.Strip(" ", 1, 0))
     tokenizer.decoder = decoders.Sequence(back)
-    for piece in model.pieces:
-        if piece.kind in (UNKNOWN, CONTROL, USER_DEFINED):
-            token = AddedToken(piece.text, normalized=False, special=piece.kind != USER_DEFINED)
-            tokenizer.add_tokens([token])
+    whole = [piece for piece in model.pieces if piece.kind in (UNKNOWN, CONTROL, USER_DEFINED)]
+    tokenizer.add_tokens(  # all at once, as each call goes through all that are there
+        [AddedToken(piece.text, normalized=False, special=piece.kind != USER_DEFINED) for piece in whole]
+    )
     return tokenizer
 
 
-def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
+def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFast:
     """The tokenizer of a `.model` file, as the tokenizer_config.json beside it, if any, wants it.
 
     Without one it is LLaMA's: `<s>` before every text and nothing behind.
 
+    Args:
+        file: The model.
+        rows: Of the embedding; None: unknown.
+
     Raises:
         CheckpointError: the model is damaged or of another kind, or a file beside it is.
     """
-    backend = build(read_model(file))
+    backend = build(read_model(file, rows or MAX_TOKENS))
     settings = _settings(file.parent / "tokenizer_config.json") | {
         name: value
         for name, value in _settings(file.parent / "special_tokens_map.json").items()
