@@ -252,3 +252,14 @@ def test_thirty_thousand_columns_are_compared_by_name_within_a_second(tmp_path):
     assert time.perf_counter() - started < 1
     with pytest.raises(DataError, match="two columns are called 'a'"):
         check_names(["a", "b", "a"], tmp_path / "wide.parquet")
+
+
+def test_texts_that_stand_in_one_place_are_counted_each(tmp_path):
+    one = pyarrow.array(["x" * 10**6]).cast(pyarrow.string_view()).buffers()
+    views = pyarrow.py_buffer(one[1].to_pybytes() * 3000)
+    texts = pyarrow.Array.from_buffers(pyarrow.string_view(), 3000, [None, views, *one[2:]])
+    pyarrow.feather.write_feather(
+        pyarrow.table({"text": texts}), tmp_path / "a.arrow", compression="uncompressed"
+    )
+    with pytest.raises(DataError, match="unfolds to 2.8 GiB or more"):
+        load_rows(DataConfig(path=str(tmp_path / "a.arrow")), seed=0)
