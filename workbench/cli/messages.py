@@ -4,9 +4,9 @@ import logging
 
 from hydra.errors import HydraException
 
-from workbench.cli.shipped import options
 from workbench.config.error_hints import plainly
 from workbench.errors import WorkbenchError
+from workbench.shipped import options
 from workbench.shown import clean
 
 LONGEST = 2000

@@ -7,9 +7,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from workbench.cli.messages import one_line
-from workbench.cli.shipped import shipped
 from workbench.cli.unfolding import check_unfolded
 from workbench.errors import ConfigError
+from workbench.shipped import shipped
 from workbench.shown import clean
 
 
