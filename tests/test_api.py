@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +22,18 @@ from workbench.shipped import PACKAGE, shipped
 
 TOY = PACKAGE / "toy"
 BENCHMARKS = ["toy_choice_zh", "toy_choice_en"]
+SETTINGS = {
+    "limit": 300,
+    "max_length": 64,
+    "validation_fraction": 0.1,
+    "max_steps": 12,
+    "learning_rate": 3e-3,
+    "lr_scheduler": "linear",
+    "per_device_batch_size": 8,
+    "logging_steps": 2,
+    "report_to": [],
+}
+OF_DATA = ("limit", "max_length", "validation_fraction")
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +47,7 @@ def story(tmp_path_factory):
         TOY / "base",
         TOY / "data" / "instruct.jsonl",
         output=folder,
-        limit=300,
-        max_steps=12,
-        learning_rate=3e-3,
-        lr_scheduler="linear",
-        per_device_batch_size=8,
-        max_length=64,
-        logging_steps=2,
-        report_to=[],
+        **SETTINGS,
     )
     model, tokenizer = workbench.load_model(TOY / "base", adapter=tuned.folder)
     adapter = workbench.evaluate(model, tokenizer, benchmarks, name="adapter")
@@ -92,13 +96,20 @@ def test_every_shipped_benchmark_is_the_one_of_the_command_line():
             assert workbench.load_benchmark(file.stem).config == OmegaConf.to_object(merged), file.stem
 
 
-def test_the_scores_are_those_of_the_command_line(story, tmp_path):
-    words = [f"model.path={TOY / 'base'}", f"benchmark=[{','.join(BENCHMARKS)}]", f"run_dir={tmp_path}"]
-    words += [f"benchmarks.{name}.limit=60" for name in BENCHMARKS]
-    command = [sys.executable, "-m", "workbench", "recipe=evaluate", *words, f"leaderboard.folder={tmp_path}"]
+def test_weights_and_scores_are_those_of_the_command_line(story, tmp_path):
+    words = [f"model.path={TOY / 'base'}", f"data.path={TOY / 'data' / 'instruct.jsonl'}"]
+    words += [f"benchmark=[{','.join(BENCHMARKS)}]", *(f"benchmarks.{name}.limit=60" for name in BENCHMARKS)]
+    words += [f"{'data' if name in OF_DATA else 'train'}.{name}={value}" for name, value in SETTINGS.items()]
+    words += ["steps=[train,evaluate]", "train.warmup_steps=0", "train.sample_answers=0"]
+    command = [sys.executable, "-m", "workbench", "recipe=sft", *words, f"run_dir={tmp_path / 'run'}"]
     subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
-    _, scores = read_results(tmp_path / "results.json")
-    assert sorted(map(str, map(asdict, scores))) == sorted(map(str, map(asdict, story.base.scores)))
+    _, scores = read_results(tmp_path / "run" / "results.json")
+    ours = [*story.base.scores, *story.adapter.scores]
+    assert sorted(map(str, scores)) == sorted(map(str, ours))
+    weights = "adapter_model.safetensors"
+    assert (tmp_path / "run" / "adapter" / weights).read_bytes() == (
+        story.tuned.folder / weights
+    ).read_bytes()
 
 
 def test_a_model_of_any_class_is_scored_and_left_as_it_was(story):
