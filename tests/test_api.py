@@ -136,7 +136,7 @@ def test_fine_tuning_lowers_the_loss_and_a_repeated_call_finds_it_done(story):
     assert (story.tuned.folder / "adapter_config.json").is_file()
 
 
-def test_rows_in_memory_train_what_the_same_rows_of_a_file_do(story, tmp_path):
+def test_rows_in_memory_train_what_the_same_rows_of_a_file_do(tmp_path):
     rows = [{"frage": f"{number} + 1 =", "antwort": f" {number + 1}"} for number in range(40)]
     settings = {"max_steps": 2, "columns": {"prompt": "frage", "completion": "antwort"}, "report_to": []}
     file = tmp_path / "rows.csv"
@@ -305,7 +305,7 @@ def test_benchmarks_for_another_head_and_settings_of_a_run_are_refused(story):
         workbench.evaluate(story.model, story.tokenizer, ["toy_choice_zh", "toy_choice_zh"])
 
 
-def test_fine_tuning_writes_over_no_weights_of_others(story, tmp_path):
+def test_fine_tuning_writes_over_no_weights_of_others(tmp_path):
     (tmp_path / "adapter").mkdir()
     with pytest.raises(ConfigError, match="is not from finetune"):
         workbench.finetune(TOY / "base", [], output=tmp_path)
