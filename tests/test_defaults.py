@@ -7,8 +7,8 @@ from typing import get_type_hints
 import pytest
 import yaml
 
-from workbench.cli.shipped import shipped
 from workbench.config import Config
+from workbench.shipped import shipped
 
 CONF = shipped("conf")
 SECTIONS = get_type_hints(Config)

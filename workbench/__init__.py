@@ -1,6 +1,7 @@
 """Quantize, LoRA-tune, merge and score Open-Llama models on Chinese and English benchmarks.
 
-Importing this package is free: the model classes below are looked up, and torch imported, on first use.
+Importing this package is free: the functions and model classes below are looked up, and torch imported, on
+first use. `workbench.api` says which function is where.
 """
 
 import os
@@ -23,6 +24,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.api.benchmarks import load_benchmark
+    from workbench.api.evaluation import evaluate
+    from workbench.api.finetuning import finetune
+    from workbench.api.loading import load_model
+    from workbench.api.merging import merge
+    from workbench.leaderboard.comparison import compare
     from workbench.models.open_llama import (
         OpenLlamaConfig,
         OpenLlamaForCausalLM,
@@ -44,13 +51,30 @@ __all__ = [
     "OpenLlamaForSequenceClassification",
     "OpenLlamaModel",
     "__version__",
+    "compare",
+    "evaluate",
+    "finetune",
+    "load_benchmark",
+    "load_model",
+    "merge",
 ]
+
+_MODULES = {
+    "compare": "workbench.leaderboard.comparison",
+    "evaluate": "workbench.api.evaluation",
+    "finetune": "workbench.api.finetuning",
+    "load_benchmark": "workbench.api.benchmarks",
+    "load_model": "workbench.api.loading",
+    "merge": "workbench.api.merging",
+    **{name: "workbench.models" for name in __all__ if name.startswith("OpenLlama")},
+}
+"""Name -> the module that has it, which is imported when the name is first asked for."""
 
 
 def __getattr__(name: str) -> Any:
-    """The model classes, imported when first asked for (PEP 562)."""
-    if name.startswith("OpenLlama") and name in __all__:
-        return getattr(import_module("workbench.models"), name)
+    """The functions and model classes, imported when first asked for (PEP 562)."""
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

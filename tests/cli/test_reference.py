@@ -12,8 +12,8 @@ from workbench.cli.composition import register
 from workbench.cli.messages import wrapped
 from workbench.cli.reference import keys_text, sections
 from workbench.cli.reference.page import page
-from workbench.cli.shipped import options, shipped
 from workbench.config.error_hints import known_keys
+from workbench.shipped import options, shipped
 
 register()
 KEYS = {key.name: key for section in sections() for key in section.keys}

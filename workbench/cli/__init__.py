@@ -31,10 +31,10 @@ from workbench.cli.reasons import users_error
 from workbench.cli.recipes import recipe_list
 from workbench.cli.reference import keys_text
 from workbench.cli.shadows import shadows
-from workbench.cli.shipped import PACKAGE, shipped
 from workbench.cli.sources import Sources, sources_of
 from workbench.config import Step
 from workbench.errors import ConfigError, WorkbenchError
+from workbench.shipped import PACKAGE, shipped
 from workbench.shown import clean
 
 __all__ = ["PACKAGE", "TRACEBACK", "main", "register", "shipped", "typed"]

@@ -18,8 +18,8 @@ from workbench.cli.habits import key_here, option_here
 from workbench.cli.keys import Kind, choices, declared_type, groups, is_list, kind_of
 from workbench.cli.quoting import container, is_quoted, parses, quoted, split_outside, text_sweep, text_value
 from workbench.cli.recipes import recipe_files
-from workbench.cli.shipped import shipped
 from workbench.errors import ConfigError
+from workbench.shipped import shipped
 
 KEY = re.compile(r"(\+\+?|~)?([A-Za-z_$][\w$./:-]*)(@[\w.$:-]*)?", re.ASCII)
 """A key as Hydra's grammar reads it: + ++ or ~, words and dots, a package."""

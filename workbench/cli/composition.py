@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from workbench.cli.environment import check_environment, register_environment
 from workbench.cli.recipes import load_mapping, load_recipe, recipe_files
-from workbench.cli.shipped import PACKAGE
 from workbench.config import IDENTITY, SAME_RUN, Config, Step, history
 from workbench.errors import ConfigError
 from workbench.run_dir import RunDir, check_folder, fingerprint
+from workbench.shipped import PACKAGE
 from workbench.shown import masked
 
 log = logging.getLogger("workbench")

@@ -5,9 +5,9 @@ import logging
 from hydra.errors import HydraException
 from rich.cells import cell_len, chop_cells
 
-from workbench.cli.shipped import options
 from workbench.config.error_hints import plainly
 from workbench.errors import WorkbenchError
+from workbench.shipped import options
 from workbench.shown import clean
 
 COLUMNS = 80

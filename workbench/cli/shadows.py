@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder, all_suffixes
 from pathlib import Path
 
-from workbench.cli.shipped import PACKAGE
 from workbench.errors import ConfigError
+from workbench.shipped import PACKAGE
 
 
 def shadows(folder: Path) -> list[str]:

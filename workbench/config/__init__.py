@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from workbench.config.adapter import AdapterConfig
-from workbench.config.benchmark import BenchmarkConfig
+from workbench.config.benchmark import BenchmarkConfig, check_benchmark
 from workbench.config.chat import ChatConfig
 from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
@@ -20,7 +20,6 @@ from workbench.config.quantization import QuantizationConfig
 from workbench.config.ranges import check_ranges, number
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.config.train import NOT_LEARNED, TrainConfig
-from workbench.errors import ConfigError
 
 __all__ = [
     "IDENTITY",
@@ -77,8 +76,6 @@ WORKS_ON = {
     "leaderboard": ("train", "merge", "evaluate"),
 }
 """Step -> the steps whose results it works on, where the run has them."""
-
-LANGUAGES = ("zh", "en")
 
 
 @dataclass(kw_only=True)
@@ -150,16 +147,10 @@ class Config:
         check_ranges(self)
         check_once("steps", self.steps)
         check_order(self.steps, WORKS_ON)
-        for name in self.benchmarks:
-            check_file_name("benchmarks", name)
         for name in self.data.sources:
             check_file_name("data.sources", name)
         for name, benchmark in self.benchmarks.items():
-            if benchmark.language not in ("", *LANGUAGES):
-                known = ", ".join(LANGUAGES)
-                raise ConfigError(f"benchmarks.{name}.language: {benchmark.language!r} (known: {known})")
-            for key in ("only", "metrics", "options", "tasks"):
-                check_once(f"benchmarks.{name}.{key}", getattr(benchmark, key))
+            check_benchmark(name, benchmark)
         check_once("train.score_on", self.train.score_on)
         check_once("train.report_to", self.train.report_to)
         check_once("evaluate.models", self.evaluate.models)

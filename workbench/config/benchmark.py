@@ -3,8 +3,12 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from workbench.config.names import check_file_name
+from workbench.config.once import check_once
 from workbench.config.ranges import number
 from workbench.errors import ConfigError
+
+LANGUAGES = ("zh", "en")
 
 OutputType = Enum(
     "OutputType",
@@ -265,3 +269,17 @@ class BenchmarkConfig:
             raise ConfigError(f"benchmarks: both {both} are set (one of them)")
         if self.target and self.target_index:
             raise ConfigError("benchmarks: both `target` and `target_index` are set (one of them)")
+
+
+def check_benchmark(name: str, benchmark: BenchmarkConfig) -> None:
+    """Refuse a name that no file can have, an unknown language, and lists that name something twice.
+
+    Raises:
+        ConfigError: With the key.
+    """
+    check_file_name("benchmarks", name)
+    if benchmark.language not in ("", *LANGUAGES):
+        known = ", ".join(LANGUAGES)
+        raise ConfigError(f"benchmarks.{name}.language: {benchmark.language!r} (known: {known})")
+    for key in ("only", "metrics", "options", "tasks"):
+        check_once(f"benchmarks.{name}.{key}", getattr(benchmark, key))

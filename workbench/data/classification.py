@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -14,7 +14,7 @@ from workbench.data.conversations import short
 from workbench.data.formats import text
 from workbench.data.rows import Row
 from workbench.data.tokens.segments import Segment, encode_segments, ids_of, special_frame
-from workbench.errors import DataError
+from workbench.errors import ConfigError, DataError
 from workbench.files import local_path
 from workbench.labels import IGNORED
 
@@ -138,6 +138,21 @@ def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
     if len(names) < 2:
         raise DataError(f"data.labels: only one class, {names[0]!r} (at least 2)")
     return names
+
+
+def named_by_head(data: DataConfig, trained: list[str]) -> DataConfig:
+    """The data section with the classes, in their order, of the head that is trained further, if it has any.
+
+    Raises:
+        ConfigError: `data.labels` has other classes, or another order.
+    """
+    given = [VALUE] if data.regression else list(data.labels) or listed_names(data)
+    if trained and given and given != trained:
+        raise ConfigError(
+            f"data.labels: {given!r}, but the head was trained for {trained!r}, in this order "
+            "(data.labels=[] takes these)"
+        )
+    return replace(data, labels=trained) if trained and not given else data
 
 
 def listed_names(data: DataConfig) -> list[str]:

@@ -3,7 +3,7 @@
 import hashlib
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -58,6 +58,23 @@ def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list
         if not chosen:
             raise DataError(f"data.sources.{name}.weight: {source.weight} of {len(found)} rows leaves none")
         rows += chosen
+    return rows
+
+
+def given_rows(values: Iterable[Mapping[str, Any]], data: DataConfig) -> list[Row]:
+    """Rows that are in memory, with the columns named as `data.columns` says.
+
+    Raises:
+        DataError: No rows, one that isn't a mapping, or a mapped column that is missing.
+    """
+    rows: list[Row] = []
+    for number, columns in enumerate(islice(values, data.limit), 1):
+        if not isinstance(columns, Mapping):
+            raise DataError(f"data: row {number} is {columns!r:.80} (a mapping of columns to values)")
+        rows.append(renamed(Row(dict(columns), f"row {number}"), data.columns))
+    rows = list(classed(iter(rows), data))
+    if not rows:
+        raise DataError("data: no rows")
     return rows
 
 

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, cast
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.config.benchmark import OutputType
+from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.inference.classifier import TransformersClassifier
@@ -39,6 +40,26 @@ def check(
             with named(benchmark.name):
                 longest = lm.max_length - benchmark.config.generation.max_new_tokens
                 answerer_for(lm, benchmark.config, config).items(long_ones(benchmark.examples, longest))
+
+
+def check_kind(model: PreTrainedModel, benchmarks: Mapping[str, BenchmarkConfig]) -> None:
+    """Refuse benchmarks that the model has no head for.
+
+    Raises:
+        ConfigError: Names the class of the model, and the benchmark.
+    """
+    kind = type(model).__name__
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ConfigError(f"evaluate: {kind} has an encoder (a causal language model, or a classifier)")
+    is_classifier = kind.endswith("ForSequenceClassification")
+    if not is_classifier and cast(Any, model).get_output_embeddings() is None:
+        raise ConfigError(f"evaluate: {kind} has no language modelling head (AutoModelForCausalLM)")
+    for name, benchmark in benchmarks.items():
+        if (benchmark.output_type is OutputType.classification) is not is_classifier:
+            raise ConfigError(
+                f"benchmarks.{name}: {benchmark.output_type.name!r} questions are not for {kind} (a "
+                "classifier answers benchmarks of classification, and a causal model all others)"
+            )
 
 
 def check_prompting(

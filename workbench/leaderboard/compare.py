@@ -37,10 +37,12 @@ Pair = tuple[Prediction, Prediction]
 
 def compare(collection: Collection, num_samples: int = 3) -> Board:
     """All runs, compared; damaged predictions are named beside damaged results."""
-    return Board(runs=[_view(run, num_samples) for run in collection.runs], skipped=collection.skipped)
+    views = [compare_models(run, num_samples) for run in collection.runs]
+    return Board(runs=views, skipped=collection.skipped)
 
 
-def _view(run: Run, num_samples: int) -> RunView:
+def compare_models(run: Run, num_samples: int) -> RunView:
+    """The models of one run on each benchmark, p-values corrected over the benchmarks."""
     rows = _corrected(
         [_row(run, name, num_samples) for name in dict.fromkeys(s.benchmark for s in run.scores)]
     )

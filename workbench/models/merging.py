@@ -46,6 +46,14 @@ from workbench.run_dir import file_fingerprint, new_folder, write_json
 
 logger = logging.getLogger("workbench")
 
+SENTENCES = [
+    "The quick brown fox jumps over the lazy dog, and 37 is larger than 12.",
+    "人工智能正在改变我们的生活和工作方式。",
+    "Question: What is the capital of France?\nAnswer: Paris",
+    "问题：中国的首都是哪里？\n答案：北京",
+]
+"""What a merge is proven on where there are no training rows."""
+
 SCHEMA_VERSION = 1
 REPORT_FILE = "merge_report.json"
 

@@ -20,12 +20,12 @@ from workbench.cli.composition import as_mapping
 from workbench.cli.keys import without_none
 from workbench.cli.messages import wrapped
 from workbench.cli.recipes import load_mapping, load_recipe
-from workbench.cli.shipped import shipped
 from workbench.cli.sources import Sources, composed
 from workbench.config import Config
 from workbench.config.error_hints import NAME, filled, nearest_keys
 from workbench.config.ranges import RANGE
 from workbench.errors import ConfigError
+from workbench.shipped import shipped
 
 RUN = "run"
 """Title of the section of keys without a section, such as seed."""

@@ -13,7 +13,7 @@ import yaml
 from workbench.cli.composition import register
 from workbench.cli.keys import groups
 from workbench.cli.reference import Key, Section, sections, told_recipes
-from workbench.cli.shipped import shipped
+from workbench.shipped import shipped
 
 HEAD = """\
 # All configuration keys

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit, AdapterMethod
 from workbench.contexts import quiet_transformers
-from workbench.errors import CheckpointError, first_line
+from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.models.adapters.adapter_config import (
     CONFIG_FILE,
     HEAD,
@@ -153,6 +153,19 @@ def check_did_something(model: PeftModel) -> None:
 def base_model(model: PeftModel) -> PreTrainedModel:
     """The model that the adapter sits on; its layers still hold the adapter's."""
     return cast(PreTrainedModel, model.get_base_model())
+
+
+def inner_model(model: PeftModel) -> PreTrainedModel:
+    """The base model with the adapter in its layers, of any adapter that peft has made.
+
+    Raises:
+        ConfigError: The adapter is in no layer: it puts tokens before the text.
+    """
+    config = model.active_peft_config
+    if config.is_prompt_learning:
+        kind = getattr(config.peft_type, "value", config.peft_type)
+        raise ConfigError(f"adapter: {kind} puts tokens before the text (one in the layers, such as LoRA)")
+    return base_model(model)
 
 
 def state_dict(model: PeftModel) -> dict[str, Tensor]:

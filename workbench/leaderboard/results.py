@@ -1,0 +1,66 @@
+"""The scores of one model, with every answer that they are made of."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.errors import ConfigError
+from workbench.evaluation.records import Prediction, Score
+from workbench.leaderboard import formatting
+from workbench.leaderboard.shown_table import Shown, Table
+from workbench.leaderboard.view_model import is_share
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Results(Shown):
+    """What `evaluate` has found."""
+
+    model: str
+    scores: list[Score]
+    predictions: dict[str, list[Prediction]]
+    """Benchmark -> the answer to each item, with what it scored."""
+    measured: dict[str, dict[str, float]]
+    """Benchmark -> seconds, items_per_second, num_asked, computed_tokens, ..."""
+
+    def __getitem__(self, benchmark: str) -> Score:
+        """The score of a benchmark by its main metric.
+
+        Raises:
+            ConfigError: It was not scored.
+        """
+        for score in self.scores:
+            if score.benchmark == benchmark:
+                return score
+        known = ", ".join(dict.fromkeys(score.benchmark for score in self.scores))
+        raise ConfigError(f"results: no scores on {benchmark!r} (known: {known})")
+
+    def table(self) -> Table:
+        """One line a score."""
+        rows = []
+        for score in self.scores:
+            share = is_share(score.metric, score.protocol)
+            value, bounds = formatting.number(score.value, share), formatting.interval(score.interval, share)
+            facts = [score.benchmark, score.metric, value, bounds, f"{score.num_items:,}"]
+            rows.append([*facts, formatting.asked(score)])
+        header = ["benchmark", "metric", self.model, "interval", "items", "protocol"]
+        return Table(title=f"Scores of {self.model}", header=header, rows=rows)
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with one row a score; shares lie between 0 and 1."""
+        import pandas
+
+        return pandas.DataFrame(
+            {
+                "model": score.model,
+                "benchmark": score.benchmark,
+                "language": score.language,
+                "metric": score.metric,
+                "value": score.value,
+                "stderr": score.stderr,
+                "low": score.interval[0] if score.interval else None,
+                "high": score.interval[1] if score.interval else None,
+                "num_items": score.num_items,
+                "num_fewshot": score.num_fewshot,
+                "protocol": score.protocol,
+            }
+            for score in self.scores
+        )

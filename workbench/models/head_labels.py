@@ -1,0 +1,16 @@
+"""The classes that a classifier to go on from was trained for."""
+
+from workbench.config.model import ModelConfig
+from workbench.models.adapters import adapter_config
+from workbench.models.loading import has_trained_head, read_config
+
+
+def head_labels(model: ModelConfig, adapter: str | None) -> list[str]:
+    """The names of the classes of the adapter's head, or else of the model's; empty: it has no names."""
+    if adapter is not None and (names := adapter_config.label_names(adapter)) is not None:
+        return names
+    if not has_trained_head(model):
+        return []
+    names_by_number = {int(number): name for number, name in (read_config(model)[0].id2label or {}).items()}
+    is_named = any(name != f"LABEL_{number}" for number, name in names_by_number.items())
+    return [names_by_number[number] for number in sorted(names_by_number)] if is_named else []
