@@ -169,7 +169,7 @@ BOMB = "\n".join(["a0: &a0 [1, 2]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}1]" for
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        (BOMB, "decompress to "),
+        (BOMB, "unfolds to "),
         ("a: &a [*a]", "nested too deep"),
         ("a: " + "[" * 5000 + "]" * 5000, "nested too deep"),
         ("a: " + "{a: " * 3000 + "1" + "}" * 3000, "nested too deep"),

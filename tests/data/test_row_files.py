@@ -113,7 +113,7 @@ def test_marks_that_can_be_read_in_two_ways_are_refused_with_the_key_that_decide
     )
     for quoting, sentence in ((True, "fine film"), (False, '"fine film"')):
         assert both(path, quoting=quoting)[1]["sentence"] == sentence
-    assert "such marks are taken away (local.quoting=false keeps them)" in notices()[0]
+    assert "the marks are removed (local.quoting=false keeps them)" in notices()[0]
 
 
 def test_quoted_cells_whose_lines_could_be_rows_are_told(write, notices):

@@ -83,7 +83,7 @@ KEYS = {
     "recipe=sft": "do_train finetune",
     "recipe=evaluate": "do_eval eval",
     "recipe=predict": "do_predict infer",
-    "recipe=chat": "chat interactive",
+    "recipe=chat": "interactive",
     "recipe=merge": "merge_lora merge_and_unload",
     "trust_code=true": "trust_remote_code confirm_run_unsafe_code",
 }
