@@ -18,9 +18,11 @@ from workbench.config.data import SourceConfig
 from workbench.config.history import ChangedDefault
 from workbench.errors import ConfigError
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
-from workbench.pipeline.evaluate import model_identities, scored_from
 from workbench.pipeline.merge import merged_from
 from workbench.pipeline.run import settled
+from workbench.pipeline.run_models import model_identities
+from workbench.pipeline.run_results import scored_from
+from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import trained_from
 from workbench.run_dir import RunDir, fingerprint
 
@@ -74,7 +76,7 @@ def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_g
     ours = config("recipe=quickstart", *SHORT, *LIMITS, *FIRST_ROWS)
     assert fingerprint(trained_from(ours)) == recorded["steps"]["train"]
     assert fingerprint(merged_from(ours, recorded["adapter"])) == recorded["steps"]["merge"]
-    base = model_identities(ours, RunDir(tmp_path))["base"]
+    base = model_identities(Run(ours, RunDir(tmp_path)))["base"]
     for key, prepared in check_benchmarks(ours.benchmarks, ours.evaluate).items():
         is_generated = key.startswith("toy_exact")  # those are scored again: texts are compared otherwise now
         adapter = {**base, "adapter": recorded["adapter"]}

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from workbench.errors import ConfigError, DataError
+from workbench.reading_once import computed_once
 from workbench.shown import masked
 
 MODEL_CARD = "README.md"
@@ -290,16 +291,21 @@ def fingerprint(value: Any) -> str:
 
 def file_fingerprint(path: Path) -> str:
     """SHA-256 of a file, or of the names and bytes of a folder's files, hidden ones and its card left out."""
-    digest = hashlib.sha256()
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(
-            p
-            for p in path.rglob("*")
-            if p.is_file() and not p.name.startswith(".") and p != path / MODEL_CARD
-        )
+    files = [path] if path.is_file() else model_files(path)
+    return computed_once("sha256", path, files, lambda: _sha256(path, files))
+
+
+def model_files(folder: Path) -> list[Path]:
+    """All files below a folder in the order of their names, hidden ones and its card left out."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.startswith(".") and file != folder / MODEL_CARD
     )
+
+
+def _sha256(path: Path, files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
     for file in files:
         digest.update(str(file.relative_to(path)).encode("utf-8") + b"\0")
         add_file(digest, file)

@@ -2,15 +2,11 @@
 
 import logging
 import os
-import platform
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from workbench.errors import ConfigError, DataError
-from workbench.files import LOCK, check_replaceable, masked_json, settle_file
+from workbench.errors import ConfigError
+from workbench.files import LOCK, settle_file
 from workbench.files import MODEL_CARD as MODEL_CARD
 from workbench.files import check_folder as check_folder
 from workbench.files import file_fingerprint as file_fingerprint
@@ -137,7 +133,7 @@ class RunDir:
         Raises:
             ConfigError: there is one.
         """
-        predictions = self.path / "predictions"
+        predictions = self.all_predictions
         for folder in (self.checkpoints, self.cache, self.tensorboard, predictions, *predictions.glob("*")):
             if folder.is_symlink():
                 raise ConfigError(
@@ -145,166 +141,24 @@ class RunDir:
                     "folder in its place; the run's folder itself may be a link)"
                 )
 
+    @property
+    def resume_check(self) -> Path:
+        """The trainings of the resume_check step, while it lasts."""
+        return self.path / "resume-check"
+
+    @property
+    def resume_check_json(self) -> Path:
+        """What that step has found."""
+        return self.path / "resume_check.json"
+
+    @property
+    def all_predictions(self) -> Path:
+        """A folder of predictions for each model."""
+        return self.path / "predictions"
+
     def predictions(self, model: str, benchmark: str) -> Path:
         """One line an item, for one model (base, adapter, merged) on one benchmark."""
-        return self.path / "predictions" / model / f"{benchmark}.jsonl"
-
-
-DIGEST = "digest"
-"""Key of the checksum that a JSON file holds of itself."""
-
-MEASURED_WITH = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "open-llama-workbench")
-
-
-class RunRecord:
-    """run.json: which steps are finished, made from what, what they left, and everything that was measured.
-
-    It holds a checksum of itself, and of all that the steps have left.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Read the record at `path`, or begin one.
-
-        Raises:
-            DataError: it is damaged, or changed since it was written.
-        """
-        check_replaceable(path)
-        self.path = path
-        self.values: dict[str, Any] = {"schema_version": 1, "steps": {}}
-        if path.is_file():
-            self.values |= read_record(path)
-
-    def is_finished(self, step: str, inputs: str, output: Path) -> bool:
-        """Whether `step` was made from inputs of this fingerprint, and all that it left lies there unchanged.
-
-        What doesn't is named in the log.
-        """
-        entry = self.values["steps"].get(step)
-        if entry is None or entry["inputs"] != inputs:
-            return False
-        if problem := self.problem(step, output):
-            log.warning("%s (%s makes it again)", problem, step)
-        return problem is None
-
-    def problem(self, step: str, output: Path) -> str | None:
-        """What of a finished step's files isn't as the step left it, in a few words; None: all of it is."""
-        entry = self.values["steps"].get(step)
-        if entry is None:
-            return None
-        digests = {output: entry["output"]}
-        digests |= {self.path.parent / name: digest for name, digest in entry.get("files", {}).items()}
-        for path, digest in digests.items():
-            if not path.exists():
-                return f"{path}: missing, though {step} had left it"
-            if file_fingerprint(path) != digest:
-                return f"{path}: not as {step} left it"
-        return None
-
-    def scores(self, step: str) -> str | None:
-        """The checksum of what results.json says of a scoring; None: a version without checksums wrote it."""
-        digest = self.values["steps"].get(step, {}).get("scores")
-        return digest if isinstance(digest, str) else None
-
-    def finish(
-        self,
-        step: str,
-        inputs: str,
-        output: Path,
-        measured: Mapping[str, Any],
-        *,
-        files: Iterable[Path] = (),
-        digests: Mapping[str, str] | None = None,
-    ) -> None:
-        """Remember that `step` made `output` from these inputs, and what was measured.
-
-        Args:
-            step: name of the step.
-            inputs: fingerprint of what it was made from.
-            output: file or folder.
-            measured: goes beside the step's name.
-            files: what else of the run's folder it left.
-            digests: further checksums to keep with the step.
-        """
-        self.values["versions"] = {name: _version(name) for name in MEASURED_WITH}
-        self.values["machine"] = {
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "processors": os.cpu_count(),
-        }
-        entry: dict[str, Any] = {"inputs": inputs, "output": file_fingerprint(output)}
-        beside = {str(file.relative_to(self.path.parent)): file for file in files}
-        if beside:
-            entry["files"] = {name: file_fingerprint(file) for name, file in beside.items()}
-        self.values["steps"][step] = {**entry, **(digests or {})}
-        section = self.values
-        *parents, last = step.split("/")
-        for name in parents:
-            if not isinstance(section.get(name), dict):
-                section[name] = {}
-            section = section[name]
-        section[last] = dict(measured)
-        config = self.path.with_name(RunDir(Path()).config_yaml.name)
-        if config.is_file():
-            self.values.setdefault("config", file_fingerprint(config))
-        self._write()
-
-    def note(self, key: str, value: Any) -> None:
-        """Remember something about the whole run under a key of its own."""
-        if self.values.get(key) != value:
-            self.values[key] = value
-            self._write()
-
-    def _write(self) -> None:
-        """Write the record with a checksum of itself."""
-        self.values = masked_json(self.values)
-        self.values[DIGEST] = self_digest(self.values)
-        write_json(self.path, self.values)
-
-
-def self_digest(values: Mapping[str, Any]) -> str:
-    """The checksum that a JSON object holds of the rest of itself."""
-    return fingerprint({key: value for key, value in values.items() if key != DIGEST})
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """What a run.json holds; one that an earlier version wrote has no checksum of itself.
-
-    Raises:
-        DataError: it is damaged, or changed since it was written.
-    """
-    try:
-        values = read_json(path)
-        reason = _damage(values)
-    except ValueError as error:
-        reason = str(error)
-    if reason:
-        raise DataError(
-            f"{path}: not the record of a run, {reason} (without the file its steps are repeated)"
-        )
-    assert isinstance(values, dict)
-    return values
-
-
-def _damage(values: Any) -> str | None:
-    """What is wrong with a record, in a few words; None: nothing."""
-    if not isinstance(values, dict) or not isinstance(values.get("steps"), dict):
-        return "it has no steps"
-    if DIGEST in values and values[DIGEST] != self_digest(values):
-        return "it was changed since it was written"
-    for step, entry in values["steps"].items():
-        texts = [entry.get("inputs"), entry.get("output")] if isinstance(entry, dict) else [None]
-        files = entry.get("files", {}) if isinstance(entry, dict) else {}
-        texts += list(files.values()) if isinstance(files, dict) else [None]
-        if not all(isinstance(text, str) for text in texts):
-            return f"its step {step!r} has no fingerprints"
-    return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+        return self.all_predictions / model / f"{benchmark}.jsonl"
 
 
 def clear_unfinished(run_dir: RunDir) -> None:
@@ -313,10 +167,11 @@ def clear_unfinished(run_dir: RunDir) -> None:
     for folder in (*folders, run_dir.export):
         settle_folder(folder)
     part_of(run_dir.export_gguf).unlink(missing_ok=True)
-    files = (run_dir.config_yaml, run_dir.run_json, run_dir.train_json, run_dir.train_jsonl, run_dir.loss_svg)
+    files = [run_dir.config_yaml, run_dir.run_json, run_dir.train_json, run_dir.train_jsonl]
     cards = [folder / MODEL_CARD for folder in folders]
-    for file in (*files, run_dir.results_json, run_dir.merge_report, run_dir.held_out_jsonl, *cards):
+    files += [run_dir.results_json, run_dir.merge_report, run_dir.held_out_jsonl, run_dir.loss_svg]
+    for file in (*files, *cards):
         settle_file(file)
-    for left in run_dir.path.glob("predictions/*/.*.jsonl.????????"):
+    for left in run_dir.all_predictions.glob("*/.*.jsonl.????????"):
         if left.is_file() or left.is_symlink():
             left.unlink()

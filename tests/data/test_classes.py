@@ -12,7 +12,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.model import Task
 from workbench.data.classes import class_list, clean_name
 from workbench.data.classification import label_names
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.report import data_report
 from workbench.data.rows import load_rows
 from workbench.data.validate import check_rows
@@ -57,7 +57,7 @@ def test_characters_that_are_not_seen_at_the_ends_of_a_class_make_no_other_class
     data = DataConfig(path=path)
     rows = load_rows(data)
     assert label_names(rows, data) == ["正面", "负面"]
-    account = encode(rows, byte_tokenizer, data, CLASSIFIER).account
+    account = encode(rows, Encoding(byte_tokenizer, data, CLASSIFIER)).account
     assert account.classes == {"正面": 2, "负面": 2}
     noted = {"had invisible characters at the ends of their class, which were taken away": 2}
     assert account.noted == ({} if ending == " " else noted)
@@ -115,7 +115,7 @@ def test_rows_with_a_null_or_empty_class_are_told_together_and_left_out_by_a_key
 def test_the_classes_and_their_rows_are_on_screen_before_training(write, byte_tokenizer):
     data = DataConfig(path=write("a.jsonl", labelled("好", "差", "好")), labels=["好", "差", "中"])
     rows = load_rows(data)
-    encoded = encode(rows, byte_tokenizer, data, CLASSIFIER, names=data.labels)
+    encoded = encode(rows, Encoding(byte_tokenizer, data, CLASSIFIER, names=data.labels))
     assert "classes '好' 2, '差' 1, '中' 0" in str(encoded.account)
     from io import StringIO
 

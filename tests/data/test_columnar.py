@@ -14,7 +14,7 @@ import pytest
 from workbench.config.benchmark import LocalConfig
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import Task
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.readers.columnar import check_names
 from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
@@ -78,7 +78,7 @@ def store(rows: list[dict], path: Path) -> Path:
 
 def tokens(path: Path, tokenizer, template: str) -> list[tuple[list[int], list[int]]]:
     data = DataConfig(path=str(path), template=Template[template])
-    dataset = encode(load_rows(data), tokenizer, data, Task.causal_lm).dataset
+    dataset = encode(load_rows(data), Encoding(tokenizer, data, Task.causal_lm)).dataset
     return [(row["input_ids"], row["labels"]) for row in dataset]
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import Task
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.inference_prompts import prompts
 from workbench.data.rows import Row
 from workbench.data.tokens.control_tokens import read_as_characters, written_once
@@ -22,7 +22,7 @@ def rows(*values):
 
 
 def encoded(tokenizer, *values, task=CAUSAL, **keys):
-    return encode(rows(*values), tokenizer, DataConfig(**keys), task)
+    return encode(rows(*values), Encoding(tokenizer, DataConfig(**keys), task))
 
 
 def ids_and_labels(found):
@@ -191,7 +191,7 @@ def test_split_special_tokens_holds_for_documents_tools_and_prompts(byte_tokeniz
     assert byte_tokenizer.decode(ids) == "a</s>b</s>"
     row = {**chat("x", "Is </s> an end?"), "tools": [{"name": "</s>"}]}
     data = DataConfig(split_special_tokens=True)
-    example = encode(rows(row), byte_tokenizer, data, CAUSAL).dataset[0]["input_ids"]
+    example = encode(rows(row), Encoding(byte_tokenizer, data, CAUSAL)).dataset[0]["input_ids"]
     assert example.count(byte_tokenizer.eos_token_id) == 1
     prompt = prompts(rows(row), byte_tokenizer, data, CAUSAL)[0]
     assert prompt.input_ids == example[: len(prompt.input_ids)]

@@ -7,7 +7,7 @@ from workbench.config.data import CheckMask, DataConfig, DataFormat, SourceConfi
 from workbench.config.model import Task
 from workbench.data.chat.messages import with_object
 from workbench.data.classification import label_names
-from workbench.data.encode import NOTHING_TRAINED, encode
+from workbench.data.encode import NOTHING_TRAINED, Encoding, encode
 from workbench.data.inference_prompts import prompts
 from workbench.data.rows import Row
 from workbench.errors import DataError
@@ -31,7 +31,7 @@ def rows(*values):
 
 
 def encoded(tokenizer, *values, task=CAUSAL, seed=0, **keys):
-    return encode(rows(*values), tokenizer, DataConfig(**keys), task, seed=seed)
+    return encode(rows(*values), Encoding(tokenizer, DataConfig(**keys), task, seed=seed))
 
 
 def trained_parts(tokenizer, example):
@@ -105,7 +105,7 @@ def test_prompt_and_completion_are_taken_as_they_are(tokenizer):
 @pytest.mark.parametrize("row", [ALPACA, CHINESE, {"prompt": "ab", "completion": "cd"}])
 def test_a_prompt_has_the_same_ids_in_training_and_in_generation(tokenizer, template, row):
     data = DataConfig(template=Template[template])
-    example = encode(rows(row), tokenizer, data, CAUSAL).dataset[0]
+    example = encode(rows(row), Encoding(tokenizer, data, CAUSAL)).dataset[0]
     first = next(i for i, label in enumerate(example["labels"]) if label != -100)
     unanswered = {key: value for key, value in row.items() if key not in ("output", "completion")}
     for given in (row, unanswered):
@@ -116,7 +116,7 @@ def test_a_prompt_has_the_same_ids_in_training_and_in_generation(tokenizer, temp
 
 def test_a_later_prompt_of_a_chat_has_the_same_ids_in_training_and_in_generation(tokenizer):
     data = DataConfig()
-    ids = encode(rows(CHAT), tokenizer, data, CAUSAL).dataset[0]["input_ids"]
+    ids = encode(rows(CHAT), Encoding(tokenizer, data, CAUSAL)).dataset[0]["input_ids"]
     prompt = prompts(rows({"conversations": CHAT["conversations"][:-1]}), tokenizer, data, CAUSAL)[0]
     assert ids[: len(prompt.input_ids)] == prompt.input_ids
     assert tokenizer.decode(ids[len(prompt.input_ids) :]) == "八</s>"
@@ -713,13 +713,13 @@ def test_each_source_keeps_its_format_and_template(byte_tokenizer):
         Row(CHAT, "b:1", "chat"),
         Row({"text": "Paris"}, "c:1", "text"),
     ]
-    dataset = encode(given, byte_tokenizer, data, CAUSAL).dataset
+    dataset = encode(given, Encoding(byte_tokenizer, data, CAUSAL)).dataset
     texts = [whole_text(byte_tokenizer, example) for example in dataset]
     assert texts[0].startswith("Below is an instruction")
     assert texts[1].startswith("Be brief.\nuser:")
     assert texts[2] == "Paris</s>"
     assert dataset["row"][:] == [0, 1, 2]
-    packed = encode(given, byte_tokenizer, replace(data, packing=True), CAUSAL).dataset
+    packed = encode(given, Encoding(byte_tokenizer, replace(data, packing=True), CAUSAL)).dataset
     assert len(packed) == 1
     found = prompts(given, byte_tokenizer, data, CAUSAL)
     assert [prompt.where for prompt in found] == ["a:1", "b:1", "c:1"]

@@ -10,7 +10,7 @@ from workbench.config.data import CheckMask, DataConfig, Template, Truncation
 from workbench.config.model import Task
 from workbench.data import encode as encode_module
 from workbench.data import notices
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.mask_check import check_masks
 from workbench.data.rows import Row
 from workbench.data.tokens.segments import Tokens
@@ -38,7 +38,7 @@ SYSTEM = {"messages": [{"role": "system", "content": "Be brief."}, *LONGER["mess
 
 def encoded(tokenizer, *values, **keys):
     rows = [Row(value, f"a.jsonl:{number}") for number, value in enumerate(values, start=1)]
-    return encode(rows, tokenizer, DataConfig(**keys), Task.causal_lm)
+    return encode(rows, Encoding(tokenizer, DataConfig(**keys), Task.causal_lm))
 
 
 def complaint(tokenizer, *values, **keys):

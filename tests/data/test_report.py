@@ -4,7 +4,7 @@ from rich.console import Console
 
 from workbench.config.data import DataConfig
 from workbench.config.model import Task
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.report import data_report, length_histogram
 from workbench.data.rows import Row
 
@@ -18,7 +18,7 @@ VALUES = [
 
 def report(tokenizer, values=VALUES, task=Task.causal_lm, **keys):
     rows = [Row(value, f"a.jsonl:{number}") for number, value in enumerate(values, start=1)]
-    return data_report(encode(rows, tokenizer, DataConfig(**keys), task), rows, tokenizer)
+    return data_report(encode(rows, Encoding(tokenizer, DataConfig(**keys), task)), rows, tokenizer)
 
 
 def printed(found, **options):
@@ -52,7 +52,7 @@ def test_rows_that_hold_special_tokens_are_counted(byte_tokenizer):
 
 def test_control_characters_of_rows_and_file_names_do_not_reach_the_terminal(byte_tokenizer):
     row = Row({"prompt": "\x1b]0;title\x07a", "completion": "\x1b[31mb\u202e"}, "\x1b[31ma.jsonl:1")
-    encoded = encode([row], byte_tokenizer, DataConfig(), Task.causal_lm)
+    encoded = encode([row], Encoding(byte_tokenizer, DataConfig(), Task.causal_lm))
     shown = printed(data_report(encoded, [row], byte_tokenizer))
     assert "an example, ␛[31ma.jsonl:1:" in shown and "␛]0;title␇a" in shown and "␛[31mb" in shown
     assert not {"\x1b", "\x07", "\u202e"} & set(shown)
@@ -60,7 +60,7 @@ def test_control_characters_of_rows_and_file_names_do_not_reach_the_terminal(byt
 
 def test_a_report_on_streamed_rows_says_what_was_not_counted(byte_tokenizer):
     rows = [Row(value, f"a.jsonl:{number}") for number, value in enumerate(VALUES, start=1)]
-    streamed = encode(rows, byte_tokenizer, DataConfig(), Task.causal_lm)
+    streamed = encode(rows, Encoding(byte_tokenizer, DataConfig(), Task.causal_lm))
     found = data_report(streamed, [], byte_tokenizer)
     words = "(equal rows are not looked for with data.streaming)"
     assert words in printed(found)

@@ -7,7 +7,7 @@ from workbench.config.model import Task
 from workbench.data.account import Account
 from workbench.data.chat.named_templates import TEMPLATES, saved_template
 from workbench.data.chat.saved_template import end_ids, templates_of
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.inference_prompts import prompts
 from workbench.data.rows import Row
 
@@ -33,7 +33,9 @@ def tokenizer(request):
 
 
 def encoded(tokenizer, value, template):
-    return encode([Row(value, "a:1")], tokenizer, DataConfig(template=Template[template]), Task.causal_lm)
+    return encode(
+        [Row(value, "a:1")], Encoding(tokenizer, DataConfig(template=Template[template]), Task.causal_lm)
+    )
 
 
 @pytest.mark.parametrize("template", [*(template.name for template in TEMPLATES), "auto"])

@@ -9,7 +9,7 @@ from workbench.data.conversations import (
     SYSTEM_UNREAD,
     conversation,
 )
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.rows import Row
 from workbench.errors import DataError
 
@@ -56,7 +56,7 @@ def test_flags_that_contradict_each_other_are_refused():
 
 def account(tokenizer, *values):
     rows = [Row(value, f"a.jsonl:{number}") for number, value in enumerate(values, start=1)]
-    return encode(rows, tokenizer, DataConfig(), Task.causal_lm).account
+    return encode(rows, Encoding(tokenizer, DataConfig(), Task.causal_lm)).account
 
 
 @pytest.mark.parametrize("shape", ["messages", "sharegpt"])

@@ -19,7 +19,7 @@ from workbench.errors import ConfigError, DataError, WorkbenchError
 from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
-from workbench.evaluation.records import PreparedBenchmark
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.tasks.requests import item
 
 HEADER = ",Question,A,B,C,D,Answer"

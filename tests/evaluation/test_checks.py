@@ -15,6 +15,7 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluation.model_checks import check_prompting
 from workbench.evaluation.prepare_benchmarks import prepare
 from workbench.pipeline import checks
+from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir
 
 REFUSES_SYSTEM = (
@@ -55,5 +56,5 @@ def base(**changes) -> Config:
 def test_a_longer_prompt_than_the_model_holds_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("workbench.models.loading.load_model", None)
     with pytest.raises(ConfigError, match=r"^evaluate.max_length: 100000 \(the model holds \d+ tokens\)"):
-        checks.check_prompts({}, base(evaluate=EvaluateConfig(max_length=100_000)), RunDir(tmp_path))
-    checks.check_prompts({}, base(evaluate=EvaluateConfig(max_length=16)), RunDir(tmp_path))
+        checks.check_prompts({}, Run(base(evaluate=EvaluateConfig(max_length=100_000)), RunDir(tmp_path)))
+    checks.check_prompts({}, Run(base(evaluate=EvaluateConfig(max_length=16)), RunDir(tmp_path)))

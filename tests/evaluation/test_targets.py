@@ -18,7 +18,8 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.metrics import aggregate, text_similarity
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
-from workbench.evaluation.records import Answer, PreparedBenchmark, read_predictions, write_predictions
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import Answer, read_predictions, write_predictions
 from workbench.evaluation.tasks.generation import extracted
 from workbench.evaluation.tasks.requests import item
 

@@ -13,7 +13,8 @@ from workbench.files import LOCK, file_fingerprint, locked, read_json
 from workbench.leaderboard import markdown, page
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
-from workbench.run_dir import RunDir, RunRecord
+from workbench.run_dir import RunDir
+from workbench.run_record import RunRecord
 
 
 def shown(runs: Path) -> str:

@@ -39,7 +39,7 @@ from workbench.config.data import DataConfig, SourceConfig, Template
 from workbench.config.model import Dtype, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import Scheduler, TrainConfig
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.rows import load_rows
 from workbench.models.adapters import attach
 from workbench.models.loading import load_model, load_tokenizer
@@ -111,7 +111,7 @@ def rows(work: Work, tokenizer: PreTrainedTokenizerBase, *, packing: bool) -> Da
     count = -(-work.rows * work.steps // len(work.data))
     sources = {str(number): SourceConfig(path=path, limit=count) for number, path in enumerate(work.data)}
     data = DataConfig(sources=sources, template=Template.chatml, max_length=work.max_length, packing=packing)
-    return encode(load_rows(data), tokenizer, data, Task.causal_lm).dataset
+    return encode(load_rows(data), Encoding(tokenizer, data, Task.causal_lm)).dataset
 
 
 def train_ours(work: Work, setting: Setting, folder: Path) -> list[dict[str, float]]:

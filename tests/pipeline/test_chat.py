@@ -16,13 +16,14 @@ from workbench.config import ChatConfig, Config, ModelConfig
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import Task
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.rows import load_rows
 from workbench.errors import ConfigError, DataError, MissingStepError
 from workbench.evaluation.inference.decoder import _nucleus
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 from workbench.pipeline.chat.session import Session, settled
 from workbench.pipeline.chat.terminal import lines, request
+from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir
 from workbench.shown import clean
 
@@ -75,7 +76,7 @@ def talk(folder, monkeypatch, capsys):
 def session(folder, monkeypatch) -> Session:
     monkeypatch.chdir(folder)
     data = DataConfig(path="rows.jsonl", template=Template["chatml"])
-    return Session(Config(model=ModelConfig(path="base"), data=data), RunDir(Path("run")))
+    return Session(Run(Config(model=ModelConfig(path="base"), data=data), RunDir(Path("run"))))
 
 
 def predicted(name: str, file: str, rows: str, *untrained: str) -> list[str]:
@@ -173,7 +174,7 @@ def test_a_stopped_reply_stays_in_the_conversation_and_is_saved_untrained(sessio
     assert session.save(file) == 1
     data = DataConfig(path=str(file))
     tokenizer = load_tokenizer(ModelConfig(path="base"))
-    example = encode(load_rows(data, 0), tokenizer, data, Task.causal_lm).dataset[0]
+    example = encode(load_rows(data, 0), Encoding(tokenizer, data, Task.causal_lm)).dataset[0]
     answer = [token for token in example["labels"] if token >= 0]
     assert tokenizer.decode(answer, skip_special_tokens=True) == session.exchanges[1].reply("adapter").text
     session.save(file)

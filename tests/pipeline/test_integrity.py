@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation import engine
+from workbench.evaluation.item_interviewer import ItemInterviewer
 from workbench.evaluation.records import read_results
-from workbench.run_dir import RunDir, RunRecord, read_json, write_json
+from workbench.run_dir import RunDir, read_json, write_json
+from workbench.run_record import RunRecord
 
 SHORT = ("train.max_steps=4", "train.save_steps=2", "train.logging_steps=1", "data.limit=300")
 TWO = (
@@ -117,18 +118,18 @@ def test_what_training_wrote_down_is_made_again_from_the_checkpoint(run, trained
 
 
 def test_benchmarks_that_are_done_are_on_disk_whatever_ends_the_run(run, caplog, monkeypatch):
-    judged = engine._judged
+    judged = ItemInterviewer.judged
 
-    def fails(benchmark, lm, config, kept, model_name):
+    def fails(self, benchmark, lm, config, kept, model_name):
         if (model_name, benchmark.name) == ("adapter", "toy_choice_zh"):
             raise ZeroDivisionError("something that nobody thought of")
-        return judged(benchmark, lm, config, kept, model_name)
+        return judged(self, benchmark, lm, config, kept, model_name)
 
-    monkeypatch.setattr(engine, "_judged", fails)
+    monkeypatch.setattr(ItemInterviewer, "judged", fails)
     command = ("quickstart", *SHORT, *TWO, "steps=[train,evaluate]")
     with pytest.raises(ZeroDivisionError):
         run(*command)
-    monkeypatch.setattr(engine, "_judged", judged)
+    monkeypatch.setattr(ItemInterviewer, "judged", judged)
     folder = RunDir(Path("runs/quickstart"))
     done = [("base", "toy_choice_en"), ("base", "toy_choice_zh"), ("adapter", "toy_choice_en")]
     assert sorted(values(folder)) == sorted(done)

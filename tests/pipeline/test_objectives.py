@@ -212,7 +212,7 @@ def test_a_score_before_the_first_logged_loss_is_no_error(run):
     ],
 )
 def test_a_mistake_is_found_before_the_rows_are_encoded(run, monkeypatch, recipe, mistake, words):
-    for module in ("planning", "training"):
+    for module in ("plan", "train"):
         monkeypatch.delattr(f"workbench.pipeline.{module}.encoded_examples")
     data = ("model.path=${toy:base}", "data.path=${toy:data/instruct.jsonl}", "quantization=nf4")
     steps = ("steps=[train]",) if recipe == "quickstart" else ()

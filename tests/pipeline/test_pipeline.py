@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workbench import cli, pipeline
+from workbench import cli
 from workbench.errors import CheckpointError, ConfigError, DataError, DeviceError, MissingStepError
 from workbench.evaluation.records import read_predictions, read_results
+from workbench.pipeline.run_folder import make_folder
 from workbench.run_dir import RunDir, read_json
 
 BASE = Path(cli.PACKAGE) / "toy" / "base"
@@ -283,7 +284,7 @@ def test_a_full_disk_ends_any_step_in_one_line(run, monkeypatch):
 
 def test_a_run_s_folder_that_cannot_be_made_is_named():
     with pytest.raises(ConfigError, match=r"run_dir: '/proc/x' can't be made \(No such file or directory\)"):
-        pipeline.make_folder(RunDir(Path("/proc/x")))
+        make_folder(RunDir(Path("/proc/x")))
 
 
 def test_a_folder_with_other_files_is_not_taken_for_a_run(run, tmp_path):

@@ -15,10 +15,12 @@ from workbench.config import Config, DataConfig, ModelConfig, PredictConfig, Ste
 from workbench.config.data import DataFormat, SourceConfig
 from workbench.config.model import Task
 from workbench.errors import ConfigError, DataError
-from workbench.pipeline.predict import beside, output_file
-from workbench.pipeline.predict_input import format_for, questions
-from workbench.pipeline.predict_preview import rendered
-from workbench.run_dir import RunDir, RunRecord, write_json
+from workbench.pipeline.predict.predict import beside, output_file
+from workbench.pipeline.predict.predict_input import format_for, questions
+from workbench.pipeline.predict.predict_preview import rendered
+from workbench.pipeline.run_state import Run
+from workbench.run_dir import RunDir, write_json
+from workbench.run_record import RunRecord
 
 CHINESE = {"text": "评论", "label": "类别"}
 
@@ -38,7 +40,7 @@ def asked(tmp_path, monkeypatch):
             data=data or DataConfig(),
             predict=PredictConfig(input=name, **predict),
         )
-        found = questions(config, RunDir(Path("run")))
+        found = questions(Run(config, RunDir(Path("run"))))
         values = [question.row.values for question in found]
         return [value.get("text" if classifier else "prompt", value) for value in values]
 
@@ -84,7 +86,7 @@ def test_a_column_that_can_not_be_told_is_asked_for_by_a_key_that_predict_takes(
     with pytest.raises(DataError, match=r"no column of text .*predict.columns.text"):
         asked("new.csv", "甲,乙\n1,2\n")
     with pytest.raises(DataError, match="predict.input: no such file or folder, 'gone.csv'"):
-        questions(Config(predict=PredictConfig(input="gone.csv")), RunDir(Path("run")))
+        questions(Run(Config(predict=PredictConfig(input="gone.csv")), RunDir(Path("run"))))
 
 
 def test_a_limit_takes_the_first_rows(asked):
@@ -203,13 +205,14 @@ def test_a_train_json_that_is_not_as_the_training_left_it_decides_nothing(tmp_pa
     record.finish("train", "inputs", run_dir.train_json, {}, files=[run_dir.train_json])
     model = ModelConfig(path=str(cli.PACKAGE / "toy" / "base"))
     config = Config(model=model, predict=PredictConfig(input="new.jsonl"), steps=[Step.predict])
-    assert questions(config, run_dir)[0].row.values == {"messages": [{"role": "user", "content": "2 + 2"}]}
+    asked = questions(Run(config, run_dir))[0].row.values
+    assert asked == {"messages": [{"role": "user", "content": "2 + 2"}]}
     edited = whole.replace("true", "false")
     contents = {"truncated": whole[:20], "emptied": "", "edited": edited, "a list": "[]", "missing": ""}
     run_dir.train_json.write_text(contents[damage])
     if damage == "missing":
         run_dir.train_json.unlink()
     with pytest.raises(DataError, match=r"^run/train.json: not as the training left it \('steps=\[tr"):
-        questions(config, run_dir)
+        questions(Run(config, run_dir))
     both = replace(config, steps=[Step.train, Step.predict])
-    assert questions(both, run_dir), "the train step makes it again"
+    assert questions(Run(both, run_dir)), "the train step makes it again"

@@ -11,11 +11,11 @@ from transformers import AutoTokenizer
 from workbench import cli
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import ModelConfig, Task
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.rows import Row
 from workbench.evaluation.inference import decoder
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
-from workbench.pipeline import predict
+from workbench.pipeline.predict import predict
 from workbench.run_dir import read_json
 
 BASE = Path(cli.PACKAGE) / "toy" / "base"
@@ -74,7 +74,7 @@ def text_trained(base: Path, template: str) -> str:
     """The text of a training row."""
     tokenizer = load_tokenizer(ModelConfig(path=str(base)))
     data = DataConfig(template=Template[template])
-    example = encode([Row({"messages": CHAT}, "a:1")], tokenizer, data, Task.causal_lm).dataset[0]
+    example = encode([Row({"messages": CHAT}, "a:1")], Encoding(tokenizer, data, Task.causal_lm)).dataset[0]
     return str(tokenizer.decode(example["input_ids"]))
 
 

@@ -20,7 +20,7 @@ from workbench.config.train import Precision, TrainConfig
 from workbench.contexts import quiet_transformers
 from workbench.data.chat.saved_template import end_ids, templates_of
 from workbench.data.classification import label_names, named_by_head
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.holdout import hold_out
 from workbench.data.readers.row import Row
 from workbench.data.rows import given_rows, load_rows
@@ -33,6 +33,7 @@ from workbench.leaderboard.shown_table import Shown, Table
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.trainable import check_trainable
 from workbench.models.checkpoints.generation_config import end_at
+from workbench.models.dtypes import HALF
 from workbench.models.head_labels import head_labels
 from workbench.models.loading import load_model, load_tokenizer, read_config
 from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
@@ -166,7 +167,7 @@ class _Training:
         """The 16-bit dtype of a model that is trained as float32 copies; None: no autocast."""
         dtype = read_config(self.model)[1]
         is_mixed = not self.has_adapter and self.train.precision is Precision.mixed
-        return dtype if is_mixed and dtype in (torch.bfloat16, torch.float16) else None
+        return dtype if is_mixed and dtype in HALF else None
 
     @property
     def inputs(self) -> str:
@@ -190,8 +191,9 @@ def _trained(training: _Training, rows: Sequence[Row]) -> FineTuned:
         labels = label_names(rows, data)
     check_rows(rows, data, task)
     split = hold_out(rows, data, task)
-    encoded = encode(split.training, tokenizer, data, task, seed=training.seed, names=labels)
-    held_out = encode(split.held_out, tokenizer, data, task, names=labels) if split.held_out else None
+    encoding = Encoding(tokenizer, data, task, training.seed, labels)
+    encoded = encode(split.training, encoding)
+    held_out = encode(split.held_out, encoding) if split.held_out else None
     log.info("data: %s", encoded.account)
     take_template(tokenizer, next(iter(templates_of(encoded.account.forms)), None))
     model = _trainable(training, tokenizer, labels)

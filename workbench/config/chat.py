@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from workbench.config.evaluate import MODELS
+from workbench.config.names import MODELS
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
 

@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from workbench.config.names import MODELS
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
-
-MODELS = ("base", "adapter", "merged", "trained")
-"""What can be scored: the base in the recipe's quantization, the adapter on it, the merged model, and with
-`adapter=none` the trained model itself."""
 
 
 @dataclass(kw_only=True)

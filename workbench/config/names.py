@@ -1,8 +1,23 @@
-"""Names of the user's that become names of files."""
+"""The names of a run's models, and names of the user's that become names of files."""
 
 import re
 
 from workbench.errors import ConfigError
+
+BASE = "base"
+"""The model of the model section, in the run's quantization."""
+ADAPTER = "adapter"
+"""The adapter on the base."""
+MERGED = "merged"
+"""The base with the adapter merged into it."""
+TRAINED = "trained"
+"""With `adapter=none` the trained model itself."""
+
+MODELS = (BASE, ADAPTER, MERGED, TRAINED)
+"""All of them, in the order in which they are shown."""
+
+UNTRAINED = "untrained head"
+"""Note of the scores of a base whose classification head is random."""
 
 FILE_NAME = re.compile(r"\w[\w .+-]*")
 MOST_BYTES = 150

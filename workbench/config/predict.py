@@ -3,16 +3,11 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from workbench.config.names import MODELS
 from workbench.config.ranges import check_ranges, number
 
-
-class PredictModel(Enum):
-    """Which model of the run answers."""
-
-    base = "base"
-    adapter = "adapter"
-    merged = "merged"
-    trained = "trained"
+PredictModel = Enum("PredictModel", {name: name for name in MODELS})  # type: ignore[misc]
+"""Which model of the run answers."""
 
 
 @dataclass(kw_only=True)

@@ -140,7 +140,7 @@ def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
     return names
 
 
-def named_by_head(data: DataConfig, trained: list[str]) -> DataConfig:
+def named_by_head(data: DataConfig, trained: list[str], head: str = "the head") -> DataConfig:
     """The data section with the classes, in their order, of the head that is trained further, if it has any.
 
     Raises:
@@ -149,7 +149,7 @@ def named_by_head(data: DataConfig, trained: list[str]) -> DataConfig:
     given = [VALUE] if data.regression else list(data.labels) or listed_names(data)
     if trained and given and given != trained:
         raise ConfigError(
-            f"data.labels: {given!r}, but the head was trained for {trained!r}, in this order "
+            f"data.labels: {given!r}, but {head} was trained for {trained!r}, in this order "
             "(data.labels=[] takes these)"
         )
     return replace(data, labels=trained) if trained and not given else data

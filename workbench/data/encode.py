@@ -2,10 +2,8 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
 
-import datasets
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, DataFormat
@@ -24,17 +22,17 @@ from workbench.data.classification import (
     text_ids,
 )
 from workbench.data.conversations import conversation, with_shuffled_answers
-from workbench.data.example import Example, check_packed, packed, predictable
+from workbench.data.encoded import Encoded, as_dataset
+from workbench.data.example import Example, check_packed, packed
 from workbench.data.formats import row_format, text, unread_columns
 from workbench.data.mask_check.check_masks import MaskCheck
-from workbench.data.packing import positions
 from workbench.data.pretraining import blocks, document_ids, pieces
+from workbench.data.readers.row_store import by_source
 from workbench.data.rows import Row
 from workbench.data.tokens.control_tokens import ControlTokens, control_tokens, written_once
 from workbench.data.tokens.literal_tokens import LiteralTokenizer, split_up
 from workbench.data.tokens.segments import encode_segments, shortened, special_frame
 from workbench.errors import DataError
-from workbench.labels import IGNORED
 
 BATCH = 1000
 """Rows given to the tokenizer at once."""
@@ -44,98 +42,65 @@ NOTHING_TRAINED = "no answer to be trained, by its weight of 0 or because nothin
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A data set ready for the Trainer, and the account of how it came to be.
+class Encoding:
+    """How rows become token ids."""
 
-    Its columns: input_ids; labels (as many for a causal model, one class number for a classifier); length in
-    tokens; row, a number of its own; where, the file and line that it came from. Packed rows have
-    position_ids too, which count from 0 in each text.
-    """
+    tokenizer: PreTrainedTokenizerBase
+    """The model's."""
+    data: DataConfig
+    """Format, template, lengths."""
+    task: Task
+    """Decides between answers and classes."""
+    seed: int = 0
+    """Only `data.shuffle_answers` draws from it."""
+    names: Sequence[str] = ()
+    """Of the classes, where the rows are a part of the data; empty: those found in the rows."""
 
-    dataset: datasets.Dataset
-    account: Account
 
-
-def encode(
-    rows: Sequence[Row],
-    tokenizer: PreTrainedTokenizerBase,
-    data: DataConfig,
-    task: Task,
-    *,
-    seed: int = 0,
-    names: Sequence[str] = (),
-) -> Encoded:
-    """The rows as token ids, with the loss on answers only.
-
-    Args:
-        rows: At least one.
-        tokenizer: The model's.
-        data: Format, template, lengths.
-        task: Decides between answers and classes.
-        seed: Only `data.shuffle_answers` draws from it.
-        names: Of the classes, where the rows are a part of the data; empty: those found in the rows.
+def encode(rows: Sequence[Row], encoding: Encoding) -> Encoded:
+    """The rows, at least one, as token ids, with the loss on answers only.
 
     Raises:
         DataError: A row that can't be read, or nothing left to train on.
     """
     account = Account(num_rows=len(rows))
-    examples = examples_of(rows, tokenizer, data, task, account, seed=seed, names=names)
-    return Encoded(as_dataset(examples, data, account), account)
+    examples = examples_of(rows, encoding, account)
+    return Encoded(as_dataset(examples, encoding.data, account), account)
 
 
-def examples_of(
-    rows: Sequence[Row],
-    tokenizer: PreTrainedTokenizerBase,
-    data: DataConfig,
-    task: Task,
-    account: Account,
-    *,
-    seed: int = 0,
-    names: Sequence[str] = (),
-) -> list[Example]:
+def examples_of(rows: Sequence[Row], encoding: Encoding, account: Account) -> list[Example]:
     """The examples that rows become, packed where asked; tells `account` what was cut and dropped."""
     examples: list[Example] = []
-    for source, part in groupby(rows, key=lambda row: row.source):
-        examples += source_examples(list(part), tokenizer, data.of_source(source), task, account, names, seed)
-    if data.packing and task is Task.causal_lm:
-        together = list(packed(examples, data.max_length))
+    for source, part in by_source(rows):
+        of_source = replace(encoding, data=encoding.data.of_source(source))
+        examples += source_examples(part, of_source, account)
+    if encoding.data.packing and encoding.task is Task.causal_lm:
+        together = list(packed(examples, encoding.data.max_length))
         check_packed(examples, together)
         return together
     return examples
 
 
-def source_examples(
-    rows: Sequence[Row],
-    tokenizer: PreTrainedTokenizerBase,
-    data: DataConfig,
-    task: Task,
-    account: Account,
-    names: Sequence[str],
-    seed: int,
-) -> Iterator[Example]:
+def source_examples(rows: Sequence[Row], encoding: Encoding, account: Account) -> Iterator[Example]:
     """The examples of rows of one source, all of one format."""
-    shape = row_format(rows[0], data, task)
+    shape = row_format(rows[0], encoding.data, encoding.task)
     account.noted.update(unread_columns(rows, shape))
     if shape is DataFormat["labelled"]:
-        return classified(rows, tokenizer, data, account, names or label_names(rows, data), seed)
+        return classified(rows, encoding, account)
     if shape is DataFormat["text"]:
-        return documents(rows, tokenizer, data, account)
-    return answers(rows, tokenizer, data, shape, account, seed)
+        return documents(rows, encoding.tokenizer, encoding.data, account)
+    return answers(rows, encoding, shape, account)
 
 
 def answers(
-    rows: Sequence[Row],
-    tokenizer: PreTrainedTokenizerBase,
-    data: DataConfig,
-    shape: DataFormat,
-    account: Account,
-    seed: int,
+    rows: Sequence[Row], encoding: Encoding, shape: DataFormat, account: Account
 ) -> Iterator[Example]:
     """Conversations, whose answers are trained."""
+    data, seed = encoding.data, encoding.seed
     conversations = [conversation(row, shape) for row in rows]
     if data.shuffle_answers:
         conversations = with_shuffled_answers(conversations, seed)
-    chats = prepared(conversations, tokenizer, data)
+    chats = prepared(conversations, encoding.tokenizer, data)
     conversations, render = chats.conversations, chats.renderer
     prefix = render.prefix()
     for example in conversations:
@@ -204,15 +169,10 @@ def document(row: Row, tokenizer: PreTrainedTokenizerBase, account: Account) -> 
     return words
 
 
-def classified(
-    rows: Sequence[Row],
-    tokenizer: PreTrainedTokenizerBase,
-    data: DataConfig,
-    account: Account,
-    names: Sequence[str],
-    seed: int,
-) -> Iterator[Example]:
+def classified(rows: Sequence[Row], encoding: Encoding, account: Account) -> Iterator[Example]:
     """Texts with the number of their class."""
+    tokenizer, data = encoding.tokenizer, encoding.data
+    names = encoding.names or label_names(rows, data)
     control = ControlTokens(control_tokens(tokenizer))
     examples = []
     for row in rows:
@@ -230,7 +190,7 @@ def classified(
         account.noted.update({HIDDEN_ENDS: hidden} if hidden else {})
         account.add_classes({name: numbers.count(number) for number, name in enumerate(names)})
     if data.shuffle_answers:
-        random.Random(seed).shuffle(numbers)
+        random.Random(encoding.seed).shuffle(numbers)
     encoded = text_ids(examples, tokenizer, data)
     for example, number, (ids, is_cut) in zip(examples, numbers, encoded, strict=True):
         if ids is None:
@@ -238,39 +198,3 @@ def classified(
         else:
             account.num_cut += is_cut
             yield Example(ids, number, example.where)
-
-
-def as_dataset(
-    examples: Sequence[Example], data: DataConfig, account: Account, first: int = 0
-) -> datasets.Dataset:
-    """The examples in memory, numbered from `first` on; completes the account."""
-    if not examples:
-        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in account.dropped.items())
-        paths = ", ".join(map(repr, data.paths()))
-        raise DataError(f"data.path: nothing of {paths} is left to train on ({reasons or 'empty texts'})")
-    kinds = {int: datasets.Value("int64"), float: datasets.Value("float32")}
-    account.num_examples = len(examples)
-    account.num_tokens = sum(len(example.input_ids) for example in examples)
-    labels = [predictable(example) for example in examples]
-    account.num_trained = sum(
-        len(label) - label.count(IGNORED) if isinstance(label, list) else 1 for label in labels
-    )
-    ids = datasets.List(datasets.Value("int32"))
-    columns = {
-        "input_ids": ids,
-        "labels": kinds.get(type(examples[0].labels), ids),
-        "length": datasets.Value("int32"),
-        "row": datasets.Value("int64"),
-        "where": datasets.Value("string"),
-    }
-    values: dict[str, Sequence[object]] = {
-        "input_ids": [example.input_ids for example in examples],
-        "labels": labels,
-        "length": [len(example.input_ids) for example in examples],
-        "row": list(range(first, first + len(examples))),
-        "where": [example.where for example in examples],
-    }
-    if examples[0].lengths is not None:
-        columns["position_ids"] = ids
-        values["position_ids"] = [positions(example.lengths or []) for example in examples]
-    return datasets.Dataset.from_dict(values, features=datasets.Features(columns))

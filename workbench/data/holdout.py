@@ -5,7 +5,6 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
@@ -13,6 +12,7 @@ from workbench.data.classification import labelled_text
 from workbench.data.contamination import normalized
 from workbench.data.conversations import conversation
 from workbench.data.formats import row_format, text
+from workbench.data.readers.row_store import by_source, chosen, joined
 from workbench.data.rows import Row, split_rows
 
 SHARE, FEWEST, MOST = 0.05, 20, 500
@@ -26,8 +26,8 @@ ROWS_NEEDED = 200
 class HoldOut:
     """The rows to train on and the rows held out, both in their order."""
 
-    training: list[Row]
-    held_out: list[Row]
+    training: Sequence[Row]
+    held_out: Sequence[Row]
     num_near: int = 0
     """Rows left out of both sides, because a training row asks (nearly) the same."""
     num_begun: int = 0
@@ -59,44 +59,43 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
         DataError: a row that can't be read, or too few rows for the fraction.
     """
     if data.validation_fraction == 0:
-        return HoldOut(list(rows), [])
+        return HoldOut(rows, [])
     if data.validation_fraction is None:
         return hold_out_by_prompt(rows, data, task)
-    training, chosen = split_rows(rows, data.validation_fraction)
-    keys = prompt_keys([*training, *chosen], data, task)
-    common = common_keys(keys, len(chosen))
+    training, drawn_rows = split_rows(rows, data.validation_fraction)
+    keys = prompt_keys(joined(training, drawn_rows), data, task)
+    common = common_keys(keys, len(drawn_rows))
     asked = {key for row_keys in keys[: len(training)] for key in row_keys}
+    drawn_keys = keys[len(training) :]
     kept = [
-        (row, row_keys)
-        for row, row_keys in zip(chosen, keys[len(training) :], strict=True)
+        number
+        for number, row_keys in enumerate(drawn_keys)
         if not asked.intersection(binding(row_keys, common))
     ]
-    begun = sum(bool(asked.intersection(row_keys)) for _, row_keys in kept)
-    held_out = [row for row, _ in kept]
-    return HoldOut(training, held_out, num_near=len(chosen) - len(held_out), num_begun=begun)
+    begun = sum(bool(asked.intersection(drawn_keys[number])) for number in kept)
+    held_out = chosen(drawn_rows, kept)
+    return HoldOut(training, held_out, num_near=len(drawn_rows) - len(held_out), num_begun=begun)
 
 
 def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
     """Hold out 5% of the rows, whole groups of tied prompts each, whatever the order of the rows."""
     if len(rows) < ROWS_NEEDED:
         reason = f"there are only {len(rows):,} (at least {ROWS_NEEDED}, or give data.validation_fraction)"
-        return HoldOut(list(rows), [], reason=reason)
+        return HoldOut(rows, [], reason=reason)
     wanted = min(MOST, max(FEWEST, round(SHARE * len(rows))))
     keys = prompt_keys(rows, data, task)
     groups = tied_rows(keys, common_keys(keys, wanted))
-    chosen: set[int] = set()
+    taken: set[int] = set()
     for group in sorted(groups, key=lambda group: min(drawn(keys[number][-1]) for number in group)):
-        if len(chosen) + len(group) <= wanted:
-            chosen.update(group)
-    if not chosen:
+        if len(taken) + len(group) <= wanted:
+            taken.update(group)
+    if not taken:
         reason = f"they have only {len(groups):,} different prompts (give data.validation_fraction)"
-        return HoldOut(list(rows), [], reason=reason)
-    asked = {key for number, row_keys in enumerate(keys) if number not in chosen for key in row_keys}
-    begun = sum(bool(asked.intersection(keys[number])) for number in chosen)
-    sides: tuple[list[Row], list[Row]] = ([], [])
-    for number, row in enumerate(rows):
-        sides[number in chosen].append(row)
-    return HoldOut(*sides, num_begun=begun)
+        return HoldOut(rows, [], reason=reason)
+    asked = {key for number, row_keys in enumerate(keys) if number not in taken for key in row_keys}
+    begun = sum(bool(asked.intersection(keys[number])) for number in taken)
+    others = [number for number in range(len(rows)) if number not in taken]
+    return HoldOut(chosen(rows, others), chosen(rows, sorted(taken)), num_begun=begun)
 
 
 def common_keys(keys: Sequence[Sequence[str]], most: int) -> set[str]:
@@ -137,8 +136,7 @@ def drawn(key: str) -> bytes:
 def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[str]]:
     """The normal form of each row's prompts: what stands before each of its trained answers, or its text."""
     keys: list[list[str]] = []
-    for source, part in groupby(rows, key=lambda row: row.source):
-        some = list(part)
+    for source, some in by_source(rows):
         shape = row_format(some[0], data.of_source(source), task)
         keys += [[normal_form(prompt) for prompt in prompt_texts(row, shape)] for row in some]
     return keys

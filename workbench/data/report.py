@@ -10,7 +10,7 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from workbench.data.account import Account
-from workbench.data.encode import Encoded
+from workbench.data.encoded import Encoded
 from workbench.data.rows import Row
 from workbench.labels import IGNORED
 from workbench.shown import clean

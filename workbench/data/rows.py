@@ -16,6 +16,7 @@ from workbench.data.readers.hub_datasets import hub_rows
 from workbench.data.readers.layout import Layout
 from workbench.data.readers.read_rows import IN_FOLDERS, READERS, TABLES, file_rows
 from workbench.data.readers.row import Row as Row
+from workbench.data.readers.row_store import chosen, keep_rows
 from workbench.data.readers.unfold import unfolded
 from workbench.errors import ConfigError, DataError
 from workbench.files import local_path
@@ -49,16 +50,36 @@ def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list
     """
     if answered:
         check_places(data)
-    if not data.sources:
-        return all_rows(data, answered=answered)
     rows: list[Row] = []
-    for name, source in data.sources.items():
-        found = all_rows(data.of_source(name), name, answered=answered)
-        chosen = weighted(found, source.weight, random.Random(f"{seed} {name}"))
-        if not chosen:
-            raise DataError(f"data.sources.{name}.weight: {source.weight} of {len(found)} rows leaves none")
-        rows += chosen
+    for name, source, weight in sourced(data):
+        found = list(limited_rows(source, name, answered=answered))
+        rows += [found[number] for number in weighted(len(found), name, weight, seed)]
     return rows
+
+
+def load_kept_rows(data: DataConfig, seed: int) -> Sequence[Row]:
+    """The same rows as `load_rows` for as long as a run lasts: many of them stay on the disk.
+
+    Raises:
+        DataError: As `load_rows` says.
+        DeviceError: The disk is full.
+    """
+    check_places(data)
+    counts: dict[str, int] = {}
+
+    def counted() -> Iterator[Row]:
+        for name, source, _ in sourced(data):
+            for row in limited_rows(source, name):
+                counts[name] = counts.get(name, 0) + 1
+                yield row
+
+    rows = keep_rows(counted())
+    numbers: list[int] = []
+    first = 0
+    for name, _, weight in sourced(data):
+        numbers += [first + number for number in weighted(counts[name], name, weight, seed)]
+        first += counts[name]
+    return chosen(rows, numbers) if data.sources else rows
 
 
 def given_rows(values: Iterable[Mapping[str, Any]], data: DataConfig) -> list[Row]:
@@ -86,22 +107,31 @@ def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
         yield name, data.of_source(name), source.weight
 
 
-def all_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> list[Row]:
-    """The rows of one source, at least one."""
-    rows = list(islice(read_rows(data, source, answered=answered), data.limit))
-    if not rows:
+def limited_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
+    """The rows of one source up to its limit, at least one."""
+    rows = islice(read_rows(data, source, answered=answered), data.limit)
+    first = next(rows, None)
+    if first is None:
         raise DataError(f"{key_of('path', source)}: no rows in {data.path!r}")
-    return rows
+    yield first
+    yield from rows
 
 
-def weighted(rows: Sequence[Row], weight: float, generator: random.Random) -> list[Row]:
-    """Each row as often as the weight's whole part says, and of its rest a random choice, in their order."""
+def weighted(count: int, name: str, weight: float, seed: int) -> list[int]:
+    """The numbers of a source's rows: each as often as the weight's whole part says, of its rest some.
+
+    Raises:
+        DataError: The weight leaves no row.
+    """
     whole, rest = divmod(weight, 1)
-    chosen = sorted(generator.sample(range(len(rows)), round(rest * len(rows))))
-    return [*list(rows) * int(whole), *(rows[number] for number in chosen)]
+    drawn = sorted(random.Random(f"{seed} {name}").sample(range(count), round(rest * count)))
+    numbers = [*list(range(count)) * int(whole), *drawn]
+    if not numbers:
+        raise DataError(f"data.sources.{name}.weight: {weight} of {count} rows leaves none")
+    return numbers
 
 
-def split_rows(rows: Sequence[Row], fraction: float) -> tuple[list[Row], list[Row]]:
+def split_rows(rows: Sequence[Row], fraction: float) -> tuple[Sequence[Row], Sequence[Row]]:
     """The rows to train on and those held out, both in their order; equal rows stay on one side.
 
     Which ones depends on the rows alone.
@@ -110,17 +140,17 @@ def split_rows(rows: Sequence[Row], fraction: float) -> tuple[list[Row], list[Ro
         DataError: There are too few different rows to hold some out.
     """
     if fraction == 0:
-        return list(rows), []
+        return rows, []
     keys = [row.content() for row in rows]
     different = list(dict.fromkeys(keys))
     count = max(1, round(len(different) * fraction))
     if count >= len(different):
         raise DataError(f"data.validation_fraction: {fraction} of {len(different)} rows leaves none")
     held_out = set(sorted(different, key=digest)[:count])
-    sides: tuple[list[Row], list[Row]] = ([], [])
-    for row, key in zip(rows, keys, strict=True):
-        sides[key in held_out].append(row)
-    return sides
+    sides: tuple[list[int], list[int]] = ([], [])
+    for number, key in enumerate(keys):
+        sides[key in held_out].append(number)
+    return chosen(rows, sides[0]), chosen(rows, sides[1])
 
 
 def digest(text: str) -> bytes:

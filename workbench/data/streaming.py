@@ -8,12 +8,12 @@ from pathlib import Path
 
 import datasets
 import pyarrow
-from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig
 from workbench.config.model import Task
 from workbench.data.account import Account
-from workbench.data.encode import Encoded, as_dataset, examples_of
+from workbench.data.encode import Encoding, examples_of
+from workbench.data.encoded import Encoded, as_dataset
 from workbench.data.holdout import drawn, prompt_keys
 from workbench.data.rows import Row, check_places, read_rows, sourced
 from workbench.errors import DataError
@@ -31,19 +31,12 @@ class Side:
     account: Account = field(default_factory=Account)
     writer: pyarrow.RecordBatchStreamWriter | None = None
 
-    def add(
-        self,
-        rows: Sequence[Row],
-        tokenizer: PreTrainedTokenizerBase,
-        data: DataConfig,
-        task: Task,
-        names: Sequence[str],
-    ) -> None:
+    def add(self, rows: Sequence[Row], encoding: Encoding) -> None:
         """Encode some rows and write them behind those that are there."""
         block = Account(num_rows=len(rows))
-        examples = examples_of(rows, tokenizer, data, task, block, names=names)
+        examples = examples_of(rows, encoding, block)
         if examples:
-            table = as_dataset(examples, data, block, first=self.account.num_examples).data.table
+            table = as_dataset(examples, encoding.data, block, first=self.account.num_examples).data.table
             if self.writer is None:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
                 self.writer = pyarrow.ipc.new_stream(str(clear_the_way(self.file)), table.schema)
@@ -68,27 +61,20 @@ def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
                 yield row
 
 
-def encode_streamed(
-    data: DataConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    folder: Path,
-    *,
-    seed: int,
-    names: Sequence[str],
-) -> tuple[Encoded, Encoded | None]:
+def encode_streamed(encoding: Encoding, folder: Path, seed: int) -> tuple[Encoded, Encoded | None]:
     """The rows to train on and those held out, in files of `folder`; equal prompts come to one side.
 
     Raises:
         DataError: a row that can't be read, or nothing left to train on.
     """
+    data = encoding.data
     training, held_out = Side(folder / "train.arrow"), Side(folder / "validation.arrow")
     rows = streamed_rows(data, seed)
     while block := list(islice(rows, BLOCK)):
-        chosen = are_held_out(block, data, task)
+        chosen = are_held_out(block, data, encoding.task)
         for side, wanted in ((training, False), (held_out, True)):
             part = [row for row, held in zip(block, chosen, strict=True) if held is wanted]
-            side.add(part, tokenizer, data, task, names)
+            side.add(part, encoding)
     encoded = training.done()
     if encoded is None:
         raise DataError(f"data.path: nothing of {', '.join(data.paths())} is left to train on")

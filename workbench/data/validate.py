@@ -1,13 +1,13 @@
 """Rows looked at one by one before the long work starts, without a tokenizer."""
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from workbench.config.data import DataConfig, DataFormat, Template, key_of
 from workbench.config.model import Task
 from workbench.data.classification import TEXT_COLUMNS, label_names, label_number, labelled_text, target
 from workbench.data.conversations import conversation
 from workbench.data.formats import check_one_format, row_format, text
+from workbench.data.readers.row_store import by_source
 from workbench.data.rows import Row, sourced
 from workbench.errors import ConfigError, DataError
 
@@ -59,8 +59,7 @@ def check_rows(rows: Sequence[Row], data: DataConfig, task: Task) -> None:
     names = label_names(rows, data) if task is Task.sequence_classification else []
     check_one_format(rows, data, task)
     problems: list[tuple[Row, DataError]] = []
-    for source, part in groupby(rows, key=lambda row: row.source):
-        found = list(part)
+    for source, found in by_source(rows):
         shape = row_format(found[0], data.of_source(source), task)
         check_roles(data.of_source(source), source, shape)
         for row in found:

@@ -3,26 +3,17 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from workbench.data.tokens.segments import special_frame
 from workbench.distributed import rank_and_world_size
 from workbench.evaluation.benchmarks.option_orders import letters
 from workbench.evaluation.inference.causal_lm import TransformersLM
-from workbench.evaluation.records import Answer, PreparedBenchmark
+from workbench.evaluation.prepared_benchmark import Asked, PreparedBenchmark
 from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.multiple_choice import MultipleChoice
 from workbench.evaluation.tasks.requests import Item
 
 log = logging.getLogger("workbench")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question in all orders of its options: items and answers, the original order first."""
-
-    items: list[Item]
-    answers: list[Answer]
 
 
 def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item) -> None:

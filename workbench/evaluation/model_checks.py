@@ -14,12 +14,8 @@ from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.encoding import context_length
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
-from workbench.evaluation.records import PreparedBenchmark
-from workbench.evaluation.tasks.requests import item, long_ones
-from workbench.evaluation.tasks.select_answerer import Model, answerer_for
-
-_IN_CHAT = (OutputType.multiple_choice, OutputType.generation)
-"""Benchmarks whose prompts are wrapped in the chat template."""
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.tasks.select_answerer import Model
 
 
 def check(
@@ -36,10 +32,7 @@ def check(
     if not _gives_numbers(lm):
         raise not_numbers(model_name)
     for benchmark in benchmarks.values():
-        if benchmark.tasks is None:
-            with named(benchmark.name):
-                longest = lm.max_length - benchmark.config.generation.max_new_tokens
-                answerer_for(lm, benchmark.config, config).items(long_ones(benchmark.examples, longest))
+        benchmark.interviewer.check(benchmark, lm, config)
 
 
 def check_kind(model: PreTrainedModel, benchmarks: Mapping[str, BenchmarkConfig]) -> None:
@@ -89,9 +82,7 @@ def check_prompting(
             "evaluate.chat_template: the model's tokenizer has none (false, or model.tokenizer)"
         )
     for benchmark in benchmarks.values():
-        if benchmark.tasks is None and benchmark.config.output_type in _IN_CHAT:
-            with named(benchmark.name):
-                item(benchmark.examples[0], 0, tokenizer)
+        benchmark.interviewer.check_chat(benchmark, tokenizer)
 
 
 @contextmanager

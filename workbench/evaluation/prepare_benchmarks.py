@@ -20,9 +20,11 @@ from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lis
 from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.benchmarks.template_variables import GivenNames
 from workbench.evaluation.harness import tasks
+from workbench.evaluation.item_interviewer import ItemInterviewer
 from workbench.evaluation.metrics.lookup import named
 from workbench.evaluation.metrics.table import METRICS
-from workbench.evaluation.records import Example, PreparedBenchmark
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import Example
 from workbench.files import local_path
 from workbench.patterns import PatternError, check_pattern
 
@@ -77,7 +79,7 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
         kept = f", after keep={config.keep!r}" if config.keep else ""
         raise DataError(f"benchmarks.{name}: zero items in {_origin(config)}, split {config.split!r}{kept}")
     warnings = about_items(config, len(examples), renderer, evaluate.permutations)
-    return PreparedBenchmark(name, config, examples, warnings)
+    return PreparedBenchmark(name, config, examples, warnings, ItemInterviewer())
 
 
 def _asked(
@@ -88,14 +90,6 @@ def _asked(
         return list(range(len(rows)))
     ids = [renderer.identity(row, number, subset) for number, row in rows]
     return sampled(name, subset, ids, config.limit, config.sample)
-
-
-def main_metric(benchmark: PreparedBenchmark) -> str:
-    """The metric that a benchmark's first score will be of."""
-    if benchmark.tasks is None:
-        return benchmark.config.metrics[0]
-    chosen: list[str] = [*benchmark.tasks.metrics, *next(iter(benchmark.tasks.tasks.values())).aggregation()]
-    return chosen[0]
 
 
 def _of_subsets(name: str, config: BenchmarkConfig) -> BenchmarkConfig:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from workbench.config.benchmark import BenchmarkConfig
 from workbench.errors import DataError
 from workbench.evaluation.field_checks import (
     Check,
@@ -267,18 +266,3 @@ def prompt_hash(texts: list[str]) -> str:
         data = text.encode("utf-8")
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class PreparedBenchmark:
-    """A benchmark ready to be asked: its protocol resolved, its items rendered."""
-
-    name: str
-    config: BenchmarkConfig
-    """With the protocol's facts in place."""
-    examples: list[Example]
-    warnings: list[str]
-    tasks: Any = None
-    """HarnessTasks of lm-evaluation-harness that ask and judge instead of what `config` says, or None."""
-    rule: str = ""
-    """Fingerprint of how those tasks judge."""

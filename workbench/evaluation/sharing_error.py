@@ -11,8 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import DataError
-from workbench.evaluation.diagnostics import Asked
-from workbench.evaluation.records import PreparedBenchmark
+from workbench.evaluation.prepared_benchmark import Asked, PreparedBenchmark
 from workbench.evaluation.self_check import Verification, one_by_one, verify
 from workbench.evaluation.tasks.select_answerer import answerer_for, in_role
 

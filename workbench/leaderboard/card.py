@@ -6,10 +6,11 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from workbench.config.names import ADAPTER, MERGED, UNTRAINED
 from workbench.leaderboard import formatting
 from workbench.leaderboard.markdown import escaped, table
 from workbench.leaderboard.page import merge_proof
-from workbench.leaderboard.view_model import ADAPTER, MERGED, UNTRAINED, Row, RunView
+from workbench.leaderboard.view_model import Row, RunView
 from workbench.run_dir import MODEL_CARD, write_atomic
 from workbench.shown import clean
 

@@ -6,15 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import Prediction, Score, read_predictions, read_results
 from workbench.evaluation.result_checksums import ADAPTER_DIGEST, CheckedResults, check_results
 from workbench.files import file_fingerprint, read_json
 from workbench.leaderboard.checks import check_score, sound_facts
-from workbench.run_dir import RunDir, read_record
+from workbench.run_dir import RunDir
+from workbench.run_record import read_record
 
-RESULTS = RunDir(Path()).results_json.name
-INSIDE_A_RUN = {"checkpoints", "adapter", "merged", "model", "predictions", "cache"}
+NAMES = RunDir(Path())
+RESULTS = NAMES.results_json.name
+INSIDE_A_RUN = {
+    *(NAMES.checkpoints.name, NAMES.adapter.name, NAMES.merged.name, NAMES.model.name),
+    *(NAMES.all_predictions.name, NAMES.cache.name),
+}
 """Folders in which no run is looked for."""
 
 MOST_NAMED = 4
@@ -201,13 +207,13 @@ def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, 
     proven = report.get("fingerprints")
     merged_from = proven.get("adapter") if isinstance(proven, dict) else None
     pairs = {
-        "adapter": (_fact(models, "adapter", "adapter"), adapter),
-        "merged": (_fact(models, "merged", "weights"), steps.get("merge", {}).get("output")),
-        "trained": (_fact(models, "trained", "weights"), steps.get("train", {}).get("output")),
+        ADAPTER: (_fact(models, ADAPTER, "adapter"), adapter),
+        MERGED: (_fact(models, MERGED, "weights"), steps.get("merge", {}).get("output")),
+        TRAINED: (_fact(models, TRAINED, "weights"), steps.get("train", {}).get("output")),
     }
     replaced = {name for name, (scored, made) in pairs.items() if scored and made and scored != made}
     is_older_merge = merged_from and adapter and merged_from != adapter
-    return replaced | ({"merged"} if is_older_merge else set())
+    return replaced | ({MERGED} if is_older_merge else set())
 
 
 def _fact(models: dict[str, Any], model: str, key: str) -> Any:

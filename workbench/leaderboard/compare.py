@@ -6,22 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
+from workbench.config.names import ADAPTER, BASE, MERGED, MODELS, TRAINED, UNTRAINED
 from workbench.errors import DataError
 from workbench.evaluation.metrics import statistics
 from workbench.evaluation.records import ITEM_ALONE, Prediction, Score, lower_is_better
 from workbench.leaderboard import formatting
 from workbench.leaderboard.collect import Collection, Run
 from workbench.leaderboard.view_model import (
-    ADAPTER,
     ALPHA,
-    BASE,
     BETTER,
     MAJORITY,
-    MERGED,
-    MODELS,
-    TRAINED,
     UNSURE,
-    UNTRAINED,
     WORSE,
     Board,
     Difference,

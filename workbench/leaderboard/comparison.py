@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from workbench.config.names import ADAPTER, BASE
 from workbench.errors import ConfigError
 from workbench.evaluation.records import Prediction
 from workbench.leaderboard import formatting
@@ -12,7 +13,7 @@ from workbench.leaderboard.collect import Run
 from workbench.leaderboard.compare import compare_models
 from workbench.leaderboard.results import Results
 from workbench.leaderboard.shown_table import Shown, Table
-from workbench.leaderboard.view_model import ADAPTER, BASE, Row
+from workbench.leaderboard.view_model import Row
 from workbench.run_dir import RunDir
 
 

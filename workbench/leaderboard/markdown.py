@@ -1,7 +1,8 @@
 """The leaderboard as Markdown."""
 
+from workbench.config.names import MODELS, UNTRAINED
 from workbench.leaderboard import formatting
-from workbench.leaderboard.view_model import MODELS, UNTRAINED, Board, Row, RunView
+from workbench.leaderboard.view_model import Board, Row, RunView
 from workbench.shown import clean
 
 

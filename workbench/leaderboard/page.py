@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from workbench.config.names import MODELS, UNTRAINED
 from workbench.evaluation.records import Prediction
 from workbench.files import settle_file
 from workbench.leaderboard import export, formatting, markdown
@@ -14,9 +15,7 @@ from workbench.leaderboard.collect import Run
 from workbench.leaderboard.plot import gain_axis, panels
 from workbench.leaderboard.view_model import (
     BETTER,
-    MODELS,
     UNSURE,
-    UNTRAINED,
     WORSE,
     Board,
     Row,

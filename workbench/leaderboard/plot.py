@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from workbench.config.names import MODELS, UNTRAINED
 from workbench.evaluation.records import Score
-from workbench.leaderboard.view_model import MODELS, UNTRAINED, Row, RunView
+from workbench.leaderboard.view_model import Row, RunView
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 

@@ -7,14 +7,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from workbench.config.names import MODELS, UNTRAINED
 from workbench.evaluation.records import Score
 from workbench.leaderboard import formatting
 from workbench.leaderboard.view_model import (
     BETTER,
     MAJORITY,
-    MODELS,
     UNSURE,
-    UNTRAINED,
     WORSE,
     Board,
     Row,

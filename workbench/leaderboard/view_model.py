@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED
 from workbench.evaluation.records import Prediction, Score, lower_is_better, metric_name
 from workbench.leaderboard.collect import Run, Skipped
 
-BASE, ADAPTER, MERGED, TRAINED = "base", "adapter", "merged", "trained"
-MODELS = (BASE, ADAPTER, MERGED, TRAINED)
-UNTRAINED = "untrained head"
 MAJORITY = "majority class"
 
 ALPHA = 0.05

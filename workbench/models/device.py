@@ -1,16 +1,17 @@
-"""How a model is held: its device, its types, its attention kernel; decided here and nowhere else."""
+"""How a model is held: its device and its attention kernel, decided here and nowhere else."""
 
 import logging
 import os
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers.modeling_utils import AttentionInterface
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from workbench.config.model import Architecture, Attention, Device, Dtype, ModelConfig
+from workbench.config.model import Architecture, Attention, Device, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import DeviceError
+from workbench.models.dtypes import HALF, chosen_dtype, dtype_name
 from workbench.models.quantization import bitsandbytes_config
 
 logger = logging.getLogger("workbench")
@@ -33,11 +34,6 @@ def torch_device(device: Device) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def torch_dtype(dtype: Dtype, own: torch.dtype) -> torch.dtype:
-    """The type of unquantized weights and of activations; auto: the model's `own`."""
-    return own if dtype is Dtype.auto else cast(torch.dtype, getattr(torch, dtype.value))
-
-
 def attention_name(attention: Attention, dtype: torch.dtype, device: torch.device) -> str | None:
     """The kernel in the words of transformers; None: its own choice."""
     if attention is Attention.auto:
@@ -57,14 +53,14 @@ def _why_not_flash(dtype: torch.dtype, device: torch.device) -> str | None:
     """Why flash attention can't run the model, or None if it can."""
     if device.type != "cuda":
         return f"flash_attention_2 has no kernel for {device.type}"
-    if dtype not in (torch.float16, torch.bfloat16):
-        return f"flash_attention_2 has no kernel for {str(dtype).removeprefix('torch.')}"
+    if dtype not in HALF:
+        return f"flash_attention_2 has no kernel for {dtype_name(dtype)}"
     return None if is_flash_attn_2_available() else "flash_attention_2 needs the package flash-attn"
 
 
 def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: torch.dtype) -> dict[str, Any]:
     """Arguments of from_pretrained that hold the model as its section says; `own`: the checkpoint's type."""
-    dtype, device = torch_dtype(model.dtype, own), torch_device(model.device)
+    dtype, device = chosen_dtype(model.dtype, own), torch_device(model.device)
     native = model.architecture is Architecture.native
     return {
         "dtype": dtype,

@@ -24,7 +24,7 @@ from workbench.models.checkpoints.generation_config import eos_ids
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, fold
 from workbench.models.checkpoints.validation import fitted
-from workbench.models.device import torch_dtype
+from workbench.models.dtypes import chosen_dtype, dtype_name
 from workbench.models.gguf import reader
 from workbench.models.gguf.writer import MARK, write_gguf
 from workbench.models.loading import CLASSES
@@ -107,7 +107,7 @@ class Checked:
         tensor = self.stored[...]
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(
-                f"{self.where}: holds NaN or infinite values in {str(tensor.dtype).removeprefix('torch.')} "
+                f"{self.where}: holds NaN or infinite values in {dtype_name(tensor.dtype)} "
                 "(damaged weights, or too narrow a type: try export.dtype=float32)"
             )
         return tensor
@@ -136,7 +136,7 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
             f"{model.path}: has no {SCORE} and is no classifier yet (train it, or model.task=causal_lm)"
         )
     if export.dtype is not Dtype.auto or (source.is_file() and not as_gguf):
-        tensors = {name: Cast(t, torch_dtype(export.dtype, torch.bfloat16)) for name, t in tensors.items()}
+        tensors = {name: Cast(t, chosen_dtype(export.dtype, torch.bfloat16)) for name, t in tensors.items()}
     config: PreTrainedConfig = checkpoint.config
     config.architectures = [CLASSES[model.task].__name__]
     folded = config.use_stable_embedding and export.format is not ExportFormat["open-llama"]

@@ -1,4 +1,4 @@
-"""The model and the tokenizer of the `model` section, on a device; the one place where dtypes are decided."""
+"""The model and the tokenizer of the `model` section, on a device."""
 
 import logging
 from typing import cast
@@ -15,7 +15,8 @@ from workbench.models import auto_model
 from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, read
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.validation import fitted
-from workbench.models.device import attention_name, loading_options, torch_device, torch_dtype
+from workbench.models.device import attention_name, loading_options, torch_device
+from workbench.models.dtypes import chosen_dtype, dtype_name
 from workbench.models.open_llama import (
     OpenLlamaConfig,
     OpenLlamaForCausalLM,
@@ -109,14 +110,14 @@ def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
         WorkbenchError: as `load_model` does.
     """
     if model.init:
-        return _new_config(model), torch_dtype(model.dtype, torch.float32)
+        return _new_config(model), chosen_dtype(model.dtype, torch.float32)
     path = locate(model.path, model.revision)
     if model.architecture is Architecture.native:
         config = auto_model.checked_config(path, model.task)
         own = torch.bfloat16 if path.is_file() else config.dtype
-        return config, torch_dtype(model.dtype, own if isinstance(own, torch.dtype) else torch.float32)
+        return config, chosen_dtype(model.dtype, own if isinstance(own, torch.dtype) else torch.float32)
     checkpoint = read(path)
-    return checkpoint.config, torch_dtype(model.dtype, checkpoint.dtype)
+    return checkpoint.config, chosen_dtype(model.dtype, checkpoint.dtype)
 
 
 def outline(model: ModelConfig) -> PreTrainedModel:
@@ -191,7 +192,7 @@ def _new(model: ModelConfig, quantization: QuantizationConfig, num_labels: int |
     config = _new_config(model)
     if num_labels is not None:
         config.num_labels = num_labels
-    config.dtype = torch_dtype(model.dtype, torch.float32)
+    config.dtype = chosen_dtype(model.dtype, torch.float32)
     created: nn.Module = CLASSES[model.task](config)
     device = torch_device(model.device)
     if attention := attention_name(model.attention, config.dtype, device):
@@ -206,7 +207,7 @@ def _description(
     stored = quantization.method is QuantizationMethod.none and is_quantized(loaded)
     facts = [
         f"{parameter_count(loaded):,} parameters",
-        str(loaded.dtype).removeprefix("torch."),
+        dtype_name(loaded.dtype),
         f"quantization {'bitsandbytes, as stored' if stored else quantization.method.value}",
         f"attention {loaded.config._attn_implementation}",
         str(loaded.device),

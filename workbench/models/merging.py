@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
-from workbench.config.merge import MergeConfig, MergeDtype
+from workbench.config.merge import MergeConfig
 from workbench.config.model import Device, Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.contexts import quiet_transformers
@@ -26,6 +26,7 @@ from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.targets import check_base
 from workbench.models.checkpoints.generation_config import end_at
+from workbench.models.dtypes import chosen_dtype, dtype_name
 from workbench.models.loading import load_model, load_tokenizer
 from workbench.models.logit_comparison import (
     Batch,
@@ -42,7 +43,7 @@ from workbench.models.logit_comparison import (
 )
 from workbench.models.quantization import compute_dtype, dequantize_state_dict
 from workbench.models.tokenizers.load_tokenizer import take_template
-from workbench.run_dir import file_fingerprint, new_folder, write_json
+from workbench.run_dir import RunDir, file_fingerprint, new_folder, write_json
 
 logger = logging.getLogger("workbench")
 
@@ -55,7 +56,6 @@ SENTENCES = [
 """What a merge is proven on where there are no training rows."""
 
 SCHEMA_VERSION = 1
-REPORT_FILE = "merge_report.json"
 
 LIVE = (4, 1.5)
 """The adapter model rounds at other places than the merged one, about as far from the exact sum: its largest
@@ -162,7 +162,7 @@ def merge(
     take_template(tokenizer, adapter_config.chat_template(adapter_path))
     batches = encode(tokenizer, probe[: merge.probe_size], merge.probe_length, merge.batch_size)
     source = _read(model, adapter_path, quantization, batches)
-    dtype: torch.dtype = source.dtype if merge.dtype is MergeDtype.auto else getattr(torch, merge.dtype.value)
+    dtype = chosen_dtype(merge.dtype, source.dtype)
     adapter = adapter_config.fingerprint(adapter_path)
     fingerprints = {"base": tensors_fingerprint(source.weights), "adapter": adapter}
     total = _add(source, adapter_path, batches, merge.tolerance)
@@ -177,15 +177,17 @@ def merge(
             source.live or total.unmerged,
             again,
             replace(total.tight, flips=total.tight.flips + rounding.flips)
-            .wider_by(rounding.errors[dtype], f"rounding to {_name(dtype)}")
-            .wider_by(rounding.errors[source.live_dtype], f"rounding to {_name(source.live_dtype)}", LIVE),
+            .wider_by(rounding.errors[dtype], f"rounding to {dtype_name(dtype)}")
+            .wider_by(
+                rounding.errors[source.live_dtype], f"rounding to {dtype_name(source.live_dtype)}", LIVE
+            ),
         )
         fingerprints["merged"] = file_fingerprint(temporary)
     report = MergeReport(
         schema_version=SCHEMA_VERSION,
         base_model=model.path,
         quantization=quantization.method.value,
-        dtype=_name(dtype),
+        dtype=dtype_name(dtype),
         reference=source.reference,
         logit_scale=scale(total.exact),
         merged=proven,
@@ -193,7 +195,7 @@ def merge(
         disk=disk,
         fingerprints=fingerprints,
     )
-    write_json(folder.parent / REPORT_FILE, asdict(report))
+    write_json(RunDir(folder.parent).merge_report, asdict(report))
     return report
 
 
@@ -283,7 +285,7 @@ def _save(
     rounded[dtype] = list(logits(total.model, batches))
     errors = {dtype: compare(total.exact, rounded[dtype])}
     if not math.isfinite(errors[dtype].largest):
-        raise ConfigError(f"merge.dtype: {_name(dtype)!r} can't hold this model's numbers (use float32)")
+        raise ConfigError(f"merge.dtype: {dtype_name(dtype)!r} can't hold this model's numbers (use float32)")
     with quiet_transformers():
         total.model.save_pretrained(folder, max_shard_size=max_shard_size)
     if live_dtype not in rounded:
@@ -321,7 +323,7 @@ def _at(model: ModelConfig, folder: Path, dtype: torch.dtype, device: torch.devi
     return replace(
         model,
         path=str(folder),
-        dtype=Dtype[_name(dtype)],
+        dtype=Dtype[dtype_name(dtype)],
         device=Device[device.type],
         revision=None,
         tokenizer=None,
@@ -351,8 +353,3 @@ def _coarsest_dtype(base: PreTrainedModel, quantization: QuantizationConfig) -> 
     if quantization.method in (QuantizationMethod.nf4, QuantizationMethod.fp4):
         dtypes.add(compute_dtype(quantization, base.dtype))
     return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
-
-
-def _name(dtype: torch.dtype) -> str:
-    """`bfloat16` for torch.bfloat16."""
-    return str(dtype).removeprefix("torch.")

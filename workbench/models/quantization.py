@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.distributed import is_sharded
 from workbench.errors import ConfigError, DeviceError
+from workbench.models.dtypes import chosen_dtype
 from workbench.models.module_names import ends
 from workbench.models.ops import int8_linear
 
@@ -71,8 +72,7 @@ def bitsandbytes_config(
 
 def compute_dtype(quantization: QuantizationConfig, dtype: torch.dtype) -> torch.dtype:
     """The type that 4-bit layers multiply in, for a model of type `dtype`."""
-    name = quantization.compute_dtype.value
-    return dtype if name == "auto" else cast(torch.dtype, getattr(torch, name))
+    return chosen_dtype(quantization.compute_dtype, dtype)
 
 
 def settle(model: PreTrainedModel, quantization: QuantizationConfig) -> None:

@@ -3,26 +3,26 @@
 import logging
 from pathlib import Path
 
-from workbench.config import Config
 from workbench.config.export import ExportFormat
 from workbench.errors import MissingStepError
 from workbench.models.adapters import adapter_config
 from workbench.models.export import export as export_model
-from workbench.pipeline.evaluate import fingerprint_of_merge, plain
+from workbench.pipeline.run_models import fingerprint_of_merge, plain
+from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder, check_trained
-from workbench.run_dir import RunDir
 
 log = logging.getLogger("workbench")
 
 
-def export(config: Config, run_dir: RunDir) -> None:
+def export(run: Run) -> None:
     """Write the run's merged or trained model, else the one at `model.path`, in another tool's format.
 
     Raises:
         CheckpointError: no adapter lies at `adapter.path`.
         MissingStepError: there is an adapter, and no merge of it.
     """
-    adapter = adapter_folder(config, run_dir)
+    config, run_dir = run.config, run.run_dir
+    adapter = adapter_folder(run)
     if adapter is not None:
         adapter_config.read_config(adapter)
     if adapter is not None and not fingerprint_of_merge(adapter, run_dir):

@@ -9,11 +9,13 @@ from rich.console import Console
 
 from workbench.config import Config
 from workbench.config.leaderboard import LeaderboardConfig
+from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.files import locked
 from workbench.leaderboard import card, page, table
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
-from workbench.leaderboard.view_model import ADAPTER, MERGED, TRAINED, RunView
+from workbench.leaderboard.view_model import RunView
+from workbench.pipeline.run_state import Run
 from workbench.run_dir import MODEL_CARD, RunDir
 
 log = logging.getLogger("workbench")
@@ -25,8 +27,9 @@ PLAIN_WIDTH = 100
 """Columns where the output is no terminal."""
 
 
-def leaderboard(config: Config, run_dir: RunDir) -> None:
+def leaderboard(run: Run) -> None:
     """Show this run in full and all runs of `leaderboard.folder` beside it, on the terminal and as a page."""
+    config, run_dir = run.config, run.run_dir
     folder = board_folder(config, run_dir)
     if not run_dir.results_json.is_file() and not folder.is_dir():
         log.warning(

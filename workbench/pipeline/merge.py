@@ -7,14 +7,15 @@ from typing import Any
 from workbench.config import Config
 from workbench.config.history import hashed
 from workbench.data.inference_prompts import prompts
-from workbench.data.rows import load_rows
 from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
 from workbench.models import merging
 from workbench.models.adapters import adapter_config
+from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder, content, skipped, trains_whole_model
 from workbench.pipeline.tokenizers import training_tokenizer
-from workbench.run_dir import RunDir, RunRecord, fingerprint
+from workbench.run_dir import fingerprint
+from workbench.run_record import RunRecord
 
 log = logging.getLogger("workbench")
 
@@ -27,16 +28,17 @@ SENTENCES = [
 """What a merge is proven on where there are no training rows."""
 
 
-def merge(config: Config, run_dir: RunDir) -> None:
+def merge(run: Run) -> None:
     """Make one plain model of base and adapter, and prove it.
 
     Raises:
         MissingStepError: there is no adapter yet.
     """
+    config, run_dir = run.config, run.run_dir
     if trains_whole_model(config):
         log.info("merge: nothing to do, with adapter=none the model itself is trained")
         return
-    adapter = adapter_folder(config, run_dir)
+    adapter = adapter_folder(run)
     if adapter is None:
         raise MissingStepError(
             f"merge: no adapter in {str(run_dir.path)!r} (run the train step before, or set adapter.path)"
@@ -46,7 +48,7 @@ def merge(config: Config, run_dir: RunDir) -> None:
     if skipped("merge", record.is_finished("merge", inputs, run_dir.merged), config):
         return
     report = merging.merge(
-        config.model, adapter, config.merge, config.quantization, run_dir.merged, probe_texts(config)
+        config.model, adapter, config.merge, config.quantization, run_dir.merged, probe_texts(run)
     )
     final = report.merged
     log.info(
@@ -75,12 +77,11 @@ def merged_from(config: Config, adapter: str) -> list[Any]:
     return [base, quantization, adapter, rounding]
 
 
-def probe_texts(config: Config) -> list[str]:
+def probe_texts(run: Run) -> list[str]:
     """Texts to compare two models on: prompts of training rows, else a few sentences in both languages."""
+    config = run.config
     if not config.data.paths():
         return SENTENCES
-    found = streamed_rows if config.data.streaming else load_rows
-    rows = list(islice(found(config.data, config.seed), config.merge.probe_size))
-    return [
-        prompt.text for prompt in prompts(rows, training_tokenizer(config), config.data, config.model.task)
-    ]
+    found = streamed_rows(config.data, config.seed) if config.data.streaming else run.rows
+    rows = list(islice(found, config.merge.probe_size))
+    return [prompt.text for prompt in prompts(rows, training_tokenizer(run), config.data, config.model.task)]

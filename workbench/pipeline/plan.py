@@ -1,6 +1,7 @@
 """The plan step: what a training will need, and what to change where that is too much."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,7 @@ from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError
 from workbench.machine import available_bytes, resident_bytes
 from workbench.models.device import torch_device
-from workbench.models.loading import read_config
+from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import autocast_dtype, trains_whole_model
 from workbench.pipeline.training_rows import Examples, encoded_examples
 from workbench.run_dir import RunDir
@@ -40,23 +41,26 @@ REACHED_CPU, REACHED_GPU = 0.4, 0.35
 (tests/performance/model.py), shorter texts reach less; the one for a GPU is a guess."""
 
 
-def plan(config: Config, run_dir: RunDir) -> None:
+def plan(run: Run) -> None:
     """Say what the training of this configuration will need, without loading the model."""
-    with TemporaryDirectory() as folder:  # for rows that are streamed
-        examples = encoded_examples(config, RunDir(Path(folder)))
+    with TemporaryDirectory() as folder:
+        if run.config.data.streaming:  # the rows go to the disk as tokens, but not into the run's folder
+            run = replace(run, run_dir=RunDir(Path(folder)))
+        examples = encoded_examples(run)
         log.info("data: %s", examples.training.account)
-        foresee(config, examples)
+        foresee(run, examples)
 
 
-def foresee(config: Config, examples: Examples) -> None:
+def foresee(run: Run, examples: Examples) -> None:
     """Log peak memory by part, time, and where it doesn't fit what to change.
 
     Raises:
         ConfigError: a row is longer than the model can read.
     """
-    check_lengths(config, examples)
+    config = run.config
+    check_lengths(run, examples)
     work = forecast(examples.training.dataset, config.train, config.seed)
-    setting, dtype = planned(config, len(examples.labels), work.largest)
+    setting, dtype = planned(run, len(examples.labels), work.largest)
     parts, room = peak_parts(setting), room_bytes(config)
     place = config.plan.gpu.value if config.plan.gpu else torch_device(config.model.device).type
     limit = f" of {room / 2**30:.1f}"
@@ -74,13 +78,13 @@ def foresee(config: Config, examples: Examples) -> None:
             log.warning("plan: more than that helps only a smaller model or a lower data.max_length")
 
 
-def check_lengths(config: Config, examples: Examples) -> None:
+def check_lengths(run: Run, examples: Examples) -> None:
     """Refuse a text longer than the model's context: it has no positions, or none that it was trained on.
 
     Raises:
         ConfigError: names the first row of such a text, and how many there are.
     """
-    described = read_config(config.model)[0].get_text_config()
+    described = run.model_config.get_text_config()
     room = getattr(described, "max_position_embeddings", None)
     for part in (examples.training, examples.validation):
         if not room or room < 0 or part is None or max(part.dataset["length"]) <= room:
@@ -99,19 +103,19 @@ def check_lengths(config: Config, examples: Examples) -> None:
         )
 
 
-def planned(config: Config, outputs: int, largest: Batch) -> tuple[Setting, torch.dtype]:
+def planned(run: Run, outputs: int, largest: Batch) -> tuple[Setting, torch.dtype]:
     """What decides the memory, and the type that is computed in."""
-    described, dtype = read_config(config.model)
-    holds_logits = config.model.architecture is Architecture.native or not config.model.fused
+    config, dtype = run.config, run.model_dtype
     on_cpu = config.plan.gpu is None and torch_device(config.model.device).type == "cpu"
+    holds_logits = config.model.architecture is Architecture.native or not config.model.fused
     setting = Setting(
-        shape=Shape.of(described, outputs, native=holds_logits),
+        shape=Shape.of(run.model_config, outputs, native=holds_logits),
         quantization=config.quantization,
         adapter=None if trains_whole_model(config) else config.adapter,
         batch=largest,
         checkpointing=config.train.gradient_checkpointing,
         dtype_bytes=dtype.itemsize,
-        masters=autocast_dtype(config) is not None,
+        masters=autocast_dtype(run) is not None,
         on_cpu=on_cpu,
     )
     return (setting.on_this_cpu(resident_bytes()) if on_cpu else setting), dtype

@@ -13,8 +13,10 @@ from typing import Any
 from workbench.config import Config
 from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError, TrainingError, WorkbenchError
+from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import trains_whole_model
 from workbench.pipeline.train import train
+from workbench.reading_once import reading_once
 from workbench.run_dir import RunDir, file_fingerprint, write_json
 from workbench.training.counters import MEASURED
 from workbench.training.reporting.journal import journal_lines
@@ -28,7 +30,7 @@ LOOK_SECONDS = 0.002
 """Between two looks at how far the training is that is to be killed."""
 
 
-def resume_check(config: Config, run_dir: RunDir) -> None:
+def resume_check(run: Run) -> None:
     """Train a few steps of this configuration in a process of their own; and again, killed on the way.
 
     Raises:
@@ -37,9 +39,9 @@ def resume_check(config: Config, run_dir: RunDir) -> None:
     """
     if rank_and_world_size()[1] > 1:
         raise ConfigError("steps: resume_check starts processes of its own (run it without torchrun)")
-    folder = run_dir.path / "resume-check"
+    folder = run.run_dir.resume_check
     shutil.rmtree(folder, ignore_errors=True)
-    short = few_steps(config)
+    short = few_steps(run.config)
     log.info("resume_check: %d steps without a break", STEPS)
     through = trained(short, folder / "through")
     killed = kill_on_the_way(short, folder / "killed")
@@ -49,7 +51,7 @@ def resume_check(config: Config, run_dir: RunDir) -> None:
         second = trained(short, folder / "second")
         raise TrainingError(f"resume_check: {difference(folder, through == second)}")
     report = {"schema_version": 1, "steps": STEPS, "killed_at": killed, "weights": through[0], "same": True}
-    write_json(run_dir.path / "resume_check.json", report)
+    write_json(run.run_dir.resume_check_json, report)
     shutil.rmtree(folder)
     log.info("resume_check: the same bytes, sha256 %s, and the same journal", through[0])
 
@@ -109,7 +111,8 @@ def train_alone(config: Config, folder: Path, errors: Connection) -> None:
     """What such a process does."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        train(config, RunDir(folder))
+        with reading_once():
+            train(Run(config, RunDir(folder)))
     except WorkbenchError as error:
         errors.send(str(error))
         raise SystemExit(1) from error

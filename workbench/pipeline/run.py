@@ -12,21 +12,24 @@ from workbench.pipeline.chat.terminal import chat
 from workbench.pipeline.checks import check
 from workbench.pipeline.evaluate import evaluate
 from workbench.pipeline.export import export
-from workbench.pipeline.held_out import holds_out
+from workbench.pipeline.held_out.rows_file import holds_out
 from workbench.pipeline.leaderboard import leaderboard
 from workbench.pipeline.merge import merge
 from workbench.pipeline.plan import plan
-from workbench.pipeline.predict import predict
+from workbench.pipeline.predict.predict import predict
 from workbench.pipeline.resume_check import resume_check
 from workbench.pipeline.run_folder import alone_in, check_config, reporting_file_errors
+from workbench.pipeline.run_state import Run
 from workbench.pipeline.train import train
 from workbench.pipeline.vocabulary import extend, tokenizer
-from workbench.run_dir import RunDir, RunRecord, write_atomic
+from workbench.reading_once import reading_once
+from workbench.run_dir import RunDir, write_atomic
+from workbench.run_record import RunRecord
 from workbench.trust import TrustedCode, trusting
 
 log = logging.getLogger("workbench")
 
-STEPS: dict[Step, Callable[[Config, RunDir], None]] = {
+STEPS: dict[Step, Callable[[Run], None]] = {
     Step.plan: plan,
     Step.train: train,
     Step.merge: merge,
@@ -61,18 +64,19 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
     Raises:
         WorkbenchError: a user's mistake, found before the long work where that is possible.
     """
-    with trusting(config.trust_code) as trusted, held_commits(recorded_commits(run_dir)):
-        config = settled(config, run_dir)
-        check(config, run_dir)
+    with trusting(config.trust_code) as trusted, held_commits(recorded_commits(run_dir)), reading_once():
+        opened = Run(settled(config, run_dir), run_dir)
+        check(opened)
         if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
             with reporting_file_errors(run_dir):
-                return STEPS[config.steps[0]](config, run_dir) if is_rank0() else None
-        run_in_folder(config, run_dir, config_yaml, trusted)
+                return STEPS[config.steps[0]](opened) if is_rank0() else None
+        run_in_folder(opened, config_yaml, trusted)
 
 
-def run_in_folder(config: Config, run_dir: RunDir, config_yaml: str, trusted: TrustedCode) -> None:
+def run_in_folder(run: Run, config_yaml: str, trusted: TrustedCode) -> None:
     """Run the steps while no other process works in the run's folder."""
-    only_reads = config.steps == [Step.export] and config.export.path is not None
+    run_dir = run.run_dir
+    only_reads = run.config.steps == [Step.export] and run.config.export.path is not None
     held = alone_in(run_dir, only_reads=only_reads) if is_rank0() else nullcontext()
     with reporting_file_errors(run_dir), held:
         record = RunRecord(run_dir.run_json)  # a damaged one is told before the long work
@@ -82,10 +86,10 @@ def run_in_folder(config: Config, run_dir: RunDir, config_yaml: str, trusted: Tr
         if is_rank0():
             write_down(trusted, run_dir)
         barrier()
-        for step in config.steps:
+        for step in run.config.steps:
             log.info("== %s", step.name)
             if step in SHARED or is_rank0():
-                STEPS[step](config, run_dir)
+                STEPS[step](run)
             if is_rank0():
                 write_down(trusted, run_dir)
             barrier()
@@ -99,8 +103,8 @@ def what_lies_in(run_dir: RunDir) -> str:
     made = [f"{folder.name}/" for folder in folders if folder.is_dir()]
     if run_dir.results_json.is_file():
         made.append(run_dir.results_json.name)
-    if (run_dir.path / "predictions").is_dir():
-        made.append("predictions/")
+    if run_dir.all_predictions.is_dir():
+        made.append(f"{run_dir.all_predictions.name}/")
     return f"{run_dir.path} has {', '.join(made)}" if made else str(run_dir.path)
 
 

@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from workbench.errors import ConfigError, DeviceError, WorkbenchError
 from workbench.file_errors import has_no_room, is_unusable, reason_for_no_room
 from workbench.files import file_fingerprint, locked
-from workbench.run_dir import RunDir, RunRecord, clear_unfinished
+from workbench.run_dir import RunDir, clear_unfinished
+from workbench.run_record import RunRecord
 
 
 def check_config(record: RunRecord, run_dir: RunDir) -> None:

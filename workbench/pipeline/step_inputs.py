@@ -1,7 +1,6 @@
 """What a step is made from: the folders it reads, and the fingerprints by which it is known to be done."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,15 @@ import torch
 import workbench
 from workbench.config import Config
 from workbench.config.adapter import AdapterMethod
-from workbench.config.data import DataConfig
 from workbench.config.history import hashed
 from workbench.config.model import Task
+from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.config.train import Precision
-from workbench.data.classification import VALUE, listed_names
-from workbench.errors import CheckpointError, ConfigError
-from workbench.models.adapters import adapter_config
-from workbench.models.loading import has_trained_head, read_config
-from workbench.run_dir import RunDir, RunRecord, file_fingerprint
+from workbench.errors import CheckpointError
+from workbench.models.dtypes import HALF
+from workbench.pipeline.run_state import Run
+from workbench.run_dir import RunDir, file_fingerprint
+from workbench.run_record import RunRecord
 
 log = logging.getLogger("workbench")
 
@@ -33,53 +32,35 @@ def trains_whole_model(config: Config) -> bool:
     return config.adapter.method is AdapterMethod.none and config.adapter.path is None
 
 
-def autocast_dtype(config: Config) -> torch.dtype | None:
+def autocast_dtype(run: Run) -> torch.dtype | None:
     """The 16-bit type of a model that is trained itself, as float32 copies; None: weights keep their type."""
-    if not trains_whole_model(config) or config.train.precision is Precision.pure:
+    if not trains_whole_model(run.config) or run.config.train.precision is Precision.pure:
         return None
-    dtype = read_config(config.model)[1]
-    return dtype if dtype in (torch.bfloat16, torch.float16) else None
+    return run.model_dtype if run.model_dtype in HALF else None
 
 
-def named_data(config: Config) -> DataConfig:
-    """The data section, its classes named by the head that a classifier goes on from, if it has one.
-
-    Raises:
-        ConfigError: `data.labels` names others, or in another order.
-    """
-    trained = trained_labels(config) if is_classifier(config) else []
-    given = [VALUE] if config.data.regression else list(config.data.labels) or listed_names(config.data)
-    if trained and given and given != trained:
-        raise ConfigError(
-            f"data.labels: {given!r}, but the head of {config.adapter.path or config.model.path!r} was "
-            f"trained for {trained!r}, in this order (data.labels=[] takes these)"
-        )
-    return replace(config.data, labels=trained) if trained and not given else config.data
-
-
-def trained_labels(config: Config) -> list[str]:
-    """The classes that the adapter or model to go on from knows, in order; empty: none by name."""
-    path = config.adapter.path
-    if path and (named := adapter_config.label_names(path)) is not None:
-        return named
-    if not has_trained_head(config.model):
-        return []
-    found = read_config(config.model)[0].id2label or {}
-    names = {int(number): name for number, name in found.items()}
-    is_named = any(name != f"LABEL_{number}" for number, name in names.items())
-    return [names[number] for number in sorted(names)] if is_named else []
-
-
-def adapter_folder(config: Config, run_dir: RunDir) -> Path | None:
+def adapter_folder(run: Run) -> Path | None:
     """The adapter of this run: the one trained here, else the one that the configuration names.
 
     Raises:
         CheckpointError: the one here isn't as the train step left it.
     """
-    if run_dir.adapter.is_dir():
-        check_trained(run_dir, run_dir.adapter)
-        return run_dir.adapter
-    return Path(config.adapter.path) if config.adapter.path else None
+    if run.run_dir.adapter.is_dir():
+        check_trained(run.run_dir, run.run_dir.adapter)
+        return run.run_dir.adapter
+    return Path(run.config.adapter.path) if run.config.adapter.path else None
+
+
+def model_folder(name: str, run: Run) -> Path | None:
+    """Where the adapter, the merged or the trained model is, if the run has it.
+
+    Raises:
+        CheckpointError: the adapter isn't as the train step left it.
+    """
+    if name == ADAPTER:
+        return adapter_folder(run)
+    folder = {MERGED: run.run_dir.merged, TRAINED: run.run_dir.model}[name]
+    return folder if folder.is_dir() else None
 
 
 def check_trained(run_dir: RunDir, folder: Path) -> str:

@@ -10,15 +10,16 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
+from workbench.config.evaluate import EvaluateConfig
 from workbench.data.rows import Row
 from workbench.distributed import is_sharded
 from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.models.adapters import attach
 from workbench.models.ops.prepacked_linear import prepacked
-from workbench.pipeline.held_out import HeldOutRow, context_length, encoded_rows, turn_ends
+from workbench.pipeline.held_out.encoded_rows import HeldOutRow, context_length, encoded_rows, turn_ends
+from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import is_classifier
 
 log = logging.getLogger("workbench")
@@ -44,25 +45,28 @@ class Sample:
 
 
 def sample(
-    config: Config, held_out: Sequence[Row], training: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+    run: Run, held_out: Sequence[Row], training: Sequence[Row], tokenizer: PreTrainedTokenizerBase
 ) -> Sample | None:
     """Prompts of held-out rows, else of training rows; None where rows have no answers or none is wanted."""
-    count, origin = config.train.sample_answers, "held-out" if held_out else "training"
-    rows = list(held_out or training)
-    if not count or not rows or is_classifier(config) or is_sharded():
+    count, origin = run.config.train.sample_answers, "held-out" if held_out else "training"
+    rows = held_out or training
+    if not count or not rows or is_classifier(run.config) or is_sharded():
         return None
-    chosen = random.Random(config.seed).sample(rows, min(count, len(rows)))
-    found, _ = encoded_rows(chosen, config, tokenizer)
+    chosen = random.Random(run.config.seed).sample(rows, min(count, len(rows)))
+    found, _ = encoded_rows(chosen, run, tokenizer)
     answered = [row for row in found if row.spans[-1][0] > 1]  # plain text is trained from its beginning
     longest = max((row.num_answer_tokens for row in answered), default=0)
     budget = min(MOST_TOKENS, max(FEWEST_TOKENS, 2 * longest))
-    room = context_length(config, tokenizer) - budget
+    room = context_length(run, tokenizer) - budget
     fitting = [row for row in answered if row.spans[-1][0] <= room]
     return Sample(fitting, origin, budget, turn_ends(fitting, tokenizer)) if fitting else None
 
 
 def counted(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, asked: Sample, config: Config
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sample,
+    evaluate: EvaluateConfig,
 ) -> dict[str, int]:
     """How many of a model's greedy answers end by themselves (`stopped`) and repeat themselves (`repeating`).
 
@@ -72,7 +76,7 @@ def counted(
     limits = GenerationConfig(max_new_tokens=asked.max_new_tokens, stop=asked.stop)
     prompts = [list(row.input_ids[: row.spans[-1][0]]) for row in asked.rows]
     with torch.random.fork_rng(), prepacked(), evaluation_mode(bare):
-        decoder = Decoder(TransformersLM(bare, tokenizer, config.evaluate), limits)
+        decoder = Decoder(TransformersLM(bare, tokenizer, evaluate), limits)
         answers = [made for _, made in decoder.tokens(prompts, [row.id for row in asked.rows])]
     return {
         "stopped": sum(decoder.endings.reached(made) for made in answers),

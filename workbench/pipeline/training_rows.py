@@ -1,24 +1,26 @@
 """The rows that a run is trained on, as tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workbench.config import Config
 from workbench.config.data import DataConfig
 from workbench.data.classes import is_unlabelled
 from workbench.data.classification import label_names
 from workbench.data.conversations import is_chat
-from workbench.data.encode import Encoded, encode
+from workbench.data.encode import Encoding, encode
+from workbench.data.encoded import Encoded
 from workbench.data.formats import row_format
-from workbench.data.holdout import HoldOut, hold_out
-from workbench.data.rows import Row, load_rows
+from workbench.data.holdout import HoldOut
+from workbench.data.readers.row_store import chosen, joined
+from workbench.data.rows import Row
 from workbench.data.streaming import encode_streamed, streamed_rows
 from workbench.distributed import rank_and_world_size
-from workbench.pipeline.step_inputs import is_classifier, named_data
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.step_inputs import is_classifier
 from workbench.pipeline.tokenizers import training_tokenizer
-from workbench.run_dir import RunDir
 
 STREAMED = "data.streaming reads them one after the other (data.validation_fraction=0.01 holds out 1%)"
 """Why no row is held out by itself where rows are streamed."""
@@ -47,7 +49,7 @@ class Examples:
     tokenizer: PreTrainedTokenizerBase
     training: Encoded
     validation: Encoded | None
-    rows: list[Row]
+    rows: Sequence[Row]
     """That are trained on, as they were read; none where they are streamed."""
     hold_out: HoldOut
     """Which rows are held out, and why none are; empty where rows are streamed."""
@@ -57,17 +59,20 @@ class Examples:
 
 def without_unlabelled(split: HoldOut, labels: list[str]) -> HoldOut:
     """The same, but for held-out rows without a class: these are dropped and counted with the others."""
-    lost = [row for row in split.held_out if is_unlabelled(row, labels)]
-    held_out = [row for row in split.held_out if not is_unlabelled(row, labels)]
-    return replace(split, training=split.training + lost, held_out=held_out)
+    is_lost = [is_unlabelled(row, labels) for row in split.held_out]
+    lost = chosen(split.held_out, [number for number, gone in enumerate(is_lost) if gone])
+    held_out = chosen(split.held_out, [number for number, gone in enumerate(is_lost) if not gone])
+    return replace(split, training=joined(split.training, lost), held_out=held_out)
 
 
-def trained_on_chats(config: Config, rows: list[Row]) -> bool | None:
+def trained_on_chats(config: Config, rows: Sequence[Row]) -> bool | None:
     """Whether the first row of any source has roles that a chat template writes out; None: not known."""
     if is_classifier(config):
         return None
     first = rows[0] if rows else next(streamed_rows(config.data, config.seed))
-    firsts = {row.source: row for row in reversed(rows)} or {first.source: first}
+    firsts = {first.source: first}
+    for row in rows:
+        firsts.setdefault(row.source, row)
     shapes = {
         source: row_format(row, config.data.of_source(source), config.model.task)
         for source, row in firsts.items()
@@ -75,34 +80,27 @@ def trained_on_chats(config: Config, rows: list[Row]) -> bool | None:
     return any(is_chat(row, shapes[source]) for source, row in firsts.items())
 
 
-def encoded_examples(config: Config, run_dir: RunDir) -> Examples:
+def encoded_examples(run: Run) -> Examples:
     """The rows of the data section, in the model's tokens."""
-    tokenizer = training_tokenizer(config)
-    named = named_data(config)
+    config, tokenizer = run.config, training_tokenizer(run)
     if config.data.streaming:
-        labels = label_names([], named) if is_classifier(config) else []
-        folder = run_dir.cache / f"rows-{rank_and_world_size()[0]}"
-        training, validation = encode_streamed(
-            config.data, tokenizer, config.model.task, folder, seed=config.seed, names=labels
-        )
-        reason = STREAMED if config.data.validation_fraction is None else ""
-        return Examples(
-            cast(PreTrainedTokenizerBase, tokenizer),
-            training,
-            validation,
-            [],
-            HoldOut([], [], reason=reason),
-            labels,
-        )
-    rows = load_rows(config.data, config.seed)
-    labels = label_names(rows, named) if is_classifier(config) else []
-    task = config.model.task
-    split = hold_out(rows, config.data, task)
+        return streamed_examples(run, tokenizer)
+    labels = label_names(run.rows, run.data) if is_classifier(config) else []
+    split = run.hold_out
     if config.data.drop_unlabelled:
         split = without_unlabelled(split, labels)
-    training = encode(split.training, tokenizer, config.data, task, seed=config.seed, names=labels)
-    held_out = split.held_out
-    validation = encode(held_out, tokenizer, config.data, task, names=labels) if held_out else None
-    return Examples(
-        cast(PreTrainedTokenizerBase, tokenizer), training, validation, split.training, split, labels
-    )
+    encoding = Encoding(tokenizer, config.data, config.model.task, config.seed, labels)
+    training = encode(split.training, encoding)
+    validation = encode(split.held_out, replace(encoding, seed=0)) if split.held_out else None
+    return Examples(tokenizer, training, validation, split.training, split, labels)
+
+
+def streamed_examples(run: Run, tokenizer: PreTrainedTokenizerFast) -> Examples:
+    """The same of rows that are streamed: they go to the disk as tokens, and none is kept as it was read."""
+    config = run.config
+    labels = label_names([], run.data) if is_classifier(config) else []
+    folder = run.run_dir.cache / f"rows-{rank_and_world_size()[0]}"
+    encoding = Encoding(tokenizer, config.data, config.model.task, names=labels)
+    training, validation = encode_streamed(encoding, folder, config.seed)
+    reason = STREAMED if config.data.validation_fraction is None else ""
+    return Examples(tokenizer, training, validation, [], HoldOut([], [], reason=reason), labels)

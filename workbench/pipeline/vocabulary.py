@@ -6,14 +6,15 @@ from typing import Any
 
 from workbench.config import Config, Step
 from workbench.config.history import hashed
-from workbench.data.rows import load_rows
 from workbench.errors import ConfigError
 from workbench.models.checkpoints.hub import locate_tokenizer
 from workbench.models.tokenizers import learn_vocabulary
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.models.vocabulary_resize import extend_model
+from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import content, skipped
-from workbench.run_dir import RunDir, RunRecord, fingerprint, new_folder
+from workbench.run_dir import fingerprint, new_folder
+from workbench.run_record import RunRecord
 
 log = logging.getLogger("workbench")
 
@@ -21,7 +22,7 @@ MEASURED = 1000
 """Texts on which it is counted how much a token holds."""
 
 
-def check_text(config: Config) -> list[str]:
+def check_text(run: Run) -> list[str]:
     """The texts to learn from: every string of every row, whatever its column.
 
     Raises:
@@ -29,13 +30,14 @@ def check_text(config: Config) -> list[str]:
         CheckpointError: the pieces are nowhere.
         DataError: the file is missing, malformed or empty.
     """
+    config = run.config
     if Step.extend in config.steps and config.tokenizer.pieces:
         locate_tokenizer(config.tokenizer.pieces, "tokenizer.pieces")
     if not config.data.path and not config.data.sources:
         if Step.extend in config.steps and config.tokenizer.pieces:
             return []
         raise ConfigError("data.path: not given (a file, folder or hub id of text to learn from)")
-    return [text for row in load_rows(config.data, config.seed) for text in strings(row.values)]
+    return [text for row in run.rows for text in strings(row.values)]
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -47,12 +49,13 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(each)
 
 
-def tokenizer(config: Config, run_dir: RunDir) -> None:
+def tokenizer(run: Run) -> None:
     """Learn a tokenizer from the rows of `data.path`."""
+    config, run_dir = run.config, run.run_dir
     inputs, record = learned_from(config), RunRecord(run_dir.run_json)
     if skipped("tokenizer", record.is_finished("tokenizer", inputs, run_dir.tokenizer), config):
         return
-    texts = check_text(config)
+    texts = check_text(run)
     learned = learn_vocabulary.learn(texts, config.tokenizer)
     with new_folder(run_dir.tokenizer) as temporary:
         learned.save_pretrained(temporary)
@@ -67,17 +70,18 @@ def tokenizer(config: Config, run_dir: RunDir) -> None:
     record.finish("tokenizer", inputs, run_dir.tokenizer, {"characters_per_token": held})
 
 
-def extend(config: Config, run_dir: RunDir) -> None:
+def extend(run: Run) -> None:
     """Give the model at `model.path` new tokens, learned from text or taken from another tokenizer.
 
     Raises:
         ConfigError: nothing new to add.
         CheckpointError: the tokenizers can't be joined.
     """
+    config, run_dir = run.config, run.run_dir
     inputs, record = learned_from(config), RunRecord(run_dir.run_json)
     if skipped("extend", record.is_finished("extend", inputs, run_dir.extended), config):
         return
-    texts = check_text(config)
+    texts = check_text(run)
     place = config.tokenizer.pieces
     pieces = read_tokenizer(locate_tokenizer(place, "tokenizer.pieces")) if place else None
     old = read_tokenizer(tokenizer_place(config.model))

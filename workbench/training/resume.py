@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from workbench.errors import ConfigError
 from workbench.files import masked_json
-from workbench.run_dir import DIGEST, read_json, self_digest, write_json
+from workbench.run_dir import read_json, write_json
+from workbench.run_record import DIGEST, self_digest
 
 log = logging.getLogger("workbench")
 

@@ -12,12 +12,14 @@ from lm_eval.evaluator import evaluate as evaluate_tasks
 from workbench.config.benchmark import Average
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
 from workbench.evaluation.harness.item_scores import Combine, item_score, meaning
 from workbench.evaluation.harness.model import HarnessLM
-from workbench.evaluation.harness.tasks import HarnessTasks, item_id, quietly
+from workbench.evaluation.harness.tasks import item_id, quietly
 from workbench.evaluation.metrics import statistics
 from workbench.evaluation.metrics.aggregate import resampled
-from workbench.evaluation.records import Prediction, PreparedBenchmark, Score, prompt_hash
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import Prediction, Score, prompt_hash
 from workbench.run_dir import fingerprint
 
 log = logging.getLogger("workbench")
@@ -27,10 +29,14 @@ Values = dict[str, list[Any]]
 
 
 def evaluate(
-    benchmark: PreparedBenchmark, lm: HarnessLM, config: EvaluateConfig, model_name: str
+    benchmark: PreparedBenchmark,
+    interviewer: HarnessInterviewer,
+    lm: HarnessLM,
+    config: EvaluateConfig,
+    model_name: str,
 ) -> tuple[list[Prediction], list[Score]]:
     """Ask the tasks of a benchmark; values are the harness's own, errors and intervals this project's."""
-    found: HarnessTasks = benchmark.tasks
+    found = interviewer.tasks
     for task in found.tasks.values():
         task.set_fewshot_seed(seed=config.fewshot_seed)
     groups = {} if found.group is None else {found.group.name: found.group}
@@ -51,7 +57,7 @@ def evaluate(
         for one in _predictions(some, key if found.group else "", found.tasks[key])
     ]
     totals = results["results"][found.group.name if found.group else next(iter(found.tasks))]
-    return predictions, _scores(benchmark, samples, totals, predictions, config, model_name)
+    return predictions, _scores(benchmark, interviewer, samples, totals, predictions, config, model_name)
 
 
 @contextmanager
@@ -137,13 +143,14 @@ def _metric(name: str, filter_name: str) -> str:
 
 def _scores(
     benchmark: PreparedBenchmark,
+    interviewer: HarnessInterviewer,
     samples: Mapping[str, Sequence[Sample]],
     totals: Mapping[str, Any],
     predictions: Sequence[Prediction],
     config: EvaluateConfig,
     model_name: str,
 ) -> list[Score]:
-    found: HarnessTasks = benchmark.tasks
+    found = interviewer.tasks
     values: dict[tuple[str, str], Values] = {}
     for key, some in samples.items():
         for sample in some:
@@ -157,7 +164,7 @@ def _scores(
     shown = [one for one in shown if _is_finite(totals, *one, benchmark.name)]
     if not shown:
         raise ConfigError("metrics: no metric that is left has a value that a number can hold (name others)")
-    chance = _chance(benchmark, predictions)
+    chance = _chance(found, predictions)
     scores = []
     for name, filter_name in shown:
         parts = values[name, filter_name]
@@ -182,7 +189,7 @@ def _scores(
                 chance=chance if name.startswith("acc") else None,
                 average="macro" if macro else "micro",
                 confidence=config.confidence,
-                rule=fingerprint(benchmark.rule)[:16],
+                rule=fingerprint(interviewer.rule)[:16],
                 item_score="" if is_mean else meaning(name, next(iter(parts.values()))),
                 subsets={
                     key: {"value": float(combine[key](part)), "num_items": len(part)}
@@ -223,9 +230,9 @@ def _is_mean(scored: Sequence[float | None], total: float) -> bool:
     return len(numbers) == len(scored) and abs(statistics.mean(numbers) - total) < 1e-12
 
 
-def _chance(benchmark: PreparedBenchmark, predictions: Sequence[Prediction]) -> float | None:
+def _chance(found: HarnessTasks, predictions: Sequence[Prediction]) -> float | None:
     """What guessing among the choices would score; None where there is one answer to score or to write."""
-    if any(task.OUTPUT_TYPE != "multiple_choice" for task in benchmark.tasks.tasks.values()):
+    if any(task.OUTPUT_TYPE != "multiple_choice" for task in found.tasks.values()):
         return None
     return statistics.mean([_num_right(one) / max(1, len(one.choices)) for one in predictions])
 

@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata, util
 from pathlib import Path
@@ -25,10 +25,12 @@ from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lis
 from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.harness.code import check_files, check_metrics
 from workbench.evaluation.harness.filters import hold_filters
+from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
 from workbench.evaluation.harness.item_scores import bound_totals
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.harness.templates import hold_templates
-from workbench.evaluation.records import Example, PreparedBenchmark
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import Example
 from workbench.run_dir import fingerprint
 
 _HAN_SHARE = 0.2
@@ -40,20 +42,6 @@ MOST_REPEATS = 1000
 _ANSWERS_VERSION = 2
 """Raised when answers to tasks end or are encoded in another way."""
 log = logging.getLogger("workbench")
-
-
-@dataclass(frozen=True)
-class HarnessTasks:
-    """One task of the harness, or the tasks of a group that averages them."""
-
-    tasks: dict[str, Any]
-    """Name -> lm_eval.api.task.Task."""
-    group: Any = None
-    """lm_eval.api.group.Group, or None for one task."""
-    metrics: tuple[str, ...] = ()
-    """Metrics to report, the main one first; empty for all."""
-    samples: dict[str, list[int]] | None = None
-    """Task -> numbers of the rows that are asked; None: `limit` takes the first ones, or there is none."""
 
 
 def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dict[str, PreparedBenchmark]:
@@ -237,8 +225,7 @@ def _prepared(
         ),
         examples=examples,
         warnings=[],
-        tasks=found,
-        rule=fingerprint([version, rule, found.metrics, _ANSWERS_VERSION]),
+        interviewer=HarnessInterviewer(found, fingerprint([version, rule, found.metrics, _ANSWERS_VERSION])),
     )
 
 

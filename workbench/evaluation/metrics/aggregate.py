@@ -21,7 +21,8 @@ from workbench.evaluation.metrics.table import (
     text_loglikelihood,
 )
 from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
-from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, PreparedBenchmark, Score, prompt_hash
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, Score, prompt_hash
 from workbench.evaluation.tasks.requests import Item
 from workbench.run_dir import fingerprint
 

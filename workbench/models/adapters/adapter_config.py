@@ -1,6 +1,7 @@
 """An adapter's folder in peft's format: its configuration, its tensors, the label names beside them."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,7 @@ from workbench.models.adapters.config_fields import check_fields
 from workbench.models.checkpoints import generation_config
 from workbench.models.checkpoints.hub import locate_adapter
 from workbench.models.checkpoints.state_dict import read_json_object, tensor_names
+from workbench.reading_once import computed_once
 from workbench.run_dir import read_json, write_json
 
 CONFIG_FILE = "adapter_config.json"
@@ -112,8 +114,13 @@ def fingerprint(path: str | Path) -> str:
     files = [_file(path, CONFIG_FILE), _file(path, WEIGHTS_FILE)]
     tensor_names(files[1])  # of a file that is longer than its header says nothing is read
     beside = [locate_adapter(path) / name for name in (generation_config.FILE, TEMPLATE_FILE)]
+    files += [file for file in beside if file.is_file()]
+    return computed_once("adapter", locate_adapter(path), files, lambda: _sha256(files))
+
+
+def _sha256(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    for file in (*files, *(file for file in beside if file.is_file())):
+    for file in files:
         digest.update(file.name.encode() + b"\0")
         add_file(digest, file)
     return digest.hexdigest()

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.models.dtypes import dtype_name, dtype_named
 from workbench.models.open_llama.configuration_open_llama import LLAMA_SWITCHES, OpenLlamaConfig
 from workbench.models.open_llama.modeling_open_llama import EMBEDDING_EPS
 from workbench.models.stored import Stored
@@ -107,11 +108,11 @@ def _bytes(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def _text(tensor: Tensor) -> dict[str, str]:
     """A vector as JSON can hold it to the last bit."""
-    name = str(tensor.dtype).removeprefix("torch.")
+    name = dtype_name(tensor.dtype)
     return {"dtype": name, "base64": base64.b64encode(_bytes(tensor).data).decode("ascii")}
 
 
 def _tensor(text: Mapping[str, str]) -> Tensor:
     """The vector that `_text` wrote."""
     data = bytearray(base64.b64decode(text["base64"]))
-    return torch.frombuffer(data, dtype=getattr(torch, text["dtype"]))
+    return torch.frombuffer(data, dtype=dtype_named(text["dtype"]))

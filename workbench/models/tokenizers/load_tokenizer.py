@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -22,7 +23,13 @@ from workbench.models.gguf import reader
 from workbench.models.tokenizers import sentencepiece
 from workbench.models.tokenizers.patterns import check_patterns
 from workbench.models.tokenizers.tokenizer_bounds import check_announced, check_ids, check_template
+from workbench.reading_once import computed_once
 
+READ = (
+    *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt"),
+    *("added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "config.json"),
+)
+"""Names of files that say something about a tokenizer."""
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 logger = logging.getLogger("workbench")
 
@@ -50,17 +57,18 @@ def take_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> N
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
     """The model's tokenizer, with a padding token out of its own vocabulary.
 
+    Within `reading_once` its files are parsed once. Each call returns an object of its own, whose chat
+    template may be changed; the vocabulary behind them is the same.
+
     Raises:
         ConfigError: `model.pad_token` is not in the vocabulary, or there is no token to pad with.
         CheckpointError: there is no tokenizer, or it knows more tokens than the embedding has rows.
     """
     place, rows = tokenizer_place(model), num_embeddings(model)
-    with quiet_transformers():
-        tokenizer = read_tokenizer(place, rows)
-    check_ids(tokenizer, rows, str(place))
-    check_template(tokenizer, str(place))
-    _settle_dropout(tokenizer)
-    _settle_padding(tokenizer, model.pad_token)
+    files = [place] if place.is_file() else [file for name in READ if (file := place / name).is_file()]
+    purpose = f"tokenizer for {rows} rows, padded with {model.pad_token!r}"
+    read = partial(_settled_tokenizer, place, rows, model.pad_token)
+    tokenizer = copy(computed_once(purpose, place, files, read))
     beyond = None
     if rows is not None:
         beyond = next((token for token, index in tokenizer.get_vocab().items() if index >= rows), None)
@@ -69,6 +77,17 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
             f"{model.tokenizer or model.path}: the tokenizer has {len(tokenizer)} tokens, the model's "
             f"embedding {rows} rows, none for {beyond!r} (model.tokenizer names another)"
         )
+    return tokenizer
+
+
+def _settled_tokenizer(place: Path, rows: int | None, pad_token: str | None) -> PreTrainedTokenizerFast:
+    """The tokenizer at `place`, checked for an embedding of so many rows, with a padding token."""
+    with quiet_transformers():
+        tokenizer = read_tokenizer(place, rows)
+    check_ids(tokenizer, rows, str(place))
+    check_template(tokenizer, str(place))
+    _settle_dropout(tokenizer)
+    _settle_padding(tokenizer, pad_token)
     return tokenizer
 
 

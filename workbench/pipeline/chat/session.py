@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.config import Config
 from workbench.config.data import Template
 from workbench.config.model import Task
 from workbench.data.inference_prompts import prompts
@@ -14,9 +13,9 @@ from workbench.data.readers.row import Row
 from workbench.errors import ConfigError, DataError
 from workbench.files import write_atomic
 from workbench.pipeline.chat.models import ChatModels
-from workbench.pipeline.predict_input import trained_before
+from workbench.pipeline.predict.predict_input import trained_before
+from workbench.pipeline.run_state import Run
 from workbench.pipeline.tokenizers import tokenizer_for
-from workbench.run_dir import RunDir
 
 HALF = "\ufffd"
 """Decoded in place of a character whose bytes aren't all there yet."""
@@ -49,14 +48,14 @@ class Exchange:
 class Session:
     """The state of a chat."""
 
-    def __init__(self, config: Config, run_dir: RunDir) -> None:
+    def __init__(self, run: Run) -> None:
         """Begin an empty conversation with the models of `chat.models`.
 
         Raises:
             WorkbenchError: a model that isn't there or can't talk.
         """
-        self.models = ChatModels(config, run_dir)
-        self.has_turns = has_turns(config, run_dir, self.models.names)
+        config, self.models = run.config, ChatModels(run)
+        self.has_turns = has_turns(run, self.models.names)
         self.data = replace(config.data, path="", sources={}, limit=None, unfold="")
         self.max_new_tokens, self.seed = config.chat.max_new_tokens, config.chat.seed
         self.system = config.chat.system or ""
@@ -151,18 +150,19 @@ def settled(text: str, stop: Sequence[str]) -> str:
     return text.removesuffix(max((half for half in halves if text.endswith(half)), key=len, default=""))
 
 
-def has_turns(config: Config, run_dir: RunDir, names: Sequence[str]) -> bool:
+def has_turns(run: Run, names: Sequence[str]) -> bool:
     """Whether lines are turns of a conversation: as `chat.turns` says, or as the run was trained.
 
     Raises:
         ConfigError: a classifier, or nothing says how turns are written.
     """
+    config = run.config
     if config.model.task is not Task.causal_lm:
         raise ConfigError("model.task: a classifier can't talk (recipe=predict labels texts)")
-    trained = trained_before(config, run_dir).get("is_chat")
+    trained = trained_before(config, run.run_dir).get("is_chat")
     if config.chat.turns is not None or trained is not None:
         return bool(trained if config.chat.turns is None else config.chat.turns)
-    templates = (tokenizer_for(name, config, run_dir).chat_template for name in names)
+    templates = (tokenizer_for(name, run).chat_template for name in names)
     if config.data.template is Template["auto"] and not any(templates):
         raise ConfigError(
             f"model.path: {config.model.path!r} has no chat template (data.template=open-llama, chatml or "

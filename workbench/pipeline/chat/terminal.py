@@ -12,11 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from workbench.config import Config
 from workbench.errors import ConfigError, DataError, WorkbenchError
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.chat.session import STOPPED, Reply, Session
-from workbench.run_dir import RunDir
+from workbench.pipeline.run_state import Run
 from workbench.shown import clean
 
 FENCE = '"""'
@@ -39,14 +38,14 @@ class Show(Protocol):
         """Take the model's name and its text."""
 
 
-def chat(config: Config, run_dir: RunDir) -> None:
+def chat(run: Run) -> None:
     """Talk until /bye or Ctrl-D; each line of a pipe is a turn.
 
     Raises:
         WorkbenchError: as `Session` says; in a pipe also the first turn that can't be answered.
     """
     with prepacked():
-        session, interactive = Session(config, run_dir), sys.stdin.isatty()
+        session, interactive = Session(run), sys.stdin.isatty()
         if interactive:
             import readline  # noqa: F401  gives input() its editing and its history
 

@@ -13,8 +13,8 @@ from workbench.data.classification import TEXT_COLUMNS
 from workbench.data.formats import QUESTION
 from workbench.data.rows import ANSWERS, Row, load_rows, renamed
 from workbench.errors import ConfigError, DataError
-from workbench.models.loading import load_tokenizer
-from workbench.pipeline.held_out import trained
+from workbench.pipeline.held_out.rows_file import train_report
+from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir
 
 log = logging.getLogger("workbench")
@@ -36,13 +36,14 @@ class Question:
     """As the model is asked it."""
 
 
-def questions(config: Config, run_dir: RunDir) -> list[Question]:
+def questions(run: Run) -> list[Question]:
     """The rows of `predict.input`, read before any model is.
 
     Raises:
         ConfigError: no input, or columns that aren't there.
         DataError: the file is missing or malformed.
     """
+    config = run.config
     if not config.predict.input:
         raise ConfigError(
             "predict.input: not given (a file of texts or prompts: .txt with one a line, .csv, .jsonl, ...)"
@@ -54,7 +55,7 @@ def questions(config: Config, run_dir: RunDir) -> list[Question]:
         if config.model.task is Task.sequence_classification:
             asked = [classified(row) for row in asked]
         else:
-            asked = as_prompts(asked, config, run_dir)
+            asked = as_prompts(asked, run)
     except (ConfigError, DataError) as error:
         raise type(error)(in_terms_of_predict(str(error))) from error
     return [
@@ -130,11 +131,11 @@ def classified(row: Row) -> Row:
     return replace(row, values={**row.values, "text": row.values[name]})
 
 
-def as_prompts(rows: list[Row], config: Config, run_dir: RunDir) -> list[Row]:
+def as_prompts(rows: list[Row], run: Run) -> list[Row]:
     """The rows of a causal model: lines, and prompts in a run trained on chats, become turns of a user."""
-    is_chat = trained_before(config, run_dir).get("is_chat")
+    is_chat = trained_before(run.config, run.run_dir).get("is_chat")
     if is_chat is None:  # not trained here
-        is_chat = is_line(rows[0]) and load_tokenizer(config.model).chat_template is not None
+        is_chat = is_line(rows[0]) and run.tokenizer.chat_template is not None
     turned = [turn(row, bool(is_chat)) for row in rows]
     if is_chat and turned != rows and not is_line(rows[0]):
         log.info("predict: the run was trained on chats, so each prompt is given as a turn of the user")
@@ -148,7 +149,7 @@ def trained_before(config: Config, run_dir: RunDir) -> dict[str, Any]:
         DataError: it isn't as the training left it.
     """
     try:
-        return trained(run_dir)
+        return train_report(run_dir)
     except DataError:
         if Step.train not in config.steps:
             raise

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config import Config
 from workbench.config.benchmark import GenerationConfig
+from workbench.config.names import ADAPTER, TRAINED
 from workbench.config.predict import PredictModel
 from workbench.data.classification import VALUE
 from workbench.data.inference_prompts import Prompt, prompts
@@ -23,36 +24,37 @@ from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.records import Answer
 from workbench.models.ops.prepacked_linear import prepacked
-from workbench.pipeline.evaluate import loaded_models, model_identities
-from workbench.pipeline.predict_input import format_for, input_data, questions
-from workbench.pipeline.predict_preview import show
+from workbench.pipeline.predict.predict_input import format_for, input_data, questions
+from workbench.pipeline.predict.predict_preview import show
+from workbench.pipeline.run_models import loaded_models, model_identities
+from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import is_classifier, skipped, trains_whole_model
 from workbench.pipeline.tokenizers import tokenizer_for
 from workbench.progress import Progress
-from workbench.run_dir import RunDir, RunRecord, fingerprint, write_atomic
+from workbench.run_dir import RunDir, fingerprint, write_atomic
+from workbench.run_record import RunRecord
 
 log = logging.getLogger("workbench")
 
 
-def predict(config: Config, run_dir: RunDir) -> None:
+def predict(run: Run) -> None:
     """Answer the rows of `predict.input` into a JSONL file; an interrupted run goes on where it stopped.
 
     Raises:
         ConfigError: the output is a file that this step has not written.
         MissingStepError: the run has no such model.
     """
-    asked_rows, name = questions(config, run_dir), answering(config).value
+    config, run_dir = run.config, run.run_dir
+    asked_rows, name = questions(run), answering(config).value
     rows = [question.row for question in asked_rows]
-    data = replace(input_data(config), format=format_for(rows, config.data))
-    config = replace(config, evaluate=replace(config.evaluate, models=[name]), data=data)
-    try:
-        identity = model_identities(config, run_dir)[name]
-    except MissingStepError as error:
+    identities = model_identities(run)
+    if name not in identities:
         raise MissingStepError(
             f"predict.model: {str(run_dir.path)!r} has no {name} model yet (run the steps that make it)"
-        ) from error
-    tokenizer = tokenizer_for(name, config, run_dir)
-    asked = prompts(rows, tokenizer, config.data, config.model.task)
+        )
+    identity, tokenizer = identities[name], tokenizer_for(name, run)
+    data = replace(input_data(config), format=format_for(rows, config.data))
+    asked = prompts(rows, tokenizer, data, config.model.task)
     output = output_file(config, run_dir, name)
     keys = [fingerprint([prompt.text, prompt.input_ids]) for prompt in asked]
     inputs = fingerprint([identity, [row.values for row in rows], keys, rule(config)])
@@ -66,7 +68,7 @@ def predict(config: Config, run_dir: RunDir) -> None:
         )
     started = time.perf_counter()
     kept = AnswerCache(run_dir.cache, fingerprint(identity), rule(config), renew=config.force)
-    for _, model in loaded_models(config, run_dir, [name]):
+    for _, model in loaded_models(run, [name]):
         answer_all(config, model, tokenizer, dict(zip(keys, asked, strict=True)), kept)
         found = [shown_answer(kept[key], model) for key in keys]
     lines = [
@@ -101,7 +103,7 @@ def show_again(output: Path, prompts_shown: Sequence[str]) -> None:
 
 def answering(config: Config) -> PredictModel:
     """The model that answers: what was trained, unless another is named."""
-    trained = PredictModel.trained if trains_whole_model(config) else PredictModel.adapter
+    trained = PredictModel[TRAINED if trains_whole_model(config) else ADAPTER]
     return config.predict.model or trained
 
 

@@ -1,0 +1,62 @@
+"""The data set that examples make."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import datasets
+
+from workbench.config.data import DataConfig
+from workbench.data.account import Account
+from workbench.data.example import Example, predictable
+from workbench.data.packing import positions
+from workbench.errors import DataError
+from workbench.labels import IGNORED
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A data set ready for the Trainer, and the account of how it came to be.
+
+    Its columns: input_ids; labels (as many for a causal model, one class number for a classifier); length in
+    tokens; row, a number of its own; where, the file and line that it came from. Packed rows have
+    position_ids too, which count from 0 in each text.
+    """
+
+    dataset: datasets.Dataset
+    account: Account
+
+
+def as_dataset(
+    examples: Sequence[Example], data: DataConfig, account: Account, first: int = 0
+) -> datasets.Dataset:
+    """The examples in memory, numbered from `first` on; completes the account."""
+    if not examples:
+        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in account.dropped.items())
+        paths = ", ".join(map(repr, data.paths()))
+        raise DataError(f"data.path: nothing of {paths} is left to train on ({reasons or 'empty texts'})")
+    kinds = {int: datasets.Value("int64"), float: datasets.Value("float32")}
+    account.num_examples = len(examples)
+    account.num_tokens = sum(len(example.input_ids) for example in examples)
+    labels = [predictable(example) for example in examples]
+    account.num_trained = sum(
+        len(label) - label.count(IGNORED) if isinstance(label, list) else 1 for label in labels
+    )
+    ids = datasets.List(datasets.Value("int32"))
+    columns = {
+        "input_ids": ids,
+        "labels": kinds.get(type(examples[0].labels), ids),
+        "length": datasets.Value("int32"),
+        "row": datasets.Value("int64"),
+        "where": datasets.Value("string"),
+    }
+    values: dict[str, Sequence[object]] = {
+        "input_ids": [example.input_ids for example in examples],
+        "labels": labels,
+        "length": [len(example.input_ids) for example in examples],
+        "row": list(range(first, first + len(examples))),
+        "where": [example.where for example in examples],
+    }
+    if examples[0].lengths is not None:
+        columns["position_ids"] = ids
+        values["position_ids"] = [positions(example.lengths or []) for example in examples]
+    return datasets.Dataset.from_dict(values, features=datasets.Features(columns))

@@ -1,0 +1,1 @@
+"""Rows that a training holds out, and the benchmarks that they make."""

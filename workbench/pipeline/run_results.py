@@ -1,0 +1,150 @@
+"""The scores of a run: which are known in its results.json and still true, and how new ones join them."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from workbench.config import Config
+from workbench.config.benchmark import Extract, OutputType
+from workbench.config.history import hashed
+from workbench.config.names import MODELS
+from workbench.errors import DataError
+from workbench.evaluation import engine
+from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
+from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import Example, Score, read_results, write_results
+from workbench.evaluation.result_checksums import check_results, facts_digest
+from workbench.files import check_replaceable
+from workbench.models.dtypes import dtype_name
+from workbench.pipeline.run_models import Identity
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.step_inputs import shown
+from workbench.run_dir import RunDir, fingerprint, read_json
+from workbench.run_record import RunRecord
+
+log = logging.getLogger("workbench")
+
+NOT_SCORED_FROM = ("models", "batch_tokens", "shared_prefix", "verify", "cache")
+"""Keys of the evaluate section that don't change a score."""
+
+
+def waiting_benchmarks(
+    run: Run, identities: Mapping[str, Identity], prepared: Mapping[str, PreparedBenchmark]
+) -> dict[str, dict[str, PreparedBenchmark]]:
+    """Model -> benchmarks that it still has to be scored on."""
+    config, run_dir = run.config, run.run_dir
+    record = RunRecord(run_dir.run_json)
+    known = {(score.model, score.benchmark) for score in valid_results(run_dir, identities, say=True)[1]}
+
+    def finished(name: str, key: str) -> bool:
+        inputs = scored_from(identities[name], prepared[key], config)
+        output = run_dir.predictions(name, key)
+        return (name, key) in known and record.is_finished(f"evaluate/{name}/{key}", inputs, output)
+
+    return {
+        name: {
+            key: benchmark
+            for key, benchmark in prepared.items()
+            if config.force or config.evaluate.verify or not finished(name, key)
+        }
+        for name in identities
+        if name in config.evaluate.models
+    }
+
+
+def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config) -> str:
+    """Fingerprint of everything that decides a benchmark's scores."""
+    rule, settings = hashed(benchmark.config, "benchmarks.*"), hashed(config.evaluate, "evaluate")
+    rule = {key: value for key, value in rule.items() if key not in ("path", "limit", "sample")}
+    generates = benchmark.config.output_type is OutputType.generation
+    if generates and any("<" in text for text in benchmark.config.generation.stop):
+        rule["endings"] = 2  # before, a stop text that is a special token ended no answer
+    if generates:
+        rule["answers"] = engine.ANSWERS_VERSION  # how an answer ends
+        rule["comparison"] = COMPARISON_VERSION
+    settings = {key: value for key, value in settings.items() if key not in NOT_SCORED_FROM}
+    rule["tasks"] = benchmark.interviewer.rule or rule["tasks"]
+    if benchmark.config.generation.extract in (Extract.number, Extract.letter):
+        rule["extraction"] = EXTRACTION_VERSION
+    return fingerprint([identity, rule, settings, [example_values(each) for each in benchmark.examples]])
+
+
+def example_values(example: Example) -> dict[str, Any]:
+    """What of an item decides its score; its right texts only once where all their spellings are one."""
+    values = hashed(example, "")
+    for spelling in ("references", "written_targets"):
+        if getattr(example, spelling) == (example.target,):
+            values.pop(spelling, None)
+    return values
+
+
+def valid_results(
+    run_dir: RunDir, identities: Mapping[str, Identity], *, say: bool = False
+) -> tuple[dict[str, Any], list[Score]]:
+    """What results.json says of the models, and its scores; models that have changed are left out.
+
+    Scores that aren't as this program wrote them are left out, too, and with `say` named in the log.
+    """
+    check_replaceable(run_dir.results_json)
+    if not run_dir.results_json.is_file():
+        return {}, []
+    try:
+        about, scores = read_results(run_dir.results_json)
+        checked = check_results(run_dir.results_json, RunRecord(run_dir.run_json).values)
+    except DataError as error:
+        if say:
+            log.warning("%s (its scores are made again)", error)
+        return {}, []
+    for name, benchmark in sorted(checked.changed) if say else ():
+        log.warning(
+            "%s: the scores of %s on %s are not as they were written, and are made again",
+            run_dir.results_json,
+            name,
+            benchmark,
+        )
+    models = {
+        name: model
+        for name, model in about["models"].items()
+        if name in identities and model["identity"] == fingerprint(identities[name])
+    }
+    sound = [score for score in scores if (score.model, score.benchmark) not in checked.changed]
+    return models, [score for score in sound if score.model in models]
+
+
+def write_scores(
+    run: Run,
+    identities: Mapping[str, Identity],
+    name: str,
+    model: PreTrainedModel,
+    scores: Sequence[Score],
+) -> str:
+    """Put a model's new scores beside those that results.json holds already.
+
+    Returns:
+        The checksum of what results.json then says of the run and its models.
+    """
+    config, run_dir = run.config, run.run_dir
+    models, kept = valid_results(run_dir, identities)
+    identity = identities[name]
+    models[name] = {
+        "quantization": identity["quantization"],
+        "dtype": dtype_name(model.dtype),
+        "adapter": identity["adapter"],
+        "weights": identity["weights"],
+        "identity": fingerprint(identity),
+    }
+    renewed = {(score.model, score.benchmark) for score in scores}
+    together = [*(s for s in kept if (s.model, s.benchmark) not in renewed), *scores]
+    together.sort(key=lambda score: (score.benchmark, MODELS.index(score.model)))
+    about = {
+        "run": run_dir.name,
+        "recipe": config.recipe_name,
+        "task": config.model.task.value,
+        "base_model": shown(config.model.path),
+        "models": {key: models[key] for key in MODELS if key in models},
+    }
+    write_results(run_dir.results_json, about, together)
+    return facts_digest(read_json(run_dir.results_json))

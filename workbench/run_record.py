@@ -1,0 +1,178 @@
+"""run.json: which steps of a run are finished, from what and with what result, and all that was measured."""
+
+import logging
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import DataError
+from workbench.files import (
+    check_replaceable,
+    file_fingerprint,
+    fingerprint,
+    masked_json,
+    read_json,
+    write_json,
+)
+from workbench.run_dir import RunDir
+
+log = logging.getLogger("workbench")
+
+DIGEST = "digest"
+"""Key of the checksum that a JSON file holds of itself."""
+
+MEASURED_WITH = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "open-llama-workbench")
+
+
+class RunRecord:
+    """run.json: which steps are finished, made from what, what they left, and everything that was measured.
+
+    It holds a checksum of itself, and of all that the steps have left.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the record at `path`, or begin one.
+
+        Raises:
+            DataError: it is damaged, or changed since it was written.
+        """
+        check_replaceable(path)
+        self.path = path
+        self.values: dict[str, Any] = {"schema_version": 1, "steps": {}}
+        if path.is_file():
+            self.values |= read_record(path)
+
+    def is_finished(self, step: str, inputs: str, output: Path) -> bool:
+        """Whether `step` was made from inputs of this fingerprint, and all that it left lies there unchanged.
+
+        What doesn't is named in the log.
+        """
+        entry = self.values["steps"].get(step)
+        if entry is None or entry["inputs"] != inputs:
+            return False
+        if problem := self.problem(step, output):
+            log.warning("%s (%s makes it again)", problem, step)
+        return problem is None
+
+    def problem(self, step: str, output: Path) -> str | None:
+        """What of a finished step's files isn't as the step left it, in a few words; None: all of it is."""
+        entry = self.values["steps"].get(step)
+        if entry is None:
+            return None
+        digests = {output: entry["output"]}
+        digests |= {self.path.parent / name: digest for name, digest in entry.get("files", {}).items()}
+        for path, digest in digests.items():
+            if not path.exists():
+                return f"{path}: missing, though {step} had left it"
+            if file_fingerprint(path) != digest:
+                return f"{path}: not as {step} left it"
+        return None
+
+    def scores(self, step: str) -> str | None:
+        """The checksum of what results.json says of a scoring; None: a version without checksums wrote it."""
+        digest = self.values["steps"].get(step, {}).get("scores")
+        return digest if isinstance(digest, str) else None
+
+    def finish(
+        self,
+        step: str,
+        inputs: str,
+        output: Path,
+        measured: Mapping[str, Any],
+        *,
+        files: Iterable[Path] = (),
+        digests: Mapping[str, str] | None = None,
+    ) -> None:
+        """Remember that `step` made `output` from these inputs, and what was measured.
+
+        Args:
+            step: name of the step.
+            inputs: fingerprint of what it was made from.
+            output: file or folder.
+            measured: goes beside the step's name.
+            files: what else of the run's folder it left.
+            digests: further checksums to keep with the step.
+        """
+        self.values["versions"] = {name: _version(name) for name in MEASURED_WITH}
+        self.values["machine"] = {
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "processors": os.cpu_count(),
+        }
+        entry: dict[str, Any] = {"inputs": inputs, "output": file_fingerprint(output)}
+        beside = {str(file.relative_to(self.path.parent)): file for file in files}
+        if beside:
+            entry["files"] = {name: file_fingerprint(file) for name, file in beside.items()}
+        self.values["steps"][step] = {**entry, **(digests or {})}
+        section = self.values
+        *parents, last = step.split("/")
+        for name in parents:
+            if not isinstance(section.get(name), dict):
+                section[name] = {}
+            section = section[name]
+        section[last] = dict(measured)
+        config = self.path.with_name(RunDir(Path()).config_yaml.name)
+        if config.is_file():
+            self.values.setdefault("config", file_fingerprint(config))
+        self._write()
+
+    def note(self, key: str, value: Any) -> None:
+        """Remember something about the whole run under a key of its own."""
+        if self.values.get(key) != value:
+            self.values[key] = value
+            self._write()
+
+    def _write(self) -> None:
+        """Write the record with a checksum of itself."""
+        self.values = masked_json(self.values)
+        self.values[DIGEST] = self_digest(self.values)
+        write_json(self.path, self.values)
+
+
+def self_digest(values: Mapping[str, Any]) -> str:
+    """The checksum that a JSON object holds of the rest of itself."""
+    return fingerprint({key: value for key, value in values.items() if key != DIGEST})
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a run.json holds; one that an earlier version wrote has no checksum of itself.
+
+    Raises:
+        DataError: it is damaged, or changed since it was written.
+    """
+    try:
+        values = read_json(path)
+        reason = _damage(values)
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        raise DataError(
+            f"{path}: not the record of a run, {reason} (without the file its steps are repeated)"
+        )
+    assert isinstance(values, dict)
+    return values
+
+
+def _damage(values: Any) -> str | None:
+    """What is wrong with a record, in a few words; None: nothing."""
+    if not isinstance(values, dict) or not isinstance(values.get("steps"), dict):
+        return "it has no steps"
+    if DIGEST in values and values[DIGEST] != self_digest(values):
+        return "it was changed since it was written"
+    for step, entry in values["steps"].items():
+        texts = [entry.get("inputs"), entry.get("output")] if isinstance(entry, dict) else [None]
+        files = entry.get("files", {}) if isinstance(entry, dict) else {}
+        texts += list(files.values()) if isinstance(files, dict) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            return f"its step {step!r} has no fingerprints"
+    return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
