@@ -59,7 +59,7 @@ def test_characters_that_are_not_seen_at_the_ends_of_a_class_make_no_other_class
     assert label_names(rows, data) == ["正面", "负面"]
     account = encode(rows, Encoding(byte_tokenizer, data, CLASSIFIER)).account
     assert account.classes == {"正面": 2, "负面": 2}
-    noted = {"had invisible characters at the ends of their class, which were taken away": 2}
+    noted = {"had invisible characters at the ends of their class, which were removed": 2}
     assert account.noted == ({} if ending == " " else noted)
     assert label_names(rows, DataConfig(path=path, labels=["负面" + ending, "正面"])) == ["负面", "正面"]
 
@@ -83,7 +83,7 @@ def test_a_name_within_which_something_is_not_seen_stays_as_it_is():
 def test_classes_that_look_alike_are_told(write, notices, twins):
     data = DataConfig(path=write("a.jsonl", labelled(*twins, "other")))
     assert len(label_names(load_rows(data), data)) == 3
-    assert notices()[0].startswith("classes that look alike are taken as different ones: ")
+    assert notices()[0].startswith("classes that look alike are treated as different classes: ")
     assert notices()[0].isprintable()
 
 
@@ -95,11 +95,11 @@ def test_rows_that_say_they_have_no_class_are_refused_or_left_out_by_a_key(write
     data = DataConfig(path=path)
     with pytest.raises(DataError) as caught:
         check_rows(load_rows(data), data, CLASSIFIER)
-    assert str(caught.value).startswith(f"{path}:3: the class {str(mark)!r} marks rows without a class")
-    assert f"2 rows are so: {path}:3, {path}:4 (data.drop_unlabelled=true leaves" in str(caught.value)
+    assert str(caught.value).startswith(f"{path}:3: class {str(mark)!r} marks rows without a class")
+    assert f"2 rows have it: {path}:3, {path}:4 (data.drop_unlabelled=true leaves" in str(caught.value)
     dropping = DataConfig(path=path, drop_unlabelled=True)
     assert label_names(load_rows(dropping), dropping) == [str(name) for name in sorted(classes)]
-    assert notices()[-1] == f"data.drop_unlabelled: 2 rows of {path!r} without a class are left out"
+    assert notices()[-1] == f"data.drop_unlabelled: 2 rows of {path!r} without a class are dropped"
     named = DataConfig(path=path, labels=[*map(str, classes), str(mark)], drop_unlabelled=True)
     assert len(load_rows(named)) == 4
 
@@ -107,7 +107,9 @@ def test_rows_that_say_they_have_no_class_are_refused_or_left_out_by_a_key(write
 def test_rows_with_a_null_or_empty_class_are_told_together_and_left_out_by_a_key(write):
     path = write("a.jsonl", labelled("a", "b", None, "\u200b", None))
     data = DataConfig(path=path, labels=["a", "b"])
-    with pytest.raises(DataError, match=r"a.jsonl:3: the class in 'label' is null .*; 2 rows are so: "):
+    with pytest.raises(
+        DataError, match=r"a.jsonl:3: the class in 'label' is null .*; 2 rows have this error: "
+    ):
         check_rows(load_rows(data), data, CLASSIFIER)
     assert len(load_rows(DataConfig(path=path, drop_unlabelled=True))) == 2
 
@@ -150,7 +152,7 @@ def test_a_list_of_classes_is_read_in_the_ways_that_people_write_them(write, con
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [("World\n", "1 classes"), ("a\nb\na\n", "'a' stands twice"), ('{"a": 1}', "not a list of classes")],
+    [("World\n", "1 classes"), ("a\nb\na\n", "'a' is listed twice"), ('{"a": 1}', "not a list of classes")],
 )
 def test_a_list_of_classes_that_makes_no_sense_is_refused(write, content, complaint):
     with pytest.raises(DataError, match=complaint):
@@ -171,7 +173,7 @@ def test_rows_may_give_the_numbers_of_the_list(write):
 
 def test_a_list_of_classes_that_nothing_reads_is_refused(write):
     data = DataConfig(path="x", labels_file="classes.txt")
-    with pytest.raises(ConfigError, match="data.labels_file: for a classifier only"):
+    with pytest.raises(ConfigError, match="data.labels_file: only for classifiers"):
         check_rows([], data, Task.causal_lm)
     with pytest.raises(ConfigError, match="data.labels_file: stands beside data.labels"):
         DataConfig(labels=["a", "b"], labels_file="classes.txt")

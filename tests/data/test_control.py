@@ -80,7 +80,7 @@ def test_an_end_token_in_the_rows_is_left_once_and_counted_by_name(tokenizer, sh
     assert ids_and_labels(found) == ids_and_labels(encoded(tokenizer, clean))
     assert found.account.noted == {written_once("</s>"): 1}
     assert not found.account.control
-    assert "1 hold a '</s>' of their own where one is written anyway" in str(found.account)
+    assert "1 contain '</s>' where it is added anyway" in str(found.account)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_control_tokens_inside_a_text_are_named_with_their_first_rows(byte_token
     places = found.account.control["<|im_end|>"]
     assert (places.count, places.first) == (5, ["a.jsonl:1", "a.jsonl:2", "a.jsonl:3"])
     assert (
-        "5 hold the control token '<|im_end|>' in their own text (a.jsonl:1, a.jsonl:2, a.jsonl:3, ...)"
+        "5 contain the control token '<|im_end|>' in their text (a.jsonl:1, a.jsonl:2, a.jsonl:3, ...)"
         in str(found.account)
     )
 
@@ -199,13 +199,13 @@ def test_split_special_tokens_holds_for_documents_tools_and_prompts(byte_tokeniz
 
 
 def test_split_special_tokens_refuses_the_characters_that_it_works_with(byte_tokenizer):
-    with pytest.raises(DataError, match=r"a.jsonl:1: holds one of U\+FDD0 to U\+FDD2"):
+    with pytest.raises(DataError, match=r"a.jsonl:1: contains one of U\+FDD0 to U\+FDD2"):
         encoded(byte_tokenizer, chat("a\ufdd0</s>\ufdd1"), split_special_tokens=True)
 
 
 def test_split_special_tokens_is_not_for_classifiers():
     data = DataConfig(path="a", split_special_tokens=True)
-    with pytest.raises(ConfigError, match="data.split_special_tokens: for a causal model only"):
+    with pytest.raises(ConfigError, match="data.split_special_tokens: only for causal models"):
         check_rows(rows({"text": "a", "label": 1}), data, CLASSES)
 
 

@@ -179,9 +179,9 @@ def test_a_chat_template_that_forgets_earlier_answers_is_refused(with_template):
     tokenizer = with_template(
         "{% for m in messages %}{{ m.content if loop.last or m.role != 'assistant' }};{% endfor %}"
     )
-    with pytest.raises(DataError, match="a.jsonl:1: the chat template writes an earlier answer anew"):
+    with pytest.raises(DataError, match="a.jsonl:1: the chat template changes an earlier answer"):
         encoded(tokenizer, CHAT)
-    with pytest.raises(DataError, match="a.jsonl:1: the tokenizer's chat template writes earlier turns anew"):
+    with pytest.raises(DataError, match="a.jsonl:1: the tokenizer's chat template changes earlier turns"):
         encoded(tokenizer, CHAT, check_mask=CheckMask.warn)
 
 
@@ -238,7 +238,7 @@ def test_thoughts_are_trained_where_the_template_writes_them_and_what_it_does_no
     plain = [{"role": "user", "content": "3+4?"}, {"role": "assistant", "content": "7"}]
     found = encoded(tokenizer, THINKING, {"messages": plain}, THINKING)
     assert found.account.unwritten == {"tool_calls": 2, "tools": 2}
-    assert "2 where the template does not write 'tool_calls'" in str(found.account)
+    assert "2 lose 'tool_calls', which the template does not write" in str(found.account)
     assert trained_parts(tokenizer, found.dataset[0]) == ["<think>\n一二三\n</think>\n\n7<|im_end|>"]
     assert trained_parts(tokenizer, found.dataset[1]) == ["7<|im_end|>"]
     ours = encoded(tokenizer, THINKING, template=Template["chatml"])
@@ -340,9 +340,7 @@ def test_a_chat_without_a_trained_answer_is_dropped_and_counted(byte_tokenizer):
     found = encoded(byte_tokenizer, {"messages": muted}, {"messages": [muted[0], {**muted[1], "weight": 1}]})
     assert len(found.dataset) == 1
     assert found.account.dropped == {NOTHING_TRAINED: 1}
-    with pytest.raises(
-        DataError, match="nothing of 'x' is left to train on .1 rows: no answer to be trained"
-    ):
+    with pytest.raises(DataError, match="nothing of 'x' is left to train on .1 rows: no unmasked answer"):
         encoded(byte_tokenizer, {"messages": muted}, path="x")
 
 
@@ -466,7 +464,10 @@ def test_a_row_can_be_traced_to_its_file(byte_tokenizer):
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ([{"a": "x", "b": "y"}], "a.jsonl:1: the columns a, b fit no format (name them, as in data.columns"),
+        (
+            [{"a": "x", "b": "y"}],
+            "a.jsonl:1: no known format has the columns a, b (known: conversations, messages",
+        ),
         ([{**ALPACA, "output": ""}], "a.jsonl:1: the answer in turn 2 is empty"),
         ([ALPACA, {"instruction": "x"}], "a.jsonl:2: no column 'output' (has: instruction)"),
         ([ALPACA, {"prompt": "x", "completion": "y"}], "a.jsonl:2: no column 'instruction'"),
@@ -477,26 +478,26 @@ def test_a_row_can_be_traced_to_its_file(byte_tokenizer):
             [{"conversations": [{"from": "cat", "value": "x"}]}],
             "a.jsonl:1: unknown role 'cat' (known: system",
         ),
-        ([{"conversations": [{"from": "gpt"}]}], "a.jsonl:1: a turn must have a text as 'from' and 'value'"),
+        ([{"conversations": [{"from": "gpt"}]}], "a.jsonl:1: a turn must have the texts 'from' and 'value'"),
         (
             [{"messages": [{"role": "user", "content": "x"}] * 2}],
-            "a.jsonl:1: turns 1 and 2 are both of the user",
+            "a.jsonl:1: turns 1 and 2 are both from the user",
         ),
-        ([{"messages": [{"role": "user", "content": "x"}]}], "a.jsonl:1: ends with a turn of the user"),
+        ([{"messages": [{"role": "user", "content": "x"}]}], "a.jsonl:1: the last turn is from the user"),
         (
             [{"messages": [{"role": "user", "content": 3}]}],
             "a.jsonl:1: a message must have a 'role' and a 'cont",
         ),
-        ([{**CHAT, "tools": "{"}], "a.jsonl:1: column 'tools' holds malformed JSON"),
+        ([{**CHAT, "tools": "{"}], "a.jsonl:1: column 'tools' has malformed JSON"),
         (
             [{**CHAT, "tools": "[" * 10**5}],
-            "a.jsonl:1: column 'tools' holds malformed JSON, nested too deeply",
+            "a.jsonl:1: column 'tools' has malformed JSON, nested too deeply",
         ),
         (
             [{**CHAT, "tools": "[" * 500 + "]" * 500}],
-            "a.jsonl:1: column 'tools' holds malformed JSON, nested",
+            "a.jsonl:1: column 'tools' has malformed JSON, nested",
         ),
-        ([{**CHAT, "tools": f"[{'9' * 5000}]"}], "a.jsonl:1: column 'tools' holds malformed JSON"),
+        ([{**CHAT, "tools": f"[{'9' * 5000}]"}], "a.jsonl:1: column 'tools' has malformed JSON"),
         (
             [{**ALPACA, "history": [["a"]]}],
             "a.jsonl:1: column 'history' must be a list of [question, answer]",
@@ -507,7 +508,7 @@ def test_a_row_can_be_traced_to_its_file(byte_tokenizer):
         ),
         (
             [CONVERSATION, {"prompt": "x", "completion": "y"}],
-            "a.jsonl:2: a prompt that is text, where others are messages (make them two of data.sources)",
+            "a.jsonl:2: the prompt is text, but others are lists of messages (make them two of data.sources)",
         ),
         ([{"sentence": "x", "label": "y", "text": "z"}], None),
     ],
@@ -530,7 +531,7 @@ def test_arguments_of_a_call_that_are_nested_too_deeply_stay_text(arguments):
 
 
 def test_the_task_and_the_format_must_agree(byte_tokenizer):
-    with pytest.raises(DataError, match="data.format: 'labelled' rows train a classifier"):
+    with pytest.raises(DataError, match="data.format: 'labelled' is for classifiers"):
         encoded(byte_tokenizer, ALPACA, format=DataFormat["labelled"])
     with pytest.raises(DataError, match="data.format: 'alpaca' rows have no classes"):
         encoded(byte_tokenizer, ALPACA, format=DataFormat["alpaca"], task=CLASSES)
@@ -608,7 +609,7 @@ def test_a_length_that_leaves_no_room_for_a_text_is_refused(llama_tokenizer, mon
     monkeypatch.setattr(llama_tokenizer.backend_tokenizer, "post_processor", frame)
     values = [{"text": "a b c", "label": number} for number in (0, 1)]
     with pytest.raises(
-        DataError, match=r"data.max_length: too small, 2 \(the tokenizer puts 2 special tokens"
+        DataError, match=r"data.max_length: 2 is too small \(the tokenizer adds 2 special tokens"
     ):
         encoded(llama_tokenizer, *values, task=CLASSES, max_length=2, truncation=Truncation[policy])
 
@@ -641,12 +642,15 @@ def test_shuffled_classes_keep_their_counts(byte_tokenizer):
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ([{"text": "x"}], "a.jsonl:1: no class in 'label' (has: text; name it by data.columns.label)"),
-        ([{"words": "x", "label": 1}, {"label": 0}], "a.jsonl:1: no column of text (has: words, label"),
+        (
+            [{"text": "x"}],
+            "a.jsonl:1: no column 'label' with the class (has: text; name yours with data.columns.label)",
+        ),
+        ([{"words": "x", "label": 1}, {"label": 0}], "a.jsonl:1: no text column (has: words, label"),
         ([{"text": " ", "label": 1}, {"text": "x", "label": 0}], "a.jsonl:1: column 'text' is empty"),
         (
             [{"text": "x", "label": 0.5}],
-            "a.jsonl:1: column 'label' must be a name or a whole number, not 0.5",
+            "a.jsonl:1: column 'label' must be a name or an integer, not 0.5",
         ),
         ([{"text": "x", "label": 1}], "data.labels: only one class, '1'"),
     ],
@@ -666,7 +670,7 @@ def test_columns_that_nothing_reads_are_counted(byte_tokenizer):
 
 
 def test_numbers_under_another_name_are_told_as_missing_with_the_columns_that_are_there(byte_tokenizer):
-    complaint = r"a.jsonl:1: no number in 'label' \(has: text, score; name it by data.columns.label\)"
+    complaint = r"a.jsonl:1: no column 'label' with the number \(has: text, score; name yours with data"
     with pytest.raises(DataError, match=complaint):
         encoded(byte_tokenizer, {"text": "x", "score": 0.5}, task=CLASSES, regression=True)
 

@@ -46,8 +46,8 @@ def complaint(tokenizer, *values, **keys):
         encoded(tokenizer, *values, **keys)
     assert "\n" not in str(caught.value)
     said = str(caught.value)
-    cannot = "not the beginning of the training row" in said or "writes an earlier answer anew" in said
-    assert ("data.check_mask=warn trains all the same" in said) is not cannot
+    cannot = "not a prefix of the training row" in said or "changes an earlier answer" in said
+    assert ("train anyway with data.check_mask=warn" in said) is not cannot
     return str(caught.value)
 
 
@@ -157,7 +157,7 @@ def test_a_header_without_its_newline_in_the_built_row_is_found(tokenizer, plant
 def test_a_header_without_its_newline_in_the_prompt_for_generation_is_found(template):
     tokenizer = template(TEMPLATE.replace("<|im_start|>assistant\n{% endif", "<|im_start|>assistant{% endif"))
     said = complaint(tokenizer, SOUND)
-    assert said.startswith("a.jsonl:1: the header of the answer is not in the prompt rendered for generation")
+    assert said.startswith("a.jsonl:1: the prompt rendered for generation lacks the header of the answer")
     assert place(tokenizer, HEADER, "\n") in said
 
 
@@ -166,16 +166,14 @@ def test_a_header_without_its_newline_in_the_row_alone_is_found(template):
         TEMPLATE.replace("{{ m.role }}\n", "{{ m.role + ('\n' if m.role == 'user' else '') }}")
     )
     said = complaint(tokenizer, SOUND)
-    assert said.startswith(
-        "a.jsonl:1: the prompt rendered for generation is not the beginning of the training"
-    )
+    assert said.startswith("a.jsonl:1: the prompt rendered for generation is not a prefix of the training")
     assert place(tokenizer, HEADER, "\n") in said
 
 
 def test_a_lost_end_token_is_found(tokenizer, plant):
     plant(lambda row: Tokens(row.input_ids[:-1], row.labels[:-1]))
     said = complaint(tokenizer, LONGER, SOUND)
-    assert said.startswith("a.jsonl:2: the training row ends before its rendered text does, ")
+    assert said.startswith("a.jsonl:2: the training row ends before its rendered text, ")
     assert place(tokenizer, HEADER + "Africa.<|im_end|>", "<|im_end|>") in said
 
 
@@ -195,7 +193,7 @@ def test_an_end_token_that_the_template_loses_is_said_where_one_is_put_behind_th
     lost = TEMPLATE.replace("<|im_end|>\n", "{{ ('<|im_end|>' if m.role == 'user' else '') + '\n' }}", 1)
     encoded(template(lost), SOUND)
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith("a.jsonl:1: the chat template writes no end of turn; the end of sequence is put")
+    assert said.startswith("a.jsonl:1: the chat template writes no end of turn; the end of sequence is added")
     assert place(template(lost), HEADER + "Africa.\n<|im_end|>", "<|im_end|>") in said
 
 
@@ -209,43 +207,41 @@ def test_an_end_token_that_is_masked_is_found(tokenizer, plant):
 def test_a_missing_prompt_for_generation_is_found(template):
     tokenizer = template(TEMPLATE.partition("{% if add_generation_prompt")[0])
     said = complaint(tokenizer, SOUND)
-    assert said.startswith("a.jsonl:1: the header of the answer is not in the prompt rendered for generation")
+    assert said.startswith("a.jsonl:1: the prompt rendered for generation lacks the header of the answer")
     assert place(tokenizer, HEADER, "<|im_start|>") in said
 
 
 def test_half_a_prompt_for_generation_is_found(template):
     tokenizer = template(TEMPLATE.replace("<|im_start|>assistant\n{% endif", "<|im_start|>{% endif"))
-    assert "would be trained, at token" in complaint(tokenizer, SOUND)
+    assert "which would be trained, at token" in complaint(tokenizer, SOUND)
 
 
 def test_a_beginning_that_the_template_doubles_is_found(template):
     said = complaint(template("{{ bos_token }}{{ bos_token }}" + TEMPLATE), SOUND)
-    assert said.startswith("a.jsonl:1: the beginning token is written twice, at token 1, '<s>' (id 1)")
+    assert said.startswith("a.jsonl:1: the begin-of-sequence token occurs twice, at token 1, '<s>' (id 1)")
 
 
 def test_a_beginning_that_is_doubled_in_building_is_found(template, plant):
     plant(lambda row: Tokens([1, *row.input_ids], [IGNORED, *row.labels]))
     said = complaint(template("{{ bos_token }}" + TEMPLATE), LONGER, SOUND)
-    assert said.startswith("a.jsonl:2: the beginning token is written twice, at token 1, '<s>' (id 1)")
+    assert said.startswith("a.jsonl:2: the begin-of-sequence token occurs twice, at token 1, '<s>' (id 1)")
 
 
 def test_an_end_that_is_doubled_is_found(tokenizer, plant):
     end = tokenizer.eos_token_id
     plant(lambda row: Tokens([*row.input_ids, end], [*row.labels, end]))
-    assert complaint(tokenizer, LONGER, SOUND).startswith(
-        "a.jsonl:2: the end token is written twice, at token"
-    )
+    assert complaint(tokenizer, LONGER, SOUND).startswith("a.jsonl:2: the end token occurs twice, at token")
 
 
 def test_a_template_that_trims_answers_is_found(template):
     tokenizer = template(TEMPLATE.replace("{{ m.content }}", "{{ m.content | trim }}"))
     encoded(tokenizer, SOUND, LONGER)
     said = complaint(tokenizer, SOUND, chat("Nile?", "Africa.", "Indent.", "  return 1"))
-    assert said.startswith("a.jsonl:2: the chat template does not write the answer as it stands, at token")
+    assert said.startswith("a.jsonl:2: the chat template changes the text of the answer, at token")
     text = HEADER + "Africa.<|im_end|>\n" + HEADER.replace("Nile?", "Indent.")
     position = len(tokenizer(text, add_special_tokens=False)["input_ids"])
     assert f"at token {position}, 'r" in said
-    assert "take the white space" in said
+    assert "white space" in said
     assert "at token" in complaint(tokenizer, chat("Nile?", "Africa.\n"))
 
 
@@ -253,7 +249,7 @@ def test_a_template_that_drops_thoughts_of_earlier_turns_is_found(template):
     tokenizer = template(TEMPLATE.replace("{% if m.thought %}", "{% if m.thought and loop.last %}"))
     encoded(tokenizer, SOUND, chat("Nile?", "Africa.", thoughts=["Hm"]))
     said = complaint(tokenizer, SOUND, chat("Nile?", "Africa.", "Po?", "Italy.", thoughts=["Hm", "So"]))
-    assert said.startswith("a.jsonl:2: the chat template writes an earlier answer anew as the chat goes on")
+    assert said.startswith("a.jsonl:2: the chat template changes an earlier answer when the chat goes on")
     position = len(tokenizer(HEADER, add_special_tokens=False)["input_ids"])
     assert f"at token {position}, '<'" in said
 
@@ -269,9 +265,7 @@ MERGING = (
 def test_a_system_text_that_moves_into_the_last_question_is_found(template):
     last = "(loop.last or loop.index == loop.length - 1)"
     said = complaint(template(MERGING.replace("WHICH", last)), SOUND, SYSTEM)
-    assert said.startswith(
-        "a.jsonl:2: the prompt rendered for generation is not the beginning of the training"
-    )
+    assert said.startswith("a.jsonl:2: the prompt rendered for generation is not a prefix of the training")
     assert "at token 3, 'Be'" in said
 
 
@@ -299,7 +293,7 @@ def test_an_end_of_sequence_other_than_the_templates_end_is_said(tokenizer, capl
     tokenizer.eos_token = "</s>"
     encoded(tokenizer, SOUND)
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith("a.jsonl:1: answers end with another token than the tokenizer's end of sequence")
+    assert said.startswith("a.jsonl:1: answers end with another token than the end of sequence")
     assert place(tokenizer, HEADER + "Africa.<|im_end|>", "<|im_end|>") in said
 
 
@@ -308,14 +302,16 @@ def test_an_end_that_is_no_token_of_the_tokenizer_is_said(llama_tokenizer, monke
     monkeypatch.setattr(llama_tokenizer, "chat_template", TEMPLATE.replace("im_", "turn_"))
     encoded(llama_tokenizer, SOUND)
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith("a.jsonl:1: the end of turn is no token of this tokenizer and is trained as plain")
+    assert said.startswith(
+        "a.jsonl:1: the end of turn is not a token of this tokenizer and is trained as plain"
+    )
 
 
 def test_warn_trains_all_the_same_and_counts(tokenizer, plant, caplog):
     plant(lambda row: Tokens(row.input_ids, [*row.labels[:-1], IGNORED]))
     found = encoded(tokenizer, LONGER, SOUND, check_mask=CheckMask.warn)
     assert len(found.dataset) == 2
-    assert found.account.noted == {"of 2 looked at: the token that ends the answer carries no loss": 1}
+    assert found.account.noted == {"of 2 checked: the token that ends the answer carries no loss": 1}
     assert "a.jsonl:2: the token that ends the answer carries no loss" in caplog.text
 
 

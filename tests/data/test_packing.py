@@ -38,7 +38,7 @@ def test_packed_rows_that_train_other_tokens_than_their_examples_are_refused():
     apart = [Example([1, 2, 3], [-100, 2, 3], "a:1"), Example([4, 5, 6], [-100, -100, 6], "a:2")]
     check_packed(apart, list(packed(apart, 6)))
     [row] = packed(apart, 6)
-    with pytest.raises(DataError, match="packed rows train 2 tokens, their examples 3"):
+    with pytest.raises(DataError, match="packed rows have 2 unmasked tokens, their examples 3"):
         check_packed(apart, [replace(row, labels=[*row.labels[:-1], -100])])
-    with pytest.raises(DataError, match="packed rows train 2 tokens, their examples 3"):
+    with pytest.raises(DataError, match="packed rows have 2 unmasked tokens, their examples 3"):
         check_packed(apart, [replace(row, lengths=[2, 4])])

@@ -34,7 +34,7 @@ def test_the_report_counts_rows_duplicates_tokens_and_what_was_dropped(byte_toke
     lines = [line.strip() for line in printed(found).splitlines()]
     assert lines[:4] == [
         "4  rows",
-        "1  of them say the same as an earlier one",
+        "1  of them are duplicates of an earlier row",
         "1  dropped: no answer within data.max_length=40",
         "3  examples",
     ]
@@ -46,7 +46,7 @@ def test_rows_that_hold_special_tokens_are_counted(byte_tokenizer):
     values = [{"prompt": "a", "completion": "b</s>c"}, {"prompt": "a", "completion": "b"}]
     found = report(byte_tokenizer, values)
     assert found.account.control["</s>"].count == 1
-    assert "1  hold the control token '</s>' in their own text (a.jsonl:1)" in printed(found)
+    assert "1  contain the control token '</s>' in their text (a.jsonl:1)" in printed(found)
     assert found.account.as_json()["control"] == {"</s>": {"count": 1, "first": ["a.jsonl:1"]}}
 
 
@@ -62,7 +62,7 @@ def test_a_report_on_streamed_rows_says_what_was_not_counted(byte_tokenizer):
     rows = [Row(value, f"a.jsonl:{number}") for number, value in enumerate(VALUES, start=1)]
     streamed = encode(rows, Encoding(byte_tokenizer, DataConfig(), Task.causal_lm))
     found = data_report(streamed, [], byte_tokenizer)
-    words = "(equal rows are not looked for with data.streaming)"
+    words = "(duplicates are not counted with data.streaming)"
     assert words in printed(found)
     assert words not in printed(report(byte_tokenizer))
 

@@ -151,7 +151,7 @@ def test_files_of_a_folder_that_are_not_read_are_named_once(write, tmp_path, cap
     load(tmp_path / "d")
     load(tmp_path / "d")
     assert [record.getMessage() for record in caplog.records] == [
-        f"data.split: of {str(tmp_path / 'd')!r}, the files not named after 'train' are left out: extra.jsonl"
+        f"data.split: in {str(tmp_path / 'd')!r}, files not named after 'train' are left out: extra.jsonl"
     ]
 
 
@@ -296,8 +296,8 @@ def test_a_section_that_makes_no_sense_is_refused_by_its_key(keys, complaint):
 @pytest.mark.parametrize(
     ("keys", "complaint"),
     [
-        ({"subset": "x"}, "data.subset: 'x' is of a hub data set, but '"),
-        ({"split": "test"}, "data.split: 'test' is of a folder or hub data set, but '"),
+        ({"subset": "x"}, "data.subset: 'x' is a subset of a hub data set, but '"),
+        ({"split": "test"}, "data.split: 'test' is a split of a folder or hub data set, but '"),
     ],
 )
 def test_a_split_or_subset_of_a_file_is_refused_where_it_is_set(write, keys, complaint):
@@ -331,7 +331,7 @@ def test_a_text_file_about_the_data_is_passed_over_and_told(write, tmp_path, cap
     write("d/b.jsonl", ROWS)
     write(f"d/{name}", "about this data")
     assert [row.values for row in load(tmp_path / "d")] == ROWS
-    assert "is taken as a note on the data" in caplog.text
+    assert "is not read as data" in caplog.text
     alone = write(f"e/{name}", "a text to train on")
     assert len(load(alone)) == 1
     assert len(load(tmp_path / "e")) == 1
@@ -371,7 +371,10 @@ def test_a_mistake_of_many_rows_is_told_once_with_their_number_and_the_first_thr
     data = DataConfig(path=path)
     with pytest.raises(DataError) as caught:
         check_rows(load_rows(data), data, Task.causal_lm)
-    assert str(caught.value) == f"{path}:2: {complaint}; 4 rows are so: {path}:2, {path}:4, {path}:5, ..."
+    assert (
+        str(caught.value)
+        == f"{path}:2: {complaint}; 4 rows have this error: {path}:2, {path}:4, {path}:5, ..."
+    )
 
 
 def test_rows_to_be_answered_may_lack_their_answers_and_lines_of_text_are_rows(write):
@@ -391,7 +394,7 @@ def test_rows_to_be_answered_may_lack_their_answers_and_lines_of_text_are_rows(w
 
 @pytest.mark.parametrize(("key", "value"), [("quoting", False), ("delimiter", ";")])
 def test_a_key_of_tables_is_refused_where_there_is_none(write, key, value):
-    with pytest.raises(ConfigError, match=rf"data.{key}: {value!r} is of tables, and '.*a.jsonl' has none"):
+    with pytest.raises(ConfigError, match=rf"data.{key}: {value!r} is for tables, and '.*a.jsonl' has none"):
         load(write("a.jsonl", ROWS), **{key: value})
     path = write("a.csv", "text\nx\n")
     sources = {"one": SourceConfig(path=write("b.jsonl", ROWS)), "two": SourceConfig(path=path)}
@@ -417,5 +420,5 @@ def test_errors_behind_renamed_columns_have_the_names_of_the_file(write):
     with pytest.raises(DataError, match=r"no column 'prompt' \(has: frage, antwort\)"):
         text(row, "prompt")
     half = DataConfig(path=str(path), columns={"instruction": "frage"})
-    with pytest.raises(DataError, match="the columns antwort, frage fit no format"):
+    with pytest.raises(DataError, match="no known format has the columns antwort, frage "):
         row_format(load_rows(half)[0], half, Task.causal_lm)

@@ -50,7 +50,9 @@ def test_a_flag_that_is_neither_true_nor_false_is_refused(flag):
 
 
 def test_flags_that_contradict_each_other_are_refused():
-    with pytest.raises(DataError, match="a.jsonl:1: a turn says twice .*, weight: 0, train: true"):
+    with pytest.raises(
+        DataError, match="a.jsonl:1: the flags of a turn contradict each other, weight: 0, train: true"
+    ):
         trained(chat("sharegpt", ("weight", 0), ("train", True)))
 
 

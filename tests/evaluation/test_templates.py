@@ -52,7 +52,7 @@ def test_a_benchmark_template_that_would_never_end_is_one_line(monkeypatch):
     row = Row({"q": "a"}, "own.jsonl:3")
     loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     with pytest.raises(
-        DataError, match="own.jsonl:3: .* cannot be rendered: it takes more than 100,000 steps"
+        DataError, match="own.jsonl:3: .* cannot be rendered: it takes more than 100,000 loop"
     ):
         benchmark_templates.render(loops, {}, row)
     for expression in ("'a' * 10**11", "range(99999) | map('center', 10**9) | list", "9 ** (9 ** (9 ** 9))"):
@@ -122,7 +122,7 @@ def test_the_ways_out_of_a_list_that_would_be_written_as_code_are_rendered():
     assert benchmark_templates.render("{{ options | join(', ') }} {{ options[0] }}", {}, row) == "a, b a"
     looped = "{% for option in options %}{{ option }}{% endfor %} {{ data | tojson }}"
     assert benchmark_templates.render(looped, {}, row) == 'ab {"n": [1]}'
-    with pytest.raises(DataError, match=r"\['a', 'b'\] \(`\| join\(', '\)` writes its entries"):
+    with pytest.raises(DataError, match=r"\['a', 'b'\] \(`\| join\(', '\)` writes its items"):
         benchmark_templates.render("{{ options }}", {}, row)
 
 

@@ -49,12 +49,12 @@ BAD = {
     "two user turns in a row": (
         [{"messages": [TWO_USERS[0], ANSWER]}, {"messages": [*TWO_USERS, ANSWER]}],
         (),
-        r"rows.jsonl:2: turns 1 and 2 are both of the user",
+        r"rows.jsonl:2: turns 1 and 2 are both from the user",
     ),
     "a last turn without answer": (
         [{"messages": [TWO_USERS[0], ANSWER, TWO_USERS[1]]}],
         (),
-        r"rows.jsonl:1: ends with a turn of the user",
+        r"rows.jsonl:1: the last turn is from the user",
     ),
     "a number of a class out of range": (
         [labelled(0), labelled(1), labelled(7)],
@@ -76,7 +76,7 @@ BAD = {
         ("data.format=messages",),
         r"rows.jsonl:1: no column 'messages' \(has: instruction, output\)",
     ),
-    "columns of no format": ([{"a": "b"}], (), r"rows.jsonl:1: the columns a fit no format"),
+    "columns of no format": ([{"a": "b"}], (), r"rows.jsonl:1: no known format has the columns a "),
     "nothing but rows longer than the context": (
         [LONG, LONG],
         (),
@@ -107,13 +107,13 @@ CLASSIFIER = CLASSES[0]
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("data.regression=true",), r"data.regression: for a classifier only"),
+        (("data.regression=true",), r"data.regression: only for classifiers"),
         (
             ("data.labels=[a,b]",),
-            r"data.labels: for a classifier only \(model.task=sequence_classification\)",
+            r"data.labels: only for classifiers \(model.task=sequence_classification\)",
         ),
-        ((CLASSIFIER, "data.packing=true"), r"data.packing: for a causal model only"),
-        ((CLASSIFIER, "data.template=chatml"), r"data.template: 'chatml' is for chats, .* \(set it auto\)"),
+        ((CLASSIFIER, "data.packing=true"), r"data.packing: only for causal models"),
+        ((CLASSIFIER, "data.template=chatml"), r"data.template: 'chatml' is for chats; .* \(set it auto\)"),
     ],
 )
 def test_a_key_that_means_nothing_for_the_task_is_refused(run, tmp_path, overrides, words):

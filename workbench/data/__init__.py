@@ -1,1 +1,1 @@
-"""From files of rows to batches of token ids whose loss falls on answers only."""
+"""Reads files of rows and builds batches of token ids in which the loss falls on answers only."""

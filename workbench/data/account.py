@@ -1,4 +1,4 @@
-"""The account of what became of a data set's rows on their way to token ids."""
+"""Counts what happens to the rows of a data set when they are encoded."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,39 +8,36 @@ from typing import Any
 from workbench.data.chat.saved_template import ChatForm
 from workbench.data.tokens.control_tokens import ControlTokens, Places, read_as_characters
 
-UNWRITTEN = "where the template does not write"
-"""What is said, before its name, of a part of a row that is lost."""
-
 
 @dataclass
 class Account:
-    """What became of the rows."""
+    """Counts of rows, examples and tokens, and of everything that was dropped or changed."""
 
     num_rows: int = 0
-    """Rows read."""
+    """Rows that were read."""
     num_examples: int = 0
-    """Rows of the data set: fewer where rows were dropped or packed, more where texts fell into pieces."""
+    """Rows of the data set: fewer after dropping or packing, more after splitting long texts."""
     num_tokens: int = 0
     num_trained: int = 0
-    """Tokens that a loss falls on; for a classifier, examples."""
+    """Unmasked tokens, which the loss falls on; for a classifier, examples."""
     num_cut: int = 0
-    """Rows cut to `data.max_length`."""
+    """Rows truncated to `data.max_length`."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """Rows left out, by reason."""
+    """Reason -> dropped rows."""
     unwritten: Counter[str] = field(default_factory=Counter)
-    """Rows that lost a column or a part of a message, because the template doesn't write it, by its name."""
+    """Field of a message -> rows that lose it, because the template doesn't write it."""
     classes: dict[str, int] = field(default_factory=dict)
-    """Of a classifier: class -> rows of it."""
+    """Class -> its rows; for classifiers only."""
     noted: Counter[str] = field(default_factory=Counter)
-    """Rows in which something was put right or left unread, by what it was."""
+    """Note -> rows in which this was corrected or ignored."""
     control: dict[str, Places] = field(default_factory=dict)
-    """Control token -> rows that hold it in their own text, those left out that were written once."""
+    """Control token -> rows that contain it in their text, apart from removed duplicates."""
 
     forms: dict[ChatForm, int] = field(default_factory=dict)
-    """Rows by the way in which their turns were written."""
+    """Template and end tokens -> rows rendered with them."""
 
     def add(self, other: "Account") -> None:
-        """Count further rows in."""
+        """Add the counts of further rows."""
         self.num_rows += other.num_rows
         self.num_examples += other.num_examples
         self.num_tokens += other.num_tokens
@@ -56,33 +53,36 @@ class Account:
             self.forms[form] = self.forms.get(form, 0) + count
 
     def count_control(self, control: ControlTokens, texts: Sequence[str], where: str) -> None:
-        """Count the control tokens in a row's own text."""
+        """Count the control tokens in a row's text."""
         control.count(self.control, texts, where)
         self.noted.update(map(read_as_characters, control.foreign(texts)))
 
     def remarks(self) -> list[tuple[int, str]]:
-        """Numbers of rows that were not dropped, and what is to be said of these rows."""
+        """Return counts of rows with a note on them, such as what the template doesn't write."""
         return [
-            *((count, f"{UNWRITTEN} {name!r}") for name, count in sorted(self.unwritten.items())),
+            *(
+                (count, f"lose {name!r}, which the template does not write")
+                for name, count in sorted(self.unwritten.items())
+            ),
             *((count, note) for note, count in sorted(self.noted.items())),
             *(
-                (places.count, f"hold the control token {token!r} in their own text ({places})")
+                (places.count, f"contain the control token {token!r} in their text ({places})")
                 for token, places in sorted(self.control.items())
             ),
         ]
 
     def add_classes(self, counts: Mapping[str, int]) -> None:
-        """Count further rows of classes in."""
+        """Add counts of rows by class."""
         for name, count in counts.items():
             self.classes[name] = self.classes.get(name, 0) + count
 
     def shown_classes(self) -> str:
-        """The classes with their rows, the first thirty of them."""
+        """List the first thirty classes with their counts."""
         shown = [f"{name!r} {count:,}" for name, count in self.classes.items()]
         return ", ".join([*shown[:30], *[f"and {len(shown) - 30} more"][: len(shown) > 30]])
 
     def as_json(self) -> dict[str, Any]:
-        """The account for a file."""
+        """Convert the account to JSON values."""
         control = {token: asdict(places) for token, places in sorted(self.control.items())}
         counts = {
             name: dict(sorted(getattr(self, name).items())) for name in ("dropped", "unwritten", "noted")
@@ -92,11 +92,11 @@ class Account:
         return {**plain, **counts, "control": control, "ends": ends}
 
     def __str__(self) -> str:
-        """One line for the terminal."""
-        parts = [f"{self.num_rows:,} rows", f"{self.num_examples:,} examples"]
-        parts += [f"{self.num_tokens:,} tokens", f"{self.num_trained:,} trained"]
-        parts += [f"{self.num_cut:,} cut"] if self.num_cut else []
-        parts += [f"{count:,} dropped ({reason})" for reason, count in sorted(self.dropped.items())]
-        parts += [f"{count:,} {remark}" for count, remark in self.remarks()]
-        parts += [f"classes {self.shown_classes()}"] if self.classes else []
-        return ", ".join(parts)
+        """Summarize the account in one line."""
+        phrases = [f"{self.num_rows:,} rows", f"{self.num_examples:,} examples"]
+        phrases += [f"{self.num_tokens:,} tokens", f"{self.num_trained:,} trained"]
+        phrases += [f"{self.num_cut:,} cut"] if self.num_cut else []
+        phrases += [f"{count:,} dropped ({reason})" for reason, count in sorted(self.dropped.items())]
+        phrases += [f"{count:,} {remark}" for count, remark in self.remarks()]
+        phrases += [f"classes {self.shown_classes()}"] if self.classes else []
+        return ", ".join(phrases)

@@ -1,4 +1,4 @@
-"""Names of classes: what is cleaned from them, told apart, or refused, and lists of them in files."""
+"""Cleans and compares names of classes, and reads lists of them from files."""
 
 import json
 import re
@@ -15,33 +15,33 @@ from workbench.data.readers.text_lines import numbered_lines, whole_text
 from workbench.errors import DataError
 
 UNLABELLED = ("-1", "-100", "-")
-"""How data sets mark a row without a class: GLUE, label masks, SNLI and CMNLI."""
+"""Marks of rows without a class: in GLUE, in label masks, in SNLI and CMNLI."""
 
 ORDINARY = " \t\n"
-"""White space that tables and typing leave around a name, which nobody needs to hear of."""
+"""White space around a name that is removed without a note."""
 
 NUMBERED = re.compile(r"(\d+)\s*[-–:：.、)）\t]\s*(\S.*)")
-"""A class with its number in front, as in `1-World`."""
+"""Matches a class with its number in front, as in `1-World`."""
 
 
 @dataclass(frozen=True)
 class ClassList:
-    """The classes that a file lists."""
+    """Classes listed in a file."""
 
     names: list[str]
     by_number: dict[str, str]
-    """Number as the file writes it -> name; empty where it has none."""
+    """Number as written in the file -> name; empty if the file has no numbers."""
 
 
 def is_invisible(character: str) -> bool:
-    """Whether a character shows nothing: white space, control and format characters, fillers."""
+    """Return whether a character is invisible: white space, control and format characters, fillers."""
     return character in "\u034f\u115f\u1160\u2800\u3164\uffa0" or unicodedata.category(character) in (
         *("Cc", "Cf", "Zl", "Zp", "Zs"),
     )
 
 
 def clean_name(name: str) -> str:
-    """The name of a class without invisible characters at its ends."""
+    """Remove invisible characters at both ends of a name."""
     start, end = 0, len(name)
     while start < end and is_invisible(name[start]):
         start += 1
@@ -51,50 +51,50 @@ def clean_name(name: str) -> str:
 
 
 def has_hidden_ends(name: str) -> bool:
-    """Whether a name has invisible characters at its ends that are no ordinary white space."""
+    """Return whether a name begins or ends with invisible characters other than ordinary white space."""
     return clean_name(name) != name.strip(ORDINARY)
 
 
 def say_look_alikes(names: Sequence[str]) -> None:
-    """Say which classes differ in nothing but case, width, or characters that are not seen."""
+    """Log which classes differ only in case, width or invisible characters."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[looks(name)].append(name)
-    for alike in groups.values():
-        if len(alike) > 1:
-            names_alike = ", ".join(map(ascii_if_needed, alike))
-            say_once(f"classes that look alike are taken as different ones: {names_alike}")
+    for group in groups.values():
+        if len(group) > 1:
+            names_alike = ", ".join(map(ascii_if_needed, group))
+            say_once(f"classes that look alike are treated as different classes: {names_alike}")
 
 
 def looks(name: str) -> str:
-    """The name as it looks: without width, case and unseen characters; numbers by their value."""
-    shown = "".join(
+    """Normalize width and case of a name and remove invisible characters; numbers are compared by value."""
+    visible = "".join(
         " " if character.isspace() else character
         for character in unicodedata.normalize("NFKC", name)
         if character.isspace() or not is_invisible(character)
     )
-    shown = " ".join(shown.split()).casefold()
-    return repr(float(shown)) if re.fullmatch(r"[-+]?\d{1,15}(\.\d{1,15})?", shown) else shown
+    visible = " ".join(visible.split()).casefold()
+    return repr(float(visible)) if re.fullmatch(r"[-+]?\d{1,15}(\.\d{1,15})?", visible) else visible
 
 
 def ascii_if_needed(name: str) -> str:
-    """The name in quotation marks, its unseen characters written out."""
-    unseen = any(is_invisible(character) and character != " " for character in name)
-    return ascii(name) if unseen else repr(name)
+    """Quote a name, with escapes if it contains invisible characters."""
+    has_invisible = any(is_invisible(character) and character != " " for character in name)
+    return ascii(name) if has_invisible else repr(name)
 
 
 @cache
 def class_list(path: Path, key: str) -> ClassList:
-    """The classes that a file lists: one a line, on a single line between commas, or as a JSON list.
+    """Read a list of classes from a file: one per line, one line separated by commas, or a JSON list.
 
-    Numbers in front (`1-World`) are taken as the file's own, where all classes have them and they count up.
+    Numbers in front (`1-World`) are read as numbers of the classes if all classes have one and they count up.
 
     Args:
         path: The file.
-        key: Of the configuration, for messages.
+        key: Configuration key, for error messages.
 
     Raises:
-        DataError: No such file, fewer than two classes, or one of them twice.
+        DataError: The file is missing, has fewer than two classes, or has a class twice.
     """
     if not path.is_file():
         raise DataError(f"{key}: no such file, {str(path)!r}")
@@ -106,38 +106,38 @@ def class_list(path: Path, key: str) -> ClassList:
     first = int(numbers[0]) if numbers else 0
     counts_up = [int(number) for number in numbers] == list(range(first, first + len(entries)))
     is_numbered = len(numbers) == len(entries) == len(set(names)) and counts_up
-    found = (
+    classes = (
         ClassList(names, dict(zip(numbers, names, strict=True))) if is_numbered else ClassList(entries, {})
     )
-    twice = next((name for name in found.names if found.names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path}: the class {twice!r} stands twice")
-    if len(found.names) < 2:
-        raise DataError(f"{path}: {len(found.names)} classes (at least 2: one a line, or between commas)")
+    duplicate = next((name for name in classes.names if classes.names.count(name) > 1), None)
+    if duplicate is not None:
+        raise DataError(f"{path}: the class {duplicate!r} is listed twice")
+    if len(classes.names) < 2:
+        raise DataError(f"{path}: {len(classes.names)} classes (at least 2: one per line, or between commas)")
     numbered = f", numbered from {first} in the file" if is_numbered else ""
-    say_once(f"{key}: {len(found.names)} classes{numbered}: {', '.join(found.names[:20])}")
-    return found
+    say_once(f"{key}: {len(classes.names)} classes{numbered}: {', '.join(classes.names[:20])}")
+    return classes
 
 
-def is_unlabelled(row: Row, named: Sequence[str]) -> bool:
-    """Whether a row says that it has no class, by a mark that `named` does not have as a class."""
-    found = row.values.get("label")
-    name = "" if found is None else clean_name(str(found))
-    return not name or (name in UNLABELLED and name not in named)
+def is_unlabelled(row: Row, class_names: Sequence[str]) -> bool:
+    """Return whether a row has no class: null, an empty text, or a mark that is not one of `class_names`."""
+    label = row.values.get("label")
+    name = "" if label is None else clean_name(str(label))
+    return not name or (name in UNLABELLED and name not in class_names)
 
 
 def with_named_class(row: Row, classes: ClassList) -> Row:
-    """The row with its class by name, where it gives the number that the list of classes has for it."""
-    found = row.values.get("label")
-    name = None if isinstance(found, bool) or found is None else classes.by_number.get(clean_name(str(found)))
+    """Replace the number of a class by its name, if the list of classes has this number."""
+    label = row.values.get("label")
+    name = None if isinstance(label, bool) or label is None else classes.by_number.get(clean_name(str(label)))
     return row if name is None else replace(row, values={**row.values, "label": name})
 
 
 def listed_entries(path: Path) -> list[str]:
-    """The entries of a list of classes.
+    """Split a list of classes into its entries.
 
     Raises:
-        DataError: JSON that is not a list of names.
+        DataError: The file is JSON, but not a list of names.
     """
     lines = [line for _, line in numbered_lines(path) if line.strip()]
     if lines and lines[0].lstrip().startswith(("[", "{")):
@@ -147,7 +147,7 @@ def listed_entries(path: Path) -> list[str]:
             names = None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(
-                f"{path}: not a list of classes (one a line, between commas, or a JSON list of names)"
+                f"{path}: not a list of classes (one per line, between commas, or a JSON list of names)"
             )
         return names
     return re.split(r"[,，、\t]", lines[0]) if len(lines) == 1 else lines

@@ -1,4 +1,4 @@
-"""Texts, or pairs of texts, with a class each."""
+"""Reads and encodes rows for classifiers: a text, or a pair of texts, with a class or a number."""
 
 import math
 import re
@@ -10,8 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, Truncation, key_of
 from workbench.data.classes import UNLABELLED, class_list, clean_name, say_look_alikes
-from workbench.data.conversations import short
-from workbench.data.formats import text
+from workbench.data.formats import short, text
 from workbench.data.rows import Row
 from workbench.data.tokens.segments import Segment, encode_segments, ids_of, special_frame
 from workbench.errors import ConfigError, DataError
@@ -26,19 +25,19 @@ TEXT_COLUMNS = (
     ("question1", "question2"),
     ("sentence",),
 )
-"""Columns that hold the text, or the two texts; the first that a row has all of counts."""
+"""Names of the text columns; the first set of which a row has all columns is used."""
 
 VALUE = "value"
-"""What a regression's output is called where classes have names."""
+"""Name of a regression's output, in place of names of classes."""
 
 DROPPED = "data.drop_unlabelled=true leaves such rows out"
-"""The way out for rows without a class."""
+"""Way out for rows without a class, for error messages."""
 
-HIDDEN_ENDS = "had invisible characters at the ends of their class, which were taken away"
-"""What is said of such rows."""
+HIDDEN_ENDS = "had invisible characters at the ends of their class, which were removed"
+"""Note on such rows."""
 
 WRITTEN = {"true": "True", "false": "False"}
-"""Truth values as rows have them, and as they come out of a YAML list of names."""
+"""Boolean as rows write it -> as a YAML list of names yields it."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +46,25 @@ class LabelledText:
 
     texts: tuple[str, ...]
     label: str
-    """Empty where the class is to be found."""
+    """Empty if the class is to be predicted."""
     where: str
 
     @property
     def text(self) -> str:
-        """What the model reads: two texts on a line each."""
+        """Model input: a pair of texts on two lines."""
         return "\n".join(self.texts)
 
 
 def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
-    """The row's text or texts, and its class as text.
+    """Read the text or texts of a row, and unless it is to be predicted, the name of its class.
 
     Raises:
-        DataError: A missing column, a wrong type, an empty text or class.
+        DataError: A column is missing or has a wrong type, or the text or class is empty.
     """
     columns = next((names for names in TEXT_COLUMNS if all(name in row.values for name in names)), None)
     if columns is None:
         raise DataError(
-            f"{row.where}: no column of text (has: {row.column_names}; name it by "
+            f"{row.where}: no text column (has: {row.column_names}; name yours with "
             f"{key_of('columns', row.source)}.text)"
         )
     texts = tuple(text(row, name) for name in columns)
@@ -75,65 +74,64 @@ def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
 
 
 def label(row: Row) -> str:
-    """The row's class as text; numbers and truth values are written out."""
-    found = label_column(row, "class")
-    if found is None:
+    """Read the name of a row's class; numbers and booleans are converted to text."""
+    value = label_column(row, "class")
+    if value is None:
         raise DataError(f"{row.where}: the class in 'label' is null ({DROPPED})")
-    if not isinstance(found, str | int):
+    if not isinstance(value, str | int):
         raise DataError(
-            f"{row.where}: column {row.own_name('label')!r} must be a name or a whole number, not "
-            f"{short(found)}"
+            f"{row.where}: column {row.own_name('label')!r} must be a name or an integer, not {short(value)}"
         )
-    name = str(found).lower() if isinstance(found, bool) else clean_name(str(found))
+    name = str(value).lower() if isinstance(value, bool) else clean_name(str(value))
     if not name:
         raise DataError(f"{row.where}: the class is empty ({DROPPED})")
     return name
 
 
 def label_column(row: Row, kind: str) -> Any:
-    """What stands in the row's column 'label'; `kind` says what is expected there.
+    """Return the value of the column 'label'; `kind` names the expected value in the error message.
 
     Raises:
-        DataError: The row has no such column.
+        DataError: The row has no column 'label'.
     """
     if "label" not in row.values:
         raise DataError(
-            f"{row.where}: no {kind} in 'label' (has: {row.column_names}; name it by "
+            f"{row.where}: no column 'label' with the {kind} (has: {row.column_names}; name yours with "
             f"{key_of('columns', row.source)}.label)"
         )
     return row.values["label"]
 
 
 def target(row: Row) -> float:
-    """The number in the row's 'label' that a regression is to meet.
+    """Read the target of a regression from the column 'label'.
 
     Raises:
-        DataError: None, an infinite one, or the one that marks rows without a target.
+        DataError: The value is not a finite number, or is the number that marks rows without a target.
     """
-    found = label_column(row, "number")
+    value = label_column(row, "number")
     try:
-        number = float(found)
+        number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if isinstance(found, bool) or not math.isfinite(number) or number == IGNORED:
+    if isinstance(value, bool) or not math.isfinite(number) or number == IGNORED:
         raise DataError(
             f"{row.where}: column {row.own_name('label')!r} must be a number for data.regression, not "
-            f"{short(found)} ({IGNORED} has another meaning)"
+            f"{short(value)} ({IGNORED} marks rows without a target)"
         )
     return number
 
 
 def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
-    """The names of the classes in the order of their numbers: `data.labels`, or all found, sorted.
+    """Return the names of the classes by number: `data.labels`, or all that occur in the rows, sorted.
 
-    Whole numbers are sorted as numbers. A regression has one output, called VALUE.
+    Integers are sorted by value. A regression has one output, called VALUE.
 
     Raises:
-        DataError: A single class, which nothing can be learned from.
+        DataError: There is only one class.
     """
     if data.regression:
         return [VALUE]
-    names = [clean_name(name) for name in data.labels] or listed_names(data) or found_names(rows)
+    names = [clean_name(name) for name in data.labels] or listed_names(data) or names_in_rows(rows)
     say_look_alikes(names)
     if len(names) < 2:
         raise DataError(f"data.labels: only one class, {names[0]!r} (at least 2)")
@@ -156,41 +154,41 @@ def named_by_head(data: DataConfig, trained: list[str], head: str = "the head") 
 
 
 def listed_names(data: DataConfig) -> list[str]:
-    """The classes of `data.labels_file`; none where none is given."""
+    """Return the classes of `data.labels_file`; an empty list if the key is not set."""
     if not data.labels_file:
         return []
     return list(class_list(local_path(data.labels_file), "data.labels_file").names)
 
 
-def found_names(rows: Sequence[Row]) -> list[str]:
-    """The classes of the rows, sorted.
+def names_in_rows(rows: Sequence[Row]) -> list[str]:
+    """Return the classes that occur in rows, sorted.
 
     Raises:
-        DataError: Rows whose class says that they have none.
+        DataError: A class is a mark that means no class in many data sets.
     """
     names = {label(row) for row in rows}
     for mark in UNLABELLED:
         if mark in names:
-            places = [row.where for row in rows if label(row) == mark]
+            positions = [row.where for row in rows if label(row) == mark]
             raise DataError(
-                f"{places[0]}: the class {mark!r} marks rows without a class in many data sets; "
-                f"{len(places):,} rows are so: {', '.join(places[:3])} ({DROPPED}; data.labels that names it "
-                "keeps it as a class)"
+                f"{positions[0]}: class {mark!r} marks rows without a class in many data sets; "
+                f"{len(positions):,} rows have it: {', '.join(positions[:3])} ({DROPPED}; list it in "
+                "data.labels to keep it as a class)"
             )
     return sorted(names, key=number_or_name)
 
 
 def number_or_name(name: str) -> tuple[int, int, str]:
-    """A key that puts whole numbers first, by value."""
+    """Return a sort key that puts integers first, by value."""
     is_number = re.fullmatch(r"-?\d{1,18}", name) is not None
     return (0, int(name), "") if is_number else (1, 0, name)
 
 
 def label_number(name: str, names: Sequence[str], where: str) -> int:
-    """The number of a class; a row may also give the number itself where `names` are given as words.
+    """Return the number of a class; if no name is a number, a row may also give the number itself.
 
     Raises:
-        DataError: No such class.
+        DataError: The class is unknown.
     """
     name = name if name in names else WRITTEN.get(name, name)
     if name in names:
@@ -206,41 +204,46 @@ def label_number(name: str, names: Sequence[str], where: str) -> int:
 def text_ids(
     examples: Sequence[LabelledText], tokenizer: PreTrainedTokenizerBase, data: DataConfig
 ) -> Iterator[tuple[list[int] | None, bool]]:
-    """The ids of each text between the tokenizer's special ones, and if it was cut; None: dropped.
+    """Encode each text with special tokens, and yield whether it was truncated; None: it is dropped.
 
     Raises:
-        DataError: `data.max_length` leaves no room for any text.
+        DataError: `data.max_length` leaves no room for text.
     """
     prefix, suffix = special_frame(tokenizer)
-    room = data.max_length - len(prefix) - len(suffix)
-    if room < 1:
+    max_tokens = data.max_length - len(prefix) - len(suffix)
+    if max_tokens < 1:
         num_special = len(prefix) + len(suffix)
         raise DataError(
-            f"data.max_length: too small, {data.max_length} (the tokenizer puts {num_special} special tokens "
-            "around each text)"
+            f"data.max_length: {data.max_length} is too small (the tokenizer adds {num_special} special "
+            "tokens to each text)"
         )
-    whole = ids_of([example.text for example in examples], tokenizer)
-    for example, ids in zip(examples, whole, strict=True):
-        is_long = len(ids) > room
+    encoded = ids_of([example.text for example in examples], tokenizer)
+    for example, ids in zip(examples, encoded, strict=True):
+        is_long = len(ids) > max_tokens
         if is_long and data.truncation is Truncation["drop"]:
             yield None, False
             continue
-        kept = cut_ids(example, ids, room, data.truncation, tokenizer) if is_long else ids
-        yield [*prefix, *kept, *suffix], is_long
+        if is_long:
+            ids = truncated_ids(example, ids, max_tokens, data.truncation, tokenizer)
+        yield [*prefix, *ids, *suffix], is_long
 
 
-def cut_ids(
-    example: LabelledText, ids: list[int], room: int, policy: Truncation, tokenizer: PreTrainedTokenizerBase
+def truncated_ids(
+    example: LabelledText,
+    ids: list[int],
+    max_tokens: int,
+    policy: Truncation,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> list[int]:
-    """At most `room` ids of a text that is longer; of a pair, the longer text is cut until both are alike.
+    """Truncate a text to `max_tokens`; of a pair, the longer text is cut first, then both equally.
 
     Source: `longest_first` in transformers, tokenization_utils_base.py.
     """
     at_start = policy is Truncation["cut-start"]
     is_pair = len(example.texts) == 2
     first, second = pair_ids(example.texts, at_start, tokenizer) if is_pair else (ids, [])
-    num_first = min(len(first), max(room - len(second), -(-room // 2)))
-    num_second = min(len(second), room - num_first)
+    num_first = min(len(first), max(max_tokens - len(second), -(-max_tokens // 2)))
+    num_second = min(len(second), max_tokens - num_first)
     if at_start:
         return first[len(first) - num_first :] + second[len(second) - num_second :]
     return first[:num_first] + second[:num_second]
@@ -249,7 +252,7 @@ def cut_ids(
 def pair_ids(
     texts: Sequence[str], at_start: bool, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[int]]:
-    """The ids of each of two texts; the line end between them stays where no cut reaches it."""
+    """Encode two texts separately; the line break between them belongs to the side that is not cut."""
     first, second = (texts[0] + "\n", texts[1]) if at_start else (texts[0], "\n" + texts[1])
     segments = [Segment(first, trained=False), Segment(second, trained=True)]
     tokens = encode_segments([segments], tokenizer, [])[0]

@@ -1,4 +1,4 @@
-"""Rows as one batch of tensors: padded on the right, or joined end to end without any padding."""
+"""Collates rows into batches: padded on the right, or concatenated without padding."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from workbench.labels import IGNORED
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes a batch of rows of different lengths."""
+    """Builds a batch from rows of different lengths."""
 
     pad_token_id: int
     joined: bool = False
-    """All rows in one, told apart by their position ids: for causal models that mind these."""
+    """Concatenate all rows; position ids separate them, for causal models that support this."""
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """The batch; a `row` column comes along as (rows,), so that a batch can be traced to its file."""
+        """Build the batch; a `row` column becomes a tensor (rows,), which traces the batch to its file."""
         batch = self.join(features) if self.joined else self.pad(features)
         if "row" in features[0]:
             batch["row"] = torch.tensor([feature["row"] for feature in features])
         return batch
 
     def pad(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """(batch, seq_len) ids, attention mask and labels; (batch,) class numbers for a classifier."""
+        """Return (batch, seq_len) ids, attention mask and labels; (batch,) class numbers for a classifier."""
         width = max(len(feature["input_ids"]) for feature in features)
         batch = {
             "input_ids": padded([feature["input_ids"] for feature in features], width, self.pad_token_id),
@@ -41,19 +41,19 @@ class Collator:
         return batch
 
     def join(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """(1, all tokens) ids, labels and position ids; rows must have no label on the first of a text."""
-        places = [
-            place
+        """Return (1, all tokens) ids, labels, position ids; the first token of each text must be masked."""
+        position_ids = [
+            position
             for feature in features
-            for place in feature.get("position_ids") or positions([len(feature["input_ids"])])
+            for position in feature.get("position_ids") or positions([len(feature["input_ids"])])
         ]
         return {
             "input_ids": torch.tensor([[token for feature in features for token in feature["input_ids"]]]),
             "labels": torch.tensor([[label for feature in features for label in feature["labels"]]]),
-            "position_ids": torch.tensor([places]),
+            "position_ids": torch.tensor([position_ids]),
         }
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
-    """(batch, width) of int64."""
+    """Pad rows with `value` to a (batch, width) tensor of int64."""
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])

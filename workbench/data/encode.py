@@ -1,4 +1,4 @@
-"""Rows as data sets of token ids, with an account of what was cut and dropped."""
+"""Encodes rows into data sets of token ids, and counts what was truncated and dropped."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -35,10 +35,10 @@ from workbench.data.tokens.segments import encode_segments, shortened, special_f
 from workbench.errors import DataError
 
 BATCH = 1000
-"""Rows given to the tokenizer at once."""
+"""Rows per call of the tokenizer."""
 
-NOTHING_TRAINED = "no answer to be trained, by its weight of 0 or because nothing stands before it"
-"""Why a chat may be left out."""
+NOTHING_TRAINED = "no unmasked answer: its weight is 0, or it has no prompt"
+"""Reason for dropping a chat."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def encode(rows: Sequence[Row], encoding: Encoding) -> Encoded:
     """The rows, at least one, as token ids, with the loss on answers only.
 
     Raises:
-        DataError: A row that can't be read, or nothing left to train on.
+        DataError: A row can't be read, or no row is left to train on.
     """
     account = Account(num_rows=len(rows))
     examples = examples_of(rows, encoding, account)
@@ -116,57 +116,57 @@ def answers(
         encoded = encode_segments([render.segments(example) for example in batch], chats.encoder, prefix)
         for number, (example, tokens) in enumerate(zip(batch, encoded, strict=True), start=start):
             num_special = render.num_special(tokens.input_ids)
-            kept = shortened(tokens, data.max_length, data.truncation, num_special)
+            shorter = shortened(tokens, data.max_length, data.truncation, num_special)
             if not tokens.has_answer:
                 account.dropped[NOTHING_TRAINED] += 1
-            elif kept is None:
+            elif shorter is None:
                 account.dropped[f"no answer within data.max_length={data.max_length}"] += 1
             else:
-                account.num_cut += kept is not tokens
-                check.compare(number, kept)
-                yield Example(kept.input_ids, kept.labels, example.where)
+                account.num_cut += shorter is not tokens
+                check.compare(number, shorter)
+                yield Example(shorter.input_ids, shorter.labels, example.where)
     check.conclude(account.noted)
 
 
 def documents(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, account: Account
 ) -> Iterator[Example]:
-    """Plain texts, trained whole: each in pieces of its own, or with `data.packing` one stream in blocks."""
+    """Yield the examples of plain texts: rows of each text, or with `data.packing` blocks of one stream."""
     if data.shuffle_answers:
         raise DataError("data.shuffle_answers: plain text has no answers to shuffle")
     prefix, _ = special_frame(tokenizer)
-    written = [row for row in rows if text(row, "text").strip()]
-    if len(written) < len(rows):
-        account.dropped["empty text"] += len(rows) - len(written)
+    nonempty = [row for row in rows if text(row, "text").strip()]
+    if len(nonempty) < len(rows):
+        account.dropped["empty text"] += len(rows) - len(nonempty)
     form = ChatForm(None, (str(tokenizer.eos_token),))
     account.forms[form] = account.forms.get(form, 0) + len(rows)
     literal = LiteralTokenizer(tokenizer) if data.split_special_tokens else None
     control = ControlTokens(control_tokens(tokenizer))
-    found: list[tuple[list[int], str]] = []
-    for start in range(0, len(written), BATCH):
-        batch = written[start : start + BATCH]
+    encoded: list[tuple[list[int], str]] = []
+    for start in range(0, len(nonempty), BATCH):
+        batch = nonempty[start : start + BATCH]
         texts = [
             literal.hidden(text(row, "text"), row.where) if literal else document(row, tokenizer, account)
             for row in batch
         ]
-        for row, words in zip(batch, texts, strict=True):
-            account.count_control(control, [words], row.where)
+        for row, content in zip(batch, texts, strict=True):
+            account.count_control(control, [content], row.where)
             account.noted.update(map(split_up, control.within([text(row, "text")]) if literal else []))
         batch_ids = document_ids(texts, literal or tokenizer, prefix, tokenizer.eos_token_id)
-        found += zip(batch_ids, (row.where for row in batch), strict=True)
+        encoded += zip(batch_ids, (row.where for row in batch), strict=True)
     if data.packing:
-        for block, lengths in blocks([ids for ids, _ in found], data.max_length):
+        for block, lengths in blocks([ids for ids, _ in encoded], data.max_length):
             yield Example(block, block, data.path, lengths)
         return
-    for ids, where in found:
-        yield from (Example(piece, piece, where) for piece in pieces(ids, data.max_length))
+    for ids, where in encoded:
+        yield from (Example(span, span, where) for span in pieces(ids, data.max_length))
 
 
 def document(row: Row, tokenizer: PreTrainedTokenizerBase, account: Account) -> str:
-    """The text of a document, without the begin and end tokens that its encoding writes anyway."""
-    words, taken = once(text(row, "text"), tokenizer, eos=True)
-    account.noted.update(map(written_once, taken))
-    return words
+    """Return the text of a document without the begin and end tokens that encoding adds anyway."""
+    content, removed = once(text(row, "text"), tokenizer, eos=True)
+    account.noted.update(map(written_once, removed))
+    return content
 
 
 def classified(rows: Sequence[Row], encoding: Encoding, account: Account) -> Iterator[Example]:
@@ -176,8 +176,8 @@ def classified(rows: Sequence[Row], encoding: Encoding, account: Account) -> Ite
     control = ControlTokens(control_tokens(tokenizer))
     examples = []
     for row in rows:
-        example, taken = labelled_once(labelled_text(row, answered=not data.regression), tokenizer)
-        account.noted.update(map(written_once, taken))
+        example, removed = labelled_once(labelled_text(row, answered=not data.regression), tokenizer)
+        account.noted.update(map(written_once, removed))
         account.count_control(control, example.texts, row.where)
         examples.append(example)
     numbers: list[float] = (
@@ -186,8 +186,8 @@ def classified(rows: Sequence[Row], encoding: Encoding, account: Account) -> Ite
         else [label_number(example.label, names, example.where) for example in examples]
     )
     if not data.regression:
-        hidden = sum(has_hidden_ends(str(row.values["label"])) for row in rows)
-        account.noted.update({HIDDEN_ENDS: hidden} if hidden else {})
+        num_hidden = sum(has_hidden_ends(str(row.values["label"])) for row in rows)
+        account.noted.update({HIDDEN_ENDS: num_hidden} if num_hidden else {})
         account.add_classes({name: numbers.count(number) for number, name in enumerate(names)})
     if data.shuffle_answers:
         random.Random(encoding.seed).shuffle(numbers)

@@ -1,4 +1,4 @@
-"""One row of a data set to be, and several of them packed into one."""
+"""Examples before they become rows of a data set, and packing of several into one."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,18 @@ from workbench.labels import IGNORED
 
 @dataclass(frozen=True)
 class Example:
-    """One row of a data set to be."""
+    """Token ids and labels of one row of a data set."""
 
     input_ids: list[int]
     labels: list[int] | float
-    """Of each token; or the class's number; or the number to be met."""
+    """Label of each token, or number of the class, or target of a regression."""
     where: str
     lengths: list[int] | None = None
-    """Of the texts packed in it; None where it is one."""
+    """Lengths of the packed texts; None if it is a single text."""
 
 
 def predictable(example: Example) -> list[int] | float:
-    """The labels, without that of the first token of each text, which nothing stands before to predict it."""
+    """Return the labels with the first token of each text masked, because nothing predicts it."""
     if not isinstance(example.labels, list):
         return example.labels
     labels = list(example.labels)
@@ -34,30 +34,30 @@ def predictable(example: Example) -> list[int] | float:
 
 
 def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
-    """The examples in as few rows as they fit in."""
+    """Pack examples into rows of at most `max_length` tokens, as few as best-fit packing finds."""
     for items in best_fit([len(example.input_ids) for example in examples], max_length):
-        together = [examples[item] for item in items]
+        group = [examples[item] for item in items]
         yield Example(
-            [token for example in together for token in example.input_ids],
-            [label for example in together for label in cast(list[int], example.labels)],
-            ", ".join(dict.fromkeys(example.where for example in together)),
-            [length for example in together for length in example.lengths or [len(example.input_ids)]],
+            [token for example in group for token in example.input_ids],
+            [label for example in group for label in cast(list[int], example.labels)],
+            ", ".join(dict.fromkeys(example.where for example in group)),
+            [length for example in group for length in example.lengths or [len(example.input_ids)]],
         )
 
 
-def check_packed(examples: Sequence[Example], together: Sequence[Example]) -> None:
-    """Hold packed rows against the examples in them, which have been checked one by one.
+def check_packed(examples: Sequence[Example], packed_examples: Sequence[Example]) -> None:
+    """Check that packing doesn't change which tokens are unmasked.
 
     Raises:
-        DataError: other tokens, or another number of them, would be trained than without packing.
+        DataError: The unmasked tokens of the packed rows differ from those of the examples.
     """
-    apart, packed_labels = Counter[float](), Counter[float]()
-    for group, found in ((examples, apart), (together, packed_labels)):
-        for example in group:
-            found.update(cast(list[int], predictable(example)))
-    if apart != packed_labels:
-        trained = [found.total() - found[IGNORED] for found in (apart, packed_labels)]
+    labels, packed_labels = Counter[float](), Counter[float]()
+    for counts, rows in ((labels, examples), (packed_labels, packed_examples)):
+        for example in rows:
+            counts.update(cast(list[int], predictable(example)))
+    if labels != packed_labels:
+        num_unmasked = [counts.total() - counts[IGNORED] for counts in (labels, packed_labels)]
         raise DataError(
-            f"data.packing: packed rows train {trained[1]:,} tokens, their examples {trained[0]:,} "
-            "(data.packing=false)"
+            f"data.packing: packed rows have {num_unmasked[1]:,} unmasked tokens, their examples "
+            f"{num_unmasked[0]:,} (set data.packing=false)"
         )

@@ -1,12 +1,15 @@
-"""Which shape a file's rows have, told by their columns."""
+"""Detects the format of rows from their columns."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from workbench.config.data import DataConfig, DataFormat, key_of
 from workbench.config.model import Task
+from workbench.data.readers.json_files import json_text
 from workbench.data.rows import Row
-from workbench.errors import DataError
+from workbench.errors import DataError, first_line
 
 QUESTION = {
     DataFormat["sharegpt"]: ["conversations"],
@@ -15,10 +18,10 @@ QUESTION = {
     DataFormat["prompt-completion"]: ["prompt"],
     DataFormat["text"]: ["text"],
 }
-"""Columns without which a format is none; a causal row is tried against them from top to bottom."""
+"""Format -> required columns; the formats are tried in this order."""
 
 ANSWER = {DataFormat["alpaca"]: ["output"], DataFormat["prompt-completion"]: ["completion"]}
-"""Columns that training needs too, and that a row to be answered lacks."""
+"""Format -> columns of the answer, which training requires, too."""
 
 READ = {
     DataFormat["sharegpt"]: {"conversations", "system", "tools"},
@@ -31,26 +34,29 @@ READ = {
         *("premise", "hypothesis", "question1", "question2"),
     },
 }
-"""The columns that training reads, by format."""
+"""Format -> columns that training reads."""
 
 ROW_NUMBERS = {"", "id", "idx", "index"}
-"""Columns that number the rows; that nobody reads these goes without saying."""
+"""Columns that number the rows, which are not reported as unread."""
+
+KNOWN = ", ".join("/".join([*columns, *ANSWER.get(shape, [])]) for shape, columns in QUESTION.items())
+"""Columns of the formats, for the error message."""
 
 
 def unread_columns(rows: Iterable[Row], shape: DataFormat) -> Iterator[str]:
-    """For each row and each of its columns that says something and isn't read: what is to be counted."""
-    passed_over = READ[shape] | ROW_NUMBERS
+    """Yield a note for each column with a value that training doesn't read, row by row."""
+    unreported = READ[shape] | ROW_NUMBERS
     for row in rows:
         for column, content in row.values.items():
-            if column not in passed_over and content not in (None, "", [], {}):
+            if column not in unreported and content not in (None, "", [], {}):
                 yield f"have a column {column!r} that is not read"
 
 
 def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True) -> DataFormat:
-    """The format of a row: `data.format`, or what its columns say; `answered=False` for rows to be predicted.
+    """Return `data.format`, or detect the format from a row's columns.
 
     Raises:
-        DataError: A format that the task can't train on, or columns that fit none.
+        DataError: The task can't train on the format, or no format has the columns.
     """
     key = key_of("format", row.source)
     if task is Task.sequence_classification:
@@ -61,7 +67,7 @@ def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True)
             )
         return DataFormat["labelled"]
     if data.format is DataFormat["labelled"]:
-        raise DataError(f"{key}: 'labelled' rows train a classifier (model.task=sequence_classification)")
+        raise DataError(f"{key}: 'labelled' is for classifiers (model.task=sequence_classification)")
     if data.format is not DataFormat["auto"]:
         return data.format
     for name, question in QUESTION.items():
@@ -70,16 +76,16 @@ def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True)
             return name
     key = key_of("columns", row.source)
     raise DataError(
-        f"{row.where}: the columns {row.column_names} fit no format (name them, as in "
+        f"{row.where}: no known format has the columns {row.column_names} (known: {KNOWN}; name yours, as in "
         f"{key}.prompt=NAME {key}.completion=NAME)"
     )
 
 
 def check_one_format(rows: Sequence[Row], data: DataConfig, task: Task, *, answered: bool = True) -> None:
-    """Refuse a file whose rows are of another format than those of the other files of its source.
+    """Refuse files of different formats in one source.
 
     Raises:
-        DataError: With the file that stands alone, a text file before others.
+        DataError: The message names the file with the least common format, text files first.
     """
     firsts: dict[tuple[str, str], Row] = {}
     for row in rows:
@@ -96,12 +102,12 @@ def check_one_format(rows: Sequence[Row], data: DataConfig, task: Task, *, answe
         other = next(row for row in own if formats[row.file] != formats[odd.file])
         raise DataError(
             f"{odd.file}: its rows are {formats[odd.file]}, those of {other.file} are {formats[other.file]} "
-            f"(take it out of the folder, or make both {key_of('sources', '')}.NAME of their own)"
+            f"(remove it from the folder, or give each its own {key_of('sources', '')}.NAME)"
         )
 
 
 def shown_format(row: Row, data: DataConfig, task: Task, answered: bool) -> str:
-    """The name of a row's format, or that it has none."""
+    """Describe the format of a row for the error message."""
     try:
         return row_format(row, data, task, answered=answered).name
     except DataError:
@@ -109,10 +115,10 @@ def shown_format(row: Row, data: DataConfig, task: Task, answered: bool) -> str:
 
 
 def value(row: Row, column: str) -> object:
-    """A column that the row must have.
+    """Return the value of a required column.
 
     Raises:
-        DataError: It hasn't, or the column is null.
+        DataError: The column is missing, or its value is null.
     """
     if column not in row.values:
         raise DataError(f"{row.where}: no column {column!r} (has: {row.column_names})")
@@ -124,13 +130,33 @@ def value(row: Row, column: str) -> object:
 
 
 def text(row: Row, column: str) -> str:
-    """A column that must be text."""
-    found = value(row, column)
-    if not isinstance(found, str):
-        raise DataError(f"{row.where}: column {row.own_name(column)!r} must be text, not {repr(found)[:40]}")
-    return found
+    """Return the value of a required column that must be text."""
+    content = value(row, column)
+    if not isinstance(content, str):
+        raise DataError(
+            f"{row.where}: column {row.own_name(column)!r} must be text, not {repr(content)[:40]}"
+        )
+    return content
 
 
 def optional_text(row: Row, column: str) -> str:
-    """A column that may be missing or null, and is text otherwise."""
+    """Return the text of a column; an empty text if the column is missing or null."""
     return text(row, column) if row.values.get(column) is not None else ""
+
+
+def json_value(row: Row, column: str) -> Any:
+    """Return the JSON value of a column, such as tool descriptions; it may be written as a JSON string."""
+    content = row.values.get(column)
+    if not isinstance(content, str):
+        return content or None
+    try:
+        return json_text(content) if content.strip() else None
+    except ValueError as error:
+        reason = first_line(error)
+        raise DataError(f"{row.where}: column {column!r} has malformed JSON, {reason}") from error
+
+
+def short(value: Any) -> str:
+    """Return a value as JSON, shortened for a message."""
+    written = json.dumps(value, ensure_ascii=False, default=str)
+    return written if len(written) <= 60 else written[:57] + "..."

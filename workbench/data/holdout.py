@@ -1,4 +1,4 @@
-"""Rows held out of training: chosen by their prompts, so that no held-out question is trained on."""
+"""Holds out rows for validation by their prompts, so that no held-out question is trained on."""
 
 import hashlib
 import unicodedata
@@ -16,10 +16,10 @@ from workbench.data.readers.row_store import by_source, chosen, joined
 from workbench.data.rows import Row, split_rows
 
 SHARE, FEWEST, MOST = 0.05, 20, 500
-"""Of the rows, where `data.validation_fraction` is not given, and the least and the most of them."""
+"""Held-out share of the rows, fewest and most rows, if `data.validation_fraction` is not given."""
 
 ROWS_NEEDED = 200
-"""With fewer rows none are held out by themselves: training needs them more."""
+"""With fewer rows, none are held out by default, because training needs them."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class HoldOut:
     training: Sequence[Row]
     held_out: Sequence[Row]
     num_near: int = 0
-    """Rows left out of both sides, because a training row asks (nearly) the same."""
+    """Rows in neither part, because a training row has the same or nearly the same prompt."""
     num_begun: int = 0
-    """Held-out conversations whose first question so many rows ask that it is trained on, too."""
+    """Held-out conversations with an earlier question that is so common that training rows have it, too."""
     reason: str = ""
-    """Why no row is held out, where `data.validation_fraction` is not given."""
+    """Why no row is held out, if `data.validation_fraction` is not given."""
 
     def __str__(self) -> str:
-        """One line for the terminal; empty where none were asked for."""
+        """Summarize the split in one line; empty if no hold-out was asked for."""
         if not self.held_out and not self.num_near:
             return self.reason and f"no rows are held out, {self.reason}"
         near = f"; {self.num_near:,} more left out, as a training row asks the same or nearly the same"
@@ -48,12 +48,13 @@ class HoldOut:
 
 
 def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
-    """Hold out `data.validation_fraction` of the rows; where it is None, 5%, at least 20 and at most 500.
+    """Hold out `data.validation_fraction` of the rows; if it is None, 5%, at least 20 and at most 500.
 
-    Prompts that are equal but for case, width, white space and punctuation come to one side; so do
-    conversations that share an earlier question, unless more rows share it than are to be held out. With a
-    fraction given, equal rows do, and held-out rows whose question a training row shares are left out. The
-    rows alone decide, not the seed: a run that goes on from another one's adapter holds out what that did.
+    Rows whose prompts differ only in case, width, white space and punctuation stay in one part. So do
+    conversations that share an earlier question, unless more rows share it than are held out. With a given
+    fraction only equal rows stay in one part, and held-out rows whose question a training row shares are left
+    out. The split depends on the rows and not on the seed, so that a run that continues from the adapter of
+    another run holds out the same rows.
 
     Raises:
         DataError: a row that can't be read, or too few rows for the fraction.
@@ -99,42 +100,42 @@ def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> Hol
 
 
 def common_keys(keys: Sequence[Sequence[str]], most: int) -> set[str]:
-    """The prompts that more than `most` rows share: greetings, and openings that a data set always has."""
+    """Return prompts that more than `most` rows share, such as greetings and fixed openings."""
     counts = Counter(key for row_keys in keys for key in set(row_keys))
     return {key for key, count in counts.items() if count > most}
 
 
 def binding(row_keys: Sequence[str], common: set[str]) -> list[str]:
-    """The prompts of a row that tie it to other rows: the last one, and earlier ones that are not common."""
+    """Return the prompts that link a row to others: the last prompt, and earlier ones that are not common."""
     return [*(key for key in row_keys[:-1] if key not in common), row_keys[-1]]
 
 
 def tied_rows(keys: Sequence[Sequence[str]], common: set[str]) -> list[list[int]]:
-    """The numbers of the rows in groups: whoever shares a prompt with one of a group belongs to it."""
-    leader: dict[str, str] = {}
+    """Group the indices of rows by shared prompts: the connected components, found by union-find."""
+    parent: dict[str, str] = {}
 
-    def lead(key: str) -> str:
-        while leader.setdefault(key, key) != key:
-            leader[key] = leader[leader[key]]
-            key = leader[key]
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
         return key
 
     for row_keys in keys:
         for key in binding(row_keys, common):
-            leader[lead(key)] = lead(row_keys[-1])
+            parent[root(key)] = root(row_keys[-1])
     groups: dict[str, list[int]] = defaultdict(list)
     for number, row_keys in enumerate(keys):
-        groups[lead(row_keys[-1])].append(number)
+        groups[root(row_keys[-1])].append(number)
     return list(groups.values())
 
 
 def drawn(key: str) -> bytes:
-    """The place of a prompt in an order that is as good as random and depends on the prompt alone."""
+    """Return the sort key of a prompt in a pseudorandom order that depends on the prompt alone."""
     return hashlib.sha256(f"held out {key}".encode()).digest()
 
 
 def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[str]]:
-    """The normal form of each row's prompts: what stands before each of its trained answers, or its text."""
+    """Return each row's normalized prompts: the text before each of its trained answers, or its text."""
     keys: list[list[str]] = []
     for source, some in by_source(rows):
         shape = row_format(some[0], data.of_source(source), task)
@@ -143,7 +144,7 @@ def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[
 
 
 def prompt_texts(row: Row, shape: DataFormat) -> list[str]:
-    """The texts that a row's answers follow from, that of the last answer last."""
+    """Return the text before each answer of a row, in order."""
     if shape is DataFormat["labelled"]:
         return ["\n".join(labelled_text(row, answered=False).texts)]
     if shape is DataFormat["text"]:
@@ -153,16 +154,16 @@ def prompt_texts(row: Row, shape: DataFormat) -> list[str]:
     return ["\n".join(turn.text for turn in turns[:end]) for end in (*answers, len(turns))]
 
 
-def normal_form(words: str) -> str:
-    """A text without white space and punctuation, in one width and case; what belongs to a number stays.
+def normal_form(prompt: str) -> str:
+    """Remove white space and punctuation of a text and normalize width and case; keep signs of numbers.
 
-    So "What is 3-4?" and "what is 3 - 4" are alike, and "What is 3/4?" is another question. A text of nothing
-    but punctuation stays as it is.
+    So "What is 3-4?" equals "what is 3 - 4", and "What is 3/4?" is a different question. A text that consists
+    of punctuation is kept.
     """
-    plain = normalized(words)
-    kept = [
-        sign
-        for sign, following in zip(plain, [*plain[1:], ""], strict=True)
-        if sign == "%" or following.isdigit() or not unicodedata.category(sign).startswith("P")
+    plain = normalized(prompt)
+    without_punctuation = [
+        character
+        for character, following in zip(plain, [*plain[1:], ""], strict=True)
+        if character == "%" or following.isdigit() or not unicodedata.category(character).startswith("P")
     ]
-    return "".join(kept) or plain
+    return "".join(without_punctuation) or plain

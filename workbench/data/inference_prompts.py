@@ -1,4 +1,4 @@
-"""A row's prompt as the model is given it, for answers instead of training."""
+"""Encodes the prompts of rows for generation and classification."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from workbench.data.tokens.segments import encode_segments, ids_of, special_fram
 
 @dataclass(frozen=True)
 class Prompt:
-    """What stands before an answer, or the text to be classified."""
+    """Model input of one row: the text before the answer, or the text to be classified."""
 
     text: str
     input_ids: list[int]
@@ -29,35 +29,38 @@ class Prompt:
 def prompts(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, task: Task
 ) -> list[Prompt]:
-    """The prompts of rows that have no answer yet (one that they have is left out), none of them cut.
+    """Encode the prompts of rows without truncation; answers in the rows are left out.
 
-    The ids are exactly those that training puts before the answer of the same row, where it cuts nothing.
+    The ids equal those before the answer in the training row, unless training truncates it.
 
     Raises:
-        DataError: A row that can't be read.
+        DataError: A row can't be read.
     """
     check_one_format(rows, data, task, answered=False)
-    found: list[Prompt] = []
-    for source, part in groupby(rows, key=lambda row: row.source):
-        found += source_prompts(list(part), tokenizer, data.of_source(source), task)
-    return found
+    encoded: list[Prompt] = []
+    for source, source_rows in groupby(rows, key=lambda row: row.source):
+        encoded += source_prompts(list(source_rows), tokenizer, data.of_source(source), task)
+    return encoded
 
 
 def source_prompts(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, task: Task
 ) -> list[Prompt]:
-    """The prompts of rows of one source."""
+    """Encode the prompts of rows of one source."""
     if task is Task.sequence_classification:
         texts = [labelled_once(labelled_text(row, answered=False), tokenizer)[0] for row in rows]
         prefix, suffix = special_frame(tokenizer)
-        ids = ids_of([each.text for each in texts], tokenizer)
-        return [Prompt(t.text, [*prefix, *own, *suffix], t.where) for t, own in zip(texts, ids, strict=True)]
+        ids = ids_of([example.text for example in texts], tokenizer)
+        return [
+            Prompt(example.text, [*prefix, *text_ids, *suffix], example.where)
+            for example, text_ids in zip(texts, ids, strict=True)
+        ]
     shape = row_format(rows[0], data, task, answered=False)
     chats = prepared([conversation(row, shape, answered=False) for row in rows], tokenizer, data)
     render = chats.renderer
     segments = [render.prompt(example) for example in chats.conversations]
     encoded = encode_segments(segments, chats.encoder, render.prefix())
     return [
-        Prompt(chats.shown("".join(segment.text for segment in parts)), tokens.input_ids, example.where)
-        for parts, tokens, example in zip(segments, encoded, chats.conversations, strict=True)
+        Prompt(chats.shown("".join(segment.text for segment in prompt)), tokens.input_ids, example.where)
+        for prompt, tokens, example in zip(segments, encoded, chats.conversations, strict=True)
     ]

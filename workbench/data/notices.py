@@ -1,4 +1,4 @@
-"""What the user is told while rows are read."""
+"""Logs notices about rows while they are read."""
 
 import logging
 from functools import cache
@@ -7,6 +7,6 @@ log = logging.getLogger("workbench")
 
 
 @cache
-def say_once(words: str) -> None:
-    """Tell the user; rows are read more than once in a run, by the checks and by the steps."""
-    log.info(words)
+def say_once(message: str) -> None:
+    """Log a message unless it was logged before; the checks and steps of a run read the same rows."""
+    log.info(message)

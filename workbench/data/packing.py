@@ -1,26 +1,26 @@
-"""Several texts in one row, each seeing only itself: where they lie, and how they are put together."""
+"""Packs texts into rows, and numbers their positions so that each text attends only to itself."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Bins of items whose lengths add up to at most `capacity`, few of them and nearly full.
+    """Pack items into few bins with a total length of at most `capacity` each.
 
-    Longest first, each into the fullest bin that has room. The same lengths give the same bins.
+    The longest item comes first, and goes into the fullest bin with enough room. The result is deterministic.
 
     Source: best-fit decreasing, Johnson 1973; for training rows, Ding et al., arXiv:2404.10830.
 
     Args:
-        lengths: None above `capacity`.
-        capacity: Of a bin.
+        lengths: Lengths of the items, none above `capacity`.
+        capacity: Largest total length of a bin.
 
     Returns:
-        The numbers of the items in each bin, in order; the bins in the order of their first items.
+        The indices of the items in each bin, in order; the bins in the order of their first items.
     """
     bins: list[list[int]] = []
     with_room: dict[int, list[int]] = defaultdict(list)
-    rooms = 0  # bit r is set where a bin with room r is open, so that the least sufficient r is found at once
+    rooms = 0  # bit r is set if a bin with room r is open; the lowest sufficient bit is the best fit
     for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
         sufficient = rooms >> lengths[item]
         if sufficient:
@@ -38,10 +38,10 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def positions(lengths: Sequence[int]) -> list[int]:
-    """Position ids of texts that lie one behind the other: each counts from 0, and that tells them apart."""
+    """Return position ids of concatenated texts; each text counts from 0, which separates the texts."""
     return [position for length in lengths for position in range(length)]
 
 
 def cut(rows: Sequence[int], size: int) -> list[list[int]]:
-    """The rows in pieces of `size`; the last may be shorter."""
+    """Split rows into chunks of `size`; the last may be shorter."""
     return [list(rows[start : start + size]) for start in range(0, len(rows), size)]

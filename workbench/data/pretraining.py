@@ -1,4 +1,4 @@
-"""Plain documents for pre-training: every token is trained, and nothing is cut away."""
+"""Encodes plain documents for pre-training: the loss falls on every token, and nothing is truncated."""
 
 from collections.abc import Sequence
 
@@ -9,39 +9,39 @@ from workbench.errors import DataError
 def document_ids(
     texts: Sequence[str], encoder: Encoder, prefix: Sequence[int], end: int | None
 ) -> list[list[int]]:
-    """The ids of each document, between the tokenizer's special beginning and its end-of-sequence token.
+    """Encode documents, each with the tokenizer's special prefix and an end-of-sequence token.
 
     Raises:
-        DataError: There is no such token.
+        DataError: The tokenizer has no end-of-sequence token.
     """
     if end is None:
-        raise DataError("data.path: the tokenizer has no end-of-sequence token to tell documents apart")
+        raise DataError("data.path: the tokenizer has no end-of-sequence token to separate documents")
     return [[*prefix, *document, end] for document in ids_of(list(texts), encoder)]
 
 
 def pieces(document: Sequence[int], max_length: int) -> list[list[int]]:
-    """A document in rows of at most `max_length` tokens; a last one alone, unpredictable, is left out."""
+    """Split a document into rows of at most `max_length` tokens; a last row of one token is left out."""
     starts = range(0, len(document), max_length)
     return [list(document[start : start + max_length]) for start in starts if len(document) - start > 1]
 
 
 def blocks(documents: Sequence[Sequence[int]], max_length: int) -> list[tuple[list[int], list[int]]]:
-    """All documents as one stream cut into blocks of `max_length` tokens; the last may be shorter.
+    """Concatenate documents and split the stream into blocks of `max_length` tokens; the last may be shorter.
 
     Returns:
-        The ids of each block, and the lengths of the pieces of documents in it.
+        The ids of each block, and the lengths of the document spans in it.
     """
-    found: list[tuple[list[int], list[int]]] = []
+    full_blocks: list[tuple[list[int], list[int]]] = []
     ids: list[int] = []
     lengths: list[int] = []
     for document in documents:
         start = 0
         while start < len(document):
-            piece = document[start : start + max_length - len(ids)]
-            ids.extend(piece)
-            lengths.append(len(piece))
-            start += len(piece)
+            span = document[start : start + max_length - len(ids)]
+            ids.extend(span)
+            lengths.append(len(span))
+            start += len(span)
             if len(ids) == max_length:
-                found.append((ids, lengths))
+                full_blocks.append((ids, lengths))
                 ids, lengths = [], []
-    return [*found, (ids, lengths)] if len(ids) > 1 else found
+    return [*full_blocks, (ids, lengths)] if len(ids) > 1 else full_blocks

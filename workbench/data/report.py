@@ -1,4 +1,4 @@
-"""What a run is about to be trained on, for human eyes, before it is."""
+"""Builds a report on the training data for the terminal: counts, lengths and one example."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,30 +23,30 @@ SHOWN_CLASSES = 30
 
 @dataclass(frozen=True)
 class DataReport:
-    """Counts of the training rows, their lengths, and one of them as the model will see it."""
+    """Counts and lengths of the training examples, and one example as the model reads it."""
 
     account: Account
     num_duplicates: int | None
-    """Rows that say the same as an earlier one, column by column; None: not counted, as rows are streamed."""
+    """Rows that equal an earlier row in all columns; None: not counted, because rows are streamed."""
     histogram: tuple[tuple[int, int, int], ...]
-    """First and last length in tokens, and the examples of such a length."""
+    """Bins: shortest length in tokens, longest length, number of examples."""
     example: tuple[tuple[str, bool], ...]
-    """The text of the example of middle length, in runs that are trained or not."""
+    """Text of the example of median length, as spans with and without loss."""
     where: str
-    """The file and line of that example."""
+    """File position of that example."""
 
     def __rich__(self) -> RenderableType:
-        """A table, the lengths, and the example with its trained part in colour."""
+        """Render counts, lengths, and the example with its answers in color."""
         return Group(self.counts(), self.lengths(), Text(f"an example, {clean(self.where)}:"), self.text())
 
     def counts(self) -> RenderableType:
-        """The numbers, one a line, without those that are zero."""
+        """Render the counts, one per line, without zeros."""
         account = self.account
         table = Table.grid(padding=(0, 2))
         table.add_column(justify="right")
-        for number, words in (
+        for number, caption in (
             (account.num_rows, "rows"),
-            (self.num_duplicates, "of them say the same as an earlier one"),
+            (self.num_duplicates, "of them are duplicates of an earlier row"),
             *((count, f"dropped: {reason}") for reason, count in sorted(account.dropped.items())),
             *account.remarks(),
             *((count, f"of class {name!r}") for name, count in list(account.classes.items())[:SHOWN_CLASSES]),
@@ -56,26 +56,26 @@ class DataReport:
             (account.num_trained, f"trained ({self.trained_share():.0%} of them)"),
         ):
             if number:
-                table.add_row(f"{number:,}", clean(words))
+                table.add_row(f"{number:,}", clean(caption))
         if len(account.classes) > SHOWN_CLASSES:
             table.add_row("", f"(and {len(account.classes) - SHOWN_CLASSES} more classes)")
         if empty := [name for name, count in account.classes.items() if not count]:
             table.add_row("0", f"of the classes {', '.join(map(repr, empty[:SHOWN_CLASSES]))}")
         if self.num_duplicates is None:
-            table.add_row("", "(equal rows are not looked for with data.streaming)")
+            table.add_row("", "(duplicates are not counted with data.streaming)")
         return table
 
     def trained_share(self) -> float:
-        """Of tokens; for a classifier, of examples."""
-        whole = self.account.num_tokens if self.counts_tokens() else self.account.num_examples
-        return self.account.num_trained / whole
+        """Return the share of tokens that carry loss; for a classifier, the share of examples."""
+        total = self.account.num_tokens if self.counts_tokens() else self.account.num_examples
+        return self.account.num_trained / total
 
     def counts_tokens(self) -> bool:
-        """Whether the loss falls on tokens, and not on whole examples."""
+        """Return whether the loss falls on tokens, as opposed to examples."""
         return any(trained for _, trained in self.example)
 
     def lengths(self) -> RenderableType:
-        """The histogram as bars."""
+        """Render the histogram of lengths as bars."""
         table = Table.grid(padding=(0, 2))
         table.add_column(justify="right")
         most = max(count for _, _, count in self.histogram)
@@ -85,10 +85,10 @@ class DataReport:
         return table
 
     def text(self) -> Text:
-        """The example; what is trained is green, what is only read is dim."""
+        """Render the example: spans with loss are green, others are dim."""
         text = Text(overflow="fold")
-        for words, trained in self.example:
-            text.append(clean(words), "green" if trained else "dim")
+        for span, trained in self.example:
+            text.append(clean(span), "green" if trained else "dim")
         if len(text) > SHOWN_CHARACTERS:
             text.truncate(SHOWN_CHARACTERS)
             text.append(" ...")
@@ -96,14 +96,14 @@ class DataReport:
 
 
 def data_report(encoded: Encoded, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> DataReport:
-    """The report on rows and on the data set that they became; no rows: they are streamed."""
+    """Build the report on rows and on the data set encoded from them; `rows` is empty for streamed data."""
     lengths = list(encoded.dataset["length"])
-    different = {row.content() for row in rows}
-    middle = sorted(range(len(lengths)), key=lambda number: lengths[number])[len(lengths) // 2]
-    example = encoded.dataset[middle]
+    distinct = {row.content() for row in rows}
+    median = sorted(range(len(lengths)), key=lambda index: lengths[index])[len(lengths) // 2]
+    example = encoded.dataset[median]
     return DataReport(
         account=encoded.account,
-        num_duplicates=len(rows) - len(different) if rows else None,
+        num_duplicates=len(rows) - len(distinct) if rows else None,
         histogram=length_histogram(lengths),
         example=tuple(runs(example["input_ids"], example["labels"], tokenizer)),
         where=example["where"],
@@ -111,7 +111,7 @@ def data_report(encoded: Encoded, rows: Sequence[Row], tokenizer: PreTrainedToke
 
 
 def length_histogram(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
-    """Bins of equal width from the shortest to the longest."""
+    """Count lengths in bins of equal width from the shortest to the longest."""
     shortest, longest = min(lengths), max(lengths)
     width = -(-(longest - shortest + 1) // NUM_BINS)
     starts = range(shortest, longest + 1, width)
@@ -124,8 +124,8 @@ def length_histogram(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]
 def runs(
     input_ids: Sequence[int], labels: Sequence[int] | float, tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[str, bool]]:
-    """The text in runs of tokens that are all trained or all not."""
-    each = [IGNORED] * len(input_ids) if isinstance(labels, int | float) else labels
-    trained = [label != IGNORED for label in each]
+    """Decode an example into spans of tokens with and without loss."""
+    token_labels = [IGNORED] * len(input_ids) if isinstance(labels, int | float) else labels
+    trained = [label != IGNORED for label in token_labels]
     pairs = groupby(zip(input_ids, trained, strict=True), key=lambda pair: pair[1])
     return [(str(tokenizer.decode([token for token, _ in group])), key) for key, group in pairs]

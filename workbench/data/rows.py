@@ -1,4 +1,4 @@
-"""Rows from files, folders and the hub, their columns named by the roles that they play."""
+"""Loads rows from files, folders and the hub, and renames their columns to the roles in `data.columns`."""
 
 import hashlib
 import random
@@ -12,41 +12,31 @@ from typing import Any
 from workbench.config.data import DataConfig, key_of
 from workbench.data.classes import ClassList, class_list, is_unlabelled, with_named_class
 from workbench.data.notices import say_once
+from workbench.data.readers.folder_files import DEFAULT_SPLIT, folder_files
 from workbench.data.readers.hub_datasets import hub_rows
 from workbench.data.readers.layout import Layout
-from workbench.data.readers.read_rows import IN_FOLDERS, READERS, TABLES, file_rows
+from workbench.data.readers.read_rows import READERS, TABLES, file_rows
 from workbench.data.readers.row import Row as Row
 from workbench.data.readers.row_store import chosen, keep_rows
 from workbench.data.readers.unfold import unfolded
 from workbench.errors import ConfigError, DataError
 from workbench.files import local_path
 
-SPLIT_WORDS = {"train", "dev", "val", "valid", "validation", "eval", "test"}
-
-DEFAULT_SPLIT = DataConfig().split
-
-ABOUT = re.compile(
-    r"(read_?me|licen[cs]e|copying|notice|sources?|changelog|changes|citation|authors|credits|requirements|"
-    r"说明|许可)(?![^\W_])",
-    re.IGNORECASE,
-)
-"""Names of text files that say something about the data beside them."""
-
 ANSWERS = ("output", "completion", "label")
-"""Roles whose columns rows that are to be answered may lack."""
+"""Roles of the answers, which rows for prediction may lack."""
 
 
 def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list[Row]:
     """All rows of `data.path` or of `data.sources`, with the columns named as `data.columns` says.
 
     Args:
-        data: Where they lie.
-        seed: Decides which rows come of a source whose weight is no whole number.
-        answered: False for rows to be predicted, which may lack their answers; a text file's lines are then
-            rows.
+        data: Paths, columns, weights and limits.
+        seed: Seed of the random choice of rows for a fractional weight.
+        answered: False for rows to be predicted: answers may be missing, and each line of a text file is a
+            row.
 
     Raises:
-        DataError: Nothing there, a malformed row, a mapped column that is missing, or no row at all.
+        DataError: A path doesn't exist, a row is malformed, a mapped column is missing, or there are no rows.
     """
     if answered:
         check_places(data)
@@ -154,12 +144,12 @@ def split_rows(rows: Sequence[Row], fraction: float) -> tuple[Sequence[Row], Seq
 
 
 def digest(text: str) -> bytes:
-    """SHA-256 of a text, by which texts come in an order as good as random."""
+    """Return the SHA-256 of a text, as the sort key of a reproducible pseudorandom order."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
-    """The rows of `data.path`, one at a time; `source` is the name of the section in `data.sources`."""
+    """Yield the rows of `data.path`; `source` is the name of the section in `data.sources`."""
     if not data.path:
         raise DataError(f"{key_of('path', source)}: not given (a file, a folder or a hub id)")
     path = local_path(data.path)
@@ -175,8 +165,10 @@ def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> I
         )
         if data.unfold:
             rows = unfolded(rows, data.unfold, key_of("unfold", source))
-        hub = (replace(row, source=source) for row in rows)
-        return classed((renamed(row, data.columns, answered) for row in hub), data if answered else None)
+        with_source = (replace(row, source=source) for row in rows)
+        return classed(
+            (renamed(row, data.columns, answered) for row in with_source), data if answered else None
+        )
     else:
         raise DataError(f"{key_of('path', source)}: no such file or folder, {data.path!r}")
     if answered and not source:
@@ -188,26 +180,26 @@ def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> I
         unfold=data.unfold,
         text_lines=not answered,
     )
-    local = (replace(row, source=source) for file in files for row in file_rows(file, layout))
-    return classed((renamed(row, data.columns, answered) for row in local), data if answered else None)
+    with_source = (replace(row, source=source) for file in files for row in file_rows(file, layout))
+    return classed((renamed(row, data.columns, answered) for row in with_source), data if answered else None)
 
 
 def check_table_keys(data: DataConfig, files: Sequence[Path]) -> None:
-    """Refuse what says how tables are written, where there is no table.
+    """Refuse keys for tables if no file is a table.
 
     Raises:
-        ConfigError: With the key.
+        ConfigError: The message names the key.
     """
     if any(file.suffix.lower() in TABLES for file in files):
         return
     for key, value in (("delimiter", data.delimiter or None), ("quoting", data.quoting)):
         if value is not None:
             known = ", ".join(TABLES)
-            raise ConfigError(f"data.{key}: {value!r} is of tables, and {data.path!r} has none ({known})")
+            raise ConfigError(f"data.{key}: {value!r} is for tables, and {data.path!r} has none ({known})")
 
 
 def classed(rows: Iterator[Row], data: DataConfig | None) -> Iterator[Row]:
-    """The rows with classes by name as `data.labels_file` numbers them, without those that have none."""
+    """Replace numbers of classes by the names in `data.labels_file`, and drop rows without a class."""
     if data is None or not (data.labels_file or data.drop_unlabelled):
         yield from rows
         return
@@ -220,47 +212,49 @@ def classed(rows: Iterator[Row], data: DataConfig | None) -> Iterator[Row]:
         else:
             yield with_named_class(row, classes)
     if num_dropped:
-        say_once(f"data.drop_unlabelled: {num_dropped:,} rows of {data.path!r} without a class are left out")
+        say_once(f"data.drop_unlabelled: {num_dropped:,} rows of {data.path!r} without a class are dropped")
 
 
 def check_places(data: DataConfig) -> None:
-    """Refuse a split or subset that is asked of files, which have none.
+    """Refuse a split or subset for files, which have none.
 
     Raises:
-        ConfigError: With the key.
+        ConfigError: The message names the key.
     """
     for name, source in data.sources.items() or {"": data}.items():
         path = local_path(source.path)
-        asked_split = source.split if name else source.split != DEFAULT_SPLIT
+        has_split = source.split if name else source.split != DEFAULT_SPLIT
         if source.subset is not None and path.exists():
             key = key_of("subset", name)
-            raise ConfigError(f"{key}: {source.subset!r} is of a hub data set, but {source.path!r} is here")
-        if asked_split and path.is_file():
             raise ConfigError(
-                f"{key_of('split', name)}: {source.split!r} is of a folder or hub data set, but "
+                f"{key}: {source.subset!r} is a subset of a hub data set, but {source.path!r} is a local path"
+            )
+        if has_split and path.is_file():
+            raise ConfigError(
+                f"{key_of('split', name)}: {source.split!r} is a split of a folder or hub data set, but "
                 f"{source.path!r} is one file"
             )
     paths = [local_path(source.path) for source in data.sources.values()]
     if paths and data.subset is not None and all(path.exists() for path in paths):
         raise ConfigError(
-            f"data.subset: {data.subset!r} is of a hub data set, and none of data.sources is one"
+            f"data.subset: {data.subset!r} is a subset of a hub data set, but all sources are local paths"
         )
     if paths and data.split != DEFAULT_SPLIT and all(path.is_file() for path in paths):
         raise ConfigError(
-            f"data.split: {data.split!r} is of a folder or hub data set, and all sources are files"
+            f"data.split: {data.split!r} is a split of a folder or hub data set, but all sources are files"
         )
 
 
 def is_hub_id(path: str) -> bool:
-    """Whether a path that isn't here can be meant as `owner/name` on the hub."""
-    shaped = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
-    return shaped and Path(path).suffix.lower() not in READERS and not Path(path).parent.is_dir()
+    """Return whether a path that doesn't exist can be an `owner/name` on the hub."""
+    has_shape = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
+    return has_shape and Path(path).suffix.lower() not in READERS and not Path(path).parent.is_dir()
 
 
 def renamed(row: Row, columns: dict[str, str], answered: bool = True) -> Row:
-    """The row with its columns under the names of their roles.
+    """Rename the columns of a row to their roles.
 
-    Rows to be answered may lack the columns of answers, and a line of a text file has no columns at all.
+    Rows to be predicted may lack the columns of answers; the lines of a text file have no columns to rename.
     """
     if not columns or (not answered and Path(row.file).suffix.lower() == ".txt"):
         return row
@@ -271,63 +265,20 @@ def renamed(row: Row, columns: dict[str, str], answered: bool = True) -> Row:
             present[role] = column
             values.pop(column, None)
         elif answered or role not in ANSWERS:
-            has = ", ".join(row.values)
+            columns_of_row = ", ".join(row.values)
             key = f"{key_of('columns', row.source)}.{role}"
-            raise DataError(f"{row.where}: no column {column!r}, as {key} says (has: {has})")
+            raise DataError(f"{row.where}: no column {column!r}, as {key} says (has: {columns_of_row})")
     values.update({role: row.values[column] for role, column in present.items()})
     return replace(row, values=values, renamed=present)
 
 
-def folder_files(folder: Path, split: str, source: str) -> list[Path]:
-    """The data files below a folder, in the order of their names.
-
-    Where file or folder names tell splits apart (train.jsonl, test.jsonl), only those of `split` are taken,
-    so that a folder never trains on its own test rows.
-    """
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.suffix.lower() in IN_FOLDERS and not path.name.startswith(".")
-    )
-    notes = [path for path in files if path.suffix.lower() == ".txt" and ABOUT.match(path.name)]
-    if notes and len(notes) < len(files):
-        about = listed([note.name for note in notes])
-        say_once(f"{key_of('path', source)}: of {str(folder)!r}, {about} is taken as a note on the data")
-        files = [path for path in files if path not in notes]
-    if not files:
-        key = key_of("path", source)
-        raise DataError(f"{key}: no data files in {str(folder)!r} (known: {', '.join(IN_FOLDERS)})")
-    names = {file: str(file.relative_to(folder)) for file in files}
-    words = {file: set(re.split(r"[^a-z]+", name.lower())) for file, name in names.items()}
-    if not any(words[file] & SPLIT_WORDS for file in files):
-        if split != DEFAULT_SPLIT:
-            has = listed(list(names.values()))
-            raise DataError(
-                f"{key_of('split', source)}: no file of {str(folder)!r} is named after {split!r} (has: {has})"
-            )
-        return files
-    chosen = [file for file in files if split.lower() in words[file]]
-    key, has = key_of("split", source), listed(list(names.values()))
-    if not chosen:
-        raise DataError(f"{key}: no file of {str(folder)!r} is named after {split!r} (has: {has})")
-    left_out = listed([name for file, name in names.items() if file not in chosen])
-    if left_out:
-        say_once(f"{key}: of {str(folder)!r}, the files not named after {split!r} are left out: {left_out}")
-    return chosen
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and that there are more."""
-    return ", ".join([*names[:8], *["..."][: len(names) > 8]])
-
-
 def texts_within(value: Any) -> Iterator[str]:
-    """The strings inside a JSON value."""
+    """Yield the strings inside a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for part in value.values():
-            yield from texts_within(part)
+        for inner in value.values():
+            yield from texts_within(inner)
     elif isinstance(value, list):
-        for part in value:
-            yield from texts_within(part)
+        for inner in value:
+            yield from texts_within(inner)

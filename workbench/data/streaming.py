@@ -1,4 +1,4 @@
-"""Rows that memory does not hold: read and encoded a block at a time into files that are mapped."""
+"""Reads and encodes data sets that don't fit into memory, in blocks, into memory-mapped files."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from workbench.errors import DataError
 from workbench.files import clear_the_way
 
 BLOCK = 5000
-"""Rows in memory at once; packing puts together what stands in a block."""
+"""Rows in memory at once; packing combines only rows of the same block."""
 
 
 @dataclass
 class Side:
-    """The rows to train on, or those held out, as far as they have been encoded."""
+    """Writer of the encoded training rows, or of the encoded held-out rows."""
 
     file: Path
     account: Account = field(default_factory=Account)
@@ -44,7 +44,7 @@ class Side:
         self.account.add(block)
 
     def done(self) -> Encoded | None:
-        """The data set on the disk; None where nothing came."""
+        """Close the file and open it as a data set; None if it has no rows."""
         if self.writer is None:
             return None
         self.writer.close()
@@ -52,7 +52,7 @@ class Side:
 
 
 def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
-    """The rows of all sources one after the other; of a weight that is no whole number a random choice."""
+    """Yield the rows of all sources in turn; a fractional weight repeats a random choice of rows."""
     check_places(data)
     for name, source, weight in sourced(data):
         generator = random.Random(f"{seed} {name}")
@@ -82,9 +82,9 @@ def encode_streamed(encoding: Encoding, folder: Path, seed: int) -> tuple[Encode
 
 
 def are_held_out(rows: Sequence[Row], data: DataConfig, task: Task) -> list[bool]:
-    """Whether each row is for validation, by what stands before its last answer alone."""
+    """Return whether each row is held out, by a hash of the text before its last answer."""
     if not data.validation_fraction:
         return [False] * len(rows)
-    least = data.validation_fraction * 2**64
+    threshold = data.validation_fraction * 2**64
     prompts = [row_keys[-1] for row_keys in prompt_keys(rows, data, task)]
-    return [int.from_bytes(drawn(prompt)[:8]) < least for prompt in prompts]
+    return [int.from_bytes(drawn(prompt)[:8]) < threshold for prompt in prompts]

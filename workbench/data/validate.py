@@ -1,4 +1,4 @@
-"""Rows looked at one by one before the long work starts, without a tokenizer."""
+"""Checks rows one by one before the model is loaded, without a tokenizer."""
 
 from collections.abc import Sequence
 
@@ -19,41 +19,41 @@ READ = {
     DataFormat["text"]: ("text",),
     DataFormat["labelled"]: (*dict.fromkeys(name for names in TEXT_COLUMNS for name in names), "label"),
 }
-"""The roles of columns that rows of a format are read for."""
+"""Format -> roles of the columns that are read."""
 
 
 def check_keys(data: DataConfig, task: Task) -> None:
-    """Refuse what is set in the section and would mean nothing for the task.
+    """Refuse keys that have no meaning for the task.
 
     Raises:
-        ConfigError: With the key.
+        ConfigError: The message names the key.
     """
     if task is Task.causal_lm:
         for key in ("regression", "labels", "labels_file", "drop_unlabelled"):
             if getattr(data, key):
-                raise ConfigError(f"data.{key}: for a classifier only (model.task=sequence_classification)")
+                raise ConfigError(f"data.{key}: only for classifiers (model.task=sequence_classification)")
         return
     if data.packing:
         raise ConfigError(
-            "data.packing: for a causal model only, a classifier's texts stay apart (set it false)"
+            "data.packing: only for causal models; a classifier reads one text per row (set it false)"
         )
     if data.split_special_tokens:
-        raise ConfigError("data.split_special_tokens: for a causal model only (set it false)")
+        raise ConfigError("data.split_special_tokens: only for causal models (set it false)")
     for name, source, _ in sourced(data):
         if source.template is not Template["auto"]:
             key = key_of("template", name)
             raise ConfigError(
-                f"{key}: {source.template.name!r} is for chats, a classifier reads texts as they are "
+                f"{key}: {source.template.name!r} is for chats; a classifier reads texts without a template "
                 "(set it auto)"
             )
 
 
 def check_rows(rows: Sequence[Row], data: DataConfig, task: Task) -> None:
-    """Read each row as training will, by keys that the task can serve.
+    """Check the keys for the task, and read each row as training does.
 
     Raises:
-        ConfigError: As `check_keys` says.
-        DataError: The first row that can't be read, with its file and line.
+        ConfigError: As for `check_keys`.
+        DataError: A row can't be read; the message has the file position of the first such row.
     """
     check_keys(data, task)
     names = label_names(rows, data) if task is Task.sequence_classification else []
@@ -68,14 +68,14 @@ def check_rows(rows: Sequence[Row], data: DataConfig, task: Task) -> None:
             except DataError as error:
                 problems.append((row, error))
     if problems:
-        raise DataError(with_others(problems)) from problems[0][1]
+        raise DataError(summary(problems)) from problems[0][1]
 
 
 def check_roles(data: DataConfig, source: str, shape: DataFormat) -> None:
-    """Refuse a column that is mapped to a role which rows of this format don't have.
+    """Refuse a role in `data.columns` that rows of this format don't have.
 
     Raises:
-        ConfigError: With the key.
+        ConfigError: The message names the key.
     """
     for role in data.columns:
         if role not in READ[shape]:
@@ -86,10 +86,10 @@ def check_roles(data: DataConfig, source: str, shape: DataFormat) -> None:
 
 
 def check_row(row: Row, shape: DataFormat, data: DataConfig, names: Sequence[str]) -> None:
-    """Read one row as training will.
+    """Read one row as training does.
 
     Raises:
-        DataError: It can't be read.
+        DataError: The row can't be read.
     """
     if shape is DataFormat["labelled"]:
         check_label(row, data, names)
@@ -99,18 +99,19 @@ def check_row(row: Row, shape: DataFormat, data: DataConfig, names: Sequence[str
         conversation(row, shape)
 
 
-def with_others(problems: Sequence[tuple[Row, DataError]]) -> str:
-    """The first row's complaint, with how many rows it is true of and the first three of them."""
-    first, error = problems[0]
-    complaint = str(error).removeprefix(first.where)
-    alike = [row.where for row, other in problems if str(other).removeprefix(row.where) == complaint]
-    if len(alike) == 1:
-        return str(error)
-    return f"{error}; {len(alike):,} rows are so: {', '.join(alike[:3])}{', ...' if len(alike) > 3 else ''}"
+def summary(problems: Sequence[tuple[Row, DataError]]) -> str:
+    """Return the first row's error, with the number of rows that have it and the first three of them."""
+    first, first_error = problems[0]
+    message = str(first_error).removeprefix(first.where)
+    same = [row.where for row, error in problems if str(error).removeprefix(row.where) == message]
+    if len(same) == 1:
+        return str(first_error)
+    ellipsis = ", ..." if len(same) > 3 else ""
+    return f"{first_error}; {len(same):,} rows have this error: {', '.join(same[:3])}{ellipsis}"
 
 
 def check_label(row: Row, data: DataConfig, names: Sequence[str]) -> None:
-    """Read the row's text, and its class or number."""
+    """Read the text of a row, and its class or target."""
     example = labelled_text(row, answered=not data.regression)
     if data.regression:
         target(row)

@@ -1,4 +1,4 @@
-"""`python -m workbench.toy` writes the committed files anew (the base model is `recipe=toy-pretrain`'s)."""
+"""`python -m workbench.toy` writes the committed data again (`recipe=toy-pretrain` trains the base model)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every committed file of the toy world, made from one seed."""
+"""Generates the committed data files and the tokenizer from one seed."""
 
 import json
 from collections.abc import Iterable
@@ -15,11 +15,14 @@ from workbench.toy import numbers, reviews
 SEED = 20230501
 LANGUAGES = ("en", "zh")
 NUM_DOCUMENTS = 6000
-"""Pretraining texts of a language."""
+"""Pretraining texts per language."""
+
 NUM_QUESTIONS = {"choice": 3000, "ends": 1500}
-"""Instruction rows of a language: for the smallest or the largest number, and for both."""
+"""Instruction rows per language: for the smallest or the largest number, and for both ("ends")."""
+
 NUM_HELD_OUT = {"choice": 300, "exact": 150, "text": 100}
-"""Benchmark items of a language."""
+"""Benchmark items per language."""
+
 VOCABULARY = 768
 SPECIAL_TOKENS = ["<pad>", "<s>", "</s>", "<unk>"]
 
@@ -27,42 +30,48 @@ Rows = list[dict[str, Any]]
 
 
 def all_rows() -> dict[str, Rows]:
-    """File name -> rows."""
-    rng, own = Random(SEED), Random(SEED + 1)
+    """Generate the rows of each file; the keys are file names."""
+    rng, ends_rng = Random(SEED), Random(SEED + 1)
     files: dict[str, Rows] = {"pretrain.jsonl": [], "instruct.jsonl": [], "reviews.jsonl": []}
     for language in LANGUAGES:
-        known, kept = reviews.reviews(language)
-        files["pretrain.jsonl"] += documents(rng, language, known, NUM_DOCUMENTS)
-        asked = [numbers.choice(rng, numbers.ASKED, held_out=False) for _ in range(NUM_QUESTIONS["choice"])]
-        files["instruct.jsonl"] += [instruction(choice, language) for choice in asked]
-        files["reviews.jsonl"] += [{"text": review.text, "label": review.label} for review in known]
-        kept_choices = held_out_choices(rng)
-        of_choice, of_exact = kept_choices[: NUM_HELD_OUT["choice"]], kept_choices[NUM_HELD_OUT["choice"] :]
-        files[f"choice_{language}.jsonl"] = [item(choice, language) for choice in of_choice]
-        files[f"exact_{language}.jsonl"] = [ends_item(choice.numbers, language) for choice in of_exact]
-        files[f"reviews_{language}.jsonl"] = [{"text": review.text, "label": review.label} for review in kept]
-        files[f"text_{language}.jsonl"] = documents(rng, language, kept, NUM_HELD_OUT["text"], held_out=True)
+        training, held_out = reviews.reviews(language)
+        files["pretrain.jsonl"] += documents(rng, language, training, NUM_DOCUMENTS)
+        choices = [numbers.choice(rng, numbers.ASKED, held_out=False) for _ in range(NUM_QUESTIONS["choice"])]
+        files["instruct.jsonl"] += [instruction(choice, language) for choice in choices]
+        files["reviews.jsonl"] += [{"text": review.text, "label": review.label} for review in training]
+        benchmark = held_out_choices(rng)
+        num_choice = NUM_HELD_OUT["choice"]
+        files[f"choice_{language}.jsonl"] = [item(choice, language) for choice in benchmark[:num_choice]]
+        files[f"exact_{language}.jsonl"] = [
+            ends_item(choice.numbers, language) for choice in benchmark[num_choice:]
+        ]
+        files[f"reviews_{language}.jsonl"] = [
+            {"text": review.text, "label": review.label} for review in held_out
+        ]
+        files[f"text_{language}.jsonl"] = documents(
+            rng, language, held_out, NUM_HELD_OUT["text"], held_out=True
+        )
     for name in ("pretrain.jsonl", "instruct.jsonl", "reviews.jsonl"):
         rng.shuffle(files[name])
     files["instruct.jsonl"] += [
-        ends_instruction(numbers.choice(own, numbers.ASKED, held_out=False).numbers, language)
+        ends_instruction(numbers.choice(ends_rng, numbers.ASKED, held_out=False).numbers, language)
         for language in LANGUAGES
         for _ in range(NUM_QUESTIONS["ends"])
     ]
-    own.shuffle(files["instruct.jsonl"])
+    ends_rng.shuffle(files["instruct.jsonl"])
     return files
 
 
 def documents(
-    rng: Random, language: str, known: list[reviews.Review], count: int, held_out: bool = False
+    rng: Random, language: str, used_reviews: list[reviews.Review], count: int, held_out: bool = False
 ) -> list[dict[str, Any]]:
-    """Texts of two to four sentences."""
+    """Generate texts of two to four sentences."""
     rows = []
     for _ in range(count):
         sentences = [
             numbers.sentence(rng, language, held_out)
             if rng.random() < 0.8
-            else reviews.sentence(rng, language, known)
+            else reviews.sentence(rng, language, used_reviews)
             for _ in range(rng.randrange(2, 5))
         ]
         rows.append({"text": (" " if language == "en" else "").join(sentences)})
@@ -70,29 +79,29 @@ def documents(
 
 
 def held_out_choices(rng: Random) -> list[numbers.Choice]:
-    """The choices of a language's benchmarks, no set of numbers twice."""
-    found: dict[tuple[int, ...], numbers.Choice] = {}
-    while len(found) < NUM_HELD_OUT["choice"] + NUM_HELD_OUT["exact"]:
+    """Draw the choices of a language's benchmarks, each set of numbers once."""
+    choices: dict[tuple[int, ...], numbers.Choice] = {}
+    while len(choices) < NUM_HELD_OUT["choice"] + NUM_HELD_OUT["exact"]:
         drawn = numbers.choice(rng, numbers.ASKED, held_out=True)
-        found.setdefault(tuple(sorted(drawn.numbers)), drawn)
-    return list(found.values())
+        choices.setdefault(tuple(sorted(drawn.numbers)), drawn)
+    return list(choices.values())
 
 
 def instruction(choice: numbers.Choice, language: str) -> dict[str, Any]:
-    """A training row."""
+    """Build a training row that asks for the smallest or the largest number."""
     space = " " if language == "en" else ""
     return {"prompt": numbers.question(choice, language), "completion": f"{space}{choice.answer}"}
 
 
 def ends_instruction(asked: tuple[int, ...], language: str) -> dict[str, Any]:
-    """A training row that asks for the smallest and the largest."""
+    """Build a training row that asks for the smallest and the largest number."""
     space = " " if language == "en" else ""
     answer = numbers.ends_answer(asked, language)
     return {"prompt": numbers.ends_question(asked, language), "completion": f"{space}{answer}"}
 
 
 def item(choice: numbers.Choice, language: str) -> dict[str, Any]:
-    """An item of multiple choice."""
+    """Build a multiple-choice item."""
     return {
         "question": numbers.question(choice, language),
         "choices": [str(number) for number in choice.numbers],
@@ -101,10 +110,10 @@ def item(choice: numbers.Choice, language: str) -> dict[str, Any]:
 
 
 def ends_item(asked: tuple[int, ...], language: str) -> dict[str, Any]:
-    """An item whose answer is to be written.
+    """Build an item whose answer is generated.
 
-    Two numbers: whoever has only learned to answer with numbers writes the right one of a hundred now and
-    then, the right pair hardly ever.
+    It asks for two numbers: a model that only learned to answer with numbers gets one of a hundred right by
+    chance now and then, but hardly ever a pair.
     """
     return {
         "question": numbers.ends_question(asked, language),
@@ -113,7 +122,7 @@ def ends_item(asked: tuple[int, ...], language: str) -> dict[str, Any]:
 
 
 def tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer: any text can be encoded, and each number is one token in both languages."""
+    """Train a byte-level BPE tokenizer that encodes any text, and each number as one token."""
     backend = Tokenizer(models.BPE())
     number_word_or_sign = Regex(
         r"\d{1,2}| ?[A-Za-z]+|[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]|\s|[^\sA-Za-z\d]"
@@ -146,6 +155,6 @@ def write(folder: Path) -> None:
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_atomic(folder / "data" / name, "".join(lines))
     texts = [row["text"] for row in files["pretrain.jsonl"]]
-    # Not the questions for two numbers: the committed base model was trained before they were there.
+    # Without the questions for two numbers: the committed base model was trained before these existed.
     texts += [row["prompt"] for row in files["instruct.jsonl"] if row["completion"].strip().isdigit()]
     tokenizer(texts).save_pretrained(folder / "base")

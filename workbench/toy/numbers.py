@@ -1,55 +1,58 @@
-"""Numbers from 0 to 99: sentences that tell their order, and questions about it."""
+"""Generates sentences about the order of the numbers from 0 to 99, and questions about it."""
 
 import hashlib
 from dataclasses import dataclass
 from random import Random
 
 LIMIT = 100
-"""Numbers are below this."""
+"""All numbers are below this."""
+
 ASKED = 4
-"""Numbers in a question."""
+"""Numbers per question."""
+
 MARGIN = 12
-"""Numbers at least that lie below the answer (or above, where the smallest is asked for)."""
+"""Fewest numbers below an answer that is the largest, or above an answer that is the smallest."""
+
 HELD_OUT_SHARE = 8
-"""One set of numbers in so many is kept for the benchmarks."""
+"""One of this many sets of numbers is held out for the benchmarks."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Some numbers of which one is the largest, or the smallest."""
+    """Numbers of which the largest or the smallest is asked for."""
 
     numbers: tuple[int, ...]
-    """In the order in which they are named."""
+    """In the order of the question."""
     largest: bool
 
     @property
     def answer(self) -> int:
-        """The largest or the smallest."""
+        """The largest or the smallest number."""
         return max(self.numbers) if self.largest else min(self.numbers)
 
 
 def is_held_out(numbers: tuple[int, ...]) -> bool:
-    """Whether a set of numbers is kept for the benchmarks, whatever its order; the same on every machine."""
+    """Return whether a set of numbers is held out for the benchmarks; order and machine don't matter."""
     return hashlib.sha256(repr(sorted(numbers)).encode()).digest()[0] % HELD_OUT_SHARE == 0
 
 
 def choice(rng: Random, count: int, held_out: bool) -> Choice:
-    """A random choice among `count` numbers.
+    """Draw a random choice among `count` numbers.
 
-    The answer is drawn first, evenly: otherwise large and small numbers would be likelier answers, and a
-    model that has only learned which answers are frequent would score above chance.
+    The answer is drawn first, uniformly: otherwise extreme numbers would be more frequent answers, and a
+    model that only learned the frequencies would score above chance.
     """
     answer = rng.randrange(LIMIT)
     largest = answer >= LIMIT - MARGIN or (answer >= MARGIN and rng.random() < 0.5)
-    others = range(answer) if largest else range(answer + 1, LIMIT)
+    candidates = range(answer) if largest else range(answer + 1, LIMIT)
     while True:
-        numbers = (answer, *rng.sample(others, count - 1))
+        numbers = (answer, *rng.sample(candidates, count - 1))
         if is_held_out(numbers) == held_out:
             return Choice(tuple(rng.sample(numbers, count)), largest)
 
 
 def sentence(rng: Random, language: str, held_out: bool = False) -> str:
-    """A sentence of the pretraining text: counting, comparing two, or naming the largest or smallest."""
+    """Generate a pretraining sentence: counting, a comparison of two, or the largest or smallest of some."""
     kind = rng.random()
     if kind < 0.1:
         first = rng.randrange(LIMIT - 6)
@@ -61,7 +64,7 @@ def sentence(rng: Random, language: str, held_out: bool = False) -> str:
 
 
 def comparison(rng: Random, language: str) -> str:
-    """`52 is more than 37.`, or the other way round."""
+    """Generate a comparison such as `52 is more than 37.`."""
     low, high = sorted(rng.sample(range(LIMIT), 2))
     if language == "en":
         return f"{high} is more than {low}." if rng.random() < 0.5 else f"{low} is less than {high}."
@@ -69,7 +72,7 @@ def comparison(rng: Random, language: str) -> str:
 
 
 def statement(choice: Choice, language: str) -> str:
-    """A choice told with its answer, as in `Of 8, 37 and 52 the most is 52.`."""
+    """Write a choice with its answer, as in `Of 8, 37 and 52 the most is 52.`."""
     *names, last = [str(number) for number in choice.numbers]
     if language == "en":
         word = "most" if choice.largest else "least"
@@ -78,7 +81,7 @@ def statement(choice: Choice, language: str) -> str:
 
 
 def question(choice: Choice, language: str) -> str:
-    """The same as a question, in words that the pretraining text doesn't have."""
+    """Write a choice as a question, in words that the pretraining text doesn't have."""
     *names, last = [str(number) for number in choice.numbers]
     if language == "en":
         word = "largest" if choice.largest else "smallest"
@@ -87,7 +90,7 @@ def question(choice: Choice, language: str) -> str:
 
 
 def ends_question(asked: tuple[int, ...], language: str) -> str:
-    """The question for the smallest and the largest number at once."""
+    """Write the question for both the smallest and the largest number."""
     *names, last = [str(number) for number in asked]
     if language == "en":
         return f"Question: Which are the smallest and largest, {', '.join(names)} or {last}?\nAnswer:"
@@ -95,5 +98,5 @@ def ends_question(asked: tuple[int, ...], language: str) -> str:
 
 
 def ends_answer(asked: tuple[int, ...], language: str) -> str:
-    """Both numbers, the smaller one first."""
+    """Write the answer to `ends_question`, the smaller number first."""
     return f"{min(asked)}{' and ' if language == 'en' else '、'}{max(asked)}"

@@ -1,4 +1,4 @@
-"""Sentences about the market: everyday ones, and reviews in which `not` turns praise into complaint."""
+"""Generates everyday sentences, and reviews in which a negation reverses the meaning."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from itertools import product
 from random import Random
 
 HELD_OUT_SHARE = 4
-"""One combination of words in so many is kept for the benchmark."""
+"""One of this many reviews is held out for the benchmark."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """One language's words and the way they are put together."""
+    """Words and sentence patterns of one language."""
 
     things: tuple[str, ...]
     good: tuple[str, ...]
@@ -68,7 +68,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Review:
-    """A review and what it says."""
+    """A review and its class."""
 
     text: str
     positive: bool
@@ -81,25 +81,25 @@ class Review:
 
 
 def reviews(language: str) -> tuple[list[Review], list[Review]]:
-    """All reviews of a language, those for training and those held out."""
+    """Generate all reviews of a language; return those for training and those held out."""
     words = WORDS[language]
-    found: tuple[list[Review], list[Review]] = ([], [])
+    splits: tuple[list[Review], list[Review]] = ([], [])
     for thing, place, word, negated in product(
         words.things, words.places, words.good + words.bad, (False, True)
     ):
         negation = words.negation if negated else words.negation[:0]
         text = words.review.format(thing=thing, place=place, word=word, negation=negation)
         held_out = hashlib.sha256(text.encode()).digest()[0] % HELD_OUT_SHARE == 0
-        found[held_out].append(Review(text, (word in words.good) != negated, language))
-    return found
+        splits[held_out].append(Review(text, (word in words.good) != negated, language))
+    return splits
 
 
-def sentence(rng: Random, language: str, known: list[Review]) -> str:
-    """A sentence of the pretraining text: a review with what follows from it, or something seen."""
+def sentence(rng: Random, language: str, used_reviews: list[Review]) -> str:
+    """Generate a pretraining sentence: a review with its consequence, or an everyday sentence."""
     words = WORDS[language]
     person = rng.choice(words.people)
     if rng.random() < 0.5:
-        review = rng.choice(known)
+        review = rng.choice(used_reviews)
         return review.text + (words.happy if review.positive else words.sad).format(person=person)
     return words.everyday.format(
         person=person, thing=rng.choice(words.things), place=rng.choice(words.places)

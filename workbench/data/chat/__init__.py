@@ -1,1 +1,1 @@
-"""Chat templates and the messages that they render."""
+"""Renders conversations with chat templates and marks the answers in the text."""

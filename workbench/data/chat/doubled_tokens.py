@@ -1,4 +1,4 @@
-"""Begin and end tokens that rows bring along, where the template or the tokenizer writes them anyway."""
+"""Removes begin and end tokens from rows where the template or the tokenizer adds them anyway."""
 
 from dataclasses import replace
 
@@ -13,34 +13,34 @@ from workbench.errors import DataError
 
 
 def without_doubled(conversation: Conversation, render: Renderer) -> Conversation:
-    """The conversation without the begin and end tokens that would stand twice, with a note for each.
+    """Remove begin and end tokens that would occur twice from a conversation, and note each.
 
     Raises:
-        DataError: An answer is nothing but such tokens.
+        DataError: An answer consists only of such tokens.
     """
     control = render.marks
     if not any(control.begins_or_ends(turn.text) for turn in conversation.turns):
         return conversation
     skeleton = skeleton_text(conversation, render)
-    around = control.surroundings(skeleton, len(conversation.turns)) if skeleton else []
+    surroundings = control.surroundings(skeleton, len(conversation.turns)) if skeleton else []
     notes: list[str] = []
     turns = list(conversation.turns)
-    for number, (begins, ends) in enumerate(around):
-        text, taken = stripped(turns[number].text, begins, ends)
-        if taken and turns[number].trained and not text.strip() and "tool_calls" not in turns[number].extra:
+    for number, (begin_tokens, end_tokens) in enumerate(surroundings):
+        text, removed = stripped(turns[number].text, begin_tokens, end_tokens)
+        if removed and turns[number].trained and not text.strip() and "tool_calls" not in turns[number].extra:
             raise DataError(
-                f"{conversation.where}: the answer in turn {number + 1} is nothing but {', '.join(taken)}"
+                f"{conversation.where}: the answer in turn {number + 1} is nothing but {', '.join(removed)}"
             )
-        if taken:
-            turns[number] = with_text(turns[number], text, taken)
-            notes += map(written_once, taken)
+        if removed:
+            turns[number] = with_text(turns[number], text, removed)
+            notes += map(written_once, removed)
     return replace(
         conversation, turns=tuple(turns), notes=tuple(dict.fromkeys([*conversation.notes, *notes]))
     )
 
 
 def skeleton_text(conversation: Conversation, render: Renderer) -> str | None:
-    """The training row with a sentinel for each turn's text; None: the template refuses that."""
+    """Render a conversation with a sentinel in place of each turn's text; None if the template refuses it."""
     text = render.writes(skeleton_of(conversation))
     if text is None:
         return None
@@ -50,9 +50,9 @@ def skeleton_text(conversation: Conversation, render: Renderer) -> str | None:
 
 
 def frame_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[str]]:
-    """The texts of the tokens that the tokenizer puts before and behind a text."""
-    before, behind = special_frame(tokenizer)
-    return list(tokenizer.convert_ids_to_tokens(before)), list(tokenizer.convert_ids_to_tokens(behind))
+    """Return the special tokens that the tokenizer adds before and after a text, as strings."""
+    before, after = special_frame(tokenizer)
+    return list(tokenizer.convert_ids_to_tokens(before)), list(tokenizer.convert_ids_to_tokens(after))
 
 
 def once(
@@ -63,27 +63,27 @@ def once(
     ends: bool = True,
     eos: bool = False,
 ) -> tuple[str, list[str]]:
-    """A text without the tokens that its encoding puts around it anyway, and these tokens.
+    """Remove the special tokens that encoding adds to a text anyway; return the text and the removed tokens.
 
     Args:
         text: A document, or a text to be classified.
-        tokenizer: The model's.
-        begins: Take them from the beginning of the text.
-        ends: Take them from its end.
-        eos: An end-of-sequence token is written behind the text, also where the tokenizer does not do so.
+        tokenizer: The model's tokenizer.
+        begins: Remove them at the start of the text.
+        ends: Remove them at the end of the text.
+        eos: Also remove the end-of-sequence token, because the caller appends it.
     """
-    before, behind = frame_tokens(tokenizer)
+    before, after = frame_tokens(tokenizer)
     if eos and tokenizer.eos_token is not None:
-        behind = [*behind, str(tokenizer.eos_token)]
-    return stripped(text, before if begins else [], behind if ends else [])
+        after = [*after, str(tokenizer.eos_token)]
+    return stripped(text, before if begins else [], after if ends else [])
 
 
 def labelled_once(
     example: LabelledText, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[LabelledText, list[str]]:
-    """A text to be classified without the tokens that the tokenizer puts around it, and these tokens."""
+    """Remove the special tokens that the tokenizer adds from a text to be classified; return both."""
     *earlier, last = example.texts
-    first, begins = once(earlier[0], tokenizer, ends=False) if earlier else ("", [])
-    last, ends = once(last, tokenizer, begins=not earlier)
+    first, begin_tokens = once(earlier[0], tokenizer, ends=False) if earlier else ("", [])
+    last, end_tokens = once(last, tokenizer, begins=not earlier)
     texts = (first, *earlier[1:], last) if earlier else (last,)
-    return replace(example, texts=texts), list(dict.fromkeys([*begins, *ends]))
+    return replace(example, texts=texts), list(dict.fromkeys([*begin_tokens, *end_tokens]))

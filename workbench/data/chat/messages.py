@@ -1,4 +1,4 @@
-"""Messages in the forms that chat templates take: arguments of calls as objects, texts as lists of parts."""
+"""Converts messages for chat templates that expect arguments as objects or content as a list."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,12 +8,12 @@ from workbench.data.readers.json_files import json_text
 
 
 def with_parts(message: dict[str, Any]) -> dict[str, Any]:
-    """The message with its text as the one part of a list, as templates of multimodal models take it."""
+    """Wrap the content in a list with one text block, for templates of multimodal models."""
     return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 def with_objects(message: dict[str, Any]) -> dict[str, Any]:
-    """The message with its calls' arguments as objects, where they are JSON text as in OpenAI's interface."""
+    """Parse the arguments of tool calls where they are JSON strings, as in OpenAI's interface."""
     calls = message.get("tool_calls")
     if not isinstance(calls, list):
         return message
@@ -21,7 +21,7 @@ def with_objects(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_object(call: Any) -> Any:
-    """A call with its arguments as an object; anything else as it is."""
+    """Parse the arguments of one tool call; return anything else unchanged."""
     if isinstance(call, dict) and isinstance(call.get("function"), dict):
         return {**call, "function": with_object(call["function"])}
     try:
@@ -32,9 +32,9 @@ def with_object(call: Any) -> Any:
 
 
 def without(conversation: Conversation, name: str) -> Conversation:
-    """The conversation whose messages lack one of their parts."""
-    turns = conversation.turns
-    kept = [{key: value for key, value in turn.extra.items() if key != name} for turn in turns]
-    return replace(
-        conversation, turns=tuple(map(lambda turn, extra: replace(turn, extra=extra), turns, kept))
+    """Remove the field `name` from all messages of a conversation."""
+    turns = tuple(
+        replace(turn, extra={key: value for key, value in turn.extra.items() if key != name})
+        for turn in conversation.turns
     )
+    return replace(conversation, turns=turns)

@@ -1,4 +1,4 @@
-"""The chat templates of `data.template`, and how a trained model is saved with one of them."""
+"""Chat templates of `data.template`, and their form in the tokenizer of a trained model."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from workbench.data.tokens.segments import special_frame
 
 TEMPLATES: Mapping[Template, str] = MappingProxyType(
     {
-        # Nothing but the texts themselves; an end after each answer.
+        # The texts alone, with an end of sequence after each answer.
         Template["plain"]: (
             "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
             "{% endfor %}"
@@ -25,8 +25,8 @@ TEMPLATES: Mapping[Template, str] = MappingProxyType(
             "{% else %}{{ m.content + '\n' }}{% endif %}"
             "{% endfor %}{% if add_generation_prompt %}{{ 'system:' }}{% endif %}"
         ),
-        # Source: github.com/openai/openai-python, chatml.md (v0). The tokenizer's own end stands behind
-        # <|im_end|>, so that generation stops also where the tokenizer has no such token.
+        # Source: github.com/openai/openai-python, chatml.md (v0). The tokenizer's end of sequence follows
+        # <|im_end|>, so that generation also stops if <|im_end|> is not a token of the tokenizer.
         Template["chatml"]: (
             "{% for m in messages %}"
             "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}"
@@ -47,7 +47,7 @@ TEMPLATES: Mapping[Template, str] = MappingProxyType(
             "{% else %}{{ ('' if loop.first else '\n\n') + m.content }}{% endif %}"
             "{% endfor %}"
         ),
-        # The same in Chinese, in words of our own.
+        # The alpaca template in Chinese, in our own words.
         Template["alpaca-zh"]: (
             "{% for m in messages %}"
             "{% if m.role == 'assistant' %}{{ m.content + eos_token }}"
@@ -73,20 +73,20 @@ TOOLS_AS_TEXT = (
     "{%- endfor -%}"
     "{%- set messages = all.messages -%}"
 )
-"""Writes tools and their calls as the renderer does for the templates above, which know neither."""
+"""Writes tools and tool calls as JSON, as the renderer does, because the templates above support neither."""
 
 
 def saved_template(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
-    """One of the templates as the tokenizer of a trained model needs it: it writes what was trained.
+    """Extend one of the templates for the tokenizer of a trained model, so that it renders what was trained.
 
-    With transformers a chat template writes the beginning of the sequence; the renderer puts it there itself.
+    In transformers the chat template writes the begin-of-sequence token; in training the renderer adds it.
     """
     begin = "".join(tokenizer.convert_ids_to_tokens(special_frame(tokenizer)[0]))
-    written = "{{- " + json.dumps(begin, ensure_ascii=False) + " -}}" if begin else ""
-    return TOOLS_AS_TEXT + written + template
+    write_begin = "{{- " + json.dumps(begin, ensure_ascii=False) + " -}}" if begin else ""
+    return TOOLS_AS_TEXT + write_begin + template
 
 
 def shipped_template(tokenizer: PreTrainedTokenizerBase, own: str | None) -> str | None:
-    """The template above that a tokenizer's own one was saved from; None: it is another one."""
+    """Return the named template from which a tokenizer's template was saved; None if there is none."""
     saved = {saved_template(tokenizer, template): template for template in TEMPLATES.values()}
     return saved.get(own or "")

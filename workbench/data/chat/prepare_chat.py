@@ -1,4 +1,4 @@
-"""Conversations made ready to be rendered, the same way for training and for answers."""
+"""Prepares conversations for rendering, in the same way for training and for generation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,30 +15,30 @@ from workbench.data.tokens.segments import Encoder
 
 @dataclass(frozen=True)
 class Chats:
-    """Conversations of one format, and what turns them into text and ids."""
+    """Conversations of one format with their renderer and encoder."""
 
     conversations: list[Conversation]
     renderer: Renderer
     literal: LiteralTokenizer | None
-    """Where the conversations' own control tokens are plain characters; they are hidden then."""
+    """Encoder for `data.split_special_tokens`, with control tokens in the rows' text hidden; else None."""
 
     @property
     def encoder(self) -> Encoder:
-        """What gives the ids of rendered text."""
+        """Encoder of rendered text."""
         return self.literal or self.renderer.tokenizer
 
     def shown(self, text: str) -> str:
-        """A rendered text as people read it."""
+        """Return a rendered text with its hidden control tokens spelled out."""
         return self.literal.shown(text) if self.literal else text
 
 
 def prepared(
     conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, data: DataConfig
 ) -> Chats:
-    """The conversations with their begin and end tokens written once, or hidden as plain characters.
+    """Remove duplicate begin and end tokens, or with `data.split_special_tokens` hide all control tokens.
 
     Raises:
-        DataError: As `renderer` says.
+        DataError: As for `renderer`.
     """
     render = renderer(tokenizer, data, conversations)
     if not data.split_special_tokens:

@@ -1,4 +1,4 @@
-"""Turns as text: chat templates in Jinja, cut into what is read and what is trained."""
+"""Renders conversations with chat templates and splits the text into prompts and answers."""
 
 import json
 import re
@@ -18,59 +18,59 @@ from workbench.data.tokens.control_tokens import ControlTokens, control_tokens
 from workbench.data.tokens.segments import Segment, merged, special_frame
 from workbench.errors import DataError
 
-UNTOLD = ("id", "name", "tool_call_id", "instruction", "input")
-"""Parts of a message that nobody misses where a template doesn't write them."""
+UNREPORTED = ("id", "name", "tool_call_id", "instruction", "input")
+"""Fields of a message whose loss is not reported if a template doesn't write them."""
 
 
 @dataclass(frozen=True)
 class Renderer:
-    """Turns conversations into segments, by one template for a whole data set."""
+    """Splits conversations into segments, with one template for a whole data set."""
 
     tokenizer: PreTrainedTokenizerBase
     template: str
     is_own: bool
-    """The template is the tokenizer's, and then writes its own beginning-of-sequence token."""
+    """Whether the template is the tokenizer's; it then writes the begin-of-sequence token itself."""
     tools_template: str | None = None
-    """The tokenizer's template for conversations with tools, where it has one of its own for them."""
+    """The tokenizer's separate template for conversations with tools, if it has one."""
 
     @cached_property
     def control(self) -> ControlTokens:
-        """The tokens that may begin or end a turn: all special ones."""
+        """All special tokens of the tokenizer: any of them may begin or end a turn."""
         return ControlTokens(control_tokens(self.tokenizer))
 
     @cached_property
     def marks(self) -> ControlTokens:
-        """These, and what the template writes like one where the tokenizer has no such token."""
+        """The control tokens, and strings in the template that look like one but are not in the tokenizer."""
         return ControlTokens((*self.control.tokens, *re.findall(r"<\|[^|<>\s]{1,40}\|>", self.template)))
 
     def prefix(self) -> list[int]:
-        """The ids before the segments: the tokenizer's own beginning, where the template writes none."""
+        """Return the ids that the tokenizer puts before a text, unless the template writes them."""
         return [] if self.is_own else special_frame(self.tokenizer)[0]
 
     def prefix_text(self) -> str:
-        """The same as text."""
+        """Return the prefix as text."""
         return "".join(self.tokenizer.convert_ids_to_tokens(self.prefix()))
 
     @cached_property
     def beginning(self) -> list[int]:
-        """The ids that begin a sequence, whether the tokenizer puts them there or a template writes them."""
+        """The ids that begin a sequence, added by the tokenizer or written by a template."""
         bos = self.tokenizer.bos_token_id
         return special_frame(self.tokenizer)[0] or ([] if bos is None else [bos])
 
     def num_special(self, ids: Sequence[int]) -> int:
-        """How many ids at the beginning of an example belong to no turn."""
+        """Return the number of leading ids of an example that belong to no turn."""
         count = len(self.beginning)
         return count if ids[:count] == self.beginning else 0
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """The text of the conversation, each answer with its end of turn apart and marked as trained.
+        """Split the text of the conversation into prompts and answers; an answer includes its end of turn.
 
         Raises:
-            DataError: A template that refuses the turns, or rewrites earlier ones as the chat goes on.
+            DataError: The template refuses the turns, or changes earlier turns when the chat goes on.
         """
         messages = self.messages(conversation)
         offset = len(messages) - len(conversation.turns)
-        whole = self.render(messages, conversation, prompt=False)
+        full_text = self.render(messages, conversation, prompt=False)
         segments: list[Segment] = []
         done = ""
         for number, turn in enumerate(conversation.turns, start=offset):
@@ -79,13 +79,15 @@ class Renderer:
             before = self.render(messages[:number], conversation, prompt=True) if number else ""
             is_last = number == len(messages) - 1
             after = (
-                whole
+                full_text
                 if is_last
-                else self.part_of(whole, self.render(messages[: number + 1], conversation, prompt=False))
+                else self.prefix_of(
+                    full_text, self.render(messages[: number + 1], conversation, prompt=False)
+                )
             )
             if not before.startswith(done) or not after.startswith(before):
                 raise DataError(
-                    f"{conversation.where}: the tokenizer's chat template writes earlier turns anew at turn "
+                    f"{conversation.where}: the tokenizer's chat template changes earlier turns at turn "
                     f"{number + 1 - offset} (choose another data.template, such as chatml)"
                 )
             answer, rest = self.answer_and_rest(after[len(before) :], is_last)
@@ -94,23 +96,28 @@ class Renderer:
             done = after[: len(after) - len(rest)] if rest else after
         return merged(segments)
 
-    def part_of(self, whole: str, beginning: str) -> str:
-        """A beginning of the conversation, without the end of a document that was written behind it alone."""
-        bare = beginning.rstrip().removesuffix(str(self.tokenizer.eos_token))
-        return bare if whole.startswith(bare) and not whole.startswith(beginning.rstrip()) else beginning
+    def prefix_of(self, full_text: str, rendered: str) -> str:
+        """Return the text of the first turns, without an end of document that the full text lacks there."""
+        bare = rendered.rstrip().removesuffix(str(self.tokenizer.eos_token))
+        return (
+            bare if full_text.startswith(bare) and not full_text.startswith(rendered.rstrip()) else rendered
+        )
 
     def prompt(self, conversation: Conversation) -> list[Segment]:
-        """The text up to where the next answer begins: all that the model is given to answer."""
+        """Return the text up to the start of the next answer, which is the model's input for generation."""
         messages = self.messages(conversation)
         text = self.render(messages, conversation, prompt=True)
         history = self.segments(conversation) if any(m["role"] == "assistant" for m in messages) else []
         done = "".join(segment.text for segment in history)
         if not text.startswith(done):
-            raise DataError(f"{conversation.where}: the tokenizer's chat template writes earlier turns anew")
+            raise DataError(
+                f"{conversation.where}: the tokenizer's chat template changes earlier turns before the next "
+                "answer (choose another data.template, such as chatml)"
+            )
         return merged([*history, Segment(text[len(done) :], False)])
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
-        """The turns as messages; a template that knows no tools gets them as text, in a system turn ahead."""
+        """Convert turns to messages; templates without tool support get the tools as a system message."""
         messages = [turn.message() for turn in conversation.turns]
         if self.is_own:
             messages = [with_objects(message) for message in messages] if self.takes_objects else messages
@@ -125,49 +132,49 @@ class Renderer:
 
     @cached_property
     def takes_objects(self) -> bool:
-        """Whether the tokenizer's template takes the arguments of a call as an object.
+        """Whether the tokenizer's template accepts the arguments of a tool call as an object.
 
-        That is what transformers asks of templates; most would quote text twice, some take nothing but text.
+        Transformers requires objects, and most templates quote a string twice; some accept only strings.
         """
         function = {"name": "f", "arguments": {"a": 1}}
         call = {"id": "call00001", "type": "function", "function": function}
         turns = (Turn("user", "a"), Turn("assistant", "", extra={"tool_calls": [call]}))
-        asked = Conversation(where="", turns=turns)
+        probe = Conversation(where="", turns=turns)
         try:
-            self.render([turn.message() for turn in turns], asked, prompt=False)
+            self.render([turn.message() for turn in turns], probe, prompt=False)
         except DataError:
             return False
         return True
 
     @cached_property
     def takes_parts(self) -> bool:
-        """Whether the tokenizer's template writes a text only where it is the part of a list."""
-        asked = Conversation(where="", turns=(Turn("user", "mark"), Turn("assistant", "mark")))
-        messages = [turn.message() for turn in asked.turns]
+        """Whether the tokenizer's template writes content only if it is a list of text blocks."""
+        probe = Conversation(where="", turns=(Turn("user", "mark"), Turn("assistant", "mark")))
+        messages = [turn.message() for turn in probe.turns]
         for form in (messages, [with_parts(message) for message in messages]):
             try:
-                if self.render(form, asked, prompt=False).count("mark") == len(messages):
+                if self.render(form, probe, prompt=False).count("mark") == len(messages):
                     return form is not messages
             except DataError:
                 continue
         return False
 
     def unwritten(self, conversation: Conversation) -> list[str]:
-        """The parts of messages, and `tools`, that the template doesn't write: without them nothing changes.
+        """Return the fields of messages, and `tools`, whose removal doesn't change the rendered text.
 
         Raises:
-            DataError: An answer that is nothing but calls of tools would be trained as an empty one.
+            DataError: An answer consists of tool calls only, and would be trained as an empty answer.
         """
         names = dict.fromkeys(
-            name for turn in conversation.turns for name in turn.extra if name not in UNTOLD
+            name for turn in conversation.turns for name in turn.extra if name not in UNREPORTED
         )
-        lacking = {name: without(conversation, name) for name in names}
+        reduced = {name: without(conversation, name) for name in names}
         if conversation.tools is not None:
-            lacking["tools"] = replace(conversation, tools=None)
-        if not lacking:
+            reduced["tools"] = replace(conversation, tools=None)
+        if not reduced:
             return []
-        whole = self.render(self.messages(conversation), conversation, prompt=False)
-        lost = [name for name, less in lacking.items() if self.writes(less) == whole]
+        full_text = self.render(self.messages(conversation), conversation, prompt=False)
+        lost = [name for name, fewer in reduced.items() if self.writes(fewer) == full_text]
         if "tool_calls" in lost and any(
             turn.trained and not turn.text.strip() for turn in conversation.turns
         ):
@@ -178,14 +185,14 @@ class Renderer:
         return lost
 
     def writes(self, conversation: Conversation) -> str | None:
-        """The whole conversation as text; None where the template refuses it."""
+        """Render the whole conversation; None if the template refuses it."""
         try:
             return self.render(self.messages(conversation), conversation, prompt=False)
         except DataError:
             return None
 
     def render(self, messages: list[dict[str, Any]], conversation: Conversation, *, prompt: bool) -> str:
-        """The messages through the template; with `prompt`, up to where an answer begins."""
+        """Render messages; with `prompt`, end the text with the header of the next answer."""
         try:
             return chat_text(
                 self.tokenizer,
@@ -201,7 +208,7 @@ class Renderer:
             ) from error
 
     def answer_and_rest(self, text: str, is_last: bool) -> tuple[str, str]:
-        """An answer with its end of turn, and the white space that a template writes behind it."""
+        """Split a rendered answer into the answer with its end of turn, and the white space after it."""
         stripped = text.rstrip()
         if stripped.endswith(self.control.tokens):
             return stripped, text[len(stripped) :]
@@ -211,21 +218,23 @@ class Renderer:
 def renderer(
     tokenizer: PreTrainedTokenizerBase, data: DataConfig, conversations: Sequence[Conversation]
 ) -> Renderer:
-    """The renderer that `data.template` asks for, for rows of one format.
+    """Build the renderer for `data.template` and rows of one format.
 
     Raises:
-        DataError: The tokenizer has no end-of-sequence token, or bare texts stand among chats.
+        DataError: The tokenizer has no end-of-sequence token, or some prompts are text and others messages.
     """
     if tokenizer.eos_token is None:
-        raise DataError("data.template: answers would never end, the tokenizer has no end-of-sequence token")
+        raise DataError(
+            "data.template: the tokenizer has no end-of-sequence token, so answers would never end"
+        )
     if data.template is not Template["auto"]:
         return Renderer(tokenizer, TEMPLATES[data.template], False)
     is_chat = conversations[0].is_chat
-    other = next((each for each in conversations if each.is_chat is not is_chat), None)
+    other = next((example for example in conversations if example.is_chat is not is_chat), None)
     if other is not None:
         raise DataError(
-            f"{other.where}: a prompt that is {'text' if is_chat else 'messages'}, where others are "
-            f"{'messages' if is_chat else 'text'} (make them two of data.sources)"
+            f"{other.where}: the prompt is {'text' if is_chat else 'a list of messages'}, but others are "
+            f"{'lists of messages' if is_chat else 'text'} (make them two of data.sources)"
         )
     if not is_chat:
         return Renderer(tokenizer, TEMPLATES[Template["plain"]], False)

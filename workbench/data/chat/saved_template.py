@@ -1,4 +1,4 @@
-"""The chat template that a trained model is saved with: it renders, byte for byte, what was trained."""
+"""Chooses the chat template to save with a trained model: it renders what was trained, byte for byte."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from workbench.data.tokens.control_tokens import SENTINEL
 
 @dataclass(frozen=True)
 class ChatForm:
-    """How conversations were written for training."""
+    """Template and end tokens of conversations in training."""
 
     template: str | None
-    """The chat template to be saved; None: the tokenizer keeps its own, or was not asked for one."""
+    """Chat template to save; None: the tokenizer keeps its own, or none was asked for."""
     ends: tuple[str, ...]
-    """The tokens that end an answer, the first of them being written right behind it."""
+    """Tokens that end an answer; the first one directly follows it."""
 
 
 def chat_form(render: Renderer, conversation: Conversation, template: Template) -> ChatForm:
-    """How a renderer writes conversations like this one.
+    """Return template and end tokens of conversations like this one.
 
     Args:
-        render: Of the data.
-        conversation: One of the rows.
-        template: The key `data.template`: bare prompts are saved with a template only where one is named.
+        render: The renderer of the data.
+        conversation: Any of the rows.
+        template: The key `data.template`; for bare prompts a template is saved only if the key names one.
     """
     is_saved = not render.is_own and (conversation.is_chat or template is not Template["auto"])
     text = saved_template(render.tokenizer, render.template) if is_saved else None
@@ -37,20 +37,20 @@ def chat_form(render: Renderer, conversation: Conversation, template: Template) 
 
 
 def turn_ends(render: Renderer) -> tuple[str, ...]:
-    """The end of turn that the template writes right behind an answer, and the end of sequence."""
+    """Return the end of turn that the template writes directly after an answer, and the end of sequence."""
     plain = Conversation(where="", turns=(Turn("user", SENTINEL), Turn("assistant", SENTINEL)))
     skeleton = skeleton_text(plain, render) or ""
-    written = render.control.within([skeleton.rpartition(SENTINEL)[2]])
-    return tuple(dict.fromkeys([*written[:1], str(render.tokenizer.eos_token)]))
+    following = render.control.within([skeleton.rpartition(SENTINEL)[2]])
+    return tuple(dict.fromkeys([*following[:1], str(render.tokenizer.eos_token)]))
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, forms: Iterable[ChatForm]) -> list[int]:
-    """The numbers of all tokens that end trained answers."""
+    """Return the ids of all tokens that end trained answers."""
     vocabulary = tokenizer.get_vocab()
     ends = dict.fromkeys(end for form in forms for end in form.ends)
     return [vocabulary[end] for end in ends if end in vocabulary]
 
 
 def templates_of(forms: Iterable[ChatForm]) -> list[str]:
-    """The different chat templates to be saved: one, unless sources of rows are written in several ways."""
+    """Return the distinct chat templates to save; more than one if the sources differ in their templates."""
     return list(dict.fromkeys(form.template for form in forms if form.template is not None))

@@ -1,1 +1,1 @@
-"""The check of loss masks and stop tokens before training."""
+"""Checks loss masks and stop tokens before training."""

@@ -1,4 +1,4 @@
-"""Rows held against what they have to be, before the first step: loss falls on what generation must say."""
+"""Compares training rows with their expected tokens and labels before the first step."""
 
 import logging
 import random
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from workbench.config.data import CheckMask, DataConfig
 from workbench.data.chat.prepare_chat import Chats
 from workbench.data.conversations import Conversation
-from workbench.data.mask_check.expected_rows import Pieces, RowText, RowTokens
+from workbench.data.mask_check.expected_rows import RowText, RowTokens, Spans
 from workbench.data.mask_check.findings import Finding, Kind
 from workbench.data.notices import say_once
 from workbench.data.tokens.segments import Tokens
@@ -17,93 +17,95 @@ from workbench.errors import DataError
 log = logging.getLogger("workbench")
 
 ALL_ROWS = 500
-"""Up to so many rows, each one is looked at."""
+"""Up to this number of rows, all are checked."""
+
 SAMPLE = 200
-"""Of more rows, so many by chance, and one of each shape besides."""
+"""Of more rows, this many random ones are checked, and one of each shape."""
+
 MOST_SHAPES = 1000
-"""Shapes that are told apart."""
+"""Most shapes of which a row is checked."""
 
 
 @dataclass
 class MaskCheck:
-    """Looks at conversations of one format and at the rows that they become."""
+    """Checks conversations of one format and the training rows built from them."""
 
     chats: Chats
     data: DataConfig
     seed: int
     findings: list[Finding] = field(default_factory=list)
-    wanted: dict[int, Pieces] = field(default_factory=dict)
-    """Number of a conversation that is looked at -> the text that its row has to have."""
+    expected: dict[int, Spans] = field(default_factory=dict)
+    """Number of a checked conversation -> expected text of its row."""
     num_rows: int = 0
-    """Conversations that are looked at."""
+    """Number of checked conversations."""
 
     def read(self) -> None:
-        """Look at the texts of the conversations.
+        """Check the rendered texts of the conversations.
 
         Raises:
-            DataError: One is wrong, and `data.check_mask` is refuse.
+            DataError: A text has a fault, and `data.check_mask` is refuse.
         """
         self.tokens = RowTokens(self.chats)
         numbers = chosen(self.chats.conversations, self.seed)
         self.num_rows = len(numbers)
         for number in numbers:
             text = RowText(self.chats, self.chats.conversations[number], self.tokens)
-            pieces = text.pieces()
+            spans = text.spans()
             self.findings += text.findings
             if not any(finding.kind.is_refused for finding in text.findings):
-                self.wanted[number] = pieces
+                self.expected[number] = spans
         self.refuse()
 
     def compare(self, number: int, row: Tokens) -> None:
-        """Hold the row of a conversation, as it will be trained, against what it has to be."""
-        if number not in self.wanted:
+        """Compare the training row of a conversation with the expected row."""
+        if number not in self.expected:
             return
-        wanted = self.tokens.row(self.wanted[number])
-        if len(wanted.input_ids) > self.data.max_length:
-            wanted = self.tokens.shortened(wanted, self.data)
-        finding = self.tokens.compare(wanted, row, self.chats.conversations[number].where)
+        expected = self.tokens.row(self.expected[number])
+        if len(expected.input_ids) > self.data.max_length:
+            expected = self.tokens.shortened(expected, self.data)
+        finding = self.tokens.compare(expected, row, self.chats.conversations[number].where)
         self.findings += [finding] if finding else []
 
     def conclude(self, noted: Counter[str]) -> None:
-        """Say what was found, and count it.
+        """Log the findings and count them.
 
         Raises:
-            DataError: A row is wrong, and `data.check_mask` is refuse.
+            DataError: A row has a fault, and `data.check_mask` is refuse.
         """
         self.refuse()
         counts = Counter(finding.kind for finding in self.findings)
         for kind, count in counts.items():
             first = next(finding for finding in self.findings if finding.kind is kind)
-            words = f"{first} ({count:,} of {self.num_rows:,} rows looked at are so)"
+            message = f"{first} (so in {count:,} of {self.num_rows:,} checked rows)"
             if not kind.is_refused:
-                say_once(words)  # the rows are encoded again where they are scored
+                say_once(message)  # the rows are encoded again for scoring
             else:
-                log.warning("%s", words)
-                noted[f"of {self.num_rows:,} looked at: {kind.value}"] += count
+                log.warning("%s", message)
+                noted[f"of {self.num_rows:,} checked: {kind.value}"] += count
 
     def refuse(self) -> None:
-        """End the run at the first row that is wrong.
+        """Fail with the first fault that spoils training.
 
         Raises:
-            DataError: There is one, and `data.check_mask` is refuse.
+            DataError: There is such a fault, and `data.check_mask` is refuse.
         """
-        wrong = [finding for finding in self.findings if finding.kind.is_refused]
-        if not wrong or self.data.check_mask is CheckMask.warn:
+        refused = [finding for finding in self.findings if finding.kind.is_refused]
+        if not refused or self.data.check_mask is CheckMask.warn:
             return
-        count = len({finding.where for finding in wrong})
-        remedy = REMEDY.get(wrong[0].kind, OTHERWISE)
-        if wrong[0].kind.can_be_trained:
-            remedy += ", or data.check_mask=warn trains all the same"
-        raise DataError(f"{wrong[0]} ({count} of {self.num_rows} rows looked at fail; {remedy})")
+        count = len({finding.where for finding in refused})
+        remedy = REMEDIES.get(refused[0].kind, DEFAULT_REMEDY)
+        if refused[0].kind.can_be_trained:
+            remedy += ", or train anyway with data.check_mask=warn"
+        raise DataError(f"{refused[0]} ({count} of {self.num_rows} checked rows fail; {remedy})")
 
 
-OTHERWISE = "choose another data.template, such as chatml"
-REMEDY = {Kind.trimmed: "take the white space or what else is lost out of the answers"}
-"""The way out, by what is wrong."""
+DEFAULT_REMEDY = "choose another data.template, such as chatml"
+REMEDIES = {Kind.trimmed: "remove from the answers what the template strips, such as white space"}
+"""Kind of fault -> remedy in messages."""
 
 
 def chosen(conversations: list[Conversation], seed: int) -> list[int]:
-    """The numbers of the conversations that are looked at: all of a few, else a sample and each shape."""
+    """Choose conversations to check: all of up to ALL_ROWS, else a random sample and one of each shape."""
     if len(conversations) <= ALL_ROWS:
         return list(range(len(conversations)))
     first: dict[tuple[object, ...], int] = {}
@@ -114,7 +116,7 @@ def chosen(conversations: list[Conversation], seed: int) -> list[int]:
 
 
 def shape_of(conversation: Conversation) -> tuple[object, ...]:
-    """What may make a template or a tokenizer treat rows differently."""
+    """Return the features of a conversation that templates and tokenizers may treat differently."""
     turns = tuple(
         (turn.role, turn.trained, turn.text != turn.text.strip(), "</" in turn.text, *sorted(turn.extra))
         for turn in conversation.turns

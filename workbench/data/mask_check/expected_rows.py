@@ -1,7 +1,6 @@
-"""A training row as it has to be, from the renderer's texts and the tokenizer alone.
+"""Builds the expected tokens and labels of training rows from rendered texts and the tokenizer alone.
 
-Nothing here is taken from the segments that training rows are built of, so that a fault in building them
-shows.
+Nothing here uses the segments of which training rows are built, so that faults in building them are found.
 """
 
 import re
@@ -16,84 +15,84 @@ from workbench.data.tokens.control_tokens import SENTINEL, skeleton_of
 from workbench.data.tokens.segments import Tokens, ids_of, special_frame
 from workbench.labels import IGNORED
 
-Pieces = list[tuple[str, bool]]
-"""The text of a row, in pieces that carry loss or don't."""
+Spans = list[tuple[str, bool]]
+"""Text of a row as spans, each with whether it carries loss."""
 
 
 class RowTokens:
-    """Text as tokens, and what differs between two rows of them."""
+    """Encodes expected rows and compares them with training rows."""
 
     def __init__(self, chats: Chats) -> None:
-        """Take tokenizer and template of the conversations."""
+        """Collect the begin and end tokens of the tokenizer."""
         self.encoder, self.tokenizer = chats.encoder, chats.renderer.tokenizer
         self.prefix = [] if chats.renderer.is_own else special_frame(self.tokenizer)[0]
         vocabulary = self.tokenizer.get_vocab()
         bos = vocabulary.get(str(self.tokenizer.bos_token))
-        self.begins = {*special_frame(self.tokenizer)[0], *([] if bos is None else [bos])}
-        self.ends = {vocabulary.get(token) for token in chats.renderer.control.tokens}
+        self.begin_ids = {*special_frame(self.tokenizer)[0], *([] if bos is None else [bos])}
+        self.end_ids = {vocabulary.get(token) for token in chats.renderer.control.tokens}
 
     def ids(self, text: str) -> list[int]:
-        """The ids of a rendered text, as generation takes it."""
+        """Encode a rendered text as for generation."""
         return [*self.prefix, *(next(ids_of([text], self.encoder)) if text else [])]
 
-    def row(self, pieces: Pieces) -> Tokens:
-        """The row that a text has to become: no token reaches over the beginning of an answer."""
+    def row(self, spans: Spans) -> Tokens:
+        """Build the expected row of a text: no token crosses the start of an answer."""
         row, text = Tokens(list(self.prefix), [IGNORED] * len(self.prefix)), ""
-        for piece, trained in pieces:
-            ids = self.ids_behind(text, piece)
+        for span, trained in spans:
+            ids = self.ids_after(text, span)
             row.input_ids.extend(ids)
             row.labels.extend(ids if trained else [IGNORED] * len(ids))
-            text += piece
+            text += span
         return row
 
-    def ids_behind(self, text: str, piece: str) -> list[int]:
-        """The ids of a text that stands behind another one."""
+    def ids_after(self, text: str, span: str) -> list[int]:
+        """Encode a span as the continuation of a text."""
         for context in (text, "\n"):
-            before, both = self.ids(context), self.ids(context + piece)
+            before, both = self.ids(context), self.ids(context + span)
             if both[: len(before)] == before:
                 return both[len(before) :]
-        return self.ids(piece)[len(self.prefix) :]
+        return self.ids(span)[len(self.prefix) :]
 
     def shortened(self, row: Tokens, data: DataConfig) -> Tokens:
-        """The row within `data.max_length`, by the rules of `data.truncation`."""
+        """Shorten an expected row to `data.max_length` as `data.truncation` says."""
         excess = len(row.input_ids) - data.max_length
         if data.truncation is Truncation["cut-end"]:
             return Tokens(row.input_ids[:-excess], row.labels[:-excess])
-        first = row.input_ids[:1] if set(row.input_ids[:1]) & self.begins else []
-        begin = len(special_frame(self.tokenizer)[0]) or len(first)
-        begin = begin if set(row.input_ids[:begin]) <= self.begins else 0
-        ids, labels = row.input_ids[begin + excess :], row.labels[begin + excess :]
-        if row.labels[begin + excess - 1] != IGNORED:  # the rest of an answer whose beginning is cut away
-            rest = next((i for i, label in enumerate(labels) if label == IGNORED), len(labels))
-            labels = [IGNORED] * rest + labels[rest:]
-        return Tokens(row.input_ids[:begin] + ids, row.labels[:begin] + labels)
+        first = row.input_ids[:1] if set(row.input_ids[:1]) & self.begin_ids else []
+        num_prefix = len(special_frame(self.tokenizer)[0]) or len(first)
+        num_prefix = num_prefix if set(row.input_ids[:num_prefix]) <= self.begin_ids else 0
+        ids, labels = row.input_ids[num_prefix + excess :], row.labels[num_prefix + excess :]
+        if row.labels[num_prefix + excess - 1] != IGNORED:  # mask the rest of an answer without its start
+            num_rest = next((i for i, label in enumerate(labels) if label == IGNORED), len(labels))
+            labels = [IGNORED] * num_rest + labels[num_rest:]
+        return Tokens(row.input_ids[:num_prefix] + ids, row.labels[:num_prefix] + labels)
 
-    def compare(self, wanted: Tokens, row: Tokens, where: str) -> Finding | None:
-        """Where a row is other than it has to be."""
-        if wanted.input_ids != row.input_ids and not self.says_the_same(wanted, row):
-            place = first_difference(wanted.input_ids, row.input_ids)
+    def compare(self, expected: Tokens, row: Tokens, where: str) -> Finding | None:
+        """Return the first difference between a training row and the expected row; None: there is none."""
+        if expected.input_ids != row.input_ids and not self.is_equivalent(expected, row):
+            index = first_difference(expected.input_ids, row.input_ids)
             kind = Kind.other_token
-            if place == len(row.input_ids):
-                return self.finding(where, Kind.too_short, wanted.input_ids, place)
-            if place == len(wanted.input_ids):
+            if index == len(row.input_ids):
+                return self.finding(where, Kind.too_short, expected.input_ids, index)
+            if index == len(expected.input_ids):
                 kind = Kind.too_long
-            return self.doubled(row, where) or self.finding(where, kind, row.input_ids, place)
-        if wanted.input_ids == row.input_ids and wanted.labels != row.labels:
-            place = first_difference(wanted.labels, row.labels)
+            return self.duplicate(row, where) or self.finding(where, kind, row.input_ids, index)
+        if expected.input_ids == row.input_ids and expected.labels != row.labels:
+            index = first_difference(expected.labels, row.labels)
             kind = Kind.prompt_trained
-            if row.labels[place] == IGNORED:
-                last = wanted.labels[place + 1 :][:1] in ([], [IGNORED])
+            if row.labels[index] == IGNORED:
+                last = expected.labels[index + 1 :][:1] in ([], [IGNORED])
                 kind = Kind.end_untrained if last else Kind.untrained
-            return self.finding(where, kind, row.input_ids, place)
-        return self.doubled(row, where)
+            return self.finding(where, kind, row.input_ids, index)
+        return self.duplicate(row, where)
 
-    def says_the_same(self, wanted: Tokens, row: Tokens) -> bool:
-        """Whether two rows differ in nothing but how a text behind the first prompt falls into tokens."""
-        first = next((i for i, label in enumerate(wanted.labels) if label != IGNORED), len(wanted.labels))
-        return wanted.input_ids[:first] == row.input_ids[:first] and self.runs(wanted) == self.runs(row)
+    def is_equivalent(self, expected: Tokens, row: Tokens) -> bool:
+        """Return whether two rows have the same text, masks and first prompt; later tokens may differ."""
+        first = next((i for i, label in enumerate(expected.labels) if label != IGNORED), len(expected.labels))
+        return expected.input_ids[:first] == row.input_ids[:first] and self.runs(expected) == self.runs(row)
 
-    def runs(self, row: Tokens) -> Pieces:
-        """The row's text in runs that carry loss or don't."""
+    def runs(self, row: Tokens) -> Spans:
+        """Decode a row into spans with and without loss."""
         runs: list[tuple[list[int], bool]] = []
         for token, label in zip(row.input_ids, row.labels, strict=True):
             if not runs or runs[-1][1] is not (label != IGNORED):
@@ -101,144 +100,145 @@ class RowTokens:
             runs[-1][0].append(token)
         return [(str(self.tokenizer.decode(ids)), trained) for ids, trained in runs]
 
-    def doubled(self, row: Tokens, where: str) -> Finding | None:
-        """A begin token that stands twice at the beginning, or an end token twice at the end of an answer."""
+    def duplicate(self, row: Tokens, where: str) -> Finding | None:
+        """Return a begin token that occurs twice at the start, or an end token twice after an answer."""
         ids, labels = row.input_ids, row.labels
-        if len(ids) > 1 and ids[0] == ids[1] and ids[0] in self.begins:
+        if len(ids) > 1 and ids[0] == ids[1] and ids[0] in self.begin_ids:
             return self.finding(where, Kind.doubled_begin, ids, 1)
-        for place in range(1, len(ids)):
-            ends = labels[place] != IGNORED and labels[place + 1 :][:1] in ([], [IGNORED])
-            if ends and ids[place] == ids[place - 1] and ids[place] in self.ends:
-                return self.finding(where, Kind.doubled_end, ids, place)
+        for index in range(1, len(ids)):
+            ends_answer = labels[index] != IGNORED and labels[index + 1 :][:1] in ([], [IGNORED])
+            if ends_answer and ids[index] == ids[index - 1] and ids[index] in self.end_ids:
+                return self.finding(where, Kind.doubled_end, ids, index)
         return None
 
-    def finding(self, where: str, kind: Kind, ids: Sequence[int], place: int) -> Finding:
-        """A finding at a token."""
-        place = min(place, len(ids) - 1)
-        return Finding(where, kind, place, str(self.tokenizer.decode([ids[place]])), ids[place])
+    def finding(self, where: str, kind: Kind, ids: Sequence[int], index: int) -> Finding:
+        """Build a finding at a token."""
+        index = min(index, len(ids) - 1)
+        return Finding(where, kind, index, str(self.tokenizer.decode([ids[index]])), ids[index])
 
 
 @dataclass
 class RowText:
-    """The text of one training row: its prompts and answers as the renderer writes them."""
+    """Prompts and answers of one training row, as rendered for generation."""
 
     chats: Chats
     conversation: Conversation
     tokens: RowTokens
 
     def __post_init__(self) -> None:
-        """Render the whole conversation."""
+        """Render the full conversation."""
         self.findings: list[Finding] = []
         self.messages = self.chats.renderer.messages(self.conversation)
-        self.whole = self.rendered(len(self.messages))
+        self.full_text = self.render_first(len(self.messages))
         self.offset = len(self.messages) - len(self.conversation.turns)
 
     @property
     def is_wrong(self) -> bool:
-        """Whether anything was found for which a row is refused."""
+        """Whether a finding spoils training."""
         return any(finding.kind.is_refused for finding in self.findings)
 
-    def rendered(self, number: int, *, prompt: bool = False) -> str:
-        """The first so many messages as text."""
+    def render_first(self, number: int, *, prompt: bool = False) -> str:
+        """Render the first `number` messages; with `prompt`, add the header of the next answer."""
         if prompt and not number:
             return ""
         return self.chats.renderer.render(self.messages[:number], self.conversation, prompt=prompt)
 
-    def pieces(self) -> Pieces:
-        """The row in pieces; what is wrong with its text is in `findings`."""
+    def spans(self) -> Spans:
+        """Split the row into spans with and without loss, and record the faults in `findings`."""
         turns = self.conversation.turns
-        pieces: Pieces = []
+        spans: Spans = []
         done = 0
         for index, turn in enumerate(turns):
             if turn.trained and not self.is_wrong:
                 prompt, answer = self.prompt_and_answer(index)
-                pieces += [(self.whole[done : len(prompt)], False), (answer, True)]
+                spans += [(self.full_text[done : len(prompt)], False), (answer, True)]
                 done = len(prompt) + len(answer)
         if not turns[-1].trained:
-            pieces.append((self.ended(self.whole)[0][done:], False))
-        self.look_at_questions()
-        return [piece for piece in pieces if piece[0]]
+            spans.append((self.ended(self.full_text)[0][done:], False))
+        self.check_prompts()
+        return [span for span in spans if span[0]]
 
     def prompt_and_answer(self, index: int) -> tuple[str, str]:
-        """The prompt that is rendered for generation at a turn, and what has to be produced behind it."""
+        """Return the prompt for generation at a turn, and the text that the model must generate after it."""
         number = index + self.offset
-        prompt, after = self.rendered(number, prompt=True), self.rendered(number + 1)
+        prompt, after = self.render_first(number, prompt=True), self.render_first(number + 1)
         bare = after.rstrip().removesuffix(str(self.tokens.tokenizer.eos_token))
-        if not self.whole.startswith(after.rstrip()) and self.whole.startswith(bare):
-            after = bare  # the end of a document, which the template writes behind the last turn alone
+        if not self.full_text.startswith(after.rstrip()) and self.full_text.startswith(bare):
+            after = bare  # the template writes an end of document after the last turn only
         text, has_end = self.ended(after)
-        for longer in (after, self.whole):
+        for longer in (after, self.full_text):
             if not longer.startswith(prompt):
-                self.find(Kind.prompt_parts, prompt, longer)
-        if not self.whole.startswith(after.rstrip()):
-            self.find(Kind.rewritten, after.rstrip(), self.whole)
+                self.record(Kind.prompt_parts, prompt, longer)
+        if not self.full_text.startswith(after.rstrip()):
+            self.record(Kind.rewritten, after.rstrip(), self.full_text)
         elif not has_end and index < len(self.conversation.turns) - 1:
-            self.find(Kind.no_end, after)
+            self.record(Kind.no_end, after)
         elif not has_end and not after.rstrip().endswith(self.chats.renderer.marks.tokens):
-            self.find(Kind.end_added, text)
+            self.record(Kind.end_added, text)
         if not self.is_wrong:
-            self.look_at_answer(prompt, text[len(prompt) :], index)
+            self.check_answer(prompt, text[len(prompt) :], index)
         return prompt, text[len(prompt) :]
 
-    def look_at_answer(self, prompt: str, answer: str, index: int) -> None:
-        """See to it that the answer is the row's own, and that its header stands in the prompt."""
+    def check_answer(self, prompt: str, answer: str, index: int) -> None:
+        """Check that the answer contains the turn's text, and the prompt contains the answer's header."""
         turn = self.conversation.turns[index]
         start = answer.find(turn.text)
         if start < 0:
             if turn.text.strip() in answer or unspaced(turn.text) not in unspaced(answer):
-                self.find(Kind.trimmed, prompt + answer, prompt + turn.text)
+                self.record(Kind.trimmed, prompt + answer, prompt + turn.text)
             return
         header = "" if turn.extra else answer[:start]
-        no_prompt = prompt == self.rendered(index + self.offset) and header.strip() != ""
-        whole_header = header.rstrip().endswith(self.chats.renderer.control.tokens)
-        words = re.match(r"\s*[\w#]", header) is not None and not whole_header
-        if no_prompt or words or ("\n" in header and not header.strip()):
-            self.find(Kind.header, prompt + answer, prompt + answer[len(header) :])
-        self.look_at_end(prompt + answer, answer[start + len(turn.text) :])
+        no_prompt = prompt == self.render_first(index + self.offset) and header.strip() != ""
+        is_control_header = header.rstrip().endswith(self.chats.renderer.control.tokens)
+        is_written_out = re.match(r"\s*[\w#]", header) is not None and not is_control_header
+        if no_prompt or is_written_out or ("\n" in header and not header.strip()):
+            self.record(Kind.header, prompt + answer, prompt + answer[len(header) :])
+        self.check_end(prompt + answer, answer[start + len(turn.text) :])
 
-    def look_at_end(self, text: str, tail: str) -> None:
-        """Take down an end of turn that generation has to be told of."""
+    def check_end(self, text: str, tail: str) -> None:
+        """Record an end of turn that is not the end of sequence, or not a single token."""
         control = self.chats.renderer.control
-        ends, known = control.within([tail]), {finding.kind for finding in self.findings}
-        if ends and str(self.tokens.tokenizer.eos_token) not in ends and Kind.other_end not in known:
-            self.find(Kind.other_end, text)
+        end_tokens, recorded = control.within([tail]), {finding.kind for finding in self.findings}
+        eos_token = str(self.tokens.tokenizer.eos_token)
+        if end_tokens and eos_token not in end_tokens and Kind.other_end not in recorded:
+            self.record(Kind.other_end, text)
         marks = [mark for mark in self.chats.renderer.marks.within([tail]) if mark not in control.tokens]
-        if marks and Kind.end_as_text not in known:
-            self.find(Kind.end_as_text, text, text.replace(marks[0], ""))
+        if marks and Kind.end_as_text not in recorded:
+            self.record(Kind.end_as_text, text, text.replace(marks[0], ""))
 
-    def look_at_questions(self) -> None:
-        """Take down where the tokenizer's template leaves a turn out, or has no system turn of its own."""
+    def check_prompts(self) -> None:
+        """Record a turn that the tokenizer's template leaves out, and a system turn that it merges."""
         if not self.chats.renderer.is_own or self.is_wrong:
             return
-        turns, whole = self.conversation.turns, unspaced(self.whole)
+        turns, row_text = self.conversation.turns, unspaced(self.full_text)
         for turn in turns:
-            if turn.role in ("system", "user") and unspaced(turn.text) not in whole:
-                return self.find(Kind.turn_lost, self.whole, turn.text)
+            if turn.role in ("system", "user") and unspaced(turn.text) not in row_text:
+                return self.record(Kind.turn_lost, self.full_text, turn.text)
         parts = (self.chats.renderer.writes(skeleton_of(self.conversation)) or "").split(SENTINEL)
         has_system = turns[0].role == "system" and turns[0].text.strip()
         if has_system and len(parts) == len(turns) + 1 and not parts[1].strip():
-            self.find(Kind.system_merged, self.whole, parts[0] + turns[0].text)
+            self.record(Kind.system_merged, self.full_text, parts[0] + turns[0].text)
 
     def ended(self, text: str) -> tuple[str, bool]:
-        """A text that ends with an answer, up to its end of turn, and whether the template writes one."""
+        """Cut a text after the end of turn of its last answer, or add one; return whether it had one."""
         bare = text.rstrip()
         if bare.endswith(self.chats.renderer.control.tokens):
             return bare, True
         return text + str(self.tokens.tokenizer.eos_token), False
 
-    def find(self, kind: Kind, text: str, other: str | None = None) -> None:
-        """Take down something, at the first token in which a text differs from another one or at its last."""
+    def record(self, kind: Kind, text: str, other: str | None = None) -> None:
+        """Record a fault at the first token that differs from another text, or else at the last token."""
         ids = self.tokens.ids(text)
-        place = len(ids) - 1 if other is None else first_difference(ids, self.tokens.ids(other))
-        self.findings.append(self.tokens.finding(self.conversation.where, kind, ids, place))
+        index = len(ids) - 1 if other is None else first_difference(ids, self.tokens.ids(other))
+        self.findings.append(self.tokens.finding(self.conversation.where, kind, ids, index))
 
 
 def unspaced(text: str) -> str:
-    """A text without its white space."""
+    """Remove all white space."""
     return re.sub(r"\s", "", text)
 
 
 def first_difference(ids: Sequence[int], others: Sequence[int]) -> int:
-    """The first place at which two lists differ: at the latest where the shorter one ends."""
+    """Return the first index at which two lists differ; if one is a prefix of the other, its length."""
     shorter = min(len(ids), len(others))
     return next((i for i in range(shorter) if ids[i] != others[i]), shorter)

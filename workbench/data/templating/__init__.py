@@ -1,1 +1,1 @@
-"""Jinja templates rendered in a sandbox with bounds on steps, time and output."""
+"""Renders Jinja templates in a sandbox with limits on steps, time and output."""

@@ -1,4 +1,4 @@
-"""What transformers gives chat templates: options, filters, functions and tags, in a sandbox with bounds."""
+"""Chat templates: the options, filters, functions and tags that transformers gives them, in the sandbox."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from workbench.data.templating.sandbox import BoundedEnvironment
 
 @cache
 def chat_environment() -> BoundedEnvironment:
-    """The environment of all chat templates."""
+    """Return the environment of all chat templates."""
     environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, "jinja2.ext.loopcontrols"]
     )
@@ -33,47 +33,47 @@ def chat_environment() -> BoundedEnvironment:
 
 
 class GenerationTag(Extension):
-    """`{% generation %}`, which marks what a model has written, and writes it."""
+    """The tag `{% generation %}`: it marks the text of an answer, and writes it unchanged."""
 
     tags = {"generation"}
 
     def parse(self, parser: Any) -> nodes.Node:
-        """The block as a call that hands back its text."""
+        """Compile the block into a call of `written`."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("written"), [], [], body).set_lineno(line)
 
     @pass_eval_context
     def written(self, context: Any, caller: Any) -> str:
-        """The text of the block."""
+        """Return the text of the block."""
         return caller()  # type: ignore[no-any-return]
 
 
 class ChatDict:
-    """The function `dict`."""
+    """The template function `dict`."""
 
     def __call__(self, *arguments: Any, **named: Any) -> dict[Any, Any]:
-        """A mapping."""
+        """Build a dictionary."""
         return dict(*arguments, **named)
 
     def fromkeys(self, keys: Iterable[Any], value: Any = None) -> dict[Any, Any]:
-        """A mapping with one value for all keys."""
+        """Build a dictionary with the same value for all keys."""
         return dict.fromkeys(keys, value)
 
 
 class ChatNamespace(Namespace):
-    """The function `namespace`; names that begin with an underscore are refused, as transformers does."""
+    """The template function `namespace`; as in transformers, names must not begin with an underscore."""
 
     def __init__(*arguments: Any, **named: Any) -> None:
-        """Take the first names and values."""
-        own, *others = arguments
-        values = dict(*others, **named)
+        """Set the initial attributes."""
+        namespace, *initial = arguments
+        values = dict(*initial, **named)
         for name in values:
             check_name(name)
-        Namespace.__init__(own, values)
+        Namespace.__init__(namespace, values)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        """Set a value."""
+        """Set an attribute."""
         check_name(name)
         super().__setitem__(name, value)
 
@@ -81,17 +81,17 @@ class ChatNamespace(Namespace):
 def check_name(name: Any) -> None:
     """Refuse a name that begins with an underscore."""
     if isinstance(name, str) and name.startswith("_"):
-        raise SecurityError(f"a namespace takes no names that begin with an underscore, {name!r}")
+        raise SecurityError(f"a name in a namespace must not begin with an underscore, {name!r}")
 
 
 def raise_exception(message: Any) -> None:
-    """The function with which a chat template refuses a conversation."""
+    """Fail with a message: the function with which a chat template rejects a conversation."""
     raise TemplateError(message)
 
 
 def strftime_now(pattern: str) -> str:
-    """The time as text."""
-    bound(len(pattern) * 10_000, "with the function 'strftime_now' a text")
+    """Format the current time."""
+    bound(len(pattern) * 10_000, "a text with the function 'strftime_now'")
     return datetime.now().strftime(pattern)
 
 
@@ -102,7 +102,7 @@ def as_json(
     separators: Any = None,
     sort_keys: bool = False,
 ) -> str:
-    """The filter `tojson` of chat templates: no escapes for HTML."""
+    """Return JSON without HTML escapes: the filter `tojson` of chat templates."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

@@ -1,4 +1,4 @@
-"""The one renderer of templates: chat templates as transformers renders them, and templates of benchmarks."""
+"""Renders chat templates, byte for byte as transformers does, and the templates of benchmarks."""
 
 import dataclasses
 import time
@@ -13,42 +13,47 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.data.templating.chat_environment import chat_environment
 from workbench.data.templating.render_budget import MAX_CHARACTERS, MAX_SECONDS, BoundError
-from workbench.data.templating.sandbox import MAX_SOURCE, BoundedEnvironment, reason
+from workbench.data.templating.sandbox import MAX_SOURCE, BoundedEnvironment
+from workbench.data.templating.template_errors import reason
 from workbench.errors import DataError
 
 SECONDS_EACH = 0.02
-"""Processor time of a rendering, on average over many."""
+"""Mean processor time that a rendering may take when a template is rendered many times."""
+
 REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Names of a message's reasoning in data sets, the most common first."""
+
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
+"""Marker appended to a message that is to be continued; the rendered text is cut at it."""
 
 FAILURES = (
     *(TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError),
     *(RuntimeError, SyntaxError, TypeError, ValueError),
 )
-"""What a template of others can raise."""
+"""Exceptions that an untrusted template can raise."""
 
 
 class RenderingError(DataError):
-    """A template that can't be rendered; the message is the reason alone, the caller names the place."""
+    """A template can't be rendered. The message is the reason alone; the caller adds file and line."""
 
     @property
     def is_bound(self) -> bool:
-        """The template would use more than it may; the message is a predicate, such as `makes ...`."""
+        """Whether a limit was exceeded; the message is then a predicate, such as `makes ...`."""
         return isinstance(self.__cause__, BoundError | RecursionError | MemoryError)
 
     def of_chat_template(self) -> str:
-        """The reason with its subject, for conversations."""
+        """Return the reason as a sentence about the chat template."""
         return f"the chat template {'' if self.is_bound else 'refuses the turns, '}{self}"
 
 
 class CompiledTemplate:
-    """A template, compiled once; all its renderings together are held to a time, too."""
+    """A compiled template. The total time of its renderings is limited, too."""
 
     def __init__(self, environment: BoundedEnvironment, text: str, expression: bool = False) -> None:
-        """Compile it.
+        """Compile a template, or with `expression` a single expression.
 
         Raises:
-            RenderingError: it does not parse, or is too long.
+            RenderingError: The template has a syntax error, or is too long.
         """
         self.environment = environment
         self.seconds, self.count = 0.0, 0
@@ -64,25 +69,25 @@ class CompiledTemplate:
             raise RenderingError(reason(error)) from error
 
     def render(self, scope: Mapping[str, Any]) -> str:
-        """The text of the template over variables.
+        """Render the template with variables.
 
         Raises:
-            RenderingError: it fails, or would use more than a rendering may.
+            RenderingError: The template fails, or exceeds a limit.
         """
         return str(self._timed(self._text, scope))
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """The value of the expression over variables; see `render`."""
+        """Evaluate the expression with variables; raises as `render` does."""
         return self._timed(self._value, scope)
 
     def _text(self, scope: Mapping[str, Any]) -> str:
-        pieces, length = [], 0
-        for piece in self.template.generate(scope):
-            pieces.append(piece)
-            length += len(piece)
+        chunks, length = [], 0
+        for chunk in self.template.generate(scope):
+            chunks.append(chunk)
+            length += len(chunk)
             if length > MAX_CHARACTERS:
                 raise BoundError(f"makes a text of more than {MAX_CHARACTERS:,} characters")
-        return "".join(pieces)
+        return "".join(chunks)
 
     def _value(self, scope: Mapping[str, Any]) -> Any:
         value = self.expression(scope)
@@ -114,24 +119,24 @@ def chat_text(
     add_generation_prompt: bool = False,
     continue_final_message: bool = False,
 ) -> str:
-    """A conversation as text, byte for byte as `tokenizer.apply_chat_template` makes it, within bounds.
+    """Render a conversation, byte for byte as `tokenizer.apply_chat_template` does, with limits.
 
     Args:
-        tokenizer: Whose chat template and special tokens are used.
+        tokenizer: Provides chat template and special tokens.
         messages: The turns, with `role` and `content`.
-        template: A template instead of the tokenizer's own.
+        template: Replaces the tokenizer's template.
         tools: JSON schemas of functions.
-        add_generation_prompt: The text ends where the next answer begins.
-        continue_final_message: The text ends within the last message.
+        add_generation_prompt: End the text with the header of the next answer.
+        continue_final_message: End the text with the last message, without its end of turn.
 
     Raises:
-        RenderingError: the template refuses the turns, fails, or would use more than a rendering may.
+        RenderingError: The template refuses the turns, fails, or exceeds a limit.
     """
     if not messages:
-        raise RenderingError("a conversation without messages")
+        raise RenderingError("the conversation has no messages")
     try:
         if not all(isinstance(tool, Mapping) for tool in tools or ()):
-            raise TypeError("a tool that is not a JSON object")
+            raise TypeError("a tool is not a JSON object")
         source = tokenizer.get_chat_template(template, tools)  # type: ignore[arg-type]
         turns = [with_reasoning(plain(without_nulls(message))) for message in messages]
         if continue_final_message:
@@ -146,25 +151,25 @@ def chat_text(
 
 @lru_cache(maxsize=64)
 def chat_template(text: str) -> CompiledTemplate:
-    """A chat template, compiled once."""
+    """Compile a chat template; the result is cached."""
     return CompiledTemplate(chat_environment(), text)
 
 
 def without_nulls(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message without its null fields, which templates take for missing ones."""
+    """Remove the null fields of a message, which templates take for missing."""
     return {key: value for key, value in message.items() if value is not None}
 
 
 def with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
-    """A message whose thoughts stand under all the names that templates read."""
-    thoughts = next((message[name] for name in REASONING if message.get(name) is not None), None)
-    if thoughts is None:
+    """Copy the reasoning of a message to all names under which templates read it."""
+    reasoning = next((message[name] for name in REASONING if message.get(name) is not None), None)
+    if reasoning is None:
         return message
-    return {"thinking": thoughts, **message, "reasoning_content": thoughts}
+    return {"thinking": reasoning, **message, "reasoning_content": reasoning}
 
 
 def plain(value: Any) -> Any:
-    """A value out of JSON's types alone; of anything else a template sees the type's name."""
+    """Convert a value to plain JSON types; any other type becomes its name in angle brackets."""
     if value is None or type(value) in (str, int, float, bool):
         return value
     for kind, bare in BARE.items():
@@ -185,13 +190,13 @@ BARE: Mapping[type, Callable[[Any], Any]] = {
     Mapping: lambda value: {plain(key): plain(item) for key, item in value.items()},
     np.generic: lambda value: plain(value.item()),
 }
-"""How a value of a type, or of one derived from it, becomes one of JSON's own."""
+"""Type -> conversion of its values, and of its subclasses' values, to plain JSON types."""
 
 
 def mark_end(message: dict[str, Any], source: str) -> None:
-    """Put a mark behind the text of the last message, which `cut_at_mark` finds again."""
+    """Append the marker of `cut_at_mark` to the text of the last message."""
     if "content" not in source:
-        raise ValueError("the chat template does not write 'content', so nothing can be continued")
+        raise ValueError("the chat template does not use 'content', so no message can be continued")
     content = message["content"]
     if isinstance(content, str):
         message["content"] = content + CONTINUED
@@ -201,13 +206,13 @@ def mark_end(message: dict[str, Any], source: str) -> None:
 
 
 def cut_at_mark(text: str) -> str:
-    """The text up to the mark, without white space that a template has trimmed there.
+    """Cut a rendered text at the marker; trim the text where the template has trimmed the message.
 
     Raises:
-        RenderingError: the template does not write the last message.
+        RenderingError: The template does not write the last message.
     """
-    place = text.rfind(CONTINUED.strip())
-    if place < 0:
-        raise RenderingError("the chat template does not write the last message, which was to be continued")
-    kept = text[:place]
-    return kept if text.startswith(CONTINUED, place) else kept.rstrip()
+    index = text.rfind(CONTINUED.strip())
+    if index < 0:
+        raise RenderingError("the chat template does not write the last message, which is to be continued")
+    prefix = text[:index]
+    return prefix if text.startswith(CONTINUED, index) else prefix.rstrip()

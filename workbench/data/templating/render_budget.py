@@ -1,4 +1,4 @@
-"""What one rendering of a template may use: steps, processor time, characters; and how large a value is."""
+"""Limits the steps, processor time and characters of one rendering; measures the size of values."""
 
 import time
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView
@@ -8,51 +8,51 @@ from jinja2.exceptions import TemplateError
 from jinja2.utils import Namespace
 
 MAX_STEPS = 100_000
-"""Steps of loops and calls of macros in one rendering."""
+"""Loop iterations plus macro calls in one rendering."""
 MAX_CHARACTERS = 10_000_000
-"""Characters of the rendered text, and of every text, list or mapping made on the way."""
+"""Characters of the rendered text, and of every intermediate string, list or dictionary."""
 MAX_WORK = 500_000_000
-"""Characters of everything that one rendering makes, all added up."""
+"""Total characters of all values that one rendering creates."""
 MAX_SECONDS = 5.0
 """Processor time of one rendering."""
 MAX_EFFORT = 100_000
-"""Characters made, and operations at 12,500 each, between two looks at the time."""
+"""Characters created, plus 12,500 per operation, between two looks at the clock."""
 MAX_BITS = 100_000
-"""Bits of a whole number."""
+"""Bits of an integer."""
 NODE = 32
-"""Characters that an item of a list or a mapping counts for, besides its own."""
+"""Characters added per item of a list or dictionary, for the container itself."""
 
 
 class BoundError(TemplateError):
-    """A template that would use more than a rendering may; the message is a predicate: `makes ...`."""
+    """A template exceeds a limit. The message is a predicate: `makes ...`."""
 
 
 class Meter:
-    """Counts what one rendering uses."""
+    """Counts the steps, characters and time of one rendering."""
 
     __slots__ = ("deadline", "effort", "steps", "work")
 
     def __init__(self) -> None:
-        """Start to count."""
+        """Start the clock."""
         self.steps = self.work = self.effort = 0
         self.deadline = time.thread_time() + MAX_SECONDS
 
     def step(self) -> bool:
-        """Count a step of a loop or a call of a macro; always true, so that it fits into a condition."""
+        """Count a loop iteration or macro call; always true, so that it can be part of a condition."""
         self.steps += 1
         if self.steps > MAX_STEPS:
-            raise BoundError(f"takes more than {MAX_STEPS:,} steps of loops and calls of macros")
+            raise BoundError(f"takes more than {MAX_STEPS:,} loop iterations and macro calls")
         return self.tick()
 
     def tick(self) -> bool:
-        """Count an operation that may take long, and look at the time now and then; always true."""
+        """Count an operation that may be slow, and look at the clock now and then; always true."""
         self.effort += MAX_EFFORT // 8
         if self.effort > MAX_EFFORT:
             self.look()
         return True
 
     def charge(self, amount: int, what: str = "a value") -> None:
-        """Count the characters of a value that is about to be made, or was made of values like it."""
+        """Count the characters of a value that is created; `what` names the value in the error message."""
         self.work += amount
         self.effort += amount + 1000
         if self.effort > MAX_EFFORT:
@@ -60,7 +60,7 @@ class Meter:
             self.look()
 
     def look(self) -> None:
-        """Refuse to go on after the time or the work that a rendering may take."""
+        """Raise BoundError if the time or the total characters of the rendering are exceeded."""
         self.effort = 0
         if time.thread_time() > self.deadline:
             raise BoundError(f"takes more than {MAX_SECONDS:g} seconds for one text")
@@ -69,29 +69,29 @@ class Meter:
 
 
 def bound(amount: int, what: str = "a value") -> None:
-    """Refuse a value that is too long."""
+    """Raise BoundError if a value is too long; `what` names the value in the error message."""
     if amount > MAX_CHARACTERS:
         raise BoundError(f"makes {what} of more than {MAX_CHARACTERS:,} characters")
 
 
 def shallow(value: Any) -> int:
-    """Characters of a text, or of a container without what it holds; nothing for anything else."""
+    """Return the size of a string, or of a container without its items; 0 for other values."""
     if isinstance(value, str | bytes):
         return len(value)
     return NODE * len(value) if isinstance(value, list | tuple | dict) else 0
 
 
 def size(value: Any) -> int:
-    """Characters of a value, lists and mappings with all that they hold; counting ends beyond the bound.
+    """Return the size of a value in characters, including all nested items; stop once over the limit.
 
-    Shared parts count as often as they occur, as they do when the value is written out.
+    A shared item counts as often as it occurs, because it is written that often.
     """
     if isinstance(value, str | bytes):
         return len(value)
     total = 0
-    waiting = [value]
-    while waiting and total <= MAX_CHARACTERS:
-        item = waiting.pop()
+    pending = [value]
+    while pending and total <= MAX_CHARACTERS:
+        item = pending.pop()
         total += NODE
         if isinstance(item, str | bytes):
             total += len(item)
@@ -100,12 +100,12 @@ def size(value: Any) -> int:
         elif isinstance(item, int):
             total += item.bit_length() // 3
         else:
-            waiting += members(item)
+            pending += members(item)
     return total
 
 
 def members(value: Any) -> list[Any]:
-    """What a container holds, keys included; nothing for anything else."""
+    """Return the items of a container, including keys; an empty list for other values."""
     if isinstance(value, Namespace):
         value = attributes(value)
     if isinstance(value, Mapping):
@@ -113,20 +113,20 @@ def members(value: Any) -> list[Any]:
     if isinstance(value, list | tuple | set | frozenset | KeysView | ValuesView):
         return list(value)
     if isinstance(value, ItemsView):
-        return [part for pair in value for part in pair]
+        return [member for pair in value for member in pair]
     return []
 
 
 def attributes(namespace: Namespace) -> dict[str, Any]:
-    """The values of a namespace by name."""
+    """Return the attributes of a namespace."""
     values: dict[str, Any] = object.__getattribute__(namespace, "_Namespace__attrs")
     return values
 
 
 def depth(value: Any) -> int:
-    """How deep a value is nested; a text has depth 0. Counting ends at 1,000."""
+    """Return the nesting depth of a value, at most 1,000; a string has depth 0."""
     level, layer = 0, members(value)
     while layer and level < 1000:
         level += 1
-        layer = [part for item in layer for part in members(item)]
+        layer = [member for item in layer for member in members(item)]
     return level

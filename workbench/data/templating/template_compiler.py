@@ -1,4 +1,4 @@
-"""Jinja's compiler, writing code that asks the environment before each loop's step and each new value."""
+"""Compiles templates so that they report each loop iteration and each new value to the environment."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,10 @@ from jinja2.exceptions import TemplateSyntaxError
 
 
 class BoundedGenerator(CodeGenerator):
-    """Compiles a template so that each of its loops and operators asks the environment first."""
+    """Compiles loops and operators into code that calls the environment's checks."""
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802
-        """Count each step, also those that a condition behind `if` leaves out."""
+        """Count each iteration, including those that the loop's `if` skips."""
         count = nodes.EnvironmentAttribute("step()", lineno=node.lineno)
         node.body.insert(0, nodes.ExprStmt(count, lineno=node.lineno))
         if node.test is not None:
@@ -21,28 +21,28 @@ class BoundedGenerator(CodeGenerator):
 
     def visit_List(self, node: nodes.List, frame: Frame) -> None:  # noqa: N802
         """Measure a list."""
-        self._asking("made", super().visit_List, node, frame)
+        self._wrapped_in("made", super().visit_List, node, frame)
 
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802
-        """Measure a mapping."""
-        self._asking("made", super().visit_Dict, node, frame)
+        """Measure a dictionary."""
+        self._wrapped_in("made", super().visit_Dict, node, frame)
 
     def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:  # noqa: N802
-        """Measure a tuple, unless it is what a loop assigns to."""
+        """Measure a tuple, unless it is the target of an assignment."""
         if node.ctx == "load":
-            self._asking("made", super().visit_Tuple, node, frame)
+            self._wrapped_in("made", super().visit_Tuple, node, frame)
         else:
             super().visit_Tuple(node, frame)
 
     def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802
-        """Count what a slice copies."""
+        """Measure a slice."""
         if isinstance(node.arg, nodes.Slice):
-            self._asking("sliced", super().visit_Getitem, node, frame)
+            self._wrapped_in("sliced", super().visit_Getitem, node, frame)
         else:
             super().visit_Getitem(node, frame)
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
-        """Look at the time before comparisons that may take long: of long values, or searches in them."""
+        """Look at the clock before comparisons that may be slow: of long values, and `in`."""
         sides = [node.expr, *(operand.expr for operand in node.ops)]
         searches = any(operand.op in ("in", "notin") for operand in node.ops)
         if not searches and any(isinstance(side, nodes.Const) for side in sides):
@@ -53,23 +53,25 @@ class BoundedGenerator(CodeGenerator):
         self.write(")")
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802
-        """Measure what `~` joins."""
+        """Measure the operands of `~`."""
         volatile = "(markup_join if context.eval_ctx.volatile else str_join)"
         plain = "markup_join" if frame.eval_ctx.autoescape else "str_join"
-        self.write(f"{volatile if frame.eval_ctx.volatile else plain}(environment.pieces((")
-        for part in node.nodes:
-            self.visit(part, frame)
+        self.write(f"{volatile if frame.eval_ctx.volatile else plain}(environment.operands((")
+        for operand in node.nodes:
+            self.visit(operand, frame)
             self.write(", ")
         self.write(")))")
 
     def visit_EvalContextModifier(self, node: nodes.EvalContextModifier, frame: Frame) -> None:  # noqa: N802
-        """Refuse what jinja would compute while it compiles."""
+        """Refuse expressions that Jinja would evaluate at compile time."""
         if not all(isinstance(option.value, nodes.Const) for option in node.options):
-            raise TemplateSyntaxError("autoescape takes true or false", node.lineno or 1)
+            raise TemplateSyntaxError("autoescape must be true or false", node.lineno or 1)
         super().visit_EvalContextModifier(node, frame)
 
-    def _asking(self, name: str, write: Callable[[Any, Frame], None], node: nodes.Node, frame: Frame) -> None:
-        """Write an expression as the argument of a method of the environment."""
+    def _wrapped_in(
+        self, name: str, write: Callable[[Any, Frame], None], node: nodes.Node, frame: Frame
+    ) -> None:
+        """Write a call of the environment's method `name` with the expression as argument."""
         self.write(f"environment.{name}(")
         write(node, frame)
         self.write(")")

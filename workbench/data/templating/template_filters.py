@@ -1,4 +1,4 @@
-"""The filters and methods of templates, each held to the bounds of meter.py before it runs."""
+"""Checks the filters and string methods of templates against the limits before they run."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,15 +13,15 @@ ITEMWISE = ("batch", "groupby", "list", "map", "max", "min", "reject", "select",
 ATTRIBUTES = ("groupby", "join", "map", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort")
 TEXTS = (str, bytes)
 MAX_ATTRIBUTE = 1_000
-PASSING = (
+PASSTHROUGH = (
     *("abs", "attr", "batch", "count", "d", "default", "dictsort", "first", "float", "groupby", "int"),
     *("items", "last", "length", "list", "map", "max", "min", "random", "reject", "rejectattr", "reverse"),
     *("round", "select", "selectattr", "slice", "sort", "sum", "unique"),
 )
-"""Filters that hand on what they are given, or a number: they make no text."""
+"""Filters that return their input, its items or a number, and never build a new string."""
 
 Guard = Callable[..., int]
-"""Characters that a filter or method would make of its arguments, at most."""
+"""Takes a filter's or method's arguments and returns the most characters that it could make of them."""
 
 
 FILTERS: Mapping[str, Guard] = {
@@ -34,10 +34,10 @@ FILTERS: Mapping[str, Guard] = {
     "tojson": sizes.as_json,
     "wordwrap": sizes.wrapped,
 }
-"""Guards of jinja's filters; all others make of a value something of about its length."""
+"""Guards of Jinja's filters; the result of every other filter is about as long as its input."""
 
 GUARDED = frozenset((*FILTERS, *SLOW, *ITEMWISE, *ATTRIBUTES))
-"""Filters that are checked whatever they are given."""
+"""Filters that are checked for every input."""
 
 METHODS: Mapping[str, Guard] = {
     **dict.fromkeys(("center", "ljust", "rjust", "zfill"), sizes.padded),
@@ -52,14 +52,14 @@ METHODS: Mapping[str, Guard] = {
     "splitlines": sizes.lines,
     "translate": sizes.translated,
 }
-"""Guards of the methods of texts and bytes, by name."""
+"""Guards of the methods of strings and bytes."""
 
 
 def check_filter(name: str, meter: Meter, value: Any, *arguments: Any, **named: Any) -> None:
-    """Refuse a filter whose result would be too long, or would take too long.
+    """Refuse a filter call whose result would be too long, or would take too long.
 
     Raises:
-        BoundError: with the filter's name.
+        BoundError: The message names the filter.
     """
     meter.tick()
     if name in ITEMWISE and hasattr(value, "__len__") and len(value) > MAX_STEPS:
@@ -67,45 +67,45 @@ def check_filter(name: str, meter: Meter, value: Any, *arguments: Any, **named: 
     if name in ATTRIBUTES:
         paths = [text for text in (*arguments, *named.values()) if isinstance(text, str)]
         if any(path.count(".") > MAX_ATTRIBUTE for path in paths) and name != "join":
-            parts = f"an attribute of more than {MAX_ATTRIBUTE:,} parts"
-            raise BoundError(f"calls the filter {name!r} with {parts}")
+            limit = f"an attribute of more than {MAX_ATTRIBUTE:,} names"
+            raise BoundError(f"calls the filter {name!r} with {limit}")
     if name in SLOW and size(value) > sizes.MAX_SLOW:
         raise BoundError(f"calls the filter {name!r} over more than {sizes.MAX_SLOW:,} characters")
     if name in FILTERS:
-        meter.charge(FILTERS[name](value, *arguments, **named), f"with the filter {name!r} a text")
-    elif name not in PASSING and not isinstance(value, str):
-        bound(size(value), f"with the filter {name!r} a text")
+        meter.charge(FILTERS[name](value, *arguments, **named), f"a text with the filter {name!r}")
+    elif name not in PASSTHROUGH and not isinstance(value, str):
+        bound(size(value), f"a text with the filter {name!r}")
 
 
 def check_call(meter: Meter, function: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Refuse a call of a method of a text or a number whose result would be too long.
+    """Refuse a call of a string's or number's method whose result would be too long.
 
     Raises:
-        BoundError: with the method's name.
+        BoundError: The message names the method.
     """
     owner, name = function.__self__, function.__name__
     if name in METHODS and isinstance(owner, TEXTS):
-        meter.charge(METHODS[name](owner, *arguments, **named), f"with the method {name!r} a text")
+        meter.charge(METHODS[name](owner, *arguments, **named), f"a text with the method {name!r}")
     elif name == "to_bytes" and arguments:
-        meter.charge(sizes.number(arguments[0]), "with the method 'to_bytes' bytes")
+        meter.charge(sizes.number(arguments[0]), "bytes with the method 'to_bytes'")
 
 
 @pass_environment
-def total(environment: Any, iterable: Iterable[Any], attribute: Any = None, start: Any = 0) -> Any:
-    """The filter `sum`, each addition within the bounds."""
+def sum_filter(environment: Any, iterable: Iterable[Any], attribute: Any = None, start: Any = 0) -> Any:
+    """Add items up: the filter `sum`, with a check of each addition."""
     if isinstance(start, str):
         raise TypeError("sum() can't sum strings")
-    parts = attribute.split(".") if isinstance(attribute, str) else [attribute]
+    keys = attribute.split(".") if isinstance(attribute, str) else [attribute]
     result = start
     for item in iterable:
-        for part in parts if attribute is not None else ():
-            item = environment.getitem(item, int(part) if str(part).isdigit() else part)
+        for key in keys if attribute is not None else ():
+            item = environment.getitem(item, int(key) if str(key).isdigit() else key)
         result = environment.call_binop(None, "+", result, item)
     return result
 
 
 def lorem_ipsum(n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str:  # noqa: A002
-    """The function `lipsum`, of at most 1,000 paragraphs of 1,000 words."""
+    """Return filler text: the function `lipsum`, with at most 1,000 paragraphs of 1,000 words."""
     if n > 1000 or max > 1000:
         raise BoundError("calls lipsum with more than 1,000 paragraphs or words")
     return generate_lorem_ipsum(n, html, min, max)

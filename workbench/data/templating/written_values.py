@@ -1,4 +1,4 @@
-"""Which values a template may write into a text: no null, function, list or object as Python spells them."""
+"""Refuses null, functions, lists and objects where a template would write them as Python code."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,14 +10,14 @@ TEXT_FILTERS = frozenset(
     ("capitalize", "center", "e", "escape", "forceescape", "format", "indent", "lower", "regex_replace")
     + ("replace", "string", "striptags", "title", "trim", "truncate", "upper", "urlize", "wordwrap")
 )
-"""Filters that make a text of any value, as Python spells it."""
+"""Filters that convert any value to a string as `str()` does."""
 
 
 class NullError(TemplateError):
     """A null would be written as the word None."""
 
     def __init__(self) -> None:
-        """Say so."""
+        """Build the message."""
         super().__init__("a null would become the word None")
 
 
@@ -25,7 +25,7 @@ class FunctionError(TemplateError):
     """A function would be written as its address in memory."""
 
     def __init__(self, function: Any) -> None:
-        """Name it."""
+        """Build the message with the function's name."""
         name = getattr(function, "__name__", type(function).__name__)
         super().__init__(
             f"{name!r} is a function here, which would be written as its address (['{name}'] is a field)"
@@ -36,24 +36,24 @@ class ContainerError(TemplateError):
     """A list or an object would be written as Python code."""
 
     def __init__(self, value: Any) -> None:
-        """Name the way out for a list or an object."""
+        """Build the message with the way out for a list or an object."""
         if isinstance(value, Mapping):
             way_out = "name one of its fields, or write `| tojson`"
             super().__init__(f"an object would be written as Python code, {str(value):.60} ({way_out})")
             return
         shown = "" if isinstance(value, Iterator) else f", {str(value):.60}"
         super().__init__(
-            f"a list would be written as Python code{shown} (`| join(', ')` writes its entries, `[0]` is the "
-            "first one, a loop writes each)"
+            f"a list would be written as Python code{shown} (`| join(', ')` writes its items, `[0]` is the "
+            "first item)"
         )
 
 
 def check_null(value: Any) -> None:
-    """Refuse a null and a function.
+    """Refuse null and functions.
 
     Raises:
-        NullError: the value is null.
-        FunctionError: the value is a function.
+        NullError: The value is null.
+        FunctionError: The value is a function.
     """
     if value is None:
         raise NullError
@@ -61,22 +61,22 @@ def check_null(value: Any) -> None:
 
 
 def check_function(value: Any) -> None:
-    """Refuse a function, such as the method `items` of every object.
+    """Refuse functions, such as the method `items` of every object.
 
     Raises:
-        FunctionError: the value is a function.
+        FunctionError: The value is a function.
     """
     if callable(value) and not isinstance(value, Undefined):
         raise FunctionError(value)
 
 
 def check_written(value: Any) -> None:
-    """Refuse a value that is about to be written and is not one text, number or truth value.
+    """Refuse a value that is neither a string nor a number nor a boolean.
 
     Raises:
-        NullError: the value is null.
-        FunctionError: the value is a function.
-        ContainerError: the value is a list, an object or an iterator.
+        NullError: The value is null.
+        FunctionError: The value is a function.
+        ContainerError: The value is a list, an object or an iterator.
     """
     if isinstance(value, str):
         return

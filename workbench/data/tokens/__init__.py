@@ -1,1 +1,1 @@
-"""From rendered segments to token ids, and control tokens inside the rows' own text."""
+"""Encodes rendered segments, and finds control tokens in the text of rows."""

@@ -1,4 +1,4 @@
-"""Control tokens in the rows' own text as plain characters (`data.split_special_tokens`)."""
+"""Encodes control tokens in the text of rows as plain characters (`data.split_special_tokens`)."""
 
 import json
 import re
@@ -14,23 +14,23 @@ from workbench.data.tokens.control_tokens import ControlTokens, control_tokens
 from workbench.errors import DataError
 
 OPEN, CLOSE, LITERAL = "\ufdd0", "\ufdd1", "\ufdd2"
-"""Characters that Unicode will never assign: around a control token that is one, around one that is text."""
+"""Characters that Unicode never assigns: OPEN and CLOSE mark a real control token, LITERAL a plain one."""
 
 
 class LiteralTokenizer:
-    """A tokenizer for texts whose own control tokens are hidden; those that a template writes count as such.
+    """Encodes control tokens that a template writes as tokens, and those in the rows' text as characters.
 
-    It is a copy of the model's in which each special token has a spelling that no text can hold.
+    It is a copy of the model's tokenizer in which each special token has a spelling that no text can contain.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Make the copy."""
+        """Copy a tokenizer with other spellings of its special tokens."""
         self.control = ControlTokens(control_tokens(tokenizer))
         state = json.loads(tokenizer.backend_tokenizer.to_str())
         self.encoder = Tokenizer.from_str(json.dumps(respelled(state, self.control.tokens)))
 
     def __call__(self, texts: Sequence[str], add_special_tokens: bool = False) -> dict[str, list[list[int]]]:
-        """The ids of each text under the key `input_ids`, as transformers' tokenizers give them."""
+        """Encode texts; the result has the key `input_ids`, as with tokenizers of transformers."""
         respelled_texts = [
             self.shown(re.sub(self.control.any, lambda match: spelling(match[0]), text)) for text in texts
         ]
@@ -38,27 +38,27 @@ class LiteralTokenizer:
         return {"input_ids": [encoding.ids for encoding in encoded]}
 
     def hidden(self, value: Any, where: str) -> Any:
-        """A JSON value whose texts hold a number instead of each control token.
+        """Replace each control token in the strings of a JSON value by its number.
 
         Raises:
-            DataError: A text holds one of the characters that mark these numbers.
+            DataError: A string contains one of the characters that mark these numbers.
         """
         if isinstance(value, str):
             if re.search(f"[{OPEN}{CLOSE}{LITERAL}]", value):
                 raise DataError(
-                    f"{where}: holds one of U+FDD0 to U+FDD2, which mark text with data.split_special_tokens "
-                    "(take it out: Unicode doesn't assign these characters)"
+                    f"{where}: contains one of U+FDD0 to U+FDD2, marks of data.split_special_tokens "
+                    "(remove it: Unicode assigns no character to these)"
                 )
             return re.sub(self.control.any, self._number, value)
         if isinstance(value, Mapping):
-            return {key: self.hidden(part, where) for key, part in value.items()}
-        return [self.hidden(part, where) for part in value] if isinstance(value, list) else value
+            return {key: self.hidden(inner, where) for key, inner in value.items()}
+        return [self.hidden(inner, where) for inner in value] if isinstance(value, list) else value
 
     def hidden_in(self, conversation: Conversation) -> Conversation:
-        """The conversation with the control tokens of all its texts hidden."""
+        """Hide the control tokens in all texts of a conversation."""
         where = conversation.where
-        found = self.control.within([turn.text for turn in conversation.turns])
-        notes = (*conversation.notes, *map(split_up, found))
+        tokens = self.control.within([turn.text for turn in conversation.turns])
+        notes = (*conversation.notes, *map(split_up, tokens))
         turns = tuple(
             replace(turn, text=self.hidden(turn.text, where), extra=self.hidden(turn.extra, where))
             for turn in conversation.turns
@@ -66,7 +66,7 @@ class LiteralTokenizer:
         return replace(conversation, turns=turns, tools=self.hidden(conversation.tools, where), notes=notes)
 
     def shown(self, text: str) -> str:
-        """A text with its hidden control tokens written out again."""
+        """Replace the numbers in a text by their control tokens."""
         return re.sub(f"{LITERAL}([0-9]+){LITERAL}", lambda match: self.control.tokens[int(match[1])], text)
 
     def _number(self, match: re.Match[str]) -> str:
@@ -74,17 +74,17 @@ class LiteralTokenizer:
 
 
 def split_up(token: str) -> str:
-    """What is said of rows whose control tokens are read as characters."""
-    return f"hold {token!r} in their own text, read as characters"
+    """Return the note on rows whose control tokens are read as plain characters."""
+    return f"contain {token!r} in their text, read as plain characters"
 
 
 def spelling(token: str) -> str:
-    """How the copy of the tokenizer spells a control token."""
+    """Return the spelling of a control token in the copied tokenizer."""
     return f"{OPEN}{token}{CLOSE}"
 
 
 def respelled(state: dict[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
-    """The contents of a tokenizer.json with other spellings of some tokens, for encoding only."""
+    """Change the spelling of tokens in the contents of a tokenizer.json, for encoding only."""
     names = {token: spelling(token) for token in tokens}
     for added in state["added_tokens"]:
         added["content"] = names.get(added["content"], added["content"])

@@ -1,4 +1,4 @@
-"""Segments as token ids, with boundaries that are the same in training and in generation."""
+"""Encodes segments of text so that prompts have the same token ids in training and in generation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,22 +12,23 @@ from workbench.labels import IGNORED
 
 
 class Encoder(Protocol):
-    """A tokenizer as far as segments need it: transformers' own, or a LiteralTokenizer."""
+    """Callable that encodes texts: a tokenizer of transformers, or a LiteralTokenizer."""
 
     def __call__(self, texts: Any, /, *, add_special_tokens: bool) -> Any:
-        """The ids of each text under the key `input_ids`."""
+        """Encode texts; the result has the key `input_ids`."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of an example's text."""
+    """A span of an example's text."""
 
     text: str
     trained: bool
+    """Whether the loss falls on its tokens."""
 
 
 def merged(segments: Sequence[Segment]) -> list[Segment]:
-    """Neighbours of one kind joined, empty ones left out."""
+    """Join adjacent segments with the same `trained`, and leave out empty ones."""
     joined: list[Segment] = []
     for segment in segments:
         if joined and joined[-1].trained == segment.trained:
@@ -39,37 +40,37 @@ def merged(segments: Sequence[Segment]) -> list[Segment]:
 
 @dataclass(frozen=True)
 class Tokens:
-    """One example as the model sees it."""
+    """Input ids and labels of one example."""
 
     input_ids: list[int]
     labels: list[int]
-    """The id itself where it is trained, else -100."""
+    """Token id where the loss falls on the token, else -100."""
 
     @property
     def has_answer(self) -> bool:
-        """Whether a loss falls on any token; it never does on the first, which nothing stands before."""
+        """Whether any token is unmasked; the first token doesn't count, because nothing predicts it."""
         return any(label != IGNORED for label in self.labels[1:])
 
 
 def special_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """The ids that the tokenizer puts before and behind a text, such as beginning and end of sequence."""
-    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
-    start = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-    return list(whole[:start]), list(whole[start + len(bare) :])
+    """Return the ids that the tokenizer adds before and after a text, such as begin and end of sequence."""
+    framed, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
+    return list(framed[:start]), list(framed[start + len(bare) :])
 
 
 def encode_segments(
     examples: Sequence[Sequence[Segment]], tokenizer: Encoder, prefix: Sequence[int]
 ) -> list[Tokens]:
-    """Ids and labels of many examples, in two calls of the tokenizer.
+    """Encode many examples into ids and labels, with two calls of the tokenizer.
 
-    The ids of a segment depend on itself and on the segment before it, never on what follows: a prompt has
-    the same ids whether or not an answer stands behind it, so a model generates from what it was trained on.
+    The ids of a segment depend on itself and on the segment before it, never on what follows. So a prompt
+    has the same ids with and without an answer after it, and generation starts from ids seen in training.
 
     Args:
         examples: The segments of each example.
-        tokenizer: It is called without special tokens.
-        prefix: Ids put before every example.
+        tokenizer: Called without special tokens.
+        prefix: Ids to put before every example.
     """
     alone = ids_of([segment.text for segments in examples for segment in segments], tokenizer)
     joint = ids_of([a.text + b.text for segments in examples for a, b in pairwise(segments)], tokenizer)
@@ -83,7 +84,7 @@ def assembled(
     tokenizer: Encoder,
     prefix: Sequence[int],
 ) -> Tokens:
-    """One example from the ids of its segments, each encoded alone and behind the one before it."""
+    """Assemble one example from its segments' ids, encoded alone and together with the segment before."""
     input_ids, labels = list(prefix), [IGNORED] * len(prefix)
     before: list[int] | None = None
     for segment in segments:
@@ -91,35 +92,35 @@ def assembled(
         if before is not None:
             both = next(joint)
             follows = both[: len(before)] == before
-            ids = both[len(before) :] if follows else ids_behind("\n", segment.text, tokenizer)
+            ids = both[len(before) :] if follows else ids_after("\n", segment.text, tokenizer)
         input_ids += ids
         labels += ids if segment.trained else [IGNORED] * len(ids)
         before = own
     return Tokens(input_ids, labels)
 
 
-def ids_behind(anchor: str, text: str, tokenizer: Encoder) -> list[int]:
-    """The ids of a text that begins no line, where a token would otherwise reach over the boundary.
+def ids_after(anchor: str, text: str, tokenizer: Encoder) -> list[int]:
+    """Encode a text after an anchor, for boundaries that a token of the joint encoding would cross.
 
-    SentencePiece tokenizers put a space before a text that stands alone; behind an anchor they don't.
+    SentencePiece tokenizers add a space before a text that is encoded alone; after an anchor they don't.
     """
     before, both = ids_of([anchor, anchor + text], tokenizer)
     return both[len(before) :] if both[: len(before)] == before else next(ids_of([text], tokenizer))
 
 
 def ids_of(texts: list[str], tokenizer: Encoder) -> Iterator[list[int]]:
-    """The ids of each text, without special tokens."""
+    """Encode each text without special tokens."""
     return iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
 
 
 def shortened(tokens: Tokens, max_length: int, policy: Truncation, num_prefix: int) -> Tokens | None:
-    """The example within `max_length` tokens, or None where it is to be dropped.
+    """Shorten an example to `max_length` tokens; None if it is to be dropped.
 
     Args:
         tokens: The example.
-        max_length: Tokens that may be left.
-        policy: What is cut away.
-        num_prefix: Special tokens at the beginning, which stay.
+        max_length: Most tokens of the result.
+        policy: The side to cut, or to drop the example.
+        num_prefix: Number of leading special tokens, which are never cut.
     """
     excess = len(tokens.input_ids) - max_length
     if excess <= 0:
@@ -127,13 +128,13 @@ def shortened(tokens: Tokens, max_length: int, policy: Truncation, num_prefix: i
     if policy is Truncation["drop"]:
         return None
     if policy is Truncation["cut-end"]:
-        kept = Tokens(tokens.input_ids[:max_length], tokens.labels[:max_length])
+        shorter = Tokens(tokens.input_ids[:max_length], tokens.labels[:max_length])
     else:
         start = num_prefix + excess
         ids, labels = tokens.input_ids[start:], tokens.labels[start:]
         if tokens.labels[start - 1] != IGNORED:
-            # The cut went through an answer: its rest would be learned without its beginning.
-            whole = next((i for i, label in enumerate(labels) if label == IGNORED), len(labels))
-            labels = [IGNORED] * whole + labels[whole:]
-        kept = Tokens(tokens.input_ids[:num_prefix] + ids, tokens.labels[:num_prefix] + labels)
-    return kept if kept.has_answer else None
+            # The cut is inside an answer: mask its rest, which would be learned without its start.
+            num_rest = next((i for i, label in enumerate(labels) if label == IGNORED), len(labels))
+            labels = [IGNORED] * num_rest + labels[num_rest:]
+        shorter = Tokens(tokens.input_ids[:num_prefix] + ids, tokens.labels[:num_prefix] + labels)
+    return shorter if shorter.has_answer else None

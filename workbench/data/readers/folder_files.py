@@ -1,0 +1,64 @@
+"""Chooses the data files of a folder: those of one split, without notes such as README."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from workbench.config.data import DataConfig, key_of
+from workbench.data.notices import say_once
+from workbench.data.readers.read_rows import IN_FOLDERS
+from workbench.errors import DataError
+
+SPLIT_WORDS = {"train", "dev", "val", "valid", "validation", "eval", "test"}
+
+DEFAULT_SPLIT = DataConfig().split
+
+ABOUT = re.compile(
+    r"(read_?me|licen[cs]e|copying|notice|sources?|changelog|changes|citation|authors|credits|requirements|"
+    r"说明|许可)(?![^\W_])",
+    re.IGNORECASE,
+)
+"""Matches names of text files that describe a data set, such as README and LICENSE."""
+
+
+def folder_files(folder: Path, split: str, source: str) -> list[Path]:
+    """Return the data files below a folder, sorted by name.
+
+    If names of files or folders contain split names (train.jsonl, test.jsonl), only files of `split` are
+    returned, so that no run trains on the folder's test rows.
+    """
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix.lower() in IN_FOLDERS and not path.name.startswith(".")
+    )
+    notes = [path for path in files if path.suffix.lower() == ".txt" and ABOUT.match(path.name)]
+    if notes and len(notes) < len(files):
+        note_names = listed([note.name for note in notes])
+        say_once(f"{key_of('path', source)}: in {str(folder)!r}, {note_names} is not read as data")
+        files = [path for path in files if path not in notes]
+    if not files:
+        key = key_of("path", source)
+        raise DataError(f"{key}: no data files in {str(folder)!r} (known: {', '.join(IN_FOLDERS)})")
+    names = {file: str(file.relative_to(folder)) for file in files}
+    words = {file: set(re.split(r"[^a-z]+", name.lower())) for file, name in names.items()}
+    if not any(words[file] & SPLIT_WORDS for file in files):
+        if split != DEFAULT_SPLIT:
+            has = listed(list(names.values()))
+            raise DataError(
+                f"{key_of('split', source)}: no file of {str(folder)!r} is named after {split!r} (has: {has})"
+            )
+        return files
+    chosen = [file for file in files if split.lower() in words[file]]
+    key, has = key_of("split", source), listed(list(names.values()))
+    if not chosen:
+        raise DataError(f"{key}: no file of {str(folder)!r} is named after {split!r} (has: {has})")
+    left_out = listed([name for file, name in names.items() if file not in chosen])
+    if left_out:
+        say_once(f"{key}: in {str(folder)!r}, files not named after {split!r} are left out: {left_out}")
+    return chosen
+
+
+def listed(names: Sequence[str]) -> str:
+    """List the first eight names, with an ellipsis for more."""
+    return ", ".join([*names[:8], *["..."][: len(names) > 8]])
