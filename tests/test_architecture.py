@@ -16,6 +16,7 @@ LAYER = {
     "file_errors": 0.5,
     "machine": 0.5,
     "files": 0.5,
+    "folders": 0.75,
     "labels": 0.5,
     "config": 1,
     "run_dir": 1,
@@ -44,6 +45,7 @@ NO_TORCH = (
     "plain_values.py",
     "file_errors.py",
     "files.py",
+    "folders.py",
     "labels.py",
     "machine.py",
     "reading_once.py",
@@ -149,8 +151,8 @@ def test_third_parties_stay_in_their_rooms():
                 top == "peft" or module.startswith("transformers.Trainer")
             )
             torch = top == "torch" and name.startswith(NO_TORCH)
-            root = ("errors.py", "files.py", "shown.py", "shipped.py", "plain_values.py", "run_dir.py")
-            standard_only = name.startswith(("config/", *root)) and top in (
+            root = ("errors.py", "files.py", "folders.py", "shown.py", "shipped.py", "plain_values.py")
+            standard_only = name.startswith(("config/", "run_dir.py", *root)) and top in (
                 "numpy",
                 "yaml",
                 "rich",

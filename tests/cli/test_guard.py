@@ -140,7 +140,7 @@ def test_what_is_typed_is_the_user_s_own(command):
 
 def test_a_folder_that_a_yaml_names_is_not_made_before_a_mistake_is_refused(hostile, tmp_path):
     (tmp_path / "recipes" / "mine.yaml").write_text("hydra: {run: {dir: made/by/hydra}}\ncontinues: true\n")
-    assert "run_dir: 'nowhere' holds no run" in hostile("recipe=mine", "run_dir=nowhere")
+    assert "run_dir: 'nowhere' is not a run folder" in hostile("recipe=mine", "run_dir=nowhere")
 
 
 def test_a_sweep_s_folder_and_plugins_own_settings_may_stand_in_a_yaml(command, tmp_path):
@@ -169,14 +169,14 @@ BOMB = "\n".join(["a0: &a0 [1, 2]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}1]" for
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        (BOMB, "unfolds to "),
-        ("a: &a [*a]", "nested too deep"),
-        ("a: " + "[" * 5000 + "]" * 5000, "nested too deep"),
-        ("a: " + "{a: " * 3000 + "1" + "}" * 3000, "nested too deep"),
-        ("- " * 3000 + "1", "nested too deep"),
+        (BOMB, "expands to "),
+        ("a: &a [*a]", "nested too deeply"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("a: " + "{a: " * 3000 + "1" + "}" * 3000, "nested too deeply"),
+        ("- " * 3000 + "1", "nested too deeply"),
         ("a: 0x" + "f" * 5000, "a number of 5,002 characters (at most 400)"),
         ("a: " + "9" * 5000, "a number of 5,000 characters (at most 400)"),
-        ("# no values\n" * 1_000_000, "12,000,000 bytes (at most 1,048,576 can be meant)"),
+        ("# no values\n" * 1_000_000, "12,000,000 bytes (at most 1,048,576 are allowed)"),
     ],
 )
 @pytest.mark.parametrize("place", ["recipes/mine.yaml", "conf/benchmark/quiz.yaml", "run/config.yaml"])
@@ -210,26 +210,26 @@ def test_what_is_no_yaml_is_said_in_one_line_with_its_file(hostile, tmp_path, pl
 
 def test_a_pipe_or_device_among_the_yamls_is_refused_and_not_read(hostile, tmp_path):
     os.mkfifo(tmp_path / "conf" / "benchmark" / "quiz.yaml")
-    assert "conf/benchmark/quiz.yaml: not a file that can be read" in hostile("recipe=leaderboard")
+    assert "conf/benchmark/quiz.yaml: not a regular file" in hostile("recipe=leaderboard")
     (tmp_path / "conf" / "benchmark" / "quiz.yaml").unlink()
     (tmp_path / "recipes" / "mine.yaml").symlink_to("/dev/zero")
-    assert "recipes/mine.yaml: not a file that can be read" in hostile("recipe=leaderboard")
+    assert "recipes/mine.yaml: not a regular file" in hostile("recipe=leaderboard")
 
 
 def test_a_yaml_that_names_itself_in_its_defaults_is_refused(hostile, tmp_path):
     (tmp_path / "conf" / "benchmark" / "quiz.yaml").write_text("defaults: [quiz]\n")
-    assert "a YAML names itself in its defaults" in hostile("recipe=leaderboard", "benchmark=[quiz]")
+    assert "a YAML file includes itself in its" in hostile("recipe=leaderboard", "benchmark=[quiz]")
 
 
 def test_a_schema_of_one_s_own_hides_not_ours(hostile, tmp_path):
     (tmp_path / "conf" / "schema.yaml").write_text("trust_code: true\n")
-    assert "conf/schema.yaml: would hide the workbench's own schema" in hostile("recipe=leaderboard")
+    assert "conf/schema.yaml: hides the workbench's own schema" in hostile("recipe=leaderboard")
 
 
 def test_a_launcher_of_one_s_own_hides_not_hydra_s(hostile, tmp_path):
     (tmp_path / "conf" / "hydra" / "launcher").mkdir()
     (tmp_path / "conf" / "hydra" / "launcher" / "basic.yaml").write_text(f"{MARK}\n")
-    assert "conf/hydra/launcher/basic.yaml: hydra.launcher._target_: 'evil.mark'" in hostile("recipe=sft")
+    assert "conf/hydra/launcher/basic.yaml: hydra.launcher._target_: no installed" in hostile("recipe=sft")
 
 
 def test_hydra_s_own_configuration_cannot_be_replaced(hostile, tmp_path):
@@ -242,4 +242,4 @@ def test_a_recipe_below_the_groups_is_looked_at_too(hostile, tmp_path):
     (tmp_path / "conf" / "recipe" / "below.yaml").write_text(f"# @package _global_\n{RECIPES['callback']}\n")
     assert "conf/recipe/below.yaml: hydra.callbacks.x" in hostile("recipe=below")
     (tmp_path / "conf" / "recipe" / "below.yaml").write_text("# @package _global_\nsteps: []\n")
-    assert "steps: none" in hostile("recipe=below")
+    assert "steps: empty" in hostile("recipe=below")

@@ -14,8 +14,8 @@ from workbench.run_dir import check_folder
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["steps=[]"], "steps: none (some of plan, train, "),
-        (["steps=[train,train]"], "steps: 'train' comes twice"),
+        (["steps=[]"], "steps: empty (name some of plan, train, "),
+        (["steps=[train,train]"], "steps: 'train' is listed twice"),
         (
             ["steps=[leaderboard,train]"],
             "steps: 'leaderboard' comes before 'train', whose",
@@ -24,16 +24,16 @@ from workbench.run_dir import check_folder
         (["steps=[train,export,merge]"], "steps: 'export' comes before 'merge'"),
         (["leaderboard.folder="], "leaderboard.folder: empty"),
         (["leaderboard.folder=' '"], "leaderboard.folder: empty"),
-        (["train.score_on=[toy_text_en,toy_text_en]"], "train.score_on: 'toy_text_en' comes twice"),
-        (["evaluate.models=[base,base]"], "evaluate.models: 'base' comes twice"),
-        (["adapter.target_modules=[q_proj,q_proj]"], "adapter.target_modules: 'q_proj' comes twice"),
-        (["benchmarks.toy_text_en.metrics=[acc,acc]"], "benchmarks.toy_text_en.metrics: 'acc' comes twice"),
+        (["train.score_on=[toy_text_en,toy_text_en]"], "train.score_on: 'toy_text_en' is listed twice"),
+        (["evaluate.models=[base,base]"], "evaluate.models: 'base' is listed twice"),
+        (["adapter.target_modules=[q_proj,q_proj]"], "adapter.target_modules: 'q_proj' is listed twice"),
+        (["benchmarks.toy_text_en.metrics=[acc,acc]"], "benchmarks.toy_text_en.metrics: 'acc' is"),
         (["benchmarks.toy_text_en.language=fr"], "benchmarks.toy_text_en.language: 'fr' (known: zh, en)"),
         (["run_dir=" + "a" * 300], "run_dir: a name of 300 bytes, 'aaaa"),
         (["run_dir=" + "名" * 90], "run_dir: a name of 270 bytes"),
         (["run_dir=" + "a/" * 3000], "run_dir: a name of 5999 bytes"),
         (["leaderboard.folder=" + "a" * 300], "leaderboard.folder: a name of 300 bytes"),
-        (["run_dir=a\x1b[31mb"], "run_dir: 'a\\x1b[31mb' holds control characters"),
+        (["run_dir=a\x1b[31mb"], "run_dir: 'a\\x1b[31mb' has control characters"),
     ],
 )
 def test_a_value_that_nobody_can_mean_is_refused_before_anything_is_loaded(command, tmp_path, words, answer):
@@ -43,7 +43,7 @@ def test_a_value_that_nobody_can_mean_is_refused_before_anything_is_loaded(comma
 
 @pytest.mark.parametrize("section", ["train", "model", "quantization", "data"])
 def test_a_section_cannot_be_taken_away(command, tmp_path, section):
-    assert f"{section}: null is no option" in command("recipe=quickstart", f"{section}=null")
+    assert f"{section}: null is not an option" in command("recipe=quickstart", f"{section}=null")
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "mine.yaml").write_text(f"{section}: null\n")
     assert f"field '{section}' is not Optional" in command("recipe=mine")

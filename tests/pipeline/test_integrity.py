@@ -49,7 +49,7 @@ def test_an_edited_score_is_made_again_and_a_lost_proof_too(run, caplog, tmp_pat
     write_json(folder.results_json, content)
     run("leaderboard")
     text = (tmp_path / "runs" / "leaderboard.html").read_text()
-    assert "98.8" not in text and "are not as they were written, and are left out" in text
+    assert "98.8" not in text and "were changed since they were written, and are left out" in text
 
     run("quickstart", *SHORT, *TWO)
     model, benchmark = content["scores"][0]["model"], content["scores"][0]["benchmark"]
@@ -79,11 +79,11 @@ def test_scores_of_an_adapter_that_was_trained_anew_are_left_out_until_it_is_sco
     again = ("quickstart", *SHORT, *ONE, "train.learning_rate=1e-3")
     run(*again, "force=true", "steps=[train,leaderboard]")
     for model in ("adapter", "merged"):
-        assert f"the scores of {model} are those of an earlier training or merge" in board.read_text()
+        assert f"the scores of {model} are of an earlier training or merge" in board.read_text()
     assert "the scores of base" not in board.read_text() and values(folder) == before
 
     run(*again, "steps=[merge,leaderboard]")
-    assert "the scores of merged are those of an earlier training or merge" in board.read_text()
+    assert "the scores of merged are of an earlier training or merge" in board.read_text()
     run(*again, "steps=[evaluate,leaderboard]")
     assert "earlier training" not in board.read_text() and values(folder).keys() == before.keys()
 
@@ -163,7 +163,7 @@ def test_a_record_that_was_changed_or_is_odd_is_refused_in_one_line(run, tmp_pat
             run("quickstart", *SHORT, "steps=[train]")
     folder.run_json.unlink()
     folder.run_json.mkdir()
-    with pytest.raises(DataError, match=r"run.json: a folder lies where a file is to be written"):
+    with pytest.raises(DataError, match=r"run.json: is a folder where a file must be written"):
         run("quickstart", *SHORT, "steps=[train]")
 
 
@@ -173,7 +173,7 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_left_as_it_was(run, tmp
     run_dir = tmp_path / "runs" / "quickstart"
     run_dir.mkdir(parents=True)
     (run_dir / ".lock").symlink_to(outside)
-    with pytest.raises(DataError, match=r"\.lock: a link lies where a file is to be written"):
+    with pytest.raises(DataError, match=r"\.lock: is a link where a file must be written"):
         run("quickstart", *SHORT, "steps=[train]")
     assert outside.read_text() == "mine"
     (run_dir / ".lock").unlink()
@@ -210,8 +210,8 @@ def test_checkpoints_that_are_links_or_files_are_named_and_trained_past(run, tra
     (folder.path / "train.jsonl").unlink()
     os.symlink(outside / "mine.txt", folder.path / "train.jsonl")
     run("quickstart", *SHORT, "steps=[train]")
-    assert "checkpoint-4: is a link, not a checkpoint of this run; left out" in said(caplog)
-    assert "checkpoint-2: is a file, not a checkpoint; left out" in said(caplog)
+    assert "checkpoint-4: is a link, not a checkpoint of this run; deleted" in said(caplog)
+    assert "checkpoint-2: is a file, not a checkpoint; deleted" in said(caplog)
     assert (folder.adapter / "adapter_model.safetensors").read_bytes() == weights
     assert [path.name for path in outside.iterdir()] == ["mine.txt"] and (
         outside / "mine.txt"
