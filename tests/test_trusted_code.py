@@ -208,9 +208,7 @@ def test_a_tokenizer_s_own_code_is_not_run(tmp_path):
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}, "tokenizer_class": "Evil"})
     )
-    with pytest.raises(
-        ConfigError, match=r"tokenizer_config.json: auto_map: .* code, which is not run"
-    ):
+    with pytest.raises(ConfigError, match=r"tokenizer_config.json: auto_map: .* code, which is not run"):
         load_tokenizer(ModelConfig(path=str(folder), architecture=Architecture.native))
     assert not (tmp_path / "ran").exists()
 

@@ -50,7 +50,8 @@ def predict(run: Run) -> None:
     identities = model_identities(run)
     if name not in identities:
         raise MissingStepError(
-            f"predict.model: {str(run_dir.path)!r} has no {name} model yet (run the steps that make it)"
+            f"predict.model: {str(run_dir.path)!r} has no {name} model yet (run the steps that make it; "
+            "predict.model=base asks the model of model.path)"
         )
     identity, tokenizer = identities[name], tokenizer_for(name, run)
     data = replace(input_data(config), format=format_for(rows, config.data))
