@@ -286,7 +286,7 @@ def test_a_chinese_stop_text_of_single_bytes_ends_an_answer(llama, tokenizer):
     assert len(made) > 24  # so many tokens as bytes
     row = decoding._Row(0, [0], torch.Generator(), made)
     assert decoder._finished(row)
-    row.made.pop()
+    row.generated.pop()
     assert not decoder._finished(row)
 
 
