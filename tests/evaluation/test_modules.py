@@ -19,7 +19,7 @@ from workbench.evaluation.metrics.hf_modules.label_metrics import Labels
 from workbench.evaluation.metrics.hf_modules.rouge import Rouge
 from workbench.evaluation.metrics.hf_modules.translation import Translation
 from workbench.evaluation.metrics.lookup import named
-from workbench.evaluation.metrics.table import Judged
+from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.records import Answer, Example
 from workbench.trust import trusting
 
