@@ -117,18 +117,18 @@ def test_what_training_wrote_down_is_made_again_from_the_checkpoint(run, trained
 
 
 def test_benchmarks_that_are_done_are_on_disk_whatever_ends_the_run(run, caplog, monkeypatch):
-    judged = engine._judged
+    judged = engine._score_items
 
     def fails(benchmark, lm, config, kept, model_name):
         if (model_name, benchmark.name) == ("adapter", "toy_choice_zh"):
             raise ZeroDivisionError("something that nobody thought of")
         return judged(benchmark, lm, config, kept, model_name)
 
-    monkeypatch.setattr(engine, "_judged", fails)
+    monkeypatch.setattr(engine, "_score_items", fails)
     command = ("quickstart", *SHORT, *TWO, "steps=[train,evaluate]")
     with pytest.raises(ZeroDivisionError):
         run(*command)
-    monkeypatch.setattr(engine, "_judged", judged)
+    monkeypatch.setattr(engine, "_score_items", judged)
     folder = RunDir(Path("runs/quickstart"))
     done = [("base", "toy_choice_en"), ("base", "toy_choice_zh"), ("adapter", "toy_choice_en")]
     assert sorted(values(folder)) == sorted(done)

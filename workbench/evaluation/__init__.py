@@ -1,1 +1,1 @@
-"""Scores of any Hugging Face model on benchmarks described by data. Importing this package costs nothing."""
+"""Scores any Hugging Face model on benchmarks described by data. Importing this package loads nothing."""

@@ -1,4 +1,4 @@
-"""Scores a model on benchmarks: fits items to it, asks what isn't known yet, judges, writes."""
+"""Scores a model on benchmarks: fits items to it, asks the uncached ones, scores and writes predictions."""
 
 import logging
 import time
@@ -18,8 +18,8 @@ from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.benchmarks.option_orders import combined
 from workbench.evaluation.diagnostics import (
-    Asked,
-    about_letters,
+    AnsweredQuestion,
+    letter_fields,
     warn_of_closed_texts,
     warn_of_letters,
     warn_of_same_tokens,
@@ -36,31 +36,31 @@ from workbench.evaluation.tasks.requests import Item
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for, in_role
 
 ANSWERS_VERSION = 2
-"""Raised when prompts are encoded or answers end in another way, so that no older answer is reused."""
+"""Raised when the encoding of prompts or the end of answers changes, so that no older answer is reused."""
 log = logging.getLogger("workbench")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of one model, and what was measured on the way."""
+    """Scores of one model, with measured times and counts."""
 
     scores: list[Score]
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Benchmark -> seconds, items_per_second, num_asked, computed_tokens, ...; belongs into run.json."""
+    """Benchmark -> seconds, items_per_second, num_asked, computed_tokens, ...; for run.json."""
 
 
 Publish = Callable[[PreparedBenchmark, list[Score], dict[str, float]], None]
-"""Takes a benchmark's scores, and what was measured, as soon as they are known."""
+"""Called with a benchmark, its scores and its measured values, as soon as they are known."""
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """What a model gave on one benchmark."""
+class _BenchmarkResult:
+    """Predictions and scores of a model on one benchmark."""
 
     predictions: list[Prediction]
     scores: list[Score]
     num_asked: int
-    asked: list[Asked] = field(default_factory=list)
+    questions: list[AnsweredQuestion] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
 
 
@@ -79,119 +79,133 @@ def evaluate(
     publish: Publish | None = None,
     decoding: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Evaluation:
-    """Score a model on benchmarks that `check_benchmarks` prepared; the same items serve every model.
+    """Score a model on benchmarks that `check_benchmarks` prepared; all models get the same items.
 
-    The model's modes (training or not) and the global random state are left as they were. Processes started
-    by torchrun share the items; each returns all scores, the first one writes the files.
+    The model's training modes and the global random state don't change. Processes started by torchrun share
+    the items; each process returns all scores, and rank 0 writes the files.
 
     Args:
-        model: a causal language model, or one with a classification head where the benchmarks want one.
-        tokenizer: the model's.
+        model: causal language model, or a model with a classification head if the benchmarks need it.
+        tokenizer: tokenizer of the model.
         benchmarks: name -> prepared benchmark.
-        config: how to score.
-        model_name: base, adapter or merged; stands beside the scores.
-        fingerprint: of weights, adapter, quantization and dtype; answers are kept under it.
-        predictions: gives the file of a model's predictions on a benchmark (RunDir.predictions), or None.
-        cache: folder of answers already had; None, or an empty fingerprint, keeps none.
-        renew: ask again what the cache has answers to.
-        note: stands beside the scores.
-        publish: told of each benchmark that is done, before the next one begins.
-        decoding: context in which texts are generated, such as one that keeps weights ready for it.
+        config: settings of the evaluation.
+        model_name: base, adapter or merged; written to the scores.
+        fingerprint: fingerprint of weights, adapter, quantization and dtype; part of the cache's key.
+        predictions: returns the file of a model's predictions on a benchmark (RunDir.predictions), or None.
+        cache: folder of cached answers; None, or an empty fingerprint, caches nothing.
+        renew: ask all items again and replace their cached answers.
+        note: remark written to the scores.
+        publish: called after each benchmark, before the next one starts.
+        decoding: context in which texts are generated, for example with dequantized weights.
 
     Raises:
-        DataError: answers are others when asked one by one (`evaluate.verify`); nothing of the benchmark is
-            written then.
+        DataError: Answers differ when asked one by one (`evaluate.verify`); then no results of the benchmark
+            are written.
     """
-    found = Evaluation([])
+    evaluation = Evaluation([])
     rank, _ = rank_and_world_size()
     with evaluation_mode(model):
         lm = in_role(model, tokenizer, [benchmark.config for benchmark in benchmarks.values()], config)
         check(lm, benchmarks, config, model_name)
         for name, benchmark in benchmarks.items():
-            start, before = time.perf_counter(), lm.computed_tokens
+            start = time.perf_counter()
             folder = cache if config.cache and fingerprint else None
-            kept = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank, renew=renew)
-            decodes = benchmark.tasks or benchmark.config.output_type is OutputType.generation
-            with named(name), decoding() if decodes else nullcontext():
-                judged = (_judged_by_tasks if benchmark.tasks else _judged)(
-                    benchmark, lm, config, kept, model_name
-                )
-                seconds = time.perf_counter() - start
-                each = seconds / judged.num_asked if judged.num_asked else 0.0
-                measured = {
-                    "seconds": seconds,
-                    "items_per_second": judged.num_asked / seconds,
-                    "num_asked": judged.num_asked,
-                    "computed_tokens": lm.computed_tokens - before,
-                    **judged.measured,
-                    **verified(model, tokenizer, benchmark.config, config, judged.asked),
-                    **invariant_cost(model, tokenizer, benchmark, config, judged.asked, each),
-                }
+            answers = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank, renew=renew)
+            generates = benchmark.tasks or benchmark.config.output_type is OutputType.generation
+            with named(name), decoding() if generates else nullcontext():
+                result, measured = _measured(benchmark, lm, config, answers, model_name, start)
                 if predictions is not None and rank == 0:
-                    write_predictions(predictions(model_name, name), judged.predictions)
-            scores = [replace(score, note=note) for score in judged.scores]
+                    write_predictions(predictions(model_name, name), result.predictions)
+            scores = [replace(score, note=note) for score in result.scores]
             if publish is not None:
                 publish(benchmark, scores, measured)
-            found.scores.extend(scores)
-            found.measured[name] = measured
-    return found
+            evaluation.scores.extend(scores)
+            evaluation.measured[name] = measured
+    return evaluation
 
 
-def _judged(
-    benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, kept: AnswerCache, model_name: str
-) -> _Judged:
-    """A benchmark asked and judged as its configuration says."""
+def _measured(
+    benchmark: PreparedBenchmark,
+    lm: Model,
+    config: EvaluateConfig,
+    cache: AnswerCache,
+    model_name: str,
+    start: float,
+) -> tuple[_BenchmarkResult, dict[str, float]]:
+    """Score a benchmark and return its result with the time since `start` and other measured values."""
+    tokens_before = lm.computed_tokens
+    score = _score_tasks if benchmark.tasks else _score_items
+    result = score(benchmark, lm, config, cache, model_name)
+    seconds = time.perf_counter() - start
+    seconds_per_item = seconds / result.num_asked if result.num_asked else 0.0
+    return result, {
+        "seconds": seconds,
+        "items_per_second": result.num_asked / seconds,
+        "num_asked": result.num_asked,
+        "computed_tokens": lm.computed_tokens - tokens_before,
+        **result.measured,
+        **verified(lm.model, lm.tokenizer, benchmark.config, config, result.questions),
+        **invariant_cost(lm.model, lm.tokenizer, benchmark, config, result.questions, seconds_per_item),
+    }
+
+
+def _score_items(
+    benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, cache: AnswerCache, model_name: str
+) -> _BenchmarkResult:
+    """Ask and score the items of a benchmark by its configuration."""
     answerer = answerer_for(lm, benchmark.config, config)
-    asked, count = _ask(benchmark, answerer, config, kept, model_name)
-    items = [question.items[0] for question in asked]
+    questions, num_asked = _ask(benchmark, answerer, config, cache, model_name)
+    items = [question.items[0] for question in questions]
     answers = [
         extracted(combined(question.answers), question.items[0].example, benchmark.config)
-        for question in asked
+        for question in questions
     ]
     warn_of_shots(benchmark, items, lm.max_length)
     warn_of_same_tokens(benchmark, answerer)
     if benchmark.config.protocol == "lm-eval" and isinstance(lm, TransformersLM):
         warn_of_closed_texts(benchmark.name, lm)
-    more = about_letters(benchmark, asked)
-    return _Judged(
+    fields = letter_fields(benchmark, questions)
+    return _BenchmarkResult(
         predictions=aggregate.predictions(benchmark, items, answers),
-        scores=aggregate.scores(benchmark, items, answers, config, model_name, **more),
-        num_asked=count,
-        asked=asked,
+        scores=aggregate.scores(benchmark, items, answers, config, model_name, **fields),
+        num_asked=num_asked,
+        questions=questions,
     )
 
 
-def _judged_by_tasks(
-    benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, kept: AnswerCache, model_name: str
-) -> _Judged:
-    """A benchmark asked and judged by tasks of lm-evaluation-harness."""
+def _score_tasks(
+    benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, cache: AnswerCache, model_name: str
+) -> _BenchmarkResult:
+    """Ask and score the items of a benchmark by its tasks of lm-evaluation-harness."""
     from workbench.evaluation.harness import model, scores  # these import the harness, an optional extra
 
     assert isinstance(lm, TransformersLM)
     warn_of_closed_texts(benchmark.name, lm)
-    asking_lm = model.HarnessLM(
-        lm, kept, f"{model_name} · {benchmark.name}", config.fewshot_seed, benchmark.tasks.samples
+    harness_lm = model.HarnessLM(
+        lm, cache, f"{model_name} · {benchmark.name}", config.fewshot_seed, benchmark.tasks.samples
     )
-    predictions, found = scores.evaluate(benchmark, asking_lm, config, model_name)
-    if asking_lm.num_cut and rank_and_world_size()[0] == 0:
+    predictions, task_scores = scores.evaluate(benchmark, harness_lm, config, model_name)
+    if harness_lm.num_cut and rank_and_world_size()[0] == 0:
         log.warning(
-            "benchmarks.%s: %d prompts are longer than the %d tokens that fit and lost their beginning, "
-            "as in lm-evaluation-harness",
+            "benchmarks.%s: %d prompts are longer than the %d tokens that fit and were truncated at the "
+            "start, as in lm-evaluation-harness",
             benchmark.name,
-            asking_lm.num_cut,
+            harness_lm.num_cut,
             lm.max_length,
         )
-    return _Judged(predictions, found, asking_lm.num_asked, measured={"num_cut": asking_lm.num_cut})
+    return _BenchmarkResult(
+        predictions, task_scores, harness_lm.num_asked, measured={"num_cut": harness_lm.num_cut}
+    )
 
 
 def _ask(
     benchmark: PreparedBenchmark,
     answerer: Answerer,
     config: EvaluateConfig,
-    kept: AnswerCache,
+    cache: AnswerCache,
     model_name: str,
-) -> tuple[list[Asked], int]:
-    """All questions with their answers, and how many items this process had to ask."""
+) -> tuple[list[AnsweredQuestion], int]:
+    """Return all questions with their answers, and the number of items that this process asked."""
     questions = [[example, *example.rotations] for example in benchmark.examples]
     flat = [example for question in questions for example in question]
     items: list[Item] = []
@@ -206,17 +220,18 @@ def _ask(
 
     title = f"{model_name} · {benchmark.name}"
     fits = partial(_is_answer, benchmark.config.output_type)
-    known, count = answer_loop.ask(keyed(), answerer.answers, kept, title, len(flat), fits)
-    found = iter(items)
-    asked = []
+    answers, num_asked = answer_loop.ask(keyed(), answerer.answers, cache, title, len(flat), fits)
+    all_items = iter(items)
+    answered = []
     for question in questions:
-        same = [next(found) for _ in question]
-        asked.append(Asked(same, [known[_key(benchmark.config, config, item)] for item in same]))
-    return asked, count
+        orders = [next(all_items) for _ in question]
+        order_answers = [answers[_key(benchmark.config, config, item)] for item in orders]
+        answered.append(AnsweredQuestion(orders, order_answers))
+    return answered, num_asked
 
 
 def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:
-    """Whether a kept answer can be one to an item: a text, or a log-likelihood for each choice."""
+    """Return whether a cached answer fits an item: a text, or a log-likelihood of each choice."""
     if output_type is OutputType.generation:
         return answer.generation is not None
     if output_type is OutputType.multiple_choice:
@@ -225,7 +240,7 @@ def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:
 
 
 def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, object]:
-    """Everything besides model and prompt that an answer depends on."""
+    """Return everything besides model and prompt that an answer depends on."""
     rule: dict[str, object] = {
         "version": ANSWERS_VERSION,
         "output_type": benchmark.output_type.name,
@@ -246,10 +261,10 @@ def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, objec
 
 
 def _key(benchmark: BenchmarkConfig, config: EvaluateConfig, item: Item) -> str:
-    """The prompt's hash, with what else the answer depends on.
+    """Return the prompt's hash with everything else that the answer depends on.
 
-    That is the item's id where the answer is sampled, and with `invariant`, to the bit, where the beginning
-    ends that is computed apart.
+    A sampled answer also depends on the item's id. With `invariant`, the bits of an answer also depend on the
+    length of the prefix that is computed separately.
     """
     sampled = benchmark.output_type == OutputType.generation and benchmark.generation.temperature > 0
     key = f"{item.hash}/{item.example.id}" if sampled else item.hash
