@@ -237,11 +237,11 @@ def filtered(*filters: tuple[str, dict], answer: str, doc: dict | None = None, h
     from lm_eval.api.instance import Instance
     from lm_eval.filters import build_filter_ensemble
 
-    from workbench.evaluation.harness.filters import hold_filters
+    from workbench.evaluation.harness.filters import bound_filters
 
     task = SimpleNamespace(_filters=[build_filter_ensemble("own", [list(each) for each in filters])])
     if held:
-        hold_filters(task, "own_write")
+        bound_filters(task, "own_write")
     request = Instance("generate_until", doc or {}, ("", {}), 0)
     request.resps = [answer]
     task._filters[0].apply([request])

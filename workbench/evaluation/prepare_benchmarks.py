@@ -221,7 +221,8 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
     if config.path is not None and local_path(config.path).is_file() and len(config.subsets) > 1:
         raise ConfigError(
             f"{key}.path: {config.path!r} is a single file for {len(config.subsets)} subsets "
-            f"(name the folder of all files, or the file's subset, as in '{key}.only=[{next(iter(config.subsets))}]')"
+            "(name the folder of all files, or the file's subset, "
+            f"as in '{key}.only=[{next(iter(config.subsets))}]')"
         )
     needs_target = config.output_type != OutputType.perplexity
     if needs_target and not (config.target or config.target_index):
