@@ -76,14 +76,14 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dic
         )
     with quietly():
         loaded = _load(name, config)
-        for harness_tasks in loaded.values():
-            for task in harness_tasks.tasks.values():
+        for tasks in loaded.values():
+            for task in tasks.tasks.values():
                 _set_up(task, config.num_fewshot, f"benchmarks.{name}.tasks: {task.task_name!r}")
         for key in loaded:
             check_file_name(f"benchmarks.{name}.tasks", f"{name}.{key}")
         return {
-            f"{name}.{key}": _prepared(f"{name}.{key}", harness_tasks, config, evaluate)
-            for key, harness_tasks in loaded.items()
+            f"{name}.{key}": _prepared(f"{name}.{key}", tasks, config, evaluate)
+            for key, tasks in loaded.items()
         }
 
 
@@ -193,12 +193,10 @@ def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
     """
     if getattr(task, "UNSAFE_CODE", False):
         raise ConfigError(
-            f"{where}: the task runs programs that the model writes, which is not supported (name other tasks)"
+            f"{where}: running programs that the model writes is not supported (name other tasks)"
         )
     if getattr(task, "MULTIMODAL", False):
-        raise ConfigError(
-            f"{where}: the task needs images or audio, which is not supported (name other tasks)"
-        )
+        raise ConfigError(f"{where}: images and audio are not supported (name other tasks)")
     task_num_fewshot = task.get_config("num_fewshot")
     if task_num_fewshot is None or (num_fewshot is not None and task_num_fewshot != 0):
         task.set_config(key="num_fewshot", value=num_fewshot or 0)
