@@ -170,12 +170,12 @@ def test_facts_that_were_edited_are_not_shown(sealed):
     values["models"]["base"]["quantization"] = "none"
     sealed.results_json.write_text(json.dumps(values))
     text = shown(sealed.path.parent)
-    assert "Skipped sealed/results.json: what it says of the run and its models is not as it was" in text
+    assert "Skipped sealed/results.json: the facts about run and models were changed" in text
 
 
 def test_edited_predictions_are_not_compared(sealed):
     prediction_edited(scores={"acc": 1.0})(sealed.path)
-    assert "not as it was written" in shown(sealed.path.parent)
+    assert "were changed after the run wrote them" in shown(sealed.path.parent)
 
 
 def test_scores_without_their_run_json_are_shown_as_not_verified(sealed):

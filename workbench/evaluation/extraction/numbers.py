@@ -48,8 +48,8 @@ def number(text: str) -> str | None:
     `最终答案`); an announced answer (`答案是`, `the answer is`), or the result of its equation; a number in
     bold; without an announcement, the last number of the text, as users of GSM8K expect. Announced ranges and
     alternatives (`10到20`, `2 or 3`) are not a number. Signs, fractions, thousands, 万 and million,
-    scientific notation and Chinese numerals are read. Units, currencies and percent signs are ignored: 20% is 20.
-    Thoughts and invented next questions are not read.
+    scientific notation and Chinese numerals are read. Units, currencies and percent signs are ignored: 20% is
+    20. Thoughts and invented next questions are not read.
     """
     quantity = stated(text)
     return None if quantity is None else quantity.text
