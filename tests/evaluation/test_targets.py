@@ -148,9 +148,9 @@ def test_a_row_without_an_answer_is_left_out_by_keep(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "extract", "words"),
     [
-        ("Paris", "number", "'Paris' is not one number, which generation.extract: number takes"),
+        ("Paris", "number", "'Paris' is not one number, which generation.extract: number extracts"),
         ("2 or 3", "number", "is not one number"),
-        ("Paris", "letter", "'Paris' is not a choice's letter, which generation.extract: letter takes"),
+        ("Paris", "letter", "'Paris' is not a choice's letter, which generation.extract: letter extracts"),
     ],
 )
 def test_an_answer_that_extraction_can_never_give_is_refused(tmp_path, answer, extract, words):

@@ -175,7 +175,7 @@ def test_facts_that_were_edited_are_not_shown(sealed):
 
 def test_edited_predictions_are_not_compared(sealed):
     prediction_edited(scores={"acc": 1.0})(sealed.path)
-    assert "were changed after the run wrote them" in shown(sealed.path.parent)
+    assert "not as it was written" in shown(sealed.path.parent)
 
 
 def test_scores_without_their_run_json_are_shown_as_not_verified(sealed):
