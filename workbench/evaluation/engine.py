@@ -96,7 +96,7 @@ def evaluate(
         renew: ask all items again and replace their cached answers.
         note: remark written to the scores.
         publish: called after each benchmark, before the next one starts.
-        decoding: context in which texts are generated, for example with dequantized weights.
+        decoding: context in which texts are generated, for example one that repacks weights for decoding.
 
     Raises:
         DataError: Answers differ when asked one by one (`evaluate.verify`); then no results of the benchmark

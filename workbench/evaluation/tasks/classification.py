@@ -44,7 +44,7 @@ class Classification:
         """Yield index and answer of each item, as soon as the answer is known.
 
         Raises:
-            CheckpointError: The model's logits are not numbers.
+            CheckpointError: The model's logits are NaN.
         """
         for index, values in self.classifier.stream([item.contexts[0] for item in items]):
             if any(value != value for value in values):

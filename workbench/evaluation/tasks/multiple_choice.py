@@ -141,7 +141,7 @@ class MultipleChoice:
         """Yield index and answer of each item, as soon as the answer is known.
 
         Raises:
-            CheckpointError: The model's logits are not numbers.
+            CheckpointError: The model's logits are NaN.
         """
         requests = [self._requests.get(item.hash) or self.requests([item])[0] for item in items]
         self._requests.clear()

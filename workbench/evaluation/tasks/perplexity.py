@@ -33,7 +33,7 @@ class Perplexity:
         """Yield index and answer of each text: its log-likelihood and number of tokens.
 
         Raises:
-            CheckpointError: The model's logits are not numbers.
+            CheckpointError: The model's logits are NaN.
         """
         for index, text in enumerate(items):
             likelihoods = self.lm.loglikelihoods(self.windows(self.tokens(text.contexts[0])))

@@ -58,7 +58,7 @@ class AnswerLoss:
         """Yield index and answer of each item: log-likelihood of its answers, in nats, and number of tokens.
 
         Raises:
-            CheckpointError: The model's logits are not numbers.
+            CheckpointError: The model's logits are NaN.
         """
         requests = [self._requests(item.example) for item in items]
         for index, likelihoods in by_item(self.lm, requests):
