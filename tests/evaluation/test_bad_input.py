@@ -240,7 +240,7 @@ def test_a_pattern_that_is_none(command, tmp_path):
 def test_answers_longer_than_the_context(command, tmp_path):
     text = {"output_type": "generation", "metrics": ["exact_match"], "choices_from": ""}
     said = command(*own(tmp_path, [ROW], **text, generation={"max_new_tokens": 600}))
-    assert said.startswith("error: benchmarks.own.generation.max_new_tokens: 600 leave no room")
+    assert said.startswith("error: benchmarks.own.generation.max_new_tokens: 600 tokens leave no room")
 
 
 def test_rows_that_are_damaged(command, tmp_path):
@@ -269,7 +269,7 @@ def test_a_perplexity_that_no_number_can_hold(command, tmp_path):
         "token_perplexity",
     }
     (tmp_path / "text.jsonl").write_text(json.dumps({"text": ""}) + "\n")
-    assert command(*asked) == "error: text.jsonl:1: an empty text"
+    assert command(*asked) == "error: text.jsonl:1: the text is empty (`keep` can filter such rows out)"
 
 
 def test_a_damaged_record_of_the_run(command, tmp_path):
