@@ -444,7 +444,7 @@ def test_a_label_that_the_head_does_not_have_is_refused(classifier, tokenizer, t
         question="{{ text }}",
         target_index="label",
     )
-    with pytest.raises(ConfigError, match=r"exam.target_index: item 0 has label 3, but the head has only 3 labels"):
+    with pytest.raises(ConfigError, match=r"exam.target_index: item 0 has label 3, but the head has only 3"):
         run(classifier, tokenizer, benchmark)
 
 

@@ -129,7 +129,7 @@ def test_a_metric_with_a_slash_is_loaded_by_evaluate():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("acuracy", "benchmarks.x.metrics: unknown metric 'acuracy' .known: acc, .*; with a slash"),
+        ("acuracy", "benchmarks.x.metrics: unknown metric 'acuracy' .known: acc, .*; a name with a slash"),
         ("./nowhere.py", "benchmarks.x.metrics: './nowhere.py' can't be loaded by evaluate.load: "),
     ],
 )
