@@ -67,7 +67,7 @@ def test_a_name_at_several_levels_is_refused_where_a_template_uses_it(write):
     path = write("a.json", json.dumps(SQUAD, ensure_ascii=False))
     with pytest.raises(DataError) as caught:
         check_benchmarks({"b": benchmark(path, id="{{ id }}")}, EvaluateConfig())
-    assert "'id' stands at several levels, use data.id or paragraphs.id or qas.id" in str(caught.value)
+    assert "'id' is a column at several levels, use data.id or paragraphs.id or qas.id" in str(caught.value)
     told_apart = check_benchmarks(
         {"b": benchmark(path, id="{{ paragraphs.id }}-{{ qas.id }}")}, EvaluateConfig()
     )

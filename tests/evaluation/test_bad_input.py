@@ -103,7 +103,7 @@ def test_duplicate_ids(command, tmp_path):
 def test_an_answer_outside_the_choices(command, tmp_path):
     said = command(*cmmlu(tmp_path, [*GOOD, "9,问？,甲,乙,丙,丁,E"], GOOD))
     assert said == (
-        "error: cmmlu/test/agronomy.csv:7: the answer 'E' is none of the choices ('A', 'B', 'C', 'D')"
+        "error: cmmlu/test/agronomy.csv:7: the answer 'E' is not one of the choices ('A', 'B', 'C', 'D')"
     )
     said = command(*own(tmp_path, [ROW | {"answer": 2}], target="", target_index="answer"))
     assert said == "error: own.jsonl:1: 'answer' gives 2 (a whole number from 0 to 1)"
@@ -127,15 +127,15 @@ def test_a_split_without_labels(command, tmp_path):
 
 def test_zero_items_after_a_filter(command, tmp_path):
     said = command(*own(tmp_path, [ROW], keep="answer == '9'"))
-    assert (
-        said == "error: benchmarks.own: zero items in own.jsonl, split 'test', after keep=\"answer == '9'\""
-    )
+    assert said == "error: benchmarks.own: no items in own.jsonl, split 'test', after keep=\"answer == '9'\""
 
 
 def test_examples_that_do_not_fit_are_dropped_from_the_left_and_counted(command, tmp_path):
     overrides = cmmlu(tmp_path, GOOD[:3], [row.replace("题", "例") for row in GOOD])
     out = command(*overrides, "evaluate.max_length=150", "steps=[evaluate]")
-    assert re.search(r"benchmarks.cmmlu: \d+ examples dropped from the prompts of 3 of 3 items", out)
+    assert re.search(
+        r"benchmarks.cmmlu: \d+ few-shot examples were dropped from the prompts of 3 of 3 items", out
+    )
     run = RunDir(tmp_path / "run")
     [score] = read_results(run.results_json)[1]
     predictions = read_predictions(run.predictions("base", "cmmlu"))
@@ -150,8 +150,8 @@ def test_examples_that_do_not_fit_are_dropped_from_the_left_and_counted(command,
 def test_a_question_longer_than_the_context_is_told_before_anything_is_asked(command, tmp_path):
     said = command(*own(tmp_path, [ROW, ROW | {"question": "3 or 7? " * 200}]))
     assert re.fullmatch(
-        r"error: benchmarks.own: item 1: its question alone is longer than the \d+ tokens that fit "
-        r"\(a model with a longer context, or evaluate.max_length\)",
+        r"error: benchmarks.own: item 1: the question without examples is longer than the \d+ tokens that "
+        r"fit \(use a model with a longer context, or raise evaluate.max_length\)",
         said,
     )
     assert not list((tmp_path / "run").glob("cache/*"))
@@ -169,7 +169,7 @@ def test_logits_that_are_not_numbers(command, tmp_path, kind):
     metrics = ["acc"] if kind == "multiple_choice" else ["exact_match"]
     more = {"choices_from": "choices" if kind == "multiple_choice" else "", "metrics": metrics}
     said = command(*own(tmp_path, [ROW], output_type=kind, **more), model=tmp_path / "broken")
-    assert said.startswith("error: base: the model's logits are not numbers (damaged weights")
+    assert said.startswith("error: base: the model's logits are NaN (the weights are damaged")
 
 
 def test_a_value_that_the_protocol_would_overrule(command, tmp_path):
@@ -190,7 +190,7 @@ def test_one_file_for_many_subsets(command, tmp_path):
     where = ("benchmark=[cmmlu]", "benchmarks.cmmlu.path=cmmlu/test/agronomy.csv")
     said = command(*where, "benchmarks.cmmlu.num_fewshot=0")
     assert said.startswith(
-        "error: benchmarks.cmmlu.path: 'cmmlu/test/agronomy.csv' is one file for 67 subsets"
+        "error: benchmarks.cmmlu.path: 'cmmlu/test/agronomy.csv' is a single file for 67 subsets"
     )
 
 
@@ -216,8 +216,14 @@ def test_a_question_with_fewer_options_than_letters(command, tmp_path):
         (["evaluate.bootstrap_samples=0"], "evaluate.bootstrap_samples: 0 (from 2 to"),
         (["evaluate.verify=-1"], "evaluate.verify: -1 (from 0 to"),
         (["evaluate.models=[]"], "evaluate.models: none"),
-        (["evaluate.max_length=6000"], "evaluate.max_length: 6000 (the model holds 512 tokens)"),
-        (["evaluate.chat_template=true"], "evaluate.chat_template: the model's tokenizer has none"),
+        (
+            ["evaluate.max_length=6000"],
+            "evaluate.max_length: 6000 tokens are more than the model's context (512",
+        ),
+        (
+            ["evaluate.chat_template=true"],
+            "evaluate.chat_template: the model's tokenizer has no chat template",
+        ),
     ],
 )
 def test_a_setting_that_nothing_can_be_scored_with(command, tmp_path, overrides, words):
@@ -234,7 +240,7 @@ def test_a_pattern_that_is_none(command, tmp_path):
 def test_answers_longer_than_the_context(command, tmp_path):
     text = {"output_type": "generation", "metrics": ["exact_match"], "choices_from": ""}
     said = command(*own(tmp_path, [ROW], **text, generation={"max_new_tokens": 600}))
-    assert said.startswith("error: benchmarks.own.generation.max_new_tokens: 600 leave no room")
+    assert said.startswith("error: benchmarks.own.generation.max_new_tokens: 600 tokens leave no room")
 
 
 def test_rows_that_are_damaged(command, tmp_path):
@@ -248,7 +254,7 @@ def test_rows_that_are_damaged(command, tmp_path):
 
 def test_a_choice_of_which_nothing_is_left_to_score(command, tmp_path):
     said = command(*own(tmp_path, [ROW], continuation="{{ choice | replace('3', '') }}"))
-    assert said.startswith("error: own.jsonl:1: nothing is left to score after choice '3'")
+    assert said.startswith("error: own.jsonl:1: `continuation` is empty for choice '3'")
 
 
 def test_a_perplexity_that_no_number_can_hold(command, tmp_path):
@@ -263,7 +269,7 @@ def test_a_perplexity_that_no_number_can_hold(command, tmp_path):
         "token_perplexity",
     }
     (tmp_path / "text.jsonl").write_text(json.dumps({"text": ""}) + "\n")
-    assert command(*asked) == "error: text.jsonl:1: an empty text"
+    assert command(*asked) == "error: text.jsonl:1: the text is empty (`keep` can filter such rows out)"
 
 
 def test_a_damaged_record_of_the_run(command, tmp_path):
@@ -282,6 +288,6 @@ def test_letters_that_the_vocabulary_lacks_are_told_before_the_model_is_loaded(c
     (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(vocabulary))
     said = command(*cmmlu(tmp_path, GOOD, GOOD), model=tmp_path / "model")
     assert said.startswith(
-        "error: benchmarks.cmmlu.protocol: 'official' with scoring=next-piece wants 'A' in"
+        "error: benchmarks.cmmlu.protocol: 'official' with scoring=next-piece needs 'A' in"
     )
     assert not (tmp_path / "run").exists()

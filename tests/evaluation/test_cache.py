@@ -77,7 +77,7 @@ def test_a_line_that_was_changed_is_named_and_its_prompt_asked_again(tmp_path, c
     path.write_text("\n".join([lines[0], damage(lines[1]), *lines[2:]]))
     assert known(tmp_path) == ["prompt 0", "prompt 2"]
     [record] = caplog.records
-    assert record.getMessage() == f"{path}:2: not as it was written; asked again"
+    assert record.getMessage() == f"{path}:2: the line is damaged; asking again"
 
 
 def test_every_single_flipped_bit_of_a_line_is_found(tmp_path):
@@ -93,7 +93,7 @@ def test_a_line_of_another_model_or_rule_is_not_believed(tmp_path, caplog):
     ours, theirs = filled(tmp_path), filled(tmp_path, "other model")
     theirs.write_bytes(ours.read_bytes())
     assert known(tmp_path, "other model") == []
-    assert f"{theirs}:1 and 2 further lines: not as it was written" in caplog.text
+    assert f"{theirs}:1 and 2 further lines: the line is damaged" in caplog.text
 
 
 def test_lines_of_an_earlier_version_are_said_to_have_no_checksum(tmp_path, caplog):
@@ -101,7 +101,7 @@ def test_lines_of_an_earlier_version_are_said_to_have_no_checksum(tmp_path, capl
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps({k: v for k, v in one.items() if k != "sum"}) + "\n" for one in lines))
     assert known(tmp_path) == []
-    assert "kept by an earlier version, without a checksum; asked again" in caplog.text
+    assert "the line has no checksum, as in earlier versions; asking again" in caplog.text
 
 
 def test_a_last_line_that_a_kill_cut_short_is_passed_over_without_a_word_and_cut_off(tmp_path, caplog):
@@ -133,7 +133,7 @@ def test_a_link_in_the_place_of_the_file_is_refused_and_its_target_left_alone(tm
     assert outside.read_text() == "mine\n"
     path.unlink()
     path.mkdir()
-    with pytest.raises(DataError, match="not a file, where answers are kept"):
+    with pytest.raises(DataError, match="not a file, but answers are cached there"):
         filled(tmp_path / "cache")
 
 
@@ -168,7 +168,7 @@ def test_a_damaged_answer_changes_no_score(llama, tokenizer, exam, tmp_path, cap
     path.write_text(path.read_text().replace("[-", "[", 4))
     again = run(llama, tokenizer, exam, **more)
     assert again.scores == right.scores and again.measured["exam"]["num_asked"] == 4
-    assert "and 3 further lines: not as it was written; asked again" in caplog.text
+    assert "and 3 further lines: the line is damaged; asking again" in caplog.text
     assert run(llama, tokenizer, exam, renew=True, **more).measured["exam"]["num_asked"] == 16
 
 
@@ -182,7 +182,7 @@ def test_a_kept_answer_of_too_few_choices_is_asked_again(llama, tokenizer, exam,
         writer.add(json.loads(path.read_text().split("\n")[0])["prompt"], ANSWER)
     again = run(llama, tokenizer, exam, **more)
     assert again.scores == right.scores and again.measured["exam"]["num_asked"] == 1
-    assert "is none; asked again" in caplog.text
+    assert "doesn't fit the prompt; asking again" in caplog.text
 
 
 def test_a_benchmark_that_is_done_is_told_before_the_next_begins(llama, tokenizer, exam):  # noqa: F811

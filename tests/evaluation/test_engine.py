@@ -168,7 +168,9 @@ def test_examples_are_dropped_from_the_left_until_the_prompt_fits_and_counted(
 
 
 def test_a_question_that_is_too_long_alone_is_never_cut(llama, tokenizer, exam):
-    with pytest.raises(DataError, match=r"item law/0: its question alone is longer than the 21 tokens"):
+    with pytest.raises(
+        DataError, match=r"item law/0: the question without examples is longer than the 21 tokens"
+    ):
         run(llama, tokenizer, exam, {"max_length": 20})
 
 
@@ -178,10 +180,10 @@ def test_logits_that_are_not_numbers_are_told(tokenizer, exam):
     torch.manual_seed(0)
     model = LlamaForCausalLM(llama_config()).eval()
     model.model.embed_tokens.weight.data[tokenizer("Answer")["input_ids"][1:]] = float("nan")
-    with pytest.raises(CheckpointError, match=r"item law/\d: the model's logits are not numbers"):
+    with pytest.raises(CheckpointError, match=r"item law/\d: the model's logits are NaN"):
         run(model, tokenizer, exam)
     model.model.norm.weight.data[0] = float("nan")
-    with pytest.raises(CheckpointError, match="base: the model's logits are not numbers"):
+    with pytest.raises(CheckpointError, match="base: the model's logits are NaN"):
         run(model, tokenizer, exam)
 
 
@@ -198,7 +200,7 @@ def test_generation_tells_logits_that_are_not_numbers(llama, tokenizer, exam, sh
         return output
 
     monkeypatch.setattr(type(llama), "forward", overflows)
-    with pytest.raises(CheckpointError, match=r"after a prompt of \d+ tokens: the model.s logits are no"):
+    with pytest.raises(CheckpointError, match=r"after a prompt of \d+ tokens: the model.s logits are NaN"):
         run(llama, tokenizer, generation(exam), {"shared_prefix": shared})
 
 
@@ -286,7 +288,7 @@ def test_a_chinese_stop_text_of_single_bytes_ends_an_answer(llama, tokenizer):
     assert len(made) > 24  # so many tokens as bytes
     row = decoding._Row(0, [0], torch.Generator(), made)
     assert decoder._finished(row)
-    row.made.pop()
+    row.generated.pop()
     assert not decoder._finished(row)
 
 
@@ -442,7 +444,7 @@ def test_a_label_that_the_head_does_not_have_is_refused(classifier, tokenizer, t
         question="{{ text }}",
         target_index="label",
     )
-    with pytest.raises(ConfigError, match=r"exam.target_index: item 0 has label 3, the head has 3 \("):
+    with pytest.raises(ConfigError, match=r"exam.target_index: item 0 has label 3, but the head has only 3"):
         run(classifier, tokenizer, benchmark)
 
 

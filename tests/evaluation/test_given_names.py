@@ -45,7 +45,7 @@ def test_a_column_called_choice_is_refused_in_a_question_and_read_by_row_choice(
     own |= {"target_index": "", "question": asked}
     message = refused(benchmark(tmp_path, C3, **own))
     assert message.endswith(
-        "rows.jsonl:1: column 'choice' can't be read as 'choice' in `question`, where this name is the "
+        "rows.jsonl:1: column 'choice' can't be read as 'choice' in `question`, where this name means the "
         "choice that is scored (row.choice is the column)"
     )
     own["question"] = asked.replace("in choice", "in row.choice")
@@ -134,7 +134,7 @@ def test_choice_in_a_generated_questions_prompt_is_the_column(tmp_path):
 def test_equal_choices_are_refused_with_their_row(tmp_path, target):
     row = C3 | {"choice": ["甲", "乙", "甲"]}
     message = refused(benchmark(tmp_path, C3, row, **target))
-    assert "rows.jsonl:2: two of the choices are '甲', so the right one can't be told (`keep`" in message
+    assert "rows.jsonl:2: two of the choices are '甲', so neither can be the right one (`keep`" in message
 
 
 def test_equal_choices_are_scored_and_said_where_the_protocol_is_the_harness(tmp_path):
@@ -142,7 +142,7 @@ def test_equal_choices_are_scored_and_said_where_the_protocol_is_the_harness(tmp
     config.protocols = {"lm-eval": ProtocolConfig(num_fewshot=0)}
     [warning] = prepared(config).warnings
     assert warning.startswith(
-        "1 items have two equal choices, of which the first counts, as in the harness ("
+        "1 items have two equal choices, the first of which counts, as in lm-evaluation-harness ("
     )
 
 
@@ -151,17 +151,17 @@ def test_choices_that_are_asked_alike_are_refused(tmp_path):
     config = benchmark(
         tmp_path, row, question="{{ q }}", choices_from="[x, y]", continuation="{{ q }}", target_index="0"
     )
-    assert "rows.jsonl:1: choices 'one' and 'two' are asked alike" in refused(config)
+    assert "rows.jsonl:1: choices 'one' and 'two' have the same prompt" in refused(config)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"metrics": ["acc", "acc"]}, "benchmarks.own.metrics: 'acc' stands twice in ['acc', 'acc']"),
-        ({"only": ["a", "a"], "subsets": {"a": "b"}}, "benchmarks.own.only: 'a' stands twice"),
+        ({"metrics": ["acc", "acc"]}, "benchmarks.own.metrics: 'acc' is listed twice in ['acc', 'acc']"),
+        ({"only": ["a", "a"], "subsets": {"a": "b"}}, "benchmarks.own.only: 'a' is listed twice"),
         (
             {"subsets": {"a": "b"}, "groups": {"g": ["a", "a"]}},
-            "benchmarks.own.groups.g: 'a' stands twice",
+            "benchmarks.own.groups.g: 'a' is listed twice",
         ),
         (
             {"subsets": {"a": "b"}, "groups": {"g": ["a", "c"]}},

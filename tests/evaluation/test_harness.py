@@ -219,8 +219,8 @@ def test_a_task_that_can_not_be_asked_is_told_before_any_model(folder, tmp_path,
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "mine.yaml: holds no task"),
-        ("- a\n- b\n", "mine.yaml: holds no task"),
+        ("", "mine.yaml: not a task"),
+        ("- a\n- b\n", "mine.yaml: not a task"),
         ("task: mine\ninclude: mine.yaml\n", "mine.yaml: includes 'mine.yaml', which includes it"),
         ("task: mine\ninclude: other.yaml\n", "other.yaml: includes 'mine.yaml', which includes it"),
     ],
@@ -237,11 +237,11 @@ def filtered(*filters: tuple[str, dict], answer: str, doc: dict | None = None, h
     from lm_eval.api.instance import Instance
     from lm_eval.filters import build_filter_ensemble
 
-    from workbench.evaluation.harness.filters import hold_filters
+    from workbench.evaluation.harness.filters import bound_filters
 
     task = SimpleNamespace(_filters=[build_filter_ensemble("own", [list(each) for each in filters])])
     if held:
-        hold_filters(task, "own_write")
+        bound_filters(task, "own_write")
     request = Instance("generate_until", doc or {}, ("", {}), 0)
     request.resps = [answer]
     task._filters[0].apply([request])
@@ -303,5 +303,5 @@ def test_a_filter_s_pattern_finds_what_it_finds_in_the_harness_and_ends_in_time(
     assert filtered(numbers, ("take_first", None), answer="It is 1, it is 20") == "20"
     with pytest.raises(ValueError, match="takes more than 0.2 seconds"):
         filtered(("regex", {"regex_pattern": "(a|aa)+$"}), answer="a" * 60 + "b")
-    with pytest.raises(DataError, match=r"own_write: a filter in filter_list can't be made, missing \)"):
+    with pytest.raises(DataError, match=r"own_write: a filter in filter_list can't be built: missing \)"):
         filtered(("regex", {"regex_pattern": "("}), answer="")

@@ -94,8 +94,10 @@ def test_a_perplexity_that_no_number_holds_is_left_out_and_the_others_are_kept(
     monkeypatch.setattr(logging.getLogger("workbench"), "propagate", True)
     scores, _ = scored(folder, tmp_path, "own_han")
     assert sorted(scores) == ["bits_per_byte", "byte_perplexity"]
-    assert "benchmarks.exam.own_han: word_perplexity is more than a number can hold" in caplog.text
-    with pytest.raises(ConfigError, match=r"benchmarks\.exam\.own_han\.metrics: no metric that is left"):
+    assert "benchmarks.exam.own_han: word_perplexity is infinite or NaN" in caplog.text
+    with pytest.raises(
+        ConfigError, match=r"benchmarks\.exam\.own_han\.metrics: no metric has a finite value"
+    ):
         scored(folder, tmp_path, "own_han", metrics=["word_perplexity"])
 
 
@@ -127,7 +129,7 @@ def test_a_key_that_a_task_does_not_read_is_refused(changes, key):
     with pytest.raises(ConfigError) as caught:
         check_ignored("lm_eval", lm_eval("hellaswag", **changes))
     assert str(caught.value).startswith(f"benchmarks.lm_eval.{key}")
-    assert "is not read by tasks of lm-evaluation-harness" in str(caught.value)
+    assert "is not read for tasks of lm-evaluation-harness" in str(caught.value)
 
 
 @pytest.mark.parametrize("changes", [{"tasks": ["hellaswag"]}, {"include_path": "tasks"}])
@@ -149,7 +151,7 @@ def test_a_metric_that_can_make_no_score_of_the_answers_is_one_line_and_the_answ
     )
     file.write_text(text)
     with pytest.raises(
-        DataError, match="^benchmarks.exam.own_law: the task's filters and metrics can make no"
+        DataError, match="^benchmarks.exam.own_law: the task's filters and metrics can't score"
     ):
         run(
             make_llama(),

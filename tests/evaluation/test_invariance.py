@@ -154,9 +154,9 @@ sys.path.insert(0, sys.argv[1])
 from tiny_llama import make_llama, make_tokenizer
 from workbench.config.benchmark import BenchmarkConfig, LocalConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
-from workbench.evaluation.benchmark import check_benchmarks
+from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.engine import evaluate
-from workbench.ranks import ranks
+from workbench.distributed import rank_and_world_size
 from workbench.run_dir import RunDir
 folder = Path(sys.argv[2])
 benchmark = BenchmarkConfig(
@@ -168,7 +168,7 @@ found = evaluate(
     make_llama().to(torch.bfloat16), make_tokenizer(), check_benchmarks({"exam": benchmark}, config), config,
     model_name="base", predictions=RunDir(folder / sys.argv[3]).predictions,
 )
-rank, world = ranks()
+rank, world = rank_and_world_size()
 (folder / f"{sys.argv[3]}.{rank}.json").write_text(
     json.dumps([world, found.scores[0].value, found.measured["exam"]["num_asked"]])
 )

@@ -4,7 +4,8 @@ import pytest
 from sklearn import metrics as sk
 
 from workbench.evaluation.metrics import text_similarity
-from workbench.evaluation.metrics.table import METRICS, Judged
+from workbench.evaluation.metrics.metric import Judged
+from workbench.evaluation.metrics.table import METRICS
 from workbench.evaluation.records import Answer, Example
 
 

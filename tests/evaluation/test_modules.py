@@ -19,7 +19,7 @@ from workbench.evaluation.metrics.hf_modules.label_metrics import Labels
 from workbench.evaluation.metrics.hf_modules.rouge import Rouge
 from workbench.evaluation.metrics.hf_modules.translation import Translation
 from workbench.evaluation.metrics.lookup import named
-from workbench.evaluation.metrics.table import Judged
+from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.records import Answer, Example
 from workbench.trust import trusting
 
@@ -118,7 +118,7 @@ def test_a_metric_with_a_slash_is_loaded_by_evaluate():
     answer = Answer(extracted="北京")
     judged = [Judged(metric.judge(answer, item), answer, item)] * 2
     assert metric.corpus(judged) == metric.score("北京", answer, item) == score("char_f1", answer, item)
-    chosen = named(file_of("labels"))
+    chosen = named(file_of("label_metrics"))
     assert {OutputType.multiple_choice, OutputType.generation} <= set(chosen.output_types)
     one = Example(id="0", questions=("q",), choices=("A", "B"), continuations=("A", "B"), target=1)
     right, wrong = Answer(loglikelihoods=(-2.0, -1.0)), Answer(loglikelihoods=(-1.0, -2.0))
@@ -129,7 +129,7 @@ def test_a_metric_with_a_slash_is_loaded_by_evaluate():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("acuracy", "benchmarks.x.metrics: unknown metric 'acuracy' .known: acc, .*; with a slash"),
+        ("acuracy", "benchmarks.x.metrics: unknown metric 'acuracy' .known: acc, .*; a name with a slash"),
         ("./nowhere.py", "benchmarks.x.metrics: './nowhere.py' can't be loaded by evaluate.load: "),
     ],
 )

@@ -192,7 +192,7 @@ def test_options_that_the_question_does_not_show_are_refused(tmp_path):
     config = benchmark(
         tmp_path, "", question="{{ q }} {{ options[0] }}, {{ options[1] }} or {{ options[3] }}?"
     )
-    assert "`question` doesn't show option C of them" in refused(config)
+    assert "`question` doesn't show option C (`options` must" in refused(config)
     config.question = "{{ q }} {{ query }}"
     rows_of(tmp_path, options=["x", "y", "z", "w"], query="A. x B. y C. z D. w")
     assert "moves the options (options), but `question` doesn't show option A" in refused(config)

@@ -131,7 +131,7 @@ def in_processes(count: int, monkeypatch, evaluate: Callable[[], None]) -> None:
             return found
 
         with monkeypatch.context() as patch:
-            patch.setattr(answer_loop, "gathered", gathered)
+            patch.setattr(answer_loop, "all_gather_dict", gathered)
             for module in (answer_loop, engine):
                 patch.setattr(module, "ranks", lambda rank=rank: (rank, count))
             try:

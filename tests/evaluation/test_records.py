@@ -33,7 +33,7 @@ def test_an_answer_with_line_ends_of_every_kind_is_kept(tmp_path):
 @pytest.mark.parametrize("score", [math.inf, -math.inf, math.nan, 1e101])
 def test_a_score_that_could_not_be_read_again_is_refused_when_it_is_written(tmp_path, score):
     one = Prediction(id="7", prompt_hash="ab", context="", prediction=None, scores={"own": score}, target="x")
-    with pytest.raises(DataError, match=r"item 7: scores \{'own': .*\} can't be kept \(scores are finite"):
+    with pytest.raises(DataError, match=r"item 7: scores \{'own': .*\} can't be written \(scores are finite"):
         write_predictions(tmp_path / "p.jsonl", [one])
     assert not (tmp_path / "p.jsonl").exists()
 

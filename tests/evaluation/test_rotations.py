@@ -56,7 +56,7 @@ def test_a_scored_letter_that_the_prompt_does_not_lead_to_is_warned_of(llama, to
     run(llama, tokenizer, exam)
     assert not caplog.records
     run(llama, tokenizer, replace(exam, scoring=Scoring["next-token"]))
-    assert "scores the answer ' A' by token 'A', but after the prompt it begins with 'ĠA'" in caplog.text
+    assert "scores the answer ' A' by token 'A', but after the prompt it starts with 'ĠA'" in caplog.text
 
 
 def test_log_shares_are_of_the_options_alone():

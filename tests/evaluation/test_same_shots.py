@@ -10,8 +10,8 @@ from workbench.evaluation.prepare_benchmarks import check_benchmarks
 @pytest.mark.parametrize(
     ("protocol", "expected", "words"),
     [
-        ("default", ["q2", "q3"], "gives way to the next"),
-        ("lm-eval", ["Q 1!", "q2"], "stays, as in the harness"),
+        ("default", ["q2", "q3"], "is replaced by the next"),
+        ("lm-eval", ["Q 1!", "q2"], "is kept, as in lm-evaluation-harness"),
     ],
 )
 def test_an_example_that_asks_the_same_gives_way_to_the_next_but_not_as_in_the_harness(

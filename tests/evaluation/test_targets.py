@@ -149,9 +149,9 @@ def test_a_row_without_an_answer_is_left_out_by_keep(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "extract", "words"),
     [
-        ("Paris", "number", "'Paris' is not one number, which generation.extract: number takes"),
+        ("Paris", "number", "'Paris' is not one number, which generation.extract: number extracts"),
         ("2 or 3", "number", "is not one number"),
-        ("Paris", "letter", "'Paris' is not a choice's letter, which generation.extract: letter takes"),
+        ("Paris", "letter", "'Paris' is not a choice's letter, which generation.extract: letter extracts"),
     ],
 )
 def test_an_answer_that_extraction_can_never_give_is_refused(tmp_path, answer, extract, words):
@@ -250,7 +250,7 @@ def test_several_right_choices_are_refused_for_metrics_that_compare_with_one(tmp
 
 def test_f1_of_more_than_two_choices_is_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match="metrics: 'f1' is that of the second of two choices, but there are 3"
+        ConfigError, match="metrics: 'f1' is the F1 of the second of two choices, but the benchmark has 3"
     ):
         choices(tmp_path, [{"q": "x", "answer": "A"}], choices=["A", "B", "C"], metrics=["f1"])
 
@@ -281,7 +281,7 @@ def test_a_list_that_a_continuation_would_write_as_code_is_refused(tmp_path):
 
 def test_a_question_that_a_row_leaves_empty_is_refused(tmp_path):
     rows = [{"q": "first", "answer": "A"}, {"q": " ", "answer": "B"}]
-    with pytest.raises(DataError, match="items.jsonl:2: an empty question"):
+    with pytest.raises(DataError, match="items.jsonl:2: the question is empty"):
         choices(tmp_path, rows)
 
 

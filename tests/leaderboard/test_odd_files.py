@@ -171,7 +171,7 @@ def test_facts_that_were_edited_are_not_shown(sealed):
     values["models"]["base"]["quantization"] = "none"
     sealed.results_json.write_text(json.dumps(values))
     text = shown(sealed.path.parent)
-    assert "Skipped sealed/results.json: what it says of the run and its models is not as it was" in text
+    assert "Skipped sealed/results.json: the facts about run and models were changed" in text
 
 
 def test_edited_predictions_are_not_compared(sealed):

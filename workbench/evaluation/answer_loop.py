@@ -1,4 +1,4 @@
-"""Asks a model what isn't known yet, in chunks that processes share; each answer is kept at once."""
+"""Asks a model the items that aren't cached, in chunks that processes share, and caches each answer."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -9,19 +9,19 @@ from workbench.evaluation.records import Answer
 from workbench.progress import Progress
 
 _CHUNK = 256
-"""Questions asked together at most; they share what their prompts have in common."""
+"""Largest number of questions in a chunk; the prompts of a chunk share prefixes."""
 _CHUNKS_PER_RANK = 4
 
 Unit = TypeVar("Unit")
 
 
-def chunks(units: Sequence[Unit], part: Callable[[Unit], object]) -> Iterator[list[Unit]]:
-    """Runs of neighbours of the same part, small enough for every process to get some."""
-    world = rank_and_world_size()[1]
-    size = min(_CHUNK, max(16, len(units) // (world * _CHUNKS_PER_RANK))) if world > 1 else _CHUNK
+def chunks(units: Sequence[Unit], group: Callable[[Unit], object]) -> Iterator[list[Unit]]:
+    """Yield chunks of adjacent units of the same group, small enough for every process to get some."""
+    world_size = rank_and_world_size()[1]
+    size = min(_CHUNK, max(16, len(units) // (world_size * _CHUNKS_PER_RANK))) if world_size > 1 else _CHUNK
     chunk: list[Unit] = []
     for unit in units:
-        if chunk and (part(chunk[0]) != part(unit) or len(chunk) == size):
+        if chunk and (group(chunk[0]) != group(unit) or len(chunk) == size):
             yield chunk
             chunk = []
         chunk.append(unit)
@@ -32,34 +32,34 @@ def chunks(units: Sequence[Unit], part: Callable[[Unit], object]) -> Iterator[li
 def ask(
     keyed: Iterable[Sequence[tuple[str, Unit]]],
     answers: Callable[[list[Unit]], Iterator[tuple[int, Answer]]],
-    kept: AnswerCache,
+    cache: AnswerCache,
     title: str,
     total: int,
     fits: Callable[[Unit, Answer], bool] = lambda _, __: True,
 ) -> tuple[dict[str, Answer], int]:
-    """The answer to each key, and how many this process had to ask for.
+    """Return the answer to each key, and the number of units that this process asked.
 
     Args:
-        keyed: runs of what can be asked, each with the key that its answer is kept under.
-        answers: gives number and answer of each, as soon as it is known.
-        kept: answers already had, and where new ones go.
-        title: of the progress.
-        total: how many there are.
-        fits: whether a kept answer can be one to this unit; one that can't is asked again.
+        keyed: chunks of (key of the answer, unit to ask).
+        answers: yields index and answer of each unit, as soon as the answer is known.
+        cache: cached answers, to which new answers are added.
+        title: title of the progress bar.
+        total: number of units.
+        fits: returns whether a cached answer fits its unit; otherwise the unit is asked again.
     """
-    rank, world = rank_and_world_size()
+    rank, world_size = rank_and_world_size()
     new: dict[str, Answer] = {}
-    with Progress(title, total, is_shown=rank == 0) as progress, kept.writing() as writer:
+    with Progress(title, total, is_shown=rank == 0) as progress, cache.writing() as writer:
         for number, chunk in enumerate(keyed):
-            mine = number % world == rank
+            is_own = number % world_size == rank
             for key, unit in chunk:
-                if key in kept and not fits(unit, kept[key]):
-                    kept.drop(key)
-            waiting = {key: unit for key, unit in chunk if mine and key not in kept}
+                if key in cache and not fits(unit, cache[key]):
+                    cache.drop(key)
+            waiting = {key: unit for key, unit in chunk if is_own and key not in cache}
             progress.advance(len(chunk) - len(waiting))
             keys = list(waiting)
             for index, answer in answers(list(waiting.values())):
                 writer.add(keys[index], answer)
                 new[keys[index]] = answer
                 progress.advance(1)
-    return {**kept.answers, **all_gather_dict(new)}, len(new)
+    return {**cache.answers, **all_gather_dict(new)}, len(new)

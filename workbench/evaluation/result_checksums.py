@@ -1,4 +1,4 @@
-"""Whether results.json is as it was written: its parts against the checksums that run.json holds of them."""
+"""Compares the parts of results.json with their checksums in run.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,34 +9,34 @@ from workbench.errors import DataError
 from workbench.files import fingerprint, read_json
 
 Key = tuple[str, str]
-"""Model and benchmark."""
+"""(model, benchmark)."""
 
 
 ADAPTER_DIGEST = "adapter"
-"""Key of the train step's entry: the checksum by which scores and merges know the adapter."""
+"""Key of the adapter's checksum in the train step's entry; scores and merges identify the adapter by it."""
 
 
 @dataclass(frozen=True)
 class CheckedResults:
-    """What the checksums say of a results.json."""
+    """Result of comparing a results.json with its checksums."""
 
     changed: frozenset[Key]
-    """Scores that are not as they were written."""
+    """Scores that were changed after they were written."""
     unverified: frozenset[Key]
-    """Scores without a checksum: an earlier version's, or of a file that was copied without its run.json."""
+    """Scores without a checksum: of an earlier version, or of a file copied without its run.json."""
 
 
 def score_digests(path: Path) -> dict[Key, str]:
-    """The checksum of what a results.json says of each model on each benchmark.
+    """Return the checksum of the scores of each model on each benchmark.
 
     Raises:
-        DataError: it can't be read.
+        DataError: The file can't be read.
     """
     return _score_digests(_values(path), path)
 
 
 def facts_digest(values: Mapping[str, Any]) -> str:
-    """The checksum of what results.json says of the run and its models, the run's name left out."""
+    """Return the checksum of the facts about run and models in results.json, without the run's name."""
     return fingerprint({key: value for key, value in values.items() if key not in ("run", "scores")})
 
 
@@ -44,11 +44,11 @@ def check_results(path: Path, record: Mapping[str, Any]) -> CheckedResults:
     """Compare a results.json with the checksums of the run's record.
 
     Args:
-        path: of results.json.
-        record: what run.json holds; empty where there is none.
+        path: path of results.json.
+        record: content of run.json; empty without one.
 
     Raises:
-        DataError: it can't be read, or what it says of the run and its models is not as it was written.
+        DataError: The file can't be read, or its facts about run and models were changed.
     """
     values = _values(path)
     digests = _score_digests(values, path)
@@ -63,7 +63,7 @@ def check_results(path: Path, record: Mapping[str, Any]) -> CheckedResults:
         elif expected != digest:
             changed.add((model, benchmark))
     if "results" in record and record["results"] != facts_digest(values):
-        raise DataError(f"{path}: what it says of the run and its models is not as it was written")
+        raise DataError(f"{path}: the facts about run and models were changed after the run wrote them")
     return CheckedResults(frozenset(changed), frozenset(unverified))
 
 

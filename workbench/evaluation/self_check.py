@@ -1,4 +1,4 @@
-"""Scores a sample of items again one by one, without sharing, batching or keeping anything."""
+"""Scores a sample of items again one by one, without shared prefixes, batches or caches."""
 
 import hashlib
 import math
@@ -13,67 +13,68 @@ from workbench.evaluation.tasks.requests import Item
 
 @dataclass(frozen=True)
 class Verification:
-    """What scoring one by one changed."""
+    """Differences between the answers of a run and the answers of scoring one by one."""
 
     num_items: int
     largest_difference: float
-    """Of a log-likelihood, in nats."""
+    """Largest difference of a log-likelihood, in nats."""
     num_changed: int
-    """Items whose likeliest choice or generated text is another one."""
+    """Number of items whose most likely choice or generated text differs."""
     num_wrong: int
-    """Items whose log-likelihoods differ by more than rounding explains, or whose text is another one."""
+    """Number of items whose log-likelihoods differ by more than rounding, or whose text differs."""
 
 
 def one_by_one(config: EvaluateConfig) -> EvaluateConfig:
-    """The same settings, but every prompt goes through the model alone and from its first token on."""
+    """Return settings that compute every prompt alone and from its first token on."""
     return replace(config, shared_prefix=False, batch_tokens=1, invariant=False)
 
 
 def verify(
     alone: Answerer, items: Sequence[Item], answers: Sequence[Answer], count: int, rounding: float
 ) -> Verification:
-    """Compare answers with those that `alone` gives to `count` of the items, chosen by their ids.
+    """Compare answers with the answers of `alone` to `count` of the items, chosen by their ids.
 
     Args:
-        alone: scores one by one.
+        alone: answerer that scores items one by one.
         items: all items.
-        answers: to be compared, one an item.
-        count: items that are asked again.
-        rounding: nats by which the log-likelihood of a token may differ for rounding alone.
+        answers: answers to compare, one per item.
+        count: number of items to ask again.
+        rounding: difference of a token's log-likelihood that rounding explains, in nats.
     """
     order = sorted(range(len(items)), key=lambda i: hashlib.sha256(items[i].example.id.encode()).digest())
-    chosen = sorted(order[:count])
-    again = dict(alone.answers([items[i] for i in chosen]))
-    pairs = [(answers[i], again[number]) for number, i in enumerate(chosen)]
+    sample = sorted(order[:count])
+    separate_answers = dict(alone.answers([items[i] for i in sample]))
+    pairs = [(answers[i], separate_answers[position]) for position, i in enumerate(sample)]
     differences = [
         abs(a - b)
-        for x, y in pairs
-        for a, b in zip(x.loglikelihoods, y.loglikelihoods, strict=False)
+        for answer, separate in pairs
+        for a, b in zip(answer.loglikelihoods, separate.loglikelihoods, strict=False)
         if a != b
     ]
     return Verification(
-        num_items=len(chosen),
+        num_items=len(sample),
         largest_difference=max(differences, default=0.0),
-        num_changed=sum(_shown(x) != _shown(y) for x, y in pairs),
-        num_wrong=sum(_is_wrong(x, y, rounding) for x, y in pairs),
+        num_changed=sum(_result(answer) != _result(separate) for answer, separate in pairs),
+        num_wrong=sum(_is_wrong(answer, separate, rounding) for answer, separate in pairs),
     )
 
 
-def _is_wrong(answer: Answer, again: Answer, rounding: float) -> bool:
-    """Whether two answers differ by more than rounding; its errors add up like a random walk over tokens."""
-    if answer.generation is not None or again.generation is not None:
-        return answer.generation != again.generation
-    if len(answer.loglikelihoods) != len(again.loglikelihoods):
+def _is_wrong(answer: Answer, separate: Answer, rounding: float) -> bool:
+    """Return whether two answers differ by more than rounding, which grows with the root of the tokens."""
+    if answer.generation is not None or separate.generation is not None:
+        return answer.generation != separate.generation
+    if len(answer.loglikelihoods) != len(separate.loglikelihoods):
         return True
-    tokens = again.num_tokens or (1,) * len(again.loglikelihoods)
+    tokens = separate.num_tokens or (1,) * len(separate.loglikelihoods)
     return any(
         abs(a - b) > rounding * math.sqrt(max(1, count))
-        for a, b, count in zip(answer.loglikelihoods, again.loglikelihoods, tokens, strict=True)
+        for a, b, count in zip(answer.loglikelihoods, separate.loglikelihoods, tokens, strict=True)
         if a != b
     )
 
 
-def _shown(answer: Answer) -> int | str | None:
+def _result(answer: Answer) -> int | str | None:
+    """Return the generated text or the index of the most likely choice."""
     if answer.generation is not None or not answer.loglikelihoods:
         return answer.generation
     return answer.loglikelihoods.index(max(answer.loglikelihoods))

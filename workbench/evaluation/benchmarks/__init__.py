@@ -1,1 +1,1 @@
-"""Benchmarks: from files of rows to items with their prompts and targets."""
+"""Turns the rows of benchmark files into items with prompts and targets."""

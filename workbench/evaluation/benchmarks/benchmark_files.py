@@ -1,4 +1,4 @@
-"""Rows of benchmark files, by the reader that training data has, too."""
+"""Reads the rows of benchmark files, with the same reader as training data."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +13,15 @@ from workbench.errors import DataError
 
 
 def read_rows(path: Path, local: LocalConfig, key: str = "local") -> list[Row]:
-    """All rows of a file, with the columns that `local` adds.
+    """Return all rows of a file, with the columns that `local` adds.
 
     Args:
         path: the file.
-        local: how it is laid out.
-        key: of `local` in the configuration, for messages.
+        local: layout of the file.
+        key: configuration key of `local`, for error messages.
 
     Raises:
-        DataError: the file is missing, of an unknown kind or malformed; the message names file and line.
+        DataError: The file is missing, malformed or of an unknown kind; the message names file and line.
     """
     layout = Layout(
         key=key,
@@ -37,11 +37,13 @@ def read_rows(path: Path, local: LocalConfig, key: str = "local") -> list[Row]:
     return list(unfolded(rows, local.unfold, f"{key}.unfold")) if local.unfold else rows
 
 
-def _with_column(rows: list[Row], column: str, beside: Path, path: Path) -> list[Row]:
-    """Rows with one more column, whose values are the lines of another file."""
-    if not beside.is_file():
-        raise DataError(f"{beside}: no such file (it holds the column {column!r} of {path})")
-    lines = [line.rstrip("\r\n") for _, line in numbered_lines(beside)]
+def _with_column(rows: list[Row], column: str, column_file: Path, path: Path) -> list[Row]:
+    """Return the rows with one more column, whose values are the lines of `column_file`."""
+    if not column_file.is_file():
+        raise DataError(f"{column_file}: no such file (its lines are the column {column!r} of {path})")
+    lines = [line.rstrip("\r\n") for _, line in numbered_lines(column_file)]
     if len(lines) != len(rows):
-        raise DataError(f"{beside}: {len(lines)} lines for the {len(rows)} rows of {path}")
+        raise DataError(
+            f"{column_file}: {len(lines)} lines for the {len(rows)} rows of {path} (one line a row)"
+        )
     return [replace(row, values={**row.values, column: line}) for row, line in zip(rows, lines, strict=True)]

@@ -1,4 +1,4 @@
-"""Jinja templates and expressions of benchmarks, in a sandbox: a configuration can't run code of its own."""
+"""Renders the Jinja templates and expressions of benchmarks in a sandbox: a configuration can't run code."""
 
 from collections.abc import Mapping
 from functools import cache, lru_cache
@@ -15,13 +15,13 @@ from workbench.patterns import PatternError, replaced
 
 
 def render(template: str, values: Mapping[str, Any], row: Row) -> str:
-    """The text of a template over a row's columns and other `values`.
+    """Render a template with a row's columns and the variables `values`.
 
     Raises:
-        DataError: the template names a column that the row doesn't have, or writes one that is null.
+        DataError: The template uses a column that the row doesn't have, or writes a null.
     """
     if "{" not in template and "\r" not in template:
-        return template  # nothing to fill in
+        return template  # no variables
     try:
         return compiled(template, False).render(_scope(values, row))
     except RenderingError as error:
@@ -29,10 +29,10 @@ def render(template: str, values: Mapping[str, Any], row: Row) -> str:
 
 
 def evaluate(expression: str, values: Mapping[str, Any], row: Row) -> Any:
-    """The value of an expression over a row's columns and other `values`: a list, a number, a text.
+    """Evaluate an expression with a row's columns and the variables `values`.
 
     Raises:
-        DataError: the expression names a column that the row doesn't have, or fails.
+        DataError: The expression uses a column that the row doesn't have, or fails.
     """
     try:
         return compiled(expression, True).evaluate(_scope(values, row))
@@ -42,30 +42,30 @@ def evaluate(expression: str, values: Mapping[str, Any], row: Row) -> Any:
 
 @lru_cache(maxsize=1024)
 def names(template: str) -> frozenset[str]:
-    """The variables that a template reads.
+    """Return the variables that a template reads.
 
     Raises:
-        RenderingError: it does not parse.
+        RenderingError: The template does not parse.
     """
     compiled(template, False)
     return frozenset(meta.find_undeclared_variables(parsed(template)))
 
 
 def parsed(template: str) -> nodes.Template:
-    """The syntax tree of a template."""
+    """Return the syntax tree of a template."""
     return _environment().parse(template)
 
 
 def as_template(expression: str) -> str:
-    """A template that reads the same variables as an expression."""
+    """Return a template that reads the same variables as an expression."""
     return f"{{{{ ({expression}\n) }}}}" if expression else ""
 
 
 def check(text: str, key: str, expression: bool = False) -> None:
-    """Refuse a template or expression that doesn't parse.
+    """Check that a template or expression parses.
 
     Raises:
-        ConfigError: with the key that it stands under.
+        ConfigError: The text does not parse; the message names `key`.
     """
     try:
         compiled(text, expression)
@@ -75,10 +75,10 @@ def check(text: str, key: str, expression: bool = False) -> None:
 
 @lru_cache(maxsize=1024)
 def compiled(text: str, is_expression: bool) -> CompiledTemplate:
-    """A template or expression, compiled once.
+    """Compile a template or expression, once for each text.
 
     Raises:
-        RenderingError: it does not parse.
+        RenderingError: The text does not parse.
     """
     return CompiledTemplate(_environment(), text, is_expression)
 
@@ -95,7 +95,7 @@ def _environment() -> BoundedEnvironment:
 
 
 def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
-    """Jinja's filter, for which a null is missing, too."""
+    """Return the default for a missing or null value: Jinja's own filter passes null on."""
     is_missing = value is None or isinstance(value, Undefined)
     return default_value if is_missing or (boolean and not value) else value
 
@@ -107,32 +107,33 @@ def _regex_replace(text: str, pattern: str, new: str) -> str:
         raise TemplateError(str(error)) from error
 
 
-def _positions(values: Any, wanted: Any) -> list[int]:
-    return [index for index, value in enumerate(values) if value == wanted]
+def _positions(values: Any, searched: Any) -> list[int]:
+    """Return the indices at which a list has a value."""
+    return [index for index, value in enumerate(values) if value == searched]
 
 
 def _scope(values: Mapping[str, Any], row: Row) -> dict[str, Any]:
-    return {**_clashing(row), **row.values, "row": row.values, **values}
+    return {**_ambiguous_names(row), **row.values, "row": row.values, **values}
 
 
-def _clashing(row: Row) -> dict[str, StrictUndefined]:
-    """Names that several levels of an unfolded row have: refused where a template uses them."""
+def _ambiguous_names(row: Row) -> dict[str, StrictUndefined]:
+    """Return the names that several levels of an unfolded row have; a template that uses one fails."""
     return {
-        name: StrictUndefined(f"{name!r} stands at several levels, use {told}")
-        for name, told in row.clashes.items()
+        name: StrictUndefined(f"{name!r} is a column at several levels, use {full_names}")
+        for name, full_names in row.clashes.items()
     }
 
 
 def _explain(text: str, error: RenderingError, values: Mapping[str, Any], row: Row) -> str:
     columns = ", ".join(name or "''" for name in row.values)
-    nulls = _nulls(text, values, row)
+    nulls = _null_columns(text, values, row)
     way_out = f"; null here: {', '.join(nulls)} (write `{nulls[0]} | default('')`)" if nulls else ""
     reason = f"it {error}" if error.is_bound else str(error)
     return f"{row.where}: {_shown(text)} cannot be rendered: {reason}{way_out} (columns: {columns})"
 
 
-def _nulls(text: str, values: Mapping[str, Any], row: Row) -> list[str]:
-    """The columns that a template or expression may read and that are null in the row."""
+def _null_columns(text: str, values: Mapping[str, Any], row: Row) -> list[str]:
+    """Return the null columns of the row whose names occur in a template or expression."""
     return [
         name for name, value in row.values.items() if value is None and name not in values and name in text
     ]

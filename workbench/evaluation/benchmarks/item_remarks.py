@@ -1,54 +1,62 @@
-"""What is worth saying of a benchmark's items before they are asked."""
+"""Lists the warnings about a benchmark's items that are logged before the evaluation."""
 
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
 
 
 def about_items(config: BenchmarkConfig, count: int, renderer: Renderer, permutations: int) -> list[str]:
-    """A line for each odd thing about the items of a benchmark.
+    """Return the warnings about the items of a benchmark, one line each.
 
     Args:
-        config: the benchmark, its protocol resolved.
-        count: of its items.
-        renderer: has rendered all of them.
-        permutations: orders of the options that were asked for.
+        config: benchmark whose protocol is resolved.
+        count: number of items.
+        renderer: renderer that has rendered all items.
+        permutations: requested number of option orders.
     """
-    whole = config.num_items if config.limit is None and not config.only else None
-    found = []
-    if whole not in (None, count):
-        found.append(f"{count:,} items (the whole benchmark has {whole:,})")
-    found += _about_choices(renderer) + _about_shots(config, count, renderer)
+    expected = config.num_items if config.limit is None and not config.only else None
+    warnings = []
+    if expected not in (None, count):
+        warnings.append(f"{count:,} items (the whole benchmark has {expected:,})")
+    warnings += _choice_warnings(renderer) + _fewshot_warnings(config, count, renderer)
     lettered = bool(config.choices) and all(len(choice) == 1 for choice in config.choices)
     if permutations > 1 and lettered and not config.options:
-        found.append("evaluate.permutations does nothing here: `options` names no columns to move")
-    return found
+        warnings.append("evaluate.permutations has no effect here: `options` names no columns to move")
+    return warnings
 
 
-def _about_choices(renderer: Renderer) -> list[str]:
-    """What to say of rows with two equal choices, and of options that aren't moved."""
-    found = []
+def _choice_warnings(renderer: Renderer) -> list[str]:
+    """Return the warnings about rows with two equal choices, and about options that aren't moved."""
+    warnings = []
     for where, choice in list(renderer.alike.items())[:1]:
-        found.append(
-            f"{len(renderer.alike):,} items have two equal choices, of which the first counts, as in the "
-            f"harness ({where}: {choice!r})"
+        warnings.append(
+            f"{len(renderer.alike):,} items have two equal choices, the first of which counts, as in "
+            f"lm-evaluation-harness ({where}: {choice!r})"
         )
     for where, text in list(renderer.not_moved.items())[:1]:
-        found.append(
-            f"evaluate.permutations: {len(renderer.not_moved):,} items are asked in one order only, since an "
-            f"option or the question names options ({where}: {text[:60]!r})"
+        warnings.append(
+            f"evaluate.permutations: {len(renderer.not_moved):,} items are asked in one order only, because "
+            f"an option or the question refers to options by letter or position ({where}: {text[:60]!r})"
         )
-    return found
+    return warnings
 
 
-def _about_shots(config: BenchmarkConfig, count: int, renderer: Renderer) -> list[str]:
-    """What to say of items whose examples would have asked what they ask."""
-    found = []
+def _fewshot_warnings(config: BenchmarkConfig, count: int, renderer: Renderer) -> list[str]:
+    """Return the warnings about items with a few-shot example that asks the same question."""
+    warnings = []
     if renderer.num_same_shots:
-        done = "stays, as in the harness" if config.protocol == "lm-eval" else "gives way to the next one"
-        found.append(f"{renderer.num_same_shots} questions have an example that asks the same: it {done}")
-    if fewer := renderer.fewer_shots:
-        found.append(
-            f"{len(fewer):,} of {count:,} items have fewer than num_fewshot={config.num_fewshot} examples "
-            f"(the fewest: {min(fewer)}), since the other rows of split {config.fewshot_split!r} ask the same"
+        done = (
+            "is kept, as in lm-evaluation-harness"
+            if config.protocol == "lm-eval"
+            else "is replaced by the next row"
         )
-    return found
+        warnings.append(
+            f"{renderer.num_same_shots} questions have a few-shot example that asks the same question, "
+            f"which {done}"
+        )
+    if fewer := renderer.fewer_shots:
+        warnings.append(
+            f"{len(fewer):,} of {count:,} items have fewer than num_fewshot={config.num_fewshot} examples "
+            f"(the fewest: {min(fewer)}), because all other rows of split {config.fewshot_split!r} ask "
+            "the same question"
+        )
+    return warnings

@@ -1,4 +1,4 @@
-"""Names that stand twice in a benchmark's lists or name nothing, and keys that nothing would read."""
+"""Checks a benchmark's configuration for duplicate or unknown names in lists, and for unread keys."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -20,24 +20,24 @@ _READ_BY_TASKS = {
         "sample",
     ),
 }
-"""Keys of a benchmark that mean something for tasks of lm-evaluation-harness."""
+"""Keys of a benchmark that are read for tasks of lm-evaluation-harness."""
 _FOR_TASKS = ("tasks", "include_path")
-"""Keys that mean nothing for other benchmarks."""
+"""Keys that are read for tasks of lm-evaluation-harness only."""
 
 
 def check_ignored(name: str, config: BenchmarkConfig) -> None:
-    """Refuse keys that are set and that nothing would read.
+    """Check that every key that is set is read.
 
     Raises:
-        ConfigError: with the key and the value.
+        ConfigError: Names the unread key and its value.
     """
     is_task = config.output_type == OutputType["lm-eval"]
     for key, value in _set_keys(config):
         field = key.partition(".")[0]
         if is_task and field not in _READ_BY_TASKS:
             raise ConfigError(
-                f"benchmarks.{name}.{key}: {value!r} is not read by tasks of lm-evaluation-harness, which "
-                "bring their own (leave it out, or change the task's file)"
+                f"benchmarks.{name}.{key}: {value!r} is not read for tasks of lm-evaluation-harness, which "
+                "define it themselves (leave it out, or change the task's file)"
             )
         if not is_task and field in _FOR_TASKS:
             raise ConfigError(
@@ -45,27 +45,27 @@ def check_ignored(name: str, config: BenchmarkConfig) -> None:
             )
 
 
-def _set_keys(config: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of what differs from its default."""
+def _set_keys(config: Any, parent: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of each field that differs from its default."""
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):
-            yield from _set_keys(value, f"{above}{field.name}.")
+            yield from _set_keys(value, f"{parent}{field.name}.")
         elif value != (field.default_factory() if field.default_factory is not MISSING else field.default):
-            yield f"{above}{field.name}", value
+            yield f"{parent}{field.name}", value
 
 
 def check_lists(name: str, config: BenchmarkConfig) -> None:
-    """Refuse names that stand twice: each would count twice, or once where two were meant.
+    """Check that lists have no duplicates and that groups contain known subsets only.
 
     Raises:
-        ConfigError: with the key and the name.
+        ConfigError: Names the key and the duplicate or unknown name.
     """
     key = f"benchmarks.{name}"
     for field in ("metrics", "only", "options", "tasks"):
-        _check_once(getattr(config, field), f"{key}.{field}")
+        _check_unique(getattr(config, field), f"{key}.{field}")
     for group, subsets in config.groups.items():
-        _check_once(subsets, f"{key}.groups.{group}")
+        _check_unique(subsets, f"{key}.groups.{group}")
         for subset in subsets:
             if subset not in config.subsets:
                 known = ", ".join(config.subsets) or "none"
@@ -73,19 +73,19 @@ def check_lists(name: str, config: BenchmarkConfig) -> None:
 
 
 def check_two_classes(key: str, config: BenchmarkConfig) -> None:
-    """Refuse F1 of more than two choices, which would be that of the second choice alone.
+    """Check that the metric `f1` is used with two choices only: it would be the F1 of the second choice.
 
     Raises:
-        ConfigError: with the number of choices.
+        ConfigError: Names the number of choices.
     """
     if "f1" in config.metrics and len(config.choices) > 2:
         raise ConfigError(
-            f"{key}.metrics: 'f1' is that of the second of two choices, but there are {len(config.choices)} "
-            "(macro_f1 is the mean over all)"
+            f"{key}.metrics: 'f1' is the F1 of the second of two choices, but the benchmark has "
+            f"{len(config.choices)} choices (macro_f1 is the mean over all)"
         )
 
 
-def _check_once(values: Sequence[str], key: str) -> None:
+def _check_unique(values: Sequence[str], key: str) -> None:
     for value in values:
         if values.count(value) > 1:
-            raise ConfigError(f"{key}: {value!r} stands twice in {list(values)!r} (once)")
+            raise ConfigError(f"{key}: {value!r} is listed twice in {list(values)!r} (remove one)")

@@ -1,4 +1,4 @@
-"""What letters mean when options are moved: those in the options' own texts, and those in the question."""
+"""Moves the options of a question between letters, and detects texts that refer to options by letter."""
 
 import re
 import string
@@ -13,63 +13,63 @@ from workbench.evaluation.benchmarks.benchmark_files import Row
 _LABEL = re.compile(
     r"\s*(?:[(（\[【<〈]\s*([A-Za-z0-9Ａ-Ｚａ-ｚ０-９])\s*[)）\]】>〉]|([A-Za-z0-9Ａ-Ｚａ-ｚ０-９])\s*[)）\]】.．:：、](?!\d))\s*"
 )
-"""A letter or digit that an option's text begins with, and its marks: `(A) `, `A. `, `A、`, `【A】`."""
+"""Letter or digit with its punctuation at the start of an option's text: `(A) `, `A. `, `A、`, `【A】`."""
 _BY_LETTER = (
     r"(?i:\b(?:options?|choices?|answers?))\s*[(（]?[A-H]\b|选项\s*[(（]?[A-H]"
     r"|(?<![A-Za-z])[(（]?[A-H][)）]?\s*(?:(?i:and|or|nor)|&|,|，|、|和|与|或|及|以及|跟)\s*[(（]?[A-H](?![A-Za-z])"
 )
 _NAMED = re.compile(_BY_LETTER)
-"""A text that names options: `option A`, `both A and B`, `选项A`, `A、C`."""
+"""Text that refers to options by letter: `option A`, `both A and B`, `选项A`, `A、C`."""
 _OTHERS = re.compile(
     r"(?i:\b(?:of|to) the above\b|\bthe above (?:are|is)\b|\babove (?:options|choices|answers)\b)"
     r"|^\s*(?:以上|上述|上面)|(?:以上|上述|上面)(?:都|皆|均|全|各|所有|选项|说法|答案|选择|两|二|三|四|几)"
     rf"|{_BY_LETTER}"
 )
-"""An option that speaks of others, by letter or place: `all of the above`, `以上都对`."""
+"""Option that refers to other options, by letter or position: `all of the above`, `以上都对`."""
 _OPEN, _CLOSE = "\ue000", "\ue001"
-"""Private characters, which stand around an option's number where it is looked for in a question."""
+"""Private-use characters around an option's index, by which the option is found in a rendered question."""
 
 
 def own_letters(choices: Sequence[str]) -> list[str]:
-    """The letter of each option: its choice where that is a letter, else A, B, C, ..."""
-    found = [re.sub(r"\W", "", unicodedata.normalize("NFKC", choice)).upper() for choice in choices]
-    if all(len(letter) == 1 for letter in found):
-        return found
+    """Return the letter of each option: the choice if all choices are letters, else A, B, C, ..."""
+    choice_letters = [re.sub(r"\W", "", unicodedata.normalize("NFKC", choice)).upper() for choice in choices]
+    if all(len(letter) == 1 for letter in choice_letters):
+        return choice_letters
     return list(string.ascii_uppercase[: len(choices)])
 
 
 def moved(texts: Sequence[Any], shift: int, letters: Sequence[str]) -> list[Any]:
-    """The options moved on by `shift` letters; where all texts begin with their own letters, these stay.
+    """Return the options moved by `shift` letters; letters at the start of all texts are not moved.
 
     Args:
-        texts: of the options, in order.
-        shift: how many letters.
-        letters: of the options.
+        texts: texts of the options, in order.
+        shift: number of letters.
+        letters: letters of the options.
     """
     labels = _labels(texts, letters)
     bodies = [str(text)[len(label) :] for text, label in zip(texts, labels, strict=True)] if labels else texts
-    turned = [bodies[(place - shift) % len(texts)] for place in range(len(texts))]
-    return [label + body for label, body in zip(labels, turned, strict=True)] if labels else turned
+    shifted = [bodies[(index - shift) % len(texts)] for index in range(len(texts))]
+    return [label + body for label, body in zip(labels, shifted, strict=True)] if labels else shifted
 
 
 def speaks_of_others(texts: Sequence[Any], letters: Sequence[str]) -> str | None:
-    """The option that names others by their letters or place, and would mean other ones once it is moved."""
+    """Return an option that refers to other options by letter or position, or None."""
     labels = _labels(texts, letters) or [""] * len(texts)
     bodies = (str(text)[len(label) :] for text, label in zip(texts, labels, strict=True))
     return next((body for body in bodies if _OTHERS.search(unicodedata.normalize("NFKC", body))), None)
 
 
 def names_letters(text: str) -> bool:
-    """Whether a question's text names options by their letters: `A and B are both ...`, `选项A`."""
+    """Return whether a question refers to options by letter: `A and B are both ...`, `选项A`."""
     return _NAMED.search(unicodedata.normalize("NFKC", text)) is not None
 
 
 def _labels(texts: Sequence[Any], letters: Sequence[str]) -> list[str]:
-    """The letter with its marks that each text begins with; empty unless each begins with its own letter."""
-    found = [_LABEL.match(str(text)) for text in texts]
-    if [_letter(match) for match in found] != list(letters[: len(texts)]):
+    """Return the letter and punctuation at the start of each text; empty unless each has its own letter."""
+    matches = [_LABEL.match(str(text)) for text in texts]
+    if [_letter(match) for match in matches] != list(letters[: len(texts)]):
         return []
-    return [match[0] for match in found if match]
+    return [match[0] for match in matches if match]
 
 
 def _letter(match: re.Match[str] | None) -> str:
@@ -79,34 +79,36 @@ def _letter(match: re.Match[str] | None) -> str:
 def check_can_move(
     row: Row, options: Sequence[str], letters: Sequence[str], question: Callable[[Row], str]
 ) -> None:
-    """Refuse options whose letters would not be known once they are moved.
+    """Check that the letters of the options are known after the options are moved.
 
     Args:
-        row: a question.
-        options: the columns that hold the options, or one column that holds a list of them.
-        letters: of the options.
+        row: row of a question.
+        options: columns of the options, or one column with a list of options.
+        letters: letters of the options.
         question: renders the question of a row.
 
     Raises:
-        DataError: the question doesn't show the options, or not in their order, or neither it nor they have
-            the letters that are asked for.
+        DataError: The question doesn't show the options in their order, or neither the question nor the
+            options have the letters that the model chooses from.
     """
     texts = texts_of(row, options)
-    shown = question(with_texts(row, options, [f"{_OPEN}{number}{_CLOSE}" for number in range(len(texts))]))
-    places = [shown.find(f"{_OPEN}{number}{_CLOSE}") for number in range(len(letters))]
+    rendered = question(
+        with_texts(row, options, [f"{_OPEN}{number}{_CLOSE}" for number in range(len(texts))])
+    )
+    offsets = [rendered.find(f"{_OPEN}{number}{_CLOSE}") for number in range(len(letters))]
     columns = ", ".join(options)
-    if -1 in places:
+    if -1 in offsets:
         raise DataError(
             f"{row.where}: evaluate.permutations moves the options ({columns}), but `question` doesn't show "
-            f"option {letters[places.index(-1)]} of them (`options` names the columns that it shows)"
+            f"option {letters[offsets.index(-1)]} (`options` must name the columns that `question` shows)"
         )
-    if places != sorted(places):
+    if offsets != sorted(offsets):
         raise DataError(
             f"{row.where}: `question` shows the options in another order than `options`: {columns}"
         )
     labelled = [letter for text in texts if (letter := _letter(_LABEL.match(str(text)))) in letters]
     shows_letters = all(
-        _ends_with_letter(shown[:place], letter) for place, letter in zip(places, letters, strict=True)
+        _ends_with_letter(rendered[:offset], letter) for offset, letter in zip(offsets, letters, strict=True)
     )
     if not shows_letters and len(labelled) > 1 and not _labels(texts, letters):
         raise DataError(
@@ -116,10 +118,10 @@ def check_can_move(
 
 
 def texts_of(row: Row, options: Sequence[str]) -> list[Any]:
-    """The options of a question, in order.
+    """Return the options of a question, in order.
 
     Raises:
-        DataError: a column is missing.
+        DataError: A column is missing.
     """
     missing = [name for name in options if name not in row.values]
     if missing:
@@ -130,12 +132,12 @@ def texts_of(row: Row, options: Sequence[str]) -> list[Any]:
 
 
 def with_texts(row: Row, options: Sequence[str], texts: Sequence[Any]) -> Row:
-    """A question with other options."""
-    changed = dict(zip(options, texts, strict=True)) if len(options) > 1 else {options[0]: list(texts)}
-    return replace(row, values={**row.values, **changed})
+    """Return a question's row with other options."""
+    columns = dict(zip(options, texts, strict=True)) if len(options) > 1 else {options[0]: list(texts)}
+    return replace(row, values={**row.values, **columns})
 
 
 def _ends_with_letter(before: str, letter: str) -> bool:
-    """Whether a letter with its marks, as in `A. `, is the last thing in a text."""
+    """Return whether a text ends with a letter and its punctuation, as in `A. `."""
     words = re.sub(r"[\W_]+$", "", unicodedata.normalize("NFKC", before))
     return words.upper().endswith(letter) and not re.search(r"[A-Za-z0-9]", words[-2:-1])

@@ -1,4 +1,4 @@
-"""Lettered questions asked with their options in several orders: a liking for a letter cancels out."""
+"""Asks lettered questions with their options in several orders, to cancel a preference for a letter."""
 
 import math
 from collections import Counter
@@ -11,13 +11,13 @@ from workbench.evaluation.records import Answer, Example
 
 
 def rotated(row: Row, options: Sequence[str], shift: int, letters: Sequence[str]) -> Row:
-    """The row with its options moved on by `shift` letters: option k then stands at letter k + shift.
+    """Return the row with its options moved by `shift` letters: option k gets letter k + shift.
 
     Args:
-        row: a question.
-        options: the columns that hold the options, or one column that holds a list of them.
-        shift: how many letters.
-        letters: of the options; a text that begins with its letter gets that of its new place.
+        row: row of a question.
+        options: columns of the options, or one column with a list of options.
+        shift: number of letters.
+        letters: letters of the options; a text that starts with its letter gets its new letter.
 
     Raises:
         DataError: a column is missing.
@@ -27,20 +27,22 @@ def rotated(row: Row, options: Sequence[str], shift: int, letters: Sequence[str]
 
 
 def combined(answers: Sequence[Answer]) -> Answer:
-    """One answer from those to the same question with its options moved on by 0, 1, 2, ... letters.
+    """Combine the answers to one question whose options were moved by 0, 1, 2, ... letters.
 
-    The log-probability of each option among the options, averaged over the orders, and so for its letters'
-    log-likelihoods after the unconditional prompt.
+    The combined log-likelihood of an option is its log-probability among the options, averaged over the
+    orders. The log-likelihoods after the unconditional prompt are averaged in the same way.
     """
     if len(answers) == 1:
         return answers[0]
-    shares = [_log_shares(answer.loglikelihoods) for answer in answers]
-    free = [answer.unconditional for answer in answers]
-    return replace(answers[0], loglikelihoods=_by_option(shares), unconditional=_by_option(free))
+    logprobs = [_option_logprobs(answer.loglikelihoods) for answer in answers]
+    unconditional = [answer.unconditional for answer in answers]
+    return replace(
+        answers[0], loglikelihoods=_mean_by_option(logprobs), unconditional=_mean_by_option(unconditional)
+    )
 
 
-def _by_option(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Mean over the orders of what each option had, from what each letter had."""
+def _mean_by_option(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return the mean value of each option over the orders, given the values by letter."""
     count = len(values[0])
     return tuple(
         math.fsum(order[(option + shift) % count] for shift, order in enumerate(values)) / len(values)
@@ -48,15 +50,16 @@ def _by_option(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
     )
 
 
-def _log_shares(values: Sequence[float]) -> list[float]:
+def _option_logprobs(values: Sequence[float]) -> list[float]:
+    """Normalize log-likelihoods so that the probabilities of the options sum to 1."""
     top = max(values)
     total = top + math.log(math.fsum(math.exp(value - top) for value in values))
     return [value - total for value in values]
 
 
 def letters(example: Example, answers: Sequence[Answer]) -> Counter[str]:
-    """How often each letter is the likeliest one over all orders of a question's options."""
-    found: Counter[str] = Counter()
+    """Count how often each letter is the most likely one over all orders of a question's options."""
+    counts: Counter[str] = Counter()
     for answer in answers:
-        found[example.choices[answer.loglikelihoods.index(max(answer.loglikelihoods))]] += 1
-    return found
+        counts[example.choices[answer.loglikelihoods.index(max(answer.loglikelihoods))]] += 1
+    return counts

@@ -1,4 +1,4 @@
-"""Which items of a benchmark a limit takes."""
+"""Selects the items that a benchmark's limit keeps."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,24 +7,24 @@ from workbench.config.benchmark import Sample
 
 
 def sampled(benchmark: str, subset: str, ids: Sequence[str], limit: int | None, sample: Sample) -> list[int]:
-    """The numbers of the items that are asked, in their order.
+    """Return the indices of the selected items, in ascending order.
 
-    `hash` takes the items with the smallest SHA-256 of benchmark, subset and item id. That depends on neither
-    seed nor model, and a smaller limit takes some of the items that a larger one takes.
+    `hash` selects the items with the smallest SHA-256 of benchmark, subset and item id. The selection depends
+    on neither seed nor model, and a smaller limit selects a subset of a larger limit's items.
 
     Args:
-        benchmark: its name.
-        subset: its name; "" where there is none.
-        ids: of all items of the subset, in order.
-        limit: how many are taken; None takes all.
-        sample: hash or first.
+        benchmark: name of the benchmark.
+        subset: name of the subset; "" without subsets.
+        ids: ids of all items of the subset, in order.
+        limit: number of items; None selects all.
+        sample: `hash` or `first`.
     """
-    numbers = range(len(ids))
+    indices = range(len(ids))
     if limit is None or limit >= len(ids):
-        return list(numbers)
+        return list(indices)
     if sample is Sample.first:
-        return list(numbers[:limit])
-    return sorted(sorted(numbers, key=lambda number: _digest(benchmark, subset, ids[number]))[:limit])
+        return list(indices[:limit])
+    return sorted(sorted(indices, key=lambda index: _digest(benchmark, subset, ids[index]))[:limit])
 
 
 def _digest(benchmark: str, subset: str, item: str) -> bytes:

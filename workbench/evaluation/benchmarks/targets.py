@@ -1,4 +1,4 @@
-"""The right answer of a row: numbers of choices, or the texts that a generated answer is compared with."""
+"""Reads the target of a row: indices of choices, or the texts that a generated answer is compared with."""
 
 import re
 import string
@@ -12,26 +12,26 @@ from workbench.evaluation.benchmarks import benchmark_templates
 from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.evaluation.extraction import extract
 
-_WAY_OUT = "`keep` can leave such rows out"
-_ONE_RIGHT = ("f1", "macro_f1", "mcc", "greedy_match", "target_perplexity", "log_loss")
-"""Metrics that compare an item with its one right choice or label; those of `evaluate.load` do so, too."""
+_WAY_OUT = "`keep` can filter such rows out"
+_SINGLE_TARGET_METRICS = ("f1", "macro_f1", "mcc", "greedy_match", "target_perplexity", "log_loss")
+"""Metrics that need a single right choice or label; so do the metrics of `evaluate.load`."""
 _EXPRESSION = re.compile(r"\s*\{\{-?((?:(?!\}\}|\{\{).)*?)-?\}\}\s*", re.S)
-"""A template that is nothing but one expression."""
+"""A template that consists of a single expression."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The right answer of a row."""
+    """Right answer of a row."""
 
     value: int | str | tuple[int, ...] | tuple[str, ...]
-    """Number of the right choice or label (several: all right ones), or the text or texts to generate."""
+    """Index of the right choice or label, a tuple of all right indices, or the text or texts to generate."""
     references: tuple[str, ...] = ()
-    """For generated answers: the texts that the extracted answer is compared with."""
+    """Texts that the extracted answer of a generation is compared with."""
     written: tuple[str, ...] = ()
-    """For generated answers: the texts as the row writes them."""
+    """Targets of a generation as the row writes them."""
 
     def shown(self, choices: Sequence[str]) -> str:
-        """The answer as an example shows it, which is as the row writes it; the first one of several."""
+        """Return the answer that a few-shot example shows: the first right one, as the row writes it."""
         if self.written:
             return self.written[0]
         first = self.value[0] if isinstance(self.value, tuple) else self.value
@@ -39,56 +39,60 @@ class Target:
 
 
 def target_of(config: BenchmarkConfig, row: Row, values: Mapping[str, Any], choices: Sequence[str]) -> Target:
-    """The right answer of a row, checked: an item that no answer can solve isn't scored.
+    """Return the checked target of a row.
 
     Raises:
-        DataError: the row has no right answer, or one that can't be given.
+        DataError: The row has no right answer, or one that no model can give.
     """
     if config.output_type == OutputType.perplexity:
         return Target("")
-    generated = config.output_type == OutputType.generation
+    is_generation = config.output_type == OutputType.generation
     if config.target_index:
-        index = _index(
+        index = _checked_indices(
             config, row, benchmark_templates.evaluate(config.target_index, values, row), len(choices)
         )
-        if not generated:
-            return Target(_right(config, row, index))
-        chosen = [choices[number] for number in (index if isinstance(index, tuple) else (index,))]
-        return _texts(config, row, chosen, choices)
-    _check_label(config, row, values)
+        if not is_generation:
+            return Target(_distinct_indices(config, row, index))
+        right_choices = [choices[number] for number in (index if isinstance(index, tuple) else (index,))]
+        return _generation_target(config, row, right_choices, choices)
+    _check_target_columns(config, row, values)
     texts, is_list = _rendered(config, row, values)
-    if generated:
-        return _texts(config, row, texts, choices)
+    if is_generation:
+        return _generation_target(config, row, texts, choices)
     if not choices:
         return Target(texts[0])
-    numbers = tuple(_choice(row, text, choices) for text in texts)
-    return Target(_right(config, row, numbers if is_list else numbers[0]))
+    indices = tuple(_choice_index(row, text, choices) for text in texts)
+    return Target(_distinct_indices(config, row, indices if is_list else indices[0]))
 
 
-def _right(config: BenchmarkConfig, row: Row, numbers: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    """The right choices, each once; a number where it is one."""
-    if isinstance(numbers, int):
-        return numbers
-    different = tuple(dict.fromkeys(numbers))
-    if len(different) == 1:
-        return different[0]
-    if metric := next((name for name in config.metrics if name in _ONE_RIGHT or "/" in name), None):
+def _distinct_indices(
+    config: BenchmarkConfig, row: Row, indices: int | tuple[int, ...]
+) -> int | tuple[int, ...]:
+    """Return the distinct indices of the right choices; a single one as a number."""
+    if isinstance(indices, int):
+        return indices
+    distinct = tuple(dict.fromkeys(indices))
+    if len(distinct) == 1:
+        return distinct[0]
+    if metric := next(
+        (name for name in config.metrics if name in _SINGLE_TARGET_METRICS or "/" in name), None
+    ):
         raise DataError(
-            f"{row.where}: {_key(config)!r} makes {len(different)} choices right, but metrics: {metric!r} "
-            "compares with one (acc and true_mass take several)"
+            f"{row.where}: {_target_expression(config)!r} makes {len(distinct)} choices right, "
+            f"but metrics: {metric!r} takes a single one (acc and true_mass take several)"
         )
-    return different
+    return distinct
 
 
 def _rendered(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """The texts of `target`, and whether the row holds a list of them."""
+    """Return the texts of `target`, and whether the row has a list of targets."""
     expression = _EXPRESSION.fullmatch(config.target)
     value = benchmark_templates.evaluate(expression[1].strip(), values, row) if expression else None
     if expression and value is None:
         raise DataError(f"{row.where}: no right answer: {config.target!r} is null ({_WAY_OUT})")
     if isinstance(value, Mapping):
         fields = ", ".join(map(str, value))
-        raise DataError(f"{row.where}: {config.target!r} is an object with {fields} (one of these)")
+        raise DataError(f"{row.where}: {config.target!r} is an object (use one of its fields: {fields})")
     if not isinstance(value, list | tuple):
         return [benchmark_templates.render(config.target, values, row)], False
     if not value:
@@ -101,44 +105,49 @@ def _rendered(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> t
     return [str(entry) for entry in value], True
 
 
-def _texts(config: BenchmarkConfig, row: Row, texts: Sequence[str], choices: Sequence[str]) -> Target:
-    """Targets of generated answers with what an extracted answer must equal."""
-    how, values, references = config.generation, dict[str, None](), dict[str, None]()
+def _generation_target(
+    config: BenchmarkConfig, row: Row, texts: Sequence[str], choices: Sequence[str]
+) -> Target:
+    """Return the target of a generation, with the references that an extracted answer is compared with."""
+    generation, values, references = config.generation, dict[str, None](), dict[str, None]()
     for text in texts:
         if not text.strip():
-            raise DataError(f"{row.where}: no right answer: {_key(config)!r} is empty ({_WAY_OUT})")
-        found = extract.references(text, how, letters_of(choices))
-        if found is None:
-            kind = {Extract.number: "one number", Extract.letter: "a choice's letter"}[how.extract]
+            raise DataError(
+                f"{row.where}: no right answer: {_target_expression(config)!r} is empty ({_WAY_OUT})"
+            )
+        accepted = extract.references(text, generation, letters_of(choices))
+        if accepted is None:
+            kind = {Extract.number: "one number", Extract.letter: "a choice's letter"}[generation.extract]
             raise DataError(
                 f"{row.where}: the right answer {text!r} is not {kind}, which generation.extract: "
-                f"{how.extract.name} takes from answers (another `extract`, another target, or {_WAY_OUT})"
+                f"{generation.extract.name} extracts from answers "
+                f"(another `extract`, another target, or {_WAY_OUT})"
             )
-        values[found[0]] = None
-        references |= dict.fromkeys(found)
+        values[accepted[0]] = None
+        references |= dict.fromkeys(accepted)
     value = next(iter(values)) if len(values) == 1 else tuple(values)
     return Target(value, tuple(references), tuple(texts))
 
 
 def letters_of(choices: Sequence[str]) -> str:
-    """The capital letters among the choices; all there are where the choices have none."""
+    """Return the capital letters among the choices; the whole alphabet if there are none."""
     letters = [choice for choice in choices if choice in string.ascii_uppercase and len(choice) == 1]
     return "".join(letters) or string.ascii_uppercase
 
 
-def _key(config: BenchmarkConfig) -> str:
+def _target_expression(config: BenchmarkConfig) -> str:
     return config.target_index or config.target
 
 
-def _choice(row: Row, text: str, choices: Sequence[str]) -> int:
-    plain = [choice.strip() for choice in choices]
-    if text.strip() not in plain:
+def _choice_index(row: Row, text: str, choices: Sequence[str]) -> int:
+    stripped = [choice.strip() for choice in choices]
+    if text.strip() not in stripped:
         known = ", ".join(repr(choice) for choice in choices)
-        raise DataError(f"{row.where}: the answer {text!r} is none of the choices ({known})")
-    return plain.index(text.strip())
+        raise DataError(f"{row.where}: the answer {text!r} is not one of the choices ({known})")
+    return stripped.index(text.strip())
 
 
-def _check_label(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> None:
+def _check_target_columns(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> None:
     for name in benchmark_templates.names(config.target) - values.keys() - row.values.keys() - {"row"}:
         columns = ", ".join(row.values)
         raise DataError(
@@ -146,15 +155,15 @@ def _check_label(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -
         )
 
 
-def _index(config: BenchmarkConfig, row: Row, value: object, count: int) -> int | tuple[int, ...]:
+def _checked_indices(config: BenchmarkConfig, row: Row, value: object, count: int) -> int | tuple[int, ...]:
     if isinstance(value, list | tuple):
         if not value:
             raise DataError(f"{row.where}: no right answer: {config.target_index!r} gives [] ({_WAY_OUT})")
-        return tuple(_one_index(config, row, number, count) for number in value)
-    return _one_index(config, row, value, count)
+        return tuple(_checked_index(config, row, number, count) for number in value)
+    return _checked_index(config, row, value, count)
 
 
-def _one_index(config: BenchmarkConfig, row: Row, value: object, count: int) -> int:
+def _checked_index(config: BenchmarkConfig, row: Row, value: object, count: int) -> int:
     text = str(value).strip()
     if not text.isdecimal() or (count and int(text) >= count):
         allowed = f"a whole number from 0 to {count - 1}" if count else "a whole number from 0"

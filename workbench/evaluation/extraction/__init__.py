@@ -1,1 +1,1 @@
-"""Finds the stated answer in a generated text, Chinese or English; one module a kind of answer."""
+"""Extracts the stated answer from a generated text, Chinese or English, by the type of answer."""

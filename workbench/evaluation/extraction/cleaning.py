@@ -1,14 +1,14 @@
-"""Takes a generated text down to plain text: without thoughts, invented turns, LaTeX and odd characters."""
+"""Reduces a generated text to plain text: without thoughts, invented turns, LaTeX and special characters."""
 
 import re
 import unicodedata
 
 BOX_START = "\ue000"
-"""Stands where a box (LaTeX's `boxed`) begins in a plain text."""
+"""Marks the start of a box (LaTeX's `boxed`) in a plain text."""
 BOX_END = "\ue001"
 
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\ue000\ue001]")
-"""Soft hyphens, zero-width characters, marks of direction, and the two above."""
+"""Soft hyphens, zero-width characters, directional marks, and the marks of boxes."""
 _STYLE_TAG = re.compile(
     r"</?(?:b|strong|i|em|u|s|p|div|span|font|mark|code|small|big|center|h[1-6])(?:\s[^<>=]{1,40}=[^<>]{0,200})?>",
     re.I,
@@ -40,26 +40,26 @@ _BOX = re.compile(r"\\f?box(?:ed)?\s*(?=\{)")
 
 
 def parts(text: str) -> list[str]:
-    """Where to look for the answer: first the text before an invented next question, then all of it.
+    """Return the texts to search for the answer: before an invented next question, then the whole text.
 
-    Thoughts (`<think>`) are no part of an answer: what follows the last of them is looked at. Thoughts that
-    don't end leave nothing behind them.
+    Thoughts (`<think>`) don't belong to an answer, which starts after the last of them. After a thought
+    without end there is no answer.
     """
     text = INVISIBLE.sub("", text)
     *_, text = _THOUGHT_END.split(text)
     text = _THOUGHT_START.split(text)[0].strip()
     for limit in (_TURN_TOKEN, _NEXT_QUESTION):
-        own = limit.split(text, maxsplit=1)[0]
-        if own.strip() and own != text:
-            return [own, text]
+        answer = limit.split(text, maxsplit=1)[0]
+        if answer.strip() and answer != text:
+            return [answer, text]
     return [text]
 
 
 def plain(text: str) -> str:
-    """The text in plain characters: NFKC, one kind of minus, fractions as `3/4`, powers as `10^3`, no LaTeX.
+    """Return the text in plain characters: NFKC, one minus sign, fractions `3/4`, powers `10^3`, no LaTeX.
 
-    Tags of HTML that only style a text go. Boxes become BOX_START and BOX_END around what they hold. Dollar
-    signs go, be they currency or formula.
+    HTML tags for style are removed. The content of a box is enclosed in BOX_START and BOX_END. Dollar signs
+    are removed, of currencies and of formulas.
     """
     if "<" in text:
         text = _STYLE_TAG.sub("", _LINE_TAG.sub("\n", text))
@@ -84,19 +84,19 @@ def _without_latex(text: str) -> str:
 
 
 def _with_boxes(text: str) -> str:
-    """The text with its boxes marked, and without the braces inside; a box within a box is a part of it."""
+    """Replace boxes by their content between BOX_START and BOX_END; a nested box belongs to the outer one."""
     starts = {match.end(): match.start() for match in _BOX.finditer(text)}
     if not starts:
         return text
-    pieces: list[str] = []
-    depth, box_depth, written = 0, 0, 0
+    fragments: list[str] = []
+    depth, box_depth, copied = 0, 0, 0
     for brace in re.finditer(r"[{}]", text):
         position = brace.start()
         depth += 1 if brace[0] == "{" else -1
         if position in starts and not box_depth:
-            pieces += [text[written : starts[position]], BOX_START]
-            box_depth, written = depth, position + 1
+            fragments += [text[copied : starts[position]], BOX_START]
+            box_depth, copied = depth, position + 1
         elif box_depth and depth < box_depth:
-            pieces += [text[written:position], BOX_END]
-            box_depth, written = 0, position + 1
-    return "".join([*pieces, text[written:]])
+            fragments += [text[copied:position], BOX_END]
+            box_depth, copied = 0, position + 1
+    return "".join([*fragments, text[copied:]])

@@ -1,4 +1,4 @@
-"""Finds the answer in a generated text, and what it is compared with in the target: one rule for both."""
+"""Extracts the answer from a generated text and its references from the target, by the same rules."""
 
 import re
 import string
@@ -24,60 +24,60 @@ __all__ = [
 
 
 EXTRACTION_VERSION = "4"
-"""Another one whenever a number or letter is found otherwise than before: such scores don't compare."""
+"""Raised when the extraction of numbers or letters changes: scores of other versions aren't comparable."""
 
 
 def extract(
-    text: str, how: GenerationConfig, letters: str = string.ascii_uppercase, several: bool = False
+    text: str, config: GenerationConfig, letters: str = string.ascii_uppercase, several: bool = False
 ) -> str | None:
-    """The answer in a generated text, or None where there is none.
+    """Return the answer in a generated text, or None.
 
     Args:
-        text: what a model wrote.
-        how: what of it is the answer.
-        letters: the choices' letters, for `extract: letter`.
+        text: text of a model.
+        config: configuration with the rule `extract`.
+        letters: letters of the choices, for `extract: letter`.
         several: whether the answer may be several letters.
     """
-    if how.extract == Extract.number:
+    if config.extract == Extract.number:
         return number(text)
-    if how.extract == Extract.letter:
+    if config.extract == Extract.letter:
         return letter(text, letters, several)
-    if how.extract == Extract.pattern:
-        return last_match(how.pattern, text)
+    if config.extract == Extract.pattern:
+        return last_match(config.pattern, text)
     return text.strip()
 
 
 def references(
-    target: str, how: GenerationConfig, letters: str = string.ascii_uppercase
+    target: str, config: GenerationConfig, letters: str = string.ascii_uppercase
 ) -> tuple[str, ...] | None:
-    """The texts that an extracted answer is compared with, from a target; None where none can equal it.
+    """Return the texts that an extracted answer is compared with; None if no answer can equal the target.
 
-    A number has all its spellings, `3/4` and `0.75`. A pattern may be made for generated texts alone: a
-    target that it doesn't match is taken as it is.
+    A number gives all its spellings, `3/4` and `0.75`. If a pattern doesn't match the target, because it is
+    meant for generated texts, the target itself is the reference.
     """
-    if how.extract == Extract.number:
+    if config.extract == Extract.number:
         quantity = numbers.only(target)
         return None if quantity is None else quantities.spellings(quantity)
-    if how.extract == Extract.letter:
-        found = _letters_alone(target, letters) or letter(target, letters, several=True)
-        return None if found is None else (found,)
-    if how.extract == Extract.pattern:
-        matched = last_match(how.pattern, target)
-        return (matched if matched is not None else target,)
+    if config.extract == Extract.letter:
+        answer = _letters_alone(target, letters) or letter(target, letters, several=True)
+        return None if answer is None else (answer,)
+    if config.extract == Extract.pattern:
+        match = last_match(config.pattern, target)
+        return (target if match is None else match,)
     return (target,)
 
 
 def _letters_alone(target: str, letters: str) -> str | None:
-    """The letters of a target that is nothing else: `BD`, `B D`, `B、D`."""
-    names = re.sub(r"[\s,;、/|和与及]+", "", unicodedata.normalize("NFKC", target))
-    return "".join(sorted(set(names))) if names and set(names) <= set(letters) else None
+    """Return the letters of a target without other words: `BD`, `B D`, `B、D`; else None."""
+    listed = re.sub(r"[\s,;、/|和与及]+", "", unicodedata.normalize("NFKC", target))
+    return "".join(sorted(set(listed))) if listed and set(listed) <= set(letters) else None
 
 
 def last_match(pattern: str, text: str) -> str | None:
-    """The first group of a pattern's last match that took part in it; all of it where there are no groups.
+    """Return the first group that took part in a pattern's last match; the whole match without groups.
 
     Raises:
-        ConfigError: the pattern takes too long over the text.
+        ConfigError: Matching takes too long.
     """
     try:
         return patterns.last_match(pattern, text)
@@ -86,24 +86,30 @@ def last_match(pattern: str, text: str) -> str | None:
 
 
 def number_after_marks(text: str) -> str:
-    """The number after the first `####`. Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, strict-match."""
-    found = re.search(r"#### (-?[0-9.,]+)", text)
-    return without_signs(found.group(1)) if found else "[invalid]"
+    """Return the number after the first `####`.
+
+    Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, strict-match.
+    """
+    match = re.search(r"#### (-?[0-9.,]+)", text)
+    return without_signs(match.group(1)) if match else "[invalid]"
 
 
 def last_number(text: str) -> str:
-    """The last number. Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, flexible-extract."""
+    """Return the last number. Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, flexible-extract."""
     return without_signs(last_number_as_written(text))
 
 
 def last_number_as_written(text: str) -> str:
-    """The last number with its signs. Source: lm-evaluation-harness 0.4.13, tasks/mgsm, flexible-extract."""
+    """Return the last number as written.
+
+    Source: lm-evaluation-harness 0.4.13, tasks/mgsm, flexible-extract.
+    """
     numbers_in_text = re.findall(r"-?[$0-9.,]{2,}|-?[0-9]+", text)
     return numbers_in_text[-1] if numbers_in_text else "[invalid]"
 
 
 def without_signs(number: str) -> str:
-    """A number without commas, dollar signs and a full stop at the end, as the harness compares numbers.
+    """Return a number without commas, dollar signs and a final full stop, as the harness compares numbers.
 
     Source: lm-evaluation-harness 0.4.13, tasks/gsm8k, regexes_to_ignore.
     """

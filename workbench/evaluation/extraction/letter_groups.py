@@ -1,4 +1,4 @@
-"""The letters that a text names together at one position, such as `A和B`, and what is said against them."""
+"""Reads letters that a text names together, such as `A和B`, and detects their negation."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _BRACKETS = r"\"'“”‘’」』)\]】》>}" + cleaning.BOX_END
 CLOSE = rf"[\s{_BRACKETS}]"
 _LETTER = re.compile(r"([A-Za-z])(?![A-Za-z0-9+]|['’][A-Za-z]|-[A-Za-z0-9])")
 _RUN = re.compile(r"[A-Z]{2,26}(?![A-Za-z0-9])")
-_JOINT = re.compile(
+_CONJUNCTION = re.compile(
     rf"{CLOSE}{{0,3}}(?:(,\s{{0,2}}(?:and|or|和|或)?|[ ]{{1,2}}(?=[A-Z](?![A-Za-z0-9])))"
     rf"|[、/&]|和|与|及|以及|或者?|\band\b|\bor\b){OPEN}{{0,3}}"
     r"(?:(?:option|choice|选项)\s{0,2})?",
@@ -42,7 +42,7 @@ _OF_OTHERS = (
     r"(?!\W{0,6}(?:错误|(?:wrong|incorrect|false)\s)的?(?:选项|答案|(?:answer|option|choice)s?)"
     r"\s?(?:[:是为]|are\b|is\b))"
 )
-"""Not before a new line, unless that is `错误` alone, nor before `错误选项：`: those speak of others."""
+"""Not before a new line (unless it is `错误`), nor before `错误选项：`: these refer to other letters."""
 WRONG_AFTER = re.compile(
     rf"{_OF_OTHERS}(?:{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
     r"(?:明显|显然|是|均|都|也|就|并|皆|全|则|的|本身){0,4}"
@@ -60,7 +60,7 @@ _QUESTION_AFTER = re.compile(rf"{CLOSE}{{0,3}}(?:吗|呢|\?)")
 
 @dataclass(frozen=True)
 class Group:
-    """Letters that a text names together, such as `A和B`, with where they stand."""
+    """Letters that a text names together, such as `A和B`, with their position."""
 
     letters: frozenset[str]
     start: int
@@ -68,7 +68,7 @@ class Group:
 
 
 def group_at(text: str, start: int, letters: str) -> Group | None:
-    """The letters that begin at `start`, without those that are called wrong or asked about."""
+    """Return the letters named at `start`, without those that are called wrong or asked about; or None."""
     names = _names(text, start, letters)
     if not names:
         return None
@@ -86,7 +86,7 @@ def group_at(text: str, start: int, letters: str) -> Group | None:
 
 
 def _names(text: str, start: int, letters: str) -> list[tuple[int, str, bool]]:
-    """Position and text of each letter (or run such as `BD`) of a list, and whether a comma is before it."""
+    """Return position and text of each letter (or run such as `BD`), and whether a comma precedes it."""
     names: list[tuple[int, str, bool]] = []
     position, after_comma = start, False
     while len(names) < 26 and (name := _name(text, position, letters)) is not None:
@@ -96,33 +96,33 @@ def _names(text: str, start: int, letters: str) -> list[tuple[int, str, bool]]:
         if names and text[position].islower():
             break
         names.append((position, name.upper(), after_comma))
-        joint = _JOINT.match(text, end)
-        if joint is None:
+        conjunction = _CONJUNCTION.match(text, end)
+        if conjunction is None:
             break
-        position, after_comma = joint.end(), joint[1] is not None
+        position, after_comma = conjunction.end(), conjunction[1] is not None
     return names
 
 
 def _name(text: str, position: int, letters: str) -> str | None:
-    """The letter, or letters without a gap, at a position; None where it is a word or not a choice."""
+    """Return the letter or run of letters at a position; None for a word or a letter that is not a choice."""
     run = _RUN.match(text, position)
     if run and set(run[0]) <= set(letters) and len(set(run[0])) == len(run[0]):
         return run[0]
-    found = _LETTER.match(text, position)
-    if found is None or found[1].upper() not in letters:
+    match = _LETTER.match(text, position)
+    if match is None or match[1].upper() not in letters:
         return None
-    if found[1].islower():
-        return found[1] if _LOWER_CASE_END.match(text, found.end()) else None
-    return None if _is_word(text, found) else found[1]
+    if match[1].islower():
+        return match[1] if _LOWER_CASE_END.match(text, match.end()) else None
+    return None if _is_word(text, match) else match[1]
 
 
-def _is_word(text: str, found: "re.Match[str]") -> bool:
-    """Whether a capital A is the article, or I the pronoun."""
-    word = _WORD_AFTER.match(text, found.end())
-    allowed = {"A": _NO_ARTICLE, "I": _NO_PRONOUN}.get(found[1])
-    return allowed is not None and word is not None and word[1] not in allowed
+def _is_word(text: str, letter: "re.Match[str]") -> bool:
+    """Return whether a capital A is the article, or I the pronoun."""
+    word = _WORD_AFTER.match(text, letter.end())
+    words_after_letter = {"A": _NO_ARTICLE, "I": _NO_PRONOUN}.get(letter[1])
+    return words_after_letter is not None and word is not None and word[1] not in words_after_letter
 
 
 def is_negated_before(text: str, position: int) -> bool:
-    """Whether the words before a position negate what stands at it, as in `not B` and `排除B`."""
+    """Return whether the words before a position negate the letter at it, as in `not B` and `排除B`."""
     return _NOT_BEFORE.search(text, max(0, position - 40), position) is not None

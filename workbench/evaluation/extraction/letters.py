@@ -1,4 +1,4 @@
-"""The choice letter that a generated text states as its answer, Chinese or English."""
+"""Extracts the choice letter that a generated text states as its answer, Chinese or English."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ _CHOSEN = re.compile(
     r"(?:故|应该|应当|应|当|因此|所以|综上|因而|可知|可得|从而|本题|此题|该题|则|只能|于是)"
     r"[,\s]{0,2}(?:本题|此题|正确答案|答案)?\s{0,2}(?:应该|应当|应|可以)?\s{0,2}(?:选择?(?!项)|为)"
 )
-"""Words of choosing that conclude: they announce an answer as `答案是` does."""
+"""Words that conclude with a choice: they announce an answer like `答案是`."""
 _PREFERRED = re.compile(
     r"选择?(?!项)|答案"
     r"|(?:认为|觉得|我猜|应该|应当|肯定|必然|一定|就|可能|大概|当然|显然|估计)(?:会)?(?:是|为)"
@@ -54,7 +54,7 @@ _BEING = re.compile(
     rf"[是为故即∴](?={OPEN}{{0,3}}[A-Za-z]{CLOSE}{{0,3}}(?:$|[。.,;!\n]|吧|项|选项))"
     rf"|\b(?:is|so|hence|thus|therefore),?(?={OPEN}{{1,3}}[A-Z]{CLOSE}{{0,3}}(?:$|[.,;!\n]))"
 )
-"""`是B。` and `so B.`: an answer where nothing else is."""
+"""`是B。` and `so B.`: an answer if no other rule finds one."""
 _FIRST = re.compile(
     rf"(?:{OPEN}|[#>]){{0,12}}(?:(?:option|choice|answer|选项|选择|答案)\s{{0,2}})?{OPEN}{{0,3}}", re.I
 )
@@ -70,23 +70,23 @@ _ENCLOSED = re.compile(r"[(\[【]\s?([A-Z])\s?[)\]】]")
 
 
 def letter(text: str, letters: str = "ABCD", several: bool = False) -> str | None:
-    """The letter that a text states as its answer, or None.
+    """Return the letter that a text states as its answer, or None.
 
-    Looked for in this order, and the last one of its kind counts: a final answer or a box; an announced
-    answer (`答案是`, `故选`, `the answer is`); a letter that the text begins with; a letter alone on the
-    last line; a preference (`选B`, `I'd go with B`); what is called right (`B正确`, `B is correct`); the
+    The rules are tried in this order, and the last match of a rule counts: a final answer or a box; an
+    announced answer (`答案是`, `故选`, `the answer is`); a letter at the start of the text; a letter alone on
+    the last line; a preference (`选B`, `I'd go with B`); a letter called right (`B正确`, `B is correct`); the
     only letter in brackets. Letters that are negated (`不选A`, `A is wrong`), asked about (`A?`), not among
-    `letters`, or mere words (`A common misconception`) don't count. Thoughts and invented next questions
-    aren't read.
+    `letters`, or words (`A common misconception`) don't count. Thoughts and invented next questions are not
+    read.
 
     Args:
-        text: what a model wrote.
-        letters: the choices' letters.
-        several: whether the answer may be several letters; they come in alphabetical order, `BD`. Otherwise a
-            text that states several has no answer.
+        text: text of a model.
+        letters: letters of the choices.
+        several: whether the answer may be several letters, returned in alphabetical order, `BD`. Otherwise a
+            text that states several letters has no answer.
     """
-    for part in cleaning.parts(text):
-        stated = _stated(_without_emphasis(cleaning.plain(part)), letters)
+    for section in cleaning.parts(text):
+        stated = _stated(_without_emphasis(cleaning.plain(section)), letters)
         if stated:
             return "".join(sorted(stated)) if several or len(stated) == 1 else None
     return None
@@ -97,7 +97,7 @@ def _without_emphasis(text: str) -> str:
 
 
 def _stated(text: str, letters: str) -> frozenset[str]:
-    """The letters that are stated, by the first rule that finds any."""
+    """Return the stated letters, by the first rule that matches."""
     rules: list[Callable[[str, str], Iterator[Group]]] = [
         lambda text, letters: _marked(text, letters, marks.FINAL, cleaning.BOX_START),
         lambda text, letters: _marked(text, letters, marks.ANSWER, _CHOSEN),
@@ -110,14 +110,14 @@ def _stated(text: str, letters: str) -> frozenset[str]:
         if groups:
             return groups[-1].letters
     for rule in (_called_right, lambda text, letters: _marked(text, letters, _BEING)):
-        right = frozenset().union(*(group.letters for group in rule(text, letters)))
-        if right:
-            return right
+        stated = frozenset().union(*(group.letters for group in rule(text, letters)))
+        if stated:
+            return stated
     return _only_enclosed(text, letters)
 
 
 def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iterator[Group]:
-    """Letters directly after marks."""
+    """Yield the letters directly after marks."""
     for pattern in patterns:
         for mark in re.finditer(pattern, text):
             if _NOT_CHOSEN.search(text, max(0, mark.start() - 12), mark.start()):
@@ -129,7 +129,7 @@ def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iter
 
 
 def _first(text: str, letters: str) -> Iterator[Group]:
-    """The letter that the text begins with, unless the text only lists the options."""
+    """Yield the letter at the start of the text, unless the text lists the options."""
     opening = _FIRST.match(text)
     start = opening.end() if opening else 0
     group = group_at(text, start, letters)
@@ -141,6 +141,7 @@ def _first(text: str, letters: str) -> Iterator[Group]:
 
 
 def _lists_options(text: str, first: str, letters: str, end: int) -> bool:
+    """Return whether the second option follows the first letter, which ends at `end`."""
     if not letters.startswith(first) or len(letters) < 2 or text[end:].lstrip(" )").startswith("\n"):
         return False
     second = rf"(?:\n|[。.;]\s{{0,3}}|\s)[(\[]?{letters[1]}[)\]]?(?:[.、:)]|选?项)"
@@ -148,19 +149,19 @@ def _lists_options(text: str, first: str, letters: str, end: int) -> bool:
 
 
 def _last_line(text: str, letters: str) -> Iterator[Group]:
-    """The letter that is alone on the last line."""
+    """Yield the letter that is alone on the last line."""
     before, newline, line = text.rstrip().rpartition("\n")
-    found = _LAST_LINE.fullmatch(line) if newline and len(line) < 40 else None
-    if found and found[1].upper() in letters:
-        start = len(before) + 1 + found.start(1)
-        yield Group(frozenset(found[1].upper()), start, start + 1)
+    match = _LAST_LINE.fullmatch(line) if newline and len(line) < 40 else None
+    if match and match[1].upper() in letters:
+        start = len(before) + 1 + match.start(1)
+        yield Group(frozenset(match[1].upper()), start, start + 1)
 
 
 def _called_right(text: str, letters: str) -> Iterator[Group]:
-    """Letters that are called right."""
+    """Yield the letters that are called right."""
     end = 0
-    for found in re.finditer(r"(?<![A-Za-z0-9])[A-Z]", text):
-        group = group_at(text, found.start(), letters) if found.start() >= end else None
+    for match in re.finditer(r"(?<![A-Za-z0-9])[A-Z]", text):
+        group = group_at(text, match.start(), letters) if match.start() >= end else None
         if group is not None:
             end = group.end
             if _RIGHT_AFTER.match(text, group.end) and not is_negated_before(text, group.start):
@@ -168,11 +169,12 @@ def _called_right(text: str, letters: str) -> Iterator[Group]:
 
 
 def _only_enclosed(text: str, letters: str) -> frozenset[str]:
-    found = {
+    """Return the only letter in brackets; an empty set if there are none or several."""
+    enclosed = {
         match[1]
         for match in _ENCLOSED.finditer(text)
         if match[1] in letters
         and not is_negated_before(text, match.start())
         and not WRONG_AFTER.match(text, match.end())
     }
-    return frozenset(found) if len(found) == 1 else frozenset()
+    return frozenset(enclosed) if len(enclosed) == 1 else frozenset()

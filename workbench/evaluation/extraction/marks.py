@@ -1,7 +1,7 @@
-"""The words by which a text announces its answer, Chinese and English, for letters and numbers alike.
+"""Defines the patterns of words that announce an answer, Chinese and English, for letters and numbers.
 
-A plain text is meant, as `cleaning.plain` makes it. No pattern here repeats anything without a bound, so that
-the time is linear in the text's length.
+The patterns match plain text, as `cleaning.plain` returns it. All repetitions are bounded, so that the time
+is linear in the length of the text.
 """
 
 import re
@@ -18,7 +18,7 @@ FINAL = re.compile(
     r"|最终选择?(?!项)",
     re.I,
 )
-"""Marks of the one final answer; they outrank all others."""
+"""Marks of a final answer, which take precedence over all others."""
 
 ANSWER = re.compile(
     r"\b" + _ANSWER + r"|\bans\.?\s{0,3}[:=]"

@@ -1,4 +1,4 @@
-"""English number words: eighteen, twenty-one, three hundred and five, two thirds."""
+"""Reads English number words: eighteen, twenty-one, three hundred and five, two thirds."""
 
 import re
 from fractions import Fraction
@@ -19,28 +19,37 @@ _TENS = dict(
     )
 )
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+_DENOMINATORS = {
+    "half": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "eighth": 8,
+    "tenth": 10,
+}
 _WORD = "|".join([*_ONES, *_TENS, "hundred", *_SCALES])
 _NUMBER = re.compile(rf"(?:{_WORD})(?:(?:-|\s(?:and\s)?)(?:{_WORD})\b){{0,16}}(?![-\w])(?!\sof\b)", re.I)
-_PART = re.compile(rf"[-\s]({'|'.join(_PARTS)}|halve)s?\b", re.I)
+_DENOMINATOR = re.compile(rf"[-\s]({'|'.join(_DENOMINATORS)}|halve)s?\b", re.I)
 
 
 def read(text: str, start: int) -> tuple[Fraction, bool, int] | None:
-    """Value of the number words at a place, whether it is a fraction, and where they end; or None."""
+    """Read the number words at `start`: value, whether it is a fraction, and end position; or None."""
     words = _NUMBER.match(text, start)
     if words is None:
         return None
     value = _value(re.findall(r"[a-z]+", words[0].lower()))
     if value is None:
         return None
-    part = _PART.match(text, words.end())
-    if part:
-        return Fraction(value, _PARTS.get(part[1].lower(), 2)), True, part.end()
+    denominator = _DENOMINATOR.match(text, words.end())
+    if denominator:
+        return Fraction(value, _DENOMINATORS.get(denominator[1].lower(), 2)), True, denominator.end()
     return Fraction(value), False, words.end()
 
 
 def _value(words: list[str]) -> int | None:
-    """The sum of number words; None where they can't follow each other."""
+    """Return the sum of number words; None if their order is invalid."""
     total, section, last = 0, 0, 10**15
     for word in words:
         if word == "and":

@@ -1,4 +1,4 @@
-"""The number that a generated text states as its answer, Chinese or English."""
+"""Extracts the number that a generated text states as its answer, Chinese or English."""
 
 import re
 from collections.abc import Iterator
@@ -42,30 +42,30 @@ _NO_NUMERAL = re.compile("一[样种些定切致直般旦起边面方]|十分(?=
 
 
 def number(text: str) -> str | None:
-    """The number that a text states as its answer, written in one way (`-1234.5`, `3/4`), or None.
+    """Return the number that a text states as its answer in a normal form (`-1234.5`, `3/4`), or None.
 
-    Looked for in this order, and the last one of its kind counts: a final answer (`####`, a box,
-    `最终答案`); an announced answer (`答案是`, `the answer is`), whose equation is followed to its result; a
-    number in bold letters; and where nothing is announced the last number of the text, as users of GSM8K
-    expect. Announced ranges and alternatives (`10到20`, `2 or 3`) are no number. Signs, fractions, thousands,
-    万 and million, scientific notation and Chinese numerals are read. Units, currencies and percent signs go:
-    20% is 20. Thoughts and invented next questions aren't read.
+    The rules are tried in this order, and the last match of a rule counts: a final answer (`####`, a box,
+    `最终答案`); an announced answer (`答案是`, `the answer is`), or the result of its equation; a number in
+    bold; without an announcement, the last number of the text, as users of GSM8K expect. Announced ranges and
+    alternatives (`10到20`, `2 or 3`) are not a number. Signs, fractions, thousands, 万 and million,
+    scientific notation and Chinese numerals are read. Units, currencies and percent signs are ignored: 20% is
+    20. Thoughts and invented next questions are not read.
     """
     quantity = stated(text)
     return None if quantity is None else quantity.text
 
 
 def stated(text: str) -> Quantity | None:
-    """The number that a text states as its answer, by the rules of `number`."""
-    for part in cleaning.parts(text):
-        candidates = _candidates(cleaning.plain(part))
+    """Return the number that a text states as its answer, by the rules of `number`."""
+    for section in cleaning.parts(text):
+        candidates = _candidates(cleaning.plain(section))
         for candidate in candidates:
             return None if isinstance(candidate, _Several) else candidate
     return None
 
 
 def only(text: str) -> Quantity | None:
-    """The number of a text that holds a single one, or announces one; None where it holds none or several."""
+    """Return the number that a text announces, or its only number; None if it has none or several."""
     text = cleaning.plain(text)
     for rule in (_final, _announced, _alone):
         candidate = rule(text)
@@ -76,11 +76,11 @@ def only(text: str) -> Quantity | None:
 
 
 class _Several:
-    """An announced answer that isn't one number."""
+    """Announced answer that is not a single number."""
 
 
 def _candidates(text: str) -> Iterator[Quantity | _Several]:
-    """What the text states, by each rule that finds something, the strongest rule first."""
+    """Yield the stated number by each rule that matches, the strongest rule first."""
     for rule in (_final, _announced, _loosely_announced, _bold, _last):
         candidate = rule(text)
         if candidate is not None:
@@ -97,7 +97,7 @@ def _announced(text: str) -> Quantity | _Several | None:
 
 
 def _last_after(text: str, *patterns: "re.Pattern[str]") -> Quantity | _Several | None:
-    """The number after the last mark that a number follows."""
+    """Return the number after the last mark that a number follows."""
     ends = sorted({match.end() for pattern in patterns for match in pattern.finditer(text)}, reverse=True)
     for end in ends:
         candidate = _after(text, end)
@@ -107,7 +107,7 @@ def _last_after(text: str, *patterns: "re.Pattern[str]") -> Quantity | _Several 
 
 
 def _after(text: str, mark_end: int) -> Quantity | _Several | None:
-    """The number directly after a mark."""
+    """Return the number directly after a mark."""
     filler = _FILLER.match(text, mark_end)
     start = filler.end() if filler else mark_end
     if text.startswith("±", start):
@@ -119,7 +119,7 @@ def _after(text: str, mark_end: int) -> Quantity | _Several | None:
 
 
 def _result(text: str, quantity: Quantity) -> Quantity | _Several:
-    """The number, or what the equation that it begins comes to; several where it is a range or a choice."""
+    """Return the number or the result of its equation; `_Several` for a range or alternatives."""
     equation = _EQUATION.match(text, quantity.end)
     if equation:
         filler = _FILLER.match(text, equation.end())
@@ -132,7 +132,7 @@ def _result(text: str, quantity: Quantity) -> Quantity | _Several:
 
 
 def _is_one_of_several(text: str, quantity: Quantity) -> bool:
-    """Whether another number follows as an alternative (`2或3`) or as a part of the answer (`2 and 3.`)."""
+    """Return whether another number follows, as an alternative (`2或3`) or as an addition (`2 and 3.`)."""
     alternative = _OR.match(text, quantity.end)
     if alternative and quantities.read(text, alternative.end()):
         return True
@@ -142,7 +142,7 @@ def _is_one_of_several(text: str, quantity: Quantity) -> bool:
 
 
 def _is_numeral(text: str, quantity: Quantity) -> bool:
-    """Whether Chinese numerals are meant as a number, not as a part of a word such as 一样, 四川."""
+    """Return whether Chinese numerals are a number and not part of a word such as 一样, 四川."""
     if _NO_NUMERAL.match(text, quantity.start):
         return False
     if text[quantity.start].isascii():
@@ -157,7 +157,7 @@ def _is_numeral(text: str, quantity: Quantity) -> bool:
 
 
 def _loosely_announced(text: str) -> Quantity | _Several | None:
-    """The first number in the clause after a mark, as in `The answer is that she makes 18 dollars`."""
+    """Return the first number in the clause after a mark, as in `The answer is that she makes 18 dollars`."""
     ends = [match.end() for pattern in (marks.FINAL, marks.ANSWER) for match in pattern.finditer(text)]
     for end in sorted(ends, reverse=True):
         words = _LOOSE.match(text, end)
@@ -169,7 +169,7 @@ def _loosely_announced(text: str) -> Quantity | _Several | None:
 
 
 def _bold(text: str) -> Quantity | None:
-    """The last number in bold letters, with nothing but its unit."""
+    """Return the last number in bold that has no other words with it than a unit."""
     for match in reversed(list(_BOLD.finditer(text))):
         start = match.start(match.lastindex or 0)
         quantity = quantities.read(text, start, spaced=True)
@@ -181,9 +181,9 @@ def _bold(text: str) -> Quantity | None:
 
 
 def _last(text: str) -> Quantity | None:
-    """The last number written with digits; without digits the last one in Chinese numerals."""
-    if (alone := _alone(text)) is not None:
-        return alone
+    """Return the last number written with digits; without digits, the last one in Chinese numerals."""
+    if (whole_text := _alone(text)) is not None:
+        return whole_text
     numbers = [
         quantity
         for quantity in quantities.all_in(text)
@@ -192,14 +192,12 @@ def _last(text: str) -> Quantity | None:
     with_digits = [quantity for quantity in numbers if quantity.has_digits]
     if with_digits:
         return with_digits[-1]
-    long = [q for q in numbers if q.end - q.start > 1 and not _NO_NUMERAL.match(text, q.start)]
-    if long:
-        return long[-1]
-    return None
+    numerals = [q for q in numbers if q.end - q.start > 1 and not _NO_NUMERAL.match(text, q.start)]
+    return numerals[-1] if numerals else None
 
 
 def _alone(text: str) -> Quantity | None:
-    """The number that is the whole text but for a unit of at most two characters."""
+    """Return the number if the text is nothing else than it and a unit of at most two characters."""
     start = len(text) - len(text.lstrip(" \t\n*_`#"))
     quantity = quantities.read(text, start, spaced=True)
     if quantity is None or not (quantity.has_digits or _is_numeral(text, quantity)):

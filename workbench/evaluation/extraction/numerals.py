@@ -1,10 +1,10 @@
-"""Chinese numerals, also mixed with digits: 三十五, 两千三, 3万5千, 二〇二四, 零点五."""
+"""Reads Chinese numerals, also mixed with digits: 三十五, 两千三, 3万5千, 二〇二四, 零点五."""
 
 import re
 from fractions import Fraction
 
 CHARACTERS = "零〇一二两三四五六七八九十百千万亿廿卅点壹贰叁肆伍陆柒捌玖拾佰仟萬億貳參陸兩點"
-"""Every character that a Chinese numeral is written with."""
+"""All characters of Chinese numerals."""
 
 _FORMS = str.maketrans(
     "〇两壹贰叁肆伍陆柒捌玖拾佰仟萬億貳參陸兩點",
@@ -18,12 +18,12 @@ _LONGEST = 100
 
 
 def value(numeral: str) -> Fraction | None:
-    """The value of a numeral, or None where the characters are no well-formed one (万一, 千万, 三四)."""
+    """Return the value of a numeral; None if the characters are not a valid numeral (万一, 千万, 三四)."""
     if not 0 < len(numeral) <= _LONGEST:
         return None
     numeral = numeral.translate(_FORMS).replace("廿", "二十").replace("卅", "三十")
-    whole, point, decimals = numeral.partition("点")
-    number = _whole(_TOKEN.findall(whole))
+    integer, point, decimals = numeral.partition("点")
+    number = _integer(_TOKEN.findall(integer))
     if number is None or not point:
         return number
     if not decimals or not all(character in _DIGITS for character in decimals):
@@ -32,7 +32,7 @@ def value(numeral: str) -> Fraction | None:
     return number + Fraction(int(digits), 10 ** len(digits))
 
 
-def _whole(tokens: list[str]) -> Fraction | None:
+def _integer(tokens: list[str]) -> Fraction | None:
     if not tokens:
         return None
     if all(token in _DIGITS for token in tokens):
@@ -41,7 +41,7 @@ def _whole(tokens: list[str]) -> Fraction | None:
 
 
 def _digit_by_digit(tokens: list[str]) -> Fraction | None:
-    """`二〇二四` is 2024; `三四` means three or four."""
+    """Read digits without units: `二〇二四` is 2024; `三四` means three or four and gives None."""
     if len(tokens) == 2 and "零" not in tokens:
         return None
     return Fraction(int("".join(str(_DIGITS[token]) for token in tokens)))
@@ -53,15 +53,15 @@ class _Sum:
     def __init__(self) -> None:
         self.total = Fraction(0)
         self.section = Fraction(0)
-        """What has been read since the last 万 or 亿."""
+        """Sum since the last 万 or 亿."""
         self.digit: Fraction | None = None
         self.unit = 0
-        """The last unit, as far as nothing but a digit has followed it."""
+        """The last unit, if only a digit has followed it; else 0."""
         self.smallest = 10**4
-        """The last small unit of the section: units get smaller within it."""
+        """The last small unit of the section, in which units decrease."""
 
     def of(self, tokens: list[str]) -> Fraction | None:
-        """The sum, or None where a token can't stand where it does."""
+        """Return the sum; None if the order of the tokens is invalid."""
         if not all(self._add(token) for token in tokens):
             return None
         if self.digit is not None and self.unit >= 100:
@@ -69,6 +69,7 @@ class _Sum:
         return self.total + self.section + (self.digit or 0)
 
     def _add(self, token: str) -> bool:
+        """Add a token; return whether its position is valid."""
         if token == "零":
             self.unit = 0
             return self.digit is None

@@ -1,4 +1,4 @@
-"""Reads one number at a place of a plain text, however it is written, and writes it in one way."""
+"""Reads a number at a position of a plain text in any notation, and writes it in a normal form."""
 
 import re
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from fractions import Fraction
 from workbench.evaluation.extraction import number_words, numerals
 
 _LONGEST = 400
-"""Digits of the longest number that is read; a longer one is none."""
+"""Largest number of digits; longer digit sequences are not read as numbers."""
 _LARGEST_EXPONENT = 400
 
 _DECIMAL = re.compile(r"(?:[0-9]{1,3}(?:,[0-9]{2,3}){0,8},[0-9]{3}(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+")
 _DOTTED = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3}){2,8}(?![0-9.])")
-"""Thousands as in Spanish or German; a single point is the decimal one."""
+"""Thousands separated by points, as in Spanish or German; a single point is a decimal point."""
 _LONG_SPACED = re.compile(r"[0-9]{1,3}(?: [0-9]{3}){2,8}(?![0-9])")
 _SPACED = re.compile(r"[0-9]{1,3}(?: [0-9]{3}){1,8}(?![0-9])(?:\.[0-9]+)?")
 _E_NOTATION = re.compile(r"[eE]([-+]?[0-9]{1,5})(?![0-9A-Za-z])")
@@ -41,38 +41,38 @@ _PLAIN_NUMERAL = re.compile(f"[{numerals.CHARACTERS}]+")
 _START = re.compile(f"[0-9{numerals.CHARACTERS}]|\\.[0-9]|百分之")
 _PERCENT = re.compile("(?:百分之){1,3}")
 _LONGEST_FRACTION = 250
-"""Characters after 又 in which the fraction of a mixed number is read."""
+"""Number of characters after 又 in which the fraction of a mixed number is read."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number with where it stands in the text."""
+    """Number with its position in the text."""
 
     value: Fraction
     is_fraction: bool
-    """Whether it is written as a fraction."""
+    """Whether the number is written as a fraction."""
     start: int
     end: int
     has_digits: bool
-    """Whether it is written with digits, not in Chinese numerals alone."""
+    """Whether the number is written with digits, not in Chinese numerals only."""
 
     @property
     def text(self) -> str:
-        """The number in one way: `-1234.5`, or a reduced fraction where it is written as one."""
+        """Normal form of the number: `-1234.5`, or a reduced fraction if it is written as a fraction."""
         decimal = None if self.is_fraction else as_decimal(self.value)
         return str(self.value) if decimal is None else decimal
 
 
 def as_decimal(value: Fraction) -> str | None:
-    """A number as a decimal without zeros at the end; None where it never ends."""
-    rest, places = value.denominator, 0
+    """Return a number as a decimal without trailing zeros; None if the decimal is infinite."""
+    cofactor, places = value.denominator, 0
     for prime in (2, 5):
         count = 0
-        while rest % prime == 0:
-            rest //= prime
+        while cofactor % prime == 0:
+            cofactor //= prime
             count += 1
         places = max(places, count)
-    if rest != 1:
+    if cofactor != 1:
         return None
     digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
     sign = "-" if value < 0 else ""
@@ -80,33 +80,33 @@ def as_decimal(value: Fraction) -> str | None:
 
 
 def spellings(quantity: Quantity) -> tuple[str, ...]:
-    """The texts that a number of this value can have: as it is written first, then as fraction or decimal."""
-    other = {str(quantity.value), as_decimal(quantity.value)} - {quantity.text, None}
-    return (quantity.text, *sorted(text for text in other if text))
+    """Return the normal forms of a value: first as it is written, then as fraction or decimal."""
+    other_forms = {str(quantity.value), as_decimal(quantity.value)} - {quantity.text, None}
+    return (quantity.text, *sorted(text for text in other_forms if text))
 
 
 def read(text: str, start: int, spaced: bool = False, words: bool = False) -> Quantity | None:
-    """The number that begins at `start`, its sign included; None where there is none.
+    """Read the number at `start`, including its sign; None if there is no number.
 
     Args:
         text: a plain text.
-        start: where.
-        spaced: whether `1 234` is one number.
-        words: whether English words are read, `eighteen`.
+        start: position of the number.
+        spaced: whether `1 234` is a single number.
+        words: whether English number words such as `eighteen` are read.
     """
     sign = _SIGN.match(text, start)
-    begin = sign.end() if sign else start
-    found = _unsigned(text, begin, spaced) or (number_words.read(text, begin) if words else None)
-    if found is None:
+    first = sign.end() if sign else start
+    unsigned = _unsigned(text, first, spaced) or (number_words.read(text, first) if words else None)
+    if unsigned is None:
         return None
-    value, is_fraction, end = found
+    value, is_fraction, end = unsigned
     negative = sign is not None and sign[0][0] != "+"
-    has_digits = any(character.isdecimal() for character in text[begin:end])
+    has_digits = any(character.isdecimal() for character in text[first:end])
     return Quantity(-value if negative else value, is_fraction, start, end, has_digits)
 
 
 def all_in(text: str) -> Iterator[Quantity]:
-    """All numbers of a text, in order. A minus between two numbers is no sign."""
+    """Yield all numbers of a text, in order. A minus between two numbers is not a sign."""
     position = 0
     while (start := _START.search(text, position)) is not None:
         if _UNIT_POWER.search(text, max(0, start.start() - 2), start.start()):
@@ -121,18 +121,19 @@ def all_in(text: str) -> Iterator[Quantity]:
 
 
 def _with_sign(text: str, start: int) -> int:
-    """Where the number that begins at `start` begins with its sign."""
+    """Return the start of the number at `start` including its sign."""
     sign = _SIGN_BEFORE.search(text, max(0, start - 2), start)
     return sign.start() if sign else start
 
 
 def _after_unread(text: str, start: int) -> int:
-    """Behind characters that look like a number and are none."""
+    """Return the end of characters at `start` that look like a number and are not."""
     run = _NUMERAL.match(text, start)
     return run.end() if run else start + 1
 
 
 def _unsigned(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int] | None:
+    """Read a number without sign: value, whether it is a fraction, and end position; or None."""
     if percent := _PERCENT.match(text, start):
         start = percent.end()
     if _PLAIN_NUMERAL.match(text, start):
@@ -141,7 +142,7 @@ def _unsigned(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int]
 
 
 def _chinese(text: str, start: int) -> tuple[Fraction, bool, int] | None:
-    """A number in Chinese numerals: 三十五, 四分之三, 三又四分之一, 一半."""
+    """Read a number in Chinese numerals: 三十五, 四分之三, 三又四分之一, 一半."""
     if text.startswith("一半", start):
         return Fraction(1, 2), True, start + 2
     run = _PLAIN_NUMERAL.match(text, start)
@@ -151,19 +152,20 @@ def _chinese(text: str, start: int) -> tuple[Fraction, bool, int] | None:
 
 
 def _with_chinese_fraction(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int]:
+    """Read the rest of a fraction (分之) or mixed number (又) after a number that ends at `end`."""
     if text.startswith("分之", end):
-        top = _number_before_fraction(text, end + 2)
-        if top is not None and value:
-            return top[0] / value, True, top[1]
+        numerator = _numerator(text, end + 2)
+        if numerator is not None and value:
+            return numerator[0] / value, True, numerator[1]
     if text.startswith("又", end):
-        # No 又 inside: a looping model writes thousands, and each would be read within the one before.
+        # Without 又 inside: a looping model writes thousands, and each would be read within the previous one.
         fraction = _unsigned(text[end + 1 : end + 1 + _LONGEST_FRACTION].partition("又")[0], 0, False)
         if fraction is not None and fraction[1]:
             return value + fraction[0], True, end + 1 + fraction[2]
     return value, False, end
 
 
-def _number_before_fraction(text: str, start: int) -> tuple[Fraction, int] | None:
+def _numerator(text: str, start: int) -> tuple[Fraction, int] | None:
     run = _PLAIN_NUMERAL.match(text, start) or _SHORT_WHOLE.match(text, start)
     if run is None:
         return None
@@ -172,25 +174,25 @@ def _number_before_fraction(text: str, start: int) -> tuple[Fraction, int] | Non
 
 
 def _digits(text: str, start: int, spaced: bool) -> tuple[Fraction, bool, int] | None:
-    """A number that begins with a digit, with all that can belong to it."""
-    found = (_SPACED if spaced else _LONG_SPACED).match(text, start) or _DECIMAL.match(text, start)
+    """Read a number that starts with a digit, with scale, exponent or fraction."""
+    digits = (_SPACED if spaced else _LONG_SPACED).match(text, start) or _DECIMAL.match(text, start)
     dotted = _DOTTED.match(text, start)
     if dotted is not None:
         return Fraction(dotted[0].replace(".", "")), False, dotted.end()
-    if found is None or len(found[0]) > _LONGEST:
+    if digits is None or len(digits[0]) > _LONGEST:
         return None
     run = _NUMERAL.match(text, start)
-    is_unit = _UNIT_OF_THOUSAND.match(text, found.end())
-    if run and run.end() > found.end() and text[found.end()] in numerals.CHARACTERS and not is_unit:
+    is_unit = _UNIT_OF_THOUSAND.match(text, digits.end())
+    if run and run.end() > digits.end() and text[digits.end()] in numerals.CHARACTERS and not is_unit:
         value = numerals.value(run[0].replace(",", ""))
         if value is not None:
             return value, False, run.end()
-    value = Fraction(re.sub("[, ]", "", found[0]))
-    return _scaled(text, value, found.end()) or _over(text, value, found.end())
+    value = Fraction(re.sub("[, ]", "", digits[0]))
+    return _scaled(text, value, digits.end()) or _over(text, value, digits.end())
 
 
 def _scaled(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int] | None:
-    """A number in scientific notation, a power, or with an English word such as million."""
+    """Read scientific notation, a power, or an English scale word such as million after a number."""
     if power := (_E_NOTATION.match(text, end) or _TIMES_TEN.match(text, end)):
         exponent = int(power[1])
         fits = abs(exponent) <= _LARGEST_EXPONENT
@@ -205,7 +207,7 @@ def _scaled(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int] 
 
 
 def _over(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int]:
-    """A fraction, a mixed number, or the number alone."""
+    """Read a fraction or a mixed number after a number; else return the number."""
     over = _OVER.match(text, end)
     if over and Fraction(over[1]):
         return value / Fraction(over[1]), True, over.end()

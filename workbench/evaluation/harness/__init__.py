@@ -1,1 +1,1 @@
-"""lm-evaluation-harness on this project's engine; the optional extra `lm-eval` brings the harness."""
+"""Runs tasks of lm-evaluation-harness, which the optional extra `lm-eval` installs, on this engine."""

@@ -1,4 +1,4 @@
-"""The filters of a task of lm-evaluation-harness, whose patterns are matched under a time limit."""
+"""Puts time limits on the patterns in filters of a task of lm-evaluation-harness."""
 
 import re
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from workbench.errors import DataError, first_line
 
 @dataclass(frozen=True)
 class BoundedPattern:
-    """What a filter uses of a compiled pattern."""
+    """Replacement of a compiled pattern, with the attributes that filters use."""
 
     pattern: str
 
     def findall(self, text: str) -> list[Any]:
-        """The groups of all matches, as `re` gives them.
+        """Return the groups of all matches, like `re.Pattern.findall`.
 
         Raises:
-            ValueError: it takes too long.
+            ValueError: Matching takes too long.
         """
         try:
             return patterns.all_matches(self.pattern, text)
@@ -30,17 +30,17 @@ class BoundedPattern:
 
 
 class BoundedRe:
-    """The module `re` with a bounded `sub`, by which filters and metrics take out `regexes_to_ignore`."""
+    """The module `re` with a time limit on `sub`, which filters and metrics use for `regexes_to_ignore`."""
 
     def __getattr__(self, name: str) -> Any:
-        """All else as `re` has it."""
+        """Return all other attributes of `re`."""
         return getattr(re, name)
 
     def sub(self, pattern: Any, repl: Any, string: Any, count: int = 0, flags: int = 0) -> Any:
-        """As `re.sub`.
+        """Substitute like `re.sub`.
 
         Raises:
-            ValueError: it takes too long.
+            ValueError: Matching takes too long.
         """
         if flags or not all(isinstance(value, str) for value in (pattern, repl, string)):
             return re.sub(pattern, repl, string, count=count, flags=flags)
@@ -51,47 +51,45 @@ class BoundedRe:
 
 
 def bound_substitutions(function: Any) -> None:
-    """Let the module of a function substitute under a time limit from now on."""
-    names = getattr(function, "__globals__", {})
-    if names.get("re") is re:
-        names["re"] = BoundedRe()
+    """Replace `re` in the module of a function, so that substitutions have a time limit."""
+    module_names = getattr(function, "__globals__", {})
+    if module_names.get("re") is re:
+        module_names["re"] = BoundedRe()
 
 
-def hold_filters(task: Any, where: str) -> None:
-    """Make each filter once, so that a wrong one is told before the answers are asked; bound its patterns.
-
-    The patterns of the metric exact_match are bounded as well.
+def bound_filters(task: Any, where: str) -> None:
+    """Put time limits on a task's filters and on the metric exact_match, and build each filter as a check.
 
     Raises:
-        DataError: a filter can't be made.
+        DataError: A filter can't be built.
     """
     bound_substitutions(metrics.exact_match_hf_evaluate)
     for ensemble in getattr(task, "_filters", []):
-        ensemble.filters = [held(make, where) for make in ensemble.filters]
+        ensemble.filters = [bounded_filter(build, where) for build in ensemble.filters]
 
 
-def held(make: Callable[[], Any], where: str) -> Callable[[], Any]:
-    """A maker of the same filter with a bounded pattern.
+def bounded_filter(build: Callable[[], Any], where: str) -> Callable[[], Any]:
+    """Return a function that builds the same filter with a bounded pattern.
 
     Raises:
-        DataError: the filter can't be made.
+        DataError: The filter can't be built.
     """
 
     def bounded() -> Any:
-        made = make()
-        compiled = getattr(made, "regex", None)
+        task_filter = build()
+        compiled = getattr(task_filter, "regex", None)
         if isinstance(compiled, re.Pattern) and isinstance(compiled.pattern, str):
-            made.regex = BoundedPattern(compiled.pattern)
-        if getattr(made, "regexes_to_ignore", None):
-            for kind in type(made).__mro__:
-                for function in vars(kind).values():
+            task_filter.regex = BoundedPattern(compiled.pattern)
+        if getattr(task_filter, "regexes_to_ignore", None):
+            for base in type(task_filter).__mro__:
+                for function in vars(base).values():
                     bound_substitutions(function)
-        return made
+        return task_filter
 
     try:
         bounded()
     except (re.error, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{where}: a filter in filter_list can't be made, {first_line(error):.300}"
+            f"{where}: a filter in filter_list can't be built: {first_line(error):.300}"
         ) from error
     return bounded

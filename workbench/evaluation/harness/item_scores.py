@@ -1,4 +1,4 @@
-"""What an item scores in a metric of lm-evaluation-harness, and totals that no number can hold."""
+"""Computes the scores of items in metrics of lm-evaluation-harness, and guards totals against overflow."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,29 +12,29 @@ Combine = Callable[[list[Any]], float]
 
 
 def item_score(value: Any, combine: Combine) -> float | None:
-    """The score of one item, given what the metric gave for it; None where there is none.
+    """Return the score of one item, given the metric's value of the item; None if it has no score.
 
-    A number is the score, of a log-likelihood with its weight the first; of two labels (F1, Matthews
-    correlation) it is 1 where they are equal; of anything else (BLEU, chrF, Brier) the metric of this item
-    alone.
+    A number is the score itself. For a log-likelihood with a weight, the score is the log-likelihood; for two
+    labels (F1, Matthews correlation), it is 1 if they are equal; for any other value (BLEU, chrF, Brier), it
+    is the metric of this single item.
 
     Args:
-        value: what the metric gave for the item.
-        combine: the metric's score of several items.
+        value: the metric's value of the item.
+        combine: computes the metric's score from the values of several items.
     """
     if (number := _number(value)) is not None:
         return number if math.isfinite(number) else None
     if _are_labels(value):
         return float(value[0] == value[1])
     try:
-        alone = float(combine([value]))
+        score = float(combine([value]))
     except (TypeError, ValueError, LookupError, ArithmeticError):
         return None
-    return alone if math.isfinite(alone) else None
+    return score if math.isfinite(score) else None
 
 
 def meaning(name: str, values: Sequence[Any]) -> str:
-    """What `item_score` gives, in words, for a metric whose score is not the mean of its items."""
+    """Describe the values of `item_score`, for a metric that is not the mean of its items."""
     first = values[0] if values else None
     if _number(first) is not None:
         return "the item's log-likelihood, in nats"
@@ -59,9 +59,9 @@ def _are_labels(value: Any) -> bool:
 
 
 def bound_totals(task: Any) -> None:
-    """Make a total that is more than a number can hold infinite, where the harness would end in an error."""
-    combined: Mapping[str, Combine] = task.aggregation()
-    bounded = {name: partial(_bounded, combine=combine) for name, combine in combined.items()}
+    """Make a total that overflows infinite, where the harness would stop with an error."""
+    aggregations: Mapping[str, Combine] = task.aggregation()
+    bounded = {name: partial(_bounded, combine=combine) for name, combine in aggregations.items()}
     task.aggregation = lambda: bounded
 
 

@@ -1,9 +1,9 @@
-"""A loaded model as lm-evaluation-harness wants one: its three kinds of requests, answered by this engine.
+"""Adapts a loaded model to lm-evaluation-harness: this engine answers its three types of requests.
 
     lm = HarnessLM(TransformersLM(model.eval(), tokenizer, EvaluateConfig()))
     lm_eval.simple_evaluate(model=lm, tasks=["hellaswag"])
 
-Imported only where the harness is installed.
+Import this module only if the harness is installed.
 """
 
 import json
@@ -35,60 +35,63 @@ Answers = Iterator[tuple[int, Answer]]
 
 
 class HarnessLM(LM):  # type: ignore[misc]
-    """A causal language model of this project in the role of one of lm-evaluation-harness.
+    """Causal language model of this project with the interface of lm-evaluation-harness.
 
-    Prompts that are too long lose their beginning, as they do in the harness; `num_cut` counts them.
+    Prompts that are too long are truncated at the start, as in the harness; `num_cut` counts them.
     """
 
     def __init__(
         self,
         lm: TransformersLM,
-        kept: AnswerCache | None = None,
+        cache: AnswerCache | None = None,
         title: str = "lm-eval",
         seed: int = 1234,
         samples: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        """Take the model.
+        """Wrap a model.
 
         Args:
-            lm: the model and its tokenizer.
-            kept: answers already had, and where new ones go.
-            title: of the progress.
-            seed: of sampled answers, which depend on it and on task, item and repeat.
-            samples: task -> numbers of the rows that are asked, where these aren't the first ones.
+            lm: model and tokenizer.
+            cache: cached answers, to which new answers are added.
+            title: title of the progress bar.
+            seed: seed of sampled answers, together with task, item and repeat.
+            samples: task -> indices of the selected rows, if they aren't the first rows.
         """
         super().__init__()
         self.lm = lm
-        self.kept = kept if kept is not None else AnswerCache(None, "", None)
+        self.answer_cache = cache if cache is not None else AnswerCache(None, "", None)
         self.title = title
         self.seed = seed
         self.samples = samples or {}
         self.num_asked = 0
         self.num_cut = 0
         self.is_asking = False
-        """Whether the model is at work, or has failed there."""
+        """True while the model answers, and after a failure of the model."""
         self._terminal = sys.stderr
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Log-likelihood of each continuation, in nats, and whether it is what greedy decoding gives."""
-        items = [list(some) for _, some in groupby(requests, lambda one: (one.task_name, one.doc_id))]
-        keys = [prompt_hash([text for one in some for text in one.args]) for some in items]
+        """Return the log-likelihood of each continuation, in nats, and whether greedy decoding gives it."""
+        items = [
+            list(item) for _, item in groupby(requests, lambda request: (request.task_name, request.doc_id))
+        ]
+        keys = [prompt_hash([text for request in item for text in request.args]) for item in items]
         keyed = (
-            [(keys[place], self._pairs(items[place])) for place in chunk]
-            for chunk in answer_loop.chunks(range(len(items)), lambda place: items[place][0].task_name)
+            [(keys[index], self._token_requests(items[index])) for index in chunk]
+            for chunk in answer_loop.chunks(range(len(items)), lambda index: items[index][0].task_name)
         )
-        found = self._ask(keyed, len(keys), self._likelihoods)
-        answers = [found[key] for key in keys]
-        return [pair for a in answers for pair in zip(a.loglikelihoods, a.greedy, strict=True)]
+        by_key = self._ask(keyed, len(keys), self._likelihoods)
+        answers = [by_key[key] for key in keys]
+        return [pair for answer in answers for pair in zip(answer.loglikelihoods, answer.greedy, strict=True)]
 
-    def _pairs(self, item: Sequence[Any]) -> list[TokenRequest]:
-        requests = self.lm.encode_pairs([one.args for one in item])
-        for request, one in zip(requests, item, strict=True):
-            refuse_empty(request, one.args, f"lm-eval: {one.task_name} item {one.doc_id}")
-        return [self._cut(request) for request in requests]
+    def _token_requests(self, item: Sequence[Any]) -> list[TokenRequest]:
+        """Encode the requests of an item."""
+        token_requests = self.lm.encode_pairs([request.args for request in item])
+        for token_request, request in zip(token_requests, item, strict=True):
+            refuse_empty(token_request, request.args, f"lm-eval: {request.task_name} item {request.doc_id}")
+        return [self._truncated(token_request) for token_request in token_requests]
 
-    def _cut(self, request: TokenRequest) -> TokenRequest:
-        """The request without its first tokens where it is too long; the last token is never read."""
+    def _truncated(self, request: TokenRequest) -> TokenRequest:
+        """Return the request without its first tokens if it is too long; the last token is not an input."""
         surplus = len(request.tokens) - self.lm.max_length - 1
         if surplus <= 0:
             return request
@@ -96,74 +99,76 @@ class HarnessLM(LM):  # type: ignore[misc]
         return TokenRequest(request.tokens[surplus:], max(1, request.first - surplus))
 
     def _likelihoods(self, items: list[list[TokenRequest]]) -> Answers:
-        for number, found in by_item(self.lm, items):
+        for index, likelihoods in by_item(self.lm, items):
             yield (
-                number,
+                index,
                 Answer(
-                    loglikelihoods=_numbers([one.loglikelihood for one in found]),
-                    num_tokens=tuple(one.num_tokens for one in found),
-                    greedy=tuple(one.greedy for one in found),
+                    loglikelihoods=_checked([likelihood.loglikelihood for likelihood in likelihoods]),
+                    num_tokens=tuple(likelihood.num_tokens for likelihood in likelihoods),
+                    greedy=tuple(likelihood.greedy for likelihood in likelihoods),
                 ),
             )
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
-        """Log-likelihood of each whole text, in nats, every token given at most the model's context."""
-        keys = [prompt_hash(["rolling", *one.args]) for one in requests]
+        """Return the log-likelihood of each text, in nats, each token given at most the model's context."""
+        keys = [prompt_hash(["rolling", *request.args]) for request in requests]
         keyed = (
-            [(keys[place], requests[place].args[0]) for place in chunk]
-            for chunk in answer_loop.chunks(range(len(requests)), lambda place: requests[place].task_name)
+            [(keys[index], requests[index].args[0]) for index in chunk]
+            for chunk in answer_loop.chunks(range(len(requests)), lambda index: requests[index].task_name)
         )
-        found = self._ask(keyed, len(keys), self._whole_texts)
-        return [found[key].loglikelihoods[0] for key in keys]
+        answers = self._ask(keyed, len(keys), self._text_likelihoods)
+        return [answers[key].loglikelihoods[0] for key in keys]
 
-    def _whole_texts(self, texts: list[str]) -> Answers:
+    def _text_likelihoods(self, texts: list[str]) -> Answers:
         scorer = Perplexity(self.lm, as_harness=True)
-        for number, text in enumerate(texts):
-            found = self.lm.loglikelihoods(scorer.windows(scorer.tokens(text)))
-            total = math.fsum(one.loglikelihood for one in found)
-            yield (
-                number,
-                Answer(loglikelihoods=_numbers([total]), num_tokens=(sum(one.num_tokens for one in found),)),
-            )
+        for index, text in enumerate(texts):
+            likelihoods = self.lm.loglikelihoods(scorer.windows(scorer.tokens(text)))
+            total = math.fsum(likelihood.loglikelihood for likelihood in likelihoods)
+            num_tokens = sum(likelihood.num_tokens for likelihood in likelihoods)
+            yield index, Answer(loglikelihoods=_checked([total]), num_tokens=(num_tokens,))
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """The text that follows each prompt, cut before the first stop text."""
+        """Return the generated text after each prompt, cut before the first stop text."""
         texts: dict[int, str] = {}
         repeats: dict[tuple[Any, ...], int] = {}
         groups: dict[str, list[tuple[int, str, str]]] = {}
-        for place, one in enumerate(requests):
-            context, options = one.args[:2]
-            whose = (one.task_name, one.doc_id, one.idx)
-            repeats[whose] = repeat = repeats.get(whose, -1) + 1
-            numbers = self.samples.get(one.task_name)
-            row = numbers[one.doc_id] if numbers else one.doc_id
-            seed = f"{self.seed}/{one.task_name}/{row}/{repeat}"
-            groups.setdefault(json.dumps(options, sort_keys=True), []).append((place, context, seed))
+        for index, request in enumerate(requests):
+            context, options = request.args[:2]
+            request_id = (request.task_name, request.doc_id, request.idx)
+            repeats[request_id] = repeat = repeats.get(request_id, -1) + 1
+            rows = self.samples.get(request.task_name)
+            row = rows[request.doc_id] if rows else request.doc_id
+            seed = f"{self.seed}/{request.task_name}/{row}/{repeat}"
+            groups.setdefault(json.dumps(options, sort_keys=True), []).append((index, context, seed))
         for options, members in groups.items():
             texts |= self._generated(limits(json.loads(options), "lm-eval"), members)
-        return [texts[place] for place in range(len(requests))]
+        return [texts[index] for index in range(len(requests))]
 
     def _generated(self, limit: GenerationConfig, members: Sequence[tuple[int, str, str]]) -> dict[int, str]:
-        """Place and text of requests with the same limits: each a place, a prompt and a seed."""
+        """Return index -> text of requests with the same limits; a member is (index, prompt, seed)."""
         decoder = Decoder(self.lm, limit, as_harness=True)
-        longest = max(1, self.lm.max_length - limit.max_new_tokens)
+        max_length = max(1, self.lm.max_length - limit.max_new_tokens)
 
         def answers(units: list[tuple[str, str]]) -> Answers:
-            prompts = [tokens or [self.lm.start_token] for tokens in self.lm.encode([u[0] for u in units])]
-            self.num_cut += sum(len(prompt) > longest for prompt in prompts)
-            stream = decoder.stream([prompt[-longest:] for prompt in prompts], [u[1] for u in units])
-            for number, text in stream:
-                yield number, Answer(generation=text, extracted=text)
+            prompts = [
+                tokens or [self.lm.start_token] for tokens in self.lm.encode([text for text, _ in units])
+            ]
+            self.num_cut += sum(len(prompt) > max_length for prompt in prompts)
+            stream = decoder.stream([prompt[-max_length:] for prompt in prompts], [seed for _, seed in units])
+            for index, text in stream:
+                yield index, Answer(generation=text, extracted=text)
 
-        about = json.dumps([limit.max_new_tokens, limit.stop, limit.temperature])
-        sampled = limit.temperature > 0
-        keys = [prompt_hash(["generate", text, about, seed if sampled else ""]) for _, text, seed in members]
+        settings = json.dumps([limit.max_new_tokens, limit.stop, limit.temperature])
+        is_sampled = limit.temperature > 0
+        keys = [
+            prompt_hash(["generate", text, settings, seed if is_sampled else ""]) for _, text, seed in members
+        ]
         keyed = (
-            [(keys[k], members[k][1:]) for k in chunk]
+            [(keys[position], members[position][1:]) for position in chunk]
             for chunk in answer_loop.chunks(range(len(members)), lambda _: None)
         )
-        found = self._ask(keyed, len(keys), answers)
-        return {place: found[key].generation or "" for (place, _, _), key in zip(members, keys, strict=True)}
+        by_key = self._ask(keyed, len(keys), answers)
+        return {index: by_key[key].generation or "" for (index, _, _), key in zip(members, keys, strict=True)}
 
     def _ask(
         self,
@@ -171,18 +176,18 @@ class HarnessLM(LM):  # type: ignore[misc]
         total: int,
         answers: Callable[[list[Any]], Answers],
     ) -> dict[str, Answer]:
-        with redirect_stderr(self._terminal):  # where the progress belongs, whoever quiets the harness
+        with redirect_stderr(self._terminal):  # shows the progress although the harness is silenced
             self.is_asking = True
-            found, count = answer_loop.ask(keyed, answers, self.kept, self.title, total)
+            by_key, num_asked = answer_loop.ask(keyed, answers, self.answer_cache, self.title, total)
             self.is_asking = False
-        self.num_asked += count
-        self.kept.answers.update(found)
-        return found
+        self.num_asked += num_asked
+        self.answer_cache.answers.update(by_key)
+        return by_key
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation as text, in the tokenizer's own format."""
+        """Render a conversation in the tokenizer's chat format."""
         try:
             return chat_text(
                 self.lm.tokenizer,
@@ -196,21 +201,21 @@ class HarnessLM(LM):  # type: ignore[misc]
             ) from error
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """The tokenizer's chat template."""
+        """Return the tokenizer's chat template."""
         template = self.lm.tokenizer.chat_template if chat_template else None
         return template if isinstance(template, str) else None
 
     @property
     def tokenizer_name(self) -> str:
-        """What the harness names the tokenizer by."""
+        """Name of the tokenizer."""
         return str(self.lm.tokenizer.name_or_path)
 
 
-def _numbers(values: Sequence[float]) -> tuple[float, ...]:
-    """The values, none of which is NaN.
+def _checked(values: Sequence[float]) -> tuple[float, ...]:
+    """Return the values, none of which is NaN.
 
     Raises:
-        CheckpointError: one is.
+        CheckpointError: A value is NaN.
     """
     if any(value != value for value in values):
         raise not_numbers("lm-eval")

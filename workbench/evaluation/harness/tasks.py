@@ -24,11 +24,11 @@ from workbench.errors import ConfigError, DataError, first_line
 from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists
 from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.harness.code import check_files, check_metrics
-from workbench.evaluation.harness.filters import hold_filters
+from workbench.evaluation.harness.filters import bound_filters
 from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
 from workbench.evaluation.harness.item_scores import bound_totals
 from workbench.evaluation.harness.limits import limits
-from workbench.evaluation.harness.templates import hold_templates
+from workbench.evaluation.harness.templates import bound_templates
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example
 from workbench.run_dir import fingerprint
@@ -92,7 +92,7 @@ def quietly() -> Iterator[None]:
 def _manager(include_path: str | None, with_defaults: bool) -> Any:
     from lm_eval.tasks import TaskManager
 
-    hold_templates()
+    bound_templates()
     if with_defaults:
         log.info("lm-eval: reading the list of the harness's tasks")
     return TaskManager(include_path=include_path, include_defaults=with_defaults)
@@ -186,7 +186,7 @@ def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
     if own is None or (num_fewshot is not None and own != 0):
         task.set_config(key="num_fewshot", value=num_fewshot or 0)
     bound_totals(task)
-    hold_filters(task, where)
+    bound_filters(task, where)
     if (repeats := task.get_config("repeats") or 1) > MOST_REPEATS:
         raise ConfigError(f"{where}: repeats={repeats} (at most {MOST_REPEATS:,} answers to each item)")
     if task.OUTPUT_TYPE == "generate_until":

@@ -1,6 +1,6 @@
-"""Templates of lm-evaluation-harness's tasks, held to the same sandbox and bounds as all others.
+"""Renders the templates of lm-evaluation-harness's tasks in the sandbox and bounds of all other templates.
 
-The harness renders them in an environment in which a task's YAML could reach all of Python.
+The harness's own environment gives a task's YAML access to all of Python.
 """
 
 from functools import cache, lru_cache
@@ -14,10 +14,10 @@ from workbench.patterns import PatternError, replaced
 
 
 class BoundedTemplate(Template):
-    """A template whose renderings are counted one by one."""
+    """Template whose bounds start again with each rendering."""
 
     def render(self, *arguments: Any, **named: Any) -> str:
-        """The text of the template."""
+        """Render the template."""
         environment = self.environment
         assert isinstance(environment, BoundedEnvironment)
         environment.start()
@@ -25,19 +25,19 @@ class BoundedTemplate(Template):
 
 
 class HarnessEnvironment(BoundedEnvironment):
-    """The harness's options and filter; each template is compiled once and not once an item."""
+    """Environment with the harness's options and filter; each template is compiled once, not per item."""
 
     template_class = BoundedTemplate
 
     def __init__(self) -> None:
-        """Take the options that the harness takes."""
+        """Create an environment with the options of the harness."""
         super().__init__(undefined=StrictUndefined, keep_trailing_newline=True)
         self.filters["regex_replace"] = regex_replace
         self.bound_filters()
         self.compiled = lru_cache(maxsize=1024)(self._compiled)
 
     def from_string(self, source: Any, *arguments: Any, **named: Any) -> Any:
-        """The compiled template."""
+        """Return the compiled template."""
         return self.compiled(source)
 
     def _compiled(self, source: str) -> Template:
@@ -46,7 +46,7 @@ class HarnessEnvironment(BoundedEnvironment):
 
 
 def regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
-    """The harness's filter of this name."""
+    """Substitute like the harness's filter of this name, with a time limit."""
     try:
         return replaced(pattern, repl, string, count)
     except PatternError as error:
@@ -54,8 +54,8 @@ def regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
 
 
 @cache
-def hold_templates() -> None:
-    """Render the harness's templates within bounds from now on."""
+def bound_templates() -> None:
+    """Make the harness render its templates in the bounded environment."""
     from lm_eval import utils
 
     utils.env = HarnessEnvironment()

@@ -1,1 +1,1 @@
-"""Log-likelihoods, generated texts and label probabilities from Hugging Face models."""
+"""Computes log-likelihoods, generated texts and label probabilities with Hugging Face models."""

@@ -1,4 +1,4 @@
-"""Label probabilities from any Hugging Face sequence classification model."""
+"""Computes label probabilities with any Hugging Face sequence classification model."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,12 +11,12 @@ from workbench.evaluation.inference.encoding import context_length, encode, pad
 
 
 class TransformersClassifier:
-    """A model with a classification head, and its tokenizer."""
+    """Model with a classification head, and its tokenizer."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluate: EvaluateConfig
     ) -> None:
-        """Take a model in evaluation mode."""
+        """Wrap a model in evaluation mode."""
         self.model = model
         self.tokenizer = tokenizer
         embedding = model.get_input_embeddings().weight
@@ -28,17 +28,17 @@ class TransformersClassifier:
 
     @property
     def labels(self) -> list[str]:
-        """The head's labels, in order."""
+        """Labels of the head, in order."""
         return [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token numbers of texts, framed by the tokenizer's special tokens as in training."""
+        """Return the token ids of texts, with the tokenizer's special tokens as in training."""
         return encode(self.tokenizer, texts, closed=True)
 
     def stream(self, texts: Sequence[str]) -> Iterator[tuple[int, list[float]]]:
-        """Number of each text and log-probability of each label for it, as soon as it is known.
+        """Yield index and log-probabilities of the labels of each text, as soon as they are known.
 
-        Of a head with one output, a regression's, it is the output itself.
+        A head with one output (regression) gives the output itself.
         """
         encoded = self.encode(texts)
         order = sorted(range(len(texts)), key=lambda i: (len(encoded[i]), encoded[i]))

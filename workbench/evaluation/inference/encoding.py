@@ -1,4 +1,4 @@
-"""Texts to token numbers, the way that lm-evaluation-harness does it, so that scores can be compared."""
+"""Encodes texts as token ids in the same way as lm-evaluation-harness, so that scores are comparable."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,24 +18,24 @@ def encode(
     beginning: str | None = None,
     closed: bool = False,
 ) -> list[list[int]]:
-    """Token numbers of whole texts, with the tokenizer's beginning token unless the text has it already.
+    """Return the token ids of texts, with the tokenizer's BOS token unless a text starts with it already.
 
     Args:
-        tokenizer: the model's.
-        texts: what is encoded; special tokens in them are special tokens.
-        beginning: a text that begins so gets no special tokens before it; None: the beginning token.
-        closed: with the tokens that the tokenizer puts after a text, if any. Otherwise they are left out,
-            since they would part a prompt from its answer.
+        tokenizer: tokenizer of the model.
+        texts: texts to encode; special tokens in a text are encoded as such.
+        beginning: a text that starts with this text gets no special tokens; None means the BOS token.
+        closed: whether to keep the special tokens that the tokenizer puts after a text. They would separate
+            a prompt from its answer.
     """
     beginning = str(tokenizer.bos_token or "") if beginning is None else beginning
-    begun = [bool(beginning) and text.startswith(beginning) for text in texts]
+    has_beginning = [bool(beginning) and text.startswith(beginning) for text in texts]
     num_after = 0 if closed else len(special_frame(tokenizer)[1])
     encoded: list[list[int]] = [[] for _ in texts]
     for special in (True, False):
-        chosen = [index for index, already in enumerate(begun) if already != special]
-        if chosen:
-            ids = _encode(tokenizer, [texts[index] for index in chosen], special)
-            for index, tokens in zip(chosen, ids, strict=True):
+        indices = [index for index, begins in enumerate(has_beginning) if begins != special]
+        if indices:
+            ids = _encode(tokenizer, [texts[index] for index in indices], special)
+            for index, tokens in zip(indices, ids, strict=True):
                 encoded[index] = tokens[: len(tokens) - num_after] if special else tokens
     return encoded
 
@@ -49,48 +49,50 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], special: bool)
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], whole_text: bool = False
 ) -> list[TokenRequest]:
-    """Requests that score each continuation after its context.
+    """Return requests that score each continuation after its context.
 
-    Context and continuation are encoded as one text and then parted, and spaces at the end of a context
-    belong to the continuation. Source: lm-evaluation-harness 0.4.13, `api/model.py`, `_encode_pair`.
+    Context and continuation are encoded as one text and then split; spaces at the end of a context belong to
+    the continuation. Source: lm-evaluation-harness 0.4.13, `api/model.py`, `_encode_pair`.
 
-    Where the last token of the context is another one in the whole text, the harness keeps the context's own
-    tokens, then takes the whole text's from the same number on. With `whole_text` the tokens are the whole
-    text's, scored from the first one that isn't the context's.
+    If the continuation changes the last token of the context, the harness keeps the tokens of the context and
+    takes those of the whole text from the same position on. With `whole_text` all tokens are those of the
+    whole text, scored from the first token that differs from the context's.
 
-    A continuation that adds no token gives a request of which nothing is scored; `refuse_empty` finds it.
+    A continuation that adds no token gives a request without scored tokens; `refuse_empty` reports it.
     """
-    moved = [_move_spaces(context, continuation) for context, continuation in pairs]
-    contexts = list(dict.fromkeys(context for context, _ in moved))
+    normalized = [_move_spaces(context, continuation) for context, continuation in pairs]
+    contexts = list(dict.fromkeys(context for context, _ in normalized))
     start = start_token(tokenizer)
-    beginning = str(tokenizer.decode([start]))
-    encoded = encode(tokenizer, contexts, beginning)
+    start_text = str(tokenizer.decode([start]))
+    encoded = encode(tokenizer, contexts, start_text)
     context_tokens = dict(zip(contexts, encoded, strict=True))
-    texts = encode(tokenizer, [context + continuation for context, continuation in moved], beginning)
+    texts = encode(tokenizer, [context + continuation for context, continuation in normalized], start_text)
     alone = [continuation for context, continuation in pairs if not context]
     alone_tokens = iter(_encode(tokenizer, alone, False) if alone else [])
     requests = []
-    for (written, _), (context, _), tokens in zip(pairs, moved, texts, strict=True):
-        if not written:
-            own = next(alone_tokens)
-            requests.append(TokenRequest(tuple(own if own[:1] == [start] else [start, *own]), 1))
-        elif not context_tokens[context]:  # only white space, before which the tokenizer puts nothing
+    for (original_context, _), (context, _), tokens in zip(pairs, normalized, texts, strict=True):
+        if not original_context:
+            ids = next(alone_tokens)
+            requests.append(TokenRequest(tuple(ids if ids[:1] == [start] else [start, *ids]), 1))
+        elif not context_tokens[context]:  # white space only, and a tokenizer without BOS token
             requests.append(TokenRequest((start, *tokens), 1))
         else:
-            requests.append(_parted(context_tokens[context], tokens, start, whole_text))
+            requests.append(_split_request(context_tokens[context], tokens, start, whole_text))
     return requests
 
 
-def _parted(before: list[int], tokens: list[int], start: int, whole_text: bool) -> TokenRequest:
-    """The request for a whole text, given the tokens of its context."""
+def _split_request(
+    context_tokens: list[int], tokens: list[int], start: int, whole_text: bool
+) -> TokenRequest:
+    """Return the request for the tokens of a whole text, given the tokens of its context."""
     if not whole_text:
-        return TokenRequest((*before, *tokens[len(before) :]), len(before))
-    first = num_common(before, tokens)
+        return TokenRequest((*context_tokens, *tokens[len(context_tokens) :]), len(context_tokens))
+    first = num_common(context_tokens, tokens)
     return TokenRequest(tuple(tokens), first) if first else TokenRequest((start, *tokens), 1)
 
 
 def num_common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
+    """Return the length of the common prefix of two sequences."""
     for index, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return index
@@ -98,16 +100,16 @@ def num_common(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def refuse_empty(request: TokenRequest, pair: tuple[str, str], where: str) -> None:
-    """Refuse a choice of which nothing can be scored.
+    """Check that a choice has a token to score.
 
     Raises:
-        DataError: the continuation adds no token to its context.
+        DataError: The continuation adds no token to its context.
     """
     if request.first >= len(request.tokens):
         context, continuation = pair
         raise DataError(
             f"{where}: the answer {continuation!r} adds no token after {context[-20:]!r}, so nothing can be "
-            "scored (another delimiter, or scoring=whole-text)"
+            "scored (use another delimiter, or scoring=whole-text)"
         )
 
 
@@ -117,21 +119,21 @@ def _move_spaces(context: str, continuation: str) -> tuple[str, str]:
 
 
 def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What stands before a text without context: the beginning token, else the end token."""
+    """Return the token before a text without context: the BOS token, else the EOS token."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     start = bos if bos is not None else eos
     return int(start) if start is not None else 0
 
 
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many tokens the model can read."""
+    """Return the number of tokens that the model can read."""
     length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return int(length) if length else min(int(tokenizer.model_max_length), 2048)
 
 
 @contextmanager
 def _quiet_length(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Keeps the tokenizer from warning about long texts: lengths are checked against the model here."""
+    """Suppress the tokenizer's warning about long texts; lengths are checked against the model instead."""
     length, tokenizer.model_max_length = tokenizer.model_max_length, 1 << 60
     try:
         yield
@@ -142,24 +144,24 @@ def _quiet_length(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
 def pad(
     batch: Sequence[Sequence[int]], side: str, device: torch.device, token: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Token numbers and attention mask (batch, longest), padded on one side with a token that is masked."""
+    """Return token ids and attention mask (batch, longest), padded on one side with a masked token."""
     length = max(len(tokens) for tokens in batch)
     ids = torch.full((len(batch), length), token, dtype=torch.long)
     mask = torch.zeros(len(batch), length, dtype=torch.long)
     for row, tokens in enumerate(batch):
-        place = slice(0, len(tokens)) if side == "right" else slice(length - len(tokens), length)
-        ids[row, place] = torch.tensor(tokens)
-        mask[row, place] = 1
+        columns = slice(0, len(tokens)) if side == "right" else slice(length - len(tokens), length)
+        ids[row, columns] = torch.tensor(tokens)
+        mask[row, columns] = 1
     return ids.to(device), mask.to(device)
 
 
 def batches(inputs: list[tuple[int, ...]], budget: int) -> Iterator[list[tuple[int, ...]]]:
-    """Runs of sequences, in order, of at most `budget` tokens with padding, or of one longer sequence."""
+    """Yield batches of sequences, in order, of at most `budget` tokens with padding, or of one sequence."""
     batch: list[tuple[int, ...]] = []
-    for read in inputs:
-        if batch and len(read) * (len(batch) + 1) > budget:
+    for tokens in inputs:
+        if batch and len(tokens) * (len(batch) + 1) > budget:
             yield batch
             batch = []
-        batch.append(read)
+        batch.append(tokens)
     if batch:
         yield batch

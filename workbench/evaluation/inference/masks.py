@@ -1,4 +1,4 @@
-"""Attention masks that evaluation builds itself."""
+"""Names the attention implementations that take boolean masks."""
 
 BOOLEAN_MASKED = ("sdpa", "xformers")
-"""Attention implementations that take a boolean mask; others get a mask of numbers to add."""
+"""Attention implementations that take a boolean mask; the others take an additive mask."""

@@ -1,11 +1,11 @@
-"""The error of a model whose logits are NaN."""
+"""Builds the error for a model whose logits are NaN."""
 
 from workbench.errors import CheckpointError
 
 
 def not_numbers(where: str) -> CheckpointError:
-    """The error, which names the item, the prompt or the model at which it was found."""
+    """Return the error; `where` names the item, the prompt or the model."""
     return CheckpointError(
-        f"{where}: the model's logits are not numbers (damaged weights, or a dtype with too small a range: "
+        f"{where}: the model's logits are NaN (the weights are damaged, or the dtype's range is too small: "
         "try model.dtype=float32)"
     )

@@ -1,4 +1,4 @@
-"""Keys and values of earlier tokens, in memory with room for more: a new token copies nothing but itself."""
+"""Caches keys and values in buffers with spare room, so that a new token doesn't copy the earlier ones."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 _ROOM = 64
-"""Tokens that a buffer has room for beyond those it was made for; an eighth of these if that is more."""
+"""Least spare room of a new buffer, in tokens; an eighth of its tokens if that is more."""
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values (rows, heads, tokens, width) of one layer, each the beginning of a larger buffer."""
+    """Keys and values (rows, heads, tokens, width) of one layer, each a prefix view of a larger buffer."""
 
     keys: Tensor
     values: Tensor
@@ -21,7 +21,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """All keys and values, the new ones last."""
+        """Append the new keys and values and return all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self._key_buffer, self.keys = _extended(self._key_buffer, self.keys, key_states)
@@ -29,7 +29,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep some rows only."""
+        """Keep the rows at `indices` only."""
         length = self.get_seq_length()
         if length:
             assert self._key_buffer is not None and self._value_buffer is not None
@@ -38,7 +38,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             self.keys, self.values = self._key_buffer[:, :, :length], self._value_buffer[:, :, :length]
 
     def shared_by(self, rows: int) -> "GrowingLayer":
-        """A layer whose rows all begin with what this one holds in its only row; nothing is copied yet."""
+        """Return a layer of `rows` views of this layer's only row; they are copied when the layer grows."""
         layer = GrowingLayer()  # type: ignore[no-untyped-call]
         layer.lazy_initialization(self.keys, self.values)
         layer.keys = self.keys.expand(rows, -1, -1, -1)
@@ -47,27 +47,27 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 class GrowingCache(DynamicCache):
-    """A cache for decoding: each step writes into buffers that are there, instead of copying all it holds."""
+    """Cache for decoding: each step writes into preallocated buffers, without copying earlier tokens."""
 
     def __init__(self) -> None:
-        """Make an empty one; layers come with their first tokens."""
+        """Create an empty cache; layers are created with their first tokens."""
         super().__init__()
         self.layer_class_to_replicate = GrowingLayer
 
     def shared_by(self, rows: int) -> "GrowingCache":
-        """A cache of so many rows that all begin with what this one holds in its only row."""
+        """Return a cache of `rows` views of this cache's only row."""
         cache = GrowingCache()
         cache.layers = [layer.shared_by(rows) for layer in self.layers if isinstance(layer, GrowingLayer)]
         return cache
 
 
-def _extended(buffer: Tensor | None, held: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-    """The buffer, a larger one if need be, and its beginning: `held`, then `new`."""
-    before = held.shape[-2] if held.numel() else 0
-    after = before + new.shape[-2]
-    if buffer is None or after > buffer.shape[-2]:
-        buffer = new.new_empty((*new.shape[:-2], after + max(_ROOM, after // 8), new.shape[-1]))
-        if before:
-            buffer[:, :, :before] = held
-    buffer[:, :, before:after] = new
-    return buffer, buffer[:, :, :after]
+def _extended(buffer: Tensor | None, old: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+    """Append `new` to `old`; return the buffer, reallocated if it is full, and its used part."""
+    old_length = old.shape[-2] if old.numel() else 0
+    length = old_length + new.shape[-2]
+    if buffer is None or length > buffer.shape[-2]:
+        buffer = new.new_empty((*new.shape[:-2], length + max(_ROOM, length // 8), new.shape[-1]))
+        if old_length:
+            buffer[:, :, :old_length] = old
+    buffer[:, :, old_length:length] = new
+    return buffer, buffer[:, :, :length]

@@ -1,19 +1,19 @@
-"""What prompts have in common is computed once: requests become a tree of tokens, the tree a list of passes.
+"""Schedules forward passes that compute shared prefixes of prompts once, by a tree of their tokens.
 
-A node is one token after all its ancestors. Nodes are numbered depth first over the sorted requests, so
-the descendants of node n are the numbers n + 1 to end[n] - 1, whatever the order that requests came in.
+A node is one token after all its ancestors. Nodes are numbered depth-first over the sorted requests, so the
+descendants of node n are the nodes n + 1 to end[n] - 1, for any order of the requests.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 _SHORT_CHAIN = 16
-"""A shared beginning of fewer tokens is computed again in each pass rather than kept in a cache."""
+"""A shared prefix of fewer tokens is computed again in each pass instead of being cached."""
 
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """A sequence of which the tokens from `first` on are scored, each given all before it."""
+    """Sequence whose tokens from position `first` on are scored, each given all tokens before it."""
 
     tokens: tuple[int, ...]
     first: int
@@ -22,39 +22,39 @@ class TokenRequest:
 
 @dataclass
 class Tree:
-    """A forest of shared beginnings; every list has one entry a node."""
+    """Prefix tree (a forest) of requests; every list except `paths` has one entry per node."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
-    """-1 for a first token."""
+    """Parent node; -1 for a first token."""
     depths: list[int] = field(default_factory=list)
     """Position in the sequence, from 0."""
     ends: list[int] = field(default_factory=list)
-    """One past the last descendant."""
+    """One past the node's last descendant."""
     paths: list[list[int]] = field(default_factory=list)
-    """For each request, in the order given: its nodes; the last token has none, as nothing follows it."""
+    """Nodes of each request, in the order of the requests; a request's last token is not an input."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass over some nodes, after the nodes that are in the cache."""
+    """One forward pass over some nodes, given the nodes in the cache."""
 
     nodes: list[int]
     num_cached: int
-    """Nodes in the cache that this pass continues from; the cache is cut to these before."""
+    """Number of cached nodes that this pass continues from; the cache is cropped to them first."""
     keep: bool
-    """Whether the nodes stay in the cache: they are a single line then."""
+    """Whether the nodes stay in the cache; then they are a chain without branches."""
 
 
 def build(requests: Sequence[TokenRequest]) -> Tree:
-    """The tree of all requests."""
+    """Build the prefix tree of all requests."""
     tree = Tree(paths=[[] for _ in requests])
     previous: list[int] = []
     for index in sorted(range(len(requests)), key=lambda i: requests[i].tokens):
         inputs = requests[index].tokens[:-1]
-        shared = _common(tree, previous, inputs)
-        path = previous[:shared]
-        for depth in range(shared, len(inputs)):
+        num_shared = _num_common(tree, previous, inputs)
+        path = previous[:num_shared]
+        for depth in range(num_shared, len(inputs)):
             tree.parents.append(path[-1] if path else -1)
             path.append(len(tree.tokens))
             tree.tokens.append(inputs[depth])
@@ -68,8 +68,8 @@ def build(requests: Sequence[TokenRequest]) -> Tree:
     return tree
 
 
-def _common(tree: Tree, path: Sequence[int], tokens: Sequence[int]) -> int:
-    """How many of the first tokens are those of a path."""
+def _num_common(tree: Tree, path: Sequence[int], tokens: Sequence[int]) -> int:
+    """Count the leading tokens that are on a path."""
     for depth, (node, token) in enumerate(zip(path, tokens, strict=False)):
         if tree.tokens[node] != token:
             return depth
@@ -77,87 +77,87 @@ def _common(tree: Tree, path: Sequence[int], tokens: Sequence[int]) -> int:
 
 
 def schedule(tree: Tree, budget: int, num_cached: int = 0) -> Iterator[Pass]:
-    """Passes of at most `budget` nodes that cover every node, with its ancestors in the pass or the cache.
+    """Yield passes of at most `budget` nodes that cover all nodes, with ancestors in the pass or the cache.
 
-    A subtree that fits goes into one pass together with its neighbours. The shared beginning of a larger
-    one is computed first and kept in the cache for what follows it.
+    Subtrees that fit share a pass. The shared prefix of a larger subtree is computed first and stays in the
+    cache for the rest of the subtree.
 
     Args:
-        tree: what is to be computed.
-        budget: nodes of a pass at most.
-        num_cached: nodes that are in the cache already; every request begins with them.
+        tree: prefix tree of the requests.
+        budget: largest number of nodes in a pass.
+        num_cached: number of nodes that are cached already; every request starts with them.
     """
     yield from _forest(tree, num_cached, len(tree.tokens), num_cached, budget)
 
 
 def _forest(tree: Tree, start: int, stop: int, num_cached: int, budget: int) -> Iterator[Pass]:
-    """Passes over the sibling subtrees start..stop, whose common ancestors are all in the cache."""
-    small: list[int] = []
+    """Yield passes over the sibling subtrees start..stop, whose common ancestors are all in the cache."""
     large: list[tuple[int, int]] = []
-    filled = _Filler(budget, num_cached)
-    pending = [(start, stop, small)]
+    packer = _Packer(budget, num_cached)
+    no_ancestors: list[int] = []
+    pending = [(start, stop, no_ancestors)]
     while pending:
-        first, last, carried = pending.pop()
+        first, last, ancestors = pending.pop()
         node = first
         while node < last:
             end = tree.ends[node]
-            if len(carried) + end - node <= budget:
-                yield from filled.add(carried, range(node, end))
+            if len(ancestors) + end - node <= budget:
+                yield from packer.add(ancestors, range(node, end))
             else:
-                chain = _chain(tree, node)
-                if len(carried) + chain - node < _SHORT_CHAIN and chain < end:
+                chain_end = _chain_end(tree, node)
+                if len(ancestors) + chain_end - node < _SHORT_CHAIN and chain_end < end:
                     if end < last:
-                        pending.append((end, last, carried))
-                    pending.append((chain, end, [*carried, *range(node, chain)]))
+                        pending.append((end, last, ancestors))
+                    pending.append((chain_end, end, [*ancestors, *range(node, chain_end)]))
                     break
                 large.append((node, end))
-                filled.carry_for[node] = carried
+                packer.ancestors[node] = ancestors
             node = end
-    yield from filled.rest()
+    yield from packer.flush()
     for node, end in large:
-        yield from _deep(tree, filled.carry_for[node], node, end, num_cached, budget)
+        yield from _deep(tree, packer.ancestors[node], node, end, num_cached, budget)
 
 
 def _deep(
-    tree: Tree, carried: list[int], start: int, end: int, num_cached: int, budget: int
+    tree: Tree, ancestors: list[int], start: int, end: int, num_cached: int, budget: int
 ) -> Iterator[Pass]:
-    """Passes over one large subtree: its shared beginning into the cache, then what follows."""
-    chain = _chain(tree, start)
-    line = [*carried, *range(start, chain)]
-    for offset in range(0, len(line), budget):
-        piece = line[offset : offset + budget]
-        yield Pass(piece, num_cached, keep=True)
-        num_cached += len(piece)
-    yield from _forest(tree, chain, end, num_cached, budget)
+    """Yield passes over one large subtree: its shared prefix into the cache, then the rest."""
+    chain_end = _chain_end(tree, start)
+    prefix = [*ancestors, *range(start, chain_end)]
+    for offset in range(0, len(prefix), budget):
+        nodes = prefix[offset : offset + budget]
+        yield Pass(nodes, num_cached, keep=True)
+        num_cached += len(nodes)
+    yield from _forest(tree, chain_end, end, num_cached, budget)
 
 
-def _chain(tree: Tree, node: int) -> int:
-    """One past the last node of the unbranched line that starts at a node."""
+def _chain_end(tree: Tree, node: int) -> int:
+    """Return one past the last node of the chain without branches that starts at a node."""
     end = tree.ends[node]
     while node + 1 < end and tree.ends[node + 1] == end:
         node += 1
     return node + 1
 
 
-class _Filler:
-    """Packs subtrees into passes, in order, each with the ancestors that it needs and that aren't cached."""
+class _Packer:
+    """Packs subtrees into passes, in order, together with the ancestors that aren't cached."""
 
     def __init__(self, budget: int, num_cached: int) -> None:
         self.budget = budget
         self.num_cached = num_cached
         self.nodes: list[int] = []
         self.present: set[int] = set()
-        self.carry_for: dict[int, list[int]] = {}
+        self.ancestors: dict[int, list[int]] = {}
 
-    def add(self, carried: list[int], subtree: range) -> Iterator[Pass]:
-        new = [node for node in carried if node not in self.present]
+    def add(self, ancestors: list[int], subtree: range) -> Iterator[Pass]:
+        new = [node for node in ancestors if node not in self.present]
         if self.nodes and len(self.nodes) + len(new) + len(subtree) > self.budget:
-            yield from self.rest()
-            new = carried
+            yield from self.flush()
+            new = ancestors
         self.nodes += [*new, *subtree]
         self.present.update(new)
 
-    def rest(self) -> Iterator[Pass]:
+    def flush(self) -> Iterator[Pass]:
         if self.nodes:
             yield Pass(self.nodes, self.num_cached, keep=False)
         self.nodes, self.present = [], set()

@@ -1,4 +1,4 @@
-"""Where a generated answer ends: end tokens, the end of a chat turn, and stop texts."""
+"""Detects the end of a generated answer: end tokens, the end of a chat turn, and stop texts."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCrite
 from workbench.data.templating.render import RenderingError, chat_text
 
 _ANSWER = "an answer"
-"""Rendered as the assistant's turn, to see what a chat template puts after it."""
+"""Rendered as the assistant's turn, to find the token that a chat template puts after it."""
 
 
 class Endings:
-    """The tokens and texts that end an answer, and the text of an answer without them.
+    """Detects the end of an answer by tokens and texts, and decodes the answer without them.
 
-    A stop text is looked for in the newest tokens, decoded with special tokens, so it may be a special token.
-    The answer's text is decoded without special tokens and ends before the first stop text. Source:
+    Stop texts are searched in the newest tokens, decoded with special tokens, so a stop text may be a special
+    token. The answer is decoded without special tokens and ends before the first stop text. Source:
     lm-evaluation-harness 0.4.13 with one prompt at a time, `models/utils_hf.py`, MultiTokenEOSCriteria.
     """
 
@@ -27,13 +27,13 @@ class Endings:
         stop: Sequence[str],
         as_harness: bool = False,
     ) -> None:
-        """Take what names the ends.
+        """Collect the tokens and texts that end an answer.
 
         Args:
-            model: its generation_config may name end tokens.
-            tokenizer: its end token ends an answer, and the token that its chat template ends a turn with.
+            model: model whose generation_config may name end tokens.
+            tokenizer: tokenizer with an end token, and a chat template with a token at the end of a turn.
             stop: further texts that end an answer.
-            as_harness: without the chat template's end of a turn, which lm-evaluation-harness ignores.
+            as_harness: ignore the end of a chat turn, as lm-evaluation-harness does.
         """
         self.tokenizer = tokenizer
         eos = tokenizer.eos_token
@@ -42,28 +42,28 @@ class Endings:
         self.tokens = end_tokens(model, tokenizer)
         if self.turn_end is not None:
             self.tokens.add(self.turn_end)
-        # A stop text ends with the newest token, so only the last tokens, of at least a byte each, hold it.
-        self._longest = max((len(text.encode("utf-8")) for text in self.stop), default=0) + 2
+        # A stop text ends with the newest token, and a token has at least one byte.
+        self._window = max((len(text.encode("utf-8")) for text in self.stop), default=0) + 2
 
-    def reached(self, made: Sequence[int]) -> bool:
-        """Whether the newest of the generated tokens ends the answer."""
-        if made[-1] in self.tokens:
+    def reached(self, generated: Sequence[int]) -> bool:
+        """Return whether the newest of the generated tokens ends the answer."""
+        if generated[-1] in self.tokens:
             return True
-        newest = str(self.tokenizer.decode(list(made[-self._longest :]), skip_special_tokens=False))
+        newest = str(self.tokenizer.decode(list(generated[-self._window :]), skip_special_tokens=False))
         return any(text in newest for text in self.stop)
 
-    def text(self, made: Sequence[int]) -> str:
-        """The text of generated tokens before the first stop text, special tokens left out."""
-        if made and made[-1] == self.turn_end:
-            made = made[:-1]  # it need not be a special token
-        text = str(self.tokenizer.decode(list(made), skip_special_tokens=True))
+    def text(self, generated: Sequence[int]) -> str:
+        """Return the text of generated tokens before the first stop text, without special tokens."""
+        if generated and generated[-1] == self.turn_end:
+            generated = generated[:-1]  # the token may be an ordinary one, which decoding keeps
+        text = str(self.tokenizer.decode(list(generated), skip_special_tokens=True))
         for stop in self.stop:
             text = text.split(stop)[0]
         return text
 
 
 class EndingCriteria(StoppingCriteria):
-    """The same for the model's own `generate`, which is given one prompt."""
+    """Stops the model's own `generate` by `Endings`; the batch is a single prompt."""
 
     def __init__(
         self,
@@ -71,43 +71,49 @@ class EndingCriteria(StoppingCriteria):
         num_prompt: int,
         on_token: Callable[[Sequence[int]], None] | None = None,
     ) -> None:
-        """Take the endings, the number of tokens of the prompt, and what hears the answer grow."""
+        """Create the criteria.
+
+        Args:
+            endings: tokens and texts that end an answer.
+            num_prompt: number of tokens of the prompt.
+            on_token: called with the generated tokens after each new token.
+        """
         self.endings = endings
         self.num_prompt = num_prompt
         self.on_token = on_token
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        """Whether each row is at its end, (rows,)."""
+        """Return whether each row has ended, (rows,)."""
         rows = [row[self.num_prompt :].tolist() for row in input_ids]
         if self.on_token is not None:
             self.on_token(rows[0])
-        return torch.tensor([self.endings.reached(made) for made in rows], device=input_ids.device)
+        return torch.tensor([self.endings.reached(generated) for generated in rows], device=input_ids.device)
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokenizer's end token and those that the model's generation_config names."""
+    """Return the end tokens of the tokenizer and of the model's generation_config."""
     config = getattr(model, "generation_config", None)
-    named = getattr(config, "eos_token_id", None)
-    ends = set(named) if isinstance(named, list) else {named}
+    configured = getattr(config, "eos_token_id", None)
+    ends = set(configured) if isinstance(configured, list) else {configured}
     return {int(token) for token in ends | {tokenizer.eos_token_id} if token is not None}
 
 
 def turn_end_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token that the chat template puts after an assistant's turn; None without one."""
+    """Return the token that the chat template puts after an assistant's turn, or None."""
     if not tokenizer.chat_template:
         return None
     messages = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": _ANSWER}]
     try:
         rendered = chat_text(tokenizer, messages)
     except RenderingError:
-        return None  # such a template is refused where prompts are rendered with it
-    _, answer, rest = rendered.rpartition(_ANSWER)
-    if not answer or not rest.strip():
+        return None  # rendering a prompt reports such a template
+    _, answer, suffix = rendered.rpartition(_ANSWER)
+    if not answer or not suffix.strip():
         return None
-    first = int(tokenizer(rest.lstrip(), add_special_tokens=False)["input_ids"][0])
-    return first if first in tokenizer.all_special_ids or first in _added(tokenizer) else None
+    first = int(tokenizer(suffix.lstrip(), add_special_tokens=False)["input_ids"][0])
+    return first if first in tokenizer.all_special_ids or first in _added_tokens(tokenizer) else None
 
 
-def _added(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Tokens that were added to the vocabulary whole, such as `<|im_end|>`."""
+def _added_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return the tokens that were added to the vocabulary, such as `<|im_end|>`."""
     return set(getattr(tokenizer, "added_tokens_decoder", {}))

@@ -1,1 +1,1 @@
-"""Metrics of items, scores of benchmarks, and their statistics."""
+"""Computes metrics of items, scores of benchmarks, and their statistics."""

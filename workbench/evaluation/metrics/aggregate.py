@@ -1,4 +1,4 @@
-"""From answers to scores: judged items, their mean, its error, and what guessing would give."""
+"""Aggregates answers to predictions and scores: mean, standard error, interval, and the score of guessing."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +11,10 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
 from workbench.evaluation.metrics import statistics
+from workbench.evaluation.metrics.likelihood_scores import is_right, target_loglikelihood, text_loglikelihood
 from workbench.evaluation.metrics.lookup import named
-from workbench.evaluation.metrics.table import (
-    Judged,
-    Metric,
-    generated,
-    is_right,
-    target_loglikelihood,
-    text_loglikelihood,
-)
+from workbench.evaluation.metrics.metric import Judged, Metric
+from workbench.evaluation.metrics.table import generated
 from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, Score, prompt_hash
@@ -27,13 +22,13 @@ from workbench.evaluation.tasks.requests import Item
 from workbench.run_dir import fingerprint
 
 _CORPUS_SAMPLES = 200
-"""Resamples for scores that aren't means: each costs a pass over all items."""
+"""Largest number of resamples for scores that aren't means: each takes a pass over all items."""
 
 
 def predictions(
     benchmark: PreparedBenchmark, items: Sequence[Item], answers: Sequence[Answer]
 ) -> list[Prediction]:
-    """One prediction an item, in order; its answer is the one that the first metric takes."""
+    """Return one prediction per item, in order, with the answer that the first metric uses."""
     metrics = [(name, named(name)) for name in benchmark.config.metrics]
     return [_prediction(metrics, item, answer) for item, answer in zip(items, answers, strict=True)]
 
@@ -50,14 +45,14 @@ def _prediction(metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answe
         loglikelihoods=list(answer.loglikelihoods),
         generation=answer.generation,
         prediction=metrics[0][1].judge(answer, example),
-        target=_written(example.target),
+        target=_as_json(example.target),
         scores=scores,
         num_shots_dropped=item.num_shots_dropped,
     )
 
 
-def _written(target: int | str | tuple[int, ...] | tuple[str, ...]) -> Any:
-    """A target as JSON has it."""
+def _as_json(target: int | str | tuple[int, ...] | tuple[str, ...]) -> Any:
+    """Return a target as a JSON value."""
     return list(target) if isinstance(target, tuple) else target
 
 
@@ -69,7 +64,7 @@ def scores(
     model_name: str,
     **more: Any,
 ) -> list[Score]:
-    """One score a metric, the main one first; `more` are further fields of a Score."""
+    """Return one score per metric, the main metric first; `more` has further fields of a Score."""
     return [
         _score(name, benchmark, items, answers, evaluate, model=model_name, **more)
         for name in benchmark.config.metrics
@@ -90,8 +85,8 @@ def _score(
         for item, answer in zip(items, answers, strict=True)
     ]
     by_subset: dict[str, list[Judged]] = {}
-    for one in judged:
-        by_subset.setdefault(one.example.subset, []).append(one)
+    for item in judged:
+        by_subset.setdefault(item.example.subset, []).append(item)
     macro = config.average == Average.macro and len(by_subset) > 1
     parts = by_subset if macro else {"": judged}
     value, stderr, interval = _estimate(metric, parts, evaluate)
@@ -110,8 +105,8 @@ def _score(
         majority=_majority(benchmark, parts) if metric.guessing else None,
         average="macro" if macro else "micro",
         subsets={
-            subset: {"value": _value(metric, some), "num_items": len(some)}
-            for subset, some in by_subset.items()
+            subset: {"value": _value(metric, subset_items), "num_items": len(subset_items)}
+            for subset, subset_items in by_subset.items()
             if subset
         },
         groups=_groups(metric, config.groups, by_subset, macro),
@@ -124,7 +119,7 @@ def _score(
 
 
 def _item_score(name: str, metric: Metric) -> str:
-    """What an item scores, in words, where the score is not the mean of its items."""
+    """Describe the score of an item, if the metric is not the mean of its items."""
     if metric.corpus is None:
         return ""
     known: dict[object, str] = {
@@ -136,7 +131,7 @@ def _item_score(name: str, metric: Metric) -> str:
 
 
 def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> str:
-    """Fingerprint of what decides a score besides the prompts, in which all texts are."""
+    """Return the fingerprint of all settings that a score depends on besides the prompts."""
     generation = config.output_type == OutputType.generation
     limits = hashed(config.generation, "benchmarks.*.generation") if generation else {}
     if metric.judge is generated and config.generation.extract in (Extract.number, Extract.letter):
@@ -157,79 +152,83 @@ def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> 
 def _estimate(
     metric: Metric, parts: Mapping[str, Sequence[Judged]], evaluate: EvaluateConfig
 ) -> tuple[float, float | None, statistics.Interval | None]:
-    """Value, standard error and interval of the mean over the parts; one part gives the micro mean."""
+    """Return value, standard error and interval of the mean over the parts; one part gives the micro mean."""
     value = statistics.mean([_value(metric, part) for part in parts.values()])
     confidence, samples = evaluate.confidence, evaluate.bootstrap_samples
     corpus = metric.corpus
     if corpus is not None:
         if min(len(part) for part in parts.values()) < 2:
             return value, None, None
-        return value, *resampled(lambda _, some: corpus(some), parts, evaluate)
-    items = {name: [metric.score(*one) for one in part] for name, part in parts.items()}
+        return value, *resampled(lambda _, sample: corpus(sample), parts, evaluate)
+    items = {name: [metric.score(*item) for item in part] for name, part in parts.items()}
     if len(items) == 1:
-        [only] = items.values()
-        return value, statistics.stderr(only), statistics.interval(only, confidence, samples)
+        [item_scores] = items.values()
+        return value, statistics.stderr(item_scores), statistics.interval(item_scores, confidence, samples)
     return value, statistics.macro_stderr(items), statistics.macro_interval(items, confidence, samples)
 
 
 def _value(metric: Metric, judged: Sequence[Judged]) -> float:
     if metric.corpus is not None:
         return metric.corpus(judged)
-    return statistics.mean([metric.score(*one) for one in judged])
+    return statistics.mean([metric.score(*item) for item in judged])
 
 
 def resampled(
     corpus: Callable[[str, list[Any]], float], parts: Mapping[str, Sequence[Any]], evaluate: EvaluateConfig
 ) -> tuple[float, statistics.Interval]:
-    """Standard error and percentile interval of a score that isn't a mean, from resampled items.
+    """Return standard error and percentile interval of a score that isn't a mean, from resampled items.
 
     Args:
-        corpus: the score of some items of a part, given its name.
-        parts: name -> items; they are resampled within their part, and the parts' scores are averaged.
-        evaluate: coverage of the interval, and the number of resamples.
+        corpus: computes the score of items of a part, given the name of the part.
+        parts: name -> items; items are resampled within their part, and the parts' scores are averaged.
+        evaluate: coverage of the interval, and number of resamples.
     """
     rng = np.random.default_rng(20230501)
     values = []
     for _ in range(min(_CORPUS_SAMPLES, evaluate.bootstrap_samples)):
         drawn = {key: [part[i] for i in rng.integers(0, len(part), len(part))] for key, part in parts.items()}
-        values.append(statistics.mean([corpus(key, some) for key, some in drawn.items()]))
-    outside = (1 - evaluate.confidence) / 2
-    low, high = np.quantile(values, [outside, 1 - outside])
+        values.append(statistics.mean([corpus(key, sample) for key, sample in drawn.items()]))
+    tail = (1 - evaluate.confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
     return float(np.std(values, ddof=1)), (float(low), float(high))
 
 
 def _chance(parts: Mapping[str, Sequence[Judged]]) -> float | None:
-    """Expected score of guessing: the share of right choices, averaged as the score is."""
-    shares = [[len(_right(one)) / len(one.answer.loglikelihoods) for one in part] for part in parts.values()]
+    """Return the expected score of guessing: the share of right choices, averaged like the score."""
+    shares = [
+        [len(_right_choices(item)) / len(item.answer.loglikelihoods) for item in part]
+        for part in parts.values()
+    ]
     return statistics.mean([statistics.mean(part) for part in shares])
 
 
 def _majority(benchmark: PreparedBenchmark, parts: Mapping[str, Sequence[Judged]]) -> float | None:
-    """Score of always giving the answer that has the best one; None where choices differ between items."""
+    """Return the best score of a constant answer; None if the choices differ between items."""
     config = benchmark.config
     if config.choices_from and config.output_type != OutputType.classification:
         return None
     shares: dict[object, float] = {}
     for part in parts.values():
-        for target, count in Counter(target for one in part for target in _right(one)).items():
+        for target, count in Counter(target for item in part for target in _right_choices(item)).items():
             shares[target] = shares.get(target, 0.0) + count / len(part)
     return max(shares.values()) / len(parts)
 
 
-def _right(one: Judged) -> tuple[object, ...]:
-    """All right choices of an item."""
-    return one.example.target if isinstance(one.example.target, tuple) else (one.example.target,)
+def _right_choices(item: Judged) -> tuple[object, ...]:
+    """Return all right choices of an item."""
+    return item.example.target if isinstance(item.example.target, tuple) else (item.example.target,)
 
 
 def _groups(
     metric: Metric, groups: Mapping[str, Sequence[str]], by_subset: Mapping[str, list[Judged]], macro: bool
 ) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+    """Return value and number of items of each group of subsets."""
+    group_scores: dict[str, dict[str, float]] = {}
     for name, subsets in groups.items():
         parts = [by_subset[subset] for subset in subsets if subset in by_subset]
         if not parts:
             continue
-        together = [one for part in parts for one in part]
-        value = statistics.mean([_value(metric, p) for p in parts]) if macro else _value(metric, together)
-        found[name] = {"value": value, "num_items": len(together)}
-    return found
+        items = [item for part in parts for item in part]
+        value = statistics.mean([_value(metric, p) for p in parts]) if macro else _value(metric, items)
+        group_scores[name] = {"value": value, "num_items": len(items)}
+    return group_scores

@@ -1,4 +1,4 @@
-"""Metrics by the name that a benchmark gives them: this package's own, or any that `evaluate` can load."""
+"""Looks up metrics by name: this package's own, or any metric that `evaluate` can load."""
 
 import math
 from collections.abc import Sequence
@@ -9,20 +9,22 @@ from typing import Any
 
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError, first_line
-from workbench.evaluation.metrics.table import METRICS, Judged, Metric, is_right, likeliest
+from workbench.evaluation.metrics.likelihood_scores import is_right, most_likely
+from workbench.evaluation.metrics.metric import Judged, Metric
+from workbench.evaluation.metrics.table import METRICS
 from workbench.evaluation.records import Answer, Example, lower_is_better, metric_name
 from workbench.trust import check_trusted
 
 MODULES = Path(__file__).parent / "hf_modules"
-"""Our own modules for `evaluate.load`, which are as trusted as the rest of this package."""
+"""This package's modules for `evaluate.load`, which need no trust setting."""
 _OUTPUT_TYPES = tuple(OutputType[name] for name in ("multiple_choice", "generation", "classification"))
 
 
 def named(name: str, key: str = "metrics") -> Metric:
-    """The metric called `name`; one with a slash is a file or hub id for `evaluate.load`.
+    """Return the metric `name`; a name with a slash is a file or hub id for `evaluate.load`.
 
     Raises:
-        ConfigError: there is none, it can't be loaded, it needs a package that isn't installed, or its code
+        ConfigError: The metric is unknown, can't be loaded, needs a package that isn't installed, or its code
             isn't trusted.
     """
     if "/" in name:
@@ -31,8 +33,8 @@ def named(name: str, key: str = "metrics") -> Metric:
         return _loaded(name, key)
     if name not in METRICS:
         raise ConfigError(
-            f"{key}: unknown metric {name!r} (known: {', '.join(sorted(METRICS))}; with a slash it is a file "
-            "or hub id for evaluate.load)"
+            f"{key}: unknown metric {name!r} (known: {', '.join(sorted(METRICS))}; a name with a slash is "
+            "a file or hub id for evaluate.load)"
         )
     needed = METRICS[name].needs
     if needed and util.find_spec(needed) is None:
@@ -45,32 +47,32 @@ def named(name: str, key: str = "metrics") -> Metric:
 
 @lru_cache(maxsize=16)
 def _loaded(name: str, key: str) -> Metric:
-    import evaluate  # costs a second, and most benchmarks don't need it
+    import evaluate  # takes a second, and most benchmarks don't need it
 
     try:
         module = evaluate.load(name, keep_in_memory=True)
     except (OSError, ValueError, RuntimeError, ImportError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"{key}: {name!r} can't be loaded by evaluate.load: {first_line(error)}") from error
     if getattr(module, "module_type", "metric") != "metric":
-        raise ConfigError(f"{key}: {name!r} is a {module.module_type}, no metric")
+        raise ConfigError(f"{key}: {name!r} is a {module.module_type}, not a metric (name a metric)")
 
     def value(judged: Sequence[Judged]) -> float:
         takes_text, takes_lists = _takes_text(module), _takes_lists(module)
-        several = takes_text and any(len(_references(one.example)) > 1 for one in judged)
+        several = takes_text and any(len(_references(item.example)) > 1 for item in judged)
         if several and takes_lists:
-            references: list[Any] = [list(_references(one.example)) for one in judged]
+            references: list[Any] = [list(_references(item.example)) for item in judged]
         elif several:
-            references = [best_reference(one) for one in judged]
+            references = [best_reference(item) for item in judged]
         else:
-            references = [_reference(one.example, takes_text) for one in judged]
-        return computed([_prediction(one, takes_text) for one in judged], references)
+            references = [_reference(item.example, takes_text) for item in judged]
+        return computed([_prediction(item, takes_text) for item in judged], references)
 
     def computed(predictions: list[Any], references: list[Any]) -> float:
         return _number(module.compute(predictions=predictions, references=references) or {}, name, key)
 
-    def best_reference(one: Judged) -> str:
-        """The reference that a module which takes a single one gives the highest score."""
-        prediction, texts = _prediction(one, True), _references(one.example)
+    def best_reference(item: Judged) -> str:
+        """Return the reference with the best score, for a module that takes a single reference."""
+        prediction, texts = _prediction(item, True), _references(item.example)
         if len(texts) == 1:
             return texts[0]
         best = min if lower_is_better(name) else max
@@ -82,16 +84,16 @@ def _loaded(name: str, key: str) -> Metric:
         try:
             return value([Judged(prediction, answer, example)])
         except ConfigError:
-            return 0.0  # a correlation, for one, has no value for a single answer
+            return 0.0  # a correlation, for example, is undefined for a single answer
 
     def judge(answer: Answer, example: Example) -> int | str | None:
-        return likeliest(answer, example) if answer.loglikelihoods else answer.extracted or ""
+        return most_likely(answer, example) if answer.loglikelihoods else answer.extracted or ""
 
     return Metric(output_types=_OUTPUT_TYPES, judge=judge, score=score, corpus=value)
 
 
 def _features(module: Any) -> list[Any]:
-    """The types of predictions and references that a module takes, each a mapping."""
+    """Return the types of predictions and references that a module takes, each a mapping."""
     return list(module.features) if isinstance(module.features, list) else [module.features]
 
 
@@ -100,38 +102,38 @@ def _takes_text(module: Any) -> bool:
 
 
 def _takes_lists(module: Any) -> bool:
-    """Whether a prediction may have several references."""
+    """Return whether a module takes several references for a prediction."""
     return any(hasattr(features["references"], "feature") for features in _features(module))
 
 
-def _prediction(one: Judged, takes_text: bool) -> int | str:
-    """The prediction as the module wants it."""
-    prediction = "" if one.prediction is None else one.prediction
+def _prediction(item: Judged, takes_text: bool) -> int | str:
+    """Return the prediction in the type that the module takes."""
+    prediction = "" if item.prediction is None else item.prediction
     return str(prediction) if takes_text else prediction
 
 
 def _references(example: Example) -> tuple[str, ...]:
-    """The texts that are right: of a generated answer, all; of a choice, its number, the first of several."""
-    generated = example.references or isinstance(example.target, str)
-    return example.reference_texts if generated else example.reference_texts[:1]
+    """Return the right texts: all references of a generation, or the index of the first right choice."""
+    is_generation = example.references or isinstance(example.target, str)
+    return example.reference_texts if is_generation else example.reference_texts[:1]
 
 
 def _reference(example: Example, takes_text: bool) -> int | str:
-    """The one reference as the module wants it."""
+    """Return a single reference in the type that the module takes."""
     if takes_text:
         return _references(example)[0]
     return example.target[0] if isinstance(example.target, tuple) else example.target
 
 
-def _number(found: dict[str, Any], name: str, key: str) -> float:
-    """The value of the metric's own name, else the first number."""
-    numbers = {k: float(v) for k, v in found.items() if isinstance(v, int | float) or hasattr(v, "item")}
-    own = metric_name(name)
+def _number(results: dict[str, Any], name: str, key: str) -> float:
+    """Return the result with the metric's own name, else the first number."""
+    numbers = {k: float(v) for k, v in results.items() if isinstance(v, int | float) or hasattr(v, "item")}
+    own_name = metric_name(name)
     if numbers:
-        value = numbers.get(own, next(iter(numbers.values())))
+        value = numbers.get(own_name, next(iter(numbers.values())))
         if not math.isfinite(value):
             raise ConfigError(
-                f"{key}: {name!r} gives {value} for these answers (leave it out; the answers are kept)"
+                f"{key}: {name!r} gives {value} for these answers (remove the metric; the answers are cached)"
             )
         return value
-    raise ConfigError(f"{key}: {name!r} gives no number but {', '.join(found) or 'nothing'}")
+    raise ConfigError(f"{key}: {name!r} gives no number (results: {', '.join(results) or 'none'})")

@@ -1,7 +1,7 @@
-"""How sure a score is, and whether two scores differ; without torch.
+"""Computes standard errors, confidence intervals and tests of scores, without torch.
 
-Every function takes per-item scores. Random resampling uses a generator of its own with a fixed seed, so the
-same scores always give the same interval.
+Every function takes per-item scores. Resampling uses its own random generator with a fixed seed, so the same
+scores always give the same interval.
 """
 
 import math
@@ -16,39 +16,39 @@ from scipy.stats import binomtest
 Interval = tuple[float, float]
 _SEED = 20230501
 _CELLS = 4_000_000
-"""Resampled values held at once: 32 MB of indices."""
+"""Resampled values in memory at a time: 32 MB of indices."""
 _FEW = 8
-"""Distinct values, such as right and wrong, that are resampled by their numbers."""
+"""Up to so many distinct values, such as right and wrong, are resampled by their counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two models on the same items: `difference` is the second's mean less the first's."""
+    """Paired comparison of two models; `difference` is the second model's mean minus the first model's."""
 
     num_items: int
     difference: float
     stderr: float
     interval: Interval
     wins: int
-    """Items on which the second scores higher."""
+    """Number of items on which the second model scores higher."""
     losses: int
     p_value: float
-    """Two-sided: exact McNemar where all scores are 0 or 1, else a sign-flip permutation test."""
+    """Two-sided: exact McNemar test if all scores are 0 or 1, else a sign-flip permutation test."""
     test: str
     effect: float
-    """Mean difference over the standard deviation of the differences; 0 where nothing differs, infinite where
-    all items differ alike."""
+    """Mean difference divided by the standard deviation of the differences; 0 if no item differs, infinite if
+    all items differ by the same amount."""
     detectable: float
-    """Smallest true difference that these items would show at the 5% level with 80% power."""
+    """Smallest true difference that these items detect at the 5% level with 80% power."""
 
 
 def mean(scores: Sequence[float]) -> float:
-    """Arithmetic mean."""
+    """Return the arithmetic mean."""
     return math.fsum(scores) / len(scores)
 
 
 def stderr(scores: Sequence[float]) -> float:
-    """Standard error of the mean, from the sample standard deviation; 0 for a single item."""
+    """Return the standard error of the mean, from the sample standard deviation; 0 for a single item."""
     if len(scores) < 2:
         return 0.0
     centre = mean(scores)
@@ -57,19 +57,19 @@ def stderr(scores: Sequence[float]) -> float:
 
 
 def interval(scores: Sequence[float], confidence: float = 0.95, samples: int = 2000) -> Interval:
-    """Interval of the mean: Wilson's where every score is 0 or 1, else the bootstrap's."""
+    """Return the interval of the mean: Wilson's if every score is 0 or 1, else the bootstrap interval."""
     if is_binary(scores):
         return wilson(sum(scores), len(scores), confidence)
     return bootstrap(scores, confidence, samples)
 
 
 def is_binary(scores: Sequence[float]) -> bool:
-    """Whether all scores are 0 or 1, that is right or wrong."""
+    """Return whether all scores are 0 or 1, that is wrong or right."""
     return all(score in (0.0, 1.0) for score in scores)
 
 
 def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval:
-    """Wilson score interval of a proportion.
+    """Return the Wilson score interval of a proportion.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
     """
@@ -82,18 +82,18 @@ def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval
 
 
 def bootstrap(scores: Sequence[float], confidence: float = 0.95, samples: int = 2000) -> Interval:
-    """Percentile bootstrap interval of the mean."""
+    """Return the percentile bootstrap interval of the mean."""
     means = _resampled_means(np.asarray(scores, dtype=np.float64), samples)
     return _percentiles(means, confidence)
 
 
 def macro_stderr(subsets: Mapping[str, Sequence[float]]) -> float:
-    """Standard error of the mean of subset means; the subsets are taken as fixed, their items as drawn.
+    """Return the standard error of the mean of subset means; subsets are fixed, their items random.
 
-    A subset of one item, which can't tell how its items vary, is given the variance of all items together.
+    A subset of one item gets the variance of all items, because its own is unknown.
     """
-    together = [score for scores in subsets.values() for score in scores]
-    pooled = stderr(together) ** 2 * len(together)
+    all_scores = [score for scores in subsets.values() for score in scores]
+    pooled = stderr(all_scores) ** 2 * len(all_scores)
     squares = [pooled if len(scores) == 1 else stderr(scores) ** 2 for scores in subsets.values()]
     return math.sqrt(math.fsum(squares)) / len(subsets)
 
@@ -101,9 +101,9 @@ def macro_stderr(subsets: Mapping[str, Sequence[float]]) -> float:
 def macro_interval(
     subsets: Mapping[str, Sequence[float]], confidence: float = 0.95, samples: int = 2000
 ) -> Interval:
-    """Interval of the mean of subset means: Wilson's where every score is 0 or 1, else the bootstrap's.
+    """Return the interval of the mean of subset means: Wilson's for scores of 0 and 1, else the bootstrap's.
 
-    Wilson's is that for the number of items whose plain mean would have the same standard error.
+    Wilson's interval uses the number of items whose plain mean has the same standard error.
     """
     if not is_binary([score for scores in subsets.values() for score in scores]):
         return macro_bootstrap(subsets, confidence, samples)
@@ -117,19 +117,19 @@ def macro_interval(
 def macro_bootstrap(
     subsets: Mapping[str, Sequence[float]], confidence: float = 0.95, samples: int = 2000
 ) -> Interval:
-    """Bootstrap interval of the mean of subset means: items are resampled within their subset.
+    """Return the bootstrap interval of the mean of subset means; items are resampled within their subset.
 
-    The resampled deviations are enlarged by sqrt(n / (n - 1)), because those of few items are too small;
-    subsets of one item deviate as all items together do.
+    The resampled deviations are scaled by sqrt(n / (n - 1)), because they are too small for few items; a
+    subset of one item is resampled from all items.
     """
-    together = [score for scores in subsets.values() for score in scores]
+    all_scores = [score for scores in subsets.values() for score in scores]
     total = np.zeros(samples)
-    for number, scores in enumerate(subsets.values()):
-        drawn_from = np.asarray(together if len(scores) == 1 else scores, dtype=np.float64)
-        shift = _resampled_means(drawn_from, samples, number, len(scores)) - drawn_from.mean()
-        total += mean(scores) + shift * math.sqrt(len(drawn_from) / max(1, len(drawn_from) - 1))
+    for stream, scores in enumerate(subsets.values()):
+        population = np.asarray(all_scores if len(scores) == 1 else scores, dtype=np.float64)
+        deviations = _resampled_means(population, samples, stream, len(scores)) - population.mean()
+        total += mean(scores) + deviations * math.sqrt(len(population) / max(1, len(population) - 1))
     low, high = _percentiles(total / len(subsets), confidence)
-    return max(low, min(together)), min(high, max(together))
+    return max(low, min(all_scores)), min(high, max(all_scores))
 
 
 def compare(
@@ -139,35 +139,36 @@ def compare(
     samples: int = 10000,
     subsets: Sequence[str] | None = None,
 ) -> Comparison:
-    """Paired comparison of two models' scores, item by item in the same order.
+    """Compare two models' scores on the same items in the same order.
 
     Args:
-        first: one model's scores.
-        second: the other's.
+        first: scores of the first model.
+        second: scores of the second model.
         confidence: coverage of the interval.
-        samples: bootstrap resamples and sign flips.
-        subsets: of each item, where every subset is to count the same (macro); None: every item does.
+        samples: number of bootstrap resamples and of sign flips.
+        subsets: subset of each item, for the mean of subset means (macro); None for the mean of items.
     """
     if len(first) != len(second):
         raise ValueError(
-            f"{len(first)} scores against {len(second)} (a paired comparison needs the same items)"
+            f"{len(first)} scores of the first model, {len(second)} of the second "
+            "(a paired comparison needs the same items)"
         )
     differences = [b - a for a, b in zip(first, second, strict=True)]
-    parts = _by_subset(differences, subsets or [""] * len(differences))
-    even = len({len(part) for part in parts.values()}) == 1  # every item counts the same, macro or not
-    binary = even and is_binary(first) and is_binary(second)
-    weights = [1 / (len(parts) * len(part)) for part in parts.values() for _ in part]
-    flat = [difference for part in parts.values() for difference in part]
-    error, spread = macro_stderr(parts), stderr(differences) * math.sqrt(len(differences))
+    by_subset = _by_subset(differences, subsets or [""] * len(differences))
+    has_equal_sizes = len(set(map(len, by_subset.values()))) == 1  # every item counts the same, macro or not
+    binary = has_equal_sizes and is_binary(first) and is_binary(second)
+    weights = [1 / (len(by_subset) * len(values)) for values in by_subset.values() for _ in values]
+    flat = [difference for values in by_subset.values() for difference in values]
+    error, spread = macro_stderr(by_subset), stderr(differences) * math.sqrt(len(differences))
     if not error and is_binary(first) and is_binary(second):
-        error = 1 / len(differences)  # all differ alike, or none does: as if one item were otherwise
-    value = mean([mean(part) for part in parts.values()])
+        error = 1 / len(differences)  # all items differ alike, or none does: as if one item didn't
+    value = mean([mean(values) for values in by_subset.values()])
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     return Comparison(
         num_items=len(differences),
         difference=value,
         stderr=error,
-        interval=_paired_interval(parts, is_binary(first) and is_binary(second), confidence, samples),
+        interval=_paired_interval(by_subset, is_binary(first) and is_binary(second), confidence, samples),
         wins=wins,
         losses=losses,
         p_value=mcnemar(wins, losses)
@@ -180,34 +181,34 @@ def compare(
 
 
 def _by_subset(values: Sequence[float], subsets: Sequence[str]) -> dict[str, list[float]]:
-    parts: dict[str, list[float]] = {}
+    by_subset: dict[str, list[float]] = {}
     for value, subset in zip(values, subsets, strict=True):
-        parts.setdefault(subset, []).append(value)
-    return parts
+        by_subset.setdefault(subset, []).append(value)
+    return by_subset
 
 
 def _paired_interval(
-    parts: Mapping[str, Sequence[float]], binary: bool, confidence: float, samples: int
+    by_subset: Mapping[str, Sequence[float]], binary: bool, confidence: float, samples: int
 ) -> Interval:
-    """Bootstrap interval of the mean difference.
+    """Return the bootstrap interval of the mean difference.
 
-    Where all items differ alike there is nothing to resample: then, for right and wrong, as far as Wilson's
-    interval of none in so many items reaches; where none differs, to both sides.
+    If all differences of binary scores are equal, there is nothing to resample. Then the interval extends by
+    the upper end of Wilson's interval for 0 of so many items; to both sides if no item differs.
     """
-    values = {value for part in parts.values() for value in part}
-    if binary and len(values) == 1:
-        [value] = values
-        reach = wilson(0, sum(map(len, parts.values())), confidence)[1]
-        # One item in `reach` may be otherwise; where all won, it would have lost, which counts twice.
-        return max(-1.0, value - (1 + abs(value)) * reach), min(1.0, value + (1 + abs(value)) * reach)
-    if len(parts) > 1:
-        return macro_bootstrap(parts, confidence, samples)
-    [differences] = parts.values()
+    distinct = {value for values in by_subset.values() for value in values}
+    if binary and len(distinct) == 1:
+        [value] = distinct
+        upper = wilson(0, sum(map(len, by_subset.values())), confidence)[1]
+        # Up to this share of items may differ otherwise; if all items won, a loss counts twice.
+        return max(-1.0, value - (1 + abs(value)) * upper), min(1.0, value + (1 + abs(value)) * upper)
+    if len(by_subset) > 1:
+        return macro_bootstrap(by_subset, confidence, samples)
+    [differences] = by_subset.values()
     return bootstrap(differences, confidence, samples)
 
 
 def mcnemar(wins: int, losses: int) -> float:
-    """Two-sided p-value of the exact McNemar test.
+    """Return the two-sided p-value of the exact McNemar test.
 
     Source: Q. McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
     """
@@ -215,34 +216,34 @@ def mcnemar(wins: int, losses: int) -> float:
 
 
 def sign_flip(differences: Sequence[float], samples: int = 2000) -> float:
-    """Two-sided p-value of the paired permutation test: the sign of each difference is flipped at random."""
+    """Return the two-sided p-value of the paired permutation test: random signs of the differences."""
     values = np.asarray([d for d in differences if d], dtype=np.float64)
     if not len(values):
         return 1.0
     rng = np.random.default_rng(_SEED)
     observed = abs(values.sum()) * (1 - 1e-12)
     extreme = 0
-    for size in _chunks(samples, len(values)):
+    for size in _chunk_sizes(samples, len(values)):
         signs = rng.integers(0, 2, size=(size, len(values)), dtype=np.int8) * 2 - 1
         extreme += int((np.abs(signs @ values) >= observed).sum())
     return (extreme + 1) / (samples + 1)
 
 
 def detectable_difference(num_items: int, spread: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Smallest mean difference that a two-sided paired z-test at level `alpha` finds with the given power.
+    """Return the smallest mean difference that a two-sided paired z-test detects.
 
     Args:
         num_items: number of pairs.
         spread: standard deviation of the differences.
-        alpha: share of false alarms.
-        power: share of true differences found.
+        alpha: significance level, the share of false alarms.
+        power: share of true differences that are detected.
     """
     normal = NormalDist()
     return (normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * spread / math.sqrt(num_items)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values, in the order given: below 0.05 means found among all these tests together.
+    """Return p-values adjusted for multiple tests by Holm's method, in the order given.
 
     Source: S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 1979.
     """
@@ -257,22 +258,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _resampled_means(
     values: NDArray[np.float64], samples: int, stream: int = 0, count: int | None = None
 ) -> NDArray[np.float64]:
-    """Means of `count` values (None: as many as there are), drawn with replacement."""
+    """Return the means of `count` values (None: len(values)), drawn with replacement."""
     rng = np.random.default_rng([_SEED, stream])
     count = count or len(values)
-    distinct, numbers = np.unique(values, return_counts=True)
-    if len(distinct) <= _FEW:  # then how often each of them is drawn is all there is to know
-        drawn = rng.multinomial(count, numbers / len(values), size=samples)
-        means: NDArray[np.float64] = drawn @ distinct / count
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) <= _FEW:  # then the number of draws of each value is enough
+        draws = rng.multinomial(count, counts / len(values), size=samples)
+        means: NDArray[np.float64] = draws @ distinct / count
         return means
-    parts = [
+    chunks = [
         values[rng.integers(0, len(values), size=(size, count))].mean(axis=1)
-        for size in _chunks(samples, count)
+        for size in _chunk_sizes(samples, count)
     ]
-    return np.concatenate(parts)
+    return np.concatenate(chunks)
 
 
-def _chunks(samples: int, width: int) -> list[int]:
+def _chunk_sizes(samples: int, width: int) -> list[int]:
     size = max(1, min(samples, _CELLS // max(1, width)))
     return [min(size, samples - start) for start in range(0, samples, size)]
 

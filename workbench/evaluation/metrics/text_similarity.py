@@ -1,4 +1,4 @@
-"""How alike two texts are, Chinese or English: characters, words, longest common subsequence."""
+"""Measures the similarity of two texts, Chinese or English: characters, words, longest common subsequence."""
 
 import re
 import string
@@ -16,22 +16,22 @@ _WORD = re.compile(f"{_HAN.pattern}|(?:(?!{_HAN.pattern})[^\\W_])+")
 
 
 COMPARISON_VERSION = 2
-"""Another one whenever `comparable` makes another text of one: such scores don't compare."""
+"""Raised when `comparable` changes: scores of different versions are not comparable."""
 
 
 def comparable(text: str) -> str:
-    """The text as it is compared: composed (NFC), case folded, trimmed, without characters nobody sees."""
-    seen = INVISIBLE.sub("", text)
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", seen).casefold()).strip()
+    """Normalize a text for comparison: composed (NFC), case folded, trimmed, without invisible characters."""
+    visible = INVISIBLE.sub("", text)
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", visible).casefold()).strip()
 
 
 def same(prediction: str, target: str) -> float:
-    """1.0 if both are the same text as `comparable` makes it, else 0.0."""
+    """Return 1.0 if both texts are equal after `comparable`, else 0.0."""
     return float(comparable(prediction) == comparable(target))
 
 
 def same_without_punctuation(prediction: str, target: str) -> float:
-    """1.0 if both are equal in small letters without ASCII punctuation, else 0.0: `-3.50` equals `350`.
+    """Return 1.0 if both texts are equal in lower case without ASCII punctuation: `-3.50` equals `350`.
 
     Source: lm-evaluation-harness 0.4.13, exact_match with ignore_case and ignore_punctuation.
     """
@@ -39,9 +39,9 @@ def same_without_punctuation(prediction: str, target: str) -> float:
 
 
 def char_f1(prediction: str, target: str) -> float:
-    """Harmonic mean of precision and recall of characters, spaces aside: the usual F1 for Chinese answers.
+    """Return the F1 of the bags of characters, without spaces: the usual F1 for Chinese answers.
 
-    Source: CMRC 2018 evaluation script counts the longest common part; this is the bag-of-characters form.
+    The evaluation script of CMRC 2018 counts the longest common subsequence instead.
     """
     return _f1(_characters(prediction), _characters(target))
 
@@ -51,74 +51,77 @@ def _characters(text: str) -> Counter[str]:
 
 
 def tokens(text: str) -> list[str]:
-    """Words in small letters without punctuation; every Chinese character is a word."""
+    """Split a text into lower-case words without punctuation; every Chinese character is a word."""
     return _WORD.findall(unicodedata.normalize("NFKC", INVISIBLE.sub("", text)).casefold())
 
 
 def has_chinese(text: str) -> bool:
-    """Whether there is a Chinese character in a text."""
+    """Return whether a text has a Chinese character."""
     return bool(_HAN.search(text))
 
 
 def rouge_n(prediction: str, target: str, n: int) -> float:
-    """F1 of the runs of `n` words.
+    """Return ROUGE-N: the F1 of the n-grams.
 
-    Source: Lin, ROUGE: a package for automatic evaluation of summaries, 2004; words as rouge_score has them
-    (without stemming), Chinese character by character.
+    Words are those of rouge_score (without stemming); every Chinese character is a word. Source: Lin, ROUGE:
+    a package for automatic evaluation of summaries, 2004.
     """
-    return _f1(_runs(tokens(prediction), n), _runs(tokens(target), n))
+    return _f1(_ngrams(tokens(prediction), n), _ngrams(tokens(target), n))
 
 
 def rouge_l(prediction: str, target: str) -> float:
-    """F1 of the longest common subsequence of words. Source: as of rouge_n."""
+    """Return ROUGE-L: the F1 of the longest common subsequence of words. Source: see rouge_n."""
     first, second = tokens(prediction), tokens(target)
     common = _longest_common(first, second)
     return 2 * common / (len(first) + len(second)) if common else 0.0
 
 
-def _runs(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+def _ngrams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
     return Counter(tuple(words[start : start + n]) for start in range(len(words) - n + 1))
 
 
-def _f1(got: Counter[str] | Counter[tuple[str, ...]], want: Counter[str] | Counter[tuple[str, ...]]) -> float:
-    common = sum((got & want).values())  # type: ignore[operator]
-    return 2 * common / (sum(got.values()) + sum(want.values())) if common else 0.0
+Bag = Counter[str] | Counter[tuple[str, ...]]
+
+
+def _f1(predicted: Bag, target: Bag) -> float:
+    common = sum((predicted & target).values())  # type: ignore[operator]
+    return 2 * common / (sum(predicted.values()) + sum(target.values())) if common else 0.0
 
 
 def _longest_common(first: Sequence[str], second: Sequence[str]) -> int:
-    """Length of the longest common subsequence."""
+    """Return the length of the longest common subsequence."""
     best = [0] * (len(second) + 1)
     for word in first:
-        before = 0
-        for place, other in enumerate(second, 1):
-            above = best[place]
-            best[place] = before + 1 if word == other else max(above, best[place - 1])
-            before = above
+        diagonal = 0
+        for column, other in enumerate(second, 1):
+            above = best[column]
+            best[column] = diagonal + 1 if word == other else max(above, best[column - 1])
+            diagonal = above
     return best[-1]
 
 
 def bleu(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
-    """Corpus BLEU from 0 to 1, by sacrebleu; Chinese is cut into characters as its tokenizer `zh` does.
+    """Return the corpus BLEU from 0 to 1, by sacrebleu; its tokenizer `zh` splits Chinese into characters.
 
-    Several references of a prediction count together, as sacrebleu has it: each run of words is right that
-    one of them has, and the length is held against the nearest of theirs.
+    Several references of a prediction count together, as in sacrebleu: an n-gram is right if it occurs in any
+    of them, and the length is compared with the closest reference.
     """
     import sacrebleu  # the optional extra `metrics`
 
     streams = _streams(references)
     tokenizer = "zh" if any(has_chinese(text) for stream in streams for text in stream if text) else "13a"
-    found = sacrebleu.BLEU(tokenize=tokenizer, effective_order=len(predictions) == 1)
-    return float(found.corpus_score(list(predictions), streams).score) / 100
+    scorer = sacrebleu.BLEU(tokenize=tokenizer, effective_order=len(predictions) == 1)
+    return float(scorer.corpus_score(list(predictions), streams).score) / 100
 
 
 def chrf(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
-    """Corpus chrF from 0 to 1, by sacrebleu; of several references of a prediction the best one counts."""
+    """Return the corpus chrF from 0 to 1, by sacrebleu; the best of several references counts."""
     import sacrebleu  # the optional extra `metrics`
 
     return float(sacrebleu.CHRF().corpus_score(list(predictions), _streams(references)).score) / 100
 
 
 def _streams(references: Sequence[str | Sequence[str]]) -> list[list[Any]]:
-    """First references of all predictions, second references, ..., in sacrebleu's order; None if missing."""
-    lists = [[texts] if isinstance(texts, str) else list(texts) for texts in references]
-    return [list(stream) for stream in zip_longest(*lists)]
+    """Return the first references of all predictions, the second ones, ..., as sacrebleu takes them."""
+    by_prediction = [[texts] if isinstance(texts, str) else list(texts) for texts in references]
+    return [list(stream) for stream in zip_longest(*by_prediction)]

@@ -1,1 +1,1 @@
-"""How each kind of benchmark is answered: multiple choice, generation, classification, perplexity."""
+"""Answers each type of benchmark: multiple choice, generation, classification, perplexity."""

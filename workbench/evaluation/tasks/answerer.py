@@ -1,4 +1,4 @@
-"""The interface of everything that answers items."""
+"""Defines the interface of the classes that answer items."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -8,10 +8,10 @@ from workbench.evaluation.tasks.requests import Item
 
 
 class Answerer(Protocol):
-    """A way to get answers from a model."""
+    """Answers items with a model."""
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """The examples as the model is asked them."""
+        """Return the examples as items with the prompts of this model."""
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
-        """Number and answer of each item, as soon as it is known."""
+        """Yield index and answer of each item, as soon as the answer is known."""

@@ -1,4 +1,4 @@
-"""Answers of a classification head: the log-probability of each label."""
+"""Answers items with a classification head: the log-probability of each label."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,29 +11,29 @@ from workbench.evaluation.tasks.requests import Item, fit
 
 
 class Classification:
-    """Asks a model with a classification head; the text is the item's prompt, the answer is a label."""
+    """Classifies the prompt of each item with a classification head."""
 
     def __init__(self, classifier: TransformersClassifier, config: BenchmarkConfig) -> None:
-        """Take the classifier and a benchmark."""
+        """Use a classifier for the items of a benchmark."""
         self.classifier = classifier
         self.config = config
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """The examples as this model is asked them.
+        """Return the examples as items with the prompts of this model.
 
         Raises:
-            ConfigError: the benchmark has other or more labels than the head.
+            ConfigError: The benchmark's labels are not the labels of the head.
         """
         labels = self.classifier.labels
         if examples and (choices := list(examples[0].choices)):
-            order = [str(name) for name in labels]
-            if len(choices) != len(labels) or (set(order) == set(choices) and order != choices):
-                raise ConfigError(f"choices: {choices} are not the head's labels {order}, in their order")
+            head_labels = [str(name) for name in labels]
+            if len(choices) != len(labels) or (set(head_labels) == set(choices) and head_labels != choices):
+                raise ConfigError(f"choices: {choices} are not the head's labels (in order: {head_labels})")
         for example in examples:
             if isinstance(example.target, int) and example.target >= max(2, len(labels)):
                 raise ConfigError(
-                    f"target_index: item {example.id} has label {example.target}, the head has "
-                    f"{len(labels)} ({', '.join(labels)}; `choices` names them in the head's order)"
+                    f"target_index: item {example.id} has label {example.target}, but the head has only "
+                    f"{len(labels)} labels ({', '.join(labels)}; list them in this order in `choices`)"
                 )
         return fit(examples, self._lengths, self.classifier.max_length)
 
@@ -41,10 +41,10 @@ class Classification:
         return [len(tokens) for tokens in self.classifier.encode([item.contexts[0] for item in items])]
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
-        """Number and answer of each item, as soon as it is known.
+        """Yield index and answer of each item, as soon as the answer is known.
 
         Raises:
-            CheckpointError: the model's logits are not numbers.
+            CheckpointError: The model's logits are NaN.
         """
         for index, values in self.classifier.stream([item.contexts[0] for item in items]):
             if any(value != value for value in values):

@@ -1,4 +1,4 @@
-"""Generated answers."""
+"""Answers items with generated text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,10 +15,17 @@ from workbench.evaluation.tasks.tokenized_rows import EncodedExample, encoded_it
 
 
 class Generation:
-    """Asks a causal model for text; what of it is the answer is found when it is judged."""
+    """Generates a text for each item; the answer is extracted from it when the item is scored."""
 
     def __init__(self, lm: TransformersLM, config: BenchmarkConfig, seed: int, chat: bool = False) -> None:
-        """Take the model, a benchmark whose protocol is resolved, and the seed of sampled answers."""
+        """Use a model for a benchmark whose protocol is resolved.
+
+        Args:
+            lm: model and tokenizer.
+            config: configuration of the benchmark.
+            seed: seed of sampled answers.
+            chat: whether prompts use the tokenizer's chat template.
+        """
         self.lm = lm
         self.config = config
         self.seed = seed
@@ -26,31 +33,32 @@ class Generation:
         self.decoder = Decoder(lm, config.generation, as_harness=config.protocol == "lm-eval")
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """The examples as this model is asked them.
+        """Return the examples as items with the prompts of this model.
 
         Raises:
-            ConfigError: answers may be as long as the model's context.
+            ConfigError: `max_new_tokens` leaves no room for a prompt in the model's context.
         """
-        new = self.config.generation.max_new_tokens
-        longest = self.lm.max_length - new
-        if longest < 1:
+        max_new_tokens = self.config.generation.max_new_tokens
+        max_prompt_length = self.lm.max_length - max_new_tokens
+        if max_prompt_length < 1:
             raise ConfigError(
-                f"generation.max_new_tokens: {new} leave no room for a prompt in {self.lm.max_length} tokens"
+                f"generation.max_new_tokens: {max_new_tokens} tokens leave no room for a prompt "
+                f"(the model's context has {self.lm.max_length} tokens)"
             )
         if all(isinstance(example, EncodedExample) for example in examples):
             return [encoded_item(example) for example in examples]
-        return fit(examples, self._lengths, longest, self.chat_tokenizer)
+        return fit(examples, self._lengths, max_prompt_length, self.chat_tokenizer)
 
     def _lengths(self, items: Sequence[Item]) -> list[int]:
         return [len(prompt) for prompt in self._prompts(items)]
 
     def _prompts(self, items: Sequence[Item]) -> list[list[int]]:
-        """The tokens of each prompt: the item's own where it has them."""
-        encoded = [list(i.example.input_ids) for i in items if isinstance(i.example, EncodedExample)]
+        """Return the tokens of each prompt: those of the items themselves, if they are encoded."""
+        encoded = [list(item.example.input_ids) for item in items if isinstance(item.example, EncodedExample)]
         return encoded or self.lm.encode([item.contexts[0] for item in items])
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
-        """Number and answer of each item, as soon as it is known."""
+        """Yield index and answer of each item, as soon as the answer is known."""
         prompts = self._prompts(items)
         seeds = [f"{self.seed}/{item.example.id}" for item in items]
         for index, text in self.decoder.stream(prompts, seeds):
@@ -58,9 +66,9 @@ class Generation:
 
 
 def extracted(answer: Answer, example: Example, config: BenchmarkConfig) -> Answer:
-    """The answer with what of its text is the answer, by the rules of this version, whoever kept the text."""
+    """Return the answer with the extracted part of its text, by the rules of this version."""
     if config.output_type != OutputType.generation or answer.generation is None:
         return answer
     several = any(len(reference) > 1 for reference in example.reference_texts)
-    found = extract(answer.generation, config.generation, letters_of(example.choices), several)
-    return replace(answer, extracted=found)
+    extracted_text = extract(answer.generation, config.generation, letters_of(example.choices), several)
+    return replace(answer, extracted=extracted_text)

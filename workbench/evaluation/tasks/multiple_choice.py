@@ -1,4 +1,4 @@
-"""Answers to multiple choice questions: how likely each choice is."""
+"""Answers multiple choice questions with the log-likelihood of each choice."""
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle
@@ -16,54 +16,65 @@ from workbench.evaluation.tasks.requests import Item, fit
 
 
 class MultipleChoice:
-    """Asks a causal model lettered or free choices, scored as the benchmark's protocol says."""
+    """Scores the choices of each item with a causal model, by the scoring of the benchmark's protocol."""
 
     def __init__(self, lm: TransformersLM, config: BenchmarkConfig, chat: bool = False) -> None:
-        """Take the model and a benchmark whose protocol is resolved."""
+        """Use a model for a benchmark whose protocol is resolved.
+
+        Args:
+            lm: model and tokenizer.
+            config: configuration of the benchmark.
+            chat: whether prompts use the tokenizer's chat template.
+        """
         self.lm = lm
         self.config = config
         self.chat_tokenizer = lm.tokenizer if chat else None
         self._requests: dict[str, list[TokenRequest]] = {}
-        self._letters: dict[str, int] = {}
+        self._choice_tokens: dict[str, int] = {}
         self.same_tokens: dict[str, tuple[str, str]] = {}
-        """Item -> two different choices that are the same tokens and so score alike."""
+        """Item id -> two different choices with the same tokens, and so with the same score."""
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """The examples as this model is asked them."""
-        # The last token of a sequence is only predicted, never read, so one more fits.
+        """Return the examples as items with the prompts of this model."""
+        # The last token of a sequence is predicted but never an input, so one more token fits.
         return fit(examples, self._lengths, self.lm.max_length + 1, self.chat_tokenizer)
 
     def _lengths(self, items: Sequence[Item]) -> list[int]:
         requests = self.requests(items)
-        self._requests.update({i.hash: r for i, r in zip(items, requests, strict=True)})
-        self.same_tokens.update(
-            found for pair in zip(items, requests, strict=True) if (found := _same(*pair))
+        self._requests.update(
+            {item.hash: item_requests for item, item_requests in zip(items, requests, strict=True)}
         )
-        return [max(len(request.tokens) for request in of_item) for of_item in requests]
+        self.same_tokens.update(
+            duplicate
+            for pair in zip(items, requests, strict=True)
+            if (duplicate := _choices_with_same_tokens(*pair))
+        )
+        return [max(len(request.tokens) for request in item_requests) for item_requests in requests]
 
     def requests(self, items: Sequence[Item]) -> list[list[TokenRequest]]:
-        """For each item a request a choice; for acc_pmi, then one a choice after the unconditional prompt."""
+        """Return one request per choice of each item; for acc_pmi, also after the unconditional prompt."""
         pairs = [self._pairs(item) for item in items]
         if self.config.scoring in (Scoring["next-token"], Scoring["next-piece"]):
             return self._next_tokens(items, pairs)
         whole_text = self.config.scoring != Scoring.continuation
-        flat = iter(self.lm.encode_pairs([pair for of_item in pairs for pair in of_item], whole_text))
-        requests = [[next(flat) for _ in of_item] for of_item in pairs]
-        for item, of_item, of_pairs in zip(items, requests, pairs, strict=True):
-            for request, pair in zip(of_item, of_pairs, strict=True):
+        flat = iter(self.lm.encode_pairs([pair for item_pairs in pairs for pair in item_pairs], whole_text))
+        requests = [[next(flat) for _ in item_pairs] for item_pairs in pairs]
+        for item, item_requests, item_pairs in zip(items, requests, pairs, strict=True):
+            for request, pair in zip(item_requests, item_pairs, strict=True):
                 refuse_empty(request, pair, f"item {item.example.id}")
         if self.config.scoring == Scoring["mean-nll"]:
-            return [[self._whole(request) for request in of_item] for of_item in requests]
+            return [[self._score_all(request) for request in item_requests] for item_requests in requests]
         if whole_text:
-            return [_parted_alike(*both) for both in zip(requests, pairs, strict=True)]
+            return [_with_common_first(*pair) for pair in zip(requests, pairs, strict=True)]
         return requests
 
-    def _whole(self, request: TokenRequest) -> TokenRequest:
-        """The request that scores all tokens but the first."""
+    def _score_all(self, request: TokenRequest) -> TokenRequest:
+        """Return the request that scores all tokens except the first."""
         tokens = request.tokens if len(request.tokens) > 1 else (self.lm.start_token, *request.tokens)
         return TokenRequest(tokens, 1)
 
     def _pairs(self, item: Item) -> list[tuple[str, str]]:
+        """Return context and continuation of each choice, then the same with the unconditional prompt."""
         pairs = item.pairs
         if item.example.unconditional is not None:
             pairs = pairs + [(item.example.unconditional, continuation) for _, continuation in pairs]
@@ -72,81 +83,85 @@ class MultipleChoice:
     def _next_tokens(
         self, items: Sequence[Item], pairs: Sequence[list[tuple[str, str]]]
     ) -> list[list[TokenRequest]]:
-        """Requests that score the token of each choice right after its context, even if texts have others."""
-        contexts = list(dict.fromkeys(context for of_item in pairs for context, _ in of_item))
-        read = {
+        """Return requests that score one token per choice after the context, even if the text has others."""
+        contexts = list(dict.fromkeys(context for item_pairs in pairs for context, _ in item_pairs))
+        context_tokens = {
             context: tuple(tokens) or (self.lm.start_token,)
             for context, tokens in zip(contexts, self.lm.encode(contexts), strict=True)
         }
         requests = []
-        for item, of_item in zip(items, pairs, strict=True):
-            letters = cycle(map(self._letter, item.example.continuations))  # acc_pmi asks for each twice
+        for item, item_pairs in zip(items, pairs, strict=True):
+            tokens = cycle(map(self._choice_token, item.example.continuations))  # acc_pmi scores each twice
             requests.append(
                 [
-                    TokenRequest((*read[context], letter), len(read[context]))
-                    for (context, _), letter in zip(of_item, letters, strict=False)
+                    TokenRequest((*context_tokens[context], token), len(context_tokens[context]))
+                    for (context, _), token in zip(item_pairs, tokens, strict=False)
                 ]
             )
         return requests
 
-    def _letter(self, text: str) -> int:
-        """The token that stands for a choice."""
-        if text not in self._letters:
+    def _choice_token(self, text: str) -> int:
+        """Return the single token that represents a choice."""
+        if text not in self._choice_tokens:
             if self.config.scoring == Scoring["next-piece"]:
-                self._letters[text] = vocabulary_entry(text, self.lm.tokenizer, self.config)
+                self._choice_tokens[text] = vocabulary_entry(text, self.lm.tokenizer, self.config)
             else:
-                self._letters[text] = int(self.lm.tokenizer(text, add_special_tokens=False)["input_ids"][-1])
-        return self._letters[text]
+                self._choice_tokens[text] = int(
+                    self.lm.tokenizer(text, add_special_tokens=False)["input_ids"][-1]
+                )
+        return self._choice_tokens[text]
 
     def letter_warning(self, item: Item) -> str | None:
-        """What is odd about the tokens that a protocol scores instead of those that the prompt leads to."""
+        """Return a warning if the protocol scores other tokens than the tokenized prompt and answer have."""
         if self.config.scoring not in (Scoring["next-token"], Scoring["next-piece"]):
             return None
-        natural_ones, [requests] = self.lm.encode_pairs(item.pairs, whole_text=True), self.requests([item])
-        for pair, natural, request in zip(item.pairs, natural_ones, requests, strict=False):
+        tokenized, [requests] = self.lm.encode_pairs(item.pairs, whole_text=True), self.requests([item])
+        for pair, natural, request in zip(item.pairs, tokenized, requests, strict=False):
             *context, scored = request.tokens
             expected = natural.tokens[len(context) :][:1]
             if list(natural.tokens[: len(context)]) != context:
                 return (
-                    f"the prompt's last token changes when {pair[1]!r} follows it; {self._rule} ignores that"
+                    f"the prompt's last token changes when {pair[1]!r} follows it, "
+                    f"and {self._rule} ignores that"
                 )
             if expected != (scored,):
                 names = self.lm.tokenizer.convert_ids_to_tokens([scored, *expected])
                 return (
                     f"{self._rule} scores the answer {pair[1]!r} by token {names[0]!r}, but after the prompt "
-                    f"it begins with {names[-1]!r} (scoring=continuation scores what the prompt leads to)"
+                    f"it starts with {names[-1]!r} (scoring=continuation scores the tokens of the whole text)"
                 )
         return None
 
     @property
     def _rule(self) -> str:
+        """Name the protocol and the scoring, for warnings."""
         return f"protocol {self.config.protocol!r} with scoring={self.config.scoring.name}"
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
-        """Number and answer of each item, as soon as it is known.
+        """Yield index and answer of each item, as soon as the answer is known.
 
         Raises:
-            CheckpointError: the model's logits are not numbers.
+            CheckpointError: The model's logits are NaN.
         """
         requests = [self._requests.get(item.hash) or self.requests([item])[0] for item in items]
         self._requests.clear()
-        shared = self._shared(items, requests) if self.lm.invariant else []
-        for number, found in by_item(self.lm, requests, shared):
-            yield number, self._answer(items[number], found, requests[number])
+        shared = self._num_shared_tokens(items, requests) if self.lm.invariant else []
+        for index, likelihoods in by_item(self.lm, requests, shared):
+            yield index, self._answer(items[index], likelihoods, requests[index])
 
-    def _shared(self, items: Sequence[Item], requests: Sequence[list[TokenRequest]]) -> list[int]:
-        """Tokens that description and examples take up at the beginning of every request of each item."""
+    def _num_shared_tokens(self, items: Sequence[Item], requests: Sequence[list[TokenRequest]]) -> list[int]:
+        """Count the prefix tokens of each item that come from its description and few-shot examples."""
         lengths = [item.num_shared if item.example.unconditional is None else 0 for item in items]
-        texts = [item.contexts[0][:length] for item, length in zip(items, lengths, strict=True)]
-        distinct = list(dict.fromkeys(texts))
-        read = dict(zip(distinct, self.lm.encode(distinct), strict=True))
+        prefixes = [item.contexts[0][:length] for item, length in zip(items, lengths, strict=True)]
+        distinct = list(dict.fromkeys(prefixes))
+        prefix_tokens = dict(zip(distinct, self.lm.encode(distinct), strict=True))
         return [
-            min(num_common(read[text], request.tokens) for request in of_item)
-            for text, of_item in zip(texts, requests, strict=True)
+            min(num_common(prefix_tokens[prefix], request.tokens) for request in item_requests)
+            for prefix, item_requests in zip(prefixes, requests, strict=True)
         ]
 
-    def _answer(self, item: Item, found: list[Likelihood], requests: list[TokenRequest]) -> Answer:
-        values = [f.loglikelihood for f in found]
+    def _answer(self, item: Item, likelihoods: list[Likelihood], requests: list[TokenRequest]) -> Answer:
+        values = [likelihood.loglikelihood for likelihood in likelihoods]
         if any(value != value for value in values):
             raise not_numbers(f"item {item.example.id}")
         if self.config.scoring == Scoring["mean-nll"]:
@@ -155,54 +170,54 @@ class MultipleChoice:
         count = len(item.example.continuations)
         return Answer(
             loglikelihoods=tuple(values[:count]),
-            num_tokens=tuple(f.num_tokens for f in found[:count]),
-            greedy=tuple(f.greedy for f in found[:count]),
+            num_tokens=tuple(likelihood.num_tokens for likelihood in likelihoods[:count]),
+            greedy=tuple(likelihood.greedy for likelihood in likelihoods[:count]),
             unconditional=tuple(values[count:]),
         )
 
 
 def vocabulary_entry(text: str, tokenizer: PreTrainedTokenizerBase, config: BenchmarkConfig) -> int:
-    """The number of the token that reads like `text`.
+    """Return the index of `text` in the vocabulary.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: The vocabulary doesn't have the text.
     """
-    [piece] = tokenizer.convert_tokens_to_ids([text])  # type: ignore[misc]
-    if piece is None or piece == tokenizer.unk_token_id:
+    [token] = tokenizer.convert_tokens_to_ids([text])  # type: ignore[misc]
+    if token is None or token == tokenizer.unk_token_id:
         raise ConfigError(
-            f"protocol: {config.protocol!r} with scoring=next-piece wants {text!r} in the vocabulary, which "
-            "has no such entry (protocol=lm-eval scores what the tokenizer makes of it)"
+            f"protocol: {config.protocol!r} with scoring=next-piece needs {text!r} in the vocabulary, which "
+            "has no such entry (protocol=lm-eval scores the tokens of the text)"
         )
-    return int(piece)
+    return int(token)
 
 
 def by_item(
     lm: TransformersLM, requests: Sequence[list[TokenRequest]], shared: Sequence[int] = ()
 ) -> Iterator[tuple[int, list[Likelihood]]]:
-    """Number of each item and the likelihoods of its requests, as soon as all of them are known.
+    """Yield index and likelihoods of each item, as soon as the likelihoods of all its requests are known.
 
     Args:
-        lm: the model.
-        requests: of each item.
-        shared: for `invariant`: tokens that each item begins with and others may begin with, too.
+        lm: model and tokenizer.
+        requests: requests of each item.
+        shared: with `invariant`, number of prefix tokens of each item that other items may share.
     """
     if lm.invariant:
-        for number, of_item in enumerate(requests):
-            yield number, lm.alone(of_item, shared[number] if shared else 0)
+        for index, item_requests in enumerate(requests):
+            yield index, lm.alone(item_requests, shared[index] if shared else 0)
         return
-    owners = [(number, place) for number, of_item in enumerate(requests) for place in range(len(of_item))]
-    found: list[dict[int, Likelihood]] = [{} for _ in requests]
-    for index, value in lm.stream([request for of_item in requests for request in of_item]):
-        number, place = owners[index]
-        found[number][place] = value
-        if len(found[number]) == len(requests[number]):
-            yield number, [found[number][place] for place in range(len(requests[number]))]
+    positions = [(item, choice) for item, choices in enumerate(requests) for choice in range(len(choices))]
+    likelihoods: list[dict[int, Likelihood]] = [{} for _ in requests]
+    for index, likelihood in lm.stream([request for item_requests in requests for request in item_requests]):
+        item, choice = positions[index]
+        likelihoods[item][choice] = likelihood
+        if len(likelihoods[item]) == len(requests[item]):
+            yield item, [likelihoods[item][choice] for choice in range(len(requests[item]))]
 
 
-def _parted_alike(requests: list[TokenRequest], pairs: list[tuple[str, str]]) -> list[TokenRequest]:
-    """The requests of an item, scored from the same token on wherever the context is the same.
+def _with_common_first(requests: list[TokenRequest], pairs: list[tuple[str, str]]) -> list[TokenRequest]:
+    """Return an item's requests, which score from the same position for all choices with the same context.
 
-    One choice may change the last token of the context and another may not; both then score that token.
+    If one choice changes the last token of the context, the other choices score that token, too.
     """
     first: dict[str, int] = {}
     for request, (context, _) in zip(requests, pairs, strict=True):
@@ -213,11 +228,11 @@ def _parted_alike(requests: list[TokenRequest], pairs: list[tuple[str, str]]) ->
     ]
 
 
-def _same(item: Item, requests: list[TokenRequest]) -> tuple[str, tuple[str, str]] | None:
-    """The item's id and two of its choices that are the same tokens; None where all differ."""
-    known: dict[TokenRequest, tuple[tuple[str, str], str]] = {}
+def _choices_with_same_tokens(item: Item, requests: list[TokenRequest]) -> tuple[str, tuple[str, str]] | None:
+    """Return the item's id and two choices with the same tokens; None if the tokens of all choices differ."""
+    seen: dict[TokenRequest, tuple[tuple[str, str], str]] = {}
     for request, pair, choice in zip(requests, item.pairs, item.example.choices, strict=False):
-        before, other = known.setdefault(request, (pair, choice))
-        if before != pair:
-            return item.example.id, (other, choice)
+        first_pair, first_choice = seen.setdefault(request, (pair, choice))
+        if first_pair != pair:
+            return item.example.id, (first_choice, choice)
     return None

@@ -1,4 +1,4 @@
-"""How well a model predicts a text: log-likelihood over windows that cover it once."""
+"""Scores how well a model predicts a text: log-likelihood over windows that cover each token once."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,47 +12,48 @@ from workbench.evaluation.tasks.requests import Item, item
 
 
 class Perplexity:
-    """Scores whole texts, every token once, with at most the model's context before it."""
+    """Scores every token of a text once, given at most the model's context before it."""
 
     def __init__(self, lm: TransformersLM, as_harness: bool = False) -> None:
-        """Take the model.
+        """Use a model.
 
         Args:
-            lm: the model and its tokenizer.
-            as_harness: score everything that the tokenizer makes of a text, as lm-evaluation-harness does: a
-                tokenizer that adds a beginning token has it scored after the token that stands before a text.
+            lm: model and tokenizer.
+            as_harness: score all tokens of the encoded text, special tokens included, as
+                lm-evaluation-harness does: a BOS token is then scored after the start token.
         """
         self.lm = lm
         self.as_harness = as_harness
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """The examples as they are: texts are cut into windows, never shortened."""
+        """Return the examples as items; texts are split into windows, never truncated."""
         return [item(example, 0) for example in examples]
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
-        """Number and answer of each text: its log-likelihood, tokens and bytes.
+        """Yield index and answer of each text: its log-likelihood and number of tokens.
 
         Raises:
-            CheckpointError: the model's logits are not numbers.
+            CheckpointError: The model's logits are NaN.
         """
-        for index, one in enumerate(items):
-            found = self.lm.loglikelihoods(self.windows(self.tokens(one.contexts[0])))
-            total = math.fsum(f.loglikelihood for f in found)
+        for index, text in enumerate(items):
+            likelihoods = self.lm.loglikelihoods(self.windows(self.tokens(text.contexts[0])))
+            total = math.fsum(likelihood.loglikelihood for likelihood in likelihoods)
             if total != total:
-                raise not_numbers(f"item {one.example.id}")
-            yield index, Answer(loglikelihoods=(total,), num_tokens=(sum(f.num_tokens for f in found),))
+                raise not_numbers(f"item {text.example.id}")
+            num_tokens = sum(likelihood.num_tokens for likelihood in likelihoods)
+            yield index, Answer(loglikelihoods=(total,), num_tokens=(num_tokens,))
 
     def tokens(self, text: str) -> list[int]:
-        """The tokens of a text that are scored."""
+        """Return the tokens of a text that are scored."""
         if self.as_harness:
-            beginning = str(self.lm.tokenizer.decode([self.lm.start_token]))
-            return encode(self.lm.tokenizer, [text], beginning, closed=True)[0]
+            start_text = str(self.lm.tokenizer.decode([self.lm.start_token]))
+            return encode(self.lm.tokenizer, [text], start_text, closed=True)[0]
         return list(self.lm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def windows(self, tokens: Sequence[int]) -> list[TokenRequest]:
-        """Requests that score every token once, each window after one token of context.
+        """Return requests that score every token once, each window after one token of context.
 
-        The last window is as long as the others: its first part is read and not scored.
+        The last window is as long as the others: the tokens that it repeats are not scored again.
         Source: lm-evaluation-harness 0.4.13, `utils.get_rolling_token_windows` with context_len=1.
         """
         size = self.lm.max_length

@@ -1,4 +1,4 @@
-"""Items as a certain model is asked them: in its chat format, cut to its context, hashed."""
+"""Builds items with the exact prompts of a model: in its chat format, fitted to its context, hashed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,43 +11,46 @@ from workbench.errors import DataError
 from workbench.evaluation.records import Example, context, prompt_hash
 
 _TEMPLATE_TOKENS = 256
-"""More than special tokens, delimiters and a chat template add to a question."""
+"""Upper bound of the tokens that special tokens, delimiters and a chat template add to a question."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An example with the exact texts that a model is shown."""
+    """Example with the exact texts that a model reads."""
 
     example: Example
     contexts: tuple[str, ...]
-    """One for all choices, or one a choice."""
+    """One context for all choices, or one per choice."""
     num_shots_dropped: int
     hash: str
     """SHA-256 of contexts, answers and unconditional prompt, 64 hex digits."""
     num_shared: int = 0
-    """Characters of description and examples at the beginning of every context; 0 in a chat."""
+    """Length of description and few-shot examples, which every context starts with; 0 in a chat."""
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Context and continuation, delimiter included, of each choice."""
+        """Context and continuation of each choice; the delimiter belongs to the continuation."""
         example = self.example
-        texts = [example.delimiter + text for text in example.continuations]
-        contexts = self.contexts * (len(texts) if len(self.contexts) == 1 else 1)
-        return list(zip(contexts, texts, strict=True))
+        continuations = [example.delimiter + text for text in example.continuations]
+        contexts = self.contexts * (len(continuations) if len(self.contexts) == 1 else 1)
+        return list(zip(contexts, continuations, strict=True))
 
 
 def item(example: Example, dropped: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Item:
-    """The item without its first `dropped` examples; in the chat format of `tokenizer` where one is given."""
+    """Return an example's item without the first `dropped` few-shot examples.
+
+    The prompt has the chat format of `tokenizer`; it is plain text if `tokenizer` is None.
+    """
     num_shared = 0
     if tokenizer is None:
         contexts = tuple(context(example, question, dropped) for question in example.questions)
         num_shared = len(context(example, "", dropped))
     else:
         contexts = tuple(_chat(tokenizer, example, question, dropped) for question in example.questions)
-        example = replace(example, delimiter="")  # the template stands there, as in lm-evaluation-harness
+        example = replace(example, delimiter="")  # the template separates them, as in lm-evaluation-harness
     answers = [example.delimiter + text for text in example.continuations]
-    free = [""] if example.unconditional is None else [example.unconditional, "unconditional"]
-    return Item(example, contexts, dropped, prompt_hash([*contexts, *answers, *free]), num_shared)
+    unconditional = [""] if example.unconditional is None else [example.unconditional, "unconditional"]
+    return Item(example, contexts, dropped, prompt_hash([*contexts, *answers, *unconditional]), num_shared)
 
 
 def fit(
@@ -56,36 +59,36 @@ def fit(
     longest: int,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> list[Item]:
-    """Items whose prompts fit: examples are dropped from the left, one at a time, and never the question.
+    """Return items whose prompts fit: few-shot examples are dropped from the left, never the question.
 
     Args:
-        examples: what to ask.
-        lengths: number of tokens of the longest prompt of each item, answer included.
-        longest: how many tokens fit.
-        tokenizer: whose chat template to use, or None for plain text.
+        examples: examples to ask.
+        lengths: returns the number of tokens of each item's longest prompt with answer.
+        longest: largest number of tokens that fits.
+        tokenizer: tokenizer whose chat template is used; None for plain text.
 
     Raises:
-        DataError: a question without examples is still too long.
+        DataError: A question is too long even without few-shot examples.
     """
     items = [item(example, 0, tokenizer) for example in examples]
-    waiting = list(range(len(items)))
-    while waiting:
-        found = lengths([items[i] for i in waiting])
-        waiting = [i for i, length in zip(waiting, found, strict=True) if length > longest]
-        for i in waiting:
+    too_long = list(range(len(items)))
+    while too_long:
+        num_tokens = lengths([items[i] for i in too_long])
+        too_long = [i for i, length in zip(too_long, num_tokens, strict=True) if length > longest]
+        for i in too_long:
             if items[i].num_shots_dropped == len(examples[i].shots):
                 raise DataError(
-                    f"item {examples[i].id}: its question alone is longer than the {longest:,} tokens "
-                    "that fit (a model with a longer context, or evaluate.max_length)"
+                    f"item {examples[i].id}: the question without examples is longer than the {longest:,} "
+                    "tokens that fit (use a model with a longer context, or raise evaluate.max_length)"
                 )
             items[i] = item(examples[i], items[i].num_shots_dropped + 1, tokenizer)
     return items
 
 
 def long_ones(examples: Sequence[Example], longest: int) -> list[Example]:
-    """Those whose question alone might be more than `longest` tokens, without the examples before it.
+    """Return the examples whose question may have more than `longest` tokens, without few-shot examples.
 
-    A text has at most as many tokens as bytes, so all others are short enough, and needn't be encoded.
+    A text has at most as many tokens as bytes, so all other questions fit and needn't be encoded.
     """
     return [
         replace(example, shots=(), rotations=())
@@ -95,16 +98,16 @@ def long_ones(examples: Sequence[Example], longest: int) -> list[Example]:
 
 
 def _num_bytes(example: Example) -> int:
-    """Bytes of the longest prompt with its answer, without examples."""
-    longest = [
+    """Return the size of the longest prompt with answer, without few-shot examples."""
+    sizes = [
         max((len(text.encode("utf-8")) for text in texts), default=0)
         for texts in ((example.description,), example.questions, example.continuations)
     ]
-    return sum(longest)
+    return sum(sizes)
 
 
 def _chat(tokenizer: PreTrainedTokenizerBase, example: Example, question: str, dropped: int) -> str:
-    """The context as a conversation: description as system message, examples as earlier turns."""
+    """Return the context as a conversation: description as system message, few-shot examples as turns."""
     messages: list[dict[str, Any]] = []
     if example.description.strip():
         messages.append({"role": "system", "content": example.description.strip()})

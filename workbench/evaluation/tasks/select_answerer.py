@@ -1,4 +1,4 @@
-"""A model in the role that a benchmark wants, and how it is asked there."""
+"""Selects the wrapper of a model and the answerer that a benchmark needs."""
 
 from collections.abc import Iterable
 
@@ -25,19 +25,21 @@ def in_role(
     benchmarks: Iterable[BenchmarkConfig],
     config: EvaluateConfig,
 ) -> Model:
-    """The model in the role that the benchmarks want.
+    """Wrap the model as the causal model or the classifier that the benchmarks need.
 
     Raises:
-        ConfigError: some want a head and some don't.
+        ConfigError: Some benchmarks need a classification head and some a causal model.
     """
     heads = {benchmark.output_type == OutputType.classification for benchmark in benchmarks}
     if len(heads) > 1:
-        raise ConfigError("benchmarks: some are for a classification head and some for a causal model")
+        raise ConfigError(
+            "benchmarks: some need a classification head and some a causal model (run these separately)"
+        )
     return (TransformersClassifier if True in heads else TransformersLM)(model, tokenizer, config)
 
 
 def answerer_for(lm: Model, benchmark: BenchmarkConfig, config: EvaluateConfig) -> Answerer:
-    """What asks a model the items of a benchmark."""
+    """Return the answerer for the items of a benchmark."""
     if isinstance(lm, TransformersClassifier):
         return Classification(lm, benchmark)
     if benchmark.output_type == OutputType.generation:

@@ -1,4 +1,4 @@
-"""Rows asked in the very tokens that they would be trained in, instead of as text."""
+"""Scores rows by the exact tokens that training uses, instead of by text."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,61 +15,60 @@ from workbench.evaluation.tasks.requests import Item, item
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedExample(Example):
-    """An item whose tokens are known: the texts beside them are for the reader."""
+    """Example whose tokens are known; its texts are for display only."""
 
     input_ids: tuple[int, ...]
-    """The whole row for a loss; the prompt alone for a generated answer."""
+    """Tokens of the whole row for a loss; of the prompt for a generated answer."""
     spans: tuple[tuple[int, int], ...] = ()
-    """First and one-past-last position of each answer in `input_ids`; none for a generated answer."""
+    """First and one-past-last position of each answer in `input_ids`; empty for a generated answer."""
 
 
 def encoded_item(example: Example) -> Item:
-    """The item, hashed by its tokens too."""
-    found = item(example, 0)
+    """Return the item of an example; its hash covers the tokens, too."""
+    plain_item = item(example, 0)
     if not isinstance(example, EncodedExample):
-        return found
-    numbers = " ".join(map(str, example.input_ids))
-    return replace(found, hash=prompt_hash([found.hash, numbers, str(example.spans)]))
+        return plain_item
+    tokens = " ".join(map(str, example.input_ids))
+    return replace(plain_item, hash=prompt_hash([plain_item.hash, tokens, str(example.spans)]))
 
 
 class AnswerLoss:
-    """Asks a causal model how likely the answers of encoded rows are, each after all before it."""
+    """Scores the answers of encoded rows with a causal model, each answer given all tokens before it."""
 
     def __init__(self, lm: TransformersLM) -> None:
-        """Take the model."""
+        """Use a model."""
         self.lm = lm
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """The examples as they are: their tokens are neither cut nor wrapped.
+        """Return the examples as items; their tokens are neither truncated nor put into a template.
 
         Raises:
-            DataError: a row is longer than the model's context.
+            DataError: A row is longer than the model's context.
         """
         for example in examples:
             assert isinstance(example, EncodedExample)
             if len(example.input_ids) > self.lm.max_length:
                 raise DataError(
                     f"item {example.id}: {len(example.input_ids):,} tokens are more than the "
-                    f"{self.lm.max_length:,} that fit (a lower data.max_length, or a higher "
-                    "evaluate.max_length)"
+                    f"{self.lm.max_length:,} that fit (lower data.max_length, or raise evaluate.max_length)"
                 )
         return [encoded_item(example) for example in examples]
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
-        """Number and answer of each item: the log-likelihood of all its answers, in nats, and their tokens.
+        """Yield index and answer of each item: log-likelihood of its answers, in nats, and number of tokens.
 
         Raises:
-            CheckpointError: the model's logits are not numbers.
+            CheckpointError: The model's logits are NaN.
         """
         requests = [self._requests(item.example) for item in items]
-        for number, found in by_item(self.lm, requests):
-            total = math.fsum(likelihood.loglikelihood for likelihood in found)
+        for index, likelihoods in by_item(self.lm, requests):
+            total = math.fsum(likelihood.loglikelihood for likelihood in likelihoods)
             if math.isnan(total):
-                raise not_numbers(f"item {items[number].example.id}")
-            count = sum(likelihood.num_tokens for likelihood in found)
-            yield number, Answer(loglikelihoods=(total,), num_tokens=(count,))
+                raise not_numbers(f"item {items[index].example.id}")
+            count = sum(likelihood.num_tokens for likelihood in likelihoods)
+            yield index, Answer(loglikelihoods=(total,), num_tokens=(count,))
 
     def _requests(self, example: Example) -> list[TokenRequest]:
-        """A request an answer, which scores its tokens."""
+        """Return one request per answer, which scores the tokens of the answer."""
         assert isinstance(example, EncodedExample)
         return [TokenRequest(example.input_ids[:end], first) for first, end in example.spans]

@@ -1,4 +1,4 @@
-"""What the metric modules have in common: their features, and the mean over pairs of texts."""
+"""Provides the base of the metric modules: their features, and the mean over pairs of texts."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ import evaluate
 
 
 def info(description: str, dtype: str, source: str = "") -> evaluate.MetricInfo:
-    """About a metric whose predictions and references are of one type: `string` or `int64`.
+    """Describe a metric whose predictions and references have the type `dtype`: `string` or `int64`.
 
-    A text may have a list of references.
+    A string may have a list of references.
     """
     value = datasets.Value(dtype)
     features = [datasets.Features({"predictions": value, "references": value})]
@@ -19,17 +19,17 @@ def info(description: str, dtype: str, source: str = "") -> evaluate.MetricInfo:
     return evaluate.MetricInfo(
         description=description,
         citation=source,
-        inputs_description="predictions and references: one prediction an item, one or several references",
+        inputs_description="predictions and references: one prediction per item, one or several references",
         features=features,
     )
 
 
 class TextMetric(evaluate.Metric):  # type: ignore[misc]
-    """The mean over predictions, each compared with its references, of which the best one counts."""
+    """Mean over the predictions; the best reference of each prediction counts."""
 
     @abstractmethod
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
-        """What one pair scores, by name."""
+        """Return the scores of one pair by name."""
 
     def _compute(
         self, predictions: Sequence[str], references: Sequence[str | Sequence[str]]
@@ -38,7 +38,7 @@ class TextMetric(evaluate.Metric):  # type: ignore[misc]
         return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
 
     def _best(self, prediction: str, references: str | Sequence[str]) -> dict[str, float]:
-        """The best value of each score over the references."""
+        """Return the best value of each score over the references."""
         texts = [references] if isinstance(references, str) else references
         scores = [self.scores(prediction, text) for text in texts]
         return {name: max(score[name] for score in scores) for name in scores[0]}

@@ -1,4 +1,4 @@
-"""Character F1, the usual measure of Chinese answers."""
+"""Computes the character F1, the usual metric of Chinese answers."""
 
 import evaluate
 
@@ -7,11 +7,11 @@ from workbench.evaluation.metrics.hf_modules import base
 
 
 class CharF1(base.TextMetric):
-    """Mean F1 of the characters of prediction and reference, spaces aside."""
+    """Mean F1 of the characters of prediction and reference, without spaces."""
 
     def _info(self) -> evaluate.MetricInfo:
         return base.info("Character F1, from 0 to 1", "string")
 
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
-        """What one pair scores."""
+        """Return the scores of one pair by name."""
         return {"char_f1": text_similarity.char_f1(prediction, reference)}

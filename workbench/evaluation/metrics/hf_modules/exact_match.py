@@ -1,4 +1,4 @@
-"""Exact match."""
+"""Computes the share of exact matches."""
 
 import evaluate
 
@@ -13,5 +13,5 @@ class ExactMatch(base.TextMetric):
         return base.info("Share of exact matches", "string")
 
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
-        """What one pair scores."""
+        """Return the scores of one pair by name."""
         return {"exact_match": text_similarity.same(prediction, reference)}

@@ -1,4 +1,4 @@
-"""Accuracy, F1 and correlation of labels, by scikit-learn."""
+"""Computes accuracy, F1 and correlation of labels, by scikit-learn."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from workbench.evaluation.metrics.hf_modules import base
 
 
 class Labels(evaluate.Metric):  # type: ignore[misc]
-    """acc, f1 (of label 1), macro_f1 and mcc of whole-numbered labels."""
+    """acc, f1 (of label 1), macro_f1 and mcc of integer labels."""
 
     def _info(self) -> evaluate.MetricInfo:
         return base.info("Accuracy, F1 of label 1, macro F1, Matthews correlation", "int64")

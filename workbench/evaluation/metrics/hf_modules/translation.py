@@ -1,4 +1,4 @@
-"""BLEU and chrF, by sacrebleu; the optional extra `metrics` brings it."""
+"""Computes BLEU and chrF by sacrebleu, which the optional extra `metrics` installs."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from workbench.evaluation.metrics.hf_modules import base
 
 
 class Translation(evaluate.Metric):  # type: ignore[misc]
-    """BLEU and chrF of all predictions together."""
+    """Corpus BLEU and corpus chrF of all predictions."""
 
     def _info(self) -> evaluate.MetricInfo:
         return base.info("BLEU and chrF, from 0 to 1", "string", "https://aclanthology.org/W18-6319")
