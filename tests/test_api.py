@@ -125,6 +125,7 @@ def test_the_adapter_switched_off_is_the_base(story):
     with story.model.disable_adapter():
         off = workbench.evaluate(story.model, story.tokenizer, story.benchmarks, name="base")
     assert off.scores == story.base.scores
+    assert off.predictions == story.base.predictions != story.adapter.predictions
 
 
 def test_fine_tuning_lowers_the_loss_and_a_repeated_call_finds_it_done(story):
