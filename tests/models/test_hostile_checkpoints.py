@@ -124,6 +124,23 @@ def test_a_gguf_file_that_announces_what_it_does_not_hold(tmp_path, name):
     assert str(file) in refused(file)
 
 
+MORE_THAN_ANY_MODEL_HAS = {
+    "20,000 keys": header(0, 20_000, b"".join(pair(f"k{i}", UINT32, b"\0" * 4) for i in range(20_000))),
+    "150,000 tensors": header(150_000, 1, LLAMA + described("t", (1,), 0, 0) * 150_000),
+    "2,500,000 items in 'a'": header(
+        0, 1, pair("a", ARRAY, struct.pack("<IQ", 0, 2_500_000)) + b"\0" * 2_500_000
+    ),
+}
+
+
+@pytest.mark.parametrize("announced", MORE_THAN_ANY_MODEL_HAS)
+def test_a_gguf_file_of_more_parts_than_any_model_has_is_not_read(tmp_path, announced):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(MORE_THAN_ANY_MODEL_HAS[announced])
+    with pytest.raises(CheckpointError, match=rf"model.gguf: .*announces {announced} \(at most [\d,]+\)"):
+        load_tokenizer(at(file))
+
+
 def test_a_gguf_file_cut_anywhere_is_one_line(tmp_path):
     whole = write_gguf(llama(), tmp_path / "whole.gguf").read_bytes()
     file = tmp_path / "cut.gguf"

@@ -21,8 +21,13 @@ SCALARS = {
     **dict.fromkeys((GGUFValueType.UINT64, GGUFValueType.INT64, GGUFValueType.FLOAT64), 8),
 }
 """Bytes of a number of each type."""
-MAX_ITEMS = 4_000_000
-"""Items of all arrays together; the largest vocabularies have a quarter of it. Each takes time to read."""
+MAX_ITEMS = 2_000_000
+"""Items of all arrays together; the largest vocabularies have half as many. Each takes about 10 microseconds
+and a kilobyte of memory to read."""
+MAX_KEYS = 10_000
+"""Keys; models have fewer than a hundred. Each takes about 40 microseconds to read."""
+MAX_TENSORS = 100_000
+"""Tensors; the largest models have a few thousand."""
 MAX_DIMENSIONS = 8
 SMALLEST_PAIR = 8 + 4 + 1
 """Bytes of a key of no letters, its type and a value of one byte."""
@@ -64,8 +69,8 @@ class Header:
         if self.number("I") & 65535 == 0:
             self.order = ">"
         num_tensors, num_pairs = self.number("Q"), self.number("Q")
-        self.check_count("keys", num_pairs, SMALLEST_PAIR)
-        self.check_count("tensors", num_tensors, SMALLEST_TENSOR)
+        self.check_count("keys", num_pairs, SMALLEST_PAIR, MAX_KEYS)
+        self.check_count("tensors", num_tensors, SMALLEST_TENSOR, MAX_TENSORS)
         for _ in range(num_pairs):
             self.pair()
         self.check_places([self.tensor() for _ in range(num_tensors)])
@@ -95,7 +100,7 @@ class Header:
         kind, count = self.kind(name), self.number("Q")
         if kind == GGUFValueType.ARRAY:
             raise self.damaged(f"the key {name!r} holds an array of arrays")
-        self.check_count(f"items in {name!r}", count, SCALARS.get(kind, 8))
+        self.check_count(f"items in {name!r}", count, SCALARS.get(kind, 8), MAX_ITEMS)
         self.items += count
         if self.items > MAX_ITEMS:
             raise self.damaged(
@@ -143,10 +148,12 @@ class Header:
                 raise self.damaged(f"the tensor {tensor.name!r} begins within the one before it")
             behind = end
 
-    def check_count(self, what: str, count: int, smallest: int) -> None:
-        """Refuse a number of things that the rest of the file has no room for."""
+    def check_count(self, what: str, count: int, smallest: int, most: int) -> None:
+        """Refuse a number of things that the rest of the file has no room for, or that no model has."""
         if count * smallest > len(self.data) - self.place:
             raise self.damaged(f"announces {count:,} {what}, in a file of {len(self.data):,} bytes")
+        if count > most:
+            raise self.damaged(f"announces {count:,} {what} (at most {most:,})")
 
     def kind(self, name: str) -> GGUFValueType:
         """The type of a value."""
