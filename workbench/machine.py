@@ -4,6 +4,11 @@ import sys
 
 import psutil
 
+from workbench.errors import DeviceError
+
+LEAST_ADDRESS_SPACE = 2 * 2**30
+"""Below this limit torch and its thread pools abort the process while they load, without an exception."""
+
 
 def resident_bytes() -> int:
     """Memory that this process holds."""
@@ -28,3 +33,21 @@ def available_bytes() -> int:
 def total_bytes() -> int:
     """Memory of the machine."""
     return int(psutil.virtual_memory().total)
+
+
+def check_address_space() -> None:
+    """Compare the limit on this process's address space with what a run takes at least.
+
+    Raises:
+        DeviceError: the limit is too low to load torch.
+    """
+    if sys.platform != "linux":
+        return
+    import resource  # POSIX only
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
+        raise DeviceError(
+            f"memory: the address space is limited to {limit / 2**30:.2f} GiB, and loading torch takes "
+            f"{LEAST_ADDRESS_SPACE // 2**30} GiB of it (ulimit -v unlimited; a cgroup limits memory itself)"
+        )

@@ -1,5 +1,8 @@
 """What the command line says, and leaves undone, before a run starts."""
 
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +33,18 @@ def test_a_run_that_is_not_there_is_answered_with_the_near_ones(command):
     assert said.endswith("no config.yaml (runs/sft-1234abcd, runs/sft-99999999 do)"), said
     assert command("recipe=export", "run_dir=runs/othr").endswith("no config.yaml (runs/other does)")
     assert "name one, or model.path" in command("recipe=export", "run_dir=elsewhere/x")
+
+
+def test_an_address_space_too_small_for_torch_is_refused_before_torch_is_loaded(tmp_path):
+    command = [sys.executable, "-m", "workbench", "recipe=quickstart", "run_dir=runs/it"]
+    limit = 900 * 2**20
+    ended = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("error: memory: the address space is limited to 0.88 GiB"), ended.stderr
+    assert not list(tmp_path.iterdir())

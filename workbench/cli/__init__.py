@@ -34,6 +34,7 @@ from workbench.cli.shadows import shadows
 from workbench.cli.sources import Sources, sources_of
 from workbench.config import Step
 from workbench.errors import ConfigError, WorkbenchError
+from workbench.machine import check_address_space
 from workbench.shipped import PACKAGE, shipped
 from workbench.shown import clean
 
@@ -156,6 +157,7 @@ def job(composed: DictConfig) -> None:
         config, run_dir, text = typed(composed)
         if config.steps == [Step.chat]:
             keep_output_clear()
+        check_address_space()
         from workbench.pipeline.run import run  # torch and transformers cost seconds: only once a run starts
 
         run(config, run_dir, text)

@@ -21,9 +21,9 @@ SCALARS = {
     **dict.fromkeys((GGUFValueType.UINT64, GGUFValueType.INT64, GGUFValueType.FLOAT64), 8),
 }
 """Bytes of a number of each type."""
-MAX_ITEMS = 2_000_000
-"""Items of all arrays together; the largest vocabularies have half as many. Each takes about 10 microseconds
-and a kilobyte of memory to read."""
+MAX_ITEMS = 1_500_000
+"""Items of all arrays together; the largest vocabularies have about a million. Each takes about 10
+microseconds and a kilobyte of memory to read."""
 MAX_KEYS = 10_000
 """Keys; models have fewer than a hundred. Each takes about 40 microseconds to read."""
 MAX_TENSORS = 100_000
