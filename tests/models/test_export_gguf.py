@@ -6,7 +6,7 @@ import pytest
 import torch
 from gguf import GGUFReader
 from test_export import change, open_llama
-from tiny_checkpoints import PLAIN, ROPES, at, logits, words_tokenizer
+from tiny_checkpoints import PLAIN, ROPES, at, llama, logits, words_tokenizer, write_gguf
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import GgufConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -17,7 +17,7 @@ from workbench.models.export import export
 from workbench.models.gguf.tokenizer_metadata import SPLITS
 from workbench.models.loading import load_model, load_tokenizer
 
-TEXTS = ["the thin theory of 2024!", "  two  spaces, then the 好的 end", "thethe\n\nthe"]
+TEXTS = ["the thin theory of 2024!", "  two  spaces, then the 好的 end", "thethe\n\nthe", "\n\n1\n\n2\n\n3"]
 BYTE_LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 UNSPLIT = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
@@ -156,9 +156,20 @@ def test_the_tokenizer_survives(tmp_path, make):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_ways_of_splitting_text_get_the_names_of_llama_cpp(tmp_path, split, name):
-    write(tmp_path / "in", byte_level(split))
+    tokenizer = byte_level(split)
+    write(tmp_path / "in", tokenizer)
     export(at(tmp_path / "in"), gguf(), tmp_path / "out.gguf")
     assert GGUFReader(tmp_path / "out.gguf").fields["tokenizer.ggml.pre"].contents() == name
+    again = load_tokenizer(at(tmp_path / "out.gguf"))
+    for text in (*TEXTS, "the\n\n2024.  12 THE'S thin,\n the"):
+        assert again.tokenize(text) == tokenizer.tokenize(text)
+
+
+def test_a_way_of_splitting_text_that_is_not_known_is_said(tmp_path, caplog):
+    write_gguf(llama(), tmp_path / "model.gguf")
+    load_tokenizer(at(tmp_path / "model.gguf"))
+    said = "model.gguf: tokenizer.ggml.pre='default' is not known, text is split as GPT-2 splits it"
+    assert said in caplog.text
 
 
 def test_rows_without_a_token_are_filled_up(tmp_path):

@@ -1,6 +1,7 @@
 """LLaMA-architecture GGUF files: their description, their tensors under LLaMA's names, their tokenizer."""
 
 import json
+import logging
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,11 +11,16 @@ from typing import Any, cast
 import torch
 from gguf import GGUFReader, GGUFValueType, dequantize
 from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from workbench.errors import CheckpointError
 from workbench.models.gguf.header import check_header
+from workbench.models.gguf.tokenizer_metadata import DIGIT_BY_DIGIT
+from workbench.shown import clean
+
+log = logging.getLogger("workbench")
 
 # llama.cpp's names (gguf-py, constants.py) and transformers'. A bias or an expert is in neither, so a file
 # that holds one is refused instead of being read without it.
@@ -161,10 +167,13 @@ def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
     Raises:
         CheckpointError: there is none.
     """
-    size = read_fields(file).get("tokenizer.ggml.tokens")
+    fields = read_fields(file)
+    size = fields.get("tokenizer.ggml.tokens")
     if size is None:
         raise CheckpointError(f"{file}: holds no tokenizer (model.tokenizer names another)")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(file.parent, gguf_file=file.name)
+    if fields.get("tokenizer.ggml.model") == "gpt2":
+        _split_as_named(tokenizer, fields.get("tokenizer.ggml.pre", "default"), file)
     if len(tokenizer) == size:
         return cast(PreTrainedTokenizerFast, tokenizer)
     # transformers 5.23 adds GPT-2's <|endoftext|> to every byte-pair vocabulary that names no unknown token,
@@ -176,6 +185,19 @@ def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
         chat_template=tokenizer.chat_template,
         **tokenizer.special_tokens_map,
     )
+
+
+def _split_as_named(tokenizer: PreTrainedTokenizerFast, name: str, file: Path) -> None:
+    """Split text as `tokenizer.ggml.pre` names it, where transformers 5.23 splits it as GPT-2 does."""
+    backend = tokenizer.backend_tokenizer
+    if name in DIGIT_BY_DIGIT:
+        split = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        backend.pre_tokenizer = Sequence(split)
+    elif name != "gpt-2" and isinstance(backend.pre_tokenizer, ByteLevel):
+        log.warning(
+            f"{clean(str(file))}: tokenizer.ggml.pre={clean(repr(name))} is not known, text is split as "
+            "GPT-2 splits it (model.tokenizer names the model's own tokenizer)"
+        )
 
 
 def _reader(file: Path) -> GGUFReader:

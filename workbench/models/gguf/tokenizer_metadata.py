@@ -17,6 +17,7 @@ SPLITS = {
     CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + REST: "llama-bpe",
     CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + REST: "qwen2",
 }
+DIGIT_BY_DIGIT = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
 HARMLESS = ("Prepend", "Replace")  # how LLaMA's own tokenizer.json says what llama.cpp does by itself
 
 logger = logging.getLogger("workbench")
