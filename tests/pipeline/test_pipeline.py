@@ -264,7 +264,7 @@ def test_a_model_trained_whole_is_scored_and_asked_without_a_merge(run, tmp_path
     asked = ("steps=[predict]", "predict.input=mine.jsonl", "predict.output=out.jsonl")
     run("quickstart", *SHORT, *whole, *asked, "predict.max_new_tokens=3")
     assert "answer" in json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
-    with pytest.raises(MissingStepError, match="predict.model: .* has no adapter model yet"):
+    with pytest.raises(MissingStepError, match="predict.model: .* has no adapter model .*predict.model=base"):
         run("quickstart", *SHORT, *whole, *asked, "predict.model=adapter", "evaluate.models=[base]")
 
 

@@ -49,7 +49,8 @@ def predict(config: Config, run_dir: RunDir) -> None:
         identity = model_identities(config, run_dir)[name]
     except MissingStepError as error:
         raise MissingStepError(
-            f"predict.model: {str(run_dir.path)!r} has no {name} model yet (run the steps that make it)"
+            f"predict.model: {str(run_dir.path)!r} has no {name} model yet (run the steps that make it; "
+            "predict.model=base asks the model of model.path)"
         ) from error
     tokenizer = tokenizer_for(name, config, run_dir)
     asked = prompts(rows, tokenizer, config.data, config.model.task)
