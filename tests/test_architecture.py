@@ -15,6 +15,7 @@ LAYER = {
     "file_errors": 0.5,
     "machine": 0.5,
     "files": 0.5,
+    "folders": 0.75,
     "labels": 0.5,
     "config": 1,
     "run_dir": 1,
@@ -42,6 +43,7 @@ NO_TORCH = (
     "plain_values.py",
     "file_errors.py",
     "files.py",
+    "folders.py",
     "labels.py",
     "machine.py",
     "trust.py",
@@ -145,7 +147,7 @@ def test_third_parties_stay_in_their_rooms():
                 top == "peft" or module.startswith("transformers.Trainer")
             )
             torch = top == "torch" and name.startswith(NO_TORCH)
-            root = ("errors.py", "files.py", "shown.py", "shipped.py", "plain_values.py", "run_dir.py")
+            root = ("errors.py", "files.py", "folders.py", "shown.py", "shipped.py", "plain_values.py", "run_dir.py")
             standard_only = name.startswith(("config/", *root)) and top in (
                 "numpy",
                 "yaml",

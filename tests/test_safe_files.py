@@ -19,13 +19,12 @@ from workbench.files import (
     end_last_line,
     local_path,
     locked,
-    new_folder,
     open_to_append,
     parse_json,
     settle_file,
-    settle_folder,
     write_atomic,
 )
+from workbench.folders import new_folder, settle_folder
 
 
 @pytest.mark.parametrize("count", [100, 100_000])
@@ -33,7 +32,7 @@ def test_torch_that_cannot_write_for_want_of_room_is_understood(count):
     with pytest.raises(RuntimeError) as caught:
         torch.save({"a": torch.zeros(count)}, "/dev/full")
     assert has_no_room(caught.value)
-    assert reason_for_no_room(caught.value) == "no space left on device, or a limit on the size of files"
+    assert reason_for_no_room(caught.value) == "no space left on device, or a limit on file sizes"
 
 
 def test_a_damaged_file_of_torch_is_no_full_disk(tmp_path):
@@ -52,7 +51,7 @@ def test_what_is_added_to_is_never_the_target_of_a_link(tmp_path, write):
     outside.write_text("mine")
     for target in (outside, tmp_path / "nothing"):
         (tmp_path / "link").symlink_to(target)
-        with pytest.raises(DataError, match="a link lies where a file is to be written"):
+        with pytest.raises(DataError, match="is a link where a file must be written"):
             write(tmp_path / "link")
         (tmp_path / "link").unlink()
     assert outside.read_text() == "mine" and not (tmp_path / "nothing").exists()
@@ -61,7 +60,8 @@ def test_what_is_added_to_is_never_the_target_of_a_link(tmp_path, write):
 OTHER_PROCESS = """
 import sys
 from pathlib import Path
-from workbench.files import locked, settle_folder
+from workbench.files import locked
+from workbench.folders import settle_folder
 settle_folder(Path(sys.argv[1]) / "merged")
 with locked(Path(sys.argv[1]) / "lock", wait=False) as is_held:
     print(is_held)
@@ -111,7 +111,7 @@ def test_what_is_written_anew_takes_the_place_of_a_link(tmp_path):
     )
     (tmp_path / "c").mkdir()
     for refuse in (lambda: write_atomic(tmp_path / "c", "x"), lambda: clear_the_way(tmp_path / "c")):
-        with pytest.raises(DataError, match="a folder lies where a file is to be written"):
+        with pytest.raises(DataError, match="is a folder where a file must be written"):
             refuse()
 
 

@@ -41,7 +41,7 @@ def test_trust_ends_with_its_block_and_names_each_source_once(caplog, monkeypatc
     for block in (trusting(False), trusting(True)):
         with block as trusted:
             pass
-    with pytest.raises(ConfigError, match="metrics: 'a.py' holds code, which is not run .trust_code=true"):
+    with pytest.raises(ConfigError, match="metrics: 'a.py' contains code, which is not run .trust_code=true"):
         check_trusted("metrics", "a.py")
 
 
@@ -50,7 +50,7 @@ def test_a_metric_file_is_not_run_untold(tmp_path, name):
     (tmp_path / "evil.py").write_text(MARK)
     (tmp_path / "folder" / "evil").mkdir(parents=True)
     (tmp_path / "folder" / "evil" / "evil.py").write_text(MARK)
-    with pytest.raises(ConfigError, match=f"metrics: '{name}' holds code, which is not run"):
+    with pytest.raises(ConfigError, match=f"metrics: '{name}' contains code, which is not run"):
         named(name)
     assert not (tmp_path / "ran").exists()
 
@@ -92,11 +92,11 @@ def test_a_pipe_or_a_device_among_the_task_files_is_refused_and_not_read(tmp_pat
     file = Path(str(benchmark.include_path)) / "mine.yaml"
     file.unlink()
     os.mkfifo(file)
-    with pytest.raises(ConfigError, match=r"mine\.yaml: not a file that can be read"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: not a regular file"):
         check_benchmarks({"own": benchmark}, EvaluateConfig())
     file.unlink()
     file.symlink_to("/dev/zero")
-    with pytest.raises(ConfigError, match=r"/dev/zero: not a file that can be read"):
+    with pytest.raises(ConfigError, match=r"/dev/zero: not a regular file"):
         check_benchmarks({"own": benchmark}, EvaluateConfig())
 
 
@@ -191,7 +191,7 @@ def test_a_model_s_own_code_is_neither_run_nor_asked_for(tmp_path, monkeypatch):
     folder = model_folder(tmp_path)
     monkeypatch.setattr("builtins.input", lambda *_: (tmp_path / "asked").touch() or "y\n")
     section = ModelConfig(path=str(folder), architecture=Architecture.native)
-    with pytest.raises(ConfigError, match=r"config.json: auto_map: .*holds code, which is not run"):
+    with pytest.raises(ConfigError, match=r"config.json: auto_map: .*contains code, which is not run"):
         check_model(section, QuantizationConfig())
     with pytest.raises(ConfigError, match="auto_map"):
         load_model(section, QuantizationConfig())
@@ -208,7 +208,9 @@ def test_a_tokenizer_s_own_code_is_not_run(tmp_path):
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}, "tokenizer_class": "Evil"})
     )
-    with pytest.raises(ConfigError, match=r"tokenizer_config.json: auto_map: .*holds code, which is not run"):
+    with pytest.raises(
+        ConfigError, match=r"tokenizer_config.json: auto_map: .* code, which is not run"
+    ):
         load_tokenizer(ModelConfig(path=str(folder), architecture=Architecture.native))
     assert not (tmp_path / "ran").exists()
 

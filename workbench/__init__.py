@@ -1,7 +1,7 @@
 """Quantize, LoRA-tune, merge and score Open-Llama models on Chinese and English benchmarks.
 
-Importing this package is free: the functions and model classes below are looked up, and torch imported, on
-first use. `workbench.api` says which function is where.
+Importing this package is cheap: the functions and model classes below, and torch, are imported on first use.
+`workbench.api` lists the functions.
 """
 
 import os
@@ -10,11 +10,11 @@ import sys
 try:
     _folder = os.getcwd()
 except FileNotFoundError:
-    _folder = ""  # it was deleted, which the command line says in a line
+    _folder = ""  # deleted; the command line reports it
 
 if sys.argv[:1] == ["-m"] and "workbench" in sys.orig_argv[2:] and sys.path[:1] == [_folder]:
-    # `python -m workbench`: Python looks for every package in the current folder first, so that a file of the
-    # user's called evaluate.py or random.py would be run. It is looked at last, and only in a checkout.
+    # `python -m workbench`: Python searches the current folder first, so that a user's evaluate.py or
+    # random.py would be imported instead of a package. It is searched last, and only if it is the checkout.
     del sys.path[0]
     if os.path.dirname(os.path.dirname(os.path.abspath(__file__))) == _folder:
         sys.path.append(_folder)
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# bitsandbytes reports on import that an optional kernel is missing, one that models/quantization.py switches
-# off anyway. peft imports bitsandbytes: this package has to be imported before it.
+# bitsandbytes warns on import that an optional kernel is missing, which models/quantization.py switches off
+# anyway. peft imports bitsandbytes, so this package must be imported before peft.
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
     lambda record: not record.getMessage().startswith("Failed to load CPU gemm_4bit_forward")
 )
@@ -68,11 +68,11 @@ _MODULES = {
     "merge": "workbench.api.merging",
     **{name: "workbench.models" for name in __all__ if name.startswith("OpenLlama")},
 }
-"""Name -> the module that has it, which is imported when the name is first asked for."""
+"""Name -> the module that defines it, imported on first use."""
 
 
 def __getattr__(name: str) -> Any:
-    """The functions and model classes, imported when first asked for (PEP 562)."""
+    """Import a function or model class on first use (PEP 562)."""
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Contexts that leave transformers and models as they found them."""
+"""Context managers that restore settings of transformers and modes of models."""
 
 import os
 import sys
@@ -12,21 +12,21 @@ from transformers.utils import logging
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no advice from transformers while the block runs; errors are raised as ever."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    """Silence transformers' progress bars and warnings during the block; errors are raised as usual."""
+    verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        if bars:
+        if shows_bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def restored_modes(model: nn.Module) -> Iterator[None]:
-    """Put each module back, after the block, into the mode (train or eval) that it was in."""
+    """Restore each module's mode (train or eval) after the block."""
     modes = {module: module.training for module in model.modules()}
     try:
         yield

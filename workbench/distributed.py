@@ -1,7 +1,7 @@
-"""Several processes at work on one run: `torchrun` or `accelerate launch` starts them.
+"""Collective operations of the processes that `torchrun` or `accelerate launch` starts for one run.
 
-They talk to each other over gloo, whatever carries the gradients, and wait for each other as long as it
-takes: one merges or downloads while the others have nothing to do.
+They use gloo, whichever backend reduces the gradients, and practically never time out: one rank may merge or
+download while the others wait.
 """
 
 import atexit
@@ -17,11 +17,11 @@ import torch.distributed as dist
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(days=7)
-"""A rank that fails takes the others down at once; until then nothing is too slow."""
+"""Timeout of the collectives; a rank that fails ends the others at once anyway."""
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """The number of this process, and how many there are; joins them if nobody has yet."""
+    """Return the rank of this process and the number of processes; join the process group on first use."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not dist.is_available():
         return 0, 1
     if not dist.is_initialized():
@@ -31,48 +31,48 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def is_rank0() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Return whether this process writes files and logs."""
     return rank_and_world_size()[0] == 0
 
 
 def is_sharded() -> bool:
-    """Whether accelerate spreads the weights over the processes (FSDP)."""
+    """Return whether accelerate shards the weights over the ranks (FSDP)."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def barrier() -> None:
-    """Go on when all processes have come here."""
+    """Wait until all ranks have called this."""
     if rank_and_world_size()[1] > 1:
         dist.barrier(group=_group())
 
 
 def broadcast_from_rank0(make: Callable[[], Value]) -> Value:
-    """What the first process makes, in every process; the others make nothing."""
-    rank, world = rank_and_world_size()
-    if world == 1:
+    """Run `make` on rank 0 and return its result on every rank."""
+    rank, world_size = rank_and_world_size()
+    if world_size == 1:
         return make()
-    found = [make() if rank == 0 else None]
-    dist.broadcast_object_list(found, src=0, group=_group())
-    return found[0]  # type: ignore[return-value]
+    result = [make() if rank == 0 else None]
+    dist.broadcast_object_list(result, src=0, group=_group())
+    return result[0]  # type: ignore[return-value]
 
 
-def all_gather_dict(found: dict[str, Value]) -> dict[str, Value]:
-    """What all processes have found, in every process."""
-    return {key: value for part in all_gather(found) for key, value in part.items()}
+def all_gather_dict(values: dict[str, Value]) -> dict[str, Value]:
+    """Return the union of all ranks' dictionaries, on every rank."""
+    return {key: value for rank_values in all_gather(values) for key, value in rank_values.items()}
 
 
 def all_gather(value: Value) -> list[Value]:
-    """The value of each process, in their order, in every process."""
-    world = rank_and_world_size()[1]
-    if world == 1:
+    """Return the values of all ranks in rank order, on every rank."""
+    world_size = rank_and_world_size()[1]
+    if world_size == 1:
         return [value]
-    parts: list[Value | None] = [None] * world
-    dist.all_gather_object(parts, value, group=_group())
-    return parts  # type: ignore[return-value]
+    values: list[Value | None] = [None] * world_size
+    dist.all_gather_object(values, value, group=_group())
+    return values  # type: ignore[return-value]
 
 
 def all_reduce_sum(*numbers: float) -> list[float]:
-    """The sum over all processes of each number."""
+    """Return the sum of each number over all ranks."""
     if rank_and_world_size()[1] == 1:
         return list(numbers)
     total = torch.tensor(numbers, dtype=torch.float64)
@@ -82,6 +82,6 @@ def all_reduce_sum(*numbers: float) -> list[float]:
 
 @cache
 def _group() -> dist.ProcessGroup:
-    """All processes, over gloo: objects travel as bytes of CPU memory, which NCCL can't carry."""
+    """Return a gloo group of all ranks: objects are sent from CPU memory, which NCCL can't do."""
     group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=PATIENCE)
     return group

@@ -1,24 +1,24 @@
-"""Every error that is the user's to mend: printed as one line, exit status 1.
+"""Defines the errors that a user can fix: each is printed as one line, with exit status 1.
 
     WorkbenchError
-    ├── ConfigError         a key, a value or a combination of them
-    ├── DataError           a file of rows: missing, malformed, empty, of the wrong shape
+    ├── ConfigError         a key, a value or a combination of them is wrong
+    ├── DataError           a data file is missing, malformed, empty or has the wrong columns
     ├── DeviceError         this machine can't do what was asked
-    ├── CheckpointError     a model or adapter on disk that doesn't fit
-    ├── TrainingError       a loss that is no number any more
-    └── MissingStepError    a step needs what an earlier step hasn't made yet
+    ├── CheckpointError     a model or adapter on disk is missing, damaged or has the wrong shape
+    ├── TrainingError       the training broke down, for example with a loss of NaN
+    └── MissingStepError    a step needs the output of a step that has not run
 
 A message reads `where: what is wrong, with the value (what is allowed, or what to do)`.
 """
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without its full stop; its type where there is no message."""
+    """Return the first line of an error's message without its full stop, or its type if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
 class WorkbenchError(Exception):
-    """A mistake that the user can mend; the message says where and how."""
+    """An error that the user can fix; the message says where and how."""
 
 
 class ConfigError(WorkbenchError):
@@ -30,16 +30,16 @@ class DataError(WorkbenchError):
 
 
 class DeviceError(WorkbenchError):
-    """This machine has no way to do what was asked."""
+    """This machine can't do what was asked."""
 
 
 class CheckpointError(WorkbenchError):
-    """A model or adapter on disk is missing, damaged or of another shape."""
+    """A model or adapter on disk is missing, damaged or has the wrong shape."""
 
 
 class TrainingError(WorkbenchError):
-    """Training broke down: the loss is infinite or not a number."""
+    """The training broke down: a loss or weight is infinite or NaN, or memory or disk space ran out."""
 
 
 class MissingStepError(WorkbenchError):
-    """A step was asked for whose input an earlier step has not written."""
+    """A step needs the output of a step that has not run."""

@@ -1,4 +1,4 @@
-"""What an error of the system or of a library says about a file or a disk."""
+"""Recognizes errors about unusable files and full disks."""
 
 import errno
 
@@ -8,31 +8,32 @@ UNUSABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENXIO, errno.EINVAL, errno.ENOENT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
 )
-"""What the system says of a file or folder that can't be used as it is, for the user to mend."""
+"""Error numbers of a file or folder that the user must fix."""
 
 
 def is_unusable(error: OSError) -> bool:
-    """Whether an error is of a named file or folder that can't be used, or of a disk that fails."""
+    """Return whether an error is about a named file or folder that can't be used, or a failing disk."""
     return error.errno == errno.EIO or (error.filename is not None and error.errno in UNUSABLE)
 
 
 def has_no_room(error: BaseException) -> bool:
-    """Whether an error says that the disk, or the share of it that the user may have, is full."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    by_rust = any(f"(os error {number})" in str(error) for number in full)
-    return by_rust or _is_torch_without_room(error) or (isinstance(error, OSError) and error.errno in full)
+    """Return whether an error says that the disk or the user's quota is full."""
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    is_from_rust = any(f"(os error {number})" in str(error) for number in numbers)
+    is_from_system = isinstance(error, OSError) and error.errno in numbers
+    return is_from_rust or is_from_system or _is_torch_without_room(error)
 
 
 def _is_torch_without_room(error: BaseException) -> bool:
-    """Whether `torch.save` could not write; it doesn't say why, and on a disk it is for want of room."""
+    """Return whether `torch.save` could not write; it doesn't say why, but on a disk space is short."""
     text = str(error)
-    unwritten = ("unexpected pos", "PytorchStreamWriter failed writing")
-    by_container = "inline_container.cc" in text and any(words in text for words in unwritten)
-    return isinstance(error, RuntimeError) and (by_container or "iostream error" in text)
+    reasons = ("unexpected pos", "PytorchStreamWriter failed writing")
+    is_from_container = "inline_container.cc" in text and any(reason in text for reason in reasons)
+    return isinstance(error, RuntimeError) and (is_from_container or "iostream error" in text)
 
 
 def reason_for_no_room(error: BaseException) -> str:
-    """What to say of an error for which `has_no_room` is true, in a few words."""
+    """Return why there is no room, for an error for which `has_no_room` is true."""
     if _is_torch_without_room(error):
-        return "no space left on device, or a limit on the size of files"
+        return "no space left on device, or a limit on file sizes"
     return first_line(error)

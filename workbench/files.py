@@ -1,10 +1,9 @@
-"""How files are written, whole or not at all; what they are known by; and how two processes keep apart."""
+"""Writes files atomically, reads JSON, locks files between processes, and computes fingerprints."""
 
 import glob
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +16,13 @@ from workbench.errors import ConfigError, DataError
 from workbench.shown import masked
 
 MODEL_CARD = "README.md"
-"""Of a model's folder: says what the model scored, and isn't part of it."""
+"""File in a model's folder that reports its scores; it is not part of the model's fingerprint."""
 
 LOCK = ".lock"
-"""File of a folder that its process holds."""
+"""File in a folder that the process using the folder locks."""
 
 OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
-"""Flags of `os.open`, of which each system has some."""
+"""Flags of `os.open`, as far as the system has them."""
 
 
 LONGEST_JSON = 256 * 2**20
@@ -31,19 +30,19 @@ LONGEST_JSON = 256 * 2**20
 
 
 def local_path(path: str | Path) -> Path:
-    """The path with the home folder instead of a leading `~`; of an unknown user the `~name` stays."""
+    """Return the path with a leading `~` expanded; `~name` of an unknown user stays."""
     return Path(os.path.expanduser(path))
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name, flush it to the disk, and rename it into place; secrets masked."""
+    """Write a file under a temporary name, flush it to disk and rename it; secrets in text are masked."""
     path.parent.mkdir(parents=True, exist_ok=True)
     check_replaceable(path)
     data = masked(content).encode("utf-8") if isinstance(content, str) else content
     try:
         _write_atomic(path, data)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # not the temporary name, which says nothing
+        error.filename, error.filename2 = str(path), None  # instead of the temporary name
         raise
 
 
@@ -62,19 +61,19 @@ def _write_atomic(path: Path, data: bytes) -> None:
 
 
 def umask() -> int:
-    """The rights that this process takes away from each file that it makes."""
-    mask = os.umask(0o077)  # there is no way to read it without setting it
+    """Return the permission bits that this process removes from new files."""
+    mask = os.umask(0o077)  # it can't be read without setting it
     os.umask(mask)
     return mask
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented UTF-8 JSON, atomically and with a stable order of keys as given."""
+    """Write a value atomically as indented UTF-8 JSON, in the given order of keys."""
     write_atomic(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def masked_json(value: Any) -> Any:
-    """The value as `write_json` writes it and `read_json` gives it back, secrets masked."""
+    """Return the value as `write_json` writes and `read_json` reads it, with secrets masked."""
     return json.loads(masked(json.dumps(value, ensure_ascii=False)))
 
 
@@ -92,10 +91,10 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        ValueError: it isn't JSON, or nested too deeply to be read.
+        ValueError: The text is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text)
@@ -104,30 +103,28 @@ def parse_json(text: str) -> Any:
 
 
 def check_readable(path: Path, most_bytes: int) -> None:
-    """Refuse what would be read without end or at length: a pipe, a device, a file beyond all measure.
+    """Check that a path is a regular file of at most `most_bytes` bytes.
 
     Raises:
-        ConfigError: names it.
+        ConfigError: It is a pipe, a device, a folder, a broken link, or too large.
     """
     if not path.is_file():
-        raise ConfigError(
-            f"{path}: not a file that can be read (a device, a pipe, a folder or a broken link)"
-        )
+        raise ConfigError(f"{path}: not a regular file (but a device, a pipe, a folder or a broken link)")
     if (size := path.stat().st_size) > most_bytes:
-        raise ConfigError(f"{path}: {size:,} bytes (at most {most_bytes:,} can be meant)")
+        raise ConfigError(f"{path}: {size:,} bytes (at most {most_bytes:,} are allowed)")
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise DataError where something else than a file lies at the path of a file that is to be written."""
+    """Raise DataError if there is a folder where a file must be written."""
     if path.is_dir() and not path.is_symlink():
-        raise DataError(f"{path}: a folder lies where a file is to be written (move it away)")
+        raise DataError(f"{path}: is a folder where a file must be written (move it away)")
 
 
 def clear_the_way(path: Path) -> Path:
-    """The path, at which no earlier file or link lies any more: what is written there goes nowhere else.
+    """Delete a file or link at the path, so that writing there can't go through a link; return the path.
 
     Raises:
-        DataError: a folder lies there.
+        DataError: There is a folder at the path.
     """
     check_replaceable(path)
     path.unlink(missing_ok=True)
@@ -135,33 +132,33 @@ def clear_the_way(path: Path) -> Path:
 
 
 def open_to_append(path: Path) -> int:
-    """A descriptor that adds to a file, which is made where there is none; never to what a link points at.
+    """Open a file for appending, creating it if it doesn't exist; return its descriptor.
 
     Raises:
-        DataError: a link or a folder lies there.
+        DataError: There is a link or a folder at the path.
     """
-    refuse_link(path)
-    if path.is_file() and path.stat().st_nlink > 1:  # a hard link to a file elsewhere gets a copy of its own
+    prepare_file(path)
+    if path.is_file() and path.stat().st_nlink > 1:  # copied, so that the other name of a hard link is safe
         write_atomic(path, path.read_bytes())
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | OPEN_FLAGS, 0o666)
 
 
-def refuse_link(path: Path) -> None:
-    """Make the folder of a file that is to be opened, and raise DataError if a link or a folder is there."""
+def prepare_file(path: Path) -> None:
+    """Create the folder of a file that will be opened; raise DataError if the path is a link or a folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     check_replaceable(path)
     if path.is_symlink():
-        raise DataError(f"{path}: a link lies where a file is to be written (remove the link)")
+        raise DataError(f"{path}: is a link where a file must be written (remove the link)")
 
 
 def append(descriptor: int, data: bytes) -> None:
-    """Add all of `data` to the end of a file, which no other process writes to."""
+    """Append all of `data` to a file that no other process writes to."""
     while data:
         data = data[os.write(descriptor, data) :]
 
 
 def append_bytes(path: Path, data: bytes) -> None:
-    """Add to the end of a file, as `open_to_append` allows it."""
+    """Append to a file, opened with `open_to_append`."""
     descriptor = open_to_append(path)
     try:
         append(descriptor, data)
@@ -170,25 +167,25 @@ def append_bytes(path: Path, data: bytes) -> None:
 
 
 def end_last_line(descriptor: int) -> None:
-    """Cut off a last line without an end: a process was killed while it wrote it."""
+    """Truncate a last line without a newline, which a killed process left incomplete."""
     with open(descriptor, "r+b", closefd=False) as file:
-        size = whole = file.seek(0, os.SEEK_END)
-        while whole and (file.seek(whole - 1), file.read(1))[1] != b"\n":
-            whole -= 1
-        if whole < size:
-            file.truncate(whole)
+        size = end = file.seek(0, os.SEEK_END)
+        while end and (file.seek(end - 1), file.read(1))[1] != b"\n":
+            end -= 1
+        if end < size:
+            file.truncate(end)
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock that a file stands for; False where another process has it and `wait` is not given.
+    """Lock a file during the block; yield False if another process has locked it and `wait` is false.
 
-    The file is made where there is none. It is never emptied, and a link is not followed.
+    Creates the file if it doesn't exist, and never truncates it.
 
     Raises:
-        DataError: a link or a folder lies there.
+        DataError: There is a link or a folder at the path.
     """
-    refuse_link(path)
+    prepare_file(path)
     lock = FileLock(path, timeout=-1 if wait else 0)
     try:
         lock.acquire()
@@ -202,88 +199,19 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
 
 
 def part_of(path: Path) -> Path:
-    """Where a large file is written until it is whole; a killed process's next try writes it anew."""
+    """Return the path of a large file while it is being written; a repeated run overwrites it."""
     return path.with_name(f".{path.name}.part")
 
 
-LONGEST_NAME = 255
-"""Bytes of a file's or folder's name that file systems take."""
-
-LONGEST_PATH = 4096
-"""Bytes of a whole path."""
-
-
-def check_folder(key: str, path: Path) -> None:
-    """Raise ConfigError where a file lies at `path`, which `key` names, or above it, or no folder can be."""
-    too_long = [part for part in path.parts if len(os.fsencode(part)) > LONGEST_NAME]
-    if too_long or len(os.fsencode(path)) > LONGEST_PATH:
-        name = too_long[0] if too_long else str(path)
-        size, most = len(os.fsencode(name)), LONGEST_NAME if too_long else LONGEST_PATH
-        raise ConfigError(f"{key}: a name of {size} bytes, {name[:40] + '...'!r} (at most {most})")
-    if not str(path).isprintable():
-        raise ConfigError(f"{key}: {str(path)!r} holds control characters")
-    for place in (path, *path.parents):
-        if place.exists() and not place.is_dir():
-            raise ConfigError(f"{key}: {str(place)!r} is a file, no folder")
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes `path` when the block ends well, and vanishes when it doesn't."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    settle_folder(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    lock = temporary / LOCK
-    try:
-        with locked(lock, wait=False):
-            yield temporary
-        lock.unlink(missing_ok=True)
-        mask = umask()
-        os.chmod(temporary, 0o777 & ~mask)
-        for inner in temporary.rglob("*"):  # safetensors lets nobody but the owner read
-            os.chmod(inner, (0o777 if inner.is_dir() else 0o666) & ~mask)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, old / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def settle_folder(path: Path) -> None:
-    """Clear away what `new_folder` left around `path` when its process was killed; an old folder comes back.
-
-    A process that is still writing is left alone, and so is what a link of such a name points at.
-    """
-    name = glob.escape(path.name)
-    for old in sorted(path.parent.glob(f".{name}.old.????????/")):
-        if old.is_symlink():
-            continue
-        if not path.exists() and (old / path.name).exists():
-            os.replace(old / path.name, path)
-        shutil.rmtree(old)
-    for left in path.parent.glob(f".{name}.????????/"):
-        if left.is_symlink():
-            continue
-        with locked(left / LOCK, wait=False) as is_left:
-            pass
-        if is_left:
-            shutil.rmtree(left)
-
-
 def settle_file(path: Path) -> None:
-    """Delete what `write_atomic` left beside `path` when its process was killed."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
-        if left.is_file() or left.is_symlink():
-            left.unlink()
+    """Delete the temporary files that `write_atomic` left beside `path` when its process was killed."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        if temporary.is_file() or temporary.is_symlink():
+            temporary.unlink()
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON, 64 hex digits."""
+    """Return the SHA-256 of a value's canonical JSON, 64 hex digits."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The label that training, the loss and the report on rows agree on."""
+"""Defines the label of tokens that carry no loss."""
 
 IGNORED = -100
-"""The label of a token that no loss falls on: what PyTorch's cross entropy leaves out."""
+"""Label of a token that carries no loss: the `ignore_index` of PyTorch's cross entropy."""

@@ -1,4 +1,4 @@
-"""Pickles of torch, read without executing anything and without unpacking more than the file holds."""
+"""Reads torch pickles without executing code and without unpacking more than the file's size."""
 
 import pickle
 import re
@@ -17,60 +17,62 @@ UNPICKLED = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError),
     *(RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile),
 )
-"""What torch raises at a damaged pickle, besides UnpicklingError."""
+"""Exceptions that torch raises for a damaged pickle, besides UnpicklingError."""
 
 MAX_PICKLE = 100_000_000
-"""Bytes at the beginning of an older file, before its tensors."""
+"""Bytes of the pickle at the start of a file of torch before 1.6."""
 
 NO_TENSORS = (b"bytearray",)
-"""Names in a pickle that make what no state dictionary holds, in any size."""
+"""Names in a pickle that create objects of any size, which no state dictionary contains."""
 
 
 def read_pickle(file: Path) -> Any:
-    """The value in a file that `torch.save` wrote, its tensors mapped into memory; nothing is executed.
+    """Return the value in a file that `torch.save` wrote, with memory-mapped tensors; no code is executed.
 
     Raises:
-        CheckpointError: the pickle holds more than tensors, or the file is truncated or damaged.
+        CheckpointError: The pickle contains more than tensors, or the file is truncated or damaged.
     """
-    zipped = zipfile.is_zipfile(file)  # since torch 1.6; older files can't be mapped
+    is_zip = zipfile.is_zipfile(file)  # since torch 1.6; older files can't be mapped
     try:
-        _check_pickle(file, zipped)
+        _check_pickle(file, is_zip)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
-        if _begins_as_zip(file) and not zipped:
+        if _begins_as_zip(file) and not is_zip:
             raise CheckpointError(f"{file}: truncated, the end of the archive is missing") from error
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        code = f"code, {found[1]}" if found else "more than tensors"
-        raise CheckpointError(f"{file}: refused, this pickle holds {code} (only tensors are read)") from error
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        content = f"code, {name[1]}" if name else "more than tensors"
+        raise CheckpointError(f"{file}: the pickle contains {content} (only tensors are read)") from error
     except UNPICKLED as error:
-        raise CheckpointError(f"{file}: truncated or damaged, no pickled tensors") from error
+        raise CheckpointError(f"{file}: truncated or damaged, not a pickle of tensors") from error
 
 
-def _check_pickle(file: Path, zipped: bool) -> None:
-    """Refuse a file of pickled tensors that unpacks to more than it is.
+def _check_pickle(file: Path, is_zip: bool) -> None:
+    """Check that a pickle unpacks to no more than the file's size.
 
     Raises:
-        CheckpointError: it does.
+        CheckpointError: It unpacks to more, or contains more than tensors.
     """
-    if any(name in data for data in _pickles(file, zipped) for name in NO_TENSORS):
-        raise CheckpointError(f"{file}: refused, this pickle holds more than tensors (only tensors are read)")
+    if any(name in data for data in _pickles(file, is_zip) for name in NO_TENSORS):
+        raise CheckpointError(f"{file}: the pickle contains more than tensors (only tensors are read)")
 
 
-def _pickles(file: Path, zipped: bool) -> Iterator[bytes]:
-    """What torch unpickles of a file: in an archive one entry, else what the file begins with."""
-    if not zipped:
+def _pickles(file: Path, is_zip: bool) -> Iterator[bytes]:
+    """Yield the bytes that torch unpickles: an entry of the archive, or the start of an older file."""
+    if not is_zip:
         with file.open("rb") as handle:
             yield handle.read(MAX_PICKLE)
         return
     size = file.stat().st_size
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-        if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
-            raise CheckpointError(f"{file}: refused, {packed[0]!r} in it is compressed (torch never does)")
-        if (announced := sum(entry.file_size for entry in entries)) > size:
-            raise CheckpointError(f"{file}: truncated or damaged, holds {size:,} of {announced:,} bytes")
+        if compressed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+            raise CheckpointError(
+                f"{file}: its entry {compressed[0]!r} is compressed (torch never compresses)"
+            )
+        if (total := sum(entry.file_size for entry in entries)) > size:
+            raise CheckpointError(f"{file}: truncated or damaged, has {size:,} of {total:,} bytes")
         yield from (archive.read(entry) for entry in entries if entry.filename.endswith("data.pkl"))
 
 

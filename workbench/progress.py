@@ -1,4 +1,4 @@
-"""Progress of a long task: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the progress of a long task: a bar on a terminal, log lines elsewhere."""
 
 import logging
 import time
@@ -11,13 +11,13 @@ from rich.progress import Progress as Bar
 from workbench.shown import clean
 
 LINE_SECONDS = 10.0
-"""Between two lines where there is no terminal."""
+"""Seconds between two log lines if there is no terminal."""
 
 log = logging.getLogger("workbench")
 
 
 class Progress:
-    """How much of a task is done, at what pace, and the time left."""
+    """Progress bar with the pace and the time left; a context manager that draws it."""
 
     def __init__(
         self,
@@ -32,15 +32,16 @@ class Progress:
         """Prepare the bar.
 
         Args:
-            title: Of the task.
-            total: Units of the whole task.
+            title: Title of the task.
+            total: Number of units of the task.
             done: Units that an earlier session has done.
-            unit: Name of the units, in the plural.
-            is_shown: False on all ranks but the first.
+            unit: Name of the units, plural.
+            is_shown: False on all ranks but rank 0.
             is_kept: Whether the bar stays on the terminal when the task ends.
         """
         console = Console(stderr=True)
-        self.title, self.unit, self.total, self.done, self.begun_at = clean(title), unit, total, done, done
+        self.title, self.unit, self.total = clean(title), unit, total
+        self.done = self.initial_done = done
         self.is_shown = is_shown
         self.start = self.last_line = time.monotonic()
         self.bar = Bar(
@@ -57,24 +58,24 @@ class Progress:
         self.task = self.bar.add_task(self.title, total=total, completed=done, pace="")
 
     def __enter__(self) -> "Progress":
-        """Draw the bar."""
+        """Start drawing the bar."""
         self.bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop drawing."""
+        """Stop drawing the bar."""
         self.bar.stop()
 
     def advance(self, count: int) -> None:
-        """Show that `count` more units are done."""
+        """Show that `count` more units are done, with the pace in units per second."""
         seconds = max(time.monotonic() - self.start, 1e-9)
         done = self.done + count
-        self.reach(done, f"{(done - self.begun_at) / seconds:.1f} {self.unit}/s")
+        self.reach(done, f"{(done - self.initial_done) / seconds:.1f} {self.unit}/s")
 
     def reach(self, done: int, pace: str) -> None:
-        """Show that `done` units are done in all; `pace` is what to say of the speed."""
+        """Show that `done` units are done in total, with `pace` as the text about speed."""
         self.done = done
         self.bar.update(self.task, completed=done, pace=pace)
         if self.is_shown and self.bar.disable and time.monotonic() - self.last_line >= LINE_SECONDS:
@@ -82,15 +83,15 @@ class Progress:
             count = f"{done} of {self.total} {self.unit}"
             log.info("%s: %s, %s, %s left", self.title, count, pace, self._time_left())
 
-    def say(self, words: str) -> None:
-        """Show a line above the bar, or in the log where there is none."""
+    def say(self, line: str) -> None:
+        """Print a line above the bar, or log it if no bar is drawn."""
         if self.bar.disable:
-            log.info(words)
+            log.info(line)
         else:
-            self.bar.console.print(words, soft_wrap=True)
+            self.bar.console.print(line, soft_wrap=True)
 
     def _time_left(self) -> str:
-        """At the pace of this session, as minutes and seconds."""
-        pace = (time.monotonic() - self.start) / max(self.done - self.begun_at, 1)
-        minutes, seconds = divmod(round(pace * (self.total - self.done)), 60)
+        """Return the time left at the pace of this session, as minutes and seconds."""
+        seconds_per_unit = (time.monotonic() - self.start) / max(self.done - self.initial_done, 1)
+        minutes, seconds = divmod(round(seconds_per_unit * (self.total - self.done)), 60)
         return f"{minutes}:{seconds:02d}"

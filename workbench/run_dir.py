@@ -1,4 +1,4 @@
-"""The name of every file that a run writes, and how files are written: whole or not at all."""
+"""Names every file that a run writes, and records in run.json which steps are finished."""
 
 import logging
 import os
@@ -12,28 +12,28 @@ from typing import Any
 from workbench.errors import ConfigError, DataError
 from workbench.files import LOCK, check_replaceable, masked_json, settle_file
 from workbench.files import MODEL_CARD as MODEL_CARD
-from workbench.files import check_folder as check_folder
 from workbench.files import file_fingerprint as file_fingerprint
 from workbench.files import fingerprint as fingerprint
-from workbench.files import new_folder as new_folder
 from workbench.files import part_of as part_of
 from workbench.files import read_json as read_json
-from workbench.files import settle_folder as settle_folder
 from workbench.files import write_atomic as write_atomic
 from workbench.files import write_json as write_json
+from workbench.folders import check_folder as check_folder
+from workbench.folders import new_folder as new_folder
+from workbench.folders import settle_folder as settle_folder
 
 log = logging.getLogger("workbench")
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """The folder of one run. Steps talk to each other through these files only."""
+    """Folder of one run. Steps exchange data through these files only."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The run's name: the folder's own."""
+        """Name of the run, which is the folder's name."""
         return self.path.name
 
     @property
@@ -43,12 +43,12 @@ class RunDir:
 
     @property
     def run_json(self) -> Path:
-        """Versions, machine, and everything measured; also the fingerprints of finished steps."""
+        """Versions, machine, measured values, and the fingerprints of finished steps."""
         return self.path / "run.json"
 
     @property
     def checkpoints(self) -> Path:
-        """Training checkpoints, to resume from."""
+        """Folder of the checkpoints that a training resumes from."""
         return self.path / "checkpoints"
 
     @property
@@ -58,7 +58,7 @@ class RunDir:
 
     @property
     def model(self) -> Path:
-        """The trained model itself, where there is no adapter (`adapter=none`)."""
+        """The trained model, if there is no adapter (`adapter=none`)."""
         return self.path / "model"
 
     @property
@@ -78,37 +78,37 @@ class RunDir:
 
     @property
     def export_gguf(self) -> Path:
-        """The same as one file."""
+        """A model exported as one GGUF file."""
         return self.path / "export.gguf"
 
     @property
     def train_jsonl(self) -> Path:
-        """One line a logged training step."""
+        """One line per logged training step."""
         return self.path / "train.jsonl"
 
     @property
     def loss_svg(self) -> Path:
-        """The curves of train.jsonl as a picture."""
+        """Plot of the losses in train.jsonl."""
         return self.path / "loss.svg"
 
     @property
     def train_json(self) -> Path:
-        """What was trained on what, without measured values."""
+        """What was trained on which rows, without measured values."""
         return self.path / "train.json"
 
     @property
     def held_out_jsonl(self) -> Path:
-        """The rows that training held out, by which the models are compared; one a line."""
+        """Rows held out of training, on which the models are compared; one per line."""
         return self.path / "held_out.jsonl"
 
     @property
     def merged(self) -> Path:
-        """The merged model, published only after its proof."""
+        """The merged model, written only after the merge was proven."""
         return self.path / "merged"
 
     @property
     def merge_report(self) -> Path:
-        """The proof of the merge."""
+        """Report that proves the merge."""
         return self.path / "merge_report.json"
 
     @property
@@ -118,24 +118,24 @@ class RunDir:
 
     @property
     def cache(self) -> Path:
-        """Answers already had, so that an interrupted evaluation continues."""
+        """Cached answers, from which an interrupted evaluation continues."""
         return self.path / "cache"
 
     @property
     def lock(self) -> Path:
-        """Held while a process works in the folder."""
+        """Lock file of the process that uses the folder."""
         return self.path / LOCK
 
     @property
     def tensorboard(self) -> Path:
-        """Events of a training, for `tensorboard`."""
+        """Event files of a training for TensorBoard."""
         return self.path / "tensorboard"
 
     def check_links(self) -> None:
-        """Refuse links in place of folders that steps write files into; the others are replaced whole.
+        """Check that the folders that steps write files into are not links.
 
         Raises:
-            ConfigError: there is one.
+            ConfigError: One of them is a link.
         """
         predictions = self.path / "predictions"
         for folder in (self.checkpoints, self.cache, self.tensorboard, predictions, *predictions.glob("*")):
@@ -308,7 +308,7 @@ def _version(package: str) -> str | None:
 
 
 def clear_unfinished(run_dir: RunDir) -> None:
-    """Settle a run's own folders and delete its half-written files, after a process that was killed."""
+    """Delete the half-written files and folders that a killed process left in a run folder."""
     folders = (run_dir.adapter, run_dir.model, run_dir.merged, run_dir.tokenizer, run_dir.extended)
     for folder in (*folders, run_dir.export):
         settle_folder(folder)

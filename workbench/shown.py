@@ -1,7 +1,7 @@
-"""Text of others on its way to a terminal, a log or a page: no control characters, no secrets.
+"""Removes control characters and secrets from text before it is shown on a terminal, in a log or on a page.
 
-Column names, file names, configuration values, templates and what models generate can hold anything. Whatever
-shows them calls `clean`, or `masked` where only secrets matter.
+Column names, file names, configuration values, templates and generated text can contain anything. Code that
+shows them calls `clean`, or `masked` if only secrets matter.
 """
 
 import html
@@ -13,7 +13,7 @@ CONTROL = {
     **dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD),
     **dict.fromkeys([0x2028, 0x2029], 0x2424),
 }
-"""Characters that move the cursor or turn the direction of writing -> their pictures."""
+"""Characters that move the cursor or change the text direction -> visible replacements."""
 
 MASK = "***"
 
@@ -21,19 +21,19 @@ _secrets: set[str] = set()
 
 
 def clean(text: str) -> str:
-    """A text that any terminal and file can hold: no control characters, no secrets, no lone surrogates."""
+    """Return a text without control characters, secrets and lone surrogates."""
     return masked(text).encode("utf-8", "replace").decode("utf-8").translate(CONTROL)
 
 
 def masked(text: str) -> str:
-    """The text with *** instead of each value that came from the environment."""
+    """Return the text with *** instead of each secret from the environment."""
     for secret in sorted(_secrets, key=len, reverse=True):
-        for written in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
-            text = text.replace(written, MASK)
+        for spelling in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
+            text = text.replace(spelling, MASK)
         text = text.replace(html.escape(secret), MASK)
     return text
 
 
 def remember_secret(value: str) -> None:
-    """Show *** instead of this value from now on."""
+    """Mask this value as *** from now on."""
     _secrets.add(value)

@@ -1,4 +1,4 @@
-"""Whether code from files that the user's configuration names may be run, and which such code was."""
+"""Controls whether code in files that the configuration names may run, and records which code did."""
 
 import logging
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ log = logging.getLogger("workbench")
 
 @dataclass
 class TrustedCode:
-    """The sources whose code has been run, in the order of their first use."""
+    """Sources whose code has run, in the order of first use."""
 
     sources: list[str] = field(default_factory=list)
 
@@ -24,7 +24,7 @@ _trusted: ContextVar[TrustedCode | None] = ContextVar("trusted", default=None)
 
 @contextmanager
 def trusting(trust_code: bool) -> Iterator[TrustedCode]:
-    """Let code from named files run within, if `trust_code`; yields the list of what has run."""
+    """Allow code of named files to run during the block if `trust_code`; yield the record of what ran."""
     trusted = TrustedCode()
     token = _trusted.set(trusted if trust_code else None)
     try:
@@ -34,16 +34,16 @@ def trusting(trust_code: bool) -> Iterator[TrustedCode]:
 
 
 def is_trusted() -> bool:
-    """Whether code from named files may be run."""
+    """Return whether code of named files may run."""
     return _trusted.get() is not None
 
 
 def check_trusted(key: str, source: str) -> None:
-    """Refuse to run the code of `source`, or note and say that it is run.
+    """Check that the code of `source` may run, and log it on first use.
 
     Args:
-        key: where the source is named: a configuration key or a file.
-        source: the file or hub id whose code would be run.
+        key: Configuration key or file that names the source.
+        source: File or hub id whose code will run.
 
     Raises:
         ConfigError: `trust_code` is off.
@@ -51,8 +51,8 @@ def check_trusted(key: str, source: str) -> None:
     trusted = _trusted.get()
     if trusted is None:
         raise ConfigError(
-            f"{key}: {source!r} holds code, which is not run (trust_code=true on the command line runs it, "
-            "with all rights of yours)"
+            f"{key}: {source!r} contains code, which is not run (trust_code=true on the command line runs "
+            "it, with all your permissions)"
         )
     if source not in trusted.sources:
         trusted.sources.append(source)

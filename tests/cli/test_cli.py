@@ -78,7 +78,7 @@ def test_a_mistake_ends_in_one_clear_line_and_nothing_written(tmp_path, argument
         ("model: small\n", "holds no run of ours, its config.yaml has no 'model'"),
         ("model: {path: [}\n", "config.yaml: not YAML"),
         ("- a\n- b\n", "config.yaml: not a configuration"),
-        (None, "run_dir: 'there' is a file, no folder"),
+        (None, "run_dir: 'there' is a file, not a folder"),
     ],
 )
 @pytest.mark.parametrize("recipe", ["quickstart", "evaluate"])

@@ -176,7 +176,7 @@ BOMB = "\n".join(["a0: &a0 [1, 2]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}1]" for
         ("- " * 3000 + "1", "nested too deep"),
         ("a: 0x" + "f" * 5000, "a number of 5,002 characters (at most 400)"),
         ("a: " + "9" * 5000, "a number of 5,000 characters (at most 400)"),
-        ("# no values\n" * 1_000_000, "12,000,000 bytes (at most 1,048,576 can be meant)"),
+        ("# no values\n" * 1_000_000, "12,000,000 bytes (at most 1,048,576 are allowed)"),
     ],
 )
 @pytest.mark.parametrize("place", ["recipes/mine.yaml", "conf/benchmark/quiz.yaml", "run/config.yaml"])
@@ -210,10 +210,10 @@ def test_what_is_no_yaml_is_said_in_one_line_with_its_file(hostile, tmp_path, pl
 
 def test_a_pipe_or_device_among_the_yamls_is_refused_and_not_read(hostile, tmp_path):
     os.mkfifo(tmp_path / "conf" / "benchmark" / "quiz.yaml")
-    assert "conf/benchmark/quiz.yaml: not a file that can be read" in hostile("recipe=leaderboard")
+    assert "conf/benchmark/quiz.yaml: not a regular file" in hostile("recipe=leaderboard")
     (tmp_path / "conf" / "benchmark" / "quiz.yaml").unlink()
     (tmp_path / "recipes" / "mine.yaml").symlink_to("/dev/zero")
-    assert "recipes/mine.yaml: not a file that can be read" in hostile("recipe=leaderboard")
+    assert "recipes/mine.yaml: not a regular file" in hostile("recipe=leaderboard")
 
 
 def test_a_yaml_that_names_itself_in_its_defaults_is_refused(hostile, tmp_path):

@@ -33,7 +33,7 @@ from workbench.run_dir import check_folder
         (["run_dir=" + "名" * 90], "run_dir: a name of 270 bytes"),
         (["run_dir=" + "a/" * 3000], "run_dir: a name of 5999 bytes"),
         (["leaderboard.folder=" + "a" * 300], "leaderboard.folder: a name of 300 bytes"),
-        (["run_dir=a\x1b[31mb"], "run_dir: 'a\\x1b[31mb' holds control characters"),
+        (["run_dir=a\x1b[31mb"], "run_dir: 'a\\x1b[31mb' has control characters"),
     ],
 )
 def test_a_value_that_nobody_can_mean_is_refused_before_anything_is_loaded(command, tmp_path, words, answer):

@@ -128,7 +128,7 @@ def test_a_link_in_the_place_of_the_file_is_refused_and_its_target_left_alone(tm
     path = filled(tmp_path / "cache")
     path.unlink()
     path.symlink_to(outside)
-    with pytest.raises(DataError, match="a link lies where a file is to be written"):
+    with pytest.raises(DataError, match="is a link where a file must be written"):
         filled(tmp_path / "cache")
     assert outside.read_text() == "mine\n"
     path.unlink()

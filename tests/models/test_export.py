@@ -252,7 +252,7 @@ def test_a_shard_size_that_is_none_is_refused_with_its_key(size, section):
 def test_a_file_where_a_folder_has_to_be_is_refused(tmp_path, name):
     open_llama(tmp_path / "in")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match="export.path: '.*file' is a file, no folder"):
+    with pytest.raises(ConfigError, match="export.path: '.*file' is a file, not a folder"):
         export(at(tmp_path / "in"), ExportConfig(format=ExportFormat[name]), tmp_path / "file" / "out.gguf")
 
 

@@ -190,7 +190,7 @@ def test_a_native_model_whose_weights_are_a_pickle_of_tensors_is_taken_and_one_w
     check_model(at(model, architecture=Architecture.native), PLAIN)
     load_model(at(model, architecture=Architecture.native), PLAIN)
     torch.save({"lm_head.weight": Path("/")}, model / "pytorch_model.bin")
-    assert "refused, this pickle holds code" in refusal(model)
+    assert "the pickle contains code" in refusal(model)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing"])

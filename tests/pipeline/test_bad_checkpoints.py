@@ -86,7 +86,7 @@ BAD = {
     ),
     "truncated": (truncated, r"model\.safetensors: truncated"),
     "truncated shard": (truncated_shard, r"model-00001-of-00001\.safetensors: truncated"),
-    "pickle with code": (code, r"pytorch_model\.bin: refused, this pickle holds code"),
+    "pickle with code": (code, r"pytorch_model\.bin: the pickle contains code"),
     "two norms": (two_norms, r"b\.safetensors: holds another model\.norm\.weight than the file before"),
     "numbered tensors": (numbered, r"pytorch_model\.bin: no flat dictionary of tensors"),
     "whole numbers": (

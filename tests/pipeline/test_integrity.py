@@ -162,7 +162,7 @@ def test_a_record_that_was_changed_or_is_odd_is_refused_in_one_line(run, tmp_pat
             run("quickstart", *SHORT, "steps=[train]")
     folder.run_json.unlink()
     folder.run_json.mkdir()
-    with pytest.raises(DataError, match=r"run.json: a folder lies where a file is to be written"):
+    with pytest.raises(DataError, match=r"run.json: is a folder where a file must be written"):
         run("quickstart", *SHORT, "steps=[train]")
 
 
@@ -172,7 +172,7 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_left_as_it_was(run, tmp
     run_dir = tmp_path / "runs" / "quickstart"
     run_dir.mkdir(parents=True)
     (run_dir / ".lock").symlink_to(outside)
-    with pytest.raises(DataError, match=r"\.lock: a link lies where a file is to be written"):
+    with pytest.raises(DataError, match=r"\.lock: is a link where a file must be written"):
         run("quickstart", *SHORT, "steps=[train]")
     assert outside.read_text() == "mine"
     (run_dir / ".lock").unlink()
@@ -209,8 +209,8 @@ def test_checkpoints_that_are_links_or_files_are_named_and_trained_past(run, tra
     (folder.path / "train.jsonl").unlink()
     os.symlink(outside / "mine.txt", folder.path / "train.jsonl")
     run("quickstart", *SHORT, "steps=[train]")
-    assert "checkpoint-4: is a link, not a checkpoint of this run; left out" in said(caplog)
-    assert "checkpoint-2: is a file, not a checkpoint; left out" in said(caplog)
+    assert "checkpoint-4: is a link, not a checkpoint of this run; deleted" in said(caplog)
+    assert "checkpoint-2: is a file, not a checkpoint; deleted" in said(caplog)
     assert (folder.adapter / "adapter_model.safetensors").read_bytes() == weights
     assert [path.name for path in outside.iterdir()] == ["mine.txt"] and (
         outside / "mine.txt"

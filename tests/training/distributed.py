@@ -14,7 +14,7 @@ from tiny_training import causal_rows, class_rows, load_with_lora, tiny_tokenize
 from workbench.config.train import TrainConfig
 from workbench.distributed import barrier, is_rank0, rank_and_world_size
 from workbench.models.adapters import attach
-from workbench.training.callbacks import Steps
+from workbench.training.callbacks import StepCallback
 from workbench.training.fit import fit
 
 KINDS = {
@@ -57,14 +57,14 @@ def main(folder: Path, base: Path, rank: int, step: int) -> None:
 
 def kill_at(step: int) -> None:
     """End this process in the middle of a step."""
-    original = Steps.on_step_end
+    original = StepCallback.on_step_end
 
     def deadly(self, args, state, *rest, **options):
         if state.global_step == step:
             os._exit(9)
         return original(self, args, state, *rest, **options)
 
-    Steps.on_step_end = deadly
+    StepCallback.on_step_end = deadly
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tiny_training import causal_rows, class_rows, load_with_lora, tiny_tokenize
 from workbench.config.train import TrainConfig
 from workbench.models.adapters import attach
 from workbench.run_dir import file_fingerprint
-from workbench.training.callbacks import Seal, Steps
+from workbench.training.callbacks import StepCallback, WriteManifest
 from workbench.training.fit import fit
 
 NUM_KILLS = 20
@@ -78,11 +78,11 @@ def damaged(folder: Path, checkpoint: str, name: str) -> None:
 
 
 MOMENTS = {
-    "in the first step": killed_before(Steps, "on_step_end", 1),
-    "in the middle of an epoch": killed_before(Steps, "on_step_end", 8),
-    "right after a checkpoint": killed_before(Steps, "on_step_end", 10),
+    "in the first step": killed_before(StepCallback, "on_step_end", 1),
+    "in the middle of an epoch": killed_before(StepCallback, "on_step_end", 8),
+    "right after a checkpoint": killed_before(StepCallback, "on_step_end", 10),
     "while a checkpoint is written": killed_writing("optimizer.pt", 6),
-    "before a checkpoint is sealed": killed_before(Seal, "on_save", 9),
+    "before a checkpoint is sealed": killed_before(WriteManifest, "on_save", 9),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from workbench.machine import resident_bytes
-from workbench.training.memory_release import KERNEL_CACHES, GiveBack, keep_few_kernels, libc_function
+from workbench.training.memory_release import KERNEL_CACHES, ReleaseMemory, keep_few_kernels, libc_function
 
 MIB = 1 << 20
 glibc = pytest.mark.skipif(libc_function("malloc_trim") is None, reason="not the GNU C library")
@@ -28,7 +28,7 @@ def holes():
 def test_the_holes_between_living_tensors_go_back_to_the_system_after_a_step():
     living, before = holes()
     assert resident_bytes() - before > 100 * MIB
-    GiveBack().on_step_end()
+    ReleaseMemory().on_step_end()
     assert resident_bytes() - before < 60 * MIB
     assert len(living) == 20
 
@@ -36,7 +36,7 @@ def test_the_holes_between_living_tensors_go_back_to_the_system_after_a_step():
 def test_where_there_is_no_such_library_nothing_happens(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     libc_function.cache_clear()
-    GiveBack().on_step_end()
+    ReleaseMemory().on_step_end()
     libc_function.cache_clear()
 
 

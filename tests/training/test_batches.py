@@ -45,13 +45,13 @@ def test_every_epoch_has_every_row_once_in_an_order_of_its_own(changes, joined):
 
 @pytest.mark.parametrize("changes", [{}, {"group_by_length": True}, {"max_tokens_per_batch": 128}])
 def test_processes_take_turns_at_the_batches_of_one(changes):
-    ghost = [[len(LENGTHS)]]
+    dummy = [[len(LENGTHS)]]
     for world in (2, 3, 4):
         alone = list(plan(gradient_accumulation_steps=world, **changes))
         shares = [list(plan(ranks=(rank, world), **changes)) for rank in range(world)]
         assert {len(part) for part in shares} == {len(plan(ranks=(0, world), **changes))}
         dealt = [batch for together in zip(*shares, strict=True) for batch in together]
-        assert dealt == alone + ghost * (-len(alone) % world)
+        assert dealt == alone + dummy * (-len(alone) % world)
 
 
 def test_batches_of_like_length_have_little_padding():
@@ -104,7 +104,7 @@ def test_a_model_without_positions_doesnt_keep_texts_apart_and_gets_padded_batch
 def test_packed_rows_are_refused_where_the_model_would_mix_them(tmp_path, tokenizer):
     rows = causal_rows().map(lambda row: {"position_ids": list(range(row["length"]))})
     with pytest.raises(
-        ConfigError, match="data.packing: this model lets the texts packed in a row see each other"
+        ConfigError, match="data.packing: with this model, the texts packed in a row attend to each other"
     ):
         fit(bloom(), tokenizer, rows, None, TrainConfig(max_steps=1), tmp_path, 7)
 

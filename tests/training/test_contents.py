@@ -15,7 +15,7 @@ from workbench.config.train import Keep
 from workbench.run_dir import read_json
 from workbench.training.checkpoint_checks.content import weight_problem
 from workbench.training.fit import fit
-from workbench.training.resume import seal
+from workbench.training.resume import write_manifest
 
 ROWS = causal_rows(12)
 MODELS = {"adapter": load_with_lora, "model": load}
@@ -110,7 +110,7 @@ DAMAGES = {
     "rng_state.pth": [
         (
             lambda path: torch.save({"python": Foreign()}, path),
-            "rng_state.pth: refused, this pickle holds",
+            "rng_state.pth: the pickle contains",
         ),
         (pickled(lambda value: value.update(python=(1, 2))), "'python' is not the state of a random"),
         (pickled(lambda value: value.update(numpy=[])), "'numpy' is not the state of a random"),
@@ -170,7 +170,9 @@ def rewritten(finished, folder, kind, name, damage):
         manifest = read_json(checkpoint / name)
     else:
         damage(checkpoint / name)
-    seal(checkpoint, 4, manifest["identity"], manifest["meter"], is_final=name == "trainer_state.json")
+    write_manifest(
+        checkpoint, 4, manifest["identity"], manifest["meter"], is_final=name == "trainer_state.json"
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_a_checkpoint_written_again_with_its_manifest_is_named_and_the_one_befor
 ):
     rewritten(finished, tmp_path / "run", kind, name, damage)
     model, report = trained(base, tmp_path / "run", kind)
-    [line] = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    [line] = [record.getMessage() for record in caplog.records if "; deleted" in record.getMessage()]
     parts = words.split(".*")
     assert "checkpoint-4: " in line and all(part in line for part in parts), line
     assert report.resumed_from == 2
@@ -218,7 +220,7 @@ def test_a_sound_checkpoint_is_gone_on_from_and_a_final_one_is_loaded(finished, 
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-4")
     model, report = trained(base, tmp_path / "run", kind)
     assert report.resumed_from == 2 and same(weights(model), finished[1][kind])
-    assert "left out" not in caplog.text
+    assert "; deleted" not in caplog.text
 
 
 def test_a_pickle_with_foreign_code_is_never_executed(finished, base, tmp_path, monkeypatch):
@@ -238,9 +240,9 @@ def test_weights_that_do_not_fit_are_not_taken_for_the_best(finished, base, tmp_
     best = run / "checkpoints" / "checkpoint-2"
     stored(lambda value: value.update({first(value): torch.zeros(3)}))(best / WEIGHTS["adapter"])
     manifest = read_json(best / "manifest.json")
-    seal(best, 2, manifest["identity"], manifest["meter"], is_final=False)
+    write_manifest(best, 2, manifest["identity"], manifest["meter"], is_final=False)
     report = fit(load_with_lora(base), tiny_tokenizer(), ROWS, None, train, run, 7, **how)
-    assert report.kept_step == 4 and "the last step's weights are kept, not the best" in caplog.text
+    assert report.kept_step == 4 and "the model keeps the last step's weights, not the best" in caplog.text
 
 
 def test_a_model_of_experts_whose_file_has_other_names_is_not_taken_for_damaged(tmp_path):

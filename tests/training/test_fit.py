@@ -15,7 +15,7 @@ from workbench.data.collate import Collator
 from workbench.errors import ConfigError, TrainingError
 from workbench.models.adapters import attach
 from workbench.training import build_trainer
-from workbench.training.callbacks import Steps
+from workbench.training.callbacks import StepCallback
 from workbench.training.fit import fit
 from workbench.training.reporting.journal import journal_lines
 
@@ -210,14 +210,14 @@ def test_a_loss_that_is_no_number_stops_with_the_step_the_rows_and_what_is_kept(
 
 def interrupt_at_step_5(monkeypatch):
     """From now on a training ends there as by Ctrl-C."""
-    original = Steps.on_step_end
+    original = StepCallback.on_step_end
 
     def interrupting(self, args, state, *rest, **options):
         if state.global_step == 5:
             raise KeyboardInterrupt
         return original(self, args, state, *rest, **options)
 
-    monkeypatch.setattr(Steps, "on_step_end", interrupting)
+    monkeypatch.setattr(StepCallback, "on_step_end", interrupting)
 
 
 def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
@@ -228,7 +228,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
     interrupt_at_step_5(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "cut", 7)
-    assert "train: stopped after step 5; the same command goes on from checkpoint-4" in caplog.text
+    assert "train: stopped after step 5; the same command resumes from checkpoint-4" in caplog.text
     monkeypatch.undo()
     model = load_with_lora(base)
     report = fit(model, tokenizer, causal_rows(), None, settings(save_steps=2), tmp_path / "cut", 7)
@@ -488,7 +488,7 @@ def test_weights_that_are_no_numbers_or_absurd_are_never_sealed(
         if state.global_step == 4:
             next(p for p in said["model"].parameters() if p.requires_grad).data.fill_(value)
 
-    monkeypatch.setattr(Steps, "on_log", poisoned, raising=False)
+    monkeypatch.setattr(StepCallback, "on_log", poisoned, raising=False)
     with pytest.raises(
         TrainingError, match=r"lora_A.* holds a weight of \S+ at step 4 \(.*\(kept: checkpoint-2;"
     ):
@@ -515,7 +515,7 @@ def test_a_full_disk_costs_no_more_than_the_newest_checkpoint(tmp_path, base, to
             room = 4096 if torn == "a checkpoint" else journal.stat().st_size + 20
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, original[1]))
 
-    monkeypatch.setattr(Steps, "on_log", filled, raising=False)
+    monkeypatch.setattr(StepCallback, "on_log", filled, raising=False)
     try:
         with pytest.raises(TrainingError) as caught:
             fit(
@@ -533,7 +533,7 @@ def test_a_full_disk_costs_no_more_than_the_newest_checkpoint(tmp_path, base, to
     place = "checkpoint-4" if torn == "a checkpoint" else "full"
     assert f"{place}: can't be written, " in str(caught.value)
     assert journal.read_text().endswith("\n") is (torn == "a checkpoint")
-    assert "(kept: checkpoint-2; given room, the same command goes on)" in str(caught.value)
+    assert "(kept: checkpoint-2; free space and repeat the command)" in str(caught.value)
     assert not (tmp_path / "full" / "checkpoints" / "checkpoint-4").exists()
     monkeypatch.undo()
     model = load_with_lora(base)

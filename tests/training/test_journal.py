@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from workbench.training.reporting.journal import journal_lines
-from workbench.training.reporting.loss_plot import loss_curve, ticks
+from workbench.training.reporting.loss_plot import loss_plot_svg, ticks
 
 
 def test_a_journal_line_cut_off_by_a_crash_is_left_out(tmp_path):
@@ -22,9 +22,9 @@ LINES = [
 
 
 def test_the_curve_is_an_svg_with_every_point_inside_its_frame():
-    root = ElementTree.fromstring(loss_curve(LINES, "a <b> & 中文"))
+    root = ElementTree.fromstring(loss_plot_svg(LINES, "a <b> & 中文"))
     name = "{http://www.w3.org/2000/svg}"
-    assert "".join(root.find(f"{name}text").itertext()) == "a <b> & 中文: loss in training, in validation"
+    assert "".join(root.find(f"{name}text").itertext()) == "a <b> & 中文: training loss, validation loss"
     frame = root.find(f"{name}rect").attrib
     lines = {line.get("class"): line.get("points").split() for line in root.iter(f"{name}polyline")}
     assert (len(lines["loss"]), len(lines["validation"])) == (2, 1)
@@ -35,7 +35,7 @@ def test_the_curve_is_an_svg_with_every_point_inside_its_frame():
 
 
 def test_a_single_point_is_drawn_too():
-    assert "<polyline" in loss_curve([{"step": 1, "loss": 0.0}], "one")
+    assert "<polyline" in loss_plot_svg([{"step": 1, "loss": 0.0}], "one")
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 7.0), (1.234, 1.239), (0, 12345), (2.0, 2.0), (0.0, 0.0)])

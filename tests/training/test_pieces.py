@@ -6,7 +6,7 @@ from tiny_training import causal_rows, class_rows, load_with_lora
 from workbench.data.collate import Collator
 from workbench.errors import TrainingError
 from workbench.training.fit import fit
-from workbench.training.microbatches import is_out_of_memory, pieces
+from workbench.training.microbatches import is_out_of_memory, split_batch
 
 
 def tokens(batch):
@@ -57,7 +57,7 @@ def test_out_of_memory_ends_with_the_adapter_of_half_the_batch_and_twice_the_acc
     whole = settings(per_device_batch_size=8, gradient_accumulation_steps=2, max_steps=3)
     report = fit(small, tokenizer, rows, None, whole, tmp_path / "whole", 7)
     assert report.pieces == 2
-    assert "out of memory at step 1; 8 rows are now taken in 2 pieces" in caplog.text
+    assert "out of memory at step 1; batches of 8 rows are now split into 2 microbatches" in caplog.text
     assert same(weights(small), weights(halved))
 
 
@@ -137,7 +137,7 @@ def test_pieces_are_what_the_collator_makes_of_fewer_rows(rows, joined):
     for row in some:
         del row["row"]
     collate = Collator(0, joined)
-    found = pieces(collate(some), [row["length"] for row in some], 4)
+    found = split_batch(collate(some), [row["length"] for row in some], 4)
     expected = [collate(some[:4]), collate(some[4:8]), collate(some[8:])]
     assert len(found) == 3
     for piece, made in zip(found, expected, strict=True):

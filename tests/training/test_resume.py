@@ -8,7 +8,12 @@ import pytest
 
 from workbench.errors import ConfigError
 from workbench.run_dir import read_json
-from workbench.training.resume import complaint, last_sealed, newest_good_checkpoint, seal
+from workbench.training.resume import (
+    checkpoint_problem,
+    newest_complete_name,
+    newest_good_checkpoint,
+    write_manifest,
+)
 
 
 def tried(folder, base, *options):
@@ -53,13 +58,13 @@ def checkpoints(tmp_path):
         shards = folder / f"global_step{step}"  # as DeepSpeed and FSDP write them
         shards.mkdir()
         (shards / "rank_0.pt").write_text(f"of step {step}")
-        seal(folder, step, "mine", {"tokens": step}, is_final=False)
+        write_manifest(folder, step, "mine", {"tokens": step}, is_final=False)
     return tmp_path
 
 
 def test_the_newest_checkpoint_is_the_one_with_most_steps(checkpoints):
     found = newest(checkpoints)
-    assert (found.path.name, found.step, found.meter) == ("checkpoint-100", 100, {"tokens": 100})
+    assert (found.path.name, found.step, found.counters) == ("checkpoint-100", 100, {"tokens": 100})
 
 
 def test_there_is_no_checkpoint_at_the_beginning(tmp_path):
@@ -71,7 +76,7 @@ def test_there_is_no_checkpoint_at_the_beginning(tmp_path):
     [
         (lambda folder: (folder / "weights").write_text("of step 10x"), "weights is damaged"),
         (lambda folder: (folder / "weights").unlink(), "weights is missing"),
-        (lambda folder: (folder / "manifest.json").unlink(), "was never finished"),
+        (lambda folder: (folder / "manifest.json").unlink(), "is incomplete (no manifest)"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "manifest.json is damaged"),
         (
@@ -83,16 +88,16 @@ def test_there_is_no_checkpoint_at_the_beginning(tmp_path):
 )
 def test_a_checkpoint_that_is_not_whole_is_named_and_left_out(checkpoints, caplog, damage, words):
     damage(checkpoints / "checkpoint-100")
-    assert complaint(checkpoints / "checkpoint-100", "mine") == words
+    assert checkpoint_problem(checkpoints / "checkpoint-100", "mine") == words
     assert newest(checkpoints).step == 90
-    assert f"checkpoint-100: {words}; left out" in caplog.text
+    assert f"checkpoint-100: {words}; deleted" in caplog.text
     assert not (checkpoints / "checkpoint-100").exists()
 
 
 def test_a_whole_checkpoint_of_another_training_is_said_and_nothing_is_deleted(checkpoints):
-    seal(checkpoints / "checkpoint-90", 90, "other", {}, is_final=False)
+    write_manifest(checkpoints / "checkpoint-90", 90, "other", {}, is_final=False)
     (checkpoints / "checkpoint-100" / "manifest.json").unlink()
-    with pytest.raises(ConfigError, match="checkpoint-90: belongs to .* or begin anew by force=true"):
+    with pytest.raises(ConfigError, match="checkpoint-90: belongs to .* or start over with force=true"):
         newest(checkpoints)
     assert len(list(checkpoints.iterdir())) == 3
 
@@ -102,7 +107,7 @@ def test_a_copy_that_the_user_made_is_no_checkpoint_and_stays(checkpoints):
     (checkpoints / "checkpoint-9-mine" / "weights").write_text("changed")
     (checkpoints / "checkpoint-notes.txt").write_text("mine")
     assert newest(checkpoints).step == 100
-    assert last_sealed(checkpoints) == "checkpoint-100"
+    assert newest_complete_name(checkpoints) == "checkpoint-100"
     assert (checkpoints / "checkpoint-9-mine").is_dir()
 
 

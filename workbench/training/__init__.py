@@ -1,1 +1,1 @@
-"""The Hugging Face Trainer, called and never copied: quiet, honest about its speed, resumed to the bit."""
+"""Trains a model with the Hugging Face Trainer; an interrupted training resumes bit for bit."""

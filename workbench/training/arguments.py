@@ -1,4 +1,4 @@
-"""Our `train` section in the Trainer's words."""
+"""Translates the `train` section into the Trainer's arguments."""
 
 import logging
 import math
@@ -24,10 +24,10 @@ SCHEDULERS = {
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Check that the loggers of `train.report_to` are installed, but for TensorBoard, which may be missing.
+    """Check that the loggers of `train.report_to` are installed, except TensorBoard, which is optional.
 
     Raises:
-        ConfigError: one that the Trainer doesn't know, or whose package isn't installed.
+        ConfigError: The Trainer doesn't know a logger, or its package isn't installed.
     """
     for name in names:
         if name in ("tensorboard", "all", "none"):
@@ -42,25 +42,25 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def total_steps(num_batches: int, train: TrainConfig) -> int:
-    """The optimizer steps of the whole training, with so many batches an epoch."""
+    """Return the number of optimizer steps, from the number of batches per epoch."""
     if train.max_steps > 0:
         return train.max_steps
     return math.ceil(train.num_epochs * math.ceil(num_batches / train.gradient_accumulation_steps))
 
 
 def warmup_steps(train: TrainConfig, steps: int) -> float:
-    """`train.warmup_steps` for a training of so many steps; a share that would fill all of them is left out.
+    """Return `train.warmup_steps`, or 0 where a fraction of `steps` would make every step a warmup step.
 
-    The first step of a warmup has rate 0, so a training of one step would change nothing.
+    The first warmup step has rate 0, so a training of one step would change nothing.
     """
-    share = train.warmup_steps
-    if 0 < share < 1 and math.ceil(share * steps) >= steps:
+    warmup = train.warmup_steps
+    if 0 < warmup < 1 and math.ceil(warmup * steps) >= steps:
         return 0.0
-    if share >= steps > 0:
+    if warmup >= steps > 0:
         log.warning(
-            "train.warmup_steps: %g of %d steps, so the rate never reaches train.learning_rate", share, steps
+            "train.warmup_steps: %g of %d steps, so the rate never reaches train.learning_rate", warmup, steps
         )
-    return share
+    return warmup
 
 
 def training_arguments(
@@ -73,20 +73,20 @@ def training_arguments(
     model: PreTrainedModel | PeftModel,
     autocast: torch.dtype | None = None,
 ) -> TrainingArguments:
-    """The Trainer's arguments.
+    """Return the Trainer's arguments.
 
     Args:
-        train: The section.
-        folder: Of the checkpoints.
-        seed: Of the row order and of dropout.
-        steps: Of the whole training.
-        metric: What tells the best checkpoint, taken at each: loss or score; None: nothing is evaluated.
-        model: Is it on the CPU, whatever else the machine has? Is it an adapter that is trained?
-        autocast: 16-bit type that float32 weights are multiplied in; None: the weights' own type.
+        train: The train section.
+        folder: Folder of the checkpoints.
+        seed: Seed of row order and dropout.
+        steps: Number of optimizer steps.
+        metric: Metric that decides which checkpoint is best, `loss` or `score`; None: nothing is evaluated.
+        model: The model; its device and kind (adapter or not) decide some arguments.
+        autocast: 16-bit dtype of matrix products with float32 weights; None: the weights' own dtype.
     """
     keeps_best = metric is not None and train.keep is Keep.best
     on_cpu = model.device.type == "cpu"
-    unused = False if isinstance(model, PeftModel) else None  # an adapter's weights all have gradients
+    find_unused = False if isinstance(model, PeftModel) else None  # all weights of an adapter get gradients
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -100,10 +100,10 @@ def training_arguments(
         gradient_accumulation_steps=train.gradient_accumulation_steps,
         activation_checkpointing=train.gradient_checkpointing,
         logging_steps=train.logging_steps,
-        logging_nan_inf_filter=False,  # MeteredTrainer stops instead of averaging over it
+        logging_nan_inf_filter=False,  # StepCallback stops at NaN instead of skipping it
         eval_strategy="steps" if metric else "no",
         eval_steps=train.save_steps,
-        metric_for_best_model=metric if keeps_best else None,  # it is kept beside the newest
+        metric_for_best_model=metric if keeps_best else None,  # the Trainer keeps it and the newest
         greater_is_better=metric == "score",
         prediction_loss_only=True,
         save_steps=train.save_steps,
@@ -115,11 +115,11 @@ def training_arguments(
         # A CPU has no loss scaling, which float16 needs; bfloat16 has the range of float32.
         bf16=autocast is not None and (on_cpu or autocast is torch.bfloat16),
         fp16=autocast is torch.float16 and not on_cpu,
-        remove_unused_columns=False,  # our collator takes what it needs, row numbers too
+        remove_unused_columns=False,  # the collator selects them, and needs row indices
         dataloader_pin_memory=not on_cpu,
-        ddp_find_unused_parameters=unused,
+        ddp_find_unused_parameters=find_unused,
         disable_tqdm=True,
         log_level="error",
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # else the Trainer splits batches over all GPUs of a process
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else the Trainer splits batches over all GPUs
     return arguments

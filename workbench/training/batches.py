@@ -1,4 +1,4 @@
-"""Which rows come together in a batch, and in which order: by the seed alone, whatever else draws numbers."""
+"""Plans which rows form a batch and in which order, from the seed alone, not from the global random state."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -13,36 +13,36 @@ from workbench.data.packing import best_fit, cut
 from workbench.errors import ConfigError
 from workbench.labels import IGNORED
 
-NEIGHBOURHOOD = 50
+SORTED_STEPS = 50
 """Optimizer steps whose rows `train.group_by_length` sorts together: enough to save padding, still random."""
 
 
-class WithGhost(Dataset[Any]):
-    """The rows, and behind the last one a ghost: a row without labels, where a process would have none."""
+class PaddedDataset(Dataset[Any]):
+    """Dataset plus one dummy row without labels, which fills the last batch of a rank that has none left."""
 
     def __init__(self, rows: Rows) -> None:
-        """Keep the rows."""
+        """Wrap `rows`; the dummy row has the index `len(rows)`."""
         self.rows = rows
 
     def __len__(self) -> int:
-        """The ghost counts too."""
+        """Return the number of rows, the dummy row included."""
         return len(self.rows) + 1
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        """A row; the ghost looks like the first one."""
-        if number < len(self.rows):
-            return dict(self.rows[number])
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one row; the dummy row is a copy of the first row whose labels are all ignored."""
+        if index < len(self.rows):
+            return dict(self.rows[index])
         row = dict(self.rows[0])
-        given = row["labels"]
-        labels = [IGNORED] * len(given) if isinstance(given, list) else type(given)(IGNORED)
-        return {**row, "labels": labels, "row": number}
+        labels = row["labels"]
+        ignored = [IGNORED] * len(labels) if isinstance(labels, list) else type(labels)(IGNORED)
+        return {**row, "labels": ignored, "row": index}
 
 
 class Batches(Sampler[list[int]]):
-    """Row numbers, a batch at a time; every epoch has the same number of batches.
+    """Batch sampler that yields lists of row indices; every epoch has the same number of batches.
 
-    Several processes take turns at the batches of one: what is trained together in a step is the same
-    whether one process takes four batches a step or two take two.
+    Ranks take turns at one sequence of batches, so that an optimizer step covers the same rows whether one
+    process takes four batches a step or two processes take two each.
     """
 
     drop_last = False
@@ -59,79 +59,91 @@ class Batches(Sampler[list[int]]):
         """Plan the batches.
 
         Args:
-            lengths: Tokens of each row.
-            train: Rows or tokens a batch.
-            seed: Of the order.
-            joined: Whether a batch has no padding, so that its size is the sum of its rows.
-            ranks: The number of this process, and how many there are.
+            lengths: Number of tokens of each row.
+            train: Sets rows or tokens per batch.
+            seed: Seed of the row order.
+            joined: Whether a batch is padding-free: its size is the sum of its rows' lengths.
+            ranks: Rank of this process and the number of processes.
 
         Raises:
-            ConfigError: A row that is longer than a batch may be.
+            ConfigError: A row is longer than `train.max_tokens_per_batch`.
         """
         self.lengths = lengths
-        self.size = train.per_device_batch_size
-        self.rank, self.world = ranks
-        self.step_size = self.size * train.gradient_accumulation_steps * self.world
-        self.grouped = train.group_by_length
+        self.batch_size = train.per_device_batch_size
+        self.rank, self.world_size = ranks
+        self.rows_per_step = self.batch_size * train.gradient_accumulation_steps * self.world_size
+        self.group_by_length = train.group_by_length
         self.seed = seed
         self.epoch = 0
-        self.fixed = self.budgeted(train.max_tokens_per_batch, joined) if train.max_tokens_per_batch else None
+        limit = train.max_tokens_per_batch
+        self.token_limited = self._token_limited_batches(limit, joined) if limit else None
+        """The batches of every epoch where `train.max_tokens_per_batch` is set; None: batches of rows."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Turn to the order of an epoch."""
+        """Select the order of an epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Batches an epoch, of this process."""
-        batches = len(self.fixed) if self.fixed is not None else -(-len(self.lengths) // self.size)
-        return -(-batches // self.world)
+        """Return the number of batches that this rank takes in an epoch."""
+        if self.token_limited is not None:
+            num_batches = len(self.token_limited)
+        else:
+            num_batches = -(-len(self.lengths) // self.batch_size)
+        return -(-num_batches // self.world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The batches of the epoch that are this process's."""
-        return iter(share(self.ordered(), len(self.lengths), self.rank, self.world))
+        """Yield this rank's batches of the epoch."""
+        return iter(batches_of_rank(self.epoch_batches(), len(self.lengths), self.rank, self.world_size))
 
-    def ordered(self) -> list[list[int]]:
-        """The batches of the epoch, of all processes."""
+    def epoch_batches(self) -> list[list[int]]:
+        """Return the batches of the epoch, those of all ranks."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        if self.fixed is not None:
-            return [self.fixed[number] for number in shuffled(len(self.fixed), generator)]
-        rows = shuffled(len(self.lengths), generator)
-        if not self.grouped:
-            return cut(rows, self.size)
-        near = (sorted(part, key=self.length) for part in cut(rows, self.step_size * NEIGHBOURHOOD))
-        steps = list(chain.from_iterable(cut(part, self.step_size) for part in near))
-        order = shuffled(len(steps), generator)
-        order.sort(key=lambda number: len(steps[number]) < self.step_size)  # the last one may have fewer rows
-        return list(chain.from_iterable(cut(steps[number], self.size) for number in order))
+        if self.token_limited is not None:
+            return [self.token_limited[index] for index in permutation(len(self.token_limited), generator)]
+        rows = permutation(len(self.lengths), generator)
+        if not self.group_by_length:
+            return cut(rows, self.batch_size)
+        by_length = (sorted(chunk, key=self.length) for chunk in cut(rows, self.rows_per_step * SORTED_STEPS))
+        steps = list(chain.from_iterable(cut(chunk, self.rows_per_step) for chunk in by_length))
+        order = permutation(len(steps), generator)
+        order.sort(key=lambda index: len(steps[index]) < self.rows_per_step)  # an incomplete step comes last
+        return list(chain.from_iterable(cut(steps[index], self.batch_size) for index in order))
 
     def length(self, row: int) -> int:
-        """Tokens of a row."""
+        """Return the number of tokens of a row."""
         return self.lengths[row]
 
-    def budgeted(self, budget: int, joined: bool) -> list[list[int]]:
-        """Batches of at most `budget` tokens, padding included."""
+    def _token_limited_batches(self, limit: int, joined: bool) -> list[list[int]]:
+        """Return batches of at most `limit` tokens each, padding included."""
         longest = max(self.lengths)
-        if longest > budget:
+        if longest > limit:
             raise ConfigError(
-                f"train.max_tokens_per_batch: {budget} is less than the longest row, {longest} tokens "
+                f"train.max_tokens_per_batch: {limit} is less than the longest row, {longest} tokens "
                 "(raise it, or lower data.max_length)"
             )
         if joined:
-            return best_fit(self.lengths, budget)
+            return best_fit(self.lengths, limit)
         batches: list[list[int]] = [[]]
-        for row in sorted(range(len(self.lengths)), key=self.length):  # the last of a batch is its longest
-            if (len(batches[-1]) + 1) * self.lengths[row] > budget:
+        for row in sorted(
+            range(len(self.lengths)), key=self.length
+        ):  # the last row of a batch is its longest
+            if (len(batches[-1]) + 1) * self.lengths[row] > limit:
                 batches.append([])
             batches[-1].append(row)
         return batches
 
 
-def shuffled(count: int, generator: torch.Generator) -> list[int]:
-    """The numbers below `count`, in a random order."""
+def permutation(count: int, generator: torch.Generator) -> list[int]:
+    """Return the integers below `count` in random order."""
     return torch.randperm(count, generator=generator).tolist()
 
 
-def share(batches: Sequence[list[int]], ghost: int, rank: int, world: int) -> list[list[int]]:
-    """Every `world`-th batch from number `rank` on; all get as many, the last ones maybe a ghost."""
-    missing = -len(batches) % world
-    return [*batches, *[[ghost]] * missing][rank::world]
+def batches_of_rank(
+    batches: Sequence[list[int]], dummy_row: int, rank: int, world_size: int
+) -> list[list[int]]:
+    """Return every `world_size`-th batch from index `rank` on.
+
+    A batch of the dummy row alone fills up the last round, so that all ranks get the same number of batches.
+    """
+    num_missing = -len(batches) % world_size
+    return [*batches, *[[dummy_row]] * num_missing][rank::world_size]

@@ -1,4 +1,4 @@
-"""A Trainer put together for one training: its batches, its arguments and all that looks on."""
+"""Builds the Trainer of one training: its batches, its arguments and its callbacks."""
 
 import logging
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from workbench.errors import ConfigError
 from workbench.run_dir import RunDir
 from workbench.training.arguments import total_steps, training_arguments
 from workbench.training.batches import Batches
-from workbench.training.callbacks import Patience, ProgressBar, Seal, Steps
-from workbench.training.counters import Meter
-from workbench.training.memory_release import GiveBack
+from workbench.training.callbacks import EarlyStopping, ProgressBar, StepCallback, WriteManifest
+from workbench.training.counters import TrainCounters
+from workbench.training.memory_release import ReleaseMemory
 from workbench.training.packing_support import keeps_texts_apart
 from workbench.training.reporting.journal import Journal
-from workbench.training.trainer import MeteredTrainer, Score, classification_loss
+from workbench.training.trainer import CountingTrainer, Score, classification_loss
 
 log = logging.getLogger("workbench")
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, on what and how: the arguments of `fit`."""
+    """The arguments of `fit`."""
 
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
@@ -44,29 +44,31 @@ class Training:
 
     @property
     def metric(self) -> str | None:
-        """What tells the best checkpoint: score or loss; None: nothing does."""
+        """Metric that decides which checkpoint is best: `score` or `loss`; None: nothing is evaluated."""
         if self.score is not None:
             return "score"
         return "loss" if self.held_out else None
 
 
-def assembled(training: Training, identity: str, meter: Meter, progress: ProgressBar) -> MeteredTrainer:
-    """The Trainer of a training, ready to be called.
+def build_trainer(
+    training: Training, identity: str, counters: TrainCounters, progress: ProgressBar
+) -> CountingTrainer:
+    """Return a Trainer that is ready to train.
 
     Args:
-        training: Of which.
-        identity: Its fingerprint, for the checkpoints.
-        meter: Told of each micro-batch.
-        progress: Told of each step.
+        training: The arguments of `fit`.
+        identity: Fingerprint of the training, for its checkpoints.
+        counters: Counters that the Trainer updates with each microbatch.
+        progress: Progress bar that the Trainer updates with each step.
 
     Raises:
-        ConfigError: The rows don't fit the model, or the batches that are asked for.
+        ConfigError: The rows don't fit the model, or the batches that the train section asks for.
     """
     model, rows, train, seed = training.model, training.rows, training.train, training.seed
-    joined = rows_are_joined(model, rows)
+    joined = can_join_rows(model, rows)
     batches = Batches(rows["length"], train, seed, joined=joined, ranks=rank_and_world_size())
-    trainer = MeteredTrainer(
-        meter=meter,
+    trainer = CountingTrainer(
+        counters=counters,
         batches=batches,
         lora_plus_ratio=train.lora_plus_ratio,
         deterministic=train.deterministic,
@@ -84,11 +86,11 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
         train_dataset=rows,
         eval_dataset=training.held_out or [],
         data_collator=Collator(training.tokenizer.pad_token_id, joined),
-        compute_loss_func=classification_loss if is_classified(rows) else None,
+        compute_loss_func=classification_loss if is_classification(rows) else None,
         callbacks=[
-            Steps(meter, num_outcomes(model, rows), rows),
-            *writers(training, identity, meter),
-            *([GiveBack()] if model.device.type == "cpu" else []),
+            StepCallback(counters, num_classes(model, rows), rows),
+            *recording_callbacks(training, identity, counters),
+            *([ReleaseMemory()] if model.device.type == "cpu" else []),
             *([progress] if is_rank0() else []),
         ],
     )
@@ -96,16 +98,16 @@ def assembled(training: Training, identity: str, meter: Meter, progress: Progres
     return trainer
 
 
-def writers(training: Training, identity: str, meter: Meter) -> list[TrainerCallback]:
-    """What writes down the training, in order: who looks into the journal comes after it."""
+def recording_callbacks(training: Training, identity: str, counters: TrainCounters) -> list[TrainerCallback]:
+    """Return the callbacks that write files; the readers of train.jsonl come after its writer."""
     train, folder = training.train, training.folder
-    journal = [Journal(folder), *tensorboard(training)] if is_rank0() else []
-    patient = [Patience(RunDir(folder).train_jsonl, train.patience)] if train.patience else []
-    return [*journal, *patient, Seal(identity, meter)]
+    journal = [Journal(folder), *tensorboard_callbacks(training)] if is_rank0() else []
+    early_stopping = [EarlyStopping(RunDir(folder).train_jsonl, train.patience)] if train.patience else []
+    return [*journal, *early_stopping, WriteManifest(identity, counters)]
 
 
-def tensorboard(training: Training) -> list[TrainerCallback]:
-    """The callback that writes event files for TensorBoard, if they are asked for and it is installed."""
+def tensorboard_callbacks(training: Training) -> list[TrainerCallback]:
+    """Return the TensorBoard callback if `train.report_to` names it and tensorboard is installed."""
     if "tensorboard" not in training.train.report_to:
         return []
     if not is_tensorboard_available():  # type: ignore[no-untyped-call]
@@ -116,30 +118,31 @@ def tensorboard(training: Training) -> list[TrainerCallback]:
     return [callback]
 
 
-def rows_are_joined(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
-    """Whether the rows of a batch can be joined end to end, which saves all padding, instead of padded.
+def can_join_rows(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
+    """Return whether the rows of a batch can be joined end to end (padding-free) instead of padded.
 
     Raises:
-        ConfigError: The rows hold several texts each, which the model doesn't keep apart.
+        ConfigError: The rows are packed with several texts each, and the model lets these attend to each
+            other.
     """
-    if is_classified(dataset):
+    if is_classification(dataset):
         return False
     model.eval()
     if keeps_texts_apart(model):
         return True
     if "position_ids" in dataset.column_names:
         raise ConfigError(
-            "data.packing: this model lets the texts packed in a row see each other (set it false)"
+            "data.packing: with this model, the texts packed in a row attend to each other (set it to false)"
         )
     return False
 
 
-def num_outcomes(model: PreTrainedModel | PeftModel, dataset: Dataset) -> int:
-    """The tokens or classes that a prediction chooses from."""
+def num_classes(model: PreTrainedModel | PeftModel, dataset: Dataset) -> int:
+    """Return how many classes a prediction chooses from: the labels of a classifier, else the vocabulary."""
     config = model.config.get_text_config()
-    return cast(int, config.num_labels if is_classified(dataset) else config.vocab_size)
+    return cast(int, config.num_labels if is_classification(dataset) else config.vocab_size)
 
 
-def is_classified(dataset: Dataset) -> bool:
-    """Whether the rows have a class or a number each, and no labels on their tokens."""
+def is_classification(dataset: Dataset) -> bool:
+    """Return whether each row has one class or number as its label, instead of a label per token."""
     return not isinstance(dataset[0]["labels"], list)

@@ -1,4 +1,4 @@
-"""What happens at each step and each checkpoint: counting, the progress bar, the seal."""
+"""Trainer callbacks: close each step's counters, stop a broken or stalled training, write manifests."""
 
 import logging
 import math
@@ -12,159 +12,171 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from workbench.distributed import all_gather, barrier, broadcast_from_rank0, is_rank0
 from workbench.errors import TrainingError
 from workbench.progress import Progress
-from workbench.training.counters import Meter
-from workbench.training.reporting.journal import best_step, evaluations, journal_lines, our_name
-from workbench.training.resume import seal
+from workbench.training.counters import TrainCounters
+from workbench.training.reporting.journal import best_step, evaluations, journal_key, journal_lines
+from workbench.training.resume import write_manifest
 
 log = logging.getLogger("workbench")
 
-EXPLODED, EXPLODED_STEPS = 3.0, 10
-"""So many times the loss of blind guessing, and for so many steps, that nothing can come of it any more."""
+EXPLODED_LOSS, EXPLODED_STEPS = 3.0, 10
+"""A training is stopped when its loss is above this multiple of random guessing's for this many steps."""
 
 LARGEST_WEIGHT = 1e4
-"""A trained weight beyond this is taken as broken: its products soon leave float16, which ends at 65,504."""
+"""A trained weight beyond this counts as broken: its products soon exceed float16, which ends at 65,504."""
 
-MOST_PLACES = 16
-"""Rows that are named in a message."""
+MAX_NAMED_ROWS = 16
+"""Rows that an error message names."""
 
 
-class Steps(TrainerCallback):
-    """Closes the loss of each step, stops when it explodes, and sees to it that the last one is logged."""
+class StepCallback(TrainerCallback):
+    """Closes the counters of each step, stops when the loss explodes, and logs the last step."""
 
-    def __init__(self, meter: Meter, num_outcomes: int, rows: Dataset) -> None:
-        """Tell `meter`; `num_outcomes` are the tokens or classes to choose from, or 1."""
-        self.meter = meter
+    def __init__(self, counters: TrainCounters, num_classes: int, rows: Dataset) -> None:
+        """Watch the loss of a prediction among `num_classes` tokens or classes; 1: a regression."""
+        self.counters = counters
         self.rows = rows
-        self.limit = EXPLODED * (math.log(num_outcomes) + 1) if num_outcomes > 1 else math.inf
-        self.steps_above = 0
+        self.limit = EXPLODED_LOSS * (math.log(num_classes) + 1) if num_classes > 1 else math.inf
+        self.steps_above_limit = 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Log and save as often as is asked for now; a checkpoint brings what was when it was written."""
+        """Use the logging and saving intervals of this run; a checkpoint stores those of its own time."""
         state.compute_steps(args, state.max_steps)  # type: ignore[no-untyped-call]
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Note the rows of this step alone."""
-        self.meter.step_rows = []
+        """Forget the rows of the previous step."""
+        self.counters.step_rows = []
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """A step is done.
+        """Close the step's counters and check its loss.
 
         Raises:
-            TrainingError: The loss is infinite or NaN, or has been absurd for some time or at the last step.
+            TrainingError: The loss is infinite or NaN, or above the limit for `EXPLODED_STEPS` steps or at
+                the last step.
         """
-        self.meter.end_step()
-        loss = self.meter.losses[-1]
+        self.counters.end_step()
+        loss, step = self.counters.losses[-1], state.global_step
         if not math.isfinite(loss):
-            bad = self.places({row for part in all_gather(self.meter.bad_rows) for row in part})
-            raise TrainingError(f"train: the loss is {loss} at step {state.global_step}, rows {bad}")
-        self.steps_above = self.steps_above + 1 if loss > self.limit else 0
-        is_last = state.global_step >= state.max_steps
-        if self.steps_above == EXPLODED_STEPS or (is_last and self.steps_above):
-            step, steps = state.global_step, self.steps_above
-            last = self.places({row for part in all_gather(self.meter.step_rows) for row in part})
+            rows = self.row_sources(self.counters.nonfinite_rows)
+            raise TrainingError(f"train: the loss is {loss} at step {step}, rows {rows}")
+        self.steps_above_limit = self.steps_above_limit + 1 if loss > self.limit else 0
+        is_last = step >= state.max_steps
+        if self.steps_above_limit == EXPLODED_STEPS or (is_last and self.steps_above_limit):
             raise TrainingError(
-                f"train: the loss exploded, {loss:.1f} at step {step}, high for {steps} steps, rows {last}"
+                f"train: the loss exploded, {loss:.1f} at step {step}, high for {self.steps_above_limit} "
+                f"steps, rows {self.row_sources(self.counters.step_rows)}"
             )
         control.should_log = control.should_log or is_last
 
-    def places(self, numbers: set[int]) -> str:
-        """The files and lines of some rows."""
-        rows = zip(self.rows["row"], self.rows["where"], strict=True)
-        found = [where for row, where in rows if row in numbers]
-        more = [f"{len(found) - MOST_PLACES} more"] if len(found) > MOST_PLACES else []
-        return ", ".join(found[:MOST_PLACES] + more)
+    def row_sources(self, rank_rows: list[int]) -> str:
+        """Return the files and lines of all ranks' rows, at most `MAX_NAMED_ROWS` of them."""
+        indices = {row for rows in all_gather(rank_rows) for row in rows}
+        columns = zip(self.rows["row"], self.rows["where"], strict=True)
+        sources = [where for row, where in columns if row in indices]
+        num_more = len(sources) - MAX_NAMED_ROWS
+        return ", ".join(sources[:MAX_NAMED_ROWS] + ([f"{num_more} more"] if num_more > 0 else []))
 
 
-class Seal(TrainerCallback):
-    """The manifest of each checkpoint."""
+class WriteManifest(TrainerCallback):
+    """Writes the manifest of each checkpoint."""
 
-    def __init__(self, identity: str, meter: Meter) -> None:
-        """For checkpoints of the training `identity`, with the counters of `meter`."""
+    def __init__(self, identity: str, counters: TrainCounters) -> None:
+        """Write manifests of the training with the fingerprint `identity`."""
         self.identity = identity
-        self.meter = meter
+        self.counters = counters
 
     def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **said: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Seal the checkpoint that all processes have just written.
+        """Write the manifest of the checkpoint that all ranks have just written.
 
         Raises:
             TrainingError: A trained weight is NaN, infinite or absurdly large.
         """
-        for name, weight in said["model"].named_parameters():
+        for name, weight in kwargs["model"].named_parameters():
             largest = float(weight.detach().abs().max()) if weight.requires_grad and weight.numel() else 0.0
             if not largest <= LARGEST_WEIGHT:
                 raise TrainingError(
-                    f"train: {name} holds a weight of {largest:g} at step {state.global_step} (beyond "
-                    f"{LARGEST_WEIGHT:,.0f} is taken as broken)"
+                    f"train: {name} holds a weight of {largest:g} at step {state.global_step} (a weight "
+                    f"beyond {LARGEST_WEIGHT:,.0f} counts as broken)"
                 )
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         is_final = control.should_training_stop
         barrier()
         if is_rank0():
-            seal(folder, state.global_step, self.identity, self.meter.saved(), is_final=is_final)
+            counters = self.counters.state_dict()
+            write_manifest(folder, state.global_step, self.identity, counters, is_final=is_final)
 
 
-class Patience(TrainerCallback):
-    """Ends the training when it has not got better for some time."""
+class EarlyStopping(TrainerCallback):
+    """Stops the training when its evaluations no longer improve."""
 
     def __init__(self, journal: Path, patience: int) -> None:
-        """Stop after `patience` evaluations of the journal that were no better than the best."""
+        """Stop after `patience` evaluations in a row that did not beat the best one.
+
+        Args:
+            journal: Path of train.jsonl, which holds the evaluations.
+            patience: Number of evaluations.
+        """
         self.journal = journal
         self.patience = patience
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Look back, after the journal has its line."""
+        """Compare the evaluations in train.jsonl; the journal has written the newest one before."""
         lines = broadcast_from_rank0(lambda: journal_lines(self.journal))
         steps = [step for step, _ in evaluations(lines)]
         best = steps.index(best_step(lines))
         if len(steps) - 1 - best >= self.patience:
-            log.info("train: no better since step %d, stopped at step %d", steps[best], state.global_step)
+            log.info(
+                "train: no improvement since step %d, stopped at step %d (train.patience=%d)",
+                steps[best],
+                state.global_step,
+                self.patience,
+            )
             control.should_training_stop = True
 
 
 class ProgressBar(TrainerCallback):
     """Shows steps, loss, tokens per second without padding, and the time left."""
 
-    def __init__(self, meter: Meter) -> None:
-        """Show what `meter` counts."""
-        self.meter = meter
+    def __init__(self, counters: TrainCounters) -> None:
+        """Show the values of `counters`."""
+        self.counters = counters
         self.progress: Progress | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Draw the bar."""
+        """Start the bar at the step that the training resumes from."""
         done, total = state.global_step, state.max_steps
         self.progress = Progress("train", total, done=done, unit="steps", is_kept=True)
         self.progress.bar.start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Show the step."""
-        pace = f"loss {self.meter.losses[-1]:.4f}, {self.meter.tokens_per_second:,.0f} tokens/s"
+        """Advance the bar."""
+        pace = f"loss {self.counters.losses[-1]:.4f}, {self.counters.tokens_per_second:,.0f} tokens/s"
         if self.progress is not None:
             self.progress.reach(state.global_step, pace)
 
     def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **said: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Show the losses and scores of a checkpoint."""
-        words = f"train: step {state.global_step}, {evaluation(said['metrics'])}"
+        """Print the validation loss and scores of a checkpoint."""
+        line = f"train: step {state.global_step}, {evaluation_text(kwargs['metrics'])}"
         show = log.info if self.progress is None else self.progress.say
-        show(words)
+        show(line)
 
     def stop(self) -> None:
-        """Stop drawing; the bar stays as it was last drawn."""
+        """Stop updating the bar; it stays on the terminal as last drawn."""
         if self.progress is not None:
             self.progress.bar.stop()
             self.progress = None
 
 
-def evaluation(metrics: Mapping[str, float]) -> str:
-    """What was found at a checkpoint, in words."""
-    named = {our_name(name): value for name, value in metrics.items()}
-    parts = [f"{name.partition('/')[2]} {value:.4f}" for name, value in named.items() if "/" in name]
-    whole = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in named.items() if "/" not in name]
-    return ", ".join(whole) + (f" ({', '.join(parts)})" if parts else "")
+def evaluation_text(metrics: Mapping[str, float]) -> str:
+    """Return an evaluation as text, such as `score 0.71 (cmmlu 0.69, hellaswag 0.73)`."""
+    values = {journal_key(name): value for name, value in metrics.items()}
+    totals = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items() if "/" not in name]
+    by_name = [f"{name.partition('/')[2]} {value:.4f}" for name, value in values.items() if "/" in name]
+    return ", ".join(totals) + (f" ({', '.join(by_name)})" if by_name else "")

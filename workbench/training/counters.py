@@ -1,7 +1,7 @@
-"""What a training has seen so far, counted so that an interruption leaves no trace in it."""
+"""Counts tokens, losses and seconds of a training over all its sessions, so that a resumed one counts on."""
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,73 +10,78 @@ from workbench.distributed import all_reduce_sum, rank_and_world_size
 from workbench.machine import peak_resident_bytes
 
 MEASURED = ("seconds", "tokens_per_second", "peak_bytes")
-"""What in a line of train.jsonl depends on the machine and the hour."""
+"""Keys of a train.jsonl line whose values depend on the machine and its load."""
+
+SAVED = {
+    "tokens": "tokens",
+    "trained": "unmasked_tokens",
+    "seconds": "total_seconds",
+    "losses": "losses",
+    "pieces": "num_splits",
+    "validation_before": "initial_validation_loss",
+}
+"""Key in a checkpoint's manifest -> attribute of TrainCounters."""
 
 
 @dataclass
-class Meter:
-    """Counters since the first step, over all sessions and processes."""
+class TrainCounters:
+    """Counters since the first step, over all sessions and ranks."""
 
     tokens: int = 0
-    """Tokens that were no padding."""
-    trained: int = 0
-    """Of these, tokens that a loss fell on; for a classifier, rows."""
-    seconds: float = 0.0
-    """In earlier sessions."""
+    """Tokens trained on, without padding."""
+    unmasked_tokens: int = 0
+    """Tokens whose label is not ignored; for a classifier, rows."""
+    earlier_seconds: float = 0.0
+    """Seconds of earlier sessions."""
     losses: list[float] = field(default_factory=list)
-    """Of the steps since the last line of train.jsonl."""
+    """Losses of the steps since the last train.jsonl line."""
     step_loss: float = 0.0
-    """Of the step under way, in this process: the parts of its micro-batches."""
+    """Sum over this rank's microbatches in the current step."""
     step_tokens: int = 0
-    """Likewise."""
-    step_trained: int = 0
-    """Likewise."""
+    """Tokens of this rank in the current step."""
+    step_unmasked_tokens: int = 0
+    """Unmasked tokens of this rank in the current step."""
     step_rows: list[int] = field(default_factory=list)
-    """Of this process, in the step under way."""
-    bad_rows: list[int] = field(default_factory=list)
-    """Of this process, whose loss is infinite or no number."""
-    pieces: int = 1
-    """That each micro-batch is cut into, since memory ran out; 1: it is whole."""
-    validation_before: float | None = None
-    """The validation loss before the first step; None: nothing is validated."""
+    """Row indices of this rank in the current step."""
+    nonfinite_rows: list[int] = field(default_factory=list)
+    """Row indices of this rank whose loss was infinite or NaN."""
+    num_splits: int = 1
+    """How many microbatches each batch is split into since memory ran out; 1: it is not split."""
+    initial_validation_loss: float | None = None
+    """Validation loss before the first step; None: there are no validation rows."""
     started: float = field(default_factory=time.perf_counter)
-    tokens_before: int = 0
-    """In earlier sessions."""
+    earlier_tokens: int = 0
+    """Tokens of earlier sessions."""
 
-    def resume(self, saved: dict[str, Any]) -> None:
-        """Take over the counters that a checkpoint holds; the clock goes on."""
-        for name, value in saved.items():
-            setattr(self, name, value)
-        self.tokens_before = self.tokens
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the counters of a checkpoint."""
+        for key, value in state.items():
+            setattr(self, "earlier_seconds" if key == "seconds" else SAVED[key], value)
+        self.earlier_tokens = self.tokens
 
-    def saved(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
-        values = asdict(self)
-        values["seconds"] = self.total_seconds
-        names = ("tokens", "trained", "seconds", "losses", "pieces", "validation_before")
-        return {name: values[name] for name in names}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counters that a checkpoint stores."""
+        return {key: getattr(self, name) for key, name in SAVED.items()}
 
     def end_step(self) -> None:
-        """Close the step under way, with what all processes saw of it."""
-        loss, tokens, trained = all_reduce_sum(self.step_loss, self.step_tokens, self.step_trained)
-        self.losses.append(
-            loss / rank_and_world_size()[1]
-        )  # the Trainer takes the mean of the processes' losses
+        """Add the current step of all ranks to the totals."""
+        loss, tokens, unmasked = all_reduce_sum(self.step_loss, self.step_tokens, self.step_unmasked_tokens)
+        self.losses.append(loss / rank_and_world_size()[1])  # DDP averages the gradients over the ranks
         self.tokens += int(tokens)
-        self.trained += int(trained)
-        self.step_loss, self.step_tokens, self.step_trained = 0.0, 0, 0
+        self.unmasked_tokens += int(unmasked)
+        self.step_loss, self.step_tokens, self.step_unmasked_tokens = 0.0, 0, 0
 
-    def mean_loss(self) -> float:
-        """The mean loss of the steps since the last call."""
+    def pop_mean_loss(self) -> float:
+        """Return the mean loss of the steps since the last call."""
         mean = sum(self.losses) / len(self.losses)
         self.losses = []
         return mean
 
-    def measured(self) -> dict[str, float]:
-        """What is logged beside a loss."""
+    def log_values(self) -> dict[str, float]:
+        """Return the counters that a train.jsonl line shows besides the loss."""
         return {
             "tokens": self.tokens,
-            "trained_tokens": self.trained,
+            "trained_tokens": self.unmasked_tokens,
             "seconds": round(self.total_seconds, 3),
             "tokens_per_second": round(self.tokens_per_second, 1),
             "peak_bytes": peak_bytes(),
@@ -84,22 +89,22 @@ class Meter:
 
     @property
     def session_seconds(self) -> float:
-        """Since this session began."""
+        """Seconds since this session began."""
         return time.perf_counter() - self.started
 
     @property
     def total_seconds(self) -> float:
-        """Of all sessions."""
-        return self.seconds + self.session_seconds
+        """Seconds of all sessions."""
+        return self.earlier_seconds + self.session_seconds
 
     @property
     def tokens_per_second(self) -> float:
-        """In this session."""
-        return (self.tokens - self.tokens_before) / max(self.session_seconds, 1e-9)
+        """Tokens without padding per second of this session."""
+        return (self.tokens - self.earlier_tokens) / max(self.session_seconds, 1e-9)
 
 
 def peak_bytes() -> int:
-    """The most memory that was held at once: the GPU's where one is in use, else the process's."""
+    """Return the peak memory: PyTorch's on the GPU where one is in use, else that of the process."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     return peak_resident_bytes()

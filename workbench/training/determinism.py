@@ -1,7 +1,7 @@
-"""Kernels that add up in one order each time, so that a training that was stopped ends with the same bytes.
+"""Makes GPU kernels deterministic, so that a resumed training ends with the bytes of an uninterrupted one.
 
-On a CPU ours do so anyway. On a GPU the backward passes of fused attention add up in whatever order their
-blocks finish, unless PyTorch is told not to.
+On a CPU our kernels are deterministic anyway. On a GPU the backward passes of fused attention add up in
+whatever order their blocks finish, unless PyTorch's deterministic mode is on.
 """
 
 import os
@@ -14,27 +14,27 @@ import torch
 from workbench.errors import TrainingError
 
 FLASH = "FLASH_ATTENTION_DETERMINISTIC"
-"""What transformers asks before it calls the package flash-attn, which PyTorch's own switch doesn't reach."""
+"""Environment variable that makes transformers call flash-attn deterministically."""
 
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """On a GPU, let PyTorch take deterministic kernels only.
+    """On a GPU, use deterministic kernels only.
 
-    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html; memory-efficient attention obeys only
-    where other kernels are an error, not a warning.
+    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html; memory-efficient attention is
+    deterministic only where other kernels raise an error, not where they warn.
 
     Raises:
-        TrainingError: an operation has no such kernel.
+        TrainingError: An operation has no deterministic kernel.
     """
     if device.type != "cuda":
         yield
         return
-    memory: Any = torch.utils.deterministic
-    mode, filled = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic
+    mode, fill_memory = torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory
     flash = os.environ.get(FLASH)
     torch.use_deterministic_algorithms(True)
-    memory.fill_uninitialized_memory = False  # filling it costs time, and nobody reads it
+    settings.fill_uninitialized_memory = False  # filling costs time, and nothing reads it
     os.environ[FLASH] = "1"
     try:
         yield
@@ -42,11 +42,11 @@ def deterministic(device: torch.device) -> Iterator[None]:
         if "use_deterministic_algorithms" not in str(error):
             raise
         raise TrainingError(
-            f"train.deterministic: {str(error).split('. ')[0]} (train.deterministic=false does without)"
+            f"train.deterministic: {str(error).split('. ')[0]} (or train.deterministic=false)"
         ) from error
     finally:
         torch.set_deterministic_debug_mode(mode)
-        memory.fill_uninitialized_memory = filled
+        settings.fill_uninitialized_memory = fill_memory
         if flash is None:
             del os.environ[FLASH]
         else:

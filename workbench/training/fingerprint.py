@@ -1,4 +1,4 @@
-"""A fingerprint of all that decides the trained weights, so that a checkpoint is known for its training."""
+"""Computes the fingerprint of everything that decides the trained weights, to match checkpoints with it."""
 
 import hashlib
 
@@ -15,18 +15,18 @@ from workbench.run_dir import fingerprint
 def training_identity(
     model: PreTrainedModel | PeftModel, dataset: Dataset, train: TrainConfig, seed: int, inputs: str
 ) -> str:
-    """One fingerprint of the trained weights' shapes, the rows, the settings, the seed and `inputs`.
+    """Return the fingerprint of the trained weights' shapes, the rows, the settings, the seed and `inputs`.
 
-    The number of processes counts as well: it is one of the factors of a step's batch.
+    The number of processes counts too, because it changes how many rows a step has.
     """
-    trained = {name: (list(p.shape), str(p.dtype)) for name, p in model.named_parameters() if p.requires_grad}
+    shapes = {name: (list(p.shape), str(p.dtype)) for name, p in model.named_parameters() if p.requires_grad}
     return fingerprint(
-        [trained, train.learned(), rows_fingerprint(dataset), seed, inputs, rank_and_world_size()[1]]
+        [shapes, train.learned(), rows_fingerprint(dataset), seed, inputs, rank_and_world_size()[1]]
     )
 
 
 def rows_fingerprint(dataset: Dataset) -> str:
-    """SHA-256 of the token ids and labels of all rows, in their order."""
+    """Return the SHA-256 of the token ids and labels of all rows, in order."""
     digest = hashlib.sha256()
     for table in dataset.select_columns(["input_ids", "labels"]).with_format("arrow").iter(batch_size=1000):
         sink = pyarrow.BufferOutputStream()

@@ -1,4 +1,4 @@
-"""Training, from rows to a trained model, over as many sessions as it takes."""
+"""Trains a model on encoded rows, and resumes an interrupted training where it stopped."""
 
 import logging
 import shutil
@@ -18,59 +18,59 @@ from workbench.distributed import broadcast_from_rank0, is_rank0, is_sharded
 from workbench.errors import ConfigError, TrainingError, first_line
 from workbench.file_errors import has_no_room, reason_for_no_room
 from workbench.run_dir import RunDir
-from workbench.training.build_trainer import Training, assembled
+from workbench.training.build_trainer import Training, build_trainer
 from workbench.training.callbacks import ProgressBar
 from workbench.training.checkpoint_checks.content import content_problem, weight_problem
-from workbench.training.counters import Meter
+from workbench.training.counters import TrainCounters
 from workbench.training.fingerprint import training_identity
 from workbench.training.memory_release import keep_few_kernels
 from workbench.training.microbatches import is_out_of_memory
-from workbench.training.model_state import as_before, put_together
-from workbench.training.reporting.journal import best_step, history_of, journal_lines, restored
+from workbench.training.model_state import gather_trained_weights, restored_model_state
+from workbench.training.reporting.journal import best_step, journal_lines, logged_history, rewrite_journal
 from workbench.training.resume import (
     Checkpoint,
-    complaint,
-    is_unsealed,
-    last_sealed,
+    checkpoint_problem,
+    is_incomplete,
     load_weights,
+    newest_complete_name,
     newest_good_checkpoint,
 )
-from workbench.training.trainer import MeteredTrainer, Score
+from workbench.training.trainer import CountingTrainer, Score
 
 log = logging.getLogger("workbench")
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training did, over all its sessions."""
+    """Result of a training, over all its sessions."""
 
     steps: int
     epochs: float
     loss_first: float
-    """Mean of the first `train.logging_steps` steps."""
+    """Mean loss of the first `train.logging_steps` steps."""
     loss_last: float
-    """Mean of the last ones."""
+    """Mean loss of the last `train.logging_steps` steps."""
     validation_loss_before: float | None
-    """Of the weights that it began with."""
+    """Validation loss before the first step; None: there are no validation rows."""
     validation_loss: float | None
-    """Of the weights that it ended with."""
+    """Validation loss of the final weights."""
     score: float | None
-    """Of the same, where one was asked for."""
+    """Score of the final weights; None: no score function was given."""
     scores: dict[str, float]
-    """What it is made of, by name."""
+    """The parts of the score by name."""
     kept_step: int
-    """Whose weights these are: the last, or the best."""
+    """The step whose weights the model has: the last, or the best."""
     tokens: int
-    """Real tokens, padding not counted."""
+    """Tokens without padding."""
     trained_tokens: int
-    """Of these, tokens that a loss fell on; for a classifier, rows."""
+    """Unmasked tokens among them; for a classifier, rows."""
     seconds: float
     tokens_per_second: float
     peak_bytes: int
     pieces: int
-    """That each micro-batch was cut into in the end, because memory ran out; 1: none."""
+    """Microbatches that each batch was split into in the end, because memory ran out; 1: not split."""
     resumed_from: int | None
-    """The step that this session began at; None where it began anew."""
+    """The step that this session resumed from; None: it started at step 0."""
 
 
 def fit(
@@ -86,148 +86,150 @@ def fit(
     score: Score | None = None,
     autocast: torch.dtype | None = None,
 ) -> TrainReport:
-    """Train the model's trainable weights, from where an earlier call stopped, and leave them in the model.
+    """Train the weights of the model that require gradients, resuming from the newest checkpoint.
 
-    Checkpoints go to `folder`/checkpoints, a line a logged step to train.jsonl, its curve to loss.svg. A call
-    that was killed and is repeated ends with the same weights, to the bit, as one that was not.
+    Writes checkpoints to `folder`/checkpoints, a line per logged step to train.jsonl, and its plot to
+    loss.svg. A call that was killed and is repeated ends with exactly the weights of an uninterrupted one.
 
     Args:
-        model: What requires a gradient is trained.
-        tokenizer: Its padding token is used.
-        train_dataset: As `workbench.data.encode` makes it.
-        eval_dataset: Rows whose loss is taken at each checkpoint; None: none.
-        train: Steps, rates, batches.
-        folder: Of the run.
-        seed: Decides the order of the rows and dropout.
-        inputs: A fingerprint of what else decides the outcome, such as the frozen weights.
-        score: Taken at each checkpoint; it then tells the best one, instead of the loss of `eval_dataset`.
-        autocast: 16-bit type that float32 weights are multiplied in (mixed precision); None: their own type.
+        model: The model; weights that require gradients are trained in place.
+        tokenizer: The tokenizer; its padding token is used.
+        train_dataset: Rows as `workbench.data.encode` returns them.
+        eval_dataset: Validation rows, evaluated at each checkpoint; None: no validation.
+        train: Steps, learning rate, batches.
+        folder: The run folder.
+        seed: Seed of row order and dropout.
+        inputs: Fingerprint of whatever else decides the outcome, such as the frozen weights.
+        score: Scores the model at each checkpoint and decides which is best, instead of the validation loss.
+        autocast: 16-bit dtype of matrix products with float32 weights (mixed precision); None: no autocast.
 
     Raises:
-        ConfigError: Settings that this model or these rows can't be trained with, or checkpoints of another
-            training in `folder`.
-        TrainingError: The loss became infinite or no number.
+        ConfigError: The settings don't suit the model or the rows, or `folder` holds checkpoints of another
+            training.
+        TrainingError: The loss became infinite or NaN.
     """
     keep_few_kernels()
     training = Training(model, tokenizer, train_dataset, eval_dataset, train, folder, seed, score, autocast)
     check(training)
     identity = training_identity(model, train_dataset, train, seed, inputs)
-    meter = Meter()
-    with quiet_transformers(), as_before(model):
-        progress = ProgressBar(meter)
-        trainer = assembled(training, identity, meter, progress)
-        problem_in = partial(content_problem, trainer=trainer, chooses=train.chooses)
+    counters = TrainCounters()
+    with quiet_transformers(), restored_model_state(model):
+        progress = ProgressBar(counters)
+        trainer = build_trainer(training, identity, counters, progress)
+        find_problem = partial(content_problem, trainer=trainer, chooses=train.chooses)
         checkpoint = broadcast_from_rank0(
-            lambda: newest_good_checkpoint(RunDir(folder).checkpoints, identity, problem_in)
+            lambda: newest_good_checkpoint(RunDir(folder).checkpoints, identity, find_problem)
         )
         if checkpoint:
-            meter.resume(checkpoint.meter)
+            counters.load_state_dict(checkpoint.counters)
         if checkpoint and checkpoint.is_final:
             log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
             load_weights(model, checkpoint.path)
             if is_rank0():
-                restored(folder, history_of(checkpoint.path))
+                rewrite_journal(folder, logged_history(checkpoint.path))
         else:
-            if checkpoint is None and (before := trainer.loss_before()) is not None:
-                meter.validation_before = before
-                log.info("train: validation loss %.4f before training", before)
+            if checkpoint is None and (loss := trainer.initial_validation_loss()) is not None:
+                counters.initial_validation_loss = loss
+                log.info("train: validation loss %.4f before training", loss)
             run(trainer, progress, checkpoint)
-            trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # forward without autocast again
-            put_together(model)
+            trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # removes autocast
+            gather_trained_weights(model)
         step = load_best(model, folder, identity) if train.keep is Keep.best else None
-    return broadcast_from_rank0(lambda: train_report(folder, meter, checkpoint, step))
+    return broadcast_from_rank0(lambda: train_report(folder, counters, checkpoint, step))
 
 
 def check(training: Training) -> None:
-    """Refuse settings that need what isn't there.
+    """Check the settings against the model and the rows.
 
     Raises:
-        ConfigError: No adapter for LoRA+, or no evaluation to tell the best checkpoint by.
+        ConfigError: LoRA+ without an adapter, or a best checkpoint asked for without an evaluation.
     """
     model, train = training.model, training.train
     if train.lora_plus_ratio != 1.0 and not isinstance(model, PeftModel):
-        raise ConfigError("train.lora_plus_ratio: there is no adapter with matrices A and B (set it to 1)")
+        raise ConfigError(
+            "train.lora_plus_ratio: the model has no adapter with A and B matrices (set it to 1)"
+        )
     if is_sharded() and model.device.type == "cpu":
-        log.warning("train: accelerate's FSDP wants GPUs; here each process holds the whole model (DDP)")
+        log.warning("train: accelerate's FSDP needs GPUs; on CPUs each process holds the full model (DDP)")
     if train.chooses and training.metric is None:
         key = "keep" if train.keep is Keep.best else "patience"
-        raise ConfigError(f"train.{key}: nothing is validated that would tell (set data.validation_fraction)")
+        raise ConfigError(f"train.{key}: there are no validation rows (set data.validation_fraction)")
 
 
 def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:
-    """Put the weights of the best checkpoint into the model, which holds the last; its step, or None."""
+    """Load the best checkpoint into the model and return its step; None: that checkpoint is damaged."""
     step = broadcast_from_rank0(lambda: best_step(journal_lines(RunDir(folder).train_jsonl)))
     path = RunDir(folder).checkpoints / f"checkpoint-{step}"
-    problem = complaint(path, identity) or weight_problem(path, model)
+    problem = checkpoint_problem(path, identity) or weight_problem(path, model)
     if problem:
-        log.warning("%s: %s; the last step's weights are kept, not the best", path, problem)
+        log.warning("%s: %s; the model keeps the last step's weights, not the best", path, problem)
         return None
-    log.info("train: the best checkpoint is that of step %d", step)
+    log.info("train: loaded the best checkpoint, of step %d", step)
     load_weights(model, path)
     return step
 
 
-def run(trainer: MeteredTrainer, progress: ProgressBar, checkpoint: Checkpoint | None) -> None:
-    """Train to the end; on the way out for any other reason, say what is kept."""
+def run(trainer: CountingTrainer, progress: ProgressBar, checkpoint: Checkpoint | None) -> None:
+    """Train to the end; when that fails, log or raise which checkpoint remains."""
+    checkpoints = Path(str(trainer.args.output_dir))
     if checkpoint:
-        log.info("train: going on from step %d", checkpoint.step)
+        log.info("train: resumes from step %d", checkpoint.step)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
     except KeyboardInterrupt:
         progress.stop()
-        kept = last_sealed(Path(str(trainer.args.output_dir)))
-        log.warning(
-            "train: stopped after step %d; the same command goes on from %s", trainer.state.global_step, kept
-        )
+        step, newest = trainer.state.global_step, newest_complete_name(checkpoints)
+        log.warning("train: stopped after step %d; the same command resumes from %s", step, newest)
         raise
     except TrainingError as error:
-        kept = last_sealed(Path(str(trainer.args.output_dir)))
-        raise TrainingError(f"{error} (kept: {kept}; a lower train.learning_rate may help)") from error
+        newest = newest_complete_name(checkpoints)
+        raise TrainingError(f"{error} (kept: {newest}; a lower train.learning_rate may help)") from error
     except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
         if is_out_of_memory(error):
             step = trainer.state.global_step + 1
             raise TrainingError(
-                f"train: out of memory at step {step} (recipe=plan says what would fit)"
+                f"train: out of memory at step {step} (recipe=plan shows settings that fit)"
             ) from error
-        checkpoints = Path(str(trainer.args.output_dir))
         unwritten = checkpoints / f"checkpoint-{trainer.state.global_step}"
-        if is_unsealed(unwritten):
+        if is_incomplete(unwritten):
             shutil.rmtree(unwritten)
-        elif has_no_room(error):  # for a line of the journal
+        elif has_no_room(error):  # while writing train.jsonl
             unwritten = checkpoints.parent
         else:
             raise
-        kept = last_sealed(checkpoints)
+        newest = newest_complete_name(checkpoints)
         reason = reason_for_no_room(error) if has_no_room(error) else first_line(error)
         raise TrainingError(
-            f"{unwritten}: can't be written, {reason} (kept: {kept}; given room, the same command goes on)"
+            f"{unwritten}: can't be written, {reason} (kept: {newest}; free space and repeat the command)"
         ) from error
     finally:
         progress.stop()
 
 
-def train_report(folder: Path, meter: Meter, checkpoint: Checkpoint | None, best: int | None) -> TrainReport:
-    """The account of a finished training; `best` is the step whose weights were kept, None for the last."""
+def train_report(
+    folder: Path, counters: TrainCounters, checkpoint: Checkpoint | None, best: int | None
+) -> TrainReport:
+    """Return the report of a finished training; `best` is the step of the loaded weights, None: the last."""
     lines = journal_lines(RunDir(folder).train_jsonl)
     losses = [line["loss"] for line in lines if "loss" in line]
-    kept = best or lines[-1]["step"]
-    evaluated = {key: value for line in lines if line["step"] == kept for key, value in line.items()}
-    seconds = meter.total_seconds
+    kept_step = best or lines[-1]["step"]
+    evaluated = {key: value for line in lines if line["step"] == kept_step for key, value in line.items()}
+    seconds = counters.total_seconds
     return TrainReport(
         steps=lines[-1]["step"],
         epochs=lines[-1]["epoch"],
         loss_first=losses[0],
         loss_last=losses[-1],
-        validation_loss_before=meter.validation_before,
+        validation_loss_before=counters.initial_validation_loss,
         validation_loss=evaluated.get("validation_loss"),
         score=evaluated.get("score"),
         scores={name[6:]: value for name, value in evaluated.items() if name.startswith("score/")},
-        kept_step=kept,
-        tokens=meter.tokens,
-        trained_tokens=meter.trained,
+        kept_step=kept_step,
+        tokens=counters.tokens,
+        trained_tokens=counters.unmasked_tokens,
         seconds=seconds,
-        tokens_per_second=meter.tokens / max(seconds, 1e-9),
+        tokens_per_second=counters.tokens / max(seconds, 1e-9),
         peak_bytes=max(line.get("peak_bytes", 0) for line in lines),
-        pieces=meter.pieces,
+        pieces=counters.num_splits,
         resumed_from=checkpoint.step if checkpoint else None,
     )

@@ -1,4 +1,4 @@
-"""Memory that libraries hold back: the C library what is freed, PyTorch the kernels of past products."""
+"""Gives memory back to the system that the C library and PyTorch would keep for reuse."""
 
 import ctypes
 import os
@@ -9,14 +9,14 @@ from typing import Any
 from transformers import TrainerCallback
 
 KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
-"""Of PyTorch and of oneDNN below it; both hold the kernels of the last 1,024 products of different shapes."""
+"""Environment variables that limit the kernel caches of PyTorch and oneDNN, by default 1,024 shapes each."""
 
 
 def keep_few_kernels() -> None:
-    """Hold the kernels of 256 products on a CPU, unless the user has said how many; before the first product.
+    """Limit the CPU kernel caches to 256 shapes, unless the user has set a limit; call before any product.
 
-    Where each batch has a length of its own, the others are half a gigabyte that no later batch has a use
-    for; a step of SmolLM2-135M makes 50 to 110. Source: oneDNN's guide, "Primitive Cache".
+    Where each batch has a different length, older kernels are half a gigabyte that no later batch uses; a
+    step of SmolLM2-135M uses 50 to 110. Source: oneDNN's guide, "Primitive Cache".
     """
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, "256")
@@ -24,18 +24,18 @@ def keep_few_kernels() -> None:
 
 @cache
 def libc_function(name: str) -> Any:
-    """A function of the GNU C library; None elsewhere."""
+    """Return a function of the GNU C library; None on other systems."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
-class GiveBack(TrainerCallback):
-    """Gives the holes that a step left between living tensors back to the system.
+class ReleaseMemory(TrainerCallback):
+    """Gives freed memory between live tensors back to the system after each step.
 
-    They don't always fit the tensors of the next step, and the process would grow from step to step.
+    The gaps don't always fit the tensors of the next step, and the process would grow from step to step.
     """
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Give back; what the next step needs again costs a few percent of its time."""
+        """Release the memory; allocating it again costs the next step a few percent of its time."""
         trim = libc_function("malloc_trim")
         if trim is not None:
             trim(0)

@@ -1,4 +1,4 @@
-"""Micro-batches in pieces, where memory doesn't hold them whole: the same gradient, fewer rows at once."""
+"""Splits a batch into microbatches when memory runs out: the same gradient from fewer rows at a time."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -9,127 +9,133 @@ from torch import Tensor, nn
 
 from workbench.data.packing import cut
 from workbench.errors import TrainingError
-from workbench.training.counters import Meter
+from workbench.training.counters import TrainCounters
 
 log = logging.getLogger("workbench")
 
 Batch = dict[str, Any]
-Once = Callable[[Batch], Tensor]
+ForwardBackward = Callable[[Batch], Tensor]
 
 
-class Pieces:
-    """Trains on the micro-batches of an optimizer step; when memory runs out, anew with half the rows.
+class MicrobatchSplitter:
+    """Runs forward and backward on the batches of a step; when memory runs out, again with half the rows.
 
-    A step of 8 rows then is one of 2 x 4: the same rows, divisor and random numbers, as if
+    A batch of 8 rows then becomes two microbatches of 4: the same rows, divisor and random numbers as if
     `train.per_device_batch_size` had been half and `train.gradient_accumulation_steps` double from the start.
     """
 
-    def __init__(self, model: nn.Module, meter: Meter, size: int | None, *, possible: bool) -> None:
-        """Begin with whole micro-batches, or in the pieces that `meter` says.
+    def __init__(
+        self, model: nn.Module, counters: TrainCounters, batch_size: int | None, *, can_split: bool
+    ) -> None:
+        """Start with as many microbatches per batch as `counters` says.
 
         Args:
-            model: Its gradients are dropped when a step is begun anew.
-            meter: Keeps the number of pieces, so that a resumed training has them too.
-            size: Rows of a micro-batch; None: they vary.
-            possible: Whether the loss of pieces adds up, and no other process waits for this one's.
+            model: The model; its gradients are zeroed when a step is repeated.
+            counters: Stores the number of splits, so that a resumed training splits its batches too.
+            batch_size: Rows of a batch; None: the number varies.
+            can_split: Whether the losses of microbatches add up, and no other rank waits for this one.
         """
         self.model = model
-        self.meter = meter
-        self.size = size
-        self.possible = possible
+        self.counters = counters
+        self.batch_size = batch_size
+        self.can_split = can_split
         self.step = -1
-        self.begun: list[tuple[Batch, Sequence[int]]] = []
+        self.batches: list[tuple[Batch, Sequence[int]]] = []
+        """Batches of the current step, with the lengths of their rows."""
 
     def train(
-        self, step: int, batch: Batch, lengths: Sequence[int], once: Callable[[Batch], Tensor]
+        self, step: int, batch: Batch, lengths: Sequence[int], forward_backward: ForwardBackward
     ) -> Tensor:
-        """The loss of one micro-batch, whose gradient is added to the model's.
+        """Add the gradient of one batch to the model's and return the batch's loss.
 
         Args:
-            step: The optimizer step that it belongs to.
-            batch: Padded, or joined to one row.
-            lengths: Tokens of each row in it.
-            once: Goes forward and backward on a batch, and gives its share of the step's loss.
+            step: The optimizer step that the batch belongs to.
+            batch: Collated tensors, padded or joined to one row.
+            lengths: Number of tokens of each row.
+            forward_backward: Runs both passes on a batch and returns its share of the step's loss.
 
         Raises:
-            TrainingError: Not even a single row fits.
+            TrainingError: Not even a single row fits into memory.
         """
         if step != self.step:
-            self.step, self.begun = step, []
-        self.begun.append((batch, lengths))
-        loss = self.attempt(self.begun[-1:], once)
+            self.step, self.batches = step, []
+        self.batches.append((batch, lengths))
+        loss = self._try_batches(self.batches[-1:], forward_backward)
         while loss is None:
-            self.halve()
+            self._halve()
             self.model.zero_grad()
-            loss = self.attempt(self.begun, once)
+            loss = self._try_batches(self.batches, forward_backward)
         return loss
 
-    def attempt(self, batches: Sequence[tuple[Batch, Sequence[int]]], once: Once) -> Tensor | None:
-        """The loss of the last of some micro-batches, after training on all; None where memory ran out."""
+    def _try_batches(
+        self, batches: Sequence[tuple[Batch, Sequence[int]]], forward_backward: ForwardBackward
+    ) -> Tensor | None:
+        """Train on all batches and return the loss of the last one; None if memory ran out."""
         loss = None
         try:
             for batch, lengths in batches:
-                rows = self.rows_at_once(len(lengths))
-                loss = torch.stack([once(piece) for piece in pieces(batch, lengths, rows)]).sum()
+                microbatches = split_batch(batch, lengths, self._microbatch_size(len(lengths)))
+                loss = torch.stack([forward_backward(microbatch) for microbatch in microbatches]).sum()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return None
         return loss
 
-    def halve(self) -> None:
-        """Go on with half as many rows at once.
+    def _halve(self) -> None:
+        """Halve the number of rows per microbatch.
 
         Raises:
-            TrainingError: It is one row already, or can't be halved here.
+            TrainingError: A microbatch is a single row already, or batches can't be split here.
         """
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        rows = max(self.rows_at_once(len(lengths)) for _, lengths in self.begun)
-        if rows == 1 or not self.possible:
-            longest = max(max(lengths) for _, lengths in self.begun)
+        rows = max(self._microbatch_size(len(lengths)) for _, lengths in self.batches)
+        if rows == 1 or not self.can_split:
+            longest = max(max(lengths) for _, lengths in self.batches)
             raise TrainingError(
-                f"train: out of memory at step {self.step + 1}, with {rows} rows at once of up to {longest} "
-                "tokens (recipe=plan says what would fit)"
+                f"train: out of memory at step {self.step + 1}, with {rows} {'row' if rows == 1 else 'rows'} "
+                f"at once of up to {longest} tokens (recipe=plan shows settings that fit)"
             )
-        self.meter.pieces *= 2
+        self.counters.num_splits *= 2
         log.warning(
-            "train: out of memory at step %d; %d rows are now taken in %d pieces, for the same result",
+            "train: out of memory at step %d; batches of %d rows are now split into %d microbatches (the "
+            "result is the same)",
             self.step + 1,
-            self.size or max(len(lengths) for _, lengths in self.begun),
-            self.meter.pieces,
+            self.batch_size or max(len(lengths) for _, lengths in self.batches),
+            self.counters.num_splits,
         )
 
-    def rows_at_once(self, count: int) -> int:
-        """Of a micro-batch of `count` rows."""
-        return min(count, -(-(self.size or count) // self.meter.pieces))
+    def _microbatch_size(self, num_rows: int) -> int:
+        """Return the rows per microbatch for a batch of `num_rows` rows."""
+        return min(num_rows, -(-(self.batch_size or num_rows) // self.counters.num_splits))
 
 
-def pieces(batch: Batch, lengths: Sequence[int], size: int) -> list[Batch]:
-    """The batch in pieces of `size` rows, each as the collator would have made it.
+def split_batch(batch: Batch, lengths: Sequence[int], size: int) -> list[Batch]:
+    """Split a batch into microbatches of `size` rows, each as the collator would have made it.
 
     Args:
-        batch: Of tensors: (rows, width) padded, (1, all tokens) joined, or (rows,).
-        lengths: Tokens of each row.
-        size: Rows of a piece; the last may have fewer.
+        batch: Tensors of shape (rows, width) if padded, (1, all tokens) if joined, or (rows,).
+        lengths: Number of tokens of each row.
+        size: Rows of a microbatch; the last may have fewer.
     """
     if size >= len(lengths):
         return [batch]
-    parts = cut(range(len(lengths)), size)
+    chunks = cut(range(len(lengths)), size)
     if "position_ids" in batch:  # joined
-        tokens = [sum(lengths[row] for row in part) for part in parts]
+        num_tokens = [sum(lengths[row] for row in chunk) for chunk in chunks]
         split = {
-            name: tensor.split(tokens, 1) if tensor.dim() > 1 else tensor.split(size)
+            name: tensor.split(num_tokens, 1) if tensor.dim() > 1 else tensor.split(size)
             for name, tensor in batch.items()
         }
-        return [{name: found[number] for name, found in split.items()} for number in range(len(parts))]
-    found = []
-    for part in parts:
-        rows, width = slice(part[0], part[-1] + 1), max(lengths[row] for row in part)
-        found.append({name: t[rows, :width] if t.dim() > 1 else t[rows] for name, t in batch.items()})
-    return found
+        return [{name: tensors[index] for name, tensors in split.items()} for index in range(len(chunks))]
+    microbatches = []
+    for chunk in chunks:
+        rows, width = slice(chunk[0], chunk[-1] + 1), max(lengths[row] for row in chunk)
+        microbatches.append({name: t[rows, :width] if t.dim() > 1 else t[rows] for name, t in batch.items()})
+    return microbatches
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of the GPU or of the machine, ran out."""
+    """Return whether the GPU or the machine ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

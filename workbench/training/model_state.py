@@ -1,4 +1,4 @@
-"""The model and the process are left as they were found."""
+"""Restores a model's modes and settings after training, and gathers weights that FSDP has sharded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from workbench.contexts import restored_modes
 
 
-def put_together(model: PreTrainedModel | PeftModel) -> None:
-    """Make trained weights whole again that FSDP has spread over the processes; all must call it."""
+def gather_trained_weights(model: PreTrainedModel | PeftModel) -> None:
+    """Gather the trained weights that FSDP has sharded; every rank must call this."""
     for module in model.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
             if weight.requires_grad and isinstance(weight.data, DTensor):
@@ -20,8 +20,8 @@ def put_together(model: PreTrainedModel | PeftModel) -> None:
 
 
 @contextmanager
-def as_before(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """Leave the mode of each layer (train or eval), cache and checkpointing as they were before."""
+def restored_model_state(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """Restore module modes (train or eval), `use_cache` and activation checkpointing after the block."""
     use_cache = model.config.use_cache
     try:
         with restored_modes(model):

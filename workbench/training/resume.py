@@ -1,4 +1,4 @@
-"""Checkpoints that can be trusted: each has a manifest of checksums, looked at before it is used."""
+"""Writes a manifest of checksums into each checkpoint, and finds the newest undamaged one to resume from."""
 
 import hashlib
 import logging
@@ -19,46 +19,48 @@ log = logging.getLogger("workbench")
 
 MANIFEST = "manifest.json"
 
-METER: dict[str, Any] = {
+COUNTER_TYPES: dict[str, Any] = {
     **dict.fromkeys(("tokens", "trained", "pieces"), int),
     **{"seconds": int | float, "losses": list, "validation_before": int | float | None},
 }
-"""The counters that a checkpoint holds, and their types."""
+"""Type of each counter in a manifest."""
 
-FOREIGN = "belongs to a training with other rows, settings or number of processes"
+OTHER_TRAINING = "belongs to a training with other rows, settings or number of processes"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose files are all as they were written."""
+    """A checkpoint whose files match its manifest."""
 
     path: Path
     step: int
-    """Optimizer steps that it has behind it."""
-    meter: dict[str, Any]
-    """The counters at that step."""
+    """Number of optimizer steps done."""
+    counters: dict[str, Any]
+    """Counters after that step, as `TrainCounters.state_dict` returns them."""
     is_final: bool
-    """No step comes after it."""
+    """Whether this was the last step of the training."""
 
 
-def seal(folder: Path, step: int, identity: str, meter: dict[str, Any], *, is_final: bool) -> None:
-    """Write the manifest of a checkpoint that has just been written.
+def write_manifest(
+    folder: Path, step: int, identity: str, counters: dict[str, Any], *, is_final: bool
+) -> None:
+    """Write the manifest of a complete checkpoint.
 
     Args:
         folder: The checkpoint.
-        step: Optimizer steps behind it.
-        identity: Of the training that it belongs to.
-        meter: Counters to go on from.
-        is_final: Whether the training ends with it.
+        step: Number of optimizer steps done.
+        identity: Fingerprint of the training.
+        counters: Counters to resume from.
+        is_final: Whether this was the last step.
     """
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
-    files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}  # of every process
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
     manifest = {
         "schema_version": 1,
         "step": step,
         "is_final": is_final,
         "identity": identity,
-        "meter": meter,
+        "meter": counters,
         "files": files,
     }
     manifest = masked_json(manifest)
@@ -68,24 +70,25 @@ def seal(folder: Path, step: int, identity: str, meter: dict[str, Any], *, is_fi
 def newest_good_checkpoint(
     folder: Path, identity: str, content_problem: Callable[[Checkpoint], str | None]
 ) -> Checkpoint | None:
-    """The newest checkpoint of this training whose files are whole; None where there is none.
+    """Return the newest undamaged checkpoint of this training; None: there is none.
 
-    Damaged ones are named in the log and deleted: the Trainer would count them when it decides which old
-    ones to keep.
+    Damaged checkpoints are logged and deleted, because the Trainer would count them when it decides which
+    old checkpoints to keep.
 
     Args:
-        folder: Of the checkpoints.
-        identity: Of the training.
-        content_problem: Says of a checkpoint with whole files what in them can't be used; None: nothing.
+        folder: Folder of the checkpoints.
+        identity: Fingerprint of the training.
+        content_problem: Returns what is wrong with the contents of a checkpoint that matches its manifest;
+            None: nothing.
 
     Raises:
-        ConfigError: Whole ones of another training are there, which a new one would delete.
+        ConfigError: The folder holds checkpoints of another training, which this one would delete.
     """
-    problems = {path: complaint(path, identity) for path in checkpoint_folders(folder)}
+    problems = {path: checkpoint_problem(path, identity) for path in checkpoint_folders(folder)}
     for path, problem in problems.items():
-        if problem == FOREIGN:
+        if problem == OTHER_TRAINING:
             raise ConfigError(
-                f"{path}: {FOREIGN} (take those again, name another run_dir, or begin anew by force=true)"
+                f"{path}: {OTHER_TRAINING} (restore them, use another run_dir, or start over with force=true)"
             )
     newest: Checkpoint | None = None
     for path, problem in reversed(problems.items()):
@@ -94,7 +97,7 @@ def newest_good_checkpoint(
             newest = Checkpoint(path, manifest["step"], manifest["meter"], manifest["is_final"])
             problem = content_problem(newest)
         if problem:
-            log.warning("%s: %s; left out", path, problem)
+            log.warning("%s: %s; deleted", path, problem)
             _delete(path)
             newest = newest if newest and newest.path != path else None
     return newest
@@ -110,23 +113,23 @@ def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink()  # of a link only the link: what it points at is not ours to delete
+        path.unlink()  # a link, without its target
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first; a copy under a name of the user's own is none."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name[11:]))
+    """Return the `checkpoint-STEP` entries of a folder, oldest first."""
+    paths = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
+    return sorted(paths, key=lambda path: int(path.name[11:]))
 
 
-def complaint(folder: Path, identity: str) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+def checkpoint_problem(folder: Path, identity: str) -> str | None:
+    """Return what is wrong with a checkpoint; None: nothing."""
     if folder.is_symlink():
         return "is a link, not a checkpoint of this run"
     if not folder.is_dir():
         return "is a file, not a checkpoint"
     if not (folder / MANIFEST).is_file():
-        return "was never finished"
+        return "is incomplete (no manifest)"
     try:
         manifest = read_json(folder / MANIFEST)
     except ValueError:
@@ -138,41 +141,42 @@ def complaint(folder: Path, identity: str) -> str | None:
             return f"{name} is missing"
         if sha256(folder / name) != checksum:
             return f"{name} is damaged"
-    return None if manifest["identity"] == identity else FOREIGN
+    return None if manifest["identity"] == identity else OTHER_TRAINING
 
 
 def is_manifest(value: Any, folder: Path) -> bool:
-    """Whether a JSON value is what `seal` wrote into a checkpoint; an earlier version wrote no checksum."""
+    """Return whether a JSON value is a manifest; those of earlier versions have no checksum of themselves."""
     types = {"step": int, "meter": dict, "is_final": bool, "files": dict, "identity": str}
     return (
         isinstance(value, dict)
         and all(isinstance(value.get(key), kind) for key, kind in types.items())
         and folder.name == f"checkpoint-{value['step']}"
         and all(isinstance(checksum, str) for checksum in value["files"].values())
-        and _is_meter(value["meter"])
+        and _are_counters(value["meter"])
         and (DIGEST not in value or value[DIGEST] == self_digest(value))
     )
 
 
-def _is_meter(values: dict[str, Any]) -> bool:
-    """Whether a JSON object holds counters of a training."""
+def _are_counters(values: dict[str, Any]) -> bool:
+    """Return whether a JSON object holds the counters of a training."""
     return (
-        values.keys() <= METER.keys()
+        values.keys() <= COUNTER_TYPES.keys()
         and all(
-            isinstance(value, METER[key]) and not isinstance(value, bool) for key, value in values.items()
+            isinstance(value, COUNTER_TYPES[key]) and not isinstance(value, bool)
+            for key, value in values.items()
         )
         and all(isinstance(loss, int | float) for loss in values.get("losses", []))
     )
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file, as 64 hex digits."""
+    """Return the SHA-256 of a file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_weights(model: PreTrainedModel | peft.PeftModel, folder: Path) -> None:
-    """Put the trained weights of a checkpoint into the model, the adapter's or all."""
+    """Load the trained weights of a checkpoint into the model: those of the adapter, or all."""
     if isinstance(model, peft.PeftModel):
         model.load_adapter(str(folder), model.active_adapter, is_trainable=True)
         return
@@ -180,12 +184,12 @@ def load_weights(model: PreTrainedModel | peft.PeftModel, folder: Path) -> None:
     model.load_state_dict(saved.state_dict())
 
 
-def last_sealed(folder: Path) -> str:
-    """The name of the newest checkpoint that was written to its end, for a message."""
-    sealed = [path.name for path in checkpoint_folders(folder) if (path / MANIFEST).is_file()]
-    return sealed[-1] if sealed else "nothing yet"
+def newest_complete_name(folder: Path) -> str:
+    """Return the name of the newest complete checkpoint, for a message."""
+    names = [path.name for path in checkpoint_folders(folder) if (path / MANIFEST).is_file()]
+    return names[-1] if names else "nothing yet"
 
 
-def is_unsealed(folder: Path) -> bool:
-    """Whether a checkpoint was begun and not written to its end."""
+def is_incomplete(folder: Path) -> bool:
+    """Return whether a checkpoint was started but not completed."""
     return folder.is_dir() and not (folder / MANIFEST).is_file()

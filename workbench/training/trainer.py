@@ -1,4 +1,4 @@
-"""The Trainer with our counters in it."""
+"""Trainer that counts tokens, plans batches from the seed and leaves no trace of evaluations."""
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -18,60 +18,61 @@ from transformers import PreTrainedModel, Trainer
 from workbench.data.packing import cut
 from workbench.distributed import all_reduce_sum, rank_and_world_size
 from workbench.labels import IGNORED
-from workbench.training.batches import Batches, WithGhost, share
-from workbench.training.counters import Meter
+from workbench.training.batches import Batches, PaddedDataset, batches_of_rank
+from workbench.training.counters import TrainCounters
 from workbench.training.determinism import deterministic
-from workbench.training.microbatches import Pieces
+from workbench.training.microbatches import MicrobatchSplitter
 
 Score = Callable[[PreTrainedModel | PeftModel], Mapping[str, float]]
-"""Gives `score`, a number that is the higher the better, and `score/NAME` for each part of it."""
+"""Returns `score`, where higher is better, and `score/NAME` for each benchmark in it."""
 
 
-class MeteredTrainer(Trainer):
-    """A Trainer that counts real tokens, stops at a loss that is none, and evaluates without a trace."""
+class CountingTrainer(Trainer):
+    """Trainer that counts tokens without padding and evaluates without changing the random state."""
 
     def __init__(
         self,
         *,
-        meter: Meter,
+        counters: TrainCounters,
         batches: Batches,
         lora_plus_ratio: float,
         deterministic: bool,
         score: Score | None,
         **arguments: Any,
     ) -> None:
-        """As the Trainer.
+        """Set up the Trainer.
 
         Args:
-            meter: Told of each micro-batch.
-            batches: The rows of each.
-            lora_plus_ratio: The rate of B matrices over that of A.
-            deterministic: Whether a GPU may take only kernels that add up in one order.
-            score: Taken at each evaluation, beside the loss of the rows to validate on.
-            **arguments: The Trainer's own.
+            counters: Counters to update with each batch.
+            batches: Batch sampler of the training rows.
+            lora_plus_ratio: Learning rate of LoRA's B matrices divided by that of its A matrices.
+            deterministic: Whether only deterministic GPU kernels are used.
+            score: Function that scores the model at each evaluation; None: only the validation loss is
+                computed.
+            **arguments: Arguments of the Trainer.
         """
         super().__init__(**arguments)
-        self.meter = meter
+        self.counters = counters
         self.batches = batches
         self.lora_plus_ratio = lora_plus_ratio
         self.deterministic = deterministic
         self.score = score
-        self.pieces = Pieces(
+        self.splitter = MicrobatchSplitter(
             cast(nn.Module, self.model),
-            meter,
-            batches.size if batches.fixed is None else None,
-            possible=self.args.world_size == 1
+            counters,
+            batches.batch_size if batches.token_limited is None else None,
+            can_split=self.args.world_size == 1
             and (self.model_accepts_loss_kwargs or self.compute_loss_func is not None),
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW, with rates of their own for the two halves of each adapter where LoRA+ is asked for."""
+        """Create AdamW; with LoRA+, the A and B matrices of an adapter have different learning rates."""
         if self.lora_plus_ratio == 1.0 or self.optimizer is not None:
             return super().create_optimizer(model)
-        kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+        optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
         self.optimizer = create_loraplus_optimizer(
             model=cast(PeftModel, model or self.model),
-            optimizer_cls=kind,
+            optimizer_cls=optimizer_class,
             loraplus_lr_ratio=self.lora_plus_ratio,
             loraplus_lr_embedding=self.args.learning_rate,
             loraplus_weight_decay=self.args.weight_decay,
@@ -80,13 +81,13 @@ class MeteredTrainer(Trainer):
         return self.optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The rows as our batches say; the Trainer's own samplers draw from the global random state."""
-        return self.loader(cast(Rows, self.train_dataset), self.batches)
+        """Return a loader of our batches; the Trainer's samplers would draw from the global random state."""
+        return self._loader(cast(Rows, self.train_dataset), self.batches)
 
-    def loader(self, rows: Rows, batches: Any) -> DataLoader[Any]:
-        """Batches on the device; they are this process's own, not for accelerate to share out again."""
+    def _loader(self, rows: Rows, batches: Any) -> DataLoader[Any]:
+        """Return a loader of this rank's batches on its device; accelerate must not shard them again."""
         loader: DataLoader[Any] = DataLoader(
-            WithGhost(rows),
+            PaddedDataset(rows),
             batch_sampler=batches,
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
@@ -100,44 +101,45 @@ class MeteredTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """One micro-batch forward and backward.
+        """Run forward and backward on one batch, in microbatches if memory runs out.
 
         Raises:
             TrainingError: Memory doesn't hold a single row.
         """
-        numbers = inputs["row"].tolist()
-        self.meter.step_rows += numbers
-        if numbers[0] < len(self.batches.lengths):  # no ghost
+        counters, lengths = self.counters, self.batches.lengths
+        rows = inputs["row"].tolist()
+        counters.step_rows += rows
+        if rows[0] < len(lengths):  # not the dummy row
             mask = inputs.get("attention_mask")
-            self.meter.step_tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
-            self.meter.step_trained += num_items(inputs["labels"])
-        lengths = [self.batches.lengths[number % len(self.batches.lengths)] for number in numbers]
-        once = partial(self.forward_and_backward, model, num_items_in_batch)
-        loss = self.pieces.train(self.state.global_step, inputs, lengths, once)
-        self.meter.step_loss += float(loss)
+            counters.step_tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
+            counters.step_unmasked_tokens += num_items(inputs["labels"])
+        row_lengths = [lengths[row % len(lengths)] for row in rows]
+        forward_backward = partial(self._forward_backward, model, num_items_in_batch)
+        loss = self.splitter.train(self.state.global_step, inputs, row_lengths, forward_backward)
+        counters.step_loss += float(loss)
         if not torch.isfinite(loss):
-            self.meter.bad_rows += numbers
+            counters.nonfinite_rows += rows
         return loss
 
-    def forward_and_backward(
+    def _forward_backward(
         self, model: nn.Module, num_items_in_batch: Tensor | int | None, inputs: dict[str, Any]
     ) -> Tensor:
-        """The loss of some rows at once.
+        """Run forward and backward on one microbatch and return its share of the step's loss.
 
-        Dropout is drawn by the seed, the step and the rows, so that it is the same in one process or several,
-        in a training begun anew or gone on with.
+        The seed, the step and the first row decide dropout, so that it doesn't depend on the number of
+        processes or on interruptions.
         """
-        first = int(inputs["row"][0])
-        number = (self.args.seed * 1_000_003 + self.state.global_step) * 1_000_003 + first
-        torch.manual_seed(number % 2**64)
+        first_row = int(inputs["row"][0])
+        seed = (self.args.seed * 1_000_003 + self.state.global_step) * 1_000_003 + first_row
+        torch.manual_seed(seed % 2**64)
         inputs = {name: value for name, value in inputs.items() if name != "row"}
         with deterministic(self.args.device) if self.deterministic else nullcontext():
             return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The validation loss, where there are rows for it, and the score, where there is a function.
+        """Return the validation loss if there are validation rows, and the score if `score` was given.
 
-        The random state is afterwards as it was, so a run that evaluates trains the same as one that doesn't.
+        The random state is restored, so that a run with evaluations trains the same weights as one without.
         """
         metrics: dict[str, float] = {}
         with torch.random.fork_rng(), torch.no_grad():
@@ -149,12 +151,12 @@ class MeteredTrainer(Trainer):
                 metrics |= {f"eval_{name}": value for name, value in scores.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        if self.control.should_training_stop and self.meter.losses:  # the last steps have a line, too
-            self.log({"loss": self.meter.losses[-1], "learning_rate": self._get_learning_rate()})
+        if self.control.should_training_stop and self.counters.losses:  # log the steps since the last line
+            self.log({"loss": self.counters.losses[-1], "learning_rate": self._get_learning_rate()})
         return metrics
 
-    def loss_before(self) -> float | None:
-        """The validation loss before the first step, without a trace; None where no rows are for it."""
+    def initial_validation_loss(self) -> float | None:
+        """Return the validation loss before the first step; None: there are no validation rows."""
         if not self.eval_dataset:
             return None
         with torch.random.fork_rng(), torch.no_grad():
@@ -162,44 +164,49 @@ class MeteredTrainer(Trainer):
             return self.validation_loss()
 
     def validation_loss(self) -> float:
-        """Over all trained tokens, or all rows of a classifier, each counting alike."""
-        rows, (rank, world) = cast(Rows, self.eval_dataset), rank_and_world_size()
+        """Return the mean loss over all unmasked tokens, or all rows of a classifier."""
+        rows, (rank, world_size) = cast(Rows, self.eval_dataset), rank_and_world_size()
         batches = cut(range(len(rows)), self.args.per_device_eval_batch_size)
         total, count = 0.0, 0
-        for inputs in self.loader(rows, share(batches, len(rows), rank, world)):
+        for inputs in self._loader(rows, batches_of_rank(batches, len(rows), rank, world_size)):
             del inputs["row"]
             items = num_items(inputs["labels"])
             divisor = torch.tensor(max(items, 1))
             loss = self.compute_loss(self.model_wrapped, inputs, num_items_in_batch=divisor)
-            total += float(cast(Tensor, loss)) * items / world  # the Trainer multiplies, for the mean of DDP
+            total += (
+                float(cast(Tensor, loss)) * items / world_size
+            )  # the Trainer multiplies by it, because DDP averages
             count += items
         all_total, all_count = all_reduce_sum(total, count)
         return all_total / all_count
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log with our own counts: the loss of all steps, interrupted or not, tokens, time, memory."""
+        """Log with our own counters: mean loss of all sessions' steps, tokens, seconds and memory."""
         if "loss" in logs:
-            logs["loss"] = self.meter.mean_loss()
-            logs |= self.meter.measured()
+            logs["loss"] = self.counters.pop_mean_loss()
+            logs |= self.counters.log_values()
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Not counted: a walk over all parameters at each micro-batch costs small models much time."""
+        """Return 0: counting walks over all parameters at each batch, which is slow for small models."""
         return 0
 
 
 def num_items(labels: Tensor) -> int:
-    """What a loss falls on: tokens of (batch, seq_len) labels, not a row's first; rows of (batch,) ones."""
+    """Return the number of targets: unmasked tokens of (batch, seq_len) labels, rows of (batch,) labels.
+
+    The first token of a row is never a target, because nothing predicts it.
+    """
     return int(((labels[:, 1:] if labels.dim() > 1 else labels) != IGNORED).sum())
 
 
 def classification_loss(
     outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
 ) -> Tensor:
-    """Cross entropy, or for labels that are no whole numbers the squared error, over the rows of a step.
+    """Return the cross entropy, or the squared error of float labels, divided by the rows of the step.
 
-    The heads of transformers take the mean of each micro-batch, and the Trainer then doesn't divide it by
-    their number, so that accumulation would multiply the gradient.
+    The classification heads of transformers average over each microbatch, and the Trainer doesn't divide by
+    the number of microbatches, so that gradient accumulation would multiply the gradient.
     """
     logits = outputs["logits"].float()
     total: Tensor

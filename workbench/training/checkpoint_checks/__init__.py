@@ -1,1 +1,1 @@
-"""What the files of a checkpoint hold, looked at before any of it is loaded."""
+"""Checks the contents of a checkpoint's files before any of them is loaded."""

@@ -1,6 +1,6 @@
-"""What a checkpoint's files hold, against what the training expects, before any of it is loaded.
+"""Checks the contents of a checkpoint's files against the training before any of them is loaded.
 
-A checkpoint whose files are all as its manifest says may hold something else: both can be written again.
+Matching the manifest is not enough: somebody may have rewritten both the files and the manifest.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,60 +15,65 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from workbench.distributed import rank_and_world_size
 from workbench.errors import CheckpointError
 from workbench.files import read_json
-from workbench.training.checkpoint_checks.history import history_problems
+from workbench.training.checkpoint_checks.history import trainer_state_problems
 from workbench.training.checkpoint_checks.states import (
     OPTIMIZER,
     SCALER,
     SCHEDULER,
     Untrained,
-    described,
+    describe,
     optimizer_problems,
     random_problems,
     scaler_problems,
     scheduler_problems,
 )
 from workbench.training.resume import Checkpoint
-from workbench.training.trainer import MeteredTrainer
+from workbench.training.trainer import CountingTrainer
 
 ADAPTER, MODEL, INDEX = "adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"
-OTHERS = ("adapter_model.bin", "pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model_fsdp.bin")
-"""Files of weights that are never written here, and that the Trainer would take instead of ours."""
+FOREIGN_FILES = (
+    "adapter_model.bin",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "pytorch_model_fsdp.bin",
+)
+"""Weight files that this program never writes, and that the Trainer would load instead of ours."""
 
 
-def content_problem(checkpoint: Checkpoint, trainer: MeteredTrainer, *, chooses: bool) -> str | None:
-    """What of a checkpoint this training can't go on from, with the file; None: nothing.
+def content_problem(checkpoint: Checkpoint, trainer: CountingTrainer, *, chooses: bool) -> str | None:
+    """Return why the training can't resume from a checkpoint, with the file's name; None: it can.
 
     Args:
-        checkpoint: Whose files are as its manifest says.
-        trainer: Of the training, before its first step.
-        chooses: Whether its evaluations tell which weights it ends with.
+        checkpoint: A checkpoint that matches its manifest.
+        trainer: The Trainer, before its first step.
+        chooses: Whether the evaluations decide which weights the training ends with.
     """
     return _first(_problems(checkpoint, trainer, chooses), checkpoint.path)
 
 
 def weight_problem(folder: Path, model: PreTrainedModel | PeftModel) -> str | None:
-    """What of a checkpoint's weights the model can't take, with the file; None: nothing."""
+    """Return why the model can't load a checkpoint's weights, with the file's name; None: it can."""
     return _first(_weight_problems(folder, model), folder)
 
 
 def _first(problems: Iterator[str], folder: Path) -> str | None:
-    """The first problem; that of a pickle names the folder, too."""
+    """Return the first problem; None: there is none. Messages about pickles lose their folder."""
     try:
         return next(problems, None)
     except CheckpointError as error:
         return str(error).removeprefix(f"{folder}/")
 
 
-def _problems(checkpoint: Checkpoint, trainer: MeteredTrainer, chooses: bool) -> Iterator[str]:
-    """Yield all that is wrong; each check may rely on those before it, as only the first problem is taken."""
-    folder, world = checkpoint.path, rank_and_world_size()[1]
-    yield from history_problems(folder, is_final=checkpoint.is_final, chooses=chooses)
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # they write shards in forms of their own
+def _problems(checkpoint: Checkpoint, trainer: CountingTrainer, chooses: bool) -> Iterator[str]:
+    """Yield all problems; a check may rely on those before it, because only the first problem is used."""
+    folder, world_size = checkpoint.path, rank_and_world_size()[1]
+    yield from trainer_state_problems(folder, is_final=checkpoint.is_final, chooses=chooses)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # their shards have other formats
         return
     assert isinstance(trainer.model, PreTrainedModel | PeftModel)
     yield from _other_weights(folder, trainer.model)
     yield from _weight_problems(folder, trainer.model)
-    states = [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
+    states = [f"rng_state_{rank}.pth" for rank in range(world_size)] if world_size > 1 else ["rng_state.pth"]
     for name in (OPTIMIZER, SCHEDULER, *states):
         if not (folder / name).is_file():
             yield f"{name} is missing"
@@ -83,8 +88,8 @@ def _problems(checkpoint: Checkpoint, trainer: MeteredTrainer, chooses: bool) ->
         yield from scaler_problems(folder)
 
 
-def untrained_states(trainer: MeteredTrainer) -> Untrained:
-    """The optimizer and the scheduler as the Trainer will make them for itself."""
+def untrained_states(trainer: CountingTrainer) -> Untrained:
+    """Return the optimizer and the scheduler as the Trainer will create them."""
     trainer.create_optimizer_and_scheduler(trainer.args.max_steps)
     optimizer, scheduler = trainer.optimizer, trainer.lr_scheduler
     trainer.optimizer = trainer.lr_scheduler = None
@@ -94,17 +99,17 @@ def untrained_states(trainer: MeteredTrainer) -> Untrained:
 
 
 def _weight_problems(folder: Path, model: PreTrainedModel | PeftModel) -> Iterator[str]:
-    """Yield what is wrong with the names, shapes and types of the trained weights."""
-    adapter = isinstance(model, PeftModel)
+    """Yield what is wrong with the names, shapes and dtypes of the trained weights."""
+    is_adapter = isinstance(model, PeftModel)
     if not isinstance(model, PeftModel) and get_model_conversion_mapping(model, add_legacy=False):
-        return  # a file of such a model, of experts for one, has other names and shapes than the model
+        return  # such a model, for example one with experts, has other names and shapes in its file
     stored: dict[str, Tensor] = {}
-    for name in [ADAPTER] if adapter else _model_files(folder):
+    for name in [ADAPTER] if is_adapter else _model_files(folder):
         if not (folder / name).is_file():
             yield f"{name} is missing"
         stored |= _tensors(folder / name)
     expected, known = _adapter_weights(model) if isinstance(model, PeftModel) else _model_weights(model)
-    file = ADAPTER if adapter else MODEL
+    file = ADAPTER if is_adapter else MODEL
     for names in expected:
         if not stored.keys() & names:
             yield f"{file}: {min(names)} is missing"
@@ -112,25 +117,27 @@ def _weight_problems(folder: Path, model: PreTrainedModel | PeftModel) -> Iterat
         if (weight := known.get(name)) is None:
             yield f"{file}: {name!r:.100} is not a weight of this model"
         elif (tensor.shape, tensor.dtype) != (weight.shape, weight.dtype):
-            yield f"{file}: {name} is {described(tensor)} (expected {described(weight)})"
+            yield f"{file}: {name} is {describe(tensor)} (expected {describe(weight)})"
 
 
 def _other_weights(folder: Path, model: PreTrainedModel | PeftModel) -> Iterator[str]:
-    """Yield the files and folders that the Trainer would load instead of the weights, or beside them."""
-    others = {path.name for path in folder.iterdir() if _is_taken_for_weights(path)}
-    for name in sorted({*others, *OTHERS, *((MODEL, INDEX) if isinstance(model, PeftModel) else (ADAPTER,))}):
+    """Yield the files and folders that the Trainer would load instead of or in addition to the weights."""
+    folders = {path.name for path in folder.iterdir() if _is_taken_for_weights(path)}
+    for name in sorted(
+        {*folders, *FOREIGN_FILES, *((MODEL, INDEX) if isinstance(model, PeftModel) else (ADAPTER,))}
+    ):
         if (folder / name).exists():
-            yield f"{name} holds weights that this training has not written"
+            yield f"{name} holds weights that this training did not write"
 
 
 def _is_taken_for_weights(path: Path) -> bool:
-    """Whether the Trainer takes a folder within a checkpoint for another adapter or for shards of FSDP."""
+    """Return whether the Trainer would read a folder within a checkpoint as an adapter or as FSDP shards."""
     is_adapter = any((path / name).exists() for name in (ADAPTER, "adapter_model.bin"))
     return path.is_dir() and (is_adapter or "pytorch_model_fsdp" in path.name)
 
 
 def _model_files(folder: Path) -> list[str]:
-    """The files of a model's weights: one, or those that an index names."""
+    """Return the files of a model's weights: one, or those that an index lists."""
     if not (folder / INDEX).is_file():
         return [MODEL]
     try:
@@ -143,7 +150,7 @@ def _model_files(folder: Path) -> list[str]:
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file, mapped into memory."""
+    """Return the tensors of a file, memory-mapped."""
     try:
         with safe_open(file, framework="pt") as tensors:
             return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
@@ -152,13 +159,13 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _adapter_weights(model: PeftModel) -> tuple[list[set[str]], Mapping[str, Tensor]]:
-    """The names that an adapter's file must hold, and all tensors that it may hold."""
+    """Return the names that an adapter's file must contain, and all tensors that it may contain."""
     tensors = get_peft_model_state_dict(model, adapter_name=model.active_adapter, save_embedding_layers=False)
     return [{name} for name in tensors], {**model.state_dict(), **tensors}  # such as a resized embedding
 
 
 def _model_weights(model: PreTrainedModel) -> tuple[list[set[str]], Mapping[str, Tensor]]:
-    """The names of each trained weight, of which a model's file holds one; all tensors that it may hold."""
+    """Return each trained weight's names, of which the file must have one, and all tensors it may have."""
     names: dict[int, set[str]] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
         if weight.requires_grad:

@@ -1,4 +1,4 @@
-"""What is wrong with the Trainer's own state in a checkpoint, whose history becomes train.jsonl."""
+"""Checks the Trainer's state in a checkpoint, whose history becomes train.jsonl."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,24 +13,24 @@ NUMBERS = ("epoch", "total_flos", "logging_steps", "eval_steps", "save_steps")
 OPTIONAL_NUMBERS = ("best_metric", "best_global_step")
 TEXTS = ("best_model_checkpoint", "trial_name")
 FLAGS = ("is_local_process_zero", "is_world_process_zero", "is_hyper_param_search")
-OTHERS = ("log_history", "stateful_callbacks", "trial_params")
-"""Fields of the Trainer's state by what they hold; texts and optional numbers may be null."""
+OTHER_FIELDS = ("log_history", "stateful_callbacks", "trial_params")
+"""Fields of the Trainer's state by type; texts and optional numbers may be null."""
 
 FINITE = ("step", "epoch", "loss")
 EVALUATED = ("eval_loss", "eval_score")
-"""Keys of a logged line without which nothing can be drawn or compared; FINITE ones are never NaN."""
+"""Keys of a logged line that plots and comparisons need; those in FINITE are never NaN."""
 
 LARGEST = 1e300
-"""Beyond it a number of JSON is none that was measured."""
+"""Larger numbers can't have been measured."""
 
 
-def history_problems(folder: Path, *, is_final: bool, chooses: bool) -> Iterator[str]:
-    """Yield what is wrong with the Trainer's state, the first of it first.
+def trainer_state_problems(folder: Path, *, is_final: bool, chooses: bool) -> Iterator[str]:
+    """Yield what is wrong with the Trainer's state, in file order.
 
     Args:
-        folder: The checkpoint, named by its step.
-        is_final: Whether no step comes after it.
-        chooses: Whether the evaluations of the history tell which weights the training ends with.
+        folder: The checkpoint; its name ends with the step.
+        is_final: Whether this was the last step.
+        chooses: Whether the evaluations in the history decide which weights the training ends with.
     """
     try:
         state = read_json(folder / FILE)
@@ -52,21 +52,21 @@ def history_problems(folder: Path, *, is_final: bool, chooses: bool) -> Iterator
 
 
 def _field_problems(state: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the fields that hold another type than the Trainer writes."""
+    """Yield the fields whose values have another type than the Trainer writes."""
     for name in (*INTEGERS, *NUMBERS, *OPTIONAL_NUMBERS):
         value = state.get(name)
-        is_whole = isinstance(value, int) or name not in INTEGERS
-        if not (is_number(value) and is_whole) and not (name in OPTIONAL_NUMBERS and value is None):
+        is_right_type = isinstance(value, int) or name not in INTEGERS
+        if not (is_number(value) and is_right_type) and not (name in OPTIONAL_NUMBERS and value is None):
             yield f"{FILE}: {name} is {value!r:.40} (expected a number)"
     for name in TEXTS:
         if not isinstance(state.get(name), str | None):
-            yield f"{FILE}: {name} is {state[name]!r:.40} (expected a text)"
+            yield f"{FILE}: {name} is {state[name]!r:.40} (expected text)"
     for name in FLAGS:
         if not isinstance(state.get(name), bool):
             yield f"{FILE}: {name} is {state.get(name)!r:.40} (expected true or false)"
-    known = {*INTEGERS, *NUMBERS, *OPTIONAL_NUMBERS, *TEXTS, *FLAGS, *OTHERS}
+    known = {*INTEGERS, *NUMBERS, *OPTIONAL_NUMBERS, *TEXTS, *FLAGS, *OTHER_FIELDS}
     for name in sorted(state.keys() - known):
-        yield f"{FILE}: {name!r:.40} is no field of the Trainer's state"
+        yield f"{FILE}: {name!r:.40} is not a field of the Trainer's state"
     callbacks, history = state.get("stateful_callbacks"), state.get("log_history")
     if not isinstance(callbacks, dict) or not isinstance(callbacks.get("TrainerControl"), dict):
         yield f"{FILE}: stateful_callbacks is {callbacks!r:.40} (expected a TrainerControl)"
@@ -76,24 +76,24 @@ def _field_problems(state: Mapping[str, Any]) -> Iterator[str]:
 
 def _line_problems(history: list[Any], step: int) -> Iterator[str]:
     """Yield what is wrong with the logged lines of the steps up to `step`."""
-    before = 0
+    previous = 0
     for index, line in enumerate(history):
         where = f"{FILE}: log_history[{index}]"
         if not isinstance(line, dict):
             yield f"{where} is {line!r:.40} (expected an object)"
             return
         for name, value in line.items():
-            may_be_odd = (isinstance(value, float) or value is None) and name not in FINITE
+            may_be_nonfinite = (isinstance(value, float) or value is None) and name not in FINITE
             is_missing = value is None and name in EVALUATED
-            if not (is_number(value) or may_be_odd) or is_missing:
+            if not (is_number(value) or may_be_nonfinite) or is_missing:
                 yield f"{where}: {name!r:.40} is {value!r:.40} (expected a number)"
-        at = line.get("step")
-        if not isinstance(at, int) or not before <= at <= step or "epoch" not in line:
-            yield f"{where}: step is {at!r:.40} (expected {before} to {step}, with its epoch)"
+        logged_step = line.get("step")
+        if not isinstance(logged_step, int) or not previous <= logged_step <= step or "epoch" not in line:
+            yield f"{where}: step is {logged_step!r:.40} (expected {previous} to {step}, with its epoch)"
             return
-        before = at
+        previous = logged_step
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST

@@ -1,4 +1,4 @@
-"""What is wrong with a checkpoint's pickles: the optimizer's moments, the rates, the random states."""
+"""Checks a checkpoint's pickles: optimizer moments, learning rates, random states."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -21,34 +21,34 @@ GENERATORS: dict[str, Callable[[Any], Any]] = {
     "numpy": lambda state: np.random.RandomState().set_state(state),
     "cpu": lambda state: torch.Generator().set_state(state),
 }
-"""Parts of a random state -> what takes each without touching the process's own."""
+"""Part of a random state -> a function that loads it without changing the process's own state."""
 
 FIXED = ("params", "weight_decay", "betas", "eps")
-"""What a group of AdamW's parameters has from the first step to the last."""
+"""Settings of an AdamW parameter group that stay the same in all steps."""
 
 RATES = ("lr", "initial_lr")
-"""Its rate at the last step, and the one that it rises to."""
+"""Learning rate at the last step, and the peak rate."""
 
 SCALES = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
-"""What a scaler of float16 losses has."""
+"""Fields of a float16 loss scaler's state."""
 
 
 @dataclass(frozen=True)
 class Untrained:
-    """The optimizer and the scheduler of a training before its first step."""
+    """Optimizer and scheduler of a training before its first step."""
 
     shapes: list[torch.Size]
-    """Of the parameters, in the optimizer's order."""
+    """Shapes of the parameters in the optimizer's order."""
     groups: list[dict[str, Any]]
-    """Of the optimizer's parameters."""
+    """Parameter groups of the optimizer."""
     scheduler: Any
 
 
 def optimizer_problems(folder: Path, untrained: Untrained) -> Iterator[str]:
-    """Yield what is wrong with AdamW's moments and rates, the first of it first.
+    """Yield what is wrong with AdamW's moments and learning rates.
 
     Raises:
-        CheckpointError: the pickle is damaged, or holds code.
+        CheckpointError: The pickle is damaged, or contains code.
     """
     saved = read_pickle(folder / OPTIMIZER)
     if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict):
@@ -60,15 +60,15 @@ def optimizer_problems(folder: Path, untrained: Untrained) -> Iterator[str]:
         return
     for index, group in enumerate(groups):
         yield from _group_problems(f"{OPTIMIZER}: param_groups[{index}]", group, expected[index])
-    for number, moments in saved["state"].items():
-        if not isinstance(number, int) or not 0 <= number < len(untrained.shapes):
-            yield f"{OPTIMIZER}: no parameter {number!r:.40} (there are {len(untrained.shapes)})"
+    for index, moments in saved["state"].items():
+        if not isinstance(index, int) or not 0 <= index < len(untrained.shapes):
+            yield f"{OPTIMIZER}: parameter {index!r:.40} does not exist (there are {len(untrained.shapes)})"
             return
-        yield from _moment_problems(f"{OPTIMIZER}: parameter {number}", moments, untrained.shapes[number])
+        yield from _moment_problems(f"{OPTIMIZER}: parameter {index}", moments, untrained.shapes[index])
 
 
 def _group_problems(where: str, group: Any, expected: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a group of the optimizer's parameters."""
+    """Yield what is wrong with one parameter group of the optimizer."""
     if not isinstance(group, dict):
         yield f"{where} is {group!r:.40} (expected a dictionary)"
         return
@@ -80,7 +80,7 @@ def _group_problems(where: str, group: Any, expected: Mapping[str, Any]) -> Iter
             yield f"{where}: {key} is {group.get(key)!r:.40} (expected 0 to {expected['initial_lr']:g})"
     for key in sorted(expected.keys() - {*FIXED, *RATES}):
         if not isinstance(group.get(key), bool | None):
-            yield f"{where}: {key} is {group[key]!r:.40} (expected true, false or none)"
+            yield f"{where}: {key} is {group[key]!r:.40} (expected true, false or null)"
 
 
 def _moment_problems(where: str, moments: Any, shape: torch.Size) -> Iterator[str]:
@@ -93,29 +93,29 @@ def _moment_problems(where: str, moments: Any, shape: torch.Size) -> Iterator[st
         if type(value) is not Tensor or value.layout is not torch.strided:
             yield f"{where}: {key} is {value!r:.40} (expected a tensor)"
         elif value.shape != shape or not value.is_floating_point():
-            yield f"{where}: {key} is {described(value)} (expected {list(shape)}, of floats)"
+            yield f"{where}: {key} is {describe(value)} (expected floats of shape {list(shape)})"
     step = moments.get("step")
     count: Any = step.item() if isinstance(step, Tensor) and step.numel() == 1 else step
     if not is_number(count) or count < 0:
-        yield f"{where}: step is {step!r:.40} (expected a number of steps)"
+        yield f"{where}: step is {step!r:.40} (expected a step count)"
 
 
 def scheduler_problems(folder: Path, untrained: Untrained, step: int) -> Iterator[str]:
-    """Yield what is wrong with the state of the learning rate's scheduler after `step` steps.
+    """Yield what is wrong with the learning rate scheduler's state after `step` steps.
 
     Raises:
-        CheckpointError: the pickle is damaged, or holds code.
+        CheckpointError: The pickle is damaged, or contains code.
     """
     saved, expected = read_pickle(folder / SCHEDULER), untrained.scheduler.state_dict()
     if not isinstance(saved, dict) or not all(isinstance(key, str) for key in saved):
         yield f"{SCHEDULER} is not the state of a scheduler"
         return
     for key, value in saved.items():
-        # A scheduler takes all of these for attributes of its own, where its methods have theirs.
+        # A scheduler sets all of these as attributes, and so could replace its methods.
         if key not in expected and hasattr(untrained.scheduler, key):
             yield f"{SCHEDULER}: {key!r:.40} is not part of a scheduler's state"
         elif key in expected and type(value) is not type(expected[key]):
-            yield f"{SCHEDULER}: {key} is {value!r:.40} (expected the like of {expected[key]!r:.40})"
+            yield f"{SCHEDULER}: {key} is {value!r:.40} (expected a {type(expected[key]).__name__})"
     for key in ("base_lrs", "lr_lambdas"):
         if not _is_same(saved.get(key), expected[key]):
             yield f"{SCHEDULER}: {key} is {saved.get(key)!r:.60} (expected {expected[key]!r:.60})"
@@ -127,44 +127,44 @@ def scheduler_problems(folder: Path, untrained: Untrained, step: int) -> Iterato
 
 
 def random_problems(folder: Path, name: str) -> Iterator[str]:
-    """Yield what is wrong with the random states of a process.
+    """Yield what is wrong with the random states of a rank.
 
     Raises:
-        CheckpointError: the pickle is damaged, or holds code.
+        CheckpointError: The pickle is damaged, or contains code.
     """
     with safe_globals():  # type: ignore[no-untyped-call]
         saved = read_pickle(folder / name)
-    for key, take in GENERATORS.items():
+    for key, load in GENERATORS.items():
         try:
-            take(saved[key])
+            load(saved[key])
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             yield f"{name}: {key!r} is not the state of a random number generator"
 
 
 def scaler_problems(folder: Path) -> Iterator[str]:
-    """Yield what is wrong with the scale of float16 losses.
+    """Yield what is wrong with the state of the float16 loss scaler.
 
     Raises:
-        CheckpointError: the pickle is damaged, or holds code.
+        CheckpointError: The pickle is damaged, or contains code.
     """
     saved = read_pickle(folder / SCALER)
     if not isinstance(saved, dict) or not all(is_number(saved.get(key)) for key in SCALES):
         yield f"{SCALER} is not the state of a loss scaler"
 
 
-def described(tensor: Tensor) -> str:
-    """A tensor's shape and type, for a message."""
+def describe(tensor: Tensor) -> str:
+    """Return a tensor's shape and dtype, for a message."""
     return f"{list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _is_rate(value: Any, peak: float) -> bool:
-    """Whether a value is a learning rate up to `peak`."""
+    """Return whether a value is a learning rate up to `peak`."""
     return is_number(value) and 0 <= value <= peak
 
 
 def _is_same(value: Any, expected: Any) -> bool:
-    """Whether a value of lists, dictionaries and numbers is the expected one; a tuple may be a list."""
+    """Return whether a value equals the expected one; a list may stand for a tuple."""
     if isinstance(expected, list | tuple):
-        is_as_long = isinstance(value, list | tuple) and len(value) == len(expected)
-        return is_as_long and all(map(_is_same, value, expected))
+        has_same_length = isinstance(value, list | tuple) and len(value) == len(expected)
+        return has_same_length and all(map(_is_same, value, expected))
     return type(value) is type(expected) and bool(value == expected)

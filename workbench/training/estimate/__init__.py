@@ -1,1 +1,1 @@
-"""Memory, tokens and time of a training, estimated from shapes and rows alone."""
+"""Estimates memory, tokens and time of a training from the model's shape and the rows."""

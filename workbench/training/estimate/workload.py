@@ -1,4 +1,4 @@
-"""What a training will do, from its rows alone: its largest batch, its tokens, its time."""
+"""Counts the work of a training from its rows: steps, tokens, largest batch."""
 
 import math
 import time
@@ -15,31 +15,31 @@ from workbench.training.arguments import total_steps
 from workbench.training.batches import Batches
 from workbench.training.estimate.memory import Batch
 
-MOST_EPOCHS = 20
-"""Whose batches are looked at for the largest."""
+MAX_EPOCHS = 20
+"""Epochs whose batches are counted; further epochs are extrapolated."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The amount of work of a training."""
+    """Amount of work of a training."""
 
     steps: int
     tokens: int
-    """Computed in all steps together, padding included."""
+    """Tokens of all steps, padding included."""
     labelled: int
-    """Of these, tokens that a loss falls on; for a classifier, rows."""
+    """Unmasked tokens among them; for a classifier, rows."""
     mean_length: float
-    """Of a text, as its tokens see it."""
+    """Mean length of a token's text: each text counts as often as it has tokens."""
     largest: Batch
 
 
 def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
-    """The work, of all processes together, on rows as `workbench.data.encode` makes them.
+    """Return the work of all ranks together.
 
     Args:
-        dataset: The rows.
+        dataset: Rows as `workbench.data.encode` returns them.
         train: Batches and steps.
-        seed: Of the order.
+        seed: Seed of the row order.
     """
     lengths: list[int] = list(dataset["length"])
     joined = isinstance(dataset[0]["labels"], list)
@@ -47,7 +47,7 @@ def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
     texts = text_lengths(dataset, lengths)
     batches = Batches(lengths, train, seed, joined=joined, ranks=rank_and_world_size())
     steps = total_steps(len(batches), train)
-    seen, share = taken(batches, steps, train.gradient_accumulation_steps)
+    counted, factor = counted_batches(batches, steps, train.gradient_accumulation_steps)
 
     def tokens(rows: Sequence[int]) -> int:
         return sum(lengths[row] for row in rows) if joined else max(lengths[row] for row in rows) * len(rows)
@@ -57,46 +57,49 @@ def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
 
     return Forecast(
         steps=steps,
-        tokens=round(share * sum(tokens(rows) for rows in seen)),
-        labelled=round(share * sum(labelled[row] for rows in seen for row in rows)),
+        tokens=round(factor * sum(tokens(rows) for rows in counted)),
+        labelled=round(factor * sum(labelled[row] for rows in counted for row in rows)),
         mean_length=sum(n * n for row in texts for n in row) / sum(lengths),
-        largest=batch(max(seen, key=tokens)),
+        largest=batch(max(counted, key=tokens)),
     )
 
 
-def taken(batches: Batches, steps: int, accumulation: int) -> tuple[list[list[int]], float]:
-    """The batches that all processes take in so many steps, and how many times those that are looked at.
+def counted_batches(batches: Batches, steps: int, accumulation: int) -> tuple[list[list[int]], float]:
+    """Return all ranks' batches of the first epochs, and the factor from these to all `steps`.
 
-    The last step of an epoch has fewer where `accumulation` doesn't divide them.
+    The last step of an epoch has fewer batches if `accumulation` doesn't divide their number.
     """
-    whole, rest = divmod(steps, math.ceil(len(batches) / accumulation))
-    found: list[list[int]] = []
-    for epoch in range(min(MOST_EPOCHS, whole + 1)):
+    num_epochs, num_left_steps = divmod(steps, math.ceil(len(batches) / accumulation))
+    counted: list[list[int]] = []
+    for epoch in range(min(MAX_EPOCHS, num_epochs + 1)):
         batches.set_epoch(epoch)
-        order = batches.ordered()
-        found += order if epoch < whole else order[: rest * accumulation * batches.world]
-    share = (whole + rest * accumulation / len(batches)) / MOST_EPOCHS if whole >= MOST_EPOCHS else 1.0
-    return found, share
+        order = batches.epoch_batches()
+        counted += (
+            order if epoch < num_epochs else order[: num_left_steps * accumulation * batches.world_size]
+        )
+    if num_epochs < MAX_EPOCHS:
+        return counted, 1.0
+    return counted, (num_epochs + num_left_steps * accumulation / len(batches)) / MAX_EPOCHS
 
 
 def count_labels(labels: Sequence[int] | float) -> int:
-    """Tokens that a loss falls on; a class or a number counts as one."""
+    """Return the number of unmasked tokens; a class or a number counts as one."""
     return 1 if isinstance(labels, int | float) else len(labels) - list(labels).count(IGNORED)
 
 
 def text_lengths(dataset: Dataset, lengths: Sequence[int]) -> list[list[int]]:
-    """Of each row the lengths of the texts packed in it, or its own."""
+    """Return the lengths of the texts packed into each row, or of the row itself."""
     if "position_ids" not in dataset.column_names:
         return [[length] for length in lengths]
-    found = []
-    for places in dataset["position_ids"]:
-        starts = [number for number, place in enumerate(places) if place == 0] + [len(places)]
-        found.append([after - start for start, after in zip(starts, starts[1:], strict=False)])
-    return found
+    packed = []
+    for positions in dataset["position_ids"]:
+        starts = [index for index, position in enumerate(positions) if position == 0] + [len(positions)]
+        packed.append([end - start for start, end in zip(starts, starts[1:], strict=False)])
+    return packed
 
 
 def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
-    """Operations a second of this machine's own matrix products of such sizes: the fastest of a few."""
+    """Return this machine's rate of matrix products of such sizes, in FLOP per second: the best of five."""
     left, right = torch.zeros(1024, width, dtype=dtype), torch.zeros(inner, width, dtype=dtype)
     seconds = []
     for _ in range(5):
@@ -107,7 +110,7 @@ def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
 
 
 def duration(seconds: float) -> str:
-    """As a person would say it."""
+    """Return seconds as text, such as `12 minutes`."""
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"

@@ -1,1 +1,1 @@
-"""What a training reports: train.jsonl, the loss plot, TensorBoard."""
+"""Writes train.jsonl and the loss plot of a training."""

@@ -1,4 +1,4 @@
-"""The loss as a picture: one SVG file that any browser shows, drawn without a plotting library."""
+"""Draws the loss as one SVG file that any browser shows, without a plotting library."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ text {{ font: 13px sans-serif; fill: #333 }} .grid {{ stroke: #ddd }} .frame {{ 
 """
 
 DRAWN = {"loss", "validation_loss"}
-"""What of a line of train.jsonl is a point of a curve."""
+"""Keys of a train.jsonl line that are plotted."""
 
 
-def loss_curve(lines: Sequence[Mapping[str, Any]], title: str) -> str:
-    """An SVG of the training loss over the steps, and of the validation loss where there is one.
+def loss_plot_svg(lines: Sequence[Mapping[str, Any]], title: str) -> str:
+    """Return an SVG of the training loss over the steps, and of the validation loss if there is one.
 
     Args:
-        lines: Of train.jsonl, one at least with a loss.
-        title: Above the picture.
+        lines: Lines of train.jsonl; at least one has a loss.
+        title: Title above the plot.
     """
     losses: list[tuple[int, float]] = [(line["step"], line["loss"]) for line in lines if "loss" in line]
     validation: list[tuple[int, float]] = [
@@ -42,12 +42,12 @@ def loss_curve(lines: Sequence[Mapping[str, Any]], title: str) -> str:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low)
 
     def path(points: Sequence[tuple[int, float]], name: str) -> str:
-        places = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
-        return f'<polyline class="{name}" points="{places}"/>'
+        coordinates = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+        return f'<polyline class="{name}" points="{coordinates}"/>'
 
-    legend = f'<tspan fill="{BLUE}">loss in training</tspan>'
+    legend = f'<tspan fill="{BLUE}">training loss</tspan>'
     if validation:
-        legend += f', <tspan fill="{BROWN}">in validation</tspan>'
+        legend += f', <tspan fill="{BROWN}">validation loss</tspan>'
     parts = [f'<text x="{LEFT}" y="24">{escape(title)}: {legend}</text>']
     for value in rows:
         parts.append(
@@ -70,7 +70,7 @@ def loss_curve(lines: Sequence[Mapping[str, Any]], title: str) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Four to ten round numbers from at or below `low` to at or above `high`."""
+    """Return four to ten round numbers; the first is at most `low`, the last at least `high`."""
     span = (high - low) or abs(high) or 1.0
     unit = 10.0 ** math.floor(math.log10(span / 4))
     step = next(unit * factor for factor in (1, 2, 5, 10) if span / (unit * factor) <= 8)

@@ -1,0 +1,84 @@
+"""Creates folders atomically, completes or removes what a killed process left, and checks folder paths."""
+
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from workbench.errors import ConfigError
+from workbench.files import LOCK, locked, umask
+
+LONGEST_NAME = 255
+"""Bytes of a file or folder name that file systems allow."""
+
+LONGEST_PATH = 4096
+"""Bytes of a path that the system allows."""
+
+
+def check_folder(key: str, path: Path) -> None:
+    """Check that a folder can be created at `path`, the value of the configuration key `key`.
+
+    Raises:
+        ConfigError: The path is too long, has control characters, or is or passes through a file.
+    """
+    too_long = [name for name in path.parts if len(os.fsencode(name)) > LONGEST_NAME]
+    if too_long or len(os.fsencode(path)) > LONGEST_PATH:
+        name = too_long[0] if too_long else str(path)
+        size, limit = len(os.fsencode(name)), LONGEST_NAME if too_long else LONGEST_PATH
+        raise ConfigError(f"{key}: a name of {size} bytes, {name[:40] + '...'!r} (at most {limit})")
+    if not str(path).isprintable():
+        raise ConfigError(f"{key}: {str(path)!r} has control characters")
+    for folder in (path, *path.parents):
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{key}: {str(folder)!r} is a file, not a folder")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path` when the block succeeds, and is deleted when it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settle_folder(path)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    lock = temporary / LOCK
+    try:
+        with locked(lock, wait=False):
+            yield temporary
+        lock.unlink(missing_ok=True)
+        mask = umask()
+        os.chmod(temporary, 0o777 & ~mask)
+        for child in temporary.rglob("*"):  # safetensors makes files that only the owner can read
+            os.chmod(child, (0o777 if child.is_dir() else 0o666) & ~mask)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+            os.replace(path, old / path.name)
+            os.replace(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def settle_folder(path: Path) -> None:
+    """Delete what `new_folder` left around `path` when its process was killed, or restore the old folder.
+
+    The temporary folder of a process that is still writing is kept, and links are not followed.
+    """
+    name = glob.escape(path.name)
+    for old in sorted(path.parent.glob(f".{name}.old.????????/")):
+        if old.is_symlink():
+            continue
+        if not path.exists() and (old / path.name).exists():
+            os.replace(old / path.name, path)
+        shutil.rmtree(old)
+    for temporary in path.parent.glob(f".{name}.????????/"):
+        if temporary.is_symlink():
+            continue
+        with locked(temporary / LOCK, wait=False) as is_abandoned:
+            pass
+        if is_abandoned:
+            shutil.rmtree(temporary)
