@@ -32,7 +32,7 @@ def test_results_inside_models_checkpoints_and_hidden_folders_are_not_runs(runs)
 
 
 def test_a_missing_folder_is_the_users_mistake(tmp_path):
-    with pytest.raises(ConfigError, match="leaderboard.folder: .*/none' is no folder"):
+    with pytest.raises(ConfigError, match="leaderboard.folder: .*/none' is not a folder"):
         collect(tmp_path / "none")
 
 
@@ -59,8 +59,8 @@ def score_edited(**changes):
         (score_edited(value="high"), "score 1: value is 'high' (a number)"),
         (score_edited(value=float("nan")), "score 1: value is nan (a number)"),
         (score_edited(interval=[0.1]), "score 1: interval is [0.1]"),
-        (score_edited(interval=[0.1, None]), "interval's end is None"),
-        (score_edited(language=None), "score 1: language is None (a text)"),
+        (score_edited(interval=[0.1, None]), "upper end of interval is None"),
+        (score_edited(language=None), "score 1: language is None (text)"),
         (score_edited(subsets={"law": {"value": 1.0}}), "score 1: num_items"),
         (score_edited(subsets=["law"]), "score 1: subsets or groups"),
         (score_edited(surplus=1), "not the results of a run"),

@@ -87,7 +87,7 @@ def test_only_items_with_the_same_prompt_are_paired_and_the_others_are_counted(t
     write_predictions(path, changed[:100])
     [row] = compare(collect(tmp_path)).runs[0].rows
     assert (row.difference.num_items, row.difference.num_unpaired) == (99, 21)
-    assert row.problem == "21 items without a partner are left out of the difference"
+    assert row.problem == "21 unpaired items are left out of the difference"
     both = [(a, b) for a, b in zip(changed[:100], answers(spec, "adapter"), strict=False) if a.id != "7"]
     difference = statistics.mean([b.scores["acc"] - a.scores["acc"] for a, b in both])
     assert row.difference.value == pytest.approx(difference)
@@ -208,7 +208,7 @@ def test_missing_or_damaged_predictions_cost_only_the_difference(tmp_path):
     files.predictions("adapter", "b").write_text('{"schema_version": 1, "id":')
     rows = compare(collect(tmp_path)).runs[0].rows
     assert [row.difference is None for row in rows] == [True, True, False]
-    assert rows[0].problem == "the base's predictions are missing" and rows[0].flips is not None
+    assert rows[0].problem == "the predictions of the base are missing" and rows[0].flips is not None
     assert "predictions can't be read" in rows[1].problem and ":1: not a prediction" in rows[1].problem
     assert rows[1].scores["adapter"].value > 0
     assert str(tmp_path) not in rows[1].problem

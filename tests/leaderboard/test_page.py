@@ -281,7 +281,7 @@ def test_the_page_says_how_many_answers_ended_and_nothing_where_train_json_is_od
     files = write_run(tmp_path / "run", [Spec()])
     files.train_json.write_text(json.dumps({"answers": about}))
     text = page.html(compare(collect(tmp_path)))
-    assert "Of 16 answers to held-out prompts, of 64 tokens at most: base 3 end by themselves" in text
+    assert "Of 16 answers to held-out prompts, at most 64 tokens each: base 3 end by themselves" in text
     for odd in ('{"answers": {"prompts": 1e999}}', '{"answers": []}', "[1]", "{"):
         files.train_json.write_text(odd)
         assert "end by themselves" not in page.html(compare(collect(tmp_path)))

@@ -31,7 +31,7 @@ def test_base_adapter_and_merged_stand_side_by_side_with_intervals_and_a_plain_w
         assert f"{100 * score.interval[0]:.1f}–{100 * score.interval[1]:.1f}" in text
     assert f"{100 * row.difference.value:+.1f}" in text and "p < 0.001" in text
     assert "better" in text and "120 items" in text and "chance 25.0" in text
-    assert "the merged model gives the adapter's answer to each of 240 items" in text
+    assert "the merged model gives the same answers as the adapter to all 240 items" in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -88,6 +88,6 @@ def test_the_letters_that_a_model_prefers_are_shown_and_examples_that_did_not_fi
     text = " ".join(printed(tmp_path, width=200).split())
     assert "toy-reading-zh: base answers A 90% · B 10% · C 0%, over 3 orders of the options" in text
     assert "adapter answers A 30% · B 40% · C 30%" in text
-    assert "toy-reading-zh: 7 examples left out of prompts that did not fit" in text
+    assert "toy-reading-zh: 7 few-shot examples left out of too long prompts" in text
     page = html(compare(collect(tmp_path)))
     assert "Likeliest letter" in page and "A 90% · B 10% · C 0%, over 3 orders of the options" in page

@@ -1,4 +1,4 @@
-"""A model card for the Hugging Face hub: what a model is made of and what it scored."""
+"""Writes a model card for the Hugging Face Hub: what a model consists of and its scores."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from workbench.shown import clean
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_METRICS = {"acc": "accuracy", "mcc": "matthews_correlation"}
-"""The hub's names of metrics, where they differ from ours."""
+"""Our metric names -> the Hub's, where they differ."""
 
 TASKS = {
     "causal_lm": ("text-generation", "AutoModelForCausalLM"),
@@ -27,29 +27,29 @@ MARK = "<!-- Written by the leaderboard step; without this line it is left as it
 
 
 def write(view: RunView, model: str, folder: Path) -> bool:
-    """Write README.md into the folder of a run's model, unless somebody made it their own; whether it is new.
+    """Write README.md into the folder of a run's model, unless the user edited it; return if it changed.
 
     Args:
         view: The run.
-        model: `adapter`, `merged` or `trained`, as the scores call it.
-        folder: Of the model.
+        model: `adapter`, `merged` or `trained`.
+        folder: Folder of the model.
     """
     path, card = folder / MODEL_CARD, text(view, model)
-    found = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else MARK
-    if found == card or MARK not in found:
+    current = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else MARK
+    if current == card or MARK not in current:
         return False
     write_atomic(path, card)
     return True
 
 
 def text(view: RunView, model: str) -> str:
-    """The card: metadata as YAML, then what it says in words."""
+    """Return the card: metadata as YAML, then Markdown."""
     lines = ["---", metadata(view, model).to_yaml(), "---", "", f"# {escaped(view.run.label)}", ""]
     base = escaped(view.run.base_model or "a new model")
     facts = view.run.models.get(model, {})
-    how = f"quantization {facts.get('quantization', 'none')}, {facts.get('dtype', 'float32')}"
-    what = {ADAPTER: f"A PEFT adapter for {base}", MERGED: f"{base} with an adapter merged into it"}
-    lines += [f"{what.get(model, f'{base}, trained')} ({escaped(how)})."]
+    precision = f"quantization {facts.get('quantization', 'none')}, {facts.get('dtype', 'float32')}"
+    descriptions = {ADAPTER: f"A PEFT adapter for {base}", MERGED: f"{base} with an adapter merged into it"}
+    lines += [f"{descriptions.get(model, f'{base}, trained')} ({escaped(precision)})."]
     if model == MERGED and (proof := merge_proof(view.run)):
         lines += ["", proof]
     lines += [
@@ -65,7 +65,7 @@ def text(view: RunView, model: str) -> str:
 
 
 def metadata(view: RunView, model: str) -> ModelCardData:
-    """The card's metadata as the hub reads it, model-index included."""
+    """Return the card's metadata for the Hub, model-index included."""
     task, _ = TASKS.get(view.run.task, TASKS["causal_lm"])
     base = view.run.base_model
     rows = [row for row in view.rows if model in row.scores and row.scores[model].note != UNTRAINED]
@@ -82,10 +82,10 @@ def metadata(view: RunView, model: str) -> ModelCardData:
 
 
 def _results(row: Row, model: str, task: str) -> list[EvalResult]:
-    """A model's scores on one benchmark, the main metric first."""
+    """Return a model's scores on one benchmark, the main metric first."""
     name = _one_line(row.benchmark)
     scores = {row.metric: row.scores[model]}
-    scores |= {metric: others[model] for metric, others in row.further.items() if model in others}
+    scores |= {metric: by_model[model] for metric, by_model in row.further.items() if model in by_model}
     return [
         EvalResult(
             task_type=task,
@@ -104,6 +104,7 @@ def _one_line(text: str) -> str:
 
 
 def _usage(view: RunView, model: str) -> list[str]:
+    """Return the lines of Python that load the model."""
     _, auto = TASKS.get(view.run.task, TASKS["causal_lm"])
     lines = [
         "import workbench.models  # registers Open-Llama",

@@ -1,4 +1,4 @@
-"""Every run below a folder, read from the files it left; what can't be read is named and skipped."""
+"""Collects the runs below a folder from their files; files that can't be read are reported and skipped."""
 
 import os
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ from workbench.run_dir import RunDir, read_record
 
 RESULTS = RunDir(Path()).results_json.name
 INSIDE_A_RUN = {"checkpoints", "adapter", "merged", "model", "predictions", "cache"}
-"""Folders in which no run is looked for."""
+"""Folders that are not searched for runs."""
 
 MOST_NAMED = 4
-"""Scores that a remark names."""
+"""Scores that one remark lists."""
 
 UNVERIFIED = "not verified"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A file that is not shown, and why."""
+    """A file that is left out, with the reason."""
 
     path: str
     reason: str
@@ -33,10 +33,10 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one run left behind."""
+    """Results of one run."""
 
     label: str
-    """Its folder below the leaderboard's: unique, and the same on every machine."""
+    """Path of the run folder relative to the leaderboard's folder."""
     files: RunDir
     recipe: str
     task: str
@@ -45,22 +45,22 @@ class Run:
     """Model -> quantization, dtype and fingerprints."""
     scores: list[Score]
     measured: dict[str, Any] = field(default_factory=dict)
-    """run.json: times, memory, versions, machine."""
+    """Contents of run.json: times, memory, versions, machine."""
     merge_report: dict[str, Any] = field(default_factory=dict)
     trained: dict[str, Any] = field(default_factory=dict)
-    """train.json: what became of the rows, and how many answers end by themselves."""
+    """Contents of train.json: how the rows were used, and how many answers stop by themselves."""
     merge_problem: str = ""
-    """Why the merged model has no proof, where it should have one."""
+    """Why the merge is not proven; empty if it is, or if nothing was merged."""
     steps: dict[str, Any] = field(default_factory=dict)
-    """Of run.json: the fingerprints of what each step left."""
+    """Fingerprints of each step's output, from run.json."""
     remarks: list[str] = field(default_factory=list)
-    """What a reader must know before trusting the numbers."""
+    """Warnings that a reader needs before trusting the numbers."""
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
-        """One model's answers on one benchmark; None if they weren't kept.
+        """Return one model's predictions on one benchmark; None if there is no file.
 
         Raises:
-            DataError: the file is damaged, or not as it was written.
+            DataError: The file is damaged, or was changed since it was written.
         """
         path = self.files.predictions(model, benchmark)
         entry = self.steps.get(f"evaluate/{model}/{benchmark}")
@@ -68,7 +68,7 @@ class Run:
             if not path.is_file():
                 return None
             if isinstance(entry, dict) and entry["output"] != file_fingerprint(path):
-                raise DataError(f"{path}: not as it was written")
+                raise DataError(f"{path}: was changed since it was written")
             return read_predictions(path)
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path.name}: can't be read ({error})") from error
@@ -76,63 +76,63 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """The runs that were found, by label, and the files that were not usable."""
+    """All runs below a folder, and the files that were left out."""
 
     runs: list[Run]
     skipped: list[Skipped]
 
 
 def collect(folder: Path) -> Collection:
-    """All runs below `folder`, whatever state they are in.
+    """Return all runs below `folder`, complete or not.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: The folder doesn't exist.
     """
     if not folder.is_dir():
-        raise ConfigError(f"leaderboard.folder: {str(folder)!r} is no folder")
+        raise ConfigError(f"leaderboard.folder: {str(folder)!r} is not a folder")
     runs: list[Run] = []
     skipped: list[Skipped] = []
     for path in _results_below(folder):
         label = path.parent.relative_to(folder).as_posix()
         try:
-            run, changed = _run(path, folder.resolve().name if label == "." else label)
+            run, reasons = _run(path, folder.resolve().name if label == "." else label)
         except (DataError, OSError) as error:
-            run, changed = None, [str(error).removeprefix(f"{path}: ")]
+            run, reasons = None, [str(error).removeprefix(f"{path}: ")]
         except RecursionError:
-            run, changed = None, ["not the results of a run of this project (nested too deeply)"]
+            run, reasons = None, ["not the results of a run of this project (nested too deeply)"]
         runs += [run] if run else []
         name = path.relative_to(folder).as_posix()
-        skipped += [Skipped(path=name, reason=" ".join(reason.split())) for reason in changed]
+        skipped += [Skipped(path=name, reason=" ".join(reason.split())) for reason in reasons]
     return Collection(runs=runs, skipped=skipped)
 
 
 def _results_below(folder: Path) -> Iterator[Path]:
-    """Each results.json, in the order of the paths."""
-    for here, folders, files in os.walk(folder):
+    """Yield the path of each results.json, in path order."""
+    for parent, folders, files in os.walk(folder):
         names = [name for name in folders if name not in INSIDE_A_RUN and not name.startswith(".")]
-        if RESULTS in files or RESULTS in names:  # a folder of that name is told as well
-            yield Path(here) / RESULTS
+        if RESULTS in files or RESULTS in names:  # a folder of that name is reported too
+            yield Path(parent) / RESULTS
         folders[:] = sorted(name for name in names if name != RESULTS)
 
 
 def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
-    """The run that a results.json belongs to, and what of it is left out, in words.
+    """Return the run of a results.json, and the reasons for scores that are left out.
 
     Raises:
-        DataError: it isn't one, or its numbers are no numbers, or it isn't as it was written.
+        DataError: The file is not results.json of a run, is damaged, or was changed since it was written.
     """
     if not path.is_file():
         raise DataError(f"{path}: not the results of a run of this project (not a file)")
     facts, scores = read_results(path)
-    for number, score in enumerate(scores, 1):
-        check_score(score, f"{path}: score {number}")
+    for position, score in enumerate(scores, 1):
+        check_score(score, f"{path}: score {position}")
     files = RunDir(path.parent)
     record, remarks = _record(files)
     checked = check_results(path, record)
     models = facts.get("models")
     report, merge_problem = _merge_report(files, record)
     replaced = _replaced(models if isinstance(models, dict) else {}, record, report)
-    sound = [
+    valid = [
         score
         for score in scores
         if (score.model, score.benchmark) not in checked.changed and score.model not in replaced
@@ -148,54 +148,54 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
             for name, value in (models if isinstance(models, dict) else {}).items()
             if isinstance(value, dict) and name not in replaced
         },
-        scores=sound,
+        scores=valid,
         measured=sound_facts(record),
         merge_report=report,
         trained=_train_json(files.train_json),
         steps=record.get("steps", {}),
         merge_problem=merge_problem,
-        remarks=[*remarks, *_unverified(sound, checked), *([merge_problem] if merge_problem else [])],
+        remarks=[*remarks, *_unverified(valid, checked), *([merge_problem] if merge_problem else [])],
     )
-    changed = [
-        f"the scores of {model} on {benchmark} are not as they were written, and are left out "
-        f"(recipe=evaluate run_dir={files.path} makes them again)"
+    reasons = [
+        f"the scores of {model} on {benchmark} were changed since they were written, and are left out "
+        f"(recipe=evaluate run_dir={files.path} scores them again)"
         for model, benchmark in sorted(checked.changed)
     ]
-    changed += [
-        f"the scores of {model} are those of an earlier training or merge, and are left out "
-        f"(recipe=evaluate run_dir={files.path} scores what lies there now)"
+    reasons += [
+        f"the scores of {model} are of an earlier training or merge, and are left out "
+        f"(recipe=evaluate run_dir={files.path} scores the present model)"
         for model in sorted(replaced & {score.model for score in scores})
     ]
-    return (run if sound or not changed else None), changed
+    return (run if valid or not reasons else None), reasons
 
 
 def _record(files: RunDir) -> tuple[dict[str, Any], list[str]]:
-    """What run.json holds, and what there is to say of it; empty where it can't be read or isn't there."""
+    """Return the contents of run.json and remarks about it; both empty if there is no such file."""
     if not files.run_json.exists():
         return {}, []
     try:
         return read_record(files.run_json), []
     except (DataError, OSError):
-        return {}, [f"{files.run_json.name} is damaged, or not as it was written"]
+        return {}, [f"{files.run_json.name} is damaged, or was changed since it was written"]
 
 
 def _unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
-    """What there is to say of scores that no checksum vouches for."""
+    """Return a remark about the scores without checksums, if there are any."""
     keys = {(score.model, score.benchmark) for score in scores}
     unverified = sorted(keys & checked.unverified)
     if not unverified:
         return []
-    which = "its scores" if len(unverified) == len(keys) else "those of "
+    subject = "its scores" if len(unverified) == len(keys) else "the scores of "
     if len(unverified) < len(keys):
-        which += ", ".join(f"{model} on {benchmark}" for model, benchmark in unverified[:MOST_NAMED])
-        which += f" and {len(unverified) - MOST_NAMED} more" if len(unverified) > MOST_NAMED else ""
+        subject += ", ".join(f"{model} on {benchmark}" for model, benchmark in unverified[:MOST_NAMED])
+        subject += f" and {len(unverified) - MOST_NAMED} more" if len(unverified) > MOST_NAMED else ""
     return [
-        f"{UNVERIFIED}: {which} have no checksums (of an earlier version, or copied without their run.json)"
+        f"{UNVERIFIED}: {subject} have no checksums (made by an earlier version, or copied without run.json)"
     ]
 
 
 def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, Any]) -> set[str]:
-    """The models that a later step of the run has made anew since they were scored."""
+    """Return the models that a later step has replaced since they were scored."""
     steps = record.get("steps", {})
     adapter = steps.get("train", {}).get(ADAPTER_DIGEST)
     proven = report.get("fingerprints")
@@ -211,12 +211,13 @@ def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, 
 
 
 def _fact(models: dict[str, Any], model: str, key: str) -> Any:
+    """Return a value of a model in results.json; None if it is missing."""
     facts = models.get(model)
     return facts.get(key) if isinstance(facts, dict) else None
 
 
 def _train_json(path: Path) -> dict[str, Any]:
-    """What train.json says; empty if there is none, or none that can be read."""
+    """Return the contents of train.json; empty if it doesn't exist or can't be read."""
     try:
         value = read_json(path)
     except (OSError, ValueError):
@@ -225,15 +226,15 @@ def _train_json(path: Path) -> dict[str, Any]:
 
 
 def _merge_report(files: RunDir, record: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The proof of the merge where it is as it was written, and what is wrong with it otherwise."""
+    """Return the merge report if it is unchanged, else what is wrong with it."""
     path = files.merge_report
     entry = record.get("steps", {}).get("merge")
     digest = entry.get("files", {}).get(path.name) if isinstance(entry, dict) else None
     if not path.is_file():
-        return {}, "" if entry is None else f"{path.name} is missing, the merge is not proven"
+        return {}, "" if entry is None else f"{path.name} is missing, so the merge is not proven"
     if digest is not None and file_fingerprint(path) != digest:
-        return {}, f"{path.name} is not as it was written, the merge is not proven"
+        return {}, f"{path.name} was changed since it was written, so the merge is not proven"
     try:
         return sound_facts(read_json(path)), ""
     except (ValueError, OSError):
-        return {}, f"{path.name} can't be read, the merge is not proven"
+        return {}, f"{path.name} can't be read, so the merge is not proven"

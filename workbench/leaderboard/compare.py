@@ -1,4 +1,4 @@
-"""Models of a run against each other, item by item: differences, how sure they are, and a plain word."""
+"""Compares the models of a run item by item: differences, their significance, and a verdict."""
 
 import math
 from collections import Counter
@@ -47,15 +47,15 @@ def compare_models(run: Run, num_samples: int) -> RunView:
         [_row(run, name, num_samples) for name in dict.fromkeys(s.benchmark for s in run.scores)]
     )
     languages = list(dict.fromkeys(row.language for row in rows))
-    alike = [row for row in rows if row.is_share and row.same_rule and row.same_prompts]
-    of = {language: _on_all([row for row in alike if row.language == language]) for language in languages}
-    means = {language: _means(some) for language, some in of.items()}
-    gains = {language: gain for language, some in of.items() if (gain := _gain(some)) is not None}
+    averaged = [row for row in rows if row.is_share and row.same_rule and row.same_prompts]
+    common = {code: _on_all([row for row in averaged if row.language == code]) for code in languages}
+    means = {language: _means(own) for language, own in common.items()}
+    gains = {language: gain for language, own in common.items() if (gain := _gain(own)) is not None}
     return RunView(run=run, rows=rows, means=means, gains=gains)
 
 
 def _row(run: Run, benchmark: str, num_samples: int) -> Row:
-    """One benchmark: its scores by metric, and the comparisons that its predictions allow."""
+    """Return one benchmark's scores by metric, with the comparisons that its predictions allow."""
     by_metric: dict[str, dict[str, Score]] = {}
     for score in run.scores:
         if score.benchmark == benchmark:
@@ -83,9 +83,10 @@ def _model_order(name: str) -> tuple[int, str]:
 
 def _compared(run: Run, row: Row, num_samples: int) -> Row:
     if not row.same_rule:
-        how = "; ".join(f"{name} {formatting.asked(score)}" for name, score in row.scores.items())
-        return replace(row, problem=f"scored by different rules, which don't compare: {how}")
-    answers = {model: found for model in row.scores if (found := run.predictions(model, row.benchmark))}
+        rules = "; ".join(f"{name} {formatting.asked(score)}" for name, score in row.scores.items())
+        return replace(row, problem=f"scored by different rules, so not compared: {rules}")
+    loaded = {model: run.predictions(model, row.benchmark) for model in row.scores}
+    answers = {model: predictions for model, predictions in loaded.items() if predictions}
     flips = None
     if ADAPTER in answers and MERGED in answers:
         flips = _flips(_pairs(answers[ADAPTER], answers[MERGED])[0], row.metric)
@@ -97,7 +98,7 @@ def _compared(run: Run, row: Row, num_samples: int) -> Row:
     elif BASE in answers:
         reference, first = BASE, answers[BASE]
     else:
-        return replace(row, flips=flips, problem="the base's predictions are missing")
+        return replace(row, flips=flips, problem="the predictions of the base are missing")
     pairs, unpaired = _pairs(first, answers[trained])
     pairs = [(a, b) for a, b in pairs if row.metric in a.scores and row.metric in b.scores]
     if not pairs:
@@ -105,11 +106,11 @@ def _compared(run: Run, row: Row, num_samples: int) -> Row:
             row, flips=flips, problem=f"{reference} and {trained} have no item and prompt in common"
         )
     score, is_mean = row.scores[trained], _is_mean(row.scores[trained], answers[trained])
-    # Items of a perplexity score log-likelihoods, of which more is better.
+    # Item scores of perplexity are log-likelihoods, where higher is better.
     lower = lower_is_better(row.metric) and (is_mean or score.item_score.endswith(ITEM_ALONE))
     difference = _difference(row, reference, trained, pairs, unpaired)
     if lower:
-        difference = _turned(difference)
+        difference = _lower_is_better(difference)
     if not is_mean:
         if reference == MAJORITY:
             return replace(
@@ -122,27 +123,30 @@ def _compared(run: Run, row: Row, num_samples: int) -> Row:
         difference=difference,
         gained=_samples(pairs, row.metric, -1 if lower else 1, num_samples) if reference == BASE else [],
         lost=_samples(pairs, row.metric, 1 if lower else -1, num_samples) if reference == BASE else [],
-        problem=f"{unpaired} items without a partner are left out of the difference" if unpaired else "",
+        problem=f"{unpaired} unpaired items are left out of the difference" if unpaired else "",
     )
 
 
 def _pairs(first: Sequence[Prediction], second: Sequence[Prediction]) -> tuple[list[Pair], int]:
-    """Predictions of the same item from the same prompt, and how many items found no partner."""
-    partners = {(one.id, one.prompt_hash): one for one in second}
-    pairs = [
-        (one, partners[one.id, one.prompt_hash]) for one in first if (one.id, one.prompt_hash) in partners
-    ]
+    """Pair predictions of the same item from the same prompt; also return the number of unpaired items."""
+    by_key = {(answer.id, answer.prompt_hash): answer for answer in second}
+    keys = [(answer.id, answer.prompt_hash) for answer in first]
+    pairs = [(answer, by_key[key]) for answer, key in zip(first, keys, strict=True) if key in by_key]
     return pairs, max(len(first), len(second)) - len(pairs)
 
 
 def _majority(answers: Sequence[Prediction], metric: str) -> list[Prediction]:
-    """What always giving the most frequent right answer would have scored."""
-    counts = Counter(str(one.target) for one in answers)
-    most = min(counts, key=lambda target: (-counts[target], target))
-    return [replace(one, prediction=None, scores={metric: float(str(one.target) == most)}) for one in answers]
+    """Return the predictions of a classifier that always answers the most frequent target."""
+    counts = Counter(str(answer.target) for answer in answers)
+    majority = min(counts, key=lambda target: (-counts[target], target))
+    return [
+        replace(answer, prediction=None, scores={metric: float(str(answer.target) == majority)})
+        for answer in answers
+    ]
 
 
 def _flips(pairs: Sequence[Pair], metric: str) -> Flips:
+    """Count the items that two models answer or score differently."""
     return Flips(
         answers=sum(a.prediction != b.prediction for a, b in pairs),
         scores=sum(a.scores.get(metric) != b.scores.get(metric) for a, b in pairs),
@@ -151,10 +155,11 @@ def _flips(pairs: Sequence[Pair], metric: str) -> Flips:
 
 
 def _difference(row: Row, reference: str, trained: str, pairs: list[Pair], unpaired: int) -> Difference:
+    """Test the difference of the paired item scores; the p-value is not corrected yet."""
     first = [a.scores[row.metric] for a, _ in pairs]
     second = [b.scores[row.metric] for _, b in pairs]
-    macro = row.scores[trained].average == "macro"
-    subsets = [a.subset for a, _ in pairs] if macro else None
+    is_macro = row.scores[trained].average == "macro"
+    subsets = [a.subset for a, _ in pairs] if is_macro else None
     test = statistics.compare(first, second, row.any_score.confidence, subsets=subsets)
     return Difference(
         reference=reference,
@@ -174,8 +179,8 @@ def _difference(row: Row, reference: str, trained: str, pairs: list[Pair], unpai
     )
 
 
-def _turned(difference: Difference) -> Difference:
-    """The same numbers, of a metric of which less is better: items that score less are gained."""
+def _lower_is_better(difference: Difference) -> Difference:
+    """Swap wins and losses for a metric where lower is better."""
     better = difference.value < 0
     return replace(
         difference,
@@ -186,31 +191,23 @@ def _turned(difference: Difference) -> Difference:
 
 
 def _without_mean(row: Row, difference: Difference) -> Difference:
-    """For F1, MCC and perplexity: the items tell whether there is a difference, the scores how large."""
+    """Take the size of the difference from the scores, for metrics such as F1 that aren't item means."""
     value = row.scores[difference.model].value - row.scores[BASE].value
     return replace(difference, value=value, stderr=None, interval=None, detectable=None)
 
 
 def _is_mean(score: Score, answers: Sequence[Prediction]) -> bool:
-    """Whether a score is the mean of its items' scores, averaged as it says."""
-    items = [one.scores.get(score.metric, math.nan) for one in answers]
-    parts = _by_subset([(one, one) for one in answers], items) if score.average == "macro" else {"": items}
-    return math.isclose(_mean_of_means(parts), score.value, abs_tol=1e-9)
-
-
-def _by_subset(pairs: Sequence[Pair], values: Sequence[float]) -> dict[str, list[float]]:
-    parts: dict[str, list[float]] = {}
-    for (_, one), value in zip(pairs, values, strict=True):
-        parts.setdefault(one.subset, []).append(value)
-    return parts
-
-
-def _mean_of_means(parts: dict[str, list[float]]) -> float:
-    return statistics.mean([statistics.mean(some) for some in parts.values()])
+    """Return whether a score is the micro or macro average of its item scores."""
+    by_subset: dict[str, list[float]] = {}
+    for answer in answers:
+        subset = answer.subset if score.average == "macro" else ""
+        by_subset.setdefault(subset, []).append(answer.scores.get(score.metric, math.nan))
+    average = statistics.mean([statistics.mean(values) for values in by_subset.values()])
+    return math.isclose(average, score.value, abs_tol=1e-9)
 
 
 def _corrected(rows: Sequence[Row]) -> list[Row]:
-    """The rows with p-values adjusted over all of them; the direction is said where it is sure."""
+    """Return the rows with p-values corrected over all of them; only significant ones keep their verdict."""
     differences = [row.difference for row in rows if row.difference is not None]
     adjusted = iter(statistics.holm([difference.p_value for difference in differences]))
     corrected = []
@@ -224,33 +221,33 @@ def _corrected(rows: Sequence[Row]) -> list[Row]:
 
 
 def _samples(pairs: Sequence[Pair], metric: str, sign: int, count: int) -> list[Sample]:
-    """The first items on which the second model scored more (sign 1) or less (sign -1)."""
-    found = [Sample(first=a, second=b) for a, b in pairs if sign * (b.scores[metric] - a.scores[metric]) > 0]
-    return found[:count]
+    """Return the first items where the second model scored higher (sign 1) or lower (sign -1)."""
+    changed = [(a, b) for a, b in pairs if sign * (b.scores[metric] - a.scores[metric]) > 0]
+    return [Sample(first=a, second=b) for a, b in changed[:count]]
 
 
 def _on_all(rows: Sequence[Row]) -> list[Row]:
-    """The rows on which every model was scored that was scored on any."""
-    models = {name for row in rows for name in _known(row)}
-    return [row for row in rows if _known(row).keys() == models]
+    """Return the rows that have a score of every model that any row has a score of."""
+    models = {name for row in rows for name in _trained_scores(row)}
+    return [row for row in rows if _trained_scores(row).keys() == models]
 
 
-def _known(row: Row) -> dict[str, Score]:
-    """The scores of a row without that of an untrained head."""
+def _trained_scores(row: Row) -> dict[str, Score]:
+    """Return the scores of a row, except that of an untrained head."""
     return {name: score for name, score in row.scores.items() if score.note != UNTRAINED}
 
 
 def _means(rows: Sequence[Row]) -> dict[str, Mean]:
-    """Mean of each model over benchmarks that all of them were scored on."""
-    models = sorted({name for row in rows for name in _known(row)}, key=_model_order)
+    """Return each model's mean over rows that have scores of all models."""
+    models = sorted({name for row in rows for name in _trained_scores(row)}, key=_model_order)
     return {name: _mean_of([_estimate(row.scores[name]) for row in rows], 0.0, 1.0) for name in models}
 
 
 def _estimate(score: Score) -> tuple[float, float | None, float]:
-    """Value, standard error and coverage of a score.
+    """Return value, standard error and coverage of a score.
 
-    Items that all score the same have no standard error that means anything: then half the interval's, over
-    the normal quantile.
+    If all items score the same, the standard error of 0 means nothing; then it is half the interval's width
+    divided by the normal quantile.
     """
     error = score.stderr
     if error == 0 and score.interval is not None:
@@ -259,34 +256,34 @@ def _estimate(score: Score) -> tuple[float, float | None, float]:
 
 
 def _gain(rows: Sequence[Row]) -> Mean | None:
-    """Mean difference over the benchmarks that have one."""
-    found = [
+    """Return the mean difference over the rows that have one; None: no row has one."""
+    estimates = [
         (row.difference.value, row.difference.stderr, row.any_score.confidence)
         for row in rows
         if row.difference is not None and row.difference.stderr is not None
     ]
-    return _mean_of(found, -1.0, 1.0) if found else None
+    return _mean_of(estimates, -1.0, 1.0) if estimates else None
 
 
-def _mean_of(parts: Sequence[tuple[float, float | None, float]], low: float, high: float) -> Mean:
-    """Mean of independent estimates with a normal interval, cut to what is possible.
+def _mean_of(estimates: Sequence[tuple[float, float | None, float]], low: float, high: float) -> Mean:
+    """Return the mean of independent estimates with a normal interval, clipped to possible values.
 
     Args:
-        parts: Value, standard error and coverage of each; the largest coverage is the mean's.
-        low: Nothing is possible below.
-        high: Nothing is possible above.
+        estimates: Value, standard error and coverage of each; the mean has the largest coverage.
+        low: Smallest possible value.
+        high: Largest possible value.
     """
-    value = statistics.mean([part for part, _, _ in parts])
-    errors = [error for _, error, _ in parts if error is not None]
-    if len(errors) < len(parts):
-        return Mean(value=value, interval=None, num_benchmarks=len(parts))
-    quantile = _quantile(max(coverage for _, _, coverage in parts))
-    spread = quantile * math.sqrt(math.fsum(error**2 for error in errors)) / len(parts)
-    return Mean(
-        value=value, interval=(max(low, value - spread), min(high, value + spread)), num_benchmarks=len(parts)
-    )
+    count = len(estimates)
+    value = statistics.mean([estimate for estimate, _, _ in estimates])
+    errors = [error for _, error, _ in estimates if error is not None]
+    if len(errors) < count:
+        return Mean(value=value, interval=None, num_benchmarks=count)
+    quantile = _quantile(max(coverage for _, _, coverage in estimates))
+    margin = quantile * math.sqrt(math.fsum(error**2 for error in errors)) / count
+    interval = (max(low, value - margin), min(high, value + margin))
+    return Mean(value=value, interval=interval, num_benchmarks=count)
 
 
 def _quantile(coverage: float) -> float:
-    """How many standard errors a normal interval reaches to each side."""
+    """Return the half-width of a normal interval in standard errors."""
     return NormalDist().inv_cdf(0.5 + coverage / 2)

@@ -1,4 +1,4 @@
-"""The leaderboard as JSON, for other programs."""
+"""Converts the leaderboard to JSON, for other programs."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,15 +10,16 @@ SCHEMA_VERSION = 1
 
 
 def as_json(board: Board) -> dict[str, Any]:
-    """The board for other programs: scores and differences, no samples."""
+    """Return the board as JSON values: scores and differences, without samples."""
     return {
         "schema_version": SCHEMA_VERSION,
         "runs": [_run_json(view) for view in board.runs],
-        "skipped": [{"path": clean(one.path), "reason": clean(one.reason)} for one in board.skipped],
+        "skipped": [{"path": clean(file.path), "reason": clean(file.reason)} for file in board.skipped],
     }
 
 
 def _run_json(view: RunView) -> dict[str, Any]:
+    """Return one run as JSON values."""
     return {
         "run": clean(view.run.label),
         "recipe": clean(view.run.recipe),

@@ -1,4 +1,4 @@
-"""Numbers and names as they are shown, the same in the terminal, on the page and in Markdown."""
+"""Formats numbers and names, the same way for the terminal, the page and Markdown."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,34 +19,34 @@ METRICS = {
 
 
 def language(code: str) -> str:
-    """The name of a language."""
+    """Return the name of a language code."""
     return LANGUAGES.get(code, clean(code))
 
 
 def number(value: float, is_share: bool) -> str:
-    """A score: shares in percent with one digit, the rest with four significant ones."""
+    """Return a score: shares in percent with one decimal, others with four significant digits."""
     return f"{100 * value:.1f}" if is_share else f"{value:.4g}"
 
 
 def tick(value: float, is_share: bool, signed: bool = False) -> str:
-    """A round number on an axis."""
+    """Return the label of an axis tick."""
     shown = 100 * value if is_share else value
     return f"{shown:+g}".replace("-", "−") if signed and value else f"{shown:g}"
 
 
 def metric(name: str) -> str:
-    """What a metric is, in words."""
+    """Return the description of a metric."""
     return METRICS.get(name, clean(name.replace("_", " ")))
 
 
 def change(value: float, is_share: bool) -> str:
-    """A difference, with its sign; shares in percentage points."""
+    """Return a signed difference; shares in percentage points."""
     text = f"{100 * value:+.1f}" if is_share else f"{value:+.3g}"
     return text.replace("-", "−")
 
 
 def interval(bounds: Any, is_share: bool, signed: bool = False) -> str:
-    """Both ends of an interval; empty where there is none."""
+    """Return both ends of an interval; empty if it is None."""
     if bounds is None:
         return ""
     low, high = (change(end, is_share) if signed else number(end, is_share) for end in bounds)
@@ -54,41 +54,41 @@ def interval(bounds: Any, is_share: bool, signed: bool = False) -> str:
 
 
 def p_value(value: float) -> str:
-    """A p-value, never shown as zero."""
+    """Return a p-value, never as zero."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
-def mean(found: Mean, signed: bool = False) -> str:
-    """A mean over benchmarks with its interval."""
-    value = change(found.value, True) if signed else number(found.value, True)
-    bounds = interval(found.interval, True, signed)
+def mean(estimate: Mean, signed: bool = False) -> str:
+    """Return a mean over benchmarks with its interval."""
+    value = change(estimate.value, True) if signed else number(estimate.value, True)
+    bounds = interval(estimate.interval, True, signed)
     return f"{value} ({bounds})" if bounds else value
 
 
 def protocol(row: Row) -> str:
-    """Protocol and number of examples, as `official · 5-shot`."""
+    """Return protocol and number of few-shot examples, as `official · 5-shot`."""
     return asked(row.any_score) if row.same_rule else "different rules"
 
 
 def asked(score: Score) -> str:
-    """Protocol and number of examples of one score."""
+    """Return protocol and number of few-shot examples of one score."""
     return f"{clean(score.protocol)} · {score.num_fewshot}-shot"
 
 
 def items(row: Row) -> str:
-    """How many items the models of a row were asked: `60`, or `3 to 60` where that differs."""
+    """Return the number of items of a row: `60`, or `3 to 60` if it differs between models."""
     counts = sorted({score.num_items for score in row.scores.values()})
     return " to ".join(f"{count:,}" for count in dict.fromkeys([counts[0], counts[-1]]))
 
 
 def coverage(rows: Iterable[Row]) -> str:
-    """The coverage of the intervals, as `95%`; `50% or 95%` where benchmarks differ."""
-    found = sorted({score.confidence for row in rows for score in row.scores.values()})
-    return " or ".join(f"{100 * share:g}%" for share in found) or "95%"
+    """Return the coverage of the intervals: `95%`, or `50% or 95%` if it differs between benchmarks."""
+    levels = sorted({score.confidence for row in rows for score in row.scores.values()})
+    return " or ".join(f"{100 * level:g}%" for level in levels) or "95%"
 
 
 def letters(score: Score) -> str:
-    """How often each letter was the likeliest answer, as `A 25% · B 50%`; empty where options have none."""
+    """Return how often each option letter was answered, as `A 25% · B 50%`; empty if there are no letters."""
     total = sum(score.letters.values())
     shares = [
         f"{clean(letter)} {100 * count / total:.0f}%" for letter, count in score.letters.items() if total
@@ -98,7 +98,7 @@ def letters(score: Score) -> str:
 
 
 def explanation(difference: Difference, is_share: bool) -> str:
-    """What a verdict rests on, in a sentence."""
+    """Return the evidence for a verdict, as a sentence."""
     test = "exact McNemar test" if difference.test == "mcnemar-exact" else "sign-flip permutation test"
     text = (
         f"{difference.wins} of {difference.num_items} items gained and {difference.losses} lost against the "
@@ -107,18 +107,18 @@ def explanation(difference: Difference, is_share: bool) -> str:
     )
     if difference.detectable is not None and is_share:
         points = f"{100 * difference.detectable:.1f} points"
-        text += f"; of so many items a true difference of {points} would be found 4 times out of 5"
+        text += f"; with this many items, a true difference of {points} would be detected in 4 of 5 cases"
     return text
 
 
 def equal(value: float) -> str:
-    """`= 0.031` or `< 0.001`."""
+    """Return a p-value with its sign, as `= 0.031` or `< 0.001`."""
     text = p_value(value)
     return text if text.startswith("<") else f"= {text}"
 
 
 def measured(name: str, value: Any) -> str:
-    """A measured value with the unit that its name ends with."""
+    """Return a measured value with the unit that its name ends with."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return clean(str(value))
     if name.endswith("_per_second"):
@@ -131,7 +131,7 @@ def measured(name: str, value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `12.3 s`, `4 min 5 s` or `2 h 3 min`."""
+    """Return seconds as `12.3 s`, `4 min 5 s` or `2 h 3 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""The leaderboard as Markdown."""
+"""Writes the leaderboard as Markdown."""
 
 from workbench.leaderboard import formatting
 from workbench.leaderboard.view_model import MODELS, UNTRAINED, Board, Row, RunView
@@ -6,23 +6,23 @@ from workbench.shown import clean
 
 
 def text(board: Board) -> str:
-    """The scores as Markdown tables, one a run."""
+    """Return the scores as Markdown, one table per run."""
     lines = ["# Leaderboard", ""]
     for view in board.runs:
         lines += [f"## {escaped(view.run.label)}", "", f"Base model: {escaped(view.run.base_model)}", ""]
         lines += [f"{escaped(remark)}\n" for remark in view.run.remarks]
         lines += [*table(view), ""]
-    lines += [f"Skipped {escaped(one.path)}: {escaped(one.reason)}" for one in board.skipped]
+    lines += [f"Skipped {escaped(file.path)}: {escaped(file.reason)}" for file in board.skipped]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def table(view: RunView) -> list[str]:
-    """The scores of one run as the lines of a Markdown table."""
+    """Return the scores of one run as the lines of a Markdown table."""
     models = [name for name in MODELS if any(name in row.scores for row in view.rows)]
     header = ["benchmark", "language", "metric", "items", *models, "difference", "p (Holm)", "verdict"]
     lines = [_line(header), _line(["---"] * len(header))]
     for row in view.rows:
-        found = row.difference
+        difference = row.difference
         cells = [
             escaped(row.benchmark),
             escaped(row.language),
@@ -30,16 +30,18 @@ def table(view: RunView) -> list[str]:
             formatting.items(row),
         ]
         cells += [_score(row, name) for name in models]
-        if found:
-            bounds = formatting.interval(found.interval, row.is_share, signed=True)
-            value = formatting.change(found.value, row.is_share)
-            cells += [f"{value} ({bounds})" if bounds else value, formatting.p_value(found.adjusted_p_value)]
-        cells += [found.verdict] if found else ["", "", escaped(row.problem)]
+        if difference:
+            bounds = formatting.interval(difference.interval, row.is_share, signed=True)
+            value = formatting.change(difference.value, row.is_share)
+            p_value = formatting.p_value(difference.adjusted_p_value)
+            cells += [f"{value} ({bounds})" if bounds else value, p_value]
+        cells += [difference.verdict] if difference else ["", "", escaped(row.problem)]
         lines.append(_line(cells))
     return lines
 
 
 def _score(row: Row, model: str) -> str:
+    """Return the cell of one model's score."""
     score = row.scores.get(model)
     if score is None or score.note == UNTRAINED:
         return score.note if score else ""
@@ -53,8 +55,9 @@ def _line(cells: list[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text that neither ends a cell nor becomes markup."""
+    """Escape a text so that it is neither markup nor the end of a cell."""
     text = " ".join(clean(text).split())
-    for sign in "\\&`*_[]<>|":
-        text = text.replace(sign, f"&#{ord(sign)};" if sign in "<>&" else f"\\{sign}")
+    for character in "\\&`*_[]<>|":
+        escape = f"&#{ord(character)};" if character in "<>&" else f"\\{character}"
+        text = text.replace(character, escape)
     return text

@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML file that loads nothing, with Markdown and JSON beside it."""
+"""Writes the leaderboard as one self-contained HTML file, and as Markdown and JSON."""
 
 import base64
 import hashlib
@@ -31,11 +31,11 @@ HERE = Path(__file__).parent
 CLASSES = {BETTER: "better", WORSE: "worse", UNSURE: "unsure"}
 
 LONGEST = 1200
-"""Characters of a text that are shown: its end, where the question stands."""
+"""Characters of a text that are shown, from its end, where the question is."""
 
 
 def write(board: Board, folder: Path) -> Path:
-    """Write leaderboard.html, .md and .json into `folder`; the path of the page."""
+    """Write leaderboard.html, .md and .json into `folder`; return the path of the page."""
     path = folder / "leaderboard.html"
     for name in ("leaderboard.html", "leaderboard.md", "leaderboard.json"):
         settle_file(folder / name)
@@ -46,7 +46,7 @@ def write(board: Board, folder: Path) -> Path:
 
 
 def html(board: Board) -> str:
-    """The page; the same bytes for the same board."""
+    """Return the page; equal boards give equal bytes."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
@@ -57,7 +57,7 @@ def html(board: Board) -> str:
         board=board,
         panels=panels(board.runs),
         gain_axes={language: gain_axis(board.runs, language) for language in board.languages},
-        anchors={view.run.label: f"run-{number}" for number, view in enumerate(board.runs, 1)},
+        anchors={view.run.label: f"run-{index}" for index, view in enumerate(board.runs, 1)},
         shown_models=[name for name in MODELS if name in models],
         classes=CLASSES,
         untrained=UNTRAINED,
@@ -75,107 +75,108 @@ def html(board: Board) -> str:
 
 
 def sha256(text: str) -> str:
-    """The hash by which the page's policy lets its own style and script in, and nothing else."""
+    """Return the hash with which the page's Content-Security-Policy allows its own style and script."""
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def is_target(answer: Prediction, choice: int) -> bool:
-    """Whether a choice is right, or one of the right ones, by its number or, if generated, its text."""
+    """Return whether a choice is a target, by its index or, for generated answers, its text."""
     targets = answer.target if isinstance(answer.target, list) else [answer.target]
     return choice in targets or answer.choices[choice] in targets
 
 
 def is_chosen(answer: Prediction, choice: int) -> bool:
-    """Whether a model's answer is a choice: its number, or its text where the answer was generated."""
+    """Return whether the model answered a choice, by its index or, for generated answers, its text."""
     return answer.prediction in (choice, answer.choices[choice])
 
 
 def right_answer(answer: Prediction) -> str:
-    """The right answer, or all right ones, where there were no choices."""
+    """Return the target, or all targets, of an item without choices."""
     return " / ".join(map(str, answer.target)) if isinstance(answer.target, list) else str(answer.target)
 
 
 def answered(answer: Prediction) -> str:
-    """What a model said where there were no choices."""
-    found = answer.generation if answer.generation is not None else answer.prediction
-    return "" if found is None else str(found)
+    """Return the model's answer to an item without choices."""
+    text = answer.generation if answer.generation is not None else answer.prediction
+    return "" if text is None else str(text)
 
 
 def likelihoods(answer: Prediction) -> list[str]:
-    """The log-likelihood of each choice, in nats; empty where there are none."""
+    """Return the log-likelihood of each choice in nats; empty if there are none."""
     if len(answer.loglikelihoods) != len(answer.choices):
         return []
     return [f"{value:.2f}".replace("-", "−") for value in answer.loglikelihoods]
 
 
 def shortened(text: str) -> str:
-    """The end of a text."""
+    """Return the end of a long text, with the number of omitted characters."""
     return text if len(text) <= LONGEST else f"… ({len(text) - LONGEST:,} characters)\n{text[-LONGEST:]}"
 
 
 def searchable(view: RunView) -> str:
-    """What a run is found by."""
+    """Return the text in which the page's search finds a run."""
     names = [row.benchmark for row in view.rows]
     return clean(" ".join([view.run.label, view.run.base_model, view.run.recipe, *names]).lower())
 
 
 def searchable_row(row: Row) -> str:
-    """What a score is found by."""
+    """Return the text in which the page's search finds a row."""
     return clean(f"{row.run} {row.benchmark} {row.metric} {row.any_score.protocol}".lower())
 
 
 def measured_train(run: Run) -> dict[str, Any]:
-    """What was measured while training; numbers only."""
-    found = run.measured.get("train")
-    numbers = found.items() if isinstance(found, dict) else ()
-    return {name: value for name, value in numbers if isinstance(value, int | float)}
+    """Return the numbers that were measured in training."""
+    train = run.measured.get("train")
+    values = train.items() if isinstance(train, dict) else ()
+    return {name: value for name, value in values if isinstance(value, int | float)}
 
 
 def measured_rows(run: Run) -> list[tuple[str, str, str]]:
-    """Step, name and value of everything in run.json that is neither about scoring nor a fingerprint."""
+    """Return step, name and value of every measurement in run.json, except those of scoring."""
     rows = []
-    for step, found in run.measured.items():
-        if isinstance(found, dict) and step not in ("evaluate", "steps"):
-            for name, value in found.items():
+    for step, values in run.measured.items():
+        if isinstance(values, dict) and step not in ("evaluate", "steps"):
+            for name, value in values.items():
                 if value is not None and not isinstance(value, dict | list):
                     rows.append((step, name.replace("_", " "), formatting.measured(name, value)))
     return rows
 
 
 def measured_evaluate(run: Run, benchmark: str) -> list[tuple[str, str]]:
-    """For each model how long it took to score it."""
+    """Return how long scoring each model on a benchmark took."""
     rows = []
-    found = run.measured.get("evaluate")
-    for model, by_benchmark in (found if isinstance(found, dict) else {}).items():
+    evaluate = run.measured.get("evaluate")
+    for model, by_benchmark in (evaluate if isinstance(evaluate, dict) else {}).items():
         values = by_benchmark.get(benchmark) if isinstance(by_benchmark, dict) else None
         if isinstance(values, dict):
-            parts = [formatting.measured(name, value) for name, value in values.items() if "second" in name]
-            rows.append((model, ", ".join(parts)))
+            times = [formatting.measured(name, value) for name, value in values.items() if "second" in name]
+            rows.append((model, ", ".join(times)))
     return rows
 
 
 def merge_proof(run: Run) -> str:
-    """What the merge was proven to, in a sentence; empty where there is no report."""
+    """Return the result of the merge's proof as a sentence; empty if there is no report."""
     try:
         merged = run.merge_report["merged"]
         model = f"merged model ({run.merge_report['dtype']})"
-        close = f"within {merged['largest']:.2g} of the {run.merge_report['reference']}'s"
+        distance = f"within {merged['largest']:.2g} of the {run.merge_report['reference']}'s"
         flips = f"{merged['argmax_flips']} of {merged['num_positions']} next tokens or labels differ"
-        return f"The logits of the {model} are {close} (allowed: {merged['bound']:.2g}); {flips}."
+        return f"The logits of the {model} are {distance} (allowed: {merged['bound']:.2g}); {flips}."
     except (KeyError, TypeError, ValueError):
         return ""
 
 
 def answer_counts(run: Run) -> str:
-    """How many answers of each model ended by themselves and repeated themselves; empty where not counted."""
+    """Return how many answers of each model stopped or repeated themselves; empty if they weren't counted."""
     try:
-        about = run.trained["answers"]
-        count, most = int(about["prompts"]), int(about["max_new_tokens"])
-        parts = [
-            f"{name} {int(found['stopped'])} end by themselves, {int(found['repeating'])} repeat themselves"
-            for name, found in about["models"].items()
+        answers = run.trained["answers"]
+        count, limit = int(answers["prompts"]), int(answers["max_new_tokens"])
+        by_model = [
+            f"{name} {int(counts['stopped'])} end by themselves, {int(counts['repeating'])} repeat themselves"
+            for name, counts in answers["models"].items()
         ]
-        return f"Of {count} answers to {about['of']} prompts, of {most} tokens at most: {'; '.join(parts)}."
+        prompts = f"{answers['of']} prompts"
+        return f"Of {count} answers to {prompts}, at most {limit} tokens each: {'; '.join(by_model)}."
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return ""
 

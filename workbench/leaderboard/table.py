@@ -1,4 +1,4 @@
-"""The leaderboard in the terminal."""
+"""Renders the leaderboard for the terminal."""
 
 from typing import Any
 
@@ -38,21 +38,21 @@ STYLES = {BETTER: "bold green", WORSE: "bold red", UNSURE: "dim"}
 
 
 def render(board: Board, label: str | None = None) -> RenderableType:
-    """The run called `label` in full (None: every run), and one line for each where there are several."""
-    parts: list[RenderableType] = []
+    """Return the run with this label in full (None: every run), after an overview if there are several."""
+    blocks: list[RenderableType] = []
     if len(board.runs) > 1:
-        parts.append(_overview(board))
+        blocks.append(_overview(board))
     for view in board.runs:
         if label is None or view.run.label == label:
-            parts += [_run(view), *_notes(view)]
-    parts += [
-        Text(f"skipped {clean(one.path)}: {clean(one.reason)}", style="yellow") for one in board.skipped
+            blocks += [_run(view), *_notes(view)]
+    blocks += [
+        Text(f"skipped {clean(file.path)}: {clean(file.reason)}", style="yellow") for file in board.skipped
     ]
-    return Group(*parts) if parts else Text("no run has been scored yet")
+    return Group(*blocks) if blocks else Text("no run has been scored yet")
 
 
 def _overview(board: Board) -> Table:
-    """One line a run: mean gain by language, and how many benchmarks got better or worse."""
+    """Return one line per run: mean gain by language, and how many benchmarks got better or worse."""
     table = Table(title="all runs: base → trained", **LAYOUT)
     table.add_column("run", overflow="fold")
     for language in board.languages:
@@ -65,7 +65,7 @@ def _overview(board: Board) -> Table:
 
 
 def _gain(view: RunView, language: str) -> Text:
-    """Mean of base and trained model, and the difference below."""
+    """Return the means of base and trained model, with the difference below."""
     means, gain = view.means.get(language, {}), view.gains.get(language)
     shown = [formatting.number(means[name].value, True) for name in trained_and_base(means)]
     return _lines(" → ".join(shown), formatting.mean(gain, signed=True) if gain else "")
@@ -121,31 +121,31 @@ def _score(score: Score | None, is_share: bool) -> Text:
 
 
 def _difference(row: Row) -> Text:
-    found = row.difference
-    if found is None:
+    difference = row.difference
+    if difference is None:
         return Text(clean(row.problem), style="yellow")
     text = _lines(
-        f"{formatting.change(found.value, row.is_share)}  p {formatting.equal(found.adjusted_p_value)}",
-        formatting.interval(found.interval, row.is_share, signed=True),
+        f"{formatting.change(difference.value, row.is_share)}  "
+        f"p {formatting.equal(difference.adjusted_p_value)}",
+        formatting.interval(difference.interval, row.is_share, signed=True),
     )
-    text.append(f"\n{found.verdict}", style=STYLES[found.verdict])
-    if found.reference == MAJORITY:
+    text.append(f"\n{difference.verdict}", style=STYLES[difference.verdict])
+    if difference.reference == MAJORITY:
         text.append("\nvs majority class", style="dim")
     return text
 
 
 def _mean_cells(view: RunView, language: str, models: list[str]) -> list[Text]:
     means, gain = view.means[language], view.gains.get(language)
-    count = next((found.num_benchmarks for found in means.values()), 0)
+    count = next((mean.num_benchmarks for mean in means.values()), 0)
     cells = [_lines(f"mean {formatting.language(language)}", f"{count} benchmark{'s' if count != 1 else ''}")]
     for model in models:
-        found = means.get(model)
-        shown = (
-            (formatting.number(found.value, True), formatting.interval(found.interval, True))
-            if found
-            else ("",)
-        )
-        cells.append(_lines(*shown))
+        mean = means.get(model)
+        if mean is None:
+            cells.append(Text(""))
+        else:
+            bounds = formatting.interval(mean.interval, True)
+            cells.append(_lines(formatting.number(mean.value, True), bounds))
     if len(models) == 1:
         return cells
     if gain is None:
@@ -157,13 +157,13 @@ def _mean_cells(view: RunView, language: str, models: list[str]) -> list[Text]:
 
 
 def _notes(view: RunView) -> list[Text]:
-    """What the table has no room for: the merged model's answers, letters, items that found no partner."""
+    """Return notes below the table: flips of the merged model, answered letters, unpaired items."""
     notes = []
     for row in view.rows:
         if row.flips is not None and row.flips.answers:
             notes.append(
                 f"{clean(row.benchmark)}: the merged model answers {row.flips.answers} of "
-                f"{row.flips.num_items} items otherwise than the adapter, {row.flips.scores} score otherwise"
+                f"{row.flips.num_items} items differently from the adapter, {row.flips.scores} with another score"
             )
         notes += [
             f"{clean(row.benchmark)}: {name} answers {shown}"
@@ -171,13 +171,15 @@ def _notes(view: RunView) -> list[Text]:
             if (shown := formatting.letters(score))
         ]
         if dropped := row.any_score.num_shots_dropped:
-            notes.append(f"{clean(row.benchmark)}: {dropped} examples left out of prompts that did not fit")
+            notes.append(
+                f"{clean(row.benchmark)}: {dropped} few-shot examples left out of too long prompts"
+            )
         if row.difference is not None and row.problem:
             notes.append(f"{clean(row.benchmark)}: {clean(row.problem)}")
     compared = [row.flips for row in view.rows if row.flips is not None]
     if compared and not view.run.merge_problem and not any(flips.answers for flips in compared):
         items = sum(flips.num_items for flips in compared)
-        notes.append(f"the merged model gives the adapter's answer to each of {items} items")
+        notes.append(f"the merged model gives the same answers as the adapter to all {items} items")
     if any(row.difference is not None for row in view.rows):
         notes.append(
             f"{formatting.coverage(view.rows)} intervals; p of paired items, after Holm's correction over "
@@ -188,6 +190,7 @@ def _notes(view: RunView) -> list[Text]:
 
 
 def _lines(first: str, *further: str) -> Text:
+    """Return lines of text, all but the first dim."""
     text = Text(first)
     for line in further:
         if line:
