@@ -115,7 +115,7 @@ def test_a_sweep_parts_texts_at_commas_outside_quotes_and_brackets():
 
 def test_flags_of_hydra_may_stand_anywhere():
     words = ["recipe=sft", "--cfg", "job", "seed=1", "-m", "--config-dir=x"]
-    with pytest.raises(ConfigError, match="--multirun: doesn't go with --cfg"):
+    with pytest.raises(ConfigError, match="--multirun: excludes --cfg"):
         prepare(words)
     assert prepare(["recipe=sft", "--cfg", "job", "seed=1"]) == (["--cfg=job"], ["recipe=sft", "seed=1"])
     assert prepare(["seed=1,2", "-m", "--config-dir=x"]) == (["--multirun", "--config-dir=x"], ["seed=1,2"])
@@ -130,19 +130,19 @@ def test_hydra_s_own_keys_are_left_alone():
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["数据=x"], "'数据=x': no such key as '数据'"),
+        (["数据=x"], "'数据=x': '数据' is not a key"),
         (["data.path", "=", "x"], "'data.path': not KEY=VALUE"),
         (["=x"], "'=x': no key before the ="),
         (["data.labels=好,坏"], "data.labels: a list is needed, as in 'data.labels=\\[好,坏\\]'"),
         (["data.columns=[a]"], "data.columns: a mapping is needed"),
-        (["seed=1,2"], "seed: several values, '1,2', are a sweep"),
-        (["benchmark=a,b"], "benchmark: several are a list, 'benchmark=\\[a,b\\]'"),
+        (["seed=1,2"], "seed: several values, '1,2', need a sweep"),
+        (["benchmark=a,b"], "benchmark: several values must be a list, 'benchmark=\\[a,b\\]'"),
         (["model.init={层: 1}"], "model.init: can't be read"),
-        (["train=null"], "train: null is no option"),
+        (["train=null"], "train: null is not an option"),
         (["model=[native]"], "model: '\\[native\\]' is a list"),
         (["--cfg"], "--cfg: its value is missing"),
         (["--cfg", "all_of_it"], "--cfg: unknown value 'all_of_it' \\(known: job, hydra, all\\)"),
-        (["--resolve"], "--resolve: goes with --cfg job"),
+        (["--resolve"], "--resolve: needs --cfg job"),
         (["--experimental-rerun", "a.pkl"], "--experimental-rerun: no such flag"),
     ],
 )

@@ -41,7 +41,7 @@ def test_asking_for_the_configuration_loads_no_torch(tmp_path):
     ("arguments", "words"),
     [
         (["recipe=nope"], ["recipe/nope", "quickstart"]),
-        (["train.max_steps=3"], ["recipe: none named", "quickstart"]),
+        (["train.max_steps=3"], ["recipe: missing", "quickstart"]),
         (["recipe=quickstart", "train.mx_steps=3"], ["mx_steps", "TrainConfig"]),
         (["recipe=quickstart", "model.pth=x"], ["(did you mean model.path?)"]),
         (["recipe=quickstart", "+train.max_step=3"], ["(did you mean train.max_steps?)"]),
@@ -74,8 +74,8 @@ def test_a_mistake_ends_in_one_clear_line_and_nothing_written(tmp_path, argument
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ("title: a site\n", "holds no run of ours, its config.yaml has no 'model'"),
-        ("model: small\n", "holds no run of ours, its config.yaml has no 'model'"),
+        ("title: a site\n", "is not a run folder, its config.yaml has no 'model'"),
+        ("model: small\n", "is not a run folder, its config.yaml has no 'model'"),
         ("model: {path: [}\n", "config.yaml: not YAML"),
         ("- a\n- b\n", "config.yaml: not a configuration"),
         (None, "run_dir: 'there' is a file, not a folder"),
@@ -150,4 +150,4 @@ def test_a_command_in_a_folder_that_was_deleted_is_one_line(tmp_path, start):
     command = ["sh", "-c", script, "sh", *start, "recipe=quickstart"]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ended.returncode == 1
-    assert ended.stderr == "error: the current folder was deleted (cd into one that there is)\n"
+    assert ended.stderr == "error: the current folder was deleted (cd into another one)\n"

@@ -66,7 +66,7 @@ def test_no_error_and_no_shown_configuration_holds_the_value(command, tmp_path):
 def test_a_value_that_would_name_a_file_or_go_into_a_template_is_refused(command, key, value):
     said = command("recipe=quickstart", "model.revision=${oc.env:MY_TOKEN}", f"++{key}='{value}'")
     assert said.removeprefix("error: ").startswith(f"{key}: ")
-    assert "a value of the environment is stored nowhere" in said and "abcdefg" not in said
+    assert "may hold a secret from the environment" in said and "abcdefg" not in said
 
 
 def test_where_rows_and_models_are_may_come_from_the_environment(composed, monkeypatch):
@@ -86,7 +86,7 @@ def test_variables_of_the_system_name_folders_and_are_shown(composed, monkeypatc
         monkeypatch.setenv(name, value)
     check_environment(composed("recipe=quickstart", "run_dir=runs/${oc.env:USER}/${oc.env:SLURM_JOB_NAME}"))
     assert shown.clean("/home/somebody/tuning") == "/home/somebody/tuning"
-    with pytest.raises(ConfigError, match="run_dir: names what is written"):
+    with pytest.raises(ConfigError, match="run_dir: names a file or folder"):
         check_environment(composed("recipe=quickstart", "run_dir=runs/${oc.env:SLURM_JWT}"))
 
 

@@ -14,7 +14,7 @@ from workbench.run_dir import check_folder
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["steps=[]"], "steps: none (some of plan, train, "),
+        (["steps=[]"], "steps: empty (name some of plan, train, "),
         (["steps=[train,train]"], "steps: 'train' comes twice"),
         (
             ["steps=[leaderboard,train]"],
@@ -43,7 +43,7 @@ def test_a_value_that_nobody_can_mean_is_refused_before_anything_is_loaded(comma
 
 @pytest.mark.parametrize("section", ["train", "model", "quantization", "data"])
 def test_a_section_cannot_be_taken_away(command, tmp_path, section):
-    assert f"{section}: null is no option" in command("recipe=quickstart", f"{section}=null")
+    assert f"{section}: null is not an option" in command("recipe=quickstart", f"{section}=null")
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "mine.yaml").write_text(f"{section}: null\n")
     assert f"field '{section}' is not Optional" in command("recipe=mine")

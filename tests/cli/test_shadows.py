@@ -20,7 +20,7 @@ def test_files_with_names_of_packages_are_named_and_not_run(tmp_path):
     command = [sys.executable, "-m", "workbench", "recipe=quickstart", "--cfg", "job"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0 and "method: nf4" in result.stdout, result.stderr
-    note = "note: evaluate.py, hydra, torch.py, yaml.py: has the name of a package, and is not used\n"
+    note = "note: evaluate.py, hydra, torch.py, yaml.py: has the name of a package, and is ignored\n"
     assert result.stderr == note and not (tmp_path / "marker").exists()
 
 

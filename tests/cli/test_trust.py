@@ -12,15 +12,15 @@ def test_a_recipe_cannot_trust_code(command, tmp_path, line):
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "mine.yaml").write_text(f"steps: [leaderboard]\n{line}\n")
     assert command("recipe=mine").startswith(
-        "error: trust_code: a YAML sets it (valid on the command line only"
+        "error: trust_code: a YAML file sets it (valid on the command line only"
     )
-    assert command("recipe=mine", "force=true").startswith("error: trust_code: a YAML sets it")
+    assert command("recipe=mine", "force=true").startswith("error: trust_code: a YAML file sets it")
 
 
 def test_a_group_cannot_trust_code(command, tmp_path):
     (tmp_path / "conf" / "benchmark").mkdir(parents=True)
     (tmp_path / "conf" / "benchmark" / "quiz.yaml").write_text("# @package _global_\ntrust_code: true\n")
-    assert "trust_code: a YAML sets it" in command("recipe=leaderboard", "benchmark=[quiz]")
+    assert "trust_code: a YAML file sets it" in command("recipe=leaderboard", "benchmark=[quiz]")
 
 
 def test_a_stored_run_cannot_trust_code(command, tmp_path, composed):

@@ -22,18 +22,18 @@ target: "{{ answer }}"
 @pytest.mark.parametrize(
     ("line", "key", "read_as"),
     [
-        ("choices: [yes, no]", "choices: YAML reads yes as the truth value True", "'yes'"),
-        ("choices: [A, off]", "choices: YAML reads off as the truth value False", "'off'"),
+        ("choices: [yes, no]", "choices: YAML reads yes as the boolean True", "'yes'"),
+        ("choices: [A, off]", "choices: YAML reads off as the boolean False", "'off'"),
         ("choices: [01, 1.50]", "choices: YAML reads 01 as the number 1", "'01'"),
         ("choices: ['01', 1.50]", "choices: YAML reads 1.50 as the number 1.5", "'1.50'"),
         ("choices:\n  - 1_000\n  - 2000", "choices: YAML reads 1_000 as the number 1000", "'1_000'"),
         ("choices: [1e5, 2]", "choices: YAML reads 1e5 as the number 100000.0", "'1e5'"),
         ("choices: [12:30, 13:00]", "choices: YAML reads 12:30 as the number 750", "'12:30'"),
-        ("target: yes", "target: YAML reads yes as the truth value True", "'yes'"),
+        ("target: yes", "target: YAML reads yes as the boolean True", "'yes'"),
         ("target: 0x1F", "target: YAML reads 0x1F as the number 31", "'0x1F'"),
-        ("language: no", "language: YAML reads no as the truth value False", "'no'"),
-        ("subsets: {law: on}", "subsets.law: YAML reads on as the truth value True", "'on'"),
-        ("generation: {stop: [No]}", "generation.stop: YAML reads No as the truth value False", "'No'"),
+        ("language: no", "language: YAML reads no as the boolean False", "'no'"),
+        ("subsets: {law: on}", "subsets.law: YAML reads on as the boolean True", "'on'"),
+        ("generation: {stop: [No]}", "generation.stop: YAML reads No as the boolean False", "'No'"),
     ],
 )
 def test_a_text_that_yaml_reads_otherwise_is_refused_with_its_line(tmp_path, line, key, read_as):
@@ -74,7 +74,7 @@ def test_the_command_refuses_such_a_benchmark_where_it_is_chosen(command, tmp_pa
     chosen = ["--config-dir", "conf", "recipe=evaluate", "model.path=nowhere"]
     message = command(*chosen, "benchmark=own")
     assert (
-        "conf/benchmark/own.yaml:6: benchmarks.own.choices: YAML reads yes as the truth value True" in message
+        "conf/benchmark/own.yaml:6: benchmarks.own.choices: YAML reads yes as the boolean True" in message
     )
     sources = sources_of(["--config-dir=conf"], [])
     with pytest.raises(ConfigError, match="own.yaml:6: benchmarks.own.choices"):
@@ -87,7 +87,7 @@ def test_the_command_refuses_such_a_text_in_a_recipe(command, tmp_path):
     text = "benchmarks: {own: {language: en, output_type: perplexity, question: no}}\nsteps: [evaluate]\n"
     (tmp_path / "recipes" / "mine.yaml").write_text(text, encoding="utf-8")
     message = command("recipe=mine", "model.path=nowhere")
-    assert "recipes/mine.yaml:1: benchmarks.own.question: YAML reads no as the truth value False" in message
+    assert "recipes/mine.yaml:1: benchmarks.own.question: YAML reads no as the boolean False" in message
 
 
 def test_no_yaml_of_ours_holds_such_a_text():

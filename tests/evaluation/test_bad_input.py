@@ -176,7 +176,7 @@ def test_a_value_that_the_protocol_would_overrule(command, tmp_path):
     overrides = cmmlu(tmp_path, GOOD, GOOD)
     said = command(*overrides, "benchmarks.cmmlu.average=micro")
     assert said == (
-        "error: benchmarks.cmmlu.average: protocol 'official' decides it "
+        "error: benchmarks.cmmlu.average: protocol 'official' overrides it "
         "(benchmarks.cmmlu.protocols.official.average=..., or benchmarks.cmmlu.protocol=default)"
     )
     own_way = "benchmarks.cmmlu.protocols.official.average=micro"

@@ -1,6 +1,6 @@
-"""The command line: recipes and overrides become a typed Config, which goes to the pipeline.
+"""Runs the command line: composes recipes and overrides into a typed Config for the pipeline.
 
-The only package that knows Hydra and OmegaConf. A user's mistake ends in one line and exit status 1.
+The only package that imports Hydra and OmegaConf. A user's mistake is printed as one line, exit status 1.
 """
 
 import io
@@ -40,27 +40,27 @@ from workbench.shown import clean
 __all__ = ["PACKAGE", "TRACEBACK", "main", "register", "shipped", "typed"]
 
 RANK = int(os.environ.get("RANK", "0"))
-"""Which of the processes that torchrun or accelerate has started this is; the first one speaks for all."""
+"""Rank of this process under torchrun or accelerate; only rank 0 prints."""
 
 LAST_WORD_SECONDS = 20
-"""After an error the first process has so long to say the same; torchrun then ends the others."""
+"""Seconds that other ranks wait after an error, so that rank 0 can print it before torchrun ends all."""
 
 SHOWS = {"--cfg", "--info", "--help", "--hydra-help"}
-"""Flags with which Hydra prints something instead of running a job."""
+"""Flags that make Hydra print something instead of running a job."""
 
 TRACEBACK = "WORKBENCH_TRACEBACK"
-"""Environment variable that keeps what the user set HYDRA_FULL_ERROR to, for the processes of a sweep too."""
+"""Environment variable that stores the user's HYDRA_FULL_ERROR, also for the processes of a sweep."""
 
 
 def main() -> None:
-    """Entry point of `python -m workbench` and of the `workbench` command."""
+    """Run `python -m workbench` or the `workbench` command."""
     os.environ.setdefault(TRACEBACK, "0")
-    wanted = os.environ["HYDRA_FULL_ERROR"] if "HYDRA_FULL_ERROR" in os.environ else os.environ[TRACEBACK]
-    os.environ.update({TRACEBACK: wanted, "HYDRA_FULL_ERROR": "1"})  # Hydra hands us its errors whole
+    full_error = os.environ.get("HYDRA_FULL_ERROR", os.environ[TRACEBACK])
+    os.environ.update({TRACEBACK: full_error, "HYDRA_FULL_ERROR": "1"})  # Hydra then raises its errors
     try:
         if (ignored := shadows(current_folder())) and not RANK:
             print(
-                f"note: {clean(', '.join(ignored))}: has the name of a package, and is not used",
+                f"note: {clean(', '.join(ignored))}: has the name of a package, and is ignored",
                 file=sys.stderr,
             )
         register()
@@ -86,19 +86,19 @@ def main() -> None:
 
 
 def current_folder() -> Path:
-    """The folder that the command is given in.
+    """Return the current folder.
 
     Raises:
-        ConfigError: it was deleted.
+        ConfigError: It was deleted.
     """
     try:
         return Path.cwd()
     except FileNotFoundError as error:
-        raise ConfigError("the current folder was deleted (cd into one that there is)") from error
+        raise ConfigError("the current folder was deleted (cd into another one)") from error
 
 
 def show(answer: str) -> None:
-    """Print a text; a reader that stops early, such as head or less, has seen enough."""
+    """Print a text; a reader such as head or less may close the pipe early."""
     try:
         print(answer, flush=True)
     except BrokenPipeError:
@@ -106,7 +106,7 @@ def show(answer: str) -> None:
 
 
 def answered_at_once(words: Sequence[str]) -> str | None:
-    """What the bare command, --version and --keys print; None: a run, or one of Hydra's flags."""
+    """Return the output of the bare command, --version or --keys; None: a run, or a flag of Hydra."""
     flag, _, value = words[0].partition("=") if words else ("", "", "")
     if flag == "--keys":
         return keys_text([*([value] if value else []), *words[1:]])
@@ -117,7 +117,7 @@ def answered_at_once(words: Sequence[str]) -> str | None:
 
 @contextmanager
 def shown_clean() -> Iterator[None]:
-    """Print what Hydra prints itself, without control characters and secrets."""
+    """Remove control characters and secrets from what Hydra prints during the block."""
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):
@@ -129,15 +129,16 @@ def shown_clean() -> Iterator[None]:
 def without_folders(
     flags: Sequence[str], overrides: Sequence[str], sources: Sources, spare: str
 ) -> list[str]:
-    """Overrides that keep Hydra from making a folder before a mistake can be refused.
+    """Return overrides that keep Hydra from creating folders before mistakes are reported.
 
-    A run's folder is ours. Of a sweep Hydra only writes `multirun.yaml`, unless a plugin launches the runs.
+    The pipeline creates run folders. Hydra only writes `multirun.yaml` of a sweep, unless a plugin launches
+    the runs.
 
     Args:
-        flags: Hydra's, each as one word.
-        overrides: the other words.
-        sources: the YAMLs that Hydra reads.
-        spare: a folder for what a sweep writes.
+        flags: Flags of Hydra, each as one word.
+        overrides: The other words.
+        sources: YAML files that Hydra reads.
+        spare: Temporary folder for the files of a sweep.
     """
     if "--shell-completion" in flags:
         return []
@@ -170,14 +171,14 @@ def job(composed: DictConfig) -> None:
 
 
 def keep_output_clear() -> None:
-    """Log to standard error: what is talked about stands alone on the standard output."""
+    """Log to standard error, so that only the conversation is on standard output."""
     for handler in logging.getLogger("workbench").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(sys.stderr)
 
 
 def end(error: Exception) -> NoReturn:
-    """Say a user's error in one line and exit with status 1; HYDRA_FULL_ERROR=1 shows where it came from."""
+    """Print a user's error as one line and exit with status 1; HYDRA_FULL_ERROR=1 shows the traceback."""
     if RANK:
         time.sleep(LAST_WORD_SECONDS)
     if os.environ[TRACEBACK] != "0":
@@ -186,14 +187,14 @@ def end(error: Exception) -> NoReturn:
 
 
 def set_up_process() -> None:
-    """A quiet, private process: our log lines plain on the terminal, no telemetry, no third-party chatter."""
+    """Set up logging, and turn off telemetry and messages of other packages."""
     leave_no_compiler_cache()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("USE_HUB_KERNELS", "NO")
     if "kernels" not in sys.modules:
-        sys.modules["kernels"] = None  # type: ignore[assignment]  # bitsandbytes would fetch one and run it
+        sys.modules["kernels"] = None  # type: ignore[assignment]  # else bitsandbytes downloads a kernel and runs it
     log = logging.getLogger("workbench")
     if not log.handlers:
         handler = logging.StreamHandler(sys.stdout)

@@ -1,4 +1,4 @@
-"""How something that was typed in another tool's way is written here, in words for an error's line."""
+"""Translates words typed for other tools into this program's keys, for error messages."""
 
 import re
 from difflib import get_close_matches
@@ -11,7 +11,7 @@ from workbench.shipped import options
 
 
 def way(name: str, value: str) -> str:
-    """How a key of ours or of another tool is written here, with its value."""
+    """Return how to write a key of ours or of another tool here, with its value."""
     if name in groups() or kind_of(name) not in (None, Kind.section):
         return f"here it is {assignment(name, value)}"
     if name == "model_args" and value:
@@ -24,19 +24,19 @@ def way(name: str, value: str) -> str:
 
 
 def nearest_last_words(name: str) -> list[str]:
-    """The keys whose last word is like a word that was typed without its section."""
+    """Return the keys whose last word is similar to a word that was typed without its section."""
     keys = {key.rpartition(".")[2]: key for key in reversed(list(all_keys()))}
     return [keys[word] for word in get_close_matches(name.rpartition(".")[2], keys, MOST, ALIKE)]
 
 
 def model_arguments(value: str) -> list[str]:
-    """lm-evaluation-harness's `--model_args a=1,b=2` as keys of ours."""
-    written = (word.partition("=") for word in value.split(","))
-    return [assignment(key_here(name) or name, each) for name, _, each in written]
+    """Return lm-evaluation-harness's `--model_args a=1,b=2` as assignments of our keys."""
+    pairs = (word.partition("=") for word in value.split(","))
+    return [assignment(key_here(name) or name, argument) for name, _, argument in pairs]
 
 
 def assignment(ours: str, value: str) -> str:
-    """`KEY=VALUE` as it is typed here, in quotes where a shell needs them."""
+    """Return `KEY=VALUE` as it is typed here, quoted if a shell needs quotes."""
     if "=" in ours:
         return ours
     value = value or "..."
@@ -49,5 +49,5 @@ def assignment(ours: str, value: str) -> str:
 
 
 def group_options(group: str) -> list[str]:
-    """The options of a group, recipes included."""
+    """Return the options of a group, or the recipes."""
     return sorted(recipe_files()) if group == "recipe" else options(group)

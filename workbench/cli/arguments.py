@@ -1,7 +1,7 @@
-"""What is typed after `python -m workbench`, made ready for Hydra.
+"""Prepares the words of the command line for Hydra.
 
-Values are taken as the shell hands them over; flags of Hydra work anywhere; what other tools call a key, and
-what can't be understood, ends in one line.
+Values are used as the shell passes them, and flags of Hydra work in any position. Keys of other tools and
+words that aren't understood are reported in one line.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from workbench.cli.answers import assignment, group_options, way
-from workbench.cli.flags import sorted_out
+from workbench.cli.flags import split_words
 from workbench.cli.habits import key_here, option_here
 from workbench.cli.keys import Kind, choices, declared_type, groups, is_list, kind_of
 from workbench.cli.quoting import container, is_quoted, parses, quoted, split_outside, text_sweep, text_value
@@ -22,16 +22,16 @@ from workbench.errors import ConfigError
 from workbench.shipped import shipped
 
 KEY = re.compile(r"(\+\+?|~)?([A-Za-z_$][\w$./:-]*)(@[\w.$:-]*)?", re.ASCII)
-"""A key as Hydra's grammar reads it: + ++ or ~, words and dots, a package."""
+"""Key in Hydra's grammar: + ++ or ~, words and dots, a package."""
 
 
 def prepare(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command line for Hydra: its flags, and the overrides with their values quoted where needed.
+    """Return Hydra's flags, and the overrides with their values quoted where needed.
 
     Raises:
-        ConfigError: a word that isn't understood, with the way in which it is written here.
+        ConfigError: A word isn't understood; the message says how to write it here.
     """
-    flags, overrides = sorted_out(words)
+    flags, overrides = split_words(words)
     if "--shell-completion" in flags:
         return flags, overrides
     multirun = "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
@@ -39,10 +39,10 @@ def prepare(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def rewritten(word: str, multirun: bool) -> str:
-    """One override with its value quoted where Hydra would read something else.
+    """Return one override with its value quoted where Hydra would read something else.
 
     Raises:
-        ConfigError: it isn't KEY=VALUE, or of a key or option that is written otherwise here.
+        ConfigError: The word is not KEY=VALUE, or its key or option is written differently here.
     """
     typed, equals, value = word.partition("=")
     form = KEY.fullmatch(typed)
@@ -58,11 +58,11 @@ def rewritten(word: str, multirun: bool) -> str:
 
 
 def given_twice(overrides: Sequence[str]) -> list[str]:
-    """A line for each key that has several values, of which Hydra takes the last one."""
+    """Return a message for each key with several values, of which Hydra uses the last."""
     values: dict[str, list[str]] = {}
     for word in overrides:
         key, equals, value = word.partition("=")
-        values.setdefault(key.lstrip("+~"), []).append(value if equals else "taken away")
+        values.setdefault(key.lstrip("+~"), []).append(value if equals else "removed")
     return [
         f"{key}: given {len(given)} times, {' then '.join(given)} (the last one counts)"
         for key, given in values.items()
@@ -71,11 +71,11 @@ def given_twice(overrides: Sequence[str]) -> list[str]:
 
 
 def not_an_override(word: str, typed: str, equals: str) -> str:
-    """What to say of a word that is no KEY=VALUE."""
+    """Return the message about a word that is not KEY=VALUE."""
     if equals and not typed.strip():
-        return f"{word!r}: no key before the = (no spaces around it, as in train.max_steps=20)"
+        return f"{word!r}: no key before the = (write no spaces around it, as in train.max_steps=20)"
     if equals:
-        return f"{word!r}: no such key as {typed!r} (keys are ASCII words and dots, as in data.path=FILE)"
+        return f"{word!r}: {typed!r} is not a key (keys are ASCII words and dots, as in data.path=FILE)"
     if word in recipe_files():
         return f"{word!r}: not KEY=VALUE (here it is recipe={word})"
     if recipe := option_here("recipe", word, sorted(recipe_files())):
@@ -86,14 +86,14 @@ def not_an_override(word: str, typed: str, equals: str) -> str:
 
 
 def prepared(key: str, value: str, multirun: bool) -> str:
-    """A key's value for Hydra.
+    """Return a key's value as Hydra needs it.
 
     Raises:
-        ConfigError: not a list where one is needed, or a sweep without -m.
+        ConfigError: The value is not a list where one is needed, or is a sweep without -m.
     """
     kind = Kind.other if key in groups() else kind_of(key)
     if value.strip("'\"") == "???":
-        raise ConfigError(f"{key}: {value!r} means that no value is given (give one)")
+        raise ConfigError(f"{key}: {value!r} stands for a missing value (give a value)")
     if kind is Kind.text:
         return text_sweep(value, home_text) if multirun else home_text(value)
     if kind is Kind.texts:
@@ -113,20 +113,20 @@ def prepared(key: str, value: str, multirun: bool) -> str:
 
 
 def home_text(value: str) -> str:
-    """A text for Hydra, with the home folder instead of a leading `~/`."""
+    """Return a text as Hydra needs it, with a leading `~/` expanded."""
     return text_value(home_path(value))
 
 
 def home_path(value: str) -> str:
-    """The text with the home folder instead of a leading `~/`."""
+    """Return the text with a leading `~/` expanded to the home folder."""
     return os.path.expanduser(value) if value.startswith("~/") else value
 
 
 def texts(key: str, value: str, multirun: bool) -> str:
-    """A list or mapping of texts for Hydra.
+    """Return a list or mapping of texts as Hydra needs it.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: The value is neither a list nor a mapping.
     """
     if value in ("", "null") or is_quoted(value) or value.startswith("${"):
         return value
@@ -137,10 +137,10 @@ def texts(key: str, value: str, multirun: bool) -> str:
 
 
 def inner_texts(key: str, value: str, declared: Any) -> str:
-    """A text, or a list or mapping whose texts are quoted, as the declared type says.
+    """Quote a text, or the texts in a list or mapping, as the declared type says.
 
     Raises:
-        ConfigError: a list or mapping is needed.
+        ConfigError: A list or mapping is needed.
     """
     value = value.strip()
     if declared is str:
@@ -148,8 +148,8 @@ def inner_texts(key: str, value: str, declared: Any) -> str:
     is_listed = get_origin(declared) is list
     first, last = "[]" if is_listed else "{}"
     if not (value.startswith(first) and value.endswith(last)):
-        way_out = f"[{value}]" if is_listed else "{NAME: VALUE}"
-        raise ConfigError(f"{key}: a {'list' if is_listed else 'mapping'} is needed, as in '{key}={way_out}'")
+        example = f"[{value}]" if is_listed else "{NAME: VALUE}"
+        raise ConfigError(f"{key}: a {'list' if is_listed else 'mapping'} is needed, as in '{key}={example}'")
     parts = split_outside(value[1:-1], ",") if value[1:-1].strip() else []
     inner = get_args(declared)[-1]
     if is_listed:
@@ -159,22 +159,22 @@ def inner_texts(key: str, value: str, declared: Any) -> str:
 
 
 def is_sweep(key: str, value: str) -> bool:
-    """Whether Hydra reads several values, for a run each."""
+    """Return whether Hydra reads several values, for one run each."""
     return OverridesParser.create().parse_override(f"{key}={value}").is_sweep_override()
 
 
 def several(key: str, value: str) -> str:
-    """What to say of several values without -m."""
+    """Return the message about several values without -m."""
     if key == "benchmark" or is_list(key):
-        return f"{key}: several are a list, '{key}=[{value}]'"
-    return f"{key}: several values, {value!r}, are a sweep (with -m, a run each)"
+        return f"{key}: several values must be a list, '{key}=[{value}]'"
+    return f"{key}: several values, {value!r}, need a sweep (-m runs once for each value)"
 
 
 def check_key(key: str, value: str) -> None:
-    """Refuse a key or an option that is another tool's, or spelled otherwise.
+    """Check that a key and its option are spelled as here, not as in another tool.
 
     Raises:
-        ConfigError: says how it is written here.
+        ConfigError: They aren't; the message says how they are written here.
     """
     if key in groups():
         return check_option(key, value, group_options(key))
@@ -187,13 +187,13 @@ def check_key(key: str, value: str) -> None:
 
 
 def check_option(key: str, value: str, known: list[str]) -> None:
-    """Refuse an option in another spelling.
+    """Check that an option is spelled as here.
 
     Raises:
-        ConfigError: says how it is written here, or which options there are.
+        ConfigError: It isn't; the message has the right spelling, or the known options.
     """
     if value == "null" and key in groups() and key not in ("recipe", "benchmark"):
-        raise ConfigError(f"{key}: null is no option (known: {', '.join(known)})")
+        raise ConfigError(f"{key}: null is not an option (known: {', '.join(known)})")
     if "${" in value or "(" in value:
         return
     if value.startswith("[") and key in groups() and key != "benchmark":
@@ -212,9 +212,9 @@ def check_option(key: str, value: str, known: list[str]) -> None:
 
 
 def with_own_groups(flags: list[str]) -> list[str]:
-    """The flags, and ./conf as a place of benchmarks and other options unless --config-dir names a folder."""
+    """Return the flags, with ./conf as a folder of options unless --config-dir names another."""
     own, ours = Path("conf").resolve(), shipped("conf").resolve()
-    named = any(flag.startswith("--config-dir=") for flag in flags)
-    if not named and own != ours and any((own / group).is_dir() for group in groups()):
+    is_named = any(flag.startswith("--config-dir=") for flag in flags)
+    if not is_named and own != ours and any((own / group).is_dir() for group in groups()):
         return [f"--config-dir={own}", *flags]
     return flags

@@ -1,4 +1,4 @@
-"""What Hydra composes becomes a typed Config and the folder of its run."""
+"""Turns what Hydra composes into a typed Config and the run's folder."""
 
 import logging
 from dataclasses import asdict
@@ -22,18 +22,18 @@ from workbench.shown import masked
 log = logging.getLogger("workbench")
 
 OPEN = ("data.columns", "predict.columns", "data.sources", "adapter.rank_pattern", "model.init")
-"""Mappings that a user puts names of their own into, without Hydra's + before the key."""
+"""Mappings to which a user can add names without Hydra's + before the key."""
 
 PREDICT_KEYS = {
     "data.path": "predict.input",
     "data.columns": "predict.columns",
     "data.limit": "predict.limit",
 }
-"""Keys of training rows -> those that mean the same of rows to be answered."""
+"""Keys about training rows -> the same keys about rows to predict."""
 
 
 def register() -> None:
-    """Put the schema and all recipes, ours and the user's own, where Hydra finds them."""
+    """Register the schema and all recipes, shipped and the user's own, with Hydra."""
     OmegaConf.register_new_resolver("toy", lambda path: str(PACKAGE / "toy" / path), replace=True)
     register_environment()
     store = ConfigStore.instance()
@@ -46,14 +46,14 @@ def register() -> None:
 
 
 def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
-    """The dataclass Config, the run's folder, and the configuration as text for that folder.
+    """Return the dataclass Config, the run's folder, and the text of its config.yaml.
 
     Raises:
-        ConfigError: no recipe, or the folder holds another run.
+        ConfigError: There is no recipe, or the folder holds another run.
     """
     recipe = HydraConfig.get().runtime.choices.get("recipe")
     if recipe is None:
-        raise ConfigError(f"recipe: none named (recipe={'|'.join(sorted(recipe_files()))})")
+        raise ConfigError(f"recipe: missing (recipe={'|'.join(sorted(recipe_files()))})")
     check_trust(composed)
     check_environment(composed)
     check_predict_keys(composed)
@@ -64,70 +64,68 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
         composed = continued(composed, run_dir)
     elif composed.continues and composed.run_dir and not composed.model.path:
         near = near_runs(run_dir.path)
-        said = (
-            f"{', '.join(near)} {'does' if len(near) == 1 else 'do'}" if near else "name one, or model.path"
+        hint = f"did you mean {' or '.join(near)}?" if near else "name the folder of a run, or model.path"
+        raise ConfigError(
+            f"run_dir: {composed.run_dir!r} is not a run folder, it has no config.yaml ({hint})"
         )
-        raise ConfigError(f"run_dir: {composed.run_dir!r} holds no run, there is no config.yaml ({said})")
     elif composed.data.validation_fraction is None and composed.benchmarks:
-        composed.data.validation_fraction = 0.0  # written down: without the benchmark it goes on so
-    OmegaConf.merge(
-        OmegaConf.structured(Config), as_mapping(composed)
-    )  # refuses a key that Hydra's + has put anywhere
+        composed.data.validation_fraction = 0.0  # stored: it stays so without the benchmark
+    OmegaConf.merge(OmegaConf.structured(Config), as_mapping(composed))  # refuses keys that Hydra's + added
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     if not config.steps:
-        raise ConfigError(f"steps: none (some of {', '.join(Step.__members__)})")
+        raise ConfigError(f"steps: empty (name some of {', '.join(Step.__members__)})")
     check_folder("leaderboard.folder", Path(config.leaderboard.folder))
     check_protocols(config, named_keys(recipe))
     return config, run_dir, stored_text(composed)
 
 
 def near_runs(path: Path) -> list[str]:
-    """The runs beside a folder whose names are like its own, at most five, the likeliest first."""
-    beside = [folder for folder in path.parent.glob("*") if RunDir(folder).config_yaml.is_file()]
-    begun = sorted(str(folder) for folder in beside if folder.name.startswith(f"{path.name}-"))
-    alike = get_close_matches(path.name, [folder.name for folder in beside], n=5)
-    return list(dict.fromkeys([*begun, *(str(path.parent / name) for name in alike)]))[:5]
+    """Return up to five runs in the same parent folder with similar names, the most similar first."""
+    siblings = [folder for folder in path.parent.glob("*") if RunDir(folder).config_yaml.is_file()]
+    longer = sorted(str(folder) for folder in siblings if folder.name.startswith(f"{path.name}-"))
+    similar = get_close_matches(path.name, [folder.name for folder in siblings], n=5)
+    return list(dict.fromkeys([*longer, *(str(path.parent / name) for name in similar)]))[:5]
 
 
 def check_trust(composed: DictConfig) -> None:
-    """Refuse `trust_code` that was not typed: no YAML may open this door.
+    """Check that `trust_code` comes from the command line.
 
     Raises:
-        ConfigError: a recipe, a group or another YAML sets it.
+        ConfigError: A recipe or another YAML file sets it.
     """
     if composed.trust_code and "trust_code" not in typed_keys():
         raise ConfigError(
-            "trust_code: a YAML sets it (valid on the command line only: trust_code=true lets files that the "
+            "trust_code: a YAML file sets it (valid on the command line only, because it lets files that the "
             "configuration names run code)"
         )
 
 
 def stored_text(composed: DictConfig) -> str:
-    """The configuration as text for the run's folder, without what the next command must say again itself."""
+    """Return the text of config.yaml, without `trust_code`, which each command must give itself."""
     values = as_mapping(composed)
     values.pop("trust_code")
     return history.signed(masked(OmegaConf.to_yaml(OmegaConf.create(values))))
 
 
 def typed_keys() -> set[str]:
-    """The keys that the command line gives a value or takes away."""
+    """Return the keys that the command line sets or removes."""
     return {word.partition("=")[0].lstrip("+~") for word in HydraConfig.get().overrides.task}
 
 
 def named_keys(recipe: str) -> set[str]:
-    """The dotted keys of benchmarks that the command line or the recipe gives a value."""
-    file = recipe_files().get(recipe)  # none: a file `recipe/NAME.yaml` below --config-dir
+    """Return the keys that the command line sets, and the keys of benchmarks that the recipe sets."""
+    file = recipe_files().get(recipe)  # None: a file `recipe/NAME.yaml` below --config-dir
     benchmarks = load_recipe(file).get("benchmarks") or {} if file else {}
-    written = {f"benchmarks.{name}.{key}" for name, values in benchmarks.items() for key in values or {}}
-    return typed_keys() | written
+    in_recipe = {f"benchmarks.{name}.{key}" for name, values in benchmarks.items() for key in values or {}}
+    return typed_keys() | in_recipe
 
 
 def check_protocols(config: Config, named: set[str]) -> None:
-    """Refuse a value that a benchmark's protocol would overrule in silence.
+    """Check that no given value is overridden by the benchmark's protocol.
 
     Raises:
-        ConfigError: names the key.
+        ConfigError: A protocol overrides a given value.
     """
     for name, benchmark in config.benchmarks.items():
         protocol = benchmark.protocol
@@ -137,19 +135,19 @@ def check_protocols(config: Config, named: set[str]) -> None:
             if key in named and value is not None and fact != "num_fewshot":
                 own = f"benchmarks.{name}.protocols.{protocol}.{fact}=..."
                 raise ConfigError(
-                    f"{key}: protocol {protocol!r} decides it ({own}, or benchmarks.{name}.protocol=default)"
+                    f"{key}: protocol {protocol!r} overrides it ({own}, or benchmarks.{name}.protocol=default)"
                 )
 
 
 def own_folder(recipe: str, composed: DictConfig) -> Path:
-    """The folder of a run that names none: one of the same run by an earlier version, where there is one."""
+    """Return the default folder of a run, or the folder in which an earlier version has put it."""
     folder = Path("runs") / run_name(recipe, composed)
     earlier = Path("runs") / run_name(recipe, composed, as_written=True)
     if earlier != folder and not folder.exists() and RunDir(earlier).config_yaml.is_file():
         stored, version = stored_config(RunDir(earlier))
-        kept = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
+        old_defaults = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
         ours = composed.copy()
-        for key, value in kept.items():
+        for key, value in old_defaults.items():
             OmegaConf.update(ours, key, value)
         if identity(stored) == identity(ours):
             return earlier
@@ -157,43 +155,43 @@ def own_folder(recipe: str, composed: DictConfig) -> Path:
 
 
 def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
-    """The configuration of the run that lies in a folder, and the version that it was written by.
+    """Return the configuration stored in a run folder, and its version.
 
-    Keys that this version didn't have are filled with what it did without them.
+    Keys that this version didn't have get the values that it implied.
 
     Raises:
-        ConfigError: it is damaged, or not of a run of ours.
+        ConfigError: The file is damaged, or is not a configuration of this program.
     """
     stored = load_mapping(run_dir.config_yaml, "configuration")
     if stored.get("trust_code"):
-        raise ConfigError(f"{run_dir.config_yaml}: sets trust_code (it is valid on the command line only)")
+        raise ConfigError(f"{run_dir.config_yaml}: sets trust_code (valid on the command line only)")
     version = history.version_of(run_dir.config_yaml.read_text("utf-8"), str(run_dir.config_yaml))
     sections = (section for section in IDENTITY if section != "seed")
     if missing := [section for section in sections if not isinstance(stored.get(section), DictConfig)]:
         raise ConfigError(
-            f"run_dir: {str(run_dir.path)!r} holds no run of ours, its config.yaml has no {missing[0]!r} "
+            f"run_dir: {str(run_dir.path)!r} is not a run folder, its config.yaml has no {missing[0]!r} "
             "(choose another run_dir, or none)"
         )
     return OmegaConf.create(history.completed(as_mapping(stored), Config, "", version)), version
 
 
 def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
-    """The configuration for going on in a folder that holds a run.
+    """Return the configuration for continuing the run in a folder.
 
-    A recipe that continues runs takes over the stored model, adapter, data and seed; any other must agree.
-    A default that an earlier version's run was made with goes on to hold in it, and a run that has held rows
-    out by itself, or none because benchmarks were named, goes on so.
+    A recipe with `continues` takes over the stored model, adapter, data and seed; any other recipe must have
+    equal ones. Defaults of an earlier version stay in force in its run, and so does the stored
+    `data.validation_fraction` if the command leaves it null.
 
     Raises:
-        ConfigError: the folder's run is another one.
+        ConfigError: The folder holds another run.
     """
     stored, version = stored_config(run_dir)
     composed, named = composed.copy(), typed_keys()
-    kept = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
-    for key, value in kept.items():
+    old_defaults = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
+    for key, value in old_defaults.items():
         if key not in named:
             OmegaConf.update(composed, key, value)
-            log.info("run_dir: %s is of an earlier version: %s=%s, as there", run_dir.path, key, value)
+            log.info("run_dir: %s was made by an earlier version, so %s=%s stays", run_dir.path, key, value)
     if composed.data.validation_fraction is None:
         composed.data.validation_fraction = stored.data.validation_fraction
     if composed.continues:
@@ -210,9 +208,9 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
 
 
 def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
-    """The configuration with the stored model, adapter, data and seed, but for the keys that were given.
+    """Return the configuration with the stored model, adapter, data and seed, except the keys in `named`.
 
-    These keep their interpolations, which belong to what a run is known by.
+    Those keep their interpolations, because the identity of a run is made of unresolved values.
     """
     merged = composed.copy()
     for section in IDENTITY:
@@ -224,21 +222,21 @@ def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictCo
 
 
 def as_written(config: DictConfig, key: str) -> Any:
-    """A section, or a value with its interpolation as it was written; None where the key is not there."""
+    """Return a section, or a value with its interpolation unresolved; None if there is no such key."""
     value = OmegaConf.select(config, key)
     if OmegaConf.is_config(value):
         return value
-    written: Any = as_mapping(config)
+    node: Any = as_mapping(config)
     for name in key.split("."):
-        written = written.get(name) if isinstance(written, dict) else None
-    return written
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
 
 
 def check_predict_keys(composed: DictConfig) -> None:
-    """Refuse keys of training rows where rows are only answered, and name those that are meant.
+    """Check that a run that only predicts has no keys about training rows.
 
     Raises:
-        ConfigError: With the key.
+        ConfigError: It has one; the message names the key to use instead.
     """
     if {step.name for step in composed.steps} != {"predict"}:
         return
@@ -246,11 +244,11 @@ def check_predict_keys(composed: DictConfig) -> None:
         meant = next((name for name in PREDICT_KEYS if key == name or key.startswith(f"{name}.")), None)
         if meant is not None:
             ours = key.replace(meant, PREDICT_KEYS[meant])
-            raise ConfigError(f"{key}: is of training rows, and nothing is trained here ({ours}=...)")
+            raise ConfigError(f"{key}: is about training rows, and this run only predicts (use {ours}=...)")
 
 
 def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
-    """The dotted key where two configurations first differ, with both values."""
+    """Return the dotted key at which two configurations first differ, with both values."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
@@ -259,14 +257,14 @@ def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
 
 
 def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> str:
-    """The recipe's name, with eight hex digits where the user's values make it another run than its own.
+    """Return the recipe's name, with eight hex digits if the user's values differ from the recipe's.
 
-    Keys and defaults of later versions don't change it, so that a run of an earlier one is found; with
-    `as_written` a former default counts as it did when it was written out then.
+    Keys and defaults of later versions don't change the name, so that runs of earlier versions are found.
+    With `as_written`, a given former default counts as it did in the version that had it.
     """
     plugins = (word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/l", "hydra/s")))
     own = hydra.compose("config", overrides=[f"recipe={recipe}", *plugins])
-    if composed.benchmarks and composed.data.validation_fraction == 0:  # as if it were not given
+    if composed.benchmarks and composed.data.validation_fraction == 0:  # as if it were not set
         composed = composed.copy()
         composed.data.validation_fraction = None
     if identity(composed) == identity(own):
@@ -275,7 +273,7 @@ def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> 
 
 
 def name_values(composed: DictConfig, as_written: bool) -> dict[str, Any]:
-    """What a run's name is made of, the same in every version."""
+    """Return the values that a run's name is computed from, the same in every version."""
     schema, values = get_type_hints(OmegaConf.get_type(composed)), identity(composed)
     return {
         section: history.named(values[section], schema[section], section, as_written=as_written)
@@ -286,14 +284,14 @@ def name_values(composed: DictConfig, as_written: bool) -> dict[str, Any]:
 
 
 def as_mapping(config: DictConfig) -> dict[str, Any]:
-    """A configuration as plain values, interpolations unresolved and options by their names."""
+    """Return a configuration as plain values, with unresolved interpolations and enum names."""
     values = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
 
 def identity(config: DictConfig) -> dict[str, Any]:
-    """What decides which run this is: the unresolved values of the sections of IDENTITY."""
+    """Return the unresolved values that identify a run: those of the sections in IDENTITY."""
     values = as_mapping(config)
     chosen = {section: values[section] for section in IDENTITY}
     for section, ignored in SAME_RUN.items():

@@ -1,4 +1,4 @@
-"""`${oc.env:NAME}` in a YAML, whose value is used and never shown."""
+"""Resolves `${oc.env:NAME}` in YAML files, and masks the value wherever it would be shown."""
 
 import os
 from collections.abc import Iterator
@@ -12,28 +12,28 @@ from workbench.errors import ConfigError
 from workbench.shown import masked, remember_secret
 
 SHORTEST = 5
-"""Letters of a value that is masked: a shorter one stands in too many other words."""
+"""Minimum characters of a masked value; shorter ones occur in too many other words."""
 
 OPEN = ("USER", "LOGNAME", "HOSTNAME", "HOME", "PWD", "TMPDIR", "SCRATCH", "WORK", "HF_HOME", "HF_HUB_CACHE")
-OPEN_BEGINNINGS = ("SLURM_", "PBS_", "LSB_", "XDG_")
-"""Variables of the system and of schedulers of jobs, which name people, machines, jobs and folders."""
+OPEN_PREFIXES = ("SLURM_", "PBS_", "LSB_", "XDG_")
+"""Variables of the system and of job schedulers that hold names of people, machines, jobs and folders."""
 SECRET = ("SLURM_JWT", "PBS_JOBCOOKIE")
-"""Those among them that let others in."""
+"""Variables among them that hold credentials."""
 
 NAMING = ("run_dir", "leaderboard.folder", "predict.output", "export.path")
-"""Keys whose values name what is written."""
+"""Keys whose values name files or folders that are written."""
 
 LOCATING = ("path", "dataset", "revision", "include_path", "choices_file", "files", "split", "subsets")
-"""Keys of a benchmark that say where its items are; all others end in prompts, scores or files."""
+"""Keys of a benchmark that locate its items; all others affect prompts, scores or files."""
 
 
 def register_environment() -> None:
-    """Let `oc.env` remember what it has read, so that it is masked wherever it would be shown."""
+    """Make `oc.env` remember the values that it reads, so that they are masked."""
     OmegaConf.register_new_resolver("oc.env", from_environment, replace=True)
 
 
 def from_environment(key: str, *default: Any) -> str | None:
-    """The environment variable's value, as OmegaConf's own resolver gives it."""
+    """Return an environment variable's value, as OmegaConf's own resolver does."""
     value = oc.env(key, *default)
     if key in os.environ and value is not None and is_secret(value) and not is_open(key):
         remember_secret(value)
@@ -41,36 +41,36 @@ def from_environment(key: str, *default: Any) -> str | None:
 
 
 def is_open(variable: str) -> bool:
-    """Whether a variable by its name holds nothing secret."""
-    return variable in OPEN or (variable.startswith(OPEN_BEGINNINGS) and variable not in SECRET)
+    """Return whether a variable's name says that its value is not secret."""
+    return variable in OPEN or (variable.startswith(OPEN_PREFIXES) and variable not in SECRET)
 
 
 def is_secret(value: str) -> bool:
-    """Whether a value may be a secret: not a number, and not the path of a file or folder that there is."""
+    """Return whether a value may be secret: it is neither a number nor an existing path."""
     if len(value) < SHORTEST or value.replace(".", "", 1).isdecimal():
         return False
     return len(value) > 255 or "\0" in value or not Path(value).exists()
 
 
 def check_environment(composed: DictConfig) -> None:
-    """Refuse values of the environment where no mask can hide them: in templates and in names of files.
+    """Check that no environment value is in a template or a file name, where it can't be masked.
 
     Raises:
-        ConfigError: names the key.
+        ConfigError: One is; the message names the key.
     """
     for key, value in interpolated(composed, ""):
         words = key.split(".")
         if masked(value) == value or not (is_naming(words) or is_template(words, value)):
             continue
-        where = "names what is written" if is_naming(words) else "is written into prompts and results"
+        use = "names a file or folder" if is_naming(words) else "goes into prompts and results"
         raise ConfigError(
-            f"{key}: {where}, and a value of the environment is stored nowhere (write the value itself; of "
-            "the environment only a number, a folder that exists, USER, HOSTNAME, SLURM_... and the like)"
+            f"{key}: {use}, but may hold a secret from the environment (write the value itself; allowed from "
+            "the environment are numbers, existing folders, USER, HOSTNAME, SLURM_... and the like)"
         )
 
 
 def interpolated(node: DictConfig | ListConfig, prefix: str) -> Iterator[tuple[str, str]]:
-    """Dotted key and value of each text in a configuration that is made of another value."""
+    """Yield dotted key and value of each text in a configuration that is an interpolation."""
     names = range(len(node)) if isinstance(node, ListConfig) else list(node)
     for name in names:
         key = f"{prefix}{name}"
@@ -85,11 +85,11 @@ def interpolated(node: DictConfig | ListConfig, prefix: str) -> Iterator[tuple[s
 
 
 def is_naming(words: list[str]) -> bool:
-    """Whether a key, given as its words, names a file or folder that is written."""
+    """Return whether a key, given as its words, names a file or folder that is written."""
     return ".".join(words) in NAMING
 
 
 def is_template(words: list[str], value: str) -> bool:
-    """Whether a text is a template or a pattern, or goes into the prompts or results of a benchmark."""
-    of_benchmark = words[0] == "benchmarks" and not set(words[2:]) & set(LOCATING)
-    return of_benchmark or "{{" in value or "{%" in value
+    """Return whether a text is a template, or goes into the prompts or results of a benchmark."""
+    is_in_benchmark = words[0] == "benchmarks" and not set(words[2:]) & set(LOCATING)
+    return is_in_benchmark or "{{" in value or "{%" in value

@@ -1,4 +1,4 @@
-"""Flags on the command line: Hydra's own, wherever they stand, and those of other tools."""
+"""Parses flags on the command line: Hydra's, in any position, and those of other tools."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ FLAGS = {
     **dict.fromkeys(("--cfg", "-c", "--package", "-p", "--info", "-i"), 1),
     **dict.fromkeys(("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"), 1),
 }
-"""Hydra's flags -> how many words follow them."""
+"""Hydra's flags -> how many values follow them."""
 
 FLAG_CHOICES = {
     "--cfg": ("job", "hydra", "all"),
@@ -32,44 +32,44 @@ LONG = {
 COMMANDS = {"--run", "--multirun", "--cfg", "--info", "--shell-completion"}
 
 
-def sorted_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's flags, each as one word such as `--cfg=job`, and the overrides.
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return Hydra's flags, each as one word such as `--cfg=job`, and the overrides.
 
     Raises:
-        ConfigError: a flag that there isn't, or that doesn't go with another one.
+        ConfigError: A flag is unknown, or excludes another one.
     """
     flags: list[str] = []
     overrides: list[str] = []
-    waiting = list(words)
-    while waiting:
-        word = waiting.pop(0)
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
         if word.startswith("-") and word != "--":
-            flags.append(flag_word(word, waiting))
+            flags.append(flag_word(word, remaining))
         elif word not in ("--", ""):
             overrides.append(word)
     check_together(flags)
     return flags, overrides
 
 
-def flag_word(word: str, waiting: list[str]) -> str:
-    """A flag by its long name, with its value, which is taken from the words that follow.
+def flag_word(word: str, remaining: list[str]) -> str:
+    """Return a flag with its long name and its value, which is removed from the remaining words.
 
     Raises:
-        ConfigError: there is no such flag, or its value is missing or wrong.
+        ConfigError: The flag is unknown, or its value is missing or wrong.
     """
     flag, equals, value = word.partition("=")
     if flag not in FLAGS:
-        raise ConfigError(flag_here(flag, value if equals else "", waiting))
+        raise ConfigError(unknown_flag(flag, value if equals else "", remaining))
     long = LONG.get(flag, flag)
     if not FLAGS[flag]:
         return long
     if (
         not equals
-        and waiting
-        and not waiting[0].startswith("-")
-        and not (long == "--info" and "=" in waiting[0])
+        and remaining
+        and not remaining[0].startswith("-")
+        and not (long == "--info" and "=" in remaining[0])
     ):
-        value = waiting.pop(0)
+        value = remaining.pop(0)
     if not value and long == "--info":
         return long
     known = FLAG_CHOICES.get(long)
@@ -83,23 +83,23 @@ def flag_word(word: str, waiting: list[str]) -> str:
 
 
 def check_together(flags: Sequence[str]) -> None:
-    """Refuse flags that contradict each other.
+    """Check that the flags don't exclude each other.
 
     Raises:
-        ConfigError: they do.
+        ConfigError: They do.
     """
     named = [flag.partition("=")[0] for flag in flags]
     commands = sorted(COMMANDS & set(named))
     if len(commands) > 1:
-        raise ConfigError(f"{commands[1]}: doesn't go with {commands[0]} (one of the two)")
+        raise ConfigError(f"{commands[1]}: excludes {commands[0]} (use one of them)")
     if "--resolve" in named and not {"--cfg", "--help"} & set(named):
         raise ConfigError(
-            "--resolve: goes with --cfg job (it shows the configuration with all values filled in)"
+            "--resolve: needs --cfg job (it then prints the configuration with all values filled in)"
         )
 
 
-def flag_here(flag: str, value: str, following: Sequence[str]) -> str:
-    """What to say of a flag that there isn't: how it is written here."""
+def unknown_flag(flag: str, value: str, following: Sequence[str]) -> str:
+    """Return the message about an unknown flag, with how to write it here."""
     if not value and following and not following[0].startswith("-") and not is_override(following[0]):
         value = following[0]
     name = flag.lstrip("-").replace("-", "_") if kind_of(flag.lstrip("-")) is None else flag.lstrip("-")
@@ -107,6 +107,6 @@ def flag_here(flag: str, value: str, following: Sequence[str]) -> str:
 
 
 def is_override(word: str) -> bool:
-    """Whether a word gives one of our keys a value."""
+    """Return whether a word sets one of our keys."""
     key, equals, _ = word.partition("=")
     return bool(equals) and (kind_of(key) is not None or key in groups())

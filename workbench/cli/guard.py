@@ -1,9 +1,9 @@
-"""What a YAML may say to Hydra itself: where and how a sweep runs, and nothing that runs code.
+"""Checks that YAML files change only harmless settings of Hydra, such as where and how a sweep runs.
 
-Hydra imports and calls what is named by `_target_` in its callbacks, launchers, sweepers and logging, and
-sets environment variables. So before Hydra starts, the user's YAMLs are composed without the `hydra.*` of the
-command line (composing neither configures logging nor calls anything), and Hydra's node is compared with that
-of our conf alone.
+Hydra imports and calls the `_target_` of its callbacks, launchers, sweepers and logging, and sets environment
+variables. So before Hydra starts, the user's YAML files are composed without the command line's `hydra.*` keys
+(composing neither configures logging nor calls anything), and the `hydra` node is compared with that of our
+conf folder alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,24 +21,24 @@ from workbench.cli.yaml_texts import check_texts
 from workbench.errors import ConfigError
 
 ALLOWED = ("mode", "run.dir", "sweep.dir", "sweep.subdir")
-"""Keys of Hydra's node that a YAML may set."""
+"""Keys of the `hydra` node that a YAML file may set."""
 
 PLUGGED = ("launcher", "sweeper")
-"""Nodes that belong to a plugin, which says itself what they hold."""
+"""Nodes of plugins, which define their contents."""
 
 FILLED_IN = ("runtime", "overrides", "job.override_dirname", "job.config_name")
-"""Keys that Hydra fills in by itself."""
+"""Keys that Hydra fills in itself."""
 
 
 def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
-    """Refuse YAMLs that make Hydra run code, set the environment or write elsewhere.
+    """Check that no YAML file makes Hydra run code, set environment variables or write elsewhere.
 
     Args:
-        sources: Where Hydra looks for YAMLs.
+        sources: Where Hydra searches for YAML files.
         overrides: The words of the command line that are not flags.
 
     Raises:
-        ConfigError: names file and key.
+        ConfigError: One does; the message names file and key.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     typed = [override for override in parsed if not override.is_hydra_override()]
@@ -55,19 +55,19 @@ def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
 
 
 def chooses_plugin(override: Override) -> bool:
-    """Whether an override chooses a launcher or a sweeper, whose keys a YAML may set."""
+    """Return whether an override chooses a launcher or a sweeper, whose keys a YAML file may set."""
     return override.key_or_group.startswith(("hydra/launcher", "hydra/sweeper"))
 
 
 def points(overrides: Sequence[Override], sources: Sources) -> Iterator[list[str]]:
-    """The points of a sweep as far as they choose other YAMLs: each combination of options of groups."""
-    spread = [list(alternatives(override, sources)) for override in overrides]
-    for point in product(*spread):
+    """Yield the points of a sweep that choose different YAML files: combinations of group options."""
+    words_by_override = [list(alternatives(override, sources)) for override in overrides]
+    for point in product(*words_by_override):
         yield [word for word in point if word]
 
 
 def alternatives(override: Override, sources: Sources) -> Iterator[str]:
-    """The words that one override stands for: each option of a group, of other keys the first value."""
+    """Yield the words that an override stands for: every option of a group, the first value of other keys."""
     key, value = override.get_key_element(), override.value()
     if not override.is_sweep_override():
         yield override.input_line or ""
@@ -77,14 +77,14 @@ def alternatives(override: Override, sources: Sources) -> Iterator[str]:
         words = (f"{key}={value}" for value in override.sweep_string_iterator())
         yield from words if sources.is_group(override) else [next(words)]
     else:
-        yield ""  # an interval of numbers chooses no YAML
+        yield ""  # a range of numbers chooses no YAML file
 
 
 def swept_by_yaml(config: DictConfig, sources: Sources) -> list[Override]:
-    """What a YAML's own sweep (`hydra.sweeper.params`) chooses of groups.
+    """Return the overrides of groups in a YAML file's own sweep (`hydra.sweeper.params`).
 
     Raises:
-        ConfigError: it would set Hydra's own keys, or trust code.
+        ConfigError: The sweep sets keys of Hydra, or `trust_code`.
     """
     chosen = []
     for key, value in pairs(as_mapping(config.hydra)["sweeper"]):
@@ -97,41 +97,41 @@ def swept_by_yaml(config: DictConfig, sources: Sources) -> list[Override]:
         own = override.is_hydra_override() or "hydra" in (override.package or "")
         if own or name in ("hydra", "trust_code"):
             file = sources.file_with("hydra.sweeper.params", config)
-            raise ConfigError(f"{file}: hydra.sweeper: {name!r} is not for a YAML to sweep")
+            raise ConfigError(f"{file}: hydra.sweeper: {name!r} can't be swept by a YAML file")
         if sources.is_group(override):
             chosen.append(override)
     return chosen
 
 
 def pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """The keys of `params` and `search_space`, with what they are swept over."""
+    """Yield the keys of `params` and `search_space` with the values that they are swept over."""
     for name in ("params", "search_space"):
         yield from (value.get(name) or {}).items() if isinstance(value, dict) else ()
 
 
 def check_node(config: DictConfig, ours: dict[str, Any], words: Sequence[str], sources: Sources) -> None:
-    """Refuse a node of Hydra's that differs from ours where a YAML may not change it.
+    """Check that the `hydra` node differs from ours only in keys that a YAML file may set.
 
     Raises:
-        ConfigError: names file and key.
+        ConfigError: It does not; the message names file and key.
     """
     theirs = as_mapping(config.hydra)
     for key in differences(ours, theirs, ""):
         if key not in ALLOWED and key.split(".")[0] not in PLUGGED and not key.startswith(FILLED_IN):
             file = sources.file_with(f"hydra.{key}", config)
             raise ConfigError(
-                f"{file}: hydra.{key}: not for a YAML to set (of Hydra's keys it may set mode, run.dir, "
-                "sweep.dir, sweep.subdir, launcher and sweeper; all others can be typed)"
+                f"{file}: hydra.{key}: can't be set in a YAML file (allowed are mode, run.dir, sweep.dir, "
+                "sweep.subdir, launcher and sweeper; all others on the command line)"
             )
     if set(theirs["overrides"]["task"] + theirs["overrides"]["hydra"]) != {*words, *sources.own_words()}:
         file = sources.file_with("hydra.overrides", config)
-        raise ConfigError(f"{file}: hydra.overrides: not for a YAML to set")
+        raise ConfigError(f"{file}: hydra.overrides: can't be set in a YAML file")
     for plugin in PLUGGED:
         check_plugin(theirs[plugin], f"hydra.{plugin}", config, sources)
 
 
 def differences(ours: Any, theirs: Any, above: str) -> Iterator[str]:
-    """The dotted keys where two nodes differ."""
+    """Yield the dotted keys at which two nodes differ."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in [*ours, *(name for name in theirs if name not in ours)]:
             missing = object()

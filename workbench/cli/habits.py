@@ -1,4 +1,4 @@
-"""How the keys, flags and options of other tools are written here.
+"""Translates keys, flags and options of other tools into ours.
 
 The names come from the documentation of LLaMA-Factory, axolotl, TRL with transformers' TrainingArguments,
 PEFT, bitsandbytes, lm-evaluation-harness and OpenCompass.
@@ -87,7 +87,7 @@ KEYS = {
     "recipe=merge": "merge_lora merge_and_unload",
     "trust_code=true": "trust_remote_code confirm_run_unsafe_code",
 }
-"""How a key is written here -> what other tools call it."""
+"""Our key, or assignment -> its names in other tools."""
 
 OPTIONS = {
     "quantization": {
@@ -122,21 +122,21 @@ OPTIONS = {
     "data.template": {"auto": "default tokenizerdefault", "plain": "none empty"},
     "train.lr_scheduler": {"cosine": "cosinewithrestarts", "constant": "constantwithwarmup"},
 }
-"""Key or group -> how an option is written here -> other spellings, in small letters without `-` and `_`."""
+"""Key or group -> our option -> other spellings, in lower case without `-` and `_`."""
 
 FOREIGN_KEYS = {foreign: ours for ours, names in KEYS.items() for foreign in names.split()}
 
 
 def plain(word: str) -> str:
-    """A word in small letters, without the signs that spellings differ in."""
+    """Return a word in lower case with only its letters and digits."""
     return "".join(letter for letter in word.casefold() if letter.isalnum())
 
 
 def key_here(key: str) -> str | None:
-    """How a key or flag of another tool is written here; None: not known.
+    """Return our name of a key or flag of another tool; None: it is unknown.
 
     Args:
-        key: As typed, such as `lora_rank`, `per-device-train-batch-size` or `train.lr`.
+        key: The key as typed, such as `lora_rank`, `per-device-train-batch-size` or `train.lr`.
     """
     name = key.replace("-", "_").casefold()
     section, _, last = name.rpartition(".")
@@ -147,12 +147,12 @@ def key_here(key: str) -> str | None:
 
 
 def option_here(key: str, value: str, known: list[str]) -> str | None:
-    """How an option is written here that is typed in another spelling; None: not known.
+    """Return our spelling of an option; None: it is unknown.
 
     Args:
         key: A group or an enum key.
-        value: As typed.
-        known: The options that there are.
+        value: The option as typed.
+        known: Our options.
     """
     spelled = plain(value)
     for option in known:

@@ -1,4 +1,4 @@
-"""What kind of value each configuration key takes, as the schema says."""
+"""Looks up the types of configuration keys in the schema."""
 
 from collections.abc import Iterator
 from dataclasses import is_dataclass
@@ -14,11 +14,11 @@ from workbench.config.error_hints import known_keys
 from workbench.shipped import shipped
 
 Kind = Enum("Kind", {"text": "text", "texts": "texts", "section": "section", "other": "other"})
-"""text: str; texts: lists and mappings of str; section: a dataclass; other: numbers, truth values, enums."""
+"""text: str; texts: lists and mappings of str; section: a dataclass; other: numbers, booleans, enums."""
 
 
 def kind_of(key: str) -> Kind | None:
-    """The kind of a dotted key; None: there is no such key."""
+    """Return the kind of a dotted key; None: there is no such key."""
     declared = declared_type(key)
     if declared is None:
         return None
@@ -30,7 +30,7 @@ def kind_of(key: str) -> Kind | None:
 
 
 def declared_type(key: str) -> Any:
-    """The type that a dotted key's field is declared with, without `| None`; None: there is no such key."""
+    """Return the declared type of a dotted key, without `| None`; None: there is no such key."""
     current: Any = Config
     for word in key.split("."):
         if is_dataclass(current):
@@ -43,39 +43,39 @@ def declared_type(key: str) -> Any:
 
 
 def without_none(declared: Any) -> Any:
-    """The type without `| None`."""
+    """Return a type without `| None`."""
     if get_origin(declared) in (Union, UnionType):
         (declared,) = (argument for argument in get_args(declared) if argument is not NoneType)
     return declared
 
 
 def leaves(declared: Any) -> set[Any]:
-    """The types of the values inside lists and mappings."""
+    """Return the types of the values in nested lists and mappings."""
     if get_origin(declared) is list:
         return leaves(get_args(declared)[0])
     return leaves(get_args(declared)[1]) if get_origin(declared) is dict else {declared}
 
 
 def is_list(key: str) -> bool:
-    """Whether a key takes a list."""
+    """Return whether a key takes a list."""
     return get_origin(declared_type(key)) is list
 
 
 def choices(key: str) -> list[str]:
-    """The names that an enum key takes; empty for other keys."""
+    """Return the options of an enum key; empty for other keys."""
     declared = declared_type(key)
     return list(declared.__members__) if isinstance(declared, type) and issubclass(declared, Enum) else []
 
 
 @cache
 def groups() -> frozenset[str]:
-    """The groups of conf/config.yaml, whose options are YAML files: model, quantization, recipe, ..."""
+    """Return the groups of conf/config.yaml, whose options are YAML files: model, recipe, ..."""
     defaults = yaml.safe_load((shipped("conf") / "config.yaml").read_text("utf-8"))["defaults"]
     chosen = (entry for entry in defaults if isinstance(entry, dict))
     return frozenset(group for entry in chosen for group in entry if not group.startswith("override "))
 
 
 def all_keys() -> Iterator[str]:
-    """Every dotted key, with NAME for names that the user gives, and every group."""
+    """Yield every dotted key, with NAME for names that the user chooses, and every group."""
     yield from (key for key, _ in known_keys())
     yield from sorted(groups())

@@ -1,4 +1,4 @@
-"""What libraries leave outside a run's folder is cleared away when the process ends."""
+"""Deletes at exit what libraries leave outside the run folder."""
 
 import atexit
 import getpass
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def compiler_cache() -> Path:
-    """The folder for compiled kernels that torch makes on import, though nothing is compiled.
+    """Return the folder for compiled kernels, which torch creates on import.
 
     Source: torch 2.13, torch/_inductor/runtime/cache_dir_utils.py, `default_cache_dir`.
     """
@@ -23,13 +23,13 @@ def compiler_cache() -> Path:
 
 
 def leave_no_compiler_cache() -> None:
-    """Delete that folder at the end of the process, unless it was there before or something lies in it."""
+    """Delete the compiler cache at exit if this process creates it and it stays empty."""
     folder = compiler_cache()
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ and not folder.exists():
         atexit.register(remove_if_empty, folder)
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Delete a folder in which nothing lies."""
+    """Delete a folder if it is empty."""
     with suppress(OSError):
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""What a user reads: an error as one line, log lines, and no control characters of others' text in them."""
+"""Formats errors and log lines for the terminal, without control characters and secrets."""
 
 import logging
 
@@ -11,14 +11,14 @@ from workbench.shipped import options
 from workbench.shown import clean
 
 COLUMNS = 80
-"""Width of the terminal that texts are wrapped for."""
+"""Width to which texts are wrapped."""
 
 LONGEST = 2000
-"""Characters of an error line that are shown."""
+"""Maximum characters of an error line."""
 
 
 def wrapped(text: str, indent: str = "") -> list[str]:
-    """A text in lines of at most 80 columns, in which a Chinese character takes two."""
+    """Wrap a text to 80 columns; a Chinese character takes two columns."""
     width, lines = COLUMNS - len(indent), [""]
     words = (part for word in clean(text).split() for part in chop_cells(word, width))
     for word in words:
@@ -31,24 +31,24 @@ def wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message, and its cause's where that says more, without line breaks or control characters."""
+    """Return an error's message as one line without control characters, with the cause of Hydra's errors."""
     text = _message(error)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
 
 
 def _message(error: BaseException) -> str:
-    """The whole message as one line."""
-    parts = [str(error)]
+    """Return the untruncated message as one line."""
+    messages = [str(error)]
     if isinstance(error, HydraException) and error.__cause__ is not None:
-        parts.append(str(error.__cause__))
+        messages.append(str(error.__cause__))
     if isinstance(error, WorkbenchError):
-        return clean(" ".join(parts[0].split()))
-    return clean(plainly(" ".join(parts), options))
+        return clean(" ".join(messages[0].split()))
+    return clean(plainly(" ".join(messages), options))
 
 
 class CleanFormatter(logging.Formatter):
-    """Log lines without control characters and secrets."""
+    """Formats log lines without control characters and secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line as it is shown."""
+        """Return the line as it is shown."""
         return clean(super().format(record))

@@ -1,4 +1,4 @@
-"""Values as the shell hands them over, put into quotes where Hydra's grammar would read something else."""
+"""Quotes values from the shell where Hydra's grammar would read something else."""
 
 import re
 from collections.abc import Callable
@@ -13,19 +13,19 @@ CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
 def quoted(text: str) -> str:
-    """The text in single quotes, which Hydra and OmegaConf read back as exactly this text.
+    """Quote a text so that Hydra and OmegaConf read it back unchanged.
 
-    A `${` that begins no interpolation is escaped.
+    A `${` that is not an interpolation is escaped.
     """
     if "${" in text and not is_interpolation(text):
-        text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
-    text = re.sub(r"(\\*)'", lambda found: found[1] * 2 + r"\'", text)
+        text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+    text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
     trailing = len(text) - len(text.rstrip("\\"))
     return f"'{text}{text[len(text) - trailing :]}'"
 
 
 def is_interpolation(text: str) -> bool:
-    """Whether OmegaConf can read the `${...}` of a text."""
+    """Return whether OmegaConf can parse the `${...}` of a text."""
     try:
         grammar_parser.parse(text)
     except GrammarParseError:
@@ -34,12 +34,12 @@ def is_interpolation(text: str) -> bool:
 
 
 def is_quoted(value: str) -> bool:
-    """Whether a value is one quoted text of Hydra's grammar."""
+    """Return whether a value is one quoted text in Hydra's grammar."""
     return QUOTED.fullmatch(value) is not None
 
 
 def parses(value: str) -> bool:
-    """Whether Hydra's grammar can read a value."""
+    """Return whether Hydra's grammar can parse a value."""
     try:
         OverridesParser.create().parse_override(f"key={value}")
     except HydraException:
@@ -48,12 +48,12 @@ def parses(value: str) -> bool:
 
 
 def text_value(value: str) -> str:
-    """A text for Hydra: null, nothing and what is quoted stay, everything else is quoted."""
+    """Quote a text for Hydra, unless it is empty, null or quoted already."""
     return value if value in ("", "null") or is_quoted(value) else quoted(value)
 
 
 def text_sweep(value: str, convert: Callable[[str], str] = text_value) -> str:
-    """Several texts for a sweep, parted by commas outside quotes and brackets, or by `choice(a,b)`."""
+    """Convert the texts of a sweep, separated by commas outside quotes and brackets, or in `choice(a,b)`."""
     if chosen := re.fullmatch(r"choice\((.*)\)", value, re.DOTALL):
         return text_sweep(chosen[1], convert)  # Hydra loses the quotes inside choice(...)
     if re.match(r"(glob|range|interval|shuffle|sort|tag)\(", value) and parses(value):
@@ -62,28 +62,28 @@ def text_sweep(value: str, convert: Callable[[str], str] = text_value) -> str:
 
 
 def split_outside(value: str, separator: str) -> list[str]:
-    """The parts of a value between separators that stand outside quotes and brackets."""
+    """Split a value at separators outside quotes and brackets."""
     parts, start, open_brackets, position = [], 0, [], 0
     while position < len(value):
-        letter = value[position]
+        character = value[position]
         if not value[start:position].strip() and (text := QUOTED.match(value, position)):
             position = text.end()
             continue
-        if letter in CLOSING:
-            open_brackets.append(CLOSING[letter])
-        elif open_brackets and letter == open_brackets[-1]:
+        if character in CLOSING:
+            open_brackets.append(CLOSING[character])
+        elif open_brackets and character == open_brackets[-1]:
             open_brackets.pop()
-        elif letter == separator and not open_brackets:
+        elif character == separator and not open_brackets:
             parts.append(value[start:position])
             start = position + 1
         position += 1
-    if open_brackets:  # a bracket that nothing closes is a letter like any other
+    if open_brackets:  # an unclosed bracket is an ordinary character
         return value.split(separator)
     return [*parts, value[start:]]
 
 
 def container(value: str) -> str:
-    """A list or mapping for Hydra, where the bare words that its grammar can't read are quoted."""
+    """Quote the words in a list or mapping that Hydra's grammar can't parse."""
     value = value.strip()
     if value[:1] not in ("[", "{") or not value.endswith(CLOSING[value[0]]):
         return value if not value or parses(value) else quoted(value)
@@ -96,6 +96,6 @@ def container(value: str) -> str:
 
 
 def pair(text: str) -> str:
-    """`key: value` of a mapping, the value as `container` writes it."""
+    """Quote the value of a mapping's `key: value` as `container` does."""
     key, colon, value = text.partition(":")
     return f"{key}: {container(value)}" if colon else text

@@ -1,4 +1,4 @@
-"""The recipe files: ours, the user's own, and the list that the bare command prints."""
+"""Finds and loads recipe files, and lists them for the bare command."""
 
 from pathlib import Path
 
@@ -22,38 +22,38 @@ HEAD = (
 
 
 def recipe_files() -> dict[str, Path]:
-    """Name to file of each recipe; a file in ./recipes comes before a shipped one of the same name."""
+    """Return the file of each recipe by name; a file in ./recipes replaces a shipped one."""
     folders = [shipped("recipes"), Path("recipes")]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_recipe(path: Path) -> DictConfig:
-    """The content of a recipe file.
+    """Load a recipe file.
 
     Raises:
-        ConfigError: not a YAML mapping.
+        ConfigError: The file is not a YAML mapping.
     """
     return load_mapping(path, "recipe")
 
 
 def load_mapping(path: Path, kind: str) -> DictConfig:
-    """The content of a YAML file that maps keys to values, as one of this kind does.
+    """Load a YAML file that maps keys to values; `kind` names it in messages.
 
     Raises:
-        ConfigError: it doesn't.
+        ConfigError: The file is not a YAML mapping.
     """
     check_unfolded(path)
     try:
-        found = OmegaConf.load(path)
+        content = OmegaConf.load(path)
     except (yaml.YAMLError, ValueError, TypeError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
-    if not isinstance(found, DictConfig):
+    if not isinstance(content, DictConfig):
         raise ConfigError(f"{path}: not a {kind} (a {kind} maps keys to values)")
-    return found
+    return content
 
 
 def recipe_list() -> str:
-    """The recipes with what they do, for the bare command."""
+    """Return the list of recipes with their descriptions, for the bare command."""
     recipes = {
         name: load_recipe(path).get("description", "") for name, path in sorted(recipe_files().items())
     }

@@ -1,4 +1,4 @@
-"""Files in the current folder that have the name of a package."""
+"""Detects files in the current folder that have the name of a package."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,19 +10,19 @@ from workbench.shipped import PACKAGE
 
 
 def shadows(folder: Path) -> list[str]:
-    """The files of a folder that have the name of an installed package and are not imported instead of it.
+    """Return the files of a folder that have the name of an installed package, but are not imported for it.
 
     Raises:
-        ConfigError: one would be, since Python looks into this folder first.
+        ConfigError: A file would be imported, because Python searches this folder first.
     """
-    elsewhere = [place for place in sys.path if not is_same(place, folder)]
+    other_entries = [entry for entry in sys.path if not is_same(entry, folder)]
     ignored = []
     for name, file in modules(folder):
-        own = file == PACKAGE or name in sys.builtin_module_names
-        if own or not is_regular(name, elsewhere):
+        is_ours = file == PACKAGE or name in sys.builtin_module_names
+        if is_ours or not is_regular(name, other_entries):
             continue
-        found = PathFinder.find_spec(name, sys.path)
-        if found is not None and found.origin is not None and Path(found.origin).is_relative_to(folder):
+        spec = PathFinder.find_spec(name, sys.path)
+        if spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(folder):
             raise ConfigError(
                 f"{file.name}: is imported instead of the package {name!r} (rename it, or start elsewhere)"
             )
@@ -32,7 +32,7 @@ def shadows(folder: Path) -> list[str]:
 
 
 def modules(folder: Path) -> Iterator[tuple[str, Path]]:
-    """What could be imported from a folder: the name, and the file or folder."""
+    """Yield the modules that could be imported from a folder: name, and file or folder."""
     for path in sorted(folder.iterdir()):
         suffix = next((suffix for suffix in all_suffixes() if path.name.endswith(suffix)), None)
         if suffix and path.is_file():
@@ -41,12 +41,12 @@ def modules(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.name, path
 
 
-def is_regular(name: str, places: Sequence[str]) -> bool:
-    """Whether a module or a package with an __init__.py of this name lies in one of the places."""
-    found = PathFinder.find_spec(name, list(places))
-    return found is not None and found.origin is not None
+def is_regular(name: str, entries: Sequence[str]) -> bool:
+    """Return whether these entries of sys.path have a module, or a package with an __init__.py."""
+    spec = PathFinder.find_spec(name, list(entries))
+    return spec is not None and spec.origin is not None
 
 
-def is_same(place: str, folder: Path) -> bool:
-    """Whether an entry of sys.path is this folder."""
-    return Path(place or ".").resolve() == folder.resolve()
+def is_same(entry: str, folder: Path) -> bool:
+    """Return whether an entry of sys.path is this folder."""
+    return Path(entry or ".").resolve() == folder.resolve()

@@ -1,4 +1,4 @@
-"""Where Hydra looks for YAMLs, and what it composes of them."""
+"""Finds the YAML files that Hydra reads, and composes them."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -23,39 +23,39 @@ from workbench.shipped import shipped
 
 @dataclass
 class Sources:
-    """The places of YAMLs: a primary configuration, and folders of groups."""
+    """Where YAML files are: a primary configuration, and folders of groups."""
 
     main: Path = field(default_factory=lambda: shipped("conf"))
-    """The folder of the primary configuration."""
+    """Folder of the primary configuration."""
     name: str = "config"
-    """The primary configuration's name."""
+    """Name of the primary configuration."""
     searched: list[str] = field(default_factory=list)
-    """Further places, `file://FOLDER` as Hydra writes them."""
+    """Further folders, `file://FOLDER` as Hydra writes them."""
 
     def own_words(self) -> list[str]:
-        """The override that makes a composition look at the further places."""
+        """Return the override that makes Hydra search the further folders."""
         return [f"hydra.searchpath=[{','.join(map(quoted, self.searched))}]"] if self.searched else []
 
     def folders(self) -> list[Path]:
-        """Every folder of YAMLs but ours, then ours."""
-        others = [Path(place.removeprefix("file://")) for place in self.searched]
+        """Return every folder of YAML files, ours last."""
+        further = [Path(entry.removeprefix("file://")) for entry in self.searched]
         ours = shipped("conf")
-        return [folder for folder in (*others, self.main) if folder != ours] + [ours]
+        return [folder for folder in (*further, self.main) if folder != ours] + [ours]
 
     def is_group(self, override: Override) -> bool:
-        """Whether an override chooses a YAML of a group."""
+        """Return whether an override chooses a YAML file of a group."""
         name = override.key_or_group
         folders = [folder / name for folder in self.folders()]
         return name == "recipe" or override.package is not None or any(map(Path.is_dir, folders))
 
     def options(self, group: str) -> list[str]:
-        """The names that can be chosen of a group."""
+        """Return the options of a group."""
         if group == "recipe":
             return sorted(recipe_files())
         return sorted({file.stem for folder in self.folders() for file in (folder / group).glob("*.yaml")})
 
     def files(self) -> Iterator[Path]:
-        """Every YAML but ours."""
+        """Yield every YAML file except ours."""
         ours = (shipped("conf"), shipped("recipes"))
         yield from (file for file in recipe_files().values() if file.parent != ours[1])
         for folder in self.folders():
@@ -63,45 +63,49 @@ class Sources:
                 yield from sorted(folder.rglob("*.yaml")) + sorted(folder.rglob("*.yml"))
 
     def file_with(self, key: str, config: DictConfig) -> str:
-        """The file that most likely sets a key of Hydra's node: one that was chosen and has the key's words.
+        """Return the file that most likely sets a key of the `hydra` node.
+
+        That is a chosen one with most of the key's words.
 
         Args:
-            key: Dotted, such as `hydra.launcher.setup`.
-            config: What was composed, which says what was chosen.
+            key: Dotted key, such as `hydra.launcher.setup`.
+            config: The composed configuration, which lists the chosen options.
         """
         words = [word for word in key.split(".") if word]
         chosen = {str(name) for value in config.hydra.runtime.choices.values() for name in as_list(value)}
-        likeliest, most = "a YAML", (0, False)
+        best_file, best_match = "a YAML file", (0, False)
         for file in self.files():
             text = f"{file}\n{file.read_text('utf-8', errors='replace')}"
-            likeness = (sum(word in text for word in words), file.stem in chosen)
-            if "hydra" in text and likeness > most:
-                likeliest, most = str(file), likeness
-        return likeliest
+            match = (sum(word in text for word in words), file.stem in chosen)
+            if "hydra" in text and match > best_match:
+                best_file, best_match = str(file), match
+        return best_file
 
     def check_files(self) -> None:
-        """Refuse YAMLs that make Hydra look elsewhere (`pkg://` imports packages), hide ours or never end.
+        """Check that no YAML file adds search paths (`pkg://` imports packages), hides ours or is endless.
 
         Raises:
-            ConfigError: names the file.
+            ConfigError: One does; the message names the file.
         """
         for file in self.files():
             check_unfolded(file)
             if file.name in ("schema.yaml", "schema.yml") and file.parent in self.folders():
-                raise ConfigError(f"{file}: would hide the workbench's own schema (rename it)")
-        named = [folder / name for folder in self.folders() for name in (self.name, f"{self.name}.yaml")]
-        for file in filter(Path.is_file, named):
+                raise ConfigError(f"{file}: hides the workbench's own schema (rename the file)")
+        primary = [folder / name for folder in self.folders() for name in (self.name, f"{self.name}.yaml")]
+        for file in filter(Path.is_file, primary):
             if OmegaConf.select(load_mapping(file, "configuration"), "hydra.searchpath"):
-                raise ConfigError(f"{file}: hydra.searchpath: not for a YAML to set (--config-dir FOLDER)")
+                raise ConfigError(
+                    f"{file}: hydra.searchpath: can't be set in a YAML file (use --config-dir FOLDER)"
+                )
 
 
 def as_list(value: Any) -> Sequence[Any]:
-    """The options of a group: one, several or none."""
+    """Return the chosen options of a group as a list."""
     return value if isinstance(value, ListConfig | list) else [value]
 
 
 def sources_of(flags: Sequence[str], overrides: Sequence[str]) -> Sources:
-    """The places that the command line names.
+    """Return the sources that the command line names.
 
     Args:
         flags: Hydra's flags, each as one word (`--config-dir=FOLDER`).
@@ -113,27 +117,29 @@ def sources_of(flags: Sequence[str], overrides: Sequence[str]) -> Sources:
     for word in overrides:
         if word.lstrip("+").startswith("hydra.searchpath="):
             typed = OverridesParser.create().parse_override(word).value()
-            searched += [str(place) for place in typed] if isinstance(typed, list) else []
+            searched += [str(entry) for entry in typed] if isinstance(typed, list) else []
     main = Path(values.get("--config-path") or shipped("conf")).absolute()
     return Sources(main, values.get("--config-name") or "config", searched)
 
 
 def composed(sources: Sources, words: Sequence[str]) -> DictConfig:
-    """What Hydra composes, its own node included.
+    """Compose the configuration with Hydra, its own node included.
 
     Raises:
-        ConfigError: names a file that is not YAML.
+        ConfigError: A file is not YAML, or includes itself.
     """
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(sources.main), version_base="1.3"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Hydra says them again when it composes for itself
+            warnings.simplefilter("ignore")  # Hydra repeats them when it composes
             return compose(sources.name, overrides=[*words, *sources.own_words()], return_hydra_config=True)
     except RecursionError as error:
-        raise ConfigError("a YAML names itself in its defaults, or they never end") from error
+        raise ConfigError(
+            "a YAML file includes itself in its defaults list, or the list is endless"
+        ) from error
     except (yaml.YAMLError, ValueError, TypeError) as error:
         for file in sources.files():
             load_mapping(file, "configuration")
-        raise ConfigError(f"a YAML can't be read: {one_line(error)}") from error
+        raise ConfigError(f"a YAML file can't be read: {one_line(error)}") from error
     finally:
         GlobalHydra.instance().clear()

@@ -1,4 +1,4 @@
-"""Texts in YAMLs that YAML reads as something else: `choices: [yes, no]` would become True and False."""
+"""Detects texts that YAML reads as something else: `choices: [yes, no]` becomes True and False."""
 
 import re
 from collections.abc import Iterator
@@ -14,55 +14,55 @@ from workbench.cli.sources import Sources
 from workbench.errors import ConfigError
 
 _PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.M)
-_READ_AS = {bool: "the truth value", int: "the number", float: "the number"}
+_READ_AS = {bool: "the boolean", int: "the number", float: "the number"}
 
 
 def check_texts(composed: DictConfig, sources: Sources) -> None:
-    """Refuse values of text keys that YAML turns into a truth value or another spelling of a number.
+    """Check that YAML reads no value of a text key as a boolean or as a number spelled differently.
 
     Args:
-        composed: What Hydra composed; its node says which YAMLs are in it.
-        sources: Where they lie.
+        composed: The composed configuration; its `hydra` node lists the YAML files in it.
+        sources: Where the YAML files are.
 
     Raises:
-        ConfigError: names file, line, key and value.
+        ConfigError: It does; the message names file, line, key and value.
     """
     for file in sources.files():
         group = "recipe" if file in recipe_files().values() else file.parent.name
         text = file.read_text(encoding="utf-8", errors="replace")
         package = _PACKAGE.search(text)
-        place = package[1] if package else group
-        place = "" if place in ("_global_", "recipe") or file.parent == sources.main else place
-        if _is_chosen(file, group, place, composed):
-            check_file(file, place)
+        section = package[1] if package else group
+        section = "" if section in ("_global_", "recipe") or file.parent == sources.main else section
+        if _is_chosen(file, group, section, composed):
+            check_file(file, section)
 
 
-def _is_chosen(file: Path, group: str, place: str, composed: DictConfig) -> bool:
-    """Whether a YAML is among those that Hydra composed; of several options of a group Hydra tells none."""
+def _is_chosen(file: Path, group: str, section: str, composed: DictConfig) -> bool:
+    """Return whether Hydra composed a YAML file; it doesn't list several options of one group."""
     choices = composed.hydra.runtime.choices
     if group in choices:
         return bool(choices[group] == file.stem)
-    return not place or OmegaConf.select(composed, place) is not None
+    return not section or OmegaConf.select(composed, section) is not None
 
 
-def check_file(file: Path, place: str) -> None:
-    """Refuse such a value in one YAML, whose keys stand under `place`.
+def check_file(file: Path, section: str) -> None:
+    """Check the values in one YAML file, whose keys belong to `section`.
 
     Raises:
-        ConfigError: names file, line, key and value.
+        ConfigError: YAML misreads a text; the message names file, line, key and value.
     """
     values = OmegaConf.to_container(load_mapping(file, "configuration"), resolve=False)
     node = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
-    for key, line, written, value in _changed(node, values, place):
+    for key, line, text, value in _changed(node, values, section):
         if kind_of(key) in (Kind.text, Kind.texts):
             raise ConfigError(
-                f"{file}:{line}: {key}: YAML reads {written} as {_READ_AS[type(value)]} {value!r}, where a "
-                f"text is wanted (in quotes: '{written}')"
+                f"{file}:{line}: {key}: YAML reads {text} as {_READ_AS[type(value)]} {value!r}, but the key "
+                f"takes text (in quotes: '{text}')"
             )
 
 
 def _changed(node: yaml.Node | None, value: Any, key: str) -> Iterator[tuple[str, int, str, Any]]:
-    """Key, line, text and value of each unquoted scalar that isn't written as its value would be."""
+    """Yield key, line, text and value of each unquoted scalar that differs from its value's text."""
     if isinstance(node, yaml.ScalarNode):
         if node.style is None and type(value) in _READ_AS and str(value) != node.value:
             yield key, node.start_mark.line + 1, node.value, value
@@ -70,6 +70,6 @@ def _changed(node: yaml.Node | None, value: Any, key: str) -> Iterator[tuple[str
         for child, entry in zip(node.value, value, strict=False):
             yield from _changed(child, entry, key)
     elif isinstance(node, yaml.MappingNode) and isinstance(value, dict) and len(node.value) == len(value):
-        for (name, child), (own, entry) in zip(node.value, value.items(), strict=True):
-            yield from _changed(name, own, key)
-            yield from _changed(child, entry, f"{key}.{own}" if key else str(own))
+        for (name_node, child), (name, entry) in zip(node.value, value.items(), strict=True):
+            yield from _changed(name_node, name, key)
+            yield from _changed(child, entry, f"{key}.{name}" if key else str(name))

@@ -163,7 +163,7 @@ def _notes(view: RunView) -> list[Text]:
         if row.flips is not None and row.flips.answers:
             notes.append(
                 f"{clean(row.benchmark)}: the merged model answers {row.flips.answers} of "
-                f"{row.flips.num_items} items differently from the adapter, {row.flips.scores} with another score"
+                f"{row.flips.num_items} items differently from the adapter ({row.flips.scores} other scores)"
             )
         notes += [
             f"{clean(row.benchmark)}: {name} answers {shown}"
@@ -171,9 +171,7 @@ def _notes(view: RunView) -> list[Text]:
             if (shown := formatting.letters(score))
         ]
         if dropped := row.any_score.num_shots_dropped:
-            notes.append(
-                f"{clean(row.benchmark)}: {dropped} few-shot examples left out of too long prompts"
-            )
+            notes.append(f"{clean(row.benchmark)}: {dropped} few-shot examples left out of too long prompts")
         if row.difference is not None and row.problem:
             notes.append(f"{clean(row.benchmark)}: {clean(row.problem)}")
     compared = [row.flips for row in view.rows if row.flips is not None]
