@@ -262,7 +262,7 @@ def test_a_signed_configuration_names_its_version_and_is_refused_when_changed(tm
     assert history.version_of(text, "config.yaml") == history.CONFIG_VERSION
     assert history.version_of("a: 1\n", "config.yaml") == 1
     for wrong in (text.replace("b: 2", "b: 3"), text.replace("a: 1\n", ""), text[:-3] + "\n"):
-        with pytest.raises(ConfigError, match="config.yaml: changed since the run wrote it"):
+        with pytest.raises(ConfigError, match="config.yaml: was changed since the run wrote it"):
             history.version_of(wrong, "config.yaml")
     with pytest.raises(ConfigError, match="later version"):
         history.version_of(text.replace("version 2", "version 9"), "config.yaml")

@@ -218,7 +218,7 @@ def test_a_pipe_or_device_among_the_yamls_is_refused_and_not_read(hostile, tmp_p
 
 def test_a_yaml_that_names_itself_in_its_defaults_is_refused(hostile, tmp_path):
     (tmp_path / "conf" / "benchmark" / "quiz.yaml").write_text("defaults: [quiz]\n")
-    assert "a YAML file includes itself in its defaults list" in hostile("recipe=leaderboard", "benchmark=[quiz]")
+    assert "a YAML file includes itself in its" in hostile("recipe=leaderboard", "benchmark=[quiz]")
 
 
 def test_a_schema_of_one_s_own_hides_not_ours(hostile, tmp_path):

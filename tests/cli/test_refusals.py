@@ -15,7 +15,7 @@ from workbench.run_dir import check_folder
     ("words", "answer"),
     [
         (["steps=[]"], "steps: empty (name some of plan, train, "),
-        (["steps=[train,train]"], "steps: 'train' comes twice"),
+        (["steps=[train,train]"], "steps: 'train' is listed twice"),
         (
             ["steps=[leaderboard,train]"],
             "steps: 'leaderboard' comes before 'train', whose",
@@ -24,10 +24,10 @@ from workbench.run_dir import check_folder
         (["steps=[train,export,merge]"], "steps: 'export' comes before 'merge'"),
         (["leaderboard.folder="], "leaderboard.folder: empty"),
         (["leaderboard.folder=' '"], "leaderboard.folder: empty"),
-        (["train.score_on=[toy_text_en,toy_text_en]"], "train.score_on: 'toy_text_en' comes twice"),
-        (["evaluate.models=[base,base]"], "evaluate.models: 'base' comes twice"),
-        (["adapter.target_modules=[q_proj,q_proj]"], "adapter.target_modules: 'q_proj' comes twice"),
-        (["benchmarks.toy_text_en.metrics=[acc,acc]"], "benchmarks.toy_text_en.metrics: 'acc' comes twice"),
+        (["train.score_on=[toy_text_en,toy_text_en]"], "train.score_on: 'toy_text_en' is listed twice"),
+        (["evaluate.models=[base,base]"], "evaluate.models: 'base' is listed twice"),
+        (["adapter.target_modules=[q_proj,q_proj]"], "adapter.target_modules: 'q_proj' is listed twice"),
+        (["benchmarks.toy_text_en.metrics=[acc,acc]"], "toy_text_en.metrics: 'acc' is listed twice"),
         (["benchmarks.toy_text_en.language=fr"], "benchmarks.toy_text_en.language: 'fr' (known: zh, en)"),
         (["run_dir=" + "a" * 300], "run_dir: a name of 300 bytes, 'aaaa"),
         (["run_dir=" + "名" * 90], "run_dir: a name of 270 bytes"),

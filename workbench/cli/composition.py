@@ -135,7 +135,7 @@ def check_protocols(config: Config, named: set[str]) -> None:
             if key in named and value is not None and fact != "num_fewshot":
                 own = f"benchmarks.{name}.protocols.{protocol}.{fact}=..."
                 raise ConfigError(
-                    f"{key}: protocol {protocol!r} overrides it ({own}, or benchmarks.{name}.protocol=default)"
+                    f"{key}: protocol {protocol!r} overrides it ({own} or benchmarks.{name}.protocol=default)"
                 )
 
 

@@ -1,9 +1,9 @@
 """Checks that YAML files change only harmless settings of Hydra, such as where and how a sweep runs.
 
-Hydra imports and calls the `_target_` of its callbacks, launchers, sweepers and logging, and sets environment
-variables. So before Hydra starts, the user's YAML files are composed without the command line's `hydra.*` keys
-(composing neither configures logging nor calls anything), and the `hydra` node is compared with that of our
-conf folder alone.
+Hydra imports and calls the `_target_` of its callbacks, launchers, sweepers and logging, and sets
+environment variables. So before Hydra starts, the user's YAML files are composed without the command line's
+`hydra.*` keys (composing neither configures logging nor calls anything), and the `hydra` node is compared
+with that of our conf folder alone.
 """
 
 from collections.abc import Iterator, Sequence

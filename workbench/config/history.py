@@ -1,7 +1,7 @@
-"""What earlier versions of the configuration had, so that their runs are found and go on.
+"""Keeps runs of earlier versions valid, from the fields and defaults that these versions had.
 
-Names of runs, fingerprints of steps and keys of caches are made of configuration values. A key that an
-earlier version didn't have counts there only when it differs from what that version did without it.
+Names of runs, fingerprints of steps and keys of caches are computed from configuration values. A key that an
+earlier version didn't have is included only if its value differs from what that version did without the key.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from workbench.errors import ConfigError
 
 CONFIG_VERSION = 2
-"""Of the configuration that this code writes; a config.yaml that names none is of version 1."""
+"""Version of the configurations that this code writes; a config.yaml without a version has version 1."""
 
 
 Treat = Callable[[Mapping[str, Any], type, str], dict[str, Any]]
@@ -22,21 +22,21 @@ Treat = Callable[[Mapping[str, Any], type, str], dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedDefault:
-    """A key whose default is another one than in earlier versions, or that they had no name for."""
+    """A key whose default differs from that of earlier versions, or from what they did without the key."""
 
     version: int
     """The first configuration version with today's default."""
     key: str
-    """Dotted; `*` stands for a name that the user chose, such as a benchmark's."""
+    """Dotted key; `*` stands for a name that the user chose, such as a benchmark's."""
     old: Any
-    """As YAML has it: an option of an enum by its name."""
+    """Former default as in YAML: an enum option by its name."""
 
 
 CHANGED_DEFAULTS: tuple[ChangedDefault, ...] = (
     ChangedDefault(version=2, key="data.validation_fraction", old=0.0),
     ChangedDefault(version=2, key="benchmarks.*.sample", old="first"),
 )
-"""One line for each."""
+"""All changed defaults."""
 
 FIRST_FIELDS: dict[str, frozenset[str]] = {
     name: frozenset(names.split())
@@ -73,51 +73,51 @@ FIRST_FIELDS: dict[str, frozenset[str]] = {
         "score_on patience report_to",
     }.items()
 }
-"""Dataclass -> the fields that it had in version 1. Never changed: names of runs were made of these."""
+"""Dataclass -> its fields in version 1. Never change these: names of runs are computed from them."""
 
 
 def hashed(value: Any, key: str) -> dict[str, Any]:
-    """The values of a section that go into a fingerprint.
+    """Return the values of a section that go into a fingerprint.
 
-    A field that version 1 didn't have is left out where its value does what version 1 did.
+    A field that version 1 didn't have is omitted if its value means what version 1 did.
 
     Args:
-        value: a section, or another dataclass of `FIRST_FIELDS`.
-        key: its dotted key, with `*` for a name that the user chose; "" where it has none.
+        value: A section, or another dataclass of `FIRST_FIELDS`.
+        key: Its dotted key, with `*` for a name that the user chose; "" if it has no key.
     """
     return _without_later(asdict(value), type(value), key, named=False)
 
 
 def named(values: Mapping[str, Any], schema: type, key: str, *, as_written: bool = False) -> dict[str, Any]:
-    """The values of a section that go into the name of a run, for which defaults count as in version 1.
+    """Return the values of a section that go into the name of a run, with the defaults of version 1.
 
     Args:
-        values: the section as YAML has it.
-        schema: its dataclass.
-        key: its dotted key.
-        as_written: an old default that is written out counts as version 1 had it, not as a value of its own.
+        values: The section as in YAML.
+        schema: Its dataclass.
+        key: Its dotted key.
+        as_written: Whether a former default that is given counts as in version 1, not as a changed value.
     """
     return _without_later(values, schema, key, named=True, as_written=as_written)
 
 
 def completed(values: Mapping[str, Any], schema: type, key: str, version: int) -> dict[str, Any]:
-    """A section that an earlier version has written, the keys that it lacks filled as that version meant.
+    """Fill in the keys that a section of an earlier version lacks, with what that version did without them.
 
     Args:
-        values: the section as its config.yaml has it.
-        schema: its dataclass today.
-        key: its dotted key.
-        version: of the configuration that wrote it.
+        values: The section as in config.yaml.
+        schema: Its present dataclass.
+        key: Its dotted key.
+        version: Version of the configuration in config.yaml.
     """
     filled = dict(values)
     for field in fields(schema):
         path = _joined(key, field.name)
         if field.name not in filled:
             changed = changed_default(path)
-            known = changed is not None and changed.version > version
-            filled[field.name] = changed.old if changed is not None and known else _default(field)
+            is_older = changed is not None and changed.version > version
+            filled[field.name] = changed.old if changed is not None and is_older else _default(field)
         else:
-            filled[field.name] = _each(
+            filled[field.name] = _map_sections(
                 filled[field.name], schema, field.name, path, partial(completed, version=version)
             )
     return {name: value for name, value in filled.items() if value is not MISSING}
@@ -125,7 +125,7 @@ def completed(values: Mapping[str, Any], schema: type, key: str, version: int) -
 
 @cache
 def changed_default(key: str) -> ChangedDefault | None:
-    """What is known of a dotted key's earlier default; None: it has always been today's."""
+    """Return the changed default of a dotted key; None: its default never changed."""
     words = key.split(".")
     for changed in CHANGED_DEFAULTS:
         pattern = changed.key.split(".")
@@ -139,61 +139,62 @@ def changed_default(key: str) -> ChangedDefault | None:
 def kept_defaults(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], schema: type, version: int, key: str = ""
 ) -> dict[str, Any]:
-    """Dotted keys that an earlier run left at what was the default then, and that we leave at today's.
+    """Return the former defaults of an earlier run whose keys the new command leaves at the present default.
 
     Args:
-        ours: a section, or the whole configuration, as YAML has it.
-        theirs: the same of the earlier run, completed.
-        schema: its dataclass.
-        version: of the earlier run's configuration.
-        key: dotted key of the section.
+        ours: A section, or the root of the new configuration, as in YAML.
+        theirs: The same of the earlier run, completed.
+        schema: Its dataclass.
+        version: Version of the earlier run's configuration.
+        key: Dotted key of the section.
 
     Returns:
-        The earlier run's values by these keys.
+        The earlier run's values by dotted key.
     """
     values: dict[str, Any] = {}
     for field in fields(schema):
         if field.name not in ours or field.name not in theirs:
             continue
-        path, mine, other = _joined(key, field.name), ours[field.name], theirs[field.name]
+        path, our_value, their_value = _joined(key, field.name), ours[field.name], theirs[field.name]
         container, inner = _inner(schema, field.name)
         changed = changed_default(path)
         if changed is not None and changed.version > version:
-            if mine == _default(field) and other == changed.old:
-                values[path] = other
-        elif inner is not None and isinstance(mine, Mapping) and isinstance(other, Mapping):
-            pairs = {path: (mine, other)}
+            if our_value == _default(field) and their_value == changed.old:
+                values[path] = their_value
+        elif inner is not None and isinstance(our_value, Mapping) and isinstance(their_value, Mapping):
+            pairs = {path: (our_value, their_value)}
             if container is dict:
-                pairs = {f"{path}.{name}": (mine[name], other[name]) for name in mine if name in other}
-            for inner_key, (a, b) in pairs.items():
-                values |= kept_defaults(a, b, inner, version, inner_key)
+                common = [name for name in our_value if name in their_value]
+                pairs = {f"{path}.{name}": (our_value[name], their_value[name]) for name in common}
+            for inner_key, (our_section, their_section) in pairs.items():
+                values |= kept_defaults(our_section, their_section, inner, version, inner_key)
     return values
 
 
 def signed(text: str) -> str:
-    """A configuration as text, with a last line that names its version and its checksum."""
+    """Append a line with the version and the checksum to the text of a configuration."""
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
     return f"{text}# configuration version {CONFIG_VERSION}, sha256 of the lines above: {digest}\n"
 
 
 def version_of(text: str, where: str) -> int:
-    """The version that a config.yaml names in its last line; 1 where it has no such line.
+    """Return the version in the last line of a config.yaml; 1 if there is no such line.
 
     Raises:
-        ConfigError: the text isn't what was signed, or a later version wrote it.
+        ConfigError: The text doesn't match its checksum, or a later version wrote it.
     """
     *lines, last = text.removesuffix("\n").split("\n")
     if not last.startswith("#"):
         return 1
-    above = "".join(f"{line}\n" for line in lines)
+    content = "".join(f"{line}\n" for line in lines)
     words = last.split()
     version = int(words[3].rstrip(",")) if len(words) > 3 and words[3].rstrip(",").isdecimal() else 0
     if version > CONFIG_VERSION:
         raise ConfigError(f"{where}: written by a later version of this program (install that one)")
-    digest = hashlib.sha256(above.encode("utf-8")).hexdigest()
+    digest = hashlib.sha256(content.encode("utf-8")).hexdigest()
     if words[-1] != digest:
         raise ConfigError(
-            f"{where}: changed since the run wrote it (undo the change, or choose another run_dir)"
+            f"{where}: was changed since the run wrote it (undo the change, or choose another run_dir)"
         )
     return version
 
@@ -201,9 +202,13 @@ def version_of(text: str, where: str) -> int:
 def _without_later(
     values: Mapping[str, Any], schema: type, key: str, *, named: bool, as_written: bool = False
 ) -> dict[str, Any]:
+    """Return the values of a section without later fields that have their defaults.
+
+    With `named`, fields of version 1 have its defaults; a former default that is given is marked as such.
+    """
     first = FIRST_FIELDS.get(schema.__name__, frozenset())
     treat = partial(_without_later, named=named, as_written=as_written)
-    kept: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for field in fields(schema):
         if field.name not in values:
             continue
@@ -217,12 +222,12 @@ def _without_later(
             value = changed.old
         elif named and changed is not None and _plain(value) == changed.old and not as_written:
             value = {"given": changed.old}
-        kept[field.name] = _each(value, schema, field.name, path, treat)
-    return kept
+        result[field.name] = _map_sections(value, schema, field.name, path, treat)
+    return result
 
 
-def _each(value: Any, schema: type, name: str, key: str, treat: Treat) -> Any:
-    """A field's value with `treat` applied to each section in it."""
+def _map_sections(value: Any, schema: type, name: str, key: str, treat: Treat) -> Any:
+    """Apply `treat` to each section in a field's value."""
     kind, inner = _inner(schema, name)
     if inner is None:
         return value
@@ -244,7 +249,7 @@ def _hints(schema: type) -> dict[str, Any]:
 
 @cache
 def _inner(schema: type, name: str) -> tuple[type | None, type | None]:
-    """Container and dataclass of a field's sections: (dict, SourceConfig); (None, None) for plain values."""
+    """Return container and dataclass of a field's sections, or (None, None) for plain values."""
     hint = _hints(schema)[name]
     container = get_origin(hint) if get_origin(hint) in (dict, list, tuple) else None
     for candidate in (hint, *get_args(hint)):
@@ -262,7 +267,7 @@ def _default(field: "Field[Any]") -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as YAML has it."""
+    """Return a value as in YAML."""
     if isinstance(value, Enum):
         return value.name
     if is_dataclass(value) and not isinstance(value, type):

@@ -6,18 +6,18 @@ from workbench.errors import ConfigError
 
 FILE_NAME = re.compile(r"\w[\w .+-]*")
 MOST_BYTES = 150
-"""A file name has at most 255 bytes; ours add an ending and, while they are written, a random one."""
+"""Maximum bytes of a name: a file name has at most 255, with our suffixes."""
 
 
 def check_file_name(key: str, name: str) -> None:
-    """Refuse a name that would lead to another folder, or that no file can have.
+    """Check that a name is a valid file name and no path.
 
     Raises:
-        ConfigError: with the section that the name stands in.
+        ConfigError: It isn't; the message starts with `key`.
     """
     if not FILE_NAME.fullmatch(name):
         raise ConfigError(
-            f"{key}: {name[:80]!r} can't be the name of a file (letters, digits, and behind the first _ - .)"
+            f"{key}: {name[:80]!r} can't be a file name (allowed: letters, digits, and after the first _ - .)"
         )
     if len(name.encode("utf-8")) > MOST_BYTES:
-        raise ConfigError(f"{key}: {name[:40]!r}... is too long a name (at most {MOST_BYTES} bytes)")
+        raise ConfigError(f"{key}: {name[:40]!r}... is too long (at most {MOST_BYTES} bytes)")

@@ -1,4 +1,4 @@
-"""The range of each number of the configuration, declared at its field and checked in one place."""
+"""Declares the range of each numeric configuration field, and checks all of them."""
 
 import math
 from collections.abc import Mapping
@@ -8,33 +8,33 @@ from typing import Any
 from workbench.errors import ConfigError
 
 RANGE = "range"
-"""Key of a field's metadata."""
+"""Key of the range in a field's metadata."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """The numbers that a field takes."""
+    """Numbers that a field allows."""
 
     least: float
     most: float
     without_least: bool = False
-    """`least` itself is not allowed."""
+    """Whether `least` itself is excluded."""
     without_most: bool = False
-    """Likewise."""
+    """Whether `most` itself is excluded."""
     also: tuple[float, ...] = ()
-    """Numbers outside that have a meaning of their own."""
+    """Numbers outside the range that have a special meaning."""
 
     def __contains__(self, value: object) -> bool:
-        """Whether the number is one of these; NaN is not."""
+        """Return whether a value is an allowed number; NaN never is."""
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
         if value in self.also:
             return True
-        above = value > self.least if self.without_least else value >= self.least
-        return above and (value < self.most if self.without_most else value <= self.most)
+        is_above = value > self.least if self.without_least else value >= self.least
+        return is_above and (value < self.most if self.without_most else value <= self.most)
 
     def __str__(self) -> str:
-        """As an error says it: `from 1 to 1,000`, `more than 0, below 1, or -1`."""
+        """Return the range as text: `from 1 to 1,000`, `more than 0, below 1, or -1`."""
         if self.without_least or self.without_most:
             low = f"{'more than' if self.without_least else 'at least'} {_shown(self.least)}"
             text = f"{low}, {'below' if self.without_most else 'at most'} {_shown(self.most)}"
@@ -46,47 +46,50 @@ class Range:
 def number(
     default: Any, least: float, most: float, *, above: bool = False, below: bool = False, also: Any = ()
 ) -> Any:
-    """A numeric field with its range.
+    """Declare a numeric field with its range.
 
     Args:
-        default: the field's; None where null is allowed.
-        least: smallest value.
-        most: largest value.
-        above: `least` itself is not allowed.
-        below: `most` itself is not allowed.
-        also: values outside that are allowed.
+        default: Default of the field; None allows null.
+        least: Smallest value.
+        most: Largest value.
+        above: Whether `least` itself is excluded.
+        below: Whether `most` itself is excluded.
+        also: Values outside the range that are allowed.
     """
     allowed = Range(least=least, most=most, without_least=above, without_most=below, also=tuple(also))
     return field(default=default, metadata={RANGE: allowed})
 
 
 def numbers(default: Any, least: float, most: float) -> Any:
-    """A mapping of names to numbers, each in the range; `default` makes the mapping."""
+    """Declare a mapping of names to numbers in a range; `default` creates the mapping."""
     return field(default_factory=default, metadata={RANGE: Range(least=least, most=most)})
 
 
 def check_ranges(section: Any, key: str = "") -> None:
-    """Refuse a number outside the range of its field, in a section and the sections in it.
+    """Check all numbers of a section and of the sections in it.
 
     Args:
-        section: a dataclass of the configuration.
-        key: its dotted key; "" for the whole configuration.
+        section: A dataclass of the configuration.
+        key: Its dotted key; "" for the root.
 
     Raises:
-        ConfigError: names the key, the value and the range.
+        ConfigError: A number is outside its range.
     """
-    for each in fields(section):
-        name = f"{key}.{each.name}" if key else each.name
-        value = getattr(section, each.name)
-        parts = value if isinstance(value, Mapping) else {}
-        if (allowed := each.metadata.get(RANGE)) is not None:
-            _check(name, value, allowed, each.default is None)
-        for part, inner in [("", value), *((f".{part}", inner) for part, inner in parts.items())]:
+    for spec in fields(section):
+        path = f"{key}.{spec.name}" if key else spec.name
+        value = getattr(section, spec.name)
+        if (allowed := spec.metadata.get(RANGE)) is not None:
+            _check(path, value, allowed, spec.default is None)
+        sections = {path: value}
+        if isinstance(value, Mapping):
+            sections |= {f"{path}.{name}": entry for name, entry in value.items()}
+        for inner_path, inner in sections.items():
             if is_dataclass(inner) and not isinstance(inner, type):
-                check_ranges(inner, name + part)
+                check_ranges(inner, inner_path)
 
 
 def _check(key: str, value: Any, allowed: Range, optional: bool) -> None:
+    """Check a number, or each number of a mapping, against a range."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             _check(f"{key}.{name}", inner, allowed, optional=False)
@@ -95,5 +98,6 @@ def _check(key: str, value: Any, allowed: Range, optional: bool) -> None:
 
 
 def _shown(value: float) -> str:
-    whole = math.isfinite(value) and value == int(value)
-    return f"{int(value):,}" if whole else f"{value:g}"
+    """Return a number as text, integers with thousands separators."""
+    is_integer = math.isfinite(value) and value == int(value)
+    return f"{int(value):,}" if is_integer else f"{value:g}"

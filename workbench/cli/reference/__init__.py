@@ -1,6 +1,6 @@
-"""The reference of all configuration keys, made from the docstrings of workbench/config.
+"""Builds the reference of all configuration keys from the docstrings of workbench/config.
 
-`python -m workbench --keys [SECTION]` prints it, workbench.cli.reference.page writes it into conf/README.md.
+`python -m workbench --keys [SECTION]` prints it; workbench.cli.reference.page writes it into conf/README.md.
 """
 
 import ast
@@ -31,7 +31,7 @@ RUN = "run"
 """Title of the section of keys without a section, such as seed."""
 
 NOT_COMPARED = ("description", "recipe_name", "steps", "continues")
-"""Keys of which a recipe's own value isn't told: it is what the recipe is."""
+"""Keys whose values in recipes are not listed, because they describe the recipe."""
 
 PLAIN_TYPES = {bool: "true or false", int: "integer", float: "number", str: "text"}
 
@@ -41,13 +41,13 @@ class Key:
     """One key of the configuration."""
 
     name: str
-    """Dotted; NAME stands for a name that the user gives."""
+    """Dotted key; NAME stands for a name that the user chooses."""
     values: str
-    """What it takes: its type with the range, or its options."""
+    """Allowed values: the type with its range, or the options."""
     default: str
-    """As YAML; `required` without one."""
+    """Default as YAML, or `required`."""
     recipes: dict[str, list[str]]
-    """Another value -> the shipped recipes that set it."""
+    """Other value -> the shipped recipes that set it."""
     text: str
     """What the key does, as one paragraph."""
 
@@ -64,23 +64,23 @@ class Section:
 
 
 def keys_text(words: list[str]) -> str:
-    """The reference for the terminal: every section, or the keys that the one word names.
+    """Return the reference for the terminal: every section, or the keys that one word names.
 
     Raises:
-        ConfigError: More than one word, or a word that names no key.
+        ConfigError: There is more than one word, or the word names no key.
     """
     if len(words) > 1:
         raise ConfigError(f"--keys: {' '.join(words)!r} (at most one section or key, as in --keys train)")
-    found = sections()
+    listed = sections()
     if words:
-        found = [chosen(section, words[0]) for section in found]
-        if not any(section.keys for section in found):
-            raise ConfigError(f"--keys: unknown section {words[0]!r} ({known_instead(words[0], found)})")
-    return "\n".join(line for section in found if section.keys for line in section_lines(section))
+        listed = [select_keys(section, words[0]) for section in listed]
+        if not any(section.keys for section in listed):
+            raise ConfigError(f"--keys: unknown section {words[0]!r} ({suggestion(words[0], listed)})")
+    return "\n".join(line for section in listed if section.keys for line in section_lines(section))
 
 
-def chosen(section: Section, word: str) -> Section:
-    """The section with only the keys that a dotted word names, or below it; all for its own name."""
+def select_keys(section: Section, word: str) -> Section:
+    """Return the section with the keys that are equal to or below a dotted word; all for its own name."""
     if word == section.name:
         return section
     words = word.split(".")
@@ -88,15 +88,15 @@ def chosen(section: Section, word: str) -> Section:
     return Section(name=section.name, text="", example="", keys=keys)
 
 
-def known_instead(word: str, known: list[Section]) -> str:
-    """The near names of an unknown section or key, or all sections."""
+def suggestion(word: str, known: list[Section]) -> str:
+    """Return similar names to an unknown section or key, or all sections."""
     if near := nearest_keys(word):
         return f"did you mean {' or '.join(near)}?"
     return f"known: {', '.join(section.name for section in known)}"
 
 
 def section_lines(section: Section) -> Iterator[str]:
-    """A section for the terminal."""
+    """Yield the lines of a section for the terminal."""
     if section.text:
         yield from (section.name.upper(), *wrapped(section.text, ""), "")
         yield from (f"  {line}" for line in section.example.splitlines())
@@ -105,33 +105,33 @@ def section_lines(section: Section) -> Iterator[str]:
         yield key.name
         yield from wrapped(f"{key.values}; default {key.default}", "    ")
         if key.recipes:
-            yield from wrapped(f"recipes: {told_recipes(key, '')}", "    ")
+            yield from wrapped(f"recipes: {recipe_values_text(key, '')}", "    ")
         yield from (*wrapped(key.text, "    "), "")
 
 
-def told_recipes(key: Key, mark: str) -> str:
-    """The recipes' own values of a key, as `512 in plan, sft`, each value between two of `mark`."""
+def recipe_values_text(key: Key, mark: str) -> str:
+    """Return the recipes' values of a key, as `512 in plan, sft`, with `mark` before and after each value."""
     return "; ".join(f"{mark}{value}{mark} in {', '.join(names)}" for value, names in key.recipes.items())
 
 
 @cache
 def sections() -> list[Section]:
-    """Every section with its keys, in the order of Config; `register` must have been called."""
+    """Return every section with its keys, in the order of Config; `register` must have been called."""
     effective = as_mapping(composed(Sources(), []))
     keys = list(keys_of(Config, "", effective, recipe_values()))
     hints = get_type_hints(Config)
-    made = []
+    result = []
     for name in (RUN, *(name for name, kind in hints.items() if section_class(kind) is not None)):
         schema = Config if name == RUN else section_class(hints[name])
         assert schema is not None
         own = [key for key in keys if section_of(key, hints) == name]
         text, _, example = documents(schema)[""].partition("\n\nExample:\n")
-        made.append(Section(name=name, text=one_line(text), example=textwrap.dedent(example), keys=own))
-    return made
+        result.append(Section(name=name, text=one_line(text), example=textwrap.dedent(example), keys=own))
+    return result
 
 
 def section_of(key: Key, hints: Mapping[str, Any]) -> str:
-    """The name of the section that a key is told in."""
+    """Return the name of the section that lists a key."""
     first = key.name.partition(".")[0]
     return RUN if section_class(hints[first]) is None else first
 
@@ -139,13 +139,13 @@ def section_of(key: Key, hints: Mapping[str, Any]) -> str:
 def keys_of(
     schema: type, above: str, effective: Any, recipes: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Key]:
-    """Every key of a dataclass and of the sections in it.
+    """Yield every key of a dataclass and of the sections in it.
 
     Args:
         schema: The dataclass.
-        above: Its dotted key with a dot behind, or empty.
-        effective: Its composed values; None below a name that the user gives.
-        recipes: Recipe -> its values by their dotted keys.
+        above: Its dotted key followed by a dot, or empty.
+        effective: Its composed values; None below a name that the user chooses.
+        recipes: Recipe -> its values by dotted key.
     """
     texts, hints = documents(schema), get_type_hints(schema)
     for field in fields(schema):
@@ -160,27 +160,27 @@ def keys_of(
             for recipe, other in own.items():
                 if other != value and as_yaml(other) != as_yaml(value):
                     differing.setdefault(as_yaml(other), []).append(recipe)
-            allowed = told_type(kind, field.metadata.get(RANGE))
+            allowed = type_text(kind, field.metadata.get(RANGE))
             text = one_line(texts[field.name])
             yield Key(name=name, values=allowed, default=as_yaml(value), recipes=differing, text=text)
         if inner is not None:
-            named = get_origin(kind) is dict
-            below = None if named or effective is None else value
-            yield from keys_of(inner, f"{name}.{NAME}." if named else f"{name}.", below, recipes)
+            is_mapping = get_origin(kind) is dict
+            below = None if is_mapping or effective is None else value
+            yield from keys_of(inner, f"{name}.{NAME}." if is_mapping else f"{name}.", below, recipes)
 
 
 def section_class(kind: Any) -> type | None:
-    """The dataclass of a section, or of each section in a mapping; None for plain values."""
+    """Return the dataclass of a section, or of the sections in a mapping; None for plain values."""
     inner = get_args(kind)[1] if get_origin(kind) is dict else kind
     return inner if isinstance(inner, type) and is_dataclass(inner) else None
 
 
-def told_type(kind: Any, allowed: object) -> str:
-    """What a field takes, in words.
+def type_text(kind: Any, allowed: object) -> str:
+    """Return the allowed values of a field as text.
 
     Args:
-        kind: Its declared type.
-        allowed: Its range; None: any value.
+        kind: The declared type.
+        allowed: The range; None: any value.
     """
     plain = without_none(kind)
     null = "" if plain is kind else ", or null"
@@ -189,50 +189,50 @@ def told_type(kind: Any, allowed: object) -> str:
         return ", ".join(plain.__members__) + null
     if get_origin(plain) is list:
         inner = get_args(plain)[0]
-        return f"list of {'texts' if inner is str else told_type(inner, None)}{null}"
+        return f"list of {'texts' if inner is str else type_text(inner, None)}{null}"
     if get_origin(plain) is dict:
         inner = get_args(plain)[1]
         if section_class(kind) is not None:
             return "mapping of a name to the keys below"
-        return f"mapping of a name to {'any value' if inner is Any else told_type(inner, allowed)}{null}"
+        return f"mapping of a name to {'any value' if inner is Any else type_text(inner, allowed)}{null}"
     return f"{PLAIN_TYPES[plain]}{limits}{null}"
 
 
 def as_yaml(value: Any) -> str:
-    """A value as a YAML says it on one line."""
+    """Return a value as one line of YAML."""
     if value is MISSING:
         return "required"
     if isinstance(value, Enum):
         value = value.name
     if isinstance(value, str | list) and "\n" in "".join(map(str, value)):
-        return json.dumps(value, ensure_ascii=False)  # as YAML reads it too; safe_dump would break the line
-    written: str = yaml.safe_dump(
+        return json.dumps(value, ensure_ascii=False)  # JSON is YAML; safe_dump would break the line
+    text: str = yaml.safe_dump(
         value, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False
     )
-    return written.removesuffix("\n").removesuffix("\n...")
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 @cache
 def documents(schema: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass, by the field's name; the dataclass's own under ""."""
+    """Return the docstrings of a dataclass's fields by field name, and the dataclass's own under ""."""
     tree = ast.parse(inspect.getsource(sys.modules[schema.__module__]))
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == schema.__name__)
     texts = {"": ast.get_docstring(body) or ""}
     for field, below in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            given = below.value if isinstance(below, ast.Expr) else None
-            text = given.value if isinstance(given, ast.Constant) else ""
+            expression = below.value if isinstance(below, ast.Expr) else None
+            text = expression.value if isinstance(expression, ast.Constant) else ""
             texts[field.target.id] = str(text)
     return texts
 
 
 def one_line(text: str) -> str:
-    """A docstring without its line breaks."""
+    """Return a docstring without line breaks."""
     return " ".join(text.split())
 
 
 def recipe_values() -> dict[str, dict[str, Any]]:
-    """Shipped recipe -> its values by dotted key, those of the options that it chooses included."""
+    """Return each shipped recipe's values by dotted key, with those of the options that it chooses."""
     return {
         file.stem: dict(flattened(as_mapping(load_recipe(file))))
         for file in sorted(shipped("recipes").glob("*.yaml"))
@@ -240,7 +240,7 @@ def recipe_values() -> dict[str, dict[str, Any]]:
 
 
 def flattened(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The values of a recipe by dotted key, but for those that say what the recipe is."""
+    """Yield the values of a recipe by dotted key, except those in NOT_COMPARED."""
     for entry in recipe.get("defaults", []):
         for group, option in entry.items():
             if isinstance(option, str):
@@ -251,4 +251,4 @@ def flattened(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in recipe.items():
         if name != "defaults" and name not in NOT_COMPARED:
             inner = value.items() if isinstance(value, dict) else [("", value)]
-            yield from ((f"{name}.{key}" if key else name, each) for key, each in inner)
+            yield from ((f"{name}.{key}" if key else name, entry) for key, entry in inner)

@@ -1,6 +1,6 @@
-"""conf/README.md: every key, group option and shipped benchmark, made from docstrings and YAMLs.
+"""Writes conf/README.md, which lists every key, group option and shipped benchmark.
 
-`python -m workbench.cli.reference.page` writes it.
+Run it with `python -m workbench.cli.reference.page`.
 """
 
 import re
@@ -12,7 +12,7 @@ import yaml
 
 from workbench.cli.composition import register
 from workbench.cli.keys import groups
-from workbench.cli.reference import Key, Section, sections, told_recipes
+from workbench.cli.reference import Key, Section, recipe_values_text, sections
 from workbench.shipped import shipped
 
 HEAD = """\
@@ -56,20 +56,20 @@ python -m workbench recipe=evaluate model.path=MODEL \
 
 
 def page() -> str:
-    """The whole page."""
-    parts = [HEAD, contents(), *map(section_part, sections()), GROUPS, *group_tables(), BENCHMARKS.lstrip()]
-    return "\n".join([*parts, benchmark_table(), selection_table()])
+    """Return the page."""
+    blocks = [HEAD, contents(), *map(section_block, sections()), GROUPS, *group_tables(), BENCHMARKS.lstrip()]
+    return "\n".join([*blocks, benchmark_table(), selection_table()])
 
 
 def contents() -> str:
-    """Links to all parts of the page."""
+    """Return links to all sections of the page."""
     names = [section.name for section in sections()]
     links = [f"[{name}](#{name})" for name in names]
     return " · ".join([*links, "[groups](#groups)", "[shipped benchmarks](#shipped-benchmarks)"]) + "\n"
 
 
-def section_part(section: Section) -> str:
-    """The heading, example and table of a section."""
+def section_block(section: Section) -> str:
+    """Return heading, example and table of a section."""
     rows = [[f"`{key.name}`", key.values, default_cell(key), key.text] for key in section.keys]
     example = f"```bash\n{section.example}\n```\n"
     keys = table(["key", "values", "default", "meaning"], rows)
@@ -77,19 +77,19 @@ def section_part(section: Section) -> str:
 
 
 def default_cell(key: Key) -> str:
-    """The default of a key, with the values of shipped recipes."""
+    """Return the default of a key, with the values of shipped recipes."""
     default = key.default if key.default == "required" else f"`{key.default}`"
-    return f"{default}; {told_recipes(key, '`')}" if key.recipes else default
+    return f"{default}; {recipe_values_text(key, '`')}" if key.recipes else default
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def group_tables() -> Iterator[str]:
-    """A table of the options of each group but benchmark, recipes included."""
+    """Yield a table of options for each group except benchmark, and one of the recipes."""
     for group in sorted(groups() - {"benchmark", "recipe"}):
         files = sorted((shipped("conf") / group).glob("*.yaml"))
         rows = [[f"`{group}={file.stem}`", remark(file)] for file in files]
@@ -101,7 +101,7 @@ def group_tables() -> Iterator[str]:
 
 
 def benchmark_table() -> str:
-    """A line for each benchmark."""
+    """Return the table of benchmarks."""
     rows = []
     for file in benchmark_files():
         values = read(file)
@@ -119,7 +119,7 @@ def benchmark_table() -> str:
 
 
 def selection_table() -> str:
-    """A line for each option that names several benchmarks."""
+    """Return the table of options that choose several benchmarks."""
     rows = [
         [f"`benchmark={file.stem}`", remark(file), ", ".join(read(file)["defaults"])]
         for file in benchmark_files()
@@ -129,36 +129,36 @@ def selection_table() -> str:
 
 
 def source(text: str) -> str:
-    """A benchmark's source, its first address as a link."""
+    """Return a benchmark's source as a link to its first address."""
     name, *addresses = text.split(", ")
     return f"[{name}]({addresses[0]})" if addresses else name
 
 
 def licence(file: Path) -> str:
-    """The licence that a benchmark's YAML names in a comment of its own.
+    """Return the licence in a benchmark's YAML file, from its comment `# Licence: NAME`.
 
     Raises:
-        ValueError: It names none.
+        ValueError: There is no such comment.
     """
-    named = re.search(r"^# Licence: (.+)$", file.read_text("utf-8"), re.M)
-    if named is None:
+    match = re.search(r"^# Licence: (.+)$", file.read_text("utf-8"), re.M)
+    if match is None:
         raise ValueError(f"{file}: no licence (a line '# Licence: NAME', or '# Licence: not stated')")
-    return named[1].removesuffix(".")
+    return match[1].removesuffix(".")
 
 
 def remark(file: Path) -> str:
-    """The comment at the top of a YAML."""
+    """Return the comment at the top of a YAML file."""
     lines = [line[1:].strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
     return " ".join(line for line in lines if not line.startswith("@package"))
 
 
 def benchmark_files() -> list[Path]:
-    """The YAMLs of the benchmark group."""
+    """Return the YAML files of the benchmark group."""
     return sorted((shipped("conf") / "benchmark").glob("*.yaml"))
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The content of a shipped YAML."""
+    """Load a shipped YAML file."""
     content = yaml.safe_load(file.read_text("utf-8"))
     assert isinstance(content, dict)
     return content
