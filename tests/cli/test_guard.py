@@ -169,7 +169,7 @@ BOMB = "\n".join(["a0: &a0 [1, 2]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}1]" for
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        (BOMB, "decompress to "),
+        (BOMB, "expands to "),
         ("a: &a [*a]", "nested too deeply"),
         ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
         ("a: " + "{a: " * 3000 + "1" + "}" * 3000, "nested too deeply"),
@@ -229,7 +229,7 @@ def test_a_schema_of_one_s_own_hides_not_ours(hostile, tmp_path):
 def test_a_launcher_of_one_s_own_hides_not_hydra_s(hostile, tmp_path):
     (tmp_path / "conf" / "hydra" / "launcher").mkdir()
     (tmp_path / "conf" / "hydra" / "launcher" / "basic.yaml").write_text(f"{MARK}\n")
-    assert "conf/hydra/launcher/basic.yaml: hydra.launcher._target_: 'evil.mark'" in hostile("recipe=sft")
+    assert "conf/hydra/launcher/basic.yaml: hydra.launcher._target_: no installed" in hostile("recipe=sft")
 
 
 def test_hydra_s_own_configuration_cannot_be_replaced(hostile, tmp_path):

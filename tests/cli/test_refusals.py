@@ -27,7 +27,7 @@ from workbench.run_dir import check_folder
         (["train.score_on=[toy_text_en,toy_text_en]"], "train.score_on: 'toy_text_en' is listed twice"),
         (["evaluate.models=[base,base]"], "evaluate.models: 'base' is listed twice"),
         (["adapter.target_modules=[q_proj,q_proj]"], "adapter.target_modules: 'q_proj' is listed twice"),
-        (["benchmarks.toy_text_en.metrics=[acc,acc]"], "toy_text_en.metrics: 'acc' is listed twice"),
+        (["benchmarks.toy_text_en.metrics=[acc,acc]"], "benchmarks.toy_text_en.metrics: 'acc' is"),
         (["benchmarks.toy_text_en.language=fr"], "benchmarks.toy_text_en.language: 'fr' (known: zh, en)"),
         (["run_dir=" + "a" * 300], "run_dir: a name of 300 bytes, 'aaaa"),
         (["run_dir=" + "名" * 90], "run_dir: a name of 270 bytes"),
