@@ -27,6 +27,6 @@ def test_a_run_that_is_not_there_is_answered_with_the_near_ones(command):
         Path("runs", name, "config.yaml").write_text("model: {}\n")
     Path("runs", "sft-empty").mkdir()
     said = command("recipe=export", "run_dir=runs/sft")
-    assert said.endswith("no config.yaml (runs/sft-1234abcd, runs/sft-99999999 do)"), said
+    assert said.endswith("no config.yaml (did you mean runs/sft-1234abcd or runs/sft-99999999?)"), said
     assert command("recipe=export", "run_dir=runs/othr").endswith("no config.yaml (runs/other does)")
     assert "name one, or model.path" in command("recipe=export", "run_dir=elsewhere/x")
