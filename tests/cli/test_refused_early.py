@@ -28,5 +28,5 @@ def test_a_run_that_is_not_there_is_answered_with_the_near_ones(command):
     Path("runs", "sft-empty").mkdir()
     said = command("recipe=export", "run_dir=runs/sft")
     assert said.endswith("no config.yaml (did you mean runs/sft-1234abcd or runs/sft-99999999?)"), said
-    assert command("recipe=export", "run_dir=runs/othr").endswith("no config.yaml (runs/other does)")
-    assert "name one, or model.path" in command("recipe=export", "run_dir=elsewhere/x")
+    assert command("recipe=export", "run_dir=runs/othr").endswith("no config.yaml (did you mean runs/other?)")
+    assert "name the folder of a run, or model.path" in command("recipe=export", "run_dir=elsewhere/x")

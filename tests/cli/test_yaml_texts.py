@@ -73,9 +73,7 @@ def test_the_command_refuses_such_a_benchmark_where_it_is_chosen(command, tmp_pa
     group(tmp_path, BENCHMARK.replace('["A", "B"]', "[yes, no]"))
     chosen = ["--config-dir", "conf", "recipe=evaluate", "model.path=nowhere"]
     message = command(*chosen, "benchmark=own")
-    assert (
-        "conf/benchmark/own.yaml:6: benchmarks.own.choices: YAML reads yes as the boolean True" in message
-    )
+    assert "conf/benchmark/own.yaml:6: benchmarks.own.choices: YAML reads yes as the boolean True" in message
     sources = sources_of(["--config-dir=conf"], [])
     with pytest.raises(ConfigError, match="own.yaml:6: benchmarks.own.choices"):
         check_hydra_node(sources, ["recipe=evaluate", "benchmark=[own,c3]"])

@@ -85,13 +85,16 @@ DAMAGES = {
         (pickled(lambda value: value["param_groups"][0].update(lr="high")), "lr is 'high' (expected 0 to"),
         (pickled(lambda value: value["param_groups"][0].update(betas=0.9)), "betas is 0.9 (expected"),
         (pickled(lambda value: value["param_groups"][0].update(fused="x")), "fused is 'x' (expected true"),
-        (pickled(lambda value: value["state"].update({99: {}})), "parameter 99 does not exist (there are 28)"),
+        (
+            pickled(lambda value: value["state"].update({99: {}})),
+            "parameter 99 does not exist (there are 28)",
+        ),
         (
             pickled(lambda value: value["state"][3].update(exp_avg=torch.zeros(2, 2))),
             "parameter 3: exp_avg is [2, 2] of float32 (expected floats of shape [16, 4])",
         ),
         (pickled(lambda value: value["state"][3].pop("exp_avg_sq")), "exp_avg_sq is None (expected a tensor"),
-        (pickled(lambda value: value["state"][3].update(step="two")), "step is 'two' (expected a number"),
+        (pickled(lambda value: value["state"][3].update(step="two")), "step is 'two' (expected a step count"),
         (lambda path: path.write_bytes(b"PK no archive"), "optimizer.pt: truncated"),
         (lambda path: path.unlink(), "optimizer.pt is missing"),
     ],

@@ -27,7 +27,8 @@ from workbench.data.rows import given_rows, load_rows
 from workbench.data.validate import check_rows
 from workbench.distributed import is_rank0
 from workbench.errors import ConfigError
-from workbench.files import file_fingerprint, fingerprint, new_folder
+from workbench.files import file_fingerprint, fingerprint
+from workbench.folders import new_folder
 from workbench.leaderboard import formatting
 from workbench.leaderboard.shown_table import Shown, Table
 from workbench.models.adapters import adapter_config, attach
