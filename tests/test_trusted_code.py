@@ -219,7 +219,7 @@ def test_what_transformers_says_of_code_becomes_our_key(tmp_path):
         json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}, "tokenizer_class": "Evil"})
     )
     with pytest.raises(
-        CheckpointError, match=r"model: the tokenizer comes with code, .*\(trust_code=true on the"
+        CheckpointError, match=r"model: the tokenizer contains code, .*\(trust_code=true on the"
     ):
         read_tokenizer(folder)
     assert not (tmp_path / "ran").exists()

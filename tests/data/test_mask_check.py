@@ -53,7 +53,7 @@ def complaint(tokenizer, *values, **keys):
 
 @pytest.fixture(autouse=True)
 def nothing_said_before():
-    notices.say_once.cache_clear()
+    notices.log_once.cache_clear()
 
 
 @pytest.fixture

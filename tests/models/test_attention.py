@@ -8,7 +8,7 @@ from tiny import model, tokens
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import StaticCache
 
-from workbench.models.ops import attention
+from workbench.models.ops import attention, xformers_attention
 
 EVERY = ["eager", "sdpa", "xformers"]
 
@@ -184,9 +184,9 @@ def test_mask_of_four_dimensions_is_taken_as_it_is():
 
 
 def test_which_attention_runs_is_said_once(caplog):
-    attention._say.cache_clear()
+    xformers_attention._log_once.cache_clear()
     made, _ = twins("xformers")
-    with caplog.at_level(logging.INFO, "workbench.models.ops.attention"):
+    with caplog.at_level(logging.INFO, "workbench.models.ops.xformers_attention"):
         made(tokens())
         made(tokens())
     assert [record.message for record in caplog.records] == [
@@ -214,7 +214,7 @@ def materialised(bias, queries, keys):
 def test_xformers_bias_of_packed_texts_is_a_block_triangle_for_each():
     pytest.importorskip("xformers.ops.fmha.attn_bias")
     packed = attention.packed_texts(positions(3, 2), 1)
-    bias = attention.xformers_bias(None, packed, torch.empty(1, 4, 5, 8), 5)
+    bias = xformers_attention.xformers_bias(None, packed, torch.empty(1, 4, 5, 8), 5)
     assert type(bias).__name__ == "BlockDiagonalCausalMask"
     blocks = torch.block_diag(torch.ones(3, 3).tril(), torch.ones(2, 2).tril()).bool()
     assert torch.equal(materialised(bias, 5, 5), blocks)
@@ -222,22 +222,22 @@ def test_xformers_bias_of_packed_texts_is_a_block_triangle_for_each():
 
 def test_xformers_bias_on_a_cache_is_aligned_with_the_last_key():
     pytest.importorskip("xformers.ops.fmha.attn_bias")
-    bias = attention.xformers_bias(None, None, torch.empty(1, 4, 2, 8), 5)
+    bias = xformers_attention.xformers_bias(None, None, torch.empty(1, 4, 2, 8), 5)
     assert torch.equal(materialised(bias, 2, 5), torch.ones(2, 5).tril(3).bool())
-    assert attention.xformers_bias(None, None, torch.empty(1, 4, 1, 8), 5) is None
+    assert xformers_attention.xformers_bias(None, None, torch.empty(1, 4, 1, 8), 5) is None
 
 
 def test_xformers_bias_of_padding_hides_the_pads():
     pytest.importorskip("xformers.ops.fmha.attn_bias")
     mask = torch.tensor([[0, 1, 1]]).bool()[:, None, None] & torch.ones(3, 3).tril().bool()
-    bias = attention.xformers_bias(mask, None, torch.empty(1, 4, 3, 8), 3)
+    bias = xformers_attention.xformers_bias(mask, None, torch.empty(1, 4, 3, 8), 3)
     assert bias.shape == (1, 4, 3, 3) and bias.stride(-2) == 8
     assert torch.equal(bias[:, :1] == 0, mask)
     assert torch.isfinite(bias).all()
 
 
 def test_xformers_is_tried_only_where_it_may_have_a_kernel():
-    assert attention.why_not_xformers(torch.empty(1, 4, 3, 8)) == "xformers has no kernel for cpu"
+    assert xformers_attention.why_not_xformers(torch.empty(1, 4, 3, 8)) == "xformers has no kernel for cpu"
 
 
 @pytest.mark.gpu

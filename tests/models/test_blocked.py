@@ -128,7 +128,7 @@ def test_bfloat16_is_as_close_to_float32_as_eager_attention():
 
 
 def test_only_long_bfloat16_calls_without_dropout_go_block_by_block():
-    usual = torch.empty(1, 2, cpu_attention.FEWEST, 16, dtype=torch.bfloat16)
+    usual = torch.empty(1, 2, cpu_attention.MIN_QUERIES, 16, dtype=torch.bfloat16)
     assert cpu_attention.takes(usual, None, 0.0) == cpu_attention.multiplies_bfloat16()
     assert not cpu_attention.takes(usual, None, 0.1)
     assert not cpu_attention.takes(usual.float(), None, 0.0)

@@ -244,7 +244,7 @@ def test_long_lists_of_tensors_are_cut_after_three(tmp_path):
 def test_an_extra_tensor_is_named(tmp_path):
     case = parity.case("01_causal_stable1_shared1")
     write_folder(tmp_path, case.config, case.weights | {"model.layers.0.mlp.gate_proj.bias": torch.ones(3)})
-    assert "1 tensor not expected: model.layers.0.mlp.gate_proj.bias" in refusal(tmp_path)
+    assert "1 tensor unexpected: model.layers.0.mlp.gate_proj.bias" in refusal(tmp_path)
 
 
 def test_a_misshapen_tensor_is_named_with_both_shapes(tmp_path):
@@ -320,7 +320,7 @@ def test_weights_as_deepspeed_wraps_them_are_unwrapped(tmp_path):
     torch.save({"module": case.weights, "step": 7}, tmp_path / "pytorch_model.bin")
     assert torch.equal(load_model(at(tmp_path), PLAIN).model.norm.weight, case.weights["model.norm.weight"])
     torch.save({"step": 7}, tmp_path / "pytorch_model.bin")
-    assert "no flat dictionary of tensors" in refusal(tmp_path)
+    assert "not a state dict" in refusal(tmp_path)
 
 
 class Code:
@@ -369,7 +369,7 @@ def test_an_index_cannot_name_a_file_outside_its_folder(tmp_path):
 def test_a_folder_that_is_no_model_says_what_it_is(tmp_path):
     assert "no config.json" in refusal(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert "holds an adapter" in refusal(tmp_path)
+    assert "is an adapter, not a model" in refusal(tmp_path)
     (tmp_path / "config.json").write_text("{no json")
     assert "config.json" in refusal(tmp_path)
     write_llama(tmp_path)

@@ -138,7 +138,7 @@ def test_a_truncated_gguf_file_is_named(file, tmp_path, keep):
     content = file.read_bytes()
     short = tmp_path / "short.gguf"
     short.write_bytes(content[: keep if keep > 1 or keep == 0 else int(keep * len(content))])
-    assert "truncated, damaged or no GGUF file" in refusal(short)
+    assert "truncated, damaged or not a GGUF file" in refusal(short)
 
 
 def test_another_architecture_is_refused_by_name(file, tmp_path):

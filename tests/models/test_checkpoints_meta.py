@@ -117,16 +117,19 @@ def test_a_folder_that_llama_was_converted_to_is_not_mistaken_for_metas(tmp_path
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda folder: (folder / "params.json").write_text("{}"), "lacks dim, n_heads, n_layers, norm_eps"),
+        (
+            lambda folder: (folder / "params.json").write_text("{}"),
+            "dim, n_heads, n_layers, norm_eps missing",
+        ),
         (lambda folder: (folder / "params.json").write_text("["), "params.json: not a JSON object"),
         (lambda folder: (folder / "params.json").write_text("[1]"), "params.json: not a JSON object"),
         (lambda folder: (folder / "consolidated.01.pth").write_bytes(b"PK"), "01.pth: truncated"),
         (lambda folder: torch.save({}, folder / "consolidated.01.pth"), "consolidated.01.pth: holds other"),
         (lambda folder: [file.unlink() for file in folder.glob("*.pth")], "no weights"),
         (lambda folder: write(folder, weights() | {"layers.0.b.bias": torch.ones(1)}, 2), "layers.0.b.bias"),
-        (lambda folder: write(folder, weights(), moe={"num_experts": 8}), "can't express moe"),
+        (lambda folder: write(folder, weights(), moe={"num_experts": 8}), "doesn't support moe"),
         (lambda folder: write(folder, {"norm.weight": torch.ones(DIM)}, 2), "no model.embed_tokens"),
-        (lambda folder: write(folder, weights(), n_layers=1), "9 tensors not expected: model.layers.1."),
+        (lambda folder: write(folder, weights(), n_layers=1), "9 tensors unexpected: model.layers.1."),
         (lambda folder: write(folder, weights(), n_heads=0), "params.json: num_attention_heads"),
         (lambda folder: write(folder, weights(), rope_theta=None), "params.json: "),
         (lambda folder: write(folder, weights(), rope_theta="large"), "params.json: "),

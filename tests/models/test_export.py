@@ -120,7 +120,7 @@ def test_a_trained_export_stays_folded_and_says_so(tmp_path, caplog):
     trained["lm_head.weight"][3] += 0.01
     save_file(trained, tmp_path / "out" / "model.safetensors", {"format": "pt"})
     model = load_model(at(tmp_path / "out"), PLAIN)
-    assert "stays folded, lm_head.weight is another now" in caplog.text
+    assert "stays folded, because lm_head.weight has changed" in caplog.text
     assert switches(model.config) == (False, False, False)
     reference = LlamaForCausalLM.from_pretrained(tmp_path / "out")
     torch.testing.assert_close(logits(model), logits(reference), rtol=0, atol=1e-5)
@@ -213,7 +213,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, format_name, 
     open_llama(tmp_path / "in")
     name = "model.layers.1.mlp.up_proj.weight"
     change(tmp_path / "in", name, value)
-    with pytest.raises(CheckpointError, match=rf"in: {name}: holds NaN or infinite values in float32"):
+    with pytest.raises(CheckpointError, match=rf"in: {name}: has NaN or infinite values in float32"):
         export(at(tmp_path / "in"), ExportConfig(format=ExportFormat[format_name]), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
@@ -222,7 +222,7 @@ def test_numbers_too_large_for_the_type_are_refused(tmp_path):
     open_llama(tmp_path / "in")
     name = "model.layers.1.mlp.up_proj.weight"
     change(tmp_path / "in", name, 7e4)
-    with pytest.raises(CheckpointError, match=f"{name}: holds NaN or infinite values in float16"):
+    with pytest.raises(CheckpointError, match=f"{name}: has NaN or infinite values in float16"):
         export(at(tmp_path / "in"), ExportConfig(dtype=Dtype.float16), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
@@ -260,7 +260,7 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
     open_llama(tmp_path / "in")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
-    with pytest.raises(ConfigError, match="is no earlier export"):
+    with pytest.raises(ConfigError, match="is not an earlier export"):
         export(at(tmp_path / "in"), LLAMA, tmp_path / "photos")
     assert (tmp_path / "photos" / "cat.jpg").exists()
     for _ in range(2):
@@ -272,14 +272,14 @@ def test_an_export_does_not_replace_the_model_that_it_is_made_from(tmp_path):
     export(at(tmp_path / "first"), LLAMA, tmp_path / "in")
     export(at(tmp_path / "first"), LLAMA, tmp_path / "in" / "inner")
     for source in ("in", "in/inner"):
-        with pytest.raises(ConfigError, match="in' is the model itself, or holds it"):
+        with pytest.raises(ConfigError, match="in' is the model itself, or contains it"):
             export(at(tmp_path / source), ExportConfig(dtype=Dtype.bfloat16), tmp_path / "in")
     assert {tensor.dtype for tensor in tensors(tmp_path / "in").values()} == {torch.float32}
 
 
 def test_a_causal_model_is_not_exported_as_a_classifier(tmp_path):
     open_llama(tmp_path / "in")
-    with pytest.raises(CheckpointError, match=r"in: has no score.weight and is no classifier yet"):
+    with pytest.raises(CheckpointError, match=r"in: has no score.weight, so it is not a trained classifier"):
         export(at(tmp_path / "in", task=Task.sequence_classification), LLAMA, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 

@@ -36,7 +36,7 @@ def test_a_tokenizer_of_its_own_folder_or_file_is_loaded(folder, tmp_path_factor
 
 def test_a_missing_padding_token_is_borrowed_and_said_once(folder, caplog):
     caplog.set_level(logging.INFO, "workbench")
-    room._say_once.cache_clear()
+    room._log_once.cache_clear()
     for _ in range(2):
         tokenizer = load_tokenizer(at(folder))
     assert (tokenizer.pad_token, tokenizer.pad_token_id, len(tokenizer)) == ("<unk>", 0, 96)
@@ -59,7 +59,7 @@ def test_a_padding_token_of_the_tokenizers_own_stays(folder):
 @pytest.mark.parametrize("architecture", Architecture)
 def test_a_tokenizer_larger_than_the_embedding_is_refused(folder, architecture):
     words_tokenizer(98).save_pretrained(folder)
-    with pytest.raises(CheckpointError, match="98 tokens, the model's embedding has 96 rows"):
+    with pytest.raises(CheckpointError, match="98 tokens, but the model's embedding has 96 rows"):
         load_tokenizer(at(folder, architecture=architecture))
 
 
@@ -76,12 +76,12 @@ def test_no_tokenizer_and_a_damaged_one_are_one_line(folder):
     assert "\n" not in str(caught.value)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    with pytest.raises(CheckpointError, match="holds no tokenizer"):
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
         load_tokenizer(at(folder))
 
 
 def test_neither_model_nor_tokenizer_is_refused():
     with pytest.raises(ConfigError, match="model.tokenizer: not given"):
         load_tokenizer(ModelConfig(init={"vocab_size": 96}))
-    with pytest.raises(CheckpointError, match="model.tokenizer: no file or folder"):
+    with pytest.raises(CheckpointError, match="model.tokenizer: there is no file or folder"):
         load_tokenizer(ModelConfig(init={"vocab_size": 96}, tokenizer="/no/where"))

@@ -84,7 +84,7 @@ def refusal(
         (WhisperConfig(), "'whisper' is an encoder-decoder"),
         (ViTConfig(), "'vit': transformers has no causal language model"),
         (Wav2Vec2Config(), "'wav2vec2': transformers has no causal language model"),
-        (BertConfig(**BERT), "'bert' is an encoder that also sees the tokens behind"),
+        (BertConfig(**BERT), "'bert' is a bidirectional encoder"),
     ],
     ids=lambda value: getattr(value, "model_type", ""),
 )
@@ -163,7 +163,7 @@ def test_the_hint_of_a_model_that_is_no_llama_leads_to_no_second_refusal(tmp_pat
 
 def test_a_model_type_that_transformers_does_not_know_is_one_short_line(tmp_path):
     described(saved(tmp_path, Qwen2ForCausalLM(QWEN)), model_type="never-heard-of")
-    assert "knows no model_type 'never-heard-of'" in refusal(tmp_path)
+    assert "has no model_type 'never-heard-of'" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

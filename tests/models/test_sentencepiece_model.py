@@ -84,16 +84,16 @@ def test_tokens_added_behind_the_pieces_keep_their_ids(tmp_path):
     assert tokenizer.encode("<bot>", add_special_tokens=False) == [461]
     assert len(tokenizer) == 462
     (tmp_path / "added_tokens.json").write_text(json.dumps({"<late>": 465}))
-    with pytest.raises(CheckpointError, match="the token '<late>' would get the id 462, not 465"):
+    with pytest.raises(CheckpointError, match="the token '<late>' gets the id 462, not 465"):
         load_tokenizer(at(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda data: data[:1000], "truncated, damaged or no SentencePiece model"),
-        (lambda data: b"", "truncated, damaged or no SentencePiece model"),
-        (lambda data: b"IQ== 0\nIg== 1\n", "truncated, damaged or no SentencePiece model"),
+        (lambda data: data[:1000], "truncated, damaged or not a SentencePiece model"),
+        (lambda data: b"", "truncated, damaged or not a SentencePiece model"),
+        (lambda data: b"IQ== 0\nIg== 1\n", "truncated, damaged or not a SentencePiece model"),
     ],
     ids=["truncated", "empty", "another format"],
 )

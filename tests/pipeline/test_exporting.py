@@ -47,8 +47,8 @@ def test_a_merged_model_that_is_not_the_proven_one_is_neither_exported_nor_score
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("runs/none/adapter", "adapter.path: no file or folder 'runs/none/adapter'"),
-        ("${toy:base}", "is no adapter, it has no adapter_config.json"),
+        ("runs/none/adapter", "adapter.path: there is no file or folder 'runs/none/adapter'"),
+        ("${toy:base}", "not an adapter, adapter_config.json is missing"),
     ],
 )
 def test_a_wrong_path_of_an_adapter_is_what_an_export_complains_of(run, path, words):

@@ -63,17 +63,17 @@ def pickled(folder):
 
 
 BAD = {
-    "no folder": (lambda folder: None, "adapter.path: no file or folder '.*bad'"),
-    "empty": (lambda folder: folder.mkdir(), "bad: is no adapter, it has no adapter_config.json"),
-    "a file": (lambda folder: folder.write_text("{}"), "bad: is no adapter, it has no adapter_config.json"),
-    "pickled": (pickled, r"bad: is no adapter, it has no adapter_model.safetensors \(pickles are not read"),
+    "no folder": (lambda folder: None, "adapter.path: there is no file or folder '.*bad'"),
+    "empty": (lambda folder: folder.mkdir(), "bad: not an adapter, adapter_config.json is missing"),
+    "a file": (lambda folder: folder.write_text("{}"), "bad: not an adapter, adapter_config.json is missing"),
+    "pickled": (pickled, r"bad: not an adapter, adapter_model.safetensors is missing \(pickles are not read"),
     "prompt": (
         lambda folder: prompt(folder, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)),
-        "bad: PROMPT_TUNING learns a prompt, it is no adapter of layers",
+        "bad: PROMPT_TUNING trains a prompt and adapts no layers",
     ),
     "prefix": (
         lambda folder: prompt(folder, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)),
-        "bad: PREFIX_TUNING learns a prompt",
+        "bad: PREFIX_TUNING trains a prompt",
     ),
 }
 
@@ -113,8 +113,14 @@ def with_number(folder, number):
     "damage, said",
     [
         (lambda folder: with_alpha(folder, 1e300), "adapter: can't be merged, NaNs"),
-        (lambda folder: with_number(folder, float("nan")), "adapter: .*lora_A.weight is not finite"),
-        (lambda folder: with_number(folder, float("inf")), "adapter: .*lora_A.weight is not finite"),
+        (
+            lambda folder: with_number(folder, float("nan")),
+            "adapter: .*lora_A.weight has NaN or infinite values",
+        ),
+        (
+            lambda folder: with_number(folder, float("inf")),
+            "adapter: .*lora_A.weight has NaN or infinite values",
+        ),
     ],
     ids=["an alpha too large", "nan", "infinite"],
 )

@@ -71,7 +71,7 @@ def test_a_start_from_quantized_weights_is_refused_with_a_weight_decay(run):
 
 
 def test_a_token_that_the_vocabulary_lacks_is_said(run):
-    with pytest.raises(ConfigError, match="adapter.trainable_tokens: the tokenizer has no token '<.new.>'"):
+    with pytest.raises(ConfigError, match="adapter.trainable_tokens: '<.new.>' is not a single token"):
         run("quickstart", *SHORT, "adapter.trainable_tokens=['<|new|>']", "steps=[train]")
 
 
@@ -196,15 +196,15 @@ def test_a_score_before_the_first_logged_loss_is_no_error(run):
     ("mistake", "words"),
     [
         ("adapter.target_modules=[q_prj]", "adapter.target_modules: 'q_prj' matches no layer"),
-        ("adapter.modules_to_save=[model]", "adapter.modules_to_save: .'model'. holds every layer"),
+        ("adapter.modules_to_save=[model]", "adapter.modules_to_save: .'model'. contains all layers"),
         ("adapter.modules_to_save=['']", "adapter.modules_to_save: '' matches no layer"),
         (
             "adapter.modules_to_save=[mlp]",
             "adapter.modules_to_save: 'mlp' has weights in nf4, which .*skip_modules=.mlp.",
         ),
         ("adapter.path=runs/none/adapter", "runs/none/adapter"),
-        ("adapter.path=.", "[.]: is no adapter, it has no adapter_config.json"),
-        ("adapter.trainable_tokens=['<|new|>']", "adapter.trainable_tokens: the tokenizer has no token"),
+        ("adapter.path=.", "[.]: not an adapter, adapter_config.json is missing"),
+        ("adapter.trainable_tokens=['<|new|>']", "adapter.trainable_tokens: .* is not a single token"),
         ("train.report_to=[foo]", "train.report_to: unknown logger 'foo' .known: .*wandb"),
         ("train.report_to=[clearml]", "train.report_to: 'clearml' can.t be used, .*pip install clearml"),
         ("seed=-1", "seed: -1 .from 0 to"),

@@ -1,4 +1,4 @@
-"""Open-Llama as a regular transformers model, registered with the Auto classes as `open-llama` on import."""
+"""Registers Open-Llama with transformers' Auto classes, as the model type `open-llama`."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 

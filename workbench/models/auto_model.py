@@ -1,4 +1,4 @@
-"""Any Hugging Face model as transformers knows it. Code that comes with it runs only if it is trusted."""
+"""Loads any Hugging Face model with transformers' classes; a model's own code runs only if it is trusted."""
 
 import logging
 from pathlib import Path
@@ -39,20 +39,20 @@ CLASSES: dict[Task, Any] = {
     Task.causal_lm: AutoModelForCausalLM,
     Task.sequence_classification: AutoModelForSequenceClassification,
 }
-PER_BYTE = 8
-"""Parameters that a byte of a file may stand for: more than any quantization leaves."""
-SPARE = 10_000_000
-"""Parameters that may be new, such as a head."""
+MAX_PARAMETERS_PER_BYTE = 8
+"""Limit on parameters per byte of a weight file: more than with any quantization."""
+NEW_PARAMETERS = 10_000_000
+"""Allowance for parameters that are not in the file, such as a new head."""
 LOAD_ERRORS = (*BROKEN, OSError, ImportError, SafetensorError)
 
 logger = logging.getLogger("workbench")
 
 
 def read_config(path: Path) -> PreTrainedConfig:
-    """The configuration at `path`, a folder or a `.gguf` file.
+    """Read the configuration at `path`, a folder or a `.gguf` file.
 
     Raises:
-        CheckpointError: transformers can't read it.
+        CheckpointError: Transformers can't read it.
     """
     where = {"gguf_file": path.name} if path.is_file() else {}
     check_files(path)
@@ -72,20 +72,20 @@ def read_config(path: Path) -> PreTrainedConfig:
 
 
 def check(path: Path, task: Task) -> None:
-    """Find what would stop `load`, in seconds: of the weights only names and sizes are read.
+    """Check what `load` checks, without reading the weights' values.
 
     Raises:
-        CheckpointError: as `load` does.
+        CheckpointError: As in `load`.
     """
     config = checked_config(path, task)
     _check_weights(path, task, config)
 
 
 def checked_config(path: Path, task: Task) -> PreTrainedConfig:
-    """The configuration at `path`, of a kind of model that the task can be done with.
+    """Read the configuration at `path`, and check that the model type supports the task.
 
     Raises:
-        CheckpointError: transformers can't read it, or has no class for it.
+        CheckpointError: Transformers can't read it, or has no class for it.
     """
     config = read_config(path)
     if not runs_code(path):
@@ -96,10 +96,10 @@ def checked_config(path: Path, task: Task) -> PreTrainedConfig:
 def load(
     path: Path, model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None
 ) -> PreTrainedModel:
-    """The model at `path`, a folder or a `.gguf` file.
+    """Load the model at `path`, a folder or a `.gguf` file.
 
     Raises:
-        CheckpointError: transformers can't load it, or tensors are missing or of another shape.
+        CheckpointError: Transformers can't load it, or tensors are missing or have another shape.
     """
     config = checked_config(path, model.task)
     if num_labels is not None:
@@ -120,7 +120,9 @@ def load(
         )
     except LOAD_ERRORS as error:
         raise _unreadable(path, error) from error
-    _check(path, report, loaded.base_model_prefix if model.task is Task.sequence_classification else "")
+    _check_report(
+        path, report, loaded.base_model_prefix if model.task is Task.sequence_classification else ""
+    )
     try:
         note = settle_generation(loaded.generation_config) if loaded.can_generate() else ""
     except ValueError as error:
@@ -131,16 +133,16 @@ def load(
 
 
 def runs_code(path: Path) -> bool:
-    """Whether the modules that come with the model at `path` are run; see `runs_model_code`."""
+    """Return whether the model's own modules at `path` are run; see `runs_model_code`."""
     file = path / "config.json"
     return file.is_file() and runs_model_code(read_json_object(file), file)
 
 
 def check_files(path: Path) -> None:
-    """Hold what the files of a model announce against what they are.
+    """Check the sizes that a model's files announce.
 
     Raises:
-        CheckpointError: they announce more, or name files elsewhere.
+        CheckpointError: The files announce more than they contain, or name files outside the folder.
     """
     if path.is_file():
         check_header(path)
@@ -153,10 +155,10 @@ def check_files(path: Path) -> None:
 def _check_weights(path: Path, task: Task, config: PreTrainedConfig) -> None:
     """Refuse damaged files, pickles with code, a missing head, and a configuration of far more parameters.
 
-    Transformers would draw what is missing at random, in any size.
+    Transformers would initialize missing tensors of any size at random.
 
     Raises:
-        CheckpointError: there is such a file, or such a configuration.
+        CheckpointError: A file or the configuration is refused.
     """
     files = [path] if path.is_file() else existing_files(path)
     if not path.is_file():
@@ -167,41 +169,46 @@ def _check_weights(path: Path, task: Task, config: PreTrainedConfig) -> None:
         with torch.device("meta"), quiet_transformers():
             empty = CLASSES[task].from_config(config, trust_remote_code=runs_code(path))
     except LOAD_ERRORS:
-        return  # loading says what is wrong
+        return  # loading raises the error
     count = sum(parameter.numel() for parameter in empty.parameters())
-    if num_bytes and count > PER_BYTE * num_bytes + SPARE:
+    if num_bytes and count > MAX_PARAMETERS_PER_BYTE * num_bytes + NEW_PARAMETERS:
         raise CheckpointError(
-            f"{path}: does not fit, {count:,} parameters by its configuration, {num_bytes:,} bytes of weights"
+            f"{path}: does not fit, config.json gives {count:,} parameters, "
+            f"the weights have {num_bytes:,} bytes"
         )
     if task is Task.causal_lm and files and not path.is_file():
         check_head(path, files, empty)
 
 
 def _from_gguf(path: Path, loader: Any, config: PreTrainedConfig, options: dict[str, Any]) -> PreTrainedModel:
-    """The model of a GGUF file: unpacked, then quantized anew if asked for; both at once is refused."""
-    whole = {**options, "quantization_config": GgufConfig(dequantize=True)}
-    unpacked = loader.from_pretrained(path.parent, gguf_file=path.name, config=config, **whole)
+    """Load a GGUF file: dequantize it, then quantize it if requested (transformers can't do both at once)."""
+    dequantize_options = {**options, "quantization_config": GgufConfig(dequantize=True)}
+    dequantized = loader.from_pretrained(
+        path.parent, gguf_file=path.name, config=config, **dequantize_options
+    )
     if options["quantization_config"] is None:
-        return cast(PreTrainedModel, unpacked)
+        return cast(PreTrainedModel, dequantized)
     return cast(
         PreTrainedModel,
-        type(unpacked).from_pretrained(None, config=config, state_dict=unpacked.state_dict(), **options),
+        type(dequantized).from_pretrained(
+            None, config=config, state_dict=dequantized.state_dict(), **options
+        ),
     )
 
 
-def _check(path: Path, report: dict[str, Any], base: str) -> None:
-    """Look at what transformers found; tensors outside the `base` of a classifier are its new head.
+def _check_report(path: Path, report: dict[str, Any], base: str) -> None:
+    """Check transformers' loading report; tensors outside a classifier's `base` are its new head.
 
     Raises:
-        CheckpointError: tensors are missing or of another shape.
+        CheckpointError: Tensors are missing or have another shape.
     """
     missing = sorted(name for name in report["missing_keys"] if name.startswith(base))
     misshapen = [differing(*mismatch) for mismatch in sorted(report["mismatched_keys"])]
-    faults = [listed("missing", missing), listed("of another shape", misshapen)]
+    faults = [listed("missing", missing), listed("with another shape", misshapen)]
     if any(faults):
         raise CheckpointError(f"{path}: does not fit, {'; '.join(filter(None, faults))}")
     if extra := sorted(name for name in report["unexpected_keys"] if name.startswith(base)):
-        logger.warning("%s: %s", path, listed("left out, the architecture has no place for them", extra))
+        logger.warning("%s: %s", path, listed("ignored, since the architecture doesn't have them", extra))
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

@@ -18,16 +18,16 @@ logger = logging.getLogger("workbench")
 
 
 def torch_device(device: Device) -> torch.device:
-    """The device itself; of several GPUs this process's own (LOCAL_RANK, as torchrun and accelerate set it).
+    """Return the torch device; with several GPUs, that of this process's LOCAL_RANK.
 
-    A GPU is told to multiply in the same order each time, which cuBLAS has to know before its first product;
-    CUBLAS_WORKSPACE_CONFIG is left as it is where it is set.
+    CUBLAS_WORKSPACE_CONFIG is set, unless it is set already, so that cuBLAS multiplies deterministically; it
+    must be set before the first product.
 
     Raises:
-        DeviceError: CUDA was asked for and there is none.
+        DeviceError: CUDA is requested, but there is no CUDA device.
     """
     if device is Device.cuda and not torch.cuda.is_available():
-        raise DeviceError("model.device: 'cuda' was asked for, but there is no CUDA device (auto or cpu)")
+        raise DeviceError("model.device: 'cuda' is not possible, there is no CUDA device (auto or cpu)")
     if device is Device.cpu or not torch.cuda.is_available():
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -35,7 +35,7 @@ def torch_device(device: Device) -> torch.device:
 
 
 def attention_name(attention: Attention, dtype: torch.dtype, device: torch.device) -> str | None:
-    """The kernel in the words of transformers; None: its own choice."""
+    """Return transformers' name of the attention kernel; None: the model's default."""
     if attention is Attention.auto:
         return None
     reason = None
@@ -45,12 +45,12 @@ def attention_name(attention: Attention, dtype: torch.dtype, device: torch.devic
         reason = _why_not_flash(dtype, device)
     if reason is None:
         return str(attention.value)
-    logger.info("model.attention: %s, sdpa computes the same", reason)
+    logger.info("model.attention: %s; sdpa is used, which computes the same", reason)
     return "sdpa"
 
 
 def _why_not_flash(dtype: torch.dtype, device: torch.device) -> str | None:
-    """Why flash attention can't run the model, or None if it can."""
+    """Return why flash attention can't run the model; None if it can."""
     if device.type != "cuda":
         return f"flash_attention_2 has no kernel for {device.type}"
     if dtype not in HALF:

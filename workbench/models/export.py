@@ -1,4 +1,4 @@
-"""A model's weights written for other tools: a LLaMA folder, an Open-Llama folder, or a GGUF file."""
+"""Exports a model for other tools: as a LLaMA folder, an Open-Llama folder, or a GGUF file."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import clear_the_way
-from workbench.models.checkpoints.checkpoint import KEPT, SCORE, read
+from workbench.models.checkpoints.checkpoint import SCORE, SHARED_FIELDS, read
 from workbench.models.checkpoints.generation_config import eos_ids
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, fold
@@ -47,63 +47,63 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template.jinja",
 )
-MORE_TEMPLATES = "additional_chat_templates"
+TEMPLATES_FOLDER = "additional_chat_templates"
 INDEX = "model.safetensors.index.json"
 REPORT = "export_report.json"
-"""Marks a folder that an export may replace."""
+"""File that marks a folder as an export, which a later export may replace."""
 
 logger = logging.getLogger("workbench")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What was written."""
+    """Size and format of an export."""
 
     format: str
     num_tensors: int
     num_bytes: int
-    """Of all tensors."""
+    """Size of all tensors."""
     folded: bool
-    """Whether the stable embedding became plain rows."""
+    """Whether the stable embedding was folded into plain rows."""
 
 
 @dataclass(frozen=True)
 class Cast:
-    """A stored tensor in another type, made when it is asked for."""
+    """Stored tensor that is converted to another dtype when it is indexed."""
 
     stored: Stored
     dtype: torch.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The tensor's shape."""
+        """Return the tensor's shape."""
         return self.stored.shape
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """The tensor, for `...`."""
+        """Return the tensor; the index is `...`."""
         return self.stored[...].to(self.dtype)
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A tensor that is refused when it is asked for, if it holds anything but numbers."""
+class FiniteTensor:
+    """Stored tensor that is checked for NaN and infinite values when it is indexed."""
 
     where: str
-    """File and name."""
+    """File and name of the tensor, for error messages."""
     stored: Stored
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The tensor's shape."""
+        """Return the tensor's shape."""
         return self.stored.shape
 
     @property
     def dtype(self) -> torch.dtype:
-        """The tensor's type."""
+        """Return the tensor's dtype."""
         return self.stored.dtype
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """The tensor, for `...`."""
+        """Return the tensor; the index is `...`."""
         tensor = self.stored[...]
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(
@@ -114,16 +114,16 @@ class Checked:
 
 
 def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport:
-    """Write the checkpoint at `model.path` in another format, whole or not at all.
+    """Write the checkpoint at `model.path` in another format; after an error, nothing is written.
 
     Args:
-        model: The section; path, revision, task and tokenizer count.
+        model: The section; path, revision, task and tokenizer are used.
         export: The section.
-        path: The folder, or with gguf the file, to write; an earlier export is replaced.
+        path: Folder to write, or with gguf the file; an earlier export is replaced.
 
     Raises:
-        ConfigError: keys that contradict each other, or something else lies at `path`.
-        CheckpointError: the checkpoint doesn't fit or holds NaN, or the format can't express it.
+        ConfigError: Keys contradict each other, or `path` is something other than an export.
+        CheckpointError: The checkpoint is damaged or has NaN, or the format doesn't support it.
     """
     check_folder("export.path", path.parent if export.format is ExportFormat["gguf"] else path)
     _check(model, export, path)
@@ -132,9 +132,7 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
     checkpoint = read(source)
     tensors = fitted(checkpoint, CLASSES[model.task])
     if model.task is Task.sequence_classification and SCORE not in tensors:
-        raise CheckpointError(
-            f"{model.path}: has no {SCORE} and is no classifier yet (train it, or model.task=causal_lm)"
-        )
+        raise CheckpointError(f"{model.path}: has no {SCORE}, so it is not a trained classifier (train it)")
     if export.dtype is not Dtype.auto or (source.is_file() and not as_gguf):
         tensors = {name: Cast(t, chosen_dtype(export.dtype, torch.bfloat16)) for name, t in tensors.items()}
     config: PreTrainedConfig = checkpoint.config
@@ -144,7 +142,7 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
         tensors, record = fold(checkpoint.config, tensors)
         config = llama_config(checkpoint.config, record, HEAD in tensors)
         config.architectures = [LLAMA_CLASSES[model.task]]
-    tensors = {name: Checked(f"{model.path}: {name}", stored) for name, stored in tensors.items()}
+    tensors = {name: FiniteTensor(f"{model.path}: {name}", stored) for name, stored in tensors.items()}
     config.dtype = tensors[EMBEDDING].dtype
     if as_gguf:
         size = _write_file(model, export, cast(LlamaConfig, config), checkpoint.generation, tensors, path)
@@ -155,29 +153,31 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
 
 
 def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
-    """Find what would stop the export, and refuse to replace anything but an earlier one.
+    """Check the keys, and that nothing but an earlier export would be replaced.
 
     Raises:
-        ConfigError: see `export`.
+        ConfigError: See `export`.
     """
     if model.architecture is Architecture.native or model.init:
         raise ConfigError("model: only a checkpoint of Open-Llama or LLaMA can be exported")
     if locate(model.path, model.revision).resolve().is_relative_to(path.resolve()):
-        raise ConfigError(f"export.path: {str(path)!r} is the model itself, or holds it (name another)")
+        raise ConfigError(
+            f"export.path: {str(path)!r} is the model itself, or contains it (name another folder)"
+        )
     if export.format is not ExportFormat["gguf"]:
         if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / REPORT).is_file()):
-            raise ConfigError(f"export.path: {str(path)!r} is no earlier export (name a new folder)")
+            raise ConfigError(f"export.path: {str(path)!r} is not an earlier export (name a new folder)")
         return
     if path.suffix != ".gguf" or path.is_dir():
-        raise ConfigError(f"export.path: {str(path)!r} is no name for a .gguf file")
+        raise ConfigError(f"export.path: {str(path)!r} is not a file name ending in .gguf")
     if export.path is not None and os.path.lexists(path) and not _is_export(path):
         raise ConfigError(f"export.path: {str(path)!r} is not an earlier export (name a new file)")
     if model.task is not Task.causal_lm:
-        raise ConfigError("export.format: a gguf file holds no classifier (llama and open-llama do)")
+        raise ConfigError("export.format: gguf doesn't support classifiers (use llama or open-llama)")
 
 
 def _is_export(file: Path) -> bool:
-    """Whether a file is a GGUF file that an export has written."""
+    """Return whether a file is a GGUF file from an export."""
     if file.is_symlink() or not file.is_file():
         return False
     try:
@@ -194,7 +194,7 @@ def _write_folder(
     tensors: Mapping[str, Stored],
     path: Path,
 ) -> int:
-    """The folder; the size of its tensors in bytes."""
+    """Write the folder, and return the size of its tensors in bytes."""
     with new_folder(path) as temporary, quiet_transformers():
         _write_config(config, temporary)
         if generation is not None:
@@ -213,7 +213,7 @@ def _write_file(
     tensors: Mapping[str, Stored],
     path: Path,
 ) -> int:
-    """The GGUF file, under a temporary name until it is whole; the size of its tensors in bytes."""
+    """Write the GGUF file under a temporary name, rename it, and return the size of its tensors in bytes."""
     tokenizer = _tokenizer(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = clear_the_way(part_of(path))
@@ -226,18 +226,18 @@ def _write_file(
 
 
 def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool) -> LlamaConfig:
-    """The LLaMA configuration of a folded Open-Llama, the way back within it where there is one to describe.
+    """Return the LLaMA configuration of a folded Open-Llama, with the record for restoring it if it has one.
 
     Args:
-        config: Of the Open-Llama.
-        record: What folding it gave.
+        config: Configuration of the Open-Llama.
+        record: Record from `fold`.
         has_head: Whether the folded tensors have a head of their own.
     """
-    fields: dict[str, Any] = {name: getattr(config, name) for name in KEPT}
+    fields: dict[str, Any] = {name: getattr(config, name) for name in SHARED_FIELDS}
     tied = config.ties_embeddings and not has_head and not config.use_stable_embedding
     fields["tie_word_embeddings"] = tied
     fields["attention_dropout"] = config.attention_dropout_prob
-    plain = {
+    default_record = {
         "use_stable_embedding": False,
         "shared_input_output_embedding": False,
         "tie_word_embeddings": tied,
@@ -245,13 +245,13 @@ def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool
         "attention_dropout_prob": config.attention_dropout_prob,
         "use_memory_efficient_attention": True,
     }
-    if record != plain:
+    if record != default_record:
         fields[RECORD] = record
     return LlamaConfig(**fields)
 
 
 def _write_config(config: PreTrainedConfig, folder: Path) -> None:
-    """config.json; rotary parameters also in the words that tools before transformers 5 know."""
+    """Write config.json, with rotary parameters also under the keys of transformers before version 5."""
     config.save_pretrained(folder)
     if not isinstance(config, LlamaConfig):
         return
@@ -264,8 +264,10 @@ def _write_config(config: PreTrainedConfig, folder: Path) -> None:
 
 
 def write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: str) -> int:
-    """The tensors as safetensors, a shard in memory at a time; their size in bytes."""
-    shapes = {name: torch.empty(t.shape, dtype=t.dtype, device="meta") for name, t in tensors.items()}
+    """Write safetensors with one shard in memory at a time; return the size of the tensors in bytes."""
+    shapes = {
+        name: torch.empty(tensor.shape, dtype=tensor.dtype, device="meta") for name, tensor in tensors.items()
+    }
     plan = split_torch_state_dict_into_shards(shapes, max_shard_size=max_shard_size)
     for file, names in plan.filename_to_tensors.items():
         save_file({name: tensors[name][...].contiguous() for name in names}, folder / file, {"format": "pt"})
@@ -276,20 +278,20 @@ def write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: s
 
 
 def _write_tokenizer(model: ModelConfig, folder: Path) -> None:
-    """The tokenizer's own files, or those of the one within a GGUF file."""
-    place = tokenizer_place(model)
-    if place.is_file() or model.pad_token:
+    """Copy the tokenizer's files, or save the tokenizer of a GGUF file."""
+    source = tokenizer_place(model)
+    if source.is_file() or model.pad_token:
         _tokenizer(model).save_pretrained(folder)
         return
-    if (place / MORE_TEMPLATES).is_dir():
-        shutil.copytree(place / MORE_TEMPLATES, folder / MORE_TEMPLATES)
-    files = [place / name for name in TOKENIZER_FILES if (place / name).is_file()]
+    if (source / TEMPLATES_FOLDER).is_dir():
+        shutil.copytree(source / TEMPLATES_FOLDER, folder / TEMPLATES_FOLDER)
+    files = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
     for file in files:
         shutil.copyfile(file, folder / file.name)
     if not files:
-        logger.warning(f"{place}: holds no tokenizer, so {folder.name} is exported without one")
+        logger.warning(f"{source}: has no tokenizer, so {folder.name} is exported without one")
 
 
 def _tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
-    """The tokenizer as it lies there, or with the padding token that `model.pad_token` names."""
+    """Read the tokenizer unchanged, or load it with the padding token `model.pad_token`."""
     return load_tokenizer(model) if model.pad_token else read_tokenizer(tokenizer_place(model))

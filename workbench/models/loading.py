@@ -23,7 +23,7 @@ from workbench.models.open_llama import (
     OpenLlamaForSequenceClassification,
 )
 from workbench.models.ops.fused import enable_fused
-from workbench.models.quantization import check_device, is_quantized, parameter_count, settle
+from workbench.models.quantization import check_device, is_quantized, parameter_count, stabilize
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 
 __all__ = ["check_model", "has_trained_head", "load_model", "load_tokenizer", "outline", "read_config"]
@@ -32,7 +32,9 @@ CLASSES: dict[Task, type[PreTrainedModel]] = {
     Task.causal_lm: OpenLlamaForCausalLM,
     Task.sequence_classification: OpenLlamaForSequenceClassification,
 }
-ALIGNMENT_BYTES = 64  # of a cache line; what torch allocates at, and matrix products are fastest from
+ALIGNMENT_BYTES = (
+    64  # size of a cache line, to which torch aligns tensors; matrix products are fastest on aligned ones
+)
 
 logger = logging.getLogger("workbench")
 
@@ -40,60 +42,60 @@ logger = logging.getLogger("workbench")
 def load_model(
     model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None = None
 ) -> PreTrainedModel:
-    """The model of the task, in eval mode, on its device; what was loaded is said in one line.
+    """Load the model in eval mode onto its device, and log a one-line summary.
 
-    Weights that the checkpoint doesn't have (with `model.init` all, for a new classifier `score`) are
-    drawn from torch's global random state: seed it before.
+    Weights that the checkpoint doesn't have (all with `model.init`, `score` of a new classifier) are drawn
+    from torch's global random state: seed it before.
 
     Args:
         model: The section.
         quantization: The section.
-        num_labels: Outputs of a classifier; None: the checkpoint's own.
+        num_labels: Outputs of a classifier; None: the checkpoint's.
 
     Raises:
-        ConfigError: keys that contradict each other or the model.
-        CheckpointError: the checkpoint is damaged, of another family, or doesn't fit.
-        DeviceError: this machine can't hold it that way.
+        ConfigError: Keys contradict each other or the model.
+        CheckpointError: The checkpoint is damaged, has another architecture, or doesn't fit.
+        DeviceError: The device doesn't support the quantization.
     """
     check_device(quantization, torch_device(model.device))
     enable_fused(model.fused)
     with quiet_transformers():
         if model.init:
-            loaded, origin = _new(model, quantization, num_labels), "new, random weights"
+            loaded, origin = _random_model(model, quantization, num_labels), "new, random weights"
         elif model.architecture is Architecture.native:
             path = locate(model.path, model.revision)
             loaded, origin = auto_model.load(path, model, quantization, num_labels), "native"
         else:
             loaded, origin = _open_llama(model, quantization, num_labels)
-    settle(loaded, quantization)
+    stabilize(loaded, quantization)
     if model.task is Task.sequence_classification:
-        # A head reads each row's last token that isn't this one, so it has to be what fills batches up.
+        # The head reads each row's last token that isn't this one, so it must be the padding token.
         loaded.config.get_text_config().pad_token_id = load_tokenizer(model).pad_token_id
     loaded.name_or_path = loaded.config.name_or_path = model.path or ""
-    logger.info(_description(loaded, model, quantization, origin))
+    logger.info(_summary(loaded, model, quantization, origin))
     loaded.train(False)
     return loaded
 
 
 def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
-    """Find what would stop `load_model` or `load_tokenizer` later, in seconds: nothing large is read.
+    """Check what `load_model` and `load_tokenizer` check, without reading the weights.
 
     Raises:
-        WorkbenchError: as those two do.
+        WorkbenchError: As in these two.
     """
     check_device(quantization, torch_device(model.device))
     if model.architecture is Architecture.native:
         auto_model.check(locate(model.path, model.revision), model.task)
     load_tokenizer(model)
     if model.init:
-        _new_config(model)
+        _init_config(model)
     elif model.architecture is not Architecture.native:
         checkpoint = read(locate(model.path, model.revision))
         fitted(checkpoint, CLASSES[model.task])
 
 
 def has_trained_head(model: ModelConfig) -> bool:
-    """Whether the checkpoint brings a classification head, so that `load_model` draws none at random."""
+    """Return whether the checkpoint has a classification head; otherwise `load_model` draws one at random."""
     if model.init:
         return False
     path = locate(model.path, model.revision)
@@ -104,13 +106,13 @@ def has_trained_head(model: ModelConfig) -> bool:
 
 
 def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
-    """The configuration of what `load_model` would give and the type of its weights; nothing large is read.
+    """Return the configuration and the dtype that `load_model` would give, without reading the weights.
 
     Raises:
-        WorkbenchError: as `load_model` does.
+        WorkbenchError: As in `load_model`.
     """
     if model.init:
-        return _new_config(model), chosen_dtype(model.dtype, torch.float32)
+        return _init_config(model), chosen_dtype(model.dtype, torch.float32)
     path = locate(model.path, model.revision)
     if model.architecture is Architecture.native:
         config = auto_model.checked_config(path, model.task)
@@ -121,20 +123,20 @@ def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
 
 
 def outline(model: ModelConfig) -> PreTrainedModel:
-    """What `load_model` would give without any weights: its layers have names and shapes."""
+    """Return the model that `load_model` would give, on the meta device: names and shapes without weights."""
     config, dtype = read_config(model)
     with torch.device("meta"), quiet_transformers():
         if model.architecture is Architecture.native:
             trusted = auto_model.runs_code(locate(model.path, model.revision))
-            made = auto_model.CLASSES[model.task].from_config(config, dtype=dtype, trust_remote_code=trusted)
-            return cast(PreTrainedModel, made)
+            empty = auto_model.CLASSES[model.task].from_config(config, dtype=dtype, trust_remote_code=trusted)
+            return cast(PreTrainedModel, empty)
         return CLASSES[model.task](config)
 
 
 def _open_llama(
     model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None
 ) -> tuple[PreTrainedModel, str]:
-    """The checkpoint as Open-Llama, and what it was."""
+    """Load the checkpoint as an Open-Llama, and describe its origin."""
     checkpoint = read(locate(model.path, model.revision))
     if num_labels is not None:
         checkpoint.config.num_labels = num_labels
@@ -153,7 +155,7 @@ def _open_llama(
 
 
 def _origin(checkpoint: Checkpoint, task: Task) -> str:
-    """Where the weights came from, and what was switched or added on the way."""
+    """Describe the source format, and what was changed or added in the conversion."""
     notes = [checkpoint.origin]
     if checkpoint.note:
         notes.append(checkpoint.note)
@@ -162,11 +164,11 @@ def _origin(checkpoint: Checkpoint, task: Task) -> str:
     return "; ".join(notes)
 
 
-def _new_config(model: ModelConfig) -> OpenLlamaConfig:
-    """The configuration that `model.init` describes; what it leaves out about tokens is the tokenizer's.
+def _init_config(model: ModelConfig) -> OpenLlamaConfig:
+    """Return the configuration of `model.init`; vocabulary size and token ids default to the tokenizer's.
 
     Raises:
-        ConfigError: a field that OpenLlamaConfig doesn't have, or a value that no model can have.
+        ConfigError: OpenLlamaConfig doesn't have a field, or a value is invalid.
     """
     known = set(OpenLlamaConfig().to_dict()) | {"num_key_value_heads", "rope_scaling", "rope_theta"}
     if unknown := sorted(set(model.init) - known):
@@ -180,16 +182,18 @@ def _new_config(model: ModelConfig) -> OpenLlamaConfig:
         raise ConfigError(f"model.init: {reason}") from error
 
 
-def _new(model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None) -> PreTrainedModel:
-    """A model with random weights.
+def _random_model(
+    model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None
+) -> PreTrainedModel:
+    """Create a model with random weights.
 
     Raises:
-        ConfigError: see `_new_config`; or quantized random weights, which could never be trained.
+        ConfigError: See `_init_config`; or a quantization is given, with which new weights can't be trained.
     """
     if quantization.method is not QuantizationMethod.none:
         method = quantization.method.value
         raise ConfigError(f"model.init: new weights can't be trained in {method} (quantization=none)")
-    config = _new_config(model)
+    config = _init_config(model)
     if num_labels is not None:
         config.num_labels = num_labels
     config.dtype = chosen_dtype(model.dtype, torch.float32)
@@ -200,10 +204,10 @@ def _new(model: ModelConfig, quantization: QuantizationConfig, num_labels: int |
     return cast(PreTrainedModel, created.to(device, config.dtype))
 
 
-def _description(
+def _summary(
     loaded: PreTrainedModel, model: ModelConfig, quantization: QuantizationConfig, origin: str
 ) -> str:
-    """What was loaded, in one line."""
+    """Summarize the loaded model in one line."""
     stored = quantization.method is QuantizationMethod.none and is_quantized(loaded)
     facts = [
         f"{parameter_count(loaded):,} parameters",

@@ -1,15 +1,15 @@
-"""Layers as a user names them: by the last part, or parts, of the full name."""
+"""Matches layers by the last part, or parts, of their full names, as users write them."""
 
 from collections.abc import Sequence
 
 
 def ends(name: str, target: str) -> bool:
-    """Whether `target` is the last part, or parts, of a layer's name."""
+    """Return whether a layer's name ends in `target`, in whole parts."""
     return bool(name) and f".{name}".endswith(f".{target}")
 
 
 def is_within(name: str, targets: Sequence[str]) -> bool:
-    """Whether a layer, or one that it lies in, is named by `targets`."""
+    """Return whether a layer, or a module that contains it, matches one of `targets`."""
     parts = name.split(".")
-    places = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-    return any(ends(place, target) for place in places for target in targets)
+    prefixes = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    return any(ends(prefix, target) for prefix in prefixes for target in targets)

@@ -1,4 +1,4 @@
-"""Linear layers in 8 or 4 bits, by bitsandbytes, on CPU and CUDA; and back to plain float32 weights."""
+"""Quantizes linear layers to 8 or 4 bits with bitsandbytes, on CPU and CUDA, and dequantizes them."""
 
 import re
 from typing import Any, cast
@@ -17,15 +17,15 @@ from workbench.models.dtypes import chosen_dtype
 from workbench.models.module_names import ends
 from workbench.models.ops import int8_linear
 
-WHOLE = ["lm_head", "score"]
-"""Never quantized, beside embeddings and norms: the heads, whose errors nothing behind them can mend."""
+UNQUANTIZED = ["lm_head", "score"]
+"""Heads, which are never quantized, since no later layer compensates their errors."""
 
 
 def check_device(quantization: QuantizationConfig, device: torch.device) -> None:
-    """Quantize a small matrix, to know before the long work whether this machine can.
+    """Quantize a small matrix, to find out early whether the device supports the method.
 
     Raises:
-        DeviceError: it can't.
+        DeviceError: The device doesn't support it.
     """
     if quantization.method is QuantizationMethod.none:
         return
@@ -44,18 +44,18 @@ def check_device(quantization: QuantizationConfig, device: torch.device) -> None
 def bitsandbytes_config(
     quantization: QuantizationConfig, dtype: torch.dtype, native: bool = False
 ) -> BitsAndBytesConfig | None:
-    """What transformers' from_pretrained wants to know; None: no quantization.
+    """Return the quantization configuration for from_pretrained; None: no quantization.
 
     Args:
         quantization: The section.
-        dtype: The model's, in which products are computed unless the section says otherwise.
-        native: The head may have any name, so transformers finds it.
+        dtype: Dtype of the model, and of its products unless the section names another.
+        native: Whether the head may have any name, so that transformers has to find it.
     """
     if quantization.method is QuantizationMethod.none:
         return None
-    # transformers takes a name as the start of a full one, or a layer's end: not as a block within others.
+    # transformers matches a name at the start or end of a full name, but not in the middle.
     named = [rf"(.*\.)?{re.escape(name)}" for name in quantization.skip_modules]
-    skipped = None if native and not named else [*WHOLE, *named]
+    skipped = None if native and not named else [*UNQUANTIZED, *named]
     if quantization.method is QuantizationMethod.int8:
         return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_8bit=True, llm_int8_threshold=quantization.int8_threshold, llm_int8_skip_modules=skipped
@@ -75,40 +75,40 @@ def compute_dtype(quantization: QuantizationConfig, dtype: torch.dtype) -> torch
     return chosen_dtype(quantization.compute_dtype, dtype)
 
 
-def settle(model: PreTrainedModel, quantization: QuantizationConfig) -> None:
-    """Make the quantized layers of a just loaded model give the same numbers whatever happens around them.
+def stabilize(model: PreTrainedModel, quantization: QuantizationConfig) -> None:
+    """Configure quantized layers so that outputs don't depend on mode, batch or earlier calls.
 
     Raises:
-        ConfigError: a name of `quantization.skip_modules` that no module has.
+        ConfigError: A name of `quantization.skip_modules` matches no module.
     """
     names = [name for name, _ in model.named_modules()]
     for skipped in quantization.skip_modules:
         if not any(ends(name, skipped) for name in names):
-            raise ConfigError(f"quantization.skip_modules: the model has no module {skipped!r}")
+            raise ConfigError(f"quantization.skip_modules: {skipped!r} matches no module")
     for module in model.modules():
         if isinstance(module, Linear4bit):
-            # On CPUs with AVX512-BF16 the first product in eval mode would repack the weight in place, and
-            # gradients, dequantize and save then read noise (bitsandbytes 0.50, nn/modules.py, Linear4bit).
+            # On CPUs with AVX512-BF16 the first product in eval mode repacks the weight in place, after which
+            # gradients, dequantize and save are wrong (bitsandbytes 0.50, nn/modules.py, Linear4bit).
             module.support_avx512bf16_for_cpu = False
-            # Forward products round weights to this type; so must gradients and dequantize.
+            # Forward products round weights to this dtype; gradients and dequantize must do the same.
             cast(Any, module.weight).quant_state.dtype = module.compute_dtype
         elif isinstance(module, Linear8bitLt) and module.weight.device.type == "cpu":
             module.register_forward_pre_hook(int8_linear.multiply_in_floats)
 
 
 def is_quantized(model: nn.Module) -> bool:
-    """Whether any layer holds its weight in 8 or 4 bits."""
+    """Return whether any layer has a weight in 8 or 4 bits."""
     return any(isinstance(module, Linear4bit | Linear8bitLt) for module in model.modules())
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of weights, however many share a byte."""
+    """Return the number of weights before quantization."""
     shapes = (getattr(getattr(p, "quant_state", None), "shape", p.shape) for p in model.parameters())
     return sum(shape.numel() for shape in shapes)
 
 
 def dequantize_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The weights of a model, quantized or not, as it multiplies with them: plain names, float32, on the CPU.
+    """Return the effective weights of a model, quantized or not, in float32 on the CPU.
 
     Tied weights appear once, under the first of their names; no tensor shares memory with the model.
     """
@@ -121,13 +121,13 @@ def dequantize_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
     for name, parameter in model.named_parameters():
         values = _dequantized(layers[name], model.dtype) if name in layers else parameter.detach()
         if name in layers and issubclass(getattr(layers[name], "source_cls", nn.Linear), Conv1D):
-            values = values.t()  # the layer that it was made from holds its weight the other way round
+            values = values.t()  # the layer that was quantized has its weight transposed
         weights[name] = values.to("cpu", torch.float32, copy=True)
     return weights
 
 
 def float_weight(layer: nn.Module, dtype: torch.dtype) -> Tensor:
-    """The weight (out, in) of a linear layer of a model of type `dtype`, quantized or not, in float32."""
+    """Return the float32 weight (out, in) of a linear layer, quantized or not, in a model of `dtype`."""
     if isinstance(layer, Linear4bit | Linear8bitLt):
         return _dequantized(layer, dtype).float()
     weight: Tensor = layer.weight.detach().float()  # type: ignore[operator]
@@ -135,11 +135,11 @@ def float_weight(layer: nn.Module, dtype: torch.dtype) -> Tensor:
 
 
 def _dequantized(layer: nn.Module, dtype: torch.dtype) -> Tensor:
-    """The weight (out, in) of a quantized layer of a model of type `dtype`."""
+    """Return the weight (out, in) of a quantized layer in a model of `dtype`."""
     weight: Any = layer.weight
     if isinstance(layer, Linear4bit):
         return dequantize_4bit(weight.data, weight.quant_state)
     scales = int8_linear.scales(layer)
     if weight.device.type == "cpu":
-        return int8_linear.whole(weight.data, scales, dtype)
+        return int8_linear.dequantized(weight.data, scales, dtype)
     return cast(Tensor, weight.data.float() * (scales[:, None] / 127))

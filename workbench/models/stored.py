@@ -1,4 +1,4 @@
-"""A stored tensor: a Tensor, or a slice of a file that is read when it is indexed."""
+"""Protocol of stored tensors: tensors in memory, and tensors that are read from a file when indexed."""
 
 from typing import Any, Protocol
 
@@ -7,15 +7,15 @@ from torch import Tensor
 
 
 class Stored(Protocol):
-    """A tensor, or what becomes one by `[...]`."""
+    """Tensor, or an object that returns one for `[...]`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The tensor's shape."""
+        """Return the tensor's shape."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """The tensor's type."""
+        """Return the tensor's dtype."""
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """The tensor itself for `...`."""
+        """Return the tensor; the index is `...`."""

@@ -1,4 +1,4 @@
-"""A model for a larger vocabulary: rows for the new tokens, each the mean of those that spelled it before."""
+"""Resizes a model for a larger vocabulary: a new token's row is the mean of the rows of its old tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,32 +23,32 @@ from workbench.models.tokenizers.learn_vocabulary import subpieces
 
 
 @dataclass(frozen=True)
-class Extended:
-    """A stored table of rows with new ones, made when it is asked for."""
+class ExtendedTable:
+    """Stored embedding table that is extended by new rows when it is indexed."""
 
     stored: Stored
     size: int
-    """Rows in all."""
-    parts: Mapping[int, list[int]]
-    """Each new row -> the old rows of which it is the mean."""
+    """Number of rows after the extension."""
+    sources: Mapping[int, list[int]]
+    """New row -> the old rows whose mean it is."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The extended table's shape."""
+        """Return the shape of the extended table."""
         return (self.size, *self.stored.shape[1:])
 
     @property
     def dtype(self) -> torch.dtype:
-        """The table's type."""
+        """Return the table's dtype."""
         return self.stored.dtype
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """The table, for `...`."""
+        """Return the extended table; the index is `...`."""
         old = self.stored[...]
         table = old.new_zeros(self.shape)
         table[: len(old)] = old
-        for row, parts in self.parts.items():
-            table[row] = old[parts].float().mean(0)
+        for row, sources in self.sources.items():
+            table[row] = old[sources].float().mean(0)
         return table
 
 
@@ -59,38 +59,38 @@ def extend_model(
     folder: Path,
     max_shard_size: str,
 ) -> int:
-    """Write the model at `model.path` as an Open-Llama with a row for each token of `new`; how many are new.
+    """Write the model at `model.path` as an Open-Llama with a row for each token of `new`, and count them.
 
-    Its config.json says from which row on they are, so that an adapter trains them with the rest; with those
-    of an earlier extension, which may not have been trained yet.
+    The first new row is recorded in config.json, so that adapters train the new rows. Rows of an earlier
+    extension, which may be untrained, count as new, too.
 
     Args:
         model: The section.
-        old: The tokenizer of that model.
-        new: Its extension.
-        folder: Where `new` lies already.
-        max_shard_size: Of a file of weights, such as `4GB`.
+        old: Tokenizer of the model.
+        new: Extended tokenizer.
+        folder: Folder to write; `new` is already in it.
+        max_shard_size: Limit of a weight file's size, such as `4GB`.
 
     Raises:
-        CheckpointError: the checkpoint is damaged or doesn't fit.
+        CheckpointError: The checkpoint is damaged.
     """
     source = locate(model.path, model.revision)
     checkpoint = read(source)
     tensors = fitted(checkpoint, CLASSES[model.task])
     if source.is_file():
         tensors = {name: Cast(tensor, torch.bfloat16) for name, tensor in tensors.items()}
-    parts = subpieces(old, new)
-    size = max(checkpoint.config.vocab_size, max(parts) + 1)
+    sources = subpieces(old, new)
+    size = max(checkpoint.config.vocab_size, max(sources) + 1)
     for name in {EMBEDDING, HEAD} & set(tensors):
-        tensors[name] = Extended(tensors[name], size, parts)
+        tensors[name] = ExtendedTable(tensors[name], size, sources)
     config = checkpoint.config
     config.vocab_size = size
-    config.tie_word_embeddings = config.ties_embeddings  # peft looks at no other field
+    config.tie_word_embeddings = config.ties_embeddings  # the only field that peft reads
     config.architectures, config.dtype = [CLASSES[model.task].__name__], tensors[EMBEDDING].dtype
-    setattr(config, EXTENDED_FROM, min([*parts, getattr(config, EXTENDED_FROM, size)]))
+    setattr(config, EXTENDED_FROM, min([*sources, getattr(config, EXTENDED_FROM, size)]))
     with quiet_transformers():
         config.save_pretrained(folder)
         if checkpoint.generation is not None:
             checkpoint.generation.save_pretrained(folder)
     write_weights(tensors, folder, max_shard_size)
-    return len(parts)
+    return len(sources)

@@ -1,4 +1,4 @@
-"""An adapter's folder in peft's format: its configuration, its tensors, the label names beside them."""
+"""Reads adapter folders in peft's format: configuration, tensors, label names, chat template, end tokens."""
 
 import hashlib
 from collections.abc import Sequence
@@ -24,74 +24,76 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 LABELS_FILE = "labels.json"
 TEMPLATE_FILE = "chat_template.jinja"
 MAX_TENSORS = 200_000
-"""In a file of an adapter; each takes time to read, and the largest models have half as many layers."""
-BESIDE_BASE = ("gaussian", "orthogonal", "eva")
-"""Starts, by peft's names, that take nothing out of the base's weights."""
+"""Limit on an adapter's tensors, as each takes time to read; the largest models have half as many layers."""
+INITS_WITHOUT_BASE_CHANGE = ("gaussian", "orthogonal", "eva")
+"""Names in peft of initializations that leave the base's weights unchanged."""
 
 HEAD = "score"
-"""The classification head: random in the base, so it is trained and saved whole beside the adapter."""
+"""Classification head: random in the base, so all its weights are trained and saved with the adapter."""
 
 
 def read_config(path: str | Path) -> PeftConfig:
-    """The configuration of the adapter at `path`, a folder or hub id.
+    """Read the configuration of the adapter at `path`, a folder or hub id.
 
     Raises:
-        CheckpointError: there is none, or it is of a kind that changes no layers.
+        CheckpointError: There is no adapter, or its peft type adapts no layers.
     """
     file = _file(path, CONFIG_FILE)
-    described = read_json_object(file)
-    check_fields(described, file)
-    described.pop("runtime_config", None)  # of the process that wrote it
+    description = read_json_object(file)
+    check_fields(description, file)
+    description.pop("runtime_config", None)  # settings of the process that saved the adapter
     try:
-        config = PeftConfig.from_peft_type(**described)  # type: ignore[no-untyped-call]
+        config = PeftConfig.from_peft_type(**description)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: no adapter can be read there: {first_line(error)}") from error
+        raise CheckpointError(f"{path}: the adapter can't be read: {first_line(error)}") from error
     if config.is_prompt_learning:
-        raise CheckpointError(f"{path}: {config.peft_type.value} learns a prompt, it is no adapter of layers")
+        raise CheckpointError(
+            f"{path}: {config.peft_type.value} trains a prompt and adapts no layers (an adapter such as LoRA)"
+        )
     check_patterns(config, file)
     config.base_model_name_or_path = None
     return cast(PeftConfig, config)
 
 
 def changes_base(path: str | Path) -> bool:
-    """Whether peft changes the base's own weights for this adapter: switched off, it leaves another base."""
+    """Return whether peft changes the base's weights for this adapter; disabling it doesn't restore them."""
     config = read_config(path)
-    start = getattr(config, "init_lora_weights", True)
+    init = getattr(config, "init_lora_weights", True)
     return (
-        (isinstance(start, str) and start not in BESIDE_BASE)
+        (isinstance(init, str) and init not in INITS_WITHOUT_BASE_CHANGE)
         or getattr(config, "bias", "none") != "none"
         or bool(getattr(config, "layer_replication", None))
     )
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of the adapter at `path`, a folder or hub id.
+    """Read the tensors of the adapter at `path`, a folder or hub id.
 
     Raises:
-        CheckpointError: there are none, or not in safetensors.
+        CheckpointError: The safetensors file is missing or damaged.
     """
     file = _file(path, WEIGHTS_FILE)
     if (count := len(tensor_names(file))) > MAX_TENSORS:
         raise CheckpointError(f"{file}: {count:,} tensors (at most {MAX_TENSORS:,})")
     try:
         tensors = load_peft_weights(str(file.parent), device="cpu")
-        # Beside an adapter of an embedding peft saves the embedding that it sits on.
+        # With an adapter on an embedding, peft also saves the embedding itself.
         return {name: tensor for name, tensor in tensors.items() if ".base_layer." not in name}
     except (ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: {WEIGHTS_FILE} can't be read: {first_line(error)}") from error
 
 
 def num_labels(path: str | Path) -> int | None:
-    """How many labels the adapter's classification head knows; None: it has no such head."""
+    """Return the number of labels of the adapter's classification head; None if it has no such head."""
     heads = [tensor for name, tensor in read_weights(path).items() if name.endswith(f".{HEAD}.weight")]
     return heads[0].shape[0] if heads else None
 
 
 def label_names(path: str | Path) -> list[str] | None:
-    """The names of the labels that the adapter was trained with; None: none are written down.
+    """Read the names of the labels that the adapter was trained with; None if the file is missing.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: The file is damaged.
     """
     file = locate_adapter(path) / LABELS_FILE
     if not file.is_file():
@@ -99,17 +101,17 @@ def label_names(path: str | Path) -> list[str] | None:
     try:
         names = read_json(file)
     except ValueError as error:
-        raise CheckpointError(f"{file}: no JSON: {first_line(error)}") from error
+        raise CheckpointError(f"{file}: not JSON: {first_line(error)}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f"{file}: no list of names: {names!r:.60}")
+        raise CheckpointError(f"{file}: {names!r:.60} is not a list of label names")
     return names
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 over the adapter's configuration, weights, chat template and end tokens, without its card.
+    """Return the SHA-256 of the adapter's configuration, weights, chat template and generation config.
 
     Raises:
-        CheckpointError: there is no adapter, or its file of weights is damaged.
+        CheckpointError: There is no adapter, or its weight file is damaged.
     """
     files = [_file(path, CONFIG_FILE), _file(path, WEIGHTS_FILE)]
     tensor_names(files[1])  # of a file that is longer than its header says nothing is read
@@ -127,10 +129,10 @@ def _sha256(files: Sequence[Path]) -> str:
 
 
 def chat_template(path: str | Path) -> str | None:
-    """The chat template that the adapter was trained with; None: none lies beside it.
+    """Read the chat template that the adapter was trained with; None if the file is missing.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: The file is damaged.
     """
     file = locate_adapter(path) / TEMPLATE_FILE
     try:
@@ -140,25 +142,25 @@ def chat_template(path: str | Path) -> str | None:
 
 
 def end_tokens(path: str | Path) -> list[int]:
-    """The tokens that end an answer of the adapter; empty: none are written down."""
+    """Read the tokens that end an answer of the adapter; empty if the file is missing."""
     return generation_config.read_ends(locate_adapter(path))
 
 
 def _file(path: str | Path, name: str) -> Path:
-    """A file of the adapter at `path`.
+    """Return the path of an adapter's file.
 
     Raises:
-        CheckpointError: it isn't there.
+        CheckpointError: The file is missing.
     """
     file = locate_adapter(path) / name
     if not file.is_file():
-        only = " (pickles are not read: save it as safetensors)" if name == WEIGHTS_FILE else ""
-        raise CheckpointError(f"{path}: is no adapter, it has no {name}{only}")
+        hint = " (pickles are not read: save the adapter as safetensors)" if name == WEIGHTS_FILE else ""
+        raise CheckpointError(f"{path}: not an adapter, {name} is missing{hint}")
     return file
 
 
 def tidy_config(path: Path, base_name: str | None) -> None:
-    """Sort the lists whose order means nothing, and name the base as the user did."""
+    """Sort the lists whose order has no meaning, and write the base's name as the user gave it."""
     config = read_json(path)
     for key in ("target_modules", "modules_to_save", "exclude_modules"):
         if isinstance(config.get(key), list):

@@ -1,4 +1,4 @@
-"""Adapters on a base model: attach, save, load, and check that they did something."""
+"""Attaches adapters to a base model, loads and saves them, and checks that training changed them."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -45,59 +45,59 @@ from workbench.models.adapters.targets import (
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.run_dir import new_folder, write_json
 
-INIT: dict[AdapterInit, bool | str] = {
+PEFT_INITS: dict[AdapterInit, bool | str] = {
     AdapterInit.default: True,
     AdapterInit.gaussian: "gaussian",
     AdapterInit.orthogonal: "orthogonal",
 }
-"""peft's word for each start but those from the base weights, which are ours."""
+"""Initialization -> its name in peft, without those from the base weights, which are ours."""
 
 
 def attach(
     model: PreTrainedModel, adapter: AdapterConfig, seed: int, token_ids: Sequence[int] = ()
 ) -> PeftModel:
-    """A trainable adapter on `model`: the one at `adapter.path`, else a new one, the same for the same seed.
+    """Attach a trainable adapter to `model`: the adapter at `adapter.path`, or a new one drawn from `seed`.
 
-    The base weights are frozen, but for the embeddings of `token_ids`. The global random state is left as it
-    was.
+    The base weights are frozen, except for the embeddings of `token_ids`. The global random state doesn't
+    change.
 
     Raises:
-        ConfigError: a target that no layer matches, or a start that this base doesn't allow.
+        ConfigError: A target matches no layer, or this base doesn't allow the initialization.
     """
     if adapter.path is not None:
         return load(model, adapter.path, trainable=True)
     check_targets(model, adapter)
-    with _without_peft_noise():
-        peft_model = _wrap(model, _peft_config(model, adapter, token_ids), seed)
-    _settle(peft_model, trainable=True)
+    with _without_peft_warnings():
+        peft_model = _insert_layers(model, _peft_config(model, adapter, token_ids), seed)
+    _prepare(peft_model, trainable=True)
     if adapter.init in FROM_WEIGHTS:
         start_from_weights(cast(LoraModel, peft_model.base_model), adapter.init)
     return peft_model
 
 
 def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> PeftModel:
-    """The adapter at `path` on `model`, for use, or to train it further.
+    """Attach the adapter at `path` to `model`, for inference or further training.
 
     Raises:
-        CheckpointError: no adapter there, or one that was made for another model.
+        CheckpointError: There is no adapter at `path`, or it doesn't fit this model.
     """
     config = read_config(path)
     config.inference_mode = not trainable
     weights = read_weights(path)
     check_announced(config, weights, [name for name, _ in model.named_modules()], Path(path) / CONFIG_FILE)
     try:
-        with _without_peft_noise():
-            peft_model = _wrap(model, config, seed=0)
+        with _without_peft_warnings():
+            peft_model = _insert_layers(model, config, seed=0)
     except (*BROKEN, ImportError) as error:
         raise CheckpointError(f"{path}: does not fit this model: {first_line(error)}") from error
     expected = state_dict(peft_model)
     _check_fit(path, weights, expected)
-    _check_numbers(path, weights, expected)
+    _check_values(path, weights, expected)
     set_peft_model_state_dict(peft_model, weights)
     labels = label_names(path)
     if labels is not None:
-        _name_labels(model, labels)
-    _settle(peft_model, trainable)
+        _set_label_names(model, labels)
+    _prepare(peft_model, trainable)
     return peft_model
 
 
@@ -107,20 +107,21 @@ def save(
     base_name: str | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> None:
-    """Write the adapter to `folder` in peft's format: the same bytes for the same adapter, safetensors only.
+    """Write the adapter to `folder` in peft's format: safetensors only, the same bytes for the same adapter.
 
-    One that started from the base weights (pissa, olora) is plain LoRA of twice the rank, over the same base.
+    An adapter initialized from the base weights (pissa, olora) is saved as plain LoRA of twice the rank
+    on the unchanged base.
 
     Args:
-        model: What `attach` or `load` gave.
-        folder: Written whole, or not at all.
-        base_name: The base model as the user named it; None: what it was loaded from.
-        tokenizer: With the chat template that was trained; it and what ends an answer are written too.
+        model: Model with adapter, from `attach` or `load`.
+        folder: Replaced as a whole, or not at all.
+        base_name: The base model as the user named it; None: the path it was loaded from.
+        tokenizer: With the chat template used in training; saved too, and the generation config with it.
     """
     base = base_model(model)
     with new_folder(folder) as temporary:
         model.save_pretrained(str(temporary), save_embedding_layers=False)
-        # peft's card names paths of this machine; the leaderboard writes a better one.
+        # peft's model card contains local paths; the leaderboard writes a better one.
         (temporary / "README.md").unlink(missing_ok=True)
         tidy_config(temporary / CONFIG_FILE, base_name or base.name_or_path)
         if _is_classifier(base):
@@ -133,25 +134,27 @@ def save(
 
 
 def check_did_something(model: PeftModel) -> None:
-    """Raise if the adapter leaves the base as it is, or is damaged.
+    """Check that the adapter changes the base, and that all its tensors are finite.
 
     Raises:
-        CheckpointError: every lora_B is zero, or a tensor isn't finite.
+        CheckpointError: Every lora_B is zero, or a tensor isn't finite.
     """
     tensors = state_dict(model)
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"adapter: {name} is not finite (try a lower train.learning_rate)")
+            raise CheckpointError(
+                f"adapter: {name} has NaN or infinite values (try a lower train.learning_rate)"
+            )
     updates = [tensor for name, tensor in tensors.items() if "lora_B" in name or "lora_embedding_B" in name]
     if updates and not any(bool(tensor.any()) for tensor in updates):
         raise CheckpointError(
-            f"adapter: all {len(updates)} lora_B matrices are zero, so it changes nothing "
-            "(was it trained? is train.learning_rate 0, or every step one of train.warmup_steps?)"
+            f"adapter: all {len(updates)} lora_B matrices are zero, so the adapter has no effect "
+            "(untrained, train.learning_rate is 0, or train.warmup_steps covers all steps)"
         )
 
 
 def base_model(model: PeftModel) -> PreTrainedModel:
-    """The model that the adapter sits on; its layers still hold the adapter's."""
+    """Return the base model; its adapted layers are still peft's."""
     return cast(PreTrainedModel, model.get_base_model())
 
 
@@ -169,38 +172,40 @@ def inner_model(model: PeftModel) -> PreTrainedModel:
 
 
 def state_dict(model: PeftModel) -> dict[str, Tensor]:
-    """The tensors of the adapter under the names of its file."""
+    """Return the adapter's tensors, with their names in the adapter file."""
     return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
 def _peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]) -> LoraConfig:
-    """The same knobs in peft's words."""
+    """Translate the adapter section to peft's configuration."""
     classifier = _is_classifier(model)
-    to_save = sorted({*adapter.modules_to_save, *([HEAD] if classifier else [])})
+    modules_to_save = sorted({*adapter.modules_to_save, *([HEAD] if classifier else [])})
     targets = sorted(set(adapter.target_modules))
     if targets == [ALL_LINEAR]:
-        targets = [name for name in linear_layers(model) if name not in {*heads(model), *to_save}]
-    times = 2 if adapter.init in FROM_WEIGHTS else 1  # the start, and what takes it out
-    alpha = adapter.alpha * (times**0.5 if adapter.use_rslora else times)
+        targets = [name for name in linear_layers(model) if name not in {*heads(model), *modules_to_save}]
+    rank_factor = (
+        2 if adapter.init in FROM_WEIGHTS else 1
+    )  # trained half, and frozen half that cancels the init
+    alpha = adapter.alpha * (rank_factor**0.5 if adapter.use_rslora else rank_factor)
     return LoraConfig(
         task_type=TaskType.SEQ_CLS if classifier else TaskType.CAUSAL_LM,
-        r=adapter.rank * times,
+        r=adapter.rank * rank_factor,
         lora_alpha=cast(int, int(alpha) if alpha == int(alpha) else alpha),
         lora_dropout=adapter.dropout,
         target_modules=targets,
-        modules_to_save=to_save or None,
+        modules_to_save=modules_to_save or None,
         use_rslora=adapter.use_rslora,
         use_dora=adapter.method == AdapterMethod.dora,
-        init_lora_weights=cast(Any, INIT.get(adapter.init, True)),
-        rank_pattern={name: rank * times for name, rank in adapter.rank_pattern.items()},
+        init_lora_weights=cast(Any, PEFT_INITS.get(adapter.init, True)),
+        rank_pattern={name: rank * rank_factor for name, rank in adapter.rank_pattern.items()},
         trainable_token_indices=trainable_tokens(model, adapter, token_ids),
     )
 
 
-def _wrap(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
-    """The adapter's layers in place, random as the seed says; the global random state stays."""
+def _insert_layers(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
+    """Insert the adapter's layers, initialized from `seed`; the global random state doesn't change."""
     if getattr(config, "trainable_token_indices", None) and shared_layers(model):
-        model.config.tie_word_embeddings = True  # in any field's words; peft looks at this one only
+        model.config.tie_word_embeddings = True  # whichever field ties them; peft reads only this one
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         peft_model = cast(PeftModel, get_peft_model(model, config))
@@ -208,33 +213,33 @@ def _wrap(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
         if isinstance(module, ModulesToSaveWrapper):
             for layer in module.modules_to_save.values():
                 if isinstance(layer, nn.Linear):
-                    _compute_in_float32(layer)
+                    _keep_in_float32(layer)
     return peft_model
 
 
-def _compute_in_float32(layer: nn.Linear) -> None:
-    """Hold a trained layer as the adapter's matrices are held: bfloat16 would round small steps away."""
+def _keep_in_float32(layer: nn.Linear) -> None:
+    """Keep a trained layer in float32, like the adapter's matrices: bfloat16 would lose small updates."""
     if layer.weight.dtype in (torch.bfloat16, torch.float16):
         layer.float()
         layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
 
 
 @contextmanager
-def _without_peft_noise() -> Iterator[None]:
-    """Hide three warnings of peft 0.21 that no user of this project can act upon."""
+def _without_peft_warnings() -> Iterator[None]:
+    """Hide three warnings of peft 0.21 that users of this project can do nothing about."""
     with warnings.catch_warnings():
-        # It asks for gradient checkpointing under a name that transformers 5.23 calls old.
+        # peft reads an attribute that transformers 5.23 deprecates.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        # Its own conversion to plain LoRA can't do this; ours can.
+        # peft's conversion to plain LoRA doesn't support it; ours does.
         warnings.filterwarnings("ignore", "Using Rank-Stabilized LoRA with rank_pattern", UserWarning)
-        # It finds out by itself that GPT-2's layers hold their weights the other way round.
+        # peft detects the transposed weights of GPT-2's layers and corrects the setting.
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to False but", UserWarning)
         yield
 
 
 def _check_fit(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise CheckpointError unless the file holds exactly the tensors that the model expects."""
-    reasons = [f"no layer for {name}" for name in sorted(weights.keys() - expected.keys())]
+    """Raise CheckpointError unless the file has exactly the tensors that the model expects."""
+    reasons = [f"the model has no layer for {name}" for name in sorted(weights.keys() - expected.keys())]
     reasons += [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
     reasons += [
         f"{name} is {list(weights[name].shape)} in the file and {list(tensor.shape)} in the model"
@@ -242,44 +247,44 @@ def _check_fit(path: str | Path, weights: dict[str, Tensor], expected: dict[str,
         if name in weights and weights[name].shape != tensor.shape
     ]
     if reasons:
-        shown = "; ".join(reasons[:2]) + (f", and {len(reasons) - 2} more" if len(reasons) > 2 else "")
-        raise CheckpointError(f"{path}: does not fit this model: {shown} (was it made for another?)")
+        listed = "; ".join(reasons[:2]) + (f", and {len(reasons) - 2} more" if len(reasons) > 2 else "")
+        raise CheckpointError(f"{path}: does not fit this model: {listed} (was it trained on another model?)")
 
 
-def _check_numbers(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise CheckpointError for tensors whose numbers can't be an adapter's: whole ones, NaN or infinity."""
+def _check_values(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise CheckpointError for tensors of integers, and for NaN or infinite values."""
     for name, tensor in sorted(weights.items()):
         if not expected[name].is_floating_point():
             continue
         if not tensor.is_floating_point():
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{path}: {name} holds {kind}, no floating point numbers")
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{path}: {name} has the dtype {dtype} (only floating point numbers)")
         if not bool(tensor.float().isfinite().all()):
             raise CheckpointError(
-                f"{path}: {name} is not finite (the adapter is damaged, or its training was)"
+                f"{path}: {name} has NaN or infinite values (damaged, or its training diverged)"
             )
 
 
-def _settle(model: PeftModel, trainable: bool) -> None:
-    """Put the new layers in the base's mode, ready them for gradient checkpointing, sort what is saved."""
+def _prepare(model: PeftModel, trainable: bool) -> None:
+    """Set the new layers to the base's mode, enable input gradients, and sort the target modules."""
     base = base_model(model)
     model.train(base.training)
     if trainable:
         cast(Any, base).enable_input_require_grads()
     for config in cast(dict[str, LoraConfig], model.peft_config).values():
-        # Without a name peft doesn't ask the hub for the base at each checkpoint; `save` writes the real one.
+        # With a name, peft would query the hub for the base at each checkpoint; `save` writes the name.
         config.base_model_name_or_path = ""
-        # peft keeps a set, whose order in the file would depend on PYTHONHASHSEED.
+        # peft has a set, whose order in the file would depend on PYTHONHASHSEED.
         if isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)
 
 
-def _name_labels(model: PreTrainedModel, names: list[str]) -> None:
-    """Give the classifier the label names that the adapter was trained with."""
+def _set_label_names(model: PreTrainedModel, names: list[str]) -> None:
+    """Set the classifier's label names to those that the adapter was trained with."""
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: index for index, name in enumerate(names)}
 
 
 def _is_classifier(model: PreTrainedModel) -> bool:
-    """Whether the model labels whole sequences."""
+    """Return whether the model is a sequence classifier."""
     return type(model).__name__.endswith("ForSequenceClassification")

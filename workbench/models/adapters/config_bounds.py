@@ -1,4 +1,4 @@
-"""What an adapter's configuration announces, held against its weights and the layers of the model."""
+"""Checks an adapter's configuration against its weights and the model's layers, before peft reads it."""
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -12,9 +12,9 @@ from workbench.errors import CheckpointError, ConfigError
 
 MAX_LAYERS = 2_000
 MAX_ENTRIES = 1_000
-"""Names in one list of a small model's adapter; of a larger one as many as it has layers, or sizes."""
+"""Limit on the entries of a list, unless the model has more layers or larger tensors."""
 SIZES = ("r", "init_r", "num_vectors", "vector_length", "n_frequency", "n_tasks", "n_skills", "n_splits")
-"""Fields of all kinds of adapters that are a side of a tensor in the file."""
+"""Fields of all peft types that are a dimension of a tensor in the file."""
 AS_MATCHED = {
     "target_modules": "{}",
     "exclude_modules": "{}",
@@ -23,13 +23,13 @@ AS_MATCHED = {
     "rank_pattern": r"(.*\.)?({})$",
     "alpha_pattern": r"(.*\.)?({})$",
 }
-"""Field -> the regular expression that peft 0.21 makes of each of its texts."""
+"""Field -> the regular expression that peft 0.21 builds from each of its entries."""
 NAMES = ("target_modules", "exclude_modules")
-"""Of these a list holds names as they are."""
+"""Fields whose lists contain names instead of regular expressions."""
 
 
 def patterns_of(config: PeftConfig) -> dict[str, list[str]]:
-    """The regular expressions of a configuration, by the field that they stand in."""
+    """Return a configuration's regular expressions by field."""
     expressions: dict[str, list[str]] = {}
     for name in AS_MATCHED:
         value = getattr(config, name, None) or []
@@ -39,10 +39,10 @@ def patterns_of(config: PeftConfig) -> dict[str, list[str]]:
 
 
 def check_patterns(config: PeftConfig, file: Path) -> None:
-    """Refuse what is not a regular expression.
+    """Check that all patterns of a configuration are regular expressions.
 
     Raises:
-        CheckpointError: with the field.
+        CheckpointError: Names the field of the invalid pattern.
     """
     for name, texts in patterns_of(config).items():
         for text in texts[:MAX_ENTRIES]:
@@ -52,26 +52,26 @@ def check_patterns(config: PeftConfig, file: Path) -> None:
                 raise CheckpointError(f"{file}: {name}: {error}") from error
 
 
-def check_lengths(config: PeftConfig, most: int, file: Path) -> None:
-    """Refuse lists that peft would compare with each layer of the model without end.
+def check_lengths(config: PeftConfig, limit: int, file: Path) -> None:
+    """Refuse lists that are too long to be compared with each layer of the model.
 
     Raises:
-        CheckpointError: with the field.
+        CheckpointError: Names the field.
     """
     for name, value in vars(config).items():
         lists = [value, *value.values()] if isinstance(value, Mapping) else [value]
-        longest = max((len(each) for each in lists if isinstance(each, Collection)), default=0)
-        if longest > most and not isinstance(value, str):
-            raise CheckpointError(f"{file}: {name}: {longest:,} entries (at most {most:,} for this model)")
+        longest = max((len(entries) for entries in lists if isinstance(entries, Collection)), default=0)
+        if longest > limit and not isinstance(value, str):
+            raise CheckpointError(f"{file}: {name}: {longest:,} entries (at most {limit:,} for this model)")
 
 
 def check_announced(
     config: PeftConfig, weights: Mapping[str, Tensor], names: Iterable[str], file: Path
 ) -> None:
-    """Refuse ranks and copies of layers that no weights stand behind, and patterns that take too long.
+    """Check ranks against the weights' shapes, the number of replicated layers, and the patterns' speed.
 
     Raises:
-        CheckpointError: with the field.
+        CheckpointError: Names the field.
     """
     names = list(names)
     largest = max((size for tensor in weights.values() for size in tensor.shape), default=0)
@@ -83,29 +83,31 @@ def check_announced(
     for key, rank in ranks.items():
         if isinstance(rank, int) and rank > largest:
             raise CheckpointError(
-                f"{file}: {key}={rank:,}, and no tensor has a side of more than {largest:,}"
+                f"{file}: {key}={rank:,} is larger than all dimensions of the tensors (at most {largest:,})"
             )
     copies = getattr(config, "layer_replication", None) or []
     if sum(abs(last - first) for first, last in copies) > MAX_LAYERS:
-        raise CheckpointError(f"{file}: layer_replication={copies!r:.60} (at most {MAX_LAYERS:,} layers)")
-    matched = {
+        raise CheckpointError(
+            f"{file}: layer_replication={copies!r:.60} is too many layers (at most {MAX_LAYERS:,})"
+        )
+    expressions = {
         AS_MATCHED[name].format(text): (name, text)
         for name, texts in patterns_of(config).items()
         for text in texts
         if any(repeat in text for repeat in "*+{")
     }
-    if slow := patterns.slow_in_re([*matched], names):
-        name, text = matched[slow]
+    if slow := patterns.slow_in_re([*expressions], names):
+        name, text = expressions[slow]
         raise CheckpointError(
-            f"{file}: {name}: the pattern {text!r} takes too long over the names of the layers"
+            f"{file}: {name}: matching the pattern {text!r} against the layer names takes too long"
         )
 
 
 def check_rank_patterns(rank_pattern: Mapping[str, int], names: Iterable[str]) -> None:
-    """Refuse keys of `adapter.rank_pattern` that peft would match without end.
+    """Check that keys of `adapter.rank_pattern` match layer names in reasonable time.
 
     Raises:
-        ConfigError: with the pattern.
+        ConfigError: Names the slow pattern.
     """
     if slow := patterns.slow_in_re([rf"(.*\.)?({key})$" for key in rank_pattern], [*names]):
-        raise ConfigError(f"adapter.rank_pattern: {slow!r} takes too long over the names of the layers")
+        raise ConfigError(f"adapter.rank_pattern: matching {slow!r} against the layer names takes too long")

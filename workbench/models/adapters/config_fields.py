@@ -1,6 +1,6 @@
-"""The fields of an adapter's configuration, held against the types that peft gives them.
+"""Checks the types of the fields in an adapter's configuration.
 
-peft takes any value: the text "no" switches a flag on, and a rank that is a text ends in Python's words.
+peft accepts any value: the text "no" counts as true, and a rank that is a text raises Python's own error.
 """
 
 import math
@@ -18,76 +18,80 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from workbench.errors import CheckpointError
 
 RANKS = ("r", "init_r", "target_r")
-"""Fields of whole numbers, from 1 on where their default is."""
+"""Integer fields; at least 1, unless the default is 0 or less."""
 NUMBERS = ("rank_pattern", "alpha_pattern")
-"""Fields that map names of layers to numbers, or in AdaLoRA to a list that tells which ranks are left."""
+"""Fields that map layers to numbers, or in AdaLoRA to lists of the remaining ranks."""
 UNSUPPORTED = {
-    "alora_invocation_tokens": "an adapter that acts behind certain tokens only, which is not supported",
+    "alora_invocation_tokens": "adapters that are active only after certain tokens are not supported",
     "megatron_config": "layers of Megatron, whose code would be imported by name, are not supported",
 }
 """Field -> why an adapter that sets it is refused."""
-WORDS = {bool: "true or false", int: "a number", float: "a number", str: "a text", dict: "an object"}
-"""Type of a field -> what a user writes there."""
+TYPE_NAMES = {bool: "true or false", int: "a number", float: "a number", str: "a text", dict: "an object"}
+"""Type of a field -> its name in messages."""
 
 
-def check_fields(described: Mapping[str, Any], file: Path) -> None:
+def check_fields(description: Mapping[str, Any], file: Path) -> None:
     """Refuse a configuration whose fields have other types than peft documents.
 
     Args:
-        described: the content of adapter_config.json.
-        file: adapter_config.json itself.
+        description: Content of adapter_config.json.
+        file: Path of adapter_config.json.
 
     Raises:
-        CheckpointError: with the field, its value and what can stand there.
+        CheckpointError: Names the field, its value and the allowed type.
     """
-    kind = described.get("peft_type")
-    if not isinstance(kind, str) or kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        raise CheckpointError(f"{file}: peft_type: {kind!r:.60} is not a kind of adapter (LORA, LOHA, ...)")
-    for name, (annotation, default) in _fields_of(kind).items():
-        value = described.get(name)
+    peft_type = description.get("peft_type")
+    if not isinstance(peft_type, str) or peft_type not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise CheckpointError(
+            f"{file}: peft_type: {peft_type!r:.60} is not an adapter type (LORA, LOHA, ...)"
+        )
+    for name, (annotation, default) in _fields_of(peft_type).items():
+        value = description.get(name)
         if value and name in UNSUPPORTED:
             raise CheckpointError(f"{file}: {name}: {value!r:.60} ({UNSUPPORTED[name]})")
-        if name not in described or (value is None and default is None):
+        if name not in description or (value is None and default is None):
             continue
-        if not _holds(value, annotation):
-            raise CheckpointError(f"{file}: {name}: {value!r:.60} ({_in_words(annotation)})")
+        if not _has_type(value, annotation):
+            raise CheckpointError(f"{file}: {name}: {value!r:.60} ({_type_name(annotation)})")
         numbers = value.values() if name in NUMBERS and value else ()
         if not all(_is_number(number) or isinstance(number, list) for number in numbers):
             raise CheckpointError(f"{file}: {name}: {value!r:.60} (a number for each layer)")
         if name in RANKS and not (isinstance(value, int) and value >= bool(default)):
-            raise CheckpointError(f"{file}: {name}: {value!r:.60} (a whole number from {bool(default):d} on)")
+            raise CheckpointError(f"{file}: {name}: {value!r:.60} (an integer from {bool(default):d} on)")
 
 
 @cache
-def _fields_of(kind: str) -> dict[str, tuple[Any, Any]]:
-    """Name of each field -> its type and its default."""
-    made_by = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)]
-    annotations = typing.get_type_hints(made_by)
-    return {field.name: (annotations[field.name], field.default) for field in fields(made_by) if field.init}
+def _fields_of(peft_type: str) -> dict[str, tuple[Any, Any]]:
+    """Return the type and the default of each field."""
+    config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)]
+    annotations = typing.get_type_hints(config_class)
+    return {
+        field.name: (annotations[field.name], field.default) for field in fields(config_class) if field.init
+    }
 
 
-def _holds(value: Any, annotation: Any) -> bool:
-    """Whether a value that was read from JSON is of a type; of types that JSON doesn't have, any value is."""
+def _has_type(value: Any, annotation: Any) -> bool:
+    """Return whether a JSON value has a type; for types not in JSON, texts and objects are accepted."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
-        return any(_holds(value, choice) for choice in inner)
-    if origin is Literal:  # peft's lists leave out what stands for a number, such as pissa_niter_16
+        return any(_has_type(value, choice) for choice in inner)
+    if origin is Literal:  # peft's lists don't have names with a number, such as pissa_niter_16
         return isinstance(value, type(inner[0]))
     if origin is list:
-        return isinstance(value, list) and all(_holds(item, inner[0]) for item in value)
+        return isinstance(value, list) and all(_has_type(item, inner[0]) for item in value)
     if origin is tuple:
-        return isinstance(value, list) and len(value) == len(inner) and all(map(_holds, value, inner))
+        return isinstance(value, list) and len(value) == len(inner) and all(map(_has_type, value, inner))
     if origin is dict:
-        return isinstance(value, dict) and all(_holds(item, inner[1]) for item in value.values())
-    if annotation in (int, float):  # an alpha of 22.6 is in a field of whole numbers
+        return isinstance(value, dict) and all(_has_type(item, inner[1]) for item in value.values())
+    if annotation in (int, float):  # alpha, an int field, may be 22.6
         return _is_number(value)
     if annotation in (bool, str, dict, type(None)):
         return isinstance(value, annotation)
-    return isinstance(value, str | dict) or value is None  # an enumeration, or settings of their own
+    return isinstance(value, str | dict) or value is None  # an enumeration, or nested settings
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a number that a float can hold."""
+    """Return whether a value is a number within the range of floats."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:
@@ -96,13 +100,13 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _in_words(annotation: Any) -> str:
-    """What can stand in a field of a type."""
+def _type_name(annotation: Any) -> str:
+    """Return the name of a type in messages."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(_in_words(choice) for choice in inner if choice is not type(None))
+        return " or ".join(_type_name(choice) for choice in inner if choice is not type(None))
     if origin is Literal:
         return ", ".join(map(repr, inner))
     if origin in (list, tuple):
         return "a list"
-    return WORDS.get(origin or annotation, "an object")
+    return TYPE_NAMES.get(origin or annotation, "an object")

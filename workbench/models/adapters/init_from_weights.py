@@ -1,8 +1,8 @@
-"""Adapters that start from the base's own weights, and leave it as it is, quantized or not.
+"""Initializes adapters from the base's weights (PiSSA, OLoRA), without changing the base, quantized or not.
 
-PiSSA and OLoRA take the start's product out of the base weights. Here a frozen negative copy of the start
-lies beside it instead, in an adapter of twice the rank: the same function and the same gradient, over a base
-that is the one on the disk.
+PiSSA and OLoRA subtract the product of the initial matrices from the base weights. Here an adapter of twice
+the rank contains a frozen negative copy of them instead: the function and the gradients are the same, and the
+base is unchanged.
 """
 
 from typing import cast
@@ -19,36 +19,36 @@ FROM_WEIGHTS = (AdapterInit.pissa, AdapterInit.olora)
 
 
 def start_from_weights(model: LoraModel, init: AdapterInit, adapter: str = "default") -> None:
-    """Fill each layer's A and B, whose first halves are trained and whose second halves take the start out.
+    """Initialize each layer's A and B: the first halves are trained, the frozen second halves cancel them.
 
     Args:
-        model: Its adapter has twice the rank that is trained.
+        model: Model with an adapter of twice the trained rank.
         init: pissa or olora.
-        adapter: The adapter's name.
+        adapter: Name of the adapter.
 
     Raises:
-        ConfigError: a rank that a layer is too small for, or a layer that isn't linear.
+        ConfigError: A layer is smaller than the rank, or isn't linear.
     """
     for name, layer in model.named_modules():
         if not isinstance(layer, LoraLayer) or adapter not in layer.r:
             continue
         if adapter not in layer.lora_A:
-            raise ConfigError(f"adapter.init: {init.name!r} needs linear layers, {name} is none")
+            raise ConfigError(f"adapter.init: {init.name!r} needs linear layers, and {name} is not linear")
         down, up = cast(Tensor, layer.lora_A[adapter].weight), cast(Tensor, layer.lora_B[adapter].weight)
         rank = layer.r[adapter] // 2
         weight = float_weight(layer.get_base_layer(), up.dtype).to(down.device)  # (out, in)
         if rank > min(weight.shape):
-            raise ConfigError(f"adapter.rank: {rank} is too many for {name} (at most {min(weight.shape)})")
-        first_down, first_up = START[init](weight, rank, float(layer.scaling[adapter]))
+            raise ConfigError(f"adapter.rank: {rank} is too large for {name} (at most {min(weight.shape)})")
+        initial_down, initial_up = INITIALIZE[init](weight, rank, float(layer.scaling[adapter]))
         with torch.no_grad():
-            down.copy_(torch.cat([first_down, first_down]))
-            up.copy_(torch.cat([first_up, -first_up], 1))
-        down.register_hook(lambda gradient, rank=rank: half(gradient, rank, 0))  # type: ignore[no-untyped-call]
-        up.register_hook(lambda gradient, rank=rank: half(gradient, rank, 1))  # type: ignore[no-untyped-call]
+            down.copy_(torch.cat([initial_down, initial_down]))
+            up.copy_(torch.cat([initial_up, -initial_up], 1))
+        down.register_hook(lambda gradient, rank=rank: freeze_second_half(gradient, rank, 0))  # type: ignore[no-untyped-call]
+        up.register_hook(lambda gradient, rank=rank: freeze_second_half(gradient, rank, 1))  # type: ignore[no-untyped-call]
 
 
 def pissa(weight: Tensor, rank: int, scaling: float) -> tuple[Tensor, Tensor]:
-    """A (rank, in) and B (out, rank) whose scaled product is the best approximation of a weight (out, in).
+    """Return A (rank, in) and B (out, rank) whose scaled product best approximates a weight (out, in).
 
     Source: PiSSA, arXiv:2404.02948, section 3.
     """
@@ -58,7 +58,7 @@ def pissa(weight: Tensor, rank: int, scaling: float) -> tuple[Tensor, Tensor]:
 
 
 def olora(weight: Tensor, rank: int, scaling: float) -> tuple[Tensor, Tensor]:
-    """A (rank, in) and B (out, rank), the first rows and columns of the weight's QR decomposition.
+    """Return A (rank, in) and B (out, rank): first rows and columns of the weight's QR decomposition.
 
     Source: OLoRA, arXiv:2406.01775, section 3.
     """
@@ -66,10 +66,10 @@ def olora(weight: Tensor, rank: int, scaling: float) -> tuple[Tensor, Tensor]:
     return triangular[:rank], orthogonal[:, :rank]
 
 
-START = {AdapterInit.pissa: pissa, AdapterInit.olora: olora}
+INITIALIZE = {AdapterInit.pissa: pissa, AdapterInit.olora: olora}
 
 
-def half(gradient: Tensor, rank: int, dim: int) -> Tensor:
-    """The gradient with the second half of its ranks at zero, which leaves them where they are."""
-    kept = gradient.narrow(dim, 0, rank)
-    return torch.cat([kept, torch.zeros_like(kept)], dim)
+def freeze_second_half(gradient: Tensor, rank: int, dim: int) -> Tensor:
+    """Set the gradient of the second half of the ranks to zero."""
+    trained = gradient.narrow(dim, 0, rank)
+    return torch.cat([trained, torch.zeros_like(trained)], dim)

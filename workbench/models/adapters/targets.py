@@ -1,4 +1,4 @@
-"""Which parts of a model an adapter trains, by their names."""
+"""Selects the layers that an adapter trains, by their names, and checks the selection."""
 
 import re
 from collections.abc import Sequence
@@ -17,110 +17,122 @@ from workbench.models.adapters.config_bounds import check_rank_patterns
 from workbench.models.module_names import ends, is_within
 from workbench.models.open_llama.configuration_open_llama import EXTENDED_FROM
 
-ADAPTED = (nn.Linear, nn.Embedding, nn.Conv2d, Conv1D)
-"""What peft has adapters for; quantized layers are linear ones too."""
+ADAPTABLE = (nn.Linear, nn.Embedding, nn.Conv2d, Conv1D)
+"""Layer types that peft has adapters for; quantized layers are subclasses of nn.Linear."""
 
 
 def check_base(model: ModelConfig) -> None:
-    """Raise ConfigError for a base that an adapter can't be used on again."""
+    """Raise ConfigError for a base with random weights, which no later run could load with the adapter."""
     if model.init:
         raise ConfigError(
-            "adapter.method: model.init makes random weights that are kept nowhere, so an adapter on them "
-            "could never be used again (adapter=none)"
+            "adapter.method: model.init draws random weights that are saved nowhere, so an adapter on them "
+            "can't be used again (adapter=none)"
         )
 
 
 def linear_layers(model: nn.Module) -> list[str]:
-    """Last parts of the names of all linear layers, quantized ones included, sorted."""
+    """Return the last parts of all linear layers' names, sorted, quantized layers included."""
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     return sorted({name.rpartition(".")[2] for name in names})
 
 
 def heads(model: PreTrainedModel) -> list[str]:
-    """Last part of the name of the layer that makes the logits, if it has one."""
+    """Return the last parts of the names of the language model head, if any, and the classification head."""
     output = cast(Any, model).get_output_embeddings()
     return [name.rpartition(".")[2] for name, module in model.named_modules() if module is output] + [HEAD]
 
 
 def shared_layers(model: PreTrainedModel) -> set[str]:
-    """Last parts of the names of input and output embedding, where both are one matrix."""
-    ends = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
-    if None in ends or ends[0].weight is not ends[1].weight:
+    """Return the last parts of the names of input and output embedding if they share one weight."""
+    embeddings = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
+    if None in embeddings or embeddings[0].weight is not embeddings[1].weight:
         return set()
-    return {name.rpartition(".")[2] for name, module in model.named_modules() if module in ends}
+    return {name.rpartition(".")[2] for name, module in model.named_modules() if module in embeddings}
 
 
 def trainable_tokens(
     model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]
 ) -> dict[str, list[int]] | None:
-    """Embeddings, by the last part of their names -> the tokens whose rows are trained; None: of none.
+    """Map the last part of each embedding's name to the token ids whose rows are trained; None: no rows.
 
     Raises:
-        ConfigError: the first such token lies behind the vocabulary.
+        ConfigError: `adapter.trainable_tokens_from` is larger than the vocabulary.
     """
-    ends = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
-    size = len(cast(Tensor, ends[0].weight))
+    embeddings = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
+    size = len(cast(Tensor, embeddings[0].weight))
     recorded: int = getattr(model.config, EXTENDED_FROM, size)
     first = recorded if adapter.trainable_tokens_from is None else adapter.trainable_tokens_from
     if first > size:
-        raise ConfigError(f"adapter.trainable_tokens_from: {first!r}, but the embedding has {size} rows")
+        raise ConfigError(
+            f"adapter.trainable_tokens_from: {first!r} is too large (the embedding has {size} rows)"
+        )
     trained = sorted({*token_ids, *range(first, size)})
     if not trained:
         return None
-    # Of two embeddings that are one, peft is told the first and ties the second to it.
-    wanted = ends[:1] if shared_layers(model) else ends
-    names = {name.rpartition(".")[2] for name, module in model.named_modules() if module in wanted}
+    # If the embeddings share their weight, peft expects the first and ties the second to it.
+    unshared = embeddings[:1] if shared_layers(model) else embeddings
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if module in unshared}
     return {name: trained for name in sorted(names)}
 
 
 def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
-    """Raise ConfigError where a name matches no layer, or a choice doesn't go with this base."""
-    names = [name for name, _ in model.named_modules()]
+    """Raise ConfigError if a name matches no layer, or a setting isn't possible with this base."""
     layers = ", ".join(linear_layers(model))
     targets = [name for name in adapter.target_modules if name != ALL_LINEAR]
-    for key, wanted in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
-        for target in wanted:
-            matched = [module for name, module in model.named_modules() if ends(name, target)]
-            if not matched:
-                raise ConfigError(f"adapter.{key}: {target!r} matches no layer (linear layers: {layers})")
-            if key == "target_modules" and not all(isinstance(module, ADAPTED) for module in matched):
-                raise ConfigError(
-                    f"adapter.{key}: {target!r} has no matrix to put an adapter on (linear layers: {layers})"
-                )
-            if any(isinstance(module, nn.ModuleList | nn.ModuleDict) for module in matched):
-                raise ConfigError(f"adapter.{key}: {target!r} is a list of layers (name those)")
-    if both := sorted({*targets} & {*adapter.modules_to_save}):
-        raise ConfigError(f"adapter.modules_to_save: {both[0]!r} is in target_modules too (choose one)")
-    adapted = targets or [name for name in linear_layers(model) if name not in heads(model)]
-    inside = [name for name in names if is_within(name, adapter.modules_to_save)]
-    if not any(ends(name, target) for name in names if name not in inside for target in adapted):
-        raise ConfigError(
-            f"adapter.modules_to_save: {adapter.modules_to_save!r} holds every layer of target_modules and "
-            "leaves none for the adapter (save less, or adapter=none trains the whole model)"
-        )
+    for key, names in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
+        for name in names:
+            _check_name(model, name, key, layers)
+    if duplicates := sorted({*targets} & {*adapter.modules_to_save}):
+        raise ConfigError(f"adapter.modules_to_save: {duplicates[0]!r} is in target_modules too (choose one)")
+    _check_some_adapted(model, adapter, targets)
+    names = [name for name, _ in model.named_modules()]
     check_rank_patterns(adapter.rank_pattern, names)
     for pattern in adapter.rank_pattern:
         if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
             raise ConfigError(f"adapter.rank_pattern: {pattern!r} matches no layer (linear layers: {layers})")
     if adapter.init is AdapterInit.orthogonal and getattr(model, "is_quantized", False):
-        raise ConfigError("adapter.init: peft's 'orthogonal' needs quantization=none (gaussian doesn't)")
+        raise ConfigError(
+            "adapter.init: peft's 'orthogonal' can't initialize quantized layers (gaussian can)"
+        )
     if shared := sorted(shared_layers(model) & {*targets, *adapter.modules_to_save}):
         raise ConfigError(
-            f"adapter: {shared[0]!r} shares its weight with another layer and can't change alone "
-            "(leave it out of target_modules and modules_to_save)"
+            f"adapter: {shared[0]!r} shares its weight with another layer and can't be trained alone "
+            "(remove it from target_modules and modules_to_save)"
+        )
+
+
+def _check_name(model: PreTrainedModel, name: str, key: str, layers: str) -> None:
+    """Raise ConfigError if a name of `adapter.<key>` doesn't select layers that can be trained."""
+    matched = [module for full_name, module in model.named_modules() if ends(full_name, name)]
+    if not matched:
+        raise ConfigError(f"adapter.{key}: {name!r} matches no layer (linear layers: {layers})")
+    if key == "target_modules" and not all(isinstance(module, ADAPTABLE) for module in matched):
+        raise ConfigError(f"adapter.{key}: {name!r} has no weight matrix to adapt (linear layers: {layers})")
+    if any(isinstance(module, nn.ModuleList | nn.ModuleDict) for module in matched):
+        raise ConfigError(f"adapter.{key}: {name!r} is a list of layers (name the layers in it)")
+
+
+def _check_some_adapted(model: PreTrainedModel, adapter: AdapterConfig, targets: Sequence[str]) -> None:
+    """Raise ConfigError if every adapted layer is inside a module that is trained as a whole."""
+    targets = targets or [name for name in linear_layers(model) if name not in heads(model)]
+    names = [name for name, _ in model.named_modules() if not is_within(name, adapter.modules_to_save)]
+    if not any(ends(name, target) for name in names for target in targets):
+        raise ConfigError(
+            f"adapter.modules_to_save: {adapter.modules_to_save!r} contains all layers of target_modules, so "
+            "none is left to adapt (shorten the list, or adapter=none trains the whole model)"
         )
 
 
 def check_saved(model: PreTrainedModel, adapter: AdapterConfig, quantization: QuantizationConfig) -> None:
-    """Raise ConfigError where a layer to be trained whole would lie in 4 or 8 bits."""
+    """Raise ConfigError if a layer of `adapter.modules_to_save` would be quantized."""
     if quantization.method is QuantizationMethod.none:
         return
-    kept = [*heads(model), *quantization.skip_modules]
+    unquantized = [*heads(model), *quantization.skip_modules]
     for target in adapter.modules_to_save:
         for name, module in model.named_modules():
             linear = isinstance(module, nn.Linear | Conv1D) and is_within(name, [target])
-            if linear and not is_within(name, kept):
+            if linear and not is_within(name, unquantized):
                 raise ConfigError(
-                    f"adapter.modules_to_save: {target!r} has weights in {quantization.method.value}, which "
-                    f"can't be trained (quantization.skip_modules=[{target}] keeps them whole)"
+                    f"adapter.modules_to_save: {target!r} is quantized to {quantization.method.value} and "
+                    f"can't be trained (quantization.skip_modules=[{target}] leaves it unquantized)"
                 )

@@ -1,1 +1,1 @@
-"""Checkpoint folders: where they are, what is in them, whether it fits the model."""
+"""Checkpoints: locates, reads and checks model folders and files."""

@@ -1,4 +1,4 @@
-"""What a checkpoint's files announce, held against what they are, before anything of that size is made."""
+"""Checks the sizes that a checkpoint's files announce, before memory of that size is allocated."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,42 +35,42 @@ LARGEST = {
     "num_labels": 1_000_000,
     "sliding_window": 1_000_000_000_000,
 }
-"""The largest value that a model's description may have under each key: tens of times the largest model's."""
+"""Largest allowed value of each key in config.json: tens of times that of the largest model."""
 MAX_DEPTH = 50
 
 
 def check_sizes(description: Mapping[str, Any], file: Path) -> None:
-    """Refuse a description of a model that could only be made to fill the memory.
+    """Check the sizes in a config.json against the largest plausible values.
 
     Raises:
-        CheckpointError: a number beyond all models; with its key.
+        CheckpointError: A size is too large; names its key.
     """
-    waiting: list[tuple[str, Any, int]] = [("", description, 0)]
-    while waiting:
-        name, value, depth = waiting.pop()
+    pending: list[tuple[str, Any, int]] = [("", description, 0)]
+    while pending:
+        name, value, depth = pending.pop()
         if depth > MAX_DEPTH:
             first = name.partition(".")[0]
             raise CheckpointError(f"{file}: {first} is nested too deeply (at most {MAX_DEPTH} levels)")
         if isinstance(value, Mapping):
             prefix = f"{name}." if name else ""
-            waiting += [(f"{prefix}{key}", item, depth + 1) for key, item in value.items()]
+            pending += [(f"{prefix}{key}", item, depth + 1) for key, item in value.items()]
             continue
-        largest = LARGEST.get(name.rpartition(".")[2])
-        if largest is None or isinstance(value, bool) or not isinstance(value, int | float):
+        limit = LARGEST.get(name.rpartition(".")[2])
+        if limit is None or isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if value > largest or value != value:
-            raise CheckpointError(f"{file}: {name}={value!r:.40} (at most {largest:,})")
+        if value > limit or value != value:
+            raise CheckpointError(f"{file}: {name}={value!r:.40} (at most {limit:,})")
 
 
 def check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Refuse tensors that are larger than what is stored of them.
+    """Check that tensors are strided, and not larger than their storage.
 
     Raises:
-        CheckpointError: one is; with its name.
+        CheckpointError: Names the tensor that is not.
     """
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided:
             raise CheckpointError(f"{file}: {name} is not stored as a plain tensor ({tensor.layout})")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             shape = tuple(tensor.shape)
-            raise CheckpointError(f"{file}: {name} announces {shape}, and the file holds less")
+            raise CheckpointError(f"{file}: {name} has the shape {shape}, but the file has fewer values")

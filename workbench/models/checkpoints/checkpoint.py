@@ -1,4 +1,4 @@
-"""Checkpoints on disk -> the configuration and the tensors of an Open-Llama, checked against each other."""
+"""Reads checkpoints of Open-Llama and LLaMA: folders, Meta's files and GGUF files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,18 +17,18 @@ from workbench.models.checkpoints.foreign_code import check_kernels
 from workbench.models.checkpoints.generation_config import settle_generation
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, unfold
 from workbench.models.checkpoints.state_dict import read_folder, read_json_object
-from workbench.models.checkpoints.supported_models import check_not_quantized, way_to_native
+from workbench.models.checkpoints.supported_models import alternative, check_not_quantized
 from workbench.models.gguf import reader
 from workbench.models.open_llama.configuration_open_llama import (
     LLAMA_SWITCHES,
     OpenLlamaConfig,
-    inexpressible,
+    unsupported,
 )
 from workbench.models.stored import Stored
 
-# Mistral without its sliding window is LLaMA under another name.
+# Mistral without its sliding window has LLaMA's architecture.
 LLAMA_ARCHITECTURE: dict[str, type[PreTrainedConfig]] = {"llama": LlamaConfig, "mistral": MistralConfig}
-KEPT = (
+SHARED_FIELDS = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -50,8 +50,8 @@ KEPT = (
     "label2id",
     "problem_type",
 )
-CALLS = ("return_dict", "output_attentions", "output_hidden_states")
-"""What a configuration may say about the form of a call's answer, which is the caller's own affair."""
+OUTPUT_FIELDS = ("return_dict", "output_attentions", "output_hidden_states")
+"""Fields of config.json about the outputs of a call, which the caller decides."""
 SCORE = "score.weight"
 SWITCHED_OFF = "stable and shared embedding off, dropouts 0"
 BROKEN = (
@@ -65,27 +65,27 @@ BROKEN = (
     RuntimeError,
     StrictDataclassError,
 )
-"""What transformers and torch raise at values that no model can have."""
+"""Exceptions of transformers and torch for invalid values in a configuration."""
 
 
 @dataclass
 class Checkpoint:
-    """A model as it lies on disk, in the words of Open-Llama; its tensors are not read yet."""
+    """Checkpoint on disk, as an Open-Llama; its tensors are not read yet."""
 
     path: Path
     origin: str
-    """What it was: Open-Llama, LLaMA, ..."""
+    """Source format: Open-Llama, LLaMA, ..."""
     config: OpenLlamaConfig
     note: str = ""
-    """What was switched on the way."""
+    """Changes made in the conversion."""
     record: dict[str, Any] | None = None
-    """How a LLaMA folder was made from an Open-Llama; see folding.py."""
+    """Record of how a LLaMA folder was exported from an Open-Llama; see stable_embedding.py."""
     tensors: Mapping[str, Stored] = field(default_factory=dict)
     generation: GenerationConfig | None = None
 
     @property
     def dtype(self) -> torch.dtype:
-        """The checkpoint's own floating point type; bfloat16 for GGUF, whose blocks hold fewer bits."""
+        """Return the checkpoint's dtype; bfloat16 for GGUF, whose blocks have fewer bits."""
         if self.path.is_file():
             return torch.bfloat16
         if isinstance(self.config.dtype, torch.dtype):
@@ -94,15 +94,15 @@ class Checkpoint:
 
 
 def read(path: Path) -> Checkpoint:
-    """The checkpoint at `path`, a folder or a `.gguf` file.
+    """Read the checkpoint at `path`, a folder or a `.gguf` file.
 
     Raises:
-        CheckpointError: it is damaged, or not of this family.
+        CheckpointError: The checkpoint is damaged, or has another architecture.
     """
     checkpoint = describe(path)
     checkpoint.tensors = _renamed(_read_tensors(path))
     if checkpoint.record is not None:
-        checkpoint = _unfolded(checkpoint, checkpoint.record)
+        checkpoint = _restored(checkpoint, checkpoint.record)
     if (path / "generation_config.json").is_file():
         try:
             checkpoint.generation = GenerationConfig.from_pretrained(path)
@@ -114,57 +114,59 @@ def read(path: Path) -> Checkpoint:
 
 
 def describe(path: Path) -> Checkpoint:
-    """The checkpoint at `path` without its tensors.
+    """Read the checkpoint at `path` without its tensors.
 
     Raises:
-        CheckpointError: it is damaged, or not of this family.
+        CheckpointError: The checkpoint is damaged, or has another architecture.
     """
     source = description_file(path)
     try:
         with quiet_transformers():
-            return _described(path, source)
+            return _describe(path, source)
     except BROKEN as error:
         raise broken(source, error) from error
 
 
-def _described(path: Path, source: Path) -> Checkpoint:
-    """The checkpoint as its description says; see `describe`."""
+def _describe(path: Path, source: Path) -> Checkpoint:
+    """Read the checkpoint without its tensors; see `describe`."""
     stored, origin = _read_description(path)
     check_sizes(stored, source)
     check_kernels(stored, source)
-    kind = stored.get("model_type")
-    if stored.get("pad_token_id") == -1:  # LLaMA's first checkpoints say so that they have none
+    model_type = stored.get("model_type")
+    if stored.get("pad_token_id") == -1:  # in LLaMA's first checkpoints: no padding token
         stored["pad_token_id"] = None
     check_not_quantized(stored, source)
-    if kind not in (OpenLlamaConfig.model_type, *LLAMA_ARCHITECTURE):
-        raise CheckpointError(f"{source}: model_type {kind!r} is no LLaMA ({way_to_native(str(kind))})")
+    if model_type not in (OpenLlamaConfig.model_type, *LLAMA_ARCHITECTURE):
+        raise CheckpointError(
+            f"{source}: model_type {model_type!r} is not a LLaMA ({alternative(str(model_type))})"
+        )
     if stored.pop("quantization_config", None):
         raise CheckpointError(
-            f"{source}: quantization_config: Open-Llama can't take weights quantized by bitsandbytes "
+            f"{source}: quantization_config: weights quantized by bitsandbytes can't be read as Open-Llama "
             "(take the unquantized model; quantization=nf4 or int8 quantizes it here)"
         )
-    for name in CALLS:
+    for name in OUTPUT_FIELDS:
         stored.pop(name, None)
-    if kind == OpenLlamaConfig.model_type:
-        found = Checkpoint(path, "Open-Llama", OpenLlamaConfig.from_dict(stored))
+    if model_type == OpenLlamaConfig.model_type:
+        checkpoint = Checkpoint(path, "Open-Llama", OpenLlamaConfig.from_dict(stored))
     else:
-        llama = LLAMA_ARCHITECTURE[str(kind)].from_dict(stored)
-        found = Checkpoint(path, origin, _from_llama(source, llama), SWITCHED_OFF, stored.get(RECORD))
-    dtype = found.config.dtype
+        llama = LLAMA_ARCHITECTURE[str(model_type)].from_dict(stored)
+        checkpoint = Checkpoint(path, origin, _from_llama(source, llama), SWITCHED_OFF, stored.get(RECORD))
+    dtype = checkpoint.config.dtype
     if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
-        raise CheckpointError(f"{source}: dtype {str(dtype)!r} is no floating point type")
-    return found
+        raise CheckpointError(f"{source}: dtype {str(dtype)!r} is not a floating point type")
+    return checkpoint
 
 
 def description_file(path: Path) -> Path:
-    """The file that describes the model."""
+    """Return the path of the file that describes the model."""
     if path.is_file():
         return path
     return path / (meta_llama.PARAMETERS if meta_llama.is_meta(path) else "config.json")
 
 
 def _read_description(path: Path) -> tuple[dict[str, Any], str]:
-    """What the description says in transformers' words, and what a LLaMA came as."""
+    """Read the description as transformers' config.json, and name the source format of a LLaMA."""
     if path.is_file():
         return reader.read_config(path), "LLaMA, GGUF"
     if meta_llama.is_meta(path):
@@ -173,17 +175,17 @@ def _read_description(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _read_tensors(path: Path) -> Mapping[str, Stored]:
-    """The tensors as they are stored."""
+    """Read the tensors without conversion."""
     if path.is_file():
         return reader.read_tensors(path)
     return meta_llama.read_tensors(path) if meta_llama.is_meta(path) else read_folder(path)
 
 
-def _unfolded(checkpoint: Checkpoint, record: dict[str, Any]) -> Checkpoint:
-    """The Open-Llama that a LLaMA folder was made from, as far as its tensors are still determined.
+def _restored(checkpoint: Checkpoint, record: dict[str, Any]) -> Checkpoint:
+    """Restore the Open-Llama that a LLaMA folder was exported from, as far as its tensors are unchanged.
 
     Raises:
-        CheckpointError: the record in config.json is damaged.
+        CheckpointError: The record in config.json is damaged.
     """
     try:
         config, tensors, note = unfold(checkpoint.config, record, checkpoint.tensors)
@@ -193,32 +195,34 @@ def _unfolded(checkpoint: Checkpoint, record: dict[str, Any]) -> Checkpoint:
 
 
 def broken(file: Path, error: Exception) -> CheckpointError:
-    """What is wrong with a file of the checkpoint, in one line."""
-    said = str(error.args[0]) if isinstance(error, KeyError) else str(error) or type(error).__name__
+    """Explain in one line what is wrong with a file of the checkpoint."""
+    reason = str(error.args[0]) if isinstance(error, KeyError) else str(error) or type(error).__name__
     if isinstance(error, ZeroDivisionError):
-        said = f"num_attention_heads, or another number that divides, is 0 ({said})"
+        reason = f"num_attention_heads, or another divisor, is 0 ({reason})"
     elif isinstance(error, TypeError | AttributeError | IndexError):
-        said = f"a value is of the wrong kind ({said})"
-    elif said.isidentifier():
-        said = f"{said!r} is missing or unknown"
-    return CheckpointError(f"{file}: {' '.join(said.split()).removeprefix('config.json: ').rstrip('.')}")
+        reason = f"a value has the wrong type ({reason})"
+    elif reason.isidentifier():
+        reason = f"{reason!r} is missing or unknown"
+    return CheckpointError(f"{file}: {' '.join(reason.split()).removeprefix('config.json: ').rstrip('.')}")
 
 
 def _from_llama(source: Path, llama: PreTrainedConfig) -> OpenLlamaConfig:
-    """The Open-Llama configuration that computes exactly what this LLaMA does: its four switches off.
+    """Convert a LLaMA configuration to the Open-Llama that computes the same: all four switches off.
 
     Raises:
-        CheckpointError: a field that Open-Llama can't express.
+        CheckpointError: Open-Llama doesn't support a field's value.
     """
-    if reason := inexpressible(llama):
-        raise CheckpointError(f"{source}: {reason}; model.architecture=native takes what transformers can")
-    fields: dict[str, Any] = {name: getattr(llama, name) for name in KEPT}
+    if reason := unsupported(llama):
+        raise CheckpointError(
+            f"{source}: {reason}; model.architecture=native supports all that transformers does"
+        )
+    fields: dict[str, Any] = {name: getattr(llama, name) for name in SHARED_FIELDS}
     fields |= {**LLAMA_SWITCHES, "attention_dropout_prob": llama.attention_dropout}
     return OpenLlamaConfig(**fields)
 
 
 def _renamed(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """The tensors under the names of a model with a head, without the rotary tables of 4.31's files."""
+    """Add a missing prefix `model.`, and drop the rotary frequencies of transformers 4.31's files."""
     prefix = "" if any(name.startswith("model.") for name in tensors) else "model."
     heads = (HEAD, SCORE)
     return {

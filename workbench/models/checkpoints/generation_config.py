@@ -1,4 +1,4 @@
-"""What a checkpoint says about generating text, such that it can be written again."""
+"""Reads a checkpoint's generation settings, and makes them consistent."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ FILE = "generation_config.json"
 
 
 def settle_generation(generation: GenerationConfig) -> str:
-    """Make settings consistent that transformers would refuse to write again; what was done, in words.
+    """Make settings consistent, as transformers requires to save them; return what was changed.
 
-    Old files give a temperature and leave out that it is for sampling.
+    Old files have a temperature without `do_sample`.
 
     Raises:
-        ValueError: `eos_token_id` names something else than tokens.
+        ValueError: `eos_token_id` is not a token id or a list of them.
     """
     eos_ids(generation)
     if generation.pad_token_id == -1:
@@ -26,11 +26,11 @@ def settle_generation(generation: GenerationConfig) -> str:
     if generation.do_sample is None:
         generation.do_sample = True
         if _is_consistent(generation):
-            return "do_sample on, as generation_config.json has sampling values"
-    kept = {name: getattr(generation, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    consistent = GenerationConfig(**kept)  # type: ignore[no-untyped-call]
+            return "do_sample is on, because generation_config.json has sampling settings"
+    token_ids = {name: getattr(generation, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    consistent = GenerationConfig(**token_ids)  # type: ignore[no-untyped-call]
     vars(generation).update(vars(consistent))
-    return "generation_config.json contradicts itself, only its token numbers are kept"
+    return "generation_config.json contradicts itself, only its token ids are used"
 
 
 def _is_consistent(generation: GenerationConfig) -> bool:
@@ -42,7 +42,7 @@ def _is_consistent(generation: GenerationConfig) -> bool:
 
 
 def end_at(model: PreTrainedModel, ids: Sequence[int]) -> None:
-    """Let generation end at these tokens too: what was trained as the end of an answer comes first."""
+    """Add these tokens to those that end generation; they come first, as the trained end of an answer."""
     generation = getattr(model, "generation_config", None)
     if generation is None or not ids or not model.can_generate():
         return
@@ -51,23 +51,23 @@ def end_at(model: PreTrainedModel, ids: Sequence[int]) -> None:
 
 
 def eos_ids(generation: GenerationConfig | None) -> list[int]:
-    """The tokens at which generation ends.
+    """Return the tokens that end generation.
 
     Raises:
-        ValueError: something else than numbers of tokens is named.
+        ValueError: `eos_token_id` is not a token id or a list of them.
     """
-    named = getattr(generation, "eos_token_id", None)
-    ids = [] if named is None else list(named) if isinstance(named, list | tuple) else [named]
+    eos = getattr(generation, "eos_token_id", None)
+    ids = [] if eos is None else list(eos) if isinstance(eos, list | tuple) else [eos]
     if not all(isinstance(index, int) for index in ids):
-        raise ValueError(f"eos_token_id={named!r:.60} (the number of a token, or a list of such)")
+        raise ValueError(f"eos_token_id={eos!r:.60} (a token id, or a list of token ids)")
     return ids
 
 
 def read_ends(folder: Path) -> list[int]:
-    """The end tokens that the generation_config.json of a folder names; empty: there is no such file.
+    """Read the end tokens of a folder's generation_config.json; empty if the file is missing.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: The file is damaged.
     """
     if not (folder / FILE).is_file():
         return []

@@ -1,4 +1,4 @@
-"""Folders as Meta released LLaMA: params.json and consolidated.NN.pth, one file a GPU of theirs."""
+"""Reads LLaMA in Meta's format: params.json and consolidated.NN.pth, one file per GPU of Meta's."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from workbench.models.gguf.reader import LLAMA3_ROPE
 PARAMETERS = "params.json"
 
 # Meta's names (llama/model.py of github.com/meta-llama/llama) and transformers', with the dimension along
-# which the files split a tensor: 0, 1, or None where each holds it whole.
-WHOLE: dict[str, tuple[str, int | None]] = {
+# which the files split a tensor: 0, 1, or None if each file has the entire tensor.
+MODEL_TENSORS: dict[str, tuple[str, int | None]] = {
     "tok_embeddings.weight": ("model.embed_tokens.weight", 1),
     "norm.weight": ("model.norm.weight", None),
     "output.weight": ("lm_head.weight", 0),
 }
-LAYER: dict[str, tuple[str, int | None]] = {
+LAYER_TENSORS: dict[str, tuple[str, int | None]] = {
     "attention.wq.weight": ("self_attn.q_proj.weight", 0),
     "attention.wk.weight": ("self_attn.k_proj.weight", 0),
     "attention.wv.weight": ("self_attn.v_proj.weight", 0),
@@ -37,16 +37,16 @@ FREQUENCIES = "rope.freqs"
 
 @dataclass(frozen=True)
 class SplitTensor:
-    """One tensor out of its parts, put together when it is asked for."""
+    """Tensor split over several files, concatenated when it is indexed."""
 
     parts: tuple[Tensor, ...]
     dim: int | None
     num_heads: int
-    """Heads whose rows Meta interleaves; 0: none."""
+    """Number of heads whose rows Meta interleaves; 0: the rows are not interleaved."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The whole tensor's shape."""
+        """Return the shape of the concatenated tensor."""
         sizes = list(self.parts[0].shape)
         if self.dim is not None:
             sizes[self.dim] = sum(part.shape[self.dim] for part in self.parts)
@@ -54,45 +54,45 @@ class SplitTensor:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The tensor's type."""
+        """Return the tensor's dtype."""
         return self.parts[0].dtype
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """The tensor, for `...`."""
-        whole = self.parts[0] if self.dim is None else torch.cat(self.parts, self.dim)
+        """Return the tensor; the index is `...`."""
+        tensor = self.parts[0] if self.dim is None else torch.cat(self.parts, self.dim)
         if not self.num_heads:
-            return whole
-        # Meta rotates neighbouring pairs, transformers halves: rows go from (D/2, 2) to (2, D/2). The
-        # original project's converter, utils/convert_ckpt.py, left this out.
-        return whole.view(self.num_heads, -1, 2, whole.shape[-1]).transpose(1, 2).reshape(whole.shape)
+            return tensor
+        # Meta rotates neighbouring pairs, transformers halves: rows are permuted from (D/2, 2) to (2, D/2).
+        # The original project's converter, utils/convert_ckpt.py, doesn't do this.
+        return tensor.view(self.num_heads, -1, 2, tensor.shape[-1]).transpose(1, 2).reshape(tensor.shape)
 
 
 def is_meta(folder: Path) -> bool:
-    """Whether a folder is laid out this way."""
+    """Return whether a folder has Meta's format."""
     return (folder / PARAMETERS).is_file() and not (folder / "config.json").is_file()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's description in the words of LlamaConfig.
+    """Read the folder's description as fields of LlamaConfig.
 
     Raises:
         CheckpointError: params.json or a consolidated file can't be read, or the model has experts.
     """
     params = _parameters(folder)
     if params.get("moe"):
-        raise CheckpointError(f"{folder / PARAMETERS}: Open-Llama can't express moe={params['moe']!r}")
+        raise CheckpointError(f"{folder / PARAMETERS}: Open-Llama doesn't support moe={params['moe']!r}")
     shapes = {name: tensor.shape for name, tensor in read_tensors(folder).items()}
     sizes = ("model.embed_tokens.weight", "model.layers.0.mlp.gate_proj.weight")
     if missing := [name for name in sizes if len(shapes.get(name, ())) != 2]:
-        raise CheckpointError(f"{folder}: no {' and no '.join(missing)} among the consolidated tensors")
+        raise CheckpointError(f"{folder}: the consolidated files have no {' and no '.join(missing)}")
     vocabulary, intermediate = (shapes[name][0] for name in sizes)
-    third = params.get("rope_theta", 10000.0) >= 500000  # Llama 3, whose vocabulary is another
-    scaled = bool(params.get("use_scaled_rope"))
+    is_llama3 = params.get("rope_theta", 10000.0) >= 500000
+    has_scaled_rope = bool(params.get("use_scaled_rope"))
     rope = {"rope_type": "default", "rope_theta": params.get("rope_theta", 10000.0)}
-    if scaled:
+    if has_scaled_rope:
         rope |= {"rope_type": "llama3", "factor": params.get("rope_scale_factor", 8.0), **LLAMA3_ROPE}
-    # The trained length is said nowhere; only the dynamic kind of rotary embedding asks for it.
-    length = 8192 if third else 4096 if params["norm_eps"] == 1e-5 else 2048
+    # No file has the trained length; only the dynamic rotary embedding needs it.
+    length = 8192 if is_llama3 else 4096 if params["norm_eps"] == 1e-5 else 2048
     return {
         "model_type": "llama",
         "hidden_act": "silu",
@@ -103,9 +103,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         "num_attention_heads": params["n_heads"],
         "num_key_value_heads": params.get("n_kv_heads") or params["n_heads"],
         "rms_norm_eps": params["norm_eps"],
-        "max_position_embeddings": 131072 if scaled else length,
-        "bos_token_id": 128000 if third else 1,
-        "eos_token_id": 128001 if third else 2,
+        "max_position_embeddings": 131072 if has_scaled_rope else length,
+        "bos_token_id": 128000 if is_llama3 else 1,
+        "eos_token_id": 128001 if is_llama3 else 2,
         "pad_token_id": None,
         "tie_word_embeddings": "lm_head.weight" not in shapes,
         "rope_parameters": rope,
@@ -113,19 +113,19 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path) -> dict[str, SplitTensor]:
-    """The folder's tensors under LLaMA's names, mapped into memory and not yet read.
+    """Map the folder's tensors into memory, under transformers' names.
 
     Raises:
-        CheckpointError: no consolidated file, a damaged one, files of different models, or an unknown tensor.
+        CheckpointError: Files are missing, damaged or of different models, or a tensor is unknown.
     """
     params = _parameters(folder)
     files = sorted(folder.glob("consolidated.*.pth"))
     if not files:
-        raise CheckpointError(f"{folder}: no weights (consolidated.00.pth)")
+        raise CheckpointError(f"{folder}: no weights (expected: consolidated.00.pth)")
     shards = [read_pickle(file) for file in files]
     for file, shard in zip(files[1:], shards[1:], strict=True):
         if shard.keys() != shards[0].keys():
-            raise CheckpointError(f"{file}: holds other tensors than {files[0].name}")
+            raise CheckpointError(f"{file}: the tensor names differ from those of {files[0].name}")
     heads = {"q_proj": params["n_heads"], "k_proj": params.get("n_kv_heads") or params["n_heads"]}
     tensors = {}
     for stored in shards[0]:
@@ -140,29 +140,29 @@ def read_tensors(folder: Path) -> dict[str, SplitTensor]:
 
 
 def _renamed(stored: str, file: Path) -> tuple[str, int | None]:
-    """The name in transformers of a tensor and the dimension along which files split it.
+    """Return a tensor's name in transformers, and the dimension along which files split it.
 
     Raises:
         CheckpointError: LLaMA has no such tensor.
     """
-    if stored in WHOLE:
-        return WHOLE[stored]
-    layer, _, part = stored.removeprefix("layers.").partition(".")
-    if part not in LAYER or not layer.isdigit():
-        raise CheckpointError(f"{file}: Open-Llama has no place for the tensor {stored}")
-    name, dim = LAYER[part]
+    if stored in MODEL_TENSORS:
+        return MODEL_TENSORS[stored]
+    layer, _, name_in_layer = stored.removeprefix("layers.").partition(".")
+    if name_in_layer not in LAYER_TENSORS or not layer.isdigit():
+        raise CheckpointError(f"{file}: Open-Llama has no tensor {stored}")
+    name, dim = LAYER_TENSORS[name_in_layer]
     return f"model.layers.{layer}.{name}", dim
 
 
 def _parameters(folder: Path) -> dict[str, Any]:
-    """params.json.
+    """Read params.json.
 
     Raises:
-        CheckpointError: it can't be read, or lacks one of the four numbers that a LLaMA needs.
+        CheckpointError: The file can't be read, or lacks a number that every LLaMA has.
     """
     file = folder / PARAMETERS
     params = read_json_object(file)
     check_sizes(params, file)
     if missing := [name for name in ("dim", "n_heads", "n_layers", "norm_eps") if name not in params]:
-        raise CheckpointError(f"{file}: lacks {', '.join(missing)}")
+        raise CheckpointError(f"{file}: {', '.join(missing)} missing")
     return params

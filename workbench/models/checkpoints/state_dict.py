@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint folder, whatever the file format, mapped into memory and not yet read."""
+"""Reads the tensors of a checkpoint folder from safetensors or pickles, mapped into memory."""
 
 from pathlib import Path
 from typing import Any
@@ -21,62 +21,66 @@ FILES = (
 
 
 def read_folder(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a folder by name; safetensors before pickles, as transformers chooses.
+    """Read all tensors of a folder; safetensors are preferred to pickles, as in transformers.
 
     Raises:
-        CheckpointError: no weights, a missing shard, a damaged file, or a pickle with code.
+        CheckpointError: Weights or a shard are missing, a file is damaged, or a pickle contains code.
     """
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(folder):
         if not file.is_file():
-            raise CheckpointError(f"{file}: missing, the index of the weights names it")
-        found = read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
-        for name in sorted(tensors.keys() & found.keys()):
-            if not torch.equal(tensors[name], found[name]):
-                raise CheckpointError(f"{file}: holds another {name} than the file before it")
-        tensors |= found
+            raise CheckpointError(f"{file}: missing, but listed in the index of the weights")
+        shard = read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
+        for name in sorted(tensors.keys() & shard.keys()):
+            if not torch.equal(tensors[name], shard[name]):
+                raise CheckpointError(
+                    f"{file}: {name} differs from the tensor of the same name in another file"
+                )
+        tensors |= shard
     return tensors
 
 
 def existing_files(folder: Path) -> list[Path]:
-    """The files of a folder's weights; none where it has none by a known name.
+    """Return the weight files of a folder; empty if it has none with a known name.
 
     Raises:
-        CheckpointError: the index names a file outside the folder.
+        CheckpointError: The index names a file outside the folder.
     """
     return _weight_files(folder) if any((folder / name).is_file() for name in FILES) else []
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files that together hold the weights.
+    """Return the files that contain the weights.
 
     Raises:
-        CheckpointError: none of the known names is there, or the index can't be read.
+        CheckpointError: No file has a known name, or the index can't be read.
     """
     for name in FILES:
         file = folder / name
         if not file.is_file():
             continue
         return _shards(file) if file.suffix == ".json" else [file]
-    raise CheckpointError(f"{folder}: no weights (one of {', '.join(FILES)})")
+    raise CheckpointError(f"{folder}: no weights (expected: one of {', '.join(FILES)})")
 
 
 def _shards(index: Path) -> list[Path]:
-    """The files that an index names, each once; only names within the folder count."""
+    """Return the files that an index names, each once; files outside the folder are refused."""
     try:
         names = set(read_json_object(index)["weight_map"].values())
     except (KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index}: no index of weights (a JSON object with a weight_map)") from error
+        raise CheckpointError(
+            f"{index}: not an index of weights (a JSON object with a weight_map)"
+        ) from error
     if outside := sorted(str(name) for name in names if Path(str(name)).name != name or name in ("", "..")):
         raise CheckpointError(f"{index}: names a file outside the folder, {outside[0]!r}")
     return [index.parent / name for name in sorted(names)]
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
-    """A JSON object that describes a model or its tokenizer.
+    """Read a JSON object, which describes a model or its tokenizer.
 
     Raises:
-        CheckpointError: the file can't be read, or holds something else.
+        CheckpointError: The file can't be read, or is not a JSON object.
     """
     try:
         value = read_json(file)
@@ -90,10 +94,10 @@ def read_json_object(file: Path) -> dict[str, Any]:
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """Read the tensors of a safetensors file.
 
     Raises:
-        CheckpointError: the file is truncated or damaged.
+        CheckpointError: The file is truncated or damaged.
     """
     try:
         with safe_open(file, framework="pt") as tensors:
@@ -103,13 +107,13 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def tensor_names(file: Path) -> list[str]:
-    """The names of the tensors in a file of weights.
+    """Read the names of the tensors in a weight file.
 
     Raises:
-        CheckpointError: the file is missing, truncated or damaged, or a pickle with code.
+        CheckpointError: The file is missing, truncated or damaged, or a pickle with code.
     """
     if not file.is_file():
-        raise CheckpointError(f"{file}: missing, the index of the weights names it")
+        raise CheckpointError(f"{file}: missing, but listed in the index of the weights")
     if file.suffix != ".safetensors":
         return list(read_pickle(file))
     try:
@@ -120,17 +124,17 @@ def tensor_names(file: Path) -> list[str]:
 
 
 def read_pickle(file: Path) -> dict[str, Tensor]:
-    """The tensors of a pickled state dict; nothing in it is ever executed.
+    """Read the tensors of a pickled state dict, without executing code in it.
 
     Raises:
-        CheckpointError: the pickle holds more than tensors, or the file is truncated or damaged.
+        CheckpointError: The pickle contains more than tensors, or the file is truncated or damaged.
     """
     tensors = pickles.read_pickle(file)
     if isinstance(tensors, dict) and isinstance(tensors.get("module"), dict):
-        tensors = tensors["module"]  # as DeepSpeed saved the original project's runs
+        tensors = tensors["module"]  # the format in which DeepSpeed saved the original project's runs
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
     ):
-        raise CheckpointError(f"{file}: no flat dictionary of tensors, which a model's weights are")
+        raise CheckpointError(f"{file}: not a state dict (a flat dictionary of names and tensors)")
     check_tensors(tensors, file)
     return tensors

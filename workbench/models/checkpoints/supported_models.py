@@ -1,4 +1,4 @@
-"""Refuses models that can't be trained or scored here, before anything large is read."""
+"""Refuses models that can't be trained or evaluated, before their weights are read."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,36 +21,36 @@ from workbench.errors import CheckpointError
 from workbench.models.checkpoints.state_dict import tensor_names
 
 QUANTIZED = ("quantization_config", "compression_config")
-"""Fields of config.json that say how the weights are quantized."""
+"""Fields of config.json with the quantization method."""
 QUANTIZED_FILES = ("quantize_config.json", "quant_config.json")
-"""Files with which early GPTQ and AWQ folders say it."""
+"""Files with the quantization method in early GPTQ and AWQ folders."""
 BITSANDBYTES = "bitsandbytes"
 HEADS = ("lm_head.weight", "embed_out.weight", "head.weight", "unembed.weight")
-"""Ends of the names that a checkpoint may give the weight that predicts tokens."""
+"""Names, or ends of names, of the language model head's weight in checkpoints."""
 MAPPINGS: dict[Task, Any] = {
     Task.causal_lm: MODEL_FOR_CAUSAL_LM_MAPPING,
     Task.sequence_classification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 }
-WORDS = {Task.causal_lm: "causal language model", Task.sequence_classification: "classifier"}
+TASK_NAMES = {Task.causal_lm: "causal language model", Task.sequence_classification: "classifier"}
 
 
-def check_not_quantized(described: Mapping[str, Any], file: Path) -> None:
-    """Refuse weights that another tool has quantized; bitsandbytes' own format is let through.
+def check_not_quantized(config: Mapping[str, Any], file: Path) -> None:
+    """Refuse quantized weights, except for those of bitsandbytes.
 
     Args:
-        described: the content of config.json.
-        file: config.json itself.
+        config: Content of config.json.
+        file: Path of config.json.
 
     Raises:
-        CheckpointError: names the quantization and the way out.
+        CheckpointError: Names the quantization method, and what to do.
     """
     way_out = "take the unquantized model; quantization=nf4 or int8 quantizes it here"
-    for key, method in quantizations(described).items():
+    for key, method in quantizations(config).items():
         if method != BITSANDBYTES:
             raise CheckpointError(
                 f"{file}: {key}: weights quantized by {method!r} are not supported ({way_out})"
             )
-    if quantizations(described) or file.name != "config.json":
+    if quantizations(config) or file.name != "config.json":
         return
     for name in QUANTIZED_FILES:
         if (file.parent / name).is_file():
@@ -59,10 +59,10 @@ def check_not_quantized(described: Mapping[str, Any], file: Path) -> None:
             )
 
 
-def quantizations(described: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of a config.json that say how its weights are quantized, with the method's name."""
+def quantizations(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of config.json with a quantization, and the name of its method."""
     methods: dict[str, str] = {}
-    for prefix, section in (("", described), ("text_config.", described.get("text_config"))):
+    for prefix, section in (("", config), ("text_config.", config.get("text_config"))):
         for name in QUANTIZED:
             settings = section.get(name) if isinstance(section, Mapping) else None
             if settings:
@@ -78,67 +78,67 @@ def _method(settings: Any) -> str:
     return str(settings.get("quant_method", "an unnamed method"))[:40]
 
 
-def way_to_native(kind: str) -> str:
-    """What to do with a `model_type` that isn't of LLaMA's architecture."""
+def alternative(model_type: str) -> str:
+    """Suggest what to do with a `model_type` that doesn't have LLaMA's architecture."""
     mappings = [MAPPINGS[task] for task in Task]
-    if kind in CONFIG_MAPPING and any(CONFIG_MAPPING[kind] in mapping for mapping in mappings):
-        return "model.architecture=native takes it as it is"
+    if model_type in CONFIG_MAPPING and any(CONFIG_MAPPING[model_type] in mapping for mapping in mappings):
+        return "model.architecture=native supports it"
     return "a decoder-only language model"
 
 
-def check_known(described: Mapping[str, Any], file: Path) -> None:
-    """Refuse a `model_type` that transformers has no configuration for.
+def check_known(config: Mapping[str, Any], file: Path) -> None:
+    """Refuse a `model_type` that transformers has no configuration class for.
 
     Raises:
-        CheckpointError: names it.
+        CheckpointError: Names the model type.
     """
-    kind = described.get("model_type")
-    if kind is not None and kind not in CONFIG_MAPPING:
+    model_type = config.get("model_type")
+    if model_type is not None and model_type not in CONFIG_MAPPING:
         raise CheckpointError(
-            f"{file}: transformers {transformers_version} knows no model_type {str(kind)[:60]!r} "
-            "(a later transformers may)"
+            f"{file}: transformers {transformers_version} has no model_type {str(model_type)[:60]!r} "
+            "(a later version may)"
         )
 
 
 def check_kind(config: PreTrainedConfig, path: Path, task: Task) -> None:
-    """Refuse a kind of model that has no class for the task, or one that doesn't predict the next token.
+    """Refuse a model type without a class for the task, or one that doesn't predict the next token.
 
     Raises:
-        CheckpointError: names the kind and the way out.
+        CheckpointError: Names the model type, and what to do.
     """
     where = f"{path}: model_type {config.model_type!r}"
     if getattr(config, "is_encoder_decoder", False):
-        raise CheckpointError(
-            f"{where} is an encoder-decoder, which can't be trained or scored here (a decoder-only model)"
-        )
-    is_classified = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-    classifier = "model.task=sequence_classification takes it" if is_classified else "a decoder-only model"
+        raise CheckpointError(f"{where} is an encoder-decoder, which is not supported (a decoder-only model)")
+    has_classifier = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    classifier = (
+        "model.task=sequence_classification supports it" if has_classifier else "a decoder-only model"
+    )
     if type(config) not in MAPPINGS[task]:
         way_out = classifier if task is Task.causal_lm else "a text model such as LLaMA, Qwen or BERT"
-        raise CheckpointError(f"{where}: transformers has no {WORDS[task]} of this type ({way_out})")
+        raise CheckpointError(f"{where}: transformers has no {TASK_NAMES[task]} of this type ({way_out})")
     if task is not Task.causal_lm:
         return
     is_masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING or isinstance(config, BertGenerationConfig)
     if is_masked and not getattr(config, "is_decoder", getattr(config, "causal", False)):
         raise CheckpointError(
-            f"{where} is an encoder that also sees the tokens behind, so it can't predict them ({classifier})"
+            f"{where} is a bidirectional encoder and can't predict the next token ({classifier})"
         )
     media = [name for name in type(config).sub_configs if name.startswith(("vision", "audio"))]
     if media and "text_config" not in type(config).sub_configs:
-        kinds = " and ".join("images" if name.startswith("vision") else "sound" for name in media)
-        raise CheckpointError(f"{where} is a model of {kinds}, not of text alone (a text model)")
+        modalities = " and ".join("images" if name.startswith("vision") else "audio" for name in media)
+        raise CheckpointError(f"{where} is a model for {modalities} (a text model)")
 
 
 def check_head(path: Path, files: list[Path], model: PreTrainedModel) -> None:
-    """Refuse a causal model whose checkpoint lacks the head that predicts tokens, which would be random.
+    """Refuse a causal model whose checkpoint has no language model head: the head would be random.
 
     Args:
-        path: the folder.
-        files: its weights.
-        model: the model without weights.
+        path: The model folder.
+        files: Its weight files.
+        model: The model without weights.
 
     Raises:
-        CheckpointError: there is no head, and none is tied to the embedding.
+        CheckpointError: The head is missing, and isn't tied to the embedding.
     """
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if not isinstance(head, nn.Module) or model.config.get_text_config().tie_word_embeddings:
@@ -146,8 +146,8 @@ def check_head(path: Path, files: list[Path], model: PreTrainedModel) -> None:
     name = next((f"{name}.weight" for name, module in model.named_modules() if module is head), "")
     ends = (*HEADS, name.rpartition("model.")[2]) if name else HEADS
     if not any(stored.endswith(ends) for file in files for stored in tensor_names(file)):
-        made_as = ", ".join(model.config.architectures or ["an unknown class"])
+        saved_as = ", ".join(model.config.architectures or ["an unknown class"])
         raise CheckpointError(
-            f"{path}: no {name or HEADS[0]}, the head that predicts tokens (saved as {made_as}; "
-            "a checkpoint with the head, or model.task=sequence_classification)"
+            f"{path}: the language model head, {name or HEADS[0]}, is missing (saved as {saved_as}; "
+            "name a checkpoint with the head, or model.task=sequence_classification)"
         )

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's tensors fit the model that its configuration describes."""
+"""Checks that a checkpoint's tensors fit the model that its configuration describes."""
 
 import torch
 from transformers import PreTrainedModel
@@ -19,19 +19,19 @@ WHY = {
 
 
 def fitted(checkpoint: Checkpoint, model_class: type[PreTrainedModel]) -> dict[str, Stored]:
-    """The tensors that `model_class` has a place for, after checking that every place is filled.
+    """Return the tensors of `model_class`, after checking that none is missing.
 
-    Two differences are no mistake: a causal head on the way to a classifier is left out, and the classifier's
-    new `score` head may be missing.
+    Two differences are allowed for a classifier: its `score` head may be missing, and a language model head
+    is dropped.
 
     Raises:
-        CheckpointError: tensors are missing, extra or of another shape, or a tied head differs; or the
-            configuration has values that no model can have.
+        CheckpointError: Tensors are missing, unexpected or of another shape, a tied head differs, or the
+            configuration has invalid values.
     """
     layers, count = checkpoint.config.num_hidden_layers, len(checkpoint.tensors)
-    if layers > count:  # building so many could take for ever
+    if layers > count:  # creating so many layers could take hours
         raise CheckpointError(
-            f"{checkpoint.path}: does not fit, num_hidden_layers={layers} and {count} tensors"
+            f"{checkpoint.path}: does not fit, num_hidden_layers={layers} with only {count} tensors"
         )
     try:
         _check_frequencies(checkpoint.config)
@@ -49,12 +49,12 @@ def fitted(checkpoint: Checkpoint, model_class: type[PreTrainedModel]) -> dict[s
     extra = [name for name in tensors if name not in expected]
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     misshapen = [name for name in expected if name in shapes and shapes[name] != expected[name]]
-    odd = [f"{name}: {tensors[name].dtype}" for name in tensors if tensors[name].dtype not in FLOATS]
+    unsupported = [f"{name}: {tensors[name].dtype}" for name in tensors if tensors[name].dtype not in FLOATS]
     faults = [
-        listed("of no type that weights are kept in", odd),
-        listed("missing", [name + _because(name) for name in missing]),
-        listed("not expected", [name + _because(name) for name in extra]),
-        listed("of another shape", [differing(name, shapes[name], expected[name]) for name in misshapen]),
+        listed("with an unsupported dtype", unsupported),
+        listed("missing", [name + _explained(name) for name in missing]),
+        listed("unexpected", [name + _explained(name) for name in extra]),
+        listed("with another shape", [differing(name, shapes[name], expected[name]) for name in misshapen]),
     ]
     if any(faults):
         raise CheckpointError(f"{checkpoint.path}: does not fit, {'; '.join(filter(None, faults))}")
@@ -62,34 +62,36 @@ def fitted(checkpoint: Checkpoint, model_class: type[PreTrainedModel]) -> dict[s
 
 
 def _check_frequencies(config: OpenLlamaConfig) -> None:
-    """Raise ValueError where the rotary settings don't give one number for each pair of a head's columns."""
-    for found in OpenLlamaRotaryEmbedding(config).frequencies(torch.device("cpu")).values():
-        if len(found) != config.head_width // 2 or not bool(found.isfinite().all()):
-            raise ValueError(f"rope_parameters give no {config.head_width // 2} frequencies: {config.rope!r}")
+    """Raise ValueError unless the rotary settings give one finite frequency per pair of a head's columns."""
+    for frequencies in OpenLlamaRotaryEmbedding(config).frequencies(torch.device("cpu")).values():
+        if len(frequencies) != config.head_width // 2 or not bool(frequencies.isfinite().all()):
+            raise ValueError(
+                f"rope_parameters don't give {config.head_width // 2} finite frequencies: {config.rope!r}"
+            )
 
 
-def _because(name: str) -> str:
+def _explained(name: str) -> str:
     return f" ({WHY[name]})" if name in WHY else ""
 
 
-def differing(name: str, here: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """A tensor and its two shapes."""
-    return f"{name}: {tuple(here)} here, {tuple(expected)} by its configuration"
+def differing(name: str, stored: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """Format a tensor's name and its two shapes."""
+    return f"{name}: {tuple(stored)} in the file, {tuple(expected)} by config.json"
 
 
 def listed(fault: str, names: list[str]) -> str:
-    """`5 tensors missing: a, b, c and 2 more`; nothing for none."""
+    """Format `5 tensors missing: a, b, c and 2 more`; empty if there are no names."""
     if not names:
         return ""
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} tensor{'s' if len(names) > 1 else ''} {fault}: {', '.join(names[:3])}{rest}"
+    remainder = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''} {fault}: {', '.join(names[:3])}{remainder}"
 
 
 def _without_tied_head(checkpoint: Checkpoint, has_head: bool) -> dict[str, Stored]:
-    """The tensors, each tied one once, under the embedding's name.
+    """Return the tensors without a tied head, which appears once, under the embedding's name.
 
     Raises:
-        CheckpointError: the configuration ties a head that the file has trained apart from the embedding.
+        CheckpointError: The configuration ties the head, but the file's head differs from the embedding.
     """
     tensors = dict(checkpoint.tensors)
     if not checkpoint.config.ties_embeddings or HEAD not in tensors:

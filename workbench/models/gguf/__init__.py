@@ -1,1 +1,1 @@
-"""GGUF files, read and written."""
+"""Reads and writes GGUF files."""

@@ -1,4 +1,4 @@
-"""The header of a GGUF file held against the file's own size, before anything that it announces is allocated.
+"""Checks the header of a GGUF file against the file's size, before memory for its content is allocated.
 
 Source of the layout: github.com/ggml-org/ggml, docs/gguf.md.
 """
@@ -30,15 +30,15 @@ MAX_TENSORS = 100_000
 """Tensors; the largest models have a few thousand."""
 MAX_DIMENSIONS = 8
 SMALLEST_PAIR = 8 + 4 + 1
-"""Bytes of a key of no letters, its type and a value of one byte."""
+"""Bytes of an empty key, its type and a value of one byte."""
 SMALLEST_TENSOR = 8 + 4 + 4 + 8
-"""Bytes of a tensor's description: no name, no dimensions, type and offset."""
+"""Bytes of a tensor's description: empty name, number of dimensions, type and offset."""
 DEFAULT_ALIGNMENT = 32
 
 
 @dataclass(frozen=True)
-class TensorPlace:
-    """Where a tensor lies behind the header."""
+class TensorSpan:
+    """Position of a tensor's data, relative to the end of the header."""
 
     name: str
     offset: int
@@ -46,48 +46,48 @@ class TensorPlace:
 
 
 class Header:
-    """Reads a header from its beginning; every size is checked before it is used."""
+    """Parses a header; every size is checked before it is used."""
 
     def __init__(self, data: mmap.mmap, file: Path) -> None:
-        """Take the file's bytes."""
+        """Parse the header in `data`, the content of `file`."""
         self.data = data
         self.file = file
-        self.place = 0
-        self.order = "<"
+        self.position = 0
+        self.byte_order = "<"
         self.items = 0
         self.alignment = DEFAULT_ALIGNMENT
 
     def check(self) -> None:
-        """Walk through the header.
+        """Check the entire header.
 
         Raises:
-            CheckpointError: it announces more than the file holds, or is damaged otherwise.
+            CheckpointError: The header is damaged, or announces more than the file contains.
         """
         if self.data[:4] != b"GGUF":
-            raise self.damaged("does not begin as a GGUF file")
-        self.place = 4
+            raise self.damaged("no GGUF magic at its beginning")
+        self.position = 4
         if self.number("I") & 65535 == 0:
-            self.order = ">"
+            self.byte_order = ">"
         num_tensors, num_pairs = self.number("Q"), self.number("Q")
         self.check_count("keys", num_pairs, SMALLEST_PAIR, MAX_KEYS)
         self.check_count("tensors", num_tensors, SMALLEST_TENSOR, MAX_TENSORS)
         for _ in range(num_pairs):
             self.pair()
-        self.check_places([self.tensor() for _ in range(num_tensors)])
+        self.check_spans([self.tensor() for _ in range(num_tensors)])
 
     def pair(self) -> None:
-        """A key and its value."""
+        """Read a key and skip its value; the alignment is kept."""
         name = self.text("a key")
         kind = self.kind(name)
         if name == "general.alignment" and kind == GGUFValueType.UINT32:
             self.alignment = self.number("I")
             if self.alignment == 0 or self.alignment & (self.alignment - 1):
-                raise self.damaged(f"general.alignment={self.alignment} (a power of two)")
+                raise self.damaged(f"general.alignment={self.alignment} is not a power of two")
             return
         self.value(name, kind)
 
     def value(self, name: str, kind: GGUFValueType) -> None:
-        """Pass over a value."""
+        """Skip a value."""
         if kind == GGUFValueType.STRING:
             self.text(name)
         elif kind != GGUFValueType.ARRAY:
@@ -96,24 +96,22 @@ class Header:
             self.array(name)
 
     def array(self, name: str) -> None:
-        """Pass over an array; arrays of arrays are in no file of a model."""
+        """Skip an array; nested arrays are refused, since no model has them."""
         kind, count = self.kind(name), self.number("Q")
         if kind == GGUFValueType.ARRAY:
             raise self.damaged(f"the key {name!r} holds an array of arrays")
         self.check_count(f"items in {name!r}", count, SCALARS.get(kind, 8), MAX_ITEMS)
         self.items += count
         if self.items > MAX_ITEMS:
-            raise self.damaged(
-                f"announces {self.items:,} items in arrays up to {name!r} (at most {MAX_ITEMS:,})"
-            )
+            raise self.damaged(f"the arrays up to {name!r} have {self.items:,} items (at most {MAX_ITEMS:,})")
         if kind == GGUFValueType.STRING:
             for _ in range(count):
                 self.text(name)
         else:
             self.skip(count * SCALARS[kind], name)
 
-    def tensor(self) -> TensorPlace:
-        """The description of a tensor."""
+    def tensor(self) -> TensorSpan:
+        """Read the description of a tensor."""
         name = self.text("a tensor")
         num_dimensions = self.number("I")
         if num_dimensions > MAX_DIMENSIONS:
@@ -127,82 +125,82 @@ class Header:
         try:
             block, size = GGML_QUANT_SIZES[GGMLQuantizationType(number)]
         except (ValueError, KeyError) as error:
-            raise self.damaged(f"the tensor {name!r} is of an unknown type, {number}") from error
-        return TensorPlace(name, offset, elements * size // block)
+            raise self.damaged(f"the tensor {name!r} has the unknown type {number}") from error
+        return TensorSpan(name, offset, elements * size // block)
 
-    def check_places(self, tensors: list[TensorPlace]) -> None:
-        """Refuse tensors that lie beyond the file, between two steps of the alignment, or over each other."""
-        first = -(-self.place // self.alignment) * self.alignment
-        behind = 0
+    def check_spans(self, tensors: list[TensorSpan]) -> None:
+        """Refuse tensors beyond the end of the file, off the alignment, or overlapping."""
+        first = -(-self.position // self.alignment) * self.alignment
+        previous_end = 0
         for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.num_bytes)):
             end = tensor.offset + tensor.num_bytes
             if first + end > len(self.data):
                 raise self.damaged(
-                    f"the tensor {tensor.name!r} would end at byte {first + end:,} of {len(self.data):,}"
+                    f"the tensor {tensor.name!r} ends at byte {first + end:,} of {len(self.data):,}"
                 )
             if tensor.offset % self.alignment:
                 raise self.damaged(
-                    f"the tensor {tensor.name!r} begins between two steps of {self.alignment} bytes"
+                    f"the offset of the tensor {tensor.name!r} is not a multiple of {self.alignment} bytes"
                 )
-            if tensor.offset < behind:
-                raise self.damaged(f"the tensor {tensor.name!r} begins within the one before it")
-            behind = end
+            if tensor.offset < previous_end:
+                raise self.damaged(f"the tensor {tensor.name!r} overlaps the tensor before it")
+            previous_end = end
 
     def check_count(self, what: str, count: int, smallest: int, most: int) -> None:
         """Refuse a number of things that the rest of the file has no room for, or that no model has."""
-        if count * smallest > len(self.data) - self.place:
+        if count * smallest > len(self.data) - self.position:
             raise self.damaged(f"announces {count:,} {what}, in a file of {len(self.data):,} bytes")
         if count > most:
             raise self.damaged(f"announces {count:,} {what} (at most {most:,})")
 
     def kind(self, name: str) -> GGUFValueType:
-        """The type of a value."""
+        """Read the type of a value."""
         number = self.number("I")
         try:
             return GGUFValueType(number)
         except ValueError as error:
-            raise self.damaged(f"the key {name!r} is of an unknown type, {number}") from error
+            raise self.damaged(f"the key {name!r} has the unknown type {number}") from error
 
     def text(self, what: str) -> str:
-        """A text and its length before it."""
+        """Read a string and the length before it."""
         length = self.number("Q")
-        begin = self.place
+        start = self.position
         self.skip(length, what)
-        return self.data[begin : self.place].decode("utf-8", "replace") if length < 1000 else ""
+        return self.data[start : self.position].decode("utf-8", "replace") if length < 1000 else ""
 
-    def number(self, form: str) -> int:
-        """A whole number."""
-        begin, size = self.place, struct.calcsize("<" + form)
+    def number(self, format_code: str) -> int:
+        """Read an integer."""
+        start, size = self.position, struct.calcsize("<" + format_code)
         self.skip(size, "the header")
-        return int(struct.unpack(self.order + form, self.data[begin : self.place])[0])
+        return int(struct.unpack(self.byte_order + format_code, self.data[start : self.position])[0])
 
     def skip(self, size: int, what: str) -> None:
-        """Go on by some bytes, which belong to `what`."""
-        if size > len(self.data) - self.place:
-            left = len(self.data) - self.place
-            raise self.damaged(f"{what} would take {size:,} bytes, where {left:,} are left")
-        self.place += size
+        """Move forward by `size` bytes, which belong to `what`."""
+        if size > len(self.data) - self.position:
+            left = len(self.data) - self.position
+            raise self.damaged(f"{what} takes {size:,} bytes, but only {left:,} are left")
+        self.position += size
 
     def damaged(self, reason: str) -> CheckpointError:
-        """The error for a reason."""
-        return CheckpointError(f"{self.file}: truncated, damaged or no GGUF file ({reason})")
+        """Return the error for a reason."""
+        return CheckpointError(f"{self.file}: truncated, damaged or not a GGUF file ({reason})")
 
 
 def check_header(file: Path) -> None:
-    """Hold what a GGUF file announces against its size.
+    """Check what a GGUF file's header announces against the file's size.
 
     Raises:
-        CheckpointError: it announces more than it holds.
+        CheckpointError: The header is damaged, or announces more than the file contains.
     """
     try:
         with mapped(file) as data:
             Header(data, file).check()
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: truncated, damaged or no GGUF file ({error})") from error
+        raise CheckpointError(f"{file}: truncated, damaged or not a GGUF file ({error})") from error
 
 
 @contextmanager
 def mapped(file: Path) -> Iterator[mmap.mmap]:
-    """The bytes of a file, read as they are asked for."""
+    """Map a file into memory."""
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield data

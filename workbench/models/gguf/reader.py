@@ -1,4 +1,4 @@
-"""LLaMA-architecture GGUF files: their description, their tensors under LLaMA's names, their tokenizer."""
+"""Reads GGUF files of LLaMA's architecture: configuration, tensors and tokenizer."""
 
 import json
 import logging
@@ -22,14 +22,14 @@ from workbench.shown import clean
 
 log = logging.getLogger("workbench")
 
-# llama.cpp's names (gguf-py, constants.py) and transformers'. A bias or an expert is in neither, so a file
-# that holds one is refused instead of being read without it.
-WHOLE = {
+# llama.cpp's names (gguf-py, constants.py) -> transformers'. Biases and experts are in neither table, so a
+# file with one is refused.
+MODEL_TENSORS = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }
-LAYER = {
+LAYER_TENSORS = {
     "attn_q.weight": "self_attn.q_proj.weight",
     "attn_k.weight": "self_attn.k_proj.weight",
     "attn_v.weight": "self_attn.v_proj.weight",
@@ -41,7 +41,7 @@ LAYER = {
     "ffn_norm.weight": "post_attention_layernorm.weight",
 }
 ROPE_FACTORS = "rope_freqs.weight"
-# Keys that change the numbers and that no LLaMA configuration can say, unless they hold this.
+# Keys that change the computation and have no field in LlamaConfig -> the value without effect.
 NEUTRAL = {
     "expert_count": 0,
     "attention.sliding_window": 0,
@@ -58,94 +58,102 @@ NEUTRAL = {
     "attention.temperature_scale": 0.0,
 }
 WIDTHS = ("attention.key_length", "attention.value_length", "rope.dimension_count")
-# What Llama 3.1 and its successors were scaled with (https://arxiv.org/abs/2407.21783; their config.json).
-# A GGUF file keeps only the factors that follow from it, so they are recomputed and compared; ours say the
-# numbers, too, where llama.cpp doesn't look.
+# Rope scaling of Llama 3.1 and later (https://arxiv.org/abs/2407.21783; their config.json). A GGUF file has
+# only the factors that follow from these numbers, so the factors are recomputed and compared. Files written
+# by this project also have the numbers, under keys that llama.cpp ignores.
 OWN_ROPE = "open_llama.rope."
 LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """One tensor of the file, read and dequantized to float32 when it is asked for."""
+    """Tensor of a GGUF file, read and dequantized to float32 when it is indexed."""
 
     stored: Any
     shape: tuple[int, ...]
     num_heads: int
-    """Heads whose rows llama.cpp has interleaved; 0: none."""
+    """Number of heads whose rows llama.cpp interleaves; 0: the rows are not interleaved."""
     dtype: torch.dtype = torch.float32
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """The tensor, for `...`."""
+        """Return the tensor; the index is `...`."""
         values = torch.from_numpy(dequantize(self.stored.data, self.stored.tensor_type).copy())
         if not self.num_heads:
             return values
-        # llama.cpp rotates neighbouring pairs, transformers halves: rows go from (D/2, 2) back to (2, D/2).
+        # llama.cpp rotates neighbouring pairs, transformers halves: rows are permuted back to (2, D/2).
         return values.view(self.num_heads, -1, 2, self.shape[-1]).transpose(1, 2).reshape(self.shape)
 
 
 def read_fields(file: Path) -> dict[str, Any]:
-    """The file's metadata; of arrays only the length, apart from numbers' arrays.
+    """Read the file's metadata; arrays of strings are replaced by their length.
 
     Raises:
-        CheckpointError: the file is damaged or no GGUF file.
+        CheckpointError: The file is damaged or not a GGUF file.
     """
     fields = {}
     for name, field in _reader(file).fields.items():
-        long = field.types[0] == GGUFValueType.ARRAY and field.types[-1] == GGUFValueType.STRING
-        fields[name] = len(field.data) if long else field.contents()
+        is_text_array = field.types[0] == GGUFValueType.ARRAY and field.types[-1] == GGUFValueType.STRING
+        fields[name] = len(field.data) if is_text_array else field.contents()
     return fields
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """The file's description in the words of LlamaConfig.
+    """Read the file's metadata as fields of LlamaConfig.
 
     Raises:
-        CheckpointError: another architecture, or a key that LLaMA can't express.
+        CheckpointError: The file has another architecture, or a key that LlamaConfig doesn't support.
     """
     fields = read_fields(file)
     architecture = fields.get("general.architecture")
     if architecture != "llama":
-        raise CheckpointError(f"{file}: a GGUF file of architecture {architecture!r} (only 'llama' is read)")
+        raise CheckpointError(f"{file}: the architecture {architecture!r} is not supported (only 'llama')")
     if fields.get("split.count", 1) > 1:
-        raise CheckpointError(f"{file}: one of {fields['split.count']} parts (llama-gguf-split --merge)")
-    own = {key.removeprefix("llama."): value for key, value in fields.items() if key.startswith("llama.")}
-    _check_neutral(file, own, NEUTRAL)
+        raise CheckpointError(
+            f"{file}: one of {fields['split.count']} parts (join them with llama-gguf-split --merge)"
+        )
+    llama_keys = {
+        key.removeprefix("llama."): value for key, value in fields.items() if key.startswith("llama.")
+    }
+    _check_neutral(file, llama_keys, NEUTRAL)
     shapes = {tensor.name: _shape(tensor) for tensor in _reader(file).tensors}
     try:
-        heads, width = own["attention.head_count"], own["embedding_length"]
+        heads, width = llama_keys["attention.head_count"], llama_keys["embedding_length"]
         config = {
             "vocab_size": shapes["token_embd.weight"][0],
             "hidden_size": width,
-            "intermediate_size": own["feed_forward_length"],
-            "num_hidden_layers": own["block_count"],
+            "intermediate_size": llama_keys["feed_forward_length"],
+            "num_hidden_layers": llama_keys["block_count"],
             "num_attention_heads": heads,
-            "num_key_value_heads": own.get("attention.head_count_kv", heads),
-            "rms_norm_eps": own["attention.layer_norm_rms_epsilon"],
-            "max_position_embeddings": own["context_length"],
+            "num_key_value_heads": llama_keys.get("attention.head_count_kv", heads),
+            "rms_norm_eps": llama_keys["attention.layer_norm_rms_epsilon"],
+            "max_position_embeddings": llama_keys["context_length"],
         }
     except KeyError as error:
-        raise CheckpointError(f"{file}: the metadata lacks {error.args[0]!r}") from error
-    _check_neutral(file, own, dict.fromkeys(WIDTHS, width // heads))
+        raise CheckpointError(f"{file}: {error.args[0]!r} is missing in the metadata") from error
+    _check_neutral(file, llama_keys, dict.fromkeys(WIDTHS, width // heads))
     tokens = {"bos": "bos", "eos": "eos", "pad": "padding"}
     ids = {f"{name}_token_id": fields.get(f"tokenizer.ggml.{key}_token_id") for name, key in tokens.items()}
-    rope = {"rope_parameters": _rope(file, own, config), "tie_word_embeddings": "output.weight" not in shapes}
+    rope = {
+        "rope_parameters": _rope(file, llama_keys, config),
+        "tie_word_embeddings": "output.weight" not in shapes,
+    }
     return {"model_type": "llama", "hidden_act": "silu", **config, **ids, **rope}
 
 
-def _check_neutral(file: Path, own: dict[str, Any], neutral: dict[str, Any]) -> None:
-    """Raise CheckpointError for a key that has another value than the one that changes nothing."""
+def _check_neutral(file: Path, llama_keys: dict[str, Any], neutral: dict[str, Any]) -> None:
+    """Raise CheckpointError for a key with another value than the one without effect."""
     for key, value in neutral.items():
-        if own.get(key, value) not in (value, None):
-            said = f"llama.{key}={own[key]!r} (only {value!r})"
-            raise CheckpointError(f"{file}: Open-Llama can't express {said}")
+        if llama_keys.get(key, value) not in (value, None):
+            raise CheckpointError(
+                f"{file}: Open-Llama doesn't support llama.{key}={llama_keys[key]!r} (only {value!r})"
+            )
 
 
 def read_tensors(file: Path) -> dict[str, GgufTensor]:
-    """The file's tensors under LLaMA's names; nothing is dequantized yet.
+    """Return the file's tensors under transformers' names; they are not dequantized yet.
 
     Raises:
-        CheckpointError: a tensor that LLaMA doesn't have.
+        CheckpointError: LLaMA doesn't have a tensor of the file.
     """
     config = read_config(file)
     heads = {"attn_q.weight": config["num_attention_heads"], "attn_k.weight": config["num_key_value_heads"]}
@@ -153,31 +161,33 @@ def read_tensors(file: Path) -> dict[str, GgufTensor]:
     for stored in _reader(file).tensors:
         if stored.name == ROPE_FACTORS:
             continue  # in the configuration, as rope_parameters
-        block, _, part = stored.name.removeprefix("blk.").partition(".")
-        name = WHOLE.get(stored.name) or (LAYER.get(part) and f"model.layers.{block}.{LAYER[part]}")
+        block, _, name_in_layer = stored.name.removeprefix("blk.").partition(".")
+        name = MODEL_TENSORS.get(stored.name) or (
+            LAYER_TENSORS.get(name_in_layer) and f"model.layers.{block}.{LAYER_TENSORS[name_in_layer]}"
+        )
         if not name:
-            raise CheckpointError(f"{file}: Open-Llama has no place for the tensor {stored.name}")
-        tensors[name] = GgufTensor(stored, _shape(stored), heads.get(part, 0))
+            raise CheckpointError(f"{file}: Open-Llama has no tensor {stored.name}")
+        tensors[name] = GgufTensor(stored, _shape(stored), heads.get(name_in_layer, 0))
     return tensors
 
 
 def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer within the file.
+    """Read the tokenizer in the file.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: The file has no tokenizer.
     """
     fields = read_fields(file)
     size = fields.get("tokenizer.ggml.tokens")
     if size is None:
-        raise CheckpointError(f"{file}: holds no tokenizer (model.tokenizer names another)")
+        raise CheckpointError(f"{file}: has no tokenizer (name one with model.tokenizer)")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(file.parent, gguf_file=file.name)
     if fields.get("tokenizer.ggml.model") == "gpt2":
         _split_as_named(tokenizer, fields.get("tokenizer.ggml.pre", "default"), file)
     if len(tokenizer) == size:
         return cast(PreTrainedTokenizerFast, tokenizer)
-    # transformers 5.23 adds GPT-2's <|endoftext|> to every byte-pair vocabulary that names no unknown token,
-    # Llama 3's for one; it would lie beyond the embedding.
+    # transformers 5.23 adds GPT-2's <|endoftext|> to every BPE vocabulary without an unknown token, such as
+    # Llama 3's; its id would be larger than the embedding.
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < size]
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -201,7 +211,7 @@ def _split_as_named(tokenizer: PreTrainedTokenizerFast, name: str, file: Path) -
 
 
 def _reader(file: Path) -> GGUFReader:
-    """The parsed file; parsing a vocabulary takes seconds, so the last one is kept."""
+    """Parse a file; parsing a vocabulary takes seconds, so the last file is cached."""
     return _parsed(file, file.stat().st_mtime_ns)
 
 
@@ -211,57 +221,59 @@ def _parsed(file: Path, modified: int) -> GGUFReader:
     try:
         return GGUFReader(file)
     except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file}: truncated, damaged or no GGUF file ({error})") from error
+        raise CheckpointError(f"{file}: truncated, damaged or not a GGUF file ({error})") from error
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:
-    """Shape in torch's order; GGUF lists the fastest dimension first."""
+    """Return the shape in torch's order; GGUF lists the fastest dimension first."""
     return tuple(int(size) for size in reversed(tensor.shape))
 
 
-def _rope(file: Path, own: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """`rope_parameters` from the metadata and, for Llama 3, from the tensor of factors.
+def _rope(file: Path, llama_keys: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Return `rope_parameters` from the metadata and, for Llama 3, from the tensor of factors.
 
     Raises:
-        CheckpointError: a kind of scaling, or factors, that transformers has no name for.
+        CheckpointError: Transformers doesn't support the scaling type or the factors.
     """
-    rope: dict[str, Any] = {"rope_theta": own.get("rope.freq_base", 10000.0)}
+    rope: dict[str, Any] = {"rope_theta": llama_keys.get("rope.freq_base", 10000.0)}
     factors = next((tensor for tensor in _reader(file).tensors if tensor.name == ROPE_FACTORS), None)
     if factors is not None:
         return rope | _llama3_rope(file, torch.from_numpy(factors.data.copy()), rope["rope_theta"])
-    kind = own.get("rope.scaling.type", "linear" if "rope.scale_linear" in own else "none")
-    factor = own.get("rope.scaling.factor", own.get("rope.scale_linear", 1.0))
-    if kind != "yarn":  # llama.cpp multiplies by it with any kind
-        _check_neutral(file, own, {"rope.scaling.attn_factor": 1.0})
+    kind = llama_keys.get("rope.scaling.type", "linear" if "rope.scale_linear" in llama_keys else "none")
+    factor = llama_keys.get("rope.scaling.factor", llama_keys.get("rope.scale_linear", 1.0))
+    if kind != "yarn":  # llama.cpp applies the factor with every scaling type
+        _check_neutral(file, llama_keys, {"rope.scaling.attn_factor": 1.0})
     if kind == "none" or (kind == "linear" and factor in (0.0, 1.0)):
         return rope | {"rope_type": "default"}
     if kind == "linear":
         return rope | {"rope_type": "linear", "factor": factor}
     if kind != "yarn":
-        raise CheckpointError(f"{file}: can't express llama.rope.scaling.type={kind!r} (linear, yarn)")
-    length = own.get("rope.scaling.original_context_length", config["max_position_embeddings"])
+        raise CheckpointError(f"{file}: llama.rope.scaling.type={kind!r} is not supported (linear, yarn)")
+    length = llama_keys.get("rope.scaling.original_context_length", config["max_position_embeddings"])
     yarn = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": length}
-    if (attention := own.get("rope.scaling.attn_factor", 1.0)) != 1.0:  # on top of factor's own
+    if (
+        attention := llama_keys.get("rope.scaling.attn_factor", 1.0)
+    ) != 1.0:  # in addition to the factor that follows from `factor`
         yarn["attention_factor"] = attention * (0.1 * math.log(factor) + 1.0)
-    betas = {name: own.get(f"rope.scaling.yarn_{name}") for name in ("beta_fast", "beta_slow")}
+    betas = {name: llama_keys.get(f"rope.scaling.yarn_{name}") for name in ("beta_fast", "beta_slow")}
     return rope | yarn | {name: value for name, value in betas.items() if value is not None}
 
 
 def _llama3_rope(file: Path, factors: Tensor, theta: float) -> dict[str, Any]:
-    """The llama3 scaling whose divisors of the frequencies (D / 2,) are `factors`.
+    """Find the llama3 scaling that divides the frequencies (D / 2,) by `factors`.
 
     Source of the formula: transformers, modeling_rope_utils.py, _compute_llama3_parameters.
 
     Raises:
-        CheckpointError: no factor gives these.
+        CheckpointError: The factors are not those of a llama3 scaling.
     """
     fields = read_fields(file)
     usual = {"factor": round(float(factors.max()), 4), **LLAMA3_ROPE}
-    said = {name: type(value)(fields.get(f"{OWN_ROPE}{name}", value)) for name, value in usual.items()}
-    factor, low, high, length = said.values()
+    scaling = {name: type(value)(fields.get(f"{OWN_ROPE}{name}", value)) for name, value in usual.items()}
+    factor, low, high, length = scaling.values()
     exponents = torch.arange(len(factors), dtype=torch.float64) / len(factors)
     wavelengths = 2 * math.pi * theta**exponents
     smooth = ((length / wavelengths - low) / (high - low)).clamp(0, 1)
     if not torch.allclose(1 / ((1 - smooth) / factor + smooth), factors.double(), rtol=1e-4):
-        raise CheckpointError(f"{file}: {ROPE_FACTORS} holds rotary factors that are not those of Llama 3")
-    return {"rope_type": "llama3", **said}
+        raise CheckpointError(f"{file}: the rotary factors of {ROPE_FACTORS} are not those of Llama 3")
+    return {"rope_type": "llama3", **scaling}

@@ -1,4 +1,4 @@
-"""A tokenizer in the words of a GGUF file, as llama.cpp reads it."""
+"""Writes a tokenizer into a GGUF file's metadata, as llama.cpp reads it."""
 
 import json
 import logging
@@ -10,55 +10,39 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.errors import CheckpointError
 
-# llama.cpp knows a way of splitting text by name only (llama-vocab.cpp). The patterns are those of the models
-# that the names stand for, as in their tokenizer.json.
+# llama.cpp knows pre-tokenizers by name only (llama-vocab.cpp). The patterns are from the tokenizer.json of
+# the models after which llama.cpp names them.
 CONTRACTIONS, REST = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 SPLITS = {
     CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + REST: "llama-bpe",
     CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + REST: "qwen2",
 }
 DIGIT_BY_DIGIT = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
-HARMLESS = ("Prepend", "Replace")  # how LLaMA's own tokenizer.json says what llama.cpp does by itself
+IMPLIED_NORMALIZERS = ("Prepend", "Replace")
+"""Normalizers of LLaMA's own tokenizer.json; llama.cpp applies them without being told."""
 
 logger = logging.getLogger("workbench")
 
 
 def describe_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, rows: int) -> None:
-    """Add the vocabulary, its kinds of tokens, and how text is split and merged.
+    """Write the vocabulary, the name of the pre-tokenizer, the special tokens and the chat template.
 
     Args:
-        writer: Of the file.
-        tokenizer: Of the model.
-        rows: Of the embedding; the vocabulary is filled up to them.
+        writer: Writer of the GGUF file.
+        tokenizer: Tokenizer of the model.
+        rows: Rows of the embedding; the vocabulary is padded to this size.
 
     Raises:
-        CheckpointError: a tokenizer that llama.cpp has no kind for.
+        CheckpointError: llama.cpp doesn't support the tokenizer.
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     if state["model"]["type"] != "BPE":
-        kind = state["model"]["type"]
-        raise CheckpointError(f"export.format: llama.cpp has no {kind} tokenizers (only BPE)")
-    by_id = {index: token for token, index in tokenizer.get_vocab().items()}
-    tokens = [by_id.get(index, f"[PAD{index}]") for index in range(rows)]
-    fallback: bool = state["model"]["byte_fallback"]
-    merges: list[tuple[str, str]] = [tuple(merge) for merge in state["model"]["merges"]]
-    for normalizer in _parts(state["normalizer"], "normalizers"):
-        if normalizer["type"] not in HARMLESS:
+        model_type = state["model"]["type"]
+        raise CheckpointError(f"export.format: llama.cpp has no {model_type} tokenizers (only BPE)")
+    for normalizer in _members(state["normalizer"], "normalizers"):
+        if normalizer["type"] not in IMPLIED_NORMALIZERS:
             logger.warning(f"export.format: llama.cpp will not apply the tokenizer's {normalizer['type']}")
-    if fallback:
-        writer.add_tokenizer_model("llama")
-        # SentencePiece joins the pair whose token has the highest score: the earlier the merge, the higher.
-        ranks = {first + second: -float(i) for i, (first, second) in reversed(list(enumerate(merges)))}
-        writer.add_token_scores([ranks.get(token, -float(len(merges))) for token in tokens])
-        writer.add_add_space_prefix(tokenizer.tokenize("a")[0] != "a")
-    else:
-        writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(_split_name(state["pre_tokenizer"]))
-        writer.add_token_merges([f"{first} {second}" for first, second in merges])
-    writer.add_token_list(tokens)
-    added = {token["content"]: token["special"] for token in state["added_tokens"]}
-    kinds = [_token_type(by_id.get(index), added, tokenizer.unk_token, fallback) for index in range(rows)]
-    writer.add_token_types(kinds)
+    _write_vocabulary(writer, tokenizer, state, rows)
     for kind in ("bos", "eos", "unk", "pad"):
         if (index := getattr(tokenizer, f"{kind}_token_id")) is not None:
             getattr(writer, f"add_{kind}_token_id")(index)
@@ -72,10 +56,36 @@ def describe_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, r
         writer.add_chat_template(template)
 
 
+def _write_vocabulary(
+    writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, state: dict[str, Any], rows: int
+) -> None:
+    """Write tokens, token types, and scores or merges; `state` is the content of tokenizer.json."""
+    by_id = {index: token for token, index in tokenizer.get_vocab().items()}
+    tokens = [by_id.get(index, f"[PAD{index}]") for index in range(rows)]
+    fallback: bool = state["model"]["byte_fallback"]
+    merges: list[tuple[str, str]] = [tuple(merge) for merge in state["model"]["merges"]]
+    if fallback:
+        writer.add_tokenizer_model("llama")
+        # SentencePiece joins the pair whose token has the highest score: the earlier the merge, the higher.
+        ranks = {first + second: -float(i) for i, (first, second) in reversed(list(enumerate(merges)))}
+        writer.add_token_scores([ranks.get(token, -float(len(merges))) for token in tokens])
+        writer.add_add_space_prefix(tokenizer.tokenize("a")[0] != "a")
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(_split_name(state["pre_tokenizer"]))
+        writer.add_token_merges([f"{first} {second}" for first, second in merges])
+    writer.add_token_list(tokens)
+    added = {token["content"]: token["special"] for token in state["added_tokens"]}
+    token_types = [
+        _token_type(by_id.get(index), added, tokenizer.unk_token, fallback) for index in range(rows)
+    ]
+    writer.add_token_types(token_types)
+
+
 def _token_type(
     token: str | None, added: dict[str, bool], unknown: str | None, byte_fallback: bool
 ) -> TokenType:
-    """The kind of a token; None is a row of the embedding without one."""
+    """Return the type of a token; None is an embedding row without a token."""
     if token is None:
         return TokenType.UNUSED
     if byte_fallback and token == unknown:
@@ -87,30 +97,30 @@ def _token_type(
     return TokenType.NORMAL
 
 
-def _parts(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
-    """The members of a component of tokenizer.json: of a sequence each, else itself."""
+def _members(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
+    """Return the members of a sequence in tokenizer.json, or the single component."""
     if component is None:
         return []
     return list(component[key]) if component["type"] == "Sequence" else [component]
 
 
 def _split_name(pre_tokenizer: dict[str, Any] | None) -> str:
-    """llama.cpp's name of the way text is split before merging.
+    """Return llama.cpp's name of the pre-tokenizer.
 
     Raises:
-        CheckpointError: it has none.
+        CheckpointError: llama.cpp doesn't have this pre-tokenizer.
     """
-    parts = _parts(pre_tokenizer, "pretokenizers")
-    kinds = [part["type"] for part in parts]
-    last: dict[str, Any] = parts[-1] if parts else {}
-    if kinds[-1:] == ["ByteLevel"] and not last["add_prefix_space"]:
-        if kinds == ["ByteLevel"] and last["use_regex"]:
+    steps = _members(pre_tokenizer, "pretokenizers")
+    types = [step["type"] for step in steps]
+    last: dict[str, Any] = steps[-1] if steps else {}
+    if types[-1:] == ["ByteLevel"] and not last["add_prefix_space"]:
+        if types == ["ByteLevel"] and last["use_regex"]:
             return "gpt-2"
-        if kinds == ["Digits", "ByteLevel"] and parts[0]["individual_digits"] and last["use_regex"]:
+        if types == ["Digits", "ByteLevel"] and steps[0]["individual_digits"] and last["use_regex"]:
             return "smollm"
-        if kinds == ["Split", "ByteLevel"] and parts[0]["pattern"].get("Regex") in SPLITS:
-            return SPLITS[parts[0]["pattern"]["Regex"]]
+        if types == ["Split", "ByteLevel"] and steps[0]["pattern"].get("Regex") in SPLITS:
+            return SPLITS[steps[0]["pattern"]["Regex"]]
     raise CheckpointError(
-        f"export.format: gguf: llama.cpp has no name for a tokenizer that splits by {' and '.join(kinds)} "
-        "(export.format=llama holds any)"
+        f"export.format: gguf: llama.cpp doesn't have the pre-tokenizer {' + '.join(types)} "
+        "(export.format=llama supports all)"
     )

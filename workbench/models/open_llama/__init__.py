@@ -1,4 +1,4 @@
-"""The Open-Llama architecture: configuration and modelling code for current transformers."""
+"""The Open-Llama architecture: configuration and modelling code for transformers."""
 
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.open_llama.modeling_open_llama import (

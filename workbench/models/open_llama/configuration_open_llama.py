@@ -1,26 +1,23 @@
-"""Configuration of Open-Llama models."""
+"""Defines and checks the configuration of Open-Llama models, and converts LLaMA's."""
 
-import math
 import os
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import LlamaConfig, PreTrainedConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import logging
+
+from workbench.models.open_llama.rope_parameters import check_rope
 
 logger = logging.get_logger(__name__)
 
-ROPE_TYPES = ("default", *sorted(ROPE_INIT_FUNCTIONS))
-
-# What a LLaMA configuration may say and this architecture has no place for, at the value that changes
-# nothing.
-INEXPRESSIBLE: dict[str, Any] = {
+# Fields of LLaMA-like configurations that Open-Llama doesn't support -> the value without effect.
+UNSUPPORTED: dict[str, Any] = {
     "attention_bias": False,
     "mlp_bias": False,
     "sliding_window": None,
-    # Fields of LLaMA's relatives (Granite, Gemma, Cohere, MiniCPM, OLMo, ...), which LLaMA's own class in
-    # transformers passes over in silence.
+    # Fields of similar architectures (Granite, Gemma, Cohere, MiniCPM, OLMo, ...), which LlamaConfig in
+    # transformers ignores.
     "attn_logit_softcapping": None,
     "final_logit_softcapping": None,
     "logit_scale": 1,
@@ -46,7 +43,7 @@ INEXPRESSIBLE: dict[str, Any] = {
     "use_bidirectional_attention": False,
 }
 
-SIZES = (
+SIZE_FIELDS = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -55,18 +52,18 @@ SIZES = (
     "num_key_value_heads",
     "max_position_embeddings",
 )
-SHARES = ("initializer_range", "rms_norm_eps", "hidden_dropout_prob", "attention_dropout_prob")
+FRACTION_FIELDS = ("initializer_range", "rms_norm_eps", "hidden_dropout_prob", "attention_dropout_prob")
 
 EXTENDED_FROM = "extended_from"
-"""Key of config.json: the first token that an extension of the vocabulary has added."""
+"""Key of config.json: id of the first token that was added to the vocabulary."""
 
 
 @strict
 class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
-    """Shape and behaviour of an Open-Llama model.
+    """Configuration of an Open-Llama model.
 
-    Open-Llama is LLaMA with four switches: a LayerNorm behind the embedding (`use_stable_embedding`, from
-    Bloom), one matrix for input and output embedding (`shared_input_output_embedding`, from PaLM), dropout,
+    Open-Llama is LLaMA with four switches: a LayerNorm after the embedding (`use_stable_embedding`, from
+    Bloom), a shared input and output embedding (`shared_input_output_embedding`, from PaLM), dropout,
     and memory-efficient attention. With both embedding switches off and no dropout it is LLaMA exactly.
 
     Args:
@@ -75,27 +72,27 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         intermediate_size: Width of the gated MLP.
         num_hidden_layers: Number of decoder layers.
         num_attention_heads: Query heads.
-        num_key_value_heads: Key and value heads, each serving a group of query heads. None means one a query
-            head; then it is not written to config.json, whose older readers don't know it.
-        hidden_act: Name of the MLP's activation in transformers' table.
-        max_position_embeddings: Length the model was trained for; the threshold of dynamic rope, not a limit.
-        initializer_range: Standard deviation of fresh weights (a stable embedding is Xavier normal instead).
-        rms_norm_eps: Added to the mean square in every RMSNorm. The embedding's LayerNorm has 1e-5, always.
+        num_key_value_heads: Key and value heads, each for a group of query heads. None: one per query head;
+            the field is then not written to config.json, for older readers.
+        hidden_act: Name of the MLP's activation function in transformers.
+        max_position_embeddings: Training length; the threshold of dynamic rope, not a limit.
+        initializer_range: Standard deviation of initial weights (a stable embedding is Xavier normal).
+        rms_norm_eps: Added to the mean square in every RMSNorm. The embedding's LayerNorm always has 1e-5.
         use_cache: Whether a forward call returns its keys and values.
-        pad_token_id: Row whose input embedding is not trained; what classification skips at the end of a
-            text.
+        pad_token_id: Token whose input embedding is not trained, and which classification ignores at the end
+            of a text.
         bos_token_id: First token of a text.
-        eos_token_id: Token, or tokens, that end a generation.
-        tie_word_embeddings: Same effect as `shared_input_output_embedding`; both fields exist in old files.
-        use_memory_efficient_attention: Attention through xformers where device, dtype and mask allow, else
-            SDPA; None means yes. `use_memorry_efficient_attention`, the spelling of the first checkpoints, is
-            read too.
+        eos_token_id: Token, or tokens, that end generation.
+        tie_word_embeddings: The same as `shared_input_output_embedding`; old files have both fields.
+        use_memory_efficient_attention: Use xformers if it supports device, dtype and mask, else SDPA; None
+            means true. `use_memorry_efficient_attention`, the spelling of the first checkpoints, is
+            read, too.
         hidden_dropout_prob: Dropout on the MLP's output, in train mode.
-        attention_dropout_prob: Dropout on the attention probabilities, in train mode, whatever the attention.
-        use_stable_embedding: LayerNorm on the looked-up embeddings (`inputs_embeds` skip it).
-        shared_input_output_embedding: The output embedding is the input embedding.
-        rope_parameters: Rotary embedding: `rope_type` (any of transformers'), `rope_theta`, and the type's
-            own keys. Old files have `rope_scaling` ({"type": "linear" or "dynamic", "factor": > 1}),
+        attention_dropout_prob: Dropout on the attention probabilities, in train mode, with all kernels.
+        use_stable_embedding: Apply a LayerNorm to the embeddings of `input_ids` (not to `inputs_embeds`).
+        shared_input_output_embedding: Use the input embedding as output embedding.
+        rope_parameters: Rotary embedding: `rope_type` (all types of transformers), `rope_theta`, and the keys
+            of the type. Old files have `rope_scaling` ({"type": "linear" or "dynamic", "factor": > 1}),
             `rope_theta`.
     """
 
@@ -128,10 +125,10 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     rope_parameters: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Normalise what old files say differently, then check.
+        """Normalize the fields of old files, then check all fields.
 
         Raises:
-            ValueError: a value that no Open-Llama model can have.
+            ValueError: A value is invalid.
         """
         misspelled = kwargs.pop("use_memorry_efficient_attention", None)
         if self.use_memory_efficient_attention is None:
@@ -143,24 +140,24 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             )
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
-        for name in SHARES:
-            setattr(self, name, float(getattr(self, name)))  # LLaMA's configuration takes no integers there
+        for name in FRACTION_FIELDS:
+            setattr(self, name, float(getattr(self, name)))  # LlamaConfig doesn't accept integers
         rope = kwargs.get("rope_scaling", self.rope_parameters)
         if rope is not None:
-            _check_rope(rope)
+            check_rope(rope)
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self.check()
 
     def check(self) -> None:
-        """Check the fields against each other; the model does so again, after overrides of `from_pretrained`.
+        """Check the fields; the model checks again, after overrides by `from_pretrained`.
 
         Raises:
-            ValueError: a value that no Open-Llama model can have.
+            ValueError: A value is invalid.
         """
-        for name in SIZES:
+        for name in SIZE_FIELDS:
             if getattr(self, name) < 1:
                 raise ValueError(f"config.json: {name} must be 1 or more, got {getattr(self, name)!r}")
-        for name in SHARES:
+        for name in FRACTION_FIELDS:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"config.json: {name} must be from 0 to 1, got {getattr(self, name)!r}")
         first = getattr(self, EXTENDED_FROM, self.vocab_size)
@@ -181,46 +178,46 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
                 f"config.json: rotary position needs heads of even width, got {self.head_width} "
                 f"({self.hidden_size} / {self.num_attention_heads})"
             )
-        if reason := inexpressible(self):
+        if reason := unsupported(self):
             raise ValueError(f"config.json: {reason}")
-        _check_rope(self.rope_parameters)
+        check_rope(self.rope_parameters)
 
     @property
     def rope(self) -> dict[str, Any]:
-        """The rotary description; never without `rope_type` and `rope_theta`."""
+        """Return the rotary parameters, which contain `rope_type` and `rope_theta`."""
         return self.rope_parameters or {}
 
     @property
     def head_width(self) -> int:
-        """Width of one attention head."""
+        """Return the width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
     @property
     def ties_embeddings(self) -> bool:
-        """Whether the output embedding is the input embedding; either field says so."""
+        """Return whether input and output embedding are shared, by either field."""
         return self.shared_input_output_embedding or self.tie_word_embeddings
 
     @classmethod
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What a config.json says; a LLaMA one becomes an Open-Llama with its switches off.
+        """Read a config.json; LLaMA's becomes an Open-Llama's with all switches off.
 
-        transformers would warn that another `model_type` can yield errors, which is not so for this one.
+        Otherwise transformers would warn about the other `model_type`, which is supported.
         """
         config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        return cls._of_llama(config_dict), unused
+        return cls._from_llama(config_dict), unused
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """A configuration from config.json; a LLaMA one becomes an Open-Llama with its switches off."""
-        return super().from_dict(cls._of_llama(config_dict), **kwargs)
+        """Create a configuration from config.json; LLaMA's becomes Open-Llama's with all switches off."""
+        return super().from_dict(cls._from_llama(config_dict), **kwargs)
 
     @classmethod
-    def _of_llama(cls, config_dict: dict[str, Any]) -> dict[str, Any]:
-        """The description of the Open-Llama that computes what a LLaMA does; others are left as they are.
+    def _from_llama(cls, config_dict: dict[str, Any]) -> dict[str, Any]:
+        """Convert a LLaMA's config.json to the Open-Llama that computes the same; others are unchanged.
 
-        The defaults of Open-Llama would normalise the embeddings and drop the head of a LLaMA checkpoint.
+        With Open-Llama's defaults, a LLaMA checkpoint's embeddings would be normalized and its head dropped.
         """
         if config_dict.get("model_type") != LlamaConfig.model_type:
             return config_dict
@@ -230,7 +227,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         return {**LlamaConfig(**config_dict).to_dict(), **LLAMA_SWITCHES, "model_type": cls.model_type}
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as config.json holds it."""
+        """Return the content of config.json."""
         output = super().to_dict()
         if output.get("num_key_value_heads") == self.num_attention_heads:
             del output["num_key_value_heads"]
@@ -245,57 +242,19 @@ LLAMA_SWITCHES = {
 }
 
 
-def inexpressible(config: PreTrainedConfig) -> str:
-    """What of a LLaMA-like configuration changes the numbers and can't be said here; empty: nothing."""
+def unsupported(config: PreTrainedConfig) -> str:
+    """Explain which field of a LLaMA-like configuration is not supported; empty if all are."""
     width = config.hidden_size // config.num_attention_heads
-    plain = {
-        **INEXPRESSIBLE,
+    neutral_values = {
+        **UNSUPPORTED,
         "head_dim": width,
         "attention_multiplier": width**-0.5,
         "query_pre_attn_scalar": width,
     }
-    for name, neutral in plain.items():
+    for name, neutral in neutral_values.items():
         value = getattr(config, name, None)
         if value is not None and value != neutral:
-            return f"Open-Llama can't express {name}={value!r} (only {neutral!r})"
-    if others := sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"}):
-        return f"Open-Llama can't express layer_types with {others[0]!r} (only 'full_attention')"
+            return f"Open-Llama doesn't support {name}={value!r} (only {neutral!r})"
+    if layer_types := sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"}):
+        return f"Open-Llama doesn't support layer_types with {layer_types[0]!r} (only 'full_attention')"
     return ""
-
-
-def _check_rope(rope: object) -> None:
-    """Check a rotary description in either spelling, `rope_scaling` or `rope_parameters`.
-
-    Raises:
-        ValueError: an unknown type, a factor that is no finite number above 1, a key the type doesn't have.
-    """
-    if not isinstance(rope, dict) or not rope:
-        raise ValueError(
-            f"config.json: rope_scaling must be a dictionary with the keys type and factor, got {rope!r}"
-        )
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in ROPE_TYPES or rope.get("type", kind) != kind:
-        raise ValueError(
-            f"config.json: rope_scaling has an unknown type {kind!r} (known: {', '.join(ROPE_TYPES)})"
-        )
-    if rope.get("partial_rotary_factor") not in (None, 1, 1.0) and kind != "proportional":
-        raise ValueError("config.json: Open-Llama can't express partial_rotary_factor (only 1.0)")
-    if layers := [name for name, value in rope.items() if isinstance(value, dict)]:
-        raise ValueError(
-            f"config.json: rope_parameters for {layers[0]} alone (Open-Llama has one kind of layer)"
-        )
-    factor = rope.get("factor")
-    if kind in ("linear", "dynamic") and not _is_finite_above(1, factor):
-        raise ValueError(
-            f"config.json: rope_scaling's factor must be a finite number above 1, got {factor!r}"
-        )
-    for name in ("rope_theta", "factor"):
-        if rope.get(name) is not None and not _is_finite_above(0, rope[name]):
-            raise ValueError(f"config.json: {name} must be a finite number above 0, got {rope[name]!r}")
-    known = {"type", "rope_type", "rope_theta", "factor", "partial_rotary_factor"}
-    if kind in ("linear", "dynamic") and (extra := sorted(set(rope) - known)):
-        raise ValueError(f"config.json: rope_scaling of type {kind} has no key {', '.join(extra)}")
-
-
-def _is_finite_above(least: float, value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least < value < math.inf

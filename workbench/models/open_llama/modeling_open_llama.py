@@ -1,4 +1,4 @@
-"""Open-Llama for transformers: LLaMA with a stable embedding, a shared output embedding and dropout.
+"""Implements Open-Llama for transformers: LLaMA with stable embedding, shared output embedding and dropout.
 
 Shapes: B batch, S new tokens, K keys (cached and new), H hidden size, A query heads, G key/value heads,
 D head width, V vocabulary, N labels.
@@ -27,13 +27,14 @@ from transformers.utils.generic import can_return_tuple
 from workbench.errors import CheckpointError
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.ops.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
-from workbench.models.ops.attention import behind, causal_mask, default_attention, eager
+from workbench.models.ops.attention import causal_mask, default_attention
 from workbench.models.ops.elementwise import gated, product_dtype, rms_norm, rotate
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
 from workbench.models.ops.lora_projection import project
 from workbench.models.ops.loss import causal_lm_loss, classification_loss, loss_of_logits
 from workbench.models.ops.prepacked_linear import multiply, prepacked
+from workbench.models.ops.torch_attention import attend_with_prefix, eager
 
 logger = logging.get_logger(__name__)
 
@@ -41,35 +42,35 @@ EMBEDDING_EPS = 1e-5  # fixed in every Open-Llama checkpoint, whatever rms_norm_
 
 
 class OpenLlamaRMSNorm(nn.Module):
-    """Division by the root mean square, in float32, rounded before the weight is applied."""
+    """Root mean square normalization in float32, rounded before the weight is applied."""
 
     def __init__(self, width: int, eps: float) -> None:
-        """Start as a mere division."""
+        """Initialize the weight to ones."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Normalised `hidden`, (..., H)."""
+        """Normalize `hidden` (..., H)."""
         return rms_norm(hidden, self.weight, self.eps)
 
     def extra_repr(self) -> str:
-        """Width and eps, for print(model)."""
+        """Return width and eps, for print(model)."""
         return f"{tuple(self.weight.shape)}, eps={self.eps}"
 
 
 class OpenLlamaRotaryEmbedding(nn.Module):
     """Cosines and sines of the rotary position embedding, for every rope type of transformers.
 
-    Nothing is remembered between calls: what a position means depends on the call alone. The frequencies stay
-    float32 whatever the model is cast to, because a bfloat16 counts positions exactly up to 256 only.
+    Calls don't change the state: the result depends on the arguments only. The frequencies stay float32 when
+    the model is cast, because bfloat16 represents positions exactly only up to 256.
     """
 
     inv_freq: Tensor
     long_inv_freq: Tensor
 
     def __init__(self, config: OpenLlamaConfig) -> None:
-        """Compute the frequencies, which are in no file."""
+        """Compute the frequencies, which checkpoints don't contain."""
         super().__init__()
         self.config = config
         self.rope_type: str = config.rope["rope_type"]
@@ -78,7 +79,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def frequencies(self, device: torch.device | None) -> dict[str, Tensor]:
-        """The buffers, each (D / 2,) in radians per position; for longrope the one for long rows too."""
+        """Compute the buffers (D / 2,), in radians per position; longrope has a second one for long rows."""
         rope = self.config.rope
         if self.rope_type == "default":
             return {"inv_freq": _inverse_frequencies(rope["rope_theta"], self.config.head_width, device)}
@@ -86,11 +87,11 @@ class OpenLlamaRotaryEmbedding(nn.Module):
         short, self.attention_scaling = compute(self.config, device)
         if self.rope_type != "longrope":
             return {"inv_freq": short}
-        beyond = rope["original_max_position_embeddings"] + 1
-        return {"inv_freq": short, "long_inv_freq": compute(self.config, device, seq_len=beyond)[0]}
+        long_length = rope["original_max_position_embeddings"] + 1
+        return {"inv_freq": short, "long_inv_freq": compute(self.config, device, seq_len=long_length)[0]}
 
     def reset(self) -> None:
-        """Compute the buffers anew, on the device they are on."""
+        """Compute the buffers again, on their device."""
         for name, value in self.frequencies(self.inv_freq.device).items():
             init.copy_(getattr(self, name), value)
 
@@ -103,7 +104,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
 
     @torch.no_grad()
     def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Tables of `rotate` for `position_ids` (B or 1, S): (B or 1, S, 1, D) each, as queries are typed."""
+        """Compute cosine and signed sine (B or 1, S, 1, D) for `rotate`, in the dtype of queries."""
         dtype = product_dtype(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             angles = position_ids[..., None].float() * self._frequencies_of(position_ids)
@@ -112,7 +113,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
         return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
 
     def _frequencies_of(self, position_ids: Tensor) -> Tensor:
-        """(D / 2,), or (B, 1, D / 2) for the types that depend on how long a row is."""
+        """Return frequencies (D / 2,), or (B, 1, D / 2) for types that depend on the length of a row."""
         if self.rope_type not in ("dynamic", "longrope"):
             return self.inv_freq
         rope, length = self.config.rope, position_ids.amax(-1)[:, None, None] + 1
@@ -120,16 +121,22 @@ class OpenLlamaRotaryEmbedding(nn.Module):
             return torch.where(
                 length > rope["original_max_position_embeddings"], self.long_inv_freq, self.inv_freq
             )
-        # NTK-aware scaling of the base with the length (https://www.reddit.com/r/LocalLLaMA/comments/14mrgpr):
-        # a row within the trained length keeps the plain base.
-        trained, factor, width = self.config.max_position_embeddings, rope["factor"], self.config.head_width
-        grown = rope["rope_theta"] * (factor * length / trained - (factor - 1)) ** (width / (width - 2))
-        scaled = _inverse_frequencies(grown.float(), width, position_ids.device)
-        return torch.where(length > trained, scaled, self.inv_freq)
+        # NTK-aware scaling of the base with the length (https://www.reddit.com/r/LocalLLaMA/comments/14mrgpr);
+        # rows up to the training length have the unscaled base.
+        trained_length, factor, width = (
+            self.config.max_position_embeddings,
+            rope["factor"],
+            self.config.head_width,
+        )
+        scaled_base = rope["rope_theta"] * (factor * length / trained_length - (factor - 1)) ** (
+            width / (width - 2)
+        )
+        scaled = _inverse_frequencies(scaled_base.float(), width, position_ids.device)
+        return torch.where(length > trained_length, scaled, self.inv_freq)
 
 
 def _inverse_frequencies(base: float | Tensor, width: int, device: torch.device | None) -> Tensor:
-    """base^(-2j / D) for j in 0 .. D / 2 - 1."""
+    """Compute base^(-2j / D) for j in 0 .. D / 2 - 1."""
     exponents = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
     return 1.0 / base**exponents
 
@@ -138,7 +145,7 @@ class OpenLlamaAttention(nn.Module):
     """Causal self-attention with rotary positions and grouped key/value heads."""
 
     def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
-        """Make layer number `layer_idx`, which is its place in the cache."""
+        """Create layer `layer_idx`, which is its index in the cache."""
         super().__init__()
         width, groups = config.head_width, config.num_key_value_heads or config.num_attention_heads
         self.config = config
@@ -162,7 +169,7 @@ class OpenLlamaAttention(nn.Module):
         beginning: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """Mixed `hidden` (B, S, H) and, from eager attention, the probabilities (B, A, S, K)."""
+        """Return the output (B, S, H) and, from eager attention, the probabilities (B, A, S, K)."""
         shape = (*hidden.shape[:2], -1, self.head_dim)
         projected = project(hidden, self.q_proj, self.k_proj, self.v_proj)
         query, key, value = (states.view(shape) for states in projected)
@@ -175,16 +182,16 @@ class OpenLlamaAttention(nn.Module):
             )  # (B, G, K, D), keys after rotation
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
         if beginning is not None:
-            attend = partial(behind, beginning, attend)
+            attend = partial(attend_with_prefix, beginning, attend)
         dropout = self.config.attention_dropout_prob if self.training else 0.0
-        mixed, probabilities = attend(
+        output, probabilities = attend(
             self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
         )
-        [out] = project(mixed.reshape(*hidden.shape[:2], -1), self.o_proj)
+        [out] = project(output.reshape(*hidden.shape[:2], -1), self.o_proj)
         return out, probabilities
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Files of transformers up to 4.31 carry the frequencies, which follow from the configuration.
+        # Files of transformers up to 4.31 contain the frequencies, which the configuration determines.
         state_dict.pop(f"{prefix}rotary_emb.inv_freq", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -193,7 +200,7 @@ class OpenLlamaMLP(nn.Module):
     """Gated MLP with dropout on its output."""
 
     def __init__(self, config: OpenLlamaConfig) -> None:
-        """Make the three projections."""
+        """Create the three projections."""
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
@@ -202,17 +209,17 @@ class OpenLlamaMLP(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Transformed `hidden`, (B, S, H)."""
+        """Apply the MLP to `hidden` (B, S, H)."""
         inner = gated(self.act_fn, *project(hidden, self.gate_proj, self.up_proj))
         [out] = project(inner, self.down_proj)
         return self.dropout(out) if self.dropout.training else out
 
 
 class OpenLlamaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
-    """Attention, then MLP, each on normalised input and added to the residual stream."""
+    """Attention, then MLP, each on normalized input and added to the residual stream."""
 
     def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
-        """Make layer number `layer_idx`."""
+        """Create layer `layer_idx`."""
         super().__init__()
         self.self_attn = OpenLlamaAttention(config, layer_idx)
         self.mlp = OpenLlamaMLP(config)
@@ -220,21 +227,21 @@ class OpenLlamaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[no-unty
         self.post_attention_layernorm = OpenLlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, hidden: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """The residual stream (B, S, H) after this layer, and attention probabilities if there are any."""
-        mixed, probabilities = self.self_attn(self.input_layernorm(hidden), **kwargs)
-        hidden = hidden + mixed
+        """Return the residual stream (B, S, H) after this layer, and attention probabilities, if any."""
+        output, probabilities = self.self_attn(self.input_layernorm(hidden), **kwargs)
+        hidden = hidden + output
         return hidden + self.mlp(self.post_attention_layernorm(hidden)), probabilities
 
 
 class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
-    """What the three Open-Llama classes share: names, abilities and fresh weights."""
+    """Base of the three Open-Llama classes: names, supported features and weight initialization."""
 
     config: OpenLlamaConfig
     config_class = OpenLlamaConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     takes_beginning = True
-    """Rows can share keys and values, by the argument `beginning`."""
+    """Whether rows can share the keys and values of a prefix, by the argument `beginning`."""
     _no_split_modules = ["OpenLlamaDecoderLayer"]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
@@ -257,27 +264,27 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call
     def get_correct_attn_implementation(
         self, requested_attention: str | None, is_init_check: bool = False
     ) -> str:
-        """The attention to use: the one asked for or, if none is, by `use_memory_efficient_attention`."""
+        """Return the requested attention or, if None, that of `use_memory_efficient_attention`."""
         if requested_attention is None:
             requested_attention = default_attention(bool(self.config.use_memory_efficient_attention))
         return super().get_correct_attn_implementation(requested_attention, is_init_check)
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """Grow or shrink the vocabulary of the input and output embeddings; see PreTrainedModel."""
+        """Resize the input and output embeddings; see PreTrainedModel."""
         embedding: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
         setattr(self.base_model, "vocab_size", embedding.num_embeddings)  # noqa: B010
         return embedding
 
 
 class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
-    """The decoder stack without a head.
+    """Decoder stack without a head.
 
-    Callers who build `inputs_embeds` themselves: `get_input_embeddings()(ids)` is not what the layers see
-    when `use_stable_embedding` is on; `embed(ids)` is.
+    Callers that compute `inputs_embeds` must use `embed(ids)`: with `use_stable_embedding`, the result of
+    `get_input_embeddings()(ids)` is not normalized.
     """
 
     def __init__(self, config: OpenLlamaConfig) -> None:
-        """Make a model with fresh weights."""
+        """Create a model with random weights."""
         super().__init__(config)
         config.check()
         self.padding_idx = config.pad_token_id
@@ -293,7 +300,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
         self.post_init()  # type: ignore[no-untyped-call]
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """What the first layer sees of `input_ids` (B, S): rows (B, S, H), normalised if stable."""
+        """Return the first layer's input (B, S, H) for `input_ids` (B, S), normalized if stable."""
         embedded: Tensor = self.embed_tokens(input_ids)
         if self.embed_layer_norm is not None:
             embedded = self.embed_layer_norm(embedded)
@@ -312,34 +319,27 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
         output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Hidden states of a batch of tokens.
+        """Compute hidden states of a batch of tokens.
 
         Args:
             input_ids: (B, S); or give `inputs_embeds`.
-            attention_mask: (B, K), 1 for real tokens; or (B, 1, S, K), taken as it is.
-            position_ids: (B or 1, S). Without a mask and a cache, a place where they don't go up by one
-                begins a new text: packed texts don't see each other.
+            attention_mask: (B, K), 0 for padding; or (B, 1, S, K), used unchanged.
+            position_ids: (B or 1, S). Without mask and cache, a position that isn't the previous one plus one
+                begins a new text; packed texts don't attend to each other.
             past_key_values: Keys and values of earlier tokens.
-            inputs_embeds: (B, S, H), taken as they are, also when the embedding is stable.
-            use_cache: Return the keys and values; default: the configuration's.
-            output_attentions: Return each layer's probabilities, which makes this call use eager attention.
+            inputs_embeds: (B, S, H), used without the stable embedding's norm.
+            use_cache: Return the keys and values; default: as configured.
+            output_attentions: Return each layer's probabilities, computed with eager attention.
             output_hidden_states: Return the input of each layer and the final hidden states.
-            **kwargs: What the attention in use may want to know. `beginning`: a cache of one row, with which
-                every row begins, beside those in `past_key_values`; the mask, (B, 1, S, K) of truth values,
-                leaves it out. For `sdpa` and `xformers`.
+            **kwargs: Arguments of the attention kernel. `beginning`: a cache of one row, the prefix of all
+                rows, which is not in `past_key_values`; the boolean mask (B, 1, S, K) doesn't cover it. For
+                `sdpa` and `xformers`.
 
         Raises:
-            ValueError: both or neither of `input_ids` and `inputs_embeds`; a filled cache in checkpointed
-                training.
+            ValueError: Both or neither of `input_ids` and `inputs_embeds` are given, or a filled cache with
+                gradient checkpointing.
         """
-        if input_ids is not None and inputs_embeds is not None:
-            raise ValueError(
-                "You cannot specify both decoder_input_ids and decoder_inputs_embeds at the same time"
-            )
-        if input_ids is not None:
-            inputs_embeds = self.embed(input_ids)
-        elif inputs_embeds is None:
-            raise ValueError("You have to specify either decoder_input_ids or decoder_inputs_embeds")
+        inputs_embeds = self._embedded(input_ids, inputs_embeds)
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = (
@@ -361,35 +361,67 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
         if past_key_values is None and (config.use_cache if use_cache is None else use_cache):
             past_key_values = DynamicCache(config=config)
 
-        hidden, tables = inputs_embeds, self.rotary_emb(inputs_embeds, position_ids)
-        all_hidden: tuple[Tensor, ...] = ()
-        all_attentions: tuple[Tensor, ...] = ()
-        for layer in self.layers:
-            if output_hidden_states:
-                all_hidden += (hidden,)
-            hidden, probabilities = layer(
-                hidden,
-                tables=tables,
-                attention_mask=mask,
-                position_ids=position_ids,
-                past_key_values=past_key_values,
-                implementation=config._attn_implementation,
-                **packing,
-                **kwargs,
-            )
-            if output_attentions:
-                all_attentions += (probabilities,)
-        hidden = self.norm(hidden)
+        hidden, hidden_states, attentions = self._run_layers(
+            inputs_embeds,
+            bool(output_hidden_states),
+            bool(output_attentions),
+            tables=self.rotary_emb(inputs_embeds, position_ids),
+            attention_mask=mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            implementation=config._attn_implementation,
+            **packing,
+            **kwargs,
+        )
         return BaseModelOutputWithPast(
             last_hidden_state=hidden,
             past_key_values=past_key_values,
-            hidden_states=(*all_hidden, hidden) if output_hidden_states else None,
-            attentions=all_attentions if output_attentions else None,
+            hidden_states=hidden_states,
+            attentions=attentions,
+        )
+
+    def _embedded(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """Return `inputs_embeds`, or the embeddings of `input_ids`.
+
+        Raises:
+            ValueError: Both or neither are given.
+        """
+        if input_ids is not None and inputs_embeds is not None:
+            raise ValueError(
+                "You cannot specify both decoder_input_ids and decoder_inputs_embeds at the same time"
+            )
+        if input_ids is not None:
+            return self.embed(input_ids)
+        if inputs_embeds is None:
+            raise ValueError("You have to specify either decoder_input_ids or decoder_inputs_embeds")
+        return inputs_embeds
+
+    def _run_layers(
+        self, hidden: Tensor, output_hidden_states: bool, output_attentions: bool, **arguments: Any
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
+        """Run the layers and the final norm.
+
+        Returns:
+            The final hidden states; if requested, also the hidden states and the attentions of all layers.
+        """
+        hidden_states: tuple[Tensor, ...] = ()
+        attentions: tuple[Tensor, ...] = ()
+        for layer in self.layers:
+            if output_hidden_states:
+                hidden_states += (hidden,)
+            hidden, probabilities = layer(hidden, **arguments)
+            if output_attentions:
+                attentions += (probabilities,)
+        hidden = self.norm(hidden)
+        return (
+            hidden,
+            (*hidden_states, hidden) if output_hidden_states else None,
+            attentions if output_attentions else None,
         )
 
 
 def _check_empty(past_key_values: Cache | None) -> None:
-    """Layers that run again in the backward pass would write their keys twice."""
+    """Refuse a filled cache: layers that run again in the backward pass would append their keys twice."""
     if past_key_values is not None and past_key_values.get_seq_length() > 0:
         raise ValueError(
             "past_key_values: a filled cache can't be used with gradient checkpointing in train mode"
@@ -397,12 +429,12 @@ def _check_empty(past_key_values: Cache | None) -> None:
 
 
 class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
-    """Open-Llama with a language-model head, which is the embedding where the configuration says so."""
+    """Open-Llama with a language model head, which may be tied to the embedding."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: OpenLlamaConfig) -> None:
-        """Make a model with fresh weights."""
+        """Create a model with random weights."""
         super().__init__(config)
         self.model = OpenLlamaModel(config)
         self.vocab_size = config.vocab_size
@@ -424,22 +456,22 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
         shift_labels: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits (B, S, V) and, given `labels` (B, S), the mean loss of predicting each from those before.
+        """Compute logits (B, S, V) and, given `labels` (B, S), the mean loss of next-token prediction.
 
-        In train mode the loss is computed without holding the logits of the batch, unless `model.fused` is
-        off; they are made if they are read.
+        In train mode the loss is computed without storing the batch's logits, unless `model.fused` is off;
+        the logits are computed if they are read.
 
         Args:
-            input_ids: See OpenLlamaModel, as for all arguments that are not named here.
+            input_ids: See OpenLlamaModel, as for all arguments without a description.
             attention_mask: See OpenLlamaModel.
             position_ids: See OpenLlamaModel.
             past_key_values: See OpenLlamaModel.
             inputs_embeds: See OpenLlamaModel.
-            labels: (B, S) token ids, -100 where nothing is to be predicted. The loss is in float32, in nats.
-            use_cache: Return keys and values; default: the configuration's, but not while training on labels.
-            logits_to_keep: Only the last so many positions' logits, or those at these positions; 0: all.
-            num_items_in_batch: Divisor of the summed loss; default: the labels counted here.
-            shift_labels: (B, S), used in place of given `labels`: position t predicts label t.
+            labels: (B, S) token ids, -100 where nothing is predicted. The loss is in float32, in nats.
+            use_cache: Return keys and values; default: as configured, but false in training with labels.
+            logits_to_keep: Number of last positions, or positions, whose logits are computed; 0: all.
+            num_items_in_batch: Divisor of the summed loss; default: the number of labels other than -100.
+            shift_labels: (B, S), used instead of `labels`: position t predicts label t.
             **kwargs: Further arguments of OpenLlamaModel.
         """
         training = labels is not None and self.training and not torch.compiler.is_compiling()
@@ -453,36 +485,38 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
             **kwargs,
         )
         hidden = outputs.last_hidden_state
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        others = {name: outputs.get(name) for name in ("past_key_values", "hidden_states", "attentions")}
+        selected = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        base_outputs = {
+            name: outputs.get(name) for name in ("past_key_values", "hidden_states", "attentions")
+        }
         loss = None
         if labels is not None and training and not is_plain():
             loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch, shift_labels)
-            loss.make_logits = logits_maker(self.lm_head, hidden[:, kept])  # type: ignore[attr-defined]
-            return LazyLogitsOutput(loss, **others)
-        logits = multiply(self.lm_head, hidden[:, kept])
-        if labels is not None and kept == slice(0, None):
+            loss.make_logits = logits_maker(self.lm_head, hidden[:, selected])  # type: ignore[attr-defined]
+            return LazyLogitsOutput(loss, **base_outputs)
+        logits = multiply(self.lm_head, hidden[:, selected])
+        if labels is not None and selected == slice(0, None):
             loss = loss_of_logits(logits, labels, num_items_in_batch, shift_labels)
         elif labels is not None and is_plain():
             loss = loss_of_logits(self.lm_head(hidden), labels, num_items_in_batch, shift_labels)
         elif labels is not None:
             loss = causal_lm_loss(self.lm_head, hidden, labels, num_items_in_batch, shift_labels)
-        return CausalLMOutputWithPast(loss, logits, **others)
+        return CausalLMOutputWithPast(loss, logits, **base_outputs)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Continue texts; see GenerationMixin."""
+        """Generate text; see GenerationMixin."""
         with prepacked(patience=4):
             return super().generate(*args, **kwargs)  # type: ignore[misc]
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """The head tied to the embedding, if either field of the configuration says so."""
+        """Return the tied weights: the head, if either field of the configuration ties it."""
         return dict(self._tied_weights_keys) if self.config.ties_embeddings else {}
 
     def tie_weights(self, missing_keys: set[str] | None = None, recompute_mapping: bool = True) -> None:
-        """Make head and embedding one, where the configuration says so.
+        """Tie the head to the embedding if configured.
 
         Raises:
-            CheckpointError: a checkpoint brings a trained head that this would throw away.
+            CheckpointError: The checkpoint has a head that differs from the embedding.
         """
         if missing_keys is not None and self.config.ties_embeddings:
             tied = {"lm_head.weight", "model.embed_tokens.weight"}
@@ -497,16 +531,16 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         embedding = state_dict.get(f"{prefix}model.embed_tokens.weight")
-        if self.config.ties_embeddings and embedding is not None:  # such a file has no head of its own
+        if self.config.ties_embeddings and embedding is not None:  # such a file has no head
             state_dict.setdefault(f"{prefix}lm_head.weight", embedding)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
-    """Open-Llama with a linear head on the last real token of each row."""
+    """Open-Llama with a linear head on the last token of each row before the padding."""
 
     def __init__(self, config: OpenLlamaConfig) -> None:
-        """Make a model with fresh weights."""
+        """Create a model with random weights."""
         super().__init__(config)
         self.num_labels = config.num_labels or 2
         self.model = OpenLlamaModel(config)
@@ -526,21 +560,21 @@ class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):  # type: ign
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutputWithPast:
-        """Scores (B, N) and, given `labels`, their loss in float32.
+        """Compute scores (B, N) and, given `labels`, their loss in float32.
 
         Args:
-            input_ids: See OpenLlamaModel, as for all arguments that are not named here.
+            input_ids: See OpenLlamaModel, as for all arguments without a description.
             attention_mask: See OpenLlamaModel.
             position_ids: See OpenLlamaModel.
             past_key_values: See OpenLlamaModel.
             inputs_embeds: See OpenLlamaModel.
             labels: (B,) classes or (B, N) class memberships or targets of a regression; see `problem_type`.
             use_cache: See OpenLlamaModel.
-            num_items_in_batch: Divisor of the summed loss; default: the labels counted here.
+            num_items_in_batch: Divisor of the summed loss; default: the number of labels other than -100.
             **kwargs: Further arguments of OpenLlamaModel.
 
         Raises:
-            ValueError: several rows, and nothing that says where each ends.
+            ValueError: There are several rows, and neither a padding token nor a mask.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -568,16 +602,18 @@ class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):  # type: ign
     def _last_positions(
         self, hidden: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None
     ) -> Tensor:
-        """(B,): of each row the right-most token that is no pad; without ids, that the mask leaves in."""
+        """Return each row's last position (B,) that isn't padding, by ids or else by the mask."""
         batch, length = hidden.shape[:2]
         pad = self.config.pad_token_id
         if input_ids is not None and pad is not None:
-            real = input_ids != pad
+            is_token = input_ids != pad
         elif attention_mask is not None and attention_mask.dim() == 2:
-            real = attention_mask[:, -length:] != 0
+            is_token = attention_mask[:, -length:] != 0
         elif pad is not None or batch == 1:
             return torch.full((batch,), length - 1, device=hidden.device)
         else:
             raise ValueError("Cannot handle batch sizes > 1 if no padding token is defined.")
-        positions = torch.arange(length, device=real.device)
-        return torch.where(real, positions, -1).amax(-1).to(hidden.device)  # an all-pad row: the last column
+        positions = torch.arange(length, device=is_token.device)
+        return (
+            torch.where(is_token, positions, -1).amax(-1).to(hidden.device)
+        )  # -1, the last column, for a row of padding only

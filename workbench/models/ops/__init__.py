@@ -1,1 +1,1 @@
-"""The model's operations: attention, element-wise work, losses and linear layers, with their fast paths."""
+"""The model's operations: attention, element-wise functions, losses and linear layers, with fast kernels."""

@@ -1,11 +1,11 @@
-"""Causal attention in bfloat16 on a CPU, a block of queries at a time.
+"""Computes causal attention in bfloat16 on a CPU, one block of queries at a time.
 
-Keys that no query of the block sees are left out, wherever they stand, and the heads of a group go through
-one product with the keys they share. Scores and probabilities are rounded to bfloat16 as in `eager`
-attention. PyTorch's own kernel computes half of a causal square in vain and repeats the keys of a group.
+Keys that all queries of a block mask are skipped, at any position, and the heads of a group share one product
+with their keys. Scores and probabilities are rounded to bfloat16 as in `eager` attention. PyTorch's kernel
+computes the masked half of the scores, too, and repeats the keys for each head of a group.
 
 Shapes: B batch, S new tokens, K keys, A query heads, G key/value heads, D head width, N queries of a block
-times the heads of a group, RG rows that go together times G.
+times heads of a group, RG rows of one product times G.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,25 +21,28 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from workbench.models.ops.fused import is_plain
 
 BLOCK = 128  # queries
-SCORES = 1 << 22  # at once, if that is more than those of a row: the machine's threads share these products
-FEWEST, FEWEST_TRAINED = 128, 32  # queries below which PyTorch's kernel is as fast, forward and both ways
+SCORES = 1 << 22  # per product, if rows are smaller: the threads of the CPU share a product
+MIN_QUERIES, MIN_QUERIES_TRAINING = (
+    128,
+    32,
+)  # queries below which PyTorch's kernel is as fast, for inference and training
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some queries, and the keys that any of them sees, those last that not all of them see."""
+    """Block of queries, and the keys that any of them attends to; keys that only some attend to come last."""
 
     queries: slice
     keys: slice | Tensor
     bias: Tensor
-    """(queries, the last keys): added to their scores; the keys before are seen by all."""
+    """(queries, last keys): added to the scores of the last keys; all queries attend to the others."""
 
-    def seen(self, states: Tensor) -> Tensor:
-        """The rows of `states` (RG, K, D) that belong to the keys."""
+    def select(self, states: Tensor) -> Tensor:
+        """Select the block's keys from `states` (RG, K, D)."""
         return states[:, self.keys] if isinstance(self.keys, slice) else states.index_select(1, self.keys)
 
     def add(self, total: Tensor, states: Tensor) -> None:
-        """Add `states` to the rows of `total` (RG, K, D) that belong to the keys."""
+        """Add `states` to the block's keys in `total` (RG, K, D)."""
         if isinstance(self.keys, slice):
             total[:, self.keys].add_(states)
         else:
@@ -49,15 +52,15 @@ class Block:
 Blocks = list[list[Block]]  # by row
 
 _blocks_of_mask = WeakTensorKeyDictionary()
-"""Every layer is given the same mask: mask -> its version, its blocks."""
+"""Cache, since all layers have the same mask: mask -> its version and its blocks."""
 
 
 def takes(query: Tensor, mask: Tensor | None, dropout: float) -> bool:
-    """Whether the call is one that this module does faster: `query` (B, A, S, D)."""
+    """Return whether this module supports the call and is faster; `query` is (B, A, S, D)."""
     return (
         query.device.type == "cpu"
         and query.dtype == torch.bfloat16
-        and query.shape[2] >= (FEWEST_TRAINED if query.requires_grad else FEWEST)
+        and query.shape[2] >= (MIN_QUERIES_TRAINING if query.requires_grad else MIN_QUERIES)
         and dropout == 0.0
         and (mask is None or (mask.dtype == torch.bool and mask.shape[1] == 1))
         and not is_plain()
@@ -67,9 +70,9 @@ def takes(query: Tensor, mask: Tensor | None, dropout: float) -> bool:
 
 @cache
 def multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for products of bfloat16."""
-    present = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return present and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Return whether this CPU has instructions for bfloat16 products."""
+    is_available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return is_available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def attend(
@@ -80,16 +83,15 @@ def attend(
     scaling: float,
     texts: Sequence[int] | None = None,
 ) -> Tensor:
-    """Mixed values (B, S, A, D).
+    """Compute attention outputs (B, S, A, D).
 
     Args:
         query: (B, S, A, D).
         key: (B, K, G, D); K is S if there is no mask.
         value: (B, K, G, D).
-        mask: (B or 1, 1, S, K), True where a query sees a key; None: each token sees those before it.
+        mask: (B or 1, 1, S, K), True where a query attends to a key; None: causal.
         scaling: Factor on the scores.
-        texts: Instead of a mask: lengths of the texts that lie one behind the other, row after row, and don't
-            see each other.
+        texts: Instead of a mask: lengths of packed texts, row by row, which don't attend to each other.
     """
     length = query.shape[1]
     if mask is None:
@@ -113,12 +115,12 @@ class _Blocked(torch.autograd.Function):
         ctx.blocks, ctx.scaling = blocks, scaling
         groups = key.shape[2]
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
-        for rows, some in _together(blocks, query, key):
+        for rows, row_blocks in _shared_products(blocks, query, key):
             keys, values = _by_group(key[rows], groups), _by_group(value[rows], groups)  # (RG, K, D)
-            for block in some:
+            for block in row_blocks:
                 queries = _by_group(query[rows, block.queries], groups) * scaling  # (RG, N, D)
-                mixed = _probabilities(queries, block.seen(keys), block.bias) @ block.seen(values)
-                _put(out[rows, block.queries], mixed)
+                mixed = _probabilities(queries, block.select(keys), block.bias) @ block.select(values)
+                _write_ungrouped(out[rows, block.queries], mixed)
         return out
 
     @staticmethod
@@ -126,59 +128,62 @@ class _Blocked(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
         groups = key.shape[2]
-        by_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-        by_key, by_value = torch.empty_like(key), torch.empty_like(value)
-        for rows, some in _together(ctx.blocks, query, key):
+        query_grad = torch.empty_like(query, memory_format=torch.contiguous_format)
+        key_grad, value_grad = torch.empty_like(key), torch.empty_like(value)
+        for rows, row_blocks in _shared_products(ctx.blocks, query, key):
             keys, values = _by_group(key[rows], groups), _by_group(value[rows], groups)
-            key_sum, value_sum = torch.zeros(keys.shape), torch.zeros(keys.shape)  # float32: blocks add up
-            for block in some:
+            key_sum, value_sum = (
+                torch.zeros(keys.shape),
+                torch.zeros(keys.shape),
+            )  # float32, since blocks are summed
+            for block in row_blocks:
                 queries = _by_group(query[rows, block.queries], groups) * ctx.scaling
-                slope, seen = _by_group(gradient[rows, block.queries], groups), block.seen(keys)
-                probabilities = _probabilities(queries, seen, block.bias)
+                slope, block_keys = _by_group(gradient[rows, block.queries], groups), block.select(keys)
+                probabilities = _probabilities(queries, block_keys, block.bias)
                 block.add(value_sum, probabilities.transpose(1, 2) @ slope)
-                slope = slope @ block.seen(values).transpose(1, 2)  # (RG, N, keys seen)
+                slope = slope @ block.select(values).transpose(1, 2)  # (RG, N, block keys)
                 slope = torch._softmax_backward_data(slope, probabilities, -1, slope.dtype)
                 block.add(key_sum, slope.transpose(1, 2) @ queries)
-                _put(by_query[rows, block.queries], (slope @ seen).mul_(ctx.scaling))
-            _put(by_key[rows], key_sum)
-            _put(by_value[rows], value_sum)
-        return by_query, by_key, by_value, None, None
+                _write_ungrouped(query_grad[rows, block.queries], (slope @ block_keys).mul_(ctx.scaling))
+            _write_ungrouped(key_grad[rows], key_sum)
+            _write_ungrouped(value_grad[rows], value_sum)
+        return query_grad, key_grad, value_grad, None, None
 
 
 def _blocks(mask: Tensor, dtype: torch.dtype) -> Blocks:
-    """For each row of `mask` (B or 1, 1, S, K) the blocks of its queries."""
-    state = None if mask.is_inference() else (mask._version, dtype)  # changes where the mask is written to
+    """Return the blocks of queries for each row of `mask` (B or 1, 1, S, K)."""
+    version = None if mask.is_inference() else (mask._version, dtype)  # changes with in-place writes
     blocks: Blocks
-    known, blocks = _blocks_of_mask[mask] if mask in _blocks_of_mask else (None, [])  # noqa: SIM401 (untyped)
-    if known is None or known != state:
+    cached_version, blocks = _blocks_of_mask[mask] if mask in _blocks_of_mask else (None, [])  # noqa: SIM401 (untyped)
+    if cached_version is None or cached_version != version:
         starts = range(0, mask.shape[2], BLOCK)
         blocks = [
             [_block(start, row[start : start + BLOCK], dtype) for start in starts] for row in mask[:, 0]
         ]
-        _blocks_of_mask[mask] = state, blocks
+        _blocks_of_mask[mask] = version, blocks
     return blocks
 
 
 def _block(start: int, mask: Tensor, dtype: torch.dtype) -> Block:
-    """The block of the queries from `start` on, of which `mask` (queries, K) says what they see."""
-    some, every = mask.any(0), mask.all(0)
-    if not some.any():
-        some = ~some  # pads: whatever they see must not become NaN
-    partly = (some & ~every).nonzero()[:, 0]
-    keys = torch.cat((every.nonzero()[:, 0], partly))
-    bias = torch.zeros(len(mask), len(partly), dtype=dtype)
-    # Finite: a pad that sees nothing must not become NaN.
-    bias.masked_fill_(~mask[:, partly], torch.finfo(dtype).min)
+    """Return the block of the queries from `start` on, with `mask` (queries, K)."""
+    seen_by_any, seen_by_all = mask.any(0), mask.all(0)
+    if not seen_by_any.any():
+        seen_by_any = ~seen_by_any  # padding: its outputs don't matter, but must not be NaN
+    seen_by_some = (seen_by_any & ~seen_by_all).nonzero()[:, 0]
+    keys = torch.cat((seen_by_all.nonzero()[:, 0], seen_by_some))
+    bias = torch.zeros(len(mask), len(seen_by_some), dtype=dtype)
+    # Finite: padding that attends to nothing must not be NaN.
+    bias.masked_fill_(~mask[:, seen_by_some], torch.finfo(dtype).min)
     first, last = int(keys[0]), int(keys[-1])
-    in_line = last - first + 1 == len(keys) and bool((keys.diff() > 0).all())
-    return Block(slice(start, start + len(mask)), slice(first, last + 1) if in_line else keys, bias)
+    is_contiguous = last - first + 1 == len(keys) and bool((keys.diff() > 0).all())
+    return Block(slice(start, start + len(mask)), slice(first, last + 1) if is_contiguous else keys, bias)
 
 
 @lru_cache(16)
 def _triangles(texts: tuple[int, ...], length: int, dtype: torch.dtype) -> Blocks:
-    """The blocks of causal order in rows of `length` tokens that hold `texts`."""
+    """Return the causal blocks of rows of `length` tokens that contain `texts`."""
     rows: Blocks = []
-    start = 0  # counted over all rows
+    start = 0  # over all rows
     for size in texts:
         if start % length == 0:
             rows.append([])
@@ -192,35 +197,35 @@ def _triangles(texts: tuple[int, ...], length: int, dtype: torch.dtype) -> Block
 
 @cache
 def _triangle(size: int, dtype: torch.dtype) -> Tensor:
-    """(size, size), minus infinity above the diagonal, zero elsewhere."""
+    """Return (size, size) with minus infinity above the diagonal and zero elsewhere."""
     return torch.full((size, size), -torch.inf, dtype=dtype).triu(1)
 
 
-def _together(blocks: Blocks, query: Tensor, key: Tensor) -> Iterator[tuple[slice, list[Block]]]:
-    """Rows that go through the same products, and their blocks."""
-    of_a_row = query.shape[2] * min(BLOCK, query.shape[1]) * key.shape[1]
-    count = max(1, SCORES // of_a_row) if len(blocks) == 1 else 1
+def _shared_products(blocks: Blocks, query: Tensor, key: Tensor) -> Iterator[tuple[slice, list[Block]]]:
+    """Yield rows that share products, and their blocks."""
+    scores_per_row = query.shape[2] * min(BLOCK, query.shape[1]) * key.shape[1]
+    count = max(1, SCORES // scores_per_row) if len(blocks) == 1 else 1
     for start in range(0, len(query), count):
         yield slice(start, start + count), blocks[start % len(blocks)]
 
 
 def _by_group(states: Tensor, groups: int) -> Tensor:
-    """(rows, tokens, A or G, D) as (rows * G, tokens * heads of a group, D), in one piece."""
+    """Reshape (rows, tokens, A or G, D) to a contiguous (rows * G, tokens * heads of a group, D)."""
     rows, tokens, _, width = states.shape
-    apart = states.reshape(rows, tokens, groups, -1, width).transpose(1, 2)  # (rows, G, tokens, heads, D)
-    return apart.reshape(rows * groups, -1, width)
+    by_group = states.reshape(rows, tokens, groups, -1, width).transpose(1, 2)  # (rows, G, tokens, heads, D)
+    return by_group.reshape(rows * groups, -1, width)
 
 
-def _put(target: Tensor, states: Tensor) -> None:
-    """Write what `_by_group` has stacked to where it was taken from."""
+def _write_ungrouped(target: Tensor, states: Tensor) -> None:
+    """Undo `_by_group`, and write the result to `target`."""
     rows, tokens, heads, width = target.shape
     groups = len(states) // rows
-    apart = states.view(rows, groups, tokens, -1, width).transpose(1, 2)  # (rows, tokens, G, heads, D)
-    target.view(rows, tokens, groups, heads // groups, width).copy_(apart)
+    by_group = states.view(rows, groups, tokens, -1, width).transpose(1, 2)  # (rows, tokens, G, heads, D)
+    target.view(rows, tokens, groups, heads // groups, width).copy_(by_group)
 
 
 def _probabilities(queries: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
-    """(RG, N, keys seen)."""
+    """Compute probabilities (RG, N, block keys)."""
     scores = queries @ keys.transpose(1, 2)
     by_query = scores.view(len(scores), len(bias), -1, scores.shape[2])  # (RG, queries, heads, keys)
     by_query[..., scores.shape[2] - bias.shape[1] :].add_(bias[:, None])

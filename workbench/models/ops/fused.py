@@ -1,4 +1,4 @@
-"""The switch of this project's own kernels, `model.fused`: off, Open-Llama is plain PyTorch modules."""
+"""Switches this project's kernels on and off (`model.fused`); off, plain PyTorch operations are used."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ _is_enabled = True
 
 
 def enable_fused(is_enabled: bool) -> None:
-    """Let all models of this process take the kernels, or none."""
+    """Enable or disable the kernels for all models of this process."""
     global _is_enabled
     _is_enabled = is_enabled
 
 
 @contextmanager
 def plain_layers() -> Iterator[None]:
-    """Take no kernel of ours within."""
+    """Disable the kernels within the context."""
     before = _is_enabled
     enable_fused(False)
     try:
@@ -26,5 +26,5 @@ def plain_layers() -> Iterator[None]:
 
 
 def is_plain() -> bool:
-    """Whether to take plain operations: the kernels are switched off, or torch.compile makes its own."""
+    """Return whether to use plain operations: kernels are disabled, or torch.compile generates its own."""
     return torch.compiler.is_compiling() or not _is_enabled

@@ -1,4 +1,4 @@
-"""Whether calling a module does more than its own forward."""
+"""Detects whether calling a module does more than its forward method."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,12 @@ from torch import nn
 
 
 def has_hooks(module: nn.Module, but: Callable[..., Any] | None = None) -> bool:
-    """Whether a hook, of torch or of accelerate, waits for a call of `module`; `but` is one that may."""
+    """Return whether `module` has hooks of torch or accelerate, other than `but`."""
     hooks = (
         module._forward_hooks,
         module._forward_pre_hooks,
         module._backward_hooks,
         module._backward_pre_hooks,
     )
-    waiting = [hook for kind in hooks for hook in kind.values() if hook is not but]
-    return bool(waiting) or hasattr(module, "_hf_hook")
+    other_hooks = [hook for hooks_of_kind in hooks for hook in hooks_of_kind.values() if hook is not but]
+    return bool(other_hooks) or hasattr(module, "_hf_hook")

@@ -1,4 +1,4 @@
-"""The output of a causal language model in training: the logits of a batch are made only if they are read."""
+"""Training output of a causal language model: the logits are computed only if they are read."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,51 +9,53 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 
 class LazyLogitsOutput(CausalLMOutputWithPast):
-    """The usual output of training, whose logits are made when they are asked for, by name or place.
+    """Output with a loss, whose logits are computed when they are read, by name or index.
 
-    Going through the entries leaves them out. What makes them is kept with the loss, so that copies of the
-    output with the same loss, as mixed precision and parallel training make them, have them too.
+    Iteration skips the logits. The function that computes them is an attribute of the loss, so that copies of
+    the output with the same loss, as in mixed precision and parallel training, have logits, too.
     """
 
     def __getattribute__(self, name: str) -> Any:
-        """An attribute; the logits take their usual place after the loss."""
-        found = super().__getattribute__(name)
-        if name != "logits" or found is not None:
-            return found
-        make = getattr(self.loss, "make_logits", None)
-        if make is not None:
-            self["logits"] = make()
+        """Return an attribute; computed logits are inserted after the loss."""
+        value = super().__getattribute__(name)
+        if name != "logits" or value is not None:
+            return value
+        make_logits = getattr(self.loss, "make_logits", None)
+        if make_logits is not None:
+            self["logits"] = make_logits()
             for later in [key for key in self if key not in ("loss", "logits")]:
                 self.move_to_end(later)
         return super().__getattribute__(name)
 
     def __getitem__(self, key: Any) -> Any:
-        """An entry by name or place; only the loss is had without the logits."""
+        """Return an entry by name or index; all entries but the loss compute the logits."""
         if key in (0, "loss") or self.logits is None:
             return self.loss
         return super().__getitem__(key)  # type: ignore[no-untyped-call]
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is such an entry."""
+        """Return whether there is an entry of this name."""
         return super().__contains__(key) or (key == "logits" and self.logits is not None)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """An entry by name."""
+        """Return an entry by name."""
         return super().get(key, default) if key in self else default
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """All entries, in order."""
+        """Return all entries, in order."""
         return () if self.logits is None else super().to_tuple()
 
 
 def logits_maker(head: nn.Linear, hidden: Tensor) -> Callable[[], Tensor]:
-    """Makes the logits of `hidden` (B, S, H), in the precision of now, as long as the head is that of now."""
+    """Return a function that computes the logits of `hidden` (B, S, H) with the present autocast and head."""
     device, version = hidden.device.type, head.weight._version
     dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
 
     def make() -> Tensor:
         if head.weight._version != version:
-            raise RuntimeError("logits: the head has been trained on since (read them before the next step)")
+            raise RuntimeError(
+                "logits: the head has changed since the forward pass (read them before the optimizer step)"
+            )
         with torch.autocast(device, dtype, enabled):
             logits: Tensor = head(hidden)
         return logits

@@ -1,12 +1,12 @@
-"""Several linear layers on the same input: LoRA adapters among them share the work on it.
+"""Applies several linear layers to one input; their LoRA adapters share one product.
 
-Each peft layer keeps, for the backward pass, its own float32 copy of a half-precision input, which for the
-seven projections of a decoder layer is most of the memory of a training step. Here the adapters of one input
-are one product, and what is kept is the input itself. The layers stay where they are: peft sees, saves,
-merges and switches them as ever, and a layer with anything unusual (another method than plain LoRA, dropout,
-hooks, several adapters) is simply called.
+Each peft layer stores its own float32 copy of a half-precision input for the backward pass; for the seven
+projections of a decoder layer, these copies are most of the memory of a training step. Here the adapters of
+one input are one product, and only the input itself is stored. The modules are unchanged: peft saves, merges
+and disables them as usual. Layers with anything else (another method than plain LoRA, dropout, hooks, several
+adapters) are called as they are.
 
-Shapes: T tokens (all leading dimensions), I inputs, O outputs, R ranks of all adapters together.
+Shapes: T tokens (all leading dimensions), I inputs, O outputs, R sum of all adapters' ranks.
 """
 
 import sys
@@ -23,12 +23,12 @@ from workbench.models.ops.hooks import has_hooks
 from workbench.models.ops.int8_linear import is_eight_bit
 from workbench.models.ops.prepacked_linear import multiply
 
-PART = 256  # tokens: their copies in another dtype stay in the cache
+CHUNK = 256  # tokens, whose copies in another dtype fit into the CPU's cache
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """Plain LoRA on one layer: `base(x) + scaling * up(down(x))`. Source: arXiv:2106.09685, section 4.1."""
+    """LoRA adapter of one layer: `base(x) + scaling * up(down(x))`. Source: arXiv:2106.09685, section 4.1."""
 
     base: nn.Module
     down: Tensor
@@ -39,32 +39,32 @@ class Adapter:
 
 
 def project(hidden: Tensor, *layers: nn.Module) -> list[Tensor]:
-    """What each of `layers` gives for `hidden` (..., I)."""
+    """Apply each of `layers` to `hidden` (..., I)."""
     if is_plain():
         return [layer(hidden) for layer in layers]
     layers = tuple(_without_disabled(layer) for layer in layers)
     if all(type(layer) is nn.Linear for layer in layers):
-        hidden = hidden.to(product_dtype(hidden))  # once: autocast keeps casts of weights, not of inputs
+        hidden = hidden.to(product_dtype(hidden))  # once: autocast caches casts of weights, not of inputs
         return [multiply(layer, hidden) for layer in layers]
     adapters = [plain_lora(layer) for layer in layers]
-    found = [adapter for adapter in adapters if adapter is not None]
-    if not found or torch.is_autocast_enabled(hidden.device.type):
+    present = [adapter for adapter in adapters if adapter is not None]
+    if not present or torch.is_autocast_enabled(hidden.device.type):
         return [layer(hidden) for layer in layers]
-    shared = iter(_adapted(hidden, found))
+    adapted = iter(_adapted(hidden, present))
     return [
-        multiply(layer, hidden) if adapter is None else next(shared)
+        multiply(layer, hidden) if adapter is None else next(adapted)
         for layer, adapter in zip(layers, adapters, strict=True)
     ]
 
 
 def _without_disabled(layer: Any) -> nn.Module:
-    """The layer below an adapter that is switched off: all that peft would call."""
-    off = isinstance(layer, _lora_classes()) and layer.disable_adapters and not layer.merged
-    return layer.base_layer if off and not has_hooks(layer) else layer  # type: ignore[no-any-return]
+    """Return the base layer if the adapter is disabled, else the layer itself."""
+    is_disabled = isinstance(layer, _lora_classes()) and layer.disable_adapters and not layer.merged
+    return layer.base_layer if is_disabled and not has_hooks(layer) else layer  # type: ignore[no-any-return]
 
 
 def plain_lora(layer: Any) -> Adapter | None:
-    """The one adapter at work in a peft layer, if calling the layer is what `Adapter` says and no more."""
+    """Return the active adapter of a peft layer; None if the layer computes more than `Adapter`'s formula."""
     if not isinstance(layer, _lora_classes()) or layer.disable_adapters or layer.merged:
         return None
     if len(layer.active_adapters) != 1:
@@ -84,7 +84,7 @@ def plain_lora(layer: Any) -> Adapter | None:
 
 
 def _lora_classes() -> tuple[Any, ...]:
-    """Peft's layers, if it is there: without it there is no adapter, and importing it takes seconds."""
+    """Return peft's layer classes if peft is imported already: importing it takes seconds."""
     names = {"peft.tuners.lora.layer": ("Linear",), "peft.tuners.lora.bnb": ("Linear4bit", "Linear8bitLt")}
     return tuple(
         getattr(sys.modules[module], name)
@@ -96,25 +96,25 @@ def _lora_classes() -> tuple[Any, ...]:
 
 
 def _adapted(hidden: Tensor, adapters: list[Adapter]) -> tuple[Tensor, ...]:
-    """The output of each adapted layer."""
+    """Compute the output of each adapted layer."""
     outputs = [multiply(adapter.base, hidden) for adapter in adapters]
     scalings = [adapter.scaling for adapter in adapters]
-    # What a plain linear layer returns is its own and may be added to; a quantized one may return a view.
-    own = all(type(adapter.base) is nn.Linear or is_eight_bit(adapter.base) for adapter in adapters)
+    # The output of a plain linear layer may be changed in place; that of a quantized layer may be a view.
+    in_place = all(type(adapter.base) is nn.Linear or is_eight_bit(adapter.base) for adapter in adapters)
     weights = [weight for adapter in adapters for weight in (adapter.down, adapter.up)]
-    return _Updates.apply(hidden, scalings, own, *outputs, *weights)  # type: ignore[no-any-return, no-untyped-call]
+    return _Updates.apply(hidden, scalings, in_place, *outputs, *weights)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Updates(torch.autograd.Function):
-    """Adds every adapter's update of one input to the output of its layer."""
+    """Adds every adapter's update to the output of its layer."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, scalings: list[float], own: bool, *tensors: Tensor
+        ctx: Any, hidden: Tensor, scalings: list[float], in_place: bool, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         count = len(scalings)
         outputs, downs, ups = list(tensors[:count]), tensors[count::2], tensors[count + 1 :: 2]
-        if not own:
+        if not in_place:
             outputs = [output.clone() for output in outputs]
         rows, flat = _rows(hidden), [_rows(output) for output in outputs]
         dtype = _compute_dtype(hidden, downs[0])
@@ -122,11 +122,13 @@ class _Updates(torch.autograd.Function):
         scaled = [(up * s).to(dtype).t() for up, s in zip(ups, scalings, strict=True)]
         ranks = [len(down) for down in downs]
         inner = rows.new_empty(len(rows), sum(ranks), dtype=dtype)  # (T, R)
-        for part in _parts(rows, dtype):
-            torch.mm(rows[part].to(dtype), down, out=inner[part])
-            for output, piece, up in zip(flat, torch.split(inner[part], ranks, 1), scaled, strict=True):
-                _add_product(output[part], piece, up)
-        if own:
+        for chunk in _chunks(rows, dtype):
+            torch.mm(rows[chunk].to(dtype), down, out=inner[chunk])
+            for output, adapter_inner, up in zip(
+                flat, torch.split(inner[chunk], ranks, 1), scaled, strict=True
+            ):
+                _add_product(output[chunk], adapter_inner, up)
+        if in_place:
             ctx.mark_dirty(*outputs)
         ctx.scalings = scalings
         ctx.save_for_backward(hidden, inner, *downs, *ups)
@@ -142,50 +144,54 @@ class _Updates(torch.autograd.Function):
         scaled = [(up * s).to(dtype) for up, s in zip(ups, ctx.scalings, strict=True)]
         ranks = [len(down) for down in downs]
         rows, flat = _rows(hidden), [_rows(gradient) for gradient in gradients]
-        by_ups = [torch.zeros_like(up.t()) for up in ups]
-        by_down = torch.zeros_like(down, dtype=downs[0].dtype)
-        by_rows = []
-        for part in _parts(rows, dtype):
+        up_grads = [torch.zeros_like(up.t()) for up in ups]
+        down_grad = torch.zeros_like(down, dtype=downs[0].dtype)
+        row_grads = []
+        for chunk in _chunks(rows, dtype):
             slopes = []
-            for gradient, piece, up, by_up in zip(
-                flat, torch.split(inner[part], ranks, 1), scaled, by_ups, strict=True
+            for gradient, adapter_inner, up, up_grad in zip(
+                flat, torch.split(inner[chunk], ranks, 1), scaled, up_grads, strict=True
             ):
-                exact = gradient[part].to(dtype)  # (part, O)
-                _add_product(by_up, piece.t(), exact)
+                exact = gradient[chunk].to(dtype)  # (chunk, O)
+                _add_product(up_grad, adapter_inner.t(), exact)
                 slopes.append(exact @ up)
-            slope = torch.cat(slopes, 1)  # (part, R)
-            _add_product(by_down, slope.t(), rows[part].to(dtype))
+            slope = torch.cat(slopes, 1)  # (chunk, R)
+            _add_product(down_grad, slope.t(), rows[chunk].to(dtype))
             if ctx.needs_input_grad[0]:
-                by_rows.append((slope @ down).to(rows.dtype))
-        by_ups = [by_up.mul_(scaling).t() for by_up, scaling in zip(by_ups, ctx.scalings, strict=True)]
-        by_weights = [each for pair in zip(torch.split(by_down, ranks), by_ups, strict=True) for each in pair]
-        if len(by_rows) > 1:
-            by_rows = [torch.cat(by_rows)]
-        by_hidden = by_rows[0].view(hidden.shape) if by_rows else None
-        return by_hidden, None, None, *gradients, *by_weights
+                row_grads.append((slope @ down).to(rows.dtype))
+        up_grads = [
+            up_grad.mul_(scaling).t() for up_grad, scaling in zip(up_grads, ctx.scalings, strict=True)
+        ]
+        weight_grads = [
+            grad for pair in zip(torch.split(down_grad, ranks), up_grads, strict=True) for grad in pair
+        ]
+        if len(row_grads) > 1:
+            row_grads = [torch.cat(row_grads)]
+        hidden_grad = row_grads[0].view(hidden.shape) if row_grads else None
+        return hidden_grad, None, None, *gradients, *weight_grads
 
 
 def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
-    """What the adapters' products are made of: bfloat16 where `hidden` is, else their own dtype.
+    """Return the dtype of the adapters' products: bfloat16 if `hidden` is bfloat16, else the weights' dtype.
 
-    As under autocast to bfloat16: a product sums in float32 and is rounded once, weights and what their
-    gradients add up to stay float32. An update is small beside what it is added to, and so is its rounding
-    beside that of the sum. float16 has too narrow a range for gradients.
+    This is the precision of autocast to bfloat16: a product sums in float32 and is rounded once, and weights
+    and their summed gradients stay float32. An update is small compared to the output that it is added to, so
+    its rounding error is small compared to the output's. float16 has too small a range for gradients.
     """
     return hidden.dtype if hidden.dtype == torch.bfloat16 else weight.dtype
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add `left @ right` to `total`, of whatever dtype that is."""
+    """Add `left @ right` to `total`, of any dtype."""
     if total.dtype == left.dtype:
         total.addmm_(left, right)
     else:
         total.add_(left @ right)
 
 
-def _parts(rows: Tensor, dtype: torch.dtype) -> list[slice]:
-    """Tokens that go together: if a CPU copies them to another dtype, as many as leave that in the cache."""
-    size = PART if rows.device.type == "cpu" and rows.dtype != dtype else max(len(rows), 1)
+def _chunks(rows: Tensor, dtype: torch.dtype) -> list[slice]:
+    """Split tokens into chunks whose copies in another dtype fit into a CPU's cache."""
+    size = CHUNK if rows.device.type == "cpu" and rows.dtype != dtype else max(len(rows), 1)
     return [slice(start, start + size) for start in range(0, len(rows), size)]
 
 

@@ -1,8 +1,8 @@
-"""Losses: of a causal language model without holding the logits of a whole batch, and of a classifier.
+"""Computes losses: of a causal language model without storing a batch's logits, and of a classifier.
 
-With 100,000 tokens in the vocabulary the logits are two hundred times as large as the hidden states they come
-from. Here they exist for a chunk of positions at a time; their gradient follows at once, so that nothing of
-the size of the vocabulary waits for the backward pass. Positions without a label cost nothing.
+With a vocabulary of 100,000 tokens, logits are two hundred times as large as hidden states. Here logits are
+computed for one chunk of positions at a time, with their gradients, so that nothing of the size of the
+vocabulary is stored for the backward pass. Positions without a label are skipped.
 
 Shapes: B batch, S tokens, H hidden size, V vocabulary, T labelled positions of the batch, N classes.
 """
@@ -21,8 +21,8 @@ from workbench.models.ops.elementwise import product_dtype
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks
 
-CHUNK_BYTES = 1 << 27  # of logits at a time, were they float32; larger chunks are no faster
-CACHE_BYTES = 1 << 21  # of logits that a CPU turns to float32 at a time
+CHUNK_BYTES = 1 << 27  # of a chunk's logits in float32; larger chunks are not faster
+CACHE_BYTES = 1 << 21  # of logits that a CPU converts to float32 at a time
 
 
 def causal_lm_loss(
@@ -32,14 +32,13 @@ def causal_lm_loss(
     num_items_in_batch: Tensor | int | None = None,
     shift_labels: Tensor | None = None,
 ) -> Tensor:
-    """Mean negative log-likelihood, in nats and float32, of each label given the tokens before it.
+    """Compute the mean negative log-likelihood of each label given the tokens before it, in nats and float32.
 
     Args:
-        head: Gives the logits of hidden states; a plain linear layer without bias is computed in chunks by
-            hand.
+        head: Language model head; a plain linear layer without bias has a faster path.
         hidden: (B, S, H); position t predicts label t + 1.
-        labels: (B, S) token ids, -100 where nothing is to be predicted.
-        num_items_in_batch: Divisor of the sum; default: the labels that count here.
+        labels: (B, S) token ids, -100 where nothing is predicted.
+        num_items_in_batch: Divisor of the sum; default: the number of labels other than -100.
         shift_labels: (B, S), used in place of `labels`: position t predicts label t.
 
     Returns:
@@ -60,9 +59,9 @@ def loss_of_logits(
     num_items_in_batch: Tensor | int | None = None,
     shift_labels: Tensor | None = None,
 ) -> Tensor:
-    """The same loss where the logits (B, S, V) are there anyway."""
+    """Compute the same loss from logits (B, S, V)."""
     shifted = _shifted(labels) if shift_labels is None else shift_labels
-    if is_plain():  # under torch.compile how many labels there are would end the graph
+    if is_plain():  # indexing by the number of labels would break the graph of torch.compile
         flat = shifted.to(logits.device).flatten()
         total = F.cross_entropy(logits.flatten(0, 1).float(), flat, ignore_index=IGNORED, reduction="sum")
         return total / ((flat != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
@@ -71,12 +70,12 @@ def loss_of_logits(
 
 
 def _shifted(labels: Tensor) -> Tensor:
-    """(B, S): at each position the label that it predicts, the next one."""
+    """Shift labels (B, S), so that each position has the label that it predicts."""
     return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
 
 
 def _labelled(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of (B, S, ...) states the rows (T, ...) that predict a label of (B, S), and these labels (T,)."""
+    """Select rows (T, ...) of states (B, S, ...) with labels (B, S) to predict, and these labels (T,)."""
     labels = labels.to(states.device).flatten()  # (B * S,)
     positions = (labels != IGNORED).nonzero().flatten()
     return states.flatten(0, 1)[positions], labels[positions]
@@ -88,7 +87,7 @@ def _divided(total: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | N
 
 
 def _weight(head: Any) -> Tensor | None:
-    """The matrix by which the head multiplies, if that is all it does; with peft's trained rows within."""
+    """Return the head's weight with peft's trained rows; None if the head is not a plain product."""
     wrappers = getattr(sys.modules.get("peft.utils.other"), "TrainableTokensWrapper", ())
     if isinstance(head, wrappers):
         plain = head.original_module
@@ -98,12 +97,12 @@ def _weight(head: Any) -> Tensor | None:
 
 
 def is_plain_linear(module: nn.Module) -> bool:
-    """Whether calling `module` is a product with its weight: no adapter, quantization or hook."""
+    """Return whether `module` is a linear layer without bias, adapter, quantization and hooks."""
     return type(module) is nn.Linear and module.bias is None and not has_hooks(module)
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """Summed loss of rows (T, H) under the weight (V, H), with the gradients made in the forward pass."""
+    """Summed loss of rows (T, H) under the weight (V, H), with gradients computed in the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
@@ -113,19 +112,21 @@ class _ChunkedLoss(torch.autograd.Function):
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), device=rows.device)
         chunks = _chunks(len(rows), len(weight))
-        # The same memory for every chunk.
+        # One buffer for all chunks.
         logits = rows.new_empty((chunks[0].stop if chunks else 0, len(weight)), dtype=dtype)
         with torch.autocast(rows.device.type, enabled=False):
-            for part in chunks:
-                chunk = rows[part].to(dtype)
-                product = logits[: len(chunk)]
-                torch.mm(chunk, product_weight.t(), out=product)
-                total += _losses_and_slopes(product, labels[part])
+            for chunk in chunks:
+                states = rows[chunk].to(dtype)
+                product = logits[: len(states)]
+                torch.mm(states, product_weight.t(), out=product)
+                total += _loss_and_gradients(product, labels[chunk])
                 if rows_grad is not None:
-                    rows_grad[part] = product @ product_weight
+                    rows_grad[chunk] = product @ product_weight
                 if weight_grad is not None:
-                    _add_product(weight_grad, product.t(), chunk)
-        if weight_grad is not None and weight.dtype != torch.float16:  # which the undivided sum can overflow
+                    _add_product(weight_grad, product.t(), states)
+        if (
+            weight_grad is not None and weight.dtype != torch.float16
+        ):  # whose range the undivided sum can exceed
             weight_grad = weight_grad.to(weight.dtype)
         ctx.save_for_backward(rows_grad, weight_grad)
         ctx.dtype = weight.dtype
@@ -142,30 +143,30 @@ class _ChunkedLoss(torch.autograd.Function):
         )
 
 
-def _losses_and_slopes(logits: Tensor, labels: Tensor) -> Tensor:
-    """Summed loss of the logits (T, V), which are overwritten by its slope, computed in float32.
+def _loss_and_gradients(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum the losses of logits (T, V) in float32, and overwrite the logits by their gradient.
 
-    On a CPU so few rows at a time that they stay in its cache.
+    On a CPU, rows are processed in groups that fit into its cache.
     """
     size = max(1, CACHE_BYTES // (4 * logits.shape[1])) if logits.device.type == "cpu" else len(logits)
     total = logits.new_zeros((), dtype=torch.float32)
-    pieces = zip(torch.split(logits, size), torch.split(labels, size), strict=True)
-    for few, some in pieces:
-        exact = few.float()
-        total += _losses_and_slope(exact, some).sum()
-        if exact is not few:
-            few.copy_(exact)
+    groups = zip(torch.split(logits, size), torch.split(labels, size), strict=True)
+    for group, group_labels in groups:
+        exact = group.float()
+        total += _losses_and_gradient(exact, group_labels).sum()
+        if exact is not group:
+            group.copy_(exact)
     return total
 
 
-def _losses_and_slope(logits: Tensor, labels: Tensor) -> Tensor:
-    """Losses (T,) of the logits (T, V), which are overwritten by the slope of their loss."""
+def _losses_and_gradient(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the losses (T,) of logits (T, V), and overwrite the logits by their gradient."""
     at_label = logits.gather(1, labels[:, None])  # (T, 1)
     highest = logits.amax(1, keepdim=True)
     torch.softmax(logits, 1, out=logits)
     normaliser = (
         highest - logits.amax(1, keepdim=True).log()
-    )  # the highest has a probability of 1 / V or more
+    )  # finite, as the largest probability is at least 1 / V
     logits.scatter_add_(1, labels[:, None], torch.full_like(at_label, -1.0))
     return (normaliser - at_label).squeeze(1)
 
@@ -178,14 +179,14 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def _total_by_module(head: nn.Module, rows: Tensor, labels: Tensor) -> Tensor:
-    """The same sum with the logits from calling `head`, made again chunk by chunk in the backward pass."""
+    """Sum the losses by calling `head`, which is called again for each chunk in the backward pass."""
 
     def chunk_loss(rows: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(head(rows).float(), labels, reduction="sum")
 
-    total = rows.sum() * 0.0  # a sum over no chunk still has a gradient
-    for part in _chunks(len(rows), int(head.out_features)):  # type: ignore[arg-type]
-        total = total + checkpoint(chunk_loss, rows[part], labels[part], use_reentrant=False)
+    total = rows.sum() * 0.0  # has a gradient even without chunks
+    for chunk in _chunks(len(rows), int(head.out_features)):  # type: ignore[arg-type]
+        total = total + checkpoint(chunk_loss, rows[chunk], labels[chunk], use_reentrant=False)
     return total
 
 
@@ -200,19 +201,19 @@ def classification_loss(
     problem_type: str | None = None,
     num_items_in_batch: Tensor | int | None = None,
 ) -> Tensor:
-    """Mean loss of `logits` (B, N) in float32.
+    """Compute the mean loss of `logits` (B, N) in float32.
 
     Args:
         logits: (B, N).
         labels: (B,) classes, or (B, N) memberships or targets; (B,) targets if N is 1.
-        problem_type: transformers' name of the problem. None: regression if N is 1, else one class for whole
-            numbers of 32 or 64 bits and several classes for anything else.
-        num_items_in_batch: Divisor of the sum; default: the labels that count here.
+        problem_type: transformers' name of the problem. None: regression if N is 1, else single-label for
+            integer labels of 32 or 64 bits, and multi-label for others.
+        num_items_in_batch: Divisor of the sum; default: the number of labels other than -100.
     """
     logits, labels = logits.float(), labels.to(logits.device)
     if problem_type is None:
-        one_class = labels.dtype in (torch.int32, torch.int64)
-        problem_type = "single_label_classification" if one_class else "multi_label_classification"
+        is_single_label = labels.dtype in (torch.int32, torch.int64)
+        problem_type = "single_label_classification" if is_single_label else "multi_label_classification"
         problem_type = "regression" if logits.shape[-1] == 1 else problem_type
     if problem_type == "single_label_classification":
         labels = labels.flatten().long()

@@ -1,6 +1,6 @@
-"""Rows that hold several texts, one after the other, told apart by their positions.
+"""Finds the texts of packed rows, which contain several texts, from position ids.
 
-Shapes: B batch, S tokens of a row.
+Shapes: B batch, S tokens per row.
 """
 
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PackedTexts:
-    """Several texts in one row, one after the other, that must not see each other.
+    """Texts of packed rows, which must not attend to each other.
 
-    Tokens are counted over the whole batch, row after row.
+    Token indices count over the entire batch, row by row.
     """
 
     lengths: list[int]
-    """Of every text, in order."""
-    alike: list[Tensor]
-    """For each distinct length, the tokens of the texts of this length, (texts, length)."""
-    places: Tensor
-    """(B * S,): where each token is when `alike` is laid out flat."""
+    """Length of every text, in order."""
+    by_length: list[Tensor]
+    """For each distinct length, token indices (texts, length) of the texts of this length."""
+    positions: Tensor
+    """(B * S,): index of each token in the concatenation of `by_length`."""
 
     def boundaries(self) -> dict[str, Any]:
-        """What flash attention wants to know, under transformers' names."""
-        ends = torch.tensor([0, *self.lengths], device=self.places.device).cumsum(0).to(torch.int32)
+        """Return the arguments of flash attention for packed rows, under transformers' names."""
+        ends = torch.tensor([0, *self.lengths], device=self.positions.device).cumsum(0).to(torch.int32)
         longest = max(self.lengths)
         return {
             "cu_seq_lens_q": ends,
@@ -37,9 +37,9 @@ class PackedTexts:
 
 
 def packed_texts(position_ids: Tensor, batch: int) -> PackedTexts | None:
-    """The texts that `position_ids` (B or 1, S) separate, or None if every row is one text.
+    """Find the texts in rows with `position_ids` (B or 1, S); None if every row is one text.
 
-    A text begins where the position is not the one before plus one.
+    A text begins where a position is not the previous position plus one.
     """
     starts = position_ids.diff(prepend=position_ids[:, :1]) != 1
     if not starts[:, 1:].any():
@@ -48,9 +48,9 @@ def packed_texts(position_ids: Tensor, batch: int) -> PackedTexts | None:
     begins = starts.expand(batch, -1).flatten().nonzero().flatten()  # (texts,)
     tokens = batch * position_ids.shape[1]
     lengths = begins.diff(append=begins.new_tensor([tokens]))
-    alike = [
+    by_length = [
         begins[lengths == length, None] + torch.arange(length, device=begins.device)
         for length in sorted(set(lengths.tolist()))
     ]
-    places = torch.cat([group.flatten() for group in alike]).argsort()
-    return PackedTexts(lengths.tolist(), alike, places)
+    positions = torch.cat([group.flatten() for group in by_length]).argsort()
+    return PackedTexts(lengths.tolist(), by_length, positions)

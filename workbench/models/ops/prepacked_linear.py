@@ -1,8 +1,8 @@
-"""Weights in the order in which the processor multiplies them, kept while text is decoded on a CPU.
+"""Prepacks bfloat16 weights in oneDNN's memory layout while text is decoded on a CPU.
 
-A product with a few tokens costs the reading of the weight. oneDNN first lays a bfloat16 weight out anew,
-every time; here that is done once. The copy lives as long as the stretch of decoding that it was made for, so
-no weight can change under it.
+A product with few tokens takes as long as reading the weight. oneDNN reorders a bfloat16 weight in every
+product; here it is reordered once. The copies exist only within the context of decoding, in which weights
+must not change.
 """
 
 from collections import Counter
@@ -19,36 +19,36 @@ from workbench.models.ops.cpu_attention import multiplies_bfloat16
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.loss import is_plain_linear
 
-FEW = 32  # tokens: above, the arithmetic hides the layout
-SHARE = 0.125  # of the machine's memory, at most, goes into copies
+MAX_TOKENS = 32  # with more tokens, the arithmetic takes longer than reordering
+SHARE = 0.125  # limit on the copies, as a share of the machine's memory
 
 
 class _Copies:
-    """The copies of one stretch of decoding."""
+    """Prepacked copies of weights within one `prepacked` context."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
-        self.room = SHARE * total_bytes()
+        self.free_bytes = SHARE * total_bytes()
         self.calls: Counter[nn.Module] = Counter()
         self.weights: dict[nn.Module, Tensor | None] = {}
 
     def of(self, layer: nn.Module) -> Tensor | None:
-        """The copy of the layer's weight; None while there is none yet, or if it isn't to have one."""
+        """Return the copy of the layer's weight; None if it isn't made yet, or not possible."""
         if layer not in self.weights:
             self.calls[layer] += 1
             if self.calls[layer] > self.patience:
-                self.weights[layer] = self._made(layer)
+                self.weights[layer] = self._pack(layer)
         return self.weights.get(layer)
 
-    def _made(self, layer: nn.Module) -> Tensor | None:
+    def _pack(self, layer: nn.Module) -> Tensor | None:
         if not is_plain_linear(layer):
             return None
         weight: Tensor = layer.weight  # type: ignore[assignment]
-        self.room -= weight.nbytes
-        if self.room < 0 or weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
+        self.free_bytes -= weight.nbytes
+        if self.free_bytes < 0 or weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
             return None
-        made: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
-        return made
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
+        return packed
 
 
 _copies: ContextVar[_Copies | None] = ContextVar("copies", default=None)
@@ -56,11 +56,11 @@ _copies: ContextVar[_Copies | None] = ContextVar("copies", default=None)
 
 @contextmanager
 def prepacked(patience: int = 0) -> Iterator[None]:
-    """Decode faster within; no weight may change meanwhile.
+    """Multiply with prepacked weights within the context, in which no weight may change.
 
     Args:
-        patience: Products of a layer with few tokens before its weight is copied. A copy costs about five of
-            them; with 0 the rounding of a product doesn't depend on what came before it.
+        patience: Number of a layer's products with few tokens before its weight is copied. A copy takes as
+            long as about five products; with 0, a product's rounding doesn't depend on earlier products.
     """
     if is_plain() or _copies.get() is not None or not multiplies_bfloat16():
         yield
@@ -73,14 +73,14 @@ def prepacked(patience: int = 0) -> Iterator[None]:
 
 
 def multiply(layer: nn.Module, hidden: Tensor) -> Tensor:
-    """What `layer` gives for `hidden` (..., I)."""
+    """Apply `layer` to `hidden` (..., I)."""
     if is_plain():
         return layer(hidden)  # type: ignore[no-any-return]
     if int8_linear.is_eight_bit(layer):
         return int8_linear.multiply(layer, hidden)
     copies = _copies.get()
-    few = copies is not None and hidden.numel() <= FEW * hidden.shape[-1]
-    if copies is None or not few or torch.is_grad_enabled() or hidden.dtype != torch.bfloat16:
+    is_small = copies is not None and hidden.numel() <= MAX_TOKENS * hidden.shape[-1]
+    if copies is None or not is_small or torch.is_grad_enabled() or hidden.dtype != torch.bfloat16:
         return layer(hidden)  # type: ignore[no-any-return]
     weight = copies.of(layer)
     if weight is None:

@@ -1,1 +1,1 @@
-"""Tokenizers: loaded, converted from SentencePiece, learned from text."""
+"""Tokenizers: loading, conversion from SentencePiece, and training of vocabularies."""

@@ -1,8 +1,8 @@
-"""Vocabularies: learned from text as SentencePiece does, and old ones extended by new pieces.
+"""Trains BPE vocabularies on text as SentencePiece does, and extends vocabularies by new pieces.
 
-A piece is a token of the model, with `▁` for a space (or, of tokenizers that work on bytes, their letters for
-bytes). An extension leaves the old merges first in line, so what an old tokenizer joins stays joined; the new
-pieces' merges come behind, and their tokens behind all old ones.
+A piece is the text of a token, with `▁` for a space (or, in byte-level tokenizers, one letter per byte). An
+extension keeps the old merges first, so that whatever the old tokenizer merges stays merged. The new merges
+follow, and the new tokens' ids follow all old ids.
 """
 
 import json
@@ -31,7 +31,7 @@ from workbench.models.tokenizers.sentencepiece import (
 )
 
 SPECIAL_TOKENS = [SPECIAL[f"{kind}_token"] for kind in ("unk", "bos", "eos", "pad")]
-"""With the ids 0 to 3, as in Open-Llama's own tokenizers."""
+"""Special tokens with the ids 0 to 3, as in Open-Llama's own tokenizers."""
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
@@ -39,21 +39,21 @@ WORDS = (
     f"{SPACE}?\\p{{Han}}+|{SPACE}?[\\p{{L}}\\p{{M}}&&[^\\p{{Han}}]]+|{SPACE}?\\p{{N}}|"
     f"{SPACE}+(?={SPACE})|{SPACE}?[^\\p{{L}}\\p{{M}}\\p{{N}}{SPACE}\\s]+|{SPACE}|\\s"
 )
-"""No piece reaches over the borders of these: a run of Han or other letters, one digit, a run of signs."""
+"""Pre-tokenization, which no piece crosses: a run of Han or of other letters, one digit, a run of signs."""
 
 
 def learn(texts: Sequence[str], config: TokenizerConfig) -> PreTrainedTokenizerFast:
-    """A new tokenizer in the form of LLaMA's, the same for the same texts.
+    """Train a new tokenizer in LLaMA's format; the same texts give the same tokenizer.
 
     Raises:
-        ConfigError: the size has no room for the characters of the text.
-        DataError: the texts are empty.
+        ConfigError: The vocabulary size is too small for the characters of the texts.
+        DataError: The texts are empty.
     """
-    learned = _state(_learned(texts, config, config.vocab_size))["model"]["vocab"]
+    learned = _state(_train_on_characters(texts, config, config.vocab_size))["model"]["vocab"]
     if len(learned) > config.vocab_size:
         raise ConfigError(
-            f"tokenizer.vocab_size: {config.vocab_size!r} has no room for the text's characters, which are "
-            f"{len(learned)} with bytes and special tokens (or lower tokenizer.character_coverage)"
+            f"tokenizer.vocab_size: {config.vocab_size!r} is too small (at least {len(learned)} for "
+            "the text's characters, bytes and special tokens, or lower tokenizer.character_coverage)"
         )
     kinds = dict.fromkeys(BYTES, BYTE) | dict.fromkeys(SPECIAL_TOKENS, CONTROL) | {SPECIAL_TOKENS[0]: UNKNOWN}
     pieces = tuple(
@@ -73,35 +73,36 @@ def extend(
     config: TokenizerConfig,
     folder: Path,
 ) -> PreTrainedTokenizerFast:
-    """Write `old` with new tokens, whose ids follow the old ones, to `folder`.
+    """Save `old` with new tokens, whose ids follow the old ones, to `folder`.
 
     Args:
-        old: A tokenizer of byte pairs.
-        texts: What the new pieces are learned from, unless `pieces` brings them.
-        pieces: A tokenizer of the same kind.
+        old: A BPE tokenizer.
+        texts: Training texts of the new pieces, unless `pieces` is given.
+        pieces: A tokenizer of the same type with the new pieces.
         config: The section.
-        folder: Of the extended tokenizer.
+        folder: Folder of the extended tokenizer.
 
     Raises:
-        CheckpointError: the tokenizers are of kinds that can't be joined.
-        ConfigError: there is nothing new to add.
-        DataError: the texts are empty.
+        CheckpointError: The types of the tokenizers differ.
+        ConfigError: There are no new pieces.
+        DataError: The texts are empty.
     """
     state = _state(old.backend_tokenizer)
     size = config.num_new_tokens
     if pieces is not None:
         source = _state(pieces.backend_tokenizer)
     elif state["model"]["byte_fallback"]:
-        source = _state(_learned(texts, config, size + len(old)))
+        source = _state(_train_on_characters(texts, config, size + len(old)))
     else:
-        source = _state(_learned_in_bytes(old.backend_tokenizer, texts, config, size + len(old)))
+        source = _state(_train_on_bytes(old.backend_tokenizer, texts, config, size + len(old)))
     if source["model"]["byte_fallback"] != state["model"]["byte_fallback"]:
         raise CheckpointError(
-            "tokenizer.pieces: its pieces are of bytes and the model's of characters, or the other way round"
+            "tokenizer.pieces: one of this tokenizer and the model's is byte-level, the other has characters "
+            "(name a tokenizer of the model's type)"
         )
     refused = frozenset() if config.add_ascii else _ascii(state["model"]["byte_fallback"])
     if not _add(state["model"], source["model"], old.get_vocab(), size, refused):
-        raise ConfigError("tokenizer: nothing new to add, the old vocabulary holds all pieces")
+        raise ConfigError("tokenizer: there are no new pieces, the old vocabulary has all of them")
     old.save_pretrained(folder)
     text = json.dumps(state, ensure_ascii=False)
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
@@ -111,31 +112,31 @@ def extend(
 
 
 def subpieces(old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast) -> dict[int, list[int]]:
-    """Of each token that only `new` has, the tokens by which `old` spells it: id -> ids, at least one."""
+    """Map each token that only `new` has to the tokens into which `old` splits its piece (one or more)."""
     first = max(old.get_vocab().values()) + 1
     model, unknown = old.backend_tokenizer.model, old.unk_token_id
-    found = {}
+    split = {}
     for piece, index in new.get_vocab().items():
         if index < first:
             continue
         ids = [token.id for token in model.tokenize(piece)]
-        # A character that even bytes don't spell says nothing about where it should lie.
-        found[index] = [each for each in ids if each != unknown] or ids or [unknown or 0]
-    return dict(sorted(found.items()))
+        # The unknown token says nothing about the embedding of the new one.
+        split[index] = [token_id for token_id in ids if token_id != unknown] or ids or [unknown or 0]
+    return dict(sorted(split.items()))
 
 
 def characters_per_token(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> float:
-    """How much text a token holds on average, special tokens not counted."""
+    """Return the mean number of characters per token, without special tokens."""
     encoded = tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    return sum(map(len, texts)) / max(1, sum(len(each.ids) for each in encoded))
+    return sum(map(len, texts)) / max(1, sum(len(encoding.ids) for encoding in encoded))
 
 
-def _learned(texts: Sequence[str], config: TokenizerConfig, size: int) -> Tokenizer:
-    """Byte pairs over characters, at most `size`; what comes first was learned first."""
+def _train_on_characters(texts: Sequence[str], config: TokenizerConfig, size: int) -> Tokenizer:
+    """Train BPE on characters with up to `size` tokens; ids are in the order of training."""
     characters = Counter(chain.from_iterable(texts))
     if not characters:
         raise DataError("data.path: no text to learn a vocabulary from")
-    kept = _frequent(characters, config.character_coverage)
+    alphabet_size = _num_frequent(characters, config.character_coverage)
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=SPECIAL_TOKENS[0]))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "isolated")
@@ -144,7 +145,7 @@ def _learned(texts: Sequence[str], config: TokenizerConfig, size: int) -> Tokeni
         min_frequency=config.min_frequency,
         special_tokens=[*SPECIAL_TOKENS, *BYTES],
         initial_alphabet=[SPACE],
-        limit_alphabet=kept + 1,
+        limit_alphabet=alphabet_size + 1,
         max_token_length=config.max_piece_length,
         show_progress=False,
     )
@@ -152,8 +153,8 @@ def _learned(texts: Sequence[str], config: TokenizerConfig, size: int) -> Tokeni
     return tokenizer
 
 
-def _learned_in_bytes(old: Tokenizer, texts: Sequence[str], config: TokenizerConfig, size: int) -> Tokenizer:
-    """Byte pairs over bytes, split and normalised as `old` does."""
+def _train_on_bytes(old: Tokenizer, texts: Sequence[str], config: TokenizerConfig, size: int) -> Tokenizer:
+    """Train BPE on bytes, with the normalizer and the pre-tokenizer of `old`."""
     if not any(texts):
         raise DataError("data.path: no text to learn a vocabulary from")
     tokenizer = Tokenizer(models.BPE())
@@ -172,26 +173,26 @@ def _learned_in_bytes(old: Tokenizer, texts: Sequence[str], config: TokenizerCon
 
 
 def _lines(texts: Sequence[str]) -> Iterator[str]:
-    """The lines of the texts, none of them empty: a whole book as one word would learn nothing."""
+    """Yield the lines of the texts that are not empty: a whole book as one word would give no merges."""
     for text in texts:
         yield from (line for line in text.splitlines() if line)
 
 
-def _frequent(characters: Counter[str], coverage: float) -> int:
-    """How many of the most frequent characters make up this share of the text."""
-    wanted, seen = coverage * characters.total(), 0
+def _num_frequent(characters: Counter[str], coverage: float) -> int:
+    """Return the number of most frequent characters that cover this share of the text."""
+    target, covered = coverage * characters.total(), 0
     for number, (_, count) in enumerate(characters.most_common(), 1):
-        seen += count
-        if seen >= wanted:
+        covered += count
+        if covered >= target:
             return number
     return len(characters)
 
 
 def _state(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The tokenizer as its file would say it.
+    """Return the content of the tokenizer's tokenizer.json.
 
     Raises:
-        CheckpointError: it isn't one of byte pairs.
+        CheckpointError: The tokenizer is not BPE.
     """
     state: dict[str, Any] = json.loads(tokenizer.to_str())
     if state["model"]["type"] != "BPE":
@@ -202,12 +203,12 @@ def _state(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _ascii(by_character: bool) -> frozenset[str]:
-    """The letters by which pieces write ASCII: themselves with `▁`, or those for the lower bytes."""
+    """Return the letters of ASCII in pieces: the characters and `▁`, or the byte-level letters."""
     characters = [chr(code) for code in range(128)]
     if by_character:
         return frozenset([*characters, SPACE])
-    spelling = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return frozenset(spelling.pre_tokenize_str(each)[0][0] for each in characters)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return frozenset(byte_level.pre_tokenize_str(character)[0][0] for character in characters)
 
 
 def _add(
@@ -217,38 +218,38 @@ def _add(
     size: int,
     refused: frozenset[str],
 ) -> int:
-    """Add up to `size` pieces of `source` to `model`, behind the `known` tokens; how many it were.
+    """Add up to `size` pieces of `source` to `model`, with ids after the `known` tokens; return their number.
 
-    Pieces that consist of `refused` letters are left out.
+    Pieces that consist of `refused` letters are skipped.
     """
     vocabulary: dict[str, int] = model["vocab"]
-    vocabulary |= known  # tokens added beside the model keep their ids only if it knows them
+    vocabulary |= known  # added tokens keep their ids only if the BPE model has them, too
     first = max(known.values()) + 1
     new: set[str] = set()
 
-    def take(piece: str) -> None:
+    def add(piece: str) -> None:
         if piece not in vocabulary and len(new) < size and not refused.issuperset(piece):
             vocabulary[piece] = first + len(new)
             new.add(piece)
 
-    made = {left + right for left, right in source["merges"]}
+    merged = {left + right for left, right in source["merges"]}
     for piece in sorted(source["vocab"], key=source["vocab"].__getitem__):
-        if piece not in made and len(piece) == 1:
-            take(piece)
+        if piece not in merged and len(piece) == 1:
+            add(piece)
     for left, right in source["merges"]:
         if left in vocabulary and right in vocabulary:
-            take(left + right)
+            add(left + right)
             if left + right in new:
                 model["merges"].append([left, right])
     return len(new)
 
 
-def _check_same(wanted: Tokenizer, found: PreTrainedTokenizerFast, texts: Sequence[str]) -> None:
-    """Raise CheckpointError unless the tokenizer that was read back is the one that was written."""
+def _check_same(written: Tokenizer, reloaded: PreTrainedTokenizerFast, texts: Sequence[str]) -> None:
+    """Raise CheckpointError unless the tokenizer that was read back encodes as the one that was written."""
     for text in texts[:100]:
-        ids = wanted.encode(text, add_special_tokens=False).ids
-        if ids != found.backend_tokenizer.encode(text, add_special_tokens=False).ids:
+        ids = written.encode(text, add_special_tokens=False).ids
+        if ids != reloaded.backend_tokenizer.encode(text, add_special_tokens=False).ids:
             raise CheckpointError(
-                f"tokenizer: {type(found).__name__} builds its own rules and drops the new pieces "
-                "(name the tokenizer.json or .model itself as model.tokenizer)"
+                f"tokenizer: {type(reloaded).__name__} builds its own merges and drops the new pieces "
+                "(name the tokenizer.json or .model file as model.tokenizer)"
             )

@@ -1,4 +1,4 @@
-"""The tokenizer of a model: loaded from wherever it lies, padding settled, checked against the embedding."""
+"""Loads a model's tokenizer, chooses its padding token, and checks it against the embedding."""
 
 import logging
 from collections.abc import Sequence
@@ -35,34 +35,34 @@ logger = logging.getLogger("workbench")
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], key: str) -> list[int]:
-    """The numbers of some tokens of the vocabulary, which `key` names.
+    """Return the ids of tokens; `key` is the config key of the tokens.
 
     Raises:
-        ConfigError: the vocabulary has no such token.
+        ConfigError: A token is not in the vocabulary.
     """
     vocabulary = tokenizer.get_vocab()
     for token in tokens:
         if token not in vocabulary:
-            raise ConfigError(f"{key}: the tokenizer has no token {token!r} (as a whole; see its vocabulary)")
+            raise ConfigError(f"{key}: {token!r} is not a single token of the tokenizer (see its vocabulary)")
     return [vocabulary[token] for token in tokens]
 
 
 def take_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> None:
-    """Give the tokenizer another chat template; None, or the one that it has, leaves all that it has."""
-    own = tokenizer.chat_template
-    if template and template != (own.get("default") if isinstance(own, dict) else own):
+    """Set the tokenizer's chat template; None, or its current default, changes nothing."""
+    current = tokenizer.chat_template
+    if template and template != (current.get("default") if isinstance(current, dict) else current):
         tokenizer.chat_template = template
 
 
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
-    """The model's tokenizer, with a padding token out of its own vocabulary.
+    """Load the model's tokenizer, with a padding token from its own vocabulary.
 
     Within `reading_once` its files are parsed once. Each call returns an object of its own, whose chat
     template may be changed; the vocabulary behind them is the same.
 
     Raises:
         ConfigError: `model.pad_token` is not in the vocabulary, or there is no token to pad with.
-        CheckpointError: there is no tokenizer, or it knows more tokens than the embedding has rows.
+        CheckpointError: There is no tokenizer, or a token id is larger than the embedding.
     """
     place, rows = tokenizer_place(model), num_embeddings(model)
     files = [place] if place.is_file() else [file for name in READ if (file := place / name).is_file()]
@@ -74,8 +74,8 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
         beyond = next((token for token, index in tokenizer.get_vocab().items() if index >= rows), None)
     if beyond is not None:
         raise CheckpointError(
-            f"{model.tokenizer or model.path}: the tokenizer has {len(tokenizer)} tokens, the model's "
-            f"embedding {rows} rows, none for {beyond!r} (model.tokenizer names another)"
+            f"{model.tokenizer or model.path}: the tokenizer has {len(tokenizer)} tokens, but the model's "
+            f"embedding has {rows} rows, none for {beyond!r} (name another one with model.tokenizer)"
         )
     return tokenizer
 
@@ -86,13 +86,13 @@ def _settled_tokenizer(place: Path, rows: int | None, pad_token: str | None) -> 
         tokenizer = read_tokenizer(place, rows)
     check_ids(tokenizer, rows, str(place))
     check_template(tokenizer, str(place))
-    _settle_dropout(tokenizer)
-    _settle_padding(tokenizer, pad_token)
+    _disable_dropout(tokenizer)
+    _choose_padding(tokenizer, pad_token)
     return tokenizer
 
 
 def num_embeddings(model: ModelConfig) -> int | None:
-    """Rows of the embedding, by the model's configuration; None: it doesn't say."""
+    """Return the number of embedding rows in the model's configuration; None if it isn't given."""
     if model.init:
         return cast(int | None, model.init.get("vocab_size"))
     path = locate(model.path, model.revision)
@@ -102,118 +102,124 @@ def num_embeddings(model: ModelConfig) -> int | None:
 
 
 def tokenizer_place(model: ModelConfig) -> Path:
-    """Where the tokenizer lies.
+    """Return the local path of the tokenizer.
 
     Raises:
-        ConfigError: neither `model.tokenizer` nor `model.path` is given.
+        ConfigError: Neither `model.tokenizer` nor `model.path` is given.
     """
     if model.tokenizer is not None:
         return locate_tokenizer(model.tokenizer)
     if model.path is None and model.init:
-        raise ConfigError("model.tokenizer: not given, and there is no model.path to take it from")
+        raise ConfigError("model.tokenizer: not given, and there is no model.path to load it from")
     if model.path is None:
         raise ConfigError("model.path: not given (a folder, a .gguf file or a hub id)")
     return locate(model.path, model.revision)
 
 
-def read_tokenizer(place: Path, rows: int | None = None) -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder, a `.gguf` file or a tokenizer.json.
+def read_tokenizer(path: Path, rows: int | None = None) -> PreTrainedTokenizerFast:
+    """Read the tokenizer of a folder, a `.gguf` file, a `.model` file or a tokenizer.json.
 
     Args:
-        place: The folder or file.
-        rows: Of the model's embedding; None: unknown.
+        path: The folder or file.
+        rows: Rows of the model's embedding; None: unknown.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: There is no tokenizer, or it is damaged.
     """
-    if place.is_dir() and not any((place / name).is_file() for name in FILES):
-        raise CheckpointError(f"{place}: holds no tokenizer (model.tokenizer names another)")
-    check_announced(place, rows)
-    file = place / "tokenizer.json" if place.is_dir() else place
+    if path.is_dir() and not any((path / name).is_file() for name in FILES):
+        raise CheckpointError(f"{path}: has no tokenizer (name one with model.tokenizer)")
+    check_announced(path, rows)
+    file = path / "tokenizer.json" if path.is_dir() else path
     if file.suffix == ".json" and file.is_file():
         check_patterns(file)
-    with ReadingTokenizer(place), without_panics():
-        tokenizer = _read_tokenizer(place, rows)
-        tokenizer("a 1\n。")  # some damage shows only here
+    with TokenizerErrors(path), without_panics():
+        tokenizer = _read_tokenizer(path, rows)
+        tokenizer("a 1\n。")  # some damage raises only when text is encoded
     return tokenizer
 
 
-def _read_tokenizer(place: Path, rows: int | None) -> PreTrainedTokenizerFast:
-    """The tokenizer, by the kind of its files; see `read_tokenizer`."""
-    if place.suffix == ".gguf":
-        return reader.read_tokenizer(place)
-    if place.suffix == ".model":
-        return sentencepiece.read_tokenizer(place, rows)
-    if place.is_file():
-        return PreTrainedTokenizerFast(tokenizer_file=str(place))  # type: ignore[no-untyped-call]
-    if (place / "tokenizer.model").is_file() and not (place / "tokenizer.json").is_file():
-        return sentencepiece.read_tokenizer(place / "tokenizer.model", rows)
-    # Without a config.json the class is tokenizer_config.json's alone.
-    config = None if (place / "config.json").is_file() else PreTrainedConfig()
-    file = place / "tokenizer_config.json"
+def _read_tokenizer(path: Path, rows: int | None) -> PreTrainedTokenizerFast:
+    """Read the tokenizer from the files that are there; see `read_tokenizer`."""
+    if path.suffix == ".gguf":
+        return reader.read_tokenizer(path)
+    if path.suffix == ".model":
+        return sentencepiece.read_tokenizer(path, rows)
+    if path.is_file():
+        return PreTrainedTokenizerFast(tokenizer_file=str(path))  # type: ignore[no-untyped-call]
+    if (path / "tokenizer.model").is_file() and not (path / "tokenizer.json").is_file():
+        return sentencepiece.read_tokenizer(path / "tokenizer.model", rows)
+    # Without a config.json, tokenizer_config.json alone names the class.
+    config = None if (path / "config.json").is_file() else PreTrainedConfig()
+    file = path / "tokenizer_config.json"
     trusted = file.is_file() and runs_tokenizer_code(read_json_object(file), file)
     return cast(
         PreTrainedTokenizerFast,
-        AutoTokenizer.from_pretrained(place, config=config, trust_remote_code=trusted),
+        AutoTokenizer.from_pretrained(path, config=config, trust_remote_code=trusted),
     )
 
 
 @dataclass(frozen=True)
-class ReadingTokenizer:
-    """Turns what is raised while a tokenizer is read into a CheckpointError.
+class TokenizerErrors:
+    """Converts errors within the context into a CheckpointError.
 
-    The tokenizers library raises bare Exceptions, for a broken regular expression for one, and panics.
+    The tokenizers library raises bare Exceptions, for example for an invalid regular expression, and panics.
     """
 
-    place: Path
+    path: Path
 
     def __enter__(self) -> None:
-        """Begin to read."""
+        """Start the context."""
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say what was wrong."""
-        if kind is None or issubclass(kind, CheckpointError):
+        """Convert the error."""
+        if error_type is None or issubclass(error_type, CheckpointError):
             return
-        if kind is Exception or issubclass(kind, auto_model.LOAD_ERRORS) or kind.__name__ == "PanicException":
+        if (
+            error_type is Exception
+            or issubclass(error_type, auto_model.LOAD_ERRORS)
+            or error_type.__name__ == "PanicException"
+        ):
             reason = " ".join(str(error).split())
             if "trust_remote_code" in reason:
                 raise CheckpointError(
-                    f"{self.place}: the tokenizer comes with code, which is not run (trust_code=true on the "
-                    "command line runs it, with all rights of yours)"
+                    f"{self.path}: the tokenizer contains code, which is not run (trust_code=true on the "
+                    "command line runs it, with all your rights)"
                 ) from error
-            raise CheckpointError(f"{self.place}: the tokenizer can't be read: {reason:.500}") from error
+            raise CheckpointError(f"{self.path}: the tokenizer can't be read: {reason:.500}") from error
 
 
-def _settle_dropout(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Switch off merges that are left out at random: the same text would have other tokens each time."""
+def _disable_dropout(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Disable BPE dropout, which skips merges at random: the same text would have other tokens each time."""
     if share := getattr(tokenizer.backend_tokenizer.model, "dropout", None):
         tokenizer.backend_tokenizer.model.dropout = None
-        _say_once(f"the tokenizer leaves out merges at random (dropout {share:.3g}); that is switched off")
+        _log_once(f"the tokenizer has BPE dropout {share:.3g}, which is disabled")
 
 
-def _settle_padding(tokenizer: PreTrainedTokenizerFast, wanted: str | None) -> None:
-    """Give the tokenizer a padding token without ever adding one to its vocabulary.
+def _choose_padding(tokenizer: PreTrainedTokenizerFast, requested: str | None) -> None:
+    """Set a padding token from the vocabulary, without adding one.
 
-    LLaMA's tokenizers have none. Padding is masked, and a classifier, which looks for the last token before
-    it, is told by `load_model` which token that is.
+    LLaMA's tokenizers have no padding token. Padding is masked; for classifiers, which read the last token
+    before the padding, `load_model` sets the model's `pad_token_id`.
 
     Raises:
-        ConfigError: `wanted` is not in the vocabulary, or nothing is there to choose.
+        ConfigError: `requested` is not in the vocabulary, or there is no token to choose.
     """
-    if wanted is not None and wanted not in tokenizer.get_vocab():
-        raise ConfigError(f"model.pad_token: {wanted!r} is not in the vocabulary (say '</s>')")
-    if wanted is None and tokenizer.pad_token is not None:
+    if requested is not None and requested not in tokenizer.get_vocab():
+        raise ConfigError(f"model.pad_token: {requested!r} is not in the vocabulary (for example '</s>')")
+    if requested is None and tokenizer.pad_token is not None:
         return
-    chosen = wanted or tokenizer.unk_token or tokenizer.eos_token
+    chosen = requested or tokenizer.unk_token or tokenizer.eos_token
     if chosen is None:
-        raise ConfigError("model.pad_token: the tokenizer has no pad, unk or eos token (name one)")
+        raise ConfigError(
+            "model.pad_token: the tokenizer has no pad, unk or eos token (name a token of its vocabulary)"
+        )
     tokenizer.pad_token = chosen
-    if wanted is None:
-        _say_once(f"the tokenizer has no padding token, {chosen!r} is used (model.pad_token chooses another)")
+    if requested is None:
+        _log_once(f"the tokenizer has no padding token, {chosen!r} is used (model.pad_token chooses another)")
 
 
 @cache
-def _say_once(message: str) -> None:
+def _log_once(message: str) -> None:
     logger.info(message)

@@ -1,6 +1,6 @@
-"""What the files of a tokenizer announce, held against the model, before the tokenizers library reads them.
+"""Checks the sizes in a tokenizer's files against the model, before the tokenizers library reads the files.
 
-That library has no bounds of its own: it ends the process where the memory ends.
+The library has no limits: when the memory is full, it aborts the process.
 """
 
 import base64
@@ -17,166 +17,166 @@ from workbench.models.checkpoints.state_dict import read_json_object
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 LISTS = ("added_tokens", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
-"""Keys of lists of tokens."""
+"""Keys with lists of tokens."""
 MAX_TOKENS = 5_000_000
-"""Where the model doesn't say how many rows its embedding has."""
+"""Limit on the tokens if the number of embedding rows is unknown."""
 MAX_GROWTH = 1_000
-"""Characters that a normalizer or a decoder may make of one; what is in use makes about 20."""
+"""Limit on the characters by which a normalizer or a decoder replaces one; known tokenizers need about 20."""
 MAX_ADDED = 1_000
-"""Tokens that a post-processor may put around a text."""
+"""Limit on the tokens that a post-processor adds to a text."""
 
 
-def check_announced(place: Path, rows: int | None) -> None:
-    """Refuse a tokenizer that would fill the memory, or that has more tokens than the model.
+def check_announced(path: Path, rows: int | None) -> None:
+    """Refuse a tokenizer that would fill the memory, or has more tokens than the model's embedding has rows.
 
     Args:
-        place: a folder or a file.
-        rows: of the model's embedding; None: unknown.
+        path: A tokenizer folder or file.
+        rows: Rows of the embedding; None: unknown.
 
     Raises:
-        CheckpointError: with the file and the key.
+        CheckpointError: Names the file and the key.
     """
-    files = [place] if place.is_file() else [place / name for name in FILES]
-    most = MAX_TOKENS if rows is None else rows
+    files = [path] if path.is_file() else [path / name for name in FILES]
+    limit = MAX_TOKENS if rows is None else rows
     for file in files:
         if file.suffix != ".json" or not file.is_file():
             continue
-        described = read_json_object(file)
-        lists = {name: described.get(name) for name in LISTS}
-        lists |= {"model.vocab": _inside(described, "model", "vocab")}
+        description = read_json_object(file)
+        lists = {name: description.get(name) for name in LISTS}
+        lists |= {"model.vocab": _inside(description, "model", "vocab")}
         if file.name == FILES[-1]:
-            lists[""] = described
+            lists[""] = description
         for name, tokens in lists.items():
-            if isinstance(tokens, list | dict) and len(tokens) > most:
+            if isinstance(tokens, list | dict) and len(tokens) > limit:
                 where = f"{file}: {name}" if name else f"{file}"
                 raise CheckpointError(
-                    f"{where}: {len(tokens):,} tokens, the model's embedding has {most:,} rows"
+                    f"{where}: {len(tokens):,} tokens, but the model's embedding has {limit:,} rows"
                 )
-        _check_growth(described, file)
-        _check_around(described, file)
+        _check_growth(description, file)
+        _check_added_tokens(description, file)
 
 
 def check_ids(tokenizer: PreTrainedTokenizerFast, rows: int | None, name: str) -> None:
-    """Refuse tokens that share a number, and numbers behind the embedding that every text gets.
+    """Refuse tokens with the same id, and added ids that are larger than the embedding.
 
     Raises:
-        CheckpointError: with the tokens.
+        CheckpointError: Names the tokens.
     """
     tokens: dict[int, str] = {}
     for token, index in tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False).items():
         if index in tokens:
             first, second = f"{tokens[index]!r:.60}", f"{token!r:.60}"
-            raise CheckpointError(f"{name}: the tokens {first} and {second} have one number, {index}")
+            raise CheckpointError(f"{name}: the tokens {first} and {second} have the same id, {index}")
         tokens[index] = token
     largest = max(tokenizer("a")["input_ids"], default=0)
     if rows is not None and largest >= rows:
         raise CheckpointError(
-            f"{name}: the tokenizer's post_processor puts token {largest} to each text, and the model's "
-            f"embedding has {rows} rows (model.tokenizer names another)"
+            f"{name}: the tokenizer's post_processor adds token {largest} to each text, but the model's "
+            f"embedding has {rows} rows (name another one with model.tokenizer)"
         )
 
 
 def check_template(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
-    """Refuse a chat template that is not a text, nor texts by their names.
+    """Refuse a chat template that is neither a text nor a mapping of names to texts.
 
     Raises:
-        CheckpointError: with what it is.
+        CheckpointError: Shows the template.
     """
     template = tokenizer.chat_template
     texts = list(template.values()) if isinstance(template, dict) else [template or ""]
     if not all(isinstance(text, str) for text in texts):
-        raise CheckpointError(f"{name}: the tokenizer's chat_template is {template!r:.60} (a text)")
+        raise CheckpointError(f"{name}: the tokenizer's chat_template is not a text, {template!r:.60}")
 
 
-def _inside(described: Any, *keys: str) -> Any:
-    """What nested objects hold under some keys; None where they don't."""
+def _inside(description: Any, *keys: str) -> Any:
+    """Return the value of nested keys; None if a key is missing."""
     for key in keys:
-        described = described.get(key) if isinstance(described, Mapping) else None
-    return described
+        description = description.get(key) if isinstance(description, Mapping) else None
+    return description
 
 
-def _check_around(described: Mapping[str, Any], file: Path) -> None:
-    """Refuse a post-processor that puts any number of tokens around a text.
+def _check_added_tokens(description: Mapping[str, Any], file: Path) -> None:
+    """Refuse a post-processor that adds too many tokens to a text.
 
     Raises:
-        CheckpointError: with the number.
+        CheckpointError: Names the number of tokens.
     """
-    parts = _parts(described.get("post_processor"), "processors")
-    special = [_inside(part, "special_tokens") for part in parts]
+    parts = _members_of(description.get("post_processor"), "processors")
+    special = [_inside(member, "special_tokens") for member in parts]
     listed = [token for tokens in special if isinstance(tokens, Mapping) for token in tokens.values()]
     ids = [_inside(token, "ids") for token in listed]
-    added = sum(len(each) for each in ids if isinstance(each, list))
+    added = sum(len(token_ids) for token_ids in ids if isinstance(token_ids, list))
     if added > MAX_ADDED:
         raise CheckpointError(
-            f"{file}: post_processor: {added:,} tokens around a text (at most {MAX_ADDED:,})"
+            f"{file}: post_processor: adds {added:,} tokens to a text (at most {MAX_ADDED:,})"
         )
 
 
-def _check_growth(described: Mapping[str, Any], file: Path) -> None:
-    """Refuse a normalizer or a decoder that makes a long text of a character.
+def _check_growth(description: Mapping[str, Any], file: Path) -> None:
+    """Refuse a normalizer or a decoder that replaces a character by a long text.
 
     Raises:
-        CheckpointError: with the key.
+        CheckpointError: Names the key.
     """
     for key, members in (("normalizer", "normalizers"), ("decoder", "decoders")):
         growth = 1.0
-        for part in _parts(described.get(key), members):
-            growth *= _growth(part)
+        for member in _members_of(description.get(key), members):
+            growth *= _growth(member)
         if growth > MAX_GROWTH:
             raise CheckpointError(
-                f"{file}: {key}: makes {growth:,.0f} characters of one (at most {MAX_GROWTH:,})"
+                f"{file}: {key}: replaces a character by {growth:,.0f} (at most {MAX_GROWTH:,})"
             )
 
 
-def _parts(component: Any, members: str) -> Iterator[Mapping[str, Any]]:
-    """The members of a component of tokenizer.json, those of nested sequences too."""
-    waiting = [component]
-    while waiting:
-        part = waiting.pop()
-        if not isinstance(part, Mapping):
+def _members_of(component: Any, members: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the members of a component of tokenizer.json, including those of nested sequences."""
+    pending = [component]
+    while pending:
+        member = pending.pop()
+        if not isinstance(member, Mapping):
             continue
-        yield part
-        if isinstance(inner := part.get(members), list):
-            waiting += inner
+        yield member
+        if isinstance(inner := member.get(members), list):
+            pending += inner
 
 
-def _growth(part: Mapping[str, Any]) -> float:
-    """How many characters a member makes of one, at most."""
-    if isinstance(before := part.get("prepend"), str):
-        return 1.0 + len(before)
-    if isinstance(packed := part.get("precompiled_charsmap"), str):
-        return float(longest_replacement(_unpacked(packed)))
-    content = part.get("content")
-    if part.get("type") != "Replace" or not isinstance(content, str):
+def _growth(member: Mapping[str, Any]) -> float:
+    """Return the largest number of characters by which a member replaces one."""
+    if isinstance(prefix := member.get("prepend"), str):
+        return 1.0 + len(prefix)
+    if isinstance(encoded := member.get("precompiled_charsmap"), str):
+        return float(longest_replacement(_decoded(encoded)))
+    content = member.get("content")
+    if member.get("type") != "Replace" or not isinstance(content, str):
         return 1.0
-    found = _inside(part, "pattern", "String")
-    if isinstance(found, str) and found:
-        return max(1.0, len(content) / len(found))
-    return len(content) + float(_matches_nothing(_inside(part, "pattern", "Regex"))) or 1.0
+    replaced = _inside(member, "pattern", "String")
+    if isinstance(replaced, str) and replaced:
+        return max(1.0, len(content) / len(replaced))
+    return len(content) + float(_matches_nothing(_inside(member, "pattern", "Regex"))) or 1.0
 
 
 def _matches_nothing(pattern: Any) -> bool:
-    """Whether a regular expression can match between two characters."""
+    """Return whether a regular expression can match the empty text between two characters."""
     if not isinstance(pattern, str) or "(?" in pattern:
         return True
     try:
         return patterns.last_match(pattern, "") is not None
-    except patterns.PatternError:  # of the library's own kind
+    except patterns.PatternError:  # syntax of the tokenizers library only
         return True
 
 
-def _unpacked(packed: str) -> bytes:
-    """The bytes of a base64 text; none where it isn't one, which the library says."""
+def _decoded(encoded: str) -> bytes:
+    """Decode base64; empty if the text is invalid, which the tokenizers library reports."""
     try:
-        return base64.b64decode(packed)
+        return base64.b64decode(encoded)
     except (binascii.Error, ValueError):
         return b""
 
 
 def longest_replacement(charsmap: bytes) -> int:
-    """Bytes of the longest text that a compiled map of SentencePiece puts in place of others, at least 1.
+    """Return the length in bytes of the longest replacement in SentencePiece's compiled map, at least 1.
 
     Source: github.com/google/sentencepiece, normalizer.cc: a size, a trie of this size, texts that end in 0.
     """
-    begin = 4 + int.from_bytes(charsmap[:4], "little")
-    return max(1, max(map(len, charsmap[begin:].split(b"\0"))))
+    start = 4 + int.from_bytes(charsmap[:4], "little")
+    return max(1, max(map(len, charsmap[start:].split(b"\0"))))

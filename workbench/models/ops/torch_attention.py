@@ -1,0 +1,172 @@
+"""Computes attention with PyTorch: step by step, fused, and with a prefix that all rows share.
+
+Shapes: B batch, S new tokens, K keys (cached and new), A query heads, G key/value heads, D head width.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+
+from workbench.models.ops import cpu_attention
+from workbench.models.ops.packed_sequences import PackedTexts
+
+
+def eager(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """Compute attention in plain PyTorch.
+
+    Args:
+        module: The attention layer, of which only the mode is read.
+        query: (B, A, S, D).
+        key: (B, G, K, D); A is a multiple of G.
+        value: (B, G, K, D).
+        attention_mask: (B or 1, 1, S, K), added to the scores; or a boolean mask, True for keys to attend to.
+        scaling: Factor on the scores.
+        dropout: Probability of dropping an attention probability, in train mode.
+        **_: Arguments of other kernels.
+
+    Returns:
+        Outputs (B, S, A, D) and probabilities (B, A, S, K).
+    """
+    batch, heads, length, width = query.shape
+    groups = key.shape[1]
+    grouped = query.reshape(batch, groups, heads // groups * length, width)  # heads of a group share its keys
+    scores = (grouped @ key.transpose(2, 3) * scaling).view(batch, heads, length, -1)
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
+        scores = scores + attention_mask
+    probabilities = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    probabilities = F.dropout(probabilities, dropout, module.training)
+    output = probabilities.view(batch, groups, -1, key.shape[2]) @ value
+    return output.view(batch, heads, length, width).transpose(1, 2), probabilities
+
+
+def sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    packed: PackedTexts | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Compute attention with PyTorch's fused kernel.
+
+    Args:
+        module: Unused.
+        query: (B, A, S, D).
+        key: (B, G, K, D).
+        value: (B, G, K, D).
+        attention_mask: Boolean, True for keys to attend to, or added to the scores; None: causal, counted
+            from the first key.
+        scaling: Factor on the scores.
+        dropout: Probability of dropping an attention probability.
+        packed: Packed texts, which don't attend to each other.
+        **_: Arguments of other kernels.
+    """
+    if packed is None:
+        return _fused(query, key, value, attention_mask, scaling, dropout).transpose(1, 2), None
+    if cpu_attention.takes(query, None, dropout):
+        queries, keys, values = (states.transpose(1, 2) for states in (query, key, value))
+        return cpu_attention.attend(queries, keys, values, None, scaling, packed.lengths), None
+    # Texts of the same length share a kernel call: the time grows with the sum of squared lengths.
+    flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]  # (B * S, heads, D)
+    outputs = []
+    for tokens in packed.by_length:
+        queries, keys, values = (
+            states[tokens].transpose(1, 2) for states in flat
+        )  # (texts, heads, length, D)
+        outputs.append(_fused(queries, keys, values, None, scaling, dropout).transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)[packed.positions].view(*query.transpose(1, 2).shape), None
+
+
+def _fused(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float
+) -> Tensor:
+    """Compute outputs (B, A, S, D); keys are repeated if the kernel doesn't support grouped heads."""
+    batch, heads, length, width = query.shape
+    repeats = heads // key.shape[1]
+    causal = False
+    if mask is None and length > 1:  # in an `if`, as the kernel takes no symbolic value under torch.compile
+        causal = True
+    if causal and key.shape[2] > length:  # an empty static cache: its remaining keys are unused
+        key, value = key[:, :, :length], value[:, :, :length]
+    if cpu_attention.takes(query, mask, dropout):
+        queries, keys, values = (states.transpose(1, 2) for states in (query, key, value))
+        return cpu_attention.attend(queries, keys, values, mask, scaling).transpose(1, 2)
+    supports_groups = False
+    if repeats > 1 and length == 1:
+        query = query.view(batch, -1, repeats, width)  # one token: the heads of a group become queries
+    elif repeats > 1 and query.is_cuda and mask is None:
+        supports_groups = True
+    elif repeats > 1:
+        key, value = (states.repeat_interleave(repeats, 1) for states in (key, value))
+    output = F.scaled_dot_product_attention(
+        query, key, value, mask, dropout, is_causal=causal, scale=scaling, enable_gqa=supports_groups
+    )
+    return output.view(batch, heads, length, width) if length == 1 else output
+
+
+def attend_with_prefix(
+    prefix: Cache,
+    attend: Callable[..., tuple[Tensor, Tensor | None]],
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Compute attention of rows with a shared prefix, whose keys and values are stored once for all rows.
+
+    Args:
+        prefix: Cache of one row, to which all queries attend.
+        attend: Attention kernel for several new tokens; for a single token plain products are used.
+        module: The attention layer.
+        query: (B, A, S, D).
+        key: (B, G, K, D), of the tokens after the prefix.
+        value: (B, G, K, D).
+        attention_mask: (B, 1, S, K), True where a query attends to one of these keys.
+        scaling: Factor on the scores.
+        **kwargs: Arguments of `attend`.
+    """
+    layer: Any = prefix.layers[module.layer_idx]  # type: ignore[index]
+    batch, heads, length, width = query.shape
+    groups, prefix_length = layer.keys.shape[1:3]
+    if length > 1:
+        mask = F.pad(attention_mask, (prefix_length, 0), value=True)
+        pairs = ((layer.keys, key), (layer.values, value))
+        keys, values = (torch.cat((shared.expand(batch, -1, -1, -1), new), 2) for shared, new in pairs)
+        return attend(module, query, keys, values, mask, scaling=scaling, **kwargs)
+
+    def with_prefix(states: Tensor, other: Tensor) -> Tensor:
+        """Multiply `states` (B, G, A / G, N) with `other` (G, N, M), to (B, G, A / G, M)."""
+        product = states.transpose(0, 1).reshape(groups, -1, states.shape[-1]) @ other
+        return product.view(groups, batch, -1, product.shape[-1]).transpose(0, 1)
+
+    grouped = query.view(batch, groups, -1, width) * scaling
+    scores = grouped @ key.transpose(2, 3)
+    scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    scores = torch.cat((with_prefix(grouped, layer.keys[0].transpose(1, 2)), scores), -1)
+    probabilities = scores.softmax(-1)
+    output = (
+        with_prefix(probabilities[..., :prefix_length], layer.values[0])
+        + probabilities[..., prefix_length:] @ value
+    )
+    return output.reshape(batch, 1, heads, width), None

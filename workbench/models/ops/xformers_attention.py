@@ -1,0 +1,105 @@
+"""Computes attention with xformers, where it has a kernel for the call, else with PyTorch.
+
+Shapes: B batch, S new tokens, K keys (cached and new), A query heads, G key/value heads, D head width.
+"""
+
+import logging
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.masking_utils import sdpa_mask
+
+from workbench.models.ops.packed_sequences import PackedTexts
+from workbench.models.ops.torch_attention import sdpa
+
+log = logging.getLogger(__name__)
+
+
+def xformers(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    packed: PackedTexts | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Compute memory-efficient attention with xformers, or `sdpa` if xformers has no kernel for the call.
+
+    The arguments are those of `sdpa`, except that without a mask causal order is counted from the last key,
+    which is the last query's own.
+    """
+    reason = why_not_xformers(query)
+    if reason is None:
+        ops = import_module("xformers.ops")
+        bias = xformers_bias(attention_mask, packed, query, key.shape[2])
+        repeats = query.shape[1] // key.shape[1]
+        inputs = [query, *(states.repeat_interleave(repeats, 1) for states in (key, value))]
+        inputs = [states.transpose(1, 2) for states in inputs]  # (B, S or K, A, D)
+        if packed is not None:
+            inputs = [states.reshape(1, -1, *states.shape[2:]) for states in inputs]
+        try:
+            output = ops.memory_efficient_attention(*inputs, attn_bias=bias, p=dropout, scale=scaling)
+            _log_once("xformers", "use_memory_efficient_attention")
+            return output.view(len(query), -1, *output.shape[2:]), None
+        except NotImplementedError:  # no kernel supports these shapes and dtypes
+            reason = f"no xformers kernel supports {query.dtype} heads of width {query.shape[-1]} here"
+    _log_once("sdpa", reason)
+    length, keys = query.shape[2], key.shape[2]
+    if attention_mask is None and 1 < length < keys:
+        attention_mask = torch.ones(length, keys, dtype=torch.bool, device=query.device).tril(keys - length)
+    return sdpa(module, query, key, value, attention_mask, scaling, dropout, packed, **kwargs)
+
+
+def why_not_xformers(query: Tensor) -> str | None:
+    """Return why xformers can't compute attention with `query`; None if it may be able to."""
+    if not query.is_cuda:
+        return f"xformers has no kernel for {query.device.type}"
+    if query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return f"xformers has no kernel for {query.dtype}"
+    return None if find_spec("xformers") else "xformers is not installed"
+
+
+def xformers_bias(mask: Tensor | None, packed: PackedTexts | None, query: Tensor, keys: int) -> Any:
+    """Return the mask as a bias of xformers, for `query` (B, A, S, D) and this number of keys.
+
+    Causal and packed masks need no matrix. A `mask` (B or 1, 1, S, K) becomes a matrix, with rows padded to a
+    multiple of eight columns, as the kernel requires.
+    """
+    biases = import_module("xformers.ops.fmha.attn_bias")
+    batch, heads, length, _ = query.shape
+    if packed is not None:
+        return biases.BlockDiagonalCausalMask.from_seqlens(packed.lengths)
+    if mask is None:
+        return biases.LowerTriangularFromBottomRightMask() if length > 1 else None
+    aligned = torch.empty(len(mask), 1, length, -(-keys // 8) * 8, dtype=query.dtype, device=query.device)
+    bias = aligned[..., :keys]
+    if mask.dtype == torch.bool:
+        bias.zero_().masked_fill_(~mask, torch.finfo(query.dtype).min)
+    else:
+        bias.copy_(mask)
+    return bias.expand(batch, heads, -1, -1)
+
+
+def xformers_mask(allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | None:
+    """Return the mask for `xformers`; None without padding, if the last query's key is the last key."""
+    padding = kwargs["attention_mask"]
+    if (
+        allow_is_causal_skip
+        and (padding is None or bool(padding.all()))
+        and int(kwargs["q_offset"]) + kwargs["q_length"] == kwargs["kv_length"]
+    ):
+        return None
+    return sdpa_mask(**kwargs, allow_is_causal_skip=False)
+
+
+@cache
+def _log_once(name: str, reason: str) -> None:
+    """Log once per process which attention kernel runs and why."""
+    log.info("attention: %s (%s)", name, reason)
