@@ -20,6 +20,7 @@ LAYER = {
     "run_dir": 1,
     "patterns": 1,
     "pickles": 1,
+    "wrapping": 1,
     "models": 2,
     "data": 2,
     "toy": 2,

@@ -149,16 +149,18 @@ def without_folders(
     return [f"{key}={folder}" for key, folder in folders.items() if key not in typed]
 
 
-def job(composed: DictConfig) -> None:
-    """Run one job: a single run, or one point of a sweep."""
+def job(composed: DictConfig) -> float | None:
+    """Run one job: a single run, or one point of a sweep, whose sweeper is given the run's objective."""
     try:
         set_up_process()
         config, run_dir, text = typed(composed)
         if config.steps == [Step.chat]:
             keep_output_clear()
+        from workbench.pipeline.ending.objective import objective
         from workbench.pipeline.run import run  # torch and transformers cost seconds: only once a run starts
 
         run(config, run_dir, text)
+        return objective(config, run_dir) if HydraConfig.get().mode is RunMode.MULTIRUN else None
     except BaseException as error:
         if (reason := users_error(error)) is None:
             raise

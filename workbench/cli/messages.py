@@ -1,6 +1,7 @@
 """What a user reads: an error as one line, log lines, and no control characters of others' text in them."""
 
 import logging
+import sys
 
 from hydra.errors import HydraException
 from rich.cells import cell_len, chop_cells
@@ -9,6 +10,8 @@ from workbench.config.error_hints import plainly
 from workbench.errors import WorkbenchError
 from workbench.shipped import options
 from workbench.shown import clean
+from workbench.wrapping import output_width
+from workbench.wrapping import wrapped as lines_of_width
 
 COLUMNS = 80
 """Width of the terminal that texts are wrapped for."""
@@ -50,5 +53,8 @@ class CleanFormatter(logging.Formatter):
     """Log lines without control characters and secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line as it is shown."""
-        return clean(super().format(record))
+        """The line as it is shown; on a terminal in lines of its width, broken between words."""
+        text = clean(super().format(record))
+        if getattr(record, "is_wrapped", False) or not sys.stdout.isatty():
+            return text
+        return "\n".join(part for line in text.split("\n") for part in lines_of_width(line, output_width()))
