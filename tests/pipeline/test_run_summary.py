@@ -144,7 +144,15 @@ def test_accuracy_and_perplexity_have_no_mean(tmp_path):
 
 
 def test_the_job_of_a_sweep_returns_its_objective(run):
-    words = ["recipe=quickstart", "benchmark=[]", "steps=[train]", "train.max_steps=1", "data.limit=40"]
+    words = [
+        "recipe=quickstart",
+        "benchmark=[]",
+        "steps=[train]",
+        "train.max_steps=2",
+        "data.limit=40",
+        "train.warmup_steps=0",
+    ]
+    words += ["train.warmup_steps=0", "data.limit=40"]
     words += ["data.validation_fraction=0.5", "train.sample_answers=0", "hydra.mode=MULTIRUN"]
     cli.register()
     GlobalHydra.instance().clear()

@@ -131,7 +131,7 @@ def without_folders(
 ) -> list[str]:
     """Overrides that keep Hydra from making a folder before a mistake can be refused.
 
-    A run's folder is ours. Of a sweep Hydra only writes `multirun.yaml`, unless a plugin launches the runs.
+    A run's folder is ours. Of a sweep Hydra only writes `multirun.yaml`, unless a plugin launches the runs or chooses their values.
 
     Args:
         flags: Hydra's, each as one word.
@@ -143,7 +143,9 @@ def without_folders(
         return []
     typed = {word.lstrip("+").partition("=")[0] for word in overrides}
     yamls = (file.read_text("utf-8", errors="replace") for file in sources.files())
-    has_plugin = "hydra/launcher" in typed or any("launcher" in text for text in yamls)
+    has_plugin = typed & {"hydra/launcher", "hydra/sweeper"} or any(
+        name in text for text in yamls for name in ("launcher", "sweeper")
+    )
     shows = SHOWS & {flag.partition("=")[0] for flag in flags}
     folders = {"hydra.run.dir": "."} | ({} if has_plugin or shows else {"hydra.sweep.dir": quoted(spare)})
     return [f"{key}={folder}" for key, folder in folders.items() if key not in typed]

@@ -11,11 +11,15 @@ from enum import Enum
 from functools import cache, partial
 from typing import Any, get_args, get_origin, get_type_hints
 
+from workbench.config.chat_template import Template
 from workbench.errors import ConfigError
 
 CONFIG_VERSION = 2
 """Of the configuration that this code writes; a config.yaml that names none is of version 1."""
 
+
+FORMER_ENUMS = {("DataConfig", "template"): Template, ("SourceConfig", "template"): Template}
+"""Fields that are texts today and were options of an enum: fingerprints were made of the options."""
 
 Treat = Callable[[Mapping[str, Any], type, str], dict[str, Any]]
 
@@ -217,6 +221,9 @@ def _without_later(
             value = changed.old
         elif named and changed is not None and _plain(value) == changed.old and not as_written:
             value = {"given": changed.old}
+        former = FORMER_ENUMS.get((schema.__name__, field.name))
+        if former is not None and not named and value in former.__members__:
+            value = former[value]
         kept[field.name] = _each(value, schema, field.name, path, treat)
     return kept
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from workbench.config.data import DataConfig, DataFormat, Template, key_of
+from workbench.config.chat_template import Template
+from workbench.config.data import DataConfig, DataFormat, key_of
 from workbench.config.model import Task
 from workbench.data.classification import TEXT_COLUMNS, label_names, label_number, labelled_text, target
 from workbench.data.conversations import conversation
@@ -40,11 +41,10 @@ def check_keys(data: DataConfig, task: Task) -> None:
     if data.split_special_tokens:
         raise ConfigError("data.split_special_tokens: for a causal model only (set it false)")
     for name, source, _ in sourced(data):
-        if source.template is not Template["auto"]:
+        if source.template != Template["auto"].name:
             key = key_of("template", name)
             raise ConfigError(
-                f"{key}: {source.template.name!r} is for chats, a classifier reads texts as they are "
-                "(set it auto)"
+                f"{key}: {source.template!r} is for chats, a classifier reads texts as they are (set it auto)"
             )
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.data import DataConfig, Template
+from workbench.config.chat_template import Template, is_template_file
+from workbench.config.data import DataConfig
 from workbench.data.chat.messages import with_objects, with_parts, without
 from workbench.data.chat.named_templates import TEMPLATES, shipped_template
+from workbench.data.chat.template_file import read_template
 from workbench.data.conversations import Conversation, Turn
 from workbench.data.templating.render import RenderingError, chat_text
 from workbench.data.tokens.control_tokens import ControlTokens, control_tokens
@@ -30,6 +32,8 @@ class Renderer:
     template: str
     is_own: bool
     """The template is the tokenizer's, and then writes its own beginning-of-sequence token."""
+    is_file: bool = False
+    """The template is the file that `data.template` names, written for transformers like a tokenizer's."""
     tools_template: str | None = None
     """The tokenizer's template for conversations with tools, where it has one of its own for them."""
 
@@ -209,17 +213,32 @@ class Renderer:
 
 
 def renderer(
-    tokenizer: PreTrainedTokenizerBase, data: DataConfig, conversations: Sequence[Conversation]
+    tokenizer: PreTrainedTokenizerBase,
+    data: DataConfig,
+    conversations: Sequence[Conversation],
+    *,
+    answers: bool = False,
 ) -> Renderer:
     """The renderer that `data.template` asks for, for rows of one format.
+
+    Args:
+        tokenizer: The model's.
+        data: The section.
+        conversations: The rows.
+        answers: The rows are prompts. A tokenizer's own template then goes before the file of
+            `data.template`: a trained model was saved with what the file held at its training.
 
     Raises:
         DataError: The tokenizer has no end-of-sequence token, or bare texts stand among chats.
     """
     if tokenizer.eos_token is None:
         raise DataError("data.template: answers would never end, the tokenizer has no end-of-sequence token")
-    if data.template is not Template["auto"]:
-        return Renderer(tokenizer, TEMPLATES[data.template], False)
+    if is_template_file(data.template):
+        saved = tokenizer.chat_template if answers else None
+        text = saved if isinstance(saved, str) else read_template(data.template)
+        return Renderer(tokenizer, text, True, is_file=True)
+    if data.template != Template["auto"].name:
+        return Renderer(tokenizer, TEMPLATES[Template[data.template]], False)
     is_chat = conversations[0].is_chat
     other = next((each for each in conversations if each.is_chat is not is_chat), None)
     if other is not None:
@@ -235,5 +254,8 @@ def renderer(
     if shipped := shipped_template(tokenizer, own):
         return Renderer(tokenizer, shipped, False)
     return Renderer(
-        tokenizer, own or TEMPLATES[Template["open-llama"]], bool(own), with_tools if own else None
+        tokenizer,
+        own or TEMPLATES[Template["open-llama"]],
+        bool(own),
+        tools_template=with_tools if own else None,
     )

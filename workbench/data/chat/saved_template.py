@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.data import Template
+from workbench.config.chat_template import Template
 from workbench.data.chat.doubled_tokens import skeleton_text
 from workbench.data.chat.named_templates import saved_template
 from workbench.data.chat.render_turns import Renderer
@@ -23,7 +23,7 @@ class ChatForm:
     """The tokens that end an answer, the first of them being written right behind it."""
 
 
-def chat_form(render: Renderer, conversation: Conversation, template: Template) -> ChatForm:
+def chat_form(render: Renderer, conversation: Conversation, template: str) -> ChatForm:
     """How a renderer writes conversations like this one.
 
     Args:
@@ -31,7 +31,9 @@ def chat_form(render: Renderer, conversation: Conversation, template: Template) 
         conversation: One of the rows.
         template: The key `data.template`: bare prompts are saved with a template only where one is named.
     """
-    is_saved = not render.is_own and (conversation.is_chat or template is not Template["auto"])
+    if render.is_file:
+        return ChatForm(render.template, turn_ends(render))
+    is_saved = not render.is_own and (conversation.is_chat or template != Template["auto"].name)
     text = saved_template(render.tokenizer, render.template) if is_saved else None
     return ChatForm(text, turn_ends(render))
 
