@@ -131,7 +131,8 @@ def without_folders(
 ) -> list[str]:
     """Overrides that keep Hydra from making a folder before a mistake can be refused.
 
-    A run's folder is ours. Of a sweep Hydra only writes `multirun.yaml`, unless a plugin launches the runs or chooses their values.
+    A run's folder is ours. Of a sweep Hydra only writes `multirun.yaml`, unless a plugin launches
+    the runs or chooses their values.
 
     Args:
         flags: Hydra's, each as one word.
