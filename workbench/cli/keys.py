@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from workbench.config import Config
-from workbench.config.chat_template import Template
+from workbench.config.data import Template
 from workbench.config.error_hints import known_keys
 from workbench.shipped import shipped
 

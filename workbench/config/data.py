@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from enum import Enum
+from pathlib import Path
 
-from workbench.config.chat_template import Template, check_template
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
 
@@ -21,6 +22,21 @@ DataFormat = Enum(
     },
 )
 """The shape of the rows; auto goes by the columns."""
+
+Template = Enum(
+    "Template",
+    {
+        "auto": "auto",
+        "alpaca": "alpaca",
+        "alpaca-zh": "alpaca-zh",
+        "chatml": "chatml",
+        "open-llama": "open-llama",
+        "plain": "plain",
+    },
+)
+"""How turns become text; auto takes the tokenizer's own chat template where it has one."""
+
+TEMPLATE_ENDINGS = (".jinja", ".jinja2", ".j2")
 
 Truncation = Enum("Truncation", {"cut-end": "cut-end", "cut-start": "cut-start", "drop": "drop"})
 """What happens to a row longer than `data.max_length`."""
@@ -53,6 +69,25 @@ def check_columns(columns: Mapping[str, str], source: str) -> None:
         if role not in COLUMNS:
             known = ", ".join(COLUMNS)
             raise ConfigError(f"{key_of('columns', source)}.{role}: unknown role {role!r} (known: {known})")
+
+
+def is_template_file(value: str) -> bool:
+    """Whether a value of `data.template` names a file: none of the names, and ends in .jinja or exists."""
+    return value not in Template.__members__ and (value.endswith(TEMPLATE_ENDINGS) or Path(value).is_file())
+
+
+def check_template(key: str, value: str) -> None:
+    """Refuse a value that is neither a name nor a file.
+
+    Raises:
+        ConfigError: with the names that are like it.
+    """
+    if value in Template.__members__ or is_template_file(value):
+        return
+    known = ", ".join(Template.__members__)
+    near = get_close_matches(value, list(Template.__members__), n=1, cutoff=0.5)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(f"{key}: unknown template {value!r} ({meant}known: {known}; or a file NAME.jinja)")
 
 
 @dataclass(kw_only=True)

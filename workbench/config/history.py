@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cache, partial
 from typing import Any, get_args, get_origin, get_type_hints
 
-from workbench.config.chat_template import Template
+from workbench.config.data import Template
 from workbench.errors import ConfigError
 
 CONFIG_VERSION = 2

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from workbench.config.chat_template import Template
-from workbench.config.data import DataConfig, DataFormat, key_of
+from workbench.config.data import DataConfig, DataFormat, Template, key_of
 from workbench.config.model import Task
 from workbench.data.classification import TEXT_COLUMNS, label_names, label_number, labelled_text, target
 from workbench.data.conversations import conversation

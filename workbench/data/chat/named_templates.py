@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.chat_template import Template
+from workbench.config.data import Template
 from workbench.data.tokens.segments import special_frame
 
 TEMPLATES: Mapping[Template, str] = MappingProxyType(

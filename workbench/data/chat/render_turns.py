@@ -9,8 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.chat_template import Template, is_template_file
-from workbench.config.data import DataConfig
+from workbench.config.data import DataConfig, Template, is_template_file
 from workbench.data.chat.messages import with_objects, with_parts, without
 from workbench.data.chat.named_templates import TEMPLATES, shipped_template
 from workbench.data.chat.template_file import read_template

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.chat_template import Template
+from workbench.config.data import Template
 from workbench.data.chat.doubled_tokens import skeleton_text
 from workbench.data.chat.named_templates import saved_template
 from workbench.data.chat.render_turns import Renderer

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config import Config
-from workbench.config.chat_template import Template
+from workbench.config.data import Template
 from workbench.config.model import Task
 from workbench.data.inference_prompts import prompts
 from workbench.data.readers.row import Row
