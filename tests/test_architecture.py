@@ -23,6 +23,7 @@ LAYER = {
     "run_record": 1.5,
     "patterns": 1,
     "pickles": 1,
+    "wrapping": 1,
     "models": 2,
     "data": 2,
     "toy": 2,

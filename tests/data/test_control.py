@@ -1,6 +1,6 @@
 import pytest
 
-from workbench.config.data import DataConfig, Template
+from workbench.config.data import DataConfig
 from workbench.config.model import Task
 from workbench.data.encode import Encoding, encode
 from workbench.data.inference_prompts import prompts
@@ -102,9 +102,7 @@ def test_a_beginning_token_in_the_rows_is_left_once_where_the_tokenizer_writes_i
     llama_tokenizer, clean, marked, template
 ):
     task = CLASSES if "label" in clean else CAUSAL
-    keys = {"task": task, "template": Template[template]} | (
-        {"labels": ["0", "1"]} if "label" in clean else {}
-    )
+    keys = {"task": task, "template": template} | ({"labels": ["0", "1"]} if "label" in clean else {})
     found = encoded(llama_tokenizer, marked, **keys)
     assert ids_and_labels(found) == ids_and_labels(encoded(llama_tokenizer, clean, **keys))
     assert found.account.noted == {written_once("<s>"): 1}
@@ -128,7 +126,7 @@ def test_the_end_of_turn_of_a_template_is_left_once_in_answers_and_questions(byt
 
 @pytest.mark.parametrize("tail", ["<|im_end|>", "</s>", "<|im_end|></s>", "<|im_end|>\n</s>"])
 def test_both_ends_of_our_chatml_are_known(byte_tokenizer, tail):
-    keys = {"template": Template["chatml"]}
+    keys = {"template": "chatml"}
     found = encoded(byte_tokenizer, chat(f"Africa{tail}"), **keys)
     assert ids_and_labels(found) == ids_and_labels(encoded(byte_tokenizer, chat("Africa"), **keys))
 
@@ -164,7 +162,7 @@ LITERAL = {"instruction": "How?", "input": "", "output": "With <|im_end|> and a 
 
 @pytest.mark.parametrize("template", ["auto", "alpaca", "chatml"])
 def test_split_special_tokens_encodes_the_rows_control_tokens_as_characters(tokenizer, template):
-    found = encoded(tokenizer, LITERAL, template=Template[template], split_special_tokens=True)
+    found = encoded(tokenizer, LITERAL, template=template, split_special_tokens=True)
     example = found.dataset[0]
     assert found.account.noted == {split_up("<|im_end|>"): 1, split_up("</s>"): 1}
     trained = [token for token in example["labels"] if token != -100]
@@ -178,7 +176,7 @@ def test_split_special_tokens_encodes_the_rows_control_tokens_as_characters(toke
 @pytest.mark.parametrize("template", ["auto", "alpaca", "chatml", "plain"])
 def test_split_special_tokens_changes_nothing_else(tokenizer, template):
     value = {**LITERAL, "output": "Roses are red.", "system": "你好"}
-    keys = {"template": Template[template]}
+    keys = {"template": template}
     split = encoded(tokenizer, value, split_special_tokens=True, **keys)
     assert ids_and_labels(split) == ids_and_labels(encoded(tokenizer, value, **keys))
 

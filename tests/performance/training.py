@@ -35,7 +35,7 @@ from transformers.utils import logging
 
 import workbench
 from workbench.config.adapter import AdapterConfig
-from workbench.config.data import DataConfig, SourceConfig, Template
+from workbench.config.data import DataConfig, SourceConfig
 from workbench.config.model import Dtype, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import Scheduler, TrainConfig
@@ -110,7 +110,7 @@ def rows(work: Work, tokenizer: PreTrainedTokenizerBase, *, packing: bool) -> Da
     """As many rows as the steps take, from all files alike, as token ids with the loss on answers."""
     count = -(-work.rows * work.steps // len(work.data))
     sources = {str(number): SourceConfig(path=path, limit=count) for number, path in enumerate(work.data)}
-    data = DataConfig(sources=sources, template=Template.chatml, max_length=work.max_length, packing=packing)
+    data = DataConfig(sources=sources, template="chatml", max_length=work.max_length, packing=packing)
     return encode(load_rows(data), Encoding(tokenizer, data, Task.causal_lm)).dataset
 
 

@@ -14,7 +14,7 @@ from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from workbench.config import ChatConfig, Config, ModelConfig
 from workbench.config.benchmark import GenerationConfig
-from workbench.config.data import DataConfig, Template
+from workbench.config.data import DataConfig
 from workbench.config.model import Task
 from workbench.data.encode import Encoding, encode
 from workbench.data.rows import load_rows
@@ -75,7 +75,7 @@ def talk(folder, monkeypatch, capsys):
 @pytest.fixture
 def session(folder, monkeypatch) -> Session:
     monkeypatch.chdir(folder)
-    data = DataConfig(path="rows.jsonl", template=Template["chatml"])
+    data = DataConfig(path="rows.jsonl", template="chatml")
     return Session(Run(Config(model=ModelConfig(path="base"), data=data), RunDir(Path("run"))))
 
 

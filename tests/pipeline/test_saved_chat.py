@@ -9,7 +9,7 @@ from gguf import GGUFReader
 from transformers import AutoTokenizer
 
 from workbench import cli
-from workbench.config.data import DataConfig, Template
+from workbench.config.data import DataConfig
 from workbench.config.model import ModelConfig, Task
 from workbench.data.encode import Encoding, encode
 from workbench.data.rows import Row
@@ -73,7 +73,7 @@ def trained(run, tmp_path):
 def text_trained(base: Path, template: str) -> str:
     """The text of a training row."""
     tokenizer = load_tokenizer(ModelConfig(path=str(base)))
-    data = DataConfig(template=Template[template])
+    data = DataConfig(template=template)
     example = encode([Row({"messages": CHAT}, "a:1")], Encoding(tokenizer, data, Task.causal_lm)).dataset[0]
     return str(tokenizer.decode(example["input_ids"]))
 

@@ -133,7 +133,7 @@ def without_folders(
     """Return overrides that keep Hydra from creating folders before mistakes are reported.
 
     The pipeline creates run folders. Hydra only writes `multirun.yaml` of a sweep, unless a plugin launches
-    the runs.
+    the runs or chooses their values.
 
     Args:
         flags: Flags of Hydra, each as one word.
@@ -145,23 +145,27 @@ def without_folders(
         return []
     typed = {word.lstrip("+").partition("=")[0] for word in overrides}
     yamls = (file.read_text("utf-8", errors="replace") for file in sources.files())
-    has_plugin = "hydra/launcher" in typed or any("launcher" in text for text in yamls)
+    has_plugin = typed & {"hydra/launcher", "hydra/sweeper"} or any(
+        name in text for text in yamls for name in ("launcher", "sweeper")
+    )
     shows = SHOWS & {flag.partition("=")[0] for flag in flags}
     folders = {"hydra.run.dir": "."} | ({} if has_plugin or shows else {"hydra.sweep.dir": quoted(spare)})
     return [f"{key}={folder}" for key, folder in folders.items() if key not in typed]
 
 
-def job(composed: DictConfig) -> None:
-    """Run one job: a single run, or one point of a sweep."""
+def job(composed: DictConfig) -> float | None:
+    """Run one job: a single run, or one point of a sweep, whose sweeper is given the run's objective."""
     try:
         set_up_process()
         config, run_dir, text = typed(composed)
         if config.steps == [Step.chat]:
             keep_output_clear()
         check_address_space()
+        from workbench.pipeline.ending.objective import objective
         from workbench.pipeline.run import run  # torch and transformers cost seconds: only once a run starts
 
         run(config, run_dir, text)
+        return objective(config, run_dir) if HydraConfig.get().mode is RunMode.MULTIRUN else None
     except BaseException as error:
         if (reason := users_error(error)) is None:
             raise

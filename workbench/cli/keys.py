@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from workbench.config import Config
+from workbench.config.data import Template
 from workbench.config.error_hints import known_keys
 from workbench.shipped import shipped
 
@@ -62,8 +63,10 @@ def is_list(key: str) -> bool:
 
 
 def choices(key: str) -> list[str]:
-    """Return the options of an enum key; empty for other keys."""
+    """Return the options of an enum key, and of `data.template`; empty for other keys."""
     declared = declared_type(key)
+    if declared is str and key.startswith("data.") and key.endswith(".template"):
+        declared = Template
     return list(declared.__members__) if isinstance(declared, type) and issubclass(declared, Enum) else []
 
 

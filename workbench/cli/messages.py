@@ -1,6 +1,7 @@
 """Formats errors and log lines for the terminal, without control characters and secrets."""
 
 import logging
+import sys
 
 from hydra.errors import HydraException
 from rich.cells import cell_len, chop_cells
@@ -9,6 +10,8 @@ from workbench.config.error_hints import plainly
 from workbench.errors import WorkbenchError
 from workbench.shipped import options
 from workbench.shown import clean
+from workbench.wrapping import output_width
+from workbench.wrapping import wrapped as lines_of_width
 
 COLUMNS = 80
 """Width to which texts are wrapped."""
@@ -50,5 +53,10 @@ class CleanFormatter(logging.Formatter):
     """Formats log lines without control characters and secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line as it is shown."""
-        return clean(super().format(record))
+        """Return the line as it is shown; on a terminal it is wrapped between words."""
+        text = clean(super().format(record))
+        if getattr(record, "is_wrapped", False) or not sys.stdout.isatty():
+            return text
+        return "\n".join(
+            wrapped_line for line in text.split("\n") for wrapped_line in lines_of_width(line, output_width())
+        )

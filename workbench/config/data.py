@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from enum import Enum
+from pathlib import Path
 
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
@@ -33,6 +35,8 @@ Template = Enum(
     },
 )
 """How turns become text; auto takes the tokenizer's own chat template where it has one."""
+
+TEMPLATE_ENDINGS = (".jinja", ".jinja2", ".j2")
 
 Truncation = Enum("Truncation", {"cut-end": "cut-end", "cut-start": "cut-start", "drop": "drop"})
 """What happens to a row longer than `data.max_length`."""
@@ -67,6 +71,25 @@ def check_columns(columns: Mapping[str, str], source: str) -> None:
             raise ConfigError(f"{key_of('columns', source)}.{role}: unknown role {role!r} (known: {known})")
 
 
+def is_template_file(value: str) -> bool:
+    """Whether a value of `data.template` names a file: none of the names, and ends in .jinja or exists."""
+    return value not in Template.__members__ and (value.endswith(TEMPLATE_ENDINGS) or Path(value).is_file())
+
+
+def check_template(key: str, value: str) -> None:
+    """Refuse a value that is neither a name nor a file.
+
+    Raises:
+        ConfigError: with the names that are like it.
+    """
+    if value in Template.__members__ or is_template_file(value):
+        return
+    known = ", ".join(Template.__members__)
+    near = get_close_matches(value, list(Template.__members__), n=1, cutoff=0.5)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(f"{key}: unknown template {value!r} ({meant}known: {known}; or a file NAME.jinja)")
+
+
 @dataclass(kw_only=True)
 class SourceConfig:
     """One of several sets of rows; the fields mean what those of the same name in DataConfig mean."""
@@ -89,7 +112,7 @@ class SourceConfig:
     subset: str | None = None
     """Configuration of a hub data set. null: as data.subset."""
 
-    template: Template = Template.auto
+    template: str = "auto"
     """How turns become text. auto: as data.template."""
 
     limit: int | None = number(None, 1, 10**12)
@@ -168,10 +191,11 @@ class DataConfig:
     regression: bool = False
     """Classifier: true predicts a number per text (one output) instead of a class."""
 
-    template: Template = Template.auto
-    """How the turns of a chat become text. auto: the tokenizer's chat template, else open-llama; for
-    prompt-completion rows plain. plain: the text of the turns without markers. A classifier reads its texts
-    without a template."""
+    template: str = "auto"
+    """How the turns of a chat become text: auto, alpaca, alpaca-zh, chatml, open-llama, plain, or a file
+    NAME.jinja with a chat template as transformers takes it. auto: the tokenizer's chat template, else
+    open-llama; for prompt-completion rows plain. plain: the text of the turns without markers. The model is
+    saved with the template. A classifier reads its texts without a template."""
 
     split_special_tokens: bool = False
     """true encodes a control token such as `<|im_end|>` in the rows' text as plain characters; use it for
@@ -215,8 +239,10 @@ class DataConfig:
                 "data.path: stands beside data.sources (make it one of them, or leave them out)"
             )
         check_columns(self.columns, "")
+        check_template("data.template", self.template)
         for name, source in self.sources.items():
             check_columns(source.columns, name)
+            check_template(key_of("template", name), source.template)
         if self.streaming and self.shuffle_answers:
             raise ConfigError("data.streaming: answers can't be shuffled a block at a time (set one false)")
         if self.labels and self.labels_file:
@@ -241,7 +267,7 @@ class DataConfig:
             columns=source.columns or self.columns,
             split=source.split or self.split,
             subset=source.subset or self.subset,
-            template=self.template if source.template is Template["auto"] else source.template,
+            template=self.template if source.template == Template["auto"].name else source.template,
             limit=source.limit or self.limit,
             delimiter=source.delimiter or self.delimiter,
             quoting=self.quoting if source.quoting is None else source.quoting,

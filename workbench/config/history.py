@@ -11,11 +11,15 @@ from enum import Enum
 from functools import cache, partial
 from typing import Any, get_args, get_origin, get_type_hints
 
+from workbench.config.data import Template
 from workbench.errors import ConfigError
 
 CONFIG_VERSION = 2
 """Version of the configurations that this code writes; a config.yaml without a version has version 1."""
 
+
+FORMER_ENUMS = {("DataConfig", "template"): Template, ("SourceConfig", "template"): Template}
+"""Fields that are texts today and were options of an enum: fingerprints were made of the options."""
 
 Treat = Callable[[Mapping[str, Any], type, str], dict[str, Any]]
 
@@ -222,6 +226,9 @@ def _without_later(
             value = changed.old
         elif named and changed is not None and _plain(value) == changed.old and not as_written:
             value = {"given": changed.old}
+        former = FORMER_ENUMS.get((schema.__name__, field.name))
+        if former is not None and not named and value in former.__members__:
+            value = former[value]
         result[field.name] = _map_sections(value, schema, field.name, path, treat)
     return result
 

@@ -56,7 +56,8 @@ def source_prompts(
             for example, text_ids in zip(texts, ids, strict=True)
         ]
     shape = row_format(rows[0], data, task, answered=False)
-    chats = prepared([conversation(row, shape, answered=False) for row in rows], tokenizer, data)
+    conversations = [conversation(row, shape, answered=False) for row in rows]
+    chats = prepared(conversations, tokenizer, data, answers=True)
     render = chats.renderer
     segments = [render.prompt(example) for example in chats.conversations]
     encoded = encode_segments(segments, chats.encoder, render.prefix())

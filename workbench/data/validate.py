@@ -40,10 +40,10 @@ def check_keys(data: DataConfig, task: Task) -> None:
     if data.split_special_tokens:
         raise ConfigError("data.split_special_tokens: only for causal models (set it false)")
     for name, source, _ in sourced(data):
-        if source.template is not Template["auto"]:
+        if source.template != Template["auto"].name:
             key = key_of("template", name)
             raise ConfigError(
-                f"{key}: {source.template.name!r} is for chats; a classifier reads texts without a template "
+                f"{key}: {source.template!r} is for chats; a classifier reads texts without a template "
                 "(set it auto)"
             )
 

@@ -10,6 +10,7 @@ from workbench.distributed import barrier, is_rank0
 from workbench.models.checkpoints.hub import held_commits, hub_commits
 from workbench.pipeline.chat.terminal import chat
 from workbench.pipeline.checks import check
+from workbench.pipeline.ending.summary import print_summary
 from workbench.pipeline.evaluate import evaluate
 from workbench.pipeline.export import export
 from workbench.pipeline.held_out.rows_file import holds_out
@@ -94,18 +95,7 @@ def run_in_folder(run: Run, config_yaml: str, trusted: TrustedCode) -> None:
                 write_down(trusted, run_dir)
             barrier()
         if is_rank0():
-            log.info("done: %s", what_lies_in(run_dir))
-
-
-def what_lies_in(run_dir: RunDir) -> str:
-    """The run's folder and what its steps have left there."""
-    folders = (run_dir.adapter, run_dir.model, run_dir.merged, run_dir.tokenizer, run_dir.extended)
-    made = [f"{folder.name}/" for folder in folders if folder.is_dir()]
-    if run_dir.results_json.is_file():
-        made.append(run_dir.results_json.name)
-    if run_dir.all_predictions.is_dir():
-        made.append(f"{run_dir.all_predictions.name}/")
-    return f"{run_dir.path} has {', '.join(made)}" if made else str(run_dir.path)
+            print_summary(run.config, run_dir)
 
 
 def write_down(trusted: TrustedCode, run_dir: RunDir) -> None:

@@ -90,6 +90,9 @@ def trained_from(config: Config) -> dict[str, Any]:
         sections["data"]["labels_file"] = content(config.data.labels_file)
     for source in sections["data"]["sources"].values():
         source["path"] = content(source["path"])
+    for section in (sections["data"], *sections["data"]["sources"].values()):
+        if isinstance(section["template"], str):  # a file; names stay the options of an enum
+            section["template"] = content(section["template"])
     return {**sections, "seed": config.seed}
 
 

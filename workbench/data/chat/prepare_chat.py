@@ -33,14 +33,24 @@ class Chats:
 
 
 def prepared(
-    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, data: DataConfig
+    conversations: Sequence[Conversation],
+    tokenizer: PreTrainedTokenizerBase,
+    data: DataConfig,
+    *,
+    answers: bool = False,
 ) -> Chats:
     """Remove duplicate begin and end tokens, or with `data.split_special_tokens` hide all control tokens.
+
+    Args:
+        conversations: Of one format.
+        tokenizer: The model's.
+        data: The section.
+        answers: The conversations are prompts, see `renderer`.
 
     Raises:
         DataError: As for `renderer`.
     """
-    render = renderer(tokenizer, data, conversations)
+    render = renderer(tokenizer, data, conversations, answers=answers)
     if not data.split_special_tokens:
         return Chats([without_doubled(example, render) for example in conversations], render, None)
     literal = LiteralTokenizer(tokenizer)

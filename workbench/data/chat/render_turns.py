@@ -9,9 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.config.data import DataConfig, Template
+from workbench.config.data import DataConfig, Template, is_template_file
 from workbench.data.chat.messages import with_objects, with_parts, without
 from workbench.data.chat.named_templates import TEMPLATES, shipped_template
+from workbench.data.chat.template_file import read_template
 from workbench.data.conversations import Conversation, Turn
 from workbench.data.templating.render import RenderingError, chat_text
 from workbench.data.tokens.control_tokens import ControlTokens, control_tokens
@@ -30,6 +31,8 @@ class Renderer:
     template: str
     is_own: bool
     """Whether the template is the tokenizer's; it then writes the begin-of-sequence token itself."""
+    is_file: bool = False
+    """Whether the template is the file of `data.template`, which is written like a tokenizer's."""
     tools_template: str | None = None
     """The tokenizer's separate template for conversations with tools, if it has one."""
 
@@ -216,9 +219,20 @@ class Renderer:
 
 
 def renderer(
-    tokenizer: PreTrainedTokenizerBase, data: DataConfig, conversations: Sequence[Conversation]
+    tokenizer: PreTrainedTokenizerBase,
+    data: DataConfig,
+    conversations: Sequence[Conversation],
+    *,
+    answers: bool = False,
 ) -> Renderer:
     """Build the renderer for `data.template` and rows of one format.
+
+    Args:
+        tokenizer: The model's.
+        data: The section.
+        conversations: The rows.
+        answers: The rows are prompts. A tokenizer's own template then goes before the file of
+            `data.template`: a trained model was saved with what the file held at its training.
 
     Raises:
         DataError: The tokenizer has no end-of-sequence token, or some prompts are text and others messages.
@@ -227,8 +241,12 @@ def renderer(
         raise DataError(
             "data.template: the tokenizer has no end-of-sequence token, so answers would never end"
         )
-    if data.template is not Template["auto"]:
-        return Renderer(tokenizer, TEMPLATES[data.template], False)
+    if is_template_file(data.template):
+        saved = tokenizer.chat_template if answers else None
+        text = saved if isinstance(saved, str) else read_template(data.template)
+        return Renderer(tokenizer, text, True, is_file=True)
+    if data.template != Template["auto"].name:
+        return Renderer(tokenizer, TEMPLATES[Template[data.template]], False)
     is_chat = conversations[0].is_chat
     other = next((example for example in conversations if example.is_chat is not is_chat), None)
     if other is not None:
@@ -244,5 +262,8 @@ def renderer(
     if shipped := shipped_template(tokenizer, own):
         return Renderer(tokenizer, shipped, False)
     return Renderer(
-        tokenizer, own or TEMPLATES[Template["open-llama"]], bool(own), with_tools if own else None
+        tokenizer,
+        own or TEMPLATES[Template["open-llama"]],
+        bool(own),
+        tools_template=with_tools if own else None,
     )

@@ -23,7 +23,7 @@ class ChatForm:
     """Tokens that end an answer; the first one directly follows it."""
 
 
-def chat_form(render: Renderer, conversation: Conversation, template: Template) -> ChatForm:
+def chat_form(render: Renderer, conversation: Conversation, template: str) -> ChatForm:
     """Return template and end tokens of conversations like this one.
 
     Args:
@@ -31,7 +31,9 @@ def chat_form(render: Renderer, conversation: Conversation, template: Template) 
         conversation: Any of the rows.
         template: The key `data.template`; for bare prompts a template is saved only if the key names one.
     """
-    is_saved = not render.is_own and (conversation.is_chat or template is not Template["auto"])
+    if render.is_file:
+        return ChatForm(render.template, turn_ends(render))
+    is_saved = not render.is_own and (conversation.is_chat or template != Template["auto"].name)
     text = saved_template(render.tokenizer, render.template) if is_saved else None
     return ChatForm(text, turn_ends(render))
 

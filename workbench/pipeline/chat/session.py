@@ -163,7 +163,7 @@ def has_turns(run: Run, names: Sequence[str]) -> bool:
     if config.chat.turns is not None or trained is not None:
         return bool(trained if config.chat.turns is None else config.chat.turns)
     templates = (tokenizer_for(name, run).chat_template for name in names)
-    if config.data.template is Template["auto"] and not any(templates):
+    if config.data.template == Template["auto"].name and not any(templates):
         raise ConfigError(
             f"model.path: {config.model.path!r} has no chat template (data.template=open-llama, chatml or "
             "alpaca writes turns, chat.turns=false continues each line as it is)"

@@ -1,0 +1,1 @@
+"""The end of a run: its summary, and its objective for a sweep."""

@@ -1,0 +1,42 @@
+"""Text in lines of a terminal's width, in which a Chinese character takes two columns."""
+
+import shutil
+import sys
+
+from rich.cells import cell_len, chop_cells
+
+PLAIN_WIDTH = 100
+"""Columns where the output is not a terminal."""
+
+
+def output_width() -> int:
+    """Columns of the terminal that the standard output is, else PLAIN_WIDTH."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
+
+
+def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
+    """The text in lines of at most `width` columns, broken at spaces and between Chinese characters.
+
+    Args:
+        text: One line.
+        width: Columns. A word of ASCII characters that is longer, such as a path, is left whole.
+        indent: What each line but the first begins with.
+    """
+    if cell_len(text) <= width:
+        return [text]
+    lines, is_empty = [""], True
+    for word in text.split(" "):
+        pieces = [word] if word.isascii() else chop_cells(word, max(width - len(indent), 2))
+        for number, piece in enumerate(pieces):
+            joined = f"{lines[-1]}{'' if is_empty or number else ' '}{piece}"
+            if is_empty or cell_len(joined) <= width:
+                lines[-1] = joined
+            else:
+                lines.append(indent + piece)
+            is_empty = False
+    return lines
+
+
+def padded(text: str, width: int) -> str:
+    """The text with spaces behind it up to `width` columns."""
+    return text + " " * (width - cell_len(text))
