@@ -8,6 +8,7 @@ import pytest
 
 from workbench.config.data import CheckMask, DataConfig, Template, Truncation
 from workbench.config.model import Task
+from workbench.config.names import IGNORED
 from workbench.data import encode as encode_module
 from workbench.data import notices
 from workbench.data.encode import Encoding, encode
@@ -15,7 +16,6 @@ from workbench.data.mask_check import check_masks
 from workbench.data.rows import Row
 from workbench.data.tokens.segments import Tokens
 from workbench.errors import DataError
-from workbench.labels import IGNORED
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"

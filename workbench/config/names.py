@@ -36,3 +36,7 @@ def check_file_name(key: str, name: str) -> None:
         )
     if len(name.encode("utf-8")) > MOST_BYTES:
         raise ConfigError(f"{key}: {name[:40]!r}... is too long (at most {MOST_BYTES} bytes)")
+
+
+IGNORED = -100
+"""Label of a token that carries no loss: the `ignore_index` of PyTorch's cross entropy."""

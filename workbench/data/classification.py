@@ -9,13 +9,13 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, Truncation, key_of
+from workbench.config.names import IGNORED
 from workbench.data.classes import UNLABELLED, class_list, clean_name, say_look_alikes
 from workbench.data.formats import short, text
 from workbench.data.rows import Row
 from workbench.data.tokens.segments import Segment, encode_segments, ids_of, special_frame
 from workbench.errors import ConfigError, DataError
 from workbench.files import local_path
-from workbench.labels import IGNORED
 
 TEXT_COLUMNS = (
     ("text", "pair"),

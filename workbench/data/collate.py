@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.config.names import IGNORED
 from workbench.data.packing import positions
-from workbench.labels import IGNORED
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import datasets
 
 from workbench.config.data import DataConfig
+from workbench.config.names import IGNORED
 from workbench.data.account import Account
 from workbench.data.example import Example, predictable
 from workbench.data.packing import positions
 from workbench.errors import DataError
-from workbench.labels import IGNORED
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import cast
 
+from workbench.config.names import IGNORED
 from workbench.data.packing import best_fit
 from workbench.errors import DataError
-from workbench.labels import IGNORED
 
 
 @dataclass(frozen=True)

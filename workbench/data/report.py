@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
+from workbench.config.names import IGNORED
 from workbench.data.account import Account
 from workbench.data.encoded import Encoded
 from workbench.data.rows import Row
-from workbench.labels import IGNORED
 from workbench.shown import clean
 
 NUM_BINS = 8

@@ -8,10 +8,10 @@ import torch
 from datasets import Dataset as Rows
 from torch.utils.data import Dataset, Sampler
 
+from workbench.config.names import IGNORED
 from workbench.config.train import TrainConfig
 from workbench.data.packing import best_fit, cut
 from workbench.errors import ConfigError
-from workbench.labels import IGNORED
 
 SORTED_STEPS = 50
 """Optimizer steps whose rows `train.group_by_length` sorts together: enough to save padding, still random."""

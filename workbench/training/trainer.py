@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
+from workbench.config.names import IGNORED
 from workbench.data.packing import cut
 from workbench.distributed import all_reduce_sum, rank_and_world_size
-from workbench.labels import IGNORED
 from workbench.training.batches import Batches, PaddedDataset, batches_of_rank
 from workbench.training.counters import TrainCounters
 from workbench.training.determinism import deterministic

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.config.data import DataConfig, Truncation
+from workbench.config.names import IGNORED
 from workbench.data.chat.prepare_chat import Chats
 from workbench.data.conversations import Conversation
 from workbench.data.mask_check.findings import Finding, Kind
 from workbench.data.tokens.control_tokens import SENTINEL, skeleton_of
 from workbench.data.tokens.segments import Tokens, ids_of, special_frame
-from workbench.labels import IGNORED
 
 Spans = list[tuple[str, bool]]
 """Text of a row as spans, each with whether it carries loss."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import Truncation
-from workbench.labels import IGNORED
+from workbench.config.names import IGNORED
 
 
 class Encoder(Protocol):

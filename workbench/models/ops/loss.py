@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from workbench.labels import IGNORED
+from workbench.config.names import IGNORED
 from workbench.models.ops.elementwise import product_dtype
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.hooks import has_hooks

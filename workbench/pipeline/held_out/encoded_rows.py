@@ -6,11 +6,11 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
 
+from workbench.config.names import IGNORED
 from workbench.data.conversations import conversation
 from workbench.data.encode import Encoding, encode
 from workbench.data.formats import row_format
 from workbench.data.rows import Row
-from workbench.labels import IGNORED
 from workbench.pipeline.run_state import Run
 
 

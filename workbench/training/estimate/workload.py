@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from datasets import Dataset
 
+from workbench.config.names import IGNORED
 from workbench.config.train import TrainConfig
 from workbench.distributed import rank_and_world_size
-from workbench.labels import IGNORED
 from workbench.training.arguments import total_steps
 from workbench.training.batches import Batches
 from workbench.training.estimate.memory import Batch
