@@ -302,7 +302,7 @@ def test_benchmarks_for_another_head_and_settings_of_a_run_are_refused(story):
         workbench.evaluate(story.model, story.tokenizer, "toy_reviews_zh")
     with pytest.raises(ConfigError, match="^evaluate: no setting 'cache'"):
         workbench.evaluate(story.model, story.tokenizer, "toy_choice_zh", cache=False)
-    with pytest.raises(ConfigError, match="^benchmarks: 'toy_choice_zh' is listed twice"):
+    with pytest.raises(ConfigError, match="^benchmarks: 'toy_choice_zh' comes twice"):
         workbench.evaluate(story.model, story.tokenizer, ["toy_choice_zh", "toy_choice_zh"])
 
 

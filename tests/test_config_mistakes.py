@@ -47,10 +47,10 @@ def test_every_section_s_keys_are_known():
     [
         (
             "Invalid type assigned: NoneType is not a subclass of str. value: None",
-            "a text is in quotes, as 'null'",
+            "quote a text, as in 'null'",
         ),
-        ("Key False (bool) is incompatible with (str)", "a name is in quotes, as 'no'"),
-        ("Key True (bool) is incompatible with (str)", "a name is in quotes, as 'yes'"),
+        ("Key False (bool) is incompatible with (str)", "quote a name, as in 'no'"),
+        ("Key True (bool) is incompatible with (str)", "quote a name, as in 'yes'"),
     ],
 )
 def test_a_text_that_yaml_reads_as_something_else_is_to_be_quoted(words, way_out):

@@ -90,7 +90,7 @@ def test_a_run_without_the_kernels_is_another_run_and_scores_anew(tmp_path):
     assert name("recipe=quickstart", "model.fused=true") == name("recipe=quickstart")
     assert name("recipe=quickstart", "model.fused=false") != name("recipe=quickstart")
     base, plain_base = (
-        model_identities(ours, RunDir(tmp_path))["base"] for ours in (config("recipe=quickstart"), plain)
+        model_identities(Run(ours, RunDir(tmp_path)))["base"] for ours in (config("recipe=quickstart"), plain)
     )
     assert plain_base == {**base, "fused": False}
 

@@ -46,7 +46,7 @@ def test_asking_for_the_configuration_loads_no_torch(tmp_path):
         (["recipe=quickstart", "model.pth=x"], ["(did you mean model.path?)"]),
         (["recipe=quickstart", "+train.max_step=3"], ["(did you mean train.max_steps?)"]),
         (["recipe=quickstart", "modle.path=x"], ["(did you mean model.path?)"]),
-        (["recipe=quickstart", "benchmarks.cmmlu.limit=3"], ["not chosen: 'benchmark=[...,cmmlu]'"]),
+        (["recipe=quickstart", "benchmarks.cmmlu.limit=3"], ["choose it: 'benchmark=[...,cmmlu]'"]),
         (["recipe=quickstart", "benchmarks.toy_text_cn.limit=3"], ["did you mean benchmarks.toy_text_en"]),
         (["recipe=quickstart", "data.sources.a.path=x"], ["'data.sources={NAME: {path: FILE}}'"]),
         (["recipe=quickstart", "train.max_steps=many"], ["train.max_steps", "many", "Integer"]),

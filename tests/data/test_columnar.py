@@ -261,5 +261,5 @@ def test_texts_that_stand_in_one_place_are_counted_each(tmp_path):
     pyarrow.feather.write_feather(
         pyarrow.table({"text": texts}), tmp_path / "a.arrow", compression="uncompressed"
     )
-    with pytest.raises(DataError, match="unfolds to 2.8 GiB or more"):
+    with pytest.raises(DataError, match="decompress to 2.8 GiB or more"):
         load_rows(DataConfig(path=str(tmp_path / "a.arrow")), seed=0)

@@ -177,7 +177,7 @@ def test_a_value_that_the_protocol_would_overrule(command, tmp_path):
     said = command(*overrides, "benchmarks.cmmlu.average=micro")
     assert said == (
         "error: benchmarks.cmmlu.average: protocol 'official' overrides it "
-        "(benchmarks.cmmlu.protocols.official.average=..., or benchmarks.cmmlu.protocol=default)"
+        "(benchmarks.cmmlu.protocols.official.average=... or benchmarks.cmmlu.protocol=default)"
     )
     own_way = "benchmarks.cmmlu.protocols.official.average=micro"
     command(*overrides, own_way, "benchmarks.cmmlu.num_fewshot=1", "steps=[evaluate]")

@@ -13,7 +13,7 @@ import pytest
 from tiny_checkpoints import llama, words_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-SOURCES = Path(__file__).parents[2] / "workbench" / "models" / "sources.py"
+SOURCES = Path(__file__).parents[2] / "workbench" / "models" / "checkpoints" / "hub.py"
 # HF_ENDPOINT is read when huggingface_hub is imported; the file alone is loaded, because torch takes seconds.
 LOCATE = f"""
 import importlib.util, sys

@@ -179,7 +179,7 @@ def test_a_key_of_training_rows_is_answered_with_the_one_that_predict_takes(type
     typed("sft", "model.path=tiny", "data.path=x.csv", "run_dir=run", "data.limit=50")
     for given, meant in (
         ("data.limit=3", r"data.limit: is about training rows, .* predicts \(use predict.limit="),
-        ("data.path=new.csv", r"\(predict.input="),
+        ("data.path=new.csv", r"\(use predict.input="),
         ("data.columns.text=a", r"\(predict.columns.text="),
     ):
         with pytest.raises(ConfigError, match=meant):

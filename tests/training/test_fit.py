@@ -337,7 +337,7 @@ def test_a_warmup_as_long_as_the_training_is_said(tmp_path, base, tokenizer, cap
 
 
 def test_lora_plus_needs_an_adapter(tmp_path, base, tokenizer):
-    with pytest.raises(ConfigError, match="train.lora_plus_ratio: there is no adapter"):
+    with pytest.raises(ConfigError, match="train.lora_plus_ratio: the model has no adapter"):
         fit(load(base), tokenizer, causal_rows(), None, settings(lora_plus_ratio=4.0), tmp_path, 7)
 
 
@@ -467,7 +467,7 @@ def test_a_score_instead_of_a_loss_tells_the_best_checkpoint(tmp_path, base, tok
 
 @pytest.mark.parametrize(("key", "value"), [("keep", Keep.best), ("patience", 2)])
 def test_what_needs_validation_says_so(tmp_path, base, tokenizer, key, value):
-    with pytest.raises(ConfigError, match=f"train.{key}: nothing is validated that would tell"):
+    with pytest.raises(ConfigError, match=f"train.{key}: there are no validation rows"):
         fit(load_with_lora(base), tokenizer, causal_rows(), None, settings(**{key: value}), tmp_path, 7)
 
 

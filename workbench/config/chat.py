@@ -9,25 +9,30 @@ from workbench.errors import ConfigError
 
 @dataclass(kw_only=True)
 class ChatConfig:
-    """The `chat` section."""
+    r"""A conversation in the terminal with one or several models.
+
+    Example:
+        python -m workbench recipe=chat run_dir=runs/sft \
+            chat.temperature=0.7 chat.max_new_tokens=256
+    """
 
     models: list[str] = field(default_factory=list)
-    """Which answer: base, adapter, merged, trained; several side by side; empty: what was trained."""
+    """Models that answer, side by side: base, adapter, merged, trained. Empty: the trained model."""
     turns: bool | None = None
-    """Lines are turns of one conversation, written by the chat template. False: each line is a prompt of its
-    own, continued as it is. null: as the run was trained; turns where a model was not trained here."""
+    """true: each line is a turn of one conversation, written by the chat template. false: each line is a
+    prompt of its own, which the model continues. null: as the run was trained; true without a run."""
     system: str | None = None
-    """What stands before the conversation, as /system says it."""
+    """System message of the conversation, as /system sets it. null: none."""
     max_new_tokens: int = number(512, 1, 10**6)
-    """Longest answer, in tokens; shorter where the model's context has less room."""
+    """Longest answer in tokens; less if the model's context has less room."""
     temperature: float = number(0.0, 0, 100)
-    """0 takes the likeliest token each time."""
+    """0: the most likely token each time. Above 0: tokens are drawn; a higher value varies answers more."""
     top_k: int = number(0, 0, 10**6)
-    """With a temperature: tokens are drawn from so many of the likeliest; 0: from all."""
+    """Number of most likely tokens to draw from; 0: all tokens."""
     top_p: float = number(1.0, 0, 1, above=True)
-    """With a temperature: tokens are drawn from the likeliest whose probabilities together reach this."""
+    """Draw from the most likely tokens whose probabilities add up to this; 1: all tokens."""
     seed: int = number(0, 0, 2**32 - 1)
-    """Of what is drawn, as /seed says it; apart from `seed`, which belongs to the run."""
+    """Seed of the drawn tokens, as /seed sets it. Not the run's `seed`, which is part of its name."""
 
     def __post_init__(self) -> None:
         """Refuse unknown models and numbers out of range.

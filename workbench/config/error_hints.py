@@ -83,7 +83,7 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
         return f"{words} (a source is a mapping, as in 'data.sources={{NAME: {{path: FILE}}}}')"
     if given := re.search(r"override ([\w.]+)=\S* Invalid type assigned: str is not a subclass", words):
         section = given[1]
-        first = next(key for key, _ in known_keys() if key.startswith(f"{section}."))
+        first = next((key for key, _ in known_keys() if key.startswith(f"{section}.")), f"{section}.KEY")
         return f"{section}: a section, not a value (set its keys, as in {first}=...)"
     if "NoneType is not a subclass of str" in words:
         return f"{words} (YAML reads null, ~ and an empty value as null; quote a text, as in 'null')"
