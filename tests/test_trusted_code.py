@@ -160,7 +160,7 @@ def test_a_task_that_runs_a_model_s_programs_is_refused_even_where_code_is_trust
     config = task_with_rows(tmp_path, TASK + "unsafe_code: true\n")
     with (
         trusting(trust),
-        pytest.raises(ConfigError, match="running programs that the model writes"),
+        pytest.raises(ConfigError, match="runs programs that the model writes"),
     ):
         check_benchmarks({"own": config}, EvaluateConfig())
 

@@ -75,7 +75,7 @@ def test_each_command_composes(document, words, folder):
     register()
     flags, overrides = prepare(["-m", *words] if sweep else words)
     singles = [
-        re.sub(r"^([\w./]+=)([^\[{'\"]*?),.*$", r"\1\2", word) if sweep else word for word in overrides
+        re.sub(r"^([\w./]+=)([^\[{('\"]*?),.*$", r"\1\2", word) if sweep else word for word in overrides
     ]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(cli.shipped("conf")), version_base="1.3"):

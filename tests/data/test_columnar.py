@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from workbench.config.benchmark import LocalConfig
-from workbench.config.data import DataConfig, Template
+from workbench.config.data import DataConfig
 from workbench.config.model import Task
 from workbench.data.encode import Encoding, encode
 from workbench.data.readers.columnar import check_names
@@ -77,7 +77,7 @@ def store(rows: list[dict], path: Path) -> Path:
 
 
 def tokens(path: Path, tokenizer, template: str) -> list[tuple[list[int], list[int]]]:
-    data = DataConfig(path=str(path), template=Template[template])
+    data = DataConfig(path=str(path), template=template)
     dataset = encode(load_rows(data), Encoding(tokenizer, data, Task.causal_lm)).dataset
     return [(row["input_ids"], row["labels"]) for row in dataset]
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from tokenizers import processors
 
-from workbench.config.data import CheckMask, DataConfig, DataFormat, SourceConfig, Template, Truncation
+from workbench.config.data import CheckMask, DataConfig, DataFormat, SourceConfig, Truncation
 from workbench.config.model import Task
 from workbench.data.chat.messages import with_object
 from workbench.data.classification import label_names
@@ -59,16 +59,16 @@ def tokenizer(request):
 @pytest.mark.parametrize("template", ["open-llama", "alpaca", "alpaca-zh", "chatml", "plain"])
 def test_exactly_the_answers_and_their_ends_are_trained(tokenizer, template):
     end = "<|im_end|></s>" if template == "chatml" else "</s>"
-    dataset = encoded(tokenizer, ALPACA, CHINESE, template=Template[template]).dataset
+    dataset = encoded(tokenizer, ALPACA, CHINESE, template=template).dataset
     assert trained_parts(tokenizer, dataset[0]) == [f"Roses are red.{end}"]
     assert trained_parts(tokenizer, dataset[1]) == [f"Hello{end}"]
-    dataset = encoded(tokenizer, CHAT, template=Template[template]).dataset
+    dataset = encoded(tokenizer, CHAT, template=template).dataset
     assert trained_parts(tokenizer, dataset[0]) == [f"七{end}", f"八{end}"]
 
 
 def test_the_templates_write_what_their_sources_write(byte_tokenizer):
     def text(template, row):
-        dataset = encoded(byte_tokenizer, row, template=Template[template]).dataset
+        dataset = encoded(byte_tokenizer, row, template=template).dataset
         return whole_text(byte_tokenizer, dataset[0])
 
     assert text("open-llama", CHAT) == (
@@ -104,7 +104,7 @@ def test_prompt_and_completion_are_taken_as_they_are(tokenizer):
 @pytest.mark.parametrize("template", ["open-llama", "alpaca", "alpaca-zh", "chatml", "plain"])
 @pytest.mark.parametrize("row", [ALPACA, CHINESE, {"prompt": "ab", "completion": "cd"}])
 def test_a_prompt_has_the_same_ids_in_training_and_in_generation(tokenizer, template, row):
-    data = DataConfig(template=Template[template])
+    data = DataConfig(template=template)
     example = encode(rows(row), Encoding(tokenizer, data, CAUSAL)).dataset[0]
     first = next(i for i, label in enumerate(example["labels"]) if label != -100)
     unanswered = {key: value for key, value in row.items() if key not in ("output", "completion")}
@@ -241,7 +241,7 @@ def test_thoughts_are_trained_where_the_template_writes_them_and_what_it_does_no
     assert "2 lose 'tool_calls', which the template does not write" in str(found.account)
     assert trained_parts(tokenizer, found.dataset[0]) == ["<think>\n一二三\n</think>\n\n7<|im_end|>"]
     assert trained_parts(tokenizer, found.dataset[1]) == ["7<|im_end|>"]
-    ours = encoded(tokenizer, THINKING, template=Template["chatml"])
+    ours = encoded(tokenizer, THINKING, template="chatml")
     assert ours.account.unwritten == {"reasoning_content": 1}
     assert trained_parts(tokenizer, ours.dataset[0]) == ['7[{"function": {}}]<|im_end|></s>']
 
@@ -705,9 +705,9 @@ def test_no_label_stands_on_the_first_token_of_a_packed_text(byte_tokenizer):
 
 def test_each_source_keeps_its_format_and_template(byte_tokenizer):
     data = DataConfig(
-        template=Template["open-llama"],
+        template="open-llama",
         sources={
-            "alpaca": SourceConfig(path="a", template=Template["alpaca"]),
+            "alpaca": SourceConfig(path="a", template="alpaca"),
             "chat": SourceConfig(path="b"),
             "text": SourceConfig(path="c"),
         },

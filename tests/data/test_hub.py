@@ -40,7 +40,7 @@ def test_rows_are_counted_from_one_in_training_and_in_benchmarks(hub):
     for streaming in (False, True):
         training = load_rows(DataConfig(path="own/set", subset="law", streaming=streaming))
         assert [row.where for row in training] == [f"own/set law train: row {n}" for n in (1, 2, 3)]
-        asked = benchmark_rows("b", BenchmarkConfig(**BENCHMARK), "train", "law")
+        asked = benchmark_rows("b", BenchmarkConfig(**BENCHMARK), "train", "law").values()
         assert [(row.where, row.values) for row in asked] == [(row.where, row.values) for row in training]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.config.data import CheckMask, DataConfig, Template, Truncation
+from workbench.config.data import CheckMask, DataConfig, Truncation
 from workbench.config.model import Task
 from workbench.config.names import IGNORED
 from workbench.data import encode as encode_module
@@ -53,7 +53,7 @@ def complaint(tokenizer, *values, **keys):
 
 @pytest.fixture(autouse=True)
 def nothing_said_before():
-    notices.log_once.cache_clear()
+    notices.say_once.cache_clear()
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def place(tokenizer, text, token):
 @pytest.mark.parametrize("name", ["auto", "alpaca", "alpaca-zh", "chatml", "open-llama", "plain"])
 @pytest.mark.parametrize("split", [False, True])
 def test_sound_rows_raise_no_alarm(tokenizer, caplog, value, name, split):
-    found = encoded(tokenizer, SOUND, value, template=Template[name], split_special_tokens=split)
+    found = encoded(tokenizer, SOUND, value, template=name, split_special_tokens=split)
     assert not found.account.noted
     assert not caplog.records
 
@@ -321,7 +321,7 @@ def test_warn_trains_all_the_same_and_counts(tokenizer, plant, caplog):
 def test_rows_that_are_cut_raise_no_alarm(llama_tokenizer, policy, limit, name):
     values = [LONGER, SYSTEM, chat("a", "b " * 30), chat("a " * 30, "b"), SOUND] * (name != "auto")
     values = values or [{"prompt": "a " * n, "completion": "b " * (40 - n)} for n in range(1, 40, 6)]
-    keys = {"truncation": Truncation[policy], "template": Template[name], "max_length": limit}
+    keys = {"truncation": Truncation[policy], "template": name, "max_length": limit}
     try:
         found = encoded(llama_tokenizer, *values, **keys)
     except DataError as error:

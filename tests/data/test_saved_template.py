@@ -33,17 +33,13 @@ def tokenizer(request):
 
 
 def encoded(tokenizer, value, template):
-    return encode(
-        [Row(value, "a:1")], Encoding(tokenizer, DataConfig(template=Template[template]), Task.causal_lm)
-    )
+    return encode([Row(value, "a:1")], Encoding(tokenizer, DataConfig(template=template), Task.causal_lm))
 
 
 @pytest.mark.parametrize("template", [*(template.name for template in TEMPLATES), "auto"])
 def test_a_saved_template_writes_the_text_and_the_prompt_that_were_trained(tokenizer, template, monkeypatch):
     found = encoded(tokenizer, CHAT, template)
-    prompt = prompts([Row(ASKED, "a:1")], tokenizer, DataConfig(template=Template[template]), Task.causal_lm)[
-        0
-    ]
+    prompt = prompts([Row(ASKED, "a:1")], tokenizer, DataConfig(template=template), Task.causal_lm)[0]
     (form,) = found.account.forms
     monkeypatch.setattr(tokenizer, "chat_template", form.template)
     text = tokenizer.apply_chat_template(CHAT["messages"], tools=CHAT["tools"], tokenize=False)

@@ -10,7 +10,7 @@ from workbench.config import ModelConfig
 from workbench.config.data import DataConfig
 from workbench.config.history import hashed
 from workbench.config.model import Task
-from workbench.data.encode import encode
+from workbench.data.encode import Encoding, encode
 from workbench.data.inference_prompts import prompts
 from workbench.data.rows import load_rows
 from workbench.errors import ConfigError, DataError
@@ -38,14 +38,14 @@ def data(tmp_path, monkeypatch):
 
 
 def test_rows_are_written_by_the_template_of_a_file_and_the_answer_alone_is_trained(data, tokenizer):
-    encoded = encode(load_rows(data, 0), tokenizer, data, Task.causal_lm)
+    encoded = encode(load_rows(data, 0), Encoding(tokenizer, data, Task.causal_lm))
     row = encoded.dataset[0]
     assert tokenizer.decode(row["input_ids"]) == "<s><user>你好<assistant>Hello</s>"
     assert tokenizer.decode([label for label in row["labels"] if label >= 0]) == "Hello</s>"
 
 
 def test_the_template_of_a_file_is_saved_as_it_is_written(data, tokenizer):
-    encoded = encode(load_rows(data, 0), tokenizer, data, Task.causal_lm)
+    encoded = encode(load_rows(data, 0), Encoding(tokenizer, data, Task.causal_lm))
     assert [form.template for form in encoded.account.forms] == [TEMPLATE]
 
 
@@ -74,13 +74,13 @@ def test_a_file_that_is_no_template_or_would_do_more_than_write_text_is_refused(
 ):
     (tmp_path / "mine.jinja").write_bytes(text)
     with pytest.raises(DataError, match=said):
-        encode(load_rows(data, 0), tokenizer, data, Task.causal_lm)
+        encode(load_rows(data, 0), Encoding(tokenizer, data, Task.causal_lm))
 
 
 def test_a_template_file_that_there_is_not_is_named(data, tokenizer, tmp_path):
     (tmp_path / "mine.jinja").unlink()
     with pytest.raises(DataError, match=r"data\.template: 'mine\.jinja' can't be read"):
-        encode(load_rows(data, 0), tokenizer, data, Task.causal_lm)
+        encode(load_rows(data, 0), Encoding(tokenizer, data, Task.causal_lm))
 
 
 def test_a_mistyped_template_is_answered_with_the_name_that_is_like_it():

@@ -133,7 +133,7 @@ def in_processes(count: int, monkeypatch, evaluate: Callable[[], None]) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(answer_loop, "all_gather_dict", gathered)
             for module in (answer_loop, engine):
-                patch.setattr(module, "ranks", lambda rank=rank: (rank, count))
+                patch.setattr(module, "rank_and_world_size", lambda rank=rank: (rank, count))
             try:
                 evaluate()
             except _NextProcess:

@@ -124,7 +124,10 @@ def test_a_folder_that_llama_was_converted_to_is_not_mistaken_for_metas(tmp_path
         (lambda folder: (folder / "params.json").write_text("["), "params.json: not a JSON object"),
         (lambda folder: (folder / "params.json").write_text("[1]"), "params.json: not a JSON object"),
         (lambda folder: (folder / "consolidated.01.pth").write_bytes(b"PK"), "01.pth: truncated"),
-        (lambda folder: torch.save({}, folder / "consolidated.01.pth"), "consolidated.01.pth: holds other"),
+        (
+            lambda folder: torch.save({}, folder / "consolidated.01.pth"),
+            "consolidated.01.pth: the tensor names differ",
+        ),
         (lambda folder: [file.unlink() for file in folder.glob("*.pth")], "no weights"),
         (lambda folder: write(folder, weights() | {"layers.0.b.bias": torch.ones(1)}, 2), "layers.0.b.bias"),
         (lambda folder: write(folder, weights(), moe={"num_experts": 8}), "doesn't support moe"),

@@ -239,7 +239,7 @@ def test_a_normalizer_that_llama_cpp_will_not_apply_is_said(tmp_path, caplog):
 
 def test_names_and_tasks_that_no_gguf_file_has_are_refused(tmp_path):
     write(tmp_path / "in", byte_level())
-    with pytest.raises(ConfigError, match="no name for a .gguf file"):
+    with pytest.raises(ConfigError, match="is not a file name ending in .gguf"):
         export(at(tmp_path / "in"), gguf(), tmp_path / "out")
     with pytest.raises(ConfigError, match="gguf doesn't support classifiers"):
         export(at(tmp_path / "in", task=Task.sequence_classification), gguf(), tmp_path / "out.gguf")

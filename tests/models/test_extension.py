@@ -182,7 +182,7 @@ def test_rows_can_be_trained_without_an_extension_and_an_extension_without_its_r
     chosen = adapted(ModelConfig(path=str(tmp_path / "old")), trainable_tokens_from=600)
     [rows] = [tensor for name, tensor in attach.state_dict(chosen).items() if "token" in name]
     assert len(rows) == len(new) - NEW - 600
-    with pytest.raises(ConfigError, match="adapter.trainable_tokens_from: 9999, but the embedding has"):
+    with pytest.raises(ConfigError, match="adapter.trainable_tokens_from: 9999 is too large"):
         adapted(section, trainable_tokens_from=9999)
 
 

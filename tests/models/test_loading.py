@@ -113,7 +113,7 @@ def test_a_device_that_is_not_there_is_refused_before_the_work(tmp_path):
 
 
 def test_no_path_is_refused():
-    with pytest.raises(ConfigError, match="model.path: missing"):
+    with pytest.raises(ConfigError, match="model.path: not given"):
         load_model(ModelConfig(), PLAIN)
 
 

@@ -196,7 +196,7 @@ def test_logits_of_a_head_that_has_been_trained_on_since_are_refused():
     found = made(ids, labels=ids)
     found.loss.backward()
     torch.optim.SGD(made.parameters(), lr=1.0).step()
-    with pytest.raises(RuntimeError, match="logits: the head has been trained on since"):
+    with pytest.raises(RuntimeError, match="logits: the head has changed since the forward pass"):
         _ = found.logits
 
 

@@ -98,7 +98,7 @@ def test_a_kind_of_model_that_predicts_no_next_token_is_refused_by_its_configura
 
 
 def test_an_encoder_is_a_classifier_and_a_decoder_of_its_kind_a_causal_model(tmp_path):
-    assert "model.task=sequence_classification takes it" in refusal(
+    assert "model.task=sequence_classification supports it" in refusal(
         saved(tmp_path / "a", BertModel(BertConfig(**BERT)))
     )
     encoder = saved(tmp_path / "b", BertForSequenceClassification(BertConfig(**BERT)))
@@ -155,7 +155,7 @@ def test_an_early_gptq_or_awq_folder_is_known_by_its_file(tmp_path, name):
 
 def test_the_hint_of_a_model_that_is_no_llama_leads_to_no_second_refusal(tmp_path):
     saved(tmp_path / "qwen", Qwen2ForCausalLM(QWEN))
-    assert "native takes it" in refusal(tmp_path / "qwen", Architecture.auto)
+    assert "native supports it" in refusal(tmp_path / "qwen", Architecture.auto)
     check_model(at(tmp_path / "qwen", architecture=Architecture.native), PLAIN)
     ViTConfig().save_pretrained(tmp_path / "vit")
     assert refusal(tmp_path / "vit", Architecture.auto).endswith("(a decoder-only language model)")
@@ -171,7 +171,7 @@ def test_a_model_type_that_transformers_does_not_know_is_one_short_line(tmp_path
 )
 def test_a_causal_model_without_its_head_is_refused_before_loading(tmp_path, model):
     message = refusal(saved(tmp_path, model))
-    assert f"no lm_head.weight, the head that predicts tokens (saved as {type(model).__name__}" in message
+    assert f"the language model head, lm_head.weight, is missing (saved as {type(model).__name__}" in message
 
 
 def test_a_head_that_is_tied_or_has_another_name_is_there(tmp_path):

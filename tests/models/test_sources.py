@@ -157,7 +157,7 @@ def test_an_adapter_of_the_hub_comes_with_its_safetensors_alone(hub):
     assert {"adapter_config.json", "adapter_model.safetensors"} <= names
     assert "pytorch_model.bin" not in names
     assert hub("us/none", "adapter").startswith(
-        "CheckpointError: adapter.path: no folder 'us/none', and none"
+        "CheckpointError: adapter.path: there is no folder 'us/none', and downloading it failed"
     )
 
 

@@ -136,7 +136,9 @@ def test_every_new_token_has_the_old_tokens_that_spelled_it(tmp_path):
 
 
 def test_what_can_not_be_joined_is_said(tmp_path):
-    with pytest.raises(CheckpointError, match="tokenizer.pieces: its pieces are of bytes"):
+    with pytest.raises(
+        CheckpointError, match="tokenizer.pieces: one of this tokenizer and the model's is byte-level"
+    ):
         extended(tmp_path / "a", FIXTURE, read_tokenizer(TOY))
     with pytest.raises(ConfigError, match="there are no new pieces"):
         extended(tmp_path / "b", TOY, texts=["abc"])

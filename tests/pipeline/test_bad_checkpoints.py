@@ -79,7 +79,7 @@ BAD = {
         tensors(lambda t: t.pop("model.layers.1.mlp.up_proj.weight")),
         r"missing: model\.layers\.1\.mlp\.up",
     ),
-    "extra": (tensors(lambda t: t.update(more=torch.ones(2))), r"not expected: more"),
+    "extra": (tensors(lambda t: t.update(more=torch.ones(2))), r"unexpected: more"),
     "misshapen": (
         tensors(lambda t: t.update({"model.norm.weight": torch.ones(7)})),
         r"model\.norm\.weight: \(7,\)",
@@ -87,15 +87,15 @@ BAD = {
     "truncated": (truncated, r"model\.safetensors: truncated"),
     "truncated shard": (truncated_shard, r"model-00001-of-00001\.safetensors: truncated"),
     "pickle with code": (code, r"pytorch_model\.bin: the pickle contains code"),
-    "two norms": (two_norms, r"b\.safetensors: holds another model\.norm\.weight than the file before"),
-    "numbered tensors": (numbered, r"pytorch_model\.bin: no flat dictionary of tensors"),
+    "two norms": (two_norms, r"b\.safetensors: model\.norm\.weight differs"),
+    "numbered tensors": (numbered, r"pytorch_model\.bin: not a state dict"),
     "whole numbers": (
         tensors(lambda t: t.update({"model.norm.weight": torch.ones(128, dtype=torch.int32)})),
-        r"of no type that weights are kept in: model\.norm\.weight: torch\.int32",
+        r"with an unsupported dtype: model\.norm\.weight: torch\.int32",
     ),
     "larger tokenizer": (
         larger_tokenizer,
-        r"has 687 tokens, the model's embedding 686 rows, none for '<extra>'",
+        r"has 687 tokens, but the model's embedding has 686 rows, none for '<extra>'",
     ),
     "unknown rope": (unknown_rope, r"config\.json: .*unknown type 'spiral'"),
 }

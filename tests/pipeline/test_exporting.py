@@ -111,6 +111,6 @@ def test_an_adapter_on_random_weights_is_refused(run, tmp_path, step):
     trained = run("quickstart", *SHORT, "steps=[train]")
     init = "model.init={hidden_size:32,num_attention_heads:4,intermediate_size:48,num_hidden_layers:2}"
     asked = (init, "model.tokenizer=${toy:base}", "run_dir=new", f"adapter.path={trained.adapter}")
-    with pytest.raises(ConfigError, match="adapter.method: model.init makes random weights"):
+    with pytest.raises(ConfigError, match="adapter.method: model.init draws random weights"):
         run("quickstart", *SHORT, *asked, "model.path=null", f"steps=[{step}]")
     assert not (tmp_path / "new").exists()

@@ -200,7 +200,7 @@ def test_a_score_before_the_first_logged_loss_is_no_error(run):
         ("adapter.modules_to_save=['']", "adapter.modules_to_save: '' matches no layer"),
         (
             "adapter.modules_to_save=[mlp]",
-            "adapter.modules_to_save: 'mlp' has weights in nf4, which .*skip_modules=.mlp.",
+            "adapter.modules_to_save: 'mlp' is quantized to nf4 .*skip_modules=.mlp.",
         ),
         ("adapter.path=runs/none/adapter", "runs/none/adapter"),
         ("adapter.path=.", "[.]: not an adapter, adapter_config.json is missing"),

@@ -180,7 +180,7 @@ def test_a_key_of_training_rows_is_answered_with_the_one_that_predict_takes(type
     for given, meant in (
         ("data.limit=3", r"data.limit: is about training rows, .* predicts \(use predict.limit="),
         ("data.path=new.csv", r"\(use predict.input="),
-        ("data.columns.text=a", r"\(predict.columns.text="),
+        ("data.columns.text=a", r"\(use predict.columns.text="),
     ):
         with pytest.raises(ConfigError, match=meant):
             typed("predict", "run_dir=run", given)

@@ -40,7 +40,7 @@ def test_a_gpu_takes_deterministic_kernels_and_afterwards_what_was_set_before(be
 
 
 def test_an_operation_without_such_a_kernel_is_named_with_the_way_out(before):
-    said = "^train.deterministic: put_ does not have .*\(or train.deterministic=false\)"
+    said = r"^train.deterministic: put_ does not have .*\(or train.deterministic=false\)"
     with pytest.raises(TrainingError, match=said), deterministic(CUDA):
         put()
     assert settings() == before

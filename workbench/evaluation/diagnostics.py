@@ -1,4 +1,4 @@
-"""What is worth saying of a benchmark's questions once they are asked: letters, and examples left out."""
+"""Logs warnings about the questions of a benchmark: tokens of letters, dropped few-shot examples."""
 
 import logging
 from collections import Counter
@@ -17,34 +17,34 @@ log = logging.getLogger("workbench")
 
 
 def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item) -> None:
-    """Say it where the tokens of the letters that are scored aren't those that the prompt leads to."""
+    """Warn if the scored tokens of the letters differ from the tokens of the whole text."""
     warning = answerer.letter_warning(item) if isinstance(answerer, MultipleChoice) else None
     if warning and rank_and_world_size()[0] == 0:
         log.warning("benchmarks.%s: %s", benchmark.name, warning)
 
 
 def warn_of_closed_texts(name: str, lm: TransformersLM) -> None:
-    """Say where a number can't be the harness's, since the tokenizer puts a token after every text."""
-    added = special_frame(lm.tokenizer)[1]
-    if added and rank_and_world_size()[0] == 0:
+    """Warn that scores differ from the harness's because the tokenizer puts a token after every text."""
+    suffix = special_frame(lm.tokenizer)[1]
+    if suffix and rank_and_world_size()[0] == 0:
         log.warning(
-            "benchmarks.%s: the tokenizer puts %s after every text; it is left out between prompt and "
-            "answer, where lm-evaluation-harness leaves it in",
+            "benchmarks.%s: the tokenizer puts %s after every text; this token is removed between prompt "
+            "and answer, where lm-evaluation-harness keeps it",
             name,
-            ", ".join(repr(token) for token in lm.tokenizer.convert_ids_to_tokens(added)),
+            ", ".join(repr(token) for token in lm.tokenizer.convert_ids_to_tokens(suffix)),
         )
 
 
 def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> None:
-    """Say how many items have different choices that the tokenizer makes the same tokens of."""
-    found = answerer.same_tokens if isinstance(answerer, MultipleChoice) else {}
-    if found and rank_and_world_size()[0] == 0:
-        name, (first, second) = next(iter(found.items()))
+    """Warn about items with different choices that have the same tokens."""
+    same_tokens = answerer.same_tokens if isinstance(answerer, MultipleChoice) else {}
+    if same_tokens and rank_and_world_size()[0] == 0:
+        name, (first, second) = next(iter(same_tokens.items()))
         log.warning(
-            "benchmarks.%s: %d items have two choices that are scored by the same tokens, so they score "
-            "alike and the first one wins (item %s: %r and %r)",
+            "benchmarks.%s: %d items have two choices that are scored by the same tokens, so their scores "
+            "are equal and the first choice counts (item %s: %r and %r)",
             benchmark.name,
-            len(found),
+            len(same_tokens),
             name,
             first,
             second,
@@ -52,12 +52,12 @@ def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> Non
 
 
 def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: int) -> None:
-    """Say how many examples were left out because prompts would not have fitted."""
+    """Warn about few-shot examples that were dropped because the prompts were too long."""
     dropped = [item.num_shots_dropped for item in items if item.num_shots_dropped]
     if dropped and rank_and_world_size()[0] == 0:
         log.warning(
-            "benchmarks.%s: %d examples dropped from the prompts of %d of %d items, which would not fit into "
-            "%d tokens",
+            "benchmarks.%s: %d few-shot examples were dropped from the prompts of %d of %d items, which "
+            "would be longer than %d tokens",
             benchmark.name,
             sum(dropped),
             len(dropped),
@@ -66,13 +66,13 @@ def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: 
         )
 
 
-def about_letters(benchmark: PreparedBenchmark, asked: Sequence[Asked]) -> dict[str, object]:
-    """Further fields of the scores of lettered questions."""
+def letter_fields(benchmark: PreparedBenchmark, questions: Sequence[Asked]) -> dict[str, object]:
+    """Return the fields `letters` and `permutations` of the scores of lettered questions."""
     if not benchmark.config.options:
         return {}
-    found: Counter[str] = Counter()
-    for question in asked:
-        found += letters(question.items[0].example, question.answers)
-    orders = max(len(question.items) for question in asked)
-    known = sorted({letter for question in asked for letter in question.items[0].example.choices})
-    return {"letters": {letter: found[letter] for letter in known}, "permutations": orders}
+    counts: Counter[str] = Counter()
+    for question in questions:
+        counts += letters(question.items[0].example, question.answers)
+    orders = max(len(question.items) for question in questions)
+    all_letters = sorted({letter for question in questions for letter in question.items[0].example.choices})
+    return {"letters": {letter: counts[letter] for letter in all_letters}, "permutations": orders}

@@ -11,7 +11,7 @@ from workbench.evaluation import answer_loop
 from workbench.evaluation.answer_cache import AnswerCache
 from workbench.evaluation.benchmarks.option_orders import combined
 from workbench.evaluation.diagnostics import (
-    about_letters,
+    letter_fields,
     warn_of_closed_texts,
     warn_of_letters,
     warn_of_same_tokens,
@@ -89,7 +89,7 @@ class ItemInterviewer:
         warn_of_same_tokens(benchmark, answerer)
         if benchmark.config.protocol == "lm-eval" and isinstance(lm, TransformersLM):
             warn_of_closed_texts(benchmark.name, lm)
-        more = about_letters(benchmark, asked)
+        more = letter_fields(benchmark, asked)
         return Outcome(
             predictions=aggregate.predictions(benchmark, items, answers),
             scores=aggregate.scores(benchmark, items, answers, config, model_name, **more),

@@ -1,4 +1,4 @@
-"""What is found out about a model before it is asked anything, and whose mistake an error is."""
+"""Checks a model before it is evaluated, and puts the benchmark's name into errors."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.inference.classifier import TransformersClassifier
-from workbench.evaluation.inference.encoding import context_length
+from workbench.evaluation.inference.encoding import context_length as context_length_of
 from workbench.evaluation.inference.not_numbers import not_numbers
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
@@ -21,15 +21,15 @@ from workbench.evaluation.tasks.select_answerer import Model
 def check(
     lm: Model, benchmarks: Mapping[str, PreparedBenchmark], config: EvaluateConfig, model_name: str
 ) -> None:
-    """Find what can't be asked before anything is.
+    """Check that the model can be asked all benchmarks.
 
     Raises:
-        CheckpointError: the model's logits are not numbers.
-        ConfigError: longer prompts than the model holds are allowed, or a chat template is missing.
-        DataError: a question alone is too long for the model, or its chat template refuses the turns.
+        CheckpointError: The model's logits are NaN.
+        ConfigError: `max_length` is larger than the model's context, or a chat template is missing.
+        DataError: A question is too long for the model, or the chat template refuses the turns.
     """
-    check_prompting(context_length(lm.model, lm.tokenizer), lm.tokenizer, benchmarks, config)
-    if not _gives_numbers(lm):
+    check_prompting(context_length_of(lm.model, lm.tokenizer), lm.tokenizer, benchmarks, config)
+    if not _has_finite_logits(lm):
         raise not_numbers(model_name)
     for benchmark in benchmarks.values():
         benchmark.interviewer.check(benchmark, lm, config)
@@ -56,30 +56,34 @@ def check_kind(model: PreTrainedModel, benchmarks: Mapping[str, BenchmarkConfig]
 
 
 def check_prompting(
-    held: int,
+    context_length: int,
     tokenizer: PreTrainedTokenizerBase,
     benchmarks: Mapping[str, PreparedBenchmark],
     config: EvaluateConfig,
 ) -> None:
-    """Find what the model's tokenizer can't do with the prompts; this needs no weights.
+    """Check that the tokenizer and the context of a model fit the prompts, without the model's weights.
 
     Args:
-        held: tokens that the model can read.
-        tokenizer: the model's.
+        context_length: number of tokens that the model can read.
+        tokenizer: tokenizer of the model.
         benchmarks: name -> prepared benchmark; the first item of each is rendered.
-        config: how to score.
+        config: settings of the evaluation.
 
     Raises:
-        ConfigError: longer prompts than the model holds are allowed, or a chat template is missing.
-        DataError: the chat template refuses the turns, such as a system message.
+        ConfigError: `max_length` is larger than the model's context, or a chat template is missing.
+        DataError: The chat template refuses the turns, such as a system message.
     """
-    if config.max_length is not None and config.max_length > held:
-        raise ConfigError(f"evaluate.max_length: {config.max_length} (the model holds {held} tokens)")
+    if config.max_length is not None and config.max_length > context_length:
+        raise ConfigError(
+            f"evaluate.max_length: {config.max_length} tokens are more than the model's context "
+            f"({context_length} tokens at most)"
+        )
     if not config.chat_template:
         return
     if not tokenizer.chat_template:
         raise ConfigError(
-            "evaluate.chat_template: the model's tokenizer has none (false, or model.tokenizer)"
+            "evaluate.chat_template: the model's tokenizer has no chat template "
+            "(set it to false, or name another tokenizer in model.tokenizer)"
         )
     for benchmark in benchmarks.values():
         benchmark.interviewer.check_chat(benchmark, tokenizer)
@@ -87,7 +91,7 @@ def check_prompting(
 
 @contextmanager
 def named(benchmark: str) -> Iterator[None]:
-    """Put a benchmark's name before what is wrong with an item or key of it."""
+    """Put the benchmark's name in front of errors about its items and keys."""
     try:
         yield
     except DataError as error:
@@ -96,10 +100,10 @@ def named(benchmark: str) -> Iterator[None]:
         raise ConfigError(f"benchmarks.{benchmark}.{error}") from error
 
 
-def _gives_numbers(lm: Model) -> bool:
-    """Whether one short text gets a log-probability."""
+def _has_finite_logits(lm: Model) -> bool:
+    """Return whether the log-probability of a short text is not NaN."""
     if isinstance(lm, TransformersClassifier):
         [(_, values)] = lm.stream(["a"])
         return not any(map(math.isnan, values))
-    [found] = lm.loglikelihoods([TokenRequest((lm.start_token, lm.start_token), 1)])
-    return not math.isnan(found.loglikelihood)
+    [likelihood] = lm.loglikelihoods([TokenRequest((lm.start_token, lm.start_token), 1)])
+    return not math.isnan(likelihood.loglikelihood)

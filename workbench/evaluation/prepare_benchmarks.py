@@ -1,4 +1,4 @@
-"""The items of a benchmark, rendered and checked before any model is loaded."""
+"""Reads, renders and checks the items of benchmarks before any model is loaded."""
 
 import string
 from collections.abc import Mapping, Sequence
@@ -32,31 +32,31 @@ _SCORINGS = {
     OutputType.multiple_choice: tuple(scoring for scoring in Scoring if scoring is not Scoring.rolling),
     OutputType.perplexity: (Scoring.continuation, Scoring.rolling),
 }
-"""How each kind of benchmark can be scored; of the others there is one way, continuation."""
+"""Allowed `scoring` of each output type; all others allow `continuation` only."""
 
 
 def check_benchmarks(
     benchmarks: Mapping[str, BenchmarkConfig], evaluate: EvaluateConfig
 ) -> dict[str, PreparedBenchmark]:
-    """Read, check and render all items of all benchmarks; seconds of work that needs no model.
+    """Read, check and render all items of all benchmarks, which takes seconds and no model.
 
-    One that names tasks of lm-evaluation-harness becomes a benchmark a task: `lm_eval.TASK`.
+    A benchmark with tasks of lm-evaluation-harness gives one benchmark per task: `lm_eval.TASK`.
 
     Raises:
-        ConfigError: a key or template is wrong.
-        DataError: a file is missing or malformed, a row has no answer among its choices, ...
+        ConfigError: A key or template is wrong.
+        DataError: A file is missing or malformed, a row has no answer among its choices, ...
     """
-    found: dict[str, PreparedBenchmark] = {}
+    prepared: dict[str, PreparedBenchmark] = {}
     for name, config in benchmarks.items():
         if config.output_type == OutputType["lm-eval"]:
-            found.update(tasks.prepare(name, config, evaluate))
+            prepared.update(tasks.prepare(name, config, evaluate))
         else:
-            found[name] = prepare(name, config, evaluate)
-    return found
+            prepared[name] = prepare(name, config, evaluate)
+    return prepared
 
 
 def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> PreparedBenchmark:
-    """The checked and rendered items of one benchmark."""
+    """Read, check and render all items of one benchmark."""
     config = protocols.resolve(name, config)
     check_lists(name, config)
     check_ignored(name, config)
@@ -64,28 +64,29 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     _check_config(name, config)
     renderer = Renderer(config, evaluate.fewshot_seed, evaluate.permutations)
     examples: list[Example] = []
-    places: dict[str, str] = {}
+    position_of: dict[str, str] = {}
     for subset in config.subsets or {"": ""}:
         rows = list(load_rows(name, config, config.split, subset).items())
         shots = _shot_rows(name, config, subset)
-        for place in _asked(name, config, subset, rows, renderer):
-            number, row = rows[place]
-            example = renderer.example(row, number, place, subset, shots)
-            if example.id in places:
-                raise DataError(f"{row.where}: duplicate id {example.id!r} (first at {places[example.id]})")
-            places[example.id] = row.where
+        for kept_index in _selected(name, config, subset, rows, renderer):
+            number, row = rows[kept_index]
+            example = renderer.example(row, number, kept_index, subset, shots)
+            if example.id in position_of:
+                first = position_of[example.id]
+                raise DataError(f"{row.where}: duplicate id {example.id!r} (first at {first})")
+            position_of[example.id] = row.where
             examples.append(example)
     if not examples:
-        kept = f", after keep={config.keep!r}" if config.keep else ""
-        raise DataError(f"benchmarks.{name}: zero items in {_origin(config)}, split {config.split!r}{kept}")
+        keep = f", after keep={config.keep!r}" if config.keep else ""
+        raise DataError(f"benchmarks.{name}: no items in {_origin(config)}, split {config.split!r}{keep}")
     warnings = about_items(config, len(examples), renderer, evaluate.permutations)
     return PreparedBenchmark(name, config, examples, warnings, ItemInterviewer())
 
 
-def _asked(
+def _selected(
     name: str, config: BenchmarkConfig, subset: str, rows: Sequence[tuple[int, Row]], renderer: Renderer
 ) -> list[int]:
-    """The indices, among the rows with their numbers in the split, of those that are asked."""
+    """Return the indices of the rows that `limit` selects; rows come with their index in the split."""
     if config.limit is None or config.limit >= len(rows):
         return list(range(len(rows)))
     ids = [renderer.identity(row, number, subset) for number, row in rows]
@@ -98,12 +99,12 @@ def _of_subsets(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
         if subset not in config.subsets:
             known = ", ".join(config.subsets) or "none"
             raise ConfigError(f"benchmarks.{name}.only: no subset {subset!r} (known: {known})")
-    chosen = {subset: title for subset, title in config.subsets.items() if subset in config.only}
-    return replace(config, subsets=chosen or config.subsets)
+    subsets = {subset: title for subset, title in config.subsets.items() if subset in config.only}
+    return replace(config, subsets=subsets or config.subsets)
 
 
 def _with_choices(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
-    """The benchmark with the choices that `choices_file` lists."""
+    """Return the benchmark with the choices that `choices_file` lists."""
     if not config.choices_file:
         return config
     path = local_path(config.path or "")
@@ -112,26 +113,26 @@ def _with_choices(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
 
 
 def load_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> dict[int, Row]:
-    """Number -> row of one split of one subset, with the layout's own columns added and `keep` applied.
+    """Return index -> row of one split of one subset, with the layout's columns added and `keep` applied.
 
-    A row keeps its number, so that its item has the same id whatever `keep` leaves out.
+    The index counts the rows before `keep`, so that `keep` doesn't change the ids of items.
     """
     if config.path is not None:
         rows = _local_rows(name, config, local_path(config.path), split, subset)
-        columns, of_layout = config.local.columns, config.local.keep
+        columns, layout_keep = config.local.columns, config.local.keep
     else:
         rows = _hub_rows(name, config, split, subset)
-        columns, of_layout = config.hub.columns, ""
-    given = GivenNames(config)
-    rows = [_with_columns(row, columns, config, subset, given) for row in rows]
-    own = [row for row in rows if _is_kept(row, of_layout, given)]
-    return {number: row for number, row in enumerate(own) if _is_kept(row, config.keep, given)}
+        columns, layout_keep = config.hub.columns, ""
+    given_names = GivenNames(config)
+    rows = [_with_columns(row, columns, config, subset, given_names) for row in rows]
+    split_rows = [row for row in rows if _is_kept(row, layout_keep, given_names)]
+    return {index: row for index, row in enumerate(split_rows) if _is_kept(row, config.keep, given_names)}
 
 
-def _is_kept(row: Row, keep: str, given: GivenNames) -> bool:
+def _is_kept(row: Row, keep: str, given_names: GivenNames) -> bool:
     if not keep:
         return True
-    given.check_keep(row)
+    given_names.check_keep(row)
     return bool(benchmark_templates.evaluate(keep, {}, row))
 
 
@@ -139,8 +140,8 @@ def _local_rows(name: str, config: BenchmarkConfig, path: Path, split: str, subs
     if path.is_file():
         if split != config.split:
             raise ConfigError(
-                f"benchmarks.{name}.path: {str(path)!r} is one file, but split {split!r} is needed for "
-                "examples (a folder, or num_fewshot=0)"
+                f"benchmarks.{name}.path: {str(path)!r} is a single file, but few-shot examples need "
+                f"split {split!r} (name a folder with both splits, or set num_fewshot=0)"
             )
         return read_rows(path, config.local, f"benchmarks.{name}.local")
     if not path.is_dir():
@@ -161,9 +162,9 @@ def _hub_rows(name: str, config: BenchmarkConfig, split: str, subset: str) -> li
 
 
 def _with_columns(
-    row: Row, columns: dict[str, str], config: BenchmarkConfig, subset: str, given: GivenNames
+    row: Row, columns: dict[str, str], config: BenchmarkConfig, subset: str, given_names: GivenNames
 ) -> Row:
-    given.check_columns(row)
+    given_names.check_columns(row)
     values: dict[str, Any] = dict(row.values)
     names: dict[str, Any] = {"letters": list(string.ascii_uppercase)}
     if config.subsets or "subset" not in row.values:
@@ -179,15 +180,15 @@ def _shot_rows(name: str, config: BenchmarkConfig, subset: str) -> list[Row]:
     if not config.fewshot_split:
         raise ConfigError(
             f"benchmarks.{name}.num_fewshot: {config.num_fewshot} examples, but the benchmark has no "
-            "fewshot_split to take them from (num_fewshot=0)"
+            "fewshot_split (set it, or num_fewshot=0)"
         )
     rows = list(load_rows(name, config, config.fewshot_split, subset).values())
     spare = config.fewshot_order == FewshotOrder["harness-spare"]
     needed = config.num_fewshot + (spare or config.fewshot_split == config.split)
     if len(rows) < needed:
         raise DataError(
-            f"benchmarks.{name}.num_fewshot: {config.num_fewshot} examples, but split "
-            f"{config.fewshot_split!r} of {subset or name!r} has {len(rows)} rows"
+            f"benchmarks.{name}.num_fewshot: {config.num_fewshot} examples need {needed} rows, but split "
+            f"{config.fewshot_split!r} of {subset or name!r} has {len(rows)}"
         )
     return rows
 
@@ -200,12 +201,35 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
     key = f"benchmarks.{name}"
     if config.output_type == OutputType.answer_loss:
         raise ConfigError(
-            f"{key}.output_type: 'answer_loss' is for the rows that a training holds out by itself "
-            "(perplexity scores texts of your own)"
+            f"{key}.output_type: 'answer_loss' is reserved for the held-out rows of a training "
+            "(perplexity scores your own texts)"
         )
     _check_numbers(key, config)
     if config.generation.extract == Extract.pattern:
         _check_pattern(f"{key}.generation.pattern", config.generation.pattern)
+    _check_templates(key, config)
+    _check_metrics(key, config)
+    has_choices = bool(config.choices or config.choices_from)
+    if config.output_type == OutputType.multiple_choice and not has_choices:
+        raise ConfigError(f"{key}.choices: empty (multiple_choice needs `choices` or `choices_from`)")
+    if config.path is not None and local_path(config.path).is_file() and len(config.subsets) > 1:
+        raise ConfigError(
+            f"{key}.path: {config.path!r} is a single file for {len(config.subsets)} subsets "
+            "(name the folder of all files, or the file's subset, "
+            f"as in '{key}.only=[{next(iter(config.subsets))}]')"
+        )
+    needs_target = config.output_type != OutputType.perplexity
+    if needs_target and not (config.target or config.target_index):
+        raise ConfigError(f"{key}.target: empty (set `target` or `target_index` to the right answer)")
+    if config.output_type == OutputType.generation and config.target_index and not has_choices:
+        raise ConfigError(
+            f"{key}.target_index: {config.target_index!r} gives the index of a choice, but `choices` is "
+            "empty (set `target` to the text to generate)"
+        )
+
+
+def _check_templates(key: str, config: BenchmarkConfig) -> None:
+    """Check that all templates and expressions parse."""
     for field in ("id", "description", "question", "continuation", "target", "unconditional"):
         benchmark_templates.check(getattr(config, field), f"{key}.{field}")
     for field in ("choices_from", "target_index", "keep"):
@@ -217,6 +241,10 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
         benchmark_templates.check(expression, f"{key}.columns.{column}", expression=True)
     for choice in config.choices:
         benchmark_templates.check(choice, f"{key}.choices")
+
+
+def _check_metrics(key: str, config: BenchmarkConfig) -> None:
+    """Check that the metrics and the scoring fit the output type."""
     for metric in config.metrics:
         if config.output_type not in named(metric, f"{key}.metrics").output_types:
             fitting = [m for m in sorted(METRICS) if config.output_type in METRICS[m].output_types]
@@ -225,7 +253,7 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
                 f"(fitting: {', '.join(fitting)})"
             )
     if not config.metrics:
-        raise ConfigError(f"{key}.metrics: empty (at least one)")
+        raise ConfigError(f"{key}.metrics: empty (name at least one metric)")
     check_two_classes(key, config)
     scorings = _SCORINGS.get(config.output_type, (Scoring.continuation,))
     if config.scoring not in scorings:
@@ -233,29 +261,15 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
             f"{key}.scoring: {config.scoring.name!r} does not fit {config.output_type.name} "
             f"(fitting: {', '.join(scoring.name for scoring in scorings)})"
         )
-    has_choices = bool(config.choices or config.choices_from)
-    if config.output_type == OutputType.multiple_choice and not has_choices:
-        raise ConfigError(f"{key}.choices: empty (multiple_choice needs `choices` or `choices_from`)")
-    if config.path is not None and local_path(config.path).is_file() and len(config.subsets) > 1:
-        raise ConfigError(
-            f"{key}.path: {config.path!r} is one file for {len(config.subsets)} subsets (the folder of all, "
-            f"or the one that it holds, as in '{key}.only=[{next(iter(config.subsets))}]')"
-        )
-    needs_target = config.output_type != OutputType.perplexity
-    if needs_target and not (config.target or config.target_index):
-        raise ConfigError(f"{key}.target: empty (`target` or `target_index` names the right answer)")
-    if config.output_type == OutputType.generation and config.target_index and not has_choices:
-        raise ConfigError(
-            f"{key}.target_index: {config.target_index!r} gives the number of a choice, but there are no "
-            "`choices` (`target` names the text to generate)"
-        )
 
 
 def _check_numbers(key: str, config: BenchmarkConfig) -> None:
-    """Refuse numbers and stop texts that nothing can be answered with."""
+    """Check the ranges of numbers, and that no stop text is empty."""
     check_ranges(config, key)
     if "" in config.generation.stop:
-        raise ConfigError(f"{key}.generation.stop: an empty text, at which every answer would end")
+        raise ConfigError(
+            f"{key}.generation.stop: an empty text, which would end every answer at once (remove it)"
+        )
 
 
 def _check_pattern(key: str, pattern: str) -> None:
@@ -264,4 +278,6 @@ def _check_pattern(key: str, pattern: str) -> None:
     except PatternError as error:
         raise ConfigError(f"{key}: {error}") from error
     if not pattern:
-        raise ConfigError(f"{key}: empty, but `extract` is pattern (the regular expression of an answer)")
+        raise ConfigError(
+            f"{key}: empty, but `extract` is pattern (set it to the regular expression of an answer)"
+        )

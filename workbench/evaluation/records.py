@@ -1,7 +1,7 @@
-"""What evaluation writes down: an item, what a model answered, and the scores; without torch.
+"""Defines the records of evaluation (items, answers, predictions, scores) and their files, without torch.
 
-`predictions/<model>/<benchmark>.jsonl` holds one Prediction a line, `results.json` all Scores of a run.
-Neither holds a measured value (time, memory), so the same inputs give the same bytes.
+`predictions/<model>/<benchmark>.jsonl` has one Prediction per line, `results.json` all Scores of a run.
+Neither contains a measured value (time, memory), so the same inputs give the same bytes.
 """
 
 import hashlib
@@ -28,40 +28,40 @@ from workbench.files import parse_json, read_json, write_atomic, write_json
 SCHEMA_VERSION = 1
 
 _LOSSES = ("perplexity", "bits_per_byte", "loss")
-"""Ends of the names of metrics whose smaller values are the better ones."""
+"""Suffixes of the names of metrics for which lower is better."""
 _ERRORS = ("wer", "cer", "ter", "mer", "mae", "mse", "rmse", "mape", "smape", "mase", "brier_score")
-"""Names of such metrics of `evaluate` and of lm-evaluation-harness."""
+"""Names of metrics of `evaluate` and of lm-evaluation-harness for which lower is better."""
 
 ITEM_ALONE = "of the item alone"
-"""End of a score's `item_score` where an item scores what the metric gives for this item by itself."""
+"""Suffix of a score's `item_score` if the score of an item is the metric of that single item."""
 
 
 def metric_name(metric: str) -> str:
-    """A metric's bare name: without the folder or owner of a metric of `evaluate`, and a harness's filter."""
+    """Return a metric's name without the folder or owner (`evaluate`) and without the filter (lm-eval)."""
     return PurePath(PurePath(metric).name.partition(",")[0]).stem
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of a metric is the better one."""
+    """Return whether lower values of a metric are better."""
     name = metric_name(metric)
     return name.endswith(_LOSSES) or name in _ERRORS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """An example shown before the question."""
+    """Few-shot example shown before the question."""
 
     question: str
     answer: str
-    """Delimiter included."""
+    """Answer, delimiter included."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One item of a benchmark with everything about its prompt rendered, before any tokenizer is involved."""
+    """Item of a benchmark with all texts of its prompt, before tokenization."""
 
     id: str
-    """`subset/number`, or `number`; the number is the row's in the split, so `limit` doesn't change it."""
+    """`subset/index` or `index`: the index of the row in the split, which `limit` doesn't change."""
     subset: str = ""
     description: str = ""
     shots: tuple[Shot, ...] = ()
@@ -69,70 +69,70 @@ class Example:
     delimiter: str = ""
     """Text between a question and its answer."""
     questions: tuple[str, ...]
-    """One for all choices, or one a choice."""
+    """One question for all choices, or one per choice."""
     continuations: tuple[str, ...] = ()
-    """What is scored after question and delimiter, one a choice."""
+    """Text that is scored after question and delimiter, one per choice."""
     choices: tuple[str, ...] = ()
     target: int | str | tuple[int, ...] | tuple[str, ...]
-    """Number of the right choice or label (several: all right ones), or the text or texts to generate."""
+    """Index of the right choice or label, a tuple of all right indices, or the text or texts to generate."""
     references: tuple[str, ...] = ()
-    """The texts that a generated answer is compared with, the best one counts; empty: the target's own."""
+    """Texts that a generated answer is compared with; the best one counts. Empty: the texts of `target`."""
     written_targets: tuple[str, ...] = ()
-    """The texts to generate as the benchmark writes them, before any normalisation."""
+    """Texts to generate as the benchmark writes them, before normalization."""
     unconditional: str | None = None
     rotations: tuple["Example", ...] = ()
-    """The same question with its options moved on by 1, 2, ... letters."""
+    """The same question with its options moved by 1, 2, ... letters."""
 
     @property
     def reference_texts(self) -> tuple[str, ...]:
-        """The texts that a generated answer is compared with."""
+        """Texts that a generated answer is compared with."""
         targets = self.target if isinstance(self.target, tuple) else (self.target,)
         return self.references or tuple(map(str, targets))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model gave for one item, before it is judged; this is what the cache keeps."""
+    """Answer of a model to one item before scoring, as the cache stores it."""
 
     loglikelihoods: tuple[float, ...] = ()
-    """Natural logarithm, one a choice, label or text."""
+    """Log-likelihood of each choice, label or text, in nats."""
     num_tokens: tuple[int, ...] = ()
-    """Tokens that each of them is the sum of."""
+    """Number of scored tokens of each log-likelihood."""
     greedy: tuple[bool, ...] = ()
-    """Whether each of these tokens was the likeliest one."""
+    """Whether all scored tokens of each log-likelihood are the argmax."""
     unconditional: tuple[float, ...] = ()
     """Log-likelihoods of the choices after the unconditional prompt, for acc_pmi."""
     generation: str | None = None
-    """The generated text."""
+    """Generated text."""
     extracted: str | None = None
-    """What of it is the answer."""
+    """Answer extracted from the generated text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a model answered to one item, and what that scored."""
+    """Answer of a model to one item, with its scores."""
 
     id: str
     subset: str = ""
     prompt_hash: str
-    """First 16 hex digits of the SHA-256 of the prompt's bytes, choices included."""
+    """First 16 hex digits of the SHA-256 of prompt and choices."""
     context: str
     choices: list[str] = field(default_factory=list)
     loglikelihoods: list[float] = field(default_factory=list)
-    """Natural logarithm, one a choice; for a classification head the log-probability of each label."""
+    """Log-likelihood of each choice, or log-probability of each label of a classification head, in nats."""
     generation: str | None = None
     prediction: int | str | None
     target: int | str | list[int] | list[str]
-    """Number of the right choice or label, or the text to generate; a list holds all right ones."""
+    """Index of the right choice or label, or the text to generate; a list if several are right."""
     scores: dict[str, float]
-    """Metric -> what this item scored."""
+    """Metric -> score of this item."""
     num_shots_dropped: int = 0
-    """Examples left out, from the left, because the prompt would not fit into the model's context."""
+    """Number of few-shot examples dropped from the left because the prompt was too long for the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One metric of one model on one benchmark, with how sure it is and what it was measured with."""
+    """Score of one model on one benchmark by one metric, with its uncertainty and its settings."""
 
     model: str
     benchmark: str
@@ -145,11 +145,11 @@ class Score:
     num_fewshot: int
     protocol: str
     prompts: str
-    """SHA-256 over the hashes of all prompts, in order."""
+    """SHA-256 of the hashes of all prompts, in order."""
     chance: float | None = None
-    """What guessing would score."""
+    """Expected score of guessing."""
     majority: float | None = None
-    """What the most frequent answer would score."""
+    """Score of the most frequent answer."""
     average: str = "micro"
     subsets: dict[str, dict[str, float]] = field(default_factory=dict)
     """Subset -> value and num_items."""
@@ -157,45 +157,45 @@ class Score:
     """Group of subsets -> value and num_items."""
     num_shots_dropped: int = 0
     letters: dict[str, int] = field(default_factory=dict)
-    """How often each letter was the likeliest one, for lettered questions."""
+    """Letter -> number of questions in which it is the most likely one, for lettered questions."""
     permutations: int = 1
-    """Orders that the options of lettered questions were asked in."""
+    """Number of option orders in which lettered questions were asked."""
     confidence: float = 0.95
     """Coverage of the interval."""
     rule: str = ""
-    """Fingerprint of how answers were had and scored, 16 hex digits; scores of other rules don't compare."""
+    """Fingerprint of the rules of answering and scoring, 16 hex digits; only equal rules are comparable."""
     item_score: str = ""
-    """What an item scores in the predictions, where the score is not the mean of its items; pairs use it."""
+    """Meaning of the items' scores if `value` is not their mean; paired comparisons use these scores."""
     note: str = ""
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write one prediction a line, all or nothing."""
+    """Write one prediction per line, atomically."""
     write_atomic(path, "".join(prediction_line(prediction) for prediction in predictions))
 
 
 def prediction_line(prediction: Prediction) -> str:
-    """One line of a predictions file, newline included.
+    """Return the line of a prediction, newline included.
 
     Raises:
-        DataError: the prediction has a value that `read_predictions` would refuse, such as an infinite score.
+        DataError: The prediction has a value that `read_predictions` refuses, such as an infinite score.
     """
     for name, is_valid in PREDICTION_TYPES.items():
         if not is_valid(value := getattr(prediction, name)):
             raise DataError(
-                f"item {prediction.id}: {name} {str(value):.200} can't be kept (scores are finite numbers: "
-                "leave such a metric out of the benchmark's metrics)"
+                f"item {prediction.id}: {name} {str(value):.200} can't be written (scores are finite "
+                "numbers: remove such a metric from the benchmark's metrics)"
             )
     return json.dumps({"schema_version": SCHEMA_VERSION, **vars(prediction)}, ensure_ascii=False) + "\n"
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The predictions of one model on one benchmark, in the file's order.
+    """Read the predictions of one model on one benchmark, in the order of the file.
 
     Raises:
-        DataError: a line is no prediction of a schema that this version knows.
+        DataError: A line is not a prediction of a known schema version.
     """
-    # Not splitlines: a text may hold other line ends, such as U+2028, which JSON leaves as they are.
+    # Not splitlines: a text may contain other line ends, such as U+2028, which JSON doesn't escape.
     lines = path.read_text(encoding="utf-8").split("\n")
     return [_prediction(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line]
 
@@ -206,11 +206,11 @@ def _prediction(line: str, where: str) -> Prediction:
         version = values.pop("schema_version")
         if version != SCHEMA_VERSION:
             raise DataError(f"{where}: schema_version is {version!r} (known: {SCHEMA_VERSION})")
-        found = Prediction(**values)
+        prediction = Prediction(**values)
         for name, is_valid in PREDICTION_TYPES.items():
-            if not is_valid(getattr(found, name)):
-                raise TypeError(f"{name} is {getattr(found, name)!r:.80}")
-        return found
+            if not is_valid(getattr(prediction, name)):
+                raise TypeError(f"{name} is {getattr(prediction, name)!r:.80}")
+        return prediction
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{where}: not a prediction of this project ({error})") from error
 
@@ -228,7 +228,7 @@ PREDICTION_TYPES: dict[str, Check] = {
     "scores": are_scores,
     "num_shots_dropped": is_count,
 }
-"""Field of a prediction -> whether a value can stand there."""
+"""Field of a prediction -> check of its value."""
 
 
 def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> None:
@@ -237,10 +237,10 @@ def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> N
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:
-    """What results.json says about the run, and its scores.
+    """Read the facts about the run and the scores of a results.json.
 
     Raises:
-        DataError: the file is no results.json of a schema that this version knows.
+        DataError: The file is not a results.json of a known schema version.
     """
     try:
         values = read_json(path)
@@ -254,13 +254,15 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:
 
 
 def context(example: Example, question: str, dropped: int = 0) -> str:
-    """The text before the answer, without the first `dropped` examples."""
-    shots = "".join(s.question + s.answer + example.fewshot_delimiter for s in example.shots[dropped:])
+    """Return the text before the answer, without the first `dropped` few-shot examples."""
+    shots = "".join(
+        shot.question + shot.answer + example.fewshot_delimiter for shot in example.shots[dropped:]
+    )
     return example.description + shots + question
 
 
 def prompt_hash(texts: list[str]) -> str:
-    """SHA-256 of all texts that a model is shown for an item, 64 hex digits."""
+    """Return the SHA-256 of all texts that a model reads for an item, 64 hex digits."""
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8")

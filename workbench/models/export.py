@@ -107,8 +107,8 @@ class FiniteTensor:
         tensor = self.stored[...]
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(
-                f"{self.where}: holds NaN or infinite values in {dtype_name(tensor.dtype)} "
-                "(damaged weights, or too narrow a type: try export.dtype=float32)"
+                f"{self.where}: has NaN or infinite values in {dtype_name(tensor.dtype)} "
+                "(damaged weights, or the dtype's range is too small: try export.dtype=float32)"
             )
         return tensor
 
