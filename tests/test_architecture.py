@@ -131,6 +131,17 @@ def test_training_and_evaluation_are_handed_their_models():
     assert offences == []
 
 
+def test_the_harness_is_an_extra_that_no_other_file_needs():
+    offences = [
+        name
+        for name, path in files()
+        if name not in ("evaluation/harness/model.py", "evaluation/harness/scores.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom | ast.Import) and "lm_eval" in ast.unparse(node)
+    ]
+    assert offences == []
+
+
 def test_no_folder_has_more_than_twenty_files():
     folders = {path.parent for _, path in files()}
     assert [str(folder) for folder in sorted(folders) if len(list(folder.glob("*.py"))) > 20] == []

@@ -141,6 +141,17 @@ def test_a_gguf_file_of_more_parts_than_any_model_has_is_not_read(tmp_path, anno
         load_tokenizer(at(file))
 
 
+def test_a_gguf_file_of_far_more_merges_than_tokens_is_not_read(tmp_path):
+    arrays = [
+        pair(f"tokenizer.ggml.{name}", ARRAY, struct.pack("<IQ", 8, count) + struct.pack("<Q", 0) * count)
+        for name, count in (("tokens", 512), ("merges", 100_000))
+    ]
+    file = tmp_path / "model.gguf"
+    file.write_bytes(header(0, 2, b"".join(arrays)))
+    with pytest.raises(CheckpointError, match="has 100,000 merges for 512 tokens"):
+        load_tokenizer(at(file))
+
+
 def test_a_gguf_file_cut_anywhere_is_one_line(tmp_path):
     whole = write_gguf(llama(), tmp_path / "whole.gguf").read_bytes()
     file = tmp_path / "cut.gguf"

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval.api import metrics
-
 from workbench import patterns
 from workbench.errors import DataError, first_line
 
@@ -63,6 +61,8 @@ def bound_filters(task: Any, where: str) -> None:
     Raises:
         DataError: A filter can't be built.
     """
+    from lm_eval.api import metrics  # an optional extra
+
     bound_substitutions(metrics.exact_match_hf_evaluate)
     for ensemble in getattr(task, "_filters", []):
         ensemble.filters = [bounded_filter(build, where) for build in ensemble.filters]

@@ -28,6 +28,8 @@ MAX_KEYS = 10_000
 """Keys; models have fewer than a hundred. Each takes about 40 microseconds to read."""
 MAX_TENSORS = 100_000
 """Tensors; the largest models have a few thousand."""
+MERGES_PER_TOKEN = 4
+"""Limit on the byte-pair merges of a vocabulary; models have about 2 a token, and a million take minutes."""
 MAX_DIMENSIONS = 8
 SMALLEST_PAIR = 8 + 4 + 1
 """Bytes of an empty key, its type and a value of one byte."""
@@ -55,6 +57,7 @@ class Header:
         self.position = 0
         self.byte_order = "<"
         self.items = 0
+        self.counts: dict[str, int] = {}
         self.alignment = DEFAULT_ALIGNMENT
 
     def check(self) -> None:
@@ -73,6 +76,10 @@ class Header:
         self.check_count("tensors", num_tensors, SMALLEST_TENSOR, MAX_TENSORS)
         for _ in range(num_pairs):
             self.pair()
+        tokens, merges = (self.counts.get(f"tokenizer.ggml.{name}", 0) for name in ("tokens", "merges"))
+        if merges > MERGES_PER_TOKEN * tokens:
+            limit = f"at most {MERGES_PER_TOKEN} for each"
+            raise self.damaged(f"has {merges:,} merges for {tokens:,} tokens ({limit})")
         self.check_spans([self.tensor() for _ in range(num_tensors)])
 
     def pair(self) -> None:
@@ -102,6 +109,7 @@ class Header:
             raise self.damaged(f"the key {name!r} holds an array of arrays")
         self.check_count(f"items in {name!r}", count, SCALARS.get(kind, 8), MAX_ITEMS)
         self.items += count
+        self.counts[name] = count
         if self.items > MAX_ITEMS:
             raise self.damaged(f"the arrays up to {name!r} have {self.items:,} items (at most {MAX_ITEMS:,})")
         if kind == GGUFValueType.STRING:
