@@ -40,7 +40,9 @@ def benchmark(tmp_path, description: str = ""):
 
 def test_a_missing_chat_template_and_one_without_a_system_role_are_told(tmp_path):
     tokenizer, chat = make_tokenizer(), EvaluateConfig(chat_template=True)
-    with pytest.raises(ConfigError, match=r"^evaluate.chat_template: the model's tokenizer has none"):
+    with pytest.raises(
+        ConfigError, match=r"^evaluate.chat_template: the model's tokenizer has no chat template"
+    ):
         check_prompting(512, tokenizer, benchmark(tmp_path), chat)
     tokenizer.chat_template = REFUSES_SYSTEM
     check_prompting(512, tokenizer, benchmark(tmp_path), chat)
@@ -55,6 +57,8 @@ def base(**changes) -> Config:
 
 def test_a_longer_prompt_than_the_model_holds_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("workbench.models.loading.load_model", None)
-    with pytest.raises(ConfigError, match=r"^evaluate.max_length: 100000 \(the model holds \d+ tokens\)"):
+    with pytest.raises(
+        ConfigError, match=r"^evaluate.max_length: 100000 tokens are more than the model's context"
+    ):
         checks.check_prompts({}, Run(base(evaluate=EvaluateConfig(max_length=100_000)), RunDir(tmp_path)))
     checks.check_prompts({}, Run(base(evaluate=EvaluateConfig(max_length=16)), RunDir(tmp_path)))
