@@ -11,7 +11,7 @@ from rich.console import Console
 from workbench.evaluation.records import read_results, write_results
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
-from workbench.leaderboard.page import html
+from workbench.leaderboard.run_page import html
 from workbench.leaderboard.table import render
 
 

@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from workbench.config.names import ADAPTER, MERGED, UNTRAINED
 from workbench.leaderboard import formatting
 from workbench.leaderboard.markdown import escaped, table
-from workbench.leaderboard.page import merge_proof
+from workbench.leaderboard.run_page import merge_proof
 from workbench.leaderboard.view_model import Row, RunView
 from workbench.run_dir import MODEL_CARD, write_atomic
 from workbench.shown import clean

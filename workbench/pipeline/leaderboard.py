@@ -11,7 +11,7 @@ from workbench.config import Config
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.files import locked
-from workbench.leaderboard import card, page, table
+from workbench.leaderboard import card, run_page, table
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
 from workbench.leaderboard.view_model import RunView
@@ -42,7 +42,7 @@ def leaderboard(run: Run) -> None:
         board = compare(collect(folder), config.leaderboard.num_samples)
         labels = {(folder / view.run.label).resolve(): view.run.label for view in board.runs}
         Console(width=width).print(table.render(board, labels.get(own)))
-        path = page.write(board, folder)
+        path = run_page.write(board, folder)
     for view in board.runs:
         if (folder / view.run.label).resolve() == own or folder == run_dir.path:
             write_cards(view, run_dir)

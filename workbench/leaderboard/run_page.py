@@ -52,7 +52,7 @@ def html(board: Board) -> str:
     environment.filters |= FILTERS
     rows = [row for view in board.runs for row in view.rows]
     models = {name for row in rows for name in row.scores}
-    text = environment.get_template("page.html").render(
+    text = environment.get_template("run_page.html").render(
         board=board,
         panels=panels(board.runs),
         gain_axes={language: gain_axis(board.runs, language) for language in board.languages},
@@ -67,8 +67,8 @@ def html(board: Board) -> str:
         trained_and_base=trained_and_base,
         is_target=is_target,
         is_chosen=is_chosen,
-        style=(HERE / "page.css").read_text(encoding="utf-8"),
-        script=(HERE / "page.js").read_text(encoding="utf-8"),
+        style=(HERE / "run_page.css").read_text(encoding="utf-8"),
+        script=(HERE / "run_page.js").read_text(encoding="utf-8"),
     )
     return clean(text.lstrip())
 

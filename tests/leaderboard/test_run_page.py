@@ -17,7 +17,7 @@ from workbench.evaluation.records import (
     write_predictions,
     write_results,
 )
-from workbench.leaderboard import page
+from workbench.leaderboard import run_page as page
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
 

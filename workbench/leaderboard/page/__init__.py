@@ -1,0 +1,1 @@
+"""Writes the leaderboard as one HTML file that works without a network."""
