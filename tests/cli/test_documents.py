@@ -86,6 +86,19 @@ def test_each_command_composes(document, words, folder):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_run_folder_that_a_command_reads_was_named_by_a_command_before_it(document):
+    named, unknown = set(), []
+    for words in workbench_commands(document):
+        given = dict(word.partition("=")[::2] for word in words)
+        folder = given.get("run_dir")
+        if given.get("recipe") in ("sft", "merge", "extend"):
+            named.add(folder)
+        elif folder and folder not in named:
+            unknown.append(folder)
+    assert unknown == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_each_link_leads_to_a_file(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]

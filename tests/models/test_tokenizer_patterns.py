@@ -1,7 +1,6 @@
 """Regular expressions of a tokenizer.json that take no end of time, and those of well-known tokenizers."""
 
 import json
-import time
 
 import pytest
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -54,12 +53,10 @@ def test_the_patterns_of_well_known_tokenizers_are_fast():
 
 
 def test_a_known_pattern_starts_no_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokenizer_patterns.subprocess, "run", None)
+    monkeypatch.setattr(tokenizer_patterns, "run_trial", None)
     for number, pattern in enumerate(sorted(KNOWN)):
         assert read_tokenizer(written(tmp_path / str(number), split=pattern))("a").input_ids
 
 
 def test_a_sound_pattern_of_ones_own_is_taken(tmp_path):
-    started = time.monotonic()
     assert read_tokenizer(written(tmp_path, split=SOUND[0]))("a").input_ids == [0]
-    assert time.monotonic() - started < tokenizer_patterns.MAX_SECONDS

@@ -12,7 +12,7 @@ class ChatConfig:
     r"""A conversation in the terminal with one or several models.
 
     Example:
-        python -m workbench recipe=chat run_dir=runs/sft \
+        python -m workbench recipe=chat run_dir=runs/mine \
             chat.temperature=0.7 chat.max_new_tokens=256
     """
 

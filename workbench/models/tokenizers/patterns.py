@@ -4,7 +4,6 @@ The tokenizers library has no time limit for matching: one expression can take m
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints.state_dict import read_json_object
+from workbench.trial_process import run_trial
 
 STAGES = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 """Sections of a tokenizer.json with regular expressions."""
@@ -32,7 +32,7 @@ KNOWN = {
 """Patterns of Llama 3, Qwen2, GPT-2, BLOOM, DeepSeek and SentencePiece, which are known to be fast."""
 
 MAX_SECONDS = 20.0
-"""Time limit for all patterns and texts together; a good pattern takes a hundredth of a second."""
+"""Limit on processor time for all patterns and texts together; a good pattern takes 0.01 seconds."""
 
 PROSE = "The 3 quick brown foxes' dens (in 1998) weren't 12.5 km away:\n\tx = f(y_1)  # 模型很好。Ölçü, año! "
 RUNS = ("a", "A", "x", "1", " ", "\n", "!", "_", "一", "。", "a ", "a1", "é")
@@ -92,14 +92,8 @@ def slow_pattern(patterns: list[str]) -> str | None:
         return None
     trial_input = json.dumps([patterns, trial_texts(patterns)])
     command = [sys.executable, "-I", "-c", TRIAL]
-    try:
-        process = subprocess.run(
-            command, input=trial_input, text=True, capture_output=True, timeout=MAX_SECONDS
-        )
-        num_tried, finished = process.stdout.count("\n"), process.returncode == 0
-    except subprocess.TimeoutExpired as error:
-        num_tried, finished = (error.stdout or b"").count(b"\n"), False
-    return None if finished else patterns[min(num_tried, len(patterns) - 1)]
+    output, finished = run_trial(command, trial_input, MAX_SECONDS)
+    return None if finished else patterns[min(output.count("\n"), len(patterns) - 1)]
 
 
 def trial_texts(patterns: list[str]) -> list[str]:

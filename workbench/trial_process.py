@@ -1,0 +1,45 @@
+"""Runs a child process under a limit on its processor time, which a busy machine doesn't shorten."""
+
+import subprocess
+from collections.abc import Sequence
+
+import psutil
+
+MOST_WAITED = 10
+"""Limit on the elapsed time, as a multiple of the limit on processor time."""
+
+
+def run_trial(command: Sequence[str], trial_input: str, max_seconds: float) -> tuple[str, bool]:
+    """Run a command, and kill it if it doesn't end within `max_seconds` in which it had the processor.
+
+    Args:
+        command: Program and arguments.
+        trial_input: Text for its standard input.
+        max_seconds: Time limit, the start of the program included. It is extended for a process that had the
+            processor for less than half of the time.
+
+    Returns:
+        What it wrote to its standard output, and whether it ended by itself with exit status 0.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+        pending: str | None = trial_input
+        for _ in range(MOST_WAITED):
+            try:
+                output, _ = process.communicate(pending, timeout=max_seconds)
+                return output, process.returncode == 0
+            except subprocess.TimeoutExpired:
+                pending = None  # what was given is still being written
+            if _processor_seconds(process.pid) >= max_seconds / 2:
+                break
+        process.kill()
+        return process.communicate()[0], False
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return the processor time of a process in seconds; 0 if it has ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
