@@ -15,7 +15,6 @@ LAYER = {
     "trust": 0.5,
     "file_errors": 0.5,
     "machine": 0.5,
-    "trial_process": 0.5,
     "files": 0.5,
     "folders": 0.75,
     "config": 1,

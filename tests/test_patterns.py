@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from workbench import patterns
-from workbench.patterns import PatternError, as_re, check_pattern, last_match, replaced
+from workbench.patterns import matching as patterns
+from workbench.patterns.matching import PatternError, check_pattern, last_match, replaced
+from workbench.patterns.re_syntax import as_re
 
 PATTERNS = [
     r"answer is \(?([A-D])\)?",

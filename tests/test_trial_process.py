@@ -2,8 +2,8 @@
 
 import sys
 
-from workbench import trial_process
-from workbench.trial_process import run_trial
+from workbench.patterns import trial_process
+from workbench.patterns.trial_process import run_trial
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 

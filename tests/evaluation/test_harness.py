@@ -10,7 +10,6 @@ from harness_tasks import write_tasks
 from test_engine import run
 from tiny_llama import make_llama, make_tokenizer
 
-from workbench import patterns
 from workbench.config.benchmark import BenchmarkConfig, OutputType, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
@@ -19,6 +18,7 @@ from workbench.evaluation.engine import evaluate
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.records import read_predictions
+from workbench.patterns import matching as patterns
 from workbench.run_dir import RunDir
 
 TASKS = ("own_exam", "own_law", "own_last", "own_text", "own_write")

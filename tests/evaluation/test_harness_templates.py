@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from workbench import patterns
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import DataError
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.patterns import matching as patterns
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]
 

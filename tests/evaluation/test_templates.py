@@ -2,13 +2,13 @@
 
 import pytest
 
-from workbench import patterns
 from workbench.config.benchmark import BenchmarkConfig, Extract, GenerationConfig, OutputType
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmarks import benchmark_templates
 from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.evaluation.benchmarks.benchmark_prompts import Renderer
 from workbench.evaluation.extraction.extract import extract
+from workbench.patterns import matching as patterns
 
 
 @pytest.fixture(autouse=True)

@@ -551,7 +551,7 @@ ADAPTER = {
 
 @pytest.mark.parametrize("name", ADAPTER)
 def test_an_adapter_s_configuration_that_announces_too_much_is_one_line(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("workbench.patterns.MAX_CHILD_SECONDS", 2.0)
+    monkeypatch.setattr("workbench.patterns.slow_patterns.MAX_CHILD_SECONDS", 2.0)
     config = AdapterConfig(method=AdapterMethod.lora, rank=2, target_modules=["q_proj"])
     attach.save(attach.attach(llama(), config, seed=0), tmp_path / "adapter")
     file = tmp_path / "adapter" / "adapter_config.json"

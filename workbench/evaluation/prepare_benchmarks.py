@@ -26,7 +26,7 @@ from workbench.evaluation.metrics.table import METRICS
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example
 from workbench.files import local_path
-from workbench.patterns import PatternError, check_pattern
+from workbench.patterns.matching import PatternError, check_pattern
 
 _SCORINGS = {
     OutputType.multiple_choice: tuple(scoring for scoring in Scoring if scoring is not Scoring.rolling),

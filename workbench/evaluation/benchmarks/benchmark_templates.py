@@ -11,7 +11,7 @@ from workbench.data.templating.render import CompiledTemplate, RenderingError
 from workbench.data.templating.sandbox import BoundedEnvironment
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmarks.benchmark_files import Row
-from workbench.patterns import PatternError, replaced
+from workbench.patterns.matching import PatternError, replaced
 
 
 def render(template: str, values: Mapping[str, Any], row: Row) -> str:

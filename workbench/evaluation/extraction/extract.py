@@ -4,12 +4,12 @@ import re
 import string
 import unicodedata
 
-from workbench import patterns
 from workbench.config.benchmark import Extract, GenerationConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.extraction import numbers, quantities
 from workbench.evaluation.extraction.letters import letter
 from workbench.evaluation.extraction.numbers import number
+from workbench.patterns import matching
 
 __all__ = [
     "extract",
@@ -80,8 +80,8 @@ def last_match(pattern: str, text: str) -> str | None:
         ConfigError: Matching takes too long.
     """
     try:
-        return patterns.last_match(pattern, text)
-    except patterns.PatternError as error:
+        return matching.last_match(pattern, text)
+    except matching.PatternError as error:
         raise ConfigError(f"generation.pattern: {error}") from error
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from workbench import patterns
 from workbench.errors import DataError, first_line
+from workbench.patterns import matching
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class BoundedPattern:
             ValueError: Matching takes too long.
         """
         try:
-            return patterns.all_matches(self.pattern, text)
-        except patterns.PatternError as error:
+            return matching.all_matches(self.pattern, text)
+        except matching.PatternError as error:
             raise ValueError(str(error)) from error
 
 
@@ -43,8 +43,8 @@ class BoundedRe:
         if flags or not all(isinstance(value, str) for value in (pattern, repl, string)):
             return re.sub(pattern, repl, string, count=count, flags=flags)
         try:
-            return patterns.replaced(pattern, repl, string, count)
-        except patterns.PatternError as error:
+            return matching.replaced(pattern, repl, string, count)
+        except matching.PatternError as error:
             raise ValueError(str(error)) from error
 
 

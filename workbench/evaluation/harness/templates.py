@@ -10,7 +10,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.environment import Template
 
 from workbench.data.templating.sandbox import BoundedEnvironment
-from workbench.patterns import PatternError, replaced
+from workbench.patterns.matching import PatternError, replaced
 
 
 class BoundedTemplate(Template):

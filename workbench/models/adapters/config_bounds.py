@@ -7,8 +7,9 @@ from typing import Any
 from peft import PeftConfig
 from torch import Tensor
 
-from workbench import patterns
 from workbench.errors import CheckpointError, ConfigError
+from workbench.patterns.matching import PatternError, check_pattern
+from workbench.patterns.slow_patterns import slow_in_re
 
 MAX_LAYERS = 2_000
 MAX_ENTRIES = 1_000
@@ -47,8 +48,8 @@ def check_patterns(config: PeftConfig, file: Path) -> None:
     for name, texts in patterns_of(config).items():
         for text in texts[:MAX_ENTRIES]:
             try:
-                patterns.check_pattern(text)
-            except patterns.PatternError as error:
+                check_pattern(text)
+            except PatternError as error:
                 raise CheckpointError(f"{file}: {name}: {error}") from error
 
 
@@ -96,7 +97,7 @@ def check_announced(
         for text in texts
         if any(repeat in text for repeat in "*+{")
     }
-    if slow := patterns.slow_in_re([*expressions], names):
+    if slow := slow_in_re([*expressions], names):
         name, text = expressions[slow]
         raise CheckpointError(
             f"{file}: {name}: matching the pattern {text!r} against the layer names takes too long"
@@ -109,5 +110,5 @@ def check_rank_patterns(rank_pattern: Mapping[str, int], names: Iterable[str]) -
     Raises:
         ConfigError: Names the slow pattern.
     """
-    if slow := patterns.slow_in_re([rf"(.*\.)?({key})$" for key in rank_pattern], [*names]):
+    if slow := slow_in_re([rf"(.*\.)?({key})$" for key in rank_pattern], [*names]):
         raise ConfigError(f"adapter.rank_pattern: matching {slow!r} against the layer names takes too long")

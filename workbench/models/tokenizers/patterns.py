@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints.state_dict import read_json_object
-from workbench.trial_process import run_trial
+from workbench.patterns.trial_process import run_trial
 
 STAGES = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 """Sections of a tokenizer.json with regular expressions."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from workbench import patterns
 from workbench.errors import CheckpointError
 from workbench.models.checkpoints.state_dict import read_json_object
+from workbench.patterns import matching
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 LISTS = ("added_tokens", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
@@ -160,8 +160,8 @@ def _matches_nothing(pattern: Any) -> bool:
     if not isinstance(pattern, str) or "(?" in pattern:
         return True
     try:
-        return patterns.last_match(pattern, "") is not None
-    except patterns.PatternError:  # syntax of the tokenizers library only
+        return matching.last_match(pattern, "") is not None
+    except matching.PatternError:  # syntax of the tokenizers library only
         return True
 
 

@@ -4,20 +4,18 @@
 matches it; where the two would read a pattern differently, it is rewritten to what `re` means.
 """
 
-import json
 import re
-import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import regex
 
-from workbench.trial_process import run_trial
+from workbench.patterns.re_syntax import as_re
 
 T = TypeVar("T")
 
@@ -31,22 +29,6 @@ MAX_PATTERN = 10_000
 """Limit on the characters of a pattern."""
 MAX_REPLACED = 10_000_000
 """Limit on the characters of a text after a replacement."""
-
-WORD = r"\p{L}\p{N}_"
-OUTSIDE = {
-    "w": f"[{WORD}]",
-    "W": f"[^{WORD}]",
-    "b": f"(?:(?<=[{WORD}])(?![{WORD}])|(?<![{WORD}])(?=[{WORD}]))",
-    "B": f"(?:(?<=[{WORD}])(?=[{WORD}])|(?<![{WORD}])(?![{WORD}]))",
-    "s": r"[\s\x1c-\x1f]",
-    "S": r"[^\s\x1c-\x1f]",
-}
-"""Classes as `re` means them; `regex` counts accents as letters, and some separators not as space."""
-INSIDE = {"w": WORD, "s": r"\s\x1c-\x1f"}
-"""The same inside a set such as `[\\w]`."""
-COMMENT = re.compile(r"\(\?#[^)]*\)")
-COMMENT_OR_HASH = re.compile(COMMENT.pattern + r"|#[^\n]*")
-REPEAT = re.compile(r"\{\d*(?:,\d*)?\}")
 
 
 class PatternError(Exception):
@@ -184,69 +166,3 @@ def _compiled(pattern: str) -> Any:
     except (re.error, regex.error, ValueError, OverflowError, RecursionError, MemoryError) as error:
         shown = pattern if len(pattern) <= 100 else pattern[:100] + "..."
         raise PatternError(f"{shown!r} is not a regular expression ({error})") from error
-
-
-def as_re(pattern: str, is_verbose: bool = False) -> str:
-    """Rewrite a pattern so that `regex` reads it as `re` reads the original."""
-    comment = COMMENT_OR_HASH if is_verbose else COMMENT
-    parts, index, in_set = [], 0, False
-    while index < len(pattern):
-        character, following = pattern[index], pattern[index + 1 : index + 2]
-        if character == "\\":
-            classes = INSIDE if in_set else OUTSIDE
-            parts.append(classes.get(following, character + following))
-            index += 2
-            if following == "N":  # \N{NAME}, whose braces are not a repetition
-                end = pattern.index("}", index) + 1
-                parts.append(pattern[index:end])
-                index = end
-            continue
-        if not in_set and (skipped := comment.match(pattern, index)):
-            index = skipped.end()
-            continue
-        if in_set:
-            in_set = character != "]"
-            parts.append("\\[" if character == "[" else character)
-        elif character == "[":
-            in_set = True
-            opening = set_opening(pattern, index)
-            parts.append(opening)
-            index += len(opening.replace("\\]", "]")) - 1
-        elif character == "{" and not REPEAT.match(pattern, index):
-            parts.append("\\{")  # such as {e<=1}, which is fuzzy matching in `regex`
-        else:
-            parts.append(character)
-        index += 1
-    return "".join(parts)
-
-
-def set_opening(pattern: str, start: int) -> str:
-    """Return the start of a set, with a first `]`, which is a literal, escaped."""
-    opening = "[^" if pattern.startswith("[^", start) else "["
-    return opening + ("\\]" if pattern.startswith("]", start + len(opening)) else "")
-
-
-def slow_in_re(candidates: Sequence[str], texts: Sequence[str]) -> str | None:
-    """Return the first pattern that `re` itself can't match against all texts in time; None: all are fast.
-
-    For patterns that other libraries match with `re`. It can't be interrupted, so it runs in a subprocess;
-    patterns with fewer than two repetitions are always fast.
-    """
-    risky = [pattern for pattern in candidates if sum(map(pattern.count, "*+{")) > 1]
-    if not risky:
-        return None
-    command = [sys.executable, "-I", "-S", "-c", MATCHING]
-    output, finished = run_trial(command, json.dumps([risky, list(texts)]), MAX_CHILD_SECONDS)
-    return None if finished else risky[min(output.count("\n"), len(risky) - 1)]
-
-
-MAX_CHILD_SECONDS = 10.0
-"""Limit on processor time for all patterns and texts of `slow_in_re`."""
-MATCHING = """
-import json, re, sys
-patterns, texts = json.load(sys.stdin)
-for pattern in patterns:
-    for text in texts:
-        re.match(pattern, text), re.fullmatch(pattern, text)
-    print(flush=True)
-"""

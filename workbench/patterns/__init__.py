@@ -1,0 +1,1 @@
+"""Regular expressions of users and of foreign files, matched within limits on time."""

@@ -1,0 +1,32 @@
+"""Finds patterns that take too long where a library matches them with `re`, which can't be interrupted."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from workbench.patterns.trial_process import run_trial
+
+MAX_CHILD_SECONDS = 10.0
+"""Limit on processor time for all patterns and texts of `slow_in_re`."""
+MATCHING = """
+import json, re, sys
+patterns, texts = json.load(sys.stdin)
+for pattern in patterns:
+    for text in texts:
+        re.match(pattern, text), re.fullmatch(pattern, text)
+    print(flush=True)
+"""
+
+
+def slow_in_re(candidates: Sequence[str], texts: Sequence[str]) -> str | None:
+    """Return the first pattern that `re` itself can't match against all texts in time; None: all are fast.
+
+    For patterns that other libraries match with `re`. It can't be interrupted, so it runs in a subprocess;
+    patterns with fewer than two repetitions are always fast.
+    """
+    risky = [pattern for pattern in candidates if sum(map(pattern.count, "*+{")) > 1]
+    if not risky:
+        return None
+    command = [sys.executable, "-I", "-S", "-c", MATCHING]
+    output, finished = run_trial(command, json.dumps([risky, list(texts)]), MAX_CHILD_SECONDS)
+    return None if finished else risky[min(output.count("\n"), len(risky) - 1)]
