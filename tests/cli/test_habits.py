@@ -4,9 +4,9 @@ import pytest
 
 from workbench.cli.answers import group_options
 from workbench.cli.arguments import prepare
+from workbench.cli.error_hints import known_keys
 from workbench.cli.habits import FOREIGN_KEYS, KEYS, OPTIONS, key_here, plain
 from workbench.cli.keys import all_keys, choices, groups, kind_of
-from workbench.config.error_hints import known_keys
 from workbench.errors import ConfigError
 
 

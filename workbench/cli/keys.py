@@ -9,9 +9,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from workbench.cli.error_hints import known_keys
 from workbench.config import Config
 from workbench.config.data import Template
-from workbench.config.error_hints import known_keys
 from workbench.shipped import shipped
 
 Kind = Enum("Kind", {"text": "text", "texts": "texts", "section": "section", "other": "other"})

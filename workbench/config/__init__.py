@@ -12,8 +12,7 @@ from workbench.config.export import ExportConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.merge import MergeConfig
 from workbench.config.model import ModelConfig
-from workbench.config.names import check_file_name
-from workbench.config.once import check_once, check_order
+from workbench.config.names import check_file_name, check_once, check_order
 from workbench.config.plan import PlanConfig
 from workbench.config.predict import PredictConfig
 from workbench.config.quantization import QuantizationConfig

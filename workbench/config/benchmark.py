@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from workbench.config.names import check_file_name
-from workbench.config.once import check_once
+from workbench.config.names import check_file_name, check_once
 from workbench.config.ranges import number
 from workbench.errors import ConfigError
 

@@ -1,6 +1,8 @@
-"""The names of a run's models, and names of the user's that become names of files."""
+"""The names of a run's models, and checks of names that the user gives: valid, listed once, in order."""
 
 import re
+from collections.abc import Mapping, Sequence
+from enum import Enum
 
 from workbench.errors import ConfigError
 
@@ -18,6 +20,9 @@ MODELS = (BASE, ADAPTER, MERGED, TRAINED)
 
 UNTRAINED = "untrained head"
 """Note of the scores of a base whose classification head is random."""
+
+IGNORED = -100
+"""Label of a token that carries no loss: the `ignore_index` of PyTorch's cross entropy."""
 
 FILE_NAME = re.compile(r"\w[\w .+-]*")
 MOST_BYTES = 150
@@ -38,5 +43,30 @@ def check_file_name(key: str, name: str) -> None:
         raise ConfigError(f"{key}: {name[:40]!r}... is too long (at most {MOST_BYTES} bytes)")
 
 
-IGNORED = -100
-"""Label of a token that carries no loss: the `ignore_index` of PyTorch's cross entropy."""
+def check_once(key: str, values: Sequence[object] | None) -> None:
+    """Check that a list has no duplicates.
+
+    Raises:
+        ConfigError: It has one; the message names the key and the entry.
+    """
+    for index, value in enumerate(values or ()):
+        if values is not None and value in values[:index]:
+            name = value.name if isinstance(value, Enum) else value
+            raise ConfigError(f"{key}: {name!r} is listed twice (list it once)")
+
+
+def check_order(steps: Sequence[Enum], needs: Mapping[str, Sequence[str]]) -> None:
+    """Check that no step comes before a step whose output it uses.
+
+    Args:
+        steps: Steps in the order in which they run.
+        needs: Name of a step -> names of the steps whose output it uses.
+
+    Raises:
+        ConfigError: The order is wrong; the message names both steps.
+    """
+    names = [step.name for step in steps]
+    for index, name in enumerate(names):
+        for later in names[index + 1 :]:
+            if later in needs.get(name, ()):
+                raise ConfigError(f"steps: {name!r} comes before {later!r}, whose output it uses (swap them)")
