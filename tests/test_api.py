@@ -14,11 +14,11 @@ from workbench.api.benchmarks import Benchmark
 from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.metrics import statistics
 from workbench.evaluation.records import Prediction, Score, read_results
 from workbench.leaderboard.results import Results
 from workbench.leaderboard.view_model import UNSURE
 from workbench.shipped import PACKAGE, shipped
+from workbench.statistics.paired import compare_paired
 
 TOY = PACKAGE / "toy"
 BENCHMARKS = ["toy_choice_zh", "toy_choice_en"]
@@ -181,9 +181,9 @@ def test_a_comparison_has_the_interval_and_the_exact_test_of_the_pairs(story):
         ]
         wins, losses = sum(b > a for a, b in pairs), sum(b < a for a, b in pairs)
         exact = binomtest(wins, wins + losses, 0.5).pvalue if wins + losses else 1.0
-        expected = statistics.compare([a for a, _ in pairs], [b for _, b in pairs])
+        expected = compare_paired([a for a, _ in pairs], [b for _, b in pairs])
         assert row.difference.p_value == pytest.approx(exact, rel=1e-12)
-        assert row.difference.interval == expected.interval
+        assert row.difference.interval == (expected.low, expected.high)
         assert row.difference.value == pytest.approx((wins - losses) / len(pairs))
 
 

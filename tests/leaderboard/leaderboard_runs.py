@@ -3,9 +3,9 @@
 import random
 from dataclasses import dataclass, field
 
-from workbench.evaluation.metrics import statistics
 from workbench.evaluation.records import Prediction, Score, write_predictions, write_results
 from workbench.run_dir import RunDir, write_json
+from workbench.statistics import intervals
 
 QUESTIONS = {
     "zh": (
@@ -66,12 +66,12 @@ def score(spec, model, predictions):
     for one in predictions:
         by_subset.setdefault(one.subset, []).append(one.scores[spec.metric])
     if spec.average == "macro":
-        value = statistics.mean([statistics.mean(some) for some in by_subset.values()])
-        stderr, interval = statistics.macro_stderr(by_subset), statistics.macro_interval(by_subset)
+        value = intervals.mean([intervals.mean(some) for some in by_subset.values()])
+        stderr, interval = intervals.macro_stderr(by_subset), intervals.macro_interval(by_subset)
     else:
         every = [one.scores[spec.metric] for one in predictions]
-        value, stderr = statistics.mean(every), statistics.stderr(every)
-        interval = statistics.interval(every)
+        value, stderr = intervals.mean(every), intervals.stderr(every)
+        interval = intervals.interval(every)
     return Score(
         model=model,
         benchmark=spec.name,
@@ -87,7 +87,7 @@ def score(spec, model, predictions):
         chance=0.25,
         majority=0.3,
         average=spec.average,
-        subsets={k: {"value": statistics.mean(v), "num_items": len(v)} for k, v in by_subset.items() if k},
+        subsets={k: {"value": intervals.mean(v), "num_items": len(v)} for k, v in by_subset.items() if k},
         note=spec.note.get(model, ""),
     )
 

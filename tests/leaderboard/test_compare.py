@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from leaderboard_runs import Spec, answers, write_run
 
-from workbench.evaluation.metrics import statistics
 from workbench.evaluation.records import (
     ITEM_ALONE,
     read_predictions,
@@ -18,6 +17,9 @@ from workbench.leaderboard import formatting
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
 from workbench.leaderboard.view_model import is_share
+from workbench.statistics.family import holm
+from workbench.statistics.intervals import mean
+from workbench.statistics.paired import compare_paired
 
 
 def view_of(folder, *specs, **options):
@@ -30,11 +32,11 @@ def test_the_difference_is_paired_item_by_item(tmp_path):
     [row] = view_of(tmp_path, spec).rows
     first = [one.scores["acc"] for one in answers(spec, "base")]
     second = [one.scores["acc"] for one in answers(spec, "adapter")]
-    expected = statistics.compare(first, second)
+    expected = compare_paired(first, second)
     assert row.difference.value == pytest.approx(row.scores["adapter"].value - row.scores["base"].value)
-    assert row.difference.interval == expected.interval
+    assert row.difference.interval == (expected.low, expected.high)
     assert row.difference.p_value == expected.p_value and row.difference.test == "mcnemar-exact"
-    assert (row.difference.wins, row.difference.losses) == (expected.wins, expected.losses)
+    assert (row.difference.wins, row.difference.losses) == (expected.gained, expected.lost)
     assert row.difference.verdict == "better"
     assert list(row.scores) == ["base", "adapter", "merged"]
 
@@ -64,8 +66,8 @@ def test_p_values_are_corrected_over_the_benchmarks_of_the_run(tmp_path):
     specs = [Spec(name=f"b{level}", right={"base": 0.4, "adapter": level}) for level in levels]
     rows = view_of(tmp_path, *specs).rows
     raw = [row.difference.p_value for row in rows]
-    assert [row.difference.adjusted_p_value for row in rows] == statistics.holm(raw)
-    assert any(p < 0.05 <= q for p, q in zip(raw, statistics.holm(raw), strict=True))
+    assert [row.difference.adjusted_p_value for row in rows] == holm(raw)
+    assert any(p < 0.05 <= q for p, q in zip(raw, holm(raw), strict=True))
     for row in rows:
         assert (row.difference.verdict == "no difference shown") == (row.difference.adjusted_p_value >= 0.05)
 
@@ -89,7 +91,7 @@ def test_only_items_with_the_same_prompt_are_paired_and_the_others_are_counted(t
     assert (row.difference.num_items, row.difference.num_unpaired) == (99, 21)
     assert row.problem == "21 unpaired items are left out of the difference"
     both = [(a, b) for a, b in zip(changed[:100], answers(spec, "adapter"), strict=False) if a.id != "7"]
-    difference = statistics.mean([b.scores["acc"] - a.scores["acc"] for a, b in both])
+    difference = mean([b.scores["acc"] - a.scores["acc"] for a, b in both])
     assert row.difference.value == pytest.approx(difference)
 
 
@@ -170,7 +172,7 @@ def test_a_falling_perplexity_is_better(tmp_path):
     write_results(files.results_json, facts, scores)
     [row] = compare(collect(tmp_path)).runs[0].rows
     assert row.difference.value == -1.0 and row.difference.verdict == "better"
-    assert row.difference.test == "sign-flip"
+    assert row.difference.test == "sign-flip-exact"
 
 
 def test_a_rising_error_rate_of_all_texts_together_is_worse(tmp_path):

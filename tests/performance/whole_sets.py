@@ -14,8 +14,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workbench.evaluation.metrics.statistics import interval, mean
 from workbench.evaluation.records import Prediction, prompt_hash, read_predictions, read_results
+from workbench.statistics.intervals import interval, mean
 
 HEAD = [
     "| benchmark | metric | items | score | lm-evaluation-harness | other answers | nats apart |",

@@ -8,7 +8,6 @@ from statistics import NormalDist
 
 from workbench.config.names import ADAPTER, BASE, MERGED, MODELS, TRAINED, UNTRAINED
 from workbench.errors import DataError
-from workbench.evaluation.metrics import statistics
 from workbench.evaluation.records import ITEM_ALONE, Prediction, Score, lower_is_better
 from workbench.leaderboard import formatting
 from workbench.leaderboard.collect import Collection, Run
@@ -26,6 +25,10 @@ from workbench.leaderboard.view_model import (
     RunView,
     Sample,
 )
+from workbench.statistics.family import holm
+from workbench.statistics.intervals import mean
+from workbench.statistics.paired import compare_paired
+from workbench.statistics.power import detectable_difference, detectable_weighted
 
 Pair = tuple[Prediction, Prediction]
 
@@ -155,21 +158,22 @@ def _difference(row: Row, reference: str, trained: str, pairs: list[Pair], unpai
     second = [b.scores[row.metric] for _, b in pairs]
     is_macro = row.scores[trained].average == "macro"
     subsets = [a.subset for a, _ in pairs] if is_macro else None
-    test = statistics.compare(first, second, row.any_score.confidence, subsets=subsets)
+    test = compare_paired(first, second, alpha=1 - row.any_score.confidence, subsets=subsets)
+    p_value = 1.0 if test.reason else test.p_value
     return Difference(
         reference=reference,
         model=trained,
         value=test.difference,
         stderr=test.stderr,
-        interval=test.interval,
-        p_value=test.p_value,
-        adjusted_p_value=test.p_value,
+        interval=None if test.reason else (test.low, test.high),
+        p_value=p_value,
+        adjusted_p_value=p_value,
         test=test.test,
-        wins=test.wins,
-        losses=test.losses,
+        wins=test.gained,
+        losses=test.lost,
         num_items=len(pairs),
         num_unpaired=unpaired,
-        detectable=test.detectable,
+        detectable=None,
         verdict=BETTER if test.difference > 0 else WORSE,
     )
 
@@ -197,22 +201,36 @@ def _is_mean(score: Score, answers: Sequence[Prediction]) -> bool:
     for answer in answers:
         subset = answer.subset if score.average == "macro" else ""
         by_subset.setdefault(subset, []).append(answer.scores.get(score.metric, math.nan))
-    average = statistics.mean([statistics.mean(values) for values in by_subset.values()])
+    average = mean([mean(values) for values in by_subset.values()])
     return math.isclose(average, score.value, abs_tol=1e-9)
 
 
 def _corrected(rows: Sequence[Row]) -> list[Row]:
     """Return the rows with p-values corrected over all of them; only significant ones keep their verdict."""
     differences = [row.difference for row in rows if row.difference is not None]
-    adjusted = iter(statistics.holm([difference.p_value for difference in differences]))
+    adjusted = iter(holm([difference.p_value for difference in differences]))
     corrected = []
     for row in rows:
         if row.difference is not None:
             p_value = next(adjusted)
             verdict = row.difference.verdict if p_value < ALPHA else UNSURE
-            row = replace(row, difference=replace(row.difference, adjusted_p_value=p_value, verdict=verdict))
+            found = replace(row.difference, adjusted_p_value=p_value, verdict=verdict)
+            row = replace(row, difference=_with_detectable(found, len(differences)))
         corrected.append(row)
     return corrected
+
+
+def _with_detectable(difference: Difference, num_tests: int) -> Difference:
+    """Add the smallest true difference that the test finds at the strictest level of Holm's."""
+    alpha, num_items = ALPHA / num_tests, difference.num_items
+    if difference.interval is None:
+        return difference
+    if difference.test == "mcnemar-exact":
+        found = detectable_difference(num_items, difference.wins + difference.losses, alpha)
+    else:
+        squares = (difference.stderr or 0.0) ** 2 + difference.value**2 / num_items
+        found = detectable_weighted(squares, 1 / num_items, alpha)
+    return replace(difference, detectable=found)
 
 
 def _samples(pairs: Sequence[Pair], metric: str, sign: int, count: int) -> list[Sample]:
@@ -269,7 +287,7 @@ def _mean_of(estimates: Sequence[tuple[float, float | None, float]], low: float,
         high: Largest possible value.
     """
     count = len(estimates)
-    value = statistics.mean([estimate for estimate, _, _ in estimates])
+    value = mean([estimate for estimate, _, _ in estimates])
     errors = [error for _, error, _ in estimates if error is not None]
     if len(errors) < count:
         return Mean(value=value, interval=None, num_benchmarks=count)

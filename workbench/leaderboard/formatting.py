@@ -99,7 +99,7 @@ def letters(score: Score) -> str:
 
 def explanation(difference: Difference, is_share: bool) -> str:
     """Return the evidence for a verdict, as a sentence."""
-    test = "exact McNemar test" if difference.test == "mcnemar-exact" else "sign-flip permutation test"
+    test = "exact McNemar test" if difference.test == "mcnemar-exact" else "exact sign-flip test"
     text = (
         f"{difference.wins} of {difference.num_items} items gained and {difference.losses} lost against the "
         f"{difference.reference}; {test}, p {equal(difference.p_value)} "
@@ -107,7 +107,7 @@ def explanation(difference: Difference, is_share: bool) -> str:
     )
     if difference.detectable is not None and is_share:
         points = f"{100 * difference.detectable:.1f} points"
-        text += f"; with this many items, a true difference of {points} would be detected in 4 of 5 cases"
+        text += f"; this test would detect a true difference of {points} in 4 of 5 cases"
     return text
 
 

@@ -41,7 +41,7 @@ class Difference:
     num_unpaired: int
     """Items that only one of the two answered, or that had different prompts."""
     detectable: float | None
-    """Smallest true difference that this many items would detect with a power of 80%."""
+    """Smallest true difference that the corrected test detects with a power of 80%; None: there is none."""
     verdict: str
 
 

@@ -16,11 +16,11 @@ from workbench.evaluation.harness.interviewer import HarnessInterviewer, Harness
 from workbench.evaluation.harness.item_scores import Combine, item_score, meaning
 from workbench.evaluation.harness.model import HarnessLM
 from workbench.evaluation.harness.tasks import item_id, quietly
-from workbench.evaluation.metrics import statistics
 from workbench.evaluation.metrics.aggregate import resampled
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Prediction, Score, prompt_hash
 from workbench.run_dir import fingerprint
+from workbench.statistics import intervals
 
 log = logging.getLogger("workbench")
 Sample = Mapping[str, Any]
@@ -227,14 +227,14 @@ def _is_finite(totals: Mapping[str, Any], metric: str, filter_name: str, benchma
 def _is_mean(scored: Sequence[float | None], total: float) -> bool:
     """Whether a total is the mean of what the items score."""
     numbers = [number for number in scored if number is not None]
-    return len(numbers) == len(scored) and abs(statistics.mean(numbers) - total) < 1e-12
+    return len(numbers) == len(scored) and abs(intervals.mean(numbers) - total) < 1e-12
 
 
 def _chance(found: HarnessTasks, predictions: Sequence[Prediction]) -> float | None:
     """What guessing among the choices would score; None where there is one answer to score or to write."""
     if any(task.OUTPUT_TYPE != "multiple_choice" for task in found.tasks.values()):
         return None
-    return statistics.mean([_num_right(one) / max(1, len(one.choices)) for one in predictions])
+    return intervals.mean([_num_right(one) / max(1, len(one.choices)) for one in predictions])
 
 
 def _num_right(prediction: Prediction) -> int:
@@ -247,7 +247,7 @@ def _errors(
     combine: Mapping[str, Combine],
     macro: bool,
     config: EvaluateConfig,
-) -> tuple[float | None, statistics.Interval | None]:
+) -> tuple[float | None, intervals.Interval | None]:
     """Standard error and interval, as for every other benchmark.
 
     Args:
@@ -260,10 +260,10 @@ def _errors(
     means = {key: [number for number in part if number is not None] for key, part in scored.items()}
     samples = config.bootstrap_samples
     if means and macro:
-        return statistics.macro_stderr(means), statistics.macro_interval(means, config.confidence, samples)
+        return intervals.macro_stderr(means), intervals.macro_interval(means, config.confidence, samples)
     if means:
         together = [value for part in means.values() for value in part]
-        return statistics.stderr(together), statistics.interval(together, config.confidence, samples)
+        return intervals.stderr(together), intervals.interval(together, config.confidence, samples)
     if min(len(part) for part in parts.values()) < 2:
         return None, None
     return resampled(lambda key, part: float(combine[key](part)), parts, config)

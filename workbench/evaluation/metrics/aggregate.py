@@ -10,7 +10,6 @@ from workbench.config.benchmark import Average, BenchmarkConfig, Extract, Output
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
-from workbench.evaluation.metrics import statistics
 from workbench.evaluation.metrics.likelihood_scores import is_right, target_loglikelihood, text_loglikelihood
 from workbench.evaluation.metrics.lookup import named
 from workbench.evaluation.metrics.metric import Judged, Metric
@@ -20,6 +19,7 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import ITEM_ALONE, Answer, Prediction, Score, prompt_hash
 from workbench.evaluation.tasks.requests import Item
 from workbench.run_dir import fingerprint
+from workbench.statistics import intervals
 
 _CORPUS_SAMPLES = 200
 """Largest number of resamples for scores that aren't means: each takes a pass over all items."""
@@ -151,9 +151,9 @@ def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> 
 
 def _estimate(
     metric: Metric, parts: Mapping[str, Sequence[Judged]], evaluate: EvaluateConfig
-) -> tuple[float, float | None, statistics.Interval | None]:
+) -> tuple[float, float | None, intervals.Interval | None]:
     """Return value, standard error and interval of the mean over the parts; one part gives the micro mean."""
-    value = statistics.mean([_value(metric, part) for part in parts.values()])
+    value = intervals.mean([_value(metric, part) for part in parts.values()])
     confidence, samples = evaluate.confidence, evaluate.bootstrap_samples
     corpus = metric.corpus
     if corpus is not None:
@@ -163,19 +163,19 @@ def _estimate(
     items = {name: [metric.score(*item) for item in part] for name, part in parts.items()}
     if len(items) == 1:
         [item_scores] = items.values()
-        return value, statistics.stderr(item_scores), statistics.interval(item_scores, confidence, samples)
-    return value, statistics.macro_stderr(items), statistics.macro_interval(items, confidence, samples)
+        return value, intervals.stderr(item_scores), intervals.interval(item_scores, confidence, samples)
+    return value, intervals.macro_stderr(items), intervals.macro_interval(items, confidence, samples)
 
 
 def _value(metric: Metric, judged: Sequence[Judged]) -> float:
     if metric.corpus is not None:
         return metric.corpus(judged)
-    return statistics.mean([metric.score(*item) for item in judged])
+    return intervals.mean([metric.score(*item) for item in judged])
 
 
 def resampled(
     corpus: Callable[[str, list[Any]], float], parts: Mapping[str, Sequence[Any]], evaluate: EvaluateConfig
-) -> tuple[float, statistics.Interval]:
+) -> tuple[float, intervals.Interval]:
     """Return standard error and percentile interval of a score that isn't a mean, from resampled items.
 
     Args:
@@ -187,7 +187,7 @@ def resampled(
     values = []
     for _ in range(min(_CORPUS_SAMPLES, evaluate.bootstrap_samples)):
         drawn = {key: [part[i] for i in rng.integers(0, len(part), len(part))] for key, part in parts.items()}
-        values.append(statistics.mean([corpus(key, sample) for key, sample in drawn.items()]))
+        values.append(intervals.mean([corpus(key, sample) for key, sample in drawn.items()]))
     tail = (1 - evaluate.confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(np.std(values, ddof=1)), (float(low), float(high))
@@ -199,7 +199,7 @@ def _chance(parts: Mapping[str, Sequence[Judged]]) -> float | None:
         [len(_right_choices(item)) / len(item.answer.loglikelihoods) for item in part]
         for part in parts.values()
     ]
-    return statistics.mean([statistics.mean(part) for part in shares])
+    return intervals.mean([intervals.mean(part) for part in shares])
 
 
 def _majority(benchmark: PreparedBenchmark, parts: Mapping[str, Sequence[Judged]]) -> float | None:
@@ -229,6 +229,6 @@ def _groups(
         if not parts:
             continue
         items = [item for part in parts for item in part]
-        value = statistics.mean([_value(metric, p) for p in parts]) if macro else _value(metric, items)
+        value = intervals.mean([_value(metric, p) for p in parts]) if macro else _value(metric, items)
         group_scores[name] = {"value": value, "num_items": len(items)}
     return group_scores

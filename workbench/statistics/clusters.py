@@ -1,0 +1,46 @@
+"""Turns labels of clusters and subsets into numbers, weights and standard errors."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.errors import DataError
+
+Floats = NDArray[np.float64]
+Labels = Sequence[object] | NDArray[np.generic]
+"""One label an item."""
+
+
+def item_weights(num_items: int, subsets: Labels | None = None) -> Floats:
+    """Return each item's weight in the mean of items, or in the mean of subset means."""
+    if subsets is None:
+        return np.full(num_items, 1 / num_items)
+    codes = cluster_codes(subsets, num_items)
+    sizes = np.bincount(codes)
+    weights: Floats = 1 / (len(sizes) * sizes[codes])
+    return weights
+
+
+def cluster_codes(clusters: Labels | None, num_items: int) -> NDArray[np.int64]:
+    """Return each item's cluster as a number from 0; without clusters each item is its own.
+
+    Raises:
+        DataError: The number of labels isn't that of the items.
+    """
+    if clusters is None:
+        return np.arange(num_items)
+    if len(clusters) != num_items:
+        raise DataError(
+            f"paired comparison: {len(clusters)} labels for {num_items} items (each item needs one)"
+        )
+    numbers: dict[object, int] = {}
+    labels = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
+
+
+def clustered_error(deviations: Floats) -> float:
+    """Return the standard error of a sum of independent clusters from their deviations; 0 for one."""
+    count = len(deviations)
+    return math.sqrt(float((deviations**2).sum()) * count / (count - 1)) if count > 1 else 0.0

@@ -1,0 +1,83 @@
+"""Defines which comparisons a board makes, and corrects for their number.
+
+A board's families are fixed when it is built. The chance that a board without true differences shows any is
+at most 5%: 3% for pairs of rows on columns and means, 1% for subjects, 1% for forgetting. The correction is
+Bonferroni's single step, because only with a single step an interval of every comparison has the family's
+coverage and decides the verdict.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from workbench.errors import ConfigError
+
+ERROR_RATES = {"pairs": 0.03, "subjects": 0.01, "forgetting": 0.01}
+"""Family -> largest chance that it shows a difference where there is none."""
+MOST_ROWS_FOR_PAIRS = 20
+"""With more rows, each row is compared with one reference only."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The comparisons that are corrected together."""
+
+    name: str
+    """Key of ERROR_RATES."""
+    size: int
+    """Number of comparisons."""
+
+    @property
+    def error_rate(self) -> float:
+        """Return the largest chance that the family shows a difference where there is none."""
+        return ERROR_RATES[self.name]
+
+    @property
+    def alpha(self) -> float:
+        """Return the level of each test; 1 - alpha is the coverage of each interval."""
+        return self.error_rate / max(1, self.size)
+
+    def adjusted(self, p_value: float) -> float:
+        """Return the p-value times the family's size, at most 1; significant below the error rate."""
+        return min(1.0, max(1, self.size) * p_value)
+
+
+def default_kind(num_rows: int) -> str:
+    """Return which pairs a board compares if it isn't told: all `pairs`, or each row with the `reference`."""
+    return "pairs" if num_rows <= MOST_ROWS_FOR_PAIRS else "reference"
+
+
+def pairs_of(
+    num_rows: int, kind: str = "pairs", *, reference: int = 0, chosen: Iterable[int] = ()
+) -> list[tuple[int, int]]:
+    """Return the pairs of rows that are compared, as (first, second).
+
+    Args:
+        num_rows: Number of rows of the board.
+        kind: `pairs` (every two rows), `reference` (each row with one) or `names` (every two chosen).
+        reference: Index of the reference.
+        chosen: Indices of the named rows.
+
+    Raises:
+        ConfigError: The kind is unknown.
+    """
+    if kind == "pairs":
+        return list(combinations(range(num_rows), 2))
+    if kind == "reference":
+        return [(reference, row) for row in range(num_rows) if row != reference]
+    if kind == "names":
+        return list(combinations(sorted(set(chosen)), 2))
+    raise ConfigError(f"leaderboard.family: unknown family {kind!r} (known: pairs, reference, names)")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for multiple tests by Holm's method, in the order given.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 1979.
+    """
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = highest
+    return adjusted

@@ -1,0 +1,164 @@
+"""Tests the difference of two models on the same items, with the interval that belongs to the test."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from workbench.errors import DataError
+from workbench.statistics.binary_pairs import compare_flips
+from workbench.statistics.clusters import Floats, Labels, cluster_codes, clustered_error, item_weights
+from workbench.statistics.sign_flip import sign_flip
+
+FEWEST_CLUSTERS = 10
+"""With fewer clusters that differ, no verdict is given."""
+TOO_FEW_CLUSTERS = "too few clusters"
+TOO_FEW_ITEMS = "too few items differ"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedTest:
+    """Difference of two models on the same items; `difference` is the second model's score minus the first's.
+
+    `low`, `high` and `p_value` are NaN where there is no test; `reason` says why.
+    """
+
+    difference: float
+    stderr: float
+    """By cluster if there are clusters."""
+    low: float
+    high: float
+    """Interval of coverage 1 - alpha; it excludes 0 exactly where `p_value` is below `alpha`."""
+    p_value: float
+    """Two-sided, not corrected for the number of comparisons."""
+    alpha: float
+    test: str
+    num_items: int
+    gained: int
+    """Items on which the second model scores higher."""
+    lost: int
+    """Items on which the second model scores lower."""
+    num_clusters: int
+    """Independent groups of items; the number of items where there are no clusters."""
+    num_differing: int
+    """Clusters whose difference isn't 0."""
+    share_squares: float
+    """Sum of the squared shares of the clusters in a difference that all items have."""
+    reason: str = ""
+    """Why there is no verdict; empty where the interval decides."""
+
+    @property
+    def sign(self) -> int:
+        """Return the verdict: 1 if the second model is higher, -1 if lower, 0 if no difference is shown."""
+        if self.reason:
+            return 0
+        return int(self.low > 0) - int(self.high < 0)
+
+
+def compare_paired(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    alpha: float = 0.05,
+    clusters: Labels | None = None,
+    subsets: Labels | None = None,
+    weights: ArrayLike | None = None,
+) -> PairedTest:
+    """Compare two models' scores on the same items in the same order.
+
+    Items that are right or wrong, independent and of equal weight take the exact McNemar test; all others
+    the exact sign-flip test of the clusters' differences.
+
+    Args:
+        first: Scores of the first model.
+        second: Scores of the second model.
+        alpha: Level of this test; for one of m comparisons, the family's error rate divided by m.
+        clusters: Label of each item's cluster, such as the text that several questions share; None:
+            independent items.
+        subsets: Label of each item's subset, for the mean of subset means (macro).
+        weights: Of each item's difference in the difference of scores; None: 1 / items, or the macro mean's.
+
+    Raises:
+        DataError: The models have different numbers of items, no items, or scores that aren't numbers.
+    """
+    before, after = _checked(first, second)
+    num_items = len(before)
+    weight = item_weights(num_items, subsets) if weights is None else np.asarray(weights, dtype=np.float64)
+    codes = cluster_codes(clusters, num_items)
+    differences = after - before
+    gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
+    sums = np.bincount(codes, weights=weight * differences)
+    shares = np.bincount(codes, weights=weight) / weight.sum()
+    error = clustered_error(sums - sums.sum() * shares)
+    is_binary = bool(np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all())
+    facts = {"alpha": alpha, "num_items": num_items, "gained": gained, "lost": lost}
+    if is_binary and len(sums) == num_items and np.allclose(weight, 1 / num_items, rtol=1e-9):
+        return _mcnemar(error, **facts)
+    in_shares = before.min() >= 0 and after.min() >= 0 and max(before.max(), after.max()) <= 1
+    largest = float(np.abs(weight).sum()) if in_shares else math.inf
+    return _sign_flip(sums, shares, largest, error, **facts)
+
+
+def _checked(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
+    before, after = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if len(before) != len(after):
+        raise DataError(
+            f"paired comparison: {len(before)} scores of the first model, {len(after)} of the second "
+            "(a paired comparison needs the same items)"
+        )
+    if not len(before):
+        raise DataError("paired comparison: no items (both models must have answered at least one)")
+    for name, scores in (("first", before), ("second", after)):
+        if not np.isfinite(scores).all():
+            index = int(np.flatnonzero(~np.isfinite(scores))[0])
+            raise DataError(
+                f"paired comparison: score {scores[index]} of the {name} model's item {index + 1} "
+                "is not a finite number (score the item again, or leave it out for both models)"
+            )
+    return before, after
+
+
+def _mcnemar(error: float, *, alpha: float, num_items: int, gained: int, lost: int) -> PairedTest:
+    found = compare_flips(gained, lost, num_items, alpha)
+    return PairedTest(
+        difference=float(found.difference),
+        stderr=error or 1 / num_items,  # all items differ alike, or none does: as if one item didn't
+        low=float(found.low),
+        high=float(found.high),
+        p_value=float(found.p_value),
+        alpha=alpha,
+        test="mcnemar-exact",
+        num_items=num_items,
+        gained=gained,
+        lost=lost,
+        num_clusters=num_items,
+        num_differing=gained + lost,
+        share_squares=1 / num_items,
+    )
+
+
+def _sign_flip(
+    sums: Floats, shares: Floats, largest: float, error: float, *, alpha: float, **counts: int
+) -> PairedTest:
+    differing = int((np.abs(sums) > 1e-12 * np.abs(sums).max(initial=0.0)).sum())
+    reason = ""
+    if differing < FEWEST_CLUSTERS:
+        reason = TOO_FEW_CLUSTERS if len(sums) < counts["num_items"] else TOO_FEW_ITEMS
+        p_value = low = high = math.nan
+    else:
+        p_value, low, high = sign_flip(sums, shares, alpha, largest)
+    return PairedTest(
+        difference=float(sums.sum()),
+        stderr=error,
+        low=low,
+        high=high,
+        p_value=p_value,
+        alpha=alpha,
+        test="sign-flip-exact",
+        num_clusters=len(sums),
+        num_differing=differing,
+        share_squares=float(shares @ shares),
+        reason=reason,
+        **counts,
+    )

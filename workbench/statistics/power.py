@@ -1,0 +1,177 @@
+"""Computes the smallest true difference that the exact tests find with a given power.
+
+The number of items that flip is random too: each item flips with the observed share. The power is the sum
+over all numbers of flips of their chance times the chance that the exact McNemar test rejects.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+from scipy.optimize import brentq
+
+from workbench.statistics.paired import PairedTest
+
+Floats = NDArray[np.float64]
+_REACH = 5.5
+"""Standard deviations of the number of flips that are summed over; 4e-8 lies outside."""
+
+
+def detectable(test: PairedTest, power: float = 0.8) -> float | None:
+    """Return the smallest true difference that a test would find; None: no difference can be shown.
+
+    The level is the test's own `alpha`; as many items (clusters) differ as in the test.
+    """
+    if test.test == "mcnemar-exact":
+        return detectable_difference(test.num_items, test.num_differing, test.alpha, power)
+    sum_squares = test.stderr**2 + test.difference**2 * test.share_squares
+    return detectable_weighted(sum_squares, test.share_squares, test.alpha, power)
+
+
+@lru_cache(maxsize=65536)
+def detectable_difference(
+    num_items: int, num_differing: int, alpha: float, power: float = 0.8
+) -> float | None:
+    """Return the smallest true difference of two shares of right answers that the exact McNemar test finds.
+
+    Args:
+        num_items: Items of the comparison.
+        num_differing: Items that flip; the share num_differing / num_items is taken as the truth.
+        alpha: Level of the test, that is the family's error rate divided by its size.
+        power: Chance of finding it.
+
+    Returns:
+        A difference between 0 and num_differing / num_items, or None: even if all flips went one way, the
+        test wouldn't find it.
+    """
+    share = num_differing / num_items
+
+    def excess(difference: float) -> float:
+        return mcnemar_power(num_items, share, difference, alpha) - power
+
+    return _root(excess, share)
+
+
+@lru_cache(maxsize=65536)
+def detectable_damage(num_items: int, num_differing: int, alpha: float, power: float = 0.8) -> float | None:
+    """Return the smallest loss in one subject that the exact McNemar test finds.
+
+    The lost items come in addition to those that flip anyway, as many one way as the other.
+
+    Args:
+        num_items: Items of the subject.
+        num_differing: Items that flip without damage.
+        alpha: Level of the test, that is the family's error rate divided by its size.
+        power: Chance of finding it.
+
+    Returns:
+        A loss between 0 and 1, or None: even if all other items were lost, the test wouldn't find it.
+    """
+    share = num_differing / num_items
+
+    def excess(loss: float) -> float:
+        return mcnemar_power(num_items, share + loss, loss, alpha) - power
+
+    return _root(excess, 1 - share)
+
+
+def detectable_weighted(
+    sum_squares: float, share_squares: float, alpha: float, power: float = 0.8
+) -> float | None:
+    """Return the smallest true difference that the sign-flip test of weighted items or clusters finds.
+
+    The test's distribution is taken as normal with the observed sum of squares.
+
+    Args:
+        sum_squares: Sum of the squared contributions of the clusters to the difference.
+        share_squares: Sum of the squared shares of the clusters in a difference that all items have.
+        alpha: Level of the test.
+        power: Chance of finding it.
+
+    Returns:
+        The difference, or None: no difference can be shown.
+    """
+    if not sum_squares:
+        return None
+    spread, normal = math.sqrt(sum_squares), NormalDist()
+    critical = -normal.inv_cdf(alpha / 2) * spread
+    largest = spread / math.sqrt(share_squares)  # then all clusters differ alike
+
+    def excess(difference: float) -> float:
+        error = math.sqrt(max(sum_squares - difference**2 * share_squares, 1e-12 * sum_squares))
+        return normal.cdf((difference - critical) / error) - power
+
+    return _root(excess, largest)
+
+
+def mcnemar_power(num_items: int, share: float, difference: float, alpha: float) -> float:
+    """Return the chance that the exact McNemar test finds a true difference.
+
+    Args:
+        num_items: Items of the comparison.
+        share: Share of items that flip.
+        difference: Share of items gained minus share of items lost.
+        alpha: Level of the test.
+    """
+    share = min(share, 1.0)
+    centre, spread = num_items * share, math.sqrt(num_items * share * (1 - share))
+    first = max(0, math.floor(centre - _REACH * spread - 2))
+    last = min(num_items, math.ceil(centre + _REACH * spread + 2))
+    flips = np.arange(first, last + 1)
+    chances = _binomial_chances(flips, num_items, share)
+    critical = _critical_counts(first, last, alpha)
+    gained = min(1.0, (1 + difference / share) / 2) if share else 0.5
+    found = _tail(critical, flips, gained) + _tail(critical, flips, 1 - gained)
+    return float(chances @ found)
+
+
+def _binomial_chances(counts: NDArray[np.int64], total: int, share: float) -> Floats:
+    if share in (0.0, 1.0):
+        return (counts == round(total * share)).astype(np.float64)
+    logarithm = (
+        special.gammaln(total + 1)
+        - special.gammaln(counts + 1)
+        - special.gammaln(total - counts + 1)
+        + special.xlogy(counts, share)
+        + special.xlog1py(total - counts, -share)
+    )
+    chances: Floats = np.exp(logarithm)
+    return chances
+
+
+@lru_cache(maxsize=1024)
+def _critical_counts(first: int, last: int, alpha: float) -> NDArray[np.int64]:
+    """Return the smallest number of gains that the test rejects for each number of flips; flips + 1: none."""
+    flips = np.arange(first, last + 1)
+    guess = special.bdtrik(1 - alpha / 2, np.maximum(flips, 1), 0.5)
+    critical = np.minimum(np.ceil(guess).astype(np.int64), flips + 1)
+    critical = np.maximum(critical, 0)
+    for _ in range(3):  # the inverse is rounded: step to the exact count
+        critical = np.where(
+            _p_values(critical, flips) >= alpha, np.minimum(critical + 1, flips + 1), critical
+        )
+        lower = np.maximum(critical - 1, 0)
+        critical = np.where(_p_values(lower, flips) < alpha, lower, critical)
+    return critical
+
+
+def _p_values(gains: NDArray[np.int64], flips: NDArray[np.int64]) -> Floats:
+    """Return the two-sided p-values of at least half of the flips; 0 above the number of flips."""
+    return np.minimum(1.0, 2 * _tail(gains, flips, 0.5))
+
+
+def _tail(counts: NDArray[np.int64], totals: NDArray[np.int64], share: float) -> Floats:
+    """Return P(X >= count) for X ~ Binomial(total, share)."""
+    inside = special.betainc(np.maximum(counts, 1), np.maximum(totals - counts + 1, 1e-9), share)
+    return np.where(counts <= 0, 1.0, np.where(counts > totals, 0.0, inside))
+
+
+def _root(excess: Callable[[float], float], largest: float) -> float | None:
+    """Return where the power reaches its goal, between 0 and the largest difference."""
+    if largest <= 0 or excess(largest) < 0:
+        return None
+    return float(brentq(excess, 0.0, largest, xtol=1e-6))

@@ -1,0 +1,71 @@
+"""Derives rank intervals and tie letters from the significant differences between rows."""
+
+from collections.abc import Sequence
+from string import ascii_letters
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def rank_intervals(better: ArrayLike, comparable: ArrayLike | None = None) -> list[tuple[int, int]]:
+    """Return each row's best and worst rank.
+
+    The best rank is 1 + the number of rows that are significantly better, the worst is the number of rows
+    minus those that are significantly worse. All intervals hold the true ranks at once as often as the
+    family's differences have no false sign.
+
+    Args:
+        better: (rows, rows), whether row i is significantly better than row j.
+        comparable: (rows, rows), whether two rows have the same items; None: all have. A row is ranked among
+            the rows it's comparable with.
+    """
+    wins = np.asarray(better, dtype=bool)
+    same = np.ones_like(wins) if comparable is None else np.asarray(comparable, dtype=bool).copy()
+    np.fill_diagonal(same, True)
+    wins = wins & same
+    best = 1 + wins.sum(axis=0)
+    worst = same.sum(axis=1) - wins.sum(axis=1)
+    return [(int(low), int(high)) for low, high in zip(best, worst, strict=True)]
+
+
+def tie_letters(different: ArrayLike, order: Sequence[int]) -> list[str]:
+    """Return each row's letters: two rows share a letter exactly where no difference is shown between them.
+
+    The letters are a cover of all pairs without a difference by groups in which no two rows differ; each
+    group is grown from the first uncovered pair, best rows first.
+
+    Args:
+        different: (rows, rows), whether a difference is shown between two rows; symmetric.
+        order: Indices of the rows, best first; `a` is the group of the first row.
+
+    Source: H.-P. Piepho, An algorithm for a letter-based representation of all-pairwise comparisons, 2004.
+    """
+    tied = ~np.asarray(different, dtype=bool)
+    np.fill_diagonal(tied, True)
+    covered = np.zeros_like(tied)
+    letters = [""] * len(tied)
+    num_groups = 0
+    for index, row in enumerate(order):
+        for other in order[index:]:
+            if not tied[row, other] or covered[row, other]:
+                continue
+            group = _grown([row, other], tied, order)
+            covered[np.ix_(group, group)] = True
+            for member in group:
+                letters[member] += _letter(num_groups)
+            num_groups += 1
+    return letters
+
+
+def _grown(pair: Sequence[int], tied: NDArray[np.bool_], order: Sequence[int]) -> list[int]:
+    """Return a largest possible group around a pair in which no two rows differ."""
+    group = list(dict.fromkeys(pair))
+    for row in order:
+        if row not in group and tied[row, group].all():
+            group.append(row)
+    return group
+
+
+def _letter(number: int) -> str:
+    """Return a, ... z, A, ... Z, then single letters of Unicode's Latin Extended Additional."""
+    return ascii_letters[number] if number < len(ascii_letters) else chr(0x1E00 + number - len(ascii_letters))
