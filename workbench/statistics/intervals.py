@@ -146,7 +146,8 @@ def cluster_interval(scores: Sequence[float], clusters: Labels, confidence: floa
 
 def _cluster_sums(values: NDArray[np.float64], clusters: Labels) -> NDArray[np.float64]:
     """Return each cluster's contribution to the deviation of the mean."""
-    return np.bincount(cluster_codes(clusters, len(values)), weights=(values - values.mean()) / len(values))
+    deviations = (values - values.mean()) / len(values)
+    return np.bincount(cluster_codes(clusters, len(values)), weights=deviations).astype(np.float64)
 
 
 def _resampled_means(

@@ -1,7 +1,7 @@
 """Tests the difference of two models on the same items, with the interval that belongs to the test."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -87,17 +87,28 @@ def compare_paired(
     weight = item_weights(num_items, subsets) if weights is None else np.asarray(weights, dtype=np.float64)
     codes = cluster_codes(clusters, num_items)
     differences = after - before
-    gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-    sums = np.bincount(codes, weights=weight * differences)
-    shares = np.bincount(codes, weights=weight) / weight.sum()
-    error = clustered_error(sums - sums.sum() * shares)
+    sums: Floats = np.bincount(codes, weights=weight * differences).astype(np.float64)
+    shares: Floats = np.bincount(codes, weights=weight).astype(np.float64) / weight.sum()
+    draft = PairedTest(
+        difference=float(sums.sum()),
+        stderr=clustered_error(sums - sums.sum() * shares),
+        low=math.nan,
+        high=math.nan,
+        p_value=math.nan,
+        alpha=alpha,
+        test="sign-flip-exact",
+        num_items=num_items,
+        gained=int((differences > 0).sum()),
+        lost=int((differences < 0).sum()),
+        num_clusters=len(sums),
+        num_differing=int((np.abs(sums) > 1e-12 * np.abs(sums).max()).sum()),
+        share_squares=float(shares @ shares),
+    )
     is_binary = bool(np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all())
-    facts = {"alpha": alpha, "num_items": num_items, "gained": gained, "lost": lost}
     if is_binary and len(sums) == num_items and np.allclose(weight, 1 / num_items, rtol=1e-9):
-        return _mcnemar(error, **facts)
+        return _mcnemar(draft)
     in_shares = before.min() >= 0 and after.min() >= 0 and max(before.max(), after.max()) <= 1
-    largest = float(np.abs(weight).sum()) if in_shares else math.inf
-    return _sign_flip(sums, shares, largest, error, **facts)
+    return _sign_flip(draft, sums, shares, float(np.abs(weight).sum()) if in_shares else math.inf)
 
 
 def _checked(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
@@ -119,46 +130,21 @@ def _checked(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
     return before, after
 
 
-def _mcnemar(error: float, *, alpha: float, num_items: int, gained: int, lost: int) -> PairedTest:
-    found = compare_flips(gained, lost, num_items, alpha)
-    return PairedTest(
-        difference=float(found.difference),
-        stderr=error or 1 / num_items,  # all items differ alike, or none does: as if one item didn't
+def _mcnemar(draft: PairedTest) -> PairedTest:
+    found = compare_flips(draft.gained, draft.lost, draft.num_items, draft.alpha)
+    return replace(
+        draft,
+        stderr=draft.stderr or 1 / draft.num_items,  # all differ alike, or none does: as if one item didn't
         low=float(found.low),
         high=float(found.high),
         p_value=float(found.p_value),
-        alpha=alpha,
         test="mcnemar-exact",
-        num_items=num_items,
-        gained=gained,
-        lost=lost,
-        num_clusters=num_items,
-        num_differing=gained + lost,
-        share_squares=1 / num_items,
     )
 
 
-def _sign_flip(
-    sums: Floats, shares: Floats, largest: float, error: float, *, alpha: float, **counts: int
-) -> PairedTest:
-    differing = int((np.abs(sums) > 1e-12 * np.abs(sums).max(initial=0.0)).sum())
-    reason = ""
-    if differing < FEWEST_CLUSTERS:
-        reason = TOO_FEW_CLUSTERS if len(sums) < counts["num_items"] else TOO_FEW_ITEMS
-        p_value = low = high = math.nan
-    else:
-        p_value, low, high = sign_flip(sums, shares, alpha, largest)
-    return PairedTest(
-        difference=float(sums.sum()),
-        stderr=error,
-        low=low,
-        high=high,
-        p_value=p_value,
-        alpha=alpha,
-        test="sign-flip-exact",
-        num_clusters=len(sums),
-        num_differing=differing,
-        share_squares=float(shares @ shares),
-        reason=reason,
-        **counts,
-    )
+def _sign_flip(draft: PairedTest, sums: Floats, shares: Floats, largest: float) -> PairedTest:
+    if draft.num_differing < FEWEST_CLUSTERS:
+        reason = TOO_FEW_CLUSTERS if draft.num_clusters < draft.num_items else TOO_FEW_ITEMS
+        return replace(draft, reason=reason)
+    p_value, low, high = sign_flip(sums, shares, draft.alpha, largest)
+    return replace(draft, p_value=p_value, low=low, high=high)

@@ -131,7 +131,7 @@ def mcnemar_power(num_items: int, share: float, difference: float, alpha: float)
 
 def _binomial_chances(counts: NDArray[np.int64], total: int, share: float) -> Floats:
     if share in (0.0, 1.0):
-        return (counts == round(total * share)).astype(np.float64)
+        return np.asarray(counts == round(total * share), dtype=np.float64)
     logarithm = (
         special.gammaln(total + 1)
         - special.gammaln(counts + 1)
@@ -148,7 +148,7 @@ def _critical_counts(first: int, last: int, alpha: float) -> NDArray[np.int64]:
     """Return the smallest number of gains that the test rejects for each number of flips; flips + 1: none."""
     flips = np.arange(first, last + 1)
     guess = special.bdtrik(1 - alpha / 2, np.maximum(flips, 1), 0.5)
-    critical = np.minimum(np.ceil(guess).astype(np.int64), flips + 1)
+    critical: NDArray[np.int64] = np.minimum(np.ceil(guess).astype(np.int64), flips + 1)
     critical = np.maximum(critical, 0)
     for _ in range(3):  # the inverse is rounded: step to the exact count
         critical = np.where(
