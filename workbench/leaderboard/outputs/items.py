@@ -1,0 +1,194 @@
+"""Writes the score and the answer of every model to every item as Parquet, a block of rows at a time."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from workbench.files import check_replaceable, clear_the_way, part_of
+from workbench.leaderboard.board import Board, Column, Outcomes
+from workbench.leaderboard.page.texts import ColumnTexts, ItemTexts
+from workbench.shown import clean
+
+ROWS = 200_000
+"""Most rows of a row group, and so of what is in memory."""
+
+TEXT = pa.dictionary(pa.int32(), pa.string())
+
+SCHEMA = pa.schema(
+    [
+        ("model", TEXT),
+        ("column", TEXT),
+        ("benchmark", TEXT),
+        ("metric", TEXT),
+        ("subset", TEXT),
+        ("id", TEXT),
+        ("cluster", pa.int32()),
+        ("score", pa.float64()),
+        ("choice", pa.int16()),
+        ("answer", TEXT),
+        ("target", TEXT),
+        ("margin", pa.float32()),
+        ("loglikelihoods", pa.list_(pa.float32())),
+        ("model_key", TEXT),
+        ("column_key", TEXT),
+    ]
+)
+"""Columns of items.parquet. choice: index of the chosen option, from 0. answer: text of the chosen option, or
+the generated text. target: the right options or texts, separated by " | ". margin: log-likelihood of the
+likeliest right option minus that of the likeliest wrong one, in nats."""
+
+
+def write(board: Board, texts: ItemTexts, path: Path) -> None:
+    """Write items.parquet under a temporary name and rename it.
+
+    Args:
+        board: The board, whose outcomes have the scores.
+        texts: Answers of the models; without them only the scores are known.
+        path: Path of the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_replaceable(path)
+    part = clear_the_way(part_of(path))
+    with part.open("xb") as file:
+        with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+            for column in board.columns:
+                for batch in _batches(board, column, texts):
+                    writer.write_batch(batch)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _batches(board: Board, column: Column, texts: ItemTexts) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a column, model by model, with as many models at once as `ROWS` allows."""
+    outcomes = board.outcomes.get(column.key)
+    if outcomes is None or not outcomes.ids:
+        return
+    found = texts.column(column.key)
+    names = {model.key: model.name for model in board.models}
+    width = max(1, ROWS // len(outcomes.ids))
+    for start in range(0, len(outcomes.models), width):
+        rows = slice(start, start + width)
+        yield _batch(column, outcomes, found, names, rows)
+
+
+def _batch(
+    column: Column, outcomes: Outcomes, texts: ColumnTexts | None, names: dict[str, str], rows: slice
+) -> pa.RecordBatch:
+    """Return the rows of some models of a column."""
+    models, num_items = outcomes.models[rows], len(outcomes.ids)
+    num_rows = len(models) * num_items
+    of_model = np.repeat(np.arange(len(models)), num_items)
+    of_item = np.tile(np.arange(num_items), len(models))
+    arrays: dict[str, Any] = {
+        "model": _encoded([names[key] for key in models], of_model),
+        "model_key": _encoded(models, of_model),
+        "subset": _encoded(outcomes.subsets, of_item),
+        "id": _encoded(outcomes.ids, of_item),
+        "cluster": pa.array(outcomes.clusters.astype(np.int32)[of_item]),
+        "score": pa.array(outcomes.values[rows].reshape(-1)),
+        **{
+            name: _encoded([text], np.zeros(num_rows, np.int64))
+            for name, text in (
+                ("column", column.label),
+                ("benchmark", column.benchmark),
+                ("metric", column.metric),
+                ("column_key", column.key),
+            )
+        },
+        **(_answers(texts, rows, of_item) if texts else {}),
+    }
+    filled = [
+        arrays[field.name] if field.name in arrays else pa.nulls(num_rows, field.type) for field in SCHEMA
+    ]
+    return pa.RecordBatch.from_arrays(filled, schema=SCHEMA)
+
+
+def _answers(texts: ColumnTexts, rows: slice, of_item: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what is known of the models' answers, one entry for each model and item."""
+    targets = [
+        " | ".join(_target_text(target, choices) for target in targets)
+        for targets, choices in zip(texts.targets, texts.choices, strict=True)
+    ]
+    arrays: dict[str, Any] = {"target": _encoded(targets, of_item)}
+    if texts.generations is not None:
+        answers = [text for answers in texts.generations[rows] for text in answers]
+        arrays["answer"] = _encoded(answers, np.arange(len(answers)))
+    if texts.chosen is not None:
+        arrays |= _chosen(texts, texts.chosen[rows].reshape(-1), of_item)
+    if texts.loglikelihoods is not None:
+        likelihoods = texts.loglikelihoods[rows]
+        arrays["loglikelihoods"] = _lists(likelihoods)
+        margins = _margins(likelihoods, _is_right(texts, likelihoods.shape[-1])).reshape(-1)
+        arrays["margin"] = pa.array(margins, pa.float32(), mask=~np.isfinite(margins))
+    return arrays
+
+
+def _chosen(texts: ColumnTexts, chosen: NDArray[np.int16], of_item: NDArray[np.int64]) -> dict[str, Any]:
+    """Return index and text of each chosen option; null where none was chosen."""
+    num_choices = np.array([len(choices) for choices in texts.choices], dtype=np.int64)
+    first = np.cumsum(num_choices) - num_choices
+    is_missing = (chosen < 0) | (chosen >= num_choices[of_item])
+    options = [option for choices in texts.choices for option in choices]
+    return {
+        "choice": pa.array(chosen, pa.int16(), mask=is_missing),
+        "answer": _encoded(options, first[of_item] + chosen, is_missing),
+    }
+
+
+def _encoded(
+    texts: Sequence[str | None], indices: NDArray[np.int64], is_missing: NDArray[np.bool_] | None = None
+) -> pa.DictionaryArray:
+    """Return the cleaned texts at these indices, each different text stored once."""
+    cleaned = [None if text is None else clean(text) for text in texts]
+    return pa.array(cleaned, pa.string()).dictionary_encode().take(pa.array(indices, mask=is_missing))
+
+
+def _target_text(target: int | str, choices: Sequence[str]) -> str:
+    """Return the text of a right answer, which may be the index of an option."""
+    return choices[target] if isinstance(target, int) and 0 <= target < len(choices) else str(target)
+
+
+def _lists(likelihoods: NDArray[np.float32]) -> pa.ListArray:
+    """Return log-likelihoods of (num_models, num_items, num_choices) as lists; null where there are none."""
+    rows = likelihoods.reshape(-1, likelihoods.shape[-1])
+    is_known = ~np.isnan(rows)
+    lengths = is_known.sum(1)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(rows[is_known], pa.float32()), mask=pa.array(lengths == 0)
+    )
+
+
+def _is_right(texts: ColumnTexts, num_choices: int) -> NDArray[np.bool_]:
+    """Return (num_items, num_choices), true where an option is right."""
+    is_right = np.zeros((len(texts.targets), num_choices), dtype=bool)
+    for item, targets in enumerate(texts.targets):
+        is_right[
+            item, [target for target in targets if isinstance(target, int) and 0 <= target < num_choices]
+        ] = True
+    return is_right
+
+
+def _margins(likelihoods: NDArray[np.float32], is_right: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return how much likelier the likeliest right option is than the likeliest wrong one, in nats.
+
+    Args:
+        likelihoods: (num_models, num_items, num_choices); NaN where an item has fewer options.
+        is_right: (num_items, num_choices).
+
+    Returns:
+        (num_models, num_items); not finite where an item has no right or no wrong option.
+    """
+    known = np.where(np.isnan(likelihoods), -np.inf, likelihoods)
+    right = np.where(is_right, known, -np.inf).max(-1)
+    wrong = np.where(is_right, -np.inf, known).max(-1)
+    with np.errstate(invalid="ignore"):  # -inf minus -inf
+        margins: NDArray[np.float32] = (right - wrong).astype(np.float32)
+    return margins
