@@ -1,5 +1,6 @@
 """The Python face on the toy model: one notebook's story, and what it refuses."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from workbench.config.benchmark import BenchmarkConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import Prediction, Score, read_results
+from workbench.files import file_fingerprint
 from workbench.leaderboard.results import Results
 from workbench.leaderboard.view_model import UNSURE
 from workbench.shipped import PACKAGE, shipped
@@ -154,6 +156,23 @@ def test_a_merged_model_is_proven_and_not_written_over(story):
     assert story.merged.report.merged.largest <= story.merged.report.merged.bound
     with pytest.raises(ConfigError, match="is not empty"):
         workbench.merge(TOY / "base", story.tuned.folder, story.folder / "merged")
+
+
+def test_two_merges_beside_each_other_have_reports_of_their_own(story, tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two.model"]
+    merged = [workbench.merge(TOY / "base", story.tuned.folder, folder) for folder in folders]
+    for found in merged:
+        report = json.loads(found.report_file.read_text())
+        assert report["fingerprints"]["merged"] == file_fingerprint(found.folder)
+    assert {found.report_file.name for found in merged} == {
+        "one.merge_report.json",
+        "two.model.merge_report.json",
+    }
+
+
+def test_the_adapter_names_its_base_as_the_call_did(story):
+    config = json.loads((story.tuned.folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "workbench/toy/base"
 
 
 def test_what_is_found_shows_itself_and_becomes_a_data_frame(story):

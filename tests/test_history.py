@@ -19,7 +19,7 @@ from workbench.config.history import ChangedDefault
 from workbench.errors import ConfigError
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.pipeline.merge import merged_from
-from workbench.pipeline.run import settled
+from workbench.pipeline.run import with_validation_fraction
 from workbench.pipeline.run_models import model_identities
 from workbench.pipeline.run_results import scored_from
 from workbench.pipeline.run_state import Run
@@ -63,7 +63,7 @@ def name(*overrides: str) -> str:
 def config(*overrides: str) -> Config:
     made = OmegaConf.to_object(composed(*overrides))
     assert isinstance(made, Config)
-    return settled(made, RunDir(Path("nowhere")))
+    return with_validation_fraction(made, RunDir(Path("nowhere")))
 
 
 @pytest.mark.parametrize(("expected", "overrides"), NAMES, ids=[name for name, _ in NAMES])
@@ -83,6 +83,12 @@ def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_g
         for name, identity in {"base": base, "adapter": adapter}.items():
             is_same = scored_from(identity, prepared, ours) == recorded["steps"][f"evaluate/{name}/{key}"]
             assert is_same is not is_generated
+
+
+def test_a_stored_key_that_is_a_constant_today_is_dropped_where_it_had_that_value():
+    stored = {"merge": {"dtype": "auto", "probe_size": 16, "tolerance": 0.01}}
+    completed = history.completed(stored, Config, "", 1)
+    assert completed["merge"] == {"dtype": "auto", "tolerance": 0.01}
 
 
 def test_a_run_without_the_kernels_is_another_run_and_scores_anew(tmp_path):

@@ -11,6 +11,13 @@ def shipped(folder: str) -> Path:
     return installed if installed.is_dir() else PACKAGE.parent / folder
 
 
+def public_path(path: str | None) -> str | None:
+    """Return a path for files that others read: one inside this package is made relative to it."""
+    if path and Path(path).is_relative_to(PACKAGE):
+        return str(Path(PACKAGE.name) / Path(path).relative_to(PACKAGE))
+    return path
+
+
 def options(group: str) -> list[str]:
     """Return the options of a group such as benchmark."""
     folders = (shipped("conf") / group, Path("conf") / group)

@@ -118,8 +118,8 @@ def test_values_that_cannot_be_meant_are_refused_in_a_line_that_names_the_key(co
         (["+adapter.rank_pattern.q_proj=0"], "adapter.rank_pattern.q_proj: 0 (from 1 to 65,536)"),
         (["benchmarks.cmmlu.limit=0"], "benchmarks.cmmlu.limit: 0 (from 1 to"),
         (["data.sources.own.weight=0"], "data.sources.own.weight: 0.0 (more than 0, at most 10,000)"),
-        (["merge.max_shard_size=99999999TB"], "merge.max_shard_size: '99999999TB' (a size from"),
-        (["merge.max_shard_size=0.5KB"], "merge.max_shard_size: '0.5KB' (a size from"),
+        (["export.max_shard_size=99999999TB"], "export.max_shard_size: '99999999TB' (a size from"),
+        (["export.max_shard_size=0.5KB"], "export.max_shard_size: '0.5KB' (a size from"),
     ],
 )
 def test_the_line_says_what_is_allowed(composed, words, line):

@@ -213,7 +213,6 @@ def test_a_question_with_fewer_options_than_letters(command, tmp_path):
         (["benchmarks.own.id='{{ foo'"], "benchmarks.own.id: '{{ foo' does not parse"),
         (["benchmarks.own.keep='1 // 0'"], "own.jsonl:1: '1 // 0' cannot be rendered"),
         (["benchmarks.own.protocol=papers"], "benchmarks.own.protocol: unknown protocol 'papers'"),
-        (["evaluate.bootstrap_samples=0"], "evaluate.bootstrap_samples: 0 (from 2 to"),
         (["evaluate.verify=-1"], "evaluate.verify: -1 (from 0 to"),
         (["evaluate.models=[]"], "evaluate.models: none"),
         (

@@ -151,7 +151,7 @@ def test_what_can_not_be_joined_is_said(tmp_path):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"vocab_size": 10}, {"num_new_tokens": 0}, {"min_frequency": 0}, {"character_coverage": 1.5}],
+    [{"vocab_size": 10}, {"num_new_tokens": 0}, {"character_coverage": 1.5}],
 )
 def test_values_that_can_not_be_meant_are_refused(fields):
     with pytest.raises(ConfigError, match=f"tokenizer.{next(iter(fields))}"):

@@ -13,7 +13,7 @@ from workbench.config import Config, DataConfig, ModelConfig, TrainConfig
 from workbench.config.model import Task
 from workbench.data.rows import Row
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.stop_rate import counted, repeats, sample
+from workbench.pipeline.stop_rate import count_endings, draw_prompts, repeats
 from workbench.run_dir import RunDir, read_json
 
 BASE = cli.PACKAGE / "toy" / "base"
@@ -47,29 +47,31 @@ def test_an_answer_repeats_itself_where_most_runs_of_four_tokens_came_before(tok
 
 def test_an_answer_may_be_twice_as_long_as_the_longest_of_the_rows_own(tokenizer):
     rows = [row(f"q{number}", " word" * number) for number in range(1, 40)]
-    found = sample(RUN, rows, [], tokenizer)
+    found = draw_prompts(RUN, rows, [], tokenizer)
     assert found.max_new_tokens == 2 * max(one.num_answer_tokens for one in found.rows)
     assert len(found.rows) == 16 and found.origin == "held-out"
-    assert sample(RUN, [], rows[:3], tokenizer).origin == "training"
-    assert sample(RUN, [], rows[:3], tokenizer).max_new_tokens == 32
+    assert draw_prompts(RUN, [], rows[:3], tokenizer).origin == "training"
+    assert draw_prompts(RUN, [], rows[:3], tokenizer).max_new_tokens == 32
 
 
 def test_rows_without_answers_and_zero_prompts_are_not_asked(tokenizer):
     texts = [Row({"text": "a story"}, "a.jsonl:1")]
-    assert sample(RUN, [], texts, tokenizer) is None
+    assert draw_prompts(RUN, [], texts, tokenizer) is None
     none = Config(model=CONFIG.model, train=TrainConfig(sample_answers=0))
-    assert sample(Run(none, NOWHERE), [], [row("q", " a")], tokenizer) is None
+    assert draw_prompts(Run(none, NOWHERE), [], [row("q", " a")], tokenizer) is None
     labelled = Config(model=ModelConfig(path=str(BASE), task=Task.sequence_classification))
-    assert sample(Run(labelled, NOWHERE), [], [Row({"text": "x", "label": "a"}, "a:1")], tokenizer) is None
+    assert (
+        draw_prompts(Run(labelled, NOWHERE), [], [Row({"text": "x", "label": "a"}, "a:1")], tokenizer) is None
+    )
 
 
 def test_the_counts_are_those_of_greedy_answers_by_the_model_itself(tokenizer):
     model = AutoModelForCausalLM.from_pretrained(BASE).eval()
     questions = [f"Question: Which is the largest, {a} or {a + 5}?\nAnswer:" for a in range(3, 40, 5)]
     questions += [f"The {word}" for word in ("hill", "soup", "king", "bread")]
-    asked = sample(RUN, [row(question, " 8") for question in questions], [], tokenizer)
+    asked = draw_prompts(RUN, [row(question, " 8") for question in questions], [], tokenizer)
     before = torch.random.get_rng_state()
-    found = counted(model, tokenizer, asked, CONFIG.evaluate)
+    found = count_endings(model, tokenizer, asked, CONFIG.evaluate)
     assert torch.equal(before, torch.random.get_rng_state())
     stopped = repeating = 0
     for one in asked.rows:

@@ -21,8 +21,8 @@ from workbench.data.rows import load_rows
 from workbench.errors import ConfigError, DataError, MissingStepError
 from workbench.evaluation.inference.decoder import _nucleus
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
-from workbench.pipeline.chat.session import Session, settled
-from workbench.pipeline.chat.terminal import lines, request
+from workbench.pipeline.chat.session import Session, stable_prefix
+from workbench.pipeline.chat.terminal import read_request, show_lines
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir
 from workbench.shown import clean
@@ -148,7 +148,7 @@ def test_a_growing_reply_shows_whole_characters_only(session):
     ],
 )
 def test_what_a_later_token_may_change_is_not_shown_yet(text, shown):
-    assert settled(text, ["</s>"]) == shown
+    assert stable_prefix(text, ["</s>"]) == shown
 
 
 def interrupt_after(count: int):
@@ -183,12 +183,14 @@ def test_a_stopped_reply_stays_in_the_conversation_and_is_saved_untrained(sessio
 
 
 def test_a_conversation_without_room_for_an_answer_is_refused(session):
-    with pytest.raises(DataError, match=r"leave no room for an answer in the model's .* \(/clear begins"):
+    with pytest.raises(
+        DataError, match=r"leave no room for a reply in the model's context .* \(/clear starts"
+    ):
         session.ask("好" * 5000, "adapter", str)
 
 
 def test_control_characters_are_shown_as_pictures(capsys):
-    with lines(["adapter"]) as show:
+    with show_lines(["adapter"]) as show:
         show("adapter", "\x1b[2Jred\r[bold]x[/bold]\n", is_last=True)
     assert capsys.readouterr().out == "␛[2Jred␍[bold]x[/bold]\n\n"
 
@@ -207,14 +209,16 @@ def test_a_model_without_a_chat_template_is_refused_unless_its_lines_are_bare_pr
 
 
 def test_what_can_not_be_meant_is_said(talk):
-    with pytest.raises(ConfigError, match="/sytem hello: not understood"):
+    with pytest.raises(ConfigError, match="/sytem hello: unknown command"):
         talk("/sytem hello")
-    with pytest.raises(MissingStepError, match=r"no trained model here \(there is: adapter, merged, base\)"):
+    with pytest.raises(
+        MissingStepError, match=r"the run has no trained model \(it has: adapter, merged, base\)"
+    ):
         talk("/model trained")
     with pytest.raises(ConfigError, match="chat.models: unknown model 'x'"):
         ChatConfig(models=["x"])
     with pytest.raises(DataError, match="stdin: not UTF-8"):
-        request(lambda prompt: "你好".encode("gbk").decode("utf-8"))
+        read_request(lambda prompt: "你好".encode("gbk").decode("utf-8"))
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.6), (4, 0.5), (1, 1.0), (0, 1e-9)])

@@ -40,7 +40,7 @@ def test_a_merged_model_that_is_not_the_proven_one_is_neither_exported_nor_score
     with pytest.raises(MissingStepError, match="is not merged"):
         run("quickstart", *SHORT, "steps=[export]")
     asked = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=4", "evaluate.models=[merged]")
-    with pytest.raises(MissingStepError, match="has none of merged yet"):
+    with pytest.raises(MissingStepError, match="has no merged model yet"):
         run("quickstart", *SHORT, *asked, "steps=[evaluate]")
 
 

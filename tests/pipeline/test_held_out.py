@@ -111,7 +111,7 @@ def test_a_benchmark_named_later_is_scored_in_the_same_run_without_training_agai
     folder = compared
     named = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=4")
     run("sft", "data.path=rows.jsonl", *SHORT, *named)
-    assert "train: done before" in said(caplog)
+    assert "train: already done" in said(caplog)
     assert {name for _, name, _ in scored(folder)} == {"held_out", "held_out_answers", "toy_choice_en"}
 
 
@@ -125,7 +125,7 @@ def test_with_a_benchmark_named_every_row_is_trained_and_no_row_held_out(run, ro
 def test_of_few_rows_none_is_held_out_and_it_is_said(run, rows, caplog):
     folder = run("sft", rows(30), *SHORT, "steps=[train,evaluate,leaderboard]")
     assert "no rows are held out, there are only 30" in said(caplog)
-    assert "evaluate: nothing to score" in said(caplog) and "nothing has been scored yet" in said(caplog)
+    assert "evaluate: nothing to score" in said(caplog) and "there are no scores yet" in said(caplog)
     assert read_json(folder.train_json)["data"]["num_rows"] == 30
 
 
@@ -133,7 +133,7 @@ def test_held_out_rows_that_were_edited_are_not_scored_and_training_writes_them_
     folder = compared
     left = folder.held_out_jsonl.read_text()
     folder.held_out_jsonl.write_text(left.replace("largest", "smallest"))
-    with pytest.raises(DataError, match="held_out.jsonl: not as the training left it"):
+    with pytest.raises(DataError, match="held_out.jsonl: was changed since the training wrote it"):
         run("sft", "data.path=rows.jsonl", *SHORT, "steps=[evaluate]")
     run("sft", "data.path=rows.jsonl", *SHORT, "steps=[train]")
     assert folder.held_out_jsonl.read_text() == left
@@ -144,7 +144,7 @@ def test_the_best_checkpoint_of_a_training_without_validation_is_refused_before_
     run, rows, tmp_path, caplog, how
 ):
     for more in ((), ("data.validation_fraction=0",), ("data.streaming=true",)):
-        with pytest.raises(ConfigError, match="nothing is validated that would tell"):
+        with pytest.raises(ConfigError, match="no rows are held out to tell which checkpoint is best"):
             run("sft", rows(30), *SHORT, "steps=[train]", how, *more)
     assert not (tmp_path / "run").exists()
     run("sft", rows(220), *SHORT, "steps=[train]", how, "train.sample_answers=0")

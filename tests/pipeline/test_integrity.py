@@ -53,9 +53,10 @@ def test_an_edited_score_is_made_again_and_a_lost_proof_too(run, caplog, tmp_pat
 
     run("quickstart", *SHORT, *TWO)
     model, benchmark = content["scores"][0]["model"], content["scores"][0]["benchmark"]
-    assert f"the scores of {model} on {benchmark} are not as they were written, and are made again" in said(
-        caplog
+    words = (
+        f"the scores of {model} on {benchmark} were changed since they were written, so it is scored again"
     )
+    assert words in said(caplog)
     assert values(folder) == expected and (tmp_path / "runs" / "leaderboard.json").read_text() == page
     assert read_json(folder.run_json)["evaluate"][model][benchmark]["num_asked"] == 0, "its answers were kept"
 
@@ -63,11 +64,11 @@ def test_an_edited_score_is_made_again_and_a_lost_proof_too(run, caplog, tmp_pat
         damaged = damage(folder.merge_report.read_text())
         folder.merge_report.unlink() if damaged is None else folder.merge_report.write_text(damaged)
         run("quickstart", *SHORT, *TWO, "steps=[evaluate,leaderboard]")
-        assert "its report is not as the merge step left them, and is left out" in said(caplog)
+        assert "report was changed since the merge step" in said(caplog)
         board = (tmp_path / "runs" / "leaderboard.html").read_text()
         assert "the merge is not proven" in board and "The logits of the merged model" not in board
         run("quickstart", *SHORT, *TWO, "steps=[merge,evaluate,leaderboard]")
-        assert "merge makes it again" in said(caplog) and "evaluate merged: done before" in said(caplog)
+        assert "merge makes it again" in said(caplog) and "evaluate merged: already done" in said(caplog)
         assert "The logits of the merged model" in (tmp_path / "runs" / "leaderboard.html").read_text()
     assert values(folder) == expected
 
@@ -136,7 +137,7 @@ def test_benchmarks_that_are_done_are_on_disk_whatever_ends_the_run(run, caplog,
     assert all(folder.predictions(*key).is_file() for key in done)
     assert all(f"evaluate/{model}/{name}" in read_json(folder.run_json)["steps"] for model, name in done)
     run(*command)
-    assert "evaluate base: done before" in said(caplog) and len(values(folder)) == 4
+    assert "evaluate base: already done" in said(caplog) and len(values(folder)) == 4
 
 
 def test_a_record_that_was_changed_or_is_odd_is_refused_in_one_line(run, tmp_path):

@@ -29,13 +29,13 @@ def said(caplog):
 def test_a_tokenizer_is_learned_from_every_column_and_not_twice(run, caplog, tmp_path):
     given = rows(tmp_path / "texts.jsonl", TEXTS)
     folder = run("tokenizer", given, "tokenizer.vocab_size=320")
-    assert "characters a token" in said(caplog)
+    assert "characters per token" in said(caplog)
     tokenizer = AutoTokenizer.from_pretrained(folder.tokenizer)
     ids = tokenizer("科技").input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == "科技"
     assert not any(token.startswith("<0x") for token in tokenizer.convert_ids_to_tokens(ids))
     run("tokenizer", given, "tokenizer.vocab_size=320")
-    assert "tokenizer: done before" in said(caplog)
+    assert "tokenizer: already done" in said(caplog)
     run("tokenizer", given, "tokenizer.vocab_size=310")
     assert len(AutoTokenizer.from_pretrained(folder.tokenizer)) == 310
 
@@ -47,7 +47,7 @@ def test_a_model_is_extended_tuned_merged_and_exported(run, caplog, tmp_path):
         "model.path=${toy:base}",
         "tokenizer.num_new_tokens=30",
     )
-    assert "30 new tokens behind 686 old ones" in said(caplog)
+    assert "30 tokens added to 686" in said(caplog)
     tuned = run(
         "sft",
         rows(tmp_path / "questions.jsonl", QUESTIONS),

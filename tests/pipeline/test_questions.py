@@ -15,7 +15,7 @@ from workbench.config import Config, DataConfig, ModelConfig, PredictConfig, Ste
 from workbench.config.data import DataFormat, SourceConfig
 from workbench.config.model import Task
 from workbench.errors import ConfigError, DataError
-from workbench.pipeline.predict.predict import beside, output_file
+from workbench.pipeline.predict.predict import output_file, renamed_columns
 from workbench.pipeline.predict.predict_input import format_for, questions
 from workbench.pipeline.predict.predict_preview import rendered
 from workbench.pipeline.run_state import Run
@@ -125,8 +125,8 @@ def test_a_format_that_the_rows_do_not_have_is_not_forced_on_them(asked):
 
 
 def test_answers_take_the_place_of_no_column_of_the_file():
-    assert beside({"text": "x"}, {"label": "a"}) == {"label": "a"}
-    assert beside({"label": "b"}, {"label": "a", "probabilities": {}}) == {
+    assert renamed_columns({"text": "x"}, {"label": "a"}) == {"label": "a"}
+    assert renamed_columns({"label": "b"}, {"label": "a", "probabilities": {}}) == {
         "predicted_label": "a",
         "predicted_probabilities": {},
     }
@@ -212,7 +212,9 @@ def test_a_train_json_that_is_not_as_the_training_left_it_decides_nothing(tmp_pa
     run_dir.train_json.write_text(contents[damage])
     if damage == "missing":
         run_dir.train_json.unlink()
-    with pytest.raises(DataError, match=r"^run/train.json: not as the training left it \('steps=\[tr"):
+    with pytest.raises(
+        DataError, match=r"^run/train.json: was changed since the training wrote it \('steps=\[tr"
+    ):
         questions(Run(config, run_dir))
     both = replace(config, steps=[Step.train, Step.predict])
     assert questions(Run(both, run_dir)), "the train step makes it again"

@@ -29,14 +29,14 @@ def other_weights(config, folder):
 
 
 def test_other_weights_are_an_error_that_says_which_kind(run, monkeypatch):
-    monkeypatch.setattr(resume_check, "kill_on_the_way", lambda config, folder: 3)
-    monkeypatch.setattr(resume_check, "trained", other_weights)
-    with pytest.raises(TrainingError, match="two trainings without a break end with other weights already"):
+    monkeypatch.setattr(resume_check, "train_and_kill", lambda config, folder: 3)
+    monkeypatch.setattr(resume_check, "train_in_process", other_weights)
+    with pytest.raises(TrainingError, match="even two uninterrupted trainings end with different weights"):
         run("resume-check")
     monkeypatch.setattr(
-        resume_check, "trained", lambda config, folder: ("b" if folder.name == "killed" else "a", [])
+        resume_check, "train_in_process", lambda config, folder: ("b" if folder.name == "killed" else "a", [])
     )
-    with pytest.raises(TrainingError, match="the killed training ends with other weights; both are in"):
+    with pytest.raises(TrainingError, match="the resumed training ends with other weights; both are in"):
         run("resume-check")
 
 

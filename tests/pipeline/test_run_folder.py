@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.pipeline.run_folder import alone_in
+from workbench.pipeline.run_folder import locked_folder
 from workbench.run_dir import RunDir
 
 
@@ -23,7 +23,7 @@ def test_a_finished_run_on_a_disk_that_is_read_only_can_be_read(only_reads, stat
         if not process:
             try:
                 os.setuid(65534 if os.geteuid() == 0 else os.geteuid())
-                with alone_in(RunDir(folder), only_reads=only_reads):
+                with locked_folder(RunDir(folder), only_reads=only_reads):
                     os._exit(0)
             except PermissionError:
                 os._exit(1)

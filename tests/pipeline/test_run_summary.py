@@ -17,6 +17,7 @@ from workbench.cli.arguments import prepare
 from workbench.cli.messages import CleanFormatter
 from workbench.config import BenchmarkConfig, Config, Step
 from workbench.config.benchmark import OutputType
+from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.evaluation.records import Prediction, Score, write_predictions, write_results
 from workbench.files import write_json
 from workbench.pipeline.ending.objective import objective
@@ -83,6 +84,21 @@ def test_a_run_ends_with_what_was_made_what_changed_and_the_next_command(tmp_pat
     assert "数学  accuracy 25.0 → 75.0, better (+50.0, p < 0.001)" in text
     assert "3 → 15 of 16 end by themselves" in text
     assert "  python -m workbench recipe=merge run_dir=runs/sft\n" in text
+
+
+@pytest.mark.parametrize(
+    ("section", "is_suggested"),
+    [
+        ({}, True),
+        ({"architecture": Architecture.native}, False),
+        ({"task": Task.sequence_classification}, False),
+    ],
+)
+def test_only_a_causal_model_of_the_llama_family_is_suggested_for_export(section, is_suggested, tmp_path):
+    run_dir = left_by_a_run(tmp_path / "r", {})
+    run_dir.merged.mkdir()
+    text = summary(Config(steps=[Step.merge], model=ModelConfig(path="m", **section)), run_dir, 200)
+    assert ("recipe=export" in text and "export.format=llama" in text) is is_suggested
 
 
 def test_scores_that_a_table_has_shown_are_counted_only(tmp_path):

@@ -48,7 +48,7 @@ def test_a_streamed_training_goes_on_with_the_same_bytes(run, rows):
 
 def test_equal_rows_come_to_one_side_and_what_is_not_compared_is_said(run, rows, caplog):
     folder = run("quickstart", rows, *SHORT, "data.streaming=true", "data.validation_fraction=0.3")
-    assert "data.streaming: held-out rows are told by their last prompt alone" in caplog.text
+    assert "data.streaming: held-out rows are recognized by their last prompt only" in caplog.text
     found = {}
     for name in ("train", "validation"):
         part = streaming.datasets.Dataset.from_file(str(folder.cache / "rows-0" / f"{name}.arrow"))

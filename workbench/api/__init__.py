@@ -1,4 +1,4 @@
-"""The Python face: plain values in, results that a notebook shows out.
+"""The Python interface: functions that take plain values, and return results that a notebook displays.
 
     import workbench as wb
 
@@ -10,14 +10,16 @@
     wb.compare(base, wb.evaluate(model, tokenizer, benchmarks, name="adapter"))
     wb.merge("MODEL", tuned.folder, "runs/mine/merged", quantization="nf4")
 
-The functions are attributes of `workbench` itself, each imported when it is first used:
+The functions are attributes of `workbench`; each is imported on first use:
 
-    load_benchmark    benchmarks.py    a shipped benchmark, or one of your own
-    load_model        loading.py       a model, quantized if asked, with or without an adapter
-    evaluate          evaluation.py    a model in memory on benchmarks -> Results
-    finetune          finetuning.py    rows -> an adapter, or a trained model
-    merge             merging.py       base and adapter -> one model, proven
-    compare           leaderboard/comparison.py    two Results, item by item -> Comparison
+    load_benchmark    benchmarks.py    loads a shipped benchmark, or one of your own
+    load_model        loading.py       loads a model, optionally quantized, with or without an adapter
+    evaluate          evaluation.py    scores a model on benchmarks -> Results
+    finetune          finetuning.py    trains an adapter or a model on rows -> FineTuned
+    merge             merging.py       merges base model and adapter, and proves the result -> Merged
+    compare           leaderboard/comparison.py    compares two Results item by item -> Comparison
 
-Settings have the names, defaults and checks of the command line's keys, without the section before the name.
+Settings have the names, defaults and checks of the command line's keys, without the section's name. The steps
+of a recipe call the same code, in functions that take whole sections: `train_weights`, `merge_into`,
+`score_model` and `load_adapter`.
 """

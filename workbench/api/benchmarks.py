@@ -1,4 +1,4 @@
-"""Benchmarks by name, read from their YAML files without Hydra."""
+"""Loads benchmarks from their YAML files, without Hydra."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ TOY_FILE = re.compile(r"\$\{toy:([\w./-]+)\}")
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark with its settings, under the name that its scores will have."""
+    """A benchmark: its name in the scores, and its settings."""
 
     name: str
     config: BenchmarkConfig
 
     def __repr__(self) -> str:
-        """Name and what is usually set, in a line."""
+        """Return the name and the settings that are changed most often, on one line."""
         config = self.config
         return (
             f"Benchmark({self.name!r}, {config.output_type.name}, path={config.path!r}, "
@@ -35,27 +35,27 @@ class Benchmark:
 
 
 def load_benchmark(benchmark: Folder, *, name: str | None = None, **settings: Any) -> Benchmark:
-    """A benchmark that is shipped, or one of your own.
+    """Load a shipped benchmark, or one of your own.
 
         load_benchmark("cmmlu", path="CMMLU", num_fewshot=5, limit=20, protocol="lm-eval")
 
     Args:
-        benchmark: Its name, of those shipped or in ./conf/benchmark, or a YAML file.
-        name: What its scores are called; None: its own name.
+        benchmark: Name of a shipped benchmark or of one in ./conf/benchmark, or a YAML file.
+        name: Name in the scores; None: the benchmark's own name.
         settings: Fields of `BenchmarkConfig`, such as path, num_fewshot, limit (items per subset), protocol.
 
     Raises:
-        ConfigError: No such benchmark or field, or a value that the field doesn't take.
+        ConfigError: There is no such benchmark or field, or the field doesn't accept the value.
     """
     file = _file(benchmark)
     text = file.read_text("utf-8")
-    own_name = found[1] if (found := PACKAGE_LINE.search(text)) else file.stem
+    own_name = match[1] if (match := PACKAGE_LINE.search(text)) else file.stem
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{file}: not a benchmark (a benchmark maps keys to values)")
+        raise ConfigError(f"{file}: is not a benchmark (a benchmark maps keys to values)")
     if "defaults" in values:
         raise ConfigError(f"{file}: names several benchmarks ({', '.join(map(str, values['defaults']))})")
     values = _overridden(values, settings)
@@ -67,25 +67,24 @@ def load_benchmark(benchmark: Folder, *, name: str | None = None, **settings: An
 
 
 def by_name(benchmarks: Sequence[Benchmark | str] | Benchmark | str) -> dict[str, BenchmarkConfig]:
-    """Name -> benchmark of one or several; texts are loaded.
+    """Return the settings of one or several benchmarks by name; those given by name are loaded.
 
     Raises:
-        ConfigError: Two have one name, or there is none.
+        ConfigError: Two benchmarks have the same name, or there is none.
     """
     several = [benchmarks] if isinstance(benchmarks, Benchmark | str) else benchmarks
-    chosen: dict[str, BenchmarkConfig] = {}
-    for entry in several:
-        benchmark = load_benchmark(entry) if isinstance(entry, str) else entry
-        if benchmark.name in chosen:
+    configs: dict[str, BenchmarkConfig] = {}
+    for benchmark in (load_benchmark(entry) if isinstance(entry, str) else entry for entry in several):
+        if benchmark.name in configs:
             raise ConfigError(f"benchmarks: {benchmark.name!r} comes twice (load_benchmark(..., name=...))")
-        chosen[benchmark.name] = benchmark.config
-    if not chosen:
-        raise ConfigError("benchmarks: none (load_benchmark(...) makes one)")
-    return chosen
+        configs[benchmark.name] = benchmark.config
+    if not configs:
+        raise ConfigError("benchmarks: none given (load_benchmark(...) makes one)")
+    return configs
 
 
 def _file(benchmark: Folder) -> Path:
-    """The YAML file of a benchmark; one in ./conf/benchmark comes before a shipped one of the same name."""
+    """Return the YAML file of a benchmark; ./conf/benchmark takes precedence over shipped files."""
     path = Path(benchmark)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
@@ -101,7 +100,7 @@ def _file(benchmark: Folder) -> Path:
 
 
 def _overridden(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the settings in their place; a mapping inside keeps the keys that aren't set."""
+    """Return the values updated by the settings; nested mappings are updated, not replaced."""
     merged = dict(values)
     for key, value in settings.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)

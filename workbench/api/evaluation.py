@@ -1,10 +1,10 @@
-"""A model in memory, scored on benchmarks."""
+"""Scores a model in memory on benchmarks, as `evaluate` and the evaluate step do."""
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,6 +14,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation import engine
 from workbench.evaluation.model_checks import check_kind
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import read_predictions
 from workbench.leaderboard.results import Results
 from workbench.models.adapters import attach
@@ -23,8 +24,19 @@ from workbench.trust import trusting
 
 log = logging.getLogger("workbench")
 
-OF_A_RUN = ("models", "cache")
-"""Fields of the section that are about the models and files of a run."""
+OF_A_RUN = ("models",)
+"""Fields of the section that only a run has a use for."""
+
+
+class ScoreOptions(TypedDict, total=False):
+    """Options of `engine.evaluate` that a run sets: files, stored answers, a hook for finished benchmarks."""
+
+    fingerprint: str
+    predictions: engine.PredictionFile
+    cache: Path
+    renew: bool
+    note: str
+    publish: engine.Publish
 
 
 def evaluate(
@@ -36,42 +48,77 @@ def evaluate(
     trust_code: bool = False,
     **settings: Any,
 ) -> Results:
-    """Score a model that is in memory: any causal language model of transformers, or a sequence classifier.
+    """Score any causal language model of transformers, or a sequence classifier, on benchmarks.
 
         evaluate(model, tokenizer, ["toy_choice_zh", load_benchmark("cmmlu", path="CMMLU")], name="base")
 
     Args:
-        model: From `load_model` or from anywhere else, with or without an adapter; it is left as it was.
-        tokenizer: The model's.
-        benchmarks: From `load_benchmark`, or their names.
-        name: What the results call the model.
-        trust_code: Run code that a benchmark names: metrics of files, functions of lm-eval tasks.
+        model: From `load_model` or from elsewhere, with or without an adapter; its state is not changed.
+        tokenizer: The model's tokenizer.
+        benchmarks: From `load_benchmark`, or names of benchmarks.
+        name: Name of the model in the results.
+        trust_code: Run code that a benchmark names: metrics in files, functions of lm-eval tasks.
         settings: Fields of `EvaluateConfig`, such as batch_tokens, chat_template, permutations, confidence.
 
+    Returns:
+        The scores with the answer to every item.
+
     Raises:
-        WorkbenchError: An unknown setting, a benchmark that can't be read, or one for another kind of model.
+        WorkbenchError: A setting is unknown, a benchmark can't be read, or it needs another kind of model.
     """
     known = [field for field in EvaluateConfig.__dataclass_fields__ if field not in OF_A_RUN]
     for setting in settings:
         check_known(setting, known, "evaluate")
     config = section(EvaluateConfig, settings, "evaluate")
-    plain = attach.inner_model(model) if isinstance(model, PeftModel) else model
     chosen = by_name(benchmarks)
-    check_kind(plain, chosen)
+    check_kind(_without_wrapper(model), chosen)
     with trusting(trust_code), tempfile.TemporaryDirectory(prefix="workbench-") as folder:
         prepared = check_benchmarks(chosen, config)
-        for benchmark in prepared.values():
-            for warning in benchmark.warnings:
-                log.warning("benchmarks.%s: %s", benchmark.name, warning)
+        log_warnings(prepared)
         files = {benchmark: Path(folder) / f"{number}.jsonl" for number, benchmark in enumerate(prepared)}
-        found = engine.evaluate(
-            plain,
-            tokenizer,
-            prepared,
-            config,
-            model_name=name,
-            predictions=lambda _, benchmark: files[benchmark],
-            decoding=prepacked,
+        evaluation = score_model(
+            model, tokenizer, prepared, config, name, predictions=lambda _, benchmark: files[benchmark]
         )
         predictions = {key: read_predictions(file) for key, file in files.items() if file.exists()}
-    return Results(model=name, scores=found.scores, predictions=predictions, measured=found.measured)
+    return Results(
+        model=name, scores=evaluation.scores, predictions=predictions, measured=evaluation.measured
+    )
+
+
+def score_model(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    benchmarks: Mapping[str, PreparedBenchmark],
+    config: EvaluateConfig,
+    name: str,
+    **options: Unpack[ScoreOptions],
+) -> engine.Evaluation:
+    """Score a model on prepared benchmarks; `evaluate` and the evaluate step share this function.
+
+    Args:
+        model: With or without an adapter.
+        tokenizer: The model's tokenizer.
+        benchmarks: From `check_benchmarks`.
+        config: How to score.
+        name: Name of the model in the scores.
+        options: Files and stored answers of a run.
+
+    Raises:
+        WorkbenchError: The model can't be asked the benchmarks.
+    """
+    plain = _without_wrapper(model)
+    return engine.evaluate(
+        plain, tokenizer, benchmarks, config, model_name=name, decoding=prepacked, **options
+    )
+
+
+def log_warnings(benchmarks: Mapping[str, PreparedBenchmark]) -> None:
+    """Log what `check_benchmarks` found odd about each benchmark."""
+    for name, benchmark in benchmarks.items():
+        for warning in benchmark.warnings:
+            log.warning("benchmarks.%s: %s", name, warning)
+
+
+def _without_wrapper(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """Return the model of transformers, whose layers contain the adapter if there is one."""
+    return attach.inner_model(model) if isinstance(model, PeftModel) else model

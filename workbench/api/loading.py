@@ -1,4 +1,4 @@
-"""A model and its tokenizer, ready to be asked."""
+"""Loads a model and its tokenizer."""
 
 from typing import Any
 
@@ -15,6 +15,7 @@ from workbench.plain_values import Folder, section
 from workbench.trust import trusting
 
 Quantization = str | QuantizationMethod | QuantizationConfig
+"""A method, by name or as an option, or the whole section."""
 
 
 def load_model(
@@ -26,7 +27,7 @@ def load_model(
     trust_code: bool = False,
     **settings: Any,
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-    """The model in evaluation mode, and its tokenizer.
+    """Load a model in evaluation mode, and its tokenizer.
 
         model, tokenizer = load_model("MODEL", quantization="nf4", adapter="ADAPTER")
 
@@ -34,28 +35,41 @@ def load_model(
         path: Folder, Hub id or `.gguf` file.
         adapter: Folder or Hub id of an adapter; the model is then a `PeftModel`.
         quantization: none, int8, nf4 or fp4, or a `QuantizationConfig`.
-        dtype: auto (the checkpoint's own), float32, bfloat16 or float16.
-        trust_code: Run the modelling code that lies beside the weights.
+        dtype: auto (that of the checkpoint), float32, bfloat16 or float16.
+        trust_code: Run modelling code from the model's folder.
         settings: Further fields of `ModelConfig`, such as task, device, architecture, revision, tokenizer.
 
     Raises:
-        WorkbenchError: An unknown setting, a checkpoint that can't be loaded, or an adapter of another model.
+        WorkbenchError: A setting is unknown, or model or adapter can't be loaded or don't fit.
     """
     model = section(ModelConfig, {"path": path, "dtype": dtype, **settings}, "model")
-    held = quantized(quantization)
+    quantization_section = quantized(quantization)
     with trusting(trust_code):
         tokenizer = loading.load_tokenizer(model)
         num_labels = adapter_config.num_labels(adapter) if adapter else None
-        base = loading.load_model(model, held, num_labels)
+        base = loading.load_model(model, quantization_section, num_labels)
         if adapter is None:
             return base, tokenizer
-        with_adapter = attach.load(base, adapter)
-        end_at(base, adapter_config.end_tokens(adapter))
         take_template(tokenizer, adapter_config.chat_template(adapter))
-        return with_adapter, tokenizer
+        return load_adapter(base, adapter), tokenizer
+
+
+def load_adapter(base: PreTrainedModel, adapter: Folder) -> PeftModel:
+    """Load an adapter onto its base model, whose answers then end at the adapter's end tokens.
+
+    Raises:
+        CheckpointError: There is no adapter, or it doesn't fit the model.
+    """
+    model = attach.load(base, adapter)
+    end_at(base, adapter_config.end_tokens(adapter))
+    return model
 
 
 def quantized(quantization: Quantization) -> QuantizationConfig:
-    """The section of a quantization that may be given by its method alone."""
+    """Return the quantization section, which may be given by its method alone.
+
+    Raises:
+        ConfigError: The method is unknown.
+    """
     values = quantization if isinstance(quantization, QuantizationConfig) else {"method": quantization}
     return section(QuantizationConfig, values, "quantization")

@@ -1,28 +1,34 @@
-"""Base and adapter as one model on disk, proven."""
+"""Merges an adapter into its base model, as `merge` and the merge step do."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench.api.loading import Quantization, quantized
 from workbench.config.merge import MergeConfig
 from workbench.config.model import Dtype, ModelConfig
+from workbench.config.quantization import QuantizationConfig
 from workbench.errors import ConfigError
 from workbench.leaderboard.shown_table import Shown, Table
 from workbench.models import merging
 from workbench.plain_values import Folder, route, section
+from workbench.run_dir import write_json
 from workbench.trust import trusting
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Merged(Shown):
-    """A merged model and the proof that it answers as base and adapter do."""
+    """A merged model, and the proof that its logits are those of base model and adapter."""
 
     folder: Path
+    """Folder of the merged model."""
+    report_file: Path
+    """The report as a file."""
     report: merging.MergeReport
 
     def table(self) -> Table:
-        """One line a comparison of logits."""
+        """Return a table with one row per comparison of logits."""
         checks = {
             f"merged model against the {self.report.reference}": self.report.merged,
             "float32 sum against base + adapter": self.report.float32_sum,
@@ -53,29 +59,63 @@ def merge(
     trust_code: bool = False,
     **settings: Any,
 ) -> Merged:
-    """Write the merged model to `output`, and its proof to merge_report.json beside that folder, or neither.
+    """Write the merged model to `output` and the report of its proof to `output`.merge_report.json.
+
+        merge("MODEL", "runs/mine/adapter", "runs/mine/merged", quantization="nf4")
+
+    If the proof fails, neither is written.
 
     Args:
-        model_path: Folder, Hub id or `.gguf` file of the base.
-        adapter_path: Folder of the adapter.
+        model_path: Folder, Hub id or `.gguf` file of the base model.
+        adapter_path: Folder or Hub id of the adapter.
         output: Folder of the merged model.
-        quantization: The one that the adapter was trained on; the merged model is not quantized.
-        base_dtype: The dtype that the base had in training.
-        probe: Texts to compare the models on; None: a few sentences in both languages.
-        overwrite: Replace what is in `output`.
-        trust_code: Run the modelling code that lies beside the base's weights.
-        settings: Further fields of `MergeConfig` (dtype, max_shard_size, ...) and of `ModelConfig`.
+        quantization: Quantization of the base model in training; the merged model is not quantized.
+        base_dtype: The dtype of the base model in training.
+        probe: Texts on which the logits are compared; None: four sentences, in Chinese and English.
+        overwrite: Replace the contents of `output`.
+        trust_code: Run modelling code from the base model's folder.
+        settings: Further fields of `MergeConfig` (dtype) and of `ModelConfig`.
 
     Raises:
-        WorkbenchError: An unknown setting, an adapter of another model, or a proof that failed.
+        WorkbenchError: A setting is unknown, the adapter is of another model, or the proof failed.
     """
     chosen = route(settings, {"merge": MergeConfig, "model": ModelConfig}, "merge", ("path", "init"))
-    how = section(MergeConfig, chosen["merge"], "merge")
+    merge_section = section(MergeConfig, chosen["merge"], "merge")
     base = section(ModelConfig, {"path": model_path, "dtype": base_dtype, **chosen["model"]}, "model")
     folder = Path(output)
     if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"output: {str(folder)!r} is not empty (overwrite=True, or another folder)")
+    report_file = folder.parent / f"{folder.name}.merge_report.json"
     with trusting(trust_code):
-        texts = merging.SENTENCES if probe is None else probe
-        report = merging.merge(base, adapter_path, how, quantized(quantization), folder, texts)
-    return Merged(folder=folder, report=report)
+        return merge_into(
+            folder, report_file, base, adapter_path, merge_section, quantized(quantization), probe
+        )
+
+
+def merge_into(
+    folder: Path,
+    report_file: Path,
+    model: ModelConfig,
+    adapter_path: Folder,
+    merge: MergeConfig,
+    quantization: QuantizationConfig,
+    probe: Sequence[str] | None,
+) -> Merged:
+    """Merge as the sections say; `merge` and the merge step share this function.
+
+    Args:
+        folder: Folder of the merged model.
+        report_file: File of the report.
+        model: The base model.
+        adapter_path: Folder or Hub id of the adapter.
+        merge: How to merge.
+        quantization: Quantization of the base model in training.
+        probe: Texts on which the logits are compared; None: four sentences.
+
+    Raises:
+        WorkbenchError: The adapter is of another model, or the proof failed.
+    """
+    texts = merging.SENTENCES if probe is None else list(probe)
+    report = merging.merge(model, adapter_path, merge, quantization, folder, texts)
+    write_json(report_file, asdict(report))
+    return Merged(folder=folder, report_file=report_file, report=report)

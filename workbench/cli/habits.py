@@ -75,7 +75,6 @@ KEYS = {
     "predict.max_new_tokens": "max_new_tokens max_out_len max_gen_toks",
     "evaluate.batch_tokens": "per_device_eval_batch_size eval_batch_size",
     "evaluate.chat_template=true": "apply_chat_template",
-    "evaluate.cache": "use_cache",
     "evaluate.fewshot_seed": "fewshot_as_seed",
     "export.path": "export_dir merge_output_dir",
     "export.max_shard_size": "export_size",

@@ -72,7 +72,12 @@ class AdapterConfig:
     regular expression."""
     trainable_tokens_from: int | None = number(None, 0, 10**8)
     """Embeddings of token ids from this number on are trained too. null: those of the tokens that
-    recipe=extend added."""
+    recipe=extend added. Set it for a model that another tool has extended, such as Chinese-LLaMA (32000)."""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether there is no adapter, so that training changes the model's own weights."""
+        return self.method is AdapterMethod.none and self.path is None
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""

@@ -110,7 +110,8 @@ class GenerationConfig:
     as its answer; of several unmarked numbers the last. pattern: what `generation.pattern` finds. The target
     is read the same way."""
     pattern: str = ""
-    """Regular expression for `extract: pattern`. The answer is the first group of the last match."""
+    r"""Regular expression for `extract: pattern`, for answers that are neither a number nor a letter, such as
+    `\\boxed\{(.*?)\}`. The answer is the first group of the last match."""
 
 
 @dataclass(kw_only=True)

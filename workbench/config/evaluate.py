@@ -44,12 +44,8 @@ class EvaluateConfig:
     """Number of orders in which the options of a lettered question are asked. Their average cancels a
     preference for a letter. 1: the given order. Time grows by this factor. Needs benchmarks.NAME.options."""
     confidence: float = number(0.95, 0, 1, above=True, below=True)
-    """Confidence level of the intervals."""
-    bootstrap_samples: int = number(2000, 2, 10**6)
-    """Resamples of a bootstrap interval. Scores that are not a mean of items (F1, BLEU, perplexity) use at
-    most 200."""
-    cache: bool = True
-    """true reuses stored answers of the same model to the same prompt."""
+    """Confidence level of the intervals. Bootstrap intervals are made from 2,000 resamples; for scores that
+    are not a mean of items (F1, BLEU, perplexity) from 200."""
 
     def __post_init__(self) -> None:
         """Refuse unknown models and numbers out of range."""

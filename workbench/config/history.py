@@ -80,10 +80,25 @@ FIRST_FIELDS: dict[str, frozenset[str]] = {
 """Dataclass -> its fields in version 1. Never change these: names of runs are computed from them."""
 
 
+REMOVED_FIELDS: dict[str, dict[str, Any]] = {
+    "EvaluateConfig": {"bootstrap_samples": 2000, "cache": True},
+    "MergeConfig": {
+        "max_shard_size": "4GB",
+        "tolerance": 1e-4,
+        "probe_size": 16,
+        "probe_length": 128,
+        "batch_size": 4,
+    },
+    "TokenizerConfig": {"min_frequency": 2, "max_piece_length": 16},
+}
+"""Dataclass -> fields of version 1 that are constants today, with their values."""
+
+
 def hashed(value: Any, key: str) -> dict[str, Any]:
     """Return the values of a section that go into a fingerprint.
 
-    A field that version 1 didn't have is omitted if its value means what version 1 did.
+    A field that version 1 didn't have is omitted if its value means what version 1 did. A field of version 1
+    that is a constant today is included with that value.
 
     Args:
         value: A section, or another dataclass of `FIRST_FIELDS`.
@@ -107,13 +122,16 @@ def named(values: Mapping[str, Any], schema: type, key: str, *, as_written: bool
 def completed(values: Mapping[str, Any], schema: type, key: str, version: int) -> dict[str, Any]:
     """Fill in the keys that a section of an earlier version lacks, with what that version did without them.
 
+    Keys that are constants today are removed if they have that value.
+
     Args:
         values: The section as in config.yaml.
         schema: Its present dataclass.
         key: Its dotted key.
         version: Version of the configuration in config.yaml.
     """
-    filled = dict(values)
+    removed = REMOVED_FIELDS.get(schema.__name__, {})
+    filled = {name: value for name, value in values.items() if name not in removed or value != removed[name]}
     for field in fields(schema):
         path = _joined(key, field.name)
         if field.name not in filled:
@@ -206,13 +224,13 @@ def version_of(text: str, where: str) -> int:
 def _without_later(
     values: Mapping[str, Any], schema: type, key: str, *, named: bool, as_written: bool = False
 ) -> dict[str, Any]:
-    """Return the values of a section without later fields that have their defaults.
+    """Return the values of a section without later fields that have their defaults, but with removed fields.
 
     With `named`, fields of version 1 have its defaults; a former default that is given is marked as such.
     """
     first = FIRST_FIELDS.get(schema.__name__, frozenset())
     treat = partial(_without_later, named=named, as_written=as_written)
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = dict(REMOVED_FIELDS.get(schema.__name__, {}))
     for field in fields(schema):
         if field.name not in values:
             continue

@@ -18,8 +18,8 @@ class LeaderboardConfig:
     folder: str = "runs"
     """Folder that is searched for runs. leaderboard.html, .md and .json are written there."""
     num_samples: int = number(3, 0, 10**5)
-    """Items per benchmark to show that the trained model gained over the base, and as many that it lost. 0:
-    none."""
+    """Items per benchmark to show that the trained model gained over the base, and as many that it lost.
+    Raise it to read what training changed. 0: none."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""

@@ -27,14 +27,11 @@ class TokenizerConfig:
     """recipe=extend: tokenizer whose tokens are added; a folder, tokenizer.json, `.model` file or hub id.
     null: tokens are learned from the text."""
     add_ascii: bool = False
-    """recipe=extend: true adds tokens of ASCII characters too. false leaves the tokens of English text as
-    they were."""
-    min_frequency: int = number(2, 1, 10**9)
-    """Two tokens are joined only if the text has that pair at least this often."""
-    max_piece_length: int = number(16, 1, 10**4)
-    """Most characters of a token."""
+    """recipe=extend: true adds tokens of ASCII characters too, for code or for a language in Latin letters.
+    false leaves the tokens of English text as they were."""
     character_coverage: float = number(0.9995, 0.5, 1)
-    """Share of the text whose characters get a token each. Rarer characters are spelled in bytes."""
+    """Share of the text whose characters get a token each. Rarer characters are spelled in bytes. Lower it
+    for a small Chinese vocabulary; raise it to 1 if every rare character matters."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""

@@ -35,6 +35,9 @@ class Evaluation:
     """Benchmark -> seconds, items_per_second, num_asked, computed_tokens, ...; belongs into run.json."""
 
 
+PredictionFile = Callable[[str, str], Path]
+"""Returns the file for a model's predictions on a benchmark, from the names of both."""
+
 Publish = Callable[[PreparedBenchmark, list[Score], dict[str, float]], None]
 """Takes a benchmark's scores, and what was measured, as soon as they are known."""
 
@@ -47,7 +50,7 @@ def evaluate(
     *,
     model_name: str,
     fingerprint: str = "",
-    predictions: Callable[[str, str], Path] | None = None,
+    predictions: PredictionFile | None = None,
     cache: Path | None = None,
     renew: bool = False,
     note: str = "",
@@ -83,7 +86,7 @@ def evaluate(
         lm = in_role(model, tokenizer, [benchmark.config for benchmark in benchmarks.values()], config)
         check(lm, benchmarks, config, model_name)
         for name, benchmark in benchmarks.items():
-            folder = cache if config.cache and fingerprint else None
+            folder = cache if fingerprint else None
             kept = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank, renew=renew)
             with named(name), decoding() if benchmark.interviewer.generates(benchmark) else nullcontext():
                 judged, measured = _measured(benchmark, lm, config, kept, model_name)

@@ -9,7 +9,7 @@ trained, within the measured rounding error.
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -41,7 +41,7 @@ from workbench.models.logit_comparison import (
 )
 from workbench.models.merge_base import MergeBase, load_base, tensors_fingerprint
 from workbench.models.tokenizers.load_tokenizer import take_template
-from workbench.run_dir import RunDir, file_fingerprint, new_folder, write_json
+from workbench.run_dir import file_fingerprint, new_folder
 
 logger = logging.getLogger("workbench")
 
@@ -52,6 +52,15 @@ SENTENCES = [
     "问题：中国的首都是哪里？\n答案：北京",
 ]
 """What a merge is proven on where there are no training rows."""
+
+PROBE_TEXTS, PROBE_TOKENS, PROBE_BATCH = 16, 128, 4
+"""Most texts to compare on, tokens of each that are compared, and texts per forward pass."""
+
+TOLERANCE = 1e-4
+"""Largest difference between two computations of the same float32 logits, as a share of the largest logit."""
+
+MAX_SHARD_SIZE = "4GB"
+"""Largest weight file; `recipe=export` writes other sizes."""
 
 SCHEMA_VERSION = 1
 
@@ -117,7 +126,7 @@ def merge(
     folder: Path,
     probe: list[str],
 ) -> MergeReport:
-    """Write the merged model to `folder` and the report into its parent folder, or neither.
+    """Write the merged model to `folder`, and return the report of its proof.
 
     Args:
         model: The base, as for training.
@@ -135,14 +144,14 @@ def merge(
     check_base(model)
     tokenizer = load_tokenizer(model)
     take_template(tokenizer, adapter_config.chat_template(adapter_path))
-    batches = encode(tokenizer, probe[: merge.probe_size], merge.probe_length, merge.batch_size)
+    batches = encode(tokenizer, probe[:PROBE_TEXTS], PROBE_TOKENS, PROBE_BATCH)
     base = load_base(model, adapter_path, quantization, batches)
     dtype = chosen_dtype(merge.dtype, base.dtype)
     adapter = adapter_config.fingerprint(adapter_path)
     fingerprints = {"base": tensors_fingerprint(base.weights), "adapter": adapter}
-    total = _add_adapter(base, adapter_path, batches, merge.tolerance)
+    total = _add_adapter(base, adapter_path, batches)
     with new_folder(folder) as temporary:
-        rounding = _save_rounded(total, dtype, base.adapter_dtype, temporary, merge.max_shard_size, batches)
+        rounding = _save_rounded(total, dtype, base.adapter_dtype, temporary, batches)
         tokenizer.save_pretrained(temporary)
         total.model = None  # frees the memory for the copy on disk
         reloaded = _reloaded_logits(_merged_section(model, temporary, dtype, base.device), batches)
@@ -151,7 +160,7 @@ def merge(
         )
         merged = _check_merged(reloaded, base, total, rounding, dtype)
         fingerprints["merged"] = file_fingerprint(temporary)
-    report = MergeReport(
+    return MergeReport(
         schema_version=SCHEMA_VERSION,
         base_model=model.path,
         quantization=quantization.method.value,
@@ -163,13 +172,9 @@ def merge(
         disk=disk,
         fingerprints=fingerprints,
     )
-    write_json(RunDir(folder.parent).merge_report, asdict(report))
-    return report
 
 
-def _add_adapter(
-    base: MergeBase, adapter_path: str | Path, batches: list[Batch], tolerance: float
-) -> _Float32Sum:
+def _add_adapter(base: MergeBase, adapter_path: str | Path, batches: list[Batch]) -> _Float32Sum:
     """Merge the adapter into the base in float32, and compare logits before and after.
 
     Raises:
@@ -191,9 +196,9 @@ def _add_adapter(
         reason = f"can't be merged, {first_line(error)}"
         raise CheckpointError(f"{adapter_path}: {reason} (a weight or its alpha is too large)") from error
     merged_logits = list(logits(merged, batches))
-    largest = tolerance * scale(merged_logits)
+    largest = TOLERANCE * scale(merged_logits)
     flips = close_calls(merged_logits, largest)
-    bound = Bound(largest, largest, flips, f"{tolerance:g} of the largest logit")
+    bound = Bound(largest, largest, flips, f"{TOLERANCE:g} of the largest logit")
     return _Float32Sum(
         model=merged,
         unmerged_logits=unmerged_logits,
@@ -208,7 +213,6 @@ def _save_rounded(
     dtype: torch.dtype,
     adapter_dtype: torch.dtype,
     folder: Path,
-    max_shard_size: str,
     batches: list[Batch],
 ) -> _Rounding:
     """Round the sum to `dtype` and save it; measure the rounding errors of `dtype` and `adapter_dtype`.
@@ -226,7 +230,7 @@ def _save_rounded(
             f"merge.dtype: {dtype_name(dtype)!r} has too small a range for these weights (use float32)"
         )
     with quiet_transformers():
-        total.model.save_pretrained(folder, max_shard_size=max_shard_size)
+        total.model.save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
     if adapter_dtype not in rounded:
         _round_parameters(total.model, adapter_dtype)
         rounded[adapter_dtype] = list(logits(total.model, batches))

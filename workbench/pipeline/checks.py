@@ -1,4 +1,4 @@
-"""Checks of a run's configuration, data and benchmarks before the long work starts."""
+"""Checks of a run's configuration, data and benchmarks before the first step starts."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,37 +7,34 @@ from itertools import islice
 from workbench.config import Step
 from workbench.config.benchmark import OutputType, Scoring
 from workbench.config.names import BASE
-from workbench.config.quantization import QuantizationMethod
 from workbench.config.train import Keep
 from workbench.data.streaming import streamed_rows
 from workbench.data.validate import check_rows
-from workbench.distributed import is_sharded
 from workbench.errors import ConfigError
 from workbench.evaluation.model_checks import check_prompting, named
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
-from workbench.models.adapters.init_from_weights import FROM_WEIGHTS
-from workbench.models.adapters.targets import check_base
+from workbench.models.adapters.trainable import check_trainable
 from workbench.models.loading import check_model
 from workbench.pipeline.held_out.encoded_rows import model_length
 from workbench.pipeline.held_out.rows_file import read_rows
 from workbench.pipeline.predict.predict_input import questions
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import is_classifier, trains_whole_model
+from workbench.pipeline.step_inputs import is_classifier
 from workbench.pipeline.tokenizers import tokenizer_for
-from workbench.pipeline.train import check_adapter, scored_on
-from workbench.pipeline.vocabulary import check_text
+from workbench.pipeline.train import check_adapter, score_on_benchmarks
+from workbench.pipeline.vocabulary import read_texts
 from workbench.training.arguments import check_loggers
 
-LOOKED_AT = 1000
-"""Of rows that are streamed, so many are read before the work starts, and all others on the way."""
+NUM_CHECKED = 1000
+"""Number of streamed rows that are checked before the training; the others are checked when encoded."""
 
 
 def check(run: Run) -> None:
-    """Find a user's mistake before the long work starts.
+    """Check everything that the run's steps need, as far as that is possible before the first step.
 
     Raises:
-        WorkbenchError: a model, data set or benchmark that can't be read, a step that makes no sense, ...
+        WorkbenchError: A model, data set or benchmark can't be read, or the configuration contradicts itself.
     """
     config = run.config
     if set(config.steps) - {Step.leaderboard, Step.tokenizer}:
@@ -51,7 +48,7 @@ def check(run: Run) -> None:
         check_questions(run.benchmarks(), run)
         check_prompts(run.benchmarks(), run)
     if {Step.tokenizer, Step.extend} & set(config.steps):
-        check_text(run)
+        read_texts(run)
     if Step.predict in config.steps:
         questions(run)
     if {Step.plan, Step.train, Step.resume_check} & set(config.steps):
@@ -59,10 +56,10 @@ def check(run: Run) -> None:
 
 
 def check_questions(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None:
-    """Find a benchmark for another kind of model, or that scores entries which the vocabulary lacks.
+    """Check that the benchmarks are for this kind of model, and that its vocabulary has the scored tokens.
 
     Raises:
-        ConfigError: names the benchmark.
+        ConfigError: A benchmark needs another kind of model or another vocabulary.
     """
     for name, benchmark in benchmarks.items():
         if (benchmark.config.output_type is OutputType.classification) is not is_classifier(run.config):
@@ -79,74 +76,57 @@ def check_questions(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> No
 
 
 def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None:
-    """Find prompts that the model's tokenizer can't make or its context can't hold, before it is loaded.
+    """Check that the tokenizer can make the prompts, and that `evaluate.max_length` fits the model's context.
 
     Raises:
-        WorkbenchError: names the key, or the benchmark and the item.
+        WorkbenchError: They don't; the message names the key, or the benchmark and the item.
     """
     evaluate = run.config.evaluate
     if evaluate.max_length is None and not evaluate.chat_template:
         return
     tokenizer = tokenizer_for(BASE, run)
     if Step.train in run.config.steps and not tokenizer.chat_template:
-        evaluate = replace(evaluate, chat_template=False)  # training brings one
+        evaluate = replace(evaluate, chat_template=False)  # training adds one
     check_prompting(model_length(run, tokenizer), tokenizer, benchmarks, evaluate)
 
 
-def check_choosing(run: Run) -> None:
-    """Refuse to choose among checkpoints by a validation loss where no row will be held out.
+def check_best_checkpoint(run: Run) -> None:
+    """Check that there is a validation loss or a score by which `train.keep` and `train.patience` can choose.
 
     Raises:
-        ConfigError: `train.keep` or `train.patience` asks for it.
+        ConfigError: There is neither.
     """
     config = run.config
-    share = config.data.validation_fraction
-    if not config.train.chooses or config.train.score_on or share:
+    fraction = config.data.validation_fraction
+    if not config.train.chooses or config.train.score_on or fraction:
         return
     reason = "data.validation_fraction is 0"
-    if share is None:
-        found = None if config.data.streaming else run.hold_out
-        if found is not None and found.held_out:
+    if fraction is None:
+        split = None if config.data.streaming else run.hold_out
+        if split is not None and split.held_out:
             return
-        reason = found.reason if found is not None else "rows are streamed"
+        reason = split.reason if split is not None else "rows are streamed"
     key = "keep" if config.train.keep is Keep.best else "patience"
     raise ConfigError(
-        f"train.{key}: nothing is validated that would tell, {reason} "
+        f"train.{key}: no rows are held out to tell which checkpoint is best, because {reason} "
         "(data.validation_fraction=0.05, or train.score_on)"
     )
 
 
 def check_training(run: Run) -> None:
-    """Find a mistake in what is to be trained, on what, and how the best checkpoint is told.
+    """Check the training's sections and rows.
 
     Raises:
-        WorkbenchError: as `check` says.
+        WorkbenchError: The sections contradict each other, or a row can't be read.
     """
     config = run.config
-    check_questions(scored_on(run), run)
+    check_questions(score_on_benchmarks(run), run)
     check_loggers(config.train.report_to)
     check_adapter(run)
-    if config.adapter.init in FROM_WEIGHTS and config.train.weight_decay:
-        raise ConfigError(
-            f"train.weight_decay: {config.train.weight_decay} would shrink what takes the start of "
-            f"adapter.init={config.adapter.init.name} out again (set it 0)"
-        )
-    if config.adapter.init in FROM_WEIGHTS and is_sharded():
-        raise ConfigError(
-            f"adapter.init: {config.adapter.init.name!r} does not go with FSDP, which tears its halves apart "
-            "(adapter.init=default, or DDP)"
-        )
-    method = config.quantization.method
-    if trains_whole_model(config) and method is not QuantizationMethod.none:
-        raise ConfigError(
-            f"adapter.method: 'none' trains the model's own weights, which can't be in {method.value} "
-            "(adapter=lora, or quantization=none)"
-        )
-    if not trains_whole_model(config):
-        check_base(config.model)
+    check_trainable(config.model, config.quantization, config.adapter, config.train)
     streaming, data = config.data.streaming, run.data
     if streaming and is_classifier(config) and not (data.labels or data.labels_file or data.regression):
-        raise ConfigError("data.labels: not given, and data.streaming can't look for them in all rows")
-    looked_at = list(islice(streamed_rows(config.data, config.seed), LOOKED_AT)) if streaming else run.rows
-    check_rows(looked_at, data, config.model.task)
-    check_choosing(run)
+        raise ConfigError("data.labels: not given, and data.streaming can't collect classes from all rows")
+    rows = list(islice(streamed_rows(config.data, config.seed), NUM_CHECKED)) if streaming else run.rows
+    check_rows(rows, data, config.model.task)
+    check_best_checkpoint(run)

@@ -21,44 +21,45 @@ from workbench.run_dir import MODEL_CARD, RunDir
 log = logging.getLogger("workbench")
 
 LOCK = ".leaderboard.lock"
-"""File that a process holds while it reads the runs and writes the page; the folder may be a run's own."""
+"""File that a process locks while it reads the runs and writes the page."""
 
 PLAIN_WIDTH = 100
-"""Columns where the output is no terminal."""
+"""Columns of the table if the output is not a terminal."""
 
 
 def leaderboard(run: Run) -> None:
-    """Show this run in full and all runs of `leaderboard.folder` beside it, on the terminal and as a page."""
+    """Compare this run with all runs of `leaderboard.folder`, in the terminal and as a page.
+
+    `workbench.compare` compares two results in memory; here `leaderboard.compare` compares all runs' files.
+    """
     config, run_dir = run.config, run.run_dir
     folder = board_folder(config, run_dir)
     if not run_dir.results_json.is_file() and not folder.is_dir():
-        log.warning(
-            "leaderboard: nothing has been scored yet ('benchmark=[NAME,...]' names what to score on)"
-        )
+        log.warning("leaderboard: there are no scores yet ('benchmark=[NAME,...]' names what to score on)")
         return
-    own = run_dir.path.resolve()
+    own_folder = run_dir.path.resolve()
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
-    with locked(folder / LOCK, wait=True):  # of two runs at once the later one sees what the other wrote
+    with locked(folder / LOCK, wait=True):  # of two runs at the same time, the second one sees both
         board = compare(collect(folder), config.leaderboard.num_samples)
         labels = {(folder / view.run.label).resolve(): view.run.label for view in board.runs}
-        Console(width=width).print(table.render(board, labels.get(own)))
+        Console(width=width).print(table.render(board, labels.get(own_folder)))
         path = run_page.write(board, folder)
     for view in board.runs:
-        if (folder / view.run.label).resolve() == own or folder == run_dir.path:
+        if (folder / view.run.label).resolve() == own_folder or folder == run_dir.path:
             write_cards(view, run_dir)
     log.info("page: %s", path)
 
 
 def board_folder(config: Config, run_dir: RunDir) -> Path:
-    """`leaderboard.folder`; the run's own for one that lies outside of the usual folder."""
+    """Return `leaderboard.folder`; if that is the default, and the run is not in it, the run's own folder."""
     folder = Path(config.leaderboard.folder)
-    usual = config.leaderboard.folder == LeaderboardConfig().folder
-    outside = not run_dir.path.resolve().is_relative_to(folder.resolve())
-    return run_dir.path if usual and outside and run_dir.results_json.is_file() else folder
+    is_default = config.leaderboard.folder == LeaderboardConfig().folder
+    is_outside = not run_dir.path.resolve().is_relative_to(folder.resolve())
+    return run_dir.path if is_default and is_outside and run_dir.results_json.is_file() else folder
 
 
 def write_cards(view: RunView, run_dir: RunDir) -> None:
-    """A model card into the folder of each model of the run that has been scored."""
+    """Write a model card into the folder of each scored model of the run."""
     folders = {ADAPTER: run_dir.adapter, MERGED: run_dir.merged, TRAINED: run_dir.model}
     for name, folder in folders.items():
         if folder.is_dir() and name in view.run.models and card.write(view, name, folder):

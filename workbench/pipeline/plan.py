@@ -1,4 +1,4 @@
-"""The plan step: what a training will need, and what to change where that is too much."""
+"""The plan step: forecasts memory and time of a training, and suggests changes if the memory is too small."""
 
 import logging
 from dataclasses import replace
@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from workbench.api.examples import Examples
 from workbench.config import Config
 from workbench.config.model import Architecture
 from workbench.config.plan import Gpu
@@ -15,8 +16,8 @@ from workbench.errors import ConfigError
 from workbench.machine import available_bytes, resident_bytes
 from workbench.models.device import torch_device
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import autocast_dtype, trains_whole_model
-from workbench.pipeline.training_rows import Examples, encoded_examples
+from workbench.pipeline.step_inputs import run_autocast_dtype
+from workbench.pipeline.training_rows import encoded_examples
 from workbench.run_dir import RunDir
 from workbench.training.estimate.memory import Batch, Setting, Shape, peak_parts, shown, step_flops, ways_out
 from workbench.training.estimate.workload import duration, forecast, product_rate, text_lengths
@@ -35,94 +36,96 @@ GPUS = {
     Gpu["h100"]: (80, 989),
     Gpu["h200"]: (141, 989),
 }
-"""GB of memory, and TFLOP/s of dense half-precision products, from the makers' data sheets."""
-REACHED_CPU, REACHED_GPU = 0.4, 0.35
-"""Of the rate of matrix products, in training with LoRA: 0.54 was measured on a CPU in rows without padding
-(tests/performance/model.py), shorter texts reach less; the one for a GPU is a guess."""
+"""GPU -> GB of memory, and TFLOP/s of dense half-precision products, from the data sheets."""
+CPU_EFFICIENCY, GPU_EFFICIENCY = 0.4, 0.35
+"""Speed of LoRA training as a share of the speed of matrix products. On a CPU 0.54 was measured on rows
+without padding (tests/performance/model.py), and shorter texts reach less; the value for GPUs is a guess."""
 
 
 def plan(run: Run) -> None:
-    """Say what the training of this configuration will need, without loading the model."""
+    """Log the memory and time that the training of this configuration needs, without loading the model.
+
+    It encodes the rows as training does; the Python interface has no function for it.
+    """
     with TemporaryDirectory() as folder:
-        if run.config.data.streaming:  # the rows go to the disk as tokens, but not into the run's folder
+        if run.config.data.streaming:  # encoded rows are written to disk, but not into the run's folder
             run = replace(run, run_dir=RunDir(Path(folder)))
         examples = encoded_examples(run)
         log.info("data: %s", examples.training.account)
-        foresee(run, examples)
+        log_forecast(run, examples)
 
 
-def foresee(run: Run, examples: Examples) -> None:
-    """Log peak memory by part, time, and where it doesn't fit what to change.
+def log_forecast(run: Run, examples: Examples) -> None:
+    """Log the peak memory by component, the time, and settings that fit if the memory is too small.
 
     Raises:
-        ConfigError: a row is longer than the model can read.
+        ConfigError: A row is longer than the model's context.
     """
     config = run.config
     check_lengths(run, examples)
     work = forecast(examples.training.dataset, config.train, config.seed)
-    setting, dtype = planned(run, len(examples.labels), work.largest)
-    parts, room = peak_parts(setting), room_bytes(config)
-    place = config.plan.gpu.value if config.plan.gpu else torch_device(config.model.device).type
-    limit = f" of {room / 2**30:.1f}"
-    log.info("plan: %s%s on %s", shown(parts), limit, place)
+    setting, dtype = memory_setting(run, len(examples.labels), work.largest)
+    peak, available = peak_parts(setting), training_bytes(config)
+    device = config.plan.gpu.value if config.plan.gpu else torch_device(config.model.device).type
+    log.info("plan: %s of %.1f on %s", shown(peak), available / 2**30, device)
     flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
-    rate = products(config, setting, dtype)
+    rate = flops_per_second(config, setting, dtype)
     time = f", about {duration(flops / (rate * rank_and_world_size()[1]))}" if rate else ""
     log.info("plan: %d steps, %s tokens%s", work.steps, f"{work.tokens:,}", time)
-    if sum(parts.values()) > room:
-        ways = ways_out(setting, room)
-        log.warning("plan: this does not fit%s", "; what to change, one after the other:" if ways else "")
-        for said, peak in ways:
-            log.warning("plan:   %s: %.2f GiB", said, peak / 2**30)
-        if not ways or ways[-1][1] > room:
-            log.warning("plan: more than that helps only a smaller model or a lower data.max_length")
+    if sum(peak.values()) > available:
+        changes = ways_out(setting, available)
+        log.warning("plan: this does not fit%s", "; change, in this order:" if changes else "")
+        for change, peak_bytes in changes:
+            log.warning("plan:   %s: %.2f GiB", change, peak_bytes / 2**30)
+        if not changes or changes[-1][1] > available:
+            log.warning("plan: it only fits with a smaller model or a lower data.max_length")
 
 
 def check_lengths(run: Run, examples: Examples) -> None:
-    """Refuse a text longer than the model's context: it has no positions, or none that it was trained on.
+    """Check that no text is longer than the model's context.
 
     Raises:
-        ConfigError: names the first row of such a text, and how many there are.
+        ConfigError: One is; the message names the first such row, and their number.
     """
-    described = run.model_config.get_text_config()
-    room = getattr(described, "max_position_embeddings", None)
-    for part in (examples.training, examples.validation):
-        if not room or room < 0 or part is None or max(part.dataset["length"]) <= room:
+    text_config = run.model_config.get_text_config()
+    context = getattr(text_config, "max_position_embeddings", None)
+    for encoded in (examples.training, examples.validation):
+        if not context or context < 0 or encoded is None or max(encoded.dataset["length"]) <= context:
             continue
-        texts = text_lengths(part.dataset, part.dataset["length"])
-        longer = [number for number, lengths in enumerate(texts) if max(lengths) > room]
-        if not longer:
+        rows = text_lengths(encoded.dataset, encoded.dataset["length"])  # of each text of a packed row
+        too_long = [number for number, lengths in enumerate(rows) if max(lengths) > context]
+        if not too_long:
             continue
-        where, length = part.dataset[longer[0]]["where"], max(texts[longer[0]])
-        way_out = f"data.max_length={room}"
-        if getattr(described, "rope_parameters", None):
-            way_out += ", or max_position_embeddings in the config.json of a model that is made for more"
+        where, length = encoded.dataset[too_long[0]]["where"], max(rows[too_long[0]])
+        way_out = f"data.max_length={context}"
+        if getattr(text_config, "rope_parameters", None):
+            way_out += ", or max_position_embeddings in config.json if the model was trained on longer texts"
         raise ConfigError(
-            f"data.max_length: {where} has {length} tokens, the model's context has {room} "
-            f"({len(longer):,} of {len(texts):,} rows are longer; {way_out})"
+            f"data.max_length: {where} has {length} tokens, the model's context has {context} "
+            f"({len(too_long):,} of {len(rows):,} rows are longer; {way_out})"
         )
 
 
-def planned(run: Run, outputs: int, largest: Batch) -> tuple[Setting, torch.dtype]:
-    """What decides the memory, and the type that is computed in."""
+def memory_setting(run: Run, num_labels: int, largest: Batch) -> tuple[Setting, torch.dtype]:
+    """Return what decides the memory of the training, and the dtype that is computed in."""
     config, dtype = run.config, run.model_dtype
     on_cpu = config.plan.gpu is None and torch_device(config.model.device).type == "cpu"
-    holds_logits = config.model.architecture is Architecture.native or not config.model.fused
+    has_all_logits = config.model.architecture is Architecture.native or not config.model.fused
     setting = Setting(
-        shape=Shape.of(run.model_config, outputs, native=holds_logits),
+        shape=Shape.of(run.model_config, num_labels, native=has_all_logits),
         quantization=config.quantization,
-        adapter=None if trains_whole_model(config) else config.adapter,
+        adapter=None if config.adapter.is_none else config.adapter,
         batch=largest,
         checkpointing=config.train.gradient_checkpointing,
         dtype_bytes=dtype.itemsize,
-        masters=autocast_dtype(run) is not None,
+        masters=run_autocast_dtype(run) is not None,
         on_cpu=on_cpu,
     )
     return (setting.on_this_cpu(resident_bytes()) if on_cpu else setting), dtype
 
 
-def room_bytes(config: Config) -> int:
-    """Memory that a training may take."""
+def training_bytes(config: Config) -> int:
+    """Return the memory that a training can use."""
     if config.plan.memory_gib is not None:
         return int(config.plan.memory_gib * 2**30)
     if config.plan.gpu is not None:
@@ -132,10 +135,10 @@ def room_bytes(config: Config) -> int:
     return available_bytes() + resident_bytes()
 
 
-def products(config: Config, setting: Setting, dtype: torch.dtype) -> float | None:
-    """Operations a second that the training will reach; None for a GPU that isn't known."""
+def flops_per_second(config: Config, setting: Setting, dtype: torch.dtype) -> float | None:
+    """Return the expected speed of the training; None for a GPU without a data sheet in `GPUS`."""
     if config.plan.gpu is not None:
-        return REACHED_GPU * GPUS[config.plan.gpu][1] * 1e12
+        return GPU_EFFICIENCY * GPUS[config.plan.gpu][1] * 1e12
     if not setting.on_cpu:
         return None
-    return REACHED_CPU * product_rate(dtype, setting.shape.hidden, setting.shape.inner)
+    return CPU_EFFICIENCY * product_rate(dtype, setting.shape.hidden, setting.shape.inner)

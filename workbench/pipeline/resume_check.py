@@ -1,4 +1,4 @@
-"""The resume_check step: a training that was killed and repeated ends with the bytes of one that was not."""
+"""The resume_check step: checks that a training that was killed and resumed gives the same weights."""
 
 import logging
 import multiprocessing
@@ -10,11 +10,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from workbench.api.training import trained_folder
 from workbench.config import Config
 from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError, TrainingError, WorkbenchError
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import trains_whole_model
 from workbench.pipeline.train import train
 from workbench.reading_once import reading_once
 from workbench.run_dir import RunDir, file_fingerprint, write_json
@@ -24,91 +24,98 @@ from workbench.training.reporting.journal import journal_lines
 log = logging.getLogger("workbench")
 
 STEPS, SAVE_STEPS, KILL_STEP = 6, 2, 3
-"""Killed when a checkpoint lies behind it and steps after that, and well before the end."""
+"""Steps of the training, steps between checkpoints, and the step (after a checkpoint) of the kill."""
 
-LOOK_SECONDS = 0.002
-"""Between two looks at how far the training is that is to be killed."""
+POLL_SECONDS = 0.002
+"""Time between two looks at the progress of the training to kill."""
 
 
 def resume_check(run: Run) -> None:
-    """Train a few steps of this configuration in a process of their own; and again, killed on the way.
+    """Train a few steps in a separate process, and again with a kill and a resumption; compare the weights.
+
+    It runs the train step in processes that can be killed; the Python interface has no function for it.
 
     Raises:
-        ConfigError: several processes were started.
-        TrainingError: the two end with other weights.
+        ConfigError: The command was started with several processes.
+        TrainingError: The weights differ, or a training failed.
     """
     if rank_and_world_size()[1] > 1:
         raise ConfigError("steps: resume_check starts processes of its own (run it without torchrun)")
     folder = run.run_dir.resume_check
     shutil.rmtree(folder, ignore_errors=True)
-    short = few_steps(run.config)
-    log.info("resume_check: %d steps without a break", STEPS)
-    through = trained(short, folder / "through")
-    killed = kill_on_the_way(short, folder / "killed")
-    log.info("resume_check: killed at step %d of %d, and the same again", killed, STEPS)
-    again = trained(short, folder / "killed")
-    if through != again:
-        second = trained(short, folder / "second")
-        raise TrainingError(f"resume_check: {difference(folder, through == second)}")
-    report = {"schema_version": 1, "steps": STEPS, "killed_at": killed, "weights": through[0], "same": True}
+    config = short_training(run.config)
+    log.info("resume_check: trains %d steps without interruption", STEPS)
+    uninterrupted = train_in_process(config, folder / "through")
+    killed_at = train_and_kill(config, folder / "killed")
+    log.info("resume_check: killed at step %d of %d; trains again from the checkpoint", killed_at, STEPS)
+    resumed = train_in_process(config, folder / "killed")
+    if uninterrupted != resumed:
+        repeated = train_in_process(config, folder / "second")
+        raise TrainingError(f"resume_check: {explain_difference(folder, uninterrupted == repeated)}")
+    weights = uninterrupted[0]
+    report = {"schema_version": 1, "steps": STEPS, "killed_at": killed_at, "weights": weights, "same": True}
     write_json(run.run_dir.resume_check_json, report)
     shutil.rmtree(folder)
-    log.info("resume_check: the same bytes, sha256 %s, and the same journal", through[0])
+    log.info("resume_check: both trainings end with the same weights (sha256 %s) and journal", weights)
 
 
-def few_steps(config: Config) -> Config:
-    """The same training, ended early and saved often."""
+def short_training(config: Config) -> Config:
+    """Return the configuration of the same training with few steps and frequent checkpoints."""
     train = replace(
         config.train, max_steps=STEPS, save_steps=SAVE_STEPS, logging_steps=1, patience=None, sample_answers=0
     )
     return replace(config, train=replace(train, report_to=[]), force=False)
 
 
-def trained(config: Config, folder: Path) -> tuple[str, list[dict[str, Any]]]:
-    """Train in a process of its own; the weights' fingerprint, and the journal but for what is measured.
+def train_in_process(config: Config, folder: Path) -> tuple[str, list[dict[str, Any]]]:
+    """Train in a separate process.
+
+    Returns:
+        The fingerprint of the weights, and the journal without measured values.
 
     Raises:
-        TrainingError: it failed.
+        TrainingError: The training failed.
     """
-    process, errors = started(config, folder)
+    process, errors = start_training(config, folder)
     process.join()
     if process.exitcode != 0:
-        raise TrainingError(f"resume_check: {said(errors) or f'exit status {process.exitcode}'}")
-    lines = journal_lines(RunDir(folder).train_jsonl)
+        raise TrainingError(f"resume_check: {read_error(errors) or f'exit status {process.exitcode}'}")
+    run_dir = RunDir(folder)
+    lines = journal_lines(run_dir.train_jsonl)
     journal = [{key: value for key, value in line.items() if key not in MEASURED} for line in lines]
-    return file_fingerprint(weights(config, folder)), journal
+    return file_fingerprint(trained_folder(run_dir, config.adapter)), journal
 
 
-def kill_on_the_way(config: Config, folder: Path) -> int:
-    """Train in a process of its own and kill it; the step that it had come to.
+def train_and_kill(config: Config, folder: Path) -> int:
+    """Train in a separate process, kill it after `KILL_STEP` steps, and return the last logged step.
 
     Raises:
-        TrainingError: it was over before it could be killed.
+        TrainingError: The training failed, or ended before it could be killed.
     """
-    process, errors = started(config, folder)
-    while process.is_alive() and steps_behind(folder) < KILL_STEP:
-        time.sleep(LOOK_SECONDS)
+    process, errors = start_training(config, folder)
+    while process.is_alive() and last_step(folder) < KILL_STEP:
+        time.sleep(POLL_SECONDS)
     process.kill()
     process.join()
-    if error := said(errors):
+    if error := read_error(errors):
         raise TrainingError(f"resume_check: {error}")
-    if weights(config, folder).exists():
-        raise TrainingError("resume_check: the training was over before it could be killed (try again)")
-    return steps_behind(folder)
+    if trained_folder(RunDir(folder), config.adapter).exists():
+        raise TrainingError("resume_check: the training ended before it could be killed (try again)")
+    return last_step(folder)
 
 
-def started(config: Config, folder: Path) -> tuple[BaseProcess, Connection]:
-    """A process that trains, and the end of a pipe that an error of it comes out of."""
-    here, there = multiprocessing.Pipe(duplex=False)
-    context = multiprocessing.get_context("spawn")  # a fork can't use the GPU
-    process = context.Process(target=train_alone, args=(config, folder, there), daemon=True)
+def start_training(config: Config, folder: Path) -> tuple[BaseProcess, Connection]:
+    """Start a process that trains; return it with a pipe from which its error can be read."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    context = multiprocessing.get_context("spawn")  # a forked process can't use the GPU
+    process = context.Process(target=train_alone, args=(config, folder, sender), daemon=True)
     process.start()
-    there.close()
-    return process, here
+    sender.close()
+    return process, receiver
 
 
 def train_alone(config: Config, folder: Path, errors: Connection) -> None:
-    """What such a process does."""
+    """Run the train step, as the only thing that a process does, and send its error."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with reading_once():
@@ -118,30 +125,29 @@ def train_alone(config: Config, folder: Path, errors: Connection) -> None:
         raise SystemExit(1) from error
 
 
-def said(errors: Connection) -> str | None:
-    """The error of a process that has ended; None: it had none, or no time to tell."""
+def read_error(errors: Connection) -> str | None:
+    """Return the error that an ended process has sent; None if it has sent none."""
     try:
         return str(errors.recv())
     except EOFError:
         return None
 
 
-def steps_behind(folder: Path) -> int:
-    """The last step that was logged."""
+def last_step(folder: Path) -> int:
+    """Return the last logged step of a training; 0 if there is none."""
     return max((line["step"] for line in journal_lines(RunDir(folder).train_jsonl)), default=0)
 
 
-def weights(config: Config, folder: Path) -> Path:
-    """Where the trained weights of a run are."""
-    run_dir = RunDir(folder)
-    return run_dir.model if trains_whole_model(config) else run_dir.adapter
+def explain_difference(folder: Path, is_deterministic: bool) -> str:
+    """Return why two trainings end with different weights.
 
-
-def difference(folder: Path, deterministic: bool) -> str:
-    """What to make of two trainings that end differently."""
-    if deterministic:
-        return f"the killed training ends with other weights; both are in {folder} (please report this)"
+    Args:
+        folder: Folder of both trainings.
+        is_deterministic: Whether two uninterrupted trainings end with the same weights.
+    """
+    if is_deterministic:
+        return f"the resumed training ends with other weights; both are in {folder} (please report this)"
     return (
-        "two trainings without a break end with other weights already: kernels of this machine add up in "
-        "an order of their own (train.deterministic=true takes others, where there are any)"
+        "even two uninterrupted trainings end with different weights, because kernels on this machine sum in "
+        "a varying order (train.deterministic=true selects others, where there are any)"
     )

@@ -1,4 +1,4 @@
-"""A run: checks first, then steps that talk to each other through files of the run's folder only."""
+"""Runs a recipe: checks, then steps that exchange data through files of the run's folder only."""
 
 import logging
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from workbench.pipeline.checks import check
 from workbench.pipeline.ending.summary import print_summary
 from workbench.pipeline.evaluate import evaluate
 from workbench.pipeline.export import export
-from workbench.pipeline.held_out.rows_file import holds_out
+from workbench.pipeline.held_out.rows_file import holds_out_by_default
 from workbench.pipeline.leaderboard import leaderboard
 from workbench.pipeline.merge import merge
 from workbench.pipeline.plan import plan
 from workbench.pipeline.predict.predict import predict
 from workbench.pipeline.resume_check import resume_check
-from workbench.pipeline.run_folder import alone_in, check_config, reporting_file_errors
+from workbench.pipeline.run_folder import check_config, locked_folder, reporting_file_errors
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.train import train
 from workbench.pipeline.vocabulary import extend, tokenizer
@@ -45,78 +45,78 @@ STEPS: dict[Step, Callable[[Run], None]] = {
 }
 
 SHARED = (Step.train, Step.evaluate)
-"""Steps that several processes work on together; the others are the first one's, and the rest wait for it."""
+"""Steps that all ranks run together; the others run on rank 0 while the other ranks wait."""
 
 
 WITHOUT_FOLDER = (Step.plan, Step.leaderboard, Step.chat)
-"""Steps that alone leave nothing in a run's folder, so that none is made."""
+"""Steps that write nothing into the run's folder; a run of one of them alone doesn't create it."""
 
 
 def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
-    """Run the recipe's steps in order, after all that can be checked cheaply has been checked.
+    """Run the recipe's steps in order, after checking what can be checked quickly.
 
-    Of several processes (`torchrun`, `accelerate launch`) the first one writes.
+    Of several processes (`torchrun`, `accelerate launch`) only rank 0 writes.
 
     Args:
-        config: Of the run.
-        run_dir: Its folder; nothing is written there before the checks have passed.
-        config_yaml: The configuration as text, for the folder.
+        config: The configuration.
+        run_dir: The run's folder; nothing is written there before the checks have passed.
+        config_yaml: The configuration as text, for config.yaml.
 
     Raises:
-        WorkbenchError: a user's mistake, found before the long work where that is possible.
+        WorkbenchError: The user has made a mistake; most mistakes are found by the checks.
     """
     with trusting(config.trust_code) as trusted, held_commits(recorded_commits(run_dir)), reading_once():
-        opened = Run(settled(config, run_dir), run_dir)
-        check(opened)
+        state = Run(with_validation_fraction(config, run_dir), run_dir)
+        check(state)
         if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
             with reporting_file_errors(run_dir):
-                return STEPS[config.steps[0]](opened) if is_rank0() else None
-        run_in_folder(opened, config_yaml, trusted)
+                return STEPS[config.steps[0]](state) if is_rank0() else None
+        run_in_folder(state, config_yaml, trusted)
 
 
 def run_in_folder(run: Run, config_yaml: str, trusted: TrustedCode) -> None:
-    """Run the steps while no other process works in the run's folder."""
+    """Run the steps while the run's folder is locked."""
     run_dir = run.run_dir
     only_reads = run.config.steps == [Step.export] and run.config.export.path is not None
-    held = alone_in(run_dir, only_reads=only_reads) if is_rank0() else nullcontext()
-    with reporting_file_errors(run_dir), held:
-        record = RunRecord(run_dir.run_json)  # a damaged one is told before the long work
+    lock = locked_folder(run_dir, only_reads=only_reads) if is_rank0() else nullcontext()
+    with reporting_file_errors(run_dir), lock:
+        record = RunRecord(run_dir.run_json)  # raises if run.json is damaged
         if is_rank0() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)
         check_config(record, run_dir)
         if is_rank0():
-            write_down(trusted, run_dir)
+            record_sources(trusted, run_dir)
         barrier()
         for step in run.config.steps:
             log.info("== %s", step.name)
             if step in SHARED or is_rank0():
                 STEPS[step](run)
             if is_rank0():
-                write_down(trusted, run_dir)
+                record_sources(trusted, run_dir)
             barrier()
         if is_rank0():
             print_summary(run.config, run_dir)
 
 
-def write_down(trusted: TrustedCode, run_dir: RunDir) -> None:
-    """Note in run.json whose code has been run, and which commits of the Hub this run uses."""
+def record_sources(trusted: TrustedCode, run_dir: RunDir) -> None:
+    """Record in run.json which foreign code was run, and which commits of the Hub were used."""
     record, commits = RunRecord(run_dir.run_json), hub_commits()
-    before = record.values.get("trusted_code", [])
+    recorded = record.values.get("trusted_code", [])
     if trusted.sources:
-        record.note("trusted_code", list(dict.fromkeys([*before, *trusted.sources])))
+        record.note("trusted_code", list(dict.fromkeys([*recorded, *trusted.sources])))
     if commits:
         record.note("commits", {**record.values.get("commits", {}), **commits})
 
 
 def recorded_commits(run_dir: RunDir) -> dict[str, str]:
-    """What the run's folder says of the commits of the Hub that it was begun with."""
-    known = RunRecord(run_dir.run_json).values.get("commits", {}) if run_dir.run_json.exists() else {}
-    return {str(name): str(commit) for name, commit in known.items()} if isinstance(known, dict) else {}
+    """Return the Hub commits recorded in run.json by name, with which the run started."""
+    commits = RunRecord(run_dir.run_json).values.get("commits", {}) if run_dir.run_json.exists() else {}
+    return {str(name): str(commit) for name, commit in commits.items()} if isinstance(commits, dict) else {}
 
 
-def settled(config: Config, run_dir: RunDir) -> Config:
-    """The configuration with `data.validation_fraction` decided: None only where rows are held out by it."""
+def with_validation_fraction(config: Config, run_dir: RunDir) -> Config:
+    """Replace a null `data.validation_fraction` by 0, unless rows are held out by default."""
     trains = {Step.plan, Step.train} & set(config.steps)
-    if config.data.validation_fraction is not None or (trains and holds_out(config, run_dir)):
+    if config.data.validation_fraction is not None or (trains and holds_out_by_default(config, run_dir)):
         return config
     return replace(config, data=replace(config.data, validation_fraction=0.0))

@@ -1,4 +1,4 @@
-"""The models of a run that can be asked: what each is made from, and each in turn, loaded."""
+"""The models of a run: what each one's scores depend on, and how it is loaded."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,14 @@ from workbench.run_record import RunRecord
 log = logging.getLogger("workbench")
 
 Identity = dict[str, Any]
-"""What decides the numbers of a model."""
+"""Everything about a model that its scores depend on: weights, quantization, adapter, tokenizer."""
 
 
 def model_identities(run: Run) -> dict[str, Identity]:
-    """Name -> what decides the numbers of each model that this run has.
+    """Return the identity of each model that the run has, by name.
 
     Raises:
-        CheckpointError: an adapter or model is not as the train step left it.
+        CheckpointError: An adapter or model was changed since the train step.
     """
     config, run_dir = run.config, run.run_dir
     base: Identity = {
@@ -47,29 +47,30 @@ def model_identities(run: Run) -> dict[str, Identity]:
         **({} if config.model.fused else {"fused": False}),
         "adapter": None,
     }
-    borrowed = borrowed_template(run)
-    asked = {**base, "chat_template": fingerprint(borrowed)} if borrowed else base
-    found: dict[str, Identity] = {} if config.model.init else {BASE: asked}
+    template = borrowed_template(run)
+    base_with_template = {**base, "chat_template": fingerprint(template)} if template else base
+    identities: dict[str, Identity] = {} if config.model.init else {BASE: base_with_template}
     adapter = adapter_folder(run)
     if adapter is not None:
         adapter_config.read_config(adapter)
-        found[ADAPTER] = {**base, "adapter": adapter_config.fingerprint(adapter)}
-    if merged := fingerprint_of_merge(adapter, run_dir):
-        found[MERGED] = {**base, "weights": merged, "quantization": "none", "held": None}
+        identities[ADAPTER] = {**base, "adapter": adapter_config.fingerprint(adapter)}
+    if merged := merge_fingerprint(adapter, run_dir):
+        identities[MERGED] = {**base, "weights": merged, "quantization": "none", "held": None}
     elif adapter is not None and run_dir.merged.is_dir():
         log.warning(
-            "evaluate: the merged model is of an older adapter, or it or its report is not as the merge step "
-            "left them, and is left out (the merge step makes them again)"
+            "evaluate: the merged model is skipped, because it was made from an older adapter, or it or its "
+            "report was changed since the merge step (that step makes them again)"
         )
     if run_dir.model.is_dir():
-        found[TRAINED] = {**base, "weights": check_trained(run_dir, run_dir.model)}
-    return found
+        identities[TRAINED] = {**base, "weights": check_trained(run_dir, run_dir.model)}
+    return identities
 
 
-def fingerprint_of_merge(adapter: Path | None, run_dir: RunDir) -> str | None:
-    """The fingerprint of the run's merged model; None: there is none, or it isn't that of this adapter.
+def merge_fingerprint(adapter: Path | None, run_dir: RunDir) -> str | None:
+    """Return the fingerprint of the run's merged model, if its report proves that it is of this adapter.
 
-    That holds where its report is missing or damaged, too: without a proof the merged model isn't used.
+    Returns:
+        None if there is no merged model, its report is missing or damaged, or the adapter is another one.
     """
     if adapter is None or not run_dir.merged.is_dir() or not run_dir.merge_report.is_file():
         return None
@@ -79,40 +80,41 @@ def fingerprint_of_merge(adapter: Path | None, run_dir: RunDir) -> str | None:
         report = read_json(run_dir.merge_report)
     except ValueError:
         return None
-    proven = report.get("fingerprints") if isinstance(report, dict) else None
-    found = file_fingerprint(run_dir.merged)
-    expected = {"adapter": adapter_config.fingerprint(adapter), "merged": found}
-    same = isinstance(proven, dict) and {key: proven.get(key) for key in expected} == expected
-    return found if same else None
+    recorded = report.get("fingerprints") if isinstance(report, dict) else None
+    merged = file_fingerprint(run_dir.merged)
+    expected = {"adapter": adapter_config.fingerprint(adapter), "merged": merged}
+    is_proven = isinstance(recorded, dict) and {key: recorded.get(key) for key in expected} == expected
+    return merged if is_proven else None
 
 
 def loaded_models(run: Run, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
-    """Each named model in turn; base and adapter share one load, the adapter switched off and on.
+    """Load each named model in turn. Base and adapter share one load: the adapter is disabled for the base.
 
-    Where switching it off doesn't give the base back, the base comes before the adapter is put on it.
+    An adapter that changes the base weights is attached after the base was yielded. `workbench.load_model` is
+    not called because it loads a single model.
     """
     config, run_dir = run.config, run.run_dir
     adapter = adapter_folder(run)
     if BASE in names or ADAPTER in names:
-        set_seed(config.seed)  # an untrained head is the same each time
-        labels = adapter_config.num_labels(adapter) if adapter else None
-        base = load_model(config.model, config.quantization, labels)
-        first = ADAPTER not in names or adapter is None or adapter_config.changes_base(adapter)
-        if first and BASE in names:
+        set_seed(config.seed)  # so that an untrained head has the same weights each time
+        num_labels = adapter_config.num_labels(adapter) if adapter else None
+        base = load_model(config.model, config.quantization, num_labels)
+        is_base_first = ADAPTER not in names or adapter is None or adapter_config.changes_base(adapter)
+        if is_base_first and BASE in names:
             yield BASE, base
         if ADAPTER in names and adapter is not None:
-            both = attach.load(base, adapter)
-            if not first and BASE in names:
-                with both.disable_adapter():
-                    yield BASE, attach.base_model(both)
-            end_at(base, adapter_config.end_tokens(adapter))
-            yield ADAPTER, attach.base_model(both)
+            adapted = attach.load(base, adapter)
+            if not is_base_first and BASE in names:
+                with adapted.disable_adapter():
+                    yield BASE, attach.base_model(adapted)
+            end_at(base, adapter_config.end_tokens(adapter))  # after the base, whose answers end otherwise
+            yield ADAPTER, attach.base_model(adapted)
     if MERGED in names:
-        yield MERGED, load_model(plain(config.model, run_dir.merged), QuantizationConfig())
+        yield MERGED, load_model(model_in(run_dir.merged, config.model), QuantizationConfig())
     if TRAINED in names:
-        yield TRAINED, load_model(plain(config.model, run_dir.model), config.quantization)
+        yield TRAINED, load_model(model_in(run_dir.model, config.model), config.quantization)
 
 
-def plain(model: ModelConfig, folder: Path) -> ModelConfig:
-    """The model section for a model that a run has written to `folder`."""
+def model_in(folder: Path, model: ModelConfig) -> ModelConfig:
+    """Return the model section for a model that the run has written to `folder`."""
     return replace(model, path=str(folder), revision=None, tokenizer=None, init={}, dtype=Dtype.auto)

@@ -1,4 +1,4 @@
-"""The scores of a run: which are known in its results.json and still true, and how new ones join them."""
+"""The scores in a run's results.json: which are valid, and how new ones are added."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,25 +21,26 @@ from workbench.files import check_replaceable
 from workbench.models.dtypes import dtype_name
 from workbench.pipeline.run_models import Identity
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import shown
 from workbench.run_dir import RunDir, fingerprint, read_json
 from workbench.run_record import RunRecord
+from workbench.shipped import public_path
 
 log = logging.getLogger("workbench")
 
 NOT_SCORED_FROM = ("models", "batch_tokens", "shared_prefix", "verify", "cache")
-"""Keys of the evaluate section that don't change a score."""
+"""Keys of the evaluate section, today's and former ones, that don't change a score."""
 
 
 def waiting_benchmarks(
     run: Run, identities: Mapping[str, Identity], prepared: Mapping[str, PreparedBenchmark]
 ) -> dict[str, dict[str, PreparedBenchmark]]:
-    """Model -> benchmarks that it still has to be scored on."""
+    """Return the benchmarks that each model has no valid scores on yet, by model."""
     config, run_dir = run.config, run.run_dir
     record = RunRecord(run_dir.run_json)
-    known = {(score.model, score.benchmark) for score in valid_results(run_dir, identities, say=True)[1]}
+    _, scores = valid_results(run_dir, identities, log_problems=True)
+    known = {(score.model, score.benchmark) for score in scores}
 
-    def finished(name: str, key: str) -> bool:
+    def is_finished(name: str, key: str) -> bool:
         inputs = scored_from(identities[name], prepared[key], config)
         output = run_dir.predictions(name, key)
         return (name, key) in known and record.is_finished(f"evaluate/{name}/{key}", inputs, output)
@@ -48,7 +49,7 @@ def waiting_benchmarks(
         name: {
             key: benchmark
             for key, benchmark in prepared.items()
-            if config.force or config.evaluate.verify or not finished(name, key)
+            if config.force or config.evaluate.verify or not is_finished(name, key)
         }
         for name in identities
         if name in config.evaluate.models
@@ -56,12 +57,12 @@ def waiting_benchmarks(
 
 
 def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config) -> str:
-    """Fingerprint of everything that decides a benchmark's scores."""
+    """Return the fingerprint of everything that decides a benchmark's scores."""
     rule, settings = hashed(benchmark.config, "benchmarks.*"), hashed(config.evaluate, "evaluate")
     rule = {key: value for key, value in rule.items() if key not in ("path", "limit", "sample")}
     generates = benchmark.config.output_type is OutputType.generation
     if generates and any("<" in text for text in benchmark.config.generation.stop):
-        rule["endings"] = 2  # before, a stop text that is a special token ended no answer
+        rule["endings"] = 2  # since then a stop text that is a special token ends an answer
     if generates:
         rule["answers"] = engine.ANSWERS_VERSION  # how an answer ends
         rule["comparison"] = COMPARISON_VERSION
@@ -69,11 +70,12 @@ def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config
     rule["tasks"] = benchmark.interviewer.rule or rule["tasks"]
     if benchmark.config.generation.extract in (Extract.number, Extract.letter):
         rule["extraction"] = EXTRACTION_VERSION
-    return fingerprint([identity, rule, settings, [example_values(each) for each in benchmark.examples]])
+    examples = [example_values(example) for example in benchmark.examples]
+    return fingerprint([identity, rule, settings, examples])
 
 
 def example_values(example: Example) -> dict[str, Any]:
-    """What of an item decides its score; its right texts only once where all their spellings are one."""
+    """Return the values of an item that decide its score; spellings equal to the target are omitted."""
     values = hashed(example, "")
     for spelling in ("references", "written_targets"):
         if getattr(example, spelling) == (example.target,):
@@ -82,11 +84,16 @@ def example_values(example: Example) -> dict[str, Any]:
 
 
 def valid_results(
-    run_dir: RunDir, identities: Mapping[str, Identity], *, say: bool = False
+    run_dir: RunDir, identities: Mapping[str, Identity], *, log_problems: bool = False
 ) -> tuple[dict[str, Any], list[Score]]:
-    """What results.json says of the models, and its scores; models that have changed are left out.
+    """Return the valid contents of results.json: facts about the models by name, and scores.
 
-    Scores that aren't as this program wrote them are left out, too, and with `say` named in the log.
+    Models that have changed are left out. So are scores that were changed since they were written.
+
+    Args:
+        run_dir: The run.
+        identities: Model -> its present identity.
+        log_problems: Log which scores were changed.
     """
     check_replaceable(run_dir.results_json)
     if not run_dir.results_json.is_file():
@@ -95,12 +102,12 @@ def valid_results(
         about, scores = read_results(run_dir.results_json)
         checked = check_results(run_dir.results_json, RunRecord(run_dir.run_json).values)
     except DataError as error:
-        if say:
-            log.warning("%s (its scores are made again)", error)
+        if log_problems:
+            log.warning("%s (the models are scored again)", error)
         return {}, []
-    for name, benchmark in sorted(checked.changed) if say else ():
+    for name, benchmark in sorted(checked.changed) if log_problems else ():
         log.warning(
-            "%s: the scores of %s on %s are not as they were written, and are made again",
+            "%s: the scores of %s on %s were changed since they were written, so it is scored again",
             run_dir.results_json,
             name,
             benchmark,
@@ -110,8 +117,8 @@ def valid_results(
         for name, model in about["models"].items()
         if name in identities and model["identity"] == fingerprint(identities[name])
     }
-    sound = [score for score in scores if (score.model, score.benchmark) not in checked.changed]
-    return models, [score for score in sound if score.model in models]
+    unchanged = [score for score in scores if (score.model, score.benchmark) not in checked.changed]
+    return models, [score for score in unchanged if score.model in models]
 
 
 def write_scores(
@@ -121,13 +128,13 @@ def write_scores(
     model: PreTrainedModel,
     scores: Sequence[Score],
 ) -> str:
-    """Put a model's new scores beside those that results.json holds already.
+    """Add a model's new scores to results.json, in place of its older scores on the same benchmarks.
 
     Returns:
-        The checksum of what results.json then says of the run and its models.
+        The checksum of the facts about run and models in results.json.
     """
     config, run_dir = run.config, run.run_dir
-    models, kept = valid_results(run_dir, identities)
+    models, valid_scores = valid_results(run_dir, identities)
     identity = identities[name]
     models[name] = {
         "quantization": identity["quantization"],
@@ -137,14 +144,15 @@ def write_scores(
         "identity": fingerprint(identity),
     }
     renewed = {(score.model, score.benchmark) for score in scores}
-    together = [*(s for s in kept if (s.model, s.benchmark) not in renewed), *scores]
-    together.sort(key=lambda score: (score.benchmark, MODELS.index(score.model)))
+    all_scores = [score for score in valid_scores if (score.model, score.benchmark) not in renewed]
+    all_scores += scores
+    all_scores.sort(key=lambda score: (score.benchmark, MODELS.index(score.model)))
     about = {
         "run": run_dir.name,
         "recipe": config.recipe_name,
         "task": config.model.task.value,
-        "base_model": shown(config.model.path),
+        "base_model": public_path(config.model.path),
         "models": {key: models[key] for key in MODELS if key in models},
     }
-    write_results(run_dir.results_json, about, together)
+    write_results(run_dir.results_json, about, all_scores)
     return facts_digest(read_json(run_dir.results_json))

@@ -1,4 +1,4 @@
-"""A run while a command works on it: what its steps read, each of it read on first use and kept."""
+"""The state of a run while a command runs its steps: what they read, read on first use and cached."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -8,32 +8,33 @@ from functools import cached_property
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
+from workbench.api.examples import name_classes
 from workbench.config import Config
 from workbench.config.data import DataConfig
-from workbench.config.model import Task
-from workbench.data.classification import named_by_head
 from workbench.data.holdout import HoldOut, hold_out
 from workbench.data.rows import Row, load_kept_rows
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
-from workbench.models.head_labels import head_labels
 from workbench.models.loading import load_tokenizer, read_config
 from workbench.run_dir import RunDir
 
 
 @dataclass(frozen=True)
 class Run:
-    """The configuration and the folder of a run, and what they name: the checks read it, the steps use it."""
+    """A run's configuration and folder, and the rows, tokenizer and benchmarks that the configuration names.
+
+    The checks before the first step read these, and the steps use them again.
+    """
 
     config: Config
     run_dir: RunDir
 
     @cached_property
     def rows(self) -> Sequence[Row]:
-        """All rows of the data section in memory, or where they are many in a file; not for streamed rows.
+        """All rows of the data section, in memory or, if there are many, in a file; not for streamed rows.
 
         Raises:
-            DataError: nothing there, or a malformed row.
+            DataError: There are no rows, or a row is malformed.
         """
         return load_kept_rows(self.config.data, self.config.seed)
 
@@ -42,30 +43,29 @@ class Run:
         """The rows to train on and the rows held out.
 
         Raises:
-            DataError: a row that can't be read, or too few rows for `data.validation_fraction`.
+            DataError: A row can't be read, or there are too few rows for `data.validation_fraction`.
         """
         config = self.config
         return hold_out(self.rows, config.data, config.model.task)
 
     @cached_property
     def data(self) -> DataConfig:
-        """The data section, its classes named by the head that a classifier goes on from, if it has one.
+        """The data section, with the classes of the head that a classifier starts from, if it has one.
 
         Raises:
-            ConfigError: `data.labels` names others, or in another order.
+            ConfigError: `data.labels` has other classes, or another order.
         """
-        config = self.config
-        if config.model.task is not Task.sequence_classification:
-            return config.data
-        head = f"the head of {config.adapter.path or config.model.path!r}"
-        return named_by_head(config.data, head_labels(config.model, config.adapter.path), head)
+        return name_classes(self.config.data, self.config.model, self.config.adapter.path)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The tokenizer of the model section, each time an object of the caller's own.
+        """A shallow copy of the model section's tokenizer.
+
+        The caller may set its chat template, but must not change vocabulary and special tokens, which all
+        copies share.
 
         Raises:
-            CheckpointError: there is none, or it doesn't fit the model.
+            CheckpointError: There is no tokenizer, or it doesn't fit the model.
         """
         return copy(self._tokenizer)
 
@@ -75,16 +75,16 @@ class Run:
 
     @property
     def model_config(self) -> PreTrainedConfig:
-        """The configuration of the model that would be loaded.
+        """The configuration of the model at `model.path`, or of the new one that `model.init` describes.
 
         Raises:
-            CheckpointError: the checkpoint is damaged, or of another family.
+            CheckpointError: The checkpoint is damaged, or its architecture isn't supported.
         """
         return self._description[0]
 
     @property
     def model_dtype(self) -> torch.dtype:
-        """The type of that model's weights."""
+        """The dtype of that model's weights."""
         return self._description[1]
 
     @cached_property
@@ -92,20 +92,23 @@ class Run:
         return read_config(self.config.model)
 
     def benchmarks(self, names: Sequence[str] | None = None) -> dict[str, PreparedBenchmark]:
-        """Benchmarks of the configuration, ready to be asked; None: all of them.
+        """Prepare benchmarks of the configuration.
+
+        Args:
+            names: Names in the configuration; None: all benchmarks.
 
         Raises:
-            WorkbenchError: one can't be read, or asks for what makes no sense.
+            WorkbenchError: A benchmark can't be read, or its settings are invalid.
         """
-        found: dict[str, PreparedBenchmark] = {}
+        prepared: dict[str, PreparedBenchmark] = {}
         for name in self.config.benchmarks if names is None else names:
             if name not in self._benchmarks:
                 chosen = {name: self.config.benchmarks[name]}
                 self._benchmarks[name] = check_benchmarks(chosen, self.config.evaluate)
-            found |= self._benchmarks[name]
-        return found
+            prepared |= self._benchmarks[name]
+        return prepared
 
     @cached_property
     def _benchmarks(self) -> dict[str, dict[str, PreparedBenchmark]]:
-        """Name in the configuration -> the benchmarks that it makes, as far as they have been asked for."""
+        """Name in the configuration -> prepared benchmarks; a benchmark of lm-eval can become several."""
         return {}

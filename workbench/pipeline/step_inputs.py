@@ -1,4 +1,4 @@
-"""What a step is made from: the folders it reads, and the fingerprints by which it is known to be done."""
+"""The inputs of a run's steps: folders, and fingerprints that decide whether a step is finished."""
 
 import logging
 from pathlib import Path
@@ -6,15 +6,12 @@ from typing import Any
 
 import torch
 
-import workbench
+from workbench.api.training import autocast_dtype
 from workbench.config import Config
-from workbench.config.adapter import AdapterMethod
 from workbench.config.history import hashed
 from workbench.config.model import Task
 from workbench.config.names import ADAPTER, MERGED, TRAINED
-from workbench.config.train import Precision
 from workbench.errors import CheckpointError
-from workbench.models.dtypes import HALF
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir, file_fingerprint
 from workbench.run_record import RunRecord
@@ -23,27 +20,22 @@ log = logging.getLogger("workbench")
 
 
 def is_classifier(config: Config) -> bool:
-    """Whether whole sequences are labelled."""
+    """Return whether the model labels whole sequences."""
     return config.model.task is Task.sequence_classification
 
 
-def trains_whole_model(config: Config) -> bool:
-    """Whether there is no adapter."""
-    return config.adapter.method is AdapterMethod.none and config.adapter.path is None
-
-
-def autocast_dtype(run: Run) -> torch.dtype | None:
-    """The 16-bit type of a model that is trained itself, as float32 copies; None: weights keep their type."""
-    if not trains_whole_model(run.config) or run.config.train.precision is Precision.pure:
-        return None
-    return run.model_dtype if run.model_dtype in HALF else None
+def run_autocast_dtype(run: Run) -> torch.dtype | None:
+    """Return the 16-bit dtype of mixed precision in the run's training; None: no autocast."""
+    if run.config.adapter.is_none:
+        return autocast_dtype(run.model_dtype, run.config.adapter, run.config.train)
+    return None  # without reading the model's configuration
 
 
 def adapter_folder(run: Run) -> Path | None:
-    """The adapter of this run: the one trained here, else the one that the configuration names.
+    """Return the adapter of the run: the one that it has trained, else the one at `adapter.path`.
 
     Raises:
-        CheckpointError: the one here isn't as the train step left it.
+        CheckpointError: The trained adapter was changed since the train step.
     """
     if run.run_dir.adapter.is_dir():
         check_trained(run.run_dir, run.run_dir.adapter)
@@ -52,10 +44,10 @@ def adapter_folder(run: Run) -> Path | None:
 
 
 def model_folder(name: str, run: Run) -> Path | None:
-    """Where the adapter, the merged or the trained model is, if the run has it.
+    """Return the folder of the adapter, the merged or the trained model; None if the run doesn't have it.
 
     Raises:
-        CheckpointError: the adapter isn't as the train step left it.
+        CheckpointError: The trained adapter was changed since the train step.
     """
     if name == ADAPTER:
         return adapter_folder(run)
@@ -64,23 +56,23 @@ def model_folder(name: str, run: Run) -> Path | None:
 
 
 def check_trained(run_dir: RunDir, folder: Path) -> str:
-    """The fingerprint of what the train step of a run has left, which must still be as it left it.
+    """Return the fingerprint of trained weights, after checking that the train step wrote them.
 
     Raises:
-        CheckpointError: it isn't.
+        CheckpointError: They were changed since.
     """
-    found = file_fingerprint(folder)
+    digest = file_fingerprint(folder)
     entry = RunRecord(run_dir.run_json).values["steps"].get("train")
-    if entry is not None and entry["output"] != found:
+    if entry is not None and entry["output"] != digest:
         raise CheckpointError(
-            f"{folder}: not as the train step left it (that step makes it again; to use it as it is, copy it "
-            "elsewhere and name it with adapter.path or model.path)"
+            f"{folder}: was changed since the train step wrote it (that step makes it again; to use it as it "
+            "is, copy it to another folder and name that in adapter.path or model.path)"
         )
-    return found
+    return digest
 
 
 def trained_from(config: Config) -> dict[str, Any]:
-    """What decides the trained weights; files count by their content, wherever they lie."""
+    """Return what decides the trained weights; local files are represented by their content."""
     names = ("model", "quantization", "adapter", "data")
     sections = {name: hashed(getattr(config, name), name) for name in names}
     sections["train"] = config.train.learned()
@@ -91,27 +83,19 @@ def trained_from(config: Config) -> dict[str, Any]:
     for source in sections["data"]["sources"].values():
         source["path"] = content(source["path"])
     for section in (sections["data"], *sections["data"]["sources"].values()):
-        if isinstance(section["template"], str):  # a file; names stay the options of an enum
+        if isinstance(section["template"], str):  # a file; named templates are options of an enum
             section["template"] = content(section["template"])
     return {**sections, "seed": config.seed}
 
 
 def content(path: str | None) -> str | None:
-    """The fingerprint of a file or folder; a hub id stands for itself."""
+    """Return the fingerprint of a local file or folder; a Hub id is returned as it is."""
     return file_fingerprint(Path(path)) if path and Path(path).exists() else path
 
 
-def shown(path: str | None) -> str | None:
-    """A path as others may see it: one inside this package without the place where it is installed."""
-    package = Path(workbench.__file__).parent
-    if path and Path(path).is_relative_to(package):
-        return str(Path(package.name) / Path(path).relative_to(package))
-    return path
-
-
-def skipped(what: str, finished: bool, config: Config) -> bool:
-    """Whether there is nothing to do, after saying so."""
-    if finished and not config.force:
-        log.info("%s: done before, and nothing has changed since (force=true repeats it)", what)
+def skip_finished(step: str, is_finished: bool, config: Config) -> bool:
+    """Return whether to skip a step, and log it."""
+    if is_finished and not config.force:
+        log.info("%s: already done, nothing has changed since (force=true repeats it)", step)
         return True
     return False

@@ -1,4 +1,4 @@
-"""After a training: how many answers end by themselves, and how many go round in circles."""
+"""How many sampled answers end by themselves, and how many repeat themselves, before and after a training."""
 
 import logging
 import random
@@ -25,83 +25,96 @@ from workbench.pipeline.step_inputs import is_classifier
 log = logging.getLogger("workbench")
 
 FEWEST_TOKENS, MOST_TOKENS = 32, 256
-"""Bounds of an answer's length; between them it may be twice as long as the longest of the rows' own."""
+"""Bounds of an answer's length limit, which is twice the longest answer of the rows."""
 
-NGRAM, REPEATED = 4, 0.5
-"""An answer repeats itself where more than this share of its runs of four tokens has come before in it.
+NGRAM, REPEATED_SHARE = 4, 0.5
+"""An answer repeats itself if more than this share of its 4-grams are repetitions of earlier ones.
 
 Source: seq-rep-4 of Welleck et al., Neural text generation with unlikelihood training, arXiv:1908.04319."""
 
+Endings = dict[str, int]
+"""Numbers of answers that end by themselves (`stopped`) and that repeat themselves (`repeating`)."""
+
 
 @dataclass(frozen=True)
-class Sample:
-    """Prompts to be answered."""
+class PromptSample:
+    """Prompts that the model answers before and after the training."""
 
     rows: list[HeldOutRow]
     origin: str
-    """`held-out` or `training`: the rows that the prompts are of."""
+    """`held-out` or `training`: which rows the prompts come from."""
     max_new_tokens: int
     stop: list[str]
 
 
-def sample(
+def draw_prompts(
     run: Run, held_out: Sequence[Row], training: Sequence[Row], tokenizer: PreTrainedTokenizerBase
-) -> Sample | None:
-    """Prompts of held-out rows, else of training rows; None where rows have no answers or none is wanted."""
+) -> PromptSample | None:
+    """Draw `train.sample_answers` prompts from the held-out rows, or else from the training rows.
+
+    Returns:
+        The prompts; None if no answers are wanted or the rows have none.
+    """
     count, origin = run.config.train.sample_answers, "held-out" if held_out else "training"
     rows = held_out or training
     if not count or not rows or is_classifier(run.config) or is_sharded():
         return None
-    chosen = random.Random(run.config.seed).sample(rows, min(count, len(rows)))
-    found, _ = encoded_rows(chosen, run, tokenizer)
-    answered = [row for row in found if row.spans[-1][0] > 1]  # plain text is trained from its beginning
-    longest = max((row.num_answer_tokens for row in answered), default=0)
-    budget = min(MOST_TOKENS, max(FEWEST_TOKENS, 2 * longest))
-    room = context_length(run, tokenizer) - budget
-    fitting = [row for row in answered if row.spans[-1][0] <= room]
-    return Sample(fitting, origin, budget, turn_ends(fitting, tokenizer)) if fitting else None
+    drawn_rows = random.Random(run.config.seed).sample(rows, min(count, len(rows)))
+    encoded, _ = encoded_rows(drawn_rows, run, tokenizer)
+    with_prompt = [row for row in encoded if row.spans[-1][0] > 1]  # plain text has no prompt
+    longest = max((row.num_answer_tokens for row in with_prompt), default=0)
+    max_new_tokens = min(MOST_TOKENS, max(FEWEST_TOKENS, 2 * longest))
+    longest_prompt = context_length(run, tokenizer) - max_new_tokens
+    fitting = [row for row in with_prompt if row.spans[-1][0] <= longest_prompt]
+    return PromptSample(fitting, origin, max_new_tokens, turn_ends(fitting, tokenizer)) if fitting else None
 
 
-def counted(
+def count_endings(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    asked: Sample,
+    prompts: PromptSample,
     evaluate: EvaluateConfig,
-) -> dict[str, int]:
-    """How many of a model's greedy answers end by themselves (`stopped`) and repeat themselves (`repeating`).
+) -> Endings:
+    """Count how many of a model's greedy answers end by themselves, and how many repeat themselves.
 
-    The random state is afterwards as it was, and so is the model.
+    The random state and the model are not changed.
     """
-    bare = attach.base_model(model) if isinstance(model, PeftModel) else model
-    limits = GenerationConfig(max_new_tokens=asked.max_new_tokens, stop=asked.stop)
-    prompts = [list(row.input_ids[: row.spans[-1][0]]) for row in asked.rows]
-    with torch.random.fork_rng(), prepacked(), evaluation_mode(bare):
-        decoder = Decoder(TransformersLM(bare, tokenizer, evaluate), limits)
-        answers = [made for _, made in decoder.tokens(prompts, [row.id for row in asked.rows])]
+    plain = attach.base_model(model) if isinstance(model, PeftModel) else model
+    limits = GenerationConfig(max_new_tokens=prompts.max_new_tokens, stop=prompts.stop)
+    prompt_ids = [list(row.input_ids[: row.spans[-1][0]]) for row in prompts.rows]
+    with torch.random.fork_rng(), prepacked(), evaluation_mode(plain):
+        decoder = Decoder(TransformersLM(plain, tokenizer, evaluate), limits)
+        answers = [tokens for _, tokens in decoder.tokens(prompt_ids, [row.id for row in prompts.rows])]
     return {
-        "stopped": sum(decoder.endings.reached(made) for made in answers),
-        "repeating": sum(repeats(made) for made in answers),
+        "stopped": sum(decoder.endings.reached(tokens) for tokens in answers),
+        "repeating": sum(repeats(tokens) for tokens in answers),
     }
 
 
 def repeats(tokens: Sequence[int]) -> bool:
-    """Whether most runs of four tokens of an answer have come before in it."""
-    runs = [tuple(tokens[start : start + NGRAM]) for start in range(len(tokens) - NGRAM + 1)]
-    return bool(runs) and 1 - len(set(runs)) / len(runs) > REPEATED
+    """Return whether most 4-grams of an answer are repetitions of earlier ones."""
+    ngrams = [tuple(tokens[start : start + NGRAM]) for start in range(len(tokens) - NGRAM + 1)]
+    return bool(ngrams) and 1 - len(set(ngrams)) / len(ngrams) > REPEATED_SHARE
 
 
-def account(asked: Sample, models: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """What train.json says: the sample, and of each model its counts; said in the log, too."""
-    count = len(asked.rows)
-    for name, found in models.items():
+def answer_report(prompts: PromptSample, endings: Mapping[str, Endings]) -> dict[str, Any]:
+    """Log each model's counts, and return what train.json contains about them.
+
+    Args:
+        prompts: The prompts that were answered.
+        endings: Model -> its counts.
+    """
+    count = len(prompts.rows)
+    for name, counts in endings.items():
         log.info(
-            "answers: %s ends %d of %d by itself within %d tokens, and repeats itself in %d (%s prompts)",
-            name,
-            found["stopped"],
+            "answers: of %d answers of the %s model to %s prompts, %d end by themselves within %d tokens, %d "
+            "repeat themselves",
             count,
-            asked.max_new_tokens,
-            found["repeating"],
-            asked.origin,
+            name,
+            prompts.origin,
+            counts["stopped"],
+            prompts.max_new_tokens,
+            counts["repeating"],
         )
-    about = {"prompts": count, "of": asked.origin, "max_new_tokens": asked.max_new_tokens}
-    return {**about, "models": {name: dict(found) for name, found in models.items()}}
+    sample = {"prompts": count, "of": prompts.origin, "max_new_tokens": prompts.max_new_tokens}
+    return {**sample, "models": {name: dict(counts) for name, counts in endings.items()}}

@@ -1,4 +1,4 @@
-"""The tokenizer of each model of a run, with the chat template that the model was trained with."""
+"""Tokenizers of a run's models, each with the chat template that its model was trained with."""
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -10,9 +10,9 @@ from workbench.pipeline.step_inputs import model_folder
 
 
 def tokenizer_for(name: str, run: Run) -> PreTrainedTokenizerBase:
-    """The tokenizer of the base, adapter, merged or trained model.
+    """Return the tokenizer of the base, adapter, merged or trained model.
 
-    A base without a chat template is asked by that of the run, where `evaluate.chat_template` needs one.
+    If `evaluate.chat_template` is true and the base has no chat template, it gets that of the run.
     """
     tokenizer = run.tokenizer
     take_template(tokenizer, borrowed_template(run) if name == BASE else trained_template(name, run))
@@ -20,7 +20,7 @@ def tokenizer_for(name: str, run: Run) -> PreTrainedTokenizerBase:
 
 
 def training_tokenizer(run: Run) -> PreTrainedTokenizerFast:
-    """The tokenizer to train with: an adapter that is trained further keeps its chat template."""
+    """Return the tokenizer to train with, with the chat template of an adapter that is trained further."""
     tokenizer = run.tokenizer
     if run.config.adapter.path:
         take_template(tokenizer, adapter_config.chat_template(run.config.adapter.path))
@@ -28,14 +28,14 @@ def training_tokenizer(run: Run) -> PreTrainedTokenizerFast:
 
 
 def trained_template(name: str, run: Run) -> str | None:
-    """The chat template beside the weights of a model of the run; None: none lies there."""
+    """Return the chat template saved with the weights of a model of the run; None if there is none."""
     folder = model_folder(name, run)
     return adapter_config.chat_template(folder) if folder else None
 
 
 def borrowed_template(run: Run) -> str | None:
-    """The run's chat template, where the base needs one and has none."""
+    """Return the run's chat template if the base needs one and has none, else None."""
     if not run.config.evaluate.chat_template or run.tokenizer.chat_template:
         return None
-    found = (trained_template(name, run) for name in (ADAPTER, TRAINED, MERGED))
-    return next(filter(None, found), None)
+    templates = (trained_template(name, run) for name in (ADAPTER, TRAINED, MERGED))
+    return next(filter(None, templates), None)

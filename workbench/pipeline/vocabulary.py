@@ -1,4 +1,4 @@
-"""The tokenizer and extend steps: a vocabulary learned from text, alone or on top of an old model's."""
+"""The tokenizer and extend steps: learn a vocabulary from text, or add tokens to that of a model."""
 
 import logging
 from collections.abc import Iterator
@@ -12,23 +12,23 @@ from workbench.models.tokenizers import learn_vocabulary
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.models.vocabulary_resize import extend_model
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import content, skipped
+from workbench.pipeline.step_inputs import content, skip_finished
 from workbench.run_dir import fingerprint, new_folder
 from workbench.run_record import RunRecord
 
 log = logging.getLogger("workbench")
 
-MEASURED = 1000
-"""Texts on which it is counted how much a token holds."""
+MEASURED_TEXTS = 1000
+"""Number of texts on which the characters per token are measured."""
 
 
-def check_text(run: Run) -> list[str]:
-    """The texts to learn from: every string of every row, whatever its column.
+def read_texts(run: Run) -> list[str]:
+    """Return the texts to learn from: every string of every row, in all columns.
 
     Raises:
-        ConfigError: neither text nor pieces are given.
-        CheckpointError: the pieces are nowhere.
-        DataError: the file is missing, malformed or empty.
+        ConfigError: Neither text nor `tokenizer.pieces` is given.
+        CheckpointError: There is no tokenizer at `tokenizer.pieces`.
+        DataError: The file is missing, malformed or empty.
     """
     config = run.config
     if Step.extend in config.steps and config.tokenizer.pieces:
@@ -36,68 +36,75 @@ def check_text(run: Run) -> list[str]:
     if not config.data.path and not config.data.sources:
         if Step.extend in config.steps and config.tokenizer.pieces:
             return []
-        raise ConfigError("data.path: not given (a file, folder or hub id of text to learn from)")
+        raise ConfigError("data.path: not given (a file, folder or hub id with text to learn from)")
     return [text for row in run.rows for text in strings(row.values)]
 
 
 def strings(value: Any) -> Iterator[str]:
-    """The strings within a row's values."""
+    """Yield the strings in a row's values, nested ones too."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from strings(each)
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from strings(inner)
 
 
 def tokenizer(run: Run) -> None:
-    """Learn a tokenizer from the rows of `data.path`."""
-    config, run_dir = run.config, run.run_dir
-    inputs, record = learned_from(config), RunRecord(run_dir.run_json)
-    if skipped("tokenizer", record.is_finished("tokenizer", inputs, run_dir.tokenizer), config):
-        return
-    texts = check_text(run)
-    learned = learn_vocabulary.learn(texts, config.tokenizer)
-    with new_folder(run_dir.tokenizer) as temporary:
-        learned.save_pretrained(temporary)
-    held = learn_vocabulary.characters_per_token(learned, texts[:MEASURED])
-    log.info(
-        "tokenizer: %d tokens from %d texts, %.2f characters a token; %s",
-        len(learned),
-        len(texts),
-        held,
-        run_dir.tokenizer,
-    )
-    record.finish("tokenizer", inputs, run_dir.tokenizer, {"characters_per_token": held})
+    """Learn a tokenizer from the rows of `data.path`.
 
-
-def extend(run: Run) -> None:
-    """Give the model at `model.path` new tokens, learned from text or taken from another tokenizer.
-
-    Raises:
-        ConfigError: nothing new to add.
-        CheckpointError: the tokenizers can't be joined.
+    `models.tokenizers.learn_vocabulary` does the work; the Python interface has no function for it.
     """
     config, run_dir = run.config, run.run_dir
     inputs, record = learned_from(config), RunRecord(run_dir.run_json)
-    if skipped("extend", record.is_finished("extend", inputs, run_dir.extended), config):
+    if skip_finished("tokenizer", record.is_finished("tokenizer", inputs, run_dir.tokenizer), config):
         return
-    texts = check_text(run)
-    place = config.tokenizer.pieces
-    pieces = read_tokenizer(locate_tokenizer(place, "tokenizer.pieces")) if place else None
+    texts = read_texts(run)
+    learned = learn_vocabulary.learn(texts, config.tokenizer)
+    with new_folder(run_dir.tokenizer) as temporary:
+        learned.save_pretrained(temporary)
+    characters = learn_vocabulary.characters_per_token(learned, texts[:MEASURED_TEXTS])
+    log.info(
+        "tokenizer: %d tokens from %d texts, %.2f characters per token; %s",
+        len(learned),
+        len(texts),
+        characters,
+        run_dir.tokenizer,
+    )
+    record.finish("tokenizer", inputs, run_dir.tokenizer, {"characters_per_token": characters})
+
+
+def extend(run: Run) -> None:
+    """Add tokens to the model at `model.path`, learned from text or taken from another tokenizer.
+
+    `models.vocabulary_resize` does the work; the Python interface has no function for it.
+
+    Raises:
+        ConfigError: There are no new tokens.
+        CheckpointError: The two tokenizers are of different types.
+    """
+    config, run_dir = run.config, run.run_dir
+    inputs, record = learned_from(config), RunRecord(run_dir.run_json)
+    if skip_finished("extend", record.is_finished("extend", inputs, run_dir.extended), config):
+        return
+    texts = read_texts(run)
+    path = config.tokenizer.pieces
+    pieces = read_tokenizer(locate_tokenizer(path, "tokenizer.pieces")) if path else None
     old = read_tokenizer(tokenizer_place(config.model))
-    load_tokenizer(config.model)  # fits the embedding, or says why not
+    load_tokenizer(config.model)  # raises if it doesn't fit the embedding
     with new_folder(run_dir.extended) as temporary:
         new = learn_vocabulary.extend(old, texts, pieces, config.tokenizer, temporary)
         count = extend_model(config.model, old, new, temporary, config.export.max_shard_size)
-    held = [learn_vocabulary.characters_per_token(each, texts[:MEASURED]) for each in (old, new)]
-    log.info("extend: %d new tokens behind %d old ones; %s", count, len(new) - count, run_dir.extended)
+    before, after = (
+        learn_vocabulary.characters_per_token(tokenizer, texts[:MEASURED_TEXTS]) for tokenizer in (old, new)
+    )
+    log.info("extend: %d tokens added to %d; %s", count, len(new) - count, run_dir.extended)
     if texts:
-        log.info("extend: a token of this text holds %.2f characters, before it was %.2f", held[1], held[0])
-    record.finish("extend", inputs, run_dir.extended, {"characters_per_token": held})
+        log.info("extend: %.2f characters per token on this text, %.2f before", after, before)
+    record.finish("extend", inputs, run_dir.extended, {"characters_per_token": [before, after]})
 
 
 def learned_from(config: Config) -> str:
-    """Fingerprint of what decides the tokens."""
+    """Return the fingerprint of what decides the tokens."""
     section = {**hashed(config.tokenizer, "tokenizer"), "pieces": content(config.tokenizer.pieces)}
     data = {**hashed(config.data, "data"), "path": content(config.data.path)}
     model = {**hashed(config.model, "model"), "path": content(config.model.path)}

@@ -123,10 +123,7 @@ def fit(
         if checkpoint:
             counters.load_state_dict(checkpoint.counters)
         if checkpoint and checkpoint.is_final:
-            log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
-            load_weights(model, checkpoint.path)
-            if is_rank0():
-                rewrite_journal(folder, logged_history(checkpoint.path))
+            load_final(model, checkpoint, folder)
         else:
             if checkpoint is None and (loss := trainer.initial_validation_loss()) is not None:
                 counters.initial_validation_loss = loss
@@ -154,6 +151,14 @@ def check(training: Training) -> None:
     if train.chooses and training.metric is None:
         key = "keep" if train.keep is Keep.best else "patience"
         raise ConfigError(f"train.{key}: there are no validation rows (set data.validation_fraction)")
+
+
+def load_final(model: PreTrainedModel | PeftModel, checkpoint: Checkpoint, folder: Path) -> None:
+    """Load the weights of the last step into the model, and write the journal as that checkpoint has it."""
+    log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
+    load_weights(model, checkpoint.path)
+    if is_rank0():
+        rewrite_journal(folder, logged_history(checkpoint.path))
 
 
 def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:

@@ -255,15 +255,14 @@ def _errors(
         scored: what each item scores, where the total is their mean, else empty.
         combine: the metric's score of several items of a part.
         macro: whether each part counts the same.
-        config: coverage and resamples.
+        config: coverage.
     """
     means = {key: [number for number in part if number is not None] for key, part in scored.items()}
-    samples = config.bootstrap_samples
     if means and macro:
-        return intervals.macro_stderr(means), intervals.macro_interval(means, config.confidence, samples)
+        return intervals.macro_stderr(means), intervals.macro_interval(means, config.confidence)
     if means:
         together = [value for part in means.values() for value in part]
-        return intervals.stderr(together), intervals.interval(together, config.confidence, samples)
+        return intervals.stderr(together), intervals.interval(together, config.confidence)
     if min(len(part) for part in parts.values()) < 2:
         return None, None
     return resampled(lambda key, part: float(combine[key](part)), parts, config)

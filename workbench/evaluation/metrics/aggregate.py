@@ -22,7 +22,7 @@ from workbench.run_dir import fingerprint
 from workbench.statistics import intervals
 
 _CORPUS_SAMPLES = 200
-"""Largest number of resamples for scores that aren't means: each takes a pass over all items."""
+"""Resamples for scores that aren't means: each takes a pass over all items."""
 
 
 def predictions(
@@ -154,7 +154,6 @@ def _estimate(
 ) -> tuple[float, float | None, intervals.Interval | None]:
     """Return value, standard error and interval of the mean over the parts; one part gives the micro mean."""
     value = intervals.mean([_value(metric, part) for part in parts.values()])
-    confidence, samples = evaluate.confidence, evaluate.bootstrap_samples
     corpus = metric.corpus
     if corpus is not None:
         if min(len(part) for part in parts.values()) < 2:
@@ -163,8 +162,8 @@ def _estimate(
     items = {name: [metric.score(*item) for item in part] for name, part in parts.items()}
     if len(items) == 1:
         [item_scores] = items.values()
-        return value, intervals.stderr(item_scores), intervals.interval(item_scores, confidence, samples)
-    return value, intervals.macro_stderr(items), intervals.macro_interval(items, confidence, samples)
+        return value, intervals.stderr(item_scores), intervals.interval(item_scores, evaluate.confidence)
+    return value, intervals.macro_stderr(items), intervals.macro_interval(items, evaluate.confidence)
 
 
 def _value(metric: Metric, judged: Sequence[Judged]) -> float:
@@ -181,11 +180,11 @@ def resampled(
     Args:
         corpus: computes the score of items of a part, given the name of the part.
         parts: name -> items; items are resampled within their part, and the parts' scores are averaged.
-        evaluate: coverage of the interval, and number of resamples.
+        evaluate: coverage of the interval.
     """
     rng = np.random.default_rng(20230501)
     values = []
-    for _ in range(min(_CORPUS_SAMPLES, evaluate.bootstrap_samples)):
+    for _ in range(_CORPUS_SAMPLES):
         drawn = {key: [part[i] for i in rng.integers(0, len(part), len(part))] for key, part in parts.items()}
         values.append(intervals.mean([corpus(key, sample) for key, sample in drawn.items()]))
     tail = (1 - evaluate.confidence) / 2

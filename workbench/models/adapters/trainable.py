@@ -1,6 +1,6 @@
-"""What can't be trained, told by the sections alone."""
+"""Checks whether the sections of a training go together, without the model's weights."""
 
-from workbench.config.adapter import AdapterConfig, AdapterMethod
+from workbench.config.adapter import AdapterConfig
 from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import TrainConfig
@@ -13,22 +13,22 @@ from workbench.models.adapters.targets import check_base
 def check_trainable(
     model: ModelConfig, quantization: QuantizationConfig, adapter: AdapterConfig, train: TrainConfig
 ) -> None:
-    """Refuse sections that don't go together.
+    """Check that model, quantization, adapter and training go together.
 
     Raises:
-        ConfigError: Names the key, and the way out.
+        ConfigError: They don't; the message names the key to change.
     """
     if adapter.init in FROM_WEIGHTS and train.weight_decay:
         raise ConfigError(
-            f"train.weight_decay: {train.weight_decay} would shrink what takes the start of "
-            f"adapter.init={adapter.init.name} out again (set it 0)"
+            f"train.weight_decay: {train.weight_decay} would shrink the start values of adapter.init="
+            f"{adapter.init.name}, which are subtracted again (set it to 0)"
         )
     if adapter.init in FROM_WEIGHTS and is_sharded():
         raise ConfigError(
-            f"adapter.init: {adapter.init.name!r} does not go with FSDP, which tears its halves apart "
-            "(adapter.init=default, or DDP)"
+            f"adapter.init: {adapter.init.name!r} is not supported with FSDP, which shards its halves "
+            "separately (adapter.init=default, or DDP)"
         )
-    if adapter.method is not AdapterMethod.none or adapter.path is not None:
+    if not adapter.is_none:
         check_base(model)
     elif quantization.method is not QuantizationMethod.none:
         raise ConfigError(

@@ -33,6 +33,12 @@ from workbench.models.tokenizers.sentencepiece import (
 SPECIAL_TOKENS = [SPECIAL[f"{kind}_token"] for kind in ("unk", "bos", "eos", "pad")]
 """Special tokens with the ids 0 to 3, as in Open-Llama's own tokenizers."""
 
+MIN_FREQUENCY = 2
+"""Two tokens are joined only if the text has that pair at least this often."""
+
+MAX_PIECE_LENGTH = 16
+"""Most characters of a token, as in SentencePiece (max_sentencepiece_length)."""
+
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 WORDS = (
@@ -94,7 +100,7 @@ def extend(
     elif state["model"]["byte_fallback"]:
         source = _state(_train_on_characters(texts, config, size + len(old)))
     else:
-        source = _state(_train_on_bytes(old.backend_tokenizer, texts, config, size + len(old)))
+        source = _state(_train_on_bytes(old.backend_tokenizer, texts, size + len(old)))
     if source["model"]["byte_fallback"] != state["model"]["byte_fallback"]:
         raise CheckpointError(
             "tokenizer.pieces: one of this tokenizer and the model's is byte-level, the other has characters "
@@ -142,18 +148,18 @@ def _train_on_characters(texts: Sequence[str], config: TokenizerConfig, size: in
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "isolated")
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        min_frequency=config.min_frequency,
+        min_frequency=MIN_FREQUENCY,
         special_tokens=[*SPECIAL_TOKENS, *BYTES],
         initial_alphabet=[SPACE],
         limit_alphabet=alphabet_size + 1,
-        max_token_length=config.max_piece_length,
+        max_token_length=MAX_PIECE_LENGTH,
         show_progress=False,
     )
     tokenizer.train_from_iterator(_lines(texts), trainer)
     return tokenizer
 
 
-def _train_on_bytes(old: Tokenizer, texts: Sequence[str], config: TokenizerConfig, size: int) -> Tokenizer:
+def _train_on_bytes(old: Tokenizer, texts: Sequence[str], size: int) -> Tokenizer:
     """Train BPE on bytes, with the normalizer and the pre-tokenizer of `old`."""
     if not any(texts):
         raise DataError("data.path: no text to learn a vocabulary from")
@@ -163,9 +169,9 @@ def _train_on_bytes(old: Tokenizer, texts: Sequence[str], config: TokenizerConfi
     tokenizer.pre_tokenizer = old.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        min_frequency=config.min_frequency,
+        min_frequency=MIN_FREQUENCY,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        max_token_length=4 * config.max_piece_length,  # a Chinese character is three bytes
+        max_token_length=4 * MAX_PIECE_LENGTH,  # a Chinese character is three bytes
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)

@@ -57,8 +57,8 @@ def take_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> N
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
     """Load the model's tokenizer, with a padding token from its own vocabulary.
 
-    Within `reading_once` its files are parsed once. Each call returns an object of its own, whose chat
-    template may be changed; the vocabulary behind them is the same.
+    Within `reading_once` its files are parsed once, and each call returns a shallow copy: the caller may set
+    its chat template, but must not change vocabulary and special tokens, which all copies share.
 
     Raises:
         ConfigError: `model.pad_token` is not in the vocabulary, or there is no token to pad with.

@@ -1,1 +1,1 @@
-"""The chat step: a conversation in the terminal or through a pipe."""
+"""The chat step: a conversation with a model in the terminal or through a pipe."""

@@ -1,4 +1,4 @@
-"""The models that a chat can ask: base weights loaded once, the adapter switched on and off on them."""
+"""Loads the models of a chat: the base weights once, with the adapter enabled or disabled."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from peft import PeftModel
 from transformers import PreTrainedModel, set_seed
 
+from workbench.api.loading import load_adapter
 from workbench.config import QuantizationConfig
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED
@@ -13,19 +14,21 @@ from workbench.errors import MissingStepError
 from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.models.adapters import adapter_config, attach
-from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import load_model
-from workbench.pipeline.run_models import fingerprint_of_merge, plain
+from workbench.pipeline.run_models import merge_fingerprint, model_in
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder, check_trained
 from workbench.pipeline.tokenizers import tokenizer_for
 
 
 class ChatModels:
-    """Loads each model when it is first asked."""
+    """The models of a run, each loaded on first use.
+
+    `workbench.load_model` is not called because base and adapter share one load.
+    """
 
     def __init__(self, run: Run) -> None:
-        """Look which models there are; none is loaded yet."""
+        """Find out which models the run has, without loading one."""
         self.run, self.config, self.run_dir = run, run.config, run.run_dir
         self.adapter = adapter_folder(run)
         present = {
@@ -35,56 +38,57 @@ class ChatModels:
             BASE: not self.config.model.init,
         }
         self.names = [name for name in present if present[name]]
-        """What was trained comes first."""
+        """Names of the models that the run has, trained ones first."""
         self._decoders: dict[str, Decoder] = {}
         self._adapted: PeftModel | None = None
 
     @contextmanager
     def answering(self, name: str) -> Iterator[Decoder]:
-        """A model at work, loaded if need be.
+        """Yield the decoder of a model in evaluation mode; the model is loaded on first use.
 
         Raises:
-            MissingStepError: it isn't there, or the merged model isn't that of the run's adapter.
+            MissingStepError: The run doesn't have the model, or the merge was made from another adapter.
         """
         if name not in self.names:
-            raise MissingStepError(f"chat.models: no {name} model here (there is: {', '.join(self.names)})")
+            names = ", ".join(self.names)
+            raise MissingStepError(f"chat.models: the run has no {name} model (it has: {names})")
         if name not in self._decoders:
             self._load(name)
         decoder, adapted = self._decoders[name], self._adapted
-        bare = adapted.disable_adapter() if adapted and name == BASE else nullcontext()
-        with bare, evaluation_mode(decoder.lm.model):
+        without_adapter = adapted.disable_adapter() if adapted and name == BASE else nullcontext()
+        with without_adapter, evaluation_mode(decoder.lm.model):
             yield decoder
 
     def _load(self, name: str) -> None:
         model, quantization = self.config.model, self.config.quantization
-        set_seed(self.config.seed)  # a new model's weights are the same each time
+        set_seed(self.config.seed)  # so that a new model has the same weights each time
         if name == MERGED:
-            if fingerprint_of_merge(self.adapter, self.run_dir) is None:
+            if merge_fingerprint(self.adapter, self.run_dir) is None:
                 raise MissingStepError(
-                    f"{self.run_dir.merged}: not the merge step's, or of an older adapter (recipe=merge)"
+                    f"{self.run_dir.merged}: was changed since the merge step, or made from an older adapter "
+                    "(recipe=merge makes it again)"
                 )
-            self._keep(name, load_model(plain(model, self.run_dir.merged), QuantizationConfig()))
+            self._add(name, load_model(model_in(self.run_dir.merged, model), QuantizationConfig()))
         elif name == TRAINED:
             check_trained(self.run_dir, self.run_dir.model)
-            self._keep(name, load_model(plain(model, self.run_dir.model), quantization))
+            self._add(name, load_model(model_in(self.run_dir.model, model), quantization))
         elif name == BASE:
-            self._keep(name, load_model(model, quantization))
+            self._add(name, load_model(model, quantization))
         elif self.adapter is not None and adapter_config.changes_base(self.adapter):
-            self._put_adapter(load_model(model, quantization))  # on weights of its own
+            self._attach_adapter(load_model(model, quantization))  # with a copy of the base weights
         else:
             with self.answering(BASE) as base:
-                del self._decoders[BASE]  # until the adapter is whole: Ctrl-C leaves no half of it
-                self._put_adapter(base.lm.model)
+                del self._decoders[BASE]  # so that Ctrl-C leaves no base with half an adapter
+                self._attach_adapter(base.lm.model)
                 self._decoders[BASE] = base
 
-    def _put_adapter(self, model: PreTrainedModel) -> None:
+    def _attach_adapter(self, model: PreTrainedModel) -> None:
         assert self.adapter is not None
-        self._adapted = attach.load(model, self.adapter)
-        end_at(model, adapter_config.end_tokens(self.adapter))
-        self._keep(ADAPTER, attach.base_model(self._adapted))
+        self._adapted = load_adapter(model, self.adapter)
+        self._add(ADAPTER, attach.base_model(self._adapted))
 
-    def _keep(self, name: str, model: PreTrainedModel) -> None:
-        """Make what decodes with the model, as the predict step does; where answers end is settled now."""
+    def _add(self, name: str, model: PreTrainedModel) -> None:
+        """Add a decoder like that of the predict step; it copies the model's end tokens."""
         chat = self.config.chat
         limits = GenerationConfig(stop=[], temperature=chat.temperature, top_k=chat.top_k, top_p=chat.top_p)
         with evaluation_mode(model):

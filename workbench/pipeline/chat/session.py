@@ -1,4 +1,4 @@
-"""A conversation with one or several models: what was said, the prompts made of it, and the replies."""
+"""A conversation with one or several models: the messages, their prompts and the replies."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -17,31 +17,31 @@ from workbench.pipeline.predict.predict_input import trained_before
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.tokenizers import tokenizer_for
 
-HALF = "\ufffd"
-"""Decoded in place of a character whose bytes aren't all there yet."""
-
+INCOMPLETE = "\ufffd"
+"""Character that a tokenizer decodes from some, but not all, bytes of a character."""
 
 STOPPED = "stopped"
+"""Note of a reply that Ctrl-C ended."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model said."""
+    """A model's reply."""
 
     text: str
     note: str
-    """Why it isn't to be trained: stopped, cut, empty; "": the model ended it."""
+    """Why the reply isn't fit for training: stopped, truncated or empty; "" if the model ended it."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """What the user said, and the reply of each model that was asked."""
+    """A user's message, and the reply of each model that was asked."""
 
-    said: str
+    message: str
     replies: dict[str, Reply]
 
     def reply(self, name: str) -> Reply:
-        """A model's own reply, else that of the model that was asked."""
+        """Return the model's reply; if it wasn't asked, that of the first model that was."""
         return self.replies.get(name) or next(iter(self.replies.values()))
 
 
@@ -49,10 +49,10 @@ class Session:
     """The state of a chat."""
 
     def __init__(self, run: Run) -> None:
-        """Begin an empty conversation with the models of `chat.models`.
+        """Start an empty conversation with the models of `chat.models`.
 
         Raises:
-            WorkbenchError: a model that isn't there or can't talk.
+            WorkbenchError: The run doesn't have a model, or it is a classifier.
         """
         config, self.models = run.config, ChatModels(run)
         self.has_turns = has_turns(run, self.models.names)
@@ -64,101 +64,107 @@ class Session:
         self.choose(config.chat.models or self.models.names[:1])
 
     def choose(self, names: Sequence[str]) -> None:
-        """Let these models answer; they are loaded now."""
+        """Select the models that answer, and load them."""
         for name in names:
             with self.models.answering(name):
                 pass
         self.names = list(names)
 
     def messages(self, name: str) -> list[dict[str, Any]]:
-        """The conversation as a model has it: its own replies where it was asked."""
+        """Return the conversation from a model's view: with its own replies where it was asked."""
         messages: list[dict[str, Any]] = [{"role": "system", "content": self.system}] if self.system else []
         for exchange in self.exchanges:
             reply = exchange.reply(name)
             untrained = {"train": False} if reply.note else {}
-            messages.append({"role": "user", "content": exchange.said})
+            messages.append({"role": "user", "content": exchange.message})
             messages.append({"role": "assistant", "content": reply.text, **untrained})
         return messages
 
-    def ask(self, said: str, name: str, on_text: Callable[[str], None]) -> Reply:
-        """A model's reply; Ctrl-C ends it early.
+    def ask(self, message: str, name: str, on_text: Callable[[str], None]) -> Reply:
+        """Return a model's reply; Ctrl-C ends it early.
 
         Args:
-            said: what the user says.
-            name: of the model.
-            on_text: called with the beginning of the reply that is settled, as it grows.
+            message: The user's message.
+            name: Name of the model.
+            on_text: Called as the reply grows, with the part of its text that later tokens can't change.
 
         Raises:
-            DataError: the conversation doesn't fit into the model's context.
+            DataError: The conversation doesn't fit into the model's context.
         """
-        turns = [*self.messages(name), {"role": "user", "content": said}]
-        row = Row({"messages": turns} if self.has_turns else {"prompt": said}, "chat")
-        made: list[int] = []
+        turns = [*self.messages(name), {"role": "user", "content": message}]
+        row = Row({"messages": turns} if self.has_turns else {"prompt": message}, "chat")
+        reply_ids: list[int] = []
         with self.models.answering(name) as decoder:
-            # The tokens that the predict step asks the same row with.
+            # The same tokens as in the predict step.
             (prompt,) = prompts([row], decoder.lm.tokenizer, self.data, Task.causal_lm)
-            room, endings = decoder.lm.max_length - len(prompt.input_ids), decoder.endings
-            if room < 1:
+            num_left, endings = decoder.lm.max_length - len(prompt.input_ids), decoder.endings
+            if num_left < 1:
                 raise DataError(
-                    f"chat: {len(prompt.input_ids):,} tokens leave no room for an answer in the model's "
-                    f"{decoder.lm.max_length:,} (/clear begins a new conversation)"
+                    f"chat: the conversation's {len(prompt.input_ids):,} tokens leave no room for a reply in "
+                    f"the model's context of {decoder.lm.max_length:,} (/clear starts a new conversation)"
                 )
 
             def on_token(tokens: Sequence[int]) -> None:
-                made[:] = tokens
-                on_text(settled(endings.text(made), endings.stop))
+                reply_ids[:] = tokens
+                on_text(stable_prefix(endings.text(reply_ids), endings.stop))
 
             decoder.on_token = on_token
-            decoder.limits = replace(decoder.limits, max_new_tokens=min(room, self.max_new_tokens))
+            decoder.limits = replace(decoder.limits, max_new_tokens=min(num_left, self.max_new_tokens))
             note = f"cut at {decoder.limits.max_new_tokens:,} tokens"
             try:
                 list(decoder.tokens([prompt.input_ids], [f"{self.seed}/{len(self.exchanges)}"]))
             except KeyboardInterrupt:
                 note = STOPPED
-            if made and endings.reached(made):
-                text = endings.text(made)
-                return Reply(text, "" if text.strip() else "an empty answer")
-            return Reply(endings.text(made).rstrip(HALF), note)
+            if reply_ids and endings.reached(reply_ids):
+                text = endings.text(reply_ids)
+                return Reply(text, "" if text.strip() else "the reply is empty")
+            return Reply(endings.text(reply_ids).rstrip(INCOMPLETE), note)
 
-    def add(self, said: str, replies: dict[str, Reply]) -> None:
-        """Keep what was said and replied, unless there is no word of a reply."""
+    def add(self, message: str, replies: dict[str, Reply]) -> None:
+        """Add a message and its replies to the conversation, unless all replies are empty."""
         if any(reply.text for reply in replies.values()):
-            self.exchanges.append(Exchange(said, replies))
+            self.exchanges.append(Exchange(message, replies))
 
     def save(self, file: Path) -> int:
-        """Write the conversation with each model that answers as rows to train on; how many.
+        """Write the conversation with each model that answers as training rows; return their number.
 
         Raises:
-            ConfigError: nothing was said, or the file is another's.
+            ConfigError: The conversation is empty, or the file was not written by this chat.
         """
-        if not self.exchanges or (file.exists() and file not in self.saved):
-            reason = f"{str(file)!r} exists (another file)" if self.exchanges else "nothing has been said yet"
-            raise ConfigError(f"/save: {reason}")
+        if not self.exchanges:
+            raise ConfigError("/save: the conversation is empty")
+        if file.exists() and file not in self.saved:
+            raise ConfigError(f"/save: {str(file)!r} exists (name another file)")
         rows: list[dict[str, Any]] = [{"messages": self.messages(name)} for name in self.names]
         if not self.has_turns:
-            said = [(each.said, each.reply(name)) for name in self.names for each in self.exchanges]
-            rows = [{"prompt": prompt, "completion": reply.text} for prompt, reply in said if not reply.note]
+            rows = [
+                {"prompt": exchange.message, "completion": exchange.reply(name).text}
+                for name in self.names
+                for exchange in self.exchanges
+                if not exchange.reply(name).note
+            ]
         write_atomic(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         self.saved.add(file)
         return len(rows)
 
 
-def settled(text: str, stop: Sequence[str]) -> str:
-    """The beginning of a growing text that stays, without half a character or half a stop text at its end."""
-    text = text.rstrip(HALF + " ")
-    halves = [whole[:length] for whole in stop for length in range(1, len(whole))]
-    return text.removesuffix(max((half for half in halves if text.endswith(half)), key=len, default=""))
+def stable_prefix(text: str, stop: Sequence[str]) -> str:
+    """Return a growing text without an incomplete character or an incomplete stop text at its end."""
+    text = text.rstrip(INCOMPLETE + " ")
+    prefixes = [stop_text[:length] for stop_text in stop for length in range(1, len(stop_text))]
+    incomplete = [prefix for prefix in prefixes if text.endswith(prefix)]
+    return text.removesuffix(max(incomplete, key=len, default=""))
 
 
 def has_turns(run: Run, names: Sequence[str]) -> bool:
-    """Whether lines are turns of a conversation: as `chat.turns` says, or as the run was trained.
+    """Return whether lines are turns of a conversation: as `chat.turns` says, or as the run was trained.
 
     Raises:
-        ConfigError: a classifier, or nothing says how turns are written.
+        ConfigError: The model is a classifier, or has no chat template.
     """
     config = run.config
     if config.model.task is not Task.causal_lm:
-        raise ConfigError("model.task: a classifier can't talk (recipe=predict labels texts)")
+        raise ConfigError("model.task: a classifier can't chat (recipe=predict labels texts)")
     trained = trained_before(config, run.run_dir).get("is_chat")
     if config.chat.turns is not None or trained is not None:
         return bool(trained if config.chat.turns is None else config.chat.turns)
@@ -166,6 +172,6 @@ def has_turns(run: Run, names: Sequence[str]) -> bool:
     if config.data.template == Template["auto"].name and not any(templates):
         raise ConfigError(
             f"model.path: {config.model.path!r} has no chat template (data.template=open-llama, chatml or "
-            "alpaca writes turns, chat.turns=false continues each line as it is)"
+            "alpaca gives it one; chat.turns=false continues each line as it is)"
         )
     return True

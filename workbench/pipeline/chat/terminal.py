@@ -1,4 +1,4 @@
-"""The chat step: lines of a terminal or a pipe in, replies out as they grow."""
+"""The chat step: reads lines from a terminal or a pipe, and prints replies as they grow."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,42 +20,44 @@ from workbench.shown import clean
 
 FENCE = '"""'
 HELP = f"""\
-/system TEXT   what stands before the conversation; no text takes it away
-/clear         forget the conversation
-/model NAME    who answers from now on: base, adapter, merged, trained
-/both          the base and what was trained answer side by side
-/seed N        draw otherwise, where chat.temperature is above 0
+/system TEXT   set the system message; without TEXT, remove it
+/clear         start a new conversation
+/model NAME    choose the model that answers: base, adapter, merged, trained
+/both          base and trained model answer side by side
+/seed N        set the seed of sampling (chat.temperature above 0)
 /save FILE     write the conversation as JSONL to train on
-/help, /bye    this text; the end, as Ctrl-D
-{FENCE}            begins and ends a text of several lines
+/help, /bye    show this text; end the chat, as Ctrl-D does
+{FENCE}            starts and ends a text of several lines
 Ctrl-C         stops an answer"""
 
 
 class Show(Protocol):
-    """Shows the reply of a model as far as it has come."""
+    """Function that displays a growing reply."""
 
     def __call__(self, name: str, text: str, is_last: bool = False) -> None:
-        """Take the model's name and its text."""
+        """Display the present text of a model's reply."""
 
 
 def chat(run: Run) -> None:
-    """Talk until /bye or Ctrl-D; each line of a pipe is a turn.
+    """Answer lines until /bye or Ctrl-D; each line of a pipe is a turn.
+
+    The Python interface has no function for it: `workbench.load_model` gives a model to generate with.
 
     Raises:
-        WorkbenchError: as `Session` says; in a pipe also the first turn that can't be answered.
+        WorkbenchError: A model is missing or can't chat, or a line of a pipe can't be answered.
     """
     with prepacked():
         session, interactive = Session(run), sys.stdin.isatty()
         if interactive:
-            import readline  # noqa: F401  gives input() its editing and its history
+            import readline  # noqa: F401  gives input() line editing and history
 
             print(introduction(session))
         while True:
             try:
-                text, is_command = request(input if interactive else piped)
+                text, is_command = read_request(input if interactive else read_piped)
                 if is_command and text.strip() == "/bye":
                     return
-                notes = command(session, text) if is_command else turn(session, text) if text.strip() else ""
+                notes = (run_command if is_command else ask_models)(session, text) if text.strip() else ""
                 if notes:
                     print(clean(notes), file=sys.stdout if interactive else sys.stderr, flush=True)
                 if not interactive and notes.endswith(STOPPED):
@@ -72,20 +74,27 @@ def chat(run: Run) -> None:
                 print(f"error: {clean(str(error))}")
 
 
-def piped(prompt: str) -> str:
-    """A line of a pipe or a file; EOFError at its end."""
+def read_piped(prompt: str) -> str:
+    """Read a line of a pipe or a file.
+
+    Raises:
+        EOFError: There are no more lines.
+    """
     line = sys.stdin.buffer.readline()
     if not line:
         raise EOFError
     return line.decode("utf-8-sig")
 
 
-def request(read: Callable[[str], str]) -> tuple[str, bool]:
-    """What is asked, a line or several between triple quotes, and whether it is a command.
+def read_request(read: Callable[[str], str]) -> tuple[str, bool]:
+    """Read a line, or several lines between triple quotes.
+
+    Returns:
+        The text, and whether it is a command.
 
     Raises:
-        DataError: it isn't UTF-8.
-        EOFError: nothing more comes.
+        DataError: The text isn't UTF-8.
+        EOFError: There are no more lines.
     """
     try:
         text = read(">>> ").rstrip("\r\n")
@@ -102,30 +111,31 @@ def request(read: Callable[[str], str]) -> tuple[str, bool]:
     return text.encode("utf-8", "replace").decode("utf-8"), text.startswith("/") and not is_block
 
 
-def turn(session: Session, said: str) -> str:
-    """Ask every model that answers and show its reply as it grows; what a reply doesn't tell of itself."""
+def ask_models(session: Session, message: str) -> str:
+    """Ask the selected models, and display their replies as they grow; return notes on the replies."""
     replies: dict[str, Reply] = {}
-    with (columns if len(session.names) > 1 and sys.stdout.isatty() else lines)(session.names) as show:
+    display = show_columns if len(session.names) > 1 and sys.stdout.isatty() else show_lines
+    with display(session.names) as show:
         for name in session.names:
-            reply = replies[name] = session.ask(said, name, partial(show, name))
+            reply = replies[name] = session.ask(message, name, partial(show, name))
             show(name, reply.text, is_last=True)
             if reply.note == STOPPED:
                 break
-    session.add(said, replies)
+    session.add(message, replies)
     return "\n".join(f"{name}: {reply.note}" for name, reply in replies.items() if reply.note)
 
 
 @contextmanager
-def columns(names: Sequence[str]) -> Iterator[Show]:
-    """Shows replies side by side, a column each."""
+def show_columns(names: Sequence[str]) -> Iterator[Show]:
+    """Display replies side by side, one column each."""
     texts = dict.fromkeys(names, "")
 
     def table() -> Table:
-        beside = Table(box=None, expand=True, padding=(0, 2, 0, 0))
+        replies = Table(box=None, expand=True, padding=(0, 2, 0, 0))
         for name in names:
-            beside.add_column(name, ratio=1, overflow="fold")
-        beside.add_row(*(Text(clean(text)) for text in texts.values()))
-        return beside
+            replies.add_column(name, ratio=1, overflow="fold")
+        replies.add_row(*(Text(clean(text)) for text in texts.values()))
+        return replies
 
     def show(name: str, text: str, is_last: bool = False) -> None:
         texts[name] = text
@@ -137,35 +147,35 @@ def columns(names: Sequence[str]) -> Iterator[Show]:
 
 
 @contextmanager
-def lines(names: Sequence[str]) -> Iterator[Show]:
-    """Shows replies one below the other; each at once, and whole, where the output isn't a terminal."""
-    shown, grows = "", sys.stdout.isatty()
+def show_lines(names: Sequence[str]) -> Iterator[Show]:
+    """Display replies one below the other; if the output isn't a terminal, only complete ones."""
+    printed, is_terminal = "", sys.stdout.isatty()
 
     def show(name: str, text: str, is_last: bool = False) -> None:
-        nonlocal shown
+        nonlocal printed
         text = (f"{name}: " if len(names) > 1 else "") + clean(text)
-        if is_last and not text.startswith(shown):  # a later token has changed what was shown
-            text = f"{shown}\n{text}"
-        if is_last or (grows and text.startswith(shown)):
-            print(text[len(shown) :], end="\n" if is_last else "", flush=True)
-            shown = "" if is_last else text
+        if is_last and not text.startswith(printed):  # a later token has changed what was printed
+            text = f"{printed}\n{text}"
+        if is_last or (is_terminal and text.startswith(printed)):
+            print(text[len(printed) :], end="\n" if is_last else "", flush=True)
+            printed = "" if is_last else text
 
     yield show
 
 
 def introduction(session: Session) -> str:
-    """Who answers, who else could, and what a line is."""
+    """Return a line with the models that answer, the other models, and the commands for help and the end."""
     others = [name for name in session.models.names if name not in session.names]
-    among = f" (/model {', /model '.join(others)} and /both are there)" if others else ""
-    bare = "" if session.has_turns else "; each line is a prompt of its own, without the lines before"
-    return f"chat: {' and '.join(session.names)}{among}{bare}; /help, /bye"
+    choices = f" (also: /model {', /model '.join(others)}, /both)" if others else ""
+    separate = "" if session.has_turns else "; each line is a separate prompt, without the lines before"
+    return f"chat: {' and '.join(session.names)}{choices}{separate}; /help, /bye"
 
 
-def command(session: Session, text: str) -> str:
-    """Do what a command says; what there is to show of it.
+def run_command(session: Session, text: str) -> str:
+    """Run a command and return the text to print.
 
     Raises:
-        WorkbenchError: there is no such command, or it can't be done.
+        WorkbenchError: The command is unknown, or it failed.
     """
     name, _, value = text.strip().partition(" ")
     value = value.strip()
@@ -174,12 +184,14 @@ def command(session: Session, text: str) -> str:
             return HELP
         case "/clear":
             session.exchanges.clear()
-            return "a new conversation"
+            return "new conversation"
         case "/system" if session.has_turns:
             session.system = value
             return f"system: {value or 'none'}"
         case "/system":
-            raise ConfigError("/system: bare prompts have no system text (chat.turns=true makes turns)")
+            raise ConfigError(
+                "/system: there is no system message without turns (chat.turns=true makes turns)"
+            )
         case "/model" | "/both":
             both = dict.fromkeys(["base", session.models.names[0]])
             session.choose(list(both) if name == "/both" else [value] if value else session.names)
@@ -189,4 +201,4 @@ def command(session: Session, text: str) -> str:
             return f"seed: {session.seed}"
         case "/save" if value:
             return f"{value}: {session.save(Path(value).expanduser())} rows"
-    raise ConfigError(f"{text}: not understood (/help lists the commands; between {FENCE} it is a text)")
+    raise ConfigError(f"{text}: unknown command (/help lists the commands; between {FENCE} it is a text)")

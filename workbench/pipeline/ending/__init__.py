@@ -1,1 +1,1 @@
-"""The end of a run: its summary, and its objective for a sweep."""
+"""The end of a run: its summary, and the objective value that a sweep optimizes."""

@@ -1,1 +1,1 @@
-"""Rows that a training holds out, and the benchmarks that they make."""
+"""Rows that a training held out, and the benchmarks made from them."""

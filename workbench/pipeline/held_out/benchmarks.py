@@ -1,4 +1,4 @@
-"""The rows that a training held out, as benchmarks of their own: what the training did to them."""
+"""Makes benchmarks from the rows that a training held out, which compare the models before and after it."""
 
 import logging
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from workbench.pipeline.held_out.encoded_rows import (
     context_length,
     encoded_rows,
     turn_ends,
-    unique,
+    unique_names,
 )
 from workbench.pipeline.held_out.rows_file import read_rows, train_report
 from workbench.pipeline.run_state import Run
@@ -30,17 +30,17 @@ from workbench.pipeline.tokenizers import training_tokenizer
 log = logging.getLogger("workbench")
 
 HELD_OUT, ANSWERS = "held_out", "held_out_answers"
-"""Names of the benchmarks: the loss of the answers (or a classifier's labels), and generated answers."""
+"""Names of the benchmarks: loss of the answers (for a classifier, its labels), and generated answers."""
 
 SHORT_TOKENS, SHORT_SHARE = 32, 0.9
-"""Answers are compared word by word where so many of them have at most so many tokens."""
+"""The models generate answers if at least this share of the rows' answers has at most so many tokens."""
 
 
 def held_out_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:
-    """The benchmarks that the run's held-out rows make; none where benchmarks are named or no row is there.
+    """Make the benchmarks of the run's held-out rows; none if the run has other benchmarks or no such rows.
 
     Raises:
-        DataError: the rows can't be read, or none of them fits into the model's context.
+        DataError: The rows can't be read, or none of them fits into the model's context.
     """
     rows = [] if run.config.benchmarks else read_rows(run.run_dir)
     if not rows or run.config.data.regression:
@@ -48,20 +48,20 @@ def held_out_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:
     tokenizer = training_tokenizer(run)
     if is_classifier(run.config):
         return {HELD_OUT: labelled(rows, run, train_report(run.run_dir).get("labels") or [], tokenizer)}
-    found, lost = encoded_rows(rows, run, tokenizer)
-    for reason, count in lost.items():
+    encoded, left_out = encoded_rows(rows, run, tokenizer)
+    for reason, count in left_out.items():
         log.warning("held_out: %d of %d rows are left out: %s", count, len(rows), reason)
-    if not found:
-        raise DataError(f"held_out: no row is left ({'; '.join(lost)})")
-    benchmarks = {HELD_OUT: losses(found)}
-    short = [row for row in found if row.answer and row.num_answer_tokens <= SHORT_TOKENS]
-    if len(short) >= SHORT_SHARE * len(found):
+    if not encoded:
+        raise DataError(f"held_out: no row is left ({'; '.join(left_out)})")
+    benchmarks = {HELD_OUT: losses(encoded)}
+    short = [row for row in encoded if row.answer and row.num_answer_tokens <= SHORT_TOKENS]
+    if len(short) >= SHORT_SHARE * len(encoded):
         benchmarks[ANSWERS] = answers(short, tokenizer)
     return benchmarks
 
 
 def losses(rows: Sequence[HeldOutRow]) -> PreparedBenchmark:
-    """The loss of the rows' answers, in nats a token."""
+    """Make the benchmark of the answers' loss, in nats per token."""
     examples: list[Example] = [
         EncodedExample(
             id=row.id, questions=(row.prompt,), target=row.ending, input_ids=row.input_ids, spans=row.spans
@@ -72,7 +72,7 @@ def losses(rows: Sequence[HeldOutRow]) -> PreparedBenchmark:
 
 
 def answers(rows: Sequence[HeldOutRow], tokenizer: PreTrainedTokenizerBase) -> PreparedBenchmark:
-    """Generated answers that are to be the row's own; each may be twice as long as the longest of these."""
+    """Make the benchmark of generated answers, at most twice as long as the rows' longest answer."""
     examples: list[Example] = [
         EncodedExample(
             id=row.id,
@@ -90,31 +90,38 @@ def answers(rows: Sequence[HeldOutRow], tokenizer: PreTrainedTokenizerBase) -> P
 def labelled(
     rows: Sequence[Row], run: Run, labels: list[str], tokenizer: PreTrainedTokenizerBase
 ) -> PreparedBenchmark:
-    """Texts whose class is to be told, as training reads them but never cut.
+    """Make the benchmark of a classifier's labels, of untruncated texts.
 
     Raises:
-        ConfigError: train.json names no classes.
-        DataError: no text fits into the model's context.
+        ConfigError: train.json has no classes.
+        DataError: No text fits into the model's context.
     """
     if not labels:
         raise ConfigError("train.json: no labels (force=true 'steps=[train]' trains again and writes it)")
-    room, ids = context_length(run, tokenizer), unique()
+    context, short_name = context_length(run, tokenizer), unique_names()
     texts = [labelled_text(row) for row in rows]
-    lengths = [len(tokens) for tokens in tokenizer([each.text for each in texts])["input_ids"]]
+    lengths = [len(token_ids) for token_ids in tokenizer([text.text for text in texts])["input_ids"]]
     examples = [
         Example(
-            id=ids(each.where),
-            questions=(each.text,),
+            id=short_name(text.where),
+            questions=(text.text,),
             choices=tuple(labels),
-            target=label_number(each.label, labels, each.where),
+            target=label_number(text.label, labels, text.where),
         )
-        for each, length in zip(texts, lengths, strict=True)
-        if length <= room
+        for text, length in zip(texts, lengths, strict=True)
+        if length <= context
     ]
-    if lost := len(texts) - len(examples):
-        log.warning("held_out: %d of %d texts are left out, longer than %d tokens", lost, len(texts), room)
+    if num_longer := len(texts) - len(examples):
+        log.warning(
+            "held_out: %d of %d texts are left out: longer than the model's context of %d tokens",
+            num_longer,
+            len(texts),
+            context,
+        )
     if not examples:
-        raise DataError(f"held_out: no text is left, all are longer than {room:,} tokens")
+        raise DataError(
+            f"held_out: no text is left, all are longer than the model's context of {context:,} tokens"
+        )
     return prepared(HELD_OUT, examples, OutputType.classification, ["acc", "macro_f1", "log_loss"])
 
 
@@ -125,10 +132,9 @@ def prepared(
     metrics: list[str],
     limits: GenerationConfig | None = None,
 ) -> PreparedBenchmark:
-    """A benchmark of held-out rows."""
-    spoken = language(example.questions[0] for example in examples)
+    """Make a prepared benchmark from the items."""
     config = BenchmarkConfig(
-        language=spoken,
+        language=language(example.questions[0] for example in examples),
         output_type=output_type,
         metrics=metrics,
         num_fewshot=0,

@@ -1,4 +1,4 @@
-"""Held-out rows in the tokens that training would give them."""
+"""Encodes held-out rows as training does, and finds their answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,15 +23,15 @@ class HeldOutRow:
     spans: tuple[tuple[int, int], ...]
     """First and one-past-last position of each answer."""
     prompt: str
-    """What stands before the last answer, special tokens included."""
+    """Text before the last answer, with special tokens."""
     ending: str
-    """The last answer as it is trained, with its end."""
+    """The last answer as it is trained, with its end token."""
     answer: str
-    """The last answer as the row has it; empty for plain text, and where it was cut."""
+    """The last answer as the row has it; empty for plain text, and if the answer was truncated."""
 
     @property
     def num_answer_tokens(self) -> int:
-        """Of the last answer, its end included."""
+        """Number of tokens of the last answer, with its end token."""
         first, end = self.spans[-1]
         return end - first
 
@@ -39,25 +39,26 @@ class HeldOutRow:
 def encoded_rows(
     rows: Sequence[Row], run: Run, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[HeldOutRow], dict[str, int]]:
-    """The rows as training encodes them, and how many are left out, by reason.
+    """Encode rows as training does, except rows without an answer and rows longer than the model's context.
 
-    Left out are those without a token of an answer, and those longer than the model's context.
+    Returns:
+        The encoded rows, and the number of rows left out by reason.
     """
     data = replace(run.config.data, packing=False, shuffle_answers=False)
     encoded = encode(rows, Encoding(tokenizer, data, run.config.model.task))
-    said = last_answers(rows, run)
-    room = context_length(run, tokenizer)
-    found, ids = [], unique()
+    answers = last_answers(rows, run)
+    context = context_length(run, tokenizer)
+    held_out, short_name = [], unique_names()
     for row in encoded.dataset:
         input_ids, spans = tuple(row["input_ids"]), answer_spans(row["labels"])
-        if len(input_ids) > room or not spans:
+        if len(input_ids) > context or not spans:
             continue
         first, end = spans[-1]
-        answer = said[row["where"]]
+        answer = answers[row["where"]]
         ending = str(tokenizer.decode(list(input_ids[first:end])))
-        found.append(
+        held_out.append(
             HeldOutRow(
-                id=ids(row["where"]),
+                id=short_name(row["where"]),
                 input_ids=input_ids,
                 spans=spans,
                 prompt=str(tokenizer.decode(list(input_ids[:first]))),
@@ -65,61 +66,61 @@ def encoded_rows(
                 answer=answer if answer.strip() and answer.strip() in ending else "",
             )
         )
-    lost = {reason: count for reason, count in encoded.account.dropped.items() if count}
-    if longer := len(encoded.dataset) - len(found):
-        lost[f"longer than the {room:,} tokens that the model can hold"] = longer
-    return found, lost
+    left_out = {reason: count for reason, count in encoded.account.dropped.items() if count}
+    if num_longer := len(encoded.dataset) - len(held_out):
+        left_out[f"longer than the model's context of {context:,} tokens"] = num_longer
+    return held_out, left_out
 
 
-def unique() -> Callable[[str], str]:
-    """A function that makes a short name of a row's place, each another one."""
-    seen: dict[str, int] = {}
+def unique_names() -> Callable[[str], str]:
+    """Return a function that shortens `folder/file:line` to a name that it hasn't returned before."""
+    counts: dict[str, int] = {}
 
     def name(where: str) -> str:
         short = where.rsplit("/", 1)[-1]
-        seen[short] = seen.get(short, 0) + 1
-        return short if seen[short] == 1 else f"{short} #{seen[short]}"
+        counts[short] = counts.get(short, 0) + 1
+        return short if counts[short] == 1 else f"{short} #{counts[short]}"
 
     return name
 
 
 def last_answers(rows: Sequence[Row], run: Run) -> dict[str, str]:
-    """Place of each row -> its last answer as text; empty for plain text."""
-    found: dict[str, str] = {}
-    for source, part in groupby(rows, key=lambda row: row.source):
-        some = list(part)
-        shape = row_format(some[0], run.config.data.of_source(source), run.config.model.task)
-        for row in some:
+    """Return the last answer of each row as text, by file and line; empty for plain text."""
+    answers: dict[str, str] = {}
+    for source, group in groupby(rows, key=lambda row: row.source):
+        source_rows = list(group)
+        shape = row_format(source_rows[0], run.config.data.of_source(source), run.config.model.task)
+        for row in source_rows:
             is_text = shape.name == "text"
-            found[row.where] = "" if is_text else conversation(row, shape).turns[-1].text
-    return found
+            answers[row.where] = "" if is_text else conversation(row, shape).turns[-1].text
+    return answers
 
 
 def answer_spans(labels: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """First and one-past-last position of each run of tokens that a loss falls on."""
+    """Return first and one-past-last position of each run of unmasked tokens."""
     spans, start = [], 0
-    for is_trained, part in groupby(labels, key=lambda label: label != IGNORED):
-        end = start + sum(1 for _ in part)
-        if is_trained:
+    for is_unmasked, group in groupby(labels, key=lambda label: label != IGNORED):
+        end = start + sum(1 for _ in group)
+        if is_unmasked:
             spans.append((start, end))
         start = end
     return tuple(spans)
 
 
 def context_length(run: Run, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens that the model can read, or that `evaluate.max_length` allows."""
-    held = model_length(run, tokenizer)
-    return min(held, run.config.evaluate.max_length or held)
+    """Return the number of tokens in the model's context, at most `evaluate.max_length`."""
+    length = model_length(run, tokenizer)
+    return min(length, run.config.evaluate.max_length or length)
 
 
 def model_length(run: Run, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens that the model can read."""
+    """Return the number of tokens in the model's context."""
     length = getattr(run.model_config.get_text_config(), "max_position_embeddings", None)
     return int(length) if length else min(int(tokenizer.model_max_length), 2048)
 
 
 def turn_ends(rows: Sequence[HeldOutRow], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The special tokens that the rows' last answers end with."""
+    """Return the special tokens that the rows' last answers end with."""
     special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
     last = {str(tokenizer.convert_ids_to_tokens(row.input_ids[row.spans[-1][1] - 1])) for row in rows}
     return sorted(last & special)

@@ -1,4 +1,4 @@
-"""The rows that a training held out, in a file of the run's folder."""
+"""Reads and writes the held-out rows in a run's folder."""
 
 import json
 from collections.abc import Sequence
@@ -12,18 +12,22 @@ from workbench.run_dir import RunDir, file_fingerprint, read_json, write_atomic
 from workbench.run_record import RunRecord
 
 MOST_ITEMS = 500
-"""Held-out rows that are scored; the validation loss is that of all of them."""
+"""Most held-out rows that models are scored on; the validation loss is computed on all held-out rows."""
 
 
-def holds_out(config: Config, run_dir: RunDir) -> bool:
-    """Whether rows may be held out by themselves: no benchmark is named, or this run has begun that way."""
+def holds_out_by_default(config: Config, run_dir: RunDir) -> bool:
+    """Return whether rows are held out by default: if the run has no benchmarks, or has held out rows."""
     return config.data.validation_fraction is None and (
         not config.benchmarks or run_dir.held_out_jsonl.is_file()
     )
 
 
 def write_rows(hold_out: HoldOut, run_dir: RunDir) -> dict[str, Any]:
-    """Write the held-out rows into the run's folder; what train.json says of them."""
+    """Write the held-out rows into the run's folder.
+
+    Returns:
+        What train.json contains about them.
+    """
     rows = distinct(hold_out.held_out)[:MOST_ITEMS]
     lines = [
         json.dumps({"where": row.where, "source": row.source, "values": row.values}, default=str)
@@ -43,26 +47,25 @@ def write_rows(hold_out: HoldOut, run_dir: RunDir) -> dict[str, Any]:
 
 
 def distinct(rows: Sequence[Row]) -> list[Row]:
-    """The rows without those that say the same as an earlier one."""
-    found: dict[str, Row] = {}
+    """Return the rows without repetitions of earlier ones."""
+    first_rows: dict[str, Row] = {}
     for row in rows:
-        key = row.content()
-        found.setdefault(f"{row.source} {key}", row)
-    return list(found.values())
+        first_rows.setdefault(f"{row.source} {row.content()}", row)
+    return list(first_rows.values())
 
 
 def read_rows(run_dir: RunDir) -> list[Row]:
-    """The held-out rows of a finished training; none where it held none out.
+    """Read the held-out rows of a finished training; empty if it held none out.
 
     Raises:
-        DataError: the file is not the one that the training left.
+        DataError: The file was changed since the training.
     """
     path, about = run_dir.held_out_jsonl, train_report(run_dir).get("held_out") or {}
     if not path.is_file():
         return []
     if not isinstance(about, dict) or about.get("sha256") != file_fingerprint(path):
         raise DataError(
-            f"{path}: not as the training left it (force=true 'steps=[train]' trains again and writes it)"
+            f"{path}: was changed since the training wrote it (force=true 'steps=[train]' trains again)"
         )
     lines = path.read_text(encoding="utf-8").split("\n")
     values = [json.loads(line) for line in lines if line]
@@ -70,10 +73,10 @@ def read_rows(run_dir: RunDir) -> list[Row]:
 
 
 def train_report(run_dir: RunDir) -> dict[str, Any]:
-    """What train.json says; empty where nothing was trained.
+    """Read train.json; empty if nothing was trained.
 
     Raises:
-        DataError: it isn't as the training left it.
+        DataError: It was changed since the training.
     """
     path = run_dir.train_json
     entry = RunRecord(run_dir.run_json).values["steps"].get("train", {})
@@ -86,5 +89,5 @@ def train_report(run_dir: RunDir) -> dict[str, Any]:
     except (ValueError, FileNotFoundError):
         values = None
     if not isinstance(values, dict):
-        raise DataError(f"{path}: not as the training left it ('steps=[train]' makes it again)")
+        raise DataError(f"{path}: was changed since the training wrote it ('steps=[train]' makes it again)")
     return values

@@ -1,1 +1,1 @@
-"""The predict step: rows of the user in, answers of a model of the run out."""
+"""The predict step: answers or labels for the user's rows."""

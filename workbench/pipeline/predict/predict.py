@@ -1,4 +1,4 @@
-"""The predict step: the user's own prompts or texts in, answers or labels out."""
+"""The predict step: answers or labels for the user's prompts or texts."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ from workbench.pipeline.predict.predict_input import format_for, input_data, que
 from workbench.pipeline.predict.predict_preview import show
 from workbench.pipeline.run_models import loaded_models, model_identities
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import is_classifier, skipped, trains_whole_model
+from workbench.pipeline.step_inputs import is_classifier, skip_finished
 from workbench.pipeline.tokenizers import tokenizer_for
 from workbench.progress import Progress
 from workbench.run_dir import RunDir, fingerprint, write_atomic
@@ -38,152 +38,166 @@ log = logging.getLogger("workbench")
 
 
 def predict(run: Run) -> None:
-    """Answer the rows of `predict.input` into a JSONL file; an interrupted run goes on where it stopped.
+    """Answer the rows of `predict.input` into a JSONL file; answers of an interrupted run are used again.
+
+    The Python interface has no function for it: `workbench.load_model` gives a model to generate with.
 
     Raises:
-        ConfigError: the output is a file that this step has not written.
-        MissingStepError: the run has no such model.
+        ConfigError: The output is a file that this step has not written.
+        MissingStepError: The run has no such model.
     """
     config, run_dir = run.config, run.run_dir
-    asked_rows, name = questions(run), answering(config).value
-    rows = [question.row for question in asked_rows]
+    input_rows, name = questions(run), model_to_ask(config).value
+    rows = [question.row for question in input_rows]
     identities = model_identities(run)
     if name not in identities:
         raise MissingStepError(
             f"predict.model: {str(run_dir.path)!r} has no {name} model yet (run the steps that make it; "
-            "predict.model=base asks the model of model.path)"
+            "predict.model=base asks the model at model.path)"
         )
     identity, tokenizer = identities[name], tokenizer_for(name, run)
     data = replace(input_data(config), format=format_for(rows, config.data))
-    asked = prompts(rows, tokenizer, data, config.model.task)
+    input_prompts = prompts(rows, tokenizer, data, config.model.task)
     output = output_file(config, run_dir, name)
-    keys = [fingerprint([prompt.text, prompt.input_ids]) for prompt in asked]
-    inputs = fingerprint([identity, [row.values for row in rows], keys, rule(config)])
+    keys = [fingerprint([prompt.text, prompt.input_ids]) for prompt in input_prompts]
+    inputs = fingerprint([identity, [row.values for row in rows], keys, answer_rule(config)])
     step, record = f"predict/{name}/{fingerprint(str(output))[:8]}", RunRecord(run_dir.run_json)
-    if skipped(f"predict {name}", record.is_finished(step, inputs, output), config):
-        show_again(output, [prompt.text for prompt in asked])
+    if skip_finished(f"predict {name}", record.is_finished(step, inputs, output), config):
+        show_file(output, [prompt.text for prompt in input_prompts])
         return
     if output.exists() and step not in record.values["steps"] and not config.force:
         raise ConfigError(
-            f"predict.output: {str(output)!r} exists (another file, or force=true to replace it)"
+            f"predict.output: {str(output)!r} exists (name another file, or set force=true to replace it)"
         )
     started = time.perf_counter()
-    kept = AnswerCache(run_dir.cache, fingerprint(identity), rule(config), renew=config.force)
+    cache = AnswerCache(run_dir.cache, fingerprint(identity), answer_rule(config), renew=config.force)
     for _, model in loaded_models(run, [name]):
-        answer_all(config, model, tokenizer, dict(zip(keys, asked, strict=True)), kept)
-        found = [shown_answer(kept[key], model) for key in keys]
+        answer_all(config, model, tokenizer, dict(zip(keys, input_prompts, strict=True)), cache)
+        columns = [answer_columns(cache[key], model) for key in keys]
     lines = [
-        json.dumps({**question.given, **beside(question.given, answer)}, ensure_ascii=False, default=str)
-        for question, answer in zip(asked_rows, found, strict=True)
+        json.dumps(
+            {**question.given, **renamed_columns(question.given, answer)}, ensure_ascii=False, default=str
+        )
+        for question, answer in zip(input_rows, columns, strict=True)
     ]
     write_atomic(output, "\n".join(lines) + "\n")
     record.finish(step, inputs, output, {"rows": len(rows), "seconds": time.perf_counter() - started})
-    show([{"asked": prompt.text, **answer} for prompt, answer in zip(asked, found, strict=True)], output)
+    show(
+        [{"asked": prompt.text, **answer} for prompt, answer in zip(input_prompts, columns, strict=True)],
+        output,
+    )
     log.info("predict: %d answers in %s", len(lines), output)
 
 
-def beside(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
-    """An answer's columns, called `predicted_label` and so on where the row has a `label` itself."""
-    taken = any(name in given for name in answer)
-    return {f"predicted_{name}" if taken else name: value for name, value in answer.items()}
+def renamed_columns(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer's columns, with the prefix `predicted_` if the row has one of them itself."""
+    is_taken = any(name in given for name in answer)
+    return {f"predicted_{name}" if is_taken else name: value for name, value in answer.items()}
 
 
-def show_again(output: Path, prompts_shown: Sequence[str]) -> None:
-    """Print the first answers of a file that was written before."""
+def show_file(output: Path, prompt_texts: Sequence[str]) -> None:
+    """Print the first answers of a finished output file."""
     lines = [line for line in output.read_text(encoding="utf-8").split("\n") if line]
     answers = []
-    for text, line in zip(prompts_shown, lines, strict=False):
+    for text, line in zip(prompt_texts, lines, strict=False):
         values = json.loads(line)
         prefix = "predicted_" if any(name.startswith("predicted_") for name in values) else ""
         names = ("answer", "label", "probabilities", VALUE)
-        found = {name: values[prefix + name] for name in names if prefix + name in values}
-        answers.append({"asked": text, **found})
+        columns = {name: values[prefix + name] for name in names if prefix + name in values}
+        answers.append({"asked": text, **columns})
     show(answers, output)
     log.info("predict: %d answers in %s", len(lines), output)
 
 
-def answering(config: Config) -> PredictModel:
-    """The model that answers: what was trained, unless another is named."""
-    trained = PredictModel[TRAINED if trains_whole_model(config) else ADAPTER]
+def model_to_ask(config: Config) -> PredictModel:
+    """Return `predict.model`; if it is null, the model that the run trains."""
+    trained = PredictModel[TRAINED if config.adapter.is_none else ADAPTER]
     return config.predict.model or trained
 
 
 def output_file(config: Config, run_dir: RunDir, name: str) -> Path:
-    """Where the answers go: `predict.output`, else a file beside the run's own predictions.
+    """Return `predict.output`; if it is null, a file in the run's folder of predictions.
 
-    Inputs that differ in the kind of file alone, a.csv and a.txt, have outputs of their own.
+    Inputs that differ only in the file's extension, such as a.csv and a.txt, have different outputs.
     """
-    given = Path(config.predict.input or "")
-    own = given.stem if given.suffix == ".jsonl" else given.name
-    return Path(config.predict.output) if config.predict.output else run_dir.predictions(name, f"own-{own}")
+    path = Path(config.predict.input or "")
+    input_name = path.stem if path.suffix == ".jsonl" else path.name
+    default = run_dir.predictions(name, f"own-{input_name}")
+    return Path(config.predict.output) if config.predict.output else default
 
 
-def rule(config: Config) -> dict[str, Any]:
-    """What besides model and prompt decides an answer."""
+def answer_rule(config: Config) -> dict[str, Any]:
+    """Return what decides an answer besides model and prompt."""
     limits = {"max_new_tokens": config.predict.max_new_tokens, "task": config.model.task.value}
-    return {**limits, "endings": 2}  # raised where answers end otherwise than before
+    return {**limits, "endings": 2}  # raised when the rule for the end of an answer changes
 
 
 def answer_all(
     config: Config,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    asked: Mapping[str, Prompt],
-    kept: AnswerCache,
+    input_prompts: Mapping[str, Prompt],
+    cache: AnswerCache,
 ) -> None:
-    """Put an answer to every prompt into `kept`, those that are there already left as they are."""
-    waiting = {key: prompt for key, prompt in asked.items() if key not in kept}
-    keys = list(waiting)
-    progress = Progress("predict", len(waiting))
-    with prepacked(), evaluation_mode(model), progress, kept.writing() as writer:
-        for index, answer in answers(config, model, tokenizer, list(waiting.values())):
+    """Answer the prompts that have no stored answer, and store the answers.
+
+    Args:
+        config: The configuration.
+        model: The model to ask.
+        tokenizer: The model's tokenizer.
+        input_prompts: Prompts by their keys in the cache.
+        cache: The stored answers.
+    """
+    unanswered = {key: prompt for key, prompt in input_prompts.items() if key not in cache}
+    keys = list(unanswered)
+    progress = Progress("predict", len(unanswered))
+    with prepacked(), evaluation_mode(model), progress, cache.writing() as writer:
+        for index, answer in generate_answers(config, model, tokenizer, list(unanswered.values())):
             writer.add(keys[index], answer)
             progress.advance(1)
 
 
-def answers(
-    config: Config, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt]
+def generate_answers(
+    config: Config, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, unanswered: Sequence[Prompt]
 ) -> Iterator[tuple[int, Answer]]:
-    """Number and answer of each prompt, as soon as it is known."""
+    """Yield the index of a prompt and its answer, in the order in which they are finished."""
+    texts = [prompt.text for prompt in unanswered]
     if is_classifier(config):
         classifier = TransformersClassifier(model, tokenizer, config.evaluate)
-        lengths = [len(tokens) for tokens in classifier.encode([prompt.text for prompt in asked])]
-        check_lengths(asked, lengths, classifier.max_length)
-        for index, logprobs in classifier.stream([prompt.text for prompt in asked]):
+        lengths = [len(token_ids) for token_ids in classifier.encode(texts)]
+        check_lengths(unanswered, lengths, classifier.max_length)
+        for index, logprobs in classifier.stream(texts):
             yield index, Answer(loglikelihoods=tuple(logprobs))
         return
     limits = GenerationConfig(max_new_tokens=config.predict.max_new_tokens, stop=[])
     lm = TransformersLM(model, tokenizer, config.evaluate)
-    lengths = [len(prompt.input_ids) + limits.max_new_tokens for prompt in asked]
-    check_lengths(asked, lengths, lm.max_length)
-    decoder = Decoder(lm, limits)
-    for index, text in decoder.stream(
-        [prompt.input_ids for prompt in asked], [prompt.text for prompt in asked]
-    ):
+    lengths = [len(prompt.input_ids) + limits.max_new_tokens for prompt in unanswered]
+    check_lengths(unanswered, lengths, lm.max_length)
+    for index, text in Decoder(lm, limits).stream([prompt.input_ids for prompt in unanswered], texts):
         yield index, Answer(generation=text)
 
 
-def check_lengths(asked: Sequence[Prompt], lengths: Sequence[int], longest: int) -> None:
-    """Refuse prompts that the model was not made for, before the first one is answered.
+def check_lengths(input_prompts: Sequence[Prompt], lengths: Sequence[int], context: int) -> None:
+    """Check that all prompts and answers fit into the model's context, before the first one is answered.
 
     Args:
-        asked: The prompts.
-        lengths: Tokens of each, its longest answer included.
-        longest: Tokens that fit.
+        input_prompts: The prompts.
+        lengths: Number of tokens of each prompt with its longest possible answer.
+        context: Number of tokens in the model's context.
 
     Raises:
-        DataError: one is too long.
+        DataError: A prompt is too long.
     """
-    for prompt, length in zip(asked, lengths, strict=True):
-        if length > longest:
+    for prompt, length in zip(input_prompts, lengths, strict=True):
+        if length > context:
             raise DataError(
-                f"{prompt.where}: {length:,} tokens with the answer are more than the {longest:,} that the "
-                "model can hold (a shorter text, or a smaller predict.max_new_tokens)"
+                f"{prompt.where}: {length:,} tokens with the answer, but the model's context has {context:,} "
+                "(shorten the text, or lower predict.max_new_tokens)"
             )
 
 
-def shown_answer(answer: Answer, model: PreTrainedModel) -> dict[str, Any]:
-    """The columns that are added to a row: `answer`; or `label` and `probabilities`; or `value`."""
+def answer_columns(answer: Answer, model: PreTrainedModel) -> dict[str, Any]:
+    """Return the columns to add to a row: `answer`, or `label` and `probabilities`, or `value`."""
     if answer.generation is not None:
         return {"answer": answer.generation}
     if len(answer.loglikelihoods) == 1:

@@ -1,4 +1,4 @@
-"""The rows of `predict.input`, read as the run's training rows were, whatever their columns are called."""
+"""Reads the rows of `predict.input` as the run's training rows were read, whatever their columns."""
 
 import logging
 from collections.abc import Mapping
@@ -20,105 +20,107 @@ from workbench.run_dir import RunDir
 log = logging.getLogger("workbench")
 
 KEYS = {"data.path": "predict.input", "data.columns": "predict.columns", "data.limit": "predict.limit"}
-"""Keys of training rows -> those that mean the same of rows to be answered."""
+"""Keys about training rows -> the same keys about rows to predict."""
 
 LINES = (".txt", ".md")
-"""Files whose lines are rows without column names."""
+"""Extensions of text files, each line of which is a row."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A row to be answered."""
+    """A row to predict."""
 
     given: dict[str, Any]
-    """Its columns as the file has them, for the output."""
+    """Its columns as in the file, for the output."""
     row: Row
-    """As the model is asked it."""
+    """Its columns as the model needs them."""
 
 
 def questions(run: Run) -> list[Question]:
-    """The rows of `predict.input`, read before any model is.
+    """Read the rows of `predict.input`.
 
     Raises:
-        ConfigError: no input, or columns that aren't there.
-        DataError: the file is missing or malformed.
+        ConfigError: The key is not set, or the file doesn't have the columns.
+        DataError: The file is missing or malformed.
     """
     config = run.config
     if not config.predict.input:
         raise ConfigError(
-            "predict.input: not given (a file of texts or prompts: .txt with one a line, .csv, .jsonl, ...)"
+            "predict.input: not given (a file of texts or prompts: .txt with one per line, .csv, .jsonl, ...)"
         )
     data = replace(input_data(config), columns={}, limit=config.predict.limit)
     try:
         rows = load_rows(data, answered=False)
-        asked = [renamed(row, columns_for(rows[0], config), answered=False) for row in rows]
+        model_rows = [renamed(row, columns_for(rows[0], config), answered=False) for row in rows]
         if config.model.task is Task.sequence_classification:
-            asked = [classified(row) for row in asked]
+            model_rows = [with_text(row) for row in model_rows]
         else:
-            asked = as_prompts(asked, run)
+            model_rows = as_prompts(model_rows, run)
     except (ConfigError, DataError) as error:
-        raise type(error)(in_terms_of_predict(str(error))) from error
+        raise type(error)(with_predict_keys(str(error))) from error
     return [
-        Question({"prompt": row.values["text"]} if is_prompt_line(row, config) else row.values, question)
-        for row, question in zip(rows, asked, strict=True)
+        Question({"prompt": row.values["text"]} if is_prompt_line(row, config) else row.values, model_row)
+        for row, model_row in zip(rows, model_rows, strict=True)
     ]
 
 
-def in_terms_of_predict(message: str) -> str:
-    """An error about training rows with the keys of rows to be answered."""
-    for key, ours in KEYS.items():
-        message = message.replace(key, ours)
+def with_predict_keys(message: str) -> str:
+    """Return an error message about training rows with the keys about rows to predict."""
+    for key, predict_key in KEYS.items():
+        message = message.replace(key, predict_key)
     return message
 
 
 def input_data(config: Config) -> DataConfig:
-    """The data section for the rows of `predict.input` alone."""
+    """Return the data section for the rows of `predict.input`."""
     return replace(config.data, path=config.predict.input or "", sources={}, limit=None, unfold="")
 
 
 def is_prompt_line(row: Row, config: Config) -> bool:
-    """Whether a row is a line of a text file, to be answered by a causal model."""
+    """Return whether a row is a line of a text file, and the model is a causal model."""
     return is_line(row) and config.model.task is Task.causal_lm
 
 
 def is_line(row: Row) -> bool:
-    """Whether a row is a line of a text file."""
+    """Return whether a row is a line of a text file."""
     return Path(row.file).suffix.lower() in LINES
 
 
 def columns_for(first: Row, config: Config) -> dict[str, str]:
-    """Role -> column of the file: `predict.columns`, else those of training as far as the file has them.
+    """Return the file's column of each role: `predict.columns`, or else training's columns that the file has.
 
     Raises:
-        DataError: a column that training read is missing, and no column has its role's name.
+        DataError: A column that training used is missing, and no column is named after its role.
     """
     if config.predict.columns or is_line(first):
         return dict(config.predict.columns)
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for role, column in trained_columns(config.data, first).items():
         if column in first.values:
-            found[role] = column
+            columns[role] = column
         elif role not in ANSWERS and role not in first.values and len(first.values) > 1:
             raise DataError(
-                f"{first.where}: no column {column!r}, from which the run was trained "
+                f"{first.where}: no column {column!r}, which the training used "
                 f"(has: {', '.join(first.values)}; name yours with data.columns.{role}=NAME)"
             )
-    return found
+    return columns
 
 
 def trained_columns(data: DataConfig, first: Row) -> Mapping[str, str]:
-    """The columns that training named; of several sources, those that the row has most of."""
-    named = [source.columns for source in data.sources.values() if source.columns]
+    """Return training's columns by role; of several sources, those that match most columns of the row."""
+    source_columns = [source.columns for source in data.sources.values() if source.columns]
     return data.columns or max(
-        named, key=lambda columns: sum(column in first.values for column in columns.values()), default={}
+        source_columns,
+        key=lambda columns: sum(column in first.values for column in columns.values()),
+        default={},
     )
 
 
-def classified(row: Row) -> Row:
-    """The row with its text where a classifier looks for it: a prompt or the only column is one, too.
+def with_text(row: Row) -> Row:
+    """Return the row with a column `text`, a copy of `prompt` or of the only column if there is no text.
 
     Raises:
-        DataError: there are several columns, and none is known to be the text.
+        DataError: There are several columns, and none is known to be the text.
     """
     if any(all(name in row.values for name in names) for names in TEXT_COLUMNS):
         return row
@@ -132,21 +134,21 @@ def classified(row: Row) -> Row:
 
 
 def as_prompts(rows: list[Row], run: Run) -> list[Row]:
-    """The rows of a causal model: lines, and prompts in a run trained on chats, become turns of a user."""
+    """Return the rows for a causal model; if it was trained on chats, prompts become a user's turns."""
     is_chat = trained_before(run.config, run.run_dir).get("is_chat")
-    if is_chat is None:  # not trained here
+    if is_chat is None:  # the run has no training
         is_chat = is_line(rows[0]) and run.tokenizer.chat_template is not None
-    turned = [turn(row, bool(is_chat)) for row in rows]
-    if is_chat and turned != rows and not is_line(rows[0]):
-        log.info("predict: the run was trained on chats, so each prompt is given as a turn of the user")
-    return turned
+    converted = [as_prompt(row, bool(is_chat)) for row in rows]
+    if is_chat and converted != rows and not is_line(rows[0]):
+        log.info("predict: the run was trained on chats, so each prompt becomes a turn of the user")
+    return converted
 
 
 def trained_before(config: Config, run_dir: RunDir) -> dict[str, Any]:
-    """What train.json says; nothing where it is damaged and this command's train step makes it again.
+    """Read train.json; empty if it was changed and this command's train step makes it again.
 
     Raises:
-        DataError: it isn't as the training left it.
+        DataError: It was changed since the training, and this command doesn't train.
     """
     try:
         return train_report(run_dir)
@@ -156,18 +158,18 @@ def trained_before(config: Config, run_dir: RunDir) -> dict[str, Any]:
         return {}
 
 
-def turn(row: Row, is_chat: bool) -> Row:
-    """A line or a prompt as what a user says; other rows as they are."""
-    words = row.values.get("text") if is_line(row) else row.values.get("prompt")
-    known = [names for names in QUESTION.values() if names != ["prompt"] and names != ["text"]]
-    if not isinstance(words, str) or any(all(name in row.values for name in names) for names in known):
+def as_prompt(row: Row, is_chat: bool) -> Row:
+    """Return a line or a prompt as a user's turn or as a plain prompt; other rows are unchanged."""
+    text = row.values.get("text") if is_line(row) else row.values.get("prompt")
+    formats = [names for names in QUESTION.values() if names != ["prompt"] and names != ["text"]]
+    if not isinstance(text, str) or any(all(name in row.values for name in names) for names in formats):
         return row
-    said = {"messages": [{"role": "user", "content": words}]} if is_chat else {"prompt": words}
-    return replace(row, values=said)
+    values = {"messages": [{"role": "user", "content": text}]} if is_chat else {"prompt": text}
+    return replace(row, values=values)
 
 
 def format_for(rows: list[Row], data: DataConfig) -> DataFormat:
-    """`data.format`, where the rows have its columns; else it is told by their columns."""
+    """Return `data.format` if the rows have its columns; otherwise `auto`, which recognizes the format."""
     needed = QUESTION.get(data.format, [])
-    fits = all(name in row.values for row in rows for name in needed)
-    return data.format if fits or data.format is DataFormat["labelled"] else DataFormat["auto"]
+    has_columns = all(name in row.values for row in rows for name in needed)
+    return data.format if has_columns or data.format is DataFormat["labelled"] else DataFormat["auto"]

@@ -1,4 +1,4 @@
-"""The first answers of the predict step, for the terminal."""
+"""Prints the first answers of the predict step."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,39 +11,40 @@ from rich.text import Text
 
 from workbench.shown import clean
 
-SHOWN = 5
-"""Answers on the terminal; all are in the file."""
+MOST_ANSWERS = 5
+"""Most answers that are printed; the file has all."""
 
-LONGEST = 120
-"""Characters of a text that are shown."""
+MOST_CHARACTERS = 120
+"""Most characters of a text that are printed."""
 
 
 def show(answers: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Print the first answers, the classes with their counts, and where the rest is.
+    """Print the first answers, the number of answers per class, and the file of all answers.
 
     Args:
-        answers: `asked` (the text or prompt) and `answer`, or `label` and `probabilities`, or `value`.
-        output: the file that holds all of them.
+        answers: `asked` (the text or prompt), and `answer`, `label` and `probabilities`, or `value`.
+        output: The file of all answers.
     """
     Console(soft_wrap=True).print(rendered(answers, output))
 
 
 def rendered(answers: Sequence[Mapping[str, Any]], output: Path) -> RenderableType:
-    """What `show` prints."""
+    """Return what `show` prints."""
     table = Table.grid(padding=(0, 2))
-    for answer in answers[:SHOWN]:
-        table.add_row(shortened(str(answer["asked"]), from_end=True), in_words(answer))
-    parts: list[RenderableType] = [table]
+    for answer in answers[:MOST_ANSWERS]:
+        table.add_row(shortened(str(answer["asked"]), from_end=True), answer_text(answer))
+    blocks: list[RenderableType] = [table]
     counts = Counter(str(answer["label"]) for answer in answers if "label" in answer)
     if counts:
-        parts.append(Text(", ".join(f"{clean(name)} {count:,}" for name, count in counts.most_common())))
-    if len(answers) > SHOWN:
-        parts.append(Text(f"... and {len(answers) - SHOWN:,} more in {clean(str(output))}", style="dim"))
-    return Group(*parts)
+        blocks.append(Text(", ".join(f"{clean(name)} {count:,}" for name, count in counts.most_common())))
+    if len(answers) > MOST_ANSWERS:
+        num_more = len(answers) - MOST_ANSWERS
+        blocks.append(Text(f"... and {num_more:,} more in {clean(str(output))}", style="dim"))
+    return Group(*blocks)
 
 
-def in_words(answer: Mapping[str, Any]) -> Text:
-    """What a model said to a text: its answer, or the class with its probability, or the number."""
+def answer_text(answer: Mapping[str, Any]) -> Text:
+    """Return the generated answer, the class with its probability, or the number."""
     if "answer" in answer:
         return Text(shortened(str(answer["answer"])) or "(empty)", style="green")
     if "label" in answer:
@@ -53,8 +54,8 @@ def in_words(answer: Mapping[str, Any]) -> Text:
 
 
 def shortened(text: str, *, from_end: bool = False) -> str:
-    """A text on one line, its beginning or its end where it is long."""
+    """Return a text on one line, cut to its first or last `MOST_CHARACTERS`."""
     line = " ".join(clean(text).split())
-    if len(line) <= LONGEST:
+    if len(line) <= MOST_CHARACTERS:
         return line
-    return f"…{line[-LONGEST:]}" if from_end else f"{line[:LONGEST]}…"
+    return f"…{line[-MOST_CHARACTERS:]}" if from_end else f"{line[:MOST_CHARACTERS]}…"

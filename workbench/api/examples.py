@@ -1,0 +1,75 @@
+"""The examples of a training, as `finetune` and the train step make them from rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config.data import DataConfig
+from workbench.config.model import ModelConfig, Task
+from workbench.data.classes import is_unlabelled
+from workbench.data.classification import named_by_head
+from workbench.data.encode import Encoding, encode
+from workbench.data.encoded import Encoded
+from workbench.data.holdout import HoldOut
+from workbench.data.readers.row_store import chosen, joined
+from workbench.data.rows import Row
+from workbench.models.head_labels import head_labels
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Encoded training and validation rows, with the tokenizer and the rows that they were encoded from."""
+
+    tokenizer: PreTrainedTokenizerBase
+    training: Encoded
+    validation: Encoded | None
+    """None: no rows are held out."""
+    rows: Sequence[Row]
+    """The training rows as they were read; empty if they are streamed."""
+    hold_out: HoldOut
+    """Which rows are held out, or why none are; empty if rows are streamed."""
+    labels: list[str]
+    """Classes of a classifier by number; empty for a causal model."""
+
+
+def encode_examples(split: HoldOut, encoding: Encoding) -> Examples:
+    """Encode the rows to train on and the rows held out.
+
+    Args:
+        split: The rows.
+        encoding: How; its names are the classes of a classifier.
+
+    Raises:
+        DataError: A row can't be encoded, or no row is left to train on.
+    """
+    labels = list(encoding.names)
+    if encoding.data.drop_unlabelled:
+        split = _without_unlabelled(split, labels)
+    training = encode(split.training, encoding)
+    validation = encode(split.held_out, replace(encoding, seed=0)) if split.held_out else None
+    return Examples(encoding.tokenizer, training, validation, split.training, split, labels)
+
+
+def name_classes(data: DataConfig, model: ModelConfig, adapter: str | None) -> DataConfig:
+    """Return the data section with the classes of the head that a classifier starts from, if it has one.
+
+    Args:
+        data: The section.
+        model: The base model.
+        adapter: Path of the adapter to train further; None: a new adapter.
+
+    Raises:
+        ConfigError: `data.labels` has other classes, or another order.
+    """
+    if model.task is not Task.sequence_classification:
+        return data
+    return named_by_head(data, head_labels(model, adapter), f"the head of {adapter or model.path!r}")
+
+
+def _without_unlabelled(split: HoldOut, labels: list[str]) -> HoldOut:
+    """Move held-out rows without a class to the training rows, where encoding drops and counts them."""
+    unlabelled = {number for number, row in enumerate(split.held_out) if is_unlabelled(row, labels)}
+    labelled = [number for number in range(len(split.held_out)) if number not in unlabelled]
+    training = joined(split.training, chosen(split.held_out, sorted(unlabelled)))
+    return replace(split, training=training, held_out=chosen(split.held_out, labelled))

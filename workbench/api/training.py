@@ -1,0 +1,160 @@
+"""The training that `finetune` and the train step share: sections and examples in, trained weights out."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from workbench.api.examples import Examples
+from workbench.config.adapter import AdapterConfig
+from workbench.config.model import Dtype, ModelConfig
+from workbench.config.quantization import QuantizationConfig
+from workbench.config.train import Precision, TrainConfig
+from workbench.contexts import quiet_transformers
+from workbench.data.account import Account
+from workbench.data.chat.saved_template import end_ids, templates_of
+from workbench.distributed import is_rank0
+from workbench.folders import new_folder
+from workbench.models.adapters import attach
+from workbench.models.checkpoints.generation_config import end_at
+from workbench.models.dtypes import HALF
+from workbench.models.loading import load_model
+from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
+from workbench.run_dir import RunDir
+from workbench.shipped import public_path
+from workbench.training.fit import TrainReport, fit
+from workbench.training.trainer import Score
+
+log = logging.getLogger("workbench")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSections:
+    """The sections that decide a training, besides its rows."""
+
+    model: ModelConfig
+    quantization: QuantizationConfig
+    adapter: AdapterConfig
+    train: TrainConfig
+    seed: int
+
+
+def train_weights(
+    sections: TrainingSections,
+    examples: Examples,
+    run_dir: RunDir,
+    *,
+    inputs: str,
+    autocast: torch.dtype | None,
+    score: Score | None = None,
+    on_base: Callable[[PreTrainedModel], None] | None = None,
+) -> tuple[PreTrainedModel | PeftModel, TrainReport]:
+    """Load the model, attach the adapter, train, and write the weights; an interrupted training is resumed.
+
+    Args:
+        sections: The model, its quantization and adapter, and how to train.
+        examples: What to train on; the tokenizer gets the rows' chat template.
+        run_dir: Gets checkpoints, journal and weights.
+        inputs: Fingerprint of whatever else decides the weights.
+        autocast: From `autocast_dtype`.
+        score: Scores the model at each checkpoint.
+        on_base: Called with the loaded model before the adapter is attached.
+
+    Returns:
+        The trained model and the report.
+    """
+    tokenizer = examples.tokenizer
+    _take_trained_template(tokenizer, examples.training.account)
+    set_seed(sections.seed)
+    base = _load_to_train(sections, examples.labels, autocast)
+    if on_base is not None:
+        on_base(base)
+    model = _with_adapter(base, sections, tokenizer)
+    end_at(base, end_ids(tokenizer, examples.training.account.forms))  # `score` may generate answers
+    report = fit(
+        model,
+        tokenizer,
+        examples.training.dataset,
+        examples.validation.dataset if examples.validation else None,
+        sections.train,
+        run_dir.path,
+        sections.seed,
+        inputs=inputs,
+        score=score,
+        autocast=autocast,
+    )
+    if is_rank0():
+        folder = trained_folder(run_dir, sections.adapter)
+        _save(model, tokenizer, folder, public_path(sections.model.path), autocast)
+    return model, report
+
+
+def trained_folder(run_dir: RunDir, adapter: AdapterConfig) -> Path:
+    """Return the folder that a training writes its weights to."""
+    return run_dir.model if adapter.is_none else run_dir.adapter
+
+
+def autocast_dtype(
+    model_dtype: torch.dtype, adapter: AdapterConfig, train: TrainConfig
+) -> torch.dtype | None:
+    """Return the 16-bit dtype of mixed precision, when float32 weights are trained; None: no autocast."""
+    is_mixed = adapter.is_none and train.precision is Precision.mixed
+    return model_dtype if is_mixed and model_dtype in HALF else None
+
+
+def _load_to_train(
+    sections: TrainingSections, labels: Sequence[str], autocast: torch.dtype | None
+) -> PreTrainedModel:
+    """Load the base model, in float32 for mixed precision, with the names of a classifier's classes."""
+    section = replace(sections.model, dtype=Dtype.float32) if autocast else sections.model
+    model = load_model(section, sections.quantization, len(labels) or None)
+    if labels:
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {name: index for index, name in enumerate(labels)}
+    return model
+
+
+def _with_adapter(
+    base: PreTrainedModel, sections: TrainingSections, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel | PeftModel:
+    """Attach the adapter to the base model, if there is one."""
+    adapter = sections.adapter
+    if adapter.is_none:
+        return base
+    ids = token_ids(tokenizer, adapter.trainable_tokens, "adapter.trainable_tokens")
+    return attach.attach(base, adapter, sections.seed, ids)
+
+
+def _take_trained_template(tokenizer: PreTrainedTokenizerBase, account: Account) -> None:
+    """Set the chat template with which the rows were encoded; it is saved with the model."""
+    templates = templates_of(account.forms)
+    take_template(tokenizer, next(iter(templates), None))
+    if len(templates) > 1:
+        log.warning(
+            "data.sources: the rows have %d different chat templates; only the first is saved with the model",
+            len(templates),
+        )
+
+
+def _save(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    base_name: str | None,
+    autocast: torch.dtype | None,
+) -> None:
+    """Write the adapter, or the model in the dtype that it was trained for, with the tokenizer."""
+    if isinstance(model, PeftModel):
+        attach.check_did_something(model)
+        attach.save(model, folder, base_name, tokenizer)
+        return
+    plain: Any = model
+    plain.to(autocast or model.dtype)
+    with new_folder(folder) as temporary, quiet_transformers():
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
