@@ -1,11 +1,15 @@
 """Writes all files of the leaderboard for other programs into its folder."""
 
+import logging
+from importlib.util import find_spec
 from pathlib import Path
 
 from workbench.files import settle_file, write_atomic
 from workbench.leaderboard.board import Board
-from workbench.leaderboard.outputs import board_json, csv_files, items, latex, markdown
+from workbench.leaderboard.outputs import board_json, csv_files, every_eval_ever, items, latex, markdown
 from workbench.leaderboard.page.texts import ItemTexts
+
+log = logging.getLogger("workbench")
 
 TEXTS = {
     "leaderboard.csv": csv_files.scores,
@@ -17,6 +21,7 @@ TEXTS = {
 """Name of a file -> function that makes its text from a board."""
 
 ITEMS = "items.parquet"
+PICTURES = ("scores.png", "scores.svg", "ranks.png", "ranks.svg")
 
 
 def write(board: Board, texts: ItemTexts, folder: Path) -> None:
@@ -31,3 +36,22 @@ def write(board: Board, texts: ItemTexts, folder: Path) -> None:
         settle_file(folder / name)
         write_atomic(folder / name, text_of(board))
     items.write(board, texts, folder / ITEMS)
+    every_eval_ever.write(board, folder)
+    write_pictures(board, folder)
+
+
+def write_pictures(board: Board, folder: Path) -> None:
+    """Write the pictures if matplotlib is installed; delete old ones that aren't drawn now."""
+    drawn: dict[str, bytes] = {}
+    if find_spec("matplotlib") is None:
+        log.info("pictures: none (pip install 'open-llama-workbench[plots]' for them)")
+    else:
+        from workbench.leaderboard.outputs import pictures  # matplotlib is optional, and slow to import
+
+        drawn = pictures.draw(board)
+    for name in PICTURES:
+        settle_file(folder / name)
+        if name in drawn:
+            write_atomic(folder / name, drawn[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
