@@ -224,12 +224,17 @@ def file_fingerprint(path: Path) -> str:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """All files below a folder in the order of their names, hidden ones and its card left out."""
+    """All files below a folder in the order of their names; its card and what is hidden are left out."""
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.is_file() and not file.name.startswith(".") and file != folder / MODEL_CARD
+        if file.is_file() and not is_hidden(file.relative_to(folder)) and file != folder / MODEL_CARD
     )
+
+
+def is_hidden(path: Path) -> bool:
+    """Return whether the name of a file, or of a folder that it is in, begins with a dot."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _sha256(path: Path, files: Sequence[Path]) -> str:

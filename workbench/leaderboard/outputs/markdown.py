@@ -47,14 +47,16 @@ def _scores(board: Board) -> list[str]:
     return ["## Scores", "", *table(header, body), "", words.legend(board)]
 
 
-def score(cell: Cell | None, column: Column) -> str:
-    """Return a cell of the table of scores; empty without a score."""
+def score(cell: Cell | None, column: Column, signs: bool = True) -> str:
+    """Return a score with its interval, and the signs of its rank if wanted; empty without a score."""
     if cell is None:
         return ""
     value = formatting.number(cell.score.value, column.is_share)
     bounds = formatting.interval(cell.score.interval, column.is_share)
-    shown = f"**{value}**" if cell.best_rank == 1 else value
+    shown = f"**{value}**" if signs and cell.best_rank == 1 else value
     shown += f" ({bounds})" if bounds else ""
+    if not signs:
+        return shown
     shown += f" {markdown(cell.letters)}" if cell.letters else ""
     return f"{shown} † {markdown(cell.apart)}" if cell.apart else shown
 
@@ -87,7 +89,7 @@ def _differences(board: Board) -> list[str]:
     lines = ["## Differences", "", markdown(words.family(board)), ""]
     if len(board.differences) > MOST_DIFFERENCES:
         return [*lines, f"All {len(board.differences):,} are in differences.csv."]
-    header = ["model", "against", "benchmark", "difference", "interval", "p, corrected", "verdict"]
+    header = ["model", "against", "benchmark", "difference", "p, corrected", "verdict"]
     return [*lines, *table(header, list(_difference_lines(board)))]
 
 
@@ -98,13 +100,16 @@ def _difference_lines(board: Board) -> Iterator[list[str]]:
             markdown(entry.second.name),
             markdown(entry.first.name),
             markdown(entry.column.label if entry.column else f"mean: {found.column}"),
-            "" if found.value is None else formatting.change(found.value, is_share),
-            _bounds(found, is_share),
+            change(found, is_share),
             "" if found.p_adjusted is None else markdown(formatting.p_value(found.p_adjusted)),
             markdown(f"{found.verdict}: {found.problem}" if found.verdict == UNTESTED else found.verdict),
         ]
 
 
-def _bounds(found: Difference, is_share: bool) -> str:
+def change(found: Difference, is_share: bool) -> str:
+    """Return a difference with its interval; empty if it has no value."""
+    if found.value is None:
+        return ""
     bounds = None if found.low is None or found.high is None else [found.low, found.high]
-    return formatting.interval(bounds, is_share, signed=True)
+    shown = formatting.interval(bounds, is_share, signed=True)
+    return formatting.change(found.value, is_share) + (f" ({shown})" if shown else "")

@@ -47,7 +47,7 @@ FONTS = (
 LONGEST_NAME = 44
 """Characters of a name that are drawn."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "svg.fonttype": "none",  # texts stay texts, which can be searched
     "svg.hashsalt": "leaderboard",  # random otherwise
@@ -63,7 +63,7 @@ UNDATED = {"png": {}, "svg": {"Date": None}}
 def draw(board: Board) -> dict[str, bytes]:
     """Return the pictures by file name: scores and, if there are any, ranks, each as .png and .svg."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
-    style: dict[str, Any] = {**STYLE, "font.family": [font for font in FONTS if font in installed]}
+    style = {**STYLE, "font.family": [font for font in FONTS if font in installed]}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box
         figures = {"scores": scores_figure(board), "ranks": ranks_figure(board)}

@@ -22,12 +22,17 @@ def with_error(value: float, stderr: float) -> str:
     return f"{formatting.number(value, True)} ± {formatting.number(stderr, True)}"
 
 
+def coverage(board: Board) -> str:
+    """Return what the numbers of single scores mean."""
+    levels = sorted({cell.score.confidence for cell in board.cells}) or [0.95]
+    shown = " or ".join(f"{100 * level:g}%" for level in levels)
+    return f"Shares are in percent, with {shown} intervals of one score alone."
+
+
 def legend(board: Board) -> str:
     """Return what the signs in the table of scores mean."""
-    levels = sorted({cell.score.confidence for cell in board.cells}) or [0.95]
-    coverage = " or ".join(f"{100 * level:g}%" for level in levels)
-    text = f"Shares are in percent, with {coverage} intervals of one score alone."
-    text += " Bold: no model is shown to be better. Models that share a letter aren't told apart."
+    text = f"{coverage(board)} Bold: no model is shown to be better."
+    text += " Models that share a letter aren't told apart."
     if any(cell.apart for cell in board.cells):
         text += " †: set apart, neither ranked nor averaged with the others."
     return text

@@ -1,0 +1,119 @@
+"""Writes scores as the Hub's evaluation results: one YAML file a benchmark in .eval_results of a model.
+
+Source: https://huggingface.co/docs/hub/eval-results. The format has no interval, so the notes have it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+from workbench.files import settle_file, write_atomic
+from workbench.leaderboard import formatting
+from workbench.leaderboard.board import Board, Cell, Column, Model
+from workbench.leaderboard.outputs.texts import one_line
+
+FOLDER = ".eval_results"
+MARK = "# Written by the leaderboard step; without this line it is left as it is.\n"
+TASKS = {"openai/gsm8k": "gsm8k"}
+"""Data set -> its task in the Hub's leaderboards, where it is not called like the configuration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubDataset:
+    """Where a benchmark's data set is on the Hub."""
+
+    path: str
+    """Name of the repository, as in `openai/gsm8k`."""
+    name: str = ""
+    """Name of the configuration; empty if there are several, or only one."""
+    split: str = "test"
+
+    @property
+    def task(self) -> str:
+        """Name of the task in the leaderboard of the data set."""
+        return TASKS.get(self.path) or self.name or "default"
+
+
+def datasets_of(benchmarks: Mapping[str, Any]) -> dict[str, HubDataset]:
+    """Return the data set of each benchmark that has one on the Hub.
+
+    Args:
+        benchmarks: The section `benchmarks` of a run's configuration, as plain values.
+    """
+    found = {}
+    for benchmark, section in benchmarks.items():
+        values = section if isinstance(section, Mapping) else {}
+        path, hub = values.get("dataset"), values.get("hub")
+        name = str(hub.get("name", "")) if isinstance(hub, Mapping) else ""
+        if isinstance(path, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path, re.ASCII):
+            split = one_line(str(values.get("split") or "test"))
+            found[str(benchmark)] = HubDataset(
+                path=path, name="" if "{" in name else one_line(name), split=split
+            )
+    return found
+
+
+def write(board: Board, model: Model, datasets: Mapping[str, HubDataset], folder: Path) -> None:
+    """Write the model's scores on whole benchmarks below its folder; files that a user edited stay.
+
+    Args:
+        board: The board.
+        model: One of its models.
+        datasets: Benchmark -> its data set on the Hub; other benchmarks are left out.
+        folder: Folder of the model.
+    """
+    entries: dict[str, list[EvalResultEntry]] = {}
+    columns = {column.key: column for column in board.columns}
+    for cell in board.cells:
+        column = columns[cell.column]
+        is_whole = cell.score.num_items >= column.num_total
+        if cell.model == model.key and is_whole and (dataset := datasets.get(column.benchmark)):
+            entries.setdefault(column.benchmark, []).append(_entry(board, model, cell, column, dataset))
+    written = {_write(folder / FOLDER, benchmark, found) for benchmark, found in entries.items()}
+    for path in set((folder / FOLDER).glob("*.yaml")) - written:
+        if _is_ours(path):
+            path.unlink()
+
+
+def _write(folder: Path, benchmark: str, entries: list[EvalResultEntry]) -> Path:
+    """Write the file of a benchmark and return its path."""
+    name = re.sub(r"[^\w.-]", "-", benchmark)
+    path = folder / f"{name}.yaml"
+    settle_file(path)
+    text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
+    if not path.is_file() or _is_ours(path):
+        write_atomic(path, MARK + text)
+    return path
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith(MARK)
+
+
+def _entry(board: Board, model: Model, cell: Cell, column: Column, dataset: HubDataset) -> EvalResultEntry:
+    """Return a score as the Hub has it: shares in percent."""
+    score = cell.score
+    factor = 100 if column.is_share else 1
+    bounds = formatting.interval(score.interval, column.is_share)
+    quantization = one_line(str(model.facts.get("quantization", "none")))
+    notes = [
+        formatting.asked(score),
+        formatting.metric(one_line(score.metric)),
+        f"{100 * score.confidence:g}% interval {bounds}" if bounds else "",
+        f"{score.num_items:,} items",
+        quantization if quantization != "none" else "",
+        one_line(model.tool),
+    ]
+    date = board.provenance.get(cell.source, {}).get("date")
+    return EvalResultEntry(
+        dataset_id=dataset.path,
+        task_id=dataset.task,
+        value=round(factor * score.value, 4),
+        date=one_line(str(date)) if date else None,
+        notes=", ".join(note for note in notes if note),
+    )
