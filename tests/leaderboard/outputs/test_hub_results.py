@@ -6,6 +6,7 @@ import pytest
 import yaml
 from huggingface_hub import parse_eval_result_entries
 
+from workbench.files import file_fingerprint
 from workbench.leaderboard.outputs import hub_results
 from workbench.leaderboard.outputs.hub_results import HubDataset, datasets_of
 
@@ -83,3 +84,11 @@ def test_the_datasets_are_those_of_the_runs_configuration():
         "cmmlu": HubDataset(path="haonan-li/cmmlu"),
     }
     assert datasets_of(section)["cmmlu"].task == "default"
+
+
+def test_results_in_a_models_folder_leave_its_fingerprint_as_it_is(whole, tmp_path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    before = file_fingerprint(tmp_path)
+    hub_results.write(whole, whole.models[3], DATASETS, tmp_path)
+    assert (tmp_path / ".eval_results" / "gsm8k.yaml").is_file()
+    assert file_fingerprint(tmp_path) == before
