@@ -1,0 +1,109 @@
+"""Folders of lm-evaluation-harness as runs."""
+
+import json
+
+import pytest
+from imported_files import DATE, question, sample, write_harness
+
+from workbench.evaluation.records import prompt_hash
+from workbench.leaderboard.imported_runs import collect_all
+
+
+def only(folder):
+    [run], skipped = collect_all(folder).runs, collect_all(folder).skipped
+    assert skipped == []
+    return run
+
+
+def test_a_prompt_has_the_hash_of_this_projects_runs_of_the_same_task(tmp_path):
+    write_harness(tmp_path / "a", {"quiz": [sample(0, 1.0)]})
+    [prediction] = only(tmp_path).predictions("org/one", "quiz")
+    prompt = f"{question(0)}\nAnswer:"
+    texts = [text for letter in "ABCD" for text in (prompt, f" {letter}")]
+    assert prediction.prompt_hash == prompt_hash(texts)[:16]
+
+
+def test_arguments_of_earlier_versions_are_read_alike(tmp_path):
+    write_harness(tmp_path / "new", {"quiz": [sample(0, 1.0)]})
+    old = sample(0, 1.0)
+    old["arguments"] = [list(request.values()) for request in old["arguments"].values()]
+    old["resps"] = [[[-1.5, False]], [[-4.25, False]], [[-4.25, False]], [[-4.25, False]]]
+    write_harness(tmp_path / "old", {"quiz": [old]}, model="org/two")
+    first, second = collect_all(tmp_path).runs
+    assert first.predictions("org/one", "quiz") == second.predictions("org/two", "quiz")
+
+
+def test_documents_that_share_a_long_text_are_a_cluster(tmp_path):
+    passage = "A long story of two towns and the river between them, told by an old man at the inn. " * 2
+    samples = [sample(n, 1.0, passage=passage + str(n // 2)) for n in range(6)] + [sample(6, 1.0)]
+    write_harness(tmp_path / "a", {"quiz": samples})
+    clusters = only(tmp_path).items["quiz"].clusters
+    assert clusters[0] == clusters[1] != clusters[2] == clusters[3]
+    assert clusters[6] == ""
+
+
+def test_the_later_of_two_results_of_a_model_stands(tmp_path):
+    write_harness(tmp_path, {"quiz": [sample(0, 1.0)], "other": [sample(1, 1.0)]})
+    write_harness(tmp_path, {"quiz": [sample(0, 0.0)]}, date="2026-02-02T03-04-05.678901")
+    collection = collect_all(tmp_path)
+    found = [(score.benchmark, score.value) for run in collection.runs for score in run.scores]
+    assert sorted(found) == [("other", 1.0), ("quiz", 0.0)]
+    assert [entry.reason for entry in collection.skipped] == ["a later file has the same model on quiz"]
+
+
+def test_items_in_another_order_are_paired_by_their_prompts(tmp_path):
+    texts = [question(number) for number in range(5)]
+    write_harness(tmp_path / "a", {"quiz": [sample(n, 1.0, text=texts[n]) for n in range(5)]})
+    mixed = [sample(n, float(n == 0), text=texts[4 - n]) for n in range(5)]
+    write_harness(tmp_path / "b", {"quiz": mixed}, model="org/two")
+    first, second = collect_all(tmp_path).runs
+    assert second.items["quiz"].ids == first.items["quiz"].ids
+    assert second.items["quiz"].prompts == first.items["quiz"].prompts
+    assert second.items["quiz"].values["acc"] == [0.0, 0.0, 0.0, 0.0, 1.0]
+    contexts = [[one.context for one in run.predictions(run.base_model, "quiz")] for run in (first, second)]
+    assert contexts[0] == contexts[1]
+
+
+def test_other_prompts_keep_their_own_hashes(tmp_path):
+    write_harness(tmp_path / "a", {"quiz": [sample(n, 1.0) for n in range(5)]})
+    other = [sample(n, 1.0, text=f"Q: {question(n)}") for n in range(5)]
+    write_harness(tmp_path / "b", {"quiz": other}, model="org/two")
+    first, second = collect_all(tmp_path).runs
+    assert first.scores[0].prompts != second.scores[0].prompts
+
+
+REFUSED = {
+    "twice": (lambda samples: [*samples, samples[0]], "line 5: document 0 is there twice (first on line 1)"),
+    "nan": (
+        lambda samples: [*samples[:3], samples[3] | {"acc": float("nan")}],
+        "line 4: acc of document 3 is nan (finite numbers only)",
+    ),
+    "infinite": (
+        lambda samples: [samples[0] | {"acc": float("inf")}, *samples[1:]],
+        "line 1: acc of document 0 is inf (finite numbers only)",
+    ),
+    "missing": (lambda samples: samples[:3], "has 3 of the 4 documents that were scored"),
+    "falsified": (
+        lambda samples: [samples[0] | {"acc": 0.0}, *samples[1:]],
+        "the results say acc 1, the items 0.75",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", REFUSED)
+def test_damaged_samples_are_refused_by_name(tmp_path, change):
+    samples = [sample(number, 1.0) for number in range(4)]
+    write_harness(tmp_path / "a", {"quiz": samples})
+    path = tmp_path / "a" / f"samples_quiz_{DATE}.jsonl"
+    changed, reason = REFUSED[change]
+    path.write_text("".join(json.dumps(one) + "\n" for one in changed(samples)))
+    collection = collect_all(tmp_path)
+    assert collection.runs == []
+    assert [(entry.path, entry.reason) for entry in collection.skipped] == [(f"a/{path.name}", reason)]
+
+
+def test_a_results_file_without_samples_is_named_with_the_way_out(tmp_path):
+    write_harness(tmp_path, {"quiz": [sample(0, 1.0)]})
+    (tmp_path / f"samples_quiz_{DATE}.jsonl").unlink()
+    [skipped] = collect_all(tmp_path).skipped
+    assert "--log_samples" in skipped.reason

@@ -1,0 +1,125 @@
+"""Collects the runs below a folder together with results of other tools."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workbench.errors import DataError
+from workbench.evaluation.records import Prediction, Score
+from workbench.leaderboard.collect import INSIDE_A_RUN, Collection, Run, Skipped, collect
+from workbench.leaderboard.imports.alignment import Reference, aligned
+from workbench.leaderboard.imports.find import imported_results
+from workbench.leaderboard.imports.results import ImportedItems, ImportedResults
+from workbench.run_dir import RunDir
+
+ROLE = "imported"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedRun(Run):
+    """Results of one model from another tool, as a run."""
+
+    items: dict[str, ImportedItems] = field(default_factory=dict)
+    """Benchmark -> items."""
+
+    def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
+        """Return the model's predictions on one benchmark; None if there are none.
+
+        Raises:
+            DataError: The file was changed since it was collected.
+        """
+        items = self.items.get(benchmark)
+        return None if items is None else items.read()
+
+
+def collect_all(folder: Path) -> Collection:
+    """Return all runs below `folder`, this project's first, and results of other tools as runs.
+
+    Imported items that have the prompts of a run's items get the ids of these, so that both are paired.
+
+    Raises:
+        ConfigError: The folder doesn't exist.
+    """
+    own = collect(folder)
+    results, left_out = imported_results(folder, tuple(INSIDE_A_RUN - {"predictions"}))
+    runs = [*own.runs]
+    for found in results:
+        runs.append(_run(found, folder, runs))
+    skipped = [
+        Skipped(path=entry.path.relative_to(folder).as_posix(), reason=" ".join(entry.reason.split()))
+        for entry in left_out
+    ]
+    return Collection(runs=runs, skipped=[*own.skipped, *skipped])
+
+
+def _run(results: ImportedResults, folder: Path, others: Sequence[Run]) -> ImportedRun:
+    scores: list[Score] = []
+    items: dict[str, ImportedItems] = {}
+    for benchmark, own in results.items.items():
+        found = own, [score for score in results.scores if score.benchmark == benchmark]
+        for reference in _references(benchmark, others):
+            if (there := aligned(*found, reference)) is not None:
+                found = there
+                break
+        scores += found[1]
+        items[found[1][0].benchmark] = found[0]
+    return ImportedRun(
+        label=_label(results.path, folder, others),
+        files=RunDir(results.path),
+        recipe="",
+        task="",
+        base_model=results.model,
+        models={results.model: {"role": ROLE, "tool": results.tool, **results.facts}},
+        scores=scores,
+        measured=results.measured,
+        remarks=results.remarks,
+        items=items,
+    )
+
+
+def _label(path: Path, folder: Path, others: Sequence[Run]) -> str:
+    """Return the path of the results below the folder, with a number if another run has it already."""
+    label = path.relative_to(folder).as_posix()
+    label = folder.resolve().name if label == "." else label
+    used = {run.label for run in others}
+    number = 2
+    unique = label
+    while unique in used:
+        unique, number = f"{label} ({number})", number + 1
+    return unique
+
+
+def _references(benchmark: str, others: Sequence[Run]) -> list[Reference]:
+    """Return the items of other runs on a benchmark of this name, one for each way in which it was asked."""
+    found: dict[tuple[object, ...], Reference] = {}
+    for run in others:
+        for score in run.scores:
+            asked = (score.benchmark, score.protocol, score.num_fewshot, score.rule)
+            if asked in found or benchmark not in (score.benchmark, score.benchmark.partition(".")[2]):
+                continue
+            reference = _reference(run, score)
+            if reference is not None:
+                found[asked] = reference
+    return list(found.values())
+
+
+def _reference(run: Run, score: Score) -> Reference | None:
+    scores = [one for one in run.scores if (one.model, one.benchmark) == (score.model, score.benchmark)]
+    if isinstance(run, ImportedRun):
+        items = run.items[score.benchmark]
+        lists = (items.ids, items.subsets, items.prompts, items.clusters)
+    else:
+        try:
+            predictions = run.predictions(score.model, score.benchmark)
+        except DataError:
+            return None  # the board names it
+        if not predictions:
+            return None
+        lists = (
+            [one.id for one in predictions],
+            [one.subset for one in predictions],
+            [one.prompt_hash for one in predictions],
+            [""] * len(predictions),
+        )
+    ids, subsets, prompts, clusters = lists
+    return Reference(ids=ids, subsets=subsets, prompts=prompts, clusters=clusters, scores=scores)

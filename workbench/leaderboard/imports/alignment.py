@@ -1,0 +1,109 @@
+"""Gives imported items the ids and the order of items of another run that have the same prompts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from workbench.evaluation.records import Prediction, Score
+from workbench.leaderboard.imports.results import ImportedItems, reordered
+from workbench.leaderboard.imports.scores import score_of
+
+COMMON_SHARE = 0.5
+"""From this share of equal prompts on, of the shorter list, two runs asked the same benchmark."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Items of a run with which imported ones are compared, and its scores on the benchmark."""
+
+    ids: list[str]
+    subsets: list[str]
+    prompts: list[str]
+    clusters: list[str]
+    scores: list[Score]
+
+
+def aligned(
+    items: ImportedItems, scores: Sequence[Score], reference: Reference
+) -> tuple[ImportedItems, list[Score]] | None:
+    """Return imported items and scores as the reference has them; None: their prompts or metrics are others.
+
+    Items are matched by the text of their prompts. Items that the reference lacks come last.
+    """
+    metrics = [score.metric for score in reference.scores]
+    own = {score.metric: score for score in scores}
+    if not metrics or metrics[0] not in own:
+        return None
+    if items.ids == reference.ids and items.prompts == reference.prompts and metrics == list(own):
+        return items, [_as_there(items, own[name], reference) for name in metrics]
+    for prompts in (items.prompts, items.plain_prompts):
+        matched = _matched(items.ids, prompts, reference)
+        if len(matched) >= COMMON_SHARE * min(len(items.ids), len(reference.ids)):
+            found = _reordered(items, prompts, matched, reference)
+            order = [name for name in metrics if name in own] + [name for name in own if name not in metrics]
+            return found, [_as_there(found, own[name], reference) for name in order]
+    return None
+
+
+def _matched(ids: Sequence[str], prompts: Sequence[str], reference: Reference) -> dict[int, int]:
+    """Return index of an item -> index of the reference's item with the same prompt, each at most once."""
+    free: dict[str, list[int]] = {}
+    for index in range(len(reference.ids) - 1, -1, -1):
+        free.setdefault(reference.prompts[index], []).append(index)
+    matched = {}
+    for index, prompt in enumerate(prompts):
+        candidates = free.get(prompt)
+        if candidates:
+            same = [there for there in candidates if reference.ids[there] == ids[index]]
+            matched[index] = same[0] if same else candidates[-1]
+            candidates.remove(matched[index])
+    return matched
+
+
+def _reordered(
+    items: ImportedItems, prompts: Sequence[str], matched: dict[int, int], reference: Reference
+) -> ImportedItems:
+    unmatched = [index for index in range(len(items.ids)) if index not in matched]
+    order = [*sorted(matched, key=lambda index: matched[index]), *unmatched]
+    there = [matched.get(index) for index in order]
+
+    def named(own: Sequence[str], others: Sequence[str]) -> list[str]:
+        return [
+            own[index] if other is None else others[other] for index, other in zip(order, there, strict=True)
+        ]
+
+    ids, subsets = named(items.ids, reference.ids), named(items.subsets, reference.subsets)
+    hashes = [prompts[index] for index in order]
+
+    def read() -> list[Prediction]:
+        predictions = items.read()
+        return [
+            replace(predictions[index], id=item, subset=subset, prompt_hash=prompt)
+            for index, item, subset, prompt in zip(order, ids, subsets, hashes, strict=True)
+        ]
+
+    return replace(
+        reordered(items, order),
+        ids=ids,
+        subsets=subsets,
+        prompts=hashes,
+        clusters=named(items.clusters, reference.clusters),
+        read=read,
+    )
+
+
+def _as_there(items: ImportedItems, score: Score, reference: Reference) -> Score:
+    """Return a score with the benchmark, protocol and rule of the reference, whose prompts it has."""
+    there = next((one for one in reference.scores if one.metric == score.metric), reference.scores[0])
+    found = score_of(
+        items,
+        score.metric,
+        score.value,
+        there.average,
+        model=score.model,
+        benchmark=there.benchmark,
+        language=there.language,
+        num_fewshot=there.num_fewshot,
+        protocol=there.protocol,
+        rule=there.rule,
+    )
+    return replace(found, prompts=there.prompts) if items.ids == reference.ids else found

@@ -1,0 +1,308 @@
+"""Reads the lines of a samples file of lm-evaluation-harness.
+
+Source: lm_eval 0.4.13, `evaluator.evaluate` (fields of a sample) and
+    `loggers/evaluation_tracker.EvaluationTracker.save_results_samples` (how they are written).
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import DataError
+from workbench.evaluation.field_checks import LARGEST
+from workbench.evaluation.records import Prediction, prompt_hash
+from workbench.files import parse_json
+from workbench.leaderboard.imports.results import MOST_BYTES, MOST_ITEMS
+
+LONGEST_LINE = 64 * 2**20
+"""Bytes of a sample."""
+SHARED_TEXT = 100
+"""Characters from which a text that several documents share makes them a cluster."""
+ENDING = 300
+"""Characters of a prompt that tell its language."""
+NO_FILTER = "none"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One document with the model's answer, after one filter."""
+
+    number: int
+    filter: str
+    prompt: str
+    plain_prompt: str
+    long_texts: tuple[str, ...]
+    num_choices: int
+    metrics: dict[str, Any]
+    """Metric -> value as the harness wrote it."""
+    target: Any
+    prediction: Any
+    text: str
+    ending: str
+    """Last characters of the prompt, which tell its language."""
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Return all samples of a file, in its order.
+
+    Raises:
+        DataError: A line isn't a sample, or a document is there twice after one filter.
+    """
+    samples: list[Sample] = []
+    lines: dict[tuple[int, str], int] = {}
+    for number, values in sample_lines(path):
+        sample = _sample(values, f"{path}:{number}")
+        key = sample.number, sample.filter
+        if key in lines:
+            raise DataError(
+                f"{path}:{number}: document {sample.number} is there twice (first on line {lines[key]})"
+            )
+        lines[key] = number
+        samples.append(sample)
+    if not samples:
+        raise DataError(f"{path}: has no samples")
+    return samples
+
+
+def sample_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the values of each line of a samples file.
+
+    Raises:
+        DataError: A line is no JSON object, or the file is too long or can't be read.
+    """
+    if not path.is_file() or path.stat().st_size > MOST_BYTES:
+        raise DataError(f"{path}: not a file of at most {MOST_BYTES:,} bytes")
+    try:
+        with path.open("rb") as file:
+            for number in range(1, MOST_ITEMS + 2):
+                line = file.readline(LONGEST_LINE + 1)
+                if not line:
+                    return
+                if len(line) > LONGEST_LINE:
+                    raise DataError(f"{path}:{number}: longer than {LONGEST_LINE:,} bytes")
+                if line.strip():
+                    yield number, _object(line, f"{path}:{number}")
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error})") from error
+    raise DataError(f"{path}: more than {MOST_ITEMS:,} lines")
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        values = parse_json(line.decode("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{where}: not a sample of lm-evaluation-harness (no object)")
+    return values
+
+
+def _sample(values: Mapping[str, Any], where: str) -> Sample:
+    number, metrics = values.get("doc_id"), values.get("metrics")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise DataError(f"{where}: doc_id is {number!r:.80} (a number from 0 on)")
+    if not isinstance(metrics, list) or not all(isinstance(name, str) and name in values for name in metrics):
+        raise DataError(f"{where}: metrics is {metrics!r:.80} (names of the sample's own values)")
+    requests = asked(values, where)
+    choices = choices_of(requests)
+    return Sample(
+        number=number,
+        filter=str(values.get("filter", NO_FILTER)),
+        prompt=prompt_hash([text for request in requests for text in request])[:16],
+        plain_prompt=_plain_hash(requests, choices),
+        long_texts=_long_texts(values.get("doc")),
+        num_choices=len(choices),
+        metrics={name: finite(values[name], name, number, where) for name in metrics},
+        target=values.get("target"),
+        prediction=_prediction(values, choices),
+        text=requests[0][0] if len(requests) == 1 == len(requests[0]) else "",
+        ending=requests[0][0][-ENDING:],
+    )
+
+
+def asked(values: Mapping[str, Any], where: str) -> list[list[str]]:
+    """Return the texts of each request: context and continuation, a whole text, or context and settings.
+
+    Raises:
+        DataError: The sample has no requests.
+    """
+    requests = _in_order(values.get("arguments"))
+    texts = [[_text(argument) for argument in _in_order(request)] for request in requests]
+    if not texts or not all(texts):
+        raise DataError(f"{where}: arguments is {values.get('arguments')!r:.80} (the texts that were asked)")
+    metrics = values.get("metrics")
+    is_twice = isinstance(metrics, list) and "acc_mutual_info" in metrics
+    return texts[: len(texts) // 2] if is_twice and len(texts) > 1 else texts  # the rest has no context
+
+
+def _in_order(value: Any) -> list[Any]:
+    """Return the arguments that 0.4.4 and later write as an object, and earlier versions as a list."""
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+def _text(argument: Any) -> str:
+    return argument if isinstance(argument, str) else json.dumps(argument, sort_keys=True, default=str)
+
+
+def choices_of(requests: Sequence[Sequence[str]]) -> list[str]:
+    """Return the continuations that the model chose from; none for a generated answer or a single text."""
+    return [request[1] for request in requests if len(request) > 1] if len(requests) > 1 else []
+
+
+def _plain_hash(requests: Sequence[Sequence[str]], choices: Sequence[str]) -> str:
+    contexts = [request[0] for request in requests]
+    if len(set(contexts)) == 1:
+        contexts = contexts[:1]
+    return prompt_hash([*contexts, *choices, ""])[:16]
+
+
+def _long_texts(doc: Any) -> tuple[str, ...]:
+    """Return the document's texts that are long enough to be shared by several questions."""
+    if not isinstance(doc, dict):
+        return ()
+    return tuple(
+        f"{name}\0{text}" for name, text in doc.items() if isinstance(text, str) and len(text) >= SHARED_TEXT
+    )
+
+
+def finite(value: Any, name: str, number: int, where: str) -> Any:
+    """Return a metric's value of a document.
+
+    Raises:
+        DataError: It is NaN, infinite or too large to be a score, or holds such a number.
+    """
+    if isinstance(value, bool):
+        return float(value)
+    numbers = value if isinstance(value, list) else [value]
+    if any(isinstance(entry, int | float) and not abs(entry) < LARGEST for entry in numbers):
+        raise DataError(f"{where}: {name} of document {number} is {value!r:.80} (finite numbers only)")
+    return value
+
+
+def _prediction(values: Mapping[str, Any], choices: Sequence[str]) -> Any:
+    """Return the index of the chosen continuation, or the filtered text."""
+    responses = values.get("filtered_resps")
+    if not isinstance(responses, list) or not responses:
+        return None
+    if not choices:
+        return str(responses[0])
+    likelihoods = loglikelihoods(responses)[: len(choices)]
+    return likelihoods.index(max(likelihoods)) if likelihoods else None
+
+
+def loglikelihoods(responses: Any) -> list[float]:
+    """Return the log-likelihood of each continuation; none where they aren't numbers."""
+    found = []
+    for response in responses if isinstance(responses, list) else []:
+        while isinstance(response, list) and response:
+            response = response[0]
+        try:
+            number = float(response)
+        except (TypeError, ValueError):
+            return []
+        if number != number:
+            return []
+        found.append(number)
+    return found
+
+
+def clusters(samples: Sequence[Sample]) -> list[str]:
+    """Return what samples on the same text share: their longest text that another document has too."""
+    counts: dict[str, int] = {}
+    for sample in samples:
+        for text in sample.long_texts:
+            counts[text] = counts.get(text, 0) + 1
+    labels = []
+    for sample in samples:
+        shared = [text for text in sample.long_texts if 1 < counts[text] < len(samples)]
+        labels.append(prompt_hash([max(shared, key=len)])[:16] if shared else "")
+    return labels
+
+
+def read_predictions(path: Path, subset: str) -> list[Prediction]:
+    """Return the samples as predictions, with the texts and scores after all filters.
+
+    Raises:
+        DataError: A line isn't a sample.
+    """
+    predictions: dict[int, Prediction] = {}
+    for number, values in sample_lines(path):
+        where = f"{path}:{number}"
+        sample = _sample(values, where)
+        scores = {
+            metric_name(name, sample.filter): score
+            for name, value in sample.metrics.items()
+            if (score := item_score(value)) is not None
+        }
+        if sample.number in predictions:
+            predictions[sample.number].scores.update(scores)
+        else:
+            predictions[sample.number] = _as_prediction(values, sample, scores, subset, where)
+    return list(predictions.values())
+
+
+def _as_prediction(
+    values: Mapping[str, Any], sample: Sample, scores: dict[str, float], subset: str, where: str
+) -> Prediction:
+    requests = asked(values, where)
+    choices = choices_of(requests)
+    responses = values.get("resps")
+    likelihoods = loglikelihoods(responses) if choices else []
+    text = None if choices or sample.text else _first_text(responses)
+    return Prediction(
+        id=item_id(subset, sample.number),
+        subset=subset,
+        prompt_hash=sample.prompt,
+        context=requests[0][0],
+        choices=choices,
+        loglikelihoods=likelihoods[: len(choices)],
+        generation=text,
+        prediction=None if sample.text else sample.prediction,
+        target=target_of(sample.target, choices),
+        scores=scores,
+    )
+
+
+def _first_text(responses: Any) -> str:
+    while isinstance(responses, list) and responses:
+        responses = responses[0]
+    return str(responses)
+
+
+def target_of(target: Any, choices: Sequence[str]) -> int | str:
+    """Return the index of the right choice, which the harness writes as text, or the text to generate."""
+    text = str(target)
+    return int(text) if choices and text.isdecimal() and len(text) < 6 else text
+
+
+def item_id(subset: str, number: int) -> str:
+    """Return an item's id as this project's runs of harness tasks have it."""
+    return f"{subset}/{number}" if subset else str(number)
+
+
+def metric_name(name: str, filter_name: str) -> str:
+    """Return a metric's name with its filter, as this project's runs of harness tasks have it."""
+    return name if filter_name == NO_FILTER else f"{name},{filter_name}"
+
+
+def item_score(value: Any) -> float | None:
+    """Return the score of one item from the harness's value; None if the value is no score of an item.
+
+    A log-likelihood may come with a weight; of two labels, right and predicted, the score is 1 if they agree.
+    """
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, list) and len(value) == 2:
+        first, second = value
+        if isinstance(first, float) and isinstance(second, int | float):
+            return first
+        if are_labels(value):
+            return float(first == second)
+    return None
+
+
+def are_labels(value: Any) -> bool:
+    """Return whether a value is a right and a predicted label."""
+    return isinstance(value, list) and len(value) == 2 and all(type(label) is int for label in value)

@@ -1,0 +1,104 @@
+"""Computes scores from imported items, and checks them against what the other tool reports."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.evaluation.records import Score, prompt_hash
+from workbench.leaderboard.imports.results import ImportedItems
+from workbench.statistics import intervals
+
+TOLERANCE = 1e-6
+"""Relative difference between a reported mean and the mean of the items that is rounding."""
+HAN_SHARE = 0.2
+"""From this share of Chinese characters among the letters on, questions count as Chinese."""
+MOST_LETTERS = 2000
+
+
+def contradiction(items: ImportedItems, metric: str, reported: Any, average: str) -> str:
+    """Return how a reported mean differs from the mean of the items; empty if it doesn't."""
+    if not isinstance(reported, int | float) or metric in items.meanings:
+        return ""
+    value = averaged(items, metric, average)
+    if math.isclose(value, reported, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+        return ""
+    return f"the results say {metric} {reported:.6g}, the items {value:.6g}"
+
+
+def averaged(items: ImportedItems, metric: str, average: str) -> float:
+    """Return the mean of the items, or of the subsets' means."""
+    if average == "micro":
+        return intervals.mean(items.values[metric])
+    return intervals.mean([intervals.mean(values) for values in by_subset(items, metric).values()])
+
+
+def by_subset(items: ImportedItems, metric: str) -> dict[str, list[float]]:
+    """Return the item scores of each subset."""
+    parts: dict[str, list[float]] = {}
+    for subset, value in zip(items.subsets, items.values[metric], strict=True):
+        parts.setdefault(subset, []).append(value)
+    return parts
+
+
+def score_of(
+    items: ImportedItems, metric: str, reported: float | None = None, average: str = "micro", **facts: Any
+) -> Score:
+    """Return the score of a model in one metric.
+
+    Args:
+        items: The model's items.
+        metric: Name of the metric.
+        reported: The tool's own total; needed for a metric that isn't the mean of its items.
+        average: micro or macro.
+        facts: Further fields of the score: model, benchmark, language, num_fewshot, protocol, ...
+    """
+    is_mean = metric not in items.meanings
+    parts = by_subset(items, metric) if average == "macro" else {"": items.values[metric]}
+    stderr, interval = _errors(parts, items.clusters) if is_mean else (None, None)
+    value = averaged(items, metric, average) if is_mean or reported is None else float(reported)
+    return Score(
+        metric=metric,
+        value=value,
+        stderr=stderr,
+        interval=interval,
+        num_items=len(items.ids),
+        prompts=prompt_hash(items.prompts),
+        chance=_chance(items.num_choices) if metric.startswith("acc") else None,
+        average=average,
+        subsets=_subsets(items, metric) if is_mean else {},
+        item_score=items.meanings.get(metric, ""),
+        **facts,
+    )
+
+
+def _errors(parts: Mapping[str, list[float]], clusters: Sequence[str]) -> tuple[float, list[float]]:
+    """Return standard error and interval of a mean."""
+    if len(parts) > 1:
+        return intervals.macro_stderr(parts), list(intervals.macro_interval(parts))
+    [values] = parts.values()
+    if any(clusters):
+        labels = [cluster or str(number) for number, cluster in enumerate(clusters)]
+        return intervals.cluster_stderr(values, labels), list(intervals.cluster_interval(values, labels))
+    return intervals.stderr(values), list(intervals.interval(values))
+
+
+def _chance(num_choices: Sequence[int]) -> float | None:
+    """Return the score of guessing; None for answers that aren't chosen."""
+    if not num_choices or min(num_choices) < 2:
+        return None
+    return intervals.mean([1 / count for count in num_choices])
+
+
+def _subsets(items: ImportedItems, metric: str) -> dict[str, dict[str, float]]:
+    return {
+        subset: {"value": intervals.mean(values), "num_items": len(values)}
+        for subset, values in by_subset(items, metric).items()
+        if subset
+    }
+
+
+def language_of(texts: Sequence[str]) -> str:
+    """Return zh for texts with a good part of Chinese characters, else en."""
+    letters = [letter for text in texts for letter in text[-MOST_LETTERS:] if letter.isalpha()]
+    han = sum("\u4e00" <= letter <= "\u9fff" for letter in letters)
+    return "zh" if han > HAN_SHARE * len(letters) else "en"
