@@ -1,9 +1,10 @@
 """Run folders as evaluation leaves them, with answers drawn from a seed."""
 
+import json
 import random
 from dataclasses import dataclass, field
 
-from workbench.evaluation.records import Prediction, Score, write_predictions, write_results
+from workbench.evaluation.records import Prediction, Score, prompt_hash, write_predictions, write_results
 from workbench.run_dir import RunDir, write_json
 from workbench.statistics import intervals
 
@@ -31,6 +32,8 @@ class Spec:
     average: str = "micro"
     metric: str = "acc"
     note: dict = field(default_factory=dict)
+    num_total: int | None = None
+    per_cluster: int = 1
 
 
 def answers(spec, model, seed=0):
@@ -55,6 +58,7 @@ def answers(spec, model, seed=0):
                 prediction=prediction,
                 target=target,
                 scores={spec.metric: float(right)},
+                cluster=f"text {number // spec.per_cluster}" if spec.per_cluster > 1 else "",
             )
         )
     return found
@@ -83,17 +87,28 @@ def score(spec, model, predictions):
         num_items=len(predictions),
         num_fewshot=0,
         protocol="default",
-        prompts="ab" * 32,
+        prompts=prompt_hash([one.prompt_hash for one in predictions]),
         chance=0.25,
         majority=0.3,
         average=spec.average,
         subsets={k: {"value": intervals.mean(v), "num_items": len(v)} for k, v in by_subset.items() if k},
         note=spec.note.get(model, ""),
+        num_total=spec.num_total,
     )
 
 
-def write_run(path, specs, seed=0, task="causal_lm", base_model="workbench/toy", measured=None):
-    """A run folder with results.json, predictions and run.json."""
+def write_run(
+    path,
+    specs,
+    seed=0,
+    task="causal_lm",
+    base_model="workbench/toy",
+    measured=None,
+    weights="ef" * 32,
+    adapter="cd" * 32,
+    config=None,
+):
+    """A run folder with results.json, predictions, run.json, and config.yaml if there is a configuration."""
     files, scores = RunDir(path), []
     for spec in specs:
         for model in spec.right:
@@ -104,8 +119,8 @@ def write_run(path, specs, seed=0, task="causal_lm", base_model="workbench/toy",
         model: {
             "quantization": "none" if model == "merged" else "nf4",
             "dtype": "float32",
-            "adapter": "cd" * 32 if model == "adapter" else None,
-            "weights": "ef" * 32,
+            "adapter": adapter if model == "adapter" else None,
+            "weights": f"{weights[:32]}{adapter[:32]}" if model == "merged" else weights,
         }
         for model in dict.fromkeys(model for spec in specs for model in spec.right)
     }
@@ -126,4 +141,6 @@ def write_run(path, specs, seed=0, task="causal_lm", base_model="workbench/toy",
         "machine": {"system": "Linux", "processors": 2},
     }
     write_json(files.run_json, default if measured is None else measured)
+    if config is not None:
+        files.config_yaml.write_text(json.dumps(config))
     return files

@@ -10,7 +10,8 @@ from leaderboard_runs import Spec, write_run
 
 from workbench.evaluation.result_checksums import facts_digest, score_digests
 from workbench.files import LOCK, file_fingerprint, locked, read_json
-from workbench.leaderboard import markdown, page
+from workbench.leaderboard import markdown
+from workbench.leaderboard import run_page as page
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
 from workbench.run_dir import RunDir

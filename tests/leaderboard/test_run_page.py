@@ -190,7 +190,7 @@ def test_runs_that_were_asked_otherwise_stand_in_panels_of_their_own(tmp_path):
     for name in ("a", "b", "c"):
         files = write_run(tmp_path / name, [Spec()])
     facts, scores = read_results(files.results_json)
-    write_results(files.results_json, facts, [replace(score, prompts="cd" * 32) for score in scores])
+    write_results(files.results_json, facts, [replace(score, prompts="ff" * 32) for score in scores])
     board = board_of(tmp_path)
     panels = page.panels(board.runs)
     assert [[entry.row.run for entry in panel.entries] for panel in panels] == [["a", "b"], ["c"]]

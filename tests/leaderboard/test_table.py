@@ -1,6 +1,7 @@
-"""The leaderboard in the terminal."""
+"""The board in the terminal."""
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,53 +9,81 @@ from leaderboard_runs import Spec, write_run
 from rich.cells import cell_len
 from rich.console import Console
 
+from workbench.config.leaderboard import LeaderboardConfig
 from workbench.evaluation.records import read_results, write_results
+from workbench.leaderboard import run_table, table
+from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
-from workbench.leaderboard.compare import compare
-from workbench.leaderboard.run_page import html
-from workbench.leaderboard.table import render
 
 
-def printed(folder, label=None, width=80):
+def output_of(renderable, width):
     output = io.StringIO()
-    Console(width=width, file=output).print(render(compare(collect(folder)), label))
+    Console(width=width, file=output).print(renderable)
     return output.getvalue()
+
+
+def printed(folder, width=80):
+    return output_of(table.render(build(collect(folder), LeaderboardConfig()), width), width)
+
+
+def own_printed(folder, width=80):
+    board = run_table.own_board(collect(folder).runs[0], LeaderboardConfig())
+    return output_of(run_table.render_run(board), width)
 
 
 def test_base_adapter_and_merged_stand_side_by_side_with_intervals_and_a_plain_word(tmp_path):
     write_run(tmp_path / "run", [Spec(), Spec(name="toy-reading-en", language="en")])
-    text = printed(tmp_path)
-    [row] = compare(collect(tmp_path)).runs[0].rows[:1]
-    for model in ("base", "adapter", "merged"):
-        score = row.scores[model]
-        assert f"{100 * score.value:.1f}" in text
-        assert f"{100 * score.interval[0]:.1f}–{100 * score.interval[1]:.1f}" in text
-    assert f"{100 * row.difference.value:+.1f}" in text and "p < 0.001" in text
+    text = own_printed(tmp_path)
+    board = run_table.own_board(collect(tmp_path).runs[0], LeaderboardConfig())
+    for cell in board.cells:
+        assert f"{100 * cell.score.value:.1f}" in text
+        assert f"{100 * cell.score.interval[0]:.1f}–{100 * cell.score.interval[1]:.1f}" in text
+    assert f"{100 * board.differences[0].value:+.1f}" in text and "p < 0.001" in text
     assert "better" in text and "120 items" in text and "chance 25.0" in text
     assert "the merged model gives the same answers as the adapter to all 240 items" in text
 
 
+def test_a_run_alone_is_corrected_for_its_own_comparisons(tmp_path):
+    write_run(tmp_path / "run", [Spec(), Spec(name="toy-reading-en", language="en")])
+    assert "p is corrected for 4 comparisons" in " ".join(own_printed(tmp_path).split())
+
+
+def test_ranks_stand_below_the_scores_with_what_they_rest_on(runs):
+    text = printed(runs, width=120)
+    assert "1–2 a" in text and "3 b" in text
+    words = " ".join(text.split())
+    assert "paired comparisons of any two models" in words and "is at most 3%" in words
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(width, runs):
-    text = printed(runs, width=width)
-    assert all(cell_len(line) <= width for line in text.splitlines())
+    for text in (printed(runs, width), own_printed(runs, width)):
+        assert all(cell_len(line) <= width for line in text.splitlines())
 
 
 def test_at_80_columns_no_number_is_cut(runs):
-    text = printed(runs)
-    assert "…" not in text
+    assert "…" not in printed(runs) + own_printed(runs)
 
 
-def test_several_runs_are_listed_and_the_named_one_is_shown_in_full(runs):
-    text = printed(runs, "quickstart", width=100)
-    assert "quickstart-0badcafe" in text and "toy-reading-en" in text
-    assert "常识问答" not in text
-    assert "常识问答" in printed(runs)
+def test_chinese_names_are_aligned(tmp_path):
+    write_run(tmp_path / "run", [Spec(name="常识问答"), Spec(name="reading")], base_model="模型/通义千问")
+    lines = printed(tmp_path, width=100).splitlines()
+    header = next(line for line in lines if "常识问答" in line)
+    row = next(line for line in lines if "通义千问" in line)
+    value = re.search(r"\d+\.\d", row)
+    assert cell_len(row[: value.end()]) == cell_len(header[: header.index("答") + 1])
+
+
+def test_columns_that_do_not_fit_are_shown_below(tmp_path):
+    names = [f"benchmark-number-{number}" for number in range(6)]
+    write_run(tmp_path / "run", [Spec(name=name, num_items=20) for name in names])
+    lines = printed(tmp_path, width=60).splitlines()
+    assert sum(line.split()[:1] == ["model"] for line in lines) > 1
 
 
 def test_an_untrained_head_is_no_score(tmp_path):
     write_run(tmp_path / "run", [Spec(note={"base": "untrained head"})])
-    text = printed(tmp_path)
+    text = own_printed(tmp_path)
     assert "untrained" in text and "majority 30.0" in text and "vs majority class" in text
 
 
@@ -72,8 +101,8 @@ def test_names_can_neither_style_the_terminal_nor_move_its_cursor(tmp_path):
     facts, scores = read_results(files.results_json)
     named = [replace(score, benchmark="[red]x[/red]\x1b[2J") for score in scores]
     write_results(files.results_json, facts, named)
-    text = printed(tmp_path)
-    assert "[red]x[/red]␛[2J" in text and "\x1b[2J" not in text
+    for text in (printed(tmp_path), own_printed(tmp_path)):
+        assert "[red]x[/red]" in text and "␛" in text and "\x1b[2J" not in text
 
 
 def test_the_letters_that_a_model_prefers_are_shown_and_examples_that_did_not_fit(tmp_path):
@@ -85,9 +114,7 @@ def test_the_letters_that_a_model_prefers_are_shown_and_examples_that_did_not_fi
         for one in scores
     ]
     write_results(files.results_json, about, scores)
-    text = " ".join(printed(tmp_path, width=200).split())
+    text = " ".join(own_printed(tmp_path, width=200).split())
     assert "toy-reading-zh: base answers A 90% · B 10% · C 0%, over 3 orders of the options" in text
     assert "adapter answers A 30% · B 40% · C 30%" in text
     assert "toy-reading-zh: 7 few-shot examples left out of too long prompts" in text
-    page = html(compare(collect(tmp_path)))
-    assert "Likeliest letter" in page and "A 90% · B 10% · C 0%, over 3 orders of the options" in page

@@ -24,7 +24,7 @@ from workbench.trust import trusting
 
 log = logging.getLogger("workbench")
 
-OF_A_RUN = ("models",)
+OF_A_RUN = ("models", "name")
 """Fields of the section that only a run has a use for."""
 
 

@@ -193,6 +193,10 @@ class BenchmarkConfig:
     """Number of items of the complete benchmark. A different number gives a warning. null: not checked."""
     id: str = ""
     """Template of an item's id. Empty: subset and row number."""
+    cluster: str = ""
+    """Template of what items with a common text share, as `{{ passage }}` for questions on passages. Tests
+    take items with the same value together, because they succeed or fail together. Empty: with `local.unfold`
+    the row that an item was unfolded from, else each item by itself."""
     keep: str = ""
     """Expression. Rows for which it is false are left out. Empty: all rows stay."""
     output_type: OutputType

@@ -19,6 +19,9 @@ class EvaluateConfig:
     models: list[str] = field(default_factory=lambda: list(MODELS))
     """Models to score, where the run has them. base: in the run's quantization. adapter: base with adapter.
     merged: the merged folder. trained: the model of a training with adapter=none."""
+    name: str | None = None
+    """Name of the run's model on the leaderboard: of its trained model, else of its base. null: made of what
+    tells it from the other models there, such as quantization, rank, learning rate or seed."""
     batch_tokens: int | None = number(None, 1, 10**9)
     """Tokens per forward pass. null: 512 on a CPU, 4096 on a GPU. Lower it when memory runs out. It changes
     float32 scores by rounding only. In bfloat16, NF4 and int8 a log-likelihood can change by 0.12 nats;
@@ -54,4 +57,6 @@ class EvaluateConfig:
         unknown = [name for name in self.models if name not in MODELS]
         if unknown:
             raise ConfigError(f"evaluate.models: unknown model {unknown[0]!r} (known: {', '.join(MODELS)})")
+        if self.name is not None and not self.name.strip():
+            raise ConfigError("evaluate.name: empty (a name, or null)")
         check_ranges(self, "evaluate")

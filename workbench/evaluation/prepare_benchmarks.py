@@ -64,13 +64,18 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
     _check_config(name, config)
     renderer = Renderer(config, evaluate.fewshot_seed, evaluate.permutations)
     examples: list[Example] = []
+    num_total = 0
     position_of: dict[str, str] = {}
     for subset in config.subsets or {"": ""}:
         rows = list(load_rows(name, config, config.split, subset).items())
         shots = _shot_rows(name, config, subset)
+        num_total += len(rows)
+        parents = _parents(rows)
         for kept_index in _selected(name, config, subset, rows, renderer):
             number, row = rows[kept_index]
             example = renderer.example(row, number, kept_index, subset, shots)
+            cluster = renderer.cluster(row, subset, parents[row.parent])
+            example = replace(example, cluster=cluster) if cluster else example
             if example.id in position_of:
                 first = position_of[example.id]
                 raise DataError(f"{row.where}: duplicate id {example.id!r} (first at {first})")
@@ -80,7 +85,16 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
         keep = f", after keep={config.keep!r}" if config.keep else ""
         raise DataError(f"benchmarks.{name}: no items in {_origin(config)}, split {config.split!r}{keep}")
     warnings = about_items(config, len(examples), renderer, evaluate.permutations)
-    return PreparedBenchmark(name, config, examples, warnings, ItemInterviewer())
+    total = config.num_items if config.only else num_total
+    return PreparedBenchmark(name, config, examples, warnings, ItemInterviewer(), total)
+
+
+def _parents(rows: Sequence[tuple[int, Row]]) -> dict[str, str]:
+    """Return the place of each row that others were unfolded from -> the number of its first one."""
+    parents: dict[str, str] = {"": ""}
+    for number, row in rows:
+        parents.setdefault(row.parent, str(number))
+    return parents
 
 
 def _selected(
@@ -230,7 +244,7 @@ def _check_config(name: str, config: BenchmarkConfig) -> None:
 
 def _check_templates(key: str, config: BenchmarkConfig) -> None:
     """Check that all templates and expressions parse."""
-    for field in ("id", "description", "question", "continuation", "target", "unconditional"):
+    for field in ("id", "cluster", "description", "question", "continuation", "target", "unconditional"):
         benchmark_templates.check(getattr(config, field), f"{key}.{field}")
     for field in ("choices_from", "target_index", "keep"):
         if getattr(config, field):

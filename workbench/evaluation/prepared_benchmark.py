@@ -25,6 +25,8 @@ class PreparedBenchmark:
     warnings: list[str]
     interviewer: "Interviewer"
     """What asks a model the items and judges its answers."""
+    num_total: int | None = None
+    """Items of the benchmark without a limit; None: not known."""
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ class Example:
     unconditional: str | None = None
     rotations: tuple["Example", ...] = ()
     """The same question with its options moved by 1, 2, ... letters."""
+    cluster: str = ""
+    """What items with a common text share, such as the text's id; empty: the item is independent."""
 
     @property
     def reference_texts(self) -> tuple[str, ...]:
@@ -128,6 +130,8 @@ class Prediction:
     """Metric -> score of this item."""
     num_shots_dropped: int = 0
     """Number of few-shot examples dropped from the left because the prompt was too long for the model."""
+    cluster: str = ""
+    """What items with a common text share; empty, and not written: the item is independent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +171,14 @@ class Score:
     item_score: str = ""
     """Meaning of the items' scores if `value` is not their mean; paired comparisons use these scores."""
     note: str = ""
+    num_total: int | None = None
+    """Items of the benchmark without a limit; None, and not written: not known."""
+    group_members: dict[str, list[str]] = field(default_factory=dict)
+    """Group -> its subsets; not written where there is none."""
+
+
+LATER_FIELDS: dict[str, Any] = {"num_total": None, "group_members": {}}
+"""Field of a score that earlier versions didn't write -> the value with which it isn't written."""
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -186,7 +198,10 @@ def prediction_line(prediction: Prediction) -> str:
                 f"item {prediction.id}: {name} {str(value):.200} can't be written (scores are finite "
                 "numbers: remove such a metric from the benchmark's metrics)"
             )
-    return json.dumps({"schema_version": SCHEMA_VERSION, **vars(prediction)}, ensure_ascii=False) + "\n"
+    values = {"schema_version": SCHEMA_VERSION, **vars(prediction)}
+    if not prediction.cluster:
+        del values["cluster"]
+    return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -227,13 +242,21 @@ PREDICTION_TYPES: dict[str, Check] = {
     "target": is_target,
     "scores": are_scores,
     "num_shots_dropped": is_count,
+    "cluster": is_text,
 }
 """Field of a prediction -> check of its value."""
 
 
 def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> None:
     """Write results.json: `run` (its keys run, recipe, task, base_model, models), then the scores."""
-    write_json(path, {"schema_version": SCHEMA_VERSION, **run, "scores": [asdict(score) for score in scores]})
+    write_json(path, {"schema_version": SCHEMA_VERSION, **run, "scores": list(map(score_values, scores))})
+
+
+def score_values(score: Score) -> dict[str, Any]:
+    """Return a score as results.json has it, without later fields that say nothing."""
+    values = asdict(score)
+    unsaid = {name for name, silent in LATER_FIELDS.items() if values[name] == silent}
+    return {name: value for name, value in values.items() if name not in unsaid}
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import Prediction, Score, read_predictions, read_results
 from workbench.evaluation.result_checksums import ADAPTER_DIGEST, CheckedResults, check_results
 from workbench.files import file_fingerprint, read_json
+from workbench.leaderboard.board import Skipped as Skipped
 from workbench.leaderboard.checks import check_score, sound_facts
 from workbench.run_dir import RunDir
 from workbench.run_record import read_record
@@ -28,13 +31,8 @@ MOST_NAMED = 4
 
 UNVERIFIED = "not verified"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Skipped:
-    """A file that is left out, with the reason."""
-
-    path: str
-    reason: str
+LONGEST_CONFIG = 2**20
+"""Bytes of a config.yaml; 200 benchmarks have a quarter of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +59,20 @@ class Run:
     """Fingerprints of each step's output, from run.json."""
     remarks: list[str] = field(default_factory=list)
     """Warnings that a reader needs before trusting the numbers."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Sections of config.yaml up to the benchmarks; empty if the file isn't as the run wrote it."""
 
-    def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
-        """Return one model's predictions on one benchmark; None if there is no file.
+    @property
+    def given_name(self) -> str:
+        """Name of the run's model, from `evaluate.name`; empty if it was not given."""
+        name = self.measured.get("name")
+        return name if isinstance(name, str) else ""
+
+    def path_of(self, model: str, benchmark: str) -> Path | None:
+        """Return the file of one model's predictions on one benchmark; None if there is none.
 
         Raises:
-            DataError: The file is damaged, or was changed since it was written.
+            DataError: The file was changed since it was written, or can't be read.
         """
         path = self.files.predictions(model, benchmark)
         entry = self.steps.get(f"evaluate/{model}/{benchmark}")
@@ -75,9 +81,21 @@ class Run:
                 return None
             if isinstance(entry, dict) and entry["output"] != file_fingerprint(path):
                 raise DataError(f"{path}: was changed since it was written")
-            return read_predictions(path)
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise DataError(f"{path.name}: can't be read ({error})") from error
+        return path
+
+    def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
+        """Return one model's predictions on one benchmark; None if there is no file.
+
+        Raises:
+            DataError: The file is damaged, or was changed since it was written.
+        """
+        path = self.path_of(model, benchmark)
+        try:
+            return None if path is None else read_predictions(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{benchmark}.jsonl: can't be read ({error})") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +178,7 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
         trained=_train_json(files.train_json),
         steps=record.get("steps", {}),
         merge_problem=merge_problem,
+        config=_config(files, record),
         remarks=[*remarks, *_unverified(valid, checked), *([merge_problem] if merge_problem else [])],
     )
     reasons = [
@@ -183,6 +202,35 @@ def _record(files: RunDir) -> tuple[dict[str, Any], list[str]]:
         return read_record(files.run_json), []
     except (DataError, OSError):
         return {}, [f"{files.run_json.name} is damaged, or was changed since it was written"]
+
+
+def _config(files: RunDir, record: dict[str, Any]) -> dict[str, Any]:
+    """Return what config.yaml says before its benchmarks; empty if it isn't as the run wrote it."""
+    path = files.config_yaml
+    try:
+        if not path.is_file() or path.stat().st_size > LONGEST_CONFIG:
+            return {}
+        if record.get("config", "") not in ("", file_fingerprint(path)):
+            return {}
+        text = path.read_text(encoding="utf-8").partition("\nbenchmarks:")[0]
+        return _plain_yaml(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+
+
+def _plain_yaml(text: str) -> dict[str, Any]:
+    """Return the mapping of a YAML text without aliases, which could repeat a value without end.
+
+    Raises:
+        ValueError: It has an alias.
+        yaml.YAMLError: It is not YAML.
+    """
+    if "*" in text and any(
+        isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)
+    ):
+        raise ValueError("aliases")
+    values = yaml.load(text, yaml.CSafeLoader)
+    return values if isinstance(values, dict) else {}
 
 
 def _unverified(scores: list[Score], checked: CheckedResults) -> list[str]:

@@ -1,26 +1,16 @@
-"""Renders the leaderboard for the terminal."""
+"""Renders the board for the terminal: all models on all columns, and the models of one run in full."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from workbench.config.names import MODELS, UNTRAINED
-from workbench.evaluation.records import Score
 from workbench.leaderboard import formatting
-from workbench.leaderboard.view_model import (
-    BETTER,
-    MAJORITY,
-    UNSURE,
-    WORSE,
-    Board,
-    Row,
-    RunView,
-    languages,
-    trained_and_base,
-)
+from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE, Board, Cell, Column, Mean, Model
 from workbench.shown import clean
 
 LAYOUT: dict[str, Any] = {
@@ -31,162 +21,150 @@ LAYOUT: dict[str, Any] = {
     "padding": (0, 1),
     "pad_edge": False,
     "show_lines": False,
-    "leading": 1,
 }
-STYLES = {BETTER: "bold green", WORSE: "bold red", UNSURE: "dim"}
+STYLES = {BETTER: "bold green", WORSE: "bold red", UNSURE: "dim", UNTESTED: "dim"}
+
+NARROWEST_NAME, NARROWEST_CELL, WIDEST_CELL = 18, 8, 16
+"""Terminal columns of the names and of one column of scores."""
+
+GAP = 2
+MOST_ALARMS = 10
 
 
-def render(board: Board, label: str | None = None) -> RenderableType:
-    """Return the run with this label in full (None: every run), after an overview if there are several."""
-    blocks: list[RenderableType] = []
-    if len(board.runs) > 1:
-        blocks.append(_overview(board))
-    for view in board.runs:
-        if label is None or view.run.label == label:
-            blocks += [_run(view), *_notes(view)]
-    blocks += [
-        Text(f"skipped {clean(file.path)}: {clean(file.reason)}", style="yellow") for file in board.skipped
-    ]
-    return Group(*blocks) if blocks else Text("no run has been scored yet")
+def render(board: Board, width: int) -> RenderableType:
+    """Return the whole board: scores with ranks, in as many blocks of columns as the width needs."""
+    if not board.models:
+        return Group(*_skipped(board)) if board.skipped else Text("no run has been scored yet")
+    names = max(cell_len(clean(model.name)) for model in board.models)
+    for_names = min(names, max(NARROWEST_NAME, width // 3))
+    blocks = _blocks([*board.means, *board.columns], width - for_names)
+    tables = [_matrix(board, block, for_names, is_first=block is blocks[0]) for block in blocks]
+    return Group(*tables, *notes(board), *_skipped(board))
 
 
-def _overview(board: Board) -> Table:
-    """Return one line per run: mean gain by language, and how many benchmarks got better or worse."""
-    table = Table(title="all runs: base → trained", **LAYOUT)
-    table.add_column("run", overflow="fold")
-    for language in board.languages:
-        table.add_column(formatting.language(language), justify="right", no_wrap=True)
-    table.add_column("benchmarks", justify="right", no_wrap=True)
-    for view in board.runs:
-        means = [_gain(view, language) for language in board.languages]
-        table.add_row(clean(view.run.label), *means, _counts(view))
+def _blocks(columns: Sequence[Column | Mean], room: int) -> list[list[Column | Mean]]:
+    """Return the columns in groups that fit beside the names."""
+    blocks: list[list[Column | Mean]] = [[]]
+    used = 0
+    for column in columns:
+        wide = _width(column) + GAP
+        if blocks[-1] and used + wide > room:
+            blocks.append([])
+            used = 0
+        blocks[-1].append(column)
+        used += wide
+    return blocks
+
+
+def _width(column: Column | Mean) -> int:
+    longest = max(map(cell_len, _title(column).split()), default=0)
+    return min(max(NARROWEST_CELL, longest), WIDEST_CELL)
+
+
+def _title(column: Column | Mean) -> str:
+    if isinstance(column, Mean):
+        return f"mean {formatting.language(column.name)}"
+    return clean(column.label)
+
+
+def _matrix(board: Board, columns: Sequence[Column | Mean], for_names: int, is_first: bool) -> Table:
+    """Return one line a model: its scores in some of the columns, with the ranks that are possible."""
+    benchmarks = len({column.benchmark for column in board.columns})
+    counts = f"{_counted(len(board.models), 'model')} on {_counted(benchmarks, 'benchmark')}"
+    table = Table(title=f"{clean(board.title)}: {counts}" if is_first else None, **LAYOUT)
+    table.add_column("model", overflow="fold", width=for_names)
+    for column in columns:
+        table.add_column(Text(_title(column)), justify="right", overflow="fold", width=_width(column))
+    cells = {(cell.model, cell.column): cell for cell in board.cells}
+    for model in board.models:
+        shown = [
+            _mean(column, model)
+            if isinstance(column, Mean)
+            else _cell(cells.get((model.key, column.key)), column)
+            for column in columns
+        ]
+        table.add_row(Text(clean(model.name)), *shown)
     return table
 
 
-def _gain(view: RunView, language: str) -> Text:
-    """Return the means of base and trained model, with the difference below."""
-    means, gain = view.means.get(language, {}), view.gains.get(language)
-    shown = [formatting.number(means[name].value, True) for name in trained_and_base(means)]
-    return _lines(" → ".join(shown), formatting.mean(gain, signed=True) if gain else "")
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _counts(view: RunView) -> Text:
-    text = Text(f"{len(view.rows)}")
-    for verdict in (BETTER, WORSE):
-        if view.count(verdict):
-            text.append(f"\n{view.count(verdict)} {verdict}", style=STYLES[verdict])
-    return text
+def _cell(cell: Cell | None, column: Column) -> Text:
+    if cell is None:
+        return Text("")
+    value = formatting.number(cell.score.value, column.is_share)
+    if cell.apart:
+        return lines(value, clean(cell.apart))
+    return lines(value, _rank(cell.best_rank, cell.worst_rank, cell.letters))
 
 
-def _run(view: RunView) -> Table:
-    models = [name for name in MODELS if any(name in row.scores for row in view.rows)]
-    table = Table(title=f"{clean(view.run.label)} · {clean(view.run.base_model)}", **LAYOUT)
-    table.add_column("benchmark", overflow="fold")
-    for name in models:
-        table.add_column(name, justify="right", no_wrap=True)
-    if len(models) > 1:
-        table.add_column("difference", justify="right", overflow="fold")
-    for language in languages(view.rows):
-        for row in view.rows:
-            if row.language == language:
-                table.add_row(*_cells(row, models))
-        if any(mean.num_benchmarks > 1 for mean in view.means[language].values()):
-            table.add_row(*_mean_cells(view, language, models), style="italic")
-    return table
-
-
-def _cells(row: Row, models: list[str]) -> list[Text]:
-    score = row.any_score
-    chance = (
-        f"chance {formatting.number(score.chance, True)}" if score.chance is not None and row.is_share else ""
-    )
-    plain = row.same_rule and score.protocol == "default" and score.num_fewshot == 0
-    asked = [f"{formatting.items(row)} items", *([] if plain else [formatting.protocol(row)])]
-    about = [row.metric, chance] if chance else [row.metric]
-    cells = [_lines(clean(row.benchmark), " · ".join(asked), " · ".join(about))]
-    cells += [_score(row.scores.get(name), row.is_share) for name in models]
-    return [*cells, _difference(row)] if len(models) > 1 else cells
-
-
-def _score(score: Score | None, is_share: bool) -> Text:
+def _mean(mean: Mean, model: Model) -> Text:
+    score = mean.scores.get(model.key)
     if score is None:
         return Text("")
-    if score.note == UNTRAINED:
-        majority = score.majority
-        return _lines(
-            "", "untrained", "" if majority is None else f"majority {formatting.number(majority, True)}"
-        )
-    return _lines(formatting.number(score.value, is_share), formatting.interval(score.interval, is_share))
-
-
-def _difference(row: Row) -> Text:
-    difference = row.difference
-    if difference is None:
-        return Text(clean(row.problem), style="yellow")
-    text = _lines(
-        f"{formatting.change(difference.value, row.is_share)}  "
-        f"p {formatting.equal(difference.adjusted_p_value)}",
-        formatting.interval(difference.interval, row.is_share, signed=True),
+    return lines(
+        formatting.number(score.normalized, True), _rank(score.best_rank, score.worst_rank, score.letters)
     )
-    text.append(f"\n{difference.verdict}", style=STYLES[difference.verdict])
-    if difference.reference == MAJORITY:
-        text.append("\nvs majority class", style="dim")
-    return text
 
 
-def _mean_cells(view: RunView, language: str, models: list[str]) -> list[Text]:
-    means, gain = view.means[language], view.gains.get(language)
-    count = next((mean.num_benchmarks for mean in means.values()), 0)
-    cells = [_lines(f"mean {formatting.language(language)}", f"{count} benchmark{'s' if count != 1 else ''}")]
-    for model in models:
-        mean = means.get(model)
-        if mean is None:
-            cells.append(Text(""))
-        else:
-            bounds = formatting.interval(mean.interval, True)
-            cells.append(_lines(formatting.number(mean.value, True), bounds))
-    if len(models) == 1:
-        return cells
-    if gain is None:
-        return [*cells, Text("")]
+def _rank(best: int | None, worst: int | None, letters: str) -> str:
+    if best is None or worst is None:
+        return ""
+    return f"{best} {letters}" if best == worst else f"{best}–{worst} {letters}"
+
+
+def notes(board: Board) -> list[Text]:
+    """Return what a reader must know: alarms, remarks on rows, and what the ranks and verdicts mean."""
+    found = [Text(clean(alarm), style="bold red") for alarm in board.alarms[:MOST_ALARMS]]
+    if len(board.alarms) > MOST_ALARMS:
+        found.append(Text(f"{len(board.alarms) - MOST_ALARMS} more alarms on the page", style="bold red"))
+    found += [
+        Text(clean(f"{model.name}: {remark}"), style="yellow")
+        for model in board.models
+        for remark in model.remarks
+    ]
+    found += [
+        Text(clean(f"{mean.name} mean without {_label(board, column)}: {reason}"), style="dim")
+        for mean in board.means
+        for column, reason in mean.left_out.items()
+    ]
+    if board.family.num_comparisons:
+        found.append(Text(family(board), style="dim"))
+    return found
+
+
+def _label(board: Board, key: str) -> str:
+    return next((column.label for column in board.columns if column.key == key), key)
+
+
+def family(board: Board) -> str:
+    """Return which comparisons the board makes and how sure its verdicts are, as a sentence."""
+    of = {
+        "pairs": "of any two models",
+        "reference": f"with {_name(board, board.family.reference)}",
+        "names": "of the named models",
+    }[board.family.kind]
+    return (
+        "ranks and letters (models that share one aren't told apart) are by "
+        f"{board.family.num_comparisons:,} paired comparisons {of}; the chance that any verdict is false is "
+        "at most "
+        f"{100 * board.family.alpha:g}%"
+    )
+
+
+def _name(board: Board, key: str) -> str:
+    return next((clean(model.name) for model in board.models if model.key == key), "the reference")
+
+
+def _skipped(board: Board) -> Iterable[Text]:
     return [
-        *cells,
-        _lines(formatting.change(gain.value, True), formatting.interval(gain.interval, True, signed=True)),
+        Text(f"skipped {clean(file.path)}: {clean(file.reason)}", style="yellow") for file in board.skipped
     ]
 
 
-def _notes(view: RunView) -> list[Text]:
-    """Return notes below the table: flips of the merged model, answered letters, unpaired items."""
-    notes = []
-    for row in view.rows:
-        if row.flips is not None and row.flips.answers:
-            notes.append(
-                f"{clean(row.benchmark)}: the merged model answers {row.flips.answers} of "
-                f"{row.flips.num_items} items differently from the adapter ({row.flips.scores} other scores)"
-            )
-        notes += [
-            f"{clean(row.benchmark)}: {name} answers {shown}"
-            for name, score in row.scores.items()
-            if (shown := formatting.letters(score))
-        ]
-        if dropped := row.any_score.num_shots_dropped:
-            notes.append(f"{clean(row.benchmark)}: {dropped} few-shot examples left out of too long prompts")
-        if row.difference is not None and row.problem:
-            notes.append(f"{clean(row.benchmark)}: {clean(row.problem)}")
-    compared = [row.flips for row in view.rows if row.flips is not None]
-    if compared and not view.run.merge_problem and not any(flips.answers for flips in compared):
-        items = sum(flips.num_items for flips in compared)
-        notes.append(f"the merged model gives the same answers as the adapter to all {items} items")
-    if any(row.difference is not None for row in view.rows):
-        notes.append(
-            f"{formatting.coverage(view.rows)} intervals; p of paired items, after Holm's correction over "
-            "the benchmarks of the run"
-        )
-    remarks = [Text(clean(remark), style="yellow") for remark in view.run.remarks]
-    return [*remarks, *(Text(note, style="dim") for note in notes)]
-
-
-def _lines(first: str, *further: str) -> Text:
+def lines(first: str, *further: str) -> Text:
     """Return lines of text, all but the first dim."""
     text = Text(first)
     for line in further:

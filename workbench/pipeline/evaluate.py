@@ -41,6 +41,8 @@ def evaluate(run: Run) -> None:
         log.warning("evaluate: nothing to score, there is no benchmark and there are no held-out rows")
         return
     identities = model_identities(run)
+    if config.evaluate.name is not None and is_rank0():
+        RunRecord(run_dir.run_json).note("name", config.evaluate.name)
     if not set(config.evaluate.models) & set(identities):
         raise MissingStepError(
             f"evaluate.models: {str(run_dir.path)!r} has no {' or '.join(config.evaluate.models)} model yet "

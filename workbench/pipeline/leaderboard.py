@@ -3,6 +3,7 @@
 import logging
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,8 +12,10 @@ from workbench.config import Config
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.files import locked
-from workbench.leaderboard import card, run_page, table
-from workbench.leaderboard.collect import collect
+from workbench.leaderboard import card, run_page, run_table, table
+from workbench.leaderboard.build import build
+from workbench.leaderboard.collect import Collection, collect
+from workbench.leaderboard.collect import Run as CollectedRun
 from workbench.leaderboard.compare import compare
 from workbench.leaderboard.view_model import RunView
 from workbench.pipeline.run_state import Run
@@ -38,16 +41,32 @@ def leaderboard(run: Run) -> None:
         log.warning("leaderboard: there are no scores yet ('benchmark=[NAME,...]' names what to score on)")
         return
     own_folder = run_dir.path.resolve()
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
     with locked(folder / LOCK, wait=True):  # of two runs at the same time, the second one sees both
-        board = compare(collect(folder), config.leaderboard.num_samples)
-        labels = {(folder / view.run.label).resolve(): view.run.label for view in board.runs}
-        Console(width=width).print(table.render(board, labels.get(own_folder)))
+        found = collect(folder)
+        show(found, [one for one in found.runs if one.files.path.resolve() == own_folder], config.leaderboard)
+        board = compare(found, config.leaderboard.num_samples)
         path = run_page.write(board, folder)
     for view in board.runs:
         if (folder / view.run.label).resolve() == own_folder or folder == run_dir.path:
             write_cards(view, run_dir)
     log.info("page: %s", path)
+
+
+def show(found: Collection, own: Sequence[CollectedRun], config: LeaderboardConfig) -> None:
+    """Print the models of the own run in full, then the board of all models.
+
+    Args:
+        found: All runs.
+        own: The run whose command this is; empty if it has scored nothing.
+        config: Of the leaderboard.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
+    console = Console(width=width)
+    for run in own:
+        console.print(run_table.render_run(run_table.own_board(run, config)))
+    board = build(found, config)
+    if len(found.runs) > len(own) or board.skipped or not own:
+        console.print(table.render(board, width))
 
 
 def board_folder(config: Config, run_dir: RunDir) -> Path:

@@ -27,7 +27,7 @@ from workbench.shipped import public_path
 
 log = logging.getLogger("workbench")
 
-NOT_SCORED_FROM = ("models", "batch_tokens", "shared_prefix", "verify", "cache")
+NOT_SCORED_FROM = ("models", "name", "batch_tokens", "shared_prefix", "verify", "cache")
 """Keys of the evaluate section, today's and former ones, that don't change a score."""
 
 

@@ -22,6 +22,8 @@ class Row:
 
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Column -> its name in the file, where `data.columns` has renamed it."""
+    parent: str = ""
+    """`where` of the row or object that this row was unfolded from."""
 
     @property
     def column_names(self) -> str:

@@ -50,7 +50,8 @@ def descended(
     for number, item in enumerate(objects, start=1):
         where = f"{row.where}, {step} {number}"
         inner_levels = {**{name: levels[name] for name in parents}, level: without, step: item}
-        yield from descended(replace(row, where=where), next_steps, inner_levels, item, key)
+        inner_row = replace(row, where=where, parent=row.where)
+        yield from descended(inner_row, next_steps, inner_levels, item, key)
 
 
 def joined(row: Row, levels: Mapping[str, dict[str, Any]]) -> Row:

@@ -1,5 +1,6 @@
 """Renders a row to an item with its prompt: description, few-shot examples, question and choices."""
 
+import hashlib
 import string
 from collections.abc import Mapping
 from dataclasses import replace
@@ -100,6 +101,21 @@ class Renderer:
             self._given_names.check_prompts(row)
             name = benchmark_templates.render(self.config.id, self._values(row, subset), row)
         return f"{subset}/{name}" if subset else name
+
+    def cluster(self, row: Row, subset: str, parent: str) -> str:
+        """Return what the item of a row shares with others, 16 hex digits; empty if nothing.
+
+        Args:
+            row: row of the question.
+            subset: subset of the row.
+            parent: number of the row that it was unfolded from; empty if it wasn't.
+        """
+        if not self.config.cluster:
+            text = parent
+        else:
+            self._given_names.check_prompts(row)
+            text = benchmark_templates.render(self.config.cluster, self._values(row, subset), row)
+        return hashlib.sha256(f"{subset}/{text}".encode()).hexdigest()[:16] if text else ""
 
     def _text_naming_options(self, row: Row, letters: list[str]) -> str | None:
         """Return a text of the row that refers to options and is wrong after they are moved, or None."""

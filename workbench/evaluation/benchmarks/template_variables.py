@@ -12,7 +12,7 @@ from workbench.evaluation.benchmarks.benchmark_files import Row
 
 _CHOICE_ALONE = "{{ choice }}"
 """Default of `continuation`; here `choice` always means the choice that is scored."""
-_TEMPLATES = ("id", "description", "target", "unconditional", "question", "continuation")
+_TEMPLATES = ("id", "cluster", "description", "target", "unconditional", "question", "continuation")
 _EXPRESSIONS = ("choices_from", "target_index")
 
 

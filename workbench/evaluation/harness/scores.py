@@ -191,6 +191,7 @@ def _scores(
                 confidence=config.confidence,
                 rule=fingerprint(interviewer.rule)[:16],
                 item_score="" if is_mean else meaning(name, next(iter(parts.values()))),
+                num_total=benchmark.num_total,
                 subsets={
                     key: {"value": float(combine[key](part)), "num_items": len(part)}
                     for key, part in parts.items()

@@ -226,6 +226,7 @@ def _prepared(
         examples=examples,
         warnings=[],
         interviewer=HarnessInterviewer(found, fingerprint([version, rule, found.metrics, _ANSWERS_VERSION])),
+        num_total=sum(len(task.eval_docs) for task in found.tasks.values()),
     )
 
 

@@ -48,6 +48,7 @@ def _prediction(metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answe
         target=_as_json(example.target),
         scores=scores,
         num_shots_dropped=item.num_shots_dropped,
+        cluster=example.cluster,
     )
 
 
@@ -114,6 +115,8 @@ def _score(
         confidence=evaluate.confidence,
         rule=_rule(config, evaluate, metric),
         item_score=_item_score(name, metric),
+        num_total=benchmark.num_total,
+        group_members=_group_members(config.groups, by_subset),
         **more,
     )
 
@@ -216,6 +219,14 @@ def _majority(benchmark: PreparedBenchmark, parts: Mapping[str, Sequence[Judged]
 def _right_choices(item: Judged) -> tuple[object, ...]:
     """Return all right choices of an item."""
     return item.example.target if isinstance(item.example.target, tuple) else (item.example.target,)
+
+
+def _group_members(
+    groups: Mapping[str, Sequence[str]], by_subset: Mapping[str, Sequence[Judged]]
+) -> dict[str, list[str]]:
+    """Return the scored subsets of each group that has any."""
+    members = {name: [one for one in subsets if one in by_subset] for name, subsets in groups.items()}
+    return {name: subsets for name, subsets in members.items() if subsets}
 
 
 def _groups(

@@ -8,11 +8,12 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from workbench.config import Config, Step
+from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.model import Architecture, Task
 from workbench.leaderboard import formatting
+from workbench.leaderboard.board import Board, Column
 from workbench.leaderboard.collect import collect
-from workbench.leaderboard.compare import compare
-from workbench.leaderboard.view_model import BETTER, UNSURE, WORSE, Row, trained_and_base
+from workbench.leaderboard.run_table import difference_of, own_board, trained_model, verdict_counts
 from workbench.pipeline.ending.objective import read_mapping, training_report
 from workbench.run_dir import RunDir
 from workbench.shown import clean
@@ -109,27 +110,31 @@ def scores(run_dir: RunDir, *, is_shown: bool) -> list[str]:
     """
     if not run_dir.results_json.is_file():
         return []
-    views = [view for view in compare(collect(run_dir.path), 0).runs if view.run.files.path == run_dir.path]
-    rows = views[0].rows if views else []
+    runs = [run for run in collect(run_dir.path).runs if run.files.path == run_dir.path]
+    if not runs:
+        return []
+    board = own_board(runs[0], LeaderboardConfig())
+    columns = board.columns
     if not is_shown:
-        longest = max((cell_len(clean(row.benchmark)) for row in rows), default=0)
-        return [f"{padded(clean(row.benchmark), longest)}  {score_line(row)}" for row in rows]
-    counts = {verdict: views[0].count(verdict) for verdict in (BETTER, WORSE, UNSURE)} if views else {}
-    verdicts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
-    benchmarks = "1 benchmark" if len(rows) == 1 else f"{len(rows)} benchmarks"
+        longest = max((cell_len(clean(column.label)) for column in columns), default=0)
+        return [f"{padded(clean(one.label), longest)}  {score_line(board, one)}" for one in columns]
+    verdicts = [f"{count} {verdict}" for verdict, count in verdict_counts(board).items()]
+    benchmarks = "1 benchmark" if len(columns) == 1 else f"{len(columns)} benchmarks"
     return [f"{benchmarks}: {', '.join(verdicts)}"] if verdicts else []
 
 
-def score_line(row: Row) -> str:
+def score_line(board: Board, column: Column) -> str:
     """Return the line of one benchmark, such as `acc 26.3 → 90.0, better (+63.7, p < 0.001)`."""
-    names = trained_and_base(row.scores) or list(row.scores)
-    values = " → ".join(formatting.number(row.scores[name].value, row.is_share) for name in names)
-    text = f"{formatting.metric(row.metric)} {values}"
-    if row.difference is None:
+    cells = {cell.model: cell for cell in board.cells if cell.column == column.key}
+    trained = trained_model(board.models)
+    shown = [trained.parent, trained.key] if trained is not None else list(cells)
+    values = [formatting.number(cells[key].score.value, column.is_share) for key in shown if key in cells]
+    text = f"{formatting.metric(column.metric)} {' → '.join(values)}"
+    found = difference_of(board, trained, column) if trained is not None else None
+    if found is None or found.value is None or found.p_adjusted is None:
         return text
-    change = formatting.change(row.difference.value, row.is_share)
-    p_value = formatting.equal(row.difference.adjusted_p_value)
-    return f"{text}, {row.difference.verdict} ({change}, p {p_value})"
+    change = formatting.change(found.value, column.is_share)
+    return f"{text}, {found.verdict} ({change}, p {formatting.equal(found.p_adjusted)})"
 
 
 def answers(run_dir: RunDir) -> list[str]:

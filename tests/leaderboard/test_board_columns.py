@@ -1,0 +1,124 @@
+"""Columns and cells of the board: what is asked alike, what stands apart, what contradicts itself."""
+
+import json
+from dataclasses import replace
+
+from leaderboard_runs import Spec, write_run
+from test_board_rows import board_of
+
+from workbench.evaluation.records import read_predictions, read_results, write_predictions, write_results
+
+ONE = {"base": 0.4}
+
+
+def changed_scores(files, **fields):
+    facts, scores = read_results(files.results_json)
+    write_results(files.results_json, facts, [replace(score, **fields) for score in scores])
+
+
+def test_a_cell_with_a_limit_is_set_apart_and_never_ranked(tmp_path):
+    for number, weights in enumerate(("aa", "bb")):
+        write_run(tmp_path / weights, [Spec(right=ONE, num_total=120)], seed=number, weights=weights * 32)
+    write_run(tmp_path / "cc", [Spec(right=ONE, num_items=50, num_total=120)], seed=3, weights="cc" * 32)
+    board = board_of(tmp_path)
+    [column] = board.columns
+    assert (column.num_items, column.num_total) == (120, 120)
+    cells = {cell.source: cell for cell in board.cells}
+    assert cells["cc"].apart == "50 of 120 items"
+    assert cells["cc"].best_rank is None and cells["cc"].letters == ""
+    assert cells["aa"].apart == cells["bb"].apart == "" and cells["aa"].worst_rank == 2
+    assert len(board.outcomes[column.key].models) == 2
+
+
+def test_a_cell_that_is_set_apart_is_compared_on_the_common_items(tmp_path):
+    write_run(tmp_path / "aa", [Spec(right=ONE)], weights="aa" * 32)
+    write_run(tmp_path / "bb", [Spec(right=ONE, num_items=50)], seed=3, weights="bb" * 32)
+    [difference] = board_of(tmp_path).differences
+    assert difference.num_pairs == 50 and difference.p_value is not None
+
+
+def test_other_shots_or_another_rule_make_another_column(tmp_path):
+    for name, fields in (("aa", {}), ("bb", {"num_fewshot": 5}), ("cc", {"rule": "f" * 16})):
+        changed_scores(write_run(tmp_path / name, [Spec(right=ONE)], weights=name * 32), rule="e" * 16)
+        facts, scores = read_results(tmp_path / name / "results.json")
+        write_results(tmp_path / name / "results.json", facts, [replace(one, **fields) for one in scores])
+    board = board_of(tmp_path)
+    assert len(board.columns) == 3 and len({column.label for column in board.columns}) == 3
+    assert board.family.num_comparisons == 0
+    assert any("5-shot" in column.label for column in board.columns)
+
+
+def test_scores_of_an_earlier_version_without_a_rule_join_the_only_rule(tmp_path):
+    changed_scores(write_run(tmp_path / "aa", [Spec(right=ONE)], weights="aa" * 32), rule="e" * 16)
+    write_run(tmp_path / "bb", [Spec(right=ONE)], seed=1, weights="bb" * 32)
+    [column] = board_of(tmp_path).columns
+    assert column.rule == "e" * 16
+
+
+def test_results_that_contradict_their_predictions_are_an_alarm_and_not_tested(tmp_path):
+    files = write_run(tmp_path / "run", [Spec()])
+    facts, scores = read_results(files.results_json)
+    changed = [replace(one, value=0.99) if one.model == "adapter" else one for one in scores]
+    write_results(files.results_json, facts, changed)
+    board = board_of(tmp_path)
+    [alarm] = board.alarms
+    assert "results.json says acc 0.99, its file of predictions 0.8" in alarm
+    adapter = next(model.key for model in board.models if model.role == "adapter")
+    touched = [each for each in board.differences if adapter in (each.first, each.second)]
+    assert touched and all(
+        each.verdict == "not tested" and "results.json" in each.problem for each in touched
+    )
+
+
+def test_a_file_of_predictions_with_fewer_items_than_were_scored_shows_both_counts(tmp_path):
+    files = write_run(tmp_path / "run", [Spec()])
+    path = files.predictions("adapter", "toy-reading-zh")
+    write_predictions(path, read_predictions(path)[:100])
+    board = board_of(tmp_path)
+    assert "100 of the 120 items" in board.alarms[0]
+    assert [cell.apart for cell in board.cells if cell.apart] == ["100 of 120 items"]
+
+
+def test_a_repeated_id_is_refused_by_name(tmp_path):
+    files = write_run(tmp_path / "run", [Spec()])
+    path = files.predictions("adapter", "toy-reading-zh")
+    items = read_predictions(path)
+    write_predictions(path, [*items[:-1], items[7]])
+    board = board_of(tmp_path)
+    [found] = {each.problem for each in board.differences if each.problem}
+    assert "item '7' is there twice (lines 8 and 120)" in found
+
+
+def test_a_score_that_is_not_a_number_is_refused_by_line(tmp_path):
+    files = write_run(tmp_path / "run", [Spec()])
+    path = files.predictions("adapter", "toy-reading-zh")
+    lines = path.read_text().splitlines()
+    lines[4] = json.dumps({**json.loads(lines[4]), "scores": {"acc": float("nan")}})
+    path.write_text("\n".join(lines) + "\n")
+    [found] = {each.problem for each in board_of(tmp_path).differences if each.problem}
+    assert "toy-reading-zh.jsonl:5" in found and "nan" in found
+
+
+def test_an_untrained_head_is_compared_as_the_most_frequent_class_and_not_ranked(tmp_path):
+    write_run(tmp_path / "run", [Spec(note={"base": "untrained head"}, right={"base": 0.1, "adapter": 0.9})])
+    board = board_of(tmp_path)
+    [difference] = board.differences
+    targets = [one.target for one in read_predictions(tmp_path / "run/predictions/base/toy-reading-zh.jsonl")]
+    adapter = next(cell.score.value for cell in board.cells if cell.score.model == "adapter")
+    most = max(targets.count(label) for label in set(targets)) / len(targets)
+    assert abs(difference.value - (adapter - most)) < 1e-12 and "most frequent class" in difference.problem
+    [base] = [cell for cell in board.cells if cell.score.model == "base"]
+    assert base.apart == "untrained head" and base.best_rank is None
+
+
+def test_flips_between_adapter_and_merged_model_are_counted(tmp_path):
+    files = write_run(tmp_path / "run", [Spec()])
+    path = files.predictions("merged", "toy-reading-zh")
+    changed = read_predictions(path)
+    wrong = [number for number, one in enumerate(changed) if not one.scores["acc"]][:2]
+    for number in wrong:
+        changed[number] = replace(changed[number], prediction=(changed[number].prediction + 1) % 4)
+    write_predictions(path, changed)
+    [merged] = [model for model in board_of(tmp_path).models if model.role == "merged"]
+    assert (merged.facts["differs_from_adapter"], merged.facts["compared_with_adapter"]) == (2, 120)
+    assert merged.remarks[-1] == "toy-reading-zh: 2 of 120 items are answered otherwise than by the adapter"

@@ -1,0 +1,123 @@
+"""Rows of the board: models known by content, their names, parents and alarms."""
+
+from dataclasses import replace
+
+import pytest
+from leaderboard_runs import Spec, write_run
+
+from workbench.config.leaderboard import LeaderboardConfig
+from workbench.evaluation.records import read_predictions, write_predictions
+from workbench.leaderboard.board import Model
+from workbench.leaderboard.build import build
+from workbench.leaderboard.collect import collect
+from workbench.leaderboard.rows.names import folder, named
+
+BASE_AND_ADAPTER = {"base": 0.3, "adapter": 0.8}
+
+
+def board_of(path, **config):
+    return build(collect(path), LeaderboardConfig(**config))
+
+
+def sweep(path, seeds=(1, 2), right=None):
+    for seed in seeds:
+        config = {
+            "seed": seed,
+            "model": {"path": "toy"},
+            "quantization": {"method": "nf4"},
+            "adapter": {"rank": 16},
+            "data": {"path": "rows.jsonl"},
+            "train": {"learning_rate": 0.001},
+        }
+        write_run(
+            path / f"s{seed}", [Spec(right=right or BASE_AND_ADAPTER)], adapter=f"{seed}" * 64, config=config
+        )
+
+
+def test_the_same_base_scored_in_five_runs_is_one_row(tmp_path):
+    sweep(tmp_path, seeds=(1, 2, 3, 4, 5))
+    board = board_of(tmp_path)
+    [base] = [model for model in board.models if model.role == "base"]
+    assert base.sources == ("s1", "s2", "s3", "s4", "s5")
+    assert len(board.models) == 6 and board.alarms == ()
+    assert len([cell for cell in board.cells if cell.model == base.key]) == 1
+    assert {model.parent for model in board.models if model.role == "adapter"} == {base.key}
+
+
+def test_the_same_model_with_other_answers_is_an_alarm_with_the_count_and_the_first_item(tmp_path):
+    sweep(tmp_path)
+    path = tmp_path / "s2" / "predictions" / "base" / "toy-reading-zh.jsonl"
+    changed = read_predictions(path)
+    right = next(number for number, one in enumerate(changed) if one.scores["acc"])
+    wrong = next(number for number, one in enumerate(changed) if not one.scores["acc"])
+    changed[right] = replace(changed[right], scores={"acc": 0.0})
+    changed[wrong] = replace(changed[wrong], scores={"acc": 1.0})
+    write_predictions(path, changed)
+    [alarm] = board_of(tmp_path).alarms
+    assert "2 of 120 items score otherwise in s2 than in s1" in alarm
+    assert f"item '{min(right, wrong)}'" in alarm
+
+
+def test_rows_are_named_by_what_tells_them_from_the_others(tmp_path):
+    sweep(tmp_path)
+    names = [model.name for model in board_of(tmp_path).models]
+    assert names == ["toy", "toy · adapter · seed 1", "toy · adapter · seed 2"]
+
+
+def test_models_that_differ_in_nothing_known_are_told_apart_by_their_runs(tmp_path):
+    for run in ("a", "b"):
+        write_run(tmp_path / run, [Spec(right=BASE_AND_ADAPTER)], adapter=run * 64)
+    names = [model.name for model in board_of(tmp_path).models]
+    assert names == ["toy · nf4", "toy · nf4 · adapter · a", "toy · nf4 · adapter · b"][:0] + [
+        "toy",
+        "toy · adapter · a",
+        "toy · adapter · b",
+    ]
+
+
+def test_a_given_name_is_the_trained_models(tmp_path):
+    files = write_run(tmp_path / "run", [Spec()], measured={"steps": {}, "name": "mine"})
+    assert files.run_json.is_file()
+    names = {model.role: model.name for model in board_of(tmp_path).models}
+    assert names["adapter"] == "mine" and names["merged"] == "mine merged" and "toy" in names["base"]
+
+
+def test_trainings_that_differ_in_the_seed_alone_have_one_recipe(tmp_path):
+    sweep(tmp_path)
+    recipes = {model.recipe_key for model in board_of(tmp_path).models if model.role == "adapter"}
+    assert len(recipes) == 1 and recipes != {""}
+
+
+def test_other_weights_quantization_or_dtype_is_another_row(tmp_path):
+    write_run(tmp_path / "a", [Spec(right={"base": 0.3})])
+    write_run(tmp_path / "b", [Spec(right={"base": 0.4})], weights="12" * 32)
+    assert len(board_of(tmp_path).models) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("Qwen/Qwen3-0.6B", "Qwen3-0.6B"),
+        ("/models/SmolLM2-135M.Q4_1.gguf", "SmolLM2-135M.Q4_1"),
+        ("${toy:base}", "toy/base"),
+        ("runs/mine/merged", "mine/merged"),
+        ("a\x1b[2J\nb", "a␛[2J b"),
+    ],
+)
+def test_a_model_is_called_after_its_folder(path, name):
+    assert folder(path) == name
+
+
+def test_no_two_rows_have_one_name():
+    same = Model(
+        key="0" * 16,
+        name="x",
+        role="base",
+        parent=None,
+        tool="",
+        facts={},
+        sources=("run",),
+        recipe_key="",
+    )
+    models = named([same, replace(same, key="1" * 16), replace(same, key="2" * 16, name="y")])
+    assert len({model.name for model in models}) == 3 and models[2].name == "y"

@@ -1,0 +1,228 @@
+"""Fixes the comparisons of a board, and tests them: two models on the items that both answered."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.config.leaderboard import FamilyKind, LeaderboardConfig
+from workbench.config.names import BASE
+from workbench.errors import ConfigError
+from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE, Difference, Family, Model
+from workbench.leaderboard.items.metric_kinds import MetricKind
+from workbench.leaderboard.items.outcomes import HEAD, Answered, cluster_codes
+from workbench.statistics import family as families
+from workbench.statistics.binary_pairs import compare_flips, count_flips
+from workbench.statistics.paired import PairedTest, compare_paired
+from workbench.statistics.power import detectable, detectable_difference
+
+Pair = tuple[str, str]
+"""Keys of two models; the difference is the second one's score less the first one's."""
+
+TESTED = (MetricKind.mean, MetricKind.alone)
+
+NOTHING_IN_COMMON = "no item and prompt in common"
+NOT_COMPUTED = "no test for this metric: it isn't computed from its items"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The pairs of models that are compared, on every column that both have and on the means."""
+
+    kind: str
+    reference: str
+    pairs: list[Pair]
+
+
+def plan(models: Sequence[Model], config: LeaderboardConfig) -> Plan:
+    """Return the pairs that the configuration asks for; the models' order is that of the board.
+
+    Raises:
+        ConfigError: A name is not that of a row.
+    """
+    kind = config.family.name
+    if config.family is FamilyKind.auto:
+        kind = families.default_kind(len(models))
+    names = [model.name for model in models]
+    reference = _index(names, config.reference, "leaderboard.reference") if config.reference else None
+    if reference is None:
+        reference = _usual_reference(models)
+    chosen = [_index(names, name, "leaderboard.names") for name in config.names if kind == "names"]
+    indices = families.pairs_of(len(models), kind, reference=reference, chosen=chosen)
+    is_reference = kind == "reference" and bool(models)
+    return Plan(
+        kind=kind,
+        reference=models[reference].key if is_reference else "",
+        pairs=[(models[i].key, models[j].key) for i, j in indices],
+    )
+
+
+def _index(names: Sequence[str], name: str, key: str) -> int:
+    if name not in names:
+        shown = ", ".join(repr(known) for known in names[:20]) + (", ..." if len(names) > 20 else "")
+        raise ConfigError(f"{key}: no row is named {name!r} (known: {shown})")
+    return names.index(name)
+
+
+def _usual_reference(models: Sequence[Model]) -> int:
+    """Return the base that most models were made from, else the first base, else the first row."""
+    children = Counter(model.parent for model in models if model.parent)
+    order = range(len(models))
+    return max(
+        order,
+        key=lambda index: (
+            children[models[index].key],
+            models[index].role == BASE,
+            len(models[index].sources),
+            -index,
+        ),
+        default=0,
+    )
+
+
+def testable(answered: Answered, pair: Pair) -> bool:
+    """Return whether a pair is tested in a column, and so counts in the family."""
+    if not set(pair) <= answered.items.keys() or answered.kind not in TESTED:
+        return False
+    if set(pair) & answered.problems.keys() or set(pair) <= answered.untrained:
+        return False
+    return set(pair) <= set(answered.main) or _common(answered, pair)[0].size > 0
+
+
+def of_column(answered: Answered, pairs: Sequence[Pair], family: Family) -> list[Difference]:
+    """Return the differences of all pairs that a column has scores of."""
+    both = [pair for pair in pairs if set(pair) <= answered.cells.keys()]
+    tested = [pair for pair in both if testable(answered, pair)]
+    found = _flips(answered, [pair for pair in tested if set(pair) <= set(answered.main)], family)
+    for pair in tested:
+        if pair not in found:
+            found[pair] = _difference(answered, pair, _tested(answered, pair, level(family)), family)
+    return [found.get(pair) or _untested(answered, pair, family) for pair in both]
+
+
+def level(family: Family) -> float:
+    """Return the level of each test of a family."""
+    return family.alpha / max(1, family.num_comparisons)
+
+
+def _untested(answered: Answered, pair: Pair, family: Family) -> Difference:
+    problems = [answered.problems[model] for model in pair if model in answered.problems]
+    if answered.kind not in TESTED:
+        problems.append(NOT_COMPUTED)
+    first, second = (answered.cells[model].score.value for model in pair)
+    is_alike = not any(answered.cells[model].apart for model in pair)
+    return Difference(
+        first=pair[0],
+        second=pair[1],
+        column=answered.column.key,
+        value=second - first if is_alike else None,
+        low=None,
+        high=None,
+        p_value=None,
+        p_adjusted=None,
+        family=family.num_comparisons,
+        test="",
+        num_pairs=0,
+        num_clusters=0,
+        gained=0,
+        lost=0,
+        detectable=None,
+        verdict=UNTESTED,
+        problem="; ".join(dict.fromkeys(problems)) or NOTHING_IN_COMMON,
+    )
+
+
+def _flips(answered: Answered, pairs: Sequence[Pair], family: Family) -> dict[Pair, Difference]:
+    """Return the differences of all pairs at once, where items are right or wrong, independent, and alike."""
+    first, column = answered.first, answered.column
+    if first is None or column.average == "macro" or answered.kind is not MetricKind.mean or not pairs:
+        return {}
+    models = sorted({model for pair in pairs for model in pair}, key=answered.main.index)
+    values = np.array([answered.items[model].values for model in models])
+    if any(first.clusters.to_pylist()) or not np.isin(values, (0.0, 1.0)).all():
+        return {}
+    place = {model: index for index, model in enumerate(models)}
+    rows, columns = (np.array([place[pair[side]] for pair in pairs]) for side in (0, 1))
+    counts = count_flips(values)
+    gained, lost = counts.gained[rows, columns], counts.lost[rows, columns]
+    alpha, count = level(family), len(first)
+    tests = compare_flips(gained, lost, count, alpha)
+    found: dict[Pair, Difference] = {}
+    for index, pair in enumerate(pairs):
+        up, down = int(gained[index]), int(lost[index])
+        test = PairedTest(
+            difference=float(tests.difference[index]),
+            stderr=math.nan,
+            low=float(tests.low[index]),
+            high=float(tests.high[index]),
+            p_value=float(tests.p_value[index]),
+            alpha=alpha,
+            test="mcnemar-exact",
+            num_items=count,
+            gained=up,
+            lost=down,
+            num_clusters=count,
+            num_differing=up + down,
+            share_squares=1 / count,
+        )
+        smallest = detectable_difference(count, up + down, alpha)
+        found[pair] = _difference(answered, pair, test, family, smallest)
+    return found
+
+
+def _common(answered: Answered, pair: Pair) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return where the items that both answered from the same prompt are among each one's items."""
+    first, second = (answered.items[model] for model in pair)
+    if first.answers_same(second):
+        every = np.arange(len(first))
+        return every, every
+    places = {key: index for index, key in enumerate(second.keys())}
+    both = [(index, places[key]) for index, key in enumerate(first.keys()) if key in places]
+    left, right = zip(*both, strict=True) if both else ((), ())
+    return np.array(left, dtype=np.intp), np.array(right, dtype=np.intp)
+
+
+def _tested(answered: Answered, pair: Pair, alpha: float) -> PairedTest:
+    """Return the test of the metric itself on the common items of two models."""
+    left, right = _common(answered, pair)
+    one, other = (answered.items[model] for model in pair)
+    clusters = cluster_codes(one)[left] if any(one.clusters.to_pylist()) else None
+    first, second = one.values[left], other.values[right]
+    is_macro = answered.column.average == "macro"
+    subsets = np.array(one.subsets.to_pylist(), dtype=object)[left] if is_macro else None
+    return compare_paired(first, second, alpha=alpha, clusters=clusters, subsets=subsets)
+
+
+def _difference(
+    answered: Answered, pair: Pair, test: PairedTest, family: Family, smallest: float | None = None
+) -> Difference:
+    """Return a test as the board shows it: positive values are higher scores, `gained` items are better."""
+    column = answered.column
+    is_reversed = column.lower_is_better
+    is_tested = not math.isnan(test.p_value)
+    verdict = {1: BETTER, -1: WORSE}.get(-test.sign if is_reversed else test.sign, UNSURE)
+    gained, lost = (test.lost, test.gained) if is_reversed else (test.gained, test.lost)
+    if smallest is None and is_tested:
+        smallest = detectable(test)
+    return Difference(
+        first=pair[0],
+        second=pair[1],
+        column=column.key,
+        value=test.difference,
+        low=test.low if is_tested else None,
+        high=test.high if is_tested else None,
+        p_value=test.p_value if is_tested else None,
+        p_adjusted=min(1.0, test.p_value * max(1, family.num_comparisons)) if is_tested else None,
+        family=family.num_comparisons,
+        test=test.test,
+        num_pairs=test.num_items,
+        num_clusters=test.num_clusters,
+        gained=gained,
+        lost=lost,
+        detectable=smallest,
+        verdict=verdict if is_tested else UNTESTED,
+        problem=HEAD if set(pair) & answered.untrained else test.reason,
+    )

@@ -1,0 +1,195 @@
+"""Reads a file of predictions into arrays: fast by pyarrow, and by the checked reader where that fails."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pa_json
+from numpy.typing import NDArray
+
+from workbench.errors import DataError
+from workbench.evaluation.field_checks import LARGEST
+from workbench.evaluation.records import SCHEMA_VERSION, Prediction, read_predictions
+
+SMALLEST_BLOCK = 1 << 16
+LARGEST_BLOCK = 1 << 30
+"""Bytes that pyarrow parses at once; a line must fit."""
+
+LABELS, TEXTS = ("prediction", "target"), ("context",)
+"""Columns that only some metrics need."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """One model's items of a benchmark, in the order of the file."""
+
+    ids: pa.Array
+    prompts: pa.Array
+    """Hash of each item's prompt."""
+    subsets: pa.Array
+    clusters: pa.Array
+    """What an item shares with others; empty: nothing."""
+    values: NDArray[np.float64]
+    """Score of each item."""
+    predictions: list[Any] | None = None
+    targets: list[Any] | None = None
+    texts: list[str] | None = None
+    """Text before the answer; of a perplexity benchmark the text that is scored."""
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self.values)
+
+    def answers_same(self, other: "Items") -> bool:
+        """Return whether both have the same items with the same prompts in the same order."""
+        return bool(self.ids.equals(other.ids) and self.prompts.equals(other.prompts))
+
+    def keys(self) -> list[tuple[str, str]]:
+        """Return id and prompt of each item."""
+        return list(zip(self.ids.to_pylist(), self.prompts.to_pylist(), strict=True))
+
+
+def read_items(path: Path, metric: str, columns: Sequence[str] = ()) -> Items:
+    """Read a file of predictions.
+
+    Args:
+        path: Its path.
+        metric: Metric whose item scores are read.
+        columns: Further columns that are needed, of `LABELS` and `TEXTS`.
+
+    Raises:
+        DataError: A line is not a prediction, has no finite score of this metric, or repeats an item's id.
+    """
+    try:
+        data = path.read_bytes()
+        items = _bulk(data, metric, columns)
+        if items is None:
+            items = _checked(path, metric, columns)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path.name}: can't be read ({error})") from error
+    if len(items) == 0:
+        raise DataError(f"{path}: has no items")
+    if pc.count_distinct(items.ids).as_py() < len(items):
+        raise DataError(f"{path}: {_repeated(items.ids.to_pylist())}")
+    return items
+
+
+def _repeated(ids: Sequence[str]) -> str:
+    """Return which id is there twice, and on which lines."""
+    first: dict[str, int] = {}
+    for number, item in enumerate(ids, 1):
+        if item in first:
+            return f"item {item!r} is there twice (lines {first[item]} and {number})"
+        first[item] = number
+    return "an item is there twice"
+
+
+def _bulk(data: bytes, metric: str, columns: Sequence[str]) -> Items | None:
+    """Return the items of a file as pyarrow reads them; None where a line isn't like the first one."""
+    try:
+        first = json.loads(data[: data.find(b"\n") + 1])
+        schema = pa.schema(_fields(first, metric, columns))
+        table = pa_json.read_json(
+            pa.BufferReader(data),
+            read_options=pa_json.ReadOptions(
+                use_threads=False, block_size=min(max(len(data), SMALLEST_BLOCK), LARGEST_BLOCK)
+            ),
+            parse_options=pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+    except (pa.ArrowException, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return None
+    names = [name for name in table.column_names if name != "cluster"]
+    if any(table[name].null_count for name in names) or table.num_rows != data.count(b"\n"):
+        return None
+    arrays = {name: table[name].combine_chunks() for name in table.column_names}
+    values = arrays["scores"].field(metric)
+    if values.null_count or not _are_scores(numbers := values.to_numpy(zero_copy_only=False)):
+        return None
+    if pc.unique(arrays["schema_version"]).to_pylist() != [SCHEMA_VERSION]:
+        return None
+    return Items(
+        ids=arrays["id"],
+        prompts=arrays["prompt_hash"],
+        subsets=arrays["subset"],
+        clusters=pc.fill_null(arrays["cluster"], ""),
+        values=numbers,
+        predictions=arrays["prediction"].to_pylist() if "prediction" in arrays else None,
+        targets=arrays["target"].to_pylist() if "target" in arrays else None,
+        texts=arrays["context"].to_pylist() if "context" in arrays else None,
+    )
+
+
+def _fields(first: dict[str, Any], metric: str, columns: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+    """Return the columns to read, with the types that they have on the first line.
+
+    Raises:
+        KeyError: The line lacks one.
+        TypeError: It has a value that isn't read in bulk.
+    """
+    fields = [(name, pa.string()) for name in ("id", "subset", "prompt_hash", "cluster")]
+    fields += [("schema_version", pa.int64()), ("scores", pa.struct([(metric, pa.float64())]))]
+    return [*fields, *((name, _type(first[name])) for name in columns)]
+
+
+def _type(value: Any) -> pa.DataType:
+    if isinstance(value, str):
+        return pa.string()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return pa.int64()
+    if isinstance(value, list) and value:
+        return pa.list_(_type(value[0]))
+    raise TypeError(f"{value!r} is neither a text nor a whole number")
+
+
+def _are_scores(values: NDArray[np.float64]) -> bool:
+    return bool(np.all(np.abs(values) < LARGEST))  # false for NaN
+
+
+def _checked(path: Path, metric: str, columns: Sequence[str]) -> Items:
+    """Return the items as the reader gives them that checks each line.
+
+    Raises:
+        DataError: A line is not a prediction, or has no score of this metric.
+    """
+    return items_of(read_predictions(path), metric, columns, str(path))
+
+
+def items_of(
+    predictions: Sequence[Prediction], metric: str, columns: Sequence[str] = (), where: str = "predictions"
+) -> Items:
+    """Return predictions in memory as arrays.
+
+    Raises:
+        DataError: One has no score of this metric; the message starts with `where`.
+    """
+    for number, prediction in enumerate(predictions, 1):
+        if metric not in prediction.scores:
+            raise DataError(f"{where}:{number}: item {prediction.id!r} has no score of {metric}")
+
+    def texts(name: str) -> pa.Array:
+        return pa.array([getattr(prediction, name) for prediction in predictions], pa.string())
+
+    def wanted(name: str) -> list[Any] | None:
+        return [getattr(prediction, name) for prediction in predictions] if name in columns else None
+
+    return Items(
+        ids=texts("id"),
+        prompts=texts("prompt_hash"),
+        subsets=texts("subset"),
+        clusters=texts("cluster"),
+        values=np.array([prediction.scores[metric] for prediction in predictions], dtype=np.float64),
+        predictions=wanted("prediction"),
+        targets=wanted("target"),
+        texts=wanted("context"),
+    )
+
+
+def num_words(text: str) -> int:
+    """Return the number of words of a text as the word perplexity counts them."""
+    return len(re.split(r"\s+", text))

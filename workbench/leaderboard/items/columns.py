@@ -1,0 +1,178 @@
+"""Finds the columns of a board: benchmarks asked and scored by the same rule, with the scores in each."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from workbench.evaluation.records import Score, lower_is_better, metric_name
+from workbench.files import fingerprint
+from workbench.leaderboard.board import Column
+from workbench.leaderboard.collect import Run
+from workbench.shown import clean
+
+OF_100 = ("bleu", "chrf")
+"""Metrics that lm-evaluation-harness reports from 0 to 100."""
+
+DIFFERENT = ("metric", "protocol", "num_fewshot", "average", "rule")
+"""What may tell two columns of a benchmark apart, in the order in which it is shown."""
+
+RULE_DIGITS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What one model of one run scored on one benchmark."""
+
+    run: Run
+    name: str
+    """Model of the run: base, adapter, ..."""
+    model: str
+    """Key of its row."""
+    score: Score
+    further: dict[str, Score]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredColumn:
+    """A column, and all that was scored in it; a model may be there several times, from several runs."""
+
+    column: Column
+    scored: list[Scored]
+
+
+def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> list[ScoredColumn]:
+    """Return the columns in the order in which the benchmarks are found, Chinese ones first.
+
+    Args:
+        runs: All runs.
+        keys: (run label, model of the run) -> key of its row.
+    """
+    by_rule: dict[tuple[object, ...], list[Scored]] = {}
+    for scored in (one for run in runs for one in _scored(run, keys)):
+        by_rule.setdefault(_asked(scored.score), []).append(scored)
+    joined = _unruled_joined(by_rule)
+    columns = [ScoredColumn(column=_column(scored), scored=scored) for scored in joined.values()]
+    labels = _labels([each.column for each in columns])
+    columns = [
+        ScoredColumn(column=replace(each.column, label=label), scored=each.scored)
+        for each, label in zip(columns, labels, strict=True)
+    ]
+    order = {name: number for number, name in enumerate(dict.fromkeys(c.column.benchmark for c in columns))}
+    return sorted(columns, key=lambda each: _place(each.column, order))
+
+
+def _place(column: Column, order: Mapping[str, int]) -> tuple[object, ...]:
+    return (column.language != "zh", column.language, order[column.benchmark])
+
+
+def _scored(run: Run, keys: Mapping[tuple[str, str], str]) -> list[Scored]:
+    """Return each model's main score on each benchmark of a run, with its further scores."""
+    by_pair: dict[tuple[str, str], list[Score]] = {}
+    for score in run.scores:
+        by_pair.setdefault((score.model, score.benchmark), []).append(score)
+    return [
+        Scored(
+            run=run,
+            name=model,
+            model=keys[run.label, model],
+            score=main,
+            further={score.metric: score for score in further},
+        )
+        for (model, _), (main, *further) in by_pair.items()
+    ]
+
+
+def _asked(score: Score) -> tuple[object, ...]:
+    """Return what must be equal for two scores to be in one column; the rule comes last."""
+    settings = (score.language, score.protocol, score.num_fewshot, score.average, score.permutations)
+    return (score.benchmark, score.metric, *settings, score.rule)
+
+
+def _unruled_joined(
+    by_rule: Mapping[tuple[object, ...], list[Scored]],
+) -> dict[tuple[object, ...], list[Scored]]:
+    """Put scores of earlier versions, which have no rule, to those with the only rule that there is."""
+    rules: dict[tuple[object, ...], list[object]] = {}
+    for *asked, rule in by_rule:
+        rules.setdefault(tuple(asked), []).append(rule)
+    joined: dict[tuple[object, ...], list[Scored]] = {}
+    for (*asked, rule), scored in by_rule.items():
+        known = [each for each in rules[tuple(asked)] if each]
+        only = known[0] if not rule and len(known) == 1 else rule
+        joined.setdefault((*asked, only), []).extend(scored)
+    return joined
+
+
+def _column(scored: Sequence[Scored]) -> Column:
+    """Return a column, described by the items that most models answered; of equally many, by most items."""
+    by_prompts: dict[str, list[Score]] = {}
+    for each in scored:
+        by_prompts.setdefault(each.score.prompts, []).append(each.score)
+    models = {prompts: _num_models(scored, prompts) for prompts in by_prompts}
+    main = max(by_prompts, key=lambda prompts: (models[prompts], by_prompts[prompts][0].num_items, prompts))
+    score = by_prompts[main][0]
+    scores = [each.score for each in scored]
+    totals = [each.num_total for each in scores if each.num_total is not None]
+    return Column(
+        key=fingerprint(_asked(score))[:16],
+        label=clean(score.benchmark),
+        benchmark=score.benchmark,
+        language=score.language,
+        metric=score.metric,
+        protocol=score.protocol,
+        num_fewshot=score.num_fewshot,
+        rule=next((each.rule for each in scores if each.rule), ""),
+        prompts=main,
+        num_items=score.num_items,
+        num_total=max([*totals, *(each.num_items for each in scores)]),
+        average=score.average,
+        chance=score.chance,
+        majority=score.majority,
+        is_share=is_share(score.metric, score.protocol),
+        lower_is_better=lower_is_better(score.metric),
+    )
+
+
+def _num_models(scored: Sequence[Scored], prompts: str) -> int:
+    return len({each.model for each in scored if each.score.prompts == prompts})
+
+
+def _labels(columns: Sequence[Column]) -> list[str]:
+    """Return the benchmark of each column, with what tells it from other columns of the benchmark."""
+    count = Counter(column.benchmark for column in columns)
+    labels = []
+    for column in columns:
+        same = [other for other in columns if other.benchmark == column.benchmark]
+        telling = [fact for fact in DIFFERENT if len({getattr(other, fact) for other in same}) > 1]
+        facts = [_shown(column, fact) for fact in telling] if count[column.benchmark] > 1 else []
+        labels.append(" · ".join([clean(column.benchmark), *facts]))
+    repeated = Counter(labels)
+    return [
+        f"{label} · {column.key[:RULE_DIGITS]}" if repeated[label] > 1 else label
+        for column, label in zip(columns, labels, strict=True)
+    ]
+
+
+def _shown(column: Column, fact: str) -> str:
+    value = getattr(column, fact)
+    if fact == "num_fewshot":
+        return f"{value}-shot"
+    return f"rule {value[:RULE_DIGITS]}" if fact == "rule" else clean(value)
+
+
+def is_share(metric: str, protocol: str) -> bool:
+    """Return whether a metric is a share between 0 and 1; others are not shown in percent or averaged."""
+    name = metric_name(metric)
+    is_of_100 = name in OF_100 and protocol.startswith(
+        "lm-eval "
+    )  # such a protocol is followed by the harness's version
+    return not (lower_is_better(metric) or name.endswith("mcc") or is_of_100)
+
+
+def apart(score: Score, column: Column) -> str:
+    """Return why a score isn't compared with the column's others; empty if it is one of them."""
+    if score.prompts == column.prompts:
+        return ""
+    if score.num_items != column.num_items:
+        return f"{score.num_items:,} of {max(column.num_total, column.num_items):,} items"
+    return "other prompts"

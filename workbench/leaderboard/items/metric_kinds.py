@@ -1,0 +1,100 @@
+"""Tells how a metric is computed from items, and computes it again from the file of predictions."""
+
+import math
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.evaluation.records import ITEM_ALONE, Score, metric_name
+from workbench.leaderboard.items.answers import LABELS, TEXTS, Items, num_words
+
+MetricKind = Enum(
+    "MetricKind",
+    {"mean": "mean", "labels": "labels", "ratio": "ratio", "alone": "alone", "unknown": "unknown"},
+)
+"""mean: of the items' scores. labels: of all predicted and right labels. ratio: of log-likelihoods to text.
+alone: of all texts together, with the score of each text alone. unknown: told only by results.json."""
+
+OF_LABELS = ("f1", "macro_f1", "mcc")
+UNITS = {
+    "byte_perplexity": "byte",
+    "bits_per_byte": "byte",
+    "word_perplexity": "word",
+    "target_perplexity": "item",
+}
+"""Metric -> what its log-likelihood is divided by."""
+
+
+def kind_of(score: Score) -> MetricKind:
+    """Return how a score is computed from its items."""
+    name = metric_name(score.metric)
+    if not score.item_score:
+        return MetricKind.mean
+    if score.item_score.endswith(ITEM_ALONE):
+        return MetricKind.alone
+    if name in OF_LABELS and "," not in score.metric and "/" not in score.metric:
+        return MetricKind.labels
+    if name in UNITS and "log-likelihood" in score.item_score and "," not in score.metric:
+        return MetricKind.ratio
+    return MetricKind.unknown
+
+
+def columns_of(score: Score) -> tuple[str, ...]:
+    """Return the further columns of predictions that the metric is computed from."""
+    kind = kind_of(score)
+    if kind is MetricKind.labels:
+        return LABELS
+    return TEXTS if kind is MetricKind.ratio and UNITS[metric_name(score.metric)] != "item" else ()
+
+
+def sizes(items: Items, metric: str) -> NDArray[np.float64]:
+    """Return what each item's log-likelihood is divided by: its bytes or words, or 1."""
+    unit = UNITS[metric_name(metric)]
+    texts = items.texts or []
+    if unit == "item":
+        return np.ones(len(items))
+    count = num_words if unit == "word" else _num_bytes
+    return np.array([count(text) for text in texts], dtype=np.float64)
+
+
+def _num_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def label_texts(labels: list[Any] | None) -> list[str]:
+    """Return labels as the metrics compare them: texts, an empty one for no prediction."""
+    return ["" if label is None else str(label) for label in labels or []]
+
+
+def recomputed(items: Items, score: Score) -> float | None:
+    """Return the score of the items in a file of predictions; None where only the run can compute it."""
+    kind = kind_of(score)
+    if kind is MetricKind.mean:
+        return average(items, score.average == "macro")
+    if score.average == "macro":
+        return None
+    if kind is MetricKind.labels:
+        from workbench.evaluation.metrics import label_agreement  # scikit-learn takes a second
+
+        targets, predictions = label_texts(items.targets), label_texts(items.predictions)
+        if score.metric == "f1":
+            return label_agreement.f1(predictions, targets, positive="1")
+        compare = label_agreement.mcc if score.metric == "mcc" else label_agreement.macro_f1
+        return compare(predictions, targets)
+    if kind is MetricKind.ratio:
+        nats = -math.fsum(items.values) / float(sizes(items, score.metric).sum())
+        is_bits = metric_name(score.metric) == "bits_per_byte"
+        return nats / math.log(2) if is_bits else math.exp(min(nats, 700.0))
+    return None
+
+
+def average(items: Items, is_macro: bool) -> float:
+    """Return the mean of the items' scores, or of the subsets' means."""
+    if not is_macro:
+        return math.fsum(items.values) / len(items)
+    by_subset: dict[str, list[float]] = {}
+    for subset, value in zip(items.subsets.to_pylist(), items.values.tolist(), strict=True):
+        by_subset.setdefault(subset, []).append(value)
+    return math.fsum(math.fsum(values) / len(values) for values in by_subset.values()) / len(by_subset)

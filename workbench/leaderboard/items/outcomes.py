@@ -1,0 +1,286 @@
+"""Reads a column: item scores of all models, what contradicts results.json, and what stands apart."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.config.names import ADAPTER, MERGED, UNTRAINED
+from workbench.errors import DataError
+from workbench.leaderboard.board import Cell, Column, Outcomes
+from workbench.leaderboard.items.answers import Items, read_items
+from workbench.leaderboard.items.columns import Scored, ScoredColumn, apart
+from workbench.leaderboard.items.metric_kinds import (
+    MetricKind,
+    columns_of,
+    kind_of,
+    label_texts,
+    recomputed,
+    sizes,
+)
+
+TOLERANCE = 1e-6
+"""Relative difference of a score and its items that is rounding."""
+
+MISSING = "the predictions are missing"
+HEAD = "against the most frequent class, because the head of the base is untrained"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A column with the item scores of its models."""
+
+    column: Column
+    kind: MetricKind
+    cells: dict[str, Cell]
+    """Model -> its cell, without ranks."""
+    main: tuple[str, ...]
+    """Models that answered the same items from the same prompts."""
+    first: Items | None
+    """Items of the first of these; the others have the same in the same order."""
+    items: dict[str, Items]
+    """Model -> its items, where they can be compared with others."""
+    sizes: NDArray[np.float64] | None
+    """What the items' log-likelihoods are divided by, for a ratio."""
+    problems: dict[str, str]
+    """Model -> why it can't be compared."""
+    alarms: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    """Model -> remarks on its row."""
+    agreements: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Merged model -> items that it answers otherwise than the adapter, and items compared."""
+    untrained: frozenset[str] = frozenset()
+    """Models whose items are those of the most frequent class."""
+
+    def outcomes(self) -> Outcomes | None:
+        """Return the item scores of the models that are compared; None if there are none."""
+        if self.first is None:
+            return None
+        return Outcomes(
+            column=self.column.key,
+            models=self.main,
+            ids=tuple(self.first.ids.to_pylist()),
+            subsets=tuple(self.first.subsets.to_pylist()),
+            clusters=cluster_codes(self.first),
+            values=np.array([self.items[model].values for model in self.main]),
+        )
+
+
+def cluster_codes(items: Items) -> NDArray[np.int32]:
+    """Return each item's cluster as a number, in order of first appearance."""
+    numbers: dict[str, int] = {}
+    texts = (cluster or f"\0{number}" for number, cluster in enumerate(items.clusters.to_pylist()))
+    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int32)
+
+
+def read_column(column: ScoredColumn, names: dict[str, str]) -> Answered:
+    """Return a column with the items of its models.
+
+    Args:
+        column: The column and its scores.
+        names: Key of a model -> its name, for alarms.
+    """
+    chosen = {model: _best(scored, column.column) for model, scored in _by_model(column.scored).items()}
+    kind = kind_of(next(iter(chosen.values())).score)
+    read = {model: _read(scored, kind) for model, scored in chosen.items()}
+    items = {model: found.items for model, found in read.items() if found.items is not None}
+    problems = {model: found.problem for model, found in read.items() if found.problem}
+    alarms = [
+        f"{names[model]} on {column.column.label}: {found.problem}"
+        for model, found in read.items()
+        if found.is_alarm
+    ]
+    alarms += _contradictions(column, chosen, items, names)
+    untrained = frozenset(model for model in items if chosen[model].score.note == UNTRAINED)
+    agreements = _agreements(column, chosen, items)
+    for model in untrained:
+        items[model] = _majority(items[model])
+    apart_of = {model: _apart(scored, column.column, items.get(model)) for model, scored in chosen.items()}
+    main = _main(items, apart_of)
+    first = items[main[0]] if main else None
+    if first is not None:
+        apart_of = {
+            model: text or _unlike(items.get(model), first, model in main) for model, text in apart_of.items()
+        }
+    cells = {
+        model: Cell(
+            model=model,
+            column=column.column.key,
+            score=scored.score,
+            further=scored.further,
+            source=scored.run.label,
+            apart=apart_of[model],
+        )
+        for model, scored in chosen.items()
+    }
+    return Answered(
+        column=column.column,
+        kind=kind,
+        cells=cells,
+        main=main,
+        first=first,
+        items=items,
+        sizes=sizes(first, column.column.metric) if first is not None and kind is MetricKind.ratio else None,
+        problems=problems,
+        alarms=alarms,
+        agreements=agreements,
+        untrained=untrained,
+    )
+
+
+def _by_model(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
+    by_model: dict[str, list[Scored]] = {}
+    for each in scored:
+        by_model.setdefault(each.model, []).append(each)
+    return by_model
+
+
+def _best(scored: Sequence[Scored], column: Column) -> Scored:
+    """Return the score that stands for a model: on the column's own prompts, else on the most items."""
+    return min(scored, key=lambda each: (bool(apart(each.score, column)), -each.score.num_items))
+
+
+@dataclass(frozen=True)
+class _Found:
+    items: Items | None = None
+    problem: str = ""
+    is_alarm: bool = False
+
+
+def _read(scored: Scored, kind: MetricKind) -> _Found:
+    """Return the items of a score, or why they can't be used."""
+    score = scored.score
+    columns = columns_of(score)
+    if kind in (MetricKind.mean, MetricKind.alone) and _is_needed(scored):
+        columns = (*columns, "prediction", "target")
+    try:
+        path = scored.run.path_of(scored.name, score.benchmark)
+        if path is None:
+            return _Found(problem=MISSING)
+        items = read_items(path, score.metric, columns)
+    except DataError as error:
+        reason = str(error).replace(f"{scored.run.files.path}/", "")
+        return _Found(problem=f"predictions can't be read: {reason}")
+    if len(items) != score.num_items:
+        text = f"its file of predictions has {len(items):,} of the {score.num_items:,} items that it scored"
+        return _Found(items, text, is_alarm=True)
+    value = recomputed(items, score)
+    if value is not None and not math.isclose(value, score.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+        text = f"results.json says {score.metric} {score.value:.6g}, its file of predictions {value:.6g}"
+        return _Found(problem=text, is_alarm=True)
+    return _Found(items)
+
+
+def _is_needed(scored: Scored) -> bool:
+    """Return whether the answers themselves are compared: of adapter and merged model, or with a class."""
+    models = {score.model for score in scored.run.scores if score.benchmark == scored.score.benchmark}
+    return {ADAPTER, MERGED} <= models or scored.score.note == UNTRAINED
+
+
+def _majority(items: Items) -> Items:
+    """Return the items as answered by the most frequent class."""
+    targets = label_texts(items.targets)
+    counts = Counter(targets)
+    most = min(counts, key=lambda target: (-counts[target], target))
+    values = np.array([float(target == most) for target in targets])
+    return replace(items, values=values, predictions=[most] * len(targets))
+
+
+def _apart(scored: Scored, column: Column, items: Items | None) -> str:
+    """Return why a cell stands apart by what results.json says; empty if it doesn't."""
+    if scored.score.note == UNTRAINED:
+        return UNTRAINED
+    if items is not None and len(items) != scored.score.num_items:
+        return f"{len(items):,} of {scored.score.num_items:,} items"
+    return apart(scored.score, column)
+
+
+def _main(items: dict[str, Items], apart_of: dict[str, str]) -> tuple[str, ...]:
+    """Return the models with the items and prompts that most models have; those apart are left out."""
+    groups: list[list[str]] = []
+    for model in (model for model in items if not apart_of[model]):
+        group = next((group for group in groups if items[group[0]].answers_same(items[model])), None)
+        if group is None:
+            groups.append([model])
+        else:
+            group.append(model)
+    groups.sort(key=len, reverse=True)
+    return tuple(groups[0]) if groups else ()
+
+
+def _unlike(items: Items | None, first: Items, is_main: bool) -> str:
+    """Return how many items a model answered like the others, for one that didn't answer all like them."""
+    if is_main or items is None:
+        return ""
+    common = len(set(items.keys()) & set(first.keys()))
+    return f"{common:,} of {len(first):,} items asked alike"
+
+
+def _contradictions(
+    column: ScoredColumn, chosen: dict[str, Scored], items: dict[str, Items], names: dict[str, str]
+) -> list[str]:
+    """Return where the same model has different answers to the same prompts in two runs."""
+    alarms = []
+    for model, scored in _by_model(column.scored).items():
+        used = chosen[model]
+        for other in scored:
+            if other is used or model not in items or _same_file(used, other):
+                continue
+            read = _read(other, kind_of(other.score))
+            if read.is_alarm:
+                alarms.append(f"{names[model]} on {column.column.label}, {other.run.label}: {read.problem}")
+            if read.items is None or read.problem:
+                continue
+            count, total, first = _differing(items[model], read.items)
+            if count:
+                alarms.append(
+                    f"{names[model]} on {column.column.label}: {count:,} of {total:,} items score otherwise "
+                    f"in {other.run.label} than in {used.run.label}, though model and prompts are the same "
+                    f"(first: item {first!r})"
+                )
+    return alarms
+
+
+def _same_file(one: Scored, other: Scored) -> bool:
+    """Return whether the predictions of two runs are equal byte by byte, by their checksums."""
+    outputs = []
+    for each in (one, other):
+        entry = each.run.steps.get(f"evaluate/{each.name}/{each.score.benchmark}")
+        outputs.append(entry.get("output") if isinstance(entry, dict) else None)
+    return outputs[0] is not None and outputs[0] == outputs[1]
+
+
+def _differing(one: Items, other: Items) -> tuple[int, int, str]:
+    """Return how many common items have different scores, how many are common, and the first that differs."""
+    values = dict(zip(other.keys(), other.values.tolist(), strict=True))
+    pairs = [
+        (key, value) for key, value in zip(one.keys(), one.values.tolist(), strict=True) if key in values
+    ]
+    differing = [
+        key for key, value in pairs if not math.isclose(value, values[key], rel_tol=1e-3, abs_tol=1e-6)
+    ]
+    return len(differing), len(pairs), differing[0][0] if differing else ""
+
+
+def _agreements(
+    column: ScoredColumn, chosen: dict[str, Scored], items: dict[str, Items]
+) -> dict[str, tuple[int, int]]:
+    """Return for each merged model how many items it answers otherwise than the adapter of its run."""
+    by_run = {(each.run.label, each.name): each.model for each in chosen.values()}
+    found: dict[str, tuple[int, int]] = {}
+    for (label, name), merged in by_run.items():
+        adapter = by_run.get((label, ADAPTER))
+        if name != MERGED or adapter not in items or merged not in items:
+            continue
+        answers = dict(zip(items[adapter].keys(), items[adapter].predictions or [], strict=False))
+        pairs = [
+            (answers[key], answer)
+            for key, answer in zip(items[merged].keys(), items[merged].predictions or [], strict=False)
+            if key in answers
+        ]
+        if any(answer is not None for pair in pairs for answer in pair):
+            found[merged] = (sum(first != second for first, second in pairs), len(pairs))
+    return found

@@ -1,0 +1,1 @@
+"""Finds the rows of the board: models, known by content, with unique names."""

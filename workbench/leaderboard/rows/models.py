@@ -1,0 +1,186 @@
+"""Finds the models of all runs: one row for what has the same weights, adapter, quantization and dtype."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from workbench.config import QuantizationConfig
+from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED, UNTRAINED
+from workbench.files import fingerprint
+from workbench.leaderboard.board import Model
+from workbench.leaderboard.collect import Run
+from workbench.leaderboard.rows.names import named
+from workbench.shown import clean
+
+IMPORTED = "imported"
+PROGRAM = "open-llama-workbench"
+ROLES = (BASE, IMPORTED, ADAPTER, MERGED, TRAINED)
+"""Roles in the order of a run's rows; of a model that has several, the last one is its role."""
+
+OF_TRAINING = ("model", "quantization", "adapter", "data", "train")
+"""Sections of config.yaml that decide what a training makes, besides its seed."""
+
+KEY_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Models:
+    """The rows of a board, and where each run's models are among them."""
+
+    rows: list[Model]
+    keys: dict[tuple[str, str], str]
+    """(run label, model of the run) -> key of its row."""
+
+
+def find_models(runs: Sequence[Run]) -> Models:
+    """Return the rows for all scored models of the runs, in the order of the runs."""
+    found: dict[str, list[Model]] = {}
+    keys: dict[tuple[str, str], str] = {}
+    for run in runs:
+        scored = {score.model for score in run.scores}
+        for name in sorted(run.models.keys() & scored, key=_order) + sorted(scored - run.models.keys()):
+            model = _model(run, name)
+            found.setdefault(model.key, []).append(model)
+            keys[run.label, name] = model.key
+    rows = [_joined(models) for models in found.values()]
+    rows = [row if row.parent in found else replace(row, parent=None) for row in rows]
+    return Models(rows=named(rows), keys=keys)
+
+
+def _order(name: str) -> tuple[int, str]:
+    return (ROLES.index(name) if name in ROLES else len(ROLES), name)
+
+
+def _model(run: Run, name: str) -> Model:
+    """Return the row of one model of one run; `name` is given there only where the user chose it."""
+    facts = run.models.get(name, {})
+    role = str(facts.get("role") or (name if name in ROLES else IMPORTED))
+    is_own = role in (ADAPTER, TRAINED, MERGED) or not {ADAPTER, TRAINED} & run.models.keys()
+    given = str(facts.get("name") or (run.given_name if is_own else ""))
+    if given and role == MERGED and ADAPTER in run.models and not facts.get("name"):
+        given = f"{given} {MERGED}"
+    return Model(
+        key=_key(run, name, facts),
+        name=" ".join(clean(given).split()),
+        role=role,
+        parent=_parent(run, role, facts),
+        tool=clean(str(facts.get("tool") or _program(run))),
+        facts=_facts(run, name, facts, role),
+        sources=(run.label,),
+        recipe_key=_recipe_key(run, role),
+        remarks=tuple(run.remarks),
+    )
+
+
+def _program(run: Run) -> str:
+    version = _section(run.measured, "versions").get(PROGRAM)
+    return f"{PROGRAM} {version}" if version else PROGRAM
+
+
+def _key(run: Run, name: str, facts: dict[str, Any]) -> str:
+    """Return the key of what was scored; a model without a digest of its weights is a row of its own."""
+    if not facts.get("weights"):
+        return fingerprint([run.label, name])[:KEY_DIGITS]
+    identity = [facts.get(fact) for fact in ("weights", "adapter", "quantization", "dtype")]
+    details = [] if name == MERGED else _details(run)
+    is_untrained = any(score.model == name and score.note == UNTRAINED for score in run.scores)
+    seed = [run.config.get("seed")] if is_untrained else []
+    return fingerprint([*identity, *details, *seed])[:KEY_DIGITS]
+
+
+def _details(run: Run) -> list[Any]:
+    """Return what else of the configuration changes a base's answers, as far as it isn't the default."""
+    usual = QuantizationConfig()
+    quantization = _section(run.config, "quantization")
+    changed = {
+        key: value
+        for key, value in quantization.items()
+        if key != "method" and str(value) != str(_plain(getattr(usual, key, None)))
+    }
+    tokenizer = _section(run.config, "model").get("tokenizer")
+    return [entry for entry in (changed, tokenizer) if entry]
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "name", value)
+
+
+def _parent(run: Run, role: str, facts: dict[str, Any]) -> str | None:
+    """Return the key of the run's base, which an adapter, a merged or a trained model was made from."""
+    if role not in (ADAPTER, MERGED, TRAINED):
+        return None
+    if role == ADAPTER:
+        return _key(run, BASE, {**facts, "adapter": None})
+    base = run.models.get(BASE)
+    return None if base is None else _key(run, BASE, base)
+
+
+def _recipe_key(run: Run, role: str) -> str:
+    """Return a key that the same training with another seed has too; empty for what isn't trained here."""
+    sections = [run.config.get(name) for name in OF_TRAINING]
+    if role not in (ADAPTER, MERGED, TRAINED) or not all(sections):
+        return ""
+    base = run.models.get(BASE, {})
+    return fingerprint([role, base.get("weights"), *sections])[:KEY_DIGITS]
+
+
+def _facts(run: Run, name: str, facts: dict[str, Any], role: str) -> dict[str, Any]:
+    """Return what is known of a model, for its name and the page; None and empty texts are left out."""
+    train, adapter, data = (_section(run.config, key) for key in ("train", "adapter", "data"))
+    told: dict[str, Any] = {
+        "path": run.base_model,
+        "quantization": facts.get("quantization"),
+        "dtype": facts.get("dtype"),
+        "weights": facts.get("weights"),
+        "num_parameters": facts.get("num_parameters"),
+        "size_bytes": facts.get("size_bytes"),
+        "tokens_per_second": _tokens_per_second(run, name),
+    }
+    if role in (ADAPTER, MERGED, TRAINED):
+        told |= {
+            "adapter": facts.get("adapter"),
+            "method": adapter.get("method"),
+            "rank": adapter.get("rank") if role != TRAINED else None,
+            "learning_rate": train.get("learning_rate"),
+            "seed": run.config.get("seed"),
+            "trained_on": data.get("path") or ", ".join(map(str, _section(data, "sources"))),
+            "peak_bytes": _section(run.measured, "train").get("peak_bytes"),
+        }
+        told |= {"recipe": run.recipe}
+    return {key: value for key, value in told.items() if value not in (None, "")}
+
+
+def _tokens_per_second(run: Run, name: str) -> float | None:
+    """Return how many tokens a second the model computed while it was scored; None if unknown."""
+    measured = _section(_section(run.measured, "evaluate"), name).values()
+    pairs = [(one.get("computed_tokens"), one.get("seconds")) for one in measured if isinstance(one, dict)]
+    known = [(tokens, seconds) for tokens, seconds in pairs if tokens and seconds]
+    seconds = sum(float(seconds) for _, seconds in known)
+    return sum(float(tokens) for tokens, _ in known) / seconds if seconds > 0 else None
+
+
+def _section(values: Any, name: str) -> dict[str, Any]:
+    """Return a section of nested values; empty if there is none."""
+    section = values.get(name) if isinstance(values, dict) else None
+    return section if isinstance(section, dict) else {}
+
+
+def _joined(models: Sequence[Model]) -> Model:
+    """Return one row for the same model of several runs: the facts of its most telling role go first."""
+    first, *others = sorted(models, key=lambda model: -_order(model.role)[0])
+    facts: dict[str, Any] = {}
+    for model in (*reversed(others), first):
+        facts |= model.facts
+    return replace(
+        first,
+        name=next((model.name for model in models if model.name), ""),
+        parent=next((model.parent for model in (first, *others) if model.parent), None),
+        facts=facts,
+        sources=tuple(_once(source for model in models for source in model.sources)),
+        recipe_key=next((model.recipe_key for model in (first, *others) if model.recipe_key), ""),
+        remarks=tuple(_once(remark for model in models for remark in model.remarks)),
+    )
+
+
+def _once(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
