@@ -1,0 +1,32 @@
+"""Says what a random sample of repeated items proves about all items."""
+
+from scipy.stats import hypergeom
+
+
+def most_that_differ(
+    num_sampled: int, num_total: int, num_differing: int = 0, *, confidence: float = 0.95
+) -> int:
+    """Return how many of all items may differ, given how many of a simple random sample do.
+
+    200 equal items of 200 leave, with 95% confidence, at most 171 of 11,582 that differ.
+
+    Args:
+        num_sampled: Items of the sample.
+        num_total: All items.
+        num_differing: Items of the sample that differ.
+        confidence: Of the upper bound: the smallest number of which so few would be drawn with a chance of at
+            most 1 - confidence, exact by the hypergeometric distribution.
+    """
+    low, high = num_differing, num_total - (num_sampled - num_differing)
+    while low < high:  # the chance of so few in the sample falls with the number that differ
+        middle = (low + high) // 2
+        if hypergeom.cdf(num_differing, num_total, middle, num_sampled) > 1 - confidence:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def detection_probability(num_wrong: int, num_sampled: int, num_total: int) -> float:
+    """Return the chance that a random sample holds at least one of the wrong items."""
+    return float(1 - hypergeom.pmf(0, num_total, num_wrong, num_sampled))

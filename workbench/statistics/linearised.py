@@ -1,0 +1,70 @@
+"""Tests a difference that isn't a mean of items by each item's influence on it."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t
+
+from workbench.statistics.binary_pairs import made_consistent
+from workbench.statistics.clusters import Floats, clustered_error
+from workbench.statistics.paired import FEWEST_CLUSTERS, TOO_FEW_CLUSTERS, TOO_FEW_ITEMS, PairedTest
+
+
+def compare_linearised(
+    difference: float,
+    influences: Floats,
+    codes: NDArray[np.int64],
+    *,
+    alpha: float,
+    test: str,
+    scores: Floats,
+    is_changed: NDArray[np.bool_],
+) -> PairedTest:
+    """Test a difference by Student's t, with the variance of the clusters' influences.
+
+    If no cluster has any influence, as with F1 of 0 and of 1, the error is as if one cluster differed less.
+
+    Args:
+        difference: Of the two models' scores.
+        influences: Of each item on the difference; their sum is 0.
+        codes: Each item's cluster, as a number from 0.
+        alpha: Level of the test.
+        test: Name of the test in the result.
+        scores: Change of each item's own score, whose sign says whether the item is gained or lost.
+        is_changed: Whether the models differ on an item.
+
+    Source: D. Binder, On the variances of asymptotically normal estimators from complex surveys, 1983.
+    """
+    sums: Floats = np.bincount(codes, weights=influences).astype(np.float64)
+    num_clusters, error = len(sums), clustered_error(sums)
+    draft = PairedTest(
+        difference=difference,
+        stderr=error if error > 1e-12 else (abs(difference) or 1.0) / num_clusters,
+        low=math.nan,
+        high=math.nan,
+        p_value=math.nan,
+        alpha=alpha,
+        test=test,
+        num_items=len(influences),
+        gained=int((scores > 0).sum()),
+        lost=int((scores < 0).sum()),
+        num_clusters=num_clusters,
+        num_differing=len(np.unique(codes[is_changed])),
+        share_squares=1 / num_clusters,
+    )
+    if draft.num_differing < FEWEST_CLUSTERS:
+        reason = TOO_FEW_CLUSTERS if num_clusters < draft.num_items else TOO_FEW_ITEMS
+        return replace(draft, reason=reason)
+    return with_student(draft, num_clusters - 1)
+
+
+def with_student(draft: PairedTest, degrees: float) -> PairedTest:
+    """Return a test with p-value and interval by Student's t for its difference and standard error."""
+    margin = float(t.ppf(1 - draft.alpha / 2, degrees)) * draft.stderr
+    p_value = float(2 * t.sf(abs(draft.difference) / draft.stderr, degrees))
+    low, high = made_consistent(
+        draft.difference - margin, draft.difference + margin, draft.difference, p_value < draft.alpha
+    )
+    return replace(draft, p_value=p_value, low=float(low), high=float(high))
