@@ -90,7 +90,7 @@ class TrainConfig:
 
     group_by_length: bool = False
     """true puts rows of similar length into one batch, chosen among the rows of 50 steps. Less padding, less
-    random order."""
+    random order. For classifiers, whose rows can't be packed."""
 
     gradient_checkpointing: bool = False
     """true computes activations a second time in the backward pass: less memory, about a third more time."""
