@@ -255,7 +255,7 @@ def test_what_can_not_work_is_said_before_anything_is_trained(run, tmp_path, ove
 @pytest.mark.parametrize("init", ["pissa", "olora"])
 def test_a_start_from_the_weights_is_refused_under_fsdp(run, monkeypatch, init):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(ConfigError, match=f"adapter.init: '{init}' does not go with FSDP"):
+    with pytest.raises(ConfigError, match=f"adapter.init: '{init}' is not supported with FSDP"):
         run("quickstart", *SHORT, f"adapter.init={init}", "steps=[train]")
 
 
@@ -278,7 +278,7 @@ def test_a_full_disk_ends_any_step_in_one_line(run, monkeypatch):
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, original[1]))
     try:
-        with pytest.raises(DeviceError, match=r"runs/tokenizer: can't be written, .*given room, the same"):
+        with pytest.raises(DeviceError, match=r"runs/tokenizer: can't be written, .*free space and repeat"):
             run("tokenizer", "data.path=${toy:data/pretrain.jsonl}", "tokenizer.vocab_size=300")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, original)

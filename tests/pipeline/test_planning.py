@@ -72,7 +72,7 @@ def test_a_row_longer_than_a_rotary_context_is_refused_with_the_way_out(run, cap
     long_rows(tmp_path)
     words = (
         r"data.max_length: long.jsonl:2 has .* tokens, the model's context has 512 \(2 of 3 rows are longer; "
-        r"data.max_length=512, or max_position_embeddings in the config.json"
+        r"data.max_length=512, or max_position_embeddings in config.json"
     )
     with pytest.raises(ConfigError, match=words):
         run(recipe, *TOY[:1], "data.path=long.jsonl", "data.max_length=5000")

@@ -56,7 +56,7 @@ def resume_check(run: Run) -> None:
     report = {"schema_version": 1, "steps": STEPS, "killed_at": killed_at, "weights": weights, "same": True}
     write_json(run.run_dir.resume_check_json, report)
     shutil.rmtree(folder)
-    log.info("resume_check: both trainings end with the same weights (sha256 %s) and journal", weights)
+    log.info("resume_check: both trainings end with the same bytes (sha256 %s) and the same journal", weights)
 
 
 def short_training(config: Config) -> Config:
