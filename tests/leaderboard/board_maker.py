@@ -86,6 +86,7 @@ def make_board(size: Size = Size()) -> Board:  # noqa: B008 -- frozen
         cells += cells_of(column, outcomes[column.key], models, found)
         subjects += subjects_of(outcomes[column.key], found[:3])
     means = tuple(means_of(name, columns, outcomes, models) for name in ("zh", "en", "all"))
+    differences += [mean_difference(mean, *pair, family_size) for mean in means if mean for pair in pairs]
     return Board(
         title="Open-Llama on Chinese and English benchmarks",
         models=models,
@@ -98,7 +99,7 @@ def make_board(size: Size = Size()) -> Board:  # noqa: B008 -- frozen
             num_comparisons=family_size,
             alpha=ALPHA,
         ),
-        differences=tuple(differences),
+        differences=tuple(difference for difference in differences if difference is not None),
         means=tuple(mean for mean in means if mean is not None),
         subjects=tuple(subjects),
         forgetting=forgetting_of(models, columns),
@@ -248,6 +249,34 @@ def differences_of(column: Column, outcomes: Outcomes, pairs, family_size: int) 
         )
         for row in range(len(keys))
     ]
+
+
+def mean_difference(mean: Mean, first: int, second: int, family_size: int) -> Difference | None:
+    """Return the difference of two means with a normal interval; None if a model has no mean."""
+    keys = [f"{number:016x}" for number in (first, second)]
+    if not all(key in mean.scores for key in keys):
+        return None
+    value = mean.scores[keys[1]].raw - mean.scores[keys[0]].raw
+    half = float(stats.norm.isf(ALPHA / family_size / 2)) * 0.015
+    p_value = float(2 * stats.norm.sf(abs(value) / 0.015))
+    return Difference(
+        first=keys[0],
+        second=keys[1],
+        column=mean.name,
+        value=value,
+        low=value - half,
+        high=value + half,
+        p_value=p_value,
+        p_adjusted=min(1.0, family_size * p_value),
+        family=family_size,
+        test="normal",
+        num_pairs=1000,
+        num_clusters=1000,
+        gained=0,
+        lost=0,
+        detectable=0.05,
+        verdict=BETTER if value > half else WORSE if value < -half else UNSURE,
+    )
 
 
 def cells_of(column: Column, outcomes: Outcomes, models, differences) -> list[Cell]:

@@ -1,0 +1,277 @@
+"""The page of models in a browser."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from board_maker import HOSTILE, MadeTexts, Size, make_board
+from browser import CHROMIUM, Browser
+from scipy import stats
+
+from workbench.leaderboard.page import NoTexts, write
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+VIEWS = [
+    "scores",
+    "differences",
+    "pair",
+    "subjects",
+    "forgetting",
+    "seeds",
+    "cost",
+    "training",
+    "contamination",
+    "provenance",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser for all tests of this file."""
+    started = Browser()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Pages and boards by name."""
+    sizes = {
+        "usual": Size(models=10, columns=8, items=120, cluster=4),
+        "hostile": Size(models=7, columns=6, items=24, hostile=True),
+        "many": Size(models=90, columns=6, items=40),
+    }
+    boards = {name: make_board(size) for name, size in sizes.items()}
+    folder = tmp_path_factory.mktemp("pages")
+    return {name: (write(board, MadeTexts(board), folder / name), board) for name, board in boards.items()}
+
+
+@pytest.fixture
+def usual(browser, pages):
+    """The usual page, opened in English, and its board."""
+    path, board = pages["usual"]
+    browser.resize(1280, 900)
+    browser.open(path)
+    browser.run("document.documentElement.lang === 'zh-Hans' && document.getElementById('language').click()")
+    browser.errors.clear()
+    return board
+
+
+def key(number):
+    return f"{number:016x}"
+
+
+def cells(browser, selector):
+    """Return the texts of the elements of a selector."""
+    return browser.run(f"[...document.querySelectorAll({json.dumps(selector)})].map((e) => e.innerText)")
+
+
+def test_every_view_opens_without_an_error_or_a_request(browser, usual):
+    browser.requests.clear()
+    for view in VIEWS:
+        browser.view(view)
+        assert len(browser.text("#content")) > 80, view
+    assert browser.errors == [] and browser.requests == []
+
+
+def test_every_view_fits_a_phone_and_speaks_chinese(browser, usual):
+    browser.resize(390, 844)
+    browser.click("#language")
+    for view in VIEWS:
+        browser.view(view)
+        assert browser.run("document.documentElement.scrollWidth") == 390, view
+        assert "undefined" not in browser.text() and "NaN" not in browser.text(), view
+    assert browser.run("document.documentElement.lang") == "zh-Hans" and "来源" in browser.text("#views")
+    browser.click("#language")
+
+
+def test_scores_ranks_and_letters_are_those_of_the_board(browser, usual):
+    [cell] = [c for c in usual.cells if c.model == key(3) and c.column == key(0xC000)]
+    text = browser.text(f"td[data-place='3 {0}'] .value").split()[0]
+    assert text == f"{100 * cell.score.value:.1f}"
+    below = browser.text("td[data-place='3 0'] .below")
+    assert below == f"{cell.best_rank}–{cell.worst_rank} {cell.letters}"
+
+
+def test_a_click_on_a_head_sorts_and_says_so(browser, usual):
+    head = "button.sort[data-key='000000000000c001']"
+    for direction, sign in (("descending", -1), ("ascending", 1)):
+        browser.click(head)
+        assert browser.run(f"document.querySelector(\"{head}\").closest('th').ariaSort") == direction
+        values = [float(text.split()[0]) for text in cells(browser, "td[data-place$=' 1'] .value")]
+        assert values == sorted(values, key=lambda value: sign * value) and len(values) == 9
+        assert browser.run("document.activeElement.dataset.key") == "000000000000c001"
+
+
+def test_search_and_filters_leave_the_rows_that_fit(browser, usual):
+    browser.run(
+        "const f = document.getElementById('find'); f.value = 'r8'; f.dispatchEvent(new Event('input'))"
+    )
+    assert len(cells(browser, ".scores tbody tr")) == sum("r8" in model.name for model in usual.models) > 0
+    assert f"of {len(usual.models)} models" in browser.run("document.getElementById('status').textContent")
+    browser.run("document.getElementById('find').value = ''")
+
+
+def test_other_items_are_set_apart_and_a_failure_is_named(browser, usual):
+    browser.wait("document.querySelector('td.apart')")
+    assert "2,680 of 11,582 items" in browser.text("td.apart")
+    assert "failed" in browser.text(".scores .warn.failed")
+
+
+def test_differences_are_the_boards_and_others_are_marked(browser, usual):
+    browser.view("differences", "measure=000000000000c000")
+    tested = [d for d in usual.differences if d.column == key(0xC000)]
+    rows = cells(browser, ".forest tbody tr")
+    assert len(rows) == len(tested)
+    for difference in tested:
+        name = usual.models[int(difference.second, 16)].name
+        [row] = [row for row in rows if row.startswith(f"{name}\n") or row.startswith(f"{name}\t")]
+        assert difference.verdict in row and "outside the family" not in row
+    browser.view("differences", f"measure=000000000000c000&reference={key(3)}")
+    rows = cells(browser, ".forest tbody tr")
+    base = usual.models[0].name
+    assert sum("outside the family" in row for row in rows) == len(rows) - 1
+    [row] = [row for row in rows if row.split("\t")[0].strip() == base]
+    [own] = [difference for difference in tested if difference.second == key(3)]
+    mirrored = {"better": "worse", "worse": "better"}.get(own.verdict, own.verdict)
+    assert mirrored in row and f"{-100 * own.value:+.1f}".replace("-", "−") in row
+
+
+def test_any_two_models_are_compared_as_scipy_does(browser, usual):
+    browser.view("pair", f"a={key(4)}&b={key(6)}")
+    outcomes = usual.outcomes[key(0xC000)]
+    first, second = outcomes.values[4], outcomes.values[6]
+    gained, lost = int((second > first).sum()), int((second < first).sum())
+    [row] = [row for row in cells(browser, ".pair tbody tr") if row.startswith("cmmlu")]
+    p_value = stats.binomtest(gained, gained + lost).pvalue
+    shown = f"{p_value:.3f}" if p_value < 0.1 else f"{p_value:.2f}"
+    assert f"\t{gained}\t{lost}\t{shown}\t" in row and "outside the family" in row
+    low, high = stats.binomtest(gained, gained + lost).proportion_ci(0.95, "exact")
+    scale = (gained + lost) / 120
+    text = f"{100 * (2 * low - 1) * scale:+.1f} … {100 * (2 * high - 1) * scale:+.1f}".replace("-", "−")
+    assert text in row
+
+
+def test_items_of_one_text_are_tested_together(browser, usual):
+    browser.view("pair", f"a={key(0)}&b={key(6)}")
+    outcomes = usual.outcomes[key(0xC002)]
+    signs = np.sign(outcomes.values[6] - outcomes.values[0]).reshape(-1, 4).sum(1)
+    chances = np.ones(1)
+    for size in np.abs(signs[signs != 0]).astype(int):
+        step = np.zeros(2 * size + 1)
+        step[[0, -1]] = 0.5
+        chances = np.convolve(chances, step)
+    sums = np.arange(len(chances)) - len(chances) // 2
+    p_value = chances[np.abs(sums) >= abs(signs.sum())].sum()
+    cell = (
+        "[...document.querySelectorAll('.pair tbody tr')].find((r) => r.innerText.startsWith('c3')).cells[6]"
+    )
+    assert "clusters" in browser.run(f"{cell}.title")
+    assert float(browser.run(f"{cell}.innerText").replace("−", "-")) == pytest.approx(p_value, rel=0.5)
+
+
+def test_a_question_shows_both_answers_the_target_and_likelihoods(browser, usual):
+    browser.view("pair", f"a={key(0)}&b={key(6)}&column={key(0xC000)}&kind=gained")
+    outcomes, texts = usual.outcomes[key(0xC000)], MadeTexts(usual).column(key(0xC000))
+    item = int(np.flatnonzero(outcomes.values[6] > outcomes.values[0])[0])
+    text = browser.text(".questions > li")
+    assert outcomes.ids[item] in text and texts.questions[item] in text
+    chosen = browser.run(
+        "[...document.querySelectorAll('.questions > li:first-child .choices > li')].map((l) => l.innerText)"
+    )
+    assert "◀ A" in chosen[texts.chosen[0, item]] and "◀ B" in chosen[texts.chosen[6, item]]
+    assert "right answer" in chosen[texts.targets[item][0]]
+    assert f"{texts.loglikelihoods[0, item, 1]:.2f}".replace("-", "−") in chosen[1]
+
+
+def test_questions_are_searched_and_counted_by_subject(browser, usual):
+    browser.view("pair", f"a={key(0)}&b={key(6)}&column={key(0xC000)}&kind=all&subject=法学&find=第6题")
+    outcomes = usual.outcomes[key(0xC000)]
+    assert outcomes.ids[6] == "法学/6"
+    assert cells(browser, ".questions code") == ["法学/6"]
+    rows = cells(browser, ".by-subject tbody tr")
+    places = np.flatnonzero(np.array(outcomes.subsets) == "法学")
+    gained = int((outcomes.values[6] > outcomes.values[0])[places].sum())
+    [row] = [row for row in rows if row.startswith("法学")]
+    assert row.split("\t")[1:3] == [str(len(places)), str(gained)]
+
+
+def test_generated_answers_of_both_are_shown(browser, usual):
+    browser.view("pair", f"a={key(0)}&b={key(6)}&column={key(0xC007)}&kind=gained")
+    text = browser.text(".questions > li")
+    assert "Let me think about step 0" in text and "The answer is" in text
+
+
+def test_subjects_show_the_means_of_their_items(browser, usual):
+    browser.view("subjects", f"column={key(0xC000)}")
+    outcomes = usual.outcomes[key(0xC000)]
+    mean = outcomes.values[0][np.array(outcomes.subsets) == "医学"].mean()
+    heads, first = cells(browser, ".heat thead th"), cells(browser, ".heat tbody tr:first-child > *")
+    assert first[heads.index("医学")] == f"{100 * mean:.1f}"
+
+
+def test_names_from_files_stay_text_in_every_view(browser, pages):
+    path, board = pages["hostile"]
+    browser.errors.clear()
+    browser.open(path)
+    for view in VIEWS:
+        browser.view(view)
+        assert browser.run("document.querySelectorAll('img').length") == 0, view
+    browser.view("scores")
+    assert HOSTILE[0] in browser.text(".scores")
+    browser.run("document.querySelectorAll('.scores tbody .model').forEach((button) => button.click())")
+    browser.run("document.querySelector('dialog').close()")
+    assert browser.errors == [] and browser.run("document.querySelectorAll('img').length") == 0
+
+
+def test_of_many_rows_only_those_in_sight_are_drawn_and_counted_right(browser, pages):
+    path, board = pages["many"]
+    browser.open(path)
+    assert 0 < len(cells(browser, ".scores tbody tr:not(.spacer)")) < 60
+    assert browser.run("document.querySelector('.scores').getAttribute('aria-rowcount')") == "92"
+    browser.run("document.querySelector('.scroll').scrollTop = 1e6")
+    browser.wait("document.querySelector('tr[aria-rowindex=\"92\"]')")
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    assert len(cells(browser, ".scores tbody tr:not(.spacer)")) == 90
+
+
+def test_arrow_keys_move_between_cells_and_enter_opens_one(browser, usual):
+    browser.run("document.querySelector('.scores tbody .model').focus()")
+    for name in ("ArrowRight", "ArrowDown"):
+        browser.send("Input.dispatchKeyEvent", type="keyDown", key=name)
+    assert browser.run("document.activeElement.closest('tr').getAttribute('aria-rowindex')") == "4"
+    browser.send("Input.dispatchKeyEvent", type="keyDown", key="Enter")
+    browser.wait("document.querySelector('dialog')?.open")
+    assert "Score" in browser.text("dialog")
+    browser.run("document.querySelector('dialog').close()")
+
+
+def test_a_browser_that_can_not_unpack_shows_scores_and_says_so(browser, pages):
+    script = browser.send(
+        "Page.addScriptToEvaluateOnNewDocument", source="delete globalThis.DecompressionStream"
+    )
+    browser.errors.clear()
+    browser.open(pages["usual"][0])
+    assert "DecompressionStream" in browser.text("#notices")
+    assert len(cells(browser, ".scores tbody tr")) == 10
+    for view in VIEWS:
+        browser.view(view)
+    assert browser.errors == []
+    browser.send("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+
+
+def test_a_page_without_item_texts_says_where_they_are(browser, usual, tmp_path):
+    browser.open(write(usual, NoTexts(), tmp_path))
+    browser.view("pair", f"a={key(0)}&b={key(6)}")
+    assert "items.parquet" in browser.text("#pair-items")
+
+
+def test_an_empty_board_says_that_there_is_nothing(browser, usual, tmp_path):
+    empty = replace(
+        usual, models=(), columns=(), cells=(), outcomes={}, differences=(), means=(), subjects=()
+    )
+    browser.open(write(replace(empty, forgetting=(), seeds=()), NoTexts(), tmp_path))
+    for view in VIEWS:
+        browser.view(view)
+    assert "Nothing to show" in browser.text("#content") and browser.errors == []

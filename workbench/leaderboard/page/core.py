@@ -1,0 +1,146 @@
+"""Turns a board into the JSON that the page reads first, and the JSON that it unpacks later."""
+
+from typing import Any
+
+from workbench.leaderboard.board import Board, Cell, Column, Model
+from workbench.leaderboard.page.plain import plain, rounded
+from workbench.leaderboard.page.tested import packed_differences, packed_subjects
+
+SCHEMA_VERSION = 1
+
+LATER = ("contamination", "curves")
+"""Facts of a model that are long and are unpacked when they are looked at."""
+
+
+def core(board: Board) -> dict[str, Any]:
+    """Return what the first view shows: models, columns, scores, means, family, alarms and skipped files."""
+    models = {model.key: number for number, model in enumerate(board.models)}
+    columns = {column.key: number for number, column in enumerate(board.columns)}
+    sources = list(dict.fromkeys([*board.provenance, *(cell.source for cell in board.cells)]))
+    places = {label: number for number, label in enumerate(sources)}
+    return {
+        "schema": SCHEMA_VERSION,
+        "title": plain(board.title),
+        "reference": models.get(reference_key(board), 0),
+        "family": plain(vars(board.family) | {"reference": models.get(board.family.reference)}),
+        "models": [_model(model, models) for model in board.models],
+        "columns": [_column(column, board, models) for column in board.columns],
+        "cells": [
+            _cell(cell, models[cell.model], columns[cell.column], places[cell.source]) for cell in board.cells
+        ],
+        "means": [_mean(mean, models, columns) for mean in board.means],
+        "sources": plain(sources),
+        "alarms": plain(board.alarms),
+        "skipped": [[plain(file.path), plain(file.reason)] for file in board.skipped],
+    }
+
+
+def later(board: Board) -> dict[str, Any]:
+    """Return what is unpacked after the first view: tests, details of scores, long facts, provenance."""
+    models = {model.key: number for number, model in enumerate(board.models)}
+    columns = {column.key: number for number, column in enumerate(board.columns)}
+    names = columns | {mean.name: len(columns) + number for number, mean in enumerate(board.means)}
+    return {
+        "differences": packed_differences(board.differences, models, names),
+        "subjects": packed_subjects(board.subjects, models, columns),
+        "details": [_details(cell) for cell in board.cells],
+        "forgetting": [
+            plain(vars(loss) | {"model": models[loss.model], "parent": models[loss.parent]})
+            | {"columns": [columns[key] for key in loss.columns]}
+            for loss in board.forgetting
+        ],
+        "seeds": [
+            plain(vars(group) | {"against": models.get(group.against), "column": columns[group.column]})
+            | {"models": [models[key] for key in group.models]}
+            for group in board.seeds
+        ],
+        "facts": [
+            {name: plain(model.facts[name]) for name in LATER if name in model.facts}
+            for model in board.models
+        ],
+        "provenance": plain(board.provenance),
+    }
+
+
+def reference_key(board: Board) -> str:
+    """Return the key of the family's reference, or of the first base, or of the first model."""
+    bases = [model.key for model in board.models if model.role == "base" and not model.failure]
+    return board.family.reference or next(iter([*bases, *(model.key for model in board.models)]), "")
+
+
+def _model(model: Model, models: dict[str, int]) -> dict[str, Any]:
+    facts = {name: value for name, value in model.facts.items() if name not in LATER}
+    contamination = model.facts.get("contamination")
+    return plain(  # type: ignore[no-any-return]
+        {
+            "key": model.key,
+            "name": model.name,
+            "role": model.role,
+            "parent": models.get(model.parent or ""),
+            "tool": model.tool,
+            "facts": facts,
+            "sources": model.sources,
+            "recipe": model.recipe_key,
+            "remarks": model.remarks,
+            "failure": model.failure,
+            "leaks": list(contamination) if isinstance(contamination, dict) else [],
+            "curves": bool(model.facts.get("curves")),
+        }
+    )
+
+
+def _column(column: Column, board: Board, models: dict[str, int]) -> dict[str, Any]:
+    outcomes = board.outcomes.get(column.key)
+    rows = [models[key] for key in outcomes.models] if outcomes else []
+    return plain(vars(column)) | {"rows": rows}  # type: ignore[no-any-return]
+
+
+def _cell(cell: Cell, model: int, column: int, source: int) -> list[Any]:
+    """Return a score as a list: model, column, value, low, high, items, ranks, letters, source, apart."""
+    score = cell.score
+    low, high = score.interval or (None, None)
+    short = [
+        model,
+        column,
+        rounded(score.value),
+        rounded(low) if low is not None else None,
+        rounded(high) if high is not None else None,
+        score.num_items,
+        cell.best_rank,
+        cell.worst_rank,
+        plain(cell.letters),
+        source,
+    ]
+    return [*short, plain(cell.apart)] if cell.apart else short
+
+
+def _details(cell: Cell) -> dict[str, Any]:
+    """Return the rest of a score, without what is empty."""
+    score = cell.score
+    found = {
+        "stderr": score.stderr,
+        "confidence": score.confidence if score.confidence != 0.95 else None,
+        "prompts": score.prompts,
+        "letters": score.letters,
+        "permutations": score.permutations if score.permutations > 1 else None,
+        "dropped": score.num_shots_dropped,
+        "item_score": score.item_score,
+        "note": score.note,
+        "groups": {
+            name: [facts.get("value"), facts.get("num_items")] for name, facts in score.groups.items()
+        },
+        "further": {
+            name: [further.value, *(further.interval or ())] for name, further in cell.further.items()
+        },
+    }
+    return plain({name: value for name, value in found.items() if value})  # type: ignore[no-any-return]
+
+
+def _mean(mean: Any, models: dict[str, int], columns: dict[str, int]) -> dict[str, Any]:
+    """Return a mean; its scores are raw, error, normalized, error, best rank, worst rank and letters."""
+    return {
+        "name": plain(mean.name),
+        "columns": [columns[key] for key in mean.columns],
+        "left_out": [[columns[key], plain(why)] for key, why in mean.left_out.items() if key in columns],
+        "scores": [[models[key], *plain(tuple(vars(score).values()))] for key, score in mean.scores.items()],
+    }

@@ -1,0 +1,51 @@
+// Numbers as text, the same on every view.
+
+const MINUS = "\u2212";
+
+export function scoreText(value, share) {
+  if (value === null || value === undefined) return "–";
+  return (share ? (100 * value).toFixed(1) : precise(value)).replace("-", MINUS);
+}
+
+export function precise(value) {
+  return String(Number(value.toPrecision(4)));
+}
+
+export function changeText(value, share) {
+  if (value === null || value === undefined) return "–";
+  const text = share ? Math.abs(100 * value).toFixed(1) : precise(Math.abs(value));
+  if (Number(text) === 0) return text;
+  return (value > 0 ? "+" : MINUS) + text;
+}
+
+export function rangeText(low, high, share, signed = false) {
+  if (low === null || low === undefined || high === null || high === undefined) return "";
+  return signed ? `${changeText(low, share)} … ${changeText(high, share)}` : `${scoreText(low, share)}–${scoreText(high, share)}`;
+}
+
+// A p-value from its logarithm, never as zero.
+export function pText(logP) {
+  if (logP === null || logP === undefined || Number.isNaN(logP)) return "–";
+  const p = Math.exp(logP);
+  if (p >= 0.001) return p < 0.1 ? p.toFixed(3) : p.toFixed(2);
+  const power = Math.floor(logP / Math.LN10 + 1e-9);
+  return `${(Math.exp(logP - power * Math.LN10)).toFixed(0)}e${MINUS}${-power}`;
+}
+
+export function rankText(score) {
+  if (!score || score.best === null || score.best === undefined) return "";
+  return score.best === score.worst ? String(score.best) : `${score.best}–${score.worst}`;
+}
+
+export function count(value) {
+  return value === null || value === undefined ? "–" : value.toLocaleString("en-US");
+}
+
+export function factText(name, value) {
+  if (typeof value !== "number") return typeof value === "object" ? JSON.stringify(value) : String(value);
+  if (name.endsWith("_bytes")) return value >= 2 ** 30 ? `${(value / 2 ** 30).toFixed(2)} GiB` : `${(value / 2 ** 20).toFixed(0)} MiB`;
+  if (name.endsWith("_per_second")) return `${count(Math.round(value))}/s`;
+  if (name.endsWith("seconds")) return `${precise(value)} s`;
+  if (name === "num_parameters") return value >= 1e9 ? `${precise(value / 1e9)} B` : `${precise(value / 1e6)} M`;
+  return Number.isInteger(value) && Math.abs(value) >= 1000 ? count(value) : String(value);
+}

@@ -1,0 +1,53 @@
+"""Turns a board's values into JSON values that are safe to show: text without control characters."""
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from workbench.shown import clean
+
+DIGITS = 6
+"""Significant digits of a number on the page."""
+
+SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters for which `clean` is called; secrets are masked in every text."""
+
+DEEPEST = 8
+"""Nesting level below which values are shown as text."""
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a value of strings, numbers, lists and objects only; NaN and infinity are None."""
+    if value is None or isinstance(value, bool | np.bool_):
+        return None if value is None else bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return rounded(float(value))
+    if isinstance(value, dict) and depth < DEEPEST:
+        return {clean(str(name)): plain(inner, depth + 1) for name, inner in value.items()}
+    if isinstance(value, list | tuple) and depth < DEEPEST:
+        return [plain(inner, depth + 1) for inner in value]
+    return clean(str(value))
+
+
+def rounded(value: float | None) -> float | int | None:
+    """Return a number with six significant digits; None if it is not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    short = float(f"{value:.{DIGITS}g}")
+    return int(short) if short.is_integer() and abs(short) < 2**53 else short
+
+
+def column_of(values: Any) -> list[float | int | None]:
+    """Return many numbers with six significant digits."""
+    return [rounded(value) for value in values]
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return the end of a long text, where the question is, with the number of omitted characters."""
+    if len(text) > longest:
+        text = f"… ({len(text) - longest:,})\n{text[-longest:]}"
+    return clean(text)

@@ -1,0 +1,72 @@
+"""Packs tested differences as columns, those with a verdict first where there are too many."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE, Difference, SubjectDifference
+from workbench.leaderboard.page.plain import plain, rounded
+
+VERDICTS = (UNSURE, BETTER, WORSE, UNTESTED)
+
+MOST = 40_000
+"""Differences on a page; the rest is in differences.csv."""
+
+NUMBERS = ("value", "low", "high", "p_value", "p_adjusted", "detectable")
+COUNTS = ("num_pairs", "num_clusters", "gained", "lost")
+
+
+def packed_differences(
+    differences: Sequence[Difference], models: Mapping[str, int], columns: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return one list for each field; pairs that aren't on the board are left out."""
+    known = [
+        difference
+        for difference in differences
+        if difference.first in models and difference.second in models and difference.column in columns
+    ]
+    kept = _first_with_verdict(known)
+    tests = list(dict.fromkeys(difference.test for difference in kept))
+    problems = list(dict.fromkeys(difference.problem for difference in kept))
+    return {
+        "total": len(differences),
+        "first": [models[difference.first] for difference in kept],
+        "second": [models[difference.second] for difference in kept],
+        "column": [columns[difference.column] for difference in kept],
+        **{name: [rounded(getattr(difference, name)) for difference in kept] for name in NUMBERS},
+        **{name: [getattr(difference, name) for difference in kept] for name in COUNTS},
+        "family": [difference.family for difference in kept],
+        "verdict": [VERDICTS.index(difference.verdict) for difference in kept],
+        "test": [tests.index(difference.test) for difference in kept],
+        "problem": [problems.index(difference.problem) for difference in kept],
+        "tests": plain(tests),
+        "problems": plain(problems),
+    }
+
+
+def packed_subjects(
+    differences: Sequence[SubjectDifference], models: Mapping[str, int], columns: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return one list for each field of the differences by subject."""
+    kept = _first_with_verdict(differences)
+    names = list(dict.fromkeys(difference.subject for difference in kept))
+    code = {name: number for number, name in enumerate(names)}
+    numbers = ("value", "low", "high", "p_adjusted", "detectable")
+    return {
+        "total": len(differences),
+        "first": [models[difference.first] for difference in kept],
+        "second": [models[difference.second] for difference in kept],
+        "column": [columns[difference.column] for difference in kept],
+        "subject": [code[difference.subject] for difference in kept],
+        "is_group": [int(difference.is_group) for difference in kept],
+        "num_pairs": [difference.num_pairs for difference in kept],
+        **{name: [rounded(getattr(difference, name)) for difference in kept] for name in numbers},
+        "verdict": [VERDICTS.index(difference.verdict) for difference in kept],
+        "subject_names": plain(names),
+    }
+
+
+def _first_with_verdict(differences: Sequence[Any]) -> list[Any]:
+    """Return all differences, or the first `MOST`, those that found something first."""
+    if len(differences) <= MOST:
+        return list(differences)
+    return sorted(differences, key=lambda difference: difference.verdict not in (BETTER, WORSE))[:MOST]
