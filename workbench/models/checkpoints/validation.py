@@ -7,7 +7,7 @@ from workbench.errors import CheckpointError
 from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, broken, description_file
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
-from workbench.models.open_llama.modeling_open_llama import OpenLlamaRotaryEmbedding
+from workbench.models.open_llama.rotary_embedding import OpenLlamaRotaryEmbedding
 from workbench.models.stored import Stored
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

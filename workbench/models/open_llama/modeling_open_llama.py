@@ -20,15 +20,15 @@ from transformers.modeling_outputs import (
     CausalLMOutputWithPast,
     SequenceClassifierOutputWithPast,
 )
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
 from workbench.errors import CheckpointError
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
+from workbench.models.open_llama.rotary_embedding import OpenLlamaRotaryEmbedding
 from workbench.models.ops.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
 from workbench.models.ops.attention import causal_mask, default_attention
-from workbench.models.ops.elementwise import gated, product_dtype, rms_norm, rotate
+from workbench.models.ops.elementwise import gated, rms_norm, rotate
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
 from workbench.models.ops.lora_projection import project
@@ -57,88 +57,6 @@ class OpenLlamaRMSNorm(nn.Module):
     def extra_repr(self) -> str:
         """Return width and eps, for print(model)."""
         return f"{tuple(self.weight.shape)}, eps={self.eps}"
-
-
-class OpenLlamaRotaryEmbedding(nn.Module):
-    """Cosines and sines of the rotary position embedding, for every rope type of transformers.
-
-    Calls don't change the state: the result depends on the arguments only. The frequencies stay float32 when
-    the model is cast, because bfloat16 represents positions exactly only up to 256.
-    """
-
-    inv_freq: Tensor
-    long_inv_freq: Tensor
-
-    def __init__(self, config: OpenLlamaConfig) -> None:
-        """Compute the frequencies, which checkpoints don't contain."""
-        super().__init__()
-        self.config = config
-        self.rope_type: str = config.rope["rope_type"]
-        self.attention_scaling = 1.0
-        for name, value in self.frequencies(device=None).items():
-            self.register_buffer(name, value, persistent=False)
-
-    def frequencies(self, device: torch.device | None) -> dict[str, Tensor]:
-        """Compute the buffers (D / 2,), in radians per position; longrope has a second one for long rows."""
-        rope = self.config.rope
-        if self.rope_type == "default":
-            return {"inv_freq": _inverse_frequencies(rope["rope_theta"], self.config.head_width, device)}
-        compute = ROPE_INIT_FUNCTIONS[self.rope_type]
-        short, self.attention_scaling = compute(self.config, device)
-        if self.rope_type != "longrope":
-            return {"inv_freq": short}
-        long_length = rope["original_max_position_embeddings"] + 1
-        return {"inv_freq": short, "long_inv_freq": compute(self.config, device, seq_len=long_length)[0]}
-
-    def reset(self) -> None:
-        """Compute the buffers again, on their device."""
-        for name, value in self.frequencies(self.inv_freq.device).items():
-            init.copy_(getattr(self, name), value)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "OpenLlamaRotaryEmbedding":
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.inv_freq.dtype != torch.float32:
-            for name, value in self.frequencies(self.inv_freq.device).items():
-                self.register_buffer(name, value, persistent=False)
-        return self
-
-    @torch.no_grad()
-    def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute cosine and signed sine (B or 1, S, 1, D) for `rotate`, in the dtype of queries."""
-        dtype = product_dtype(hidden)
-        with torch.autocast(hidden.device.type, enabled=False):
-            angles = position_ids[..., None].float() * self._frequencies_of(position_ids)
-            angles = angles.unsqueeze(2)
-            cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
-        return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
-
-    def _frequencies_of(self, position_ids: Tensor) -> Tensor:
-        """Return frequencies (D / 2,), or (B, 1, D / 2) for types that depend on the length of a row."""
-        if self.rope_type not in ("dynamic", "longrope"):
-            return self.inv_freq
-        rope, length = self.config.rope, position_ids.amax(-1)[:, None, None] + 1
-        if self.rope_type == "longrope":
-            return torch.where(
-                length > rope["original_max_position_embeddings"], self.long_inv_freq, self.inv_freq
-            )
-        # NTK-aware scaling of the base with the length (https://www.reddit.com/r/LocalLLaMA/comments/14mrgpr);
-        # rows up to the training length have the unscaled base.
-        trained_length, factor, width = (
-            self.config.max_position_embeddings,
-            rope["factor"],
-            self.config.head_width,
-        )
-        scaled_base = rope["rope_theta"] * (factor * length / trained_length - (factor - 1)) ** (
-            width / (width - 2)
-        )
-        scaled = _inverse_frequencies(scaled_base.float(), width, position_ids.device)
-        return torch.where(length > trained_length, scaled, self.inv_freq)
-
-
-def _inverse_frequencies(base: float | Tensor, width: int, device: torch.device | None) -> Tensor:
-    """Compute base^(-2j / D) for j in 0 .. D / 2 - 1."""
-    exponents = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
-    return 1.0 / base**exponents
 
 
 class OpenLlamaAttention(nn.Module):
