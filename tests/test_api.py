@@ -285,8 +285,8 @@ def test_texts_of_others_are_no_markup():
             lambda: workbench.load_benchmark("cmmlu", sample="random"),
             r"benchmarks.cmmlu.sample: 'random' \(known: hash, first\)",
         ),
-        (lambda: workbench.load_benchmark("cmmlu", limit="5"), r"cmmlu.limit: '5' \(a whole number\)"),
-        (lambda: workbench.load_benchmark("cmmlu", metrics="acc"), r"cmmlu.metrics: 'acc' \(a list"),
+        (lambda: workbench.load_benchmark("cmmlu", limit="5"), r"cmmlu.limit: '5' is not a whole number"),
+        (lambda: workbench.load_benchmark("cmmlu", metrics="acc"), r"cmmlu.metrics: 'acc' is not a list"),
         (
             lambda: workbench.load_model("x", quantization="nf5"),
             r"quantization.method: 'nf5' \(known: none, int8, nf4, fp4\)",

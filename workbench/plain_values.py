@@ -1,4 +1,4 @@
-"""Plain values become sections of the configuration; a wrong name or value is refused with the known ones."""
+"""Converts plain Python values to sections of the configuration, and refuses unknown names and values."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,53 +19,53 @@ EXPECTED = {bool: "True or False", int: "a whole number", float: "a number", str
 
 
 def section(schema: type[Section], values: Any, key: str) -> Section:
-    """A section of the configuration.
+    """Return a section of the configuration, made from plain values.
 
     Args:
-        schema: Its dataclass.
-        values: Mapping of fields to plain values, or a section whose enums may still be texts.
-        key: The name of the section in errors.
+        schema: The section's dataclass.
+        values: Field -> value; or a section, in which options of enums may be strings.
+        key: Name of the section in error messages.
 
     Raises:
-        ConfigError: An unknown field, a missing one, or a value that the field doesn't take.
+        ConfigError: A field is unknown or missing, or has a value of another type.
     """
-    given: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
-    kinds = get_type_hints(schema)
-    for name in given:
-        check_known(name, kinds, key)
+    settings: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
+    types = get_type_hints(schema)
+    for name in settings:
+        check_known(name, types, key)
     for field in fields(schema):  # type: ignore[arg-type]
-        if field.name not in given and field.default is MISSING and field.default_factory is MISSING:
+        if field.name not in settings and field.default is MISSING and field.default_factory is MISSING:
             raise ConfigError(f"{key}.{field.name}: not given")
-    return schema(**{name: _converted(value, kinds[name], f"{key}.{name}") for name, value in given.items()})
+    return schema(**{name: _convert(value, types[name], f"{key}.{name}") for name, value in settings.items()})
 
 
 def route(
     settings: Mapping[str, Any], schemas: Mapping[str, type], where: str, without: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Assign each setting to the first section that has a field of its name.
+    """Return section -> settings: each setting goes to the first section that has a field of its name.
 
     Args:
-        settings: By field.
-        schemas: Name -> dataclass of each section.
-        where: The name of the function in errors.
-        without: Fields that are not to be set.
+        settings: Field -> value.
+        schemas: Section -> dataclass.
+        where: Name of the function in error messages.
+        without: Fields that can't be set here.
 
     Raises:
-        ConfigError: No section has such a field.
+        ConfigError: No section has a field of this name.
     """
-    found: dict[str, dict[str, Any]] = {name: {} for name in schemas}
+    by_section: dict[str, dict[str, Any]] = {name: {} for name in schemas}
     owners = {field.name: name for name in reversed(list(schemas)) for field in fields(schemas[name])}
     for name, value in settings.items():
         check_known(name, owners.keys() - set(without), where)
-        found[owners[name]][name] = value
-    return found
+        by_section[owners[name]][name] = value
+    return by_section
 
 
 def check_known(name: str, known: Iterable[str], where: str) -> None:
-    """Refuse a name that is none of the known ones.
+    """Check that a setting's name is known.
 
     Raises:
-        ConfigError: With the names that are like it, or else with all.
+        ConfigError: It is unknown; lists similar names, or else all known ones.
     """
     names = sorted(known)
     if name not in names:
@@ -74,31 +74,35 @@ def check_known(name: str, known: Iterable[str], where: str) -> None:
         raise ConfigError(f"{where}: no setting {name!r} ({way_out})")
 
 
-def _converted(value: Any, kind: Any, key: str) -> Any:
-    """The value as a field of this type holds it."""
+def _convert(value: Any, kind: Any, key: str) -> Any:
+    """Return a value in the type of its field.
+
+    Raises:
+        ConfigError: The value has another type, or is not an option.
+    """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         if value is None:
             return None
         [inner] = [argument for argument in arguments if argument is not NoneType]
-        return _converted(value, inner, key)
+        return _convert(value, inner, key)
     if isinstance(kind, EnumType):
         return _option(value, kind, key)
     if origin is list:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{key}: {value!r} (a list, as in [{value!r}])")
-        return [_converted(entry, arguments[0], key) for entry in value]
+            raise ConfigError(f"{key}: {value!r} is not a list (as in [{value!r}])")
+        return [_convert(entry, arguments[0], key) for entry in value]
     if origin is dict or is_dataclass(kind):
         if not isinstance(value, Mapping | kind if origin is None else Mapping):
-            raise ConfigError(f"{key}: {value!r} (a mapping of names to values)")
+            raise ConfigError(f"{key}: {value!r} is not a mapping of names to values")
         if origin is None:
             return section(kind, value, key)
-        return {str(name): _converted(inner, arguments[1], f"{key}.{name}") for name, inner in value.items()}
+        return {str(name): _convert(inner, arguments[1], f"{key}.{name}") for name, inner in value.items()}
     return value if kind is Any else _scalar(value, kind, key)
 
 
 def _option(value: Any, enum: EnumType, key: str) -> Any:
-    """The member of an enum that a text names; a member names itself."""
+    """Return the member of an enum, given the member or its name."""
     if isinstance(value, enum):
         return value
     if not isinstance(value, str) or value not in enum.__members__:
@@ -116,4 +120,4 @@ def _scalar(value: Any, kind: type, key: str) -> Any:
         return float(value)
     if kind is str and isinstance(value, str | os.PathLike | int | float) and not is_bool:
         return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-    raise ConfigError(f"{key}: {value!r} ({EXPECTED[kind]})")
+    raise ConfigError(f"{key}: {value!r} is not {EXPECTED[kind]}")

@@ -67,7 +67,7 @@ def test_a_file_that_cannot_be_used_is_the_user_s_mistake_and_any_other_error_of
 def test_memory_that_has_run_out_is_the_user_s_to_mend(ask):
     with pytest.raises((MemoryError, RuntimeError)) as caught:
         ask()
-    assert str(users_error(caught.value)).startswith("memory: there is too little of it, ")
+    assert str(users_error(caught.value)).startswith("memory: not enough, ")
 
 
 def test_a_library_of_rust_that_gives_up_on_a_file_ends_in_one_line():

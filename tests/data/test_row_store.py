@@ -10,7 +10,7 @@ from workbench.config.model import Task
 from workbench.data.holdout import hold_out
 from workbench.data.readers import row_store
 from workbench.data.readers.row import Row
-from workbench.data.readers.row_store import StoredRows, by_source, chosen, joined, keep_rows
+from workbench.data.readers.row_store import StoredRows, by_source, concatenate, keep_rows, select
 from workbench.data.rows import load_kept_rows, load_rows
 
 
@@ -40,8 +40,8 @@ def test_rows_of_a_file_are_had_one_by_one_in_part_and_by_number_as_from_a_list(
     kept = keep_rows(iter(rows))
     assert (kept[0], kept[-1], len(kept)) == (rows[0], rows[-1], 40)
     assert list(kept[5:25:3]) == rows[5:25:3]
-    assert list(chosen(kept, [7, 3, 3, 39])) == chosen(rows, [7, 3, 3, 39])
-    assert list(joined(kept[:3], kept[30:])) == joined(rows[:3], rows[30:])
+    assert list(select(kept, [7, 3, 3, 39])) == select(rows, [7, 3, 3, 39])
+    assert list(concatenate(kept[:3], kept[30:])) == concatenate(rows[:3], rows[30:])
     assert random.Random(1).sample(kept, 5) == random.Random(1).sample(rows, 5)
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from tiny_checkpoints import llama, words_tokenizer
 
+from workbench.config.model import ModelConfig
+from workbench.models.loading import has_weights, outline
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SOURCES = Path(__file__).parents[2] / "workbench" / "models" / "checkpoints" / "hub.py"
 # HF_ENDPOINT is read when huggingface_hub is imported; the file alone is loaded, because torch takes seconds.
@@ -143,6 +146,16 @@ def test_one_gguf_file_of_a_hub_id_is_downloaded_alone(hub):
     file = Path(hub("us/tiny/tiny.gguf"))
     assert file.read_bytes() == b"GGUF"
     assert [path.name for path in file.parent.iterdir()] == ["tiny.gguf"]
+
+
+def test_a_model_that_is_planned_comes_from_the_hub_without_weights(hub):
+    index = {"weight_map": {"lm_head.weight": "model-00001-of-00001.safetensors"}}
+    (hub.folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    folder = Path(hub("us/tiny", "description"))
+    assert {"config.json", "model.safetensors.index.json"} <= {file.name for file in folder.iterdir()}
+    assert "model.safetensors" not in {file.name for file in folder.iterdir()}
+    assert not has_weights(ModelConfig(path=str(folder)))
+    assert outline(ModelConfig(path=str(folder))).num_parameters() == llama().num_parameters()
 
 
 def test_a_tokenizer_of_the_hub_comes_without_weights(hub):

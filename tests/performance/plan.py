@@ -38,7 +38,7 @@ def gib(name: str, given: argparse.Namespace) -> tuple[float, float]:
             *SETTINGS[name],
         ]
         out = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
-        foreseen = re.search(r"plan: ([\d.]+) GiB at the peak", out)
+        foreseen = re.search(r"plan: ([\d.]+) of [\d.]+ GiB at the peak", out)
         assert foreseen, out
         record = json.loads((Path(folder) / "run/run.json").read_text())
     return float(foreseen[1]), record["train"]["peak_bytes"] / 2**30

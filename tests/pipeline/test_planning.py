@@ -16,10 +16,15 @@ TOY = (
 )
 
 
+def unwrapped(caplog):
+    """The log as one line, without the breaks of a plan's long lines."""
+    return " ".join(record.message for record in caplog.records).replace("plan:     ", "")
+
+
 def test_a_plan_names_the_parts_and_leaves_no_folder(run, caplog):
     run("plan", *TOY, "train.num_epochs=2")
     said = caplog.text
-    for part in ("GiB at the peak (process", "activations", "on cpu", "plan: 20 steps, ", "about "):
+    for part in ("GiB at the peak on cpu", "plan:   process", "activations", "plan: 20 steps, ", "about "):
         assert part in said
     assert "does not fit" not in said
     assert not Path("runs").exists()
@@ -27,15 +32,16 @@ def test_a_plan_names_the_parts_and_leaves_no_folder(run, caplog):
 
 def test_what_does_not_fit_is_said_with_what_to_change(run, caplog):
     run("plan", *TOY, "plan.memory_gib=0.001")
-    ways = [record.message for record in caplog.records if "plan:   " in record.message]
-    assert "train.gradient_checkpointing=true" in ways[0]
-    assert "train.per_device_batch_size=2 and 2 x train.gradient_accumulation_steps" in ways[1]
-    assert "quantization=nf4" in ways[-1]
+    said = unwrapped(caplog)
+    ways = [way.partition(" plan:")[0] for way in said.split(" GiB with ")[1:]]
+    assert ways[0] == "train.gradient_checkpointing=true"
+    assert ways[1] == "train.per_device_batch_size=2 train.gradient_accumulation_steps=2"
+    assert ways[-1] == "quantization=nf4"
 
 
 def test_a_named_gpu_is_planned_for_without_having_it(run, caplog):
     run("plan", *TOY, "plan.gpu=l4", "quantization=nf4")
-    assert "of 22.4 on l4" in caplog.text
+    assert "of 22.35 GiB at the peak on l4" in caplog.text
     assert "about " in caplog.text
 
 
@@ -78,6 +84,68 @@ def test_a_row_longer_than_a_rotary_context_is_refused_with_the_way_out(run, cap
         run(recipe, *TOY[:1], "data.path=long.jsonl", "data.max_length=5000")
     run("plan", *TOY[:1], "data.path=long.jsonl", "data.max_length=512")
     assert "plan: " in caplog.text
+
+
+LLAMA_7B = {"model_type": "llama", "torch_dtype": "float16", "max_position_embeddings": 4096}
+QWEN2_7B = {
+    **{"model_type": "qwen2", "torch_dtype": "bfloat16", "hidden_size": 3584, "intermediate_size": 18944},
+    **{"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064},
+}
+MISTRAL_7B = {
+    **{"model_type": "mistral", "torch_dtype": "bfloat16", "intermediate_size": 14336},
+    **{"num_key_value_heads": 8, "sliding_window": None},
+}
+PARAMETERS = [  # by the models' pages on the Hub
+    (LLAMA_7B, (), 6_738_415_616),
+    (QWEN2_7B, ("model.architecture=native",), 7_615_616_512),
+    (MISTRAL_7B, (), 7_241_732_096),
+]
+
+
+def config_alone(folder, values):
+    (folder / "model").mkdir()
+    (folder / "model/config.json").write_text(json.dumps(values))
+    return "model.path=model"
+
+
+@pytest.mark.parametrize(("values", "overrides", "count"), PARAMETERS, ids=["llama", "qwen2", "mistral"])
+def test_a_config_json_alone_gives_the_bytes_of_the_weights(run, caplog, tmp_path, values, overrides, count):
+    run("plan", config_alone(tmp_path, values), *overrides, "plan.gpu=l4", "train.max_steps=100")
+    assert f"weights {2 * count / 2**30:.2f}," in caplog.text
+    assert "plan: no weights: sizes and number format are those of config.json" in caplog.text
+    assert "plan: 100 steps, 204,800 tokens, about " in caplog.text
+
+
+def test_a_plan_from_a_config_json_says_what_it_assumes_of_the_rows(run, caplog, tmp_path):
+    model = config_alone(tmp_path, LLAMA_7B)
+    run("plan", model, "plan.gpu=l4", "quantization=nf4")
+    assert "no data.path: each row is assumed to have data.max_length=512 tokens" in unwrapped(caplog)
+    assert "no tokenizer: the vocabulary has 32,000 tokens by config.json" in unwrapped(caplog)
+    assert "plan: a step: 2,048 tokens, about " in unwrapped(caplog)
+    run("plan", model, TOY[1], "data.limit=40", "plan.gpu=l4", "quantization=nf4")
+    assert "no tokenizer: each of 40 rows is assumed to have data.max_length=512 tokens" in unwrapped(caplog)
+    assert "plan: 10 steps, 20,480 tokens" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "overrides", "words"),
+    [
+        ({"model_type": "t5"}, ("model.architecture=native",), "'t5' is an encoder-decoder"),
+        ({**LLAMA_7B, "num_attention_heads": 0}, (), "num_attention_heads, or another divisor, is 0"),
+        (LLAMA_7B, ("data.max_length=5000",), "data.max_length: 5000 is more than the model's context"),
+        (LLAMA_7B, ("adapter.target_modules=[c_attn]",), "'c_attn' matches no layer"),
+    ],
+)
+def test_a_config_json_that_cannot_be_planned_is_refused(run, tmp_path, values, overrides, words):
+    with pytest.raises(WorkbenchError, match=words):
+        run("plan", config_alone(tmp_path, values), *overrides)
+
+
+def test_no_line_of_a_plan_is_longer_than_80_columns(run, caplog, tmp_path):
+    run("plan", config_alone(tmp_path, LLAMA_7B), "plan.memory_gib=1", "train.max_steps=10")
+    lines = [record.message for record in caplog.records if record.message.startswith("plan: ")]
+    assert len(lines) > 8
+    assert max(map(len, lines)) <= 80
 
 
 def small_gpt2():

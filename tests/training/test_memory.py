@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 from tiny_training import causal_rows, class_rows
-from transformers import LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig
 
 from workbench.config.adapter import AdapterConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
@@ -23,7 +23,7 @@ from workbench.training.estimate.memory import (
     ways_out,
     weights_bytes,
 )
-from workbench.training.estimate.workload import forecast
+from workbench.training.estimate.workload import forecast, row_sizes
 
 SIZES = {
     "vocab_size": 300,
@@ -39,10 +39,18 @@ SIZES = {
 }
 
 
+def empty_model(config, outputs=0):
+    """The model of a configuration, with shapes and without weights."""
+    with torch.device("meta"):
+        if not isinstance(config, OpenLlamaConfig):
+            return AutoModelForCausalLM.from_config(config)
+        return (OpenLlamaForSequenceClassification if outputs else OpenLlamaForCausalLM)(config)
+
+
 def setting(config, batch, outputs=0, **changes):
     return Setting(
         **{
-            "shape": Shape.of(config, outputs),
+            "shape": Shape.of(empty_model(config, outputs), outputs),
             "quantization": QuantizationConfig(),
             "adapter": AdapterConfig(rank=8),
             "batch": batch,
@@ -107,7 +115,7 @@ def test_weights_and_trained_weights_are_those_of_the_model():
 
 
 def test_quantized_weights_take_the_bytes_of_their_format():
-    shape = Shape.of(LlamaConfig())  # 7B
+    shape = Shape.of(empty_model(LlamaConfig()))  # 7B
     linear = shape.linear_weights
     assert linear == 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)
     here = setting(LlamaConfig(), Batch(1, 8, 8))
@@ -140,11 +148,19 @@ def test_ways_out_end_with_one_that_fits_or_with_all():
     assert ways_out(here, 0)[-1][0] == "quantization=nf4"
 
 
+def test_a_whole_model_that_does_not_fit_is_given_an_adapter_and_then_quantized():
+    here = setting(LlamaConfig(), Batch(1, 512, 512), adapter=None, masters=True)
+    changes = dict(ways_out(here, 0))
+    assert list(changes)[-2:] == ["adapter=lora", "quantization=nf4"]
+    lora = setting(LlamaConfig(), Batch(1, 512, 512), adapter=AdapterConfig(), checkpointing=True)
+    assert changes["adapter=lora"] == sum(peak_parts(lora).values())
+
+
 def test_ways_out_that_save_nothing_are_left_out():
     here = setting(LlamaConfig(), Batch(1, 0, 0))
     peak = sum(peak_parts(here).values())
     assert all(size < peak for _, size in ways_out(here, 0))
-    assert [said for said, _ in ways_out(here, 0)] == ["quantization=nf4"]
+    assert [change for change, _ in ways_out(here, 0)] == ["quantization=nf4"]
 
 
 def test_operations_are_two_for_each_weight_and_pass():
@@ -157,12 +173,12 @@ def test_operations_are_two_for_each_weight_and_pass():
 def test_a_forecast_counts_the_tokens_of_all_steps_and_finds_the_largest_batch():
     rows = causal_rows(24)
     train = TrainConfig(per_device_batch_size=4, num_epochs=2, gradient_accumulation_steps=2)
-    work = forecast(rows, train, 7)
+    work = forecast(row_sizes(rows), train, 7)
     assert work.steps == 6
     assert work.tokens == 2 * sum(rows["length"])
     assert work.labelled == 2 * sum(len(labels) - labels.count(-100) for labels in rows["labels"])
     assert max(rows["length"]) < work.largest.tokens <= 4 * max(rows["length"])
-    padded = forecast(class_rows(24), train, 7)
+    padded = forecast(row_sizes(class_rows(24)), train, 7)
     assert padded.largest == Batch(4, 4 * 10, 4)
 
 
@@ -171,25 +187,25 @@ def test_a_forecast_counts_the_short_step_at_the_end_of_each_epoch():
     rows = causal_rows(24)
     each = {"per_device_batch_size": 4, "gradient_accumulation_steps": 4}
     for epochs in (3, 50):
-        work = forecast(rows, TrainConfig(num_epochs=epochs, **each), 7)
+        work = forecast(row_sizes(rows), TrainConfig(num_epochs=epochs, **each), 7)
         assert (work.steps, work.tokens) == (2 * epochs, epochs * sum(rows["length"]))
-    part = forecast(rows, TrainConfig(max_steps=3, **each), 7)
+    part = forecast(row_sizes(rows), TrainConfig(max_steps=3, **each), 7)
     assert sum(rows["length"]) < part.tokens < 2 * sum(rows["length"])
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_forecast_is_that_of_all_processes(monkeypatch, rank):
     rows = causal_rows(20)
-    alone = forecast(rows, TrainConfig(per_device_batch_size=4), 7)
+    alone = forecast(row_sizes(rows), TrainConfig(per_device_batch_size=4), 7)
     monkeypatch.setattr(forecast_module, "rank_and_world_size", lambda: (rank, 2))
-    work = forecast(rows, TrainConfig(per_device_batch_size=4), 7)
+    work = forecast(row_sizes(rows), TrainConfig(per_device_batch_size=4), 7)
     assert (alone.steps, work.steps) == (5, 3)
     assert work.tokens == alone.tokens == sum(rows["length"])
 
 
 OTHER_NAMES = {
-    "GPT2": {"n_embd": 32},
-    "OPT": {"hidden_size": 32, "ffn_dim": 128},
+    "GPT2": {"n_embd": 32, "n_head": 4},
+    "OPT": {"hidden_size": 32, "ffn_dim": 128, "num_attention_heads": 4},
     "Bloom": {"hidden_size": 32},
     "Falcon": {"hidden_size": 32, "num_attention_heads": 2},
     "GPTJ": {"n_embd": 32},
@@ -203,9 +219,18 @@ OTHER_NAMES = {
 
 @pytest.mark.parametrize("name", OTHER_NAMES)
 def test_the_sizes_of_models_that_name_them_otherwise_are_found(name):
-    shape = Shape.of(getattr(transformers, f"{name}Config")(**OTHER_NAMES[name]), native=True)
+    model = empty_model(getattr(transformers, f"{name}Config")(**OTHER_NAMES[name]))
+    shape = Shape.of(model, native=True)
     assert (shape.hidden, shape.inner) == (32, 128)
     assert shape.layers > 0 and shape.vocabulary > 0
+    assert shape.linear_weights + shape.other_weights == model.num_parameters()
+
+
+def test_a_token_passes_through_two_of_mixtrals_eight_experts():
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 100}
+    shape = Shape.of(empty_model(MixtralConfig(num_attention_heads=4, num_key_value_heads=2, **sizes)))
+    assert shape.expert_weights == 2 * 2 * (3 * 32 * 48)
+    assert shape.inner == 2 * 48
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -12,7 +12,7 @@ from workbench.data.classification import named_by_head
 from workbench.data.encode import Encoding, encode
 from workbench.data.encoded import Encoded
 from workbench.data.holdout import HoldOut
-from workbench.data.readers.row_store import chosen, joined
+from workbench.data.readers.row_store import concatenate, select
 from workbench.data.rows import Row
 from workbench.models.head_labels import head_labels
 
@@ -71,5 +71,5 @@ def _without_unlabelled(split: HoldOut, labels: list[str]) -> HoldOut:
     """Move held-out rows without a class to the training rows, where encoding drops and counts them."""
     unlabelled = {number for number, row in enumerate(split.held_out) if is_unlabelled(row, labels)}
     labelled = [number for number in range(len(split.held_out)) if number not in unlabelled]
-    training = joined(split.training, chosen(split.held_out, sorted(unlabelled)))
-    return replace(split, training=training, held_out=chosen(split.held_out, labelled))
+    training = concatenate(split.training, select(split.held_out, sorted(unlabelled)))
+    return replace(split, training=training, held_out=select(split.held_out, labelled))

@@ -1,4 +1,4 @@
-"""Which exceptions are the user's to mend, and what is said of them."""
+"""Decides which exceptions a user can correct, and converts these to errors of one line."""
 
 import errno
 import os
@@ -18,25 +18,25 @@ WITHOUT_MEMORY = (
     "can't start new thread",
     "std::bad_alloc",
 )
-"""What torch, the loader of libraries and the system say where memory, or a limit on it, ends."""
+"""Parts of messages from torch, the library loader and the system when memory runs out or is limited."""
 
 
 def users_error(error: BaseException) -> Exception | None:
-    """The error that is told in one line for an exception; None: it is our fault and keeps its traceback."""
+    """Return the error to show in one line for an exception; None: a bug, shown with its traceback."""
     if isinstance(error, WorkbenchError | OmegaConfBaseException):
         return error
     reason: WorkbenchError
     if has_no_memory(error):
         reason = DeviceError(
-            f"memory: there is too little of it, {line_about_memory(error)} (a smaller model or batch, "
-            "quantization=nf4, or a higher limit; recipe=plan says what a training takes)"
+            f"memory: not enough, {memory_line(error)} (a smaller model or batch, quantization=nf4, or a "
+            "higher limit; recipe=plan forecasts what a training needs)"
         )
     elif isinstance(error, OSError) and error.filename is not None and is_unusable(error):
         reason = WorkbenchError(f"{error.filename}: can't be read or written ({error.strerror})")
     elif isinstance(error, RuntimeError) and "Connection closed by peer" in str(error):
         rank = os.environ.get("RANK", "0")
-        reason = WorkbenchError(f"process {rank}: another process has stopped (it says why)")
-    elif type(error).__name__ == "PanicException":  # of Rust, and none of Exception
+        reason = WorkbenchError(f"process {rank}: another process has stopped (see its error)")
+    elif type(error).__name__ == "PanicException":  # from Rust, not a subclass of Exception
         reason = CheckpointError(f"model: its tokenizer or weights are damaged, {first_line(error)}")
     else:
         return None
@@ -45,14 +45,14 @@ def users_error(error: BaseException) -> Exception | None:
 
 
 def has_no_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out."""
+    """Return whether an error means that memory has run out."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    is_said_so = isinstance(error, RuntimeError | ImportError | OSError | SystemError)
-    return is_said_so and any(words in str(error) for words in WITHOUT_MEMORY)
+    is_possible_type = isinstance(error, RuntimeError | ImportError | OSError | SystemError)
+    return is_possible_type and any(words in str(error) for words in WITHOUT_MEMORY)
 
 
-def line_about_memory(error: BaseException) -> str:
-    """The line of an error that says so; numpy and others put advice of their own before it."""
+def memory_line(error: BaseException) -> str:
+    """Return the line of an error about memory, which may come after general advice; else the first line."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if any(words in line for words in WITHOUT_MEMORY)), first_line(error))

@@ -12,7 +12,7 @@ from workbench.data.classification import labelled_text
 from workbench.data.contamination import normalized
 from workbench.data.conversations import conversation
 from workbench.data.formats import row_format, text
-from workbench.data.readers.row_store import by_source, chosen, joined
+from workbench.data.readers.row_store import by_source, concatenate, select
 from workbench.data.rows import Row, split_rows
 
 SHARE, FEWEST, MOST = 0.05, 20, 500
@@ -64,7 +64,7 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
     if data.validation_fraction is None:
         return hold_out_by_prompt(rows, data, task)
     training, drawn_rows = split_rows(rows, data.validation_fraction)
-    keys = prompt_keys(joined(training, drawn_rows), data, task)
+    keys = prompt_keys(concatenate(training, drawn_rows), data, task)
     common = common_keys(keys, len(drawn_rows))
     asked = {key for row_keys in keys[: len(training)] for key in row_keys}
     drawn_keys = keys[len(training) :]
@@ -74,7 +74,7 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
         if not asked.intersection(binding(row_keys, common))
     ]
     begun = sum(bool(asked.intersection(drawn_keys[number])) for number in kept)
-    held_out = chosen(drawn_rows, kept)
+    held_out = select(drawn_rows, kept)
     return HoldOut(training, held_out, num_near=len(drawn_rows) - len(held_out), num_begun=begun)
 
 
@@ -96,7 +96,7 @@ def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> Hol
     asked = {key for number, row_keys in enumerate(keys) if number not in taken for key in row_keys}
     begun = sum(bool(asked.intersection(keys[number])) for number in taken)
     others = [number for number in range(len(rows)) if number not in taken]
-    return HoldOut(chosen(rows, others), chosen(rows, sorted(taken)), num_begun=begun)
+    return HoldOut(select(rows, others), select(rows, sorted(taken)), num_begun=begun)
 
 
 def common_keys(keys: Sequence[Sequence[str]], most: int) -> set[str]:

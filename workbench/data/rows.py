@@ -17,7 +17,7 @@ from workbench.data.readers.hub_datasets import hub_rows
 from workbench.data.readers.layout import Layout
 from workbench.data.readers.read_rows import READERS, TABLES, file_rows
 from workbench.data.readers.row import Row as Row
-from workbench.data.readers.row_store import chosen, keep_rows
+from workbench.data.readers.row_store import keep_rows, select
 from workbench.data.readers.unfold import unfolded
 from workbench.errors import ConfigError, DataError
 from workbench.files import local_path
@@ -69,7 +69,7 @@ def load_kept_rows(data: DataConfig, seed: int) -> Sequence[Row]:
     for name, _, weight in sourced(data):
         numbers += [first + number for number in weighted(counts[name], name, weight, seed)]
         first += counts[name]
-    return chosen(rows, numbers) if data.sources else rows
+    return select(rows, numbers) if data.sources else rows
 
 
 def given_rows(values: Iterable[Mapping[str, Any]], data: DataConfig) -> list[Row]:
@@ -140,7 +140,7 @@ def split_rows(rows: Sequence[Row], fraction: float) -> tuple[Sequence[Row], Seq
     sides: tuple[list[int], list[int]] = ([], [])
     for number, key in enumerate(keys):
         sides[key in held_out].append(number)
-    return chosen(rows, sides[0]), chosen(rows, sides[1])
+    return select(rows, sides[0]), select(rows, sides[1])
 
 
 def digest(text: str) -> bytes:

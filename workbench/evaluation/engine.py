@@ -1,4 +1,4 @@
-"""Scores a model on benchmarks: fits items to it, asks what isn't known yet, judges, writes."""
+"""Scores a model on benchmarks, and writes predictions and scores."""
 
 import logging
 import time
@@ -22,24 +22,24 @@ from workbench.evaluation.sharing_error import invariant_cost, verified
 from workbench.evaluation.tasks.select_answerer import Model, in_role
 
 ANSWERS_VERSION = 2
-"""Raised when prompts are encoded or answers end in another way, so that no older answer is reused."""
+"""Increased when prompts are encoded or answers end in another way, so that cached answers are not reused."""
 log = logging.getLogger("workbench")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of one model, and what was measured on the way."""
+    """Scores of one model, and measurements of speed."""
 
     scores: list[Score]
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Benchmark -> seconds, items_per_second, num_asked, computed_tokens, ...; belongs into run.json."""
+    """Benchmark -> seconds, items_per_second, num_asked, computed_tokens, ...; for run.json."""
 
 
 PredictionFile = Callable[[str, str], Path]
 """Returns the file for a model's predictions on a benchmark, from the names of both."""
 
 Publish = Callable[[PreparedBenchmark, list[Score], dict[str, float]], None]
-"""Takes a benchmark's scores, and what was measured, as soon as they are known."""
+"""Receives a benchmark, its scores, and its measurements, as soon as they are known."""
 
 
 def evaluate(
@@ -57,70 +57,71 @@ def evaluate(
     publish: Publish | None = None,
     decoding: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Evaluation:
-    """Score a model on benchmarks that `check_benchmarks` prepared; the same items serve every model.
+    """Score a model on benchmarks that `check_benchmarks` prepared.
 
-    The model's modes (training or not) and the global random state are left as they were. Processes started
-    by torchrun share the items; each returns all scores, the first one writes the files.
+    The model's train or eval mode and the global random state don't change. Ranks share the items; each rank
+    returns all scores, and rank 0 writes the files.
 
     Args:
-        model: a causal language model, or one with a classification head where the benchmarks want one.
-        tokenizer: the model's.
-        benchmarks: name -> prepared benchmark.
-        config: how to score.
-        model_name: base, adapter or merged; stands beside the scores.
-        fingerprint: of weights, adapter, quantization and dtype; answers are kept under it.
-        predictions: gives the file of a model's predictions on a benchmark (RunDir.predictions), or None.
-        cache: folder of answers already had; None, or an empty fingerprint, keeps none.
-        renew: ask again what the cache has answers to.
-        note: stands beside the scores.
-        publish: told of each benchmark that is done, before the next one begins.
-        decoding: context in which texts are generated, such as one that keeps weights ready for it.
+        model: A causal language model, or a classifier if the benchmarks need a classification head.
+        tokenizer: The model's tokenizer.
+        benchmarks: Name -> prepared benchmark.
+        config: The evaluate section.
+        model_name: `base`, `adapter` or `merged`; a field of each score.
+        fingerprint: Fingerprint of weights, adapter, quantization and dtype, which names the cached answers.
+        predictions: Returns the file for a model's predictions on a benchmark, given both names (such as
+            RunDir.predictions); None: predictions are not written.
+        cache: Folder of cached answers; None, or an empty fingerprint: answers are not cached.
+        renew: Whether cached answers are deleted and asked again.
+        note: A field of each score.
+        publish: Called with each benchmark's results before the next benchmark starts.
+        decoding: Returns a context in which texts are generated, such as one with prepacked weights.
 
     Raises:
-        DataError: answers are others when asked one by one (`evaluate.verify`); nothing of the benchmark is
-            written then.
+        DataError: Answers change when items are scored one by one (`evaluate.verify`); the benchmark's
+            predictions are not written then.
     """
-    found = Evaluation([])
+    evaluation = Evaluation([])
     rank, _ = rank_and_world_size()
     with evaluation_mode(model):
         lm = in_role(model, tokenizer, [benchmark.config for benchmark in benchmarks.values()], config)
         check(lm, benchmarks, config, model_name)
         for name, benchmark in benchmarks.items():
             folder = cache if fingerprint else None
-            kept = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank, renew=renew)
+            answers = AnswerCache(folder, fingerprint, _rule(benchmark.config, config), rank, renew=renew)
             with named(name), decoding() if benchmark.interviewer.generates(benchmark) else nullcontext():
-                judged, measured = _measured(benchmark, lm, config, kept, model_name)
+                outcome, measured = _measure(benchmark, lm, config, answers, model_name)
                 if predictions is not None and rank == 0:
-                    write_predictions(predictions(model_name, name), judged.predictions)
-            scores = [replace(score, note=note) for score in judged.scores]
+                    write_predictions(predictions(model_name, name), outcome.predictions)
+            scores = [replace(score, note=note) for score in outcome.scores]
             if publish is not None:
                 publish(benchmark, scores, measured)
-            found.scores.extend(scores)
-            found.measured[name] = measured
-    return found
+            evaluation.scores.extend(scores)
+            evaluation.measured[name] = measured
+    return evaluation
 
 
-def _measured(
-    benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, kept: AnswerCache, model_name: str
+def _measure(
+    benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig, cache: AnswerCache, model_name: str
 ) -> tuple[Outcome, dict[str, float]]:
-    """What a model gave on a benchmark, and what that took."""
-    start, before = time.perf_counter(), lm.computed_tokens
-    judged = benchmark.interviewer.judged(benchmark, lm, config, kept, model_name)
-    seconds, computed_tokens = time.perf_counter() - start, lm.computed_tokens - before
-    per_item = seconds / judged.num_asked if judged.num_asked else 0.0
-    return judged, {
+    """Evaluate a model on one benchmark, and return the outcome with measurements of time and work."""
+    start, tokens_before = time.perf_counter(), lm.computed_tokens
+    outcome = benchmark.interviewer.evaluate(benchmark, lm, config, cache, model_name)
+    seconds, computed_tokens = time.perf_counter() - start, lm.computed_tokens - tokens_before
+    seconds_per_item = seconds / outcome.num_asked if outcome.num_asked else 0.0
+    return outcome, {
         "seconds": seconds,
-        "items_per_second": judged.num_asked / seconds,
-        "num_asked": judged.num_asked,
+        "items_per_second": outcome.num_asked / seconds,
+        "num_asked": outcome.num_asked,
         "computed_tokens": computed_tokens,
-        **judged.measured,
-        **verified(lm.model, lm.tokenizer, benchmark.config, config, judged.asked),
-        **invariant_cost(lm.model, lm.tokenizer, benchmark, config, judged.asked, per_item),
+        **outcome.measured,
+        **verified(lm.model, lm.tokenizer, benchmark.config, config, outcome.asked),
+        **invariant_cost(lm.model, lm.tokenizer, benchmark, config, outcome.asked, seconds_per_item),
     }
 
 
 def _rule(benchmark: BenchmarkConfig, config: EvaluateConfig) -> dict[str, object]:
-    """Everything besides model and prompt that an answer depends on."""
+    """Return all that an answer depends on besides model and prompt, as the rule of an AnswerCache."""
     rule: dict[str, object] = {
         "version": ANSWERS_VERSION,
         "output_type": benchmark.output_type.name,

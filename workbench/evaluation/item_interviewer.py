@@ -1,4 +1,4 @@
-"""Asks a model the items of a benchmark as this project renders them, and judges the answers."""
+"""Asks a model the items of a benchmark that this project renders, and scores the answers."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -24,62 +24,63 @@ from workbench.evaluation.prepared_benchmark import Asked, Outcome, PreparedBenc
 from workbench.evaluation.records import Answer
 from workbench.evaluation.tasks.answerer import Answerer
 from workbench.evaluation.tasks.generation import extracted
-from workbench.evaluation.tasks.requests import Item, item, long_ones
+from workbench.evaluation.tasks.requests import Item, item, possibly_too_long
 from workbench.evaluation.tasks.select_answerer import Model, answerer_for
 
-_IN_CHAT = (OutputType.multiple_choice, OutputType.generation)
-"""Benchmarks whose prompts are wrapped in the chat template."""
+_CHAT_OUTPUT_TYPES = (OutputType.multiple_choice, OutputType.generation)
+"""Output types whose prompts use the chat template."""
 
 
 class ItemInterviewer:
-    """The interviewer of all benchmarks whose items this project renders."""
+    """Interviewer of all benchmarks whose items this project renders."""
 
     rule = ""
 
     def main_metric(self, benchmark: PreparedBenchmark) -> str:
-        """The first metric of the benchmark's configuration."""
+        """Return the first metric of the benchmark's configuration."""
         return benchmark.config.metrics[0]
 
     def generates(self, benchmark: PreparedBenchmark) -> bool:
-        """Whether the answers are generated texts."""
+        """Return whether the answers are generated texts."""
         return benchmark.config.output_type is OutputType.generation
 
     def check_chat(self, benchmark: PreparedBenchmark, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Write the first prompt by the chat template, where prompts of this kind are.
+        """Render the first prompt with the chat template, if the benchmark uses one.
 
         Raises:
-            DataError: the template refuses the turns, such as a system message.
+            DataError: The template refuses the conversation, such as its system message.
         """
-        if benchmark.config.output_type in _IN_CHAT:
+        if benchmark.config.output_type in _CHAT_OUTPUT_TYPES:
             with named(benchmark.name):
                 item(benchmark.examples[0], 0, tokenizer)
 
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:
-        """Encode the items that might be too long.
+        """Encode the items that may be too long for the model, as a check.
 
         Raises:
-            ConfigError: a key that doesn't fit the model.
-            DataError: a question alone is too long for the model.
+            ConfigError: A setting doesn't fit the model.
+            DataError: A question without few-shot examples is too long for the model.
         """
         with named(benchmark.name):
             longest = lm.max_length - benchmark.config.generation.max_new_tokens
-            answerer_for(lm, benchmark.config, config).items(long_ones(benchmark.examples, longest))
+            long_examples = possibly_too_long(benchmark.examples, longest)
+            answerer_for(lm, benchmark.config, config).items(long_examples)
 
-    def judged(
+    def evaluate(
         self,
         benchmark: PreparedBenchmark,
         lm: Model,
         config: EvaluateConfig,
-        kept: AnswerCache,
+        cache: AnswerCache,
         model_name: str,
     ) -> Outcome:
-        """The answers, asked and judged as the benchmark's configuration says.
+        """Ask a model the items that have no cached answer, and return predictions and scores of all.
 
         Raises:
-            WorkbenchError: the model can't answer.
+            WorkbenchError: The model can't answer.
         """
         answerer = answerer_for(lm, benchmark.config, config)
-        asked, count = _ask(benchmark, answerer, config, kept, model_name)
+        asked, num_asked = _ask(benchmark, answerer, config, cache, model_name)
         items = [question.items[0] for question in asked]
         answers = [
             extracted(combined(question.answers), question.items[0].example, benchmark.config)
@@ -89,11 +90,11 @@ class ItemInterviewer:
         warn_of_same_tokens(benchmark, answerer)
         if benchmark.config.protocol == "lm-eval" and isinstance(lm, TransformersLM):
             warn_of_closed_texts(benchmark.name, lm)
-        more = letter_fields(benchmark, asked)
+        score_fields = letter_fields(benchmark, asked)
         return Outcome(
             predictions=aggregate.predictions(benchmark, items, answers),
-            scores=aggregate.scores(benchmark, items, answers, config, model_name, **more),
-            num_asked=count,
+            scores=aggregate.scores(benchmark, items, answers, config, model_name, **score_fields),
+            num_asked=num_asked,
             asked=asked,
         )
 
@@ -102,35 +103,35 @@ def _ask(
     benchmark: PreparedBenchmark,
     answerer: Answerer,
     config: EvaluateConfig,
-    kept: AnswerCache,
+    cache: AnswerCache,
     model_name: str,
 ) -> tuple[list[Asked], int]:
-    """All questions with their answers, and how many items this process had to ask."""
+    """Return all questions with their answers, and the number of items that this process asked."""
     questions = [[example, *example.rotations] for example in benchmark.examples]
-    flat = [example for question in questions for example in question]
+    examples = [example for question in questions for example in question]
     items: list[Item] = []
 
-    def keyed() -> Iterator[list[tuple[str, Item]]]:
-        for chunk in answer_loop.chunks(flat, lambda example: example.subset):
-            fitted = answerer.items(chunk)
+    def keyed_items() -> Iterator[list[tuple[str, Item]]]:
+        for chunk in answer_loop.chunks(examples, lambda example: example.subset):
+            fitted_items = answerer.items(chunk)
             if not items:
-                warn_of_letters(benchmark, answerer, fitted[0])
-            items.extend(fitted)
-            yield [(_key(benchmark.config, config, item), item) for item in fitted]
+                warn_of_letters(benchmark, answerer, fitted_items[0])
+            items.extend(fitted_items)
+            yield [(_key(benchmark.config, config, item), item) for item in fitted_items]
 
     title = f"{model_name} · {benchmark.name}"
     fits = partial(_is_answer, benchmark.config.output_type)
-    known, count = answer_loop.ask(keyed(), answerer.answers, kept, title, len(flat), fits)
-    found = iter(items)
+    answers, num_asked = answer_loop.ask(keyed_items(), answerer.answers, cache, title, len(examples), fits)
+    remaining_items = iter(items)
     asked = []
     for question in questions:
-        same = [next(found) for _ in question]
-        asked.append(Asked(same, [known[_key(benchmark.config, config, item)] for item in same]))
-    return asked, count
+        orders = [next(remaining_items) for _ in question]
+        asked.append(Asked(orders, [answers[_key(benchmark.config, config, item)] for item in orders]))
+    return asked, num_asked
 
 
 def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:
-    """Whether a kept answer can be one to an item: a text, or a log-likelihood for each choice."""
+    """Return whether a cached answer has what an item needs: a text, or a log-likelihood per choice."""
     if output_type is OutputType.generation:
         return answer.generation is not None
     if output_type is OutputType.multiple_choice:
@@ -139,11 +140,11 @@ def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:
 
 
 def _key(benchmark: BenchmarkConfig, config: EvaluateConfig, item: Item) -> str:
-    """The prompt's hash, with what else the answer depends on.
+    """Return the cache key of an item: the prompt's hash, and what else the answer depends on.
 
-    That is the item's id where the answer is sampled, and with `invariant`, to the bit, where the beginning
-    ends that is computed apart.
+    A sampled answer also depends on the item's id. With `invariant`, which promises equality to the bit, an
+    answer also depends on the length of the prefix that is computed separately.
     """
-    sampled = benchmark.output_type == OutputType.generation and benchmark.generation.temperature > 0
-    key = f"{item.hash}/{item.example.id}" if sampled else item.hash
+    is_sampled = benchmark.output_type == OutputType.generation and benchmark.generation.temperature > 0
+    key = f"{item.hash}/{item.example.id}" if is_sampled else item.hash
     return f"{key}/{item.num_shared}" if config.invariant else key

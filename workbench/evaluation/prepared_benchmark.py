@@ -1,4 +1,4 @@
-"""A benchmark ready to be asked, and the interface of what asks it."""
+"""Defines prepared benchmarks, the outcome of asking one, and the interface of interviewers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,22 +16,22 @@ from workbench.evaluation.tasks.select_answerer import Model
 
 @dataclass(frozen=True)
 class PreparedBenchmark:
-    """A benchmark ready to be asked: its protocol resolved, its items rendered."""
+    """Benchmark whose protocol is resolved and whose items are rendered."""
 
     name: str
     config: BenchmarkConfig
-    """With the protocol's facts in place."""
+    """The benchmark's section, with the values of its protocol filled in."""
     examples: list[Example]
     warnings: list[str]
     interviewer: "Interviewer"
-    """What asks a model the items and judges its answers."""
+    """Asks a model the items and scores the answers."""
     num_total: int | None = None
     """Items of the benchmark without a limit; None: not known."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question in all orders of its options: items and answers, the original order first."""
+    """Question in all orders of its options: one item and one answer per order, the original order first."""
 
     items: list[Item]
     answers: list[Answer]
@@ -39,54 +39,56 @@ class Asked:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model gave on one benchmark."""
+    """Result of one model on one benchmark."""
 
     predictions: list[Prediction]
     scores: list[Score]
     num_asked: int
+    """Number of items that this process asked; the others had cached answers, or other ranks asked them."""
     asked: Sequence[Asked] = ()
-    """The questions where they can be asked again, one by one or in another way."""
+    """Questions that can be asked again, as a check of the answers; empty for tasks of a harness."""
     measured: dict[str, float] = field(default_factory=dict)
+    """Further measurements, for run.json."""
 
 
 class Interviewer(Protocol):
-    """Asks models the items of a benchmark and judges the answers: this project, or lm-evaluation-harness."""
+    """Asks models the items of a benchmark and scores the answers."""
 
     @property
     def rule(self) -> str:
-        """Fingerprint of how answers are had and judged; empty: the benchmark's configuration says it all."""
+        """Fingerprint of what scores depend on besides the benchmark's configuration; empty: of nothing."""
 
     def main_metric(self, benchmark: PreparedBenchmark) -> str:
-        """The metric that the benchmark's first score will be of."""
+        """Return the metric of the benchmark's first score."""
 
     def generates(self, benchmark: PreparedBenchmark) -> bool:
-        """Whether some answers may be generated texts."""
+        """Return whether some answers may be generated texts."""
 
     def check_chat(self, benchmark: PreparedBenchmark, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Find prompts that the tokenizer's chat template can't write.
+        """Check that the tokenizer's chat template can render the prompts.
 
         Raises:
-            DataError: names the benchmark.
+            DataError: It can't; names the benchmark.
         """
 
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:
-        """Find what the model can't be asked, before it is asked anything.
+        """Check that the model can be asked all items, before the first is asked.
 
         Raises:
-            ConfigError: a key that doesn't fit the model.
-            DataError: a question alone is too long for the model.
+            ConfigError: A setting doesn't fit the model.
+            DataError: A question without few-shot examples is too long for the model.
         """
 
-    def judged(
+    def evaluate(
         self,
         benchmark: PreparedBenchmark,
         lm: Model,
         config: EvaluateConfig,
-        kept: AnswerCache,
+        cache: AnswerCache,
         model_name: str,
     ) -> Outcome:
-        """The model's answers, those that are kept not asked again, and what they score.
+        """Ask a model the items that have no cached answer, and return predictions and scores of all.
 
         Raises:
-            WorkbenchError: the model can't answer, or the answers can't be judged.
+            WorkbenchError: The model can't answer, or the answers can't be scored.
         """

@@ -1,6 +1,7 @@
 """The model and the tokenizer of the `model` section, on a device."""
 
 import logging
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -12,8 +13,10 @@ from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.contexts import quiet_transformers
 from workbench.errors import ConfigError
 from workbench.models import auto_model
-from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, read
+from workbench.models.checkpoints.checkpoint import BROKEN, SCORE, Checkpoint, broken, describe, read
 from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.meta_llama import is_meta
+from workbench.models.checkpoints.state_dict import existing_files
 from workbench.models.checkpoints.validation import fitted
 from workbench.models.device import attention_name, loading_options, torch_device
 from workbench.models.dtypes import chosen_dtype, dtype_name
@@ -26,7 +29,15 @@ from workbench.models.ops.fused import enable_fused
 from workbench.models.quantization import check_device, is_quantized, parameter_count, stabilize
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
 
-__all__ = ["check_model", "has_trained_head", "load_model", "load_tokenizer", "outline", "read_config"]
+__all__ = [
+    "check_model",
+    "has_trained_head",
+    "has_weights",
+    "load_model",
+    "load_tokenizer",
+    "outline",
+    "read_config",
+]
 
 CLASSES: dict[Task, type[PreTrainedModel]] = {
     Task.causal_lm: OpenLlamaForCausalLM,
@@ -94,6 +105,14 @@ def check_model(model: ModelConfig, quantization: QuantizationConfig) -> None:
         fitted(checkpoint, CLASSES[model.task])
 
 
+def has_weights(model: ModelConfig) -> bool:
+    """Return whether the model has weight files; False for a folder with a config.json alone."""
+    if model.init:
+        return False
+    path = locate(model.path, model.revision)
+    return path.is_file() or is_meta(path) or any(file.is_file() for file in existing_files(path))
+
+
 def has_trained_head(model: ModelConfig) -> bool:
     """Return whether the checkpoint has a classification head; otherwise `load_model` draws one at random."""
     if model.init:
@@ -102,7 +121,7 @@ def has_trained_head(model: ModelConfig) -> bool:
     if model.architecture is Architecture.native:
         names = auto_model.read_config(path).architectures or []
         return any(name.endswith("ForSequenceClassification") for name in names)
-    return SCORE in read(path).tensors
+    return has_weights(model) and SCORE in read(path).tensors
 
 
 def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
@@ -118,19 +137,35 @@ def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
         config = auto_model.checked_config(path, model.task)
         own = torch.bfloat16 if path.is_file() else config.dtype
         return config, chosen_dtype(model.dtype, own if isinstance(own, torch.dtype) else torch.float32)
-    checkpoint = read(path)
+    checkpoint = read(path) if has_weights(model) else describe(path)
     return checkpoint.config, chosen_dtype(model.dtype, checkpoint.dtype)
 
 
-def outline(model: ModelConfig) -> PreTrainedModel:
-    """Return the model that `load_model` would give, on the meta device: names and shapes without weights."""
+def outline(model: ModelConfig, num_labels: int | None = None) -> PreTrainedModel:
+    """Return the model that `load_model` would give, on the meta device: names and shapes without weights.
+
+    Args:
+        model: The section; a folder with a config.json alone is enough.
+        num_labels: Outputs of a classifier; None: the configuration's.
+
+    Raises:
+        WorkbenchError: The configuration can't be read, or has an invalid value.
+    """
     config, dtype = read_config(model)
-    with torch.device("meta"), quiet_transformers():
-        if model.architecture is Architecture.native:
-            trusted = auto_model.runs_code(locate(model.path, model.revision))
-            empty = auto_model.CLASSES[model.task].from_config(config, dtype=dtype, trust_remote_code=trusted)
-            return cast(PreTrainedModel, empty)
-        return CLASSES[model.task](config)
+    if num_labels is not None:
+        config.num_labels = num_labels
+    is_native = model.architecture is Architecture.native
+    path = Path("model.init") if model.init else locate(model.path, model.revision)
+    try:
+        with torch.device("meta"), quiet_transformers():
+            if not is_native:
+                return CLASSES[model.task](config)
+            empty = auto_model.CLASSES[model.task].from_config(
+                config, dtype=dtype, trust_remote_code=auto_model.runs_code(path)
+            )
+    except auto_model.LOAD_ERRORS as error:
+        raise broken(path, error) from error
+    return cast(PreTrainedModel, empty)
 
 
 def _open_llama(

@@ -15,9 +15,11 @@ from workbench.evaluation.model_checks import check_prompting, named
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
 from workbench.models.adapters.trainable import check_trainable
-from workbench.models.loading import check_model
+from workbench.models.loading import check_model, has_weights, outline
+from workbench.models.tokenizers.load_tokenizer import has_tokenizer
 from workbench.pipeline.held_out.encoded_rows import model_length
 from workbench.pipeline.held_out.rows_file import read_rows
+from workbench.pipeline.plan.plan import has_rows
 from workbench.pipeline.predict.predict_input import questions
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import is_classifier
@@ -38,12 +40,12 @@ def check(run: Run) -> None:
     """
     config = run.config
     if set(config.steps) - {Step.leaderboard, Step.tokenizer}:
-        check_model(config.model, config.quantization)
+        check_loadable(run)
     if Step.evaluate in config.steps:
         if not config.benchmarks and Step.train not in config.steps and not read_rows(run.run_dir):
             raise ConfigError(
-                "benchmark: none chosen, and the run has no held-out rows "
-                "(as in 'benchmark=[cmmlu,hellaswag]')"
+                "benchmark: none chosen, and the run has no held-out rows (as in "
+                "'benchmark=[cmmlu,hellaswag]')"
             )
         check_questions(run.benchmarks(), run)
         check_prompts(run.benchmarks(), run)
@@ -53,6 +55,19 @@ def check(run: Run) -> None:
         questions(run)
     if {Step.plan, Step.train, Step.resume_check} & set(config.steps):
         check_training(run)
+
+
+def check_loadable(run: Run) -> None:
+    """Check the model without reading weights; to plan, a config.json alone is enough.
+
+    Raises:
+        WorkbenchError: The model can't be loaded.
+    """
+    config = run.config
+    if config.steps == [Step.plan] and not (has_weights(config.model) and has_tokenizer(config.model)):
+        outline(config.model)
+    else:
+        check_model(config.model, config.quantization)
 
 
 def check_questions(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None:
@@ -65,8 +80,8 @@ def check_questions(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> No
         if (benchmark.config.output_type is OutputType.classification) is not is_classifier(run.config):
             kind, task = benchmark.config.output_type.name, run.config.model.task.name
             raise ConfigError(
-                f"benchmarks.{name}: {kind!r} questions are not for model.task={task} (a classification head "
-                "answers benchmarks of classification, and a causal model all others)"
+                f"benchmarks.{name}: output_type {kind!r} is not for model.task={task} (a classifier can be "
+                "evaluated on benchmarks of classification, a causal model on all others)"
             )
         if benchmark.config.scoring is Scoring["next-piece"]:
             tokenizer = run.tokenizer
@@ -124,6 +139,8 @@ def check_training(run: Run) -> None:
     check_loggers(config.train.report_to)
     check_adapter(run)
     check_trainable(config.model, config.quantization, config.adapter, config.train)
+    if config.steps == [Step.plan] and not has_rows(config):
+        return
     streaming, data = config.data.streaming, run.data
     if streaming and is_classifier(config) and not (data.labels or data.labels_file or data.regression):
         raise ConfigError("data.labels: not given, and data.streaming can't collect classes from all rows")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from workbench.config import Config, Step
 from workbench.distributed import barrier, is_rank0
-from workbench.models.checkpoints.hub import held_commits, hub_commits
+from workbench.models.checkpoints.hub import held_commits, hub_commits, locate_description
 from workbench.pipeline.chat.terminal import chat
 from workbench.pipeline.checks import check
 from workbench.pipeline.ending.summary import print_summary
@@ -16,7 +16,7 @@ from workbench.pipeline.export import export
 from workbench.pipeline.held_out.rows_file import holds_out_by_default
 from workbench.pipeline.leaderboard import leaderboard
 from workbench.pipeline.merge import merge
-from workbench.pipeline.plan import plan
+from workbench.pipeline.plan.plan import plan
 from workbench.pipeline.predict.predict import predict
 from workbench.pipeline.resume_check import resume_check
 from workbench.pipeline.run_folder import check_config, locked_folder, reporting_file_errors
@@ -115,7 +115,13 @@ def recorded_commits(run_dir: RunDir) -> dict[str, str]:
 
 
 def with_validation_fraction(config: Config, run_dir: RunDir) -> Config:
-    """Replace a null `data.validation_fraction` by 0, unless rows are held out by default."""
+    """Replace a null `data.validation_fraction` by 0, unless rows are held out by default.
+
+    To plan, a hub id in `model.path` is replaced by a local folder, for which no weights are downloaded.
+    """
+    if config.steps == [Step.plan] and config.model.path and not config.model.init:
+        path = str(locate_description(config.model.path, config.model.revision))
+        config = replace(config, model=replace(config.model, path=path))
     trains = {Step.plan, Step.train} & set(config.steps)
     if config.data.validation_fraction is not None or (trains and holds_out_by_default(config, run_dir)):
         return config

@@ -27,7 +27,7 @@ from workbench.models.adapters.targets import check_saved, check_targets
 from workbench.models.loading import outline
 from workbench.models.tokenizers.load_tokenizer import token_ids
 from workbench.pipeline.held_out.rows_file import write_rows
-from workbench.pipeline.plan import log_forecast
+from workbench.pipeline.plan.forecast import foresee
 from workbench.pipeline.run_results import scored_from
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import run_autocast_dtype, skip_finished, trained_from
@@ -56,7 +56,7 @@ def train(run: Run) -> None:
     tokenizer, held_out = examples.tokenizer, report_examples(run, examples)
     prompts = draw_prompts(run, examples.hold_out.held_out, examples.rows, tokenizer) if is_rank0() else None
     keep_few_kernels()  # before the forecast, which measures the speed of matrix products
-    log_forecast(run, examples)
+    foresee(run, examples)
     endings: dict[str, Endings] = {}
 
     def count_base_endings(base: PreTrainedModel) -> None:
@@ -129,7 +129,8 @@ def check_adapter(run: Run) -> None:
     if adapter.path is not None:
         adapter_config.read_config(adapter.path)
     elif not adapter.is_none:
-        token_ids(run.tokenizer, adapter.trainable_tokens, "adapter.trainable_tokens")
+        if adapter.trainable_tokens:
+            token_ids(run.tokenizer, adapter.trainable_tokens, "adapter.trainable_tokens")
         if adapter.target_modules != [ALL_LINEAR] or adapter.modules_to_save or adapter.rank_pattern:
             empty_model = outline(config.model)
             check_targets(empty_model, adapter)

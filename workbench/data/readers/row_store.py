@@ -1,4 +1,4 @@
-"""Rows kept for a whole run: few of them in memory, many in an Arrow file on the disk."""
+"""Stores the rows of a run: up to 20,000 in memory, more of them in a temporary Arrow file."""
 
 import pickle
 import tempfile
@@ -16,97 +16,96 @@ from workbench.errors import DeviceError
 from workbench.file_errors import has_no_room, reason_for_no_room
 
 MOST_IN_MEMORY = 20_000
-"""Rows; of more than these none stays in memory."""
+"""Number of rows above which all rows are stored in a file."""
 
 BATCH = 1000
-"""Rows written or read at once."""
+"""Number of rows written or read at once."""
 
 SCHEMA = pyarrow.schema([("row", pyarrow.large_binary()), ("source", pyarrow.string())])
-"""Each row as one value, since the columns of JSON rows may hold values of different types."""
+"""Each row is one pickled value, because a column of JSON rows may have values of different types."""
 
 FIELDS = [field.name for field in fields(Row)]
 
-Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class StoredRows(Sequence[Row]):
-    """Rows of a file that nobody else can open; each is read when it is asked for."""
+    """Sequence of rows in a deleted temporary file, each read when it is accessed."""
 
-    def __init__(self, table: pyarrow.Table, numbers: Numbers) -> None:
-        """Take the file's rows.
+    def __init__(self, table: pyarrow.Table, indices: Indices) -> None:
+        """Select rows of a file.
 
         Args:
             table: All rows of the file, memory-mapped.
-            numbers: Which of them these are, in their order.
+            indices: Indices in `table` of the rows of this sequence.
         """
         self.table = table
-        self.numbers = numbers
+        self.indices = indices
 
     def __len__(self) -> int:
-        """How many rows there are."""
-        return len(self.numbers)
+        """Return the number of rows."""
+        return len(self.indices)
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows in their order, of which a batch is in memory at a time."""
+        """Yield the rows in order; one batch at a time is in memory."""
         for start in range(0, len(self), BATCH):
-            batch = self.table.take(pyarrow.array(self.numbers[start : start + BATCH]))
+            batch = self.table.take(pyarrow.array(self.indices[start : start + BATCH]))
             for data in batch.column("row"):
                 yield _read(data)
 
     def sources(self) -> list[str]:
-        """The name of each row's source."""
-        return [
-            str(name) for name in self.table.column("source").take(pyarrow.array(self.numbers)).to_pylist()
-        ]
+        """Return the name of each row's source."""
+        names = self.table.column("source").take(pyarrow.array(self.indices))
+        return [str(name) for name in names.to_pylist()]
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
     @overload
     def __getitem__(self, index: slice) -> "StoredRows": ...
     def __getitem__(self, index: int | slice) -> "Row | StoredRows":
-        """A row, or some of the rows."""
+        """Return one row, or the rows of a slice, which stay in the file."""
         if isinstance(index, slice):
-            return StoredRows(self.table, self.numbers[index])
-        return _read(self.table.column("row")[int(self.numbers[index])])
+            return StoredRows(self.table, self.indices[index])
+        return _read(self.table.column("row")[int(self.indices[index])])
 
 
 def by_source(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:
-    """The rows in runs of the same source, each with its source's name; rows of a file stay in it."""
+    """Yield adjacent rows of the same source together, with the source's name; stored rows aren't read."""
     names = rows.sources() if isinstance(rows, StoredRows) else [row.source for row in rows]
     start = 0
-    for name, same in groupby(names):
-        end = start + sum(1 for _ in same)
+    for name, adjacent in groupby(names):
+        end = start + sum(1 for _ in adjacent)
         yield name, rows[start:end]
         start = end
 
 
 def keep_rows(rows: Iterable[Row]) -> Sequence[Row]:
-    """The rows in a form that may be kept: a list, or where there are many of them a file on the disk.
+    """Return the rows as a list; if there are more than MOST_IN_MEMORY, as a sequence stored in a file.
 
     Raises:
         DeviceError: The disk is full.
     """
     iterator = iter(rows)
-    few = list(islice(iterator, MOST_IN_MEMORY + 1))
-    return few if len(few) <= MOST_IN_MEMORY else _stored(few, iterator)
+    first_rows = list(islice(iterator, MOST_IN_MEMORY + 1))
+    return first_rows if len(first_rows) <= MOST_IN_MEMORY else _store(first_rows, iterator)
 
 
-def chosen(rows: Sequence[Row], numbers: Sequence[int]) -> Sequence[Row]:
-    """The rows of these numbers, in this order; a number may come twice."""
+def select(rows: Sequence[Row], indices: Sequence[int]) -> Sequence[Row]:
+    """Return the rows at `indices`, in this order; an index may occur more than once."""
     if isinstance(rows, StoredRows):
-        return StoredRows(rows.table, rows.numbers[np.asarray(numbers, dtype=np.int64)])
-    return [rows[number] for number in numbers]
+        return StoredRows(rows.table, rows.indices[np.asarray(indices, dtype=np.int64)])
+    return [rows[index] for index in indices]
 
 
-def joined(first: Sequence[Row], second: Sequence[Row]) -> Sequence[Row]:
-    """The rows of one part of a data set and behind them those of another part of it."""
+def concatenate(first: Sequence[Row], second: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows of both sequences; they stay in the file if both are stored in the same file."""
     if isinstance(first, StoredRows) and isinstance(second, StoredRows) and first.table is second.table:
-        return StoredRows(first.table, np.concatenate([first.numbers, second.numbers]))
+        return StoredRows(first.table, np.concatenate([first.indices, second.indices]))
     return [*first, *second]
 
 
-def _stored(first: list[Row], rest: Iterator[Row]) -> StoredRows:
-    """The rows in a temporary file, which has no name any more when this returns and vanishes with them."""
+def _store(first: list[Row], rest: Iterator[Row]) -> StoredRows:
+    """Write rows to a temporary file and delete its name; the system frees it with the returned sequence."""
     with tempfile.NamedTemporaryFile(prefix="workbench-rows-", suffix=".arrow") as file:
         try:
             with pyarrow.ipc.new_file(file.name, SCHEMA) as writer:
@@ -114,7 +113,7 @@ def _stored(first: list[Row], rest: Iterator[Row]) -> StoredRows:
                     batch, first = first[:BATCH], first[BATCH:] or list(islice(rest, BATCH))
                     writer.write_batch(
                         pyarrow.record_batch(
-                            [[_written(row) for row in batch], [row.source for row in batch]], schema=SCHEMA
+                            [[_pickled(row) for row in batch], [row.source for row in batch]], schema=SCHEMA
                         )
                     )
         except OSError as error:
@@ -128,10 +127,10 @@ def _stored(first: list[Row], rest: Iterator[Row]) -> StoredRows:
     return StoredRows(table, np.arange(len(table), dtype=np.int64))
 
 
-def _written(row: Row) -> bytes:
+def _pickled(row: Row) -> bytes:
     return pickle.dumps([getattr(row, name) for name in FIELDS], protocol=5)
 
 
 def _read(data: pyarrow.LargeBinaryScalar) -> Row:
-    # No foreign bytes: the file has been written by this process, and has had no name since.
+    # Safe to unpickle: this process has written the file, and no other process could open it.
     return Row(*pickle.loads(data.as_buffer()))

@@ -1,4 +1,4 @@
-"""Asks a model tasks of lm-evaluation-harness; the tasks ask and judge, and this project answers."""
+"""Evaluates tasks of lm-evaluation-harness: they make prompts and scores, and this engine runs the model."""
 
 import logging
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ log = logging.getLogger("workbench")
 
 @dataclass(frozen=True)
 class HarnessTasks:
-    """One task of the harness, or the tasks of a group that averages them."""
+    """One task of the harness, or a group with its tasks, whose scores it averages."""
 
     tasks: dict[str, Any]
     """Name -> lm_eval.api.task.Task."""
@@ -28,58 +28,59 @@ class HarnessTasks:
     metrics: tuple[str, ...] = ()
     """Metrics to report, the main one first; empty for all."""
     samples: dict[str, list[int]] | None = None
-    """Task -> numbers of the rows that are asked; None: `limit` takes the first ones, or there is none."""
+    """Task -> indices of the rows to ask; None: the first `limit` rows, or all."""
 
 
 @dataclass(frozen=True)
 class HarnessInterviewer:
-    """The interviewer of a task or a group of tasks."""
+    """Interviewer of a task, or of a group of tasks."""
 
     tasks: HarnessTasks
     rule: str
-    """Fingerprint of the tasks' configuration and of the harness's version."""
+    """Fingerprint of the tasks' configuration and the harness's version."""
 
     def main_metric(self, benchmark: PreparedBenchmark) -> str:
-        """The first metric that is asked for, else the first that the first task has."""
-        of_task = next(iter(self.tasks.tasks.values())).aggregation()
-        return str(next(iter([*self.tasks.metrics, *of_task])))
+        """Return the first requested metric, or else the first metric of the first task."""
+        own_metrics = next(iter(self.tasks.tasks.values())).aggregation()
+        return str(next(iter([*self.tasks.metrics, *own_metrics])))
 
     def generates(self, benchmark: PreparedBenchmark) -> bool:
-        """Whether some answers may be generated texts: a group may hold such tasks."""
+        """Return True: tasks of a group may have different output types."""
         return True
 
     def check_chat(self, benchmark: PreparedBenchmark, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Do nothing: the harness writes its prompts itself."""
+        """Do nothing: the harness renders its prompts itself."""
 
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:
-        """Do nothing: prompts that are too long lose their beginning, as in the harness."""
+        """Do nothing: prompts that are too long are truncated at the start, as in the harness."""
 
-    def judged(
+    def evaluate(
         self,
         benchmark: PreparedBenchmark,
         lm: Model,
         config: EvaluateConfig,
-        kept: AnswerCache,
+        cache: AnswerCache,
         model_name: str,
     ) -> Outcome:
-        """The answers, asked and judged by the tasks.
+        """Run the tasks on a model, and return their predictions and scores.
 
         Raises:
-            WorkbenchError: the model can't answer, or the tasks can't judge the answers.
+            WorkbenchError: The model can't answer, or the tasks can't score the answers.
         """
         from workbench.evaluation.harness import model, scores  # these import the harness, an optional extra
 
         assert isinstance(lm, TransformersLM)
         warn_of_closed_texts(benchmark.name, lm)
         title, seed = f"{model_name} · {benchmark.name}", config.fewshot_seed
-        asking_lm = model.HarnessLM(lm, kept, title, seed, self.tasks.samples)
-        predictions, found = scores.evaluate(benchmark, self, asking_lm, config, model_name)
-        if asking_lm.num_cut and is_rank0():
+        harness_lm = model.HarnessLM(lm, cache, title, seed, self.tasks.samples)
+        predictions, harness_scores = scores.evaluate(benchmark, self, harness_lm, config, model_name)
+        num_cut = harness_lm.num_cut
+        if num_cut and is_rank0():
             log.warning(
-                "benchmarks.%s: %d prompts are longer than the %d tokens that fit and lost their beginning, "
-                "as in lm-evaluation-harness",
+                "benchmarks.%s: %d prompts are longer than the %d tokens that fit and were truncated at the "
+                "start, as in lm-evaluation-harness",
                 benchmark.name,
-                asking_lm.num_cut,
+                num_cut,
                 lm.max_length,
             )
-        return Outcome(predictions, found, asking_lm.num_asked, measured={"num_cut": asking_lm.num_cut})
+        return Outcome(predictions, harness_scores, harness_lm.num_asked, measured={"num_cut": num_cut})

@@ -1,4 +1,4 @@
-"""What tasks of lm-evaluation-harness make of a model's answers, as predictions and scores."""
+"""Converts the results of lm-evaluation-harness's tasks to predictions and scores."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
 from workbench.evaluation.harness.item_scores import Combine, item_score, meaning
 from workbench.evaluation.harness.model import HarnessLM
-from workbench.evaluation.harness.tasks import item_id, quietly
+from workbench.evaluation.harness.tasks import item_id, silenced
 from workbench.evaluation.metrics.aggregate import resampled
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Prediction, Score, prompt_hash
@@ -25,7 +25,7 @@ from workbench.statistics import intervals
 log = logging.getLogger("workbench")
 Sample = Mapping[str, Any]
 Values = dict[str, list[Any]]
-"""Subset -> what a metric gave for each item."""
+"""Subset -> a metric's value of each item."""
 
 
 def evaluate(
@@ -35,37 +35,40 @@ def evaluate(
     config: EvaluateConfig,
     model_name: str,
 ) -> tuple[list[Prediction], list[Score]]:
-    """Ask the tasks of a benchmark; values are the harness's own, errors and intervals this project's."""
-    found = interviewer.tasks
-    for task in found.tasks.values():
+    """Run the tasks of a benchmark, and return predictions and scores.
+
+    The values are the harness's own; standard errors and intervals are those of all benchmarks.
+    """
+    selected = interviewer.tasks
+    for task in selected.tasks.values():
         task.set_fewshot_seed(seed=config.fewshot_seed)
-    groups = {} if found.group is None else {found.group.name: found.group}
-    with quietly(), _of_metrics(lm):
+    groups = {} if selected.group is None else {selected.group.name: selected.group}
+    with silenced(), _scoring_errors(lm):
         results = evaluate_tasks(
             lm,
-            {"tasks": found.tasks, "groups": groups, "group_map": {}},
-            limit=None if found.samples else benchmark.config.limit,
-            samples=found.samples,
+            {"tasks": selected.tasks, "groups": groups, "group_map": {}},
+            limit=None if selected.samples else benchmark.config.limit,
+            samples=selected.samples,
             bootstrap_iters=0,
             apply_chat_template=config.chat_template,
             fewshot_as_multiturn=config.chat_template,
         )
-    samples = {key: results["samples"][key] for key in found.tasks}
+    samples = {key: results["samples"][key] for key in selected.tasks}
     predictions = [
-        one
-        for key, some in samples.items()
-        for one in _predictions(some, key if found.group else "", found.tasks[key])
+        prediction
+        for key, task_samples in samples.items()
+        for prediction in _predictions(task_samples, key if selected.group else "", selected.tasks[key])
     ]
-    totals = results["results"][found.group.name if found.group else next(iter(found.tasks))]
+    totals = results["results"][selected.group.name if selected.group else next(iter(selected.tasks))]
     return predictions, _scores(benchmark, interviewer, samples, totals, predictions, config, model_name)
 
 
 @contextmanager
-def _of_metrics(lm: HarnessLM) -> Iterator[None]:
-    """Say in a line what went wrong in what a task makes of the answers: its filters, metrics, averages.
+def _scoring_errors(lm: HarnessLM) -> Iterator[None]:
+    """Convert errors of a task's filters, metrics and aggregations; errors of the model are raised unchanged.
 
     Raises:
-        DataError: a task fails there.
+        DataError: A task can't score the answers.
     """
     try:
         yield
@@ -74,42 +77,40 @@ def _of_metrics(lm: HarnessLM) -> Iterator[None]:
             raise
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise DataError(
-            "the task's filters and metrics can make no score of the answers, which are kept: "
-            f"{reason:.300} (another metric or aggregation in metric_list of the task's file)"
+            f"the task's filters and metrics can't score the answers: {reason:.300} (the answers are cached; "
+            "name another metric or aggregation in metric_list of the task's file)"
         ) from error
 
 
 def _predictions(samples: Sequence[Sample], subset: str, task: Any) -> list[Prediction]:
-    """One an item: answers after the first filter, scores after all of them."""
+    """Return one prediction per item: its answer after the first filter, its scores after each filter."""
     by_item: dict[int, list[Sample]] = {}
     for sample in samples:
         by_item.setdefault(sample["doc_id"], []).append(sample)
-    return [_prediction(some, subset, task.aggregation()) for some in by_item.values()]
+    return [_prediction(filtered, subset, task.aggregation()) for filtered in by_item.values()]
 
 
 def _prediction(filtered: Sequence[Sample], subset: str, combine: Mapping[str, Combine]) -> Prediction:
     first = filtered[0]
-    arguments, responses = first["arguments"], [given[0] for given in first["resps"]]
-    if (
-        "acc_mutual_info" in first["metrics"]
-    ):  # then each choice is asked twice, the second time without context
+    arguments, responses = first["arguments"], [repeats[0] for repeats in first["resps"]]
+    if "acc_mutual_info" in first["metrics"]:  # the second half of the requests has no context
         arguments, responses = arguments[: len(arguments) // 2], responses[: len(responses) // 2]
     text = responses[0] if isinstance(responses[0], str) else None
-    likelihoods = [] if text is not None else [_likelihood(given) for given in responses]
-    choices = [str(one[1]) for one in arguments] if text is None and len(arguments) > 1 else []
+    likelihoods = [] if text is not None else [_likelihood(response) for response in responses]
+    choices = [str(request[1]) for request in arguments] if text is None and len(arguments) > 1 else []
     answer: int | str | None = likelihoods.index(max(likelihoods)) if choices else None
     if text is not None:
         answer = str(first["filtered_resps"][0])
     scores = {
-        _metric(name, one["filter"]): value
-        for one in filtered
-        for name in one["metrics"]
-        if (value := item_score(one[name], combine[name])) is not None
+        _metric(name, sample["filter"]): value
+        for sample in filtered
+        for name in sample["metrics"]
+        if (value := item_score(sample[name], combine[name])) is not None
     }
     return Prediction(
         id=item_id(subset, first["doc_id"]),
         subset=subset,
-        prompt_hash=prompt_hash([_text(argument) for one in arguments for argument in one])[:16],
+        prompt_hash=prompt_hash([_text(argument) for request in arguments for argument in request])[:16],
         context=_text(arguments[0][0]),
         choices=choices,
         loglikelihoods=likelihoods,
@@ -120,8 +121,8 @@ def _prediction(filtered: Sequence[Sample], subset: str, combine: Mapping[str, C
     )
 
 
-def _likelihood(given: Any) -> float:
-    return float(given[0] if isinstance(given, list | tuple) else given)
+def _likelihood(response: Any) -> float:
+    return float(response[0] if isinstance(response, list | tuple) else response)
 
 
 def _text(argument: Any) -> str:
@@ -131,13 +132,13 @@ def _text(argument: Any) -> str:
 def _target(target: Any) -> int | str | list[int]:
     if isinstance(target, int) and not isinstance(target, bool):
         return target
-    if isinstance(target, list) and target and all(isinstance(one, int) for one in target):
+    if isinstance(target, list) and target and all(isinstance(label, int) for label in target):
         return target
     return str(target)
 
 
 def _metric(name: str, filter_name: str) -> str:
-    """A metric's name, and its filter behind a comma where it has a name, as in the harness."""
+    """Return the metric's name, and after a comma the filter's, as in the harness; `none` is left out."""
     return name if filter_name == "none" else f"{name},{filter_name}"
 
 
@@ -150,26 +151,28 @@ def _scores(
     config: EvaluateConfig,
     model_name: str,
 ) -> list[Score]:
-    found = interviewer.tasks
+    selected = interviewer.tasks
     values: dict[tuple[str, str], Values] = {}
-    for key, some in samples.items():
-        for sample in some:
+    for key, task_samples in samples.items():
+        for sample in task_samples:
             for name in sample["metrics"]:
                 values.setdefault((name, sample["filter"]), {}).setdefault(key, []).append(sample[name])
-    shown = [
-        one for one in values if f"{one[0]},{one[1]}" in totals and one[0] in (found.metrics or [one[0]])
+    reported = [
+        (name, filter_name)
+        for name, filter_name in values
+        if f"{name},{filter_name}" in totals and name in (selected.metrics or [name])
     ]
-    if found.metrics:
-        shown.sort(key=lambda one: found.metrics.index(one[0]))
-    shown = [one for one in shown if _is_finite(totals, *one, benchmark.name)]
-    if not shown:
-        raise ConfigError("metrics: no metric that is left has a value that a number can hold (name others)")
-    chance = _chance(found, predictions)
+    if selected.metrics:
+        reported.sort(key=lambda metric: selected.metrics.index(metric[0]))
+    reported = [metric for metric in reported if _is_finite(totals, *metric, benchmark.name)]
+    if not reported:
+        raise ConfigError("metrics: the value of each metric is infinite or NaN (name other metrics)")
+    chance = _chance(selected, predictions)
     scores = []
-    for name, filter_name in shown:
+    for name, filter_name in reported:
         parts = values[name, filter_name]
-        macro = found.group is not None and _average(found.group, name, filter_name) == Average.macro
-        combine = {key: found.tasks[key].aggregation()[name] for key in parts}
+        macro = selected.group is not None and _average(selected.group, name, filter_name) == Average.macro
+        combine = {key: selected.tasks[key].aggregation()[name] for key in parts}
         scored = {key: [item_score(value, combine[key]) for value in part] for key, part in parts.items()}
         is_mean = all(_is_mean(scored[key], combine[key](part)) for key, part in parts.items())
         stderr, interval = _errors(parts, scored if is_mean else {}, combine, macro, config)
@@ -185,7 +188,7 @@ def _scores(
                 num_items=sum(len(part) for part in parts.values()),
                 num_fewshot=benchmark.config.num_fewshot or 0,
                 protocol=benchmark.config.protocol,
-                prompts=prompt_hash([one.prompt_hash for one in predictions]),
+                prompts=prompt_hash([prediction.prompt_hash for prediction in predictions]),
                 chance=chance if name.startswith("acc") else None,
                 average="macro" if macro else "micro",
                 confidence=config.confidence,
@@ -195,7 +198,7 @@ def _scores(
                 subsets={
                     key: {"value": float(combine[key](part)), "num_items": len(part)}
                     for key, part in parts.items()
-                    if found.group is not None
+                    if selected.group is not None
                 },
             )
         )
@@ -203,22 +206,22 @@ def _scores(
 
 
 def _average(group: Any, metric: str, filter_name: str) -> Average:
-    """How a group averages a metric of its tasks."""
-    weighted = [
-        one.weight_by_size
-        for one in group.aggregate_metric_list
-        if one.metric == metric and filter_name in (one.filter_list or [filter_name])
+    """Return how a group averages a metric of its tasks."""
+    are_weighted = [
+        aggregation.weight_by_size
+        for aggregation in group.aggregate_metric_list
+        if aggregation.metric == metric and filter_name in (aggregation.filter_list or [filter_name])
     ]
-    return Average.micro if all(weighted) else Average.macro
+    return Average.micro if all(are_weighted) else Average.macro
 
 
 def _is_finite(totals: Mapping[str, Any], metric: str, filter_name: str, benchmark: str) -> bool:
-    """Whether a number holds the total of a metric; said where none does."""
+    """Return whether the total of a metric is finite; if not, log a warning."""
     if math.isfinite(float(totals[f"{metric},{filter_name}"])):
         return True
     log.warning(
-        "benchmarks.%s: %s is more than a number can hold, or none, and is left out (texts without spaces "
-        "have too few words for a perplexity per word)",
+        "benchmarks.%s: %s is infinite or NaN and is left out (texts without spaces have too few words for a "
+        "perplexity per word)",
         benchmark,
         metric,
     )
@@ -226,16 +229,17 @@ def _is_finite(totals: Mapping[str, Any], metric: str, filter_name: str, benchma
 
 
 def _is_mean(scored: Sequence[float | None], total: float) -> bool:
-    """Whether a total is the mean of what the items score."""
+    """Return whether a total is the mean of the items' scores."""
     numbers = [number for number in scored if number is not None]
     return len(numbers) == len(scored) and abs(intervals.mean(numbers) - total) < 1e-12
 
 
-def _chance(found: HarnessTasks, predictions: Sequence[Prediction]) -> float | None:
-    """What guessing among the choices would score; None where there is one answer to score or to write."""
-    if any(task.OUTPUT_TYPE != "multiple_choice" for task in found.tasks.values()):
+def _chance(selected: HarnessTasks, predictions: Sequence[Prediction]) -> float | None:
+    """Return the expected score of guessing among the choices; None if some task is not multiple choice."""
+    if any(task.OUTPUT_TYPE != "multiple_choice" for task in selected.tasks.values()):
         return None
-    return intervals.mean([_num_right(one) / max(1, len(one.choices)) for one in predictions])
+    shares = [_num_right(prediction) / max(1, len(prediction.choices)) for prediction in predictions]
+    return intervals.mean(shares)
 
 
 def _num_right(prediction: Prediction) -> int:
@@ -249,21 +253,21 @@ def _errors(
     macro: bool,
     config: EvaluateConfig,
 ) -> tuple[float | None, intervals.Interval | None]:
-    """Standard error and interval, as for every other benchmark.
+    """Return standard error and interval, as for all other benchmarks; None with a single item.
 
     Args:
-        parts: what the metric gave for each item.
-        scored: what each item scores, where the total is their mean, else empty.
-        combine: the metric's score of several items of a part.
-        macro: whether each part counts the same.
-        config: coverage.
+        parts: Task -> the metric's value of each item.
+        scored: Task -> score of each item, if the total is their mean; else empty.
+        combine: Task -> function from the values of items to the metric's score.
+        macro: Whether each task has the same weight.
+        config: Coverage of the interval.
     """
     means = {key: [number for number in part if number is not None] for key, part in scored.items()}
     if means and macro:
         return intervals.macro_stderr(means), intervals.macro_interval(means, config.confidence)
     if means:
-        together = [value for part in means.values() for value in part]
-        return intervals.stderr(together), intervals.interval(together, config.confidence)
+        item_scores = [value for part in means.values() for value in part]
+        return intervals.stderr(item_scores), intervals.interval(item_scores, config.confidence)
     if min(len(part) for part in parts.values()) < 2:
         return None, None
     return resampled(lambda key, part: float(combine[key](part)), parts, config)

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness, loaded and checked before any model is."""
+"""Loads tasks of lm-evaluation-harness and checks them before a model is loaded."""
 
 import io
 import json
@@ -34,22 +34,22 @@ from workbench.evaluation.records import Example
 from workbench.run_dir import fingerprint
 
 _HAN_SHARE = 0.2
-"""From this share of Chinese characters among the letters on, questions count as Chinese."""
+"""Questions with a larger share of Chinese characters among their letters count as Chinese."""
 _RANDOM_SEED, _NUMPY_SEED, _TORCH_SEED = 0, 1234, 1234
-"""What the harness seeds the global generators with; some tasks shuffle by them."""
+"""Seeds of the global generators in the harness; some tasks shuffle with them."""
 MOST_REPEATS = 1000
-"""Answers to one item."""
+"""Limit on the answers to one item."""
 _ANSWERS_VERSION = 2
-"""Raised when answers to tasks end or are encoded in another way."""
+"""Increased when answers to tasks end or are encoded in another way."""
 log = logging.getLogger("workbench")
 
 
 def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dict[str, PreparedBenchmark]:
-    """The tasks that a benchmark names, each a benchmark of its own, as `NAME.TASK`.
+    """Load the tasks that a benchmark names, and return each as a benchmark `NAME.TASK`.
 
     Raises:
-        ConfigError: the harness is not installed, a task is unknown, or this engine can't ask it.
-        DataError: a task's rows can't be loaded.
+        ConfigError: The harness is not installed, a task is unknown, or this engine doesn't support it.
+        DataError: A task's rows can't be loaded.
     """
     if util.find_spec("lm_eval") is None:
         raise ConfigError(
@@ -60,21 +60,22 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> dic
     check_ignored(name, config)
     if not config.tasks:
         raise ConfigError(f"benchmarks.{name}.tasks: empty (as in 'benchmarks.{name}.tasks=[hellaswag]')")
-    with quietly():
-        found = _load(name, config)
-        for one in found.values():
-            for task in one.tasks.values():
+    with silenced():
+        loaded = _load(name, config)
+        for selected in loaded.values():
+            for task in selected.tasks.values():
                 _set_up(task, config.num_fewshot, f"benchmarks.{name}.tasks: {task.task_name!r}")
-        for key in found:
+        for key in loaded:
             check_file_name(f"benchmarks.{name}.tasks", f"{name}.{key}")
         return {
-            f"{name}.{key}": _prepared(f"{name}.{key}", one, config, evaluate) for key, one in found.items()
+            f"{name}.{key}": _prepare(f"{name}.{key}", selected, config, evaluate)
+            for key, selected in loaded.items()
         }
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """The harness without its progress bars and log lines, on random states that are put back afterwards."""
+def silenced() -> Iterator[None]:
+    """Suppress the harness's progress bars and log lines, and seed the random generators for the context."""
     logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
     states = random.getstate(), np.random.get_state()
     try:
@@ -99,62 +100,64 @@ def _manager(include_path: str | None, with_defaults: bool) -> Any:
 
 
 def _load(name: str, config: BenchmarkConfig) -> dict[str, HarnessTasks]:
-    """Tasks by the name that they are reported under; a group that averages nothing falls into its tasks."""
+    """Return name -> tasks to report under it; a group that doesn't average is split into its tasks."""
     if config.include_path and not Path(config.include_path).is_dir():
         raise ConfigError(f"benchmarks.{name}.include_path: no such folder {config.include_path!r}")
     check_files(name, config)
-    manager, chosen = _chosen(name, config)
-    check_metrics(name, manager, chosen)
+    manager, names = _match_names(name, config)
+    check_metrics(name, manager, names)
     metrics = tuple(config.metrics)
-    found: dict[str, HarnessTasks] = {}
-    for key in chosen:
-        loaded = _loaded(manager, key, f"benchmarks.{name}.tasks: {key!r}")
+    by_name: dict[str, HarnessTasks] = {}
+    for key in names:
+        loaded = _load_name(manager, key, f"benchmarks.{name}.tasks: {key!r}")
         group = loaded["groups"].get(key)
         if group is not None and group.has_aggregation:
-            found[key] = HarnessTasks(dict(loaded["tasks"]), group, metrics)
+            by_name[key] = HarnessTasks(dict(loaded["tasks"]), group, metrics)
         else:
-            found |= {k: HarnessTasks({k: task}, None, metrics) for k, task in loaded["tasks"].items()}
-    return found
+            by_name |= {k: HarnessTasks({k: task}, None, metrics) for k, task in loaded["tasks"].items()}
+    return by_name
 
 
-def _chosen(name: str, config: BenchmarkConfig) -> tuple[Any, list[str]]:
-    """The harness's list of tasks, and which of them are asked for."""
+def _match_names(name: str, config: BenchmarkConfig) -> tuple[Any, list[str]]:
+    """Return the harness's task manager, and the names in it that match `tasks` of the configuration.
+
+    Raises:
+        ConfigError: A name or pattern matches nothing.
+    """
     unknown = ""
     for with_defaults in (False, True) if config.include_path else (True,):
         manager = _manager(config.include_path, with_defaults)
-        chosen: list[str] = []
-        for wanted in config.tasks:
-            names = [wanted] if Path(wanted).is_file() else manager.match_tasks([wanted])
-            unknown = "" if names else wanted
+        names: list[str] = []
+        for pattern in config.tasks:
+            matching = [pattern] if Path(pattern).is_file() else manager.match_tasks([pattern])
+            unknown = "" if matching else pattern
             if unknown:
                 break
-            chosen += names
+            names += matching
         else:
-            return manager, list(dict.fromkeys(chosen))
+            return manager, list(dict.fromkeys(names))
     raise ConfigError(
         f"benchmarks.{name}.tasks: unknown task {unknown!r} (`lm-eval ls tasks` lists them; "
         f"benchmarks.{name}.include_path names a folder of your own)"
     )
 
 
-def _loaded(manager: Any, key: str, where: str) -> Any:
-    """What the harness makes of one name: tasks and groups.
+def _load_name(manager: Any, key: str, where: str) -> Any:
+    """Return the tasks and groups of one name, as the harness loads them.
 
     Raises:
-        DataError: it can't be loaded.
+        DataError: They can't be loaded.
     """
-    with _of_tasks(f"{where}: can't be loaded"):
+    with _task_errors(f"{where}: can't be loaded"):
         return manager.load([key])
 
 
 @contextmanager
-def _of_tasks(where: str) -> Iterator[None]:
-    """Put the place before an error of a task.
-
-    Tasks bring code, templates and data of their own; all that these can end in is the user's to mend.
+def _task_errors(where: str) -> Iterator[None]:
+    """Convert errors of a task's own code, templates and data, which the user can correct.
 
     Raises:
-        DataError: the task fails.
+        DataError: The task fails; begins with `where`.
     """
     import datasets
     import jinja2
@@ -172,16 +175,18 @@ def _of_tasks(where: str) -> Iterator[None]:
 
 
 def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
-    """The user's number of examples in place, where the task allows another.
+    """Check that this engine supports a task, bound its filters and totals, and set its number of examples.
+
+    A task that fixes its number of few-shot examples at 0 keeps it.
 
     Raises:
-        ConfigError: this engine can't ask the task.
-        DataError: a filter of the task is none.
+        ConfigError: This engine doesn't support the task.
+        DataError: A filter of the task can't be built.
     """
     if getattr(task, "UNSAFE_CODE", False):
-        raise ConfigError(f"{where}: runs programs that the model writes, unsupported (name other tasks)")
+        raise ConfigError(f"{where}: runs programs that the model writes, not supported (name other tasks)")
     if getattr(task, "MULTIMODAL", False):
-        raise ConfigError(f"{where}: shows pictures or plays sounds, unsupported (name other tasks)")
+        raise ConfigError(f"{where}: has images or audio, not supported (name other tasks)")
     own = task.get_config("num_fewshot")
     if own is None or (num_fewshot is not None and own != 0):
         task.set_config(key="num_fewshot", value=num_fewshot or 0)
@@ -193,25 +198,31 @@ def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
         limits(task.get_config("generation_kwargs") or {}, where)
 
 
-def _prepared(
-    name: str, found: HarnessTasks, config: BenchmarkConfig, evaluate: EvaluateConfig
+def _prepare(
+    name: str, selected: HarnessTasks, config: BenchmarkConfig, evaluate: EvaluateConfig
 ) -> PreparedBenchmark:
-    found = replace(found, samples=_samples(name, found, config))
-    chosen = found.samples or {}
+    """Return a task, or a group of tasks, as a benchmark.
+
+    Raises:
+        ConfigError: The tasks don't have a requested metric.
+        DataError: The prompts can't be rendered.
+    """
+    selected = replace(selected, samples=_samples(name, selected, config))
+    rows = selected.samples or {}
     examples = [
         example
-        for key, task in found.tasks.items()
+        for key, task in selected.tasks.items()
         for example in _examples(
-            task, key if found.group else "", chosen.get(key), config.limit, evaluate.fewshot_seed
+            task, key if selected.group else "", rows.get(key), config.limit, evaluate.fewshot_seed
         )
     ]
-    known = sorted({metric for task in found.tasks.values() for metric in task.aggregation()})
-    for metric in found.metrics:
+    known = sorted({metric for task in selected.tasks.values() for metric in task.aggregation()})
+    for metric in selected.metrics:
         if metric not in known:
             raise ConfigError(
                 f"benchmarks.{name}.metrics: unknown metric {metric!r} (known: {', '.join(known)})"
             )
-    rules = {key: task.dump_config() for key, task in found.tasks.items()}
+    rules = {key: task.dump_config() for key, task in selected.tasks.items()}
     rule = re.sub(r" at 0x\w+", "", json.dumps(rules, sort_keys=True, default=str))
     version = metadata.version("lm_eval")
     return PreparedBenchmark(
@@ -221,66 +232,77 @@ def _prepared(
             language=config.language or language(example.questions[0] for example in examples),
             protocol=f"lm-eval {version}",
             protocols={f"lm-eval {version}": ProtocolConfig()},
-            num_fewshot=max(task.get_config("num_fewshot") for task in found.tasks.values()),
+            num_fewshot=max(task.get_config("num_fewshot") for task in selected.tasks.values()),
         ),
         examples=examples,
         warnings=[],
-        interviewer=HarnessInterviewer(found, fingerprint([version, rule, found.metrics, _ANSWERS_VERSION])),
-        num_total=sum(len(task.eval_docs) for task in found.tasks.values()),
+        interviewer=HarnessInterviewer(
+            selected, fingerprint([version, rule, selected.metrics, _ANSWERS_VERSION])
+        ),
+        num_total=sum(len(task.eval_docs) for task in selected.tasks.values()),
     )
 
 
-def _samples(name: str, found: HarnessTasks, config: BenchmarkConfig) -> dict[str, list[int]] | None:
-    """The rows of each task that `limit` takes by their hash."""
+def _samples(name: str, selected: HarnessTasks, config: BenchmarkConfig) -> dict[str, list[int]] | None:
+    """Return task -> indices of the rows that `limit` selects by hash; None if it takes the first rows."""
     if config.limit is None or config.sample is Sample.first:
         return None
-    chosen: dict[str, list[int]] = {}
-    for key, task in found.tasks.items():
-        subset = key if found.group else ""
-        ids = [item_id(subset, number) for number in range(len(task.eval_docs))]
-        chosen[key] = sampled(name, subset, ids, config.limit, config.sample)
-    return chosen
+    samples: dict[str, list[int]] = {}
+    for key, task in selected.tasks.items():
+        subset = key if selected.group else ""
+        ids = [item_id(subset, index) for index in range(len(task.eval_docs))]
+        samples[key] = sampled(name, subset, ids, config.limit, config.sample)
+    return samples
 
 
-def _examples(
-    task: Any, subset: str, numbers: list[int] | None, limit: int | None, seed: int
-) -> list[Example]:
-    """The items of a task with every text that a model is shown, as plain prompts."""
+def _examples(task: Any, subset: str, rows: list[int] | None, limit: int | None, seed: int) -> list[Example]:
+    """Return the items of a task, with all texts that a model is shown, as plain prompts.
+
+    Args:
+        task: The harness's task.
+        subset: Name of the task in a group, or empty.
+        rows: Indices of the rows to ask; None: the first `limit` rows.
+        limit: Largest number of rows; None: all.
+        seed: Seed of the few-shot examples.
+
+    Raises:
+        DataError: The task can't render its prompts.
+    """
     task.set_fewshot_seed(seed=seed)
-    with _of_tasks(f"lm-eval task {task.task_name!r}: its prompts can't be made"):
-        task.build_all_requests(limit=None if numbers else limit, samples=numbers)
-    found: list[Example] = []
-    for instances in by_document(task.instances):
+    with _task_errors(f"lm-eval task {task.task_name!r}: its prompts can't be rendered"):
+        task.build_all_requests(limit=None if rows else limit, samples=rows)
+    examples: list[Example] = []
+    for instances in group_by_document(task.instances):
         first = instances[0]
-        number = numbers[first.doc_id] if numbers else first.doc_id
+        row = rows[first.doc_id] if rows else first.doc_id
         question = task.doc_to_text(first.doc)
-        found.append(
+        examples.append(
             Example(
-                id=item_id(subset, number),
+                id=item_id(subset, row),
                 subset=subset,
                 questions=(question if isinstance(question, str) else first.args[0],),
-                continuations=tuple(str(argument) for one in instances for argument in one.args),
+                continuations=tuple(str(argument) for instance in instances for argument in instance.args),
                 target=str(task.doc_to_target(first.doc)),
             )
         )
-    return found
+    return examples
 
 
-def by_document(instances: Sequence[Any]) -> list[list[Any]]:
-    """Requests of the same document together, in order."""
-    found: dict[int, list[Any]] = {}
-    for one in instances:
-        found.setdefault(one.doc_id, []).append(one)
-    return list(found.values())
+def group_by_document(instances: Sequence[Any]) -> list[list[Any]]:
+    """Return the requests in lists, one per document, in order of the documents' first requests."""
+    by_document: dict[int, list[Any]] = {}
+    for instance in instances:
+        by_document.setdefault(instance.doc_id, []).append(instance)
+    return list(by_document.values())
 
 
-def item_id(subset: str, number: int) -> str:
-    """An item's id: the row's number, after the task where a group holds several."""
-    return f"{subset}/{number}" if subset else str(number)
+def item_id(subset: str, row: int) -> str:
+    """Return the id of an item: `TASK/ROW` in a group of tasks, else the row's index."""
+    return f"{subset}/{row}" if subset else str(row)
 
 
 def language(questions: Iterator[str]) -> str:
-    """Chinese (zh) where a good part of the letters is, else English (en)."""
+    """Return `zh` if more than a fifth of the questions' letters are Chinese characters, else `en`."""
     letters = [letter for question in questions for letter in question[:2000] if letter.isalpha()]
     han = sum("\u4e00" <= letter <= "\u9fff" for letter in letters)
     return "zh" if han > _HAN_SHARE * len(letters) else "en"

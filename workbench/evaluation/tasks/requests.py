@@ -85,7 +85,7 @@ def fit(
     return items
 
 
-def long_ones(examples: Sequence[Example], longest: int) -> list[Example]:
+def possibly_too_long(examples: Sequence[Example], longest: int) -> list[Example]:
     """Return the examples whose question may have more than `longest` tokens, without few-shot examples.
 
     A text has at most as many tokens as bytes, so all other questions fit and needn't be encoded.

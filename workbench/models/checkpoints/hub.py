@@ -71,6 +71,17 @@ def locate(path: str | None, revision: str | None = None) -> Path:
     return located
 
 
+def locate_description(path: str | None, revision: str | None = None) -> Path:
+    """Return the local model folder or `.gguf` file for `path`; a hub id is downloaded without weights.
+
+    Raises:
+        CheckpointError: As in `locate`.
+    """
+    if path and not local_path(path).exists() and HUB_ID.fullmatch(path):
+        return _download(path, revision, "model.path", [[]])
+    return locate(path, revision)
+
+
 def locate_tokenizer(path: str, key: str = "model.tokenizer") -> Path:
     """Return the local tokenizer folder or file for `path`; a hub id is downloaded without weights.
 
@@ -108,8 +119,14 @@ def _check_folder(folder: Path) -> None:
     )
 
 
-def _download(path: str, revision: str | None, key: str) -> Path:
+def _download(path: str, revision: str | None, key: str, weights: Sequence[list[str]] | None = None) -> Path:
     """Download a hub id, or one `.gguf` file of it, and return the local path.
+
+    Args:
+        path: The hub id.
+        revision: Branch, tag or commit.
+        key: The config key of the path.
+        weights: Patterns of weight files, one list a file format; None: those of the key.
 
     Raises:
         CheckpointError: `path` is not a hub id, the hub has no such model, or the hub can't be reached.
@@ -119,7 +136,7 @@ def _download(path: str, revision: str | None, key: str) -> Path:
         raise CheckpointError(
             f"{key}: there is no file or folder {path!r}, and it is not a hub id (OWNER/NAME)"
         )
-    weights = WEIGHTS.get(key, [[]])
+    weights = WEIGHTS.get(key, [[]]) if weights is None else weights
     commits, name = _commits.get(), f"{file[1] if file else path}@{revision or 'main'}"
     commit_or_revision = revision if commits is None else commits.get(name, revision)
     try:

@@ -116,6 +116,18 @@ def tokenizer_place(model: ModelConfig) -> Path:
     return locate(model.path, model.revision)
 
 
+def has_tokenizer(model: ModelConfig) -> bool:
+    """Return whether the model section names a tokenizer, or one is in the model's folder."""
+    if model.tokenizer is not None or model.init:
+        return True
+    return _has_files(tokenizer_place(model))
+
+
+def _has_files(path: Path) -> bool:
+    """Return whether `path` is a tokenizer file, or a folder with one."""
+    return not path.is_dir() or any((path / name).is_file() for name in FILES)
+
+
 def read_tokenizer(path: Path, rows: int | None = None) -> PreTrainedTokenizerFast:
     """Read the tokenizer of a folder, a `.gguf` file, a `.model` file or a tokenizer.json.
 
@@ -126,7 +138,7 @@ def read_tokenizer(path: Path, rows: int | None = None) -> PreTrainedTokenizerFa
     Raises:
         CheckpointError: There is no tokenizer, or it is damaged.
     """
-    if path.is_dir() and not any((path / name).is_file() for name in FILES):
+    if not _has_files(path):
         raise CheckpointError(f"{path}: has no tokenizer (name one with model.tokenizer)")
     check_announced(path, rows)
     file = path / "tokenizer.json" if path.is_dir() else path

@@ -6,12 +6,12 @@ them with what autograd saves); models with transformers' own code are estimated
 Shapes: T tokens of a batch, padding included, H hidden size, I inner size of the MLP, V vocabulary.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterMethod
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.training.estimate.setting import Batch as Batch
+from workbench.training.estimate.setting import Linear
 from workbench.training.estimate.setting import Setting as Setting
 from workbench.training.estimate.setting import Shape as Shape
 
@@ -51,15 +51,17 @@ def weights_bytes(setting: Setting) -> int:
     return int(setting.shape.linear_weights * size) + setting.shape.other_weights * setting.residual_bytes
 
 
-def ranks(setting: Setting) -> dict[str, int]:
-    """Return the adapter's rank on each linear layer that it targets, by the layer's name."""
+def adapted(setting: Setting) -> list[tuple[Linear, int]]:
+    """Return the linear layers that the adapter targets, each with the adapter's rank."""
     adapter = setting.adapter
     if adapter is None:
-        return {}
-    names = set(setting.shape.linear)
-    if adapter.target_modules != [ALL_LINEAR]:
-        names &= {target.rpartition(".")[2] for target in adapter.target_modules}
-    return {name: adapter.rank_pattern.get(name, adapter.rank) for name in sorted(names)}
+        return []
+    targets = {target.rpartition(".")[2] for target in adapter.target_modules}
+    return [
+        (layer, adapter.rank_pattern.get(layer.name, adapter.rank))
+        for layer in setting.shape.linear
+        if adapter.target_modules == [ALL_LINEAR] or layer.name in targets
+    ]
 
 
 def trained_weights(setting: Setting) -> int:
@@ -67,8 +69,8 @@ def trained_weights(setting: Setting) -> int:
     shape = setting.shape
     if setting.adapter is None:
         return shape.linear_weights + shape.other_weights
-    per_layer = sum(rank * sum(shape.linear[name]) for name, rank in ranks(setting).items())
-    return shape.layers * per_layer + shape.hidden * shape.outputs
+    added = sum(layer.count * rank * (layer.inputs + layer.outputs) for layer, rank in adapted(setting))
+    return added + shape.hidden * shape.outputs
 
 
 def layer_bytes(setting: Setting) -> int:
@@ -81,7 +83,7 @@ def layer_bytes(setting: Setting) -> int:
     saved = batch.tokens * (
         widths * setting.dtype_bytes
         + 2 * shape.hidden * setting.residual_bytes
-        + (2 if is_half else 4) * sum(ranks(setting).values())
+        + (2 if is_half else 4) * sum(layer.count * rank for layer, rank in adapted(setting)) // shape.layers
         + 8
     )
     qkv = shape.queries + 2 * shape.keys
@@ -97,12 +99,13 @@ def layer_bytes(setting: Setting) -> int:
 
 
 def copies_bytes(setting: Setting) -> int:
-    """Return the bytes of float32 inputs that peft saves for each adapter that is not plain LoRA."""
+    """Return the bytes of float32 inputs that peft saves in a layer for adapters other than plain LoRA."""
     adapter = setting.adapter
     if adapter is None or (adapter.method is AdapterMethod.lora and adapter.dropout == 0):
         return 0
     per_value = 4 + (5 if adapter.dropout else 0) + (4 if adapter.method is AdapterMethod.dora else 0)
-    return setting.batch.tokens * per_value * sum(setting.shape.linear[name][0] for name in ranks(setting))
+    inputs = sum(layer.count * layer.inputs for layer, _ in adapted(setting)) // setting.shape.layers
+    return setting.batch.tokens * per_value * inputs
 
 
 def activations_bytes(setting: Setting) -> int:
@@ -133,7 +136,7 @@ def logits_bytes(setting: Setting) -> int:
 def passing_bytes(setting: Setting) -> int:
     """Return the temporary bytes of a layer's backward pass: MLP gradients, float32 copies of the norm."""
     shape, batch = setting.shape, setting.batch
-    largest = max(inputs * outputs for inputs, outputs in shape.linear.values()) * setting.dtype_bytes
+    largest = max((layer.weights for layer in shape.linear), default=0) * setting.dtype_bytes
     return batch.tokens * (4 * shape.inner * setting.dtype_bytes + 12 * shape.hidden) + largest
 
 
@@ -149,17 +152,22 @@ def step_flops(setting: Setting, *, tokens: int, labelled: int, length: float) -
     shape = setting.shape
     passes = 4 + (2 if setting.checkpointing else 0) + (2 if setting.adapter is None else 0)
     attention = 3 * 2 * shape.layers * shape.queries * length
-    per_token = passes * shape.linear_weights + attention
+    per_token = passes * (shape.linear_weights + shape.expert_weights) + attention
     if setting.adapter is not None:
         per_token += 6 * trained_weights(setting)
     head = 0 if shape.outputs else (4 if setting.adapter is not None else 6) * shape.vocabulary * shape.hidden
     return tokens * per_token + labelled * head
 
 
-def ways_out(setting: Setting, room: int) -> list[tuple[str, int]]:
+def ways_out(setting: Setting, room: int, accumulation: int = 1) -> list[tuple[str, int]]:
     """Return changes of settings that save memory, until the training fits into `room` bytes.
 
     Each change comes with the peak memory after it and all changes before it.
+
+    Args:
+        setting: The training.
+        room: Bytes of memory that it may take.
+        accumulation: Microbatches per optimizer step, so that smaller batches keep the step's size.
     """
     changes: list[tuple[str, int]] = []
     before = sum(peak_parts(setting).values())
@@ -178,14 +186,14 @@ def ways_out(setting: Setting, room: int) -> list[tuple[str, int]]:
     rows, factor = setting.batch.rows, 1
     while not fits() and rows > 1:
         rows, factor = -(-rows // 2), 2 * factor
-        description = f"train.per_device_batch_size={rows} and {factor} x train.gradient_accumulation_steps"
+        steps = f"train.gradient_accumulation_steps={factor * accumulation}"
+        description = f"train.per_device_batch_size={rows} {steps}"
         setting = change(description, replace(setting, batch=smaller(setting.batch, rows)))
-    is_unquantized = setting.quantization.method is QuantizationMethod.none
-    if not fits() and is_unquantized and setting.adapter is not None:
-        nf4 = QuantizationConfig(method=QuantizationMethod.nf4)
-        setting = change("quantization=nf4", replace(setting, quantization=nf4))
     if not fits() and setting.adapter is None:
-        change("adapter=lora", replace(setting, adapter=AdapterConfig()))
+        setting = change("adapter=lora", replace(setting, adapter=AdapterConfig(), masters=False))
+    if not fits() and setting.quantization.method is QuantizationMethod.none:
+        nf4 = QuantizationConfig(method=QuantizationMethod.nf4)
+        change("quantization=nf4", replace(setting, quantization=nf4))
     return changes
 
 
@@ -193,9 +201,3 @@ def smaller(batch: Batch, rows: int) -> Batch:
     """Return the batch with fewer rows of the same mean length."""
     share = rows / batch.rows
     return Batch(rows, *(int(count * share) for count in (batch.tokens, batch.labelled)))
-
-
-def shown(parts: Mapping[str, int]) -> str:
-    """Return the peak and its parts in GiB, as text."""
-    sizes = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items() if size >= 2**20)
-    return f"{sum(parts.values()) / 2**30:.2f} GiB at the peak ({sizes})"

@@ -1,11 +1,16 @@
 """Describes a training for the memory estimate: sizes of the model, the largest batch, and settings."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
-from transformers import PreTrainedConfig
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from workbench.config.adapter import AdapterConfig
 from workbench.config.quantization import QuantizationConfig
+from workbench.errors import CheckpointError
 
 CONTEXT_BYTES = 600 * 2**20
 """Memory of CUDA, its libraries and the allocator's rounding."""
@@ -13,6 +18,25 @@ LIBRARY_BYTES = 260 * 2**20
 """Memory besides tensors that a CPU process takes to load a model and train it, as measured."""
 INNER = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
 """Names of the MLP's inner size; a configuration without any of them has four times the hidden size."""
+
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""Names of the number of experts in a layer."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Linear layers of one name and one size, outside the heads."""
+
+    name: str
+    """Last part of the layers' names, such as `q_proj`."""
+    inputs: int
+    outputs: int
+    count: int
+
+    @property
+    def weights(self) -> int:
+        """Number of weights of one layer."""
+        return self.inputs * self.outputs
 
 
 @dataclass(frozen=True)
@@ -22,61 +46,109 @@ class Shape:
     layers: int
     hidden: int
     inner: int
+    """Width of the MLP; with experts, of all experts that a token passes through."""
     queries: int
     """Width of all query heads together."""
     keys: int
     """Width of all key heads together."""
     vocabulary: int
-    heads: int
-    """Number of vocabulary-sized matrices: 1 if head and embedding share one, else 2."""
+    linear: tuple[Linear, ...]
+    other_weights: int
+    """Number of weights in embedding, head, norms and experts, which are never quantized."""
+    expert_weights: int = 0
+    """Number of weights, among `other_weights`, of the experts that a token passes through."""
     outputs: int = 0
     """Number of classes; 0 for a causal model."""
     native: bool = False
     """Whether the modelling code is transformers' own."""
 
     @classmethod
-    def of(cls, config: PreTrainedConfig, outputs: int = 0, *, native: bool = False) -> "Shape":
-        """Return the sizes in a configuration, by the names of the LLaMA family or of older models."""
-        text = config.get_text_config()
-        heads, groups = getattr(text, "num_attention_heads", 1), getattr(text, "num_key_value_heads", None)
-        inner = next((size for name in INNER if (size := getattr(text, name, None))), 4 * text.hidden_size)
-        width = getattr(text, "head_dim", None) or text.hidden_size // heads
-        tied = outputs or getattr(text, "ties_embeddings", text.tie_word_embeddings)
+    def of(cls, model: PreTrainedModel, outputs: int = 0, *, native: bool = False) -> "Shape":
+        """Return the sizes of a model, which may be on the meta device.
+
+        Args:
+            model: The model; its configuration names the sizes as LLaMA or as an older model does.
+            outputs: Number of classes; 0 for a causal model.
+            native: Whether the modelling code is transformers' own.
+
+        Raises:
+            CheckpointError: The configuration doesn't give a size under any known name.
+        """
+        text = model.config.get_text_config()
+        hidden = size(text, "hidden_size")
+        heads = size(text, "num_attention_heads", default=1)
+        width = size(text, "head_dim", default=hidden // heads)
+        linear = linear_layers(model)
+        experts, share = expert_weights(model), active_share(text)
+        inner = next((size(text, name) for name in INNER if getattr(text, name, None)), 4 * hidden)
+        if experts:
+            inner = size(text, "moe_intermediate_size", default=inner) * size(
+                text, "num_experts_per_tok", default=1
+            )
         return cls(
-            layers=text.num_hidden_layers,
-            hidden=text.hidden_size,
+            layers=size(text, "num_hidden_layers"),
+            hidden=hidden,
             inner=inner,
             queries=heads * width,
-            keys=(groups or heads) * width,
-            vocabulary=text.vocab_size,
-            heads=1 if tied else 2,
+            keys=size(text, "num_key_value_heads", default=heads) * width,
+            vocabulary=size(text, "vocab_size"),
+            linear=linear,
+            other_weights=model.num_parameters() - sum(layer.count * layer.weights for layer in linear),
+            expert_weights=int(share * experts),
             outputs=outputs,
             native=native,
         )
 
     @property
-    def linear(self) -> dict[str, tuple[int, int]]:
-        """Name -> input and output width of each linear layer of a decoder layer."""
-        return {
-            "q_proj": (self.hidden, self.queries),
-            "k_proj": (self.hidden, self.keys),
-            "v_proj": (self.hidden, self.keys),
-            "o_proj": (self.queries, self.hidden),
-            "gate_proj": (self.hidden, self.inner),
-            "up_proj": (self.hidden, self.inner),
-            "down_proj": (self.inner, self.hidden),
-        }
-
-    @property
     def linear_weights(self) -> int:
         """Number of weights in the linear layers of all decoder layers."""
-        return self.layers * sum(inputs * outputs for inputs, outputs in self.linear.values())
+        return sum(layer.count * layer.weights for layer in self.linear)
 
-    @property
-    def other_weights(self) -> int:
-        """Number of weights in embedding, head and norms, which are never quantized."""
-        end_rows = self.heads * self.vocabulary + self.outputs
-        return self.hidden * (end_rows + 2 * self.layers + 1)
+
+def size(config: PreTrainedConfig, name: str, default: int | None = None) -> int:
+    """Return a size in a configuration; of a list with one size per layer, the largest.
+
+    Raises:
+        CheckpointError: The field is missing and there is no default, or it is not a number above 0.
+    """
+    value = getattr(config, name, None)
+    if isinstance(value, list | tuple) and value:
+        value = max(value)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, int) or value <= 0:
+        raise CheckpointError(f"config.json: a {config.model_type} without a {name}, so it can't be planned")
+    return value
+
+
+def linear_layers(model: PreTrainedModel) -> tuple[Linear, ...]:
+    """Return the linear layers of a model outside its heads, by name and size."""
+    heads = [cast(Any, model).get_output_embeddings(), getattr(model, "score", None)]
+    counts = Counter(
+        (name.rpartition(".")[2], *shape_of(module))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and not any(module is head for head in heads)
+    )
+    return tuple(Linear(*key, count) for key, count in sorted(counts.items()))
+
+
+def shape_of(layer: nn.Module) -> tuple[int, int]:
+    """Return the input and output width of a linear layer."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    inputs, outputs = cast(Tensor, layer.weight).shape
+    return inputs, outputs
+
+
+def expert_weights(model: nn.Module) -> int:
+    """Return the number of weights of all experts, which transformers holds in 3-D parameters."""
+    return sum(p.numel() for name, p in model.named_parameters() if p.dim() == 3 and "expert" in name)
+
+
+def active_share(config: PreTrainedConfig) -> float:
+    """Return the share of the experts that a token passes through; 1 without experts."""
+    count = next((value for name in EXPERTS if (value := getattr(config, name, None))), None)
+    return size(config, "num_experts_per_tok", default=1) / count if count else 1.0
 
 
 @dataclass(frozen=True)

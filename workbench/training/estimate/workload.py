@@ -33,34 +33,59 @@ class Forecast:
     largest: Batch
 
 
-def forecast(dataset: Dataset, train: TrainConfig, seed: int) -> Forecast:
+@dataclass(frozen=True)
+class RowSizes:
+    """Sizes of the rows of a training."""
+
+    lengths: Sequence[int]
+    """Tokens of each row."""
+    labelled: Sequence[int]
+    """Unmasked tokens of each row; for a classifier, 1."""
+    mean_length: float
+    """Mean length of a token's text: each text counts as often as it has tokens."""
+    joined: bool
+    """Whether a batch is padding-free, so that its size is the sum of its rows' lengths."""
+
+
+def row_sizes(dataset: Dataset) -> RowSizes:
+    """Return the sizes of the rows of a dataset of `workbench.data.encode`."""
+    lengths: list[int] = list(dataset["length"])
+    squares = sum(length * length for row in text_lengths(dataset, lengths) for length in row)
+    return RowSizes(
+        lengths,
+        [count_labels(labels) for labels in dataset["labels"]],
+        squares / sum(lengths),
+        isinstance(dataset[0]["labels"], list),
+    )
+
+
+def forecast(rows: RowSizes, train: TrainConfig, seed: int) -> Forecast:
     """Return the work of all ranks together.
 
     Args:
-        dataset: Rows as `workbench.data.encode` returns them.
+        rows: Sizes of the rows.
         train: Batches and steps.
         seed: Seed of the row order.
     """
-    lengths: list[int] = list(dataset["length"])
-    joined = isinstance(dataset[0]["labels"], list)
-    labelled = [count_labels(labels) for labels in dataset["labels"]]
-    texts = text_lengths(dataset, lengths)
+    lengths, joined = rows.lengths, rows.joined
     batches = Batches(lengths, train, seed, joined=joined, ranks=rank_and_world_size())
     steps = total_steps(len(batches), train)
     counted, factor = counted_batches(batches, steps, train.gradient_accumulation_steps)
 
-    def tokens(rows: Sequence[int]) -> int:
-        return sum(lengths[row] for row in rows) if joined else max(lengths[row] for row in rows) * len(rows)
+    def tokens(batch: Sequence[int]) -> int:
+        sizes = [lengths[row] for row in batch]
+        return sum(sizes) if joined else max(sizes) * len(sizes)
 
-    def batch(rows: Sequence[int]) -> Batch:
-        return Batch(len(rows), tokens(rows), sum(labelled[row] for row in rows))
+    def labelled(batch: Sequence[int]) -> int:
+        return sum(rows.labelled[row] for row in batch)
 
+    largest = max(counted, key=tokens)
     return Forecast(
         steps=steps,
-        tokens=round(factor * sum(tokens(rows) for rows in counted)),
-        labelled=round(factor * sum(labelled[row] for rows in counted for row in rows)),
-        mean_length=sum(n * n for row in texts for n in row) / sum(lengths),
-        largest=batch(max(counted, key=tokens)),
+        tokens=round(factor * sum(tokens(batch) for batch in counted)),
+        labelled=round(factor * sum(labelled(batch) for batch in counted)),
+        mean_length=rows.mean_length,
+        largest=Batch(len(largest), tokens(largest), labelled(largest)),
     )
 
 
@@ -112,5 +137,5 @@ def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
 def duration(seconds: float) -> str:
     """Return seconds as text, such as `12 minutes`."""
     if seconds < 90:
-        return f"{seconds:.0f} seconds"
+        return "1 second" if seconds < 1.5 else f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"

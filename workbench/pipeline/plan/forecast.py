@@ -1,0 +1,178 @@
+"""Logs a forecast of a training's memory and time, and what to change where it needs too much memory."""
+
+import logging
+
+import torch
+
+from workbench.api.examples import Examples
+from workbench.config import Config
+from workbench.config.model import Architecture
+from workbench.config.plan import Gpu
+from workbench.distributed import rank_and_world_size
+from workbench.errors import ConfigError
+from workbench.machine import available_bytes, resident_bytes
+from workbench.models.device import torch_device
+from workbench.models.loading import outline
+from workbench.pipeline.plan.planned_adapter import planned_adapter
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.step_inputs import run_autocast_dtype
+from workbench.training.estimate.memory import Batch, Setting, Shape, peak_parts, step_flops, ways_out
+from workbench.training.estimate.workload import (
+    RowSizes,
+    duration,
+    forecast,
+    product_rate,
+    row_sizes,
+    text_lengths,
+)
+from workbench.wrapping import wrapped
+
+log = logging.getLogger("workbench")
+
+GPUS = {
+    Gpu["t4"]: (16, 65),
+    Gpu["v100-32gb"]: (32, 125),
+    Gpu["l4"]: (24, 121),
+    Gpu["a10"]: (24, 125),
+    Gpu["rtx-3090"]: (24, 71),
+    Gpu["rtx-4090"]: (24, 165),
+    Gpu["a100-40gb"]: (40, 312),
+    Gpu["a100-80gb"]: (80, 312),
+    Gpu["h100"]: (80, 989),
+    Gpu["h200"]: (141, 989),
+}
+"""GPU -> GB of memory, and TFLOP/s of dense half-precision products, from the makers' data sheets."""
+REACHED_CPU, REACHED_GPU = 0.4, 0.35
+"""Share of the rate of matrix products that training with LoRA reaches. On a CPU 0.54 was measured in rows
+without padding (tests/performance/model.py), and shorter texts reach less; the share on a GPU is a guess."""
+COLUMNS = 80
+
+
+def foresee(run: Run, examples: Examples) -> None:
+    """Log what the training on these examples needs.
+
+    Raises:
+        ConfigError: A row is longer than the model's context.
+    """
+    check_lengths(run, examples)
+    log_forecast(run, row_sizes(examples.training.dataset), len(examples.labels))
+
+
+def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: bool = False) -> None:
+    """Log peak memory by purpose, time, and where the training doesn't fit, what to change.
+
+    Args:
+        run: The run.
+        rows: Sizes of the training rows.
+        num_classes: Of a classifier; 0 for a causal model.
+        is_one_step: Whether `rows` are those of one step, because the number of rows is unknown.
+    """
+    config = run.config
+    work = forecast(rows, config.train, config.seed)
+    setting = setting_of(run, num_classes, work.largest)
+    parts, room = peak_parts(setting), room_bytes(config)
+    where = config.plan.gpu.value if config.plan.gpu else torch_device(config.model.device).type
+    say(f"{gib(sum(parts.values()))} of {gib(room)} GiB at the peak on {where}")
+    say("  " + ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size >= 2**20))
+    flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
+    rate = reached_rate(config, setting, run.model_dtype)
+    time = f", about {duration(flops / (rate * rank_and_world_size()[1]))}" if rate else ""
+    if is_one_step:
+        say(f"a step: {work.tokens:,} tokens{time} (train.max_steps or data.path gives the number of steps)")
+    else:
+        say(f"{work.steps:,} steps, {work.tokens:,} tokens{time}")
+    if sum(parts.values()) > room:
+        log_ways_out(setting, room, config.train.gradient_accumulation_steps)
+
+
+def log_ways_out(setting: Setting, room: int, accumulation: int) -> None:
+    """Log the changes of settings that make a training fit into `room` bytes, as far as there are any."""
+    ways = ways_out(setting, room, accumulation)
+    say(f"this does not fit{'; change, in this order:' if ways else ''}", logging.WARNING)
+    for change, peak in ways:
+        say(f"  {gib(peak)} GiB with {change}", logging.WARNING)
+    if not ways or ways[-1][1] > room:
+        say("it only fits with a smaller model or a lower data.max_length", logging.WARNING)
+
+
+def say(text: str, level: int = logging.INFO) -> None:
+    """Log a text in lines of at most 80 columns, each of which begins with `plan: `."""
+    for line in wrapped(f"plan: {text}", COLUMNS, indent="plan:     "):
+        log.log(level, "%s", line)
+
+
+def gib(num_bytes: int) -> str:
+    """Return bytes as text, in GiB."""
+    return f"{num_bytes / 2**30:.2f}"
+
+
+def check_lengths(run: Run, examples: Examples) -> None:
+    """Refuse a text longer than the model's context: it has no positions, or none that it was trained on.
+
+    Raises:
+        ConfigError: names the first row of such a text, and how many there are.
+    """
+    described = run.model_config.get_text_config()
+    room = getattr(described, "max_position_embeddings", None)
+    for rows in (examples.training, examples.validation):
+        if not room or room < 0 or rows is None or max(rows.dataset["length"]) <= room:
+            continue
+        texts = text_lengths(rows.dataset, rows.dataset["length"])
+        longer = [number for number, lengths in enumerate(texts) if max(lengths) > room]
+        if not longer:
+            continue
+        where, length = rows.dataset[longer[0]]["where"], max(texts[longer[0]])
+        way_out = f"data.max_length={room}"
+        if getattr(described, "rope_parameters", None):
+            way_out += ", or max_position_embeddings in config.json if the model was trained on longer texts"
+        raise ConfigError(
+            f"data.max_length: {where} has {length} tokens, the model's context has {room} "
+            f"({len(longer):,} of {len(texts):,} rows are longer; {way_out})"
+        )
+
+
+def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
+    """Return all that decides the memory of a run's training.
+
+    Args:
+        run: The run.
+        num_classes: Of a classifier; 0 for a causal model.
+        largest: The largest batch.
+
+    Raises:
+        WorkbenchError: The model's configuration is invalid, or doesn't give a size.
+    """
+    config = run.config
+    on_cpu = config.plan.gpu is None and torch_device(config.model.device).type == "cpu"
+    holds_logits = config.model.architecture is Architecture.native or not config.model.fused
+    setting = Setting(
+        shape=Shape.of(outline(config.model, num_classes or None), num_classes, native=holds_logits),
+        quantization=config.quantization,
+        adapter=None if config.adapter.is_none else planned_adapter(config.adapter),
+        batch=largest,
+        checkpointing=config.train.gradient_checkpointing,
+        dtype_bytes=run.model_dtype.itemsize,
+        masters=run_autocast_dtype(run) is not None,
+        on_cpu=on_cpu,
+    )
+    return setting.on_this_cpu(resident_bytes()) if on_cpu else setting
+
+
+def room_bytes(config: Config) -> int:
+    """Return the bytes of memory that a training may take."""
+    if config.plan.memory_gib is not None:
+        return int(config.plan.memory_gib * 2**30)
+    if config.plan.gpu is not None:
+        return GPUS[config.plan.gpu][0] * 10**9
+    if torch_device(config.model.device).type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return available_bytes() + resident_bytes()
+
+
+def reached_rate(config: Config, setting: Setting, dtype: torch.dtype) -> float | None:
+    """Return the FLOP per second that a training will reach; None for a GPU that isn't in GPUS."""
+    if config.plan.gpu is not None:
+        return REACHED_GPU * GPUS[config.plan.gpu][1] * 1e12
+    if not setting.on_cpu:
+        return None
+    return REACHED_CPU * product_rate(dtype, setting.shape.hidden, setting.shape.inner)
