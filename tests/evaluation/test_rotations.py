@@ -10,8 +10,9 @@ from workbench.config.benchmark import Scoring
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.benchmarks.benchmark_files import Row
 from workbench.evaluation.benchmarks.option_orders import combined, rotated
+from workbench.evaluation.engine import evaluate
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
-from workbench.evaluation.records import Answer
+from workbench.evaluation.records import Answer, read_predictions
 
 
 def test_a_rotation_moves_option_k_to_letter_k_plus_shift():
@@ -49,6 +50,38 @@ def test_permutations_ask_every_order_and_show_the_letters(llama, tokenizer, exa
     examples = check_benchmarks({"exam": exam}, EvaluateConfig(permutations=4))["exam"].examples
     first, second = examples[0], examples[0].rotations[0]
     assert first.shots == second.shots and first.questions != second.questions
+
+
+def test_with_permutations_every_prediction_has_log_probabilities_among_its_options(
+    llama,
+    tokenizer,
+    exam,  # noqa: F811
+    tmp_path,
+):
+    """An option that names another one is asked in one order only; its item's values are of the same kind."""
+    exam.options = ["A", "B", "C", "D"]
+    prepared = check_benchmarks({"exam": exam}, EvaluateConfig(permutations=4))["exam"]
+    alone = replace(prepared.examples[0], rotations=())
+    mixed = replace(prepared, examples=[alone, *prepared.examples[1:]])
+    config = EvaluateConfig(permutations=4)
+    file = tmp_path / "exam.jsonl"
+    found = evaluate(
+        llama, tokenizer, {"exam": mixed}, config, model_name="base", predictions=lambda *_: file
+    )
+    written = read_predictions(file)
+    assert all(max(prediction.loglikelihoods) < 0 for prediction in written)
+    assert math.fsum(map(math.exp, written[0].loglikelihoods)) == pytest.approx(1)
+    alone_scores = evaluate(
+        llama,
+        tokenizer,
+        {"exam": replace(prepared, examples=[alone])},
+        config,
+        model_name="base",
+        predictions=lambda *_: file,
+    )
+    assert alone_scores.scores[0].value == written[0].scores["acc"]
+    assert math.fsum(map(math.exp, read_predictions(file)[0].loglikelihoods)) < 0.5
+    assert found.scores[0].num_items == 16
 
 
 def test_a_scored_letter_that_the_prompt_does_not_lead_to_is_warned_of(llama, tokenizer, exam, caplog):  # noqa: F811

@@ -21,7 +21,7 @@ from workbench.evaluation.records import Score, write_predictions
 from workbench.evaluation.sharing_error import invariant_cost, verified
 from workbench.evaluation.tasks.select_answerer import Model, in_role
 
-ANSWERS_VERSION = 2
+ANSWERS_VERSION = 3
 """Increased when prompts are encoded or answers end in another way, so that cached answers are not reused."""
 log = logging.getLogger("workbench")
 

@@ -121,7 +121,11 @@ class Prediction:
     context: str
     choices: list[str] = field(default_factory=list)
     loglikelihoods: list[float] = field(default_factory=list)
-    """Log-likelihood of each choice, or log-probability of each label of a classification head, in nats."""
+    """Log-likelihood of each choice, or log-probability of each label of a classification head, in nats.
+
+    If items of the benchmark were asked in several option orders (`evaluate.permutations`), these are
+    log-probabilities among the options, averaged over the orders of this item, which may be a single one.
+    """
     generation: str | None = None
     prediction: int | str | None
     target: int | str | list[int] | list[str]

@@ -34,7 +34,7 @@ def combined(answers: Sequence[Answer]) -> Answer:
     """
     if len(answers) == 1:
         return answers[0]
-    logprobs = [_option_logprobs(answer.loglikelihoods) for answer in answers]
+    logprobs = [option_logprobs(answer.loglikelihoods) for answer in answers]
     unconditional = [answer.unconditional for answer in answers]
     return replace(
         answers[0], loglikelihoods=_mean_by_option(logprobs), unconditional=_mean_by_option(unconditional)
@@ -50,8 +50,8 @@ def _mean_by_option(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
     )
 
 
-def _option_logprobs(values: Sequence[float]) -> list[float]:
-    """Normalize log-likelihoods so that the probabilities of the options sum to 1."""
+def option_logprobs(values: Sequence[float]) -> list[float]:
+    """Return log-probabilities among the options: log-likelihoods whose probabilities sum to 1."""
     top = max(values)
     total = top + math.log(math.fsum(math.exp(value - top) for value in values))
     return [value - total for value in values]

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-EXTRACTION_VERSION = "4"
+EXTRACTION_VERSION = "5"
 """Raised when the extraction of numbers or letters changes: scores of other versions aren't comparable."""
 
 

@@ -29,6 +29,14 @@ _UNIT_WORD = r"\s?[^\W\d]{0,12}"
 _OR = re.compile(rf"{_UNIT_WORD}?\s{{0,2}}(?:或者?|\bor\b)\s{{0,2}}", re.I)
 _AND = re.compile(r"\s?[\u4e00-\u9fff]{0,2}?\s?(?:和|与|、|\band\b)\s{0,2}", re.I)
 _END = re.compile(r"\s?[\u4e00-\u9fff]{0,4}\s?(?:$|[.。,;!?\n)])")
+_TERM = r"[(]?-?(?:[0-9][0-9.,]*|\.[0-9]+)%?\)?(?:[ ]?[a-z]{1,12})?"
+_UNFINISHED = re.compile(
+    rf"(?<![0-9.,*])(?P<first>{_TERM})"
+    rf"(?:(?:[ ]?[+\-*/×÷^][ ]?{_TERM}){{1,20}}[ ]?[+\-*/×÷^=]|[ ][+*/×÷=]|[×÷=])[ ]?[(]?$",
+    re.I,
+)
+"""Expression that ends with an operator, at the end of a text; not the star of `*18*` nor the dash of `18 -`."""
+_LONGEST_EXPRESSION = 200
 _BOLD = re.compile(r"\*\*([^*\n]{1,40})\*\*|__([^_\n]{1,40})__")
 _UNIT = re.compile(r"(?![.)、:])[^0-9:]{0,24}")
 
@@ -46,10 +54,11 @@ def number(text: str) -> str | None:
 
     The rules are tried in this order, and the last match of a rule counts: a final answer (`####`, a box,
     `最终答案`); an announced answer (`答案是`, `the answer is`), or the result of its equation; a number in
-    bold; without an announcement, the last number of the text, as users of GSM8K expect. Announced ranges and
-    alternatives (`10到20`, `2 or 3`) are not a number. Signs, fractions, thousands, 万 and million,
-    scientific notation and Chinese numerals are read. Units, currencies and percent signs are ignored: 20% is
-    20. Thoughts and invented next questions are not read.
+    bold; without an announcement, the last number of the text, as users of GSM8K expect. Announced ranges
+    and alternatives (`10到20`, `2 or 3`) are not a number, nor are the operands of an unfinished expression
+    at the end (`300 / 100 *`, `9 * 2 =`). Signs, fractions, thousands, 万 and million, scientific notation
+    and Chinese numerals are read. Units, currencies and percent signs are ignored: 20% is 20. Thoughts and
+    invented next questions are not read.
     """
     quantity = stated(text)
     return None if quantity is None else quantity.text
@@ -77,6 +86,19 @@ def only(text: str) -> Quantity | None:
 
 class _Several:
     """Announced answer that is not a single number."""
+
+
+def _complete_length(text: str) -> int:
+    """Return the length of the text without an unfinished expression at its end.
+
+    A number after an equals sign is a result, even if the expression continues: of `9 * 2 = 18 +`, 18.
+    """
+    length = len(text.rstrip())
+    offset = max(0, length - _LONGEST_EXPRESSION)
+    match = _UNFINISHED.search(text, offset, length)
+    if match is None:
+        return len(text)
+    return match.end("first") if text[: match.start()].rstrip().endswith("=") else match.start()
 
 
 def _candidates(text: str) -> Iterator[Quantity | _Several]:
@@ -119,13 +141,15 @@ def _after(text: str, mark_end: int) -> Quantity | _Several | None:
 
 
 def _result(text: str, quantity: Quantity) -> Quantity | _Several:
-    """Return the number or the result of its equation; `_Several` for a range or alternatives."""
+    """Return the number or the result of its equation; `_Several` for a range, alternatives or operands."""
     equation = _EQUATION.match(text, quantity.end)
     if equation:
         filler = _FILLER.match(text, equation.end())
         result = quantities.read(text, filler.end() if filler else equation.end(), spaced=True)
         if result is not None and not _OPERATOR.match(text, result.end):
             return result
+    if quantity.end > _complete_length(text):
+        return _Several()
     if _RANGE.match(text, quantity.end):
         return _Several()
     return _Several() if _is_one_of_several(text, quantity) else quantity
@@ -181,7 +205,11 @@ def _bold(text: str) -> Quantity | None:
 
 
 def _last(text: str) -> Quantity | None:
-    """Return the last number written with digits; without digits, the last one in Chinese numerals."""
+    """Return the last number written with digits; without digits, the last one in Chinese numerals.
+
+    Operands of an unfinished expression at the end of the text are left out.
+    """
+    text = text[: _complete_length(text)]
     if (whole_text := _alone(text)) is not None:
         return whole_text
     numbers = [

@@ -8,6 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCrite
 
 from workbench.data.templating.render import RenderingError, chat_text
 
+INCOMPLETE = "\ufffd"
+"""Character that decoding puts in place of a character whose bytes are incomplete."""
 _ANSWER = "an answer"
 """Rendered as the assistant's turn, to find the token that a chat template puts after it."""
 
@@ -33,9 +35,11 @@ class Endings:
             model: model whose generation_config may name end tokens.
             tokenizer: tokenizer with an end token, and a chat template with a token at the end of a turn.
             stop: further texts that end an answer.
-            as_harness: ignore the end of a chat turn, as lm-evaluation-harness does.
+            as_harness: ignore the end of a chat turn, and keep the replacement of an incomplete character, as
+                lm-evaluation-harness does.
         """
         self.tokenizer = tokenizer
+        self.keeps_incomplete = as_harness
         eos = tokenizer.eos_token
         self.stop = list(dict.fromkeys([*stop, *([str(eos)] if eos else [])]))
         self.turn_end = None if as_harness else turn_end_token(tokenizer)
@@ -53,13 +57,17 @@ class Endings:
         return any(text in newest for text in self.stop)
 
     def text(self, generated: Sequence[int]) -> str:
-        """Return the text of generated tokens before the first stop text, without special tokens."""
+        """Return the text of generated tokens before the first stop text, without special tokens.
+
+        Where the token limit cut the answer inside a character, its incomplete bytes are left out.
+        """
+        is_cut = bool(generated) and not self.keeps_incomplete and not self.reached(generated)
         if generated and generated[-1] == self.turn_end:
             generated = generated[:-1]  # the token may be an ordinary one, which decoding keeps
         text = str(self.tokenizer.decode(list(generated), skip_special_tokens=True))
         for stop in self.stop:
             text = text.split(stop)[0]
-        return text
+        return text.rstrip(INCOMPLETE) if is_cut else text
 
 
 class EndingCriteria(StoppingCriteria):

@@ -9,6 +9,7 @@ import numpy as np
 from workbench.config.benchmark import Average, BenchmarkConfig, Extract, OutputType
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.history import hashed
+from workbench.evaluation.benchmarks.option_orders import option_logprobs
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
 from workbench.evaluation.metrics.likelihood_scores import is_right, target_loglikelihood, text_loglikelihood
 from workbench.evaluation.metrics.lookup import named
@@ -28,12 +29,20 @@ _CORPUS_SAMPLES = 200
 def predictions(
     benchmark: PreparedBenchmark, items: Sequence[Item], answers: Sequence[Answer]
 ) -> list[Prediction]:
-    """Return one prediction per item, in order, with the answer that the first metric uses."""
+    """Return one prediction per item, in order, with the answer that the first metric uses.
+
+    If some items were asked in several option orders, all have log-probabilities among the options.
+    """
     metrics = [(name, named(name)) for name in benchmark.config.metrics]
-    return [_prediction(metrics, item, answer) for item, answer in zip(items, answers, strict=True)]
+    is_normalized = any(example.rotations for example in benchmark.examples)
+    return [
+        _prediction(metrics, item, answer, is_normalized) for item, answer in zip(items, answers, strict=True)
+    ]
 
 
-def _prediction(metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answer) -> Prediction:
+def _prediction(
+    metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answer, is_normalized: bool
+) -> Prediction:
     example = item.example
     scores = {name: metric.score(metric.judge(answer, example), answer, example) for name, metric in metrics}
     return Prediction(
@@ -42,7 +51,11 @@ def _prediction(metrics: Sequence[tuple[str, Metric]], item: Item, answer: Answe
         prompt_hash=item.hash[:16],
         context=item.contexts[0],
         choices=list(example.choices),
-        loglikelihoods=list(answer.loglikelihoods),
+        loglikelihoods=(
+            option_logprobs(answer.loglikelihoods)
+            if is_normalized and not example.rotations
+            else list(answer.loglikelihoods)
+        ),
         generation=answer.generation,
         prediction=metrics[0][1].judge(answer, example),
         target=_as_json(example.target),

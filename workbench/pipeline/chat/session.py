@@ -11,14 +11,12 @@ from workbench.config.model import Task
 from workbench.data.inference_prompts import prompts
 from workbench.data.readers.row import Row
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.inference.stop_rules import INCOMPLETE
 from workbench.files import write_atomic
 from workbench.pipeline.chat.models import ChatModels
 from workbench.pipeline.predict.predict_input import trained_before
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.tokenizers import tokenizer_for
-
-INCOMPLETE = "\ufffd"
-"""Character that a tokenizer decodes from some, but not all, bytes of a character."""
 
 STOPPED = "stopped"
 """Note of a reply that Ctrl-C ended."""
@@ -118,7 +116,7 @@ class Session:
             if reply_ids and endings.reached(reply_ids):
                 text = endings.text(reply_ids)
                 return Reply(text, "" if text.strip() else "the reply is empty")
-            return Reply(endings.text(reply_ids).rstrip(INCOMPLETE), note)
+            return Reply(endings.text(reply_ids), note)
 
     def add(self, message: str, replies: dict[str, Reply]) -> None:
         """Add a message and its replies to the conversation, unless all replies are empty."""
