@@ -263,8 +263,9 @@ def test_generated_texts_equal_those_generated_alone(request, model, tokenizer, 
     run_dir = RunDir(tmp_path / "run")
     run(llama, tokenizer, generation(exam), {"shared_prefix": shared}, predictions=run_dir.predictions)
     predictions = read_predictions(run_dir.predictions("base", "exam"))
-    for p in predictions:
-        assert p.generation == generate_alone(llama, tokenizer, p.context, 12)
+    for p in predictions:  # half a character at the token limit is left out
+        alone = generate_alone(llama, tokenizer, p.context, 12)
+        assert p.generation in (alone, alone.rstrip("\ufffd"))
     assert len({p.generation for p in predictions}) > 4
 
 

@@ -130,7 +130,7 @@ def test_an_error_rate_and_an_accuracy_have_no_mean(metric):
 
 @pytest.mark.parametrize("asked", ["steps=[evaluate]", "train.score_on=[toy_choice_en]"])
 def test_a_benchmark_that_the_model_can_not_answer_is_refused_before_the_training(run, asked):
-    with pytest.raises(ConfigError, match="benchmarks.toy_choice_en: 'multiple_choice' questions are not"):
+    with pytest.raises(ConfigError, match="benchmarks.toy_choice_en: output_type 'multiple_choice' is not"):
         run("quickstart-classifier", "benchmark=[toy_choice_en]", "steps=[train]", asked)
 
 
@@ -212,7 +212,7 @@ def test_a_score_before_the_first_logged_loss_is_no_error(run):
     ],
 )
 def test_a_mistake_is_found_before_the_rows_are_encoded(run, monkeypatch, recipe, mistake, words):
-    for module in ("plan", "train"):
+    for module in ("plan.plan", "train"):
         monkeypatch.delattr(f"workbench.pipeline.{module}.encoded_examples")
     data = ("model.path=${toy:base}", "data.path=${toy:data/instruct.jsonl}", "quantization=nf4")
     steps = ("steps=[train]",) if recipe == "quickstart" else ()

@@ -35,7 +35,7 @@ _UNFINISHED = re.compile(
     rf"(?:(?:[ ]?[+\-*/×÷^][ ]?{_TERM}){{1,20}}[ ]?[+\-*/×÷^=]|[ ][+*/×÷=]|[×÷=])[ ]?[(]?$",
     re.I,
 )
-"""Expression that ends with an operator, at the end of a text; not the star of `*18*` nor the dash of `18 -`."""
+"""Expression at the end of a text that ends with an operator; not the star of `*18*`, the dash of `18 -`."""
 _LONGEST_EXPRESSION = 200
 _BOLD = re.compile(r"\*\*([^*\n]{1,40})\*\*|__([^_\n]{1,40})__")
 _UNIT = re.compile(r"(?![.)、:])[^0-9:]{0,24}")
