@@ -113,6 +113,11 @@ class RunDir:
         return self.path / "results.json"
 
     @property
+    def contamination_json(self) -> Path:
+        """Benchmark items found in the training rows, and the scores of the other items."""
+        return self.path / "contamination.json"
+
+    @property
     def cache(self) -> Path:
         """Cached answers, from which an interrupted evaluation continues."""
         return self.path / "cache"
@@ -170,6 +175,7 @@ def clear_unfinished(run_dir: RunDir) -> None:
     files = [run_dir.config_yaml, run_dir.run_json, run_dir.train_json, run_dir.train_jsonl]
     cards = [folder / MODEL_CARD for folder in folders]
     files += [run_dir.results_json, run_dir.merge_report, run_dir.held_out_jsonl, run_dir.loss_svg]
+    files.append(run_dir.contamination_json)
     for file in (*files, *cards):
         settle_file(file)
     for left in run_dir.all_predictions.glob("*/.*.jsonl.????????"):

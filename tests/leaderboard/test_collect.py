@@ -8,6 +8,12 @@ import pytest
 from leaderboard_runs import Spec, write_run
 
 from workbench.errors import ConfigError
+from workbench.evaluation.contamination import (
+    BenchmarkContamination,
+    ContaminationReport,
+    FoundItem,
+    write_contamination,
+)
 from workbench.leaderboard.collect import collect
 
 
@@ -34,6 +40,20 @@ def test_results_inside_models_checkpoints_and_hidden_folders_are_not_runs(runs)
 def test_a_missing_folder_is_the_users_mistake(tmp_path):
     with pytest.raises(ConfigError, match="leaderboard.folder: .*/none' is not a folder"):
         collect(tmp_path / "none")
+
+
+def test_a_run_whose_training_rows_have_benchmark_items_is_marked(runs):
+    item = FoundItem(id="7", row="rows.jsonl:3", kind="near", share=0.9, longest=14)
+    found = BenchmarkContamination(inputs="", num_items=120, num_short=0, found=[item])
+    path = runs / "quickstart" / "contamination.json"
+    write_contamination(path, ContaminationReport(data="", num_rows=9, benchmarks={"toy-reading-zh": found}))
+    marked, other = collect(runs).runs
+    assert any("contaminated" in text and "1 of 120 of toy-reading-zh" in text for text in marked.remarks)
+    assert marked.contamination.benchmarks["toy-reading-zh"].found == [item]
+    assert other.contamination is None and not any("contaminated" in text for text in other.remarks)
+
+    path.write_text(path.read_text().replace("near", "verbatim"))
+    assert any("contamination.json is damaged" in text for text in collect(runs).runs[0].remarks)
 
 
 def edited(**changes):

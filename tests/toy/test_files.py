@@ -9,7 +9,8 @@ import pytest
 
 import workbench.toy
 from workbench.config.data import DataConfig
-from workbench.data.contamination import contamination
+from workbench.data.contamination.items import Item
+from workbench.data.contamination.search import contamination
 from workbench.data.rows import load_rows
 from workbench.toy import files, numbers, reviews
 
@@ -32,10 +33,11 @@ def test_the_committed_files_are_what_the_code_writes(tmp_path):
 @pytest.mark.parametrize("kind", ["choice", "exact", "reviews", "text"])
 @pytest.mark.parametrize("language", files.LANGUAGES)
 def test_no_held_out_item_stands_in_a_training_row(kind, language):
-    items = [row.get("question") or row["text"] for row in rows(f"{kind}_{language}.jsonl")]
+    texts = [row.get("question") or row["text"] for row in rows(f"{kind}_{language}.jsonl")]
+    items = [Item(str(number), (text,)) for number, text in enumerate(texts)]
     assert len(items) >= 100
     seen = [row for name in TRAINING for row in load_rows(DataConfig(path=str(TOY / "data" / name)))]
-    assert contamination(items, seen).count == 0
+    assert contamination({kind: items}, seen)[kind].count == 0
 
 
 @pytest.mark.parametrize("language", files.LANGUAGES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
 from workbench.data.classification import labelled_text
-from workbench.data.contamination import normalized
+from workbench.data.contamination.normalize import normalized
 from workbench.data.conversations import conversation
 from workbench.data.formats import row_format, text
 from workbench.data.readers.row_store import by_source, concatenate, select

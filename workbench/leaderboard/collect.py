@@ -10,6 +10,7 @@ import yaml
 
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.contamination import ContaminationReport, contamination_of
 from workbench.evaluation.records import Prediction, Score, read_predictions, read_results
 from workbench.evaluation.result_checksums import ADAPTER_DIGEST, CheckedResults, check_results
 from workbench.files import file_fingerprint, read_json
@@ -57,6 +58,8 @@ class Run:
     """Why the merge is not proven; empty if it is, or if nothing was merged."""
     steps: dict[str, Any] = field(default_factory=dict)
     """Fingerprints of each step's output, from run.json."""
+    contamination: ContaminationReport | None = None
+    """Benchmark items that the training rows have; None if the rows were not searched."""
     remarks: list[str] = field(default_factory=list)
     """Warnings that a reader needs before trusting the numbers."""
     config: dict[str, Any] = field(default_factory=dict)
@@ -155,6 +158,8 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
     checked = check_results(path, record)
     models = facts.get("models")
     report, merge_problem = _merge_report(files, record)
+    contamination, found_remarks = contamination_of(files.contamination_json)
+    remarks += found_remarks
     replaced = _replaced(models if isinstance(models, dict) else {}, record, report)
     valid = [
         score
@@ -179,6 +184,7 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
         steps=record.get("steps", {}),
         merge_problem=merge_problem,
         config=_config(files, record),
+        contamination=contamination,
         remarks=[*remarks, *_unverified(valid, checked), *([merge_problem] if merge_problem else [])],
     )
     reasons = [

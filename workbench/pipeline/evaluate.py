@@ -7,8 +7,6 @@ from transformers import PreTrainedModel
 
 from workbench.api.evaluation import log_warnings, score_model
 from workbench.config.names import BASE, UNTRAINED
-from workbench.data.contamination import contamination
-from workbench.data.streaming import streamed_rows
 from workbench.distributed import is_rank0
 from workbench.errors import MissingStepError
 from workbench.evaluation import engine
@@ -16,6 +14,7 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Score
 from workbench.evaluation.result_checksums import score_digests
 from workbench.models.loading import has_trained_head
+from workbench.pipeline.contamination import check_contamination, write_clean_scores
 from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
 from workbench.pipeline.run_models import Identity, loaded_models, model_identities
 from workbench.pipeline.run_results import scored_from, waiting_benchmarks, write_scores
@@ -52,7 +51,9 @@ def evaluate(run: Run) -> None:
     for name, benchmarks in waiting.items():
         skip_finished(f"evaluate {name}", not benchmarks, config)
     to_score = {key for benchmarks in waiting.values() for key in benchmarks}
-    log_benchmark_warnings(run, {key: prepared[key] for key in prepared if key in to_score - set(held_out)})
+    published = {key: prepared[key] for key in prepared if key in to_score - set(held_out)}
+    log_warnings(published)
+    check_contamination(run, published)
     untrained = is_classifier(config) and not has_trained_head(config.model)
     for name, model in loaded_models(run, [name for name, benchmarks in waiting.items() if benchmarks]):
         score_model(
@@ -68,6 +69,7 @@ def evaluate(run: Run) -> None:
             note=UNTRAINED if name == BASE and untrained else "",
             publish=score_writer(run, identities, name, model),
         )
+    write_clean_scores(run)
 
 
 def score_writer(
@@ -92,22 +94,3 @@ def score_writer(
         )
 
     return publish
-
-
-def log_benchmark_warnings(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -> None:
-    """Log what is odd about the benchmarks, and how many of their questions are in the training rows."""
-    data, seed = run.config.data, run.config.seed
-    for name, benchmark in benchmarks.items():
-        log_warnings({name: benchmark})
-        rows = [] if not data.paths() else streamed_rows(data, seed) if data.streaming else run.rows
-        overlap = contamination([example.questions[0] for example in benchmark.examples], rows)
-        if overlap.count:
-            question, where = overlap.found[0]
-            log.warning(
-                "benchmarks.%s: %d of %d questions are in the training rows, for example %r in %s",
-                name,
-                overlap.count,
-                overlap.num_items,
-                question[:60],
-                where,
-            )

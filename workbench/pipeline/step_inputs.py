@@ -8,6 +8,7 @@ import torch
 
 from workbench.api.training import autocast_dtype
 from workbench.config import Config
+from workbench.config.data import DataConfig
 from workbench.config.history import hashed
 from workbench.config.model import Task
 from workbench.config.names import ADAPTER, MERGED, TRAINED
@@ -73,19 +74,26 @@ def check_trained(run_dir: RunDir, folder: Path) -> str:
 
 def trained_from(config: Config) -> dict[str, Any]:
     """Return what decides the trained weights; local files are represented by their content."""
-    names = ("model", "quantization", "adapter", "data")
+    names = ("model", "quantization", "adapter")
     sections = {name: hashed(getattr(config, name), name) for name in names}
-    sections["train"] = config.train.learned()
-    for section, key in (("model", "path"), ("model", "tokenizer"), ("adapter", "path"), ("data", "path")):
+    sections["data"], sections["train"] = rows_from(config.data), config.train.learned()
+    for section, key in (("model", "path"), ("model", "tokenizer"), ("adapter", "path")):
         sections[section][key] = content(sections[section][key])
-    if config.data.labels_file:
-        sections["data"]["labels_file"] = content(config.data.labels_file)
-    for source in sections["data"]["sources"].values():
-        source["path"] = content(source["path"])
-    for section in (sections["data"], *sections["data"]["sources"].values()):
-        if isinstance(section["template"], str):  # a file; named templates are options of an enum
-            section["template"] = content(section["template"])
     return {**sections, "seed": config.seed}
+
+
+def rows_from(data: DataConfig) -> dict[str, Any]:
+    """Return what decides the training rows; local files are represented by their content."""
+    section = hashed(data, "data")
+    section["path"] = content(section["path"])
+    if data.labels_file:
+        section["labels_file"] = content(data.labels_file)
+    for source in section["sources"].values():
+        source["path"] = content(source["path"])
+    for part in (section, *section["sources"].values()):
+        if isinstance(part["template"], str):  # a file; named templates are options of an enum
+            part["template"] = content(part["template"])
+    return section
 
 
 def content(path: str | None) -> str | None:

@@ -1,0 +1,135 @@
+"""contamination.json: which benchmark items the training rows have, and scores without them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import DataError
+from workbench.evaluation.records import Prediction, Score
+from workbench.files import read_json, write_json
+from workbench.run_record import DIGEST, self_digest
+from workbench.statistics.intervals import interval, macro_interval, macro_stderr, mean, stderr
+
+SCHEMA_VERSION = 1
+
+MOST_NAMED = 4
+"""Benchmarks that one remark lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundItem:
+    """An item, and the training row that has most of it."""
+
+    id: str
+    row: str
+    """`file:line`, or `file: row n`."""
+    kind: str
+    """`verbatim`, `reordered` (options), `question` (without all of its options), or `near`."""
+    share: float
+    """Share of the item's distinctive words that the row has."""
+    longest: int
+    """Length of the longest common run, in words and Chinese characters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkContamination:
+    """What was found of one benchmark."""
+
+    inputs: str
+    """Fingerprint of the rows, the items and the rules of comparison."""
+    num_items: int
+    num_short: int
+    """Items too short to tell, which are never found."""
+    found: list[FoundItem]
+    clean: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Model -> metric -> value, stderr, interval and num_items of the items that were not found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContaminationReport:
+    """What was found of all benchmarks of a run."""
+
+    data: str
+    """Fingerprint of the training rows."""
+    num_rows: int
+    benchmarks: dict[str, BenchmarkContamination]
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Limits of the comparison, as `workbench.data.contamination.compare` explains them."""
+
+
+def clean_score(
+    score: Score, predictions: Sequence[Prediction], found: Collection[str]
+) -> dict[str, Any] | None:
+    """Return value, standard error and interval of the items that are not in the training rows.
+
+    Args:
+        score: the score of all items.
+        predictions: of the same model on the same benchmark.
+        found: ids of the items that are in the training rows.
+
+    Returns:
+        None if the score is not a mean of the items' scores, or no item is left.
+    """
+    by_subset: dict[str, list[float]] = {}
+    for prediction in predictions:
+        if prediction.id not in found and score.metric in prediction.scores:
+            by_subset.setdefault(prediction.subset, []).append(prediction.scores[score.metric])
+    scores = [value for values in by_subset.values() for value in values]
+    if score.item_score or not scores:
+        return None
+    is_macro = score.average == "macro" and len(by_subset) > 1
+    value = mean([mean(values) for values in by_subset.values()]) if is_macro else mean(scores)
+    bounds = macro_interval(by_subset, score.confidence) if is_macro else interval(scores, score.confidence)
+    return {
+        "value": value,
+        "stderr": macro_stderr(by_subset) if is_macro else stderr(scores),
+        "interval": list(bounds),
+        "num_items": len(scores),
+    }
+
+
+def write_contamination(path: Path, report: ContaminationReport) -> None:
+    """Write contamination.json with a checksum of itself."""
+    values: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **asdict(report)}
+    write_json(path, {**values, DIGEST: self_digest(values)})
+
+
+def read_contamination(path: Path) -> ContaminationReport | None:
+    """Read contamination.json; None if there is no such file, so that nothing is known.
+
+    Raises:
+        DataError: The file is damaged, was changed since it was written, or is of another schema version.
+    """
+    if not path.is_file():
+        return None
+    try:
+        values = read_json(path)
+        if values.pop("schema_version") != SCHEMA_VERSION:
+            raise DataError(f"{path}: another schema_version (known: {SCHEMA_VERSION})")
+        if values.pop(DIGEST) != self_digest({"schema_version": SCHEMA_VERSION, **values}):
+            raise DataError(f"{path}: was changed since it was written")
+        values["benchmarks"] = {name: _benchmark(facts) for name, facts in values["benchmarks"].items()}
+        return ContaminationReport(**values)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the contamination of a run of this project ({error!r})") from error
+
+
+def _benchmark(values: Mapping[str, Any]) -> BenchmarkContamination:
+    return BenchmarkContamination(**{**values, "found": [FoundItem(**item) for item in values["found"]]})
+
+
+def contamination_of(path: Path) -> tuple[ContaminationReport | None, list[str]]:
+    """Return what contamination.json says, and remarks for a reader; None if there is no sound file."""
+    try:
+        report = read_contamination(path)
+    except (DataError, OSError):
+        return None, [f"{path.name} is damaged, or was changed since it was written"]
+    found = {name: facts for name, facts in (report.benchmarks if report else {}).items() if facts.found}
+    counts = [f"{len(facts.found):,} of {facts.num_items:,} of {name}" for name, facts in found.items()]
+    if not counts:
+        return report, []
+    named = ", ".join(counts[:MOST_NAMED]) + (" and others" if len(counts) > MOST_NAMED else "")
+    return report, [
+        f"contaminated: its training rows have items of the benchmarks ({named}; {path.name} lists them)"
+    ]
