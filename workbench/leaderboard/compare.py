@@ -180,13 +180,8 @@ def _difference(row: Row, reference: str, trained: str, pairs: list[Pair], unpai
 
 def _lower_is_better(difference: Difference) -> Difference:
     """Swap wins and losses for a metric where lower is better."""
-    better = difference.value < 0
-    return replace(
-        difference,
-        wins=difference.losses,
-        losses=difference.wins,
-        verdict=BETTER if better else WORSE,
-    )
+    verdict = BETTER if difference.value < 0 else WORSE
+    return replace(difference, wins=difference.losses, losses=difference.wins, verdict=verdict)
 
 
 def _without_mean(row: Row, difference: Difference) -> Difference:

@@ -54,7 +54,9 @@ def compare_flips(gained: ArrayLike, lost: ArrayLike, num_items: ArrayLike, alph
     The test is scipy's `binomtest(gained, gained + lost)`. The interval maps both ends of
     `binomtest`'s exact interval of the share of gained items to (2 share - 1)(gained + lost) / num_items: it
     takes the number of flipped items as given, and excludes 0 exactly where the p-value is below alpha. Where
-    no item flips, the interval holds the differences that so many equal items allow.
+    no item flips, the interval holds the differences that so many equal items allow. Where nearly all flips
+    go one way, it is too narrow for other items of the same kind: of 500 with 10% flips, 95% intervals hold
+    a true difference of 5 points in 93% of cases and one of 9 points in 62%.
 
     Args:
         gained: Items that only the second model answers right.
