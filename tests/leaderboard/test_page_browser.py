@@ -113,6 +113,22 @@ def test_search_and_filters_leave_the_rows_that_fit(browser, usual):
     browser.run("document.getElementById('find').value = ''")
 
 
+def test_benchmarks_are_chosen_by_words_and_means_stay(browser, usual):
+    browser.view("scores", "labels=mmlu ceval")
+    heads = cells(browser, ".scores thead tr:nth-child(2) .label")
+    assert heads == ["Chinese", "English", "all", "cmmlu", "ceval", "mmlu"]
+
+
+def test_where_lower_is_better_items_with_a_lower_score_are_gained(browser, usual, tmp_path):
+    column = replace(usual.columns[0], lower_is_better=True)
+    board = replace(usual, columns=(column, *usual.columns[1:]))
+    browser.open(write(board, MadeTexts(usual), tmp_path))
+    browser.view("pair", f"a={key(0)}&b={key(6)}")
+    first, second = usual.outcomes[key(0xC000)].values[[0, 6]]
+    [row] = [row for row in cells(browser, ".pair tbody tr") if row.startswith("cmmlu")]
+    assert f"\t{int((second < first).sum())}\t{int((second > first).sum())}\t" in row
+
+
 def test_other_items_are_set_apart_and_a_failure_is_named(browser, usual):
     browser.wait("document.querySelector('td.apart')")
     assert "2,680 of 11,582 items" in browser.text("td.apart")

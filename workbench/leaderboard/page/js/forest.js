@@ -7,7 +7,7 @@ import { key, scale, strip, stripAxis } from "./chart.js";
 import { grid, sorted } from "./grid.js";
 import { columnItems, comparison } from "./items.js";
 import { t } from "./language.js";
-import { changeText, count, pText, rangeText } from "./numbers.js";
+import { changeText, count, pText, precise, rangeText } from "./numbers.js";
 import { modelName, note, verdict } from "./parts.js";
 import { choose, chosenMeasure, measureKey, measureName, reference, visibleModels } from "./state.js";
 
@@ -49,7 +49,7 @@ function forest(measure, lines) {
         h("th", { scope: "col" }, t("verdict")), h("th", { scope: "col", class: "number" }, t("p")), h("th", { scope: "col", class: "number" }, t("gained_lost"))]],
       row: (line) => forestRow(line, axis, measure),
     }),
-    note(t("family_note", { kind: t(`kind_${core.family.kind}`), n: count(core.family.num_comparisons), alpha: core.family.alpha })),
+    note(t("family_note", { kind: t(`kind_${core.family.kind}`), n: count(core.family.num_comparisons), alpha: `${precise(100 * core.family.alpha)}%` })),
     outside ? note(t("outside_note")) : null,
   ];
 }

@@ -37,18 +37,18 @@ export function itemScore(items, item, row) {
   return items.levels ? items.levels[code] : code;
 }
 
-// How `second` does against `first`, item by item; null if one of them has no items in the column.
+// How `second` does against `first`, item by item: gained are items on which it is better; null if one of them has no items in the column.
 export function comparison(items, first, second) {
   const a = items.rowOf.get(first), b = items.rowOf.get(second);
   if (a === undefined || b === undefined) return null;
-  const size = items.ids.length, signs = new Int8Array(size);
+  const size = items.ids.length, signs = new Int8Array(size), better = columns[items.number].lower_is_better ? -1 : 1;
   let gained = 0, lost = 0, firstSum = 0, secondSum = 0;
   for (let item = 0; item < size; item++) {
     const x = itemScore(items, item, a), y = itemScore(items, item, b);
     firstSum += x;
     secondSum += y;
-    signs[item] = Math.sign(y - x);
-    if (y > x) gained++; else if (y < x) lost++;
+    signs[item] = better * Math.sign(y - x);
+    if (signs[item] > 0) gained++; else if (signs[item] < 0) lost++;
   }
   return { a, b, size, signs, gained, lost, value: (secondSum - firstSum) / size, ...uncorrected(items, signs, gained, lost, size) };
 }
@@ -59,7 +59,8 @@ function uncorrected(items, signs, gained, lost, size) {
     signs.forEach((sign, item) => sums.set(items.clusters[item], (sums.get(items.clusters[item]) ?? 0) + sign));
     return { logP: Math.log(signFlip([...sums.values()])), test: "signflip", interval: null };
   }
-  const interval = items.isBinary && columns[items.number].average !== "macro" ? differenceInterval(gained, lost, size) : null;
+  const { average, lower_is_better: lower } = columns[items.number];
+  const interval = items.isBinary && !lower && average !== "macro" ? differenceInterval(gained, lost, size) : null;
   return { logP: logMcNemar(gained, lost), test: items.isBinary ? "mcnemar" : "sign", interval };
 }
 

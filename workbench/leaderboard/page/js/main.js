@@ -62,6 +62,7 @@ function drawControls() {
     select(t("reference"), modelOptions(models.map((_, number) => number)), models[reference()]?.key, (value) => choose({ reference: value }), { class: "wide" }),
     h("details", { class: "options", open: matchMedia("(min-width: 641px)").matches }, h("summary", {}, t("options")), h("div", { class: "pickers" },
     languages.length > 1 ? select(t("language"), [["", t("every")], ...languages.map((code) => [code, languageName(code)])], state.language, (value) => choose({ language: value }), { class: "matrix" }) : null,
+    h("label", { class: "matrix" }, h("span", {}, t("labels")), h("input", { type: "search", size: 14, value: state.labels, autocomplete: "off", placeholder: t("labels_hint"), on: { input: (event) => choose({ labels: event.target.value }) } })),
     select(t("show"), [["scores", t("scores")], ["differences", t("from_reference")]], state.show, (value) => choose({ show: value }), { class: "matrix" }),
     select(t("below"), ["ranks", "intervals", "items", "nothing"].map((name) => [name, t(`below_${name}`)]), state.below, (value) => choose({ below: value }), { class: "matrix" }),
     select(t("means"), [["", t("raw")], ["1", t("normalized")]], state.normalized, (value) => choose({ normalized: value }), { class: "means" }),

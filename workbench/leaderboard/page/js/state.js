@@ -5,7 +5,7 @@ import { columns, measures, models } from "./board.js";
 import { t } from "./language.js";
 
 const DEFAULTS = {
-  view: "scores", reference: "", a: "", b: "", measure: "", column: "", source: "", words: "", language: "",
+  view: "scores", reference: "", a: "", b: "", measure: "", column: "", source: "", words: "", language: "", labels: "",
   show: "scores", below: "ranks", normalized: "", sort: "", subject: "", kind: "changed", find: "", heat: "scores",
   cost: "", curve: "",
 };
@@ -92,7 +92,12 @@ function searchText(number) {
   return texts[number];
 }
 
+function columnText(column) {
+  return [column.label, column.benchmark, column.metric, column.protocol].join(" ").toLowerCase();
+}
+
 export function visibleMeasures() {
-  return measures.filter((measure) => !state.language || measure.language === state.language
-    || (measure.isMean && measure.label === "all"));
+  const words = state.labels.toLowerCase().split(/\s+/).filter(Boolean);
+  return measures.filter((measure) => (!state.language || measure.language === state.language || (measure.isMean && measure.label === "all"))
+    && (measure.isMean || !words.length || words.some((word) => columnText(measure.column).includes(word))));
 }
