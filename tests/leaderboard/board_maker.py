@@ -150,10 +150,12 @@ def make_model(number: int, size: Size) -> Model:
     if role == "adapter":
         facts["contamination"] = {
             "cmmlu": {
-                "num_found": 12,
                 "num_items": size.items,
-                "clean_value": 0.31,
-                "found": [{"item": "0", "row": "train.jsonl:17", "text": "下列哪一项 …", "kind": "verbatim"}],
+                "num_short": 3,
+                "found": [
+                    {"id": "法学/0", "row": "train.jsonl:17", "kind": "verbatim", "share": 1.0, "longest": 41}
+                ],
+                "clean": {"acc": {"value": 0.31, "interval": [0.25, 0.37], "num_items": size.items - 1}},
             }
         }
     return Model(

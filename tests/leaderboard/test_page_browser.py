@@ -191,10 +191,10 @@ def test_a_question_shows_both_answers_the_target_and_likelihoods(browser, usual
     browser.view("pair", f"a={key(0)}&b={key(6)}&column={key(0xC000)}&kind=gained")
     outcomes, texts = usual.outcomes[key(0xC000)], MadeTexts(usual).column(key(0xC000))
     item = int(np.flatnonzero(outcomes.values[6] > outcomes.values[0])[0])
-    text = browser.text(".questions > li")
+    text = browser.run("document.querySelector('.questions > li').textContent")
     assert outcomes.ids[item] in text and texts.questions[item] in text
     chosen = browser.run(
-        "[...document.querySelectorAll('.questions > li:first-child .choices > li')].map((l) => l.innerText)"
+        "[...document.querySelectorAll('.question:first-child .choices > li')].map((l) => l.textContent)"
     )
     assert "◀ A" in chosen[texts.chosen[0, item]] and "◀ B" in chosen[texts.chosen[6, item]]
     assert "right answer" in chosen[texts.targets[item][0]]
@@ -205,7 +205,9 @@ def test_questions_are_searched_and_counted_by_subject(browser, usual):
     browser.view("pair", f"a={key(0)}&b={key(6)}&column={key(0xC000)}&kind=all&subject=法学&find=第6题")
     outcomes = usual.outcomes[key(0xC000)]
     assert outcomes.ids[6] == "法学/6"
-    assert cells(browser, ".questions code") == ["法学/6"]
+    assert browser.run("[...document.querySelectorAll('.questions code')].map((c) => c.textContent)") == [
+        "法学/6"
+    ]
     rows = cells(browser, ".by-subject tbody tr")
     places = np.flatnonzero(np.array(outcomes.subsets) == "法学")
     gained = int((outcomes.values[6] > outcomes.values[0])[places].sum())
@@ -215,7 +217,7 @@ def test_questions_are_searched_and_counted_by_subject(browser, usual):
 
 def test_generated_answers_of_both_are_shown(browser, usual):
     browser.view("pair", f"a={key(0)}&b={key(6)}&column={key(0xC007)}&kind=gained")
-    text = browser.text(".questions > li")
+    text = browser.run("document.querySelector('.questions > li').textContent")
     assert "Let me think about step 0" in text and "The answer is" in text
 
 
@@ -225,6 +227,16 @@ def test_subjects_show_the_means_of_their_items(browser, usual):
     mean = outcomes.values[0][np.array(outcomes.subsets) == "医学"].mean()
     heads, first = cells(browser, ".heat thead th"), cells(browser, ".heat tbody tr:first-child > *")
     assert first[heads.index("医学")] == f"{100 * mean:.1f}"
+
+
+def test_an_item_found_in_training_rows_can_be_read(browser, usual):
+    browser.view("contamination")
+    assert "1 of 120 items found · clean part 31.0" in browser.text("#content details summary")
+    browser.click("#content details summary")
+    browser.wait("document.querySelector('.found')")
+    row = browser.text(".found tbody tr")
+    question = MadeTexts(usual).column(key(0xC000)).questions[0]
+    assert question in row and "train.jsonl:17" in row and "verbatim" in row
 
 
 def test_names_from_files_stay_text_in_every_view(browser, pages):

@@ -5,8 +5,8 @@ unpacked by the browser when a reader looks at it. `shelf` decides what fits. Be
 the page shows these facts of a model where it has them:
 
 - `facts["curves"]`: {name: [[step, value], ...]}, such as loss and eval_loss.
-- `facts["contamination"]`: {benchmark: {num_found, num_items, clean_value, precision, found: [{item, row,
-  text, kind}, ...]}}; all but num_found can be missing.
+- `facts["contamination"]`: {benchmark: {num_items, num_short, found: [{id, row, kind, share, longest}, ...],
+  clean: {metric: {value, interval, num_items}}}}, as in contamination.json, `clean` of this model alone.
 """
 
 from workbench.leaderboard.page.document import PAGE, html, write

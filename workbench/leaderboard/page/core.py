@@ -11,6 +11,9 @@ SCHEMA_VERSION = 1
 LATER = ("contamination", "curves")
 """Facts of a model that are long and are unpacked when they are looked at."""
 
+MOST_FOUND = 200
+"""Items of a benchmark that were found in training rows and are listed."""
+
 
 def core(board: Board) -> dict[str, Any]:
     """Return what the first view shows: models, columns, scores, means, family, alarms and skipped files."""
@@ -54,10 +57,8 @@ def later(board: Board) -> dict[str, Any]:
             | {"models": [models[key] for key in group.models]}
             for group in board.seeds
         ],
-        "facts": [
-            {name: plain(model.facts[name]) for name in LATER if name in model.facts}
-            for model in board.models
-        ],
+        "curves": [plain(model.facts.get("curves")) for model in board.models],
+        "contamination": [plain(_contamination(model)) for model in board.models],
         "provenance": plain(board.provenance),
     }
 
@@ -70,7 +71,6 @@ def reference_key(board: Board) -> str:
 
 def _model(model: Model, models: dict[str, int]) -> dict[str, Any]:
     facts = {name: value for name, value in model.facts.items() if name not in LATER}
-    contamination = model.facts.get("contamination")
     return plain(  # type: ignore[no-any-return]
         {
             "key": model.key,
@@ -83,10 +83,20 @@ def _model(model: Model, models: dict[str, int]) -> dict[str, Any]:
             "recipe": model.recipe_key,
             "remarks": model.remarks,
             "failure": model.failure,
-            "leaks": list(contamination) if isinstance(contamination, dict) else [],
+            "leaks": [name for name, found in _contamination(model).items() if found["num_found"]],
             "curves": bool(model.facts.get("curves")),
         }
     )
+
+
+def _contamination(model: Model) -> dict[str, dict[str, Any]]:
+    """Return what was found of each benchmark in a model's training rows, with the first found items."""
+    known = model.facts.get("contamination")
+    found: dict[str, dict[str, Any]] = {}
+    for name, facts in known.items() if isinstance(known, dict) else ():
+        if isinstance(facts, dict) and isinstance(facts.get("found"), list | tuple):
+            found[name] = {**facts, "num_found": len(facts["found"]), "found": facts["found"][:MOST_FOUND]}
+    return found
 
 
 def _column(column: Column, board: Board, models: dict[str, int]) -> dict[str, Any]:

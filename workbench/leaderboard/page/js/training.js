@@ -15,11 +15,11 @@ export async function trainingView(root) {
   replace(root, h("h2", {}, t("training")), h("p", {}, t("unpacking")));
   const tests = await loadTests();
   if (state.view !== "training") return;
-  const trained = visibleModels().filter((number) => models[number].curves && tests?.facts[number].curves);
-  const names = [...new Set(trained.flatMap((number) => Object.keys(tests.facts[number].curves)))];
+  const trained = visibleModels().filter((number) => models[number].curves && tests?.curves[number]);
+  const names = [...new Set(trained.flatMap((number) => Object.keys(tests.curves[number])))];
   if (!names.length) return replace(root, h("h2", {}, t("training")), h("p", {}, t("no_curves")));
   const name = names.includes(state.curve) ? state.curve : names[0];
-  const lines = trained.map((number) => ({ number, points: pointsOf(tests.facts[number].curves[name]) })).filter((line) => line.points.length);
+  const lines = trained.map((number) => ({ number, points: pointsOf(tests.curves[number][name]) })).filter((line) => line.points.length);
   replace(root, h("h2", {}, t("training")), h("div", { class: "pickers" }, select(t("curve"), names.map((one) => [one, one.replaceAll("_", " ")]), name, (curve) => choose({ curve }))),
     picture(root, lines.slice(0, MOST_LINES), name), lines.length > MOST_LINES ? note(t("curves_left", { n: MOST_LINES, total: lines.length })) : null, ends(lines, name));
 }
