@@ -79,7 +79,7 @@ def masked_json(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file.
+    """Read a JSON file.
 
     Raises:
         ValueError: it isn't JSON, nested too deeply or too long to be read, or a pipe, a device or a folder.
@@ -224,7 +224,7 @@ def file_fingerprint(path: Path) -> str:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """All files below a folder in the order of their names; its card and what is hidden are left out."""
+    """Return all files below a folder, sorted by name, except for hidden files and the model card."""
     return sorted(
         file
         for file in folder.rglob("*")

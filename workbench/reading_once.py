@@ -24,7 +24,7 @@ def reading_once() -> Iterator[None]:
 
 
 def computed_once(purpose: str, folder: Path, files: Iterable[Path], compute: Callable[[], Result]) -> Result:
-    """The result of `compute`, computed again only when one of the files that it reads has changed.
+    """Return the result of `compute`, called again only if one of the files that it reads has changed.
 
     Args:
         purpose: What is computed, with all that decides the result besides the files.
@@ -43,6 +43,6 @@ def computed_once(purpose: str, folder: Path, files: Iterable[Path], compute: Ca
 
 
 def _state(file: Path) -> tuple[int, int, int, int]:
-    """What changes when a file is replaced or written to, and stays when it is renamed."""
+    """Return a value that changes when a file is replaced or written to, and not when it is renamed."""
     found = os.stat(file)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

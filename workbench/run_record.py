@@ -46,7 +46,7 @@ class RunRecord:
             self.values |= read_record(path)
 
     def is_finished(self, step: str, inputs: str, output: Path) -> bool:
-        """Whether `step` was made from inputs of this fingerprint, and all that it left lies there unchanged.
+        """Return whether `step` finished from inputs with this fingerprint, and its files are unchanged.
 
         What doesn't is named in the log.
         """
@@ -58,7 +58,7 @@ class RunRecord:
         return problem is None
 
     def problem(self, step: str, output: Path) -> str | None:
-        """What of a finished step's files isn't as the step left it, in a few words; None: all of it is."""
+        """Return which files of a finished step have changed, in a few words; None: none."""
         entry = self.values["steps"].get(step)
         if entry is None:
             return None
@@ -72,7 +72,7 @@ class RunRecord:
         return None
 
     def scores(self, step: str) -> str | None:
-        """The checksum of what results.json says of a scoring; None: a version without checksums wrote it."""
+        """Return the checksum of a step's scores; None: an earlier version wrote them without one."""
         digest = self.values["steps"].get(step, {}).get("scores")
         return digest if isinstance(digest, str) else None
 
@@ -86,13 +86,13 @@ class RunRecord:
         files: Iterable[Path] = (),
         digests: Mapping[str, str] | None = None,
     ) -> None:
-        """Remember that `step` made `output` from these inputs, and what was measured.
+        """Record that `step` made `output` from these inputs, with measurements.
 
         Args:
             step: name of the step.
             inputs: fingerprint of what it was made from.
             output: file or folder.
-            measured: goes beside the step's name.
+            measured: measurements, stored under the step's name.
             files: what else of the run's folder it left.
             digests: further checksums to keep with the step.
         """
@@ -120,7 +120,7 @@ class RunRecord:
         self._write()
 
     def note(self, key: str, value: Any) -> None:
-        """Remember something about the whole run under a key of its own."""
+        """Record a value about the whole run under `key`."""
         if self.values.get(key) != value:
             self.values[key] = value
             self._write()
@@ -133,12 +133,12 @@ class RunRecord:
 
 
 def self_digest(values: Mapping[str, Any]) -> str:
-    """The checksum that a JSON object holds of the rest of itself."""
+    """Return the checksum that a JSON object has of the rest of itself."""
     return fingerprint({key: value for key, value in values.items() if key != DIGEST})
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What a run.json holds; one that an earlier version wrote has no checksum of itself.
+    """Read a run.json, and check its checksum, which earlier versions didn't write.
 
     Raises:
         DataError: it is damaged, or changed since it was written.
@@ -157,7 +157,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def _damage(values: Any) -> str | None:
-    """What is wrong with a record, in a few words; None: nothing."""
+    """Return what is wrong with a record, in a few words; None: nothing."""
     if not isinstance(values, dict) or not isinstance(values.get("steps"), dict):
         return "it has no steps"
     if DIGEST in values and values[DIGEST] != self_digest(values):

@@ -1,4 +1,4 @@
-"""Text in lines of a terminal's width, in which a Chinese character takes two columns."""
+"""Wraps and pads texts to a terminal's width, in which a Chinese character takes two columns."""
 
 import shutil
 import sys
@@ -10,12 +10,12 @@ PLAIN_WIDTH = 100
 
 
 def output_width() -> int:
-    """Columns of the terminal that the standard output is, else PLAIN_WIDTH."""
+    """Return the columns of the terminal if stdout is one, else PLAIN_WIDTH."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
 
 
 def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
-    """The text in lines of at most `width` columns, broken at spaces and between Chinese characters.
+    """Wrap a text to lines of at most `width` columns, at spaces and between Chinese characters.
 
     Args:
         text: One line.
@@ -38,5 +38,5 @@ def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
 
 
 def padded(text: str, width: int) -> str:
-    """The text with spaces behind it up to `width` columns."""
+    """Return the text with trailing spaces up to `width` columns."""
     return text + " " * (width - cell_len(text))

@@ -42,7 +42,7 @@ def modules(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def is_regular(name: str, entries: Sequence[str]) -> bool:
-    """Return whether these entries of sys.path have a module, or a package with an __init__.py."""
+    """Return whether the module `name` is in these entries of sys.path, as a file or with an __init__.py."""
     spec = PathFinder.find_spec(name, list(entries))
     return spec is not None and spec.origin is not None
 

@@ -116,7 +116,7 @@ class GenerationConfig:
 
 @dataclass(kw_only=True)
 class ProtocolConfig:
-    """What a named protocol does otherwise than the benchmark's own keys say; None leaves a fact as it is."""
+    """Values that a protocol sets in place of the benchmark's own; None: the benchmark's value applies."""
 
     description: str | None = None
     """Replaces `description` of the benchmark. null: unchanged."""
@@ -165,8 +165,8 @@ class BenchmarkConfig:
     """Local copy of the rows: a folder with the files that `local.files` names, or one file. null: the rows
     come from the hub."""
     language: str
-    """Language of the items, zh or en; the leaderboard averages by it. Empty, for lm-eval tasks: told by the
-    letters of the questions."""
+    """Language of the items, zh or en; the leaderboard averages by it. Empty, for lm-eval tasks: zh if a
+    fifth of the questions' letters are Chinese, else en."""
     local: LocalConfig = field(default_factory=LocalConfig)
     """Layout of the original files."""
     hub: HubConfig = field(default_factory=HubConfig)

@@ -55,7 +55,7 @@ COLUMNS = (
 
 
 def key_of(name: str, source: str) -> str:
-    """The full key of a field: of a source, or of the section itself where `source` is empty."""
+    """Return the full key of a field: of the source `source`, or of the data section if it is empty."""
     return f"data.sources.{source}.{name}" if source else f"data.{name}"
 
 
@@ -72,7 +72,7 @@ def check_columns(columns: Mapping[str, str], source: str) -> None:
 
 
 def is_template_file(value: str) -> bool:
-    """Whether a value of `data.template` names a file: none of the names, and ends in .jinja or exists."""
+    """Return whether `data.template` is a file: not a template's name, and it ends in .jinja or exists."""
     return value not in Template.__members__ and (value.endswith(TEMPLATE_ENDINGS) or Path(value).is_file())
 
 
@@ -251,11 +251,11 @@ class DataConfig:
             raise ConfigError(f"data.labels: a name stands twice in {self.labels!r}")
 
     def paths(self) -> list[str]:
-        """Where all rows lie; empty without data."""
+        """Return the paths of all rows; empty without data."""
         return [source.path for source in self.sources.values()] or [path for path in [self.path] if path]
 
     def of_source(self, name: str) -> "DataConfig":
-        """The section as one source alone would need it; the section itself where it has no sources."""
+        """Return the section with the settings of one source; without sources, the section itself."""
         if not self.sources:
             return self
         source = self.sources[name]

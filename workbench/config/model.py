@@ -1,4 +1,4 @@
-"""Which model: where its weights and tokenizer lie, what it is for, and how it is held in memory."""
+"""The model section: weights, tokenizer, task, number format and device."""
 
 from dataclasses import dataclass, field
 from enum import Enum

@@ -145,6 +145,6 @@ class TrainConfig:
         return self.keep is Keep.best or self.patience is not None
 
     def learned(self) -> dict[str, Any]:
-        """The values that decide the trained weights: when checkpoints are written only where it chooses."""
+        """Return the settings that decide the trained weights; checkpoint intervals only if they do."""
         ignored = set(NOT_LEARNED) - ({"save_steps"} if self.chooses else set())
         return {key: value for key, value in hashed(self, "train").items() if key not in ignored}

@@ -139,7 +139,7 @@ def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
 
 
 def named_by_head(data: DataConfig, trained: list[str], head: str = "the head") -> DataConfig:
-    """The data section with the classes, in their order, of the head that is trained further, if it has any.
+    """Return the data section with the class names of the head that is trained further, if it has names.
 
     Raises:
         ConfigError: `data.labels` has other classes, or another order.

@@ -68,7 +68,7 @@ class Conversation:
 
 
 def conversation(row: Row, shape: DataFormat, *, answered: bool = True) -> Conversation:
-    """Convert a row to a conversation; with `answered=False` a last answer is dropped and may be missing.
+    """Convert a row to a conversation; with `answered=False`, any answers at its end are dropped.
 
     Raises:
         DataError: A column is missing, a type is wrong, an answer is empty, or turns are out of order.
@@ -118,7 +118,7 @@ def completion_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def text_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert a plain text that is to be continued."""
+    """Return a plain text as one user turn, which the model continues."""
     return [Turn("user", text(row, "text"))]
 
 

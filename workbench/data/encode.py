@@ -58,7 +58,7 @@ class Encoding:
 
 
 def encode(rows: Sequence[Row], encoding: Encoding) -> Encoded:
-    """The rows, at least one, as token ids, with the loss on answers only.
+    """Encode rows, at least one, to token ids, with the loss on answers only.
 
     Raises:
         DataError: A row can't be read, or no row is left to train on.
@@ -69,7 +69,7 @@ def encode(rows: Sequence[Row], encoding: Encoding) -> Encoded:
 
 
 def examples_of(rows: Sequence[Row], encoding: Encoding, account: Account) -> list[Example]:
-    """The examples that rows become, packed where asked; tells `account` what was cut and dropped."""
+    """Encode rows, packed with `data.packing`, and count in `account` what was truncated and dropped."""
     examples: list[Example] = []
     for source, part in by_source(rows):
         of_source = replace(encoding, data=encoding.data.of_source(source))
@@ -82,7 +82,7 @@ def examples_of(rows: Sequence[Row], encoding: Encoding, account: Account) -> li
 
 
 def source_examples(rows: Sequence[Row], encoding: Encoding, account: Account) -> Iterator[Example]:
-    """The examples of rows of one source, all of one format."""
+    """Yield the examples of rows of one source, which all have one format."""
     shape = row_format(rows[0], encoding.data, encoding.task)
     account.noted.update(unread_columns(rows, shape))
     if shape is DataFormat["labelled"]:
@@ -95,7 +95,7 @@ def source_examples(rows: Sequence[Row], encoding: Encoding, account: Account) -
 def answers(
     rows: Sequence[Row], encoding: Encoding, shape: DataFormat, account: Account
 ) -> Iterator[Example]:
-    """Conversations, whose answers are trained."""
+    """Yield the examples of conversations; the loss is on the answers."""
     data, seed = encoding.data, encoding.seed
     conversations = [conversation(row, shape) for row in rows]
     if data.shuffle_answers:
@@ -170,7 +170,7 @@ def document(row: Row, tokenizer: PreTrainedTokenizerBase, account: Account) -> 
 
 
 def classified(rows: Sequence[Row], encoding: Encoding, account: Account) -> Iterator[Example]:
-    """Texts with the number of their class."""
+    """Yield the examples of a classifier: texts with the index of their class."""
     tokenizer, data = encoding.tokenizer, encoding.data
     names = encoding.names or label_names(rows, data)
     control = ControlTokens(control_tokens(tokenizer))

@@ -15,10 +15,10 @@ from workbench.errors import DataError
 
 @dataclass(frozen=True)
 class Encoded:
-    """A data set ready for the Trainer, and the account of how it came to be.
+    """Data set for the Trainer, and the account of the rows that it was made from.
 
     Its columns: input_ids; labels (as many for a causal model, one class number for a classifier); length in
-    tokens; row, a number of its own; where, the file and line that it came from. Packed rows have
+    tokens; row, a unique number; where, the file and line that it came from. Packed rows have
     position_ids too, which count from 0 in each text.
     """
 
@@ -29,7 +29,7 @@ class Encoded:
 def as_dataset(
     examples: Sequence[Example], data: DataConfig, account: Account, first: int = 0
 ) -> datasets.Dataset:
-    """The examples in memory, numbered from `first` on; completes the account."""
+    """Return the examples as a dataset in memory, numbered from `first` on, and complete the account."""
     if not examples:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in account.dropped.items())
         paths = ", ".join(map(repr, data.paths()))

@@ -27,7 +27,7 @@ ANSWERS = ("output", "completion", "label")
 
 
 def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list[Row]:
-    """All rows of `data.path` or of `data.sources`, with the columns named as `data.columns` says.
+    """Read all rows of `data.path` or `data.sources`, with the columns renamed by `data.columns`.
 
     Args:
         data: Paths, columns, weights and limits.
@@ -48,7 +48,7 @@ def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list
 
 
 def load_kept_rows(data: DataConfig, seed: int) -> Sequence[Row]:
-    """The same rows as `load_rows` for as long as a run lasts: many of them stay on the disk.
+    """Read the same rows as `load_rows`; many rows are stored in a file instead of in memory.
 
     Raises:
         DataError: As `load_rows` says.
@@ -73,7 +73,7 @@ def load_kept_rows(data: DataConfig, seed: int) -> Sequence[Row]:
 
 
 def given_rows(values: Iterable[Mapping[str, Any]], data: DataConfig) -> list[Row]:
-    """Rows that are in memory, with the columns named as `data.columns` says.
+    """Convert values in memory to rows, with the columns renamed by `data.columns`.
 
     Raises:
         DataError: No rows, one that isn't a mapping, or a mapped column that is missing.
@@ -90,7 +90,7 @@ def given_rows(values: Iterable[Mapping[str, Any]], data: DataConfig) -> list[Ro
 
 
 def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
-    """Each source's name, section and weight; without `data.sources` the only one has no name."""
+    """Yield name, section and weight of each source; without `data.sources`, one with an empty name."""
     if not data.sources:
         yield "", data, 1.0
     for name, source in data.sources.items():
@@ -98,7 +98,7 @@ def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
 
 
 def limited_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
-    """The rows of one source up to its limit, at least one."""
+    """Yield the rows of one source up to its limit, at least one."""
     rows = islice(read_rows(data, source, answered=answered), data.limit)
     first = next(rows, None)
     if first is None:
@@ -108,7 +108,7 @@ def limited_rows(data: DataConfig, source: str = "", *, answered: bool = True) -
 
 
 def weighted(count: int, name: str, weight: float, seed: int) -> list[int]:
-    """The numbers of a source's rows: each as often as the weight's whole part says, of its rest some.
+    """Return the indices of a source's rows: each floor(weight) times, and a random share of them once more.
 
     Raises:
         DataError: The weight leaves no row.
@@ -122,7 +122,7 @@ def weighted(count: int, name: str, weight: float, seed: int) -> list[int]:
 
 
 def split_rows(rows: Sequence[Row], fraction: float) -> tuple[Sequence[Row], Sequence[Row]]:
-    """The rows to train on and those held out, both in their order; equal rows stay on one side.
+    """Split rows into training and held-out rows, both in order; equal rows stay together.
 
     Which ones depends on the rows alone.
 

@@ -32,7 +32,7 @@ class Side:
     writer: pyarrow.RecordBatchStreamWriter | None = None
 
     def add(self, rows: Sequence[Row], encoding: Encoding) -> None:
-        """Encode some rows and write them behind those that are there."""
+        """Encode rows and append them to the file."""
         block = Account(num_rows=len(rows))
         examples = examples_of(rows, encoding, block)
         if examples:
@@ -62,7 +62,7 @@ def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
 
 
 def encode_streamed(encoding: Encoding, folder: Path, seed: int) -> tuple[Encoded, Encoded | None]:
-    """The rows to train on and those held out, in files of `folder`; equal prompts come to one side.
+    """Encode streamed rows into files of `folder`: training and held-out rows, split by their prompts.
 
     Raises:
         DataError: a row that can't be read, or nothing left to train on.

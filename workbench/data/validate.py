@@ -111,7 +111,11 @@ def summary(problems: Sequence[tuple[Row, DataError]]) -> str:
 
 
 def check_label(row: Row, data: DataConfig, names: Sequence[str]) -> None:
-    """Read the text of a row, and its class or target."""
+    """Check that a row has a text, and a known class or, with `data.regression`, a number.
+
+    Raises:
+        DataError: It doesn't.
+    """
     example = labelled_text(row, answered=not data.regression)
     if data.regression:
         target(row)

@@ -108,7 +108,7 @@ def _selected(
 
 
 def _of_subsets(name: str, config: BenchmarkConfig) -> BenchmarkConfig:
-    """The benchmark with the subsets that `only` names."""
+    """Return the benchmark with only the subsets that `only` names."""
     for subset in config.only:
         if subset not in config.subsets:
             known = ", ".join(config.subsets) or "none"

@@ -59,7 +59,7 @@ def _why_not_flash(dtype: torch.dtype, device: torch.device) -> str | None:
 
 
 def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: torch.dtype) -> dict[str, Any]:
-    """Arguments of from_pretrained that hold the model as its section says; `own`: the checkpoint's type."""
+    """Return arguments of from_pretrained for the model section; `own` is the checkpoint's dtype."""
     dtype, device = chosen_dtype(model.dtype, own), torch_device(model.device)
     native = model.architecture is Architecture.native
     return {

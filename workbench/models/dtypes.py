@@ -10,15 +10,15 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 def chosen_dtype(choice: Enum, own: torch.dtype) -> torch.dtype:
-    """The type that an option of the configuration names; auto: the model's `own`."""
+    """Return the dtype that an option names; `auto`: the dtype `own` of the model."""
     return own if choice.value == "auto" else cast(torch.dtype, getattr(torch, choice.value))
 
 
 def dtype_named(name: str) -> torch.dtype:
-    """The type of torch that a file names, such as bfloat16."""
+    """Return torch's dtype for a name in a file, such as bfloat16."""
     return cast(torch.dtype, getattr(torch, name))
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """The name of a type as the configuration and the files of a run have it: float32, bfloat16, ..."""
+    """Return the name of a dtype in the configuration and in the files of a run: float32, bfloat16, ..."""
     return str(dtype).removeprefix("torch.")

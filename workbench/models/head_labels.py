@@ -1,4 +1,4 @@
-"""The classes that a classifier to go on from was trained for."""
+"""Reads the class names of a trained classification head."""
 
 from workbench.config.model import ModelConfig
 from workbench.models.adapters import adapter_config
@@ -6,7 +6,7 @@ from workbench.models.loading import has_trained_head, read_config
 
 
 def head_labels(model: ModelConfig, adapter: str | None) -> list[str]:
-    """The names of the classes of the adapter's head, or else of the model's; empty: it has no names."""
+    """Return the class names of the adapter's head, or else of the model's; empty if it has no names."""
     if adapter is not None and (names := adapter_config.label_names(adapter)) is not None:
         return names
     if not has_trained_head(model):

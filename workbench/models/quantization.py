@@ -71,7 +71,7 @@ def bitsandbytes_config(
 
 
 def compute_dtype(quantization: QuantizationConfig, dtype: torch.dtype) -> torch.dtype:
-    """The type that 4-bit layers multiply in, for a model of type `dtype`."""
+    """Return the dtype in which 4-bit layers multiply, for a model of `dtype`."""
     return chosen_dtype(quantization.compute_dtype, dtype)
 
 

@@ -39,7 +39,7 @@ class StepCallback(TrainerCallback):
         self.steps_above_limit = 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Use the logging and saving intervals of this run; a checkpoint stores those of its own time."""
+        """Use the intervals of this run for logging and saving, in place of those stored in a checkpoint."""
         state.compute_steps(args, state.max_steps)  # type: ignore[no-untyped-call]
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""A chat template that lies in a file of its own."""
+"""Reads a chat template from a file."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from workbench.errors import DataError
 
 
 def read_template(path: str) -> str:
-    """The text of a chat template's file, which compiles within the bounds of all templates.
+    """Read the file of a chat template, and check that it compiles.
 
     Raises:
         DataError: it can't be read, is too long, or is not a template.

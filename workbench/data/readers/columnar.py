@@ -104,7 +104,7 @@ def bytes_by_dictionary(column: "pyarrow.Array") -> int:
 
 
 def bytes_by_view(column: "pyarrow.Array") -> int:
-    """What the texts of a column take of which several can stand in one place.
+    """Return the bytes of the texts in a column of views, which may share storage; 0 for other columns.
 
     Source: Arrow's format/Columnar.rst: a view is 16 bytes, the first 4 its length.
     """

@@ -18,7 +18,7 @@ class Row:
     file: str = ""
     """The file or data set that it was read from."""
     clashes: Mapping[str, str] = field(default_factory=dict)
-    """Column that stands at several levels of what was unfolded -> the names that tell them apart."""
+    """Column that occurs at several levels of what was unfolded -> its names, one per level."""
 
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Column -> its name in the file, where `data.columns` has renamed it."""
@@ -31,9 +31,9 @@ class Row:
         return ", ".join(map(self.own_name, self.values))
 
     def own_name(self, column: str) -> str:
-        """A column as the file names it."""
+        """Return the name that a column has in the file."""
         return self.renamed.get(column, column)
 
     def content(self) -> str:
-        """The columns as one text, the same for equal rows."""
+        """Return the columns as text, the same for equal rows."""
         return json.dumps(self.values, sort_keys=True, ensure_ascii=False, default=str)

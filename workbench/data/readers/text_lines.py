@@ -43,7 +43,7 @@ def numbered_lines(
 
 
 def marked_encoding(file: BinaryIO) -> str:
-    """Return the encoding of the byte order mark, and move the file position behind the mark."""
+    """Return the encoding of the byte order mark, and move the file position after the mark."""
     start = file.read(4)
     mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
     file.seek(len(mark))

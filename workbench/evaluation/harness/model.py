@@ -201,7 +201,7 @@ class HarnessLM(LM):  # type: ignore[misc]
             ) from error
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """Return the tokenizer's chat template."""
+        """Return the tokenizer's chat template; None if not requested, or if it has none or several."""
         template = self.lm.tokenizer.chat_template if chat_template else None
         return template if isinstance(template, str) else None
 

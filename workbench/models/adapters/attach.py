@@ -159,7 +159,7 @@ def base_model(model: PeftModel) -> PreTrainedModel:
 
 
 def inner_model(model: PeftModel) -> PreTrainedModel:
-    """The base model with the adapter in its layers, of any adapter that peft has made.
+    """Return the base model with the adapter's layers in it, for any adapter that has layers.
 
     Raises:
         ConfigError: The adapter is in no layer: it puts tokens before the text.

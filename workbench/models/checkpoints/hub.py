@@ -38,7 +38,7 @@ _commits: ContextVar[dict[str, str] | None] = ContextVar("commits", default=None
 
 @contextmanager
 def held_commits(known: Mapping[str, str]) -> Iterator[None]:
-    """Within the context, use these commits of the Hub, and record the commits of other downloads."""
+    """Use these commits of the Hub within the context, and record the commits of all other downloads."""
     token = _commits.set(dict(known))
     try:
         yield

@@ -59,7 +59,7 @@ def loss_of_logits(
     num_items_in_batch: Tensor | int | None = None,
     shift_labels: Tensor | None = None,
 ) -> Tensor:
-    """Compute the same loss from logits (B, S, V)."""
+    """Compute the loss of `causal_lm_loss`, given the logits (B, S, V) instead of hidden states."""
     shifted = _shifted(labels) if shift_labels is None else shift_labels
     if is_plain():  # indexing by the number of labels would break the graph of torch.compile
         flat = shifted.to(logits.device).flatten()

@@ -81,7 +81,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
 
 
 def _settled_tokenizer(place: Path, rows: int | None, pad_token: str | None) -> PreTrainedTokenizerFast:
-    """The tokenizer at `place`, checked for an embedding of so many rows, with a padding token."""
+    """Read the tokenizer at `place`, check it against the embedding's rows, and choose a padding token."""
     with quiet_transformers():
         tokenizer = read_tokenizer(place, rows)
     check_ids(tokenizer, rows, str(place))
