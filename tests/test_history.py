@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from workbench import cli
-from workbench.cli import composition
+from workbench.cli import composition, stored_run
 from workbench.config import Config, DataConfig, TrainConfig, history
 from workbench.config.data import SourceConfig
 from workbench.config.history import ChangedDefault
@@ -57,7 +57,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def name(*overrides: str) -> str:
-    return composition.run_name(overrides[0].removeprefix("recipe="), composed(*overrides))
+    return stored_run.run_name(overrides[0].removeprefix("recipe="), composed(*overrides))
 
 
 def config(*overrides: str) -> Config:
@@ -217,12 +217,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
 def goes_on(folder: RunDir, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> DictConfig:
     """The configuration that a command takes on in a folder."""
     typed(monkeypatch, *overrides)
-    return composition.continued(composed(*overrides), folder)
+    return stored_run.continued(composed(*overrides), folder)
 
 
 def test_the_command_of_the_first_version_finds_its_folder_and_agrees_with_it(folder, monkeypatch):
     overrides = ("recipe=quickstart", *SHORT, *LIMITS)
-    assert composition.own_folder("quickstart", composed(*overrides)) == folder.path
+    assert stored_run.own_folder("quickstart", composed(*overrides)) == folder.path
     ours = goes_on(folder, monkeypatch, *overrides)
     then = ["data.validation_fraction=0.0", *(f"benchmarks.{name}.sample=first" for name in ours.benchmarks)]
     assert ours == composed(*overrides, *then), "as the first version held none out and took the first rows"
@@ -258,11 +258,11 @@ def test_a_changed_default_of_a_folder_holds_on_in_it_unless_the_command_names_t
     with pytest.raises(ConfigError, match=r"train.max_grad_norm=0.5, not 1.0"):
         goes_on(folder, monkeypatch, *overrides, "train.max_grad_norm=1.0")
     explicit = composed(*overrides, "train.max_grad_norm=0.5")
-    assert composition.run_name("quickstart", explicit) != folder.name, "a run of its own, elsewhere"
-    earlier = RunDir(Path("runs") / composition.run_name("quickstart", explicit, as_written=True))
+    assert stored_run.run_name("quickstart", explicit) != folder.name, "a run of its own, elsewhere"
+    earlier = RunDir(Path("runs") / stored_run.run_name("quickstart", explicit, as_written=True))
     earlier.path.mkdir(exist_ok=True)
     earlier.config_yaml.write_text(text)
-    assert composition.own_folder("quickstart", explicit) == earlier.path, "the first version's is found"
+    assert stored_run.own_folder("quickstart", explicit) == earlier.path, "the first version's is found"
 
 
 def test_a_signed_configuration_names_its_version_and_is_refused_when_changed(tmp_path):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from workbench.cli.composition import identity, stored_text
+from workbench.cli.composition import stored_text
+from workbench.cli.stored_run import identity
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from workbench.cli.guard import check_hydra_node
-from workbench.cli.sources import sources_of
-from workbench.cli.yaml_texts import check_file
+from workbench.cli.yaml_files.sources import sources_of
+from workbench.cli.yaml_files.yaml_texts import check_file
 from workbench.errors import ConfigError
 
 BENCHMARK = """# @package benchmarks.own

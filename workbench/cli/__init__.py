@@ -31,7 +31,7 @@ from workbench.cli.reasons import users_error
 from workbench.cli.recipes import recipe_list
 from workbench.cli.reference import keys_text
 from workbench.cli.shadows import shadows
-from workbench.cli.sources import Sources, sources_of
+from workbench.cli.yaml_files.sources import Sources, sources_of
 from workbench.config import Step
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.machine import check_address_space

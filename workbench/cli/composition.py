@@ -2,20 +2,18 @@
 
 import logging
 from dataclasses import asdict
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from workbench.cli.environment import check_environment, register_environment
-from workbench.cli.recipes import load_mapping, load_recipe, recipe_files
-from workbench.config import IDENTITY, SAME_RUN, Config, Step, history
+from workbench.cli.recipes import load_recipe, recipe_files
+from workbench.cli.stored_run import as_mapping, continued, near_runs, own_folder, typed_keys
+from workbench.config import Config, Step, history
 from workbench.errors import ConfigError
-from workbench.run_dir import RunDir, check_folder, fingerprint
+from workbench.run_dir import RunDir, check_folder
 from workbench.shipped import PACKAGE
 from workbench.shown import masked
 
@@ -80,14 +78,6 @@ def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
     return config, run_dir, stored_text(composed)
 
 
-def near_runs(path: Path) -> list[str]:
-    """Return up to five runs in the same parent folder with similar names, the most similar first."""
-    siblings = [folder for folder in path.parent.glob("*") if RunDir(folder).config_yaml.is_file()]
-    longer = sorted(str(folder) for folder in siblings if folder.name.startswith(f"{path.name}-"))
-    similar = get_close_matches(path.name, [folder.name for folder in siblings], n=5)
-    return list(dict.fromkeys([*longer, *(str(path.parent / name) for name in similar)]))[:5]
-
-
 def check_trust(composed: DictConfig) -> None:
     """Check that `trust_code` comes from the command line.
 
@@ -106,11 +96,6 @@ def stored_text(composed: DictConfig) -> str:
     values = as_mapping(composed)
     values.pop("trust_code")
     return history.signed(masked(OmegaConf.to_yaml(OmegaConf.create(values))))
-
-
-def typed_keys() -> set[str]:
-    """Return the keys that the command line sets or removes."""
-    return {word.partition("=")[0].lstrip("+~") for word in HydraConfig.get().overrides.task}
 
 
 def named_keys(recipe: str) -> set[str]:
@@ -139,99 +124,6 @@ def check_protocols(config: Config, named: set[str]) -> None:
                 )
 
 
-def own_folder(recipe: str, composed: DictConfig) -> Path:
-    """Return the default folder of a run, or the folder in which an earlier version has put it."""
-    folder = Path("runs") / run_name(recipe, composed)
-    earlier = Path("runs") / run_name(recipe, composed, as_written=True)
-    if earlier != folder and not folder.exists() and RunDir(earlier).config_yaml.is_file():
-        stored, version = stored_config(RunDir(earlier))
-        old_defaults = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
-        ours = composed.copy()
-        for key, value in old_defaults.items():
-            OmegaConf.update(ours, key, value)
-        if identity(stored) == identity(ours):
-            return earlier
-    return folder
-
-
-def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
-    """Return the configuration stored in a run folder, and its version.
-
-    Keys that this version didn't have get the values that it implied.
-
-    Raises:
-        ConfigError: The file is damaged, or is not a configuration of this program.
-    """
-    stored = load_mapping(run_dir.config_yaml, "configuration")
-    if stored.get("trust_code"):
-        raise ConfigError(f"{run_dir.config_yaml}: sets trust_code (valid on the command line only)")
-    version = history.version_of(run_dir.config_yaml.read_text("utf-8"), str(run_dir.config_yaml))
-    sections = (section for section in IDENTITY if section != "seed")
-    if missing := [section for section in sections if not isinstance(stored.get(section), DictConfig)]:
-        raise ConfigError(
-            f"run_dir: {str(run_dir.path)!r} is not a run folder, its config.yaml has no {missing[0]!r} "
-            "(choose another run_dir, or none)"
-        )
-    return OmegaConf.create(history.completed(as_mapping(stored), Config, "", version)), version
-
-
-def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
-    """Return the configuration for continuing the run in a folder.
-
-    A recipe with `continues` takes over the stored model, adapter, data and seed; any other recipe must have
-    equal ones. Defaults of an earlier version stay in force in its run, and so does the stored
-    `data.validation_fraction` if the command leaves it null.
-
-    Raises:
-        ConfigError: The folder holds another run.
-    """
-    stored, version = stored_config(run_dir)
-    composed, named = composed.copy(), typed_keys()
-    old_defaults = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
-    for key, value in old_defaults.items():
-        if key not in named:
-            OmegaConf.update(composed, key, value)
-            log.info("run_dir: %s was made by an earlier version, so %s=%s stays", run_dir.path, key, value)
-    if composed.data.validation_fraction is None:
-        composed.data.validation_fraction = stored.data.validation_fraction
-    if composed.continues:
-        composed = adopted(composed, stored, named)
-    ours, theirs = identity(composed), identity(stored)
-    for section in IDENTITY:
-        if ours[section] != theirs[section]:
-            key, ours_value, theirs_value = first_difference(section, ours[section], theirs[section])
-            raise ConfigError(
-                f"run_dir: {str(run_dir.path)!r} holds another run, with {key}={theirs_value!r}, "
-                f"not {ours_value!r} (choose another run_dir, or none)"
-            )
-    return composed
-
-
-def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
-    """Return the configuration with the stored model, adapter, data and seed, except the keys in `named`.
-
-    Those keep their interpolations, because the identity of a run is made of unresolved values.
-    """
-    merged = composed.copy()
-    for section in IDENTITY:
-        OmegaConf.update(merged, section, stored[section], merge=True)
-    for key in named:
-        if key.split(".")[0] in IDENTITY:
-            OmegaConf.update(merged, key, as_written(composed, key), merge=False)
-    return merged
-
-
-def as_written(config: DictConfig, key: str) -> Any:
-    """Return a section, or a value with its interpolation unresolved; None if there is no such key."""
-    value = OmegaConf.select(config, key)
-    if OmegaConf.is_config(value):
-        return value
-    node: Any = as_mapping(config)
-    for name in key.split("."):
-        node = node.get(name) if isinstance(node, dict) else None
-    return node
-
-
 def check_predict_keys(composed: DictConfig) -> None:
     """Check that a run that only predicts has no keys about training rows.
 
@@ -245,55 +137,3 @@ def check_predict_keys(composed: DictConfig) -> None:
         if meant is not None:
             ours = key.replace(meant, PREDICT_KEYS[meant])
             raise ConfigError(f"{key}: is about training rows, and this run only predicts (use {ours}=...)")
-
-
-def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
-    """Return the dotted key at which two configurations first differ, with both values."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in sorted(ours.keys() | theirs.keys()):
-            if ours.get(name) != theirs.get(name):
-                return first_difference(f"{key}.{name}", ours.get(name), theirs.get(name))
-    return key, ours, theirs
-
-
-def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> str:
-    """Return the recipe's name, with eight hex digits if the user's values differ from the recipe's.
-
-    Keys and defaults of later versions don't change the name, so that runs of earlier versions are found.
-    With `as_written`, a given former default counts as it did in the version that had it.
-    """
-    plugins = (word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/l", "hydra/s")))
-    own = hydra.compose("config", overrides=[f"recipe={recipe}", *plugins])
-    if composed.benchmarks and composed.data.validation_fraction == 0:  # as if it were not set
-        composed = composed.copy()
-        composed.data.validation_fraction = None
-    if identity(composed) == identity(own):
-        return recipe
-    return f"{recipe}-{fingerprint(name_values(composed, as_written))[:8]}"
-
-
-def name_values(composed: DictConfig, as_written: bool) -> dict[str, Any]:
-    """Return the values that a run's name is computed from, the same in every version."""
-    schema, values = get_type_hints(OmegaConf.get_type(composed)), identity(composed)
-    return {
-        section: history.named(values[section], schema[section], section, as_written=as_written)
-        if isinstance(values[section], dict)
-        else values[section]
-        for section in IDENTITY
-    }
-
-
-def as_mapping(config: DictConfig) -> dict[str, Any]:
-    """Return a configuration as plain values, with unresolved interpolations and enum names."""
-    values = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
-
-
-def identity(config: DictConfig) -> dict[str, Any]:
-    """Return the unresolved values that identify a run: those of the sections in IDENTITY."""
-    values = as_mapping(config)
-    chosen = {section: values[section] for section in IDENTITY}
-    for section, ignored in SAME_RUN.items():
-        chosen[section] = {key: value for key, value in chosen[section].items() if key not in ignored}
-    return chosen

@@ -14,10 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from omegaconf import DictConfig
 
-from workbench.cli.composition import as_mapping
 from workbench.cli.plugins import check_plugin
-from workbench.cli.sources import Sources, composed
-from workbench.cli.yaml_texts import check_texts
+from workbench.cli.stored_run import as_mapping
+from workbench.cli.yaml_files.sources import Sources, composed
+from workbench.cli.yaml_files.yaml_texts import check_texts
 from workbench.errors import ConfigError
 
 ALLOWED = ("mode", "run.dir", "sweep.dir", "sweep.subdir")

@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import Container, DictConfig, OmegaConf
 
-from workbench.cli.sources import Sources
+from workbench.cli.yaml_files.sources import Sources
 from workbench.errors import ConfigError
 
 RUNS_CODE = {

@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.cells import cell_len, set_cell_size
 
 from workbench.cli.messages import one_line, wrapped
-from workbench.cli.unfolding import check_unfolded
+from workbench.cli.yaml_files.unfolding import check_unfolded
 from workbench.errors import ConfigError
 from workbench.shipped import shipped
 from workbench.shown import clean

@@ -16,12 +16,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
-from workbench.cli.composition import as_mapping
 from workbench.cli.error_hints import NAME, filled, nearest_keys
 from workbench.cli.keys import without_none
 from workbench.cli.messages import wrapped
 from workbench.cli.recipes import load_mapping, load_recipe
-from workbench.cli.sources import Sources, composed
+from workbench.cli.stored_run import as_mapping
+from workbench.cli.yaml_files.sources import Sources, composed
 from workbench.config import Config
 from workbench.config.ranges import RANGE
 from workbench.errors import ConfigError

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from workbench.cli.keys import Kind, kind_of
 from workbench.cli.recipes import load_mapping, recipe_files
-from workbench.cli.sources import Sources
+from workbench.cli.yaml_files.sources import Sources
 from workbench.errors import ConfigError
 
 _PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.M)

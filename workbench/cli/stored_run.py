@@ -1,0 +1,200 @@
+"""Finds the folder of a run, and continues the run that it holds."""
+
+import logging
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from workbench.cli.recipes import load_mapping
+from workbench.config import IDENTITY, SAME_RUN, Config, history
+from workbench.errors import ConfigError
+from workbench.run_dir import RunDir, fingerprint
+
+log = logging.getLogger("workbench")
+
+
+def near_runs(path: Path) -> list[str]:
+    """Return up to five runs in the same parent folder with similar names, the most similar first."""
+    siblings = [folder for folder in path.parent.glob("*") if RunDir(folder).config_yaml.is_file()]
+    longer = sorted(str(folder) for folder in siblings if folder.name.startswith(f"{path.name}-"))
+    similar = get_close_matches(path.name, [folder.name for folder in siblings], n=5)
+    return list(dict.fromkeys([*longer, *(str(path.parent / name) for name in similar)]))[:5]
+
+
+def typed_keys() -> set[str]:
+    """Return the keys that the command line sets or removes."""
+    return {word.partition("=")[0].lstrip("+~") for word in HydraConfig.get().overrides.task}
+
+
+def own_folder(recipe: str, composed: DictConfig) -> Path:
+    """Return the default folder of a run, or the folder in which an earlier version has put it."""
+    folder = Path("runs") / run_name(recipe, composed)
+    earlier = Path("runs") / run_name(recipe, composed, as_written=True)
+    if earlier != folder and not folder.exists() and RunDir(earlier).config_yaml.is_file():
+        stored, version = stored_config(RunDir(earlier))
+        old_defaults = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
+        ours = composed.copy()
+        for key, value in old_defaults.items():
+            OmegaConf.update(ours, key, value)
+        if identity(stored) == identity(ours):
+            return earlier
+    return folder
+
+
+def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
+    """Return the configuration stored in a run folder, and its version.
+
+    Keys that this version didn't have get the values that it implied.
+
+    Raises:
+        ConfigError: The file is damaged, or is not a configuration of this program.
+    """
+    stored = load_mapping(run_dir.config_yaml, "configuration")
+    if stored.get("trust_code"):
+        raise ConfigError(f"{run_dir.config_yaml}: sets trust_code (valid on the command line only)")
+    version = history.version_of(run_dir.config_yaml.read_text("utf-8"), str(run_dir.config_yaml))
+    sections = (section for section in IDENTITY if section != "seed")
+    if missing := [section for section in sections if not isinstance(stored.get(section), DictConfig)]:
+        raise ConfigError(
+            f"run_dir: {str(run_dir.path)!r} is not a run folder, its config.yaml has no {missing[0]!r} "
+            "(choose another run_dir, or none)"
+        )
+    return OmegaConf.create(history.completed(as_mapping(stored), Config, "", version)), version
+
+
+def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
+    """Return the configuration for continuing the run in a folder.
+
+    A recipe with `continues` takes over the stored model, adapter, data and seed; any other recipe must have
+    equal ones. Defaults of an earlier version stay in force in its run, and so does the stored
+    `data.validation_fraction` if the command leaves it null.
+
+    Raises:
+        ConfigError: The folder holds another run.
+    """
+    stored, version = stored_config(run_dir)
+    composed, named = composed.copy(), typed_keys()
+    old_defaults = history.kept_defaults(as_mapping(composed), as_mapping(stored), Config, version)
+    for key, value in old_defaults.items():
+        if key not in named:
+            OmegaConf.update(composed, key, value)
+            log.info("run_dir: %s was made by an earlier version, so %s=%s stays", run_dir.path, key, value)
+    if composed.data.validation_fraction is None:
+        composed.data.validation_fraction = stored.data.validation_fraction
+    if composed.continues:
+        composed = adopted(composed, stored, named)
+    if audits(composed):
+        return as_scored(composed, stored, named)
+    ours, theirs = identity(composed), identity(stored)
+    for section in IDENTITY:
+        if ours[section] != theirs[section]:
+            key, ours_value, theirs_value = first_difference(section, ours[section], theirs[section])
+            raise ConfigError(
+                f"run_dir: {str(run_dir.path)!r} holds another run, with {key}={theirs_value!r}, "
+                f"not {ours_value!r} (choose another run_dir, or none)"
+            )
+    return composed
+
+
+def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
+    """Return the configuration with the stored model, adapter, data and seed, except the keys in `named`.
+
+    Those keep their interpolations, because the identity of a run is made of unresolved values.
+    """
+    merged = composed.copy()
+    for section in IDENTITY:
+        OmegaConf.update(merged, section, stored[section], merge=True)
+    for key in named:
+        if key.split(".")[0] in IDENTITY:
+            OmegaConf.update(merged, key, as_written(composed, key), merge=False)
+    return merged
+
+
+def audits(composed: DictConfig) -> bool:
+    """Return whether the run only audits another one, whose model may lie elsewhere."""
+    return {step.name for step in composed.steps} == {"audit"}
+
+
+def as_scored(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
+    """Return the configuration with the stored way of scoring, except the keys in `named`.
+
+    Benchmarks are those that the command line chooses, else all stored ones.
+    """
+    scored = composed.copy()
+    names = list(composed.benchmarks) or list(stored.get("benchmarks") or {})
+    sections = ["evaluate", *(f"benchmarks.{name}" for name in names)]
+    for section in sections:
+        values = OmegaConf.select(stored, section)
+        if values is not None:
+            OmegaConf.update(scored, section, values, merge=True)
+    for key in named:
+        if key.startswith(("evaluate.", "benchmarks.")):
+            OmegaConf.update(scored, key, as_written(composed, key), merge=False)
+    return scored
+
+
+def as_written(config: DictConfig, key: str) -> Any:
+    """Return a section, or a value with its interpolation unresolved; None if there is no such key."""
+    value = OmegaConf.select(config, key)
+    if OmegaConf.is_config(value):
+        return value
+    node: Any = as_mapping(config)
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def first_difference(key: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
+    """Return the dotted key at which two configurations first differ, with both values."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in sorted(ours.keys() | theirs.keys()):
+            if ours.get(name) != theirs.get(name):
+                return first_difference(f"{key}.{name}", ours.get(name), theirs.get(name))
+    return key, ours, theirs
+
+
+def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> str:
+    """Return the recipe's name, with eight hex digits if the user's values differ from the recipe's.
+
+    Keys and defaults of later versions don't change the name, so that runs of earlier versions are found.
+    With `as_written`, a given former default counts as it did in the version that had it.
+    """
+    plugins = (word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/l", "hydra/s")))
+    own = hydra.compose("config", overrides=[f"recipe={recipe}", *plugins])
+    if composed.benchmarks and composed.data.validation_fraction == 0:  # as if it were not set
+        composed = composed.copy()
+        composed.data.validation_fraction = None
+    if identity(composed) == identity(own):
+        return recipe
+    return f"{recipe}-{fingerprint(name_values(composed, as_written))[:8]}"
+
+
+def name_values(composed: DictConfig, as_written: bool) -> dict[str, Any]:
+    """Return the values that a run's name is computed from, the same in every version."""
+    schema, values = get_type_hints(OmegaConf.get_type(composed)), identity(composed)
+    return {
+        section: history.named(values[section], schema[section], section, as_written=as_written)
+        if isinstance(values[section], dict)
+        else values[section]
+        for section in IDENTITY
+    }
+
+
+def as_mapping(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain values, with unresolved interpolations and enum names."""
+    values = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def identity(config: DictConfig) -> dict[str, Any]:
+    """Return the unresolved values that identify a run: those of the sections in IDENTITY."""
+    values = as_mapping(config)
+    chosen = {section: values[section] for section in IDENTITY}
+    for section, ignored in SAME_RUN.items():
+        chosen[section] = {key: value for key, value in chosen[section].items() if key not in ignored}
+    return chosen

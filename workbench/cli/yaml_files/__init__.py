@@ -1,0 +1,1 @@
+"""Finds, checks and loads the YAML files that a command reads."""
