@@ -157,6 +157,11 @@ class RunDir:
         return self.path / "resume_check.json"
 
     @property
+    def audit_json(self) -> Path:
+        """What the audit step has found."""
+        return self.path / "audit.json"
+
+    @property
     def all_predictions(self) -> Path:
         """A folder of predictions for each model."""
         return self.path / "predictions"

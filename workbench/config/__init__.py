@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from workbench.config.adapter import AdapterConfig
+from workbench.config.audit import AuditConfig
 from workbench.config.benchmark import BenchmarkConfig, check_benchmark
 from workbench.config.chat import ChatConfig
 from workbench.config.data import DataConfig
@@ -23,6 +24,7 @@ from workbench.config.train import NOT_LEARNED, TrainConfig
 __all__ = [
     "IDENTITY",
     "AdapterConfig",
+    "AuditConfig",
     "BenchmarkConfig",
     "ChatConfig",
     "Config",
@@ -61,6 +63,7 @@ class Step(Enum):
     leaderboard = "leaderboard"
     tokenizer = "tokenizer"
     extend = "extend"
+    audit = "audit"
 
 
 WORKS_ON = {
@@ -92,8 +95,8 @@ class Config:
     steps: list[Step] = field(default_factory=list)
     """What the run does, in this order. plan: forecast memory and time. train, merge, evaluate, predict,
     export: as named. leaderboard: compare all runs. resume_check: prove that a stopped training resumes
-    exactly. tokenizer: learn a vocabulary. extend: add tokens to a model. Name fewer to repeat single
-    steps."""
+    exactly. tokenizer: learn a vocabulary. extend: add tokens to a model. audit: ask recorded items again.
+    Name fewer to repeat single steps."""
     seed: int = number(42, 0, 2**32 - 1)
     """Seed of row order, new weights and dropout. Another seed is another run. Few-shot
     examples and sampled answers have a seed of their own: evaluate.fewshot_seed."""
@@ -140,6 +143,8 @@ class Config:
     """A vocabulary learned from text."""
     leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)
     """Where all runs are compared."""
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    """A random sample of recorded answers, asked again."""
 
     def __post_init__(self) -> None:
         """Refuse values that no single section can judge."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from workbench.config import Config, Step
 from workbench.distributed import barrier, is_rank0
 from workbench.models.checkpoints.hub import held_commits, hub_commits, locate_description
+from workbench.pipeline.audit.audit import audit
 from workbench.pipeline.chat.terminal import chat
 from workbench.pipeline.checks import check
 from workbench.pipeline.ending.summary import print_summary
@@ -42,14 +43,15 @@ STEPS: dict[Step, Callable[[Run], None]] = {
     Step.leaderboard: leaderboard,
     Step.tokenizer: tokenizer,
     Step.extend: extend,
+    Step.audit: audit,
 }
 
 SHARED = (Step.train, Step.evaluate)
 """Steps that all ranks run together; the others run on rank 0 while the other ranks wait."""
 
 
-WITHOUT_FOLDER = (Step.plan, Step.leaderboard, Step.chat)
-"""Steps that write nothing into the run's folder; a run of one of them alone doesn't create it."""
+WITHOUT_FOLDER = (Step.plan, Step.leaderboard, Step.chat, Step.audit)
+"""Steps that write nothing into a run's folder, or only read another run's; alone they don't create one."""
 
 
 def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:

@@ -1,0 +1,1 @@
+"""Asks a random sample of a run's recorded answers again."""

@@ -1,0 +1,291 @@
+"""The audit step: recorded answers against those that the model gives when it is asked again."""
+
+import logging
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from workbench.config import Config
+from workbench.errors import ConfigError, DataError
+from workbench.evaluation import engine
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import Prediction, Score, read_predictions
+from workbench.files import write_json
+from workbench.leaderboard.collect import Run as Recorded
+from workbench.leaderboard.collect import collect
+from workbench.models.dtypes import dtype_name
+from workbench.models.ops.prepacked_linear import prepacked
+from workbench.pipeline.audit.differences import Difference, compare_answers
+from workbench.pipeline.audit.recorded import Sample, draw, recorded_answers
+from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
+from workbench.pipeline.run_models import loaded_models, model_identities
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.tokenizers import tokenizer_for
+from workbench.run_dir import RunDir
+from workbench.statistics import intervals
+from workbench.statistics.audit import most_that_differ
+
+log = logging.getLogger("workbench")
+
+SCHEMA_VERSION = 1
+FLOAT32_NATS, OTHER_NATS = 0.01, 0.5
+"""Allowed differences of a log-likelihood between machines. Measured: 0.002 nats between two float32
+implementations (texts of 400 characters); 0.12 between batches in 16 bits, and more between kernels."""
+SHOWN = 5
+"""Differences that are printed per model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What was found about one model."""
+
+    model: str
+    num_total: int
+    """Recorded answers that the sample was drawn from."""
+    num_sampled: int
+    num_equal: int
+    largest_nats: float
+    """Largest difference of a log-likelihood among items with equal prompts."""
+    allowed_nats: float
+    most_that_differ: int
+    """Upper bound of the recorded answers that differ, at `confidence`."""
+    confidence: float
+    differences: list[Difference]
+    remarks: list[str]
+    """What is not as it was recorded, apart from the answers: weights, benchmarks, scores."""
+
+    @property
+    def summary(self) -> str:
+        """One line for the terminal."""
+        share = self.most_that_differ / self.num_total
+        return (
+            f"{self.model}: {self.num_equal:,} of {self.num_sampled:,} equal; with {self.confidence:.0%} "
+            f"confidence at most {self.most_that_differ:,} of {self.num_total:,} ({share:.1%}) differ; "
+            f"largest difference {self.largest_nats:.2g} nats (allowed: {self.allowed_nats:g})"
+        )
+
+
+def audit(run: Run) -> None:
+    """Ask a random sample of a run's recorded answers again, and print and write what agrees.
+
+    Raises:
+        ConfigError: There is nothing to audit, or no benchmark to ask it from.
+        DataError: Recorded answers differ; the report is written before.
+    """
+    config, run_dir = run.config, run.run_dir
+    seed = config.audit.seed if config.audit.seed is not None else secrets.randbits(48)
+    recorded = recorded_run(run_dir)
+    benchmarks = audited_benchmarks(run, recorded)
+    names = [name for name in recorded.models if name in config.evaluate.models]
+    identities = model_identities(run)
+    if missing := [name for name in names if name not in identities]:
+        log.warning("audit: the run folder has no %s any more, so its scores are not audited", missing[0])
+    names = [name for name in names if name in identities]
+    samples = {name: sample(recorded, name, benchmarks, config.audit.items, seed) for name in names}
+    audits = []
+    for name, model in loaded_models(run, names):
+        weights = {key: identities[name][key] for key in ("weights", "adapter", "quantization")}
+        remarks = [*changed_weights(recorded.models[name], weights), *wrong_means(recorded, name, benchmarks)]
+        audits.append(audit_model(run, name, model, samples[name], remarks))
+    report(audits, seed, run_dir)
+
+
+def recorded_run(run_dir: RunDir) -> Recorded:
+    """Return the results that a run folder holds.
+
+    Raises:
+        ConfigError: It has none, or they were changed after they were written.
+    """
+    collection = collect(run_dir.path)
+    if not collection.runs:
+        reason = collection.skipped[0].reason if collection.skipped else "it has no results.json"
+        raise ConfigError(f"run_dir: {str(run_dir.path)!r} has nothing to audit: {reason}")
+    return collection.runs[0]
+
+
+def audited_benchmarks(run: Run, recorded: Recorded) -> dict[str, PreparedBenchmark]:
+    """Return the benchmarks that the run has scores of and the configuration can make, with all their items.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    config = run.config
+    whole = {name: replace(benchmark, limit=None) for name, benchmark in config.benchmarks.items()}
+    opened = Run(replace(config, benchmarks=whole), run.run_dir)
+    prepared = opened.benchmarks() | held_out_benchmarks(run)
+    scored = list(dict.fromkeys(score.benchmark for score in recorded.scores))
+    usable = {name: prepared[name] for name in scored if name in prepared and prepared[name].examples}
+    for name in scored:
+        if name not in prepared:
+            log.warning(
+                "audit: the run has scores on %s, which are not audited ('benchmark=[%s]')", name, name
+            )
+        elif name not in usable:
+            log.warning("audit: %s is lm-evaluation-harness's own task, whose items are not audited", name)
+    if not usable:
+        known = ", ".join(scored) or "none"
+        raise ConfigError(f"benchmark: none of those that the run has scores on (it has {known})")
+    return usable
+
+
+def sample(
+    recorded: Recorded, model: str, benchmarks: Mapping[str, PreparedBenchmark], num_items: int, seed: int
+) -> Sample:
+    """Draw the items of a model that are asked again."""
+    scored = {score.benchmark for score in recorded.scores if score.model == model}
+    answers = recorded_answers(recorded.files, model, [name for name in benchmarks if name in scored])
+    return draw(answers, benchmarks, num_items, seed)
+
+
+def audit_model(run: Run, name: str, model: PreTrainedModel, drawn: Sample, remarks: Sequence[str]) -> Audit:
+    """Ask a model its drawn items, and compare its answers with the recorded ones."""
+    config = run.config
+    allowed = tolerance(config, model)
+    differences = [
+        Difference(
+            benchmark=item.partition(" ")[0],
+            id=item.partition(" ")[2],
+            what="item",
+            recorded="",
+            again="none",
+        )
+        for item in drawn.unknown
+    ]
+    largest = 0.0
+    for benchmark, answers in asked_again(run, name, model, drawn.benchmarks).items():
+        agreement = compare_answers(benchmark, drawn.recorded[benchmark], answers, allowed)
+        differences += agreement.differences
+        largest = max(largest, agreement.largest)
+    num_equal = drawn.num_items - len(differences)
+    return Audit(
+        model=name,
+        num_total=drawn.num_total,
+        num_sampled=drawn.num_items,
+        num_equal=num_equal,
+        largest_nats=largest,
+        allowed_nats=allowed,
+        most_that_differ=most_that_differ(
+            drawn.num_items, drawn.num_total, len(differences), config.audit.confidence
+        ),
+        confidence=config.audit.confidence,
+        differences=differences,
+        remarks=[*remarks, *same_cause(differences, drawn.num_items)],
+    )
+
+
+def asked_again(
+    run: Run, name: str, model: PreTrainedModel, benchmarks: Mapping[str, PreparedBenchmark]
+) -> dict[str, list[Prediction]]:
+    """Return a model's answers to benchmarks, without any that are cached."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {benchmark: Path(folder) / f"{number}.jsonl" for number, benchmark in enumerate(benchmarks)}
+        engine.evaluate(
+            model,
+            tokenizer_for(name, run),
+            benchmarks,
+            run.config.evaluate,
+            model_name=name,
+            predictions=lambda _, benchmark: files[benchmark],
+            decoding=prepacked,
+        )
+        return {benchmark: read_predictions(path) for benchmark, path in files.items()}
+
+
+def tolerance(config: Config, model: PreTrainedModel) -> float:
+    """Return the largest allowed difference of a log-likelihood, in nats."""
+    if config.audit.tolerance is not None:
+        return config.audit.tolerance
+    is_exact = dtype_name(model.dtype) == "float32" and config.quantization.method.value == "none"
+    return FLOAT32_NATS if is_exact else OTHER_NATS
+
+
+def changed_weights(recorded: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
+    """Return a remark about each of weights, adapter and quantization that is not what was scored."""
+    return [
+        f"another {key}: {str(weights[key])[:12]}, the scores are of {str(recorded[key])[:12]}"
+        for key in weights
+        if key in recorded and recorded[key] != weights[key]
+    ]
+
+
+def same_cause(differences: Sequence[Difference], num_items: int) -> list[str]:
+    """Return a remark where one cause explains all differences, such as another chat template."""
+    prompts = [difference for difference in differences if difference.what == "prompt"]
+    if prompts and len(prompts) == num_items:
+        return [
+            "every prompt is another one: another template, other examples, or other files of the benchmarks"
+        ]
+    return []
+
+
+def wrong_means(recorded: Recorded, model: str, benchmarks: Mapping[str, PreparedBenchmark]) -> list[str]:
+    """Return a remark about each score that is not the mean of its recorded answers, where it has to be."""
+    remarks = []
+    for score in recorded.scores:
+        if score.model != model or score.benchmark not in benchmarks or score.item_score:
+            continue
+        answers = read_predictions(recorded.files.predictions(model, score.benchmark))
+        if len(answers) != score.num_items:
+            remarks.append(f"{score.benchmark}: {len(answers)} answers, the score is of {score.num_items}")
+        elif not math.isclose(value := mean_score(score, answers), score.value, abs_tol=1e-9):
+            remarks.append(
+                f"{score.benchmark}: {score.metric} is {score.value:.6f} in results.json and {value:.6f} "
+                "from the recorded answers"
+            )
+    return remarks
+
+
+def mean_score(score: Score, answers: Sequence[Prediction]) -> float:
+    """Return the micro or macro mean of the recorded item scores."""
+    by_subset: dict[str, list[float]] = {}
+    for answer in answers:
+        subset = answer.subset if score.average == "macro" else ""
+        by_subset.setdefault(subset, []).append(answer.scores.get(score.metric, math.nan))
+    return intervals.mean([intervals.mean(values) for values in by_subset.values()])
+
+
+def report(audits: Sequence[Audit], seed: int, run_dir: RunDir) -> None:
+    """Print what was found, and write it into the run folder if that can be written to.
+
+    Raises:
+        DataError: Something differs.
+    """
+    for found in audits:
+        log.info("audit: %s", found.summary)
+        for remark in found.remarks:
+            log.warning("audit: %s: %s", found.model, remark)
+        for difference in found.differences[:SHOWN]:
+            log.warning(
+                "audit: %s: %s %s: %s was %s, now %s",
+                found.model,
+                difference.benchmark,
+                difference.id,
+                difference.what,
+                difference.recorded,
+                difference.again,
+            )
+    log.info("audit: audit.seed=%d draws the same items again", seed)
+    if os.access(run_dir.path, os.W_OK):
+        values = {
+            "schema_version": SCHEMA_VERSION,
+            "seed": seed,
+            "audits": [asdict(found) for found in audits],
+        }
+        write_json(run_dir.audit_json, values)
+        log.info("audit: report in %s", run_dir.audit_json)
+    wrong = [found for found in audits if found.differences or found.remarks]
+    if wrong:
+        count = sum(len(found.differences) for found in wrong)
+        sampled = sum(found.num_sampled for found in audits)
+        raise DataError(
+            f"{run_dir.results_json}: {count} of {sampled} answers asked again differ from those recorded"
+            + (f", and {wrong[0].remarks[0]}" if wrong[0].remarks else "")
+            + f" (see {run_dir.audit_json.name})"
+        )

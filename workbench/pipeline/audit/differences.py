@@ -1,0 +1,92 @@
+"""Compares recorded answers with those to the same questions asked again."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from workbench.evaluation.records import Prediction
+
+ROUNDING = 1e-9
+"""Allowed difference of a score that no log-likelihood decides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An item whose recorded answer is not the one that the model gives."""
+
+    benchmark: str
+    id: str
+    what: str
+    """What differs first: prompt, choices, target, answer, text, log-likelihoods, or score."""
+    recorded: str
+    again: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How many recorded answers of a benchmark are given again."""
+
+    differences: list[Difference]
+    largest: float
+    """Largest difference of a log-likelihood among items with equal prompts, in nats."""
+
+
+def compare_answers(
+    benchmark: str, recorded: Sequence[Prediction], again: Sequence[Prediction], tolerance: float
+) -> Agreement:
+    """Compare answers to the same items in the same order.
+
+    Args:
+        benchmark: Name of the benchmark.
+        recorded: Answers in the run's files.
+        again: Answers given now.
+        tolerance: Largest allowed difference of a log-likelihood, in nats.
+    """
+    differences = []
+    largest = 0.0
+    for before, now in zip(recorded, again, strict=True):
+        gap = likelihood_gap(before, now)
+        if before.prompt_hash == now.prompt_hash and gap is not None:
+            largest = max(largest, gap)
+        what = next(different_parts(before, now, gap, tolerance), None)
+        if what is not None:
+            name, old, new = what
+            texts = {"recorded": f"{old!r:.200}", "again": f"{new!r:.200}"}
+            differences.append(Difference(benchmark=benchmark, id=before.id, what=name, **texts))
+    return Agreement(differences=differences, largest=largest)
+
+
+def likelihood_gap(before: Prediction, now: Prediction) -> float | None:
+    """Return the largest difference of a log-likelihood in nats; None where their numbers differ."""
+    if len(before.loglikelihoods) != len(now.loglikelihoods):
+        return None
+    pairs = zip(before.loglikelihoods, now.loglikelihoods, strict=True)
+    return max((abs(old - new) for old, new in pairs if old != new), default=0.0)
+
+
+def different_parts(
+    before: Prediction, now: Prediction, gap: float | None, tolerance: float
+) -> Iterator[tuple[str, object, object]]:
+    """Yield the parts of two answers that differ, those that explain the others first."""
+    if before.prompt_hash != now.prompt_hash:
+        yield "prompt", before.context[-100:], now.context[-100:]
+    if before.choices != now.choices:
+        yield "choices", before.choices, now.choices
+    if before.target != now.target:
+        yield "target", before.target, now.target
+    if gap is None or not gap <= tolerance:
+        yield "log-likelihoods", before.loglikelihoods, now.loglikelihoods
+    if before.generation != now.generation:
+        yield "text", before.generation, now.generation
+    if before.prediction != now.prediction:
+        yield "answer", before.prediction, now.prediction
+    if not equal_scores(before, now, tolerance):
+        yield "score", before.scores, now.scores
+
+
+def equal_scores(before: Prediction, now: Prediction, tolerance: float) -> bool:
+    """Return whether two answers score the same; those made of log-likelihoods may differ as these do."""
+    if before.scores.keys() != now.scores.keys():
+        return False
+    pairs = [(before.scores[name], score) for name, score in now.scores.items()]
+    allowed = tolerance if now.loglikelihoods else ROUNDING
+    return all(abs(old - new) <= (ROUNDING if new in (0.0, 1.0) else allowed) for old, new in pairs)
