@@ -172,7 +172,7 @@ def audit_model(run: Run, name: str, model: PreTrainedModel, drawn: Sample, rema
         largest_nats=largest,
         allowed_nats=allowed,
         most_that_differ=most_that_differ(
-            drawn.num_items, drawn.num_total, len(differences), config.audit.confidence
+            drawn.num_items, drawn.num_total, len(differences), confidence=config.audit.confidence
         ),
         confidence=config.audit.confidence,
         differences=differences,
