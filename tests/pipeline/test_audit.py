@@ -65,7 +65,11 @@ def test_a_sample_bounds_the_share_that_differs_and_its_seed_draws_it_again(run,
 @pytest.mark.parametrize(
     ("benchmark", "edit", "what"),
     [
-        ("toy_choice_en", lambda answer: answer.update(prediction=1 - min(answer["prediction"], 1)), "answer"),
+        (
+            "toy_choice_en",
+            lambda answer: answer.update(prediction=1 - min(answer["prediction"], 1)),
+            "answer",
+        ),
         ("toy_choice_en", lambda answer: answer["loglikelihoods"].reverse(), "log-likelihoods"),
         ("toy_choice_en", lambda answer: answer.update(target=(answer["target"] + 1) % 4), "target"),
         ("toy_choice_en", lambda answer: answer.update(prompt_hash="0" * 16), "prompt"),
