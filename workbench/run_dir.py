@@ -157,6 +157,11 @@ class RunDir:
         return self.path / "resume_check.json"
 
     @property
+    def failure_json(self) -> Path:
+        """Why the model could not be scored, if it couldn't."""
+        return self.path / "failure.json"
+
+    @property
     def audit_json(self) -> Path:
         """What the audit step has found."""
         return self.path / "audit.json"

@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from workbench import __version__
 from workbench.cli.arguments import given_twice, prepare
+from workbench.cli.board_models import score_models
 from workbench.cli.composition import register, typed
 from workbench.cli.guard import check_hydra_node
 from workbench.cli.leftovers import leave_no_compiler_cache
@@ -163,8 +164,18 @@ def job(composed: DictConfig) -> float | None:
         check_address_space()
         from workbench.pipeline.ending.objective import objective
         from workbench.pipeline.run import run  # torch and transformers cost seconds: only once a run starts
+        from workbench.pipeline.run_folder import record_failure
+        from workbench.pipeline.shared_base import sharing_base
 
+        failed = []
+        if config.leaderboard.models is not None and Step.leaderboard in config.steps:
+            with sharing_base():
+                failed = score_models(composed, run, record_failure)
         run(config, run_dir, text)
+        if failed:
+            raise WorkbenchError(
+                f"{len(failed)} of the models could not be scored: {', '.join(failed)} (see above)"
+            )
         return objective(config, run_dir) if HydraConfig.get().mode is RunMode.MULTIRUN else None
     except BaseException as error:
         if (reason := users_error(error)) is None:

@@ -43,13 +43,17 @@ def register() -> None:
         store.store(group="recipe", name=name, node=load_recipe(path), package="_global_", provider=str(path))
 
 
-def typed(composed: DictConfig) -> tuple[Config, RunDir, str]:
+def typed(composed: DictConfig, recipe: str | None = None) -> tuple[Config, RunDir, str]:
     """Return the dataclass Config, the run's folder, and the text of its config.yaml.
+
+    Args:
+        composed: What Hydra has composed.
+        recipe: Name of the recipe; None: the one on the command line.
 
     Raises:
         ConfigError: There is no recipe, or the folder holds another run.
     """
-    recipe = HydraConfig.get().runtime.choices.get("recipe")
+    recipe = recipe or HydraConfig.get().runtime.choices.get("recipe")
     if recipe is None:
         raise ConfigError(f"recipe: missing (recipe={'|'.join(sorted(recipe_files()))})")
     check_trust(composed)

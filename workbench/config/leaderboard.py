@@ -1,9 +1,11 @@
-"""The leaderboard section: where runs are looked for, and which of their models are tested against which."""
+"""The leaderboard section: which models are scored, where runs are looked for, and what is tested."""
 
 from dataclasses import dataclass, field
 from enum import Enum
 
-from workbench.config.names import check_once
+from workbench.config.model import Dtype
+from workbench.config.names import check_file_name, check_once
+from workbench.config.quantization import QuantizationMethod
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
 
@@ -14,14 +16,45 @@ FamilyKind = Enum(
 
 
 @dataclass(kw_only=True)
+class ModelEntry:
+    """One model of `leaderboard.models`."""
+
+    path: str
+    """Folder, Hub id or GGUF file of the base."""
+    name: str | None = None
+    """Name of its run folder and row. null: made of path, quantization and adapter."""
+    adapter: str | None = None
+    """Adapter on this base. null: the base itself."""
+    quantization: QuantizationMethod = QuantizationMethod.none
+    """How the base is held."""
+    dtype: Dtype = Dtype.auto
+    """Floating point type of its weights."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub id."""
+    tokenizer: str | None = None
+    """Folder or Hub id of another tokenizer."""
+
+    def __post_init__(self) -> None:
+        """Refuse a name that can't be a folder's."""
+        if self.name is not None:
+            check_file_name("name", self.name)
+
+
+@dataclass(kw_only=True)
 class LeaderboardConfig:
     r"""Comparison of all models scored in a folder, in the terminal and as leaderboard.html.
 
     Example:
-        python -m workbench recipe=leaderboard leaderboard.folder=runs \
-            leaderboard.family=reference leaderboard.reference=MODEL
+        python -m workbench recipe=leaderboard leaderboard.models=models.yaml \
+            'benchmark=[cmmlu,hellaswag]' leaderboard.family=reference leaderboard.reference=MODEL
     """
 
+    models: str | None = None
+    """YAML file with a list of models to score on the chosen benchmarks first: a path, or a mapping with
+    path, adapter, quantization, dtype, name, ... Each gets a run folder in `leaderboard.folder`; what is
+    scored already is kept. null: none."""
+    entries: list[str] = field(default_factory=list)
+    """Names of the models of that file to score; with `-m` and a launcher, jobs share them. Empty: all."""
     folder: str = "runs"
     """Folder that is searched for runs. leaderboard.html, .md and .json are written there."""
     num_samples: int = number(3, 0, 10**5)

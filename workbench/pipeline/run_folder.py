@@ -7,9 +7,12 @@ from contextlib import contextmanager
 
 from safetensors import SafetensorError
 
+from workbench.config import Config
+from workbench.distributed import is_rank0
 from workbench.errors import ConfigError, DeviceError, WorkbenchError
 from workbench.file_errors import has_no_room, is_unusable, reason_for_no_room
-from workbench.files import file_fingerprint, locked
+from workbench.files import file_fingerprint, locked, write_json
+from workbench.pipeline.step_inputs import shown
 from workbench.run_dir import RunDir, clear_unfinished
 from workbench.run_record import RunRecord
 
@@ -83,6 +86,25 @@ def locked_folder(run_dir: RunDir, *, only_reads: bool) -> Iterator[None]:
             if is_new and set(run_dir.path.iterdir()) <= {run_dir.config_yaml, run_dir.lock}:
                 shutil.rmtree(run_dir.path)
             raise
+
+
+def record_failure(config: Config, run_dir: RunDir, reason: str) -> None:
+    """Write why a model could not be scored, for the leaderboard; or delete that, for an empty reason."""
+    if not is_rank0():
+        return
+    if not reason:
+        run_dir.failure_json.unlink(missing_ok=True)
+    elif not run_dir.failure_json.is_dir():
+        adapter = config.adapter.path
+        model = {
+            "path": shown(config.model.path),
+            "adapter": shown(adapter) if adapter else None,
+            "quantization": config.quantization.method.value,
+            "dtype": config.model.dtype.value,
+        }
+        run_dir.path.mkdir(parents=True, exist_ok=True)
+        values = {"schema_version": 1, "name": run_dir.name, "model": model, "reason": reason}
+        write_json(run_dir.failure_json, values)
 
 
 def check_own(run_dir: RunDir) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel
 
 from workbench.config import QuantizationConfig
 from workbench.config.history import hashed
@@ -16,6 +16,7 @@ from workbench.models.adapters import adapter_config, attach
 from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import load_model
 from workbench.pipeline.run_state import Run
+from workbench.pipeline.shared_base import SharedBase, shared_base
 from workbench.pipeline.step_inputs import adapter_folder, check_trained, content, is_classifier
 from workbench.pipeline.tokenizers import borrowed_template
 from workbench.run_dir import RunDir, file_fingerprint, fingerprint, read_json
@@ -96,23 +97,29 @@ def loaded_models(run: Run, names: Sequence[str]) -> Iterator[tuple[str, PreTrai
     config, run_dir = run.config, run.run_dir
     adapter = adapter_folder(run)
     if BASE in names or ADAPTER in names:
-        set_seed(config.seed)  # so that an untrained head has the same weights each time
         num_labels = adapter_config.num_labels(adapter) if adapter else None
-        base = load_model(config.model, config.quantization, num_labels)
-        is_base_first = ADAPTER not in names or adapter is None or adapter_config.changes_base(adapter)
-        if is_base_first and BASE in names:
-            yield BASE, base
-        if ADAPTER in names and adapter is not None:
-            adapted = attach.load(base, adapter)
-            if not is_base_first and BASE in names:
-                with adapted.disable_adapter():
-                    yield BASE, attach.base_model(adapted)
-            end_at(base, adapter_config.end_tokens(adapter))  # after the base, whose answers end otherwise
-            yield ADAPTER, attach.base_model(adapted)
+        with shared_base(config, num_labels) as base:
+            yield from base_and_adapter(base, adapter, names)
     if MERGED in names:
         yield MERGED, load_model(model_in(run_dir.merged, config.model), QuantizationConfig())
     if TRAINED in names:
         yield TRAINED, load_model(model_in(run_dir.model, config.model), config.quantization)
+
+
+def base_and_adapter(
+    base: SharedBase, adapter: Path | None, names: Sequence[str]
+) -> Iterator[tuple[str, PreTrainedModel]]:
+    """Yield those of base and adapter that are named, with the adapter disabled for the base."""
+    is_base_first = ADAPTER not in names or adapter is None or adapter_config.changes_base(adapter)
+    if is_base_first and BASE in names:
+        yield BASE, base.model
+    if ADAPTER in names and adapter is not None:
+        adapted = base.attached(adapter)
+        if not is_base_first and BASE in names:
+            with adapted.disable_adapter():
+                yield BASE, attach.base_model(adapted)
+        end_at(base.model, adapter_config.end_tokens(adapter))  # after the base, whose answers end otherwise
+        yield ADAPTER, attach.base_model(adapted)
 
 
 def model_in(folder: Path, model: ModelConfig) -> ModelConfig:

@@ -1,0 +1,174 @@
+"""Reads the models that a leaderboard scores, and makes a run of each."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from itertools import chain, count
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from workbench.cli.composition import typed
+from workbench.cli.messages import one_line
+from workbench.cli.reasons import users_error
+from workbench.cli.yaml_files.unfolding import check_unfolded
+from workbench.config import Config
+from workbench.config.leaderboard import ModelEntry
+from workbench.config.names import ADAPTER, BASE
+from workbench.config.quantization import QuantizationMethod
+from workbench.errors import ConfigError
+from workbench.run_dir import RunDir
+
+log = logging.getLogger("workbench")
+
+RECIPE = "evaluate"
+"""Recipe of the runs that score the models."""
+MOST_MODELS = 1000
+
+
+def score_models(
+    composed: DictConfig,
+    run: Callable[[Config, RunDir, str], None],
+    record_failure: Callable[[Config, RunDir, str], None],
+) -> list[str]:
+    """Score each model of `leaderboard.models` in a run folder of its own; a failure doesn't stop the others.
+
+    Args:
+        composed: The leaderboard's configuration.
+        run: Runs a configuration in a folder.
+        record_failure: Writes into a run folder why its model could not be scored, or "" that it could.
+
+    Returns:
+        Names of the models that failed.
+
+    Raises:
+        ConfigError: The file of models is wrong, or no benchmark is chosen.
+    """
+    if not composed.benchmarks:
+        raise ConfigError(
+            "benchmark: none chosen to score the models on (as in 'benchmark=[cmmlu,hellaswag]')"
+        )
+    entries = chosen(read_entries(Path(composed.leaderboard.models)), list(composed.leaderboard.entries))
+    failed = []
+    for number, entry in enumerate(entries, 1):
+        log.info("== model %d of %d: %s", number, len(entries), entry.name)
+        folder = Path(composed.leaderboard.folder) / str(entry.name)
+        config: Config | None = None
+        try:
+            config, run_dir, text = typed(of_entry(composed, entry, folder), RECIPE)
+            run(config, run_dir, text)
+            record_failure(config, run_dir, "")
+        except BaseException as error:
+            if (reason := users_error(error)) is None:
+                raise
+            log.error("error: %s: %s (the other models go on)", entry.name, one_line(reason))
+            failed.append(str(entry.name))
+            if config is not None:  # else the folder holds another run
+                record_failure(config, RunDir(folder), one_line(reason))
+    return failed
+
+
+def read_entries(path: Path) -> list[ModelEntry]:
+    """Read a YAML list of models, each with a unique name; models of one base follow each other.
+
+    Raises:
+        ConfigError: Not such a list; the message names file and entry.
+    """
+    if not path.is_file():
+        raise ConfigError(f"leaderboard.models: no file {str(path)!r} (a YAML list of models)")
+    check_unfolded(path)
+    try:
+        content = OmegaConf.load(path)
+    except (yaml.YAMLError, ValueError, TypeError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
+    if not isinstance(content, ListConfig) or not content or len(content) > MOST_MODELS:
+        raise ConfigError(
+            f"{path}: not a list of 1 to {MOST_MODELS:,} models (- path: MODEL, with adapter, quantization, name)"
+        )
+    entries = [read_entry(item, f"{path}: entry {number}") for number, item in enumerate(content, 1)]
+    give_names(entries)
+    names = [entry.name for entry in entries]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"{path}: two models are called {twice[0]!r} (give each another name)")
+    bases = [base_of(entry) for entry in entries]
+    return sorted(entries, key=lambda entry: (bases.index(base_of(entry)), entry.adapter is not None))
+
+
+def read_entry(item: object, where: str) -> ModelEntry:
+    """Read one entry: a path, or a mapping.
+
+    Raises:
+        ConfigError: A key or value is wrong; the message starts with `where`.
+    """
+    values = {"path": item} if isinstance(item, str) else item
+    known = ", ".join(field.name for field in fields(ModelEntry))
+    if not isinstance(values, dict | DictConfig):
+        raise ConfigError(f"{where}: neither a path nor a mapping (known keys: {known})")
+    try:
+        entry = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelEntry), values))
+    except (OmegaConfBaseException, ConfigError) as error:
+        raise ConfigError(f"{where}: {one_line(error)} (known keys: {known})") from error
+    assert isinstance(entry, ModelEntry)
+    return entry
+
+
+def give_names(entries: Sequence[ModelEntry]) -> None:
+    """Name the entries without a name by path, quantization and adapter, numbered where these are equal."""
+    taken = {entry.name for entry in entries}
+    for entry in entries:
+        if entry.name is None:
+            own = own_name(entry)
+            numbered = (f"{own}-{number}" for number in count(2))
+            entry.name = next(name for name in chain([own], numbered) if name not in taken)
+            taken.add(entry.name)
+
+
+def own_name(entry: ModelEntry) -> str:
+    """Return a name from the path, the quantization and the adapter's folder (for RUN/adapter the run's)."""
+    path = Path(entry.path)
+    parts = [path.stem if path.suffix == ".gguf" else path.name]
+    if entry.quantization is not QuantizationMethod.none:
+        parts.append(entry.quantization.value)
+    if entry.adapter is not None:
+        adapter = Path(entry.adapter)
+        parts.append(adapter.parent.name if adapter.name == ADAPTER and adapter.parent.name else adapter.name)
+    return "-".join(parts)
+
+
+def base_of(entry: ModelEntry) -> tuple[str, ...]:
+    """Return what entries have in common that share one load of the base."""
+    return (
+        entry.path,
+        entry.quantization.value,
+        entry.dtype.value,
+        entry.revision or "",
+        entry.tokenizer or "",
+    )
+
+
+def chosen(entries: Sequence[ModelEntry], names: Sequence[str]) -> list[ModelEntry]:
+    """Return the entries with these names; all for no name.
+
+    Raises:
+        ConfigError: There is no entry of such a name.
+    """
+    known = [str(entry.name) for entry in entries]
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"leaderboard.entries: no model {unknown[0]!r} (known: {', '.join(known)})")
+    return [entry for entry in entries if not names or entry.name in names]
+
+
+def of_entry(composed: DictConfig, entry: ModelEntry, folder: Path) -> DictConfig:
+    """Return the configuration of the run that scores one model."""
+    run = composed.copy()
+    run.steps = [RECIPE]
+    run.run_dir = str(folder)
+    run.leaderboard.models, run.leaderboard.entries = None, []
+    for key in ("path", "dtype", "revision", "tokenizer"):
+        run.model[key] = getattr(entry, key)
+    run.quantization.method = entry.quantization
+    run.adapter.path = entry.adapter
+    run.evaluate.models = [ADAPTER if entry.adapter else BASE]
+    return run
