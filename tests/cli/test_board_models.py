@@ -74,7 +74,7 @@ def test_one_command_scores_many_models_and_records_those_that_fail(tmp_path):
     command = ("recipe=leaderboard", "leaderboard.models=models.yaml", *chosen_items)
     result = workbench(*command, cwd=tmp_path)
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "error: lost: model.path: 'nowhere'" in result.stdout.replace("\n", " ")
+    assert "error: lost: model.path: there is no file or folder 'nowhere'" in result.stdout
     assert "1 of the models could not be scored: lost" in result.stderr
     assert "nowhere" in json.loads((tmp_path / "runs/lost/failure.json").read_text())["reason"]
     scores = [
@@ -84,3 +84,4 @@ def test_one_command_scores_many_models_and_records_those_that_fail(tmp_path):
     assert [list(result["models"].values())[0]["quantization"] for result in scores] == ["none", "nf4"]
     again = workbench(*command, cwd=tmp_path)
     assert again.stdout.count("done before") == 2
+    assert "error: lost: model.path: there is no file or folder 'nowhere'" in again.stdout

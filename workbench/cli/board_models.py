@@ -85,7 +85,7 @@ def read_entries(path: Path) -> list[ModelEntry]:
         raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
     if not isinstance(content, ListConfig) or not content or len(content) > MOST_MODELS:
         raise ConfigError(
-            f"{path}: not a list of 1 to {MOST_MODELS:,} models (- path: MODEL, with adapter, quantization, name)"
+            f"{path}: not a list of 1 to {MOST_MODELS:,} models (each a path, or a mapping with path, ...)"
         )
     entries = [read_entry(item, f"{path}: entry {number}") for number, item in enumerate(content, 1)]
     give_names(entries)

@@ -115,7 +115,9 @@ def check_own(run_dir: RunDir) -> None:
     """
     if run_dir.config_yaml.exists() or not run_dir.path.is_dir():
         return
-    foreign = sorted(file.name for file in run_dir.path.iterdir() if not file.name.startswith("."))
+    own = run_dir.failure_json.name
+    names = {file.name for file in run_dir.path.iterdir()} - {own}
+    foreign = sorted(name for name in names if not name.startswith("."))
     if foreign:
         raise ConfigError(
             f"run_dir: {str(run_dir.path)!r} contains {foreign[0]!r} and no config.yaml, so it is not a run "

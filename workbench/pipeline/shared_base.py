@@ -60,7 +60,7 @@ def sharing_base() -> Iterator[None]:
 def shared_base(config: Config, num_labels: int | None) -> Iterator[SharedBase]:
     """Yield a run's base: that of the run before if it is the same, else loaded.
 
-    Within `sharing_base` it is kept, without the adapter and with its generation settings and labels restored.
+    Within `sharing_base` it is kept, without the adapter and with its own generation settings and labels.
 
     Args:
         config: The run's configuration.
