@@ -60,7 +60,7 @@ def test_there_are_commands_in_the_documents():
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the benchmark of one's own that the cookbook writes."""
     (tmp_path / "conf/benchmark").mkdir(parents=True)
-    (quiz,) = code_blocks("recipes/README.md", "yaml")
+    (quiz,) = [block for block in code_blocks("recipes/README.md", "yaml") if "@package" in block]
     (tmp_path / f"conf/benchmark/{QUIZ}.yaml").write_text(quiz, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path

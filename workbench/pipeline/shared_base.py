@@ -76,8 +76,8 @@ def shared_base(config: Config, num_labels: int | None) -> Iterator[SharedBase]:
         yield base
         return
     held.clear()  # a run that fails leaves nothing behind
-    labels = dict(base.model.config.id2label or {}), dict(base.model.config.label2id or {})
-    generation = deepcopy(getattr(base.model, "generation_config", None))
+    labels = deepcopy((base.model.config.id2label, base.model.config.label2id))
+    generation = deepcopy(base.model.generation_config)
     yield base
     base.detach()
     base.model.config.id2label, base.model.config.label2id = labels
