@@ -12,9 +12,9 @@ from workbench.distributed import is_rank0
 from workbench.errors import ConfigError, DeviceError, WorkbenchError
 from workbench.file_errors import has_no_room, is_unusable, reason_for_no_room
 from workbench.files import file_fingerprint, locked, write_json
-from workbench.pipeline.step_inputs import shown
 from workbench.run_dir import RunDir, clear_unfinished
 from workbench.run_record import RunRecord
+from workbench.shipped import public_path
 
 
 def check_config(record: RunRecord, run_dir: RunDir) -> None:
@@ -97,8 +97,8 @@ def record_failure(config: Config, run_dir: RunDir, reason: str) -> None:
     elif not run_dir.failure_json.is_dir():
         adapter = config.adapter.path
         model = {
-            "path": shown(config.model.path),
-            "adapter": shown(adapter) if adapter else None,
+            "path": public_path(config.model.path),
+            "adapter": public_path(adapter) if adapter else None,
             "quantization": config.quantization.method.value,
             "dtype": config.model.dtype.value,
         }
