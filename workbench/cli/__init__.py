@@ -29,9 +29,9 @@ from workbench.cli.leftovers import leave_no_compiler_cache
 from workbench.cli.messages import CleanFormatter, one_line
 from workbench.cli.quoting import quoted
 from workbench.cli.reasons import users_error
-from workbench.cli.recipes import recipe_list
 from workbench.cli.reference import keys_text
 from workbench.cli.shadows import shadows
+from workbench.cli.yaml_files.recipes import recipe_list
 from workbench.cli.yaml_files.sources import Sources, sources_of
 from workbench.config import Step
 from workbench.errors import ConfigError, WorkbenchError

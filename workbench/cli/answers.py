@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from workbench.cli.error_hints import ALIKE, MOST, nearest_keys
 from workbench.cli.habits import key_here, option_here
 from workbench.cli.keys import Kind, all_keys, groups, is_list, kind_of
-from workbench.cli.recipes import recipe_files
+from workbench.cli.yaml_files.recipes import recipe_files
 from workbench.shipped import options
 
 

@@ -17,7 +17,7 @@ from workbench.cli.flags import split_words
 from workbench.cli.habits import key_here, option_here
 from workbench.cli.keys import Kind, choices, declared_type, groups, is_list, kind_of
 from workbench.cli.quoting import container, is_quoted, parses, quoted, split_outside, text_sweep, text_value
-from workbench.cli.recipes import recipe_files
+from workbench.cli.yaml_files.recipes import recipe_files
 from workbench.errors import ConfigError
 from workbench.shipped import shipped
 

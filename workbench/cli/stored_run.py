@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from workbench.cli.recipes import load_mapping
+from workbench.cli.yaml_files.recipes import load_mapping
 from workbench.config import IDENTITY, SAME_RUN, Config, history
 from workbench.errors import ConfigError
 from workbench.run_dir import RunDir, fingerprint

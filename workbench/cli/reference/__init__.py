@@ -19,8 +19,8 @@ import yaml
 from workbench.cli.error_hints import NAME, filled, nearest_keys
 from workbench.cli.keys import without_none
 from workbench.cli.messages import wrapped
-from workbench.cli.recipes import load_mapping, load_recipe
 from workbench.cli.stored_run import as_mapping
+from workbench.cli.yaml_files.recipes import load_mapping, load_recipe
 from workbench.cli.yaml_files.sources import Sources, composed
 from workbench.config import Config
 from workbench.config.ranges import RANGE

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from workbench.cli.messages import one_line
 from workbench.cli.quoting import quoted
-from workbench.cli.recipes import load_mapping, recipe_files
+from workbench.cli.yaml_files.recipes import load_mapping, recipe_files
 from workbench.cli.yaml_files.unfolding import check_unfolded
 from workbench.errors import ConfigError
 from workbench.shipped import shipped
