@@ -46,7 +46,7 @@ class LeaderboardConfig:
 
     Example:
         python -m workbench recipe=leaderboard leaderboard.models=models.yaml \
-            'benchmark=[cmmlu,hellaswag]' leaderboard.family=reference leaderboard.reference=MODEL
+            'benchmark=[cmmlu,hellaswag]' leaderboard.family=pairs
     """
 
     models: str | None = None
