@@ -83,5 +83,5 @@ def test_one_command_scores_many_models_and_records_those_that_fail(tmp_path):
     assert [len(result["scores"]) for result in scores] == [1, 1]
     assert [list(result["models"].values())[0]["quantization"] for result in scores] == ["none", "nf4"]
     again = workbench(*command, cwd=tmp_path)
-    assert again.stdout.count("done before") == 2
+    assert again.stdout.count("already done") == 2
     assert "error: lost: model.path: there is no file or folder 'nowhere'" in again.stdout
