@@ -56,8 +56,8 @@ def test_answers_of_an_untouched_run_are_given_again_to_the_last_digit(run, scor
 def test_a_sample_bounds_the_share_that_differs_and_its_seed_draws_it_again(run, scored):
     run(*AUDIT, "audit.items=10")
     first = audits(scored)["base"]
-    # 4 of 20 would be missed by a sample of 10 with probability C(16,10)/C(20,10) = 4.3%, 3 with 10.5%
-    assert (first["num_equal"], first["most_that_differ"]) == (10, 3)
+    # A sample of 10 misses 4 of 20 with probability C(16,10) / C(20,10) = 4.3%, and 3 with 10.5%.
+    assert (first["num_equal"], first["most_that_differ"]) == (10, 4)
     run(*AUDIT, "audit.items=10")
     assert audits(scored)["base"] == first
 
