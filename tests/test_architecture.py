@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "workbench"
 LAYER = {
     "errors": 0,
     "shown": 0,
+    "made_by": 0,
     "shipped": 0,
     "reading_once": 0,
     "plain_values": 0.5,
@@ -42,6 +43,7 @@ LAYER = {
 NO_TORCH = (
     "errors.py",
     "shown.py",
+    "made_by.py",
     "shipped.py",
     "plain_values.py",
     "file_errors.py",

@@ -17,6 +17,7 @@ from workbench.files import (
     read_json,
     write_json,
 )
+from workbench.made_by import made_by
 from workbench.run_dir import RunDir
 
 log = logging.getLogger("workbench")
@@ -102,6 +103,7 @@ class RunRecord:
             "python": platform.python_version(),
             "processors": os.cpu_count(),
         }
+        self.values.setdefault("made", {})[step] = made_by()
         entry: dict[str, Any] = {"inputs": inputs, "output": file_fingerprint(output)}
         beside = {str(file.relative_to(self.path.parent)): file for file in files}
         if beside:

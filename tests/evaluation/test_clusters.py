@@ -3,12 +3,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from workbench.config.benchmark import BenchmarkConfig, LocalConfig, OutputType
 from workbench.config.evaluate import EvaluateConfig
+from workbench.evaluation.metrics.aggregate import scores
 from workbench.evaluation.prepare_benchmarks import prepare
 from workbench.evaluation.records import (
+    Answer,
     Prediction,
     Score,
     prediction_line,
@@ -17,6 +20,7 @@ from workbench.evaluation.records import (
     write_predictions,
     write_results,
 )
+from workbench.evaluation.tasks.requests import item
 
 ROWS = [
     {"text": "one", "questions": [{"q": "a", "answer": "A"}, {"q": "b", "answer": "B"}]},
@@ -115,3 +119,17 @@ def test_what_a_score_does_not_know_is_not_written(fields, tmp_path):
     [values] = json.loads((tmp_path / "results.json").read_text())["scores"]
     assert {"num_total", "group_members"} & values.keys() == fields.keys()
     assert read_results(tmp_path / "results.json")[1] == [score]
+
+
+def test_the_error_of_a_score_is_that_of_its_clusters_sums(tmp_path):
+    benchmark = prepared(tmp_path, cluster="{{ text }}")
+    items = [item(example, 2) for example in benchmark.examples]
+    right = [True, True, False, True]
+    answers = [
+        Answer(loglikelihoods=(0.0, -1.0) if (example.target == 0) is is_right else (-1.0, 0.0))
+        for example, is_right in zip(benchmark.examples, right, strict=True)
+    ]
+    [score] = scores(benchmark, items, answers, EvaluateConfig(), "base")
+    deviations = np.array([sum(value - 0.75 for value in (1, 1, 1)), 0 - 0.75]) / 4
+    assert score.value == 0.75
+    assert score.stderr == pytest.approx(np.sqrt(2 * (deviations**2).sum()))

@@ -1,5 +1,6 @@
 """Rows of the board: models known by content, their names, parents and alarms."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -121,3 +122,32 @@ def test_no_two_rows_have_one_name():
     )
     models = named([same, replace(same, key="1" * 16), replace(same, key="2" * 16, name="y")])
     assert len({model.name for model in models}) == 3 and models[2].name == "y"
+
+
+def failed(path, **values):
+    path.mkdir(parents=True, exist_ok=True)
+    model = {"path": "org/large", "adapter": None, "quantization": "nf4", "dtype": "auto"}
+    record = {"schema_version": 1, "name": "large", "model": model, "reason": "out of memory", **values}
+    (path / "failure.json").write_text(json.dumps(record))
+
+
+def test_a_model_that_could_not_be_scored_is_a_row_with_the_reason_and_no_comparison(tmp_path):
+    write_run(tmp_path / "run", [Spec(right=BASE_AND_ADAPTER)])
+    failed(tmp_path / "large")
+    board = board_of(tmp_path)
+    [row] = [model for model in board.models if model.failure]
+    assert (row.name, row.failure, row.facts["quantization"]) == ("large", "out of memory", "nf4")
+    assert board.family.num_comparisons == 1 and board.skipped == ()
+
+
+def test_a_run_that_failed_after_some_scores_has_a_remark(tmp_path):
+    write_run(tmp_path / "run", [Spec(right={"base": 0.3})])
+    failed(tmp_path / "run")
+    [row] = board_of(tmp_path).models
+    assert row.failure == "" and row.remarks[-1] == "not scored on everything: out of memory"
+
+
+def test_an_odd_record_of_a_failure_is_skipped_by_name(tmp_path):
+    failed(tmp_path / "large", model=7)
+    [skipped] = board_of(tmp_path).skipped
+    assert skipped.path == "large/failure.json" and "not the record of a failure" in skipped.reason

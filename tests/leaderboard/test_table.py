@@ -45,7 +45,7 @@ def test_base_adapter_and_merged_stand_side_by_side_with_intervals_and_a_plain_w
 
 def test_a_run_alone_is_corrected_for_its_own_comparisons(tmp_path):
     write_run(tmp_path / "run", [Spec(), Spec(name="toy-reading-en", language="en")])
-    assert "p is corrected for 4 comparisons" in " ".join(own_printed(tmp_path).split())
+    assert "p is corrected for 6 comparisons" in " ".join(own_printed(tmp_path).split())
 
 
 def test_ranks_stand_below_the_scores_with_what_they_rest_on(runs):
@@ -66,7 +66,7 @@ def test_at_80_columns_no_number_is_cut(runs):
 
 
 def test_chinese_names_are_aligned(tmp_path):
-    write_run(tmp_path / "run", [Spec(name="常识问答"), Spec(name="reading")], base_model="模型/通义千问")
+    write_run(tmp_path / "run", [Spec(name="常识问答")], base_model="模型/通义千问")
     lines = printed(tmp_path, width=100).splitlines()
     header = next(line for line in lines if "常识问答" in line)
     row = next(line for line in lines if "通义千问" in line)
@@ -103,6 +103,15 @@ def test_names_can_neither_style_the_terminal_nor_move_its_cursor(tmp_path):
     write_results(files.results_json, facts, named)
     for text in (printed(tmp_path), own_printed(tmp_path)):
         assert "[red]x[/red]" in text and "␛" in text and "\x1b[2J" not in text
+
+
+def test_forgetting_is_said_in_a_line(tmp_path):
+    right = {"base": 0.9, "adapter": 0.5}
+    write_run(tmp_path / "run", [Spec(right=right), Spec(name="b", right=right), Spec(name="c", right=right)])
+    board = build(collect(tmp_path), LeaderboardConfig(trained_for=["b"]))
+    text = " ".join(output_of(table.render(board, 80), 80).split())
+    assert "forgetting: toy · adapter against toy on 2 benchmarks that it was not trained for: −" in text
+    assert ", worse" in text
 
 
 def test_the_letters_that_a_model_prefers_are_shown_and_examples_that_did_not_fit(tmp_path):

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -36,6 +37,7 @@ ITEM_ALONE = "of the item alone"
 """Suffix of a score's `item_score` if the score of an item is the metric of that single item."""
 
 
+@cache
 def metric_name(metric: str) -> str:
     """Return a metric's name without the folder or owner (`evaluate`) and without the filter (lm-eval)."""
     return PurePath(PurePath(metric).name.partition(",")[0]).stem

@@ -2,14 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.leaderboard.board import Board, Cell, Difference, Family, Model
 from workbench.leaderboard.collect import Collection, Run
 from workbench.leaderboard.comparisons import family as families
+from workbench.leaderboard.comparisons.forgetting import forgetting
+from workbench.leaderboard.comparisons.means import as_mean, averaged, differences_of
 from workbench.leaderboard.comparisons.ranking import ranks
+from workbench.leaderboard.comparisons.seeds import num_tests, recipes, seed_groups
+from workbench.leaderboard.comparisons.subjects import subject_differences
 from workbench.leaderboard.items.columns import find_columns
+from workbench.leaderboard.items.index import ItemIndex
 from workbench.leaderboard.items.outcomes import Answered, read_column
 from workbench.leaderboard.rows.models import find_models
 from workbench.statistics.family import ERROR_RATES
@@ -17,24 +23,35 @@ from workbench.statistics.family import ERROR_RATES
 TITLE = "Leaderboard"
 
 
-def build(collection: Collection, config: LeaderboardConfig) -> Board:
+def build(collection: Collection, config: LeaderboardConfig, kept: Path | None = None) -> Board:
     """Return the board of all runs that were found.
+
+    Args:
+        collection: The runs.
+        config: Which models are compared.
+        kept: File that keeps what was read, for the next board of these runs; None: nothing is kept.
 
     Raises:
         ConfigError: `leaderboard.reference` or `leaderboard.names` names no row.
     """
-    models = find_models(collection.runs)
+    models = find_models(collection.runs, collection.failures)
     names = {model.key: model.name for model in models.rows}
-    answered = [read_column(column, names) for column in find_columns(collection.runs, models.keys)]
-    plan = families.plan(models.rows, config)
-    count = sum(families.testable(column, pair) for column in answered for pair in plan.pairs)
+    index = ItemIndex(kept)
+    answered = [read_column(column, names, index) for column in find_columns(collection.runs, models.keys)]
+    index.write()
+    plan = families.plan([model for model in models.rows if not model.failure], config)
+    means = averaged(answered, [model.key for model in models.rows])
+    seeded = recipes(models.rows)
     family = Family(
         kind=plan.kind,
         reference=plan.reference,
-        num_comparisons=count,
+        num_comparisons=sum(families.testable(column, pair) for column in answered for pair in plan.pairs)
+        + sum(mean.has(pair) for mean in means for pair in plan.pairs)
+        + num_tests(seeded, answered),
         alpha=ERROR_RATES["pairs"],
     )
     differences = [families.of_column(column, plan.pairs, family) for column in answered]
+    of_means = [found for mean in means for found in differences_of(mean, plan.pairs, family)]
     outcomes = [found for column in answered if (found := column.outcomes()) is not None]
     return Board(
         title=TITLE,
@@ -47,11 +64,11 @@ def build(collection: Collection, config: LeaderboardConfig) -> Board:
         ),
         outcomes={found.column: found for found in outcomes},
         family=family,
-        differences=tuple(difference for tested in differences for difference in tested),
-        means=(),
-        subjects=(),
-        forgetting=(),
-        seeds=(),
+        differences=(*(found for tested in differences for found in tested), *of_means),
+        means=tuple(as_mean(mean, of_means, plan.reference) for mean in means),
+        subjects=tuple(subject_differences(answered, parents_and_children(models.rows, plan))),
+        forgetting=tuple(forgetting(answered, models.rows, config.trained_for)),
+        seeds=tuple(seed_groups(seeded, answered, family)),
         alarms=tuple(alarm for column in answered for alarm in column.alarms),
         skipped=tuple(collection.skipped),
         provenance={run.label: provenance(run) for run in collection.runs},
@@ -73,6 +90,16 @@ def ranked(answered: Answered, differences: Sequence[Difference], reference: str
         else cell
         for model, cell in answered.cells.items()
     ]
+
+
+def parents_and_children(models: Sequence[Model], plan: families.Plan) -> list[families.Pair]:
+    """Return each trained model with the one it was made from; without any, each model with a reference."""
+    keys = {model.key for model in models}
+    pairs = [(model.parent, model.key) for model in models if model.parent in keys and model.parent]
+    if pairs or not plan.pairs:
+        return pairs
+    reference = plan.reference or plan.pairs[0][0]
+    return [pair for pair in plan.pairs if pair[0] == reference]
 
 
 def _with_agreement(model: Model, answered: Sequence[Answered]) -> Model:

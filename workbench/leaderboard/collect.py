@@ -1,12 +1,9 @@
 """Collects the runs below a folder from their files; files that can't be read are reported and skipped."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.errors import ConfigError, DataError
@@ -16,24 +13,16 @@ from workbench.evaluation.result_checksums import ADAPTER_DIGEST, CheckedResults
 from workbench.files import file_fingerprint, read_json
 from workbench.leaderboard.board import Skipped as Skipped
 from workbench.leaderboard.checks import check_score, sound_facts
+from workbench.leaderboard.imports.results import ImportedItems
+from workbench.leaderboard.run_files import FAILURE, RESULTS, config_of, files_below, train_json_of
+from workbench.leaderboard.run_files import INSIDE_A_RUN as INSIDE_A_RUN
 from workbench.run_dir import RunDir
 from workbench.run_record import read_record
-
-NAMES = RunDir(Path())
-RESULTS = NAMES.results_json.name
-INSIDE_A_RUN = {
-    *(NAMES.checkpoints.name, NAMES.adapter.name, NAMES.merged.name, NAMES.model.name),
-    *(NAMES.all_predictions.name, NAMES.cache.name),
-}
-"""Folders that are not searched for runs."""
 
 MOST_NAMED = 4
 """Scores that one remark lists."""
 
 UNVERIFIED = "not verified"
-
-LONGEST_CONFIG = 2**20
-"""Bytes of a config.yaml; 200 benchmarks have a quarter of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +54,20 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     """Sections of config.yaml up to the benchmarks; empty if the file isn't as the run wrote it."""
 
+    answers: dict[tuple[str, str], list[Prediction]] = field(default_factory=dict)
+    """(model, benchmark) -> predictions in memory, instead of a file."""
+
+    items: dict[str, ImportedItems] = field(default_factory=dict)
+    """Benchmark -> answers of a model that another tool has scored."""
+
     @property
     def given_name(self) -> str:
         """Name of the run's model, from `evaluate.name`; empty if it was not given."""
         name = self.measured.get("name")
         return name if isinstance(name, str) else ""
 
-    def path_of(self, model: str, benchmark: str) -> Path | None:
-        """Return the file of one model's predictions on one benchmark; None if there is none.
+    def file_of(self, model: str, benchmark: str) -> tuple[Path, str] | None:
+        """Return the file of one model's predictions on one benchmark, and its SHA-256; None: there is none.
 
         Raises:
             DataError: The file was changed since it was written, or can't be read.
@@ -82,11 +77,12 @@ class Run:
         try:
             if not path.is_file():
                 return None
-            if isinstance(entry, dict) and entry["output"] != file_fingerprint(path):
-                raise DataError(f"{path}: was changed since it was written")
+            digest = file_fingerprint(path)
         except OSError as error:
             raise DataError(f"{path.name}: can't be read ({error})") from error
-        return path
+        if isinstance(entry, dict) and entry["output"] != digest:
+            raise DataError(f"{path}: was changed since it was written")
+        return path, digest
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
         """Return one model's predictions on one benchmark; None if there is no file.
@@ -94,11 +90,22 @@ class Run:
         Raises:
             DataError: The file is damaged, or was changed since it was written.
         """
-        path = self.path_of(model, benchmark)
+        file = self.file_of(model, benchmark)
         try:
-            return None if path is None else read_predictions(path)
+            return None if file is None else read_predictions(file[0])
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{benchmark}.jsonl: can't be read ({error})") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A model that could not be scored, from failure.json in the folder of its run."""
+
+    label: str
+    name: str
+    facts: dict[str, Any]
+    """path, adapter, quantization, dtype."""
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +114,7 @@ class Collection:
 
     runs: list[Run]
     skipped: list[Skipped]
+    failures: list[Failure] = field(default_factory=list)
 
 
 def collect(folder: Path) -> Collection:
@@ -130,16 +138,33 @@ def collect(folder: Path) -> Collection:
         runs += [run] if run else []
         name = path.relative_to(folder).as_posix()
         skipped += [Skipped(path=name, reason=" ".join(reason.split())) for reason in reasons]
-    return Collection(runs=runs, skipped=skipped)
+    failures, odd = _failures_below(folder)
+    return Collection(runs=runs, skipped=[*skipped, *odd], failures=failures)
+
+
+def _failures_below(folder: Path) -> tuple[list[Failure], list[Skipped]]:
+    """Return the models that could not be scored, and the records of failures that can't be read."""
+    found: list[Failure] = []
+    skipped: list[Skipped] = []
+    for path in files_below(folder, FAILURE):
+        name = path.relative_to(folder).as_posix()
+        try:
+            values = sound_facts(read_json(path))
+        except (OSError, ValueError) as error:
+            skipped.append(Skipped(path=name, reason=f"not the record of a failure ({error})"))
+            continue
+        model, reason = values.get("model"), values.get("reason")
+        if not isinstance(model, dict) or not isinstance(reason, str):
+            skipped.append(Skipped(path=name, reason="not the record of a failure (no model and reason)"))
+            continue
+        label = path.parent.relative_to(folder).as_posix()
+        found.append(Failure(label=label, name=str(values.get("name") or label), facts=model, reason=reason))
+    return found, skipped
 
 
 def _results_below(folder: Path) -> Iterator[Path]:
     """Yield the path of each results.json, in path order."""
-    for parent, folders, files in os.walk(folder):
-        names = [name for name in folders if name not in INSIDE_A_RUN and not name.startswith(".")]
-        if RESULTS in files or RESULTS in names:  # a folder of that name is reported too
-            yield Path(parent) / RESULTS
-        folders[:] = sorted(name for name in names if name != RESULTS)
+    return files_below(folder, RESULTS)
 
 
 def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
@@ -180,10 +205,10 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
         scores=valid,
         measured=sound_facts(record),
         merge_report=report,
-        trained=_train_json(files.train_json),
+        trained=train_json_of(files.train_json),
         steps=record.get("steps", {}),
         merge_problem=merge_problem,
-        config=_config(files, record),
+        config=config_of(files, record),
         contamination=contamination,
         remarks=[*remarks, *_unverified(valid, checked), *([merge_problem] if merge_problem else [])],
     )
@@ -208,35 +233,6 @@ def _record(files: RunDir) -> tuple[dict[str, Any], list[str]]:
         return read_record(files.run_json), []
     except (DataError, OSError):
         return {}, [f"{files.run_json.name} is damaged, or was changed since it was written"]
-
-
-def _config(files: RunDir, record: dict[str, Any]) -> dict[str, Any]:
-    """Return what config.yaml says before its benchmarks; empty if it isn't as the run wrote it."""
-    path = files.config_yaml
-    try:
-        if not path.is_file() or path.stat().st_size > LONGEST_CONFIG:
-            return {}
-        if record.get("config", "") not in ("", file_fingerprint(path)):
-            return {}
-        text = path.read_text(encoding="utf-8").partition("\nbenchmarks:")[0]
-        return _plain_yaml(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        return {}
-
-
-def _plain_yaml(text: str) -> dict[str, Any]:
-    """Return the mapping of a YAML text without aliases, which could repeat a value without end.
-
-    Raises:
-        ValueError: It has an alias.
-        yaml.YAMLError: It is not YAML.
-    """
-    if "*" in text and any(
-        isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)
-    ):
-        raise ValueError("aliases")
-    values = yaml.load(text, yaml.CSafeLoader)
-    return values if isinstance(values, dict) else {}
 
 
 def _unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
@@ -274,15 +270,6 @@ def _fact(models: dict[str, Any], model: str, key: str) -> Any:
     """Return a value of a model in results.json; None if it is missing."""
     facts = models.get(model)
     return facts.get(key) if isinstance(facts, dict) else None
-
-
-def _train_json(path: Path) -> dict[str, Any]:
-    """Return the contents of train.json; empty if it doesn't exist or can't be read."""
-    try:
-        value = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _merge_report(files: RunDir, record: dict[str, Any]) -> tuple[dict[str, Any], str]:

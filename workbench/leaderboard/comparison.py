@@ -1,31 +1,38 @@
 """Two models' results against each other, item by item."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.config.names import ADAPTER, BASE
+from workbench.config.leaderboard import FamilyKind, LeaderboardConfig
 from workbench.errors import ConfigError
-from workbench.evaluation.records import Prediction
 from workbench.leaderboard import formatting
-from workbench.leaderboard.collect import Run
-from workbench.leaderboard.compare import compare_models
+from workbench.leaderboard.board import Board, Column, Difference
+from workbench.leaderboard.build import build
+from workbench.leaderboard.collect import Collection, Run
+from workbench.leaderboard.items.columns import is_share
 from workbench.leaderboard.results import Results
 from workbench.leaderboard.shown_table import Shown, Table
-from workbench.leaderboard.view_model import Row
 from workbench.run_dir import RunDir
+
+OTHER_RULES = "asked by different rules, so not compared"
+NUMBERS = ("low", "high", "p_value", "p_adjusted", "test", "gained", "lost", "num_pairs", "num_clusters")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunInMemory(Run):
-    """Two models as a run has them: the first as its base, the second as its adapter."""
+class ComparedBenchmark:
+    """One benchmark that two models were scored on."""
 
-    answers: Mapping[str, Results] = field(default_factory=dict)
-
-    def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
-        """One model's answers on one benchmark."""
-        return self.answers[model].predictions.get(benchmark)
+    benchmark: str
+    metric: str
+    first: float
+    second: float
+    is_share: bool
+    difference: Difference | None
+    """The second model less the first, with interval, exact test and verdict; None: not compared."""
+    problem: str
+    """Why there is no difference."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -34,60 +41,67 @@ class Comparison(Shown):
 
     first: str
     second: str
-    rows: list[Row]
-    """One a benchmark. `scores` holds the first model as `base` and the second as `adapter`; `difference`
-    holds the interval, the exact test and Holm's correction, or `problem` says why there is none."""
+    rows: list[ComparedBenchmark]
+    """One a benchmark."""
+    means: list[Difference]
+    """Differences of the means over the benchmarks, normalized by the score of guessing."""
     left_out: list[str]
     """Benchmarks that only one of the two was scored on."""
+    alarms: list[str]
+    """Where scores and answers contradict each other."""
 
     def table(self) -> Table:
         """One line a benchmark."""
-        header = ["benchmark", "metric", self.first, self.second, "difference", "p (Holm)", "verdict"]
+        header = ["benchmark", "metric", self.first, self.second, "difference", "p (corrected)", "verdict"]
         rows = [self._cells(row) for row in self.rows]
+        rows += [
+            [f"mean {formatting.language(mean.column)}", "", "", "", *_numbers(mean, True)]
+            for mean in self.means
+        ]
         notes = [f"{row.benchmark}: {row.problem}" for row in self.rows if row.problem]
         notes += [f"{name}: only one of the two was scored on it" for name in self.left_out]
-        return Table(title=f"{self.second} against {self.first}", header=header, rows=rows, notes=notes)
+        title = f"{self.second} against {self.first}"
+        return Table(title=title, header=header, rows=rows, notes=[*notes, *self.alarms])
 
-    def _cells(self, row: Row) -> list[str]:
-        values = [formatting.number(row.scores[name].value, row.is_share) for name in (BASE, ADAPTER)]
-        cells = [row.benchmark, row.metric, *values]
-        if (found := row.difference) is None:
-            return [*cells, "", "", ""]
-        bounds = formatting.interval(found.interval, row.is_share, signed=True)
-        change = formatting.change(found.value, row.is_share)
-        change = f"{change} ({bounds})" if bounds else change
-        return [*cells, change, formatting.p_value(found.adjusted_p_value), found.verdict]
+    def _cells(self, row: ComparedBenchmark) -> list[str]:
+        values = [formatting.number(value, row.is_share) for value in (row.first, row.second)]
+        return [row.benchmark, row.metric, *values, *_numbers(row.difference, row.is_share)]
 
     def to_pandas(self) -> Any:
         """A DataFrame with one row a benchmark; what can't be compared has no numbers."""
         import pandas
 
-        facts = ("stderr", "p_value", "adjusted_p_value", "test", "wins", "losses", "num_items", "verdict")
-        lines = []
-        for row in self.rows:
-            found = row.difference
-            low, high = found.interval if found and found.interval else (None, None)
-            lines.append(
-                {
-                    "benchmark": row.benchmark,
-                    "metric": row.metric,
-                    "first": row.scores[BASE].value,
-                    "second": row.scores[ADAPTER].value,
-                    "difference": found.value if found else None,
-                    "low": low,
-                    "high": high,
-                    **{name: getattr(found, name, None) for name in facts},
-                    "problem": row.problem,
-                }
-            )
-        return pandas.DataFrame(lines)
+        return pandas.DataFrame(
+            {
+                "benchmark": row.benchmark,
+                "metric": row.metric,
+                "first": row.first,
+                "second": row.second,
+                "difference": row.difference.value if row.difference else None,
+                **{name: getattr(row.difference, name, None) for name in NUMBERS},
+                "verdict": row.difference.verdict if row.difference else None,
+                "problem": row.problem,
+            }
+            for row in self.rows
+        )
+
+
+def _numbers(found: Difference | None, is_share: bool) -> list[str]:
+    """Return difference with interval, corrected p-value and verdict; empty texts where there is no test."""
+    if found is None or found.value is None or found.p_adjusted is None:
+        return ["", "", "" if found is None else found.verdict]
+    change = formatting.change(found.value, is_share)
+    if found.low is not None and found.high is not None:
+        change = f"{change} ({formatting.interval((found.low, found.high), is_share, signed=True)})"
+    return [change, formatting.p_value(found.p_adjusted), found.verdict]
 
 
 def compare(first: Results, second: Results) -> Comparison:
     """Compare two models on the items that both answered from the same prompt.
 
-    Each benchmark is compared by its main metric: the difference with its interval, an exact McNemar test
-    (a sign-flip test where items score other than 0 and 1), and Holm's correction over the benchmarks.
+    Each benchmark is compared by its main metric: the difference with its interval and an exact test
+    (McNemar's where items are right or wrong, else a sign-flip test; of F1 and the like a test of the metric
+    itself). All benchmarks and means are one family: the chance of any false verdict is at most 3%.
 
     Args:
         first: Results of the reference, such as the base.
@@ -96,31 +110,59 @@ def compare(first: Results, second: Results) -> Comparison:
     Raises:
         ConfigError: They have no benchmark in common.
     """
-    answers = {BASE: first, ADAPTER: second}
-    scored = [dict.fromkeys(score.benchmark for score in results.scores) for results in answers.values()]
+    scored = [dict.fromkeys(score.benchmark for score in each.scores) for each in (first, second)]
     common = [name for name in scored[0] if name in scored[1]]
     if not common:
         known = " and ".join(", ".join(names) or "none" for names in scored)
         raise ConfigError(f"compare: no benchmark in common ({known})")
-    run = RunInMemory(
-        label="",
-        files=RunDir(Path()),
+    is_ambiguous = first.model == second.model
+    names = [f"{first.model} (1)", f"{second.model} (2)"] if is_ambiguous else [first.model, second.model]
+    runs = [
+        _as_run(f"{number}", results, name, common)
+        for number, (results, name) in enumerate(zip((first, second), names, strict=True), 1)
+    ]
+    board = build(Collection(runs=runs, skipped=[]), LeaderboardConfig(family=FamilyKind.pairs))
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        rows=[_compared(first, second, name, board) for name in common],
+        means=[found for found in board.differences if found.column in {mean.name for mean in board.means}],
+        left_out=[name for name in {**scored[0], **scored[1]} if name not in common],
+        alarms=list(board.alarms),
+    )
+
+
+def _as_run(label: str, results: Results, name: str, benchmarks: Sequence[str]) -> Run:
+    """Return results in memory as a run that has scored one model."""
+    return Run(
+        label=label,
+        files=RunDir(Path(label)),
         recipe="",
         task="",
         base_model="",
-        models={},
-        scores=[
-            replace(score, model=model)
-            for model, results in answers.items()
-            for score in results.scores
-            if score.benchmark in common
-        ],
-        answers=answers,
+        models={results.model: {"role": "base", "name": name}},
+        scores=[score for score in results.scores if score.benchmark in benchmarks],
+        answers={(results.model, benchmark): results.predictions[benchmark] for benchmark in benchmarks},
     )
-    is_ambiguous = first.model == second.model
-    return Comparison(
-        first=f"{first.model} (1)" if is_ambiguous else first.model,
-        second=f"{second.model} (2)" if is_ambiguous else second.model,
-        rows=compare_models(run, 0).rows,
-        left_out=[name for name in {**scored[0], **scored[1]} if name not in common],
+
+
+def _compared(first: Results, second: Results, benchmark: str, board: Board) -> ComparedBenchmark:
+    one, other = first[benchmark], second[benchmark]
+    columns: dict[str, Column] = {column.key: column for column in board.columns}
+    found = next(
+        (
+            each
+            for each in board.differences
+            if each.column in columns and columns[each.column].benchmark == benchmark
+        ),
+        None,
+    )
+    return ComparedBenchmark(
+        benchmark=benchmark,
+        metric=one.metric,
+        first=one.value,
+        second=other.value,
+        is_share=is_share(one.metric, one.protocol),
+        difference=found,
+        problem=OTHER_RULES if found is None else found.problem,
     )

@@ -1,7 +1,7 @@
 """Collects the runs below a folder together with results of other tools."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.errors import DataError
@@ -17,10 +17,7 @@ ROLE = "imported"
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedRun(Run):
-    """Results of one model from another tool, as a run."""
-
-    items: dict[str, ImportedItems] = field(default_factory=dict)
-    """Benchmark -> items."""
+    """Results of one model from another tool, as a run; `items` holds its answers."""
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
         """Return the model's predictions on one benchmark; None if there are none.
@@ -49,7 +46,7 @@ def collect_all(folder: Path) -> Collection:
         Skipped(path=entry.path.relative_to(folder).as_posix(), reason=" ".join(entry.reason.split()))
         for entry in left_out
     ]
-    return Collection(runs=runs, skipped=[*own.skipped, *skipped])
+    return Collection(runs=runs, skipped=[*own.skipped, *skipped], failures=own.failures)
 
 
 def _run(results: ImportedResults, folder: Path, others: Sequence[Run]) -> ImportedRun:

@@ -6,8 +6,8 @@ from typing import Any
 from workbench.errors import ConfigError
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard import formatting
+from workbench.leaderboard.items.columns import is_share
 from workbench.leaderboard.shown_table import Shown, Table
-from workbench.leaderboard.view_model import is_share
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

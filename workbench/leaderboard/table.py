@@ -1,5 +1,6 @@
 """Renders the board for the terminal: all models on all columns, and the models of one run in full."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from workbench.leaderboard import formatting
-from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE, Board, Cell, Column, Mean, Model
+from workbench.leaderboard.board import (
+    BETTER,
+    UNSURE,
+    UNTESTED,
+    WORSE,
+    Board,
+    Cell,
+    Column,
+    Forgetting,
+    Mean,
+    Model,
+)
 from workbench.shown import clean
 
 LAYOUT: dict[str, Any] = {
@@ -121,6 +133,11 @@ def notes(board: Board) -> list[Text]:
     if len(board.alarms) > MOST_ALARMS:
         found.append(Text(f"{len(board.alarms) - MOST_ALARMS} more alarms on the page", style="bold red"))
     found += [
+        Text(clean(f"{model.name}: not scored: {model.failure}"), style="yellow")
+        for model in board.models
+        if model.failure
+    ]
+    found += [
         Text(clean(f"{model.name}: {remark}"), style="yellow")
         for model in board.models
         for remark in model.remarks
@@ -130,9 +147,21 @@ def notes(board: Board) -> list[Text]:
         for mean in board.means
         for column, reason in mean.left_out.items()
     ]
+    found += [Text(_forgotten(board, lost), style=STYLES[lost.verdict]) for lost in board.forgetting]
     if board.family.num_comparisons:
         found.append(Text(family(board), style="dim"))
     return found
+
+
+def _forgotten(board: Board, found: Forgetting) -> str:
+    """Return what a trained model lost on what it was not trained for, as a sentence."""
+    change = formatting.change(found.value, True)
+    bounds = "" if math.isnan(found.low) else formatting.interval((found.low, found.high), True, signed=True)
+    return (
+        f"forgetting: {_name(board, found.model)} against {_name(board, found.parent)} on "
+        f"{_counted(len(found.columns), 'benchmark')} that it was not trained for: {change}"
+        f"{f' ({bounds})' if bounds else ''}, {found.verdict}"
+    )
 
 
 def _label(board: Board, key: str) -> str:

@@ -13,10 +13,12 @@ from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.files import locked
 from workbench.leaderboard import card, run_page, run_table, table
+from workbench.leaderboard.board import Board
 from workbench.leaderboard.build import build
-from workbench.leaderboard.collect import Collection, collect
 from workbench.leaderboard.collect import Run as CollectedRun
+from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
+from workbench.leaderboard.imported_runs import collect_all
 from workbench.leaderboard.view_model import RunView
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import MODEL_CARD, RunDir
@@ -25,6 +27,9 @@ log = logging.getLogger("workbench")
 
 LOCK = ".leaderboard.lock"
 """File that a process locks while it reads the runs and writes the page."""
+
+INDEX = ".leaderboard.index"
+"""File that keeps the item scores of a large board's runs, by the content of their files."""
 
 PLAIN_WIDTH = 100
 """Columns of the table if the output is not a terminal."""
@@ -42,9 +47,12 @@ def leaderboard(run: Run) -> None:
         return
     own_folder = run_dir.path.resolve()
     with locked(folder / LOCK, wait=True):  # of two runs at the same time, the second one sees both
-        found = collect(folder)
-        show(found, [one for one in found.runs if one.files.path.resolve() == own_folder], config.leaderboard)
-        board = compare(found, config.leaderboard.num_samples)
+        found = collect_all(folder)
+        board_of_all = build(found, config.leaderboard, folder / INDEX)
+        own = [one for one in found.runs if one.files.path.resolve() == own_folder]
+        warn_of_unknown(board_of_all, config.leaderboard)
+        show(board_of_all, own, config.leaderboard)
+        board = compare(collect(folder), config.leaderboard.num_samples)
         path = run_page.write(board, folder)
     for view in board.runs:
         if (folder / view.run.label).resolve() == own_folder or folder == run_dir.path:
@@ -52,11 +60,21 @@ def leaderboard(run: Run) -> None:
     log.info("page: %s", path)
 
 
-def show(found: Collection, own: Sequence[CollectedRun], config: LeaderboardConfig) -> None:
+def warn_of_unknown(board: Board, config: LeaderboardConfig) -> None:
+    """Log which benchmarks of `leaderboard.trained_for` are not on the board: they may be misspelt."""
+    known = list(dict.fromkeys(column.benchmark for column in board.columns))
+    for name in config.trained_for or ():
+        if name not in known:
+            log.warning(
+                "leaderboard.trained_for: no scores on %r (known: %s)", name, ", ".join(known) or "none"
+            )
+
+
+def show(board: Board, own: Sequence[CollectedRun], config: LeaderboardConfig) -> None:
     """Print the models of the own run in full, then the board of all models.
 
     Args:
-        found: All runs.
+        board: Of all runs.
         own: The run whose command this is; empty if it has scored nothing.
         config: Of the leaderboard.
     """
@@ -64,8 +82,7 @@ def show(found: Collection, own: Sequence[CollectedRun], config: LeaderboardConf
     console = Console(width=width)
     for run in own:
         console.print(run_table.render_run(run_table.own_board(run, config)))
-    board = build(found, config)
-    if len(found.runs) > len(own) or board.skipped or not own:
+    if len(board.provenance) > len(own) or board.skipped or not own:
         console.print(table.render(board, width))
 
 

@@ -35,6 +35,9 @@ def cluster_codes(clusters: Labels | None, num_items: int) -> NDArray[np.int64]:
         raise DataError(
             f"paired comparison: {len(clusters)} labels for {num_items} items (each item needs one)"
         )
+    if isinstance(clusters, np.ndarray) and np.issubdtype(clusters.dtype, np.integer):
+        codes: NDArray[np.int64] = np.unique(clusters, return_inverse=True)[1].astype(np.int64)
+        return codes
     numbers: dict[object, int] = {}
     labels = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)

@@ -45,11 +45,13 @@ def tie_letters(different: ArrayLike, order: Sequence[int]) -> list[str]:
     covered = np.zeros_like(tied)
     letters = [""] * len(tied)
     num_groups = 0
+    places = np.asarray(order, dtype=np.intp)
     for index, row in enumerate(order):
-        for other in order[index:]:
-            if not tied[row, other] or covered[row, other]:
-                continue
-            group = _grown([row, other], tied, order)
+        while True:
+            uncovered = places[index:][(tied[row] & ~covered[row])[places[index:]]]
+            if not len(uncovered):
+                break
+            group = _grown([row, int(uncovered[0])], tied, order)
             covered[np.ix_(group, group)] = True
             for member in group:
                 letters[member] += _letter(num_groups)
@@ -60,9 +62,13 @@ def tie_letters(different: ArrayLike, order: Sequence[int]) -> list[str]:
 def _grown(pair: Sequence[int], tied: NDArray[np.bool_], order: Sequence[int]) -> list[int]:
     """Return a largest possible group around a pair in which no two rows differ."""
     group = list(dict.fromkeys(pair))
+    fits: NDArray[np.bool_] = np.all(tied[group], axis=0)
+    fits[group] = False
     for row in order:
-        if row not in group and tied[row, group].all():
+        if fits[row]:
             group.append(row)
+            fits &= tied[row]
+            fits[row] = False
     return group
 
 

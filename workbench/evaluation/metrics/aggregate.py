@@ -178,6 +178,11 @@ def _estimate(
     items = {name: [metric.score(*item) for item in part] for name, part in parts.items()}
     if len(items) == 1:
         [item_scores] = items.values()
+        [examples] = [[judged.example for judged in part] for part in parts.values()]
+        if any(example.cluster for example in examples):
+            clusters = [example.cluster or f"item {example.id}" for example in examples]
+            error = intervals.cluster_stderr(item_scores, clusters)
+            return value, error, intervals.cluster_interval(item_scores, clusters, evaluate.confidence)
         return value, intervals.stderr(item_scores), intervals.interval(item_scores, evaluate.confidence)
     return value, intervals.macro_stderr(items), intervals.macro_interval(items, evaluate.confidence)
 

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +12,24 @@ from numpy.typing import NDArray
 from workbench.config.leaderboard import FamilyKind, LeaderboardConfig
 from workbench.config.names import BASE
 from workbench.errors import ConfigError
-from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE, Difference, Family, Model
-from workbench.leaderboard.items.metric_kinds import MetricKind
+from workbench.leaderboard.board import UNTESTED, Difference, Family, Model
+from workbench.leaderboard.comparisons.verdicts import exact_tests, shown
+from workbench.leaderboard.items.metric_kinds import MetricKind, label_texts, sizes
 from workbench.leaderboard.items.outcomes import HEAD, Answered, cluster_codes
 from workbench.statistics import family as families
-from workbench.statistics.binary_pairs import compare_flips, count_flips
+from workbench.statistics.binary_pairs import count_flips
+from workbench.statistics.label_metrics import compare_labels
 from workbench.statistics.paired import PairedTest, compare_paired
-from workbench.statistics.power import detectable, detectable_difference
+from workbench.statistics.power import detectable
+from workbench.statistics.ratio import compare_ratio
 
 Pair = tuple[str, str]
 """Keys of two models; the difference is the second one's score less the first one's."""
 
-TESTED = (MetricKind.mean, MetricKind.alone)
+TESTED = (MetricKind.mean, MetricKind.alone, MetricKind.labels, MetricKind.ratio)
+
+ONLY_MICRO = (MetricKind.labels, MetricKind.ratio)
+"""Metrics that have no test where they are averaged over subsets."""
 
 NOTHING_IN_COMMON = "no item and prompt in common"
 NOT_COMPUTED = "no test for this metric: it isn't computed from its items"
@@ -62,8 +69,8 @@ def plan(models: Sequence[Model], config: LeaderboardConfig) -> Plan:
 
 def _index(names: Sequence[str], name: str, key: str) -> int:
     if name not in names:
-        shown = ", ".join(repr(known) for known in names[:20]) + (", ..." if len(names) > 20 else "")
-        raise ConfigError(f"{key}: no row is named {name!r} (known: {shown})")
+        known = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
+        raise ConfigError(f"{key}: no row is named {name!r} (known: {known})")
     return names.index(name)
 
 
@@ -89,6 +96,8 @@ def testable(answered: Answered, pair: Pair) -> bool:
         return False
     if set(pair) & answered.problems.keys() or set(pair) <= answered.untrained:
         return False
+    if answered.kind in ONLY_MICRO and answered.column.average == "macro":
+        return False
     return set(pair) <= set(answered.main) or _common(answered, pair)[0].size > 0
 
 
@@ -110,7 +119,8 @@ def level(family: Family) -> float:
 
 def _untested(answered: Answered, pair: Pair, family: Family) -> Difference:
     problems = [answered.problems[model] for model in pair if model in answered.problems]
-    if answered.kind not in TESTED:
+    is_macro = answered.column.average == "macro"
+    if answered.kind not in TESTED or (is_macro and answered.kind in ONLY_MICRO):
         problems.append(NOT_COMPUTED)
     first, second = (answered.cells[model].score.value for model in pair)
     is_alike = not any(answered.cells[model].apart for model in pair)
@@ -140,37 +150,18 @@ def _flips(answered: Answered, pairs: Sequence[Pair], family: Family) -> dict[Pa
     first, column = answered.first, answered.column
     if first is None or column.average == "macro" or answered.kind is not MetricKind.mean or not pairs:
         return {}
+    if answered.clusters is not None:
+        return {}
     models = sorted({model for pair in pairs for model in pair}, key=answered.main.index)
     values = np.array([answered.items[model].values for model in models])
-    if any(first.clusters.to_pylist()) or not np.isin(values, (0.0, 1.0)).all():
+    if not np.isin(values, (0.0, 1.0)).all():
         return {}
     place = {model: index for index, model in enumerate(models)}
     rows, columns = (np.array([place[pair[side]] for pair in pairs]) for side in (0, 1))
     counts = count_flips(values)
     gained, lost = counts.gained[rows, columns], counts.lost[rows, columns]
-    alpha, count = level(family), len(first)
-    tests = compare_flips(gained, lost, count, alpha)
-    found: dict[Pair, Difference] = {}
-    for index, pair in enumerate(pairs):
-        up, down = int(gained[index]), int(lost[index])
-        test = PairedTest(
-            difference=float(tests.difference[index]),
-            stderr=math.nan,
-            low=float(tests.low[index]),
-            high=float(tests.high[index]),
-            p_value=float(tests.p_value[index]),
-            alpha=alpha,
-            test="mcnemar-exact",
-            num_items=count,
-            gained=up,
-            lost=down,
-            num_clusters=count,
-            num_differing=up + down,
-            share_squares=1 / count,
-        )
-        smallest = detectable_difference(count, up + down, alpha)
-        found[pair] = _difference(answered, pair, test, family, smallest)
-    return found
+    tests = exact_tests(gained, lost, len(first), level(family))
+    return {pair: _difference(answered, pair, test, family) for pair, test in zip(pairs, tests, strict=True)}
 
 
 def _common(answered: Answered, pair: Pair) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -191,38 +182,51 @@ def _tested(answered: Answered, pair: Pair, alpha: float) -> PairedTest:
     one, other = (answered.items[model] for model in pair)
     clusters = cluster_codes(one)[left] if any(one.clusters.to_pylist()) else None
     first, second = one.values[left], other.values[right]
+    if answered.kind is MetricKind.labels:
+        return compare_labels(
+            answered.column.metric,
+            _taken(one.targets, left),
+            _taken(one.predictions, left),
+            _taken(other.predictions, right),
+            alpha=alpha,
+            clusters=clusters,
+            positive="1",
+        )
+    if answered.kind is MetricKind.ratio:
+        before, after = (-nats / math.log(2) for nats in (first, second))
+        per = sizes(one, answered.column.metric)[left]
+        return compare_ratio(before, after, per, alpha=alpha, clusters=clusters)
     is_macro = answered.column.average == "macro"
     subsets = np.array(one.subsets.to_pylist(), dtype=object)[left] if is_macro else None
     return compare_paired(first, second, alpha=alpha, clusters=clusters, subsets=subsets)
 
 
-def _difference(
-    answered: Answered, pair: Pair, test: PairedTest, family: Family, smallest: float | None = None
-) -> Difference:
+def _taken(labels: list[Any] | None, indices: NDArray[np.intp]) -> list[str]:
+    texts = label_texts(labels)
+    return [texts[index] for index in indices]
+
+
+def _difference(answered: Answered, pair: Pair, test: PairedTest, family: Family) -> Difference:
     """Return a test as the board shows it: positive values are higher scores, `gained` items are better."""
     column = answered.column
-    is_reversed = column.lower_is_better
-    is_tested = not math.isnan(test.p_value)
-    verdict = {1: BETTER, -1: WORSE}.get(-test.sign if is_reversed else test.sign, UNSURE)
-    gained, lost = (test.lost, test.gained) if is_reversed else (test.gained, test.lost)
-    if smallest is None and is_tested:
-        smallest = detectable(test)
+    numbers = shown(test, family.num_comparisons, lower_is_better=column.lower_is_better)
+    gained, lost = (test.lost, test.gained) if column.lower_is_better else (test.gained, test.lost)
     return Difference(
         first=pair[0],
         second=pair[1],
         column=column.key,
         value=test.difference,
-        low=test.low if is_tested else None,
-        high=test.high if is_tested else None,
-        p_value=test.p_value if is_tested else None,
-        p_adjusted=min(1.0, test.p_value * max(1, family.num_comparisons)) if is_tested else None,
+        low=numbers.low,
+        high=numbers.high,
+        p_value=numbers.p_value,
+        p_adjusted=numbers.p_adjusted,
         family=family.num_comparisons,
         test=test.test,
         num_pairs=test.num_items,
         num_clusters=test.num_clusters,
         gained=gained,
         lost=lost,
-        detectable=smallest,
-        verdict=verdict if is_tested else UNTESTED,
+        detectable=None if numbers.p_value is None else detectable(test),
+        verdict=numbers.verdict,
         problem=HEAD if set(pair) & answered.untrained else test.reason,
     )

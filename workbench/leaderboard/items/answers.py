@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from workbench.errors import DataError
 from workbench.evaluation.field_checks import LARGEST
 from workbench.evaluation.records import SCHEMA_VERSION, Prediction, read_predictions
+from workbench.leaderboard.imports.results import ImportedItems
 
 SMALLEST_BLOCK = 1 << 16
 LARGEST_BLOCK = 1 << 30
 """Bytes that pyarrow parses at once; a line must fit."""
+
+MAY_BE_NULL = ("cluster", "prediction")
 
 LABELS, TEXTS = ("prediction", "target"), ("context",)
 """Columns that only some metrics need."""
@@ -73,10 +76,19 @@ def read_items(path: Path, metric: str, columns: Sequence[str] = ()) -> Items:
             items = _checked(path, metric, columns)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path.name}: can't be read ({error})") from error
+    return _distinct(items, str(path))
+
+
+def _distinct(items: Items, where: str) -> Items:
+    """Return the items.
+
+    Raises:
+        DataError: There are none, or an id is there twice; the message starts with `where`.
+    """
     if len(items) == 0:
-        raise DataError(f"{path}: has no items")
+        raise DataError(f"{where}: has no items")
     if pc.count_distinct(items.ids).as_py() < len(items):
-        raise DataError(f"{path}: {_repeated(items.ids.to_pylist())}")
+        raise DataError(f"{where}: {_repeated(items.ids.to_pylist())}")
     return items
 
 
@@ -104,7 +116,7 @@ def _bulk(data: bytes, metric: str, columns: Sequence[str]) -> Items | None:
         )
     except (pa.ArrowException, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
-    names = [name for name in table.column_names if name != "cluster"]
+    names = [name for name in table.column_names if name not in MAY_BE_NULL]
     if any(table[name].null_count for name in names) or table.num_rows != data.count(b"\n"):
         return None
     arrays = {name: table[name].combine_chunks() for name in table.column_names}
@@ -138,7 +150,7 @@ def _fields(first: dict[str, Any], metric: str, columns: Sequence[str]) -> list[
 
 
 def _type(value: Any) -> pa.DataType:
-    if isinstance(value, str):
+    if value is None or isinstance(value, str):
         return pa.string()
     if isinstance(value, int) and not isinstance(value, bool):
         return pa.int64()
@@ -188,6 +200,31 @@ def items_of(
         targets=wanted("target"),
         texts=wanted("context"),
     )
+
+
+def imported_items(found: ImportedItems, metric: str, where: str) -> Items:
+    """Return items of another tool as arrays.
+
+    Raises:
+        DataError: The tool has no finite score of this metric for each item, or repeats an item's id.
+    """
+    values = np.array(found.values.get(metric, []), dtype=np.float64)
+    if len(values) != len(found.ids) or not _are_scores(values):
+        raise DataError(f"{where}: has no finite score of {metric} for each item")
+    ids, prompts, subsets, clusters = (
+        pa.array(texts, pa.string()) for texts in (found.ids, found.prompts, found.subsets, found.clusters)
+    )
+    items = Items(
+        ids=ids,
+        prompts=prompts,
+        subsets=subsets,
+        clusters=clusters,
+        values=values,
+        predictions=found.predictions,
+        targets=found.targets,
+        texts=found.texts,
+    )
+    return _distinct(items, where)
 
 
 def num_words(text: str) -> int:

@@ -4,28 +4,23 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workbench.config.names import ADAPTER, MERGED, UNTRAINED
-from workbench.errors import DataError
 from workbench.leaderboard.board import Cell, Column, Outcomes
-from workbench.leaderboard.items.answers import Items, read_items
+from workbench.leaderboard.items.answers import Items
 from workbench.leaderboard.items.columns import Scored, ScoredColumn, apart
+from workbench.leaderboard.items.index import ItemIndex
 from workbench.leaderboard.items.metric_kinds import (
     MetricKind,
-    columns_of,
     kind_of,
     label_texts,
-    recomputed,
-    sizes,
 )
+from workbench.leaderboard.items.reading import read
 
-TOLERANCE = 1e-6
-"""Relative difference of a score and its items that is rounding."""
-
-MISSING = "the predictions are missing"
 HEAD = "against the most frequent class, because the head of the base is untrained"
 
 
@@ -43,8 +38,6 @@ class Answered:
     """Items of the first of these; the others have the same in the same order."""
     items: dict[str, Items]
     """Model -> its items, where they can be compared with others."""
-    sizes: NDArray[np.float64] | None
-    """What the items' log-likelihoods are divided by, for a ratio."""
     problems: dict[str, str]
     """Model -> why it can't be compared."""
     alarms: list[str] = field(default_factory=list)
@@ -54,6 +47,24 @@ class Answered:
     """Merged model -> items that it answers otherwise than the adapter, and items compared."""
     untrained: frozenset[str] = frozenset()
     """Models whose items are those of the most frequent class."""
+
+    @cached_property
+    def clusters(self) -> NDArray[np.int32] | None:
+        """Cluster of each item of the models in `main`; None where items are independent."""
+        is_clustered = self.first is not None and any(self.first.clusters.to_pylist())
+        return cluster_codes(self.first) if self.first is not None and is_clustered else None
+
+    @cached_property
+    def subsets(self) -> NDArray[np.object_] | None:
+        """Subset of each item of the models in `main`, where their means are averaged; else None."""
+        if self.first is None or self.column.average != "macro":
+            return None
+        return np.array(self.first.subsets.to_pylist(), dtype=object)
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether the column may enter a mean: its score is a share, and the mean of its items."""
+        return self.column.is_share and self.kind is MetricKind.mean
 
     def outcomes(self) -> Outcomes | None:
         """Return the item scores of the models that are compared; None if there are none."""
@@ -76,24 +87,25 @@ def cluster_codes(items: Items) -> NDArray[np.int32]:
     return np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int32)
 
 
-def read_column(column: ScoredColumn, names: dict[str, str]) -> Answered:
+def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -> Answered:
     """Return a column with the items of its models.
 
     Args:
         column: The column and its scores.
         names: Key of a model -> its name, for alarms.
+        index: Items that were read before.
     """
     chosen = {model: _best(scored, column.column) for model, scored in _by_model(column.scored).items()}
     kind = kind_of(next(iter(chosen.values())).score)
-    read = {model: _read(scored, kind) for model, scored in chosen.items()}
-    items = {model: found.items for model, found in read.items() if found.items is not None}
-    problems = {model: found.problem for model, found in read.items() if found.problem}
+    found = {model: read(scored, kind, index) for model, scored in chosen.items()}
+    items = {model: each.items for model, each in found.items() if each.items is not None}
+    problems = {model: each.problem for model, each in found.items() if each.problem}
     alarms = [
-        f"{names[model]} on {column.column.label}: {found.problem}"
-        for model, found in read.items()
-        if found.is_alarm
+        f"{names[model]} on {column.column.label}: {each.problem}"
+        for model, each in found.items()
+        if each.is_alarm
     ]
-    alarms += _contradictions(column, chosen, items, names)
+    alarms += _contradictions(column, chosen, items, names, index)
     untrained = frozenset(model for model in items if chosen[model].score.note == UNTRAINED)
     agreements = _agreements(column, chosen, items)
     for model in untrained:
@@ -123,7 +135,6 @@ def read_column(column: ScoredColumn, names: dict[str, str]) -> Answered:
         main=main,
         first=first,
         items=items,
-        sizes=sizes(first, column.column.metric) if first is not None and kind is MetricKind.ratio else None,
         problems=problems,
         alarms=alarms,
         agreements=agreements,
@@ -141,43 +152,6 @@ def _by_model(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
 def _best(scored: Sequence[Scored], column: Column) -> Scored:
     """Return the score that stands for a model: on the column's own prompts, else on the most items."""
     return min(scored, key=lambda each: (bool(apart(each.score, column)), -each.score.num_items))
-
-
-@dataclass(frozen=True)
-class _Found:
-    items: Items | None = None
-    problem: str = ""
-    is_alarm: bool = False
-
-
-def _read(scored: Scored, kind: MetricKind) -> _Found:
-    """Return the items of a score, or why they can't be used."""
-    score = scored.score
-    columns = columns_of(score)
-    if kind in (MetricKind.mean, MetricKind.alone) and _is_needed(scored):
-        columns = (*columns, "prediction", "target")
-    try:
-        path = scored.run.path_of(scored.name, score.benchmark)
-        if path is None:
-            return _Found(problem=MISSING)
-        items = read_items(path, score.metric, columns)
-    except DataError as error:
-        reason = str(error).replace(f"{scored.run.files.path}/", "")
-        return _Found(problem=f"predictions can't be read: {reason}")
-    if len(items) != score.num_items:
-        text = f"its file of predictions has {len(items):,} of the {score.num_items:,} items that it scored"
-        return _Found(items, text, is_alarm=True)
-    value = recomputed(items, score)
-    if value is not None and not math.isclose(value, score.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
-        text = f"results.json says {score.metric} {score.value:.6g}, its file of predictions {value:.6g}"
-        return _Found(problem=text, is_alarm=True)
-    return _Found(items)
-
-
-def _is_needed(scored: Scored) -> bool:
-    """Return whether the answers themselves are compared: of adapter and merged model, or with a class."""
-    models = {score.model for score in scored.run.scores if score.benchmark == scored.score.benchmark}
-    return {ADAPTER, MERGED} <= models or scored.score.note == UNTRAINED
 
 
 def _majority(items: Items) -> Items:
@@ -220,7 +194,11 @@ def _unlike(items: Items | None, first: Items, is_main: bool) -> str:
 
 
 def _contradictions(
-    column: ScoredColumn, chosen: dict[str, Scored], items: dict[str, Items], names: dict[str, str]
+    column: ScoredColumn,
+    chosen: dict[str, Scored],
+    items: dict[str, Items],
+    names: dict[str, str],
+    index: ItemIndex,
 ) -> list[str]:
     """Return where the same model has different answers to the same prompts in two runs."""
     alarms = []
@@ -229,12 +207,12 @@ def _contradictions(
         for other in scored:
             if other is used or model not in items or _same_file(used, other):
                 continue
-            read = _read(other, kind_of(other.score))
-            if read.is_alarm:
-                alarms.append(f"{names[model]} on {column.column.label}, {other.run.label}: {read.problem}")
-            if read.items is None or read.problem:
+            found = read(other, kind_of(other.score), index)
+            if found.is_alarm:
+                alarms.append(f"{names[model]} on {column.column.label}, {other.run.label}: {found.problem}")
+            if found.items is None or found.problem:
                 continue
-            count, total, first = _differing(items[model], read.items)
+            count, total, first = _differing(items[model], found.items)
             if count:
                 alarms.append(
                     f"{names[model]} on {column.column.label}: {count:,} of {total:,} items score otherwise "

@@ -8,15 +8,12 @@ from workbench.config import QuantizationConfig
 from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED, UNTRAINED
 from workbench.files import fingerprint
 from workbench.leaderboard.board import Model
-from workbench.leaderboard.collect import Run
+from workbench.leaderboard.collect import Failure, Run
 from workbench.leaderboard.rows.names import named
+from workbench.leaderboard.rows.roles import IMPORTED, ROLES
 from workbench.shown import clean
 
-IMPORTED = "imported"
 PROGRAM = "open-llama-workbench"
-ROLES = (BASE, IMPORTED, ADAPTER, MERGED, TRAINED)
-"""Roles in the order of a run's rows; of a model that has several, the last one is its role."""
-
 OF_TRAINING = ("model", "quantization", "adapter", "data", "train")
 """Sections of config.yaml that decide what a training makes, besides its seed."""
 
@@ -32,8 +29,8 @@ class Models:
     """(run label, model of the run) -> key of its row."""
 
 
-def find_models(runs: Sequence[Run]) -> Models:
-    """Return the rows for all scored models of the runs, in the order of the runs."""
+def find_models(runs: Sequence[Run], failures: Sequence[Failure] = ()) -> Models:
+    """Return the rows for all scored models of the runs, in their order, and for models that failed."""
     found: dict[str, list[Model]] = {}
     keys: dict[tuple[str, str], str] = {}
     for run in runs:
@@ -44,7 +41,31 @@ def find_models(runs: Sequence[Run]) -> Models:
             keys[run.label, name] = model.key
     rows = [_joined(models) for models in found.values()]
     rows = [row if row.parent in found else replace(row, parent=None) for row in rows]
+    for failure in failures:
+        rows = _with_failure(rows, failure)
     return Models(rows=named(rows), keys=keys)
+
+
+def _with_failure(rows: Sequence[Model], failure: Failure) -> list[Model]:
+    """Return the rows with one for a model that failed, or a remark on those that its run has scored."""
+    remark = f"not scored on everything: {failure.reason}"
+    if any(failure.label in row.sources for row in rows):
+        return [
+            replace(row, remarks=(*row.remarks, remark)) if failure.label in row.sources else row
+            for row in rows
+        ]
+    row = Model(
+        key=fingerprint([failure.label, "failure"])[:KEY_DIGITS],
+        name=" ".join(clean(failure.name).split()),
+        role=ADAPTER if failure.facts.get("adapter") else BASE,
+        parent=None,
+        tool=PROGRAM,
+        facts={key: value for key, value in failure.facts.items() if value not in (None, "")},
+        sources=(failure.label,),
+        recipe_key="",
+        failure=failure.reason,
+    )
+    return [*rows, row]
 
 
 def _order(name: str) -> tuple[int, str]:

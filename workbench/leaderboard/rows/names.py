@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.config.names import BASE
 from workbench.leaderboard.board import Model
+from workbench.leaderboard.rows.roles import IMPORTED
 from workbench.shown import clean
 
 GENERIC = {"base", "model", "merged", "adapter", "extended", "export", "final", "checkpoint", "output"}
@@ -31,7 +32,8 @@ def named(models: Sequence[Model]) -> list[Model]:
 
 def _texts(model: Model) -> Mapping[str, str]:
     """Return each known fact as it would stand in a name."""
-    facts: dict[str, Any] = {**model.facts, "role": "" if model.role == BASE else model.role}
+    role = {BASE: "", IMPORTED: model.tool}.get(model.role, model.role)
+    facts: dict[str, Any] = {**model.facts, "role": role}
     if facts.get("quantization") == "none":
         del facts["quantization"]
     texts = {fact: SHORT.get(fact, "{}").format(_shown(facts[fact])) for fact in FACTS if facts.get(fact)}

@@ -1,0 +1,174 @@
+"""Means over the columns that all their models have, and the differences of these means."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from workbench.leaderboard.board import Difference, Family, Mean, MeanScore
+from workbench.leaderboard.comparisons.family import Pair, level
+from workbench.leaderboard.comparisons.ranking import ranks
+from workbench.leaderboard.comparisons.verdicts import shown
+from workbench.leaderboard.items.metric_kinds import MetricKind
+from workbench.leaderboard.items.outcomes import Answered
+from workbench.statistics import means as statistics
+from workbench.statistics.paired import PairedTest
+from workbench.statistics.power import detectable
+
+ALL = "all"
+FEWEST = 2
+"""Columns of a mean."""
+
+SOLVED_BY_GUESSING = 0.999
+"""Score of guessing from which on a score can't be normalized."""
+
+
+class Averaged:
+    """The columns of a mean, and the models that have all of them."""
+
+    def __init__(self, name: str, columns: Sequence[Answered], models: Sequence[str]) -> None:
+        """Choose the columns that at least half of the models have, then the models that have all of these.
+
+        Args:
+            name: zh, en, or all.
+            columns: All columns of this language, or of all languages.
+            models: Keys of all rows, in the board's order.
+        """
+        self.name = name
+        self.left_out = _unfit(columns)
+        fit = [column for column in columns if column.column.key not in self.left_out]
+        having = {column.column.key: set(column.main) - column.untrained for column in fit}
+        anywhere = {model for own in having.values() for model in own}
+        self.columns = [column for column in fit if 2 * len(having[column.column.key]) >= len(anywhere)]
+        for column in fit:
+            if column not in self.columns:
+                count = len(having[column.column.key])
+                self.left_out[column.column.key] = f"only {count:,} of {len(anywhere):,} models have it"
+        common = [having[column.column.key] for column in self.columns]
+        self.models = [model for model in models if common and all(model in own for own in common)]
+
+    @property
+    def exists(self) -> bool:
+        """Whether there are columns enough, and models that have all of them."""
+        return len(self.columns) >= FEWEST and bool(self.models)
+
+    def has(self, pair: Pair) -> bool:
+        """Return whether both models have the mean."""
+        return set(pair) <= set(self.models)
+
+    def chances(self) -> list[float]:
+        """Return the score of guessing in each column; 0 where answers are written."""
+        return [column.column.chance or 0.0 for column in self.columns]
+
+    def scores(self, differences: Sequence[Difference], reference: str) -> dict[str, MeanScore]:
+        """Return each model's mean, raw and normalized, with its rank among the models of the mean."""
+        raw = {model: self._mean(model, [0.0] * len(self.columns)) for model in self.models}
+        normalized = {model: self._mean(model, self.chances()) for model in self.models}
+        values = {model: value for model, (value, _) in normalized.items()}
+        places = ranks(values, differences, reference, False)
+        return {
+            model: MeanScore(
+                raw=raw[model][0],
+                raw_stderr=raw[model][1],
+                normalized=normalized[model][0],
+                normalized_stderr=normalized[model][1],
+                best_rank=places[model].best,
+                worst_rank=places[model].worst,
+                letters=places[model].letters,
+            )
+            for model in self.models
+        }
+
+    def _mean(self, model: str, chances: Sequence[float]) -> tuple[float, float]:
+        cells = [column.cells[model].score for column in self.columns]
+        errors = [_error(cell.stderr, cell.interval) for cell in cells]
+        return statistics.mean_of_scores([cell.value for cell in cells], errors, chances)
+
+    def test(self, pair: Pair, alpha: float) -> PairedTest:
+        """Return the test of the difference of two models' normalized means."""
+        columns = [
+            statistics.Column(
+                first=column.items[pair[0]].values,
+                second=column.items[pair[1]].values,
+                chance=chance,
+                clusters=column.clusters,
+                subsets=column.subsets,
+            )
+            for column, chance in zip(self.columns, self.chances(), strict=True)
+        ]
+        return statistics.compare_means(columns, alpha=alpha)
+
+
+def _unfit(columns: Sequence[Answered]) -> dict[str, str]:
+    """Return the columns that never enter a mean, with the reason."""
+    unfit: dict[str, str] = {}
+    by_benchmark: dict[str, list[Answered]] = {}
+    for column in columns:
+        if column.kind is not MetricKind.mean or not column.column.is_share:
+            unfit[column.column.key] = f"{column.column.metric} isn't a share of right items"
+        elif (column.column.chance or 0.0) >= SOLVED_BY_GUESSING:
+            unfit[column.column.key] = "guessing is always right"
+        else:
+            by_benchmark.setdefault(column.column.benchmark, []).append(column)
+    for same in by_benchmark.values():
+        first, *others = sorted(same, key=lambda column: -len(column.main))
+        for other in others:
+            unfit[other.column.key] = f"{first.column.label} is in it, one column a benchmark"
+    return unfit
+
+
+def _error(stderr: float | None, interval: Sequence[float] | None) -> float:
+    """Return a standard error; where all items score the same, a quarter of the interval's width."""
+    if stderr or interval is None:
+        return stderr or 0.0
+    return (interval[1] - interval[0]) / 4
+
+
+def averaged(columns: Sequence[Answered], models: Sequence[str]) -> list[Averaged]:
+    """Return the means of a board: one a language, and one over all languages if there are several."""
+    by_language: dict[str, list[Answered]] = {}
+    for column in columns:
+        by_language.setdefault(column.column.language, []).append(column)
+    found = [Averaged(language, own, models) for language, own in by_language.items()]
+    if len(by_language) > 1:
+        found.append(Averaged(ALL, columns, models))
+    return [mean for mean in found if mean.exists]
+
+
+def differences_of(mean: Averaged, pairs: Sequence[Pair], family: Family) -> list[Difference]:
+    """Return the differences of a mean for all pairs of models that have it."""
+    return [_difference(mean, pair, family) for pair in pairs if mean.has(pair)]
+
+
+def _difference(mean: Averaged, pair: Pair, family: Family) -> Difference:
+    test = mean.test(pair, level(family))
+    numbers = shown(test, family.num_comparisons)
+    return Difference(
+        first=pair[0],
+        second=pair[1],
+        column=mean.name,
+        value=test.difference,
+        low=numbers.low,
+        high=numbers.high,
+        p_value=numbers.p_value,
+        p_adjusted=numbers.p_adjusted,
+        family=family.num_comparisons,
+        test=test.test,
+        num_pairs=test.num_items,
+        num_clusters=test.num_clusters,
+        gained=test.gained,
+        lost=test.lost,
+        detectable=None if math.isnan(test.p_value) else detectable(test),
+        verdict=numbers.verdict,
+        problem=test.reason,
+    )
+
+
+def as_mean(mean: Averaged, differences: Sequence[Difference], reference: str) -> Mean:
+    """Return a mean as the board holds it."""
+    own = [found for found in differences if found.column == mean.name]
+    left_out: Mapping[str, str] = mean.left_out
+    return Mean(
+        name=mean.name,
+        columns=tuple(column.column.key for column in mean.columns),
+        left_out=dict(left_out),
+        scores=mean.scores(own, reference),
+    )

@@ -1,0 +1,78 @@
+"""Reads the items of one score, and checks that they are those that were scored."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workbench.config.names import ADAPTER, MERGED, UNTRAINED
+from workbench.errors import DataError
+from workbench.leaderboard.items.answers import Items, imported_items, items_of, read_items
+from workbench.leaderboard.items.columns import Scored
+from workbench.leaderboard.items.index import ItemIndex
+from workbench.leaderboard.items.metric_kinds import MetricKind, columns_of, recomputed
+
+TOLERANCE = 1e-6
+"""Relative difference of a score and its items that is rounding."""
+
+MISSING = "the predictions are missing"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Items of a score, or why they can't be used."""
+
+    items: Items | None = None
+    problem: str = ""
+    is_alarm: bool = False
+
+
+def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Found:
+    """Return the items of a score, or why they can't be used."""
+    score = scored.score
+    columns = columns_of(score)
+    if kind in (MetricKind.mean, MetricKind.alone) and _is_needed(scored):
+        columns = (*columns, "prediction", "target")
+    try:
+        items = _items(scored, columns, index)
+        if items is None:
+            return Found(problem=MISSING)
+    except DataError as error:
+        reason = str(error).replace(f"{scored.run.files.path}/", "")
+        return Found(problem=f"predictions can't be read: {reason}")
+    if len(items) != score.num_items:
+        text = f"its file of predictions has {len(items):,} of the {score.num_items:,} items that it scored"
+        return Found(items, text, is_alarm=True)
+    value = recomputed(items, score)
+    if value is not None and not math.isclose(value, score.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+        text = f"results.json says {score.metric} {score.value:.6g}, its file of predictions {value:.6g}"
+        return Found(problem=text, is_alarm=True)
+    return Found(items)
+
+
+def _items(scored: Scored, columns: Sequence[str], index: ItemIndex) -> Items | None:
+    """Return the items of a score from memory, from another tool, or from its file; None: there is none.
+
+    Raises:
+        DataError: They can't be used.
+    """
+    run, score = scored.run, scored.score
+    in_memory, imported = run.answers.get((scored.name, score.benchmark)), run.items.get(score.benchmark)
+    if in_memory is not None:
+        return items_of(in_memory, score.metric, columns)
+    if imported is not None:
+        return imported_items(imported, score.metric, score.benchmark)
+    file = run.file_of(scored.name, score.benchmark)
+    if file is None:
+        return None
+    path, digest = file
+    if columns:
+        return read_items(path, score.metric, columns)
+    items = index.get(digest, score.metric) or read_items(path, score.metric)
+    index.put(digest, score.metric, items)
+    return items
+
+
+def _is_needed(scored: Scored) -> bool:
+    """Return whether the answers themselves are compared: of adapter and merged model, or with a class."""
+    models = {score.model for score in scored.run.scores if score.benchmark == scored.score.benchmark}
+    return {ADAPTER, MERGED} <= models or scored.score.note == UNTRAINED

@@ -1,0 +1,54 @@
+"""Tells what makes a file: the command, the time, and the commit of this program."""
+
+import re
+import shlex
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def made_by() -> dict[str, str]:
+    """Return command, date (UTC), and commit of this program's checkout; without a checkout no commit."""
+    program, *arguments = sys.argv or [""]
+    name = Path(program).name
+    words = ["python", "-m", "workbench"] if name == "__main__.py" else [name]
+    found = {
+        "command": shlex.join([*words, *arguments]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    commit = checkout_commit(Path(__file__).parents[1])
+    return {**found, "commit": commit} if commit else found
+
+
+@cache
+def checkout_commit(folder: Path) -> str:
+    """Return the commit that is checked out in a folder; empty if it is not the top of a git checkout."""
+    git = folder / ".git"
+    try:
+        if git.is_file():  # of a worktree: "gitdir: PATH"
+            git = folder / git.read_text("utf-8").partition(":")[2].strip()
+        head = (git / "HEAD").read_text("utf-8").strip()
+        if not head.startswith("ref: "):
+            return head if COMMIT.fullmatch(head) else ""
+        return _commit_of(git, head.removeprefix("ref: "))
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _commit_of(git: Path, branch: str) -> str:
+    """Return the commit of a branch, from its own file or from the file of all branches."""
+    common = git
+    if (git / "commondir").is_file():
+        common = git / (git / "commondir").read_text("utf-8").strip()
+    for folder in (git, common):
+        if (folder / branch).is_file():
+            commit = (folder / branch).read_text("utf-8").strip()
+            return commit if COMMIT.fullmatch(commit) else ""
+    for line in (common / "packed-refs").read_text("utf-8").splitlines():
+        commit, _, name = line.partition(" ")
+        if name == branch and COMMIT.fullmatch(commit):
+            return commit
+    return ""
