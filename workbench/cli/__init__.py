@@ -34,7 +34,9 @@ from workbench.cli.shadows import shadows
 from workbench.cli.yaml_files.recipes import recipe_list
 from workbench.cli.yaml_files.sources import Sources, sources_of
 from workbench.config import Step
+from workbench.config.compare import Until
 from workbench.errors import ConfigError, WorkbenchError
+from workbench.leaderboard.comparing.command import show_comparison
 from workbench.machine import check_address_space
 from workbench.shipped import PACKAGE, shipped
 from workbench.shown import clean
@@ -161,6 +163,8 @@ def job(composed: DictConfig) -> float | None:
         config, run_dir, text = typed(composed)
         if config.steps == [Step.chat]:
             keep_output_clear()
+        if config.steps == [Step.compare] and config.compare.until is Until.all:
+            return None if RANK else show_comparison(config.compare)  # needs no torch
         check_address_space()
         from workbench.pipeline.ending.objective import objective
         from workbench.pipeline.run import run  # torch and transformers cost seconds: only once a run starts

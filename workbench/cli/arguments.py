@@ -35,7 +35,14 @@ def prepare(words: Sequence[str]) -> tuple[list[str], list[str]]:
     if "--shell-completion" in flags:
         return flags, overrides
     multirun = "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
-    return with_own_groups(flags), [rewritten(word, multirun) for word in overrides]
+    return with_own_groups(flags), [rewritten(word, multirun) for word in in_full(overrides)]
+
+
+def in_full(words: Sequence[str]) -> list[str]:
+    """Return the words of recipe=compare with a= and b= as the keys that they stand for."""
+    if "recipe=compare" not in words:
+        return list(words)
+    return [f"compare.{word}" if word.startswith(("a=", "b=")) else word for word in words]
 
 
 def rewritten(word: str, multirun: bool) -> str:

@@ -20,7 +20,7 @@ OPEN_PREFIXES = ("SLURM_", "PBS_", "LSB_", "XDG_")
 SECRET = ("SLURM_JWT", "PBS_JOBCOOKIE")
 """Variables among them that hold credentials."""
 
-NAMING = ("run_dir", "leaderboard.folder", "predict.output", "export.path")
+NAMING = ("run_dir", "leaderboard.folder", "predict.output", "export.path", "compare.output")
 """Keys whose values name files or folders that are written."""
 
 LOCATING = ("path", "dataset", "revision", "include_path", "choices_file", "files", "split", "subsets")

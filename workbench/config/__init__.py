@@ -7,6 +7,7 @@ from workbench.config.adapter import AdapterConfig
 from workbench.config.audit import AuditConfig
 from workbench.config.benchmark import BenchmarkConfig, check_benchmark
 from workbench.config.chat import ChatConfig
+from workbench.config.compare import CompareConfig
 from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.export import ExportConfig
@@ -27,6 +28,7 @@ __all__ = [
     "AuditConfig",
     "BenchmarkConfig",
     "ChatConfig",
+    "CompareConfig",
     "Config",
     "DataConfig",
     "EvaluateConfig",
@@ -61,6 +63,7 @@ class Step(Enum):
     resume_check = "resume_check"
     export = "export"
     leaderboard = "leaderboard"
+    compare = "compare"
     tokenizer = "tokenizer"
     extend = "extend"
     audit = "audit"
@@ -76,6 +79,7 @@ WORKS_ON = {
     "chat": ("train", "merge"),
     "export": ("train", "merge", "extend"),
     "leaderboard": ("train", "merge", "evaluate"),
+    "compare": ("train", "merge", "evaluate"),
 }
 """Step -> the steps whose results it works on, where the run has them."""
 
@@ -94,9 +98,9 @@ class Config:
     """Name of the recipe. The command line fills it in."""
     steps: list[Step] = field(default_factory=list)
     """What the run does, in this order. plan: forecast memory and time. train, merge, evaluate, predict,
-    export: as named. leaderboard: compare all runs. resume_check: prove that a stopped training resumes
-    exactly. tokenizer: learn a vocabulary. extend: add tokens to a model. audit: ask recorded items again.
-    Name fewer to repeat single steps."""
+    export: as named. leaderboard: compare all runs. compare: compare two models' results. resume_check:
+    prove that a stopped training resumes exactly. tokenizer: learn a vocabulary. extend: add tokens to a
+    model. audit: ask recorded items again. Name fewer to repeat single steps."""
     seed: int = number(42, 0, 2**32 - 1)
     """Seed of row order, new weights and dropout. Another seed is another run. Few-shot
     examples and sampled answers have a seed of their own: evaluate.fewshot_seed."""
@@ -145,6 +149,8 @@ class Config:
     """Where all runs are compared."""
     audit: AuditConfig = field(default_factory=AuditConfig)
     """A random sample of recorded answers, asked again."""
+    compare: CompareConfig = field(default_factory=CompareConfig)
+    """Which two models are compared, and until when."""
 
     def __post_init__(self) -> None:
         """Refuse values that no single section can judge."""

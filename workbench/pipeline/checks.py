@@ -39,7 +39,7 @@ def check(run: Run) -> None:
         WorkbenchError: A model, data set or benchmark can't be read, or the configuration contradicts itself.
     """
     config = run.config
-    if set(config.steps) - {Step.leaderboard, Step.tokenizer}:
+    if set(config.steps) - {Step.leaderboard, Step.compare, Step.tokenizer}:
         check_loadable(run)
     if Step.evaluate in config.steps:
         if not config.benchmarks and Step.train not in config.steps and not read_rows(run.run_dir):

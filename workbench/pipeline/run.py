@@ -11,6 +11,7 @@ from workbench.models.checkpoints.hub import held_commits, hub_commits, locate_d
 from workbench.pipeline.audit.audit import audit
 from workbench.pipeline.chat.terminal import chat
 from workbench.pipeline.checks import check
+from workbench.pipeline.compare import compare
 from workbench.pipeline.ending.summary import print_summary
 from workbench.pipeline.evaluate import evaluate
 from workbench.pipeline.export import export
@@ -41,6 +42,7 @@ STEPS: dict[Step, Callable[[Run], None]] = {
     Step.export: export,
     Step.resume_check: resume_check,
     Step.leaderboard: leaderboard,
+    Step.compare: compare,
     Step.tokenizer: tokenizer,
     Step.extend: extend,
     Step.audit: audit,
@@ -50,7 +52,7 @@ SHARED = (Step.train, Step.evaluate)
 """Steps that all ranks run together; the others run on rank 0 while the other ranks wait."""
 
 
-WITHOUT_FOLDER = (Step.plan, Step.leaderboard, Step.chat, Step.audit)
+WITHOUT_FOLDER = (Step.plan, Step.leaderboard, Step.compare, Step.chat, Step.audit)
 """Steps that write nothing into a run's folder, or only read another run's; alone they don't create one."""
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 from imported_files import DATE, question, sample, write_harness
 
-from workbench.evaluation.records import prompt_hash
+from workbench.evaluation.records import Example, prompt_hash
+from workbench.evaluation.tasks.requests import item
 from workbench.leaderboard.imported_runs import collect_all
 
 
@@ -21,6 +22,18 @@ def test_a_prompt_has_the_hash_of_this_projects_runs_of_the_same_task(tmp_path):
     prompt = f"{question(0)}\nAnswer:"
     texts = [text for letter in "ABCD" for text in (prompt, f" {letter}")]
     assert prediction.prompt_hash == prompt_hash(texts)[:16]
+
+
+def test_a_prompt_also_has_the_hash_of_this_projects_own_benchmarks(tmp_path):
+    write_harness(tmp_path / "a", {"quiz": [sample(0, 1.0)]})
+    example = Example(
+        id="0",
+        delimiter=" ",
+        questions=(f"{question(0)}\nAnswer:",),
+        continuations=("A", "B", "C", "D"),
+        target=0,
+    )
+    assert only(tmp_path).items["quiz"].plain_prompts == [item(example, 0).hash[:16]]
 
 
 def test_arguments_of_earlier_versions_are_read_alike(tmp_path):

@@ -1,0 +1,39 @@
+"""Compares the two results that a configuration names, and shows the comparison."""
+
+import logging
+from pathlib import Path
+
+from workbench.config.compare import CompareConfig
+from workbench.errors import ConfigError
+from workbench.leaderboard.comparing import report
+from workbench.leaderboard.comparing.paired import Comparison, compare_sides
+from workbench.leaderboard.comparing.sides import KINDS, open_side
+
+log = logging.getLogger("workbench")
+
+
+def show_comparison(config: CompareConfig) -> None:
+    """Print the comparison of `compare.a` and `compare.b`, and write it where `compare.output` says.
+
+    Raises:
+        ConfigError: One is missing, or has no results.
+    """
+    comparison = compare_results(config)
+    print(report.text(comparison), flush=True)
+    if config.output:
+        for path in report.write(comparison, Path(config.output)):
+            log.info("compare: %s", path)
+
+
+def compare_results(config: CompareConfig) -> Comparison:
+    """Return the comparison of `compare.a` and `compare.b`.
+
+    Raises:
+        ConfigError: One is missing, or has no results.
+    """
+    for key, path in (("a", config.a), ("b", config.b)):
+        if not path:
+            raise ConfigError(f"compare.{key}: missing ({key}=PATH: {KINDS})")
+    return compare_sides(
+        open_side(config.a or "", "compare.a"), open_side(config.b or "", "compare.b"), config
+    )

@@ -1,0 +1,85 @@
+"""Finds the items of two lists that ask about the same document, by the text of question and choices.
+
+Tools put other words around a question and label its choices otherwise. So a document is known by short
+pieces of its lines, without those that many items share: instructions, examples, labels.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+from workbench.evaluation.records import Prediction
+
+PIECE = 8
+"""Characters of a piece; a shorter line is a piece as a whole."""
+SHORTEST_BLOCK = 30
+"""Characters that the last paragraphs of a prompt must have to be taken as its question."""
+LONGEST_TEXT = 4000
+MOST_FREQUENT = 3
+"""Items of one list that may share a piece; more common ones tell nothing."""
+SAME = 0.8
+"""Share of the pieces of the shorter document that the other one must have."""
+LABEL = re.compile(r"^\s*[(（\[]?[A-Za-z0-9]{1,2}[)）\].、:：]\s*")
+"""What stands before a choice, such as `A. ` or `(B) `."""
+
+
+def matched_documents(first: Sequence[Prediction], second: Sequence[Prediction]) -> list[tuple[int, int]]:
+    """Return the indices of items with the same document, in the order of the first list; each item once."""
+    left, right = _pieces(first), _pieces(second)
+    where: dict[str, list[int]] = {}
+    for index, pieces in enumerate(right):
+        for piece in pieces:
+            where.setdefault(piece, []).append(index)
+    candidates = []
+    for index, pieces in enumerate(left):
+        votes = Counter(there for piece in pieces for there in where.get(piece, ()))
+        for there, count in votes.most_common(2):
+            share = count / min(len(pieces), len(right[there]))
+            if share >= SAME and _agree(first[index], second[there]):
+                candidates.append((-share, -count, abs(index - there), index, there))
+    used_left, used_right, pairs = set(), set(), []
+    for *_, index, there in sorted(candidates):
+        if index not in used_left and there not in used_right:
+            used_left.add(index)
+            used_right.add(there)
+            pairs.append((index, there))
+    return sorted(pairs)
+
+
+def _agree(first: Prediction, second: Prediction) -> bool:
+    """Return whether the right choices are the same, where both are known by number."""
+    if isinstance(first.target, int) and isinstance(second.target, int):
+        return first.target == second.target
+    return True
+
+
+def _pieces(predictions: Sequence[Prediction]) -> list[set[str]]:
+    """Return the pieces of each document that few others of the list share."""
+    found = [_lines(prediction) for prediction in predictions]
+    counts = Counter(piece for pieces in found for piece in pieces)
+    return [{piece for piece in pieces if counts[piece] <= MOST_FREQUENT} for pieces in found]
+
+
+def _lines(prediction: Prediction) -> set[str]:
+    lines = [*question_of(prediction.context).splitlines(), *prediction.choices]
+    texts = [normal(LABEL.sub("", line)) for line in lines]
+    return {piece for text in texts if text for piece in _parts(text)}
+
+
+def _parts(text: str) -> list[str]:
+    return [text[start : start + PIECE] for start in range(max(1, len(text) - PIECE + 1))]
+
+
+def question_of(context: str) -> str:
+    """Return the last paragraphs of a prompt, which hold the question: without examples and instructions."""
+    blocks = context[-LONGEST_TEXT:].split("\n\n")
+    text = blocks.pop()
+    while blocks and len(normal(text)) < SHORTEST_BLOCK:
+        text = f"{blocks.pop()}\n{text}"
+    return text
+
+
+def normal(text: str) -> str:
+    """Return a text without white space and punctuation, in one width and case."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())

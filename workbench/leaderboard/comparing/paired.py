@@ -1,0 +1,275 @@
+"""Compares two models on all benchmarks that both were scored on, as one family of tests."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from workbench.config.compare import CompareConfig
+from workbench.errors import ConfigError, DataError
+from workbench.evaluation.records import Prediction, Score, lower_is_better, metric_name
+from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE
+from workbench.leaderboard.comparing.pairing import Pairs, pair_items
+from workbench.leaderboard.comparing.sides import Side
+from workbench.statistics.intervals import mean
+from workbench.statistics.paired import PairedTest, compare_paired
+from workbench.statistics.power import detectable
+
+SUBJECT_SHARE = 0.2
+"""Part of alpha that is for the subjects' tests, where there are any."""
+FEWEST_SUBJECT_ITEMS = 10
+"""Common items of a subject below which it isn't tested."""
+ALIASES = {
+    "arc-c": "arc_challenge",
+    "arc-e": "arc_easy",
+    "ceval-valid": "ceval",
+    "openbookqa_fact": "openbookqa",
+    "lambada_openai": "lambada",
+    "lukaemon_mmlu": "mmlu",
+}
+"""Name of a benchmark in another tool -> its name here."""
+RIGHT = ("acc", "exact_match")
+"""Metrics that are 1 for a right answer: one stands for the other where tools name them differently."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Difference in one subject of a benchmark."""
+
+    name: str
+    test: PairedTest
+    p_adjusted: float
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Difference of two models on one benchmark; positive: the second scores higher."""
+
+    benchmark: str
+    metric: str
+    first: float
+    """Score of the first model on the common items."""
+    second: float
+    num_first: int
+    num_second: int
+    paired_by: str
+    test: PairedTest | None
+    p_adjusted: float | None
+    detectable: float | None
+    """Smallest true difference that the test finds 4 times out of 5; None: there is none."""
+    verdict: str
+    """About the second model."""
+    subjects: list[Subject] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Differences of two models on all benchmarks that both have."""
+
+    first: Side
+    second: Side
+    rows: list[Compared]
+    left_out: dict[str, str]
+    """Benchmark -> why it isn't compared."""
+    alpha: float
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """A benchmark with its common items, before it is tested."""
+
+    benchmark: str
+    first: Score
+    second: Score
+    pairs: Pairs
+
+
+def compare_sides(first: Side, second: Side, config: CompareConfig) -> Comparison:
+    """Compare two models on the items that both answered.
+
+    Raises:
+        ConfigError: No benchmark is common, or one that is asked for is unknown.
+    """
+    common = common_benchmarks(first, second, config.benchmarks)
+    paired: list[_Paired] = []
+    left_out: dict[str, str] = {}
+    scores = first.scores(), second.scores()
+    for benchmark, other in common.items():
+        metrics = common_metric(scores[0][benchmark], scores[1][other])
+        try:
+            pairs = pair_items(first, second, benchmark, other)
+        except DataError as error:
+            left_out[benchmark] = str(error)
+            continue
+        if metrics is None:
+            left_out[benchmark] = "no metric in common"
+        elif not pairs.first:
+            left_out[benchmark] = "no item in common, neither by prompt nor by document"
+        else:
+            paired.append(_Paired(benchmark, *metrics, pairs))
+    return Comparison(
+        first=first,
+        second=second,
+        rows=_tested(paired, config.alpha),
+        left_out=left_out,
+        alpha=config.alpha,
+    )
+
+
+def common_benchmarks(first: Side, second: Side, chosen: Sequence[str]) -> dict[str, str]:
+    """Return the first results' name of each common benchmark -> the second results' name.
+
+    Raises:
+        ConfigError: There is none, or a chosen one isn't common.
+    """
+    there = {plain_name(name): name for name in reversed(list(second.scores()))}
+    common = {name: there[plain_name(name)] for name in first.scores() if plain_name(name) in there}
+    known = [", ".join(side.scores()) for side in (first, second)]
+    for name in chosen:
+        if name not in common:
+            raise ConfigError(f"compare.benchmarks: {name!r} is not in both (a has {known[0]}; b {known[1]})")
+    if not common:
+        raise ConfigError(f"compare: no benchmark in common (a has {known[0]}; b has {known[1]})")
+    return {name: other for name, other in common.items() if not chosen or name in chosen}
+
+
+def plain_name(benchmark: str) -> str:
+    """Return the name of a benchmark by which it is known in every tool."""
+    name = benchmark.rpartition(".")[2].lower()
+    return ALIASES.get(name, name).replace("-", "_")
+
+
+def common_metric(first: Sequence[Score], second: Sequence[Score]) -> tuple[Score, Score] | None:
+    """Return the scores in the first metric that both have; None: there is none."""
+    there = {score.metric: score for score in second}
+    for score in first:
+        if score.metric in there:
+            return score, there[score.metric]
+    mains = first[0], second[0]
+    return mains if all(metric_name(score.metric) in RIGHT for score in mains) else None
+
+
+def _tested(paired: Sequence[_Paired], alpha: float) -> list[Compared]:
+    """Return the comparisons, corrected for their number."""
+    subjects = {id(one): _subjects(one) for one in paired}
+    num_subjects = sum(map(len, subjects.values()))
+    share = 1 - SUBJECT_SHARE if num_subjects else 1.0
+    level = share * alpha / max(1, len(paired))
+    compared = []
+    for one in paired:
+        tests = [
+            (name, _test(one, indices, SUBJECT_SHARE * alpha / num_subjects))
+            for name, indices in subjects[id(one)].items()
+        ]
+        compared.append(_compared(one, level, alpha, tests))
+    return compared
+
+
+def _subjects(one: _Paired) -> dict[str, list[int]]:
+    """Return the indices of the items of each subject that can be tested."""
+    found: dict[str, list[int]] = {}
+    for index, prediction in enumerate(one.pairs.first):
+        found.setdefault(prediction.subset, []).append(index)
+    if len(found) < 2 or _is_untested(one):
+        return {}
+    return {name: indices for name, indices in found.items() if len(indices) >= FEWEST_SUBJECT_ITEMS}
+
+
+def _is_untested(one: _Paired) -> bool:
+    """Return whether the metric isn't the mean of what its items score."""
+    return bool(one.first.item_score or one.second.item_score)
+
+
+def _values(predictions: Sequence[Prediction], score: Score) -> list[float]:
+    """Return the items' scores in a metric.
+
+    Raises:
+        DataError: An item has none.
+    """
+    for prediction in predictions:
+        if score.metric not in prediction.scores:
+            raise DataError(f"item {prediction.id!r} has no score of {score.metric}")
+    return [prediction.scores[score.metric] for prediction in predictions]
+
+
+def _is_macro(one: _Paired) -> bool:
+    return "macro" in (one.first.average, one.second.average)
+
+
+def _mean(one: _Paired, values: Sequence[float]) -> float:
+    """Return the mean of the common items, or of their subsets' means."""
+    parts: dict[str, list[float]] = {}
+    for prediction, value in zip(one.pairs.first, values, strict=True):
+        parts.setdefault(prediction.subset if _is_macro(one) else "", []).append(value)
+    return mean([mean(part) for part in parts.values()])
+
+
+def _test(one: _Paired, indices: Sequence[int] | None, alpha: float) -> PairedTest:
+    """Return the test of the common items, or of some of them."""
+    chosen = range(len(one.pairs.first)) if indices is None else indices
+    values = _values(one.pairs.first, one.first), _values(one.pairs.second, one.second)
+    clusters = [one.pairs.clusters[index] or f"\0{index}" for index in chosen]
+    is_macro = indices is None and _is_macro(one)
+    return compare_paired(
+        [values[0][index] for index in chosen],
+        [values[1][index] for index in chosen],
+        alpha=alpha,
+        clusters=clusters if any(one.pairs.clusters) else None,
+        subsets=[one.pairs.first[index].subset for index in chosen] if is_macro else None,
+    )
+
+
+def _compared(
+    one: _Paired, level: float, alpha: float, subjects: Sequence[tuple[str, PairedTest]]
+) -> Compared:
+    notes = [one.pairs.note] if one.pairs.note else []
+    if one.first.metric != one.second.metric:
+        notes.append(f"{one.second.metric} of b against {one.first.metric} of a")
+    is_reversed = lower_is_better(one.first.metric)
+    test = None if _is_untested(one) else _test(one, None, level)
+    if test is None:
+        notes.append(f"{one.first.metric} isn't the mean of its items, so it is not tested")
+    elif test.reason:
+        notes.append(test.reason)
+    values = [
+        score.value if test is None else _mean(one, _values(predictions, score))
+        for predictions, score in ((one.pairs.first, one.first), (one.pairs.second, one.second))
+    ]
+    return Compared(
+        benchmark=one.benchmark,
+        metric=one.first.metric,
+        first=values[0],
+        second=values[1],
+        num_first=one.pairs.num_first,
+        num_second=one.pairs.num_second,
+        paired_by=one.pairs.by,
+        test=test,
+        p_adjusted=_adjusted(test, level, alpha),
+        detectable=detectable(test) if test is not None and not math.isnan(test.p_value) else None,
+        verdict=verdict_of(test, is_reversed),
+        subjects=[
+            Subject(
+                name=name,
+                test=found,
+                p_adjusted=_adjusted(found, found.alpha, alpha) or 1.0,
+                verdict=verdict_of(found, is_reversed),
+            )
+            for name, found in subjects
+        ],
+        notes=notes,
+    )
+
+
+def _adjusted(test: PairedTest | None, level: float, alpha: float) -> float | None:
+    """Return the p-value that is significant below alpha exactly where the test is at its level."""
+    if test is None or math.isnan(test.p_value):
+        return None
+    return min(1.0, test.p_value * alpha / level)
+
+
+def verdict_of(test: PairedTest | None, is_reversed: bool) -> str:
+    """Return the verdict about the second model."""
+    if test is None or math.isnan(test.p_value):
+        return UNTESTED
+    return {1: BETTER, -1: WORSE}.get(-test.sign if is_reversed else test.sign, UNSURE)

@@ -1,0 +1,122 @@
+"""Pairs the items of two models on one benchmark: by prompt, or else by document."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workbench.evaluation.records import Prediction
+from workbench.leaderboard.comparing.documents import matched_documents
+from workbench.leaderboard.comparing.sides import Side
+
+ENOUGH = 0.5
+"""From this share of the shorter list on, items are paired by their prompts alone."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Items that both models answered, in the order of the first one's."""
+
+    first: list[Prediction]
+    second: list[Prediction]
+    clusters: list[str]
+    """What items on a common text share; empty: the item is independent."""
+    by: str
+    """prompt: both read the same text. document: the question is the same, the words around it are not."""
+    num_first: int
+    num_second: int
+
+    @property
+    def note(self) -> str:
+        """Return what a reader must know about the pairs; empty if all items are paired by prompt."""
+        notes = []
+        if self.by == "document":
+            notes.append("the prompts differ: paired by document")
+        if len(self.first) < max(self.num_first, self.num_second):
+            notes.append(
+                f"{len(self.first):,} items in common, of {self.num_first:,} and {self.num_second:,}"
+            )
+        return "; ".join(notes)
+
+
+def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
+    """Return the common items of two models.
+
+    Args:
+        first: Results of the first model.
+        second: Results of the second model.
+        benchmark: Name of the benchmark in the first results.
+        other: Its name in the second results.
+
+    Raises:
+        DataError: Predictions can't be read.
+    """
+    left, right = first.predictions(benchmark), second.predictions(other)
+    indices, by = _same_prompts(first, second, benchmark, other, left, right), "prompt"
+    if len(indices) < ENOUGH * min(len(left), len(right)):
+        documents = matched_documents(left, right)
+        if len(documents) > len(indices):
+            indices, by = documents, "document"
+    clusters = _clusters(first, benchmark, left)
+    if not any(clusters):
+        clusters = [""] * len(left)
+        others = _clusters(second, other, right)
+        for index, there in indices:
+            clusters[index] = others[there]
+    return Pairs(
+        first=[left[index] for index, _ in indices],
+        second=[right[index] for _, index in indices],
+        clusters=[clusters[index] for index, _ in indices],
+        by=by,
+        num_first=len(left),
+        num_second=len(right),
+    )
+
+
+def _same_prompts(
+    first: Side,
+    second: Side,
+    benchmark: str,
+    other: str,
+    left: Sequence[Prediction],
+    right: Sequence[Prediction],
+) -> list[tuple[int, int]]:
+    """Return the indices of items with the same prompt, by whichever hash of prompts both have."""
+    hashes = [_hashes(first, benchmark, left), _hashes(second, other, right)]
+    best: list[tuple[int, int]] = []
+    for own in hashes[0]:
+        for there in hashes[1]:
+            found = _joined(own, there, left, right)
+            best = found if len(found) > len(best) else best
+    return best
+
+
+def _hashes(side: Side, benchmark: str, predictions: Sequence[Prediction]) -> list[list[str]]:
+    """Return each item's hash of its prompt, in all ways in which it is known."""
+    hashes = [[prediction.prompt_hash for prediction in predictions]]
+    imported = side.imported(benchmark)
+    if imported is not None and len(imported.plain_prompts) == len(predictions):
+        hashes.append(imported.plain_prompts)
+    return hashes
+
+
+def _joined(
+    own: Sequence[str], there: Sequence[str], left: Sequence[Prediction], right: Sequence[Prediction]
+) -> list[tuple[int, int]]:
+    """Return the indices of equal prompts, each item once; of equally worded items those with the same id."""
+    free: dict[str, list[int]] = {}
+    for index in range(len(there) - 1, -1, -1):
+        free.setdefault(there[index], []).append(index)
+    pairs = []
+    for index, prompt in enumerate(own):
+        if candidates := free.get(prompt):
+            same = [other for other in candidates if right[other].id == left[index].id]
+            chosen = same[0] if same else candidates[-1]
+            candidates.remove(chosen)
+            pairs.append((index, chosen))
+    return pairs
+
+
+def _clusters(side: Side, benchmark: str, predictions: Sequence[Prediction]) -> list[str]:
+    imported = side.imported(benchmark)
+    if imported is not None and len(imported.clusters) == len(predictions):
+        return imported.clusters
+    return [getattr(prediction, "cluster", "") for prediction in predictions]

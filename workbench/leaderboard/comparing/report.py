@@ -1,0 +1,193 @@
+"""Writes the comparison of two models as text, CSV and JSON."""
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+from workbench.files import write_atomic, write_json
+from workbench.leaderboard.board import BETTER, WORSE
+from workbench.leaderboard.comparing.paired import Compared, Comparison
+from workbench.leaderboard.comparing.sides import Side
+from workbench.leaderboard.shown_table import Table
+from workbench.shown import clean
+from workbench.statistics.paired import PairedTest
+
+SCHEMA_VERSION = 1
+COMPARE_JSON, COMPARE_CSV = "compare.json", "compare.csv"
+HEADER = [
+    "benchmark",
+    "metric",
+    "a",
+    "b",
+    "b less a",
+    "interval",
+    "p (all)",
+    "gained",
+    "lost",
+    "detects",
+    "b is",
+]
+TESTS = {
+    "mcnemar-exact": "exact McNemar test",
+    "sign-flip-exact": "exact sign-flip test",
+    "linearised-t": "t test of the linearised metric",
+    "swap-permutation": "swap permutation test",
+    "ratio-t": "t test of the ratio",
+}
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings with which a spreadsheet takes a text for a formula."""
+
+
+def text(comparison: Comparison) -> str:
+    """Return the comparison as a table for the terminal, with notes below it."""
+    lines = [f"a  {_side(comparison.first)}", f"b  {_side(comparison.second)}"]
+    table = Table(
+        title="\n".join(lines),
+        header=HEADER,
+        rows=[_cells(row) for row in comparison.rows],
+        notes=_notes(comparison),
+    )
+    return table.text()
+
+
+def _side(side: Side) -> str:
+    return f"{side.name} ({side.tool})" if side.tool else side.name
+
+
+def _cells(row: Compared) -> list[str]:
+    test = row.test
+    values = [row.benchmark, row.metric, _number(row.first), _number(row.second)]
+    if test is None:
+        return [*values, _points(row.second - row.first), "", "", "", "", "", row.verdict]
+    interval = "" if math.isnan(test.low) else f"{_points(test.low)} to {_points(test.high)}"
+    p_value = "" if row.p_adjusted is None else _p_value(row.p_adjusted)
+    detects = "none" if row.detectable is None else f"{100 * row.detectable:.1f}"
+    counts = [str(test.gained), str(test.lost)]
+    return [*values, _points(test.difference), interval, p_value, *counts, detects, row.verdict]
+
+
+def _number(value: float) -> str:
+    return f"{100 * value:.1f}" if 0 <= value <= 1 else f"{value:.4g}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}" if abs(value) <= 1 else f"{value:+.3g}"
+
+
+def _p_value(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    count, percent = len(comparison.rows), 100 * comparison.alpha
+    notes = [
+        f"Scores and differences in percent. Intervals and p take all benchmarks together ({count}): a false "
+        f"difference has a chance of at most {percent:g}%.",
+        "detects: the smallest true difference that the test finds 4 times out of 5.",
+    ]
+    tests = dict.fromkeys(row.test.test for row in comparison.rows if row.test is not None)
+    if tests:
+        notes.append("Tests: " + ", ".join(TESTS.get(name, name) for name in tests) + ".")
+    for row in comparison.rows:
+        notes += [f"{row.benchmark}: {note}" for note in row.notes]
+        notes += _subject_notes(row)
+    return notes + [f"{name}: not compared: {reason}" for name, reason in comparison.left_out.items()]
+
+
+def _subject_notes(row: Compared) -> list[str]:
+    if not row.subjects:
+        return []
+    told = [
+        f"{subject.name} {_points(subject.test.difference)} ({subject.verdict})"
+        for subject in row.subjects
+        if subject.verdict in (BETTER, WORSE)
+    ]
+    found = "; ".join(told) or "no difference shown in any of them"
+    return [f"{row.benchmark}: {len(row.subjects)} subjects, each tested: {found}"]
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as JSON values."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "a": _side_values(comparison.first),
+        "b": _side_values(comparison.second),
+        "alpha": comparison.alpha,
+        "comparisons": [_row_values(row) for row in comparison.rows],
+        "left_out": comparison.left_out,
+    }
+
+
+def _side_values(side: Side) -> dict[str, str]:
+    return {"name": side.name, "model": side.model, "tool": side.tool, "run": side.run.label}
+
+
+def _row_values(row: Compared) -> dict[str, Any]:
+    return {
+        "benchmark": row.benchmark,
+        "metric": row.metric,
+        "first": row.first,
+        "second": row.second,
+        "num_first": row.num_first,
+        "num_second": row.num_second,
+        "paired_by": row.paired_by,
+        **test_values(row.test),
+        "p_adjusted": row.p_adjusted,
+        "detectable": row.detectable,
+        "verdict": row.verdict,
+        "notes": row.notes,
+        "subjects": [
+            {
+                "subject": subject.name,
+                **test_values(subject.test),
+                "p_adjusted": subject.p_adjusted,
+                "verdict": subject.verdict,
+            }
+            for subject in row.subjects
+        ],
+    }
+
+
+def test_values(test: PairedTest | None) -> dict[str, Any]:
+    """Return a test as JSON values, null where there is none."""
+    names = ("difference", "low", "high", "p_value", "test", "num_items", "num_clusters", "gained", "lost")
+    return {name: None if test is None else _or_none(getattr(test, name)) for name in names}
+
+
+def _or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_csv(comparison: Comparison) -> str:
+    """Return one line a benchmark."""
+    rows = [
+        {key: value for key, value in _row_values(row).items() if key not in ("subjects", "notes")}
+        | {"notes": "; ".join(row.notes)}
+        for row in comparison.rows
+    ]
+    names = ["model_a", "model_b", *(rows[0] if rows else [])]
+    written = io.StringIO()
+    writer = csv.DictWriter(written, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        values = {"model_a": comparison.first.name, "model_b": comparison.second.name, **row}
+        writer.writerow({name: _cell(value) for name, value in values.items()})
+    return written.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Return a value for a cell; a text that a spreadsheet takes for a formula gets an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    shown = clean(value)
+    return f"'{shown}" if shown.startswith(FORMULAS) else shown
+
+
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write compare.json and compare.csv into a folder and return their paths."""
+    paths = [folder / COMPARE_JSON, folder / COMPARE_CSV]
+    write_json(paths[0], as_json(comparison))
+    write_atomic(paths[1], as_csv(comparison))
+    return paths

@@ -1,0 +1,104 @@
+"""Opens a path as one model's results: a run, a model of a run, or a folder of another tool."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.errors import ConfigError
+from workbench.evaluation.records import Prediction, Score
+from workbench.leaderboard.collect import Run
+from workbench.leaderboard.imported_runs import ImportedRun, collect_all
+from workbench.leaderboard.imports.results import ImportedItems
+from workbench.shown import clean
+
+PREDICTIONS = "predictions"
+KINDS = (
+    "a run folder, RUN/predictions/MODEL, a folder of lm-evaluation-harness with samples, "
+    "or an OpenCompass folder"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One model's results."""
+
+    path: Path
+    run: Run
+    model: str
+
+    @property
+    def tool(self) -> str:
+        """Return the tool that scored the model; empty for this project."""
+        return clean(str(self.run.models.get(self.model, {}).get("tool", "")))
+
+    @property
+    def name(self) -> str:
+        """Return a name for people: the model, and for this project's runs the folder."""
+        name = self.model if self.tool else f"{self.run.label}/{self.model}"
+        return " ".join(clean(name).split())
+
+    def scores(self) -> dict[str, list[Score]]:
+        """Return benchmark -> scores, the main metric first."""
+        found: dict[str, list[Score]] = {}
+        for score in self.run.scores:
+            if score.model == self.model:
+                found.setdefault(score.benchmark, []).append(score)
+        return found
+
+    def predictions(self, benchmark: str) -> list[Prediction]:
+        """Return the items of a benchmark; none if their file is missing.
+
+        Raises:
+            DataError: The file is damaged, or was changed since it was written.
+        """
+        return self.run.predictions(self.model, benchmark) or []
+
+    def imported(self, benchmark: str) -> ImportedItems | None:
+        """Return the items of another tool's benchmark; None for this project's."""
+        return self.run.items.get(benchmark) if isinstance(self.run, ImportedRun) else None
+
+
+def open_side(path: str, key: str) -> Side:
+    """Return the model whose results lie at a path.
+
+    Args:
+        path: A folder, or a results file in it.
+        key: Configuration key that names it, for messages.
+
+    Raises:
+        ConfigError: There is no such folder, no results in it, or those of several models.
+    """
+    folder, model = Path(path), ""
+    if folder.is_file():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ConfigError(f"{key}: {path!r} is not there ({KINDS})")
+    place = folder
+    if folder.resolve().parent.name == PREDICTIONS:
+        model, place = folder.resolve().name, folder.resolve().parents[1]
+    collection = collect_all(place)
+    found = [
+        Side(path=folder, run=run, model=name)
+        for run in collection.runs
+        for name in dict.fromkeys(score.model for score in run.scores)
+        if not model or (name == model and _is_in(run, place, folder))
+    ]
+    if not found:
+        reasons = "; ".join(f"{entry.path}: {entry.reason}" for entry in collection.skipped[:3])
+        raise ConfigError(f"{key}: {path!r} has no results ({clean(reasons) or KINDS})")
+    if len(found) > 1:
+        known = ", ".join(_path_of(side, place) for side in found[:8])
+        raise ConfigError(f"{key}: {path!r} has results of {len(found)} models (name one: {known})")
+    return found[0]
+
+
+def _is_in(run: Run, place: Path, folder: Path) -> bool:
+    """Return whether a run is the one whose predictions lie in a folder."""
+    return run.files.path.resolve() in (place.resolve(), folder.resolve())
+
+
+def _path_of(side: Side, folder: Path) -> str:
+    """Return the path that names a side alone."""
+    if isinstance(side.run, ImportedRun):
+        return clean(str(side.run.files.path))
+    place = folder if side.run.files.path == folder else side.run.files.path
+    return clean(str(place / PREDICTIONS / side.model))
