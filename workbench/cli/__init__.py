@@ -164,7 +164,9 @@ def job(composed: DictConfig) -> float | None:
         if config.steps == [Step.chat]:
             keep_output_clear()
         if config.steps == [Step.compare] and config.compare.until is Until.all:
-            return None if RANK else show_comparison(config.compare)  # needs no torch
+            if not RANK:
+                show_comparison(config.compare)  # needs no torch
+            return None
         check_address_space()
         from workbench.pipeline.ending.objective import objective
         from workbench.pipeline.run import run  # torch and transformers cost seconds: only once a run starts

@@ -15,8 +15,8 @@ class CompareConfig:
     r"""recipe=compare: which of two models is better on the same items, whichever tool scored them.
 
     Example:
-        python -m workbench recipe=compare a=runs/NAME/predictions/base \
-            b=runs/NAME/predictions/adapter
+        python -m workbench recipe=compare \
+            compare.a=runs/NAME/predictions/base compare.b=lm-eval-out/MODEL
     """
 
     a: str | None = None

@@ -1,7 +1,7 @@
 """Collects the runs below a folder together with results of other tools."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workbench.errors import DataError
@@ -26,7 +26,13 @@ class ImportedRun(Run):
             DataError: The file was changed since it was collected.
         """
         items = self.items.get(benchmark)
-        return None if items is None else items.read()
+        if items is None:
+            return None
+        predictions = items.read()
+        if len(predictions) != len(items.ids):
+            raise DataError(f"{benchmark}: was changed while it was read")
+        pairs = zip(predictions, items.clusters, strict=True)
+        return [replace(one, cluster=cluster) if cluster else one for one, cluster in pairs]
 
 
 def collect_all(folder: Path) -> Collection:
@@ -116,7 +122,7 @@ def _reference(run: Run, score: Score) -> Reference | None:
             [one.id for one in predictions],
             [one.subset for one in predictions],
             [one.prompt_hash for one in predictions],
-            [""] * len(predictions),
+            [one.cluster for one in predictions],
         )
     ids, subsets, prompts, clusters = lists
     return Reference(ids=ids, subsets=subsets, prompts=prompts, clusters=clusters, scores=scores)

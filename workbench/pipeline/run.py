@@ -11,7 +11,7 @@ from workbench.models.checkpoints.hub import held_commits, hub_commits, locate_d
 from workbench.pipeline.audit.audit import audit
 from workbench.pipeline.chat.terminal import chat
 from workbench.pipeline.checks import check
-from workbench.pipeline.compare import compare
+from workbench.pipeline.comparing.step import compare
 from workbench.pipeline.ending.summary import print_summary
 from workbench.pipeline.evaluate import evaluate
 from workbench.pipeline.export import export

@@ -55,16 +55,11 @@ def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
         documents = matched_documents(left, right)
         if len(documents) > len(indices):
             indices, by = documents, "document"
-    clusters = _clusters(first, benchmark, left)
-    if not any(clusters):
-        clusters = [""] * len(left)
-        others = _clusters(second, other, right)
-        for index, there in indices:
-            clusters[index] = others[there]
+    clusters = [left[index].cluster or right[there].cluster for index, there in indices]
     return Pairs(
         first=[left[index] for index, _ in indices],
         second=[right[index] for _, index in indices],
-        clusters=[clusters[index] for index, _ in indices],
+        clusters=clusters,
         by=by,
         num_first=len(left),
         num_second=len(right),
@@ -113,10 +108,3 @@ def _joined(
             candidates.remove(chosen)
             pairs.append((index, chosen))
     return pairs
-
-
-def _clusters(side: Side, benchmark: str, predictions: Sequence[Prediction]) -> list[str]:
-    imported = side.imported(benchmark)
-    if imported is not None and len(imported.clusters) == len(predictions):
-        return imported.clusters
-    return [getattr(prediction, "cluster", "") for prediction in predictions]

@@ -1,13 +1,14 @@
 """Reads results of other tools, so that their models are rows beside this project's.
 
-    find             which folders hold results of which tool (`imported_results`)
-    harness_folder   a results file of lm-evaluation-harness and its samples -> benchmarks
-    harness_samples  the lines of a samples file -> items
-    compass_folder   predictions and results of OpenCompass -> benchmarks
-    compass_items    a predictions file of OpenCompass -> items
-    results          what an import holds
-    scores           items -> scores
-    documents        which items of two tools ask about the same document
+    find                 which folders hold results of which tool (`imported_results`)
+    harness_folder       a results file of lm-evaluation-harness and its samples -> benchmarks
+    harness_samples      the lines of a samples file -> items
+    harness_predictions  the same lines with all texts, for questions shown one by one
+    compass_folder       predictions and results of OpenCompass -> benchmarks
+    compass_items        a predictions file of OpenCompass -> items
+    results              what an import holds
+    scores               items -> scores
+    alignment            ids and order of another run's items with the same prompts
 
 Nothing of a file is run. Names and texts are the other tool's; code that shows them calls `shown.clean`.
 """

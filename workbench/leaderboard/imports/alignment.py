@@ -105,5 +105,6 @@ def _as_there(items: ImportedItems, score: Score, reference: Reference) -> Score
         num_fewshot=there.num_fewshot,
         protocol=there.protocol,
         rule=there.rule,
+        num_total=there.num_total or score.num_total,
     )
     return replace(found, prompts=there.prompts) if items.ids == reference.ids else found

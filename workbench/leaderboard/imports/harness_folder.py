@@ -16,6 +16,7 @@ from workbench.evaluation.records import Score
 from workbench.files import read_json
 from workbench.leaderboard.checks import sound_facts
 from workbench.leaderboard.imports import harness_samples
+from workbench.leaderboard.imports.harness_predictions import read_predictions
 from workbench.leaderboard.imports.harness_samples import Sample, are_labels, item_id, item_score, metric_name
 from workbench.leaderboard.imports.results import ImportedItems, ImportedResults, LeftOut, joined
 from workbench.leaderboard.imports.scores import by_subset, contradiction, language_of, score_of
@@ -187,7 +188,7 @@ def _task_items(task: Task, subset: str) -> ImportedItems:
         targets=[_label(sample, 0, sample.target) for sample in first],
         predictions=[_label(sample, 1, sample.prediction) for sample in first],
         texts=[sample.text for sample in first],
-        read=lambda: harness_samples.read_predictions(task.path, subset),
+        read=lambda: read_predictions(task.path, subset),
     )
 
 
@@ -220,6 +221,7 @@ def _scores(
         "language": language_of(texts),
         "num_fewshot": shots if isinstance(shots, int) and shots >= 0 else 0,
         "protocol": f"lm-eval {version}" if isinstance(version, str) else "lm-eval",
+        "num_total": _num_total(tasks, _section(values, "n-samples")),
     }
     scores = []
     for metric in items.values:
@@ -238,6 +240,13 @@ def _scores(
     if not scores:
         raise DataError("no metric has a score for each document")
     return scores
+
+
+def _num_total(tasks: Sequence[Task], counts: Mapping[str, Any]) -> int | None:
+    """Return the documents of all tasks without a limit; None where the file doesn't tell."""
+    totals = [_section(counts, task.name).get("original") for task in tasks]
+    known = [total for total in totals if isinstance(total, int) and total > 0]
+    return sum(known) if len(known) == len(totals) else None
 
 
 def _is_perplexity(items: ImportedItems, metric: str, total: float) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.errors import DataError
 from workbench.evaluation.field_checks import LARGEST
-from workbench.evaluation.records import Prediction, prompt_hash
+from workbench.evaluation.records import prompt_hash
 from workbench.files import parse_json
 from workbench.leaderboard.imports.results import MOST_BYTES, MOST_ITEMS
 
@@ -53,7 +53,7 @@ def read_samples(path: Path) -> list[Sample]:
     samples: list[Sample] = []
     lines: dict[tuple[int, str], int] = {}
     for number, values in sample_lines(path):
-        sample = _sample(values, f"{path}:{number}")
+        sample = sample_of(values, f"{path}:{number}")
         key = sample.number, sample.filter
         if key in lines:
             raise DataError(
@@ -99,7 +99,12 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     return values
 
 
-def _sample(values: Mapping[str, Any], where: str) -> Sample:
+def sample_of(values: Mapping[str, Any], where: str) -> Sample:
+    """Return the sample of a line's values.
+
+    Raises:
+        DataError: A value is missing or of another type; the message starts with `where`.
+    """
     number, metrics = values.get("doc_id"), values.get("metrics")
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise DataError(f"{where}: doc_id is {number!r:.80} (a number from 0 on)")
@@ -219,62 +224,6 @@ def clusters(samples: Sequence[Sample]) -> list[str]:
         shared = [text for text in sample.long_texts if 1 < counts[text] < len(samples)]
         labels.append(prompt_hash([max(shared, key=len)])[:16] if shared else "")
     return labels
-
-
-def read_predictions(path: Path, subset: str) -> list[Prediction]:
-    """Return the samples as predictions, with the texts and scores after all filters.
-
-    Raises:
-        DataError: A line isn't a sample.
-    """
-    predictions: dict[int, Prediction] = {}
-    for number, values in sample_lines(path):
-        where = f"{path}:{number}"
-        sample = _sample(values, where)
-        scores = {
-            metric_name(name, sample.filter): score
-            for name, value in sample.metrics.items()
-            if (score := item_score(value)) is not None
-        }
-        if sample.number in predictions:
-            predictions[sample.number].scores.update(scores)
-        else:
-            predictions[sample.number] = _as_prediction(values, sample, scores, subset, where)
-    return list(predictions.values())
-
-
-def _as_prediction(
-    values: Mapping[str, Any], sample: Sample, scores: dict[str, float], subset: str, where: str
-) -> Prediction:
-    requests = asked(values, where)
-    choices = choices_of(requests)
-    responses = values.get("resps")
-    likelihoods = loglikelihoods(responses) if choices else []
-    text = None if choices or sample.text else _first_text(responses)
-    return Prediction(
-        id=item_id(subset, sample.number),
-        subset=subset,
-        prompt_hash=sample.prompt,
-        context=requests[0][0],
-        choices=choices,
-        loglikelihoods=likelihoods[: len(choices)],
-        generation=text,
-        prediction=None if sample.text else sample.prediction,
-        target=target_of(sample.target, choices),
-        scores=scores,
-    )
-
-
-def _first_text(responses: Any) -> str:
-    while isinstance(responses, list) and responses:
-        responses = responses[0]
-    return str(responses)
-
-
-def target_of(target: Any, choices: Sequence[str]) -> int | str:
-    """Return the index of the right choice, which the harness writes as text, or the text to generate."""
-    text = str(target)
-    return int(text) if choices and text.isdecimal() and len(text) < 6 else text
 
 
 def item_id(subset: str, number: int) -> str:
