@@ -116,7 +116,8 @@ def test_a_damaged_run_json_costs_only_the_measured_values(runs):
 def test_reading_runs_needs_no_torch(runs):
     code = (
         "import sys; from pathlib import Path; "
-        "from workbench.leaderboard import card, collect, compare, page, table; "
+        "from workbench.leaderboard import collect, compare, page, table; "
+        "from workbench.leaderboard.outputs import model_folders, writing; "
         f"compare.compare(collect.collect(Path({str(runs)!r}))); "
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'hydra')))"
     )

@@ -5,24 +5,30 @@ import os
 import threading
 from pathlib import Path
 
+import pandas
 import pytest
 from leaderboard_runs import Spec, write_run
 
+from workbench.config.leaderboard import LeaderboardConfig
 from workbench.evaluation.result_checksums import facts_digest, score_digests
 from workbench.files import LOCK, file_fingerprint, locked, read_json
-from workbench.leaderboard import markdown
 from workbench.leaderboard import run_page as page
+from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
+from workbench.leaderboard.items.run_texts import RunTexts
+from workbench.leaderboard.outputs import markdown, writing
 from workbench.run_dir import RunDir
 from workbench.run_record import RunRecord
 
 
 def shown(runs: Path) -> str:
-    """The whole board as text, after the page has been written too."""
-    board = compare(collect(runs))
-    page.write(board, runs)
-    return markdown.text(board)
+    """The board as text with a line for each of its runs, after all its files have been written."""
+    found = collect(runs)
+    board = build(found, LeaderboardConfig())
+    page.write(compare(found, 3), runs)
+    writing.write(board, RunTexts(board, found.runs), runs)
+    return markdown.text(board) + "".join(f"## {label}\n" for label in board.provenance)
 
 
 def score_edited(**changes):
@@ -86,9 +92,6 @@ def test_an_odd_results_json_is_left_out_and_the_rest_of_the_board_stands(runs, 
         prediction_edited(scores={"acc": None}),
         prediction_edited(prediction=[1]),
         prediction_edited(target={"a": 1}),
-        prediction_edited(choices=[1, 2]),
-        prediction_edited(loglikelihoods=["x"]),
-        prediction_edited(context=None),
         written("predictions/base/toy-reading-zh.jsonl", DEEP + "\n"),
     ],
 )
@@ -96,6 +99,15 @@ def test_odd_predictions_cost_only_the_comparison(runs, edit):
     edit(runs / "quickstart")
     text = shown(runs)
     assert "predictions can't be read" in text and "## quickstart\n" in text
+
+
+@pytest.mark.parametrize("change", [{"choices": [1, 2]}, {"loglikelihoods": ["x"]}, {"context": None}])
+def test_odd_texts_of_answers_cost_only_the_texts(runs, change):
+    prediction_edited(**change)(runs / "quickstart")
+    assert "predictions can't be read" not in shown(runs)
+    items = pandas.read_parquet(runs / "items.parquet")
+    odd = items[(items.benchmark == "toy-reading-zh") & items.answer.isna()]
+    assert odd.model.nunique() == 1 and odd.score.notna().all()
 
 
 @pytest.mark.parametrize(
@@ -185,7 +197,7 @@ def test_scores_without_their_run_json_are_shown_as_not_verified(sealed):
     text = shown(sealed.path.parent)
     assert "not verified: its scores have no checksums" in text and "Skipped" not in text
     assert "not verified" in (sealed.path.parent / "leaderboard.html").read_text()
-    assert read_json(sealed.path.parent / "leaderboard.json")["runs"][0]["remarks"]
+    assert read_json(sealed.path.parent / "leaderboard.json")["models"][0]["remarks"]
 
 
 def test_a_run_json_that_was_changed_vouches_for_nothing(sealed):
@@ -199,8 +211,9 @@ def test_half_written_pages_of_a_killed_process_are_cleared(sealed):
     (runs / ".leaderboard.md.abcd1234").write_text("half")
     (runs / "leaderboard.txt").write_text("mine")
     shown(runs)
-    left = sorted(path.name for path in runs.iterdir())
-    assert left == ["leaderboard.html", "leaderboard.json", "leaderboard.md", "leaderboard.txt", "sealed"]
+    left = {path.name for path in runs.iterdir()}
+    assert not [name for name in left if name.startswith(".")]
+    assert {"leaderboard.html", "leaderboard.json", "leaderboard.md", "leaderboard.txt", "sealed"} <= left
 
 
 def test_a_second_process_waits_for_the_board(tmp_path):

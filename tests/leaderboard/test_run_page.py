@@ -152,8 +152,6 @@ def test_what_models_and_files_say_can_not_become_markup(tmp_path):
     raw = written.read_text(encoding="utf-8")
     assert "\x1b" not in raw and "\x00" not in raw
     assert "onmouseover='x {{ 7*7 }} ␛[2J␀?" in parsed.content()
-    assert "<script>" not in (tmp_path / "out" / "leaderboard.md").read_text(encoding="utf-8")
-    json.loads((tmp_path / "out" / "leaderboard.json").read_text(encoding="utf-8"))
 
 
 def test_the_same_runs_give_the_same_bytes_wherever_they_lie(tmp_path):
@@ -161,9 +159,8 @@ def test_the_same_runs_give_the_same_bytes_wherever_they_lie(tmp_path):
         write_run(tmp_path / place / "a", [Spec(), Spec(name="b", language="en")])
         write_run(tmp_path / place / "b", [Spec(subsets=("法学", "医学"), average="macro")])
         page.write(board_of(tmp_path / place), tmp_path / place)
-    for name in ("leaderboard.html", "leaderboard.md", "leaderboard.json"):
-        one, two = ((tmp_path / place / name).read_bytes() for place in ("one", "two"))
-        assert one == two and str(tmp_path).encode() not in one
+    one, two = ((tmp_path / place / "leaderboard.html").read_bytes() for place in ("one", "two"))
+    assert one == two and str(tmp_path).encode() not in one
 
 
 def test_items_that_the_trained_model_gained_are_shown_with_both_answers(tmp_path):
@@ -206,37 +203,15 @@ def test_an_untrained_head_is_no_dot(tmp_path):
     assert "untrained head" in Page(page.html(board)).content()
 
 
-def test_a_skipped_file_is_named_on_the_page_and_in_markdown(runs):
+def test_a_skipped_file_is_named_on_the_page(runs):
     (runs / "quickstart" / "results.json").write_text('{"schema_version": 7}')
-    board = board_of(runs)
-    for text in (Page(page.html(board)).content(), page.markdown.text(board)):
-        assert "quickstart/results.json" in text.replace("\\_", "_") and "7 (known: 1)" in text
+    text = Page(page.html(board_of(runs))).content()
+    assert "quickstart/results.json" in text and "7 (known: 1)" in text
 
 
 def test_an_empty_board_is_a_page_too(tmp_path):
     parsed = Page(page.html(board_of(tmp_path)))
     assert parsed.faults == [] and "No run has been scored yet" in parsed.content()
-
-
-def test_the_json_holds_scores_and_differences(runs):
-    page.write(board_of(runs), runs)
-    values = json.loads((runs / "leaderboard.json").read_text(encoding="utf-8"))
-    assert values["schema_version"] == 1
-    run = values["runs"][0]
-    [row] = [row for row in run["benchmarks"] if row["benchmark"] == "toy-reading-zh"]
-    difference = row["scores"]["adapter"]["value"] - row["scores"]["base"]["value"]
-    assert row["difference"]["value"] == pytest.approx(difference)
-    assert row["difference"]["verdict"] == "better" and row["flips"]["answers"] == 0
-    assert run["means"]["zh"]["adapter"]["num_benchmarks"] == 1
-
-
-def test_every_line_of_a_markdown_table_has_as_many_cells(tmp_path):
-    flat = {"base": 0.3, "adapter": 0.8}
-    files = write_run(tmp_path / "run", [Spec(name="a|b", right=flat), Spec(name="c", right=flat)])
-    files.predictions("base", "c").unlink()
-    lines = [line for line in page.markdown.text(board_of(tmp_path)).splitlines() if line.startswith("|")]
-    assert len(lines) == 4
-    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
 
 def test_the_page_survives_values_of_a_shape_that_nobody_wrote(tmp_path):

@@ -172,8 +172,7 @@ def test_a_classifier_is_compared_with_the_majority_class(run, tmp_path):
     expected = [-one.loglikelihoods[one.target] for one in predictions]
     assert scores["adapter", "log_loss"].value == pytest.approx(sum(expected) / len(expected))
     board = read_json(folder.path / "leaderboard.json")
-    [benchmark] = board["runs"][0]["benchmarks"]
-    assert benchmark["difference"]["reference"] == "majority class"
+    assert "against the most frequent class" in board["differences"][0]["problem"]
 
 
 def test_evaluate_without_benchmark_and_held_out_rows_is_refused(run):

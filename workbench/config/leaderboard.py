@@ -56,7 +56,8 @@ class LeaderboardConfig:
     entries: list[str] = field(default_factory=list)
     """Names of the models of that file to score; with `-m` and a launcher, jobs share them. Empty: all."""
     folder: str = "runs"
-    """Folder that is searched for runs. leaderboard.html, .md and .json are written there."""
+    """Folder that is searched for runs. leaderboard.html is written there, and the files for other programs:
+    leaderboard.csv, .md, .tex and .json, differences.csv, items.parquet, every_eval_ever/, and pictures."""
     num_samples: int = number(3, 0, 10**5)
     """Items per benchmark to show that the trained model gained over the base, and as many that it lost.
     Raise it to read what training changed. 0: none."""

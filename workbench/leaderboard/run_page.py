@@ -1,4 +1,4 @@
-"""Writes the leaderboard as one self-contained HTML file, and as Markdown and JSON."""
+"""Writes the leaderboard as one self-contained HTML file."""
 
 import base64
 import hashlib
@@ -10,8 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from workbench.config.names import MODELS, UNTRAINED
 from workbench.evaluation.records import Prediction
 from workbench.files import settle_file
-from workbench.leaderboard import export, formatting, markdown
+from workbench.leaderboard import formatting
 from workbench.leaderboard.collect import Run
+from workbench.leaderboard.outputs.model_folders import merge_proof
 from workbench.leaderboard.plot import gain_axis, panels
 from workbench.leaderboard.view_model import (
     BETTER,
@@ -23,7 +24,7 @@ from workbench.leaderboard.view_model import (
     is_share,
     trained_and_base,
 )
-from workbench.run_dir import write_atomic, write_json
+from workbench.run_dir import write_atomic
 from workbench.shown import clean
 
 HERE = Path(__file__).parent
@@ -34,13 +35,10 @@ LONGEST = 1200
 
 
 def write(board: Board, folder: Path) -> Path:
-    """Write leaderboard.html, .md and .json into `folder`; return the path of the page."""
+    """Write leaderboard.html into `folder` and return its path."""
     path = folder / "leaderboard.html"
-    for name in ("leaderboard.html", "leaderboard.md", "leaderboard.json"):
-        settle_file(folder / name)
+    settle_file(path)
     write_atomic(path, html(board))
-    write_atomic(folder / "leaderboard.md", markdown.text(board))
-    write_json(folder / "leaderboard.json", export.as_json(board))
     return path
 
 
@@ -151,18 +149,6 @@ def measured_evaluate(run: Run, benchmark: str) -> list[tuple[str, str]]:
             times = [formatting.measured(name, value) for name, value in values.items() if "second" in name]
             rows.append((model, ", ".join(times)))
     return rows
-
-
-def merge_proof(run: Run) -> str:
-    """Return the result of the merge's proof as a sentence; empty if there is no report."""
-    try:
-        merged = run.merge_report["merged"]
-        model = f"merged model ({run.merge_report['dtype']})"
-        distance = f"within {merged['largest']:.2g} of the {run.merge_report['reference']}'s"
-        flips = f"{merged['argmax_flips']} of {merged['num_positions']} next tokens or labels differ"
-        return f"The logits of the {model} are {distance} (allowed: {merged['bound']:.2g}); {flips}."
-    except (KeyError, TypeError, ValueError):
-        return ""
 
 
 def answer_counts(run: Run) -> str:

@@ -10,18 +10,18 @@ from rich.console import Console
 
 from workbench.config import Config
 from workbench.config.leaderboard import LeaderboardConfig
-from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.files import locked
-from workbench.leaderboard import card, run_page, run_table, table
+from workbench.leaderboard import run_page, run_table, table
 from workbench.leaderboard.board import Board
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import Run as CollectedRun
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.compare import compare
 from workbench.leaderboard.imported_runs import collect_all
-from workbench.leaderboard.view_model import RunView
+from workbench.leaderboard.items.run_texts import RunTexts
+from workbench.leaderboard.outputs import model_folders, writing
 from workbench.pipeline.run_state import Run
-from workbench.run_dir import MODEL_CARD, RunDir
+from workbench.run_dir import RunDir
 
 log = logging.getLogger("workbench")
 
@@ -48,15 +48,15 @@ def leaderboard(run: Run) -> None:
     own_folder = run_dir.path.resolve()
     with locked(folder / LOCK, wait=True):  # of two runs at the same time, the second one sees both
         found = collect_all(folder)
-        board_of_all = build(found, config.leaderboard, folder / INDEX)
         own = [one for one in found.runs if one.files.path.resolve() == own_folder]
-        warn_of_unknown(board_of_all, config.leaderboard)
-        show(board_of_all, own, config.leaderboard)
-        board = compare(collect(folder), config.leaderboard.num_samples)
-        path = run_page.write(board, folder)
-    for view in board.runs:
-        if (folder / view.run.label).resolve() == own_folder or folder == run_dir.path:
-            write_cards(view, run_dir)
+        board = build(found, config.leaderboard, folder / INDEX)
+        warn_of_unknown(board, config.leaderboard)
+        show(board, own, config.leaderboard)
+        path = run_page.write(compare(collect(folder), config.leaderboard.num_samples), folder)
+        writing.write(board, RunTexts(board, found.runs), folder)
+        cards = [card for one in own for card in model_folders.write(board, one)]
+    for card in cards:
+        log.info("card: %s", card)
     log.info("page: %s", path)
 
 
@@ -92,11 +92,3 @@ def board_folder(config: Config, run_dir: RunDir) -> Path:
     is_default = config.leaderboard.folder == LeaderboardConfig().folder
     is_outside = not run_dir.path.resolve().is_relative_to(folder.resolve())
     return run_dir.path if is_default and is_outside and run_dir.results_json.is_file() else folder
-
-
-def write_cards(view: RunView, run_dir: RunDir) -> None:
-    """Write a model card into the folder of each scored model of the run."""
-    folders = {ADAPTER: run_dir.adapter, MERGED: run_dir.merged, TRAINED: run_dir.model}
-    for name, folder in folders.items():
-        if folder.is_dir() and name in view.run.models and card.write(view, name, folder):
-            log.info("card: %s", folder / MODEL_CARD)

@@ -1,0 +1,67 @@
+"""Writes a model card and the Hub's results into the folders of a run's models."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.config.names import ADAPTER, MERGED, TRAINED
+from workbench.files import MODEL_CARD
+from workbench.leaderboard.board import Board, Model
+from workbench.leaderboard.collect import Run
+from workbench.leaderboard.outputs import card, hub_results
+from workbench.leaderboard.outputs.hub_results import HubDataset
+
+LONGEST_CONFIG = 4 * 2**20
+"""Bytes of a config.yaml that is read."""
+
+
+def write(board: Board, run: Run) -> list[Path]:
+    """Write card and results of each model of the run that has a folder; return the cards that changed."""
+    datasets, changed = datasets_of_run(run.files.config_yaml), []
+    for model, folder in _models(board, run):
+        facts = card.CardFacts(
+            folder=folder,
+            base=run.base_model,
+            task=run.task,
+            proof=merge_proof(run) if model.role == MERGED else "",
+            datasets=datasets,
+        )
+        hub_results.write(board, model, datasets, folder)
+        if card.write(board, model, facts):
+            changed.append(folder / MODEL_CARD)
+    return changed
+
+
+def _models(board: Board, run: Run) -> Iterator[tuple[Model, Path]]:
+    """Yield the models that the run made, with their folders."""
+    folders = {ADAPTER: run.files.adapter, MERGED: run.files.merged, TRAINED: run.files.model}
+    for model in board.models:
+        folder = folders.get(model.role)
+        if folder is not None and run.label in model.sources and model.role in run.models and folder.is_dir():
+            yield model, folder
+
+
+def datasets_of_run(config: Path) -> dict[str, HubDataset]:
+    """Return the Hub's data sets of the benchmarks in a run's config.yaml; empty if it can't be read."""
+    try:
+        if not config.is_file() or config.stat().st_size > LONGEST_CONFIG:
+            return {}
+        values: Any = yaml.load(config.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    benchmarks = values.get("benchmarks") if isinstance(values, Mapping) else None
+    return hub_results.datasets_of(benchmarks) if isinstance(benchmarks, Mapping) else {}
+
+
+def merge_proof(run: Run) -> str:
+    """Return the result of the merge's proof as a sentence; empty if there is no report."""
+    try:
+        merged = run.merge_report["merged"]
+        model = f"merged model ({run.merge_report['dtype']})"
+        distance = f"within {merged['largest']:.2g} of the {run.merge_report['reference']}'s"
+        flips = f"{merged['argmax_flips']} of {merged['num_positions']} next tokens or labels differ"
+        return f"The logits of the {model} are {distance} (allowed: {merged['bound']:.2g}); {flips}."
+    except (KeyError, TypeError, ValueError):
+        return ""
