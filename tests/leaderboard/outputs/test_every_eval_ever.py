@@ -93,9 +93,11 @@ def test_an_imported_model_names_the_tool_that_scored_it(records):
 
 def test_records_of_an_earlier_board_are_deleted(board, tmp_path):
     every_eval_ever.write(board, tmp_path)
+    first = next(tmp_path.rglob("*.json"))
+    first.with_name(f".{first.name}.abcdefgh").write_text("half")
     one = replace(board, models=board.models[:1], cells=tuple(c for c in board.cells if c.model == "0" * 16))
     every_eval_ever.write(one, tmp_path)
-    assert len(list(tmp_path.rglob("*.json"))) == 1
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
     assert not [path for path in tmp_path.rglob("*") if path.is_dir() and not any(path.iterdir())]
 
 

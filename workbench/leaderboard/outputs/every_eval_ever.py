@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.evaluation.records import Score, lower_is_better
-from workbench.files import settle_file, write_atomic
+from workbench.files import write_atomic
 from workbench.leaderboard import formatting
 from workbench.leaderboard.board import Board, Cell, Column, Model
 from workbench.leaderboard.outputs.texts import one_line
@@ -37,10 +37,10 @@ def write(board: Board, folder: Path) -> None:
             values = record(board, model, cells)
             text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
             path = root / values["model_info"]["id"] / f"{_uuid(text)}.json"
-            settle_file(path)
             write_atomic(path, text)
             paths.add(path)
-    for path in set(root.glob("*/*/*.json")) - paths:
+    halves = root.glob("*/*/.*.json.????????")  # of a killed process
+    for path in {*root.glob("*/*/*.json"), *halves} - paths:
         path.unlink()
         _remove_empty(path.parent, root)
 
