@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from workbench.leaderboard.page.bundle import HERE
+from workbench.statistics.binary_pairs import compare_flips
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="needs Node.js")
@@ -50,6 +51,14 @@ def test_the_interval_of_a_difference_excludes_zero_where_the_test_does():
     found = computed("[m.logMcNemar(x[0], x[1]), ...m.differenceInterval(x[0], x[1], 100)]", pairs)
     for log_p, low, high in found:
         assert (np.exp(log_p) < 0.05) == (low > 0 or high < 0)
+
+
+def test_the_interval_of_a_difference_is_that_of_the_board():
+    pairs = [(gained, lost) for gained in range(0, 60, 7) for lost in range(0, 60, 7)]
+    found = computed("m.differenceInterval(x[0], x[1], 150)", pairs)
+    gained, lost = np.array(pairs).T
+    expected = compare_flips(gained, lost, 150, 0.05)
+    assert np.array(found) == pytest.approx(np.stack([expected.low, expected.high], axis=1), abs=1e-9)
 
 
 def test_the_sign_flip_test_counts_all_signs():

@@ -21,13 +21,21 @@ def scores_with(gained, lost, num_items):
 
 @pytest.mark.parametrize(("gained", "lost"), [(3, 1), (0, 5), (12, 3), (40, 71), (900, 1100)])
 @pytest.mark.parametrize("alpha", [0.05, 0.03 / 660])
-def test_right_or_wrong_items_take_scipys_exact_test_and_interval(gained, lost, alpha):
+def test_right_or_wrong_items_take_scipys_exact_test_and_its_interval_with_that_of_the_flips(
+    gained, lost, alpha
+):
     found = compare_paired(*scores_with(gained, lost, 2100), alpha=alpha)
-    test = stats.binomtest(gained, gained + lost)
-    bounds = test.proportion_ci(1 - alpha, method="exact")
-    expected = [(2 * share - 1) * (gained + lost) / 2100 for share in bounds]
+    flips = gained + lost
+    test = stats.binomtest(gained, flips)
     assert found.p_value == pytest.approx(test.pvalue, rel=1e-9)
-    assert (found.low, found.high) == pytest.approx(expected, rel=1e-9)
+    given_flips = [(2 * share - 1) * flips / 2100 for share in test.proportion_ci(1 - alpha, method="exact")]
+    wilson = stats.binomtest(flips, 2100).proportion_ci(1 - alpha, method="wilson")
+    sign = 1 if gained > lost else -1
+    size, (near, far) = abs(gained - lost) / 2100, sorted(sign * end for end in given_flips)
+    far = size + math.hypot(far - size, abs(gained - lost) / flips * (wilson.high - flips / 2100))
+    if near > 0:
+        near = size * math.exp(-math.hypot(math.log(size / near), math.log(flips / 2100 / wilson.low)))
+    assert (found.low, found.high) == pytest.approx(sorted((sign * near, sign * far)), rel=1e-6)
     assert (found.gained, found.lost, found.test) == (gained, lost, "mcnemar-exact")
     assert found.difference == pytest.approx((gained - lost) / 2100)
 
@@ -45,6 +53,21 @@ def test_the_exact_interval_excludes_zero_exactly_where_the_test_rejects(alpha):
     found = compare_flips(gained, lost, 500, alpha)
     assert ((found.low > 0) | (found.high < 0)).tolist() == (found.p_value < alpha).tolist()
     assert (found.low <= found.difference).all() and (found.difference <= found.high).all()
+
+
+@pytest.mark.parametrize(
+    ("num_items", "flipped", "difference"),
+    [(500, 0.3, 0.0), (500, 0.3, 0.1), (500, 0.1, 0.05), (500, 0.1, 0.09), (500, 0.1, 0.1), (1000, 0.5, 0.4)],
+)
+def test_the_interval_of_right_or_wrong_items_covers_the_truth_for_other_items_of_the_kind(
+    num_items, flipped, difference
+):
+    shares = [(flipped + difference) / 2, (flipped - difference) / 2, 1 - flipped]
+    drawn = np.random.default_rng(8).multinomial(num_items, shares, 20_000)
+    found = compare_flips(drawn[:, 0], drawn[:, 1], num_items, 0.05)
+    covered = ((found.low <= difference) & (difference <= found.high)).mean()
+    assert 0.935 <= covered <= 0.97
+    assert (((found.low > 0) | (found.high < 0)) == (found.p_value < 0.05)).all()
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.05, 0.01, 1e-4])

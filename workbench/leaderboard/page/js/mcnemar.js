@@ -57,11 +57,33 @@ export function clopperPearson(k, n, confidence = 0.95) {
   return [low, high];
 }
 
-// Interval of a paired difference, conditional on the items that differ.
-export function differenceInterval(gained, lost, numItems, confidence = 0.95) {
-  if (gained + lost === 0) return [0, 0];
-  const scale = (gained + lost) / numItems;
-  return clopperPearson(gained, gained + lost, confidence).map((share) => (2 * share - 1) * scale);
+const Z = 1.959963984540054; // normal quantile of 97.5%
+
+// Wilson's 95% interval of a share of `k` in `n`.
+function wilson(k, n) {
+  const share = k / n, scale = 1 + Z * Z / n;
+  const centre = (share + Z * Z / (2 * n)) / scale;
+  const spread = Z * Math.sqrt(share * (1 - share) / n + (Z / (2 * n)) ** 2) / scale;
+  return [centre - spread, centre + spread];
+}
+
+// 95% interval of a paired difference: that of the gained among the flips, and that of the flips among the items, as
+// workbench/statistics/binary_pairs.py combines them. It excludes 0 exactly where McNemar's test rejects.
+export function differenceInterval(gained, lost, numItems) {
+  const flips = gained + lost;
+  if (flips === 0) {
+    const equal = 1 - 0.025 ** (1 / numItems);
+    return [-equal, equal];
+  }
+  const scale = flips / numItems;
+  let [low, high] = clopperPearson(gained, flips).map((share) => (2 * share - 1) * scale);
+  if (gained === lost) return [low, high];
+  const isLoss = gained < lost, size = Math.abs(gained - lost) / numItems;
+  const [fewest, most] = wilson(flips, numItems);
+  let [near, far] = isLoss ? [-high, -low] : [low, high];
+  far = Math.min(1, size + Math.hypot(far - size, (size / scale) * (most - scale)));
+  if (near > 0) near = size * Math.exp(-Math.hypot(Math.log(size / near), Math.log(scale / fewest)));
+  return isLoss ? [-far, -near] : [near, far];
 }
 
 // Two-sided sign-flip test of the sum of whole numbers, by its exact distribution; McNemar where all are 1.
