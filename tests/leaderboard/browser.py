@@ -143,7 +143,13 @@ class Browser:
 
     def view(self, name: str, query: str = "") -> None:
         """Go to a view of the page and wait until it is unpacked."""
-        self.run(f"location.hash = {json.dumps(name + ('?' + query if query else ''))}")
+        part = json.dumps("#" + name + ("?" + query if query else ""))
+        script = f"""new Promise((done) => {{
+            addEventListener('hashchange', () => setTimeout(done), {{ once: true }});
+            setTimeout(done, 300);
+            location.hash = {part};
+        }})"""
+        self.run(script)
         self.wait(f"document.documentElement.dataset.view === {json.dumps(name)}")
         self.settle()
 

@@ -75,6 +75,17 @@ def test_every_view_opens_without_an_error_or_a_request(browser, usual):
     assert browser.errors == [] and browser.requests == []
 
 
+def test_every_control_and_table_has_a_name(browser, usual):
+    for view in VIEWS:
+        browser.view(view)
+        nodes = browser.send("Accessibility.getFullAXTree")["nodes"]
+        roles = ("button", "combobox", "searchbox", "textbox", "table", "link", "region", "image")
+        for node in nodes:
+            role = node.get("role", {}).get("value")
+            if role in roles and not node["ignored"]:
+                assert node.get("name", {}).get("value"), (view, role, node.get("description"))
+
+
 def test_every_view_fits_a_phone_and_speaks_chinese(browser, usual):
     browser.resize(390, 844)
     browser.click("#language")
@@ -144,14 +155,16 @@ def test_differences_are_the_boards_and_others_are_marked(browser, usual):
         name = usual.models[int(difference.second, 16)].name
         [row] = [row for row in rows if row.startswith(f"{name}\n") or row.startswith(f"{name}\t")]
         assert difference.verdict in row and "outside the family" not in row
-    browser.view("differences", f"measure=000000000000c000&reference={key(3)}")
+
+
+def test_another_reference_mirrors_what_the_board_tested_and_describes_the_rest(browser, usual):
+    tested = [d for d in usual.differences if d.column == key(0xC000) and d.verdict == "better"]
+    own = tested[0]
+    browser.view("differences", f"measure=000000000000c000&reference={own.second}")
     rows = cells(browser, ".forest tbody tr")
-    base = usual.models[0].name
     assert sum("outside the family" in row for row in rows) == len(rows) - 1
-    [row] = [row for row in rows if row.split("\t")[0].strip() == base]
-    [own] = [difference for difference in tested if difference.second == key(3)]
-    mirrored = {"better": "worse", "worse": "better"}.get(own.verdict, own.verdict)
-    assert mirrored in row and f"{-100 * own.value:+.1f}".replace("-", "−") in row
+    [row] = [row for row in rows if row.split("\t")[0].strip() == usual.models[0].name]
+    assert "worse" in row and f"{-100 * own.value:+.1f}".replace("-", "−") in row
 
 
 def test_any_two_models_are_compared_as_scipy_does(browser, usual):
@@ -205,9 +218,10 @@ def test_questions_are_searched_and_counted_by_subject(browser, usual):
     browser.view("pair", f"a={key(0)}&b={key(6)}&column={key(0xC000)}&kind=all&subject=法学&find=第6题")
     outcomes = usual.outcomes[key(0xC000)]
     assert outcomes.ids[6] == "法学/6"
-    assert browser.run("[...document.querySelectorAll('.questions code')].map((c) => c.textContent)") == [
-        "法学/6"
-    ]
+    ids = "[...document.querySelectorAll('.questions code')].map((code) => code.textContent)"
+    assert browser.run(ids) == ["法学/6"]
+    browser.view("pair", f"a={key(0)}&b={key(6)}&column={key(0xC000)}&kind=all&subject=法学")
+    assert browser.run(ids) == [name for name in outcomes.ids if name.startswith("法学/")]
     rows = cells(browser, ".by-subject tbody tr")
     places = np.flatnonzero(np.array(outcomes.subsets) == "法学")
     gained = int((outcomes.values[6] > outcomes.values[0])[places].sum())

@@ -16,9 +16,9 @@ NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="needs Node.js")
 
 
-def computed(expression, values):
+def computed(expression, values, module="mcnemar"):
     """Return the results of a JavaScript expression of `m` (the module) and `x`, for each x of `values`."""
-    code = f"import * as m from {json.dumps((HERE / 'js' / 'mcnemar.js').as_uri())};\n"
+    code = f"import * as m from {json.dumps((HERE / 'js' / f'{module}.js').as_uri())};\n"
     code += f"console.log(JSON.stringify({json.dumps(values)}.map((x) => {expression})))"
     result = subprocess.run(
         [NODE, "--input-type=module", "--no-warnings", "-e", code], capture_output=True, text=True, check=True
@@ -72,3 +72,15 @@ def test_the_sign_flip_test_counts_all_signs():
 def test_the_sign_flip_test_of_single_items_is_mcnemars():
     values = [1] * 60 + [-1] * 40
     assert computed("m.signFlip(x)", [values]) == pytest.approx([stats.binomtest(60, 100).pvalue])
+
+
+def test_a_p_value_is_never_zero_and_has_one_digit():
+    p_values = [1, 0.0999, 0.01, 0.00096, 2.4e-7, 9.7e-20]
+    texts = computed("m.pText(Math.log(x))", [*p_values, 0], "numbers")
+    assert texts == ["1.00", "0.100", "0.010", "1e−3", "2e−7", "1e−19", "< 1e−300"]
+
+
+def test_numbers_have_a_real_minus_and_zero_has_no_sign():
+    values = [-0.123, 0.0004, -0.0004, 0.25]
+    assert computed("m.changeText(x, true)", values, "numbers") == ["−12.3", "0.0", "0.0", "+25.0"]
+    assert computed("m.scoreText(x, false)", [-1.23456, None], "numbers") == ["−1.235", "–"]

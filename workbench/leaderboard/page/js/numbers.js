@@ -28,8 +28,9 @@ export function pText(logP) {
   if (logP === null || logP === undefined || Number.isNaN(logP)) return "–";
   const p = Math.exp(logP);
   if (p >= 0.001) return p < 0.1 ? p.toFixed(3) : p.toFixed(2);
-  const power = Math.floor(logP / Math.LN10 + 1e-9);
-  return `${(Math.exp(logP - power * Math.LN10)).toFixed(0)}e${MINUS}${-power}`;
+  if (logP === -Infinity) return `< 1e${MINUS}300`;
+  const power = Math.floor(logP / Math.LN10 + 1e-9), digit = Math.round(Math.exp(logP - power * Math.LN10));
+  return digit === 10 ? `1e${MINUS}${-power - 1}` : `${digit}e${MINUS}${-power}`;
 }
 
 export function rankText(score) {

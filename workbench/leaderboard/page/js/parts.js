@@ -70,8 +70,8 @@ export function flat(value, prefix = "") {
   return [[prefix, text]];
 }
 
-export function factTable(rows, caption) {
-  return h("table", { class: "facts" }, caption ? h("caption", {}, caption) : null, h("tbody", {},
+export function factTable(rows, caption, label = t("facts")) {
+  return h("table", { class: "facts", "aria-label": caption ? null : label }, caption ? h("caption", {}, caption) : null, h("tbody", {},
     rows.map(([name, text]) => h("tr", {}, h("th", { scope: "row" }, named(name)), h("td", {}, text instanceof Node ? text : named(text))))));
 }
 

@@ -23,12 +23,12 @@ function record(source, values) {
     made.length ? h("p", {}, `${t("models_of_run")}: `, made.map((number, place) => [place ? ", " : "", modelName(number)])) : null,
     command ? h("pre", {}, h("code", {}, Array.isArray(command) ? command.join(" ") : String(command))) : null,
     Object.entries(rest).map(([name, value]) => (value !== null && typeof value === "object"
-      ? h("details", { open: name !== "config" }, h("summary", {}, t(`record_${name}`).startsWith("record_") ? named(name) : t(`record_${name}`)), factTable(flat(value)))
+      ? h("details", { open: name !== "config" }, h("summary", {}, t(`record_${name}`).startsWith("record_") ? named(name) : t(`record_${name}`)), factTable(flat(value), "", name))
       : factTable([[t(`record_${name}`).startsWith("record_") ? name : t(`record_${name}`), String(value ?? "–")]]))),
     values ? null : h("p", {}, t("no_record")));
 }
 
 function skippedFiles() {
   if (!core.skipped.length) return null;
-  return h("section", { id: "skipped" }, h("h3", {}, t("skipped")), factTable(core.skipped));
+  return h("section", { id: "skipped" }, h("h3", {}, t("skipped")), factTable(core.skipped, "", t("skipped")));
 }
