@@ -111,6 +111,21 @@ def test_a_long_question_keeps_its_end():
     assert values["questions"][0].endswith("长问？") and values["questions"][0].startswith("… (1,002)")
 
 
+def test_targets_of_numpy_and_columns_without_options_are_packed():
+    outcomes = make_board(SMALL).outcomes[f"{0xC000:016x}"]
+    texts = ColumnTexts(
+        questions=["?"] * 30,
+        choices=[[]] * 30,
+        targets=[(np.int64(2), "two")] * 30,
+        loglikelihoods=np.zeros((5, 30, 0), np.float32),
+    )
+    shelf = Shelf(10**6)
+    items.add_items(shelf, 0, outcomes, texts, 0)
+    packed_parts = {chunk.name: chunk.text for chunk in shelf.chunks}
+    assert set(packed_parts) == {"items-0", "questions-0", "more_questions-0"}
+    assert unpacked(packed_parts["questions-0"])[0]["targets"][0] == [2, "two"]
+
+
 def test_what_is_needed_most_stays_on_a_full_shelf():
     shelf = Shelf(10)
     for name, priority, size in (("texts", 5, 6), ("outcomes", 0, 4), ("chosen", 1, 5), ("more", 7, 1)):

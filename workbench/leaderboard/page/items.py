@@ -54,7 +54,7 @@ def add_items(
         shelf.add(f"questions-{number}", QUESTIONS, packed_questions(texts, is_split))
     if shelf.left(REST) > 0:
         shelf.add(f"more_questions-{number}", REST, packed_questions(texts, ~is_split))
-    if texts.loglikelihoods is not None and shelf.left(MARGINS) > 0:
+    if texts.loglikelihoods is not None and texts.loglikelihoods.size and shelf.left(MARGINS) > 0:
         shelf.add(f"margins-{number}", MARGINS, packed_margins(texts.loglikelihoods, texts.targets))
     if len(values):
         add_answers(shelf, number, texts, differs_from(values, reference))
@@ -77,7 +77,7 @@ def add_answers(shelf: Shelf, number: int, texts: ColumnTexts, differs: NDArray[
         for priority, name, mask in ((TEXTS, "texts", differs), (MORE_TEXTS, "more_texts", ~differs)):
             if shelf.left(priority) > 0:
                 shelf.add(f"{name}-{number}", priority, packed_generations(texts.generations, mask))
-    if texts.loglikelihoods is not None:
+    if texts.loglikelihoods is not None and texts.loglikelihoods.size:
         pairs = ((LIKELIHOODS, "likelihoods", differs), (MORE_LIKELIHOODS, "more_likelihoods", ~differs))
         for priority, name, mask in pairs:
             if shelf.left(priority) > 0:
@@ -126,12 +126,13 @@ def packed_questions(texts: ColumnTexts, mask: NDArray[np.bool_]) -> str:
     values = {
         "questions": [shortened(texts.questions[place], LONGEST_QUESTION) for place in places],
         "choices": [[shortened(text, LONGEST_CHOICE) for text in texts.choices[place]] for place in places],
-        "targets": [
-            [target if isinstance(target, int) else shortened(target, LONGEST_TEXT) for target in targets]
-            for targets in (texts.targets[place] for place in places)
-        ],
+        "targets": [[_target(target) for target in texts.targets[place]] for place in places],
     }
     return packed(values, {"places": np.array(places, np.uint32)})
+
+
+def _target(target: int | str) -> int | str:
+    return int(target) if isinstance(target, int | np.integer) else shortened(str(target), LONGEST_TEXT)
 
 
 def packed_margins(loglikelihoods: NDArray[np.float32], targets: Any) -> str:
