@@ -17,8 +17,8 @@ from workbench.config.quantization import QuantizationConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import Prediction, Score, read_results
 from workbench.files import file_fingerprint
+from workbench.leaderboard.board import UNSURE
 from workbench.leaderboard.results import Results
-from workbench.leaderboard.view_model import UNSURE
 from workbench.shipped import PACKAGE, shipped
 from workbench.statistics.paired import compare_paired
 

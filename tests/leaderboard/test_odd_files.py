@@ -12,10 +12,9 @@ from leaderboard_runs import Spec, write_run
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.evaluation.result_checksums import facts_digest, score_digests
 from workbench.files import LOCK, file_fingerprint, locked, read_json
-from workbench.leaderboard import run_page as page
+from workbench.leaderboard import page
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
-from workbench.leaderboard.compare import compare
 from workbench.leaderboard.items.run_texts import RunTexts
 from workbench.leaderboard.outputs import markdown, writing
 from workbench.run_dir import RunDir
@@ -26,8 +25,9 @@ def shown(runs: Path) -> str:
     """The board as text with a line for each of its runs, after all its files have been written."""
     found = collect(runs)
     board = build(found, LeaderboardConfig())
-    page.write(compare(found, 3), runs)
-    writing.write(board, RunTexts(board, found.runs), runs)
+    texts = RunTexts(board, found.runs)
+    page.write(board, texts, runs)
+    writing.write(board, texts, runs)
     return markdown.text(board) + "".join(f"## {label}\n" for label in board.provenance)
 
 

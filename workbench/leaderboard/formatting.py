@@ -1,10 +1,8 @@
 """Formats numbers and names, the same way for the terminal, the page and Markdown."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from workbench.evaluation.records import Score
-from workbench.leaderboard.view_model import Difference, Mean, Row
 from workbench.shown import clean
 
 LANGUAGES = {"zh": "Chinese", "en": "English"}
@@ -26,12 +24,6 @@ def language(code: str) -> str:
 def number(value: float, is_share: bool) -> str:
     """Return a score: shares in percent with one decimal, others with four significant digits."""
     return f"{100 * value:.1f}" if is_share else f"{value:.4g}"
-
-
-def tick(value: float, is_share: bool, signed: bool = False) -> str:
-    """Return the label of an axis tick."""
-    shown = 100 * value if is_share else value
-    return f"{shown:+g}".replace("-", "−") if signed and value else f"{shown:g}"
 
 
 def metric(name: str) -> str:
@@ -58,33 +50,9 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
-def mean(estimate: Mean, signed: bool = False) -> str:
-    """Return a mean over benchmarks with its interval."""
-    value = change(estimate.value, True) if signed else number(estimate.value, True)
-    bounds = interval(estimate.interval, True, signed)
-    return f"{value} ({bounds})" if bounds else value
-
-
-def protocol(row: Row) -> str:
-    """Return protocol and number of few-shot examples, as `official · 5-shot`."""
-    return asked(row.any_score) if row.same_rule else "different rules"
-
-
 def asked(score: Score) -> str:
     """Return protocol and number of few-shot examples of one score."""
     return f"{clean(score.protocol)} · {score.num_fewshot}-shot"
-
-
-def items(row: Row) -> str:
-    """Return the number of items of a row: `60`, or `3 to 60` if it differs between models."""
-    counts = sorted({score.num_items for score in row.scores.values()})
-    return " to ".join(f"{count:,}" for count in dict.fromkeys([counts[0], counts[-1]]))
-
-
-def coverage(rows: Iterable[Row]) -> str:
-    """Return the coverage of the intervals: `95%`, or `50% or 95%` if it differs between benchmarks."""
-    levels = sorted({score.confidence for row in rows for score in row.scores.values()})
-    return " or ".join(f"{100 * level:g}%" for level in levels) or "95%"
 
 
 def letters(score: Score) -> str:
@@ -95,20 +63,6 @@ def letters(score: Score) -> str:
     ]
     orders = f", over {score.permutations} orders of the options" if score.permutations > 1 else ""
     return " · ".join(shares) + (orders if shares else "")
-
-
-def explanation(difference: Difference, is_share: bool) -> str:
-    """Return the evidence for a verdict, as a sentence."""
-    test = "exact McNemar test" if difference.test == "mcnemar-exact" else "exact sign-flip test"
-    text = (
-        f"{difference.wins} of {difference.num_items} items gained and {difference.losses} lost against the "
-        f"{difference.reference}; {test}, p {equal(difference.p_value)} "
-        f"({p_value(difference.adjusted_p_value)} after Holm's correction)"
-    )
-    if difference.detectable is not None and is_share:
-        points = f"{100 * difference.detectable:.1f} points"
-        text += f"; this test would detect a true difference of {points} in 4 of 5 cases"
-    return text
 
 
 def equal(value: float) -> str:

@@ -11,12 +11,10 @@ from rich.console import Console
 from workbench.config import Config
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.files import locked
-from workbench.leaderboard import run_page, run_table, table
+from workbench.leaderboard import page, run_table, table
 from workbench.leaderboard.board import Board
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import Run as CollectedRun
-from workbench.leaderboard.collect import collect
-from workbench.leaderboard.compare import compare
 from workbench.leaderboard.imported_runs import collect_all
 from workbench.leaderboard.items.run_texts import RunTexts
 from workbench.leaderboard.outputs import model_folders, writing
@@ -36,10 +34,7 @@ PLAIN_WIDTH = 100
 
 
 def leaderboard(run: Run) -> None:
-    """Compare this run with all runs of `leaderboard.folder`, in the terminal and as a page.
-
-    `workbench.compare` compares two results in memory; here `leaderboard.compare` compares all runs' files.
-    """
+    """Show this run, and the board of all models of `leaderboard.folder`, in the terminal and as a page."""
     config, run_dir = run.config, run.run_dir
     folder = board_folder(config, run_dir)
     if not run_dir.results_json.is_file() and not folder.is_dir():
@@ -52,8 +47,9 @@ def leaderboard(run: Run) -> None:
         board = build(found, config.leaderboard, folder / INDEX)
         warn_of_unknown(board, config.leaderboard)
         show(board, own, config.leaderboard)
-        path = run_page.write(compare(collect(folder), config.leaderboard.num_samples), folder)
-        writing.write(board, RunTexts(board, found.runs), folder)
+        texts = RunTexts(board, found.runs)
+        path = page.write(board, texts, folder)
+        writing.write(board, texts, folder)
         cards = [card for one in own for card in model_folders.write(board, one)]
     for card in cards:
         log.info("card: %s", card)

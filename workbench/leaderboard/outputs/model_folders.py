@@ -12,6 +12,7 @@ from workbench.leaderboard.board import Board, Model
 from workbench.leaderboard.collect import Run
 from workbench.leaderboard.outputs import card, hub_results
 from workbench.leaderboard.outputs.hub_results import HubDataset
+from workbench.leaderboard.rows.proof import merge_proof
 
 LONGEST_CONFIG = 4 * 2**20
 """Bytes of a config.yaml that is read."""
@@ -53,15 +54,3 @@ def datasets_of_run(config: Path) -> dict[str, HubDataset]:
         return {}
     benchmarks = values.get("benchmarks") if isinstance(values, Mapping) else None
     return hub_results.datasets_of(benchmarks) if isinstance(benchmarks, Mapping) else {}
-
-
-def merge_proof(run: Run) -> str:
-    """Return the result of the merge's proof as a sentence; empty if there is no report."""
-    try:
-        merged = run.merge_report["merged"]
-        model = f"merged model ({run.merge_report['dtype']})"
-        distance = f"within {merged['largest']:.2g} of the {run.merge_report['reference']}'s"
-        flips = f"{merged['argmax_flips']} of {merged['num_positions']} next tokens or labels differ"
-        return f"The logits of the {model} are {distance} (allowed: {merged['bound']:.2g}); {flips}."
-    except (KeyError, TypeError, ValueError):
-        return ""

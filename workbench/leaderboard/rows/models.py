@@ -10,7 +10,9 @@ from workbench.files import fingerprint
 from workbench.leaderboard.board import Model
 from workbench.leaderboard.collect import Failure, Run
 from workbench.leaderboard.rows.names import named
+from workbench.leaderboard.rows.proof import merge_proof
 from workbench.leaderboard.rows.roles import IMPORTED, ROLES
+from workbench.leaderboard.rows.training import contamination, curves
 from workbench.shown import clean
 
 PROGRAM = "open-llama-workbench"
@@ -60,7 +62,7 @@ def _with_failure(rows: Sequence[Model], failure: Failure) -> list[Model]:
         role=ADAPTER if failure.facts.get("adapter") else BASE,
         parent=None,
         tool=PROGRAM,
-        facts={key: value for key, value in failure.facts.items() if value not in (None, "")},
+        facts={key: value for key, value in failure.facts.items() if value not in (None, "", {})},
         sources=(failure.label,),
         recipe_key="",
         failure=failure.reason,
@@ -167,8 +169,9 @@ def _facts(run: Run, name: str, facts: dict[str, Any], role: str) -> dict[str, A
             "trained_on": data.get("path") or ", ".join(map(str, _section(data, "sources"))),
             "peak_bytes": _section(run.measured, "train").get("peak_bytes"),
         }
-        told |= {"recipe": run.recipe}
-    return {key: value for key, value in told.items() if value not in (None, "")}
+        told |= {"recipe": run.recipe, "proof": merge_proof(run) if role == MERGED else ""}
+        told |= {"curves": curves(run), "contamination": contamination(run, name)}
+    return {key: value for key, value in told.items() if value not in (None, "", {})}
 
 
 def _tokens_per_second(run: Run, name: str) -> float | None:
