@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from workbench.config import Config, Step
+from workbench.config.compare import Until
 from workbench.distributed import barrier, is_rank0
 from workbench.models.checkpoints.hub import held_commits, hub_commits, locate_description
 from workbench.pipeline.audit.audit import audit
@@ -48,12 +49,18 @@ STEPS: dict[Step, Callable[[Run], None]] = {
     Step.audit: audit,
 }
 
-SHARED = (Step.train, Step.evaluate)
+SHARED = (Step.train, Step.evaluate, Step.compare)
 """Steps that all ranks run together; the others run on rank 0 while the other ranks wait."""
 
 
 WITHOUT_FOLDER = (Step.plan, Step.leaderboard, Step.compare, Step.chat, Step.audit)
 """Steps that write nothing into a run's folder, or only read another run's; alone they don't create one."""
+
+
+def leaves_nothing(config: Config) -> bool:
+    """Return whether the first step needs no run folder; models that are asked keep their answers in one."""
+    asks_models = config.steps[0] is Step.compare and config.compare.until is Until.decided
+    return config.steps[0] in WITHOUT_FOLDER and not asks_models
 
 
 def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
@@ -72,7 +79,7 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
     with trusting(config.trust_code) as trusted, held_commits(recorded_commits(run_dir)), reading_once():
         state = Run(with_validation_fraction(config, run_dir), run_dir)
         check(state)
-        if len(config.steps) == 1 and config.steps[0] in WITHOUT_FOLDER:
+        if len(config.steps) == 1 and leaves_nothing(config):
             with reporting_file_errors(run_dir):
                 return STEPS[config.steps[0]](state) if is_rank0() else None
         run_in_folder(state, config_yaml, trusted)

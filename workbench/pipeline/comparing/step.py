@@ -1,9 +1,68 @@
 """The compare step: two models' results, item by item."""
 
+import logging
+from pathlib import Path
+
+from workbench.config.compare import Until
+from workbench.distributed import is_rank0
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.files import write_json
 from workbench.leaderboard.comparing.command import show_comparison
+from workbench.leaderboard.comparing.report import COMPARE_JSON
+from workbench.pipeline.checks import check_questions
+from workbench.pipeline.comparing.two_models import asked_models, loaded
+from workbench.pipeline.comparing.until_decided import Decision, as_json, check_asked, decide
 from workbench.pipeline.run_state import Run
+
+log = logging.getLogger("workbench")
 
 
 def compare(run: Run) -> None:
-    """Print the comparison of two results."""
-    show_comparison(run.config.compare)
+    """Compare two results, or ask two models until their difference is decided.
+
+    Raises:
+        WorkbenchError: A model, benchmark or result that can't be read.
+    """
+    if run.config.compare.until is Until.decided:
+        compare_until_decided(run)
+    elif is_rank0():
+        show_comparison(run.config.compare)
+
+
+def compare_until_decided(run: Run) -> None:
+    """Ask two models items in random order until their difference on each benchmark is decided."""
+    config = run.config.compare
+    benchmarks = chosen(run)
+    asked = asked_models(run)
+    models = loaded(*asked)
+    alpha = config.alpha / len(benchmarks)
+    decisions: list[Decision] = []
+    path = Path(config.output or run.run_dir.path) / COMPARE_JSON
+    log.info("compare: a is %s, b is %s", *(side.title for side in asked))
+    for benchmark in benchmarks.values():
+        decisions.append(decide(run, benchmark, asked, models, alpha))
+        log.info("compare: %s: %s", benchmark.name, described(decisions[-1]))
+        if is_rank0():
+            write_json(path, as_json(config, asked, decisions, alpha))
+    log.info("compare: %s", path)
+
+
+def chosen(run: Run) -> dict[str, PreparedBenchmark]:
+    """Return the benchmarks to ask.
+
+    Raises:
+        ConfigError: There are none, or they don't fit.
+    """
+    names = run.config.compare.benchmarks
+    benchmarks = {
+        name: benchmark for name, benchmark in run.benchmarks().items() if not names or name in names
+    }
+    check_asked(benchmarks)
+    check_questions(benchmarks, run)
+    return benchmarks
+
+
+def described(decision: Decision) -> str:
+    """Return a decision as a line: how it was stopped, and the difference seen until then."""
+    points = f"{100 * decision.difference:+.1f} points of {decision.metric}"
+    return f"{decision.stopped} (b less a {points} so far; {decision.num_asked:,} asked)"
