@@ -95,6 +95,8 @@ def test_every_view_fits_a_phone_and_speaks_chinese(browser, usual):
         assert "undefined" not in browser.text() and "NaN" not in browser.text(), view
     assert browser.run("document.documentElement.lang") == "zh-Hans" and "来源" in browser.text("#views")
     browser.click("#language")
+    place = "document.querySelector('nav [aria-current]').getBoundingClientRect()"
+    assert browser.run(f"{place}.left") >= 0 and browser.run(f"{place}.right") <= 390
 
 
 def test_scores_ranks_and_letters_are_those_of_the_board(browser, usual):

@@ -35,6 +35,8 @@ function drawViews() {
     href: `#${view}`, "aria-current": view === state.view ? "page" : null,
     on: { click: (event) => { event.preventDefault(); choose({ view }); } },
   }, t(view))))));
+  const list = byId("views").firstChild, current = list.querySelector("[aria-current]");
+  if (current) list.scrollLeft = current.offsetLeft - list.offsetLeft - 60;
 }
 
 function drawSwitches() {
