@@ -151,25 +151,17 @@ def _scores(
     config: EvaluateConfig,
     model_name: str,
 ) -> list[Score]:
+    """Return the scores by all reported metrics, the main one first.
+
+    Raises:
+        ConfigError: No metric has a finite value.
+    """
     selected = interviewer.tasks
-    values: dict[tuple[str, str], Values] = {}
-    for key, task_samples in samples.items():
-        for sample in task_samples:
-            for name in sample["metrics"]:
-                values.setdefault((name, sample["filter"]), {}).setdefault(key, []).append(sample[name])
-    reported = [
-        (name, filter_name)
-        for name, filter_name in values
-        if f"{name},{filter_name}" in totals and name in (selected.metrics or [name])
-    ]
-    if selected.metrics:
-        reported.sort(key=lambda metric: selected.metrics.index(metric[0]))
-    reported = [metric for metric in reported if _is_finite(totals, *metric, benchmark.name)]
-    if not reported:
-        raise ConfigError("metrics: the value of each metric is infinite or NaN (name other metrics)")
+    values = _values(samples)
+    prompts = prompt_hash([prediction.prompt_hash for prediction in predictions])
     chance = _chance(selected, predictions)
     scores = []
-    for name, filter_name in reported:
+    for name, filter_name in _reported(values, totals, selected, benchmark.name):
         parts = values[name, filter_name]
         macro = selected.group is not None and _average(selected.group, name, filter_name) == Average.macro
         combine = {key: selected.tasks[key].aggregation()[name] for key in parts}
@@ -188,21 +180,56 @@ def _scores(
                 num_items=sum(len(part) for part in parts.values()),
                 num_fewshot=benchmark.config.num_fewshot or 0,
                 protocol=benchmark.config.protocol,
-                prompts=prompt_hash([prediction.prompt_hash for prediction in predictions]),
+                prompts=prompts,
                 chance=chance if name.startswith("acc") else None,
                 average="macro" if macro else "micro",
                 confidence=config.confidence,
                 rule=fingerprint(interviewer.rule)[:16],
                 item_score="" if is_mean else meaning(name, next(iter(parts.values()))),
                 num_total=benchmark.num_total,
-                subsets={
-                    key: {"value": float(combine[key](part)), "num_items": len(part)}
-                    for key, part in parts.items()
-                    if selected.group is not None
-                },
+                subsets=_subset_values(parts, combine) if selected.group is not None else {},
             )
         )
     return scores
+
+
+def _values(samples: Mapping[str, Sequence[Sample]]) -> dict[tuple[str, str], Values]:
+    """Return the items' values of each metric and filter, by task."""
+    values: dict[tuple[str, str], Values] = {}
+    for key, task_samples in samples.items():
+        for sample in task_samples:
+            for name in sample["metrics"]:
+                values.setdefault((name, sample["filter"]), {}).setdefault(key, []).append(sample[name])
+    return values
+
+
+def _reported(
+    values: Mapping[tuple[str, str], Values],
+    totals: Mapping[str, Any],
+    selected: HarnessTasks,
+    benchmark: str,
+) -> list[tuple[str, str]]:
+    """Return the metrics and filters with finite totals, those that were asked for in their order.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    reported = [
+        (name, filter_name)
+        for name, filter_name in values
+        if f"{name},{filter_name}" in totals and name in (selected.metrics or [name])
+    ]
+    if selected.metrics:
+        reported.sort(key=lambda metric: selected.metrics.index(metric[0]))
+    reported = [metric for metric in reported if _is_finite(totals, *metric, benchmark)]
+    if not reported:
+        raise ConfigError("metrics: the value of each metric is infinite or NaN (name other metrics)")
+    return reported
+
+
+def _subset_values(parts: Values, combine: Mapping[str, Combine]) -> dict[str, dict[str, float]]:
+    """Return value and number of items of each task of a group."""
+    return {key: {"value": float(combine[key](part)), "num_items": len(part)} for key, part in parts.items()}
 
 
 def _average(group: Any, metric: str, filter_name: str) -> Average:

@@ -21,6 +21,7 @@ from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.names import check_file_name
 from workbench.errors import ConfigError, DataError, first_line
+from workbench.evaluation.benchmarks.language import language
 from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists
 from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.harness.code import check_files, check_metrics
@@ -33,8 +34,6 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example
 from workbench.run_dir import fingerprint
 
-_HAN_SHARE = 0.2
-"""Questions with a larger share of Chinese characters among their letters count as Chinese."""
 _RANDOM_SEED, _NUMPY_SEED, _TORCH_SEED = 0, 1234, 1234
 """Seeds of the global generators in the harness; some tasks shuffle with them."""
 MOST_REPEATS = 1000
@@ -299,10 +298,3 @@ def group_by_document(instances: Sequence[Any]) -> list[list[Any]]:
 def item_id(subset: str, row: int) -> str:
     """Return the id of an item: `TASK/ROW` in a group of tasks, else the row's index."""
     return f"{subset}/{row}" if subset else str(row)
-
-
-def language(questions: Iterator[str]) -> str:
-    """Return `zh` if more than a fifth of the questions' letters are Chinese characters, else `en`."""
-    letters = [letter for question in questions for letter in question[:2000] if letter.isalpha()]
-    han = sum("\u4e00" <= letter <= "\u9fff" for letter in letters)
-    return "zh" if han > _HAN_SHARE * len(letters) else "en"

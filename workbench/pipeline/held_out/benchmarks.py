@@ -10,7 +10,7 @@ from workbench.config.benchmark import GenerationConfig, OutputType
 from workbench.data.classification import label_number, labelled_text
 from workbench.data.rows import Row
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.harness.tasks import language
+from workbench.evaluation.benchmarks.language import language
 from workbench.evaluation.item_interviewer import ItemInterviewer
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example
