@@ -37,9 +37,9 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_panics() -> Iterator[None]:
-    """Leave out the page that a library of Rust writes to the terminal where it panics.
+    """Hide the backtrace that a Rust library writes to stderr when it panics.
 
-    What else is written there comes once the block ends.
+    If the block ends without a panic, what it wrote to stderr is written when it ends.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as written:

@@ -15,12 +15,12 @@ def made_by() -> dict[str, str]:
     program, *arguments = sys.argv or [""]
     name = Path(program).name
     words = ["python", "-m", "workbench"] if name == "__main__.py" else [name]
-    found = {
+    provenance = {
         "command": shlex.join([*words, *arguments]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     commit = checkout_commit(Path(__file__).parents[1])
-    return {**found, "commit": commit} if commit else found
+    return {**provenance, "commit": commit} if commit else provenance
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Files that one command reads or hashes once, as long as they stay as they are."""
+"""Caches results that one command computes from files, until a file changes."""
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -15,7 +15,7 @@ _results: ContextVar[dict[Hashable, Any] | None] = ContextVar("results", default
 
 @contextmanager
 def reading_once() -> Iterator[None]:
-    """Keep what `computed_once` computes within the block; an outer block's results go on to be used."""
+    """Cache the results of `computed_once` during the block; a block inside another one uses its cache."""
     token = _results.set({} if (outer := _results.get()) is None else outer)
     try:
         yield
@@ -24,13 +24,13 @@ def reading_once() -> Iterator[None]:
 
 
 def computed_once(purpose: str, folder: Path, files: Iterable[Path], compute: Callable[[], Result]) -> Result:
-    """Return the result of `compute`, called again only if one of the files that it reads has changed.
+    """Return the cached result of `compute`, which is called again only if one of its files has changed.
 
     Args:
-        purpose: What is computed, with all that decides the result besides the files.
-        folder: That the files are below; it may be renamed. Or the only file itself.
-        files: All that `compute` reads.
-        compute: Its result must not be changed by the caller.
+        purpose: Name of the computation, with everything besides the files that decides its result.
+        folder: Folder that the files are below, which may be renamed; or the only file.
+        files: All files that `compute` reads.
+        compute: Computes the result, which the caller must not change.
     """
     results = _results.get()
     if results is None:
@@ -44,5 +44,5 @@ def computed_once(purpose: str, folder: Path, files: Iterable[Path], compute: Ca
 
 def _state(file: Path) -> tuple[int, int, int, int]:
     """Return a value that changes when a file is replaced or written to, and not when it is renamed."""
-    found = os.stat(file)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    status = os.stat(file)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -148,12 +148,12 @@ class RunDir:
 
     @property
     def resume_check(self) -> Path:
-        """The trainings of the resume_check step, while it lasts."""
+        """Folder of the resume_check step's trainings, which it deletes at its end."""
         return self.path / "resume-check"
 
     @property
     def resume_check_json(self) -> Path:
-        """What that step has found."""
+        """Result of the resume_check step: whether resumed and uninterrupted weights are equal."""
         return self.path / "resume_check.json"
 
     @property
@@ -163,7 +163,7 @@ class RunDir:
 
     @property
     def audit_json(self) -> Path:
-        """What the audit step has found."""
+        """Result of the audit step: which recorded answers differ from new ones."""
         return self.path / "audit.json"
 
     @property

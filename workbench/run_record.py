@@ -29,16 +29,16 @@ MEASURED_WITH = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "o
 
 
 class RunRecord:
-    """run.json: which steps are finished, made from what, what they left, and everything that was measured.
+    """run.json: the finished steps, with fingerprints of their inputs and outputs, and all measurements.
 
-    It holds a checksum of itself, and of all that the steps have left.
+    It contains a checksum of itself.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the record at `path`, or begin one.
+        """Read the record at `path`; if there is no such file, start an empty record.
 
         Raises:
-            DataError: it is damaged, or changed since it was written.
+            DataError: The record is damaged, or changed since it was written.
         """
         check_replaceable(path)
         self.path = path
@@ -49,7 +49,7 @@ class RunRecord:
     def is_finished(self, step: str, inputs: str, output: Path) -> bool:
         """Return whether `step` finished from inputs with this fingerprint, and its files are unchanged.
 
-        What doesn't is named in the log.
+        A changed file is logged.
         """
         entry = self.values["steps"].get(step)
         if entry is None or entry["inputs"] != inputs:
@@ -59,7 +59,7 @@ class RunRecord:
         return problem is None
 
     def problem(self, step: str, output: Path) -> str | None:
-        """Return which files of a finished step have changed, in a few words; None: none."""
+        """Return a message about the first missing or changed file of a step; None: there is none."""
         entry = self.values["steps"].get(step)
         if entry is None:
             return None
@@ -91,10 +91,10 @@ class RunRecord:
 
         Args:
             step: name of the step.
-            inputs: fingerprint of what it was made from.
+            inputs: fingerprint of everything that decides the output.
             output: file or folder.
             measured: measurements, stored under the step's name.
-            files: what else of the run's folder it left.
+            files: other files in the run's folder that the step wrote.
             digests: further checksums to keep with the step.
         """
         self.values["versions"] = {name: _version(name) for name in MEASURED_WITH}
@@ -105,9 +105,9 @@ class RunRecord:
         }
         self.values.setdefault("made", {})[step] = made_by()
         entry: dict[str, Any] = {"inputs": inputs, "output": file_fingerprint(output)}
-        beside = {str(file.relative_to(self.path.parent)): file for file in files}
-        if beside:
-            entry["files"] = {name: file_fingerprint(file) for name, file in beside.items()}
+        other_files = {str(file.relative_to(self.path.parent)): file for file in files}
+        if other_files:
+            entry["files"] = {name: file_fingerprint(file) for name, file in other_files.items()}
         self.values["steps"][step] = {**entry, **(digests or {})}
         section = self.values
         *parents, last = step.split("/")

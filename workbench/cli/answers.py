@@ -11,7 +11,7 @@ from workbench.shipped import options
 
 
 def way(name: str, value: str) -> str:
-    """Return how to write a key of ours or of another tool here, with its value."""
+    """Return a hint for a message: how to write here a key of ours or of another tool, with its value."""
     if name in groups() or kind_of(name) not in (None, Kind.section):
         return f"here it is {assignment(name, value)}"
     if name == "model_args" and value:

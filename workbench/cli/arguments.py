@@ -39,7 +39,7 @@ def prepare(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def in_full(words: Sequence[str]) -> list[str]:
-    """Return the words of recipe=compare with a= and b= as the keys that they stand for."""
+    """Return the overrides; with recipe=compare, a=... and b=... become compare.a=... and compare.b=..."""
     if "recipe=compare" not in words:
         return list(words)
     return [f"compare.{word}" if word.startswith(("a=", "b=")) else word for word in words]
@@ -93,7 +93,7 @@ def not_an_override(word: str, typed: str, equals: str) -> str:
 
 
 def prepared(key: str, value: str, multirun: bool) -> str:
-    """Return a key's value as Hydra needs it.
+    """Return a key's value quoted as Hydra's grammar needs it.
 
     Raises:
         ConfigError: The value is not a list where one is needed, or is a sweep without -m.
@@ -120,7 +120,7 @@ def prepared(key: str, value: str, multirun: bool) -> str:
 
 
 def home_text(value: str) -> str:
-    """Return a text as Hydra needs it, with a leading `~/` expanded."""
+    """Return a text quoted for Hydra, with a leading `~/` expanded."""
     return text_value(home_path(value))
 
 
@@ -130,7 +130,7 @@ def home_path(value: str) -> str:
 
 
 def texts(key: str, value: str, multirun: bool) -> str:
-    """Return a list or mapping of texts as Hydra needs it.
+    """Return a list or mapping with each text quoted for Hydra.
 
     Raises:
         ConfigError: The value is neither a list nor a mapping.

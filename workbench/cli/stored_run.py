@@ -115,12 +115,12 @@ def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictCo
 
 
 def audits(composed: DictConfig) -> bool:
-    """Return whether the run only audits another one, whose model may lie elsewhere."""
+    """Return whether audit is the only step: it may be given a recorded run with another model.path."""
     return {step.name for step in composed.steps} == {"audit"}
 
 
 def as_scored(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
-    """Return the configuration with the stored way of scoring, except the keys in `named`.
+    """Return the configuration with the stored `evaluate` section and benchmarks, except the keys in `named`.
 
     Benchmarks are those that the command line chooses, else all stored ones.
     """
@@ -161,7 +161,7 @@ def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> 
     """Return the recipe's name, with eight hex digits if the user's values differ from the recipe's.
 
     Keys and defaults of later versions don't change the name, so that runs of earlier versions are found.
-    With `as_written`, a given former default counts as it did in the version that had it.
+    With `as_written`, a value that was the default of an earlier version counts as that version counted it.
     """
     plugins = (word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/l", "hydra/s")))
     own = hydra.compose("config", overrides=[f"recipe={recipe}", *plugins])

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from workbench.data.chat.saved_template import ChatForm
-from workbench.data.tokens.control_tokens import ControlTokens, Places, read_as_characters
+from workbench.data.tokens.control_tokens import ControlTokens, RowsWithToken, read_as_characters
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Account:
     """Class -> its rows; for classifiers only."""
     noted: Counter[str] = field(default_factory=Counter)
     """Note -> rows in which this was corrected or ignored."""
-    control: dict[str, Places] = field(default_factory=dict)
+    control: dict[str, RowsWithToken] = field(default_factory=dict)
     """Control token -> rows that contain it in their text, apart from removed duplicates."""
 
     forms: dict[ChatForm, int] = field(default_factory=dict)
@@ -47,8 +47,8 @@ class Account:
         self.unwritten += other.unwritten
         self.noted += other.noted
         self.add_classes(other.classes)
-        for token, places in other.control.items():
-            self.control.setdefault(token, Places()).add(places)
+        for token, rows_with_token in other.control.items():
+            self.control.setdefault(token, RowsWithToken()).add(rows_with_token)
         for form, count in other.forms.items():
             self.forms[form] = self.forms.get(form, 0) + count
 

@@ -66,15 +66,15 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
     training, drawn_rows = split_rows(rows, data.validation_fraction)
     keys = prompt_keys(concatenate(training, drawn_rows), data, task)
     common = common_keys(keys, len(drawn_rows))
-    asked = {key for row_keys in keys[: len(training)] for key in row_keys}
+    training_keys = {key for row_keys in keys[: len(training)] for key in row_keys}
     drawn_keys = keys[len(training) :]
-    kept = [
+    unseen = [
         number
         for number, row_keys in enumerate(drawn_keys)
-        if not asked.intersection(binding(row_keys, common))
+        if not training_keys.intersection(binding(row_keys, common))
     ]
-    begun = sum(bool(asked.intersection(drawn_keys[number])) for number in kept)
-    held_out = select(drawn_rows, kept)
+    begun = sum(bool(training_keys.intersection(drawn_keys[number])) for number in unseen)
+    held_out = select(drawn_rows, unseen)
     return HoldOut(training, held_out, num_near=len(drawn_rows) - len(held_out), num_begun=begun)
 
 

@@ -42,8 +42,8 @@ def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list
         check_places(data)
     rows: list[Row] = []
     for name, source, weight in sourced(data):
-        found = list(limited_rows(source, name, answered=answered))
-        rows += [found[number] for number in weighted(len(found), name, weight, seed)]
+        source_rows = list(limited_rows(source, name, answered=answered))
+        rows += [source_rows[number] for number in weighted(len(source_rows), name, weight, seed)]
     return rows
 
 

@@ -72,9 +72,9 @@ def encode_streamed(encoding: Encoding, folder: Path, seed: int) -> tuple[Encode
     rows = streamed_rows(data, seed)
     while block := list(islice(rows, BLOCK)):
         chosen = are_held_out(block, data, encoding.task)
-        for side, wanted in ((training, False), (held_out, True)):
-            part = [row for row, held in zip(block, chosen, strict=True) if held is wanted]
-            side.add(part, encoding)
+        for side, takes_held_out in ((training, False), (held_out, True)):
+            side_rows = [row for row, held in zip(block, chosen, strict=True) if held is takes_held_out]
+            side.add(side_rows, encoding)
     encoded = training.done()
     if encoded is None:
         raise DataError(f"data.path: nothing of {', '.join(data.paths())} is left to train on")

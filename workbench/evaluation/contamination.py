@@ -19,7 +19,7 @@ MOST_NAMED = 4
 
 @dataclass(frozen=True, kw_only=True)
 class FoundItem:
-    """An item, and the training row that has most of it."""
+    """An item that training rows have, and the row that has most of it."""
 
     id: str
     row: str
@@ -34,13 +34,13 @@ class FoundItem:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkContamination:
-    """What was found of one benchmark."""
+    """The items of one benchmark that are in the training rows, and scores of the other items."""
 
     inputs: str
     """Fingerprint of the rows, the items and the rules of comparison."""
     num_items: int
     num_short: int
-    """Items too short to tell, which are never found."""
+    """Number of items too short to be recognized, which are never found."""
     found: list[FoundItem]
     clean: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     """Model -> metric -> value, stderr, interval and num_items of the items that were not found."""
@@ -48,7 +48,7 @@ class BenchmarkContamination:
 
 @dataclass(frozen=True, kw_only=True)
 class ContaminationReport:
-    """What was found of all benchmarks of a run."""
+    """The contents of contamination.json: the items of each benchmark that are in the training rows."""
 
     data: str
     """Fingerprint of the training rows."""
@@ -61,11 +61,11 @@ class ContaminationReport:
 def clean_score(
     score: Score, predictions: Sequence[Prediction], found: Collection[str]
 ) -> dict[str, Any] | None:
-    """Return value, standard error and interval of the items that are not in the training rows.
+    """Return a score of the items that are not in the training rows: value, stderr, interval, num_items.
 
     Args:
         score: the score of all items.
-        predictions: of the same model on the same benchmark.
+        predictions: the answers of the same model to the same benchmark.
         found: ids of the items that are in the training rows.
 
     Returns:
@@ -96,7 +96,7 @@ def write_contamination(path: Path, report: ContaminationReport) -> None:
 
 
 def read_contamination(path: Path) -> ContaminationReport | None:
-    """Read contamination.json; None if there is no such file, so that nothing is known.
+    """Read contamination.json; None if there is no such file, because the rows were not searched.
 
     Raises:
         DataError: The file is damaged, was changed since it was written, or is of another schema version.
@@ -120,13 +120,20 @@ def _benchmark(values: Mapping[str, Any]) -> BenchmarkContamination:
 
 
 def contamination_of(path: Path) -> tuple[ContaminationReport | None, list[str]]:
-    """Return what contamination.json says, and remarks for a reader; None if there is no sound file."""
+    """Read contamination.json; return the report, and remarks on it for the model's reader.
+
+    The report is None if the file is missing or damaged; a damaged file has a remark.
+    """
     try:
         report = read_contamination(path)
     except (DataError, OSError):
         return None, [f"{path.name} is damaged, or was changed since it was written"]
-    found = {name: facts for name, facts in (report.benchmarks if report else {}).items() if facts.found}
-    counts = [f"{len(facts.found):,} of {facts.num_items:,} of {name}" for name, facts in found.items()]
+    benchmarks = report.benchmarks if report else {}
+    counts = [
+        f"{len(facts.found):,} of {facts.num_items:,} of {name}"
+        for name, facts in benchmarks.items()
+        if facts.found
+    ]
     if not counts:
         return report, []
     named = ", ".join(counts[:MOST_NAMED]) + (" and others" if len(counts) > MOST_NAMED else "")

@@ -18,14 +18,14 @@ THRESHOLDS = {
 
 
 def item_of(example: Example) -> Item:
-    """Return the question and the options of an item, without description and few-shot examples."""
+    """Return the question and options of an example as an item to search for, without few-shot examples."""
     is_lettered = all(len(text.strip(" .)(")) == 1 for text in example.continuations)
     return Item(example.id, example.questions, () if is_lettered else example.continuations)
 
 
 def benchmark_contamination(result: Contamination, inputs: str) -> BenchmarkContamination:
-    """Return the result of a search as it is written; `inputs` is its fingerprint."""
-    found = [
+    """Convert the result of a search to its part of contamination.json; `inputs` is its fingerprint."""
+    found_items = [
         FoundItem(
             id=pair.id,
             row=pair.where,
@@ -36,5 +36,5 @@ def benchmark_contamination(result: Contamination, inputs: str) -> BenchmarkCont
         for pair in result.pairs
     ]
     return BenchmarkContamination(
-        inputs=inputs, num_items=result.num_items, num_short=result.num_short, found=found
+        inputs=inputs, num_items=result.num_items, num_short=result.num_short, found=found_items
     )

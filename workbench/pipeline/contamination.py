@@ -34,8 +34,8 @@ log = logging.getLogger("workbench")
 def check_contamination(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -> None:
     """Search the training rows for the items of the benchmarks, and write contamination.json.
 
-    What was searched before is left as it is, if neither the rows nor the items have changed. Without
-    training rows nothing is known, and no file is written.
+    A benchmark is searched for again only if the rows or its items have changed. A run without training rows
+    gets no file.
     """
     if not run.config.data.paths() or not benchmarks or not is_rank0():
         return
@@ -50,8 +50,8 @@ def check_contamination(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -
     }
     if waiting:
         results, num_rows = searched(run, waiting)
-        found = {name: benchmark_contamination(result, inputs[name]) for name, result in results.items()}
-        known = replace(known, num_rows=num_rows, benchmarks=known.benchmarks | found, thresholds=THRESHOLDS)
+        new = {name: benchmark_contamination(result, inputs[name]) for name, result in results.items()}
+        known = replace(known, num_rows=num_rows, benchmarks=known.benchmarks | new, thresholds=THRESHOLDS)
         write_contamination(run.run_dir.contamination_json, known)
     for name in benchmarks:
         if known.benchmarks[name].found:
@@ -59,7 +59,7 @@ def check_contamination(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -
 
 
 def searched(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -> tuple[dict[str, Contamination], int]:
-    """Search the training rows for the items of the benchmarks; also return the number of rows."""
+    """Search the training rows for the benchmarks' items; return the items found and the number of rows."""
     items = {
         name: [item_of(example) for example in benchmark.examples] for name, benchmark in benchmarks.items()
     }
@@ -70,19 +70,19 @@ def searched(run: Run, benchmarks: Mapping[str, PreparedBenchmark]) -> tuple[dic
         return results, progress.done
 
 
-def summary(name: str, found: BenchmarkContamination) -> str:
-    """Say in one line how many items of a benchmark are in the training rows."""
-    kinds = Counter(item.kind for item in found.found)
-    first = found.found[0]
+def summary(name: str, result: BenchmarkContamination) -> str:
+    """Return the log line that says how many items of a benchmark are in the training rows."""
+    kinds = Counter(item.kind for item in result.found)
+    first = result.found[0]
     return (
-        f"benchmarks.{name}: {len(found.found):,} of {found.num_items:,} items are in the training rows "
+        f"benchmarks.{name}: {len(result.found):,} of {result.num_items:,} items are in the training rows "
         f"({', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}), the first, {first.id!r}, in "
         f"{first.row} (contamination.json lists them, with scores of the other items)"
     )
 
 
 def known_contamination(run: Run) -> ContaminationReport | None:
-    """Return what contamination.json says; None if there is none, or, named in the log, a damaged one."""
+    """Read the run's contamination.json; None if it is missing, or damaged, which is logged."""
     try:
         return read_contamination(run.run_dir.contamination_json)
     except DataError as error:
@@ -91,7 +91,7 @@ def known_contamination(run: Run) -> ContaminationReport | None:
 
 
 def rows_fingerprint(run: Run) -> str:
-    """Return the fingerprint of what the training rows are made from."""
+    """Return the fingerprint of the training rows: data section, seed, and positions of the held-out rows."""
     data = run.config.data
     section = {**rows_from(data), "validation_fraction": data.validation_fraction or 0}
     held_out = [row.where for row in read_rows(run.run_dir)]
@@ -99,13 +99,18 @@ def rows_fingerprint(run: Run) -> str:
 
 
 def searched_from(benchmark: PreparedBenchmark, data: str) -> str:
-    """Return the fingerprint of the rows, the items and the rules of the comparison."""
+    """Return the fingerprint that decides whether a benchmark is searched for again.
+
+    Args:
+        benchmark: Its items count.
+        data: Fingerprint of the training rows.
+    """
     items = [asdict(item_of(example)) for example in benchmark.examples]
     return fingerprint([VERSION, data, items])
 
 
 def trained_rows(run: Run) -> Iterator[Row]:
-    """Yield the rows that are trained on: those held out are not."""
+    """Yield the training rows without the held-out rows."""
     config = run.config
     held_out = {row.where for row in read_rows(run.run_dir)}
     if not config.data.streaming:
@@ -118,7 +123,7 @@ def trained_rows(run: Run) -> Iterator[Row]:
 
 
 def write_clean_scores(run: Run) -> None:
-    """Put the scores of the items that are not in the training rows into contamination.json."""
+    """Compute scores on the items that are not in the training rows, and add them to contamination.json."""
     report = known_contamination(run) if is_rank0() and run.run_dir.results_json.is_file() else None
     if report is None or not any(facts.found for facts in report.benchmarks.values()):
         return

@@ -42,15 +42,15 @@ def leaderboard(run: Run) -> None:
         return
     own_folder = run_dir.path.resolve()
     with locked(folder / LOCK, wait=True):  # of two runs at the same time, the second one sees both
-        found = collect_all(folder)
-        own = [one for one in found.runs if one.files.path.resolve() == own_folder]
-        board = build(found, config.leaderboard, folder / INDEX)
+        collection = collect_all(folder)
+        own = [scored for scored in collection.runs if scored.files.path.resolve() == own_folder]
+        board = build(collection, config.leaderboard, folder / INDEX)
         warn_of_unknown(board, config.leaderboard)
         show(board, own, config.leaderboard)
-        texts = RunTexts(board, found.runs)
+        texts = RunTexts(board, collection.runs)
         path = page.write(board, texts, folder)
         writing.write(board, texts, folder)
-        cards = [card for one in own for card in model_folders.write(board, one)]
+        cards = [card for scored in own for card in model_folders.write(board, scored)]
     for card in cards:
         log.info("card: %s", card)
     log.info("page: %s", path)

@@ -20,7 +20,7 @@ from workbench.run_dir import fingerprint
 
 @dataclass
 class SharedBase:
-    """A base model, and whether it is still as it was loaded."""
+    """A loaded base model, and whether an adapter has changed its weights."""
 
     model: PreTrainedModel
     key: str
@@ -30,7 +30,7 @@ class SharedBase:
     """Whether an adapter has changed the base's own weights."""
 
     def attached(self, adapter: Path) -> PeftModel:
-        """Attach an adapter to the base."""
+        """Attach the adapter in the folder `adapter` to the base, and return the model with it."""
         self.is_changed = adapter_config.changes_base(adapter)
         self.peft_model = attach.load(self.model, adapter)
         return self.peft_model
@@ -48,7 +48,7 @@ _held: ContextVar[list[SharedBase] | None] = ContextVar("held", default=None)
 
 @contextmanager
 def sharing_base() -> Iterator[None]:
-    """Let the runs within the block share the load of a base that follows itself."""
+    """Keep a run's base model loaded during the block, for the next run if it has the same base."""
     token = _held.set([])
     try:
         yield

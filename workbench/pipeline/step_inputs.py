@@ -90,9 +90,9 @@ def rows_from(data: DataConfig) -> dict[str, Any]:
         section["labels_file"] = content(data.labels_file)
     for source in section["sources"].values():
         source["path"] = content(source["path"])
-    for part in (section, *section["sources"].values()):
-        if isinstance(part["template"], str):  # a file; named templates are options of an enum
-            part["template"] = content(part["template"])
+    for settings in (section, *section["sources"].values()):
+        if isinstance(settings["template"], str):  # a file; named templates are options of an enum
+            settings["template"] = content(settings["template"])
     return section
 
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.data.contamination.items import SIZE, Entry, covering
-from workbench.data.contamination.tokens import Numbers, Tokens, Truths, grams
+from workbench.data.contamination.tokens import Mask, Numbers, Tokens, grams
 
 FEWEST_WORDS, DISTINCT_WORDS = 6.0, 2.0
-"""Words that an item must have to be found wherever it is, and words that tell it from the other items.
+"""Fewest words of an item that is found anywhere in a row, and fewest words weighted by distinctness.
 
-A Chinese character is half a word; a word that n items of the benchmark have tells 1/n. A shorter item is
-found only where each line of its question is a whole text of a row.
+A Chinese character counts as half a word; a word in n items of the benchmark has the weight 1/n. A shorter
+item is found only if each line of its question is an entire text of a row.
 """
 
 QUESTION_WORDS, QUESTION_DISTINCT_WORDS = 8.0, 4.0
-"""The same of a question that is found without all of its options; options in the row count as its words."""
+"""The same limits for a question without all of its options; options in the row count as its words."""
 
 NEAR, NEAR_WORDS = 0.88, 8.0
 """Share of an item's distinctive words that a row must have, and how many of them the item must have."""
@@ -24,18 +24,19 @@ RUN = 0.4
 """Share of a question that the longest common run must have, if the options are not in the row."""
 
 RUN_TOKENS = 20
-"""A line of at most so many tokens must be in the row in one run; of a longer one all grams are enough."""
+"""A line of at most so many tokens must be in the row in one run; of a longer line all n-grams are enough."""
 
 LINE, ONLY_LINE, LINE_WORDS = 0.75, 0.5, 2.0
-"""Share of each line of a question that a row must have: of several lines, or of one; and its fewest words.
+"""Share of each line of a question that a row must have, if there are several lines or one; and the fewest
+words of a line that is checked.
 
-A passage without what is asked of it is not the item. A question of one line has its options to tell it.
+A passage without its question is not the item. A question of one line is recognized by its options, too.
 """
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What of an item is in a row."""
+    """How much of an item a row has."""
 
     kind: str
     """`verbatim`, `reordered` (options), `question` (without all its options), or `near`."""
@@ -46,7 +47,7 @@ class Overlap:
 
 
 def overlap(entry: Entry, row: Tokens) -> Overlap | None:
-    """Return what of an item is in a part of a row; None if it is not enough to say that the row has it."""
+    """Return how much of an item a part of a row has; None if that is too little to report the item."""
     is_there = np.zeros(len(entry), dtype=bool)
     for size in range(1, SIZE + 1):
         if len(own := np.flatnonzero((entry.sizes == size) & (entry.grams != 0))):
@@ -55,16 +56,16 @@ def overlap(entry: Entry, row: Tokens) -> Overlap | None:
     if not has_each_line(entry, has):
         return None
     is_missing = ~is_there & (entry.grams != 0) & (entry.weights > 0)
-    whole = Part.of(entry, has, is_missing, entry.weights > 0)
-    question = Part.of(entry, has, is_missing, ~entry.is_option)
+    whole = Coverage.of(entry, has, is_missing, entry.weights > 0)
+    question = Coverage.of(entry, has, is_missing, ~entry.is_option)
     longest = longest_run(has)
-    is_long = whole.is_told(FEWEST_WORDS, DISTINCT_WORDS) and are_runs(entry, row, entry.weights > 0)
+    is_long = whole.is_long(FEWEST_WORDS, DISTINCT_WORDS) and are_runs(entry, row, entry.weights > 0)
     if whole.is_complete and (is_long or are_texts(entry, row)):
         return Overlap(kind_of(entry, row), whole.share, longest)
     if whole.is_near:
         return Overlap("near", whole.share, longest)
     needed = QUESTION_WORDS - option_words(entry, has)
-    is_long = question.is_told(needed, QUESTION_DISTINCT_WORDS) and are_runs(entry, row, ~entry.is_option)
+    is_long = question.is_long(needed, QUESTION_DISTINCT_WORDS) and are_runs(entry, row, ~entry.is_option)
     if question.is_complete and is_long:
         return Overlap("question", question.share, longest)
     if question.is_near and longest_run(has & ~entry.is_option) >= RUN * (~entry.is_option).sum():
@@ -72,52 +73,65 @@ def overlap(entry: Entry, row: Tokens) -> Overlap | None:
     return None
 
 
-def with_pairs(entry: Entry, has: Truths, row: Tokens) -> Truths:
-    """Add pairs of tokens in lines of which the row has half: between a typo and the end of a line."""
+def with_pairs(entry: Entry, has: Mask, row: Tokens) -> Mask:
+    """Return `has` with the tokens of 2-grams that the row has, in lines of which it has at least half.
+
+    They find the tokens between a typo and the end of a line, where no 3-gram fits.
+    """
     pairs = np.isin(grams(entry.tokens, 2), grams(row, 2)) & (grams(entry.tokens, 2) != 0)
     pairs[1:] |= pairs[:-1]
     lines = np.unique(entry.tokens.texts, return_inverse=True)[1]
     is_half = np.bincount(lines, has) >= np.bincount(lines) / 2
-    with_them: Truths = has | (pairs & is_half[lines])
-    return with_them
+    extended: Mask = has | (pairs & is_half[lines])
+    return extended
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a row has of an item, or of its question."""
+class Coverage:
+    """How much a row has of an item, or of its question."""
 
     words: float
-    """Words, a Chinese character as half of one."""
+    """Words of the item; a Chinese character counts as half a word."""
     distinct: float
-    """The same, but a word that n items have counts 1/n."""
+    """The same, but a word in n items counts 1/n."""
     share: float
-    """Share of these that the row has."""
+    """Share of `distinct` that the row has."""
     is_complete: bool
-    """Whether the row has all of its grams."""
+    """Whether the row has all n-grams of the item."""
     has_numbers: bool
-    """Whether the row has all of its numbers: with another number it is another question."""
+    """Whether the row has all numbers of the item: with another number it is another question."""
 
     @classmethod
-    def of(cls, entry: Entry, has: Truths, is_missing: Truths, chosen: Truths) -> "Part":
-        """Measure the chosen tokens of an item."""
+    def of(cls, entry: Entry, has: Mask, is_missing: Mask, chosen: Mask) -> "Coverage":
+        """Measure how much of the chosen tokens a row has.
+
+        Args:
+            entry: The item.
+            has: Tokens that are in the row.
+            is_missing: Tokens whose n-gram is not in the row.
+            chosen: Tokens to measure: all, or those of the question.
+        """
         weights = (entry.weights * chosen).astype(np.float64)
         distinct, words = float(weights.sum()), float((entry.tokens.evidence * chosen).sum())
         share = 1 - float((weights * ~has).sum()) / distinct if distinct else 0.0
         has_numbers = bool((has | ~entry.tokens.is_number | entry.is_option).all())
         return cls(words, distinct, share, distinct > 0 and not (is_missing & chosen).any(), has_numbers)
 
-    def is_told(self, words: float, distinct: float) -> bool:
-        """Whether it is long enough to be told from a common phrase."""
+    def is_long(self, words: float, distinct: float) -> bool:
+        """Return whether the text has at least so many words, so that it is not just a common phrase."""
         return self.words >= words and self.distinct >= distinct
 
     @property
     def is_near(self) -> bool:
-        """Whether the row has nearly all of it."""
+        """Whether the row has nearly all of the text."""
         return self.share >= NEAR and self.distinct >= NEAR_WORDS and self.has_numbers
 
 
-def are_runs(entry: Entry, row: Tokens, chosen: Truths) -> bool:
-    """Whether the row has each of the chosen lines in one run, not in fragments; long lines count as such."""
+def are_runs(entry: Entry, row: Tokens, chosen: Mask) -> bool:
+    """Return whether the row has each of the chosen lines in one run of tokens, not in fragments.
+
+    Lines of more than `RUN_TOKENS` tokens are not checked.
+    """
     for line in np.unique(entry.tokens.texts[chosen]):
         own = entry.tokens.chosen(entry.tokens.texts == line)
         if SIZE < len(own) <= RUN_TOKENS and grams(own, len(own))[0] not in grams(row, len(own)):
@@ -126,7 +140,7 @@ def are_runs(entry: Entry, row: Tokens, chosen: Truths) -> bool:
 
 
 def are_texts(entry: Entry, row: Tokens) -> bool:
-    """Whether each line of the question of a short item is a text of the row from beginning to end."""
+    """Return whether each line of a short item's question is an entire text of the row."""
     if entry.evidence() < DISTINCT_WORDS:
         return False
     texts = {row.hashes[row.texts == text].tobytes() for text in np.unique(row.texts)}
@@ -134,31 +148,31 @@ def are_texts(entry: Entry, row: Tokens) -> bool:
     return all(hashes[lines == line].tobytes() in texts for line in np.unique(lines))
 
 
-def has_each_line(entry: Entry, has: Truths) -> bool:
-    """Whether the row has most of each line of the question."""
+def has_each_line(entry: Entry, has: Mask) -> bool:
+    """Return whether the row has most of each line of the question, given which tokens it has."""
     lines = np.unique(entry.tokens.texts, return_inverse=True)[1]
     weights = entry.weights * ~entry.is_option
-    words, found = np.bincount(lines, weights), np.bincount(lines, weights * has)
-    told = words >= LINE_WORDS
-    needed = LINE if told.sum() > 1 else ONLY_LINE
-    return bool((found[told] >= needed * words[told]).all())
+    words, words_in_row = np.bincount(lines, weights), np.bincount(lines, weights * has)
+    is_checked = words >= LINE_WORDS
+    needed = LINE if is_checked.sum() > 1 else ONLY_LINE
+    return bool((words_in_row[is_checked] >= needed * words[is_checked]).all())
 
 
-def option_words(entry: Entry, has: Truths) -> float:
-    """Return how many words the options have that are in the row as a whole."""
+def option_words(entry: Entry, has: Mask) -> float:
+    """Return the number of words in those options that are completely in the row."""
     lines = np.unique(entry.tokens.texts, return_inverse=True)[1]
     words = np.bincount(lines, entry.tokens.evidence * entry.is_option * (entry.weights > 0))
     return float(words[np.bincount(lines, ~has) == 0].sum())
 
 
-def longest_run(has: Truths) -> int:
+def longest_run(has: Mask) -> int:
     """Return the length of the longest run of true values."""
     bounds = np.flatnonzero(np.diff(np.concatenate([[False], has, [False]])))
     return int((bounds[1::2] - bounds[::2]).max(initial=0))
 
 
 def kind_of(entry: Entry, row: Tokens) -> str:
-    """Tell whether a row that has all of an item has its options in the same order."""
+    """Return `verbatim` if a row with all of an item has the options in the same order, else `reordered`."""
     firsts = np.flatnonzero(np.diff(entry.tokens.texts, prepend=-1) != 0)
     options = [int(first) for first in firsts if entry.is_option[first] and entry.grams[first]]
     positions = [first_position(entry, first, row) for first in options]
@@ -166,6 +180,9 @@ def kind_of(entry: Entry, row: Tokens) -> str:
 
 
 def first_position(entry: Entry, first: int, row: Tokens) -> int:
-    """Return where in the row the gram stands with which an option begins."""
-    places: Numbers = np.flatnonzero(grams(row, int(entry.sizes[first])) == entry.grams[first])
-    return int(places[0]) if len(places) else -1
+    """Return the index in the row of the n-gram at token `first` of an item, with which an option begins.
+
+    -1 means that the row doesn't have the n-gram.
+    """
+    positions: Numbers = np.flatnonzero(grams(row, int(entry.sizes[first])) == entry.grams[first])
+    return int(positions[0]) if len(positions) else -1

@@ -1,4 +1,4 @@
-"""The items of one benchmark as tokens, with what tells each of them from the others."""
+"""The items of one benchmark as tokens, weighted by how few other items have them."""
 
 import re
 from collections.abc import Sequence
@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from workbench.data.contamination.tokens import Floats, Hashes, Numbers, Tokens, Truths, grams, tokenize
+from workbench.data.contamination.tokens import Floats, Hashes, Mask, Numbers, Tokens, grams, tokenize
 
 SIZE = 3
-"""Tokens of a gram; a line with fewer is one gram."""
+"""Tokens of an n-gram; a line with fewer tokens is one n-gram."""
 
 LONGEST = 20_000
 """Characters of an item that are compared, so that a huge item takes bounded time."""
 
 TEMPLATE_SHARE = 0.1
-"""Words that so many items begin or end with belong to the benchmark's prompt."""
+"""Share of the items that must begin or end with the same words, for these to belong to the prompt."""
 
 FEWEST_ALIKE = 3
-"""At least so many items must begin or end alike for that."""
+"""Number of items that must begin or end with the same words at least."""
 
 DEEPEST = 60
-"""Tokens at either end of a line that are looked at for this."""
+"""Tokens at either end of a line that are compared with other lines."""
 
 Values = np.ndarray[Any, Any]
 
@@ -47,19 +47,20 @@ class Entry:
     id: str
     tokens: Tokens
     grams: Hashes
-    """Of each position the gram that begins there; 0 if it would reach into the next line."""
+    """For each token the hash of the n-gram that begins there; 0 if it would reach into the next line."""
     sizes: Numbers
-    """Tokens of each gram."""
+    """Number of tokens of each n-gram."""
     weights: Floats
-    """What each token says, in words: less if the grams around it are in many items."""
-    is_option: Truths
+    """Weight of each token, 1 for a word; divided by the number of items that share its rarest n-gram."""
+    is_option: Mask
+    """Whether each token belongs to an option."""
 
     def __len__(self) -> int:
         """Return the number of tokens."""
         return len(self.tokens)
 
     def evidence(self, options: bool | None = None) -> float:
-        """Return what the item says in words; of the question or the options only if `options` is given."""
+        """Return the summed weights: of all tokens, or of the options (True) or the question (False) only."""
         return float(self.weights[slice(None) if options is None else self.is_option == options].sum())
 
 
@@ -76,7 +77,7 @@ def entries(items: Sequence[Item]) -> list[Entry]:
             are_options += [is_option for _, is_option in lines]
     tokens = tokenize(texts)
     is_option = np.array(are_options, dtype=bool)[tokens.texts]
-    remains = ~(template(tokens, len(items)) & ~is_option)
+    remains = ~(is_template(tokens, len(items)) & ~is_option)
     tokens, is_option = tokens.chosen(remains), is_option[remains]
     hashes, sizes = line_grams(tokens)
     bounds = np.searchsorted(tokens.texts, [bound for _, *both in owners for bound in both]).reshape(-1, 2)
@@ -95,7 +96,7 @@ def entries(items: Sequence[Item]) -> list[Entry]:
 
 
 def split_lines(question: str, options: Sequence[str]) -> list[tuple[str, bool]]:
-    """Return the lines of a question and its options, each with whether it is an option."""
+    """Return (text, is_option) of each line of the question and of each option."""
     lines: list[tuple[str, bool]] = []
     for line in question[:LONGEST].splitlines():
         letter = OPTION.match(line)
@@ -107,15 +108,15 @@ def split_lines(question: str, options: Sequence[str]) -> list[tuple[str, bool]]
     return lines
 
 
-def template(tokens: Tokens, num_items: int) -> Truths:
-    """Return which tokens stand in the words that many lines begin or end with, as of one prompt."""
+def is_template(tokens: Tokens, num_items: int) -> Mask:
+    """Return a mask of the tokens that many lines begin or end with: the words of the prompt."""
     fewest = max(FEWEST_ALIKE, TEMPLATE_SHARE * num_items)
-    beginnings = _shared_beginnings(tokens.hashes, tokens.texts, fewest)
-    return beginnings | _shared_beginnings(tokens.hashes[::-1], -tokens.texts[::-1], fewest)[::-1]
+    in_prefixes = _in_shared_prefixes(tokens.hashes, tokens.texts, fewest)
+    return in_prefixes | _in_shared_prefixes(tokens.hashes[::-1], -tokens.texts[::-1], fewest)[::-1]
 
 
-def _shared_beginnings(tokens: Hashes, lines: Numbers, fewest: float) -> Truths:
-    """Return which tokens begin their line as at least so many other lines begin."""
+def _in_shared_prefixes(tokens: Hashes, lines: Numbers, fewest: float) -> Mask:
+    """Return a mask of the tokens in prefixes that at least `fewest` lines have in common."""
     shared = np.zeros(len(tokens), dtype=bool)
     starts = np.flatnonzero(np.diff(lines, prepend=np.iinfo(np.int64).min))
     lengths = np.diff(starts, append=len(tokens))
@@ -134,7 +135,10 @@ def _shared_beginnings(tokens: Hashes, lines: Numbers, fewest: float) -> Truths:
 
 
 def line_grams(tokens: Tokens) -> tuple[Hashes, Numbers]:
-    """Return the gram from each position on and its size: SIZE tokens, or the whole of a shorter line."""
+    """Return for each token the hash and the size of the n-gram that begins there.
+
+    The size is SIZE tokens; a line of fewer tokens is one n-gram.
+    """
     hashes, sizes = grams(tokens, SIZE), np.full(len(tokens), SIZE, dtype=np.int64)
     starts = np.flatnonzero(np.diff(tokens.texts, prepend=-1))
     lengths = np.diff(starts, append=len(tokens))
@@ -146,7 +150,7 @@ def line_grams(tokens: Tokens) -> tuple[Hashes, Numbers]:
 
 
 def distinctness(hashes: Hashes, sizes: Numbers, bounds: Numbers, ids: Sequence[str]) -> Floats:
-    """Return for each token 1/n, of the grams around it the one that the fewest items have: n of them."""
+    """Return 1/n for each token, where n items have the rarest n-gram that contains the token."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(ids))}
     owner = np.repeat([numbers[name] for name in ids], bounds[:, 1] - bounds[:, 0])
     known, counts = np.unique(hashes[distinct_pairs(hashes, owner)], return_counts=True)
@@ -155,7 +159,7 @@ def distinctness(hashes: Hashes, sizes: Numbers, bounds: Numbers, ids: Sequence[
 
 
 def distinct_pairs(hashes: Hashes, owners: Numbers) -> Numbers:
-    """Return the index of the first of each pair of a hash and an owner, ordered by hash.
+    """Return the index of the first occurrence of each distinct (hash, owner), ordered by hash.
 
     Owners must be in ascending order.
     """
@@ -167,7 +171,7 @@ def distinct_pairs(hashes: Hashes, owners: Numbers) -> Numbers:
 
 
 def covering(of_grams: Values, sizes: Numbers) -> Values:
-    """Return for each token the largest value of the grams that it is in."""
+    """Return for each token the largest value of all n-grams that contain the token."""
     best = of_grams.copy()
     for offset in range(1, SIZE):
         reaches = sizes[:-offset] > offset

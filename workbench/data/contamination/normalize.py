@@ -37,14 +37,14 @@ MINUS_SIGNS = "\u2212|~<>"
 
 @dataclass(frozen=True)
 class FoldTable:
-    """For each code point what it is folded to, and its kind."""
+    """For each code point its folded code point, and its kind (SEPARATOR, DELETED, WORD or SINGLE)."""
 
     codes: Codes
     kinds: Kinds
 
 
 def normalized(text: str) -> str:
-    """Remove white space, and normalize width and case."""
+    """Return a text without white space, with width (NFKC) and case normalized."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -67,7 +67,7 @@ def fold_table() -> FoldTable:
 
 
 def folded(character: str) -> tuple[int, int]:
-    """Return the folded code point of a character, and its kind.
+    """Return the folded code point of a character, and its kind: SEPARATOR, DELETED, WORD or SINGLE.
 
     A character that stands for several (a ligature) is folded to the first of them.
     """
@@ -84,7 +84,7 @@ def folded(character: str) -> tuple[int, int]:
 
 
 def simplified(first: int, end: int) -> Codes:
-    """Return the simplified form of the characters of a range, by OpenCC's table of single characters."""
+    """Return the simplified form of each character from code point `first` to before `end` (OpenCC, t2s)."""
     characters = "\n".join(map(chr, range(first, end)))
     lines = opencc.OpenCC("t2s").convert(characters).split("\n")
     return np.array([ord(line[0]) for line in lines], dtype=np.uint32)

@@ -16,13 +16,13 @@ VERSION = 1
 """Raised when the comparison changes, so that rows are searched again."""
 
 BATCH = 500_000
-"""Characters of rows that are looked at together."""
+"""Characters of rows in a batch."""
 
 PIECE, REACH = 400_000, 40_000
-"""Characters of a piece of a long text, and how far the next piece reaches back into it."""
+"""Characters of a chunk of a long text, and of the overlap of two chunks."""
 
 SLACK = 40
-"""Tokens around an item that are compared beyond its own length."""
+"""Tokens that a compared part of a row has on each side, besides multiples of the item's length."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Contamination:
-    """Which items of a benchmark training rows have."""
+    """The items of a benchmark that are in training rows."""
 
     num_items: int
     num_short: int
-    """Items with too few words of their own to tell; they are never found."""
+    """Number of items with too few distinctive words, which are never found."""
     pairs: tuple[Pair, ...] = field(default=())
-    """Of each item that is found the row that has most of it, in the order of the items."""
+    """Each item that is found, with the row that has most of it; in the order of the items."""
 
     @property
     def count(self) -> int:
@@ -53,13 +53,14 @@ class Contamination:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as tokens."""
+    """Some rows as tokens."""
 
     rows: list[Row]
     num_new: int
-    """Rows that the batch before didn't begin."""
+    """Number of rows that begin in this batch, not in the one before."""
     tokens: Tokens
     row_of_text: Numbers
+    """For each text of `tokens` the index of its row."""
 
 
 def contamination(
@@ -67,21 +68,21 @@ def contamination(
     rows: Iterable[Row],
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Contamination]:
-    """Find the items that are in a training row: word for word, with their options reordered, or nearly so.
+    """Return the items of each benchmark that a training row has: word for word, reordered, or nearly so.
 
     Args:
         benchmarks: name -> items.
         rows: the rows that a model was trained on; they are read once, some at a time.
-        advance: told the number of rows looked at since it was last told.
+        advance: called with the number of rows that were searched since the last call.
     """
     known = {name: entries(items) for name, items in benchmarks.items()}
     together = list(chain(*known.values()))
-    names = [name for name, some in known.items() for _ in some]
-    index, found = Index(together), Findings(names, together)
+    names = [name for name, own_entries in known.items() for _ in own_entries]
+    index, findings = Index(together), Findings(names, together)
     for batch in batches(rows):
-        found.look(batch, index)
+        findings.add_batch(batch, index)
         advance(batch.num_new)
-    return {name: found.of(name, items) for name, items in benchmarks.items()}
+    return {name: findings.of(name, items) for name, items in benchmarks.items()}
 
 
 def batches(rows: Iterable[Row]) -> Iterator[Batch]:
@@ -93,25 +94,25 @@ def batches(rows: Iterable[Row]) -> Iterator[Batch]:
     for row in rows:
         held.append(row)
         for text in texts_within(row.values):
-            for piece in pieces(text):
-                texts.append(piece)
+            for chunk in overlapping_chunks(text):
+                texts.append(chunk)
                 owners.append(len(held) - 1)
-                size += len(piece)
+                size += len(chunk)
                 if size >= BATCH:
                     yield Batch(held, len(held) - num_continued, tokenize(texts), np.array(owners))
                     held, texts, owners, size, num_continued = [row], [], [], 0, 1
     yield Batch(held, len(held) - num_continued, tokenize(texts), np.array(owners, dtype=np.int64))
 
 
-def pieces(text: str) -> Iterator[str]:
-    """Yield a text in pieces that overlap."""
+def overlapping_chunks(text: str) -> Iterator[str]:
+    """Yield chunks of a text, so that each passage of up to REACH characters is in one of them."""
     yield text[:PIECE]
     for start in range(PIECE - REACH, len(text) - REACH, PIECE - REACH):
         yield text[start : start + PIECE]
 
 
 class Findings:
-    """The best row of each item that has been found."""
+    """The items found so far, each with the row that has most of it."""
 
     def __init__(self, names: Sequence[str], known: Sequence[Entry]) -> None:
         """Begin with nothing found.
@@ -124,8 +125,8 @@ class Findings:
         self.entries = known
         self.pairs: dict[tuple[str, str], Pair] = {}
 
-    def look(self, batch: Batch, index: Index) -> None:
-        """Compare the rows of a batch with the items of which they have enough grams."""
+    def add_batch(self, batch: Batch, index: Index) -> None:
+        """Compare each row of a batch with the items that share enough n-grams with it."""
         hits = index.lookup(batch.tokens)
         if not len(hits.positions):
             return
@@ -137,49 +138,56 @@ class Findings:
         distinct, starts, groups = np.unique(keys, return_index=True, return_inverse=True)
         ends = np.append(starts[1:], len(keys))
         sums = index.sums(groups, postings, len(distinct))
-        enough = index.are_enough(distinct % len(self.entries), *sums)
-        for number in np.flatnonzero(enough).tolist():
+        is_candidate = index.are_enough(distinct % len(self.entries), *sums)
+        for number in np.flatnonzero(is_candidate).tolist():
             row, entry = divmod(int(distinct[number]), len(self.entries))
-            places = positions[starts[number] : ends[number]]
-            tokens = batch.tokens.part(*window(places, len(self.entries[entry]), row_starts[row : row + 2]))
+            hit_positions = positions[starts[number] : ends[number]]
+            length = len(self.entries[entry])
+            tokens = batch.tokens.part(*window(hit_positions, length, row_starts[row : row + 2]))
             self.compare(entry, batch.rows[row], tokens)
 
     def compare(self, number: int, row: Row, tokens: Tokens) -> None:
-        """Keep the row if it has more of the item than those before it."""
+        """Compare a row with entry `number`, and keep the row if it has more of the item than earlier rows.
+
+        Args:
+            number: Index of the entry.
+            row: The row.
+            tokens: The part of the row to compare.
+        """
         entry = self.entries[number]
         key = (self.names[number], entry.id)
         before = self.pairs.get(key)
         if before is not None and before.overlap.kind == "verbatim":
             return
-        seen = overlap(entry, tokens)
-        if seen is not None and (before is None or rank(seen) > rank(before.overlap)):
-            self.pairs[key] = Pair(entry.id, row.where, seen)
+        shared = overlap(entry, tokens)
+        if shared is not None and (before is None or rank(shared) > rank(before.overlap)):
+            self.pairs[key] = Pair(entry.id, row.where, shared)
 
     def of(self, name: str, items: Sequence[Item]) -> Contamination:
-        """Return what was found of a benchmark."""
-        telling = {
+        """Return the items of a benchmark that were found."""
+        long_enough = {
             entry.id
             for own, entry in zip(self.names, self.entries, strict=True)
             if own == name and entry.evidence() >= DISTINCT_WORDS
         }
-        found = [self.pairs[name, item.id] for item in items if (name, item.id) in self.pairs]
-        return Contamination(len(items), len({item.id for item in items} - telling), tuple(found))
+        pairs = [self.pairs[name, item.id] for item in items if (name, item.id) in self.pairs]
+        return Contamination(len(items), len({item.id for item in items} - long_enough), tuple(pairs))
 
 
-def rank(seen: Overlap) -> tuple[int, float]:
-    """Return by what overlaps are ordered, the most telling last."""
-    return ("near", "question", "reordered", "verbatim").index(seen.kind), seen.share
+def rank(shared: Overlap) -> tuple[int, float]:
+    """Return a sort key of overlaps: by kind, then by share; the clearest contamination is the largest."""
+    return ("near", "question", "reordered", "verbatim").index(shared.kind), shared.share
 
 
-def window(places: Numbers, length: int, row: Numbers) -> tuple[int, int]:
-    """Return the part of a row in which most hits of an item are close together.
+def window(positions: Numbers, length: int, row: Numbers) -> tuple[int, int]:
+    """Return first and one-past-last token of the part of a row in which most hits of an item are.
 
     Args:
-        places: positions of the hits, ascending.
+        positions: token indices of the hits, ascending.
         length: tokens of the item.
         row: first token of the row, and one past its last.
     """
     reach = 2 * length + SLACK
-    counts = np.searchsorted(places, places + reach, side="right") - np.arange(len(places))
-    start = int(places[int(np.argmax(counts))])
+    counts = np.searchsorted(positions, positions + reach, side="right") - np.arange(len(positions))
+    start = int(positions[int(np.argmax(counts))])
     return max(start - length - SLACK, int(row[0])), min(start + reach + length, int(row[1]))

@@ -10,17 +10,18 @@ from workbench.data.contamination.normalize import DELETED, SINGLE, WORD, Codes,
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
-Truths = np.ndarray[Any, np.dtype[np.bool_]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+"""One boolean per token, unless its docstring says otherwise."""
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 PRIME, FACTOR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 SHIFT = np.uint64(29)
 
 POSITIONS = 64
-"""Characters of a word whose order is hashed exactly; of longer words the order in each 64."""
+"""Characters of a word that are hashed with their position; from the 65th on positions repeat."""
 
 HAN_EVIDENCE = 0.5
-"""What a Chinese character says, in English words."""
+"""Weight of a Chinese character; that of an English word is 1."""
 
 
 def _powers() -> Hashes:
@@ -38,10 +39,10 @@ class Tokens:
 
     hashes: Hashes
     texts: Numbers
-    """The number of the text that each token is of, ascending."""
+    """For each token the index of its text, ascending."""
     evidence: Floats
     """1 for a word, 0.5 for a Chinese character."""
-    is_number: Truths
+    is_number: Mask
     """Whether each token begins with a digit."""
 
     def __len__(self) -> int:
@@ -49,12 +50,14 @@ class Tokens:
         return len(self.hashes)
 
     def part(self, start: int, end: int) -> "Tokens":
-        """Return the tokens between two positions."""
+        """Return the tokens from index `start` to before `end`."""
         return self.chosen(slice(start, end))
 
-    def chosen(self, which: slice | Truths) -> "Tokens":
-        """Return some of the tokens."""
-        return Tokens(self.hashes[which], self.texts[which], self.evidence[which], self.is_number[which])
+    def chosen(self, indices: slice | Mask) -> "Tokens":
+        """Return the tokens that a slice or a boolean mask selects."""
+        return Tokens(
+            self.hashes[indices], self.texts[indices], self.evidence[indices], self.is_number[indices]
+        )
 
 
 def tokenize(texts: Sequence[str]) -> Tokens:
@@ -99,7 +102,10 @@ def mixed(values: Hashes) -> Hashes:
 
 
 def grams(tokens: Tokens, size: int) -> Hashes:
-    """Return the hash of the `size` tokens from each position on; 0 where they reach into the next text."""
+    """Return for each token the hash of the n-gram of `size` tokens that begins there.
+
+    0 marks an n-gram that would reach into the next text.
+    """
     count = len(tokens) - size + 1
     hashes = np.zeros(len(tokens), dtype=np.uint64)
     if count <= 0:

@@ -51,7 +51,18 @@ def marked_encoding(file: BinaryIO) -> str:
 
 
 def byte_lines(file: BinaryIO, end: bytes, path: Path, limit: int | None, free_lines: int) -> Iterator[bytes]:
-    """Yield lines as bytes with their line ends; a line over `limit` is measured without being kept."""
+    """Yield lines as bytes with their line ends, without reading a line that is too long into memory.
+
+    Args:
+        file: The open file, after its byte order mark.
+        end: Line end in the file's encoding.
+        path: Its path, for the message.
+        limit: Longest line in bytes; None: no limit.
+        free_lines: Number of lines at the start that may be longer.
+
+    Raises:
+        DataError: A line is too long.
+    """
     number = 1
     while line := whole_line(file, end, most := -1 if limit is None or number <= free_lines else limit + 1):
         if limit is not None and 0 <= most <= len(line):
@@ -66,7 +77,10 @@ def byte_lines(file: BinaryIO, end: bytes, path: Path, limit: int | None, free_l
 
 
 def whole_line(file: BinaryIO, end: bytes, most: int) -> bytes:
-    """Read up to the next line end; in UTF-16 a byte 0x0a can also be half of another character."""
+    """Return the bytes up to and including the next line end; a line over `most` bytes is cut after these.
+
+    In UTF-16 a byte 0x0a can also be half of another character.
+    """
     line = file.readline(most)
     if len(end) == 1:
         return line

@@ -33,7 +33,15 @@ def unfolded(rows: Iterable[Row], path: str, key: str) -> Iterator[Row]:
 def descended(
     row: Row, steps: list[str], levels: Mapping[str, dict[str, Any]], last: dict[str, Any], key: str
 ) -> Iterator[Row]:
-    """Yield the rows inside one object."""
+    """Yield the rows of the objects at the end of the column path `steps`, which starts in the object `last`.
+
+    Args:
+        row: The row of the file; its position is extended at each step.
+        steps: Rest of the column path.
+        levels: Columns of each object on the way, by the name of its list.
+        last: The innermost of these objects.
+        key: Configuration key, for messages.
+    """
     if not steps:
         yield joined(row, levels)
         return
@@ -55,7 +63,14 @@ def descended(
 
 
 def joined(row: Row, levels: Mapping[str, dict[str, Any]]) -> Row:
-    """Join the columns of all levels into one row; a name that several levels have is dropped and noted."""
+    """Return `row` with the columns of all levels, and each parent object as a column of its own.
+
+    A column name that several levels have is left out, and listed in `Row.clashes` with its full names.
+
+    Args:
+        row: Gives the position.
+        levels: Name of a list -> columns of its object; TOP -> columns of the file's row.
+    """
     values: dict[str, Any] = {}
     owners: dict[str, list[str]] = {}
     for level, columns in levels.items():

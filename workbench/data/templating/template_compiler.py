@@ -12,7 +12,7 @@ class BoundedGenerator(CodeGenerator):
     """Compiles loops and operators into code that calls the environment's checks."""
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802
-        """Count each iteration, including those that the loop's `if` skips."""
+        """Compile a loop so that each iteration calls `step`, including those that the loop's `if` skips."""
         count = nodes.EnvironmentAttribute("step()", lineno=node.lineno)
         node.body.insert(0, nodes.ExprStmt(count, lineno=node.lineno))
         if node.test is not None:
@@ -20,29 +20,29 @@ class BoundedGenerator(CodeGenerator):
         super().visit_For(node, frame)
 
     def visit_List(self, node: nodes.List, frame: Frame) -> None:  # noqa: N802
-        """Measure a list."""
+        """Compile a list so that its value passes through `made`, which counts its size."""
         self._wrapped_in("made", super().visit_List, node, frame)
 
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802
-        """Measure a dictionary."""
+        """Compile a dictionary so that its value passes through `made`, which counts its size."""
         self._wrapped_in("made", super().visit_Dict, node, frame)
 
     def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:  # noqa: N802
-        """Measure a tuple, unless it is the target of an assignment."""
+        """Compile a tuple so that its value passes through `made`, except the target of an assignment."""
         if node.ctx == "load":
             self._wrapped_in("made", super().visit_Tuple, node, frame)
         else:
             super().visit_Tuple(node, frame)
 
     def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802
-        """Measure a slice."""
+        """Compile a slice so that its value passes through `sliced`, which counts its size."""
         if isinstance(node.arg, nodes.Slice):
             self._wrapped_in("sliced", super().visit_Getitem, node, frame)
         else:
             super().visit_Getitem(node, frame)
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
-        """Look at the clock before comparisons that may be slow: of long values, and `in`."""
+        """Compile comparisons that may be slow (of long values, and `in`) with a check of the time before."""
         sides = [node.expr, *(operand.expr for operand in node.ops)]
         searches = any(operand.op in ("in", "notin") for operand in node.ops)
         if not searches and any(isinstance(side, nodes.Const) for side in sides):
@@ -53,7 +53,7 @@ class BoundedGenerator(CodeGenerator):
         self.write(")")
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802
-        """Measure the operands of `~`."""
+        """Compile `~` so that its operands pass through `operands`, which checks their size."""
         volatile = "(markup_join if context.eval_ctx.volatile else str_join)"
         plain = "markup_join" if frame.eval_ctx.autoescape else "str_join"
         self.write(f"{volatile if frame.eval_ctx.volatile else plain}(environment.operands((")
@@ -71,7 +71,7 @@ class BoundedGenerator(CodeGenerator):
     def _wrapped_in(
         self, name: str, write: Callable[[Any, Frame], None], node: nodes.Node, frame: Frame
     ) -> None:
-        """Write a call of the environment's method `name` with the expression as argument."""
+        """Write code that calls the environment's method `name` with the expression as its argument."""
         self.write(f"environment.{name}(")
         write(node, frame)
         self.write(")")

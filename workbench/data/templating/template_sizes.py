@@ -60,7 +60,7 @@ def printf_widths(template: str, values: Any) -> tuple[int, int]:
     widths = count = 0
     index = template.find("%")
     while index >= 0:
-        index = behind_key(template, index + 1)
+        index = after_key(template, index + 1)
         count += 1
         digits = ""
         while index < len(template) and template[index] in "-+ #.*0123456789":
@@ -82,7 +82,7 @@ def as_width(digits: str) -> int:
     return int(digits) if len(digits) < 12 else MAX_CHARACTERS + 1
 
 
-def behind_key(template: str, index: int) -> int:
+def after_key(template: str, index: int) -> int:
     """Return the index after a key in parentheses, which may be nested."""
     if template[index : index + 1] != "(":
         return index

@@ -19,24 +19,24 @@ WELL_KNOWN = (
 )
 """Control tokens of the most common model families."""
 
-NUM_PLACES = 3
+NUM_NAMED_ROWS = 3
 """Rows named for each control token."""
 
 
 @dataclass
-class Places:
+class RowsWithToken:
     """Number of rows that contain a control token, and the file positions of the first ones."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
 
-    def add(self, other: "Places") -> None:
+    def add(self, other: "RowsWithToken") -> None:
         """Add the counts of further rows."""
         self.count += other.count
-        self.first = [*self.first, *other.first][:NUM_PLACES]
+        self.first = [*self.first, *other.first][:NUM_NAMED_ROWS]
 
     def __str__(self) -> str:
-        """List the first rows."""
+        """Return the file positions of the first rows as text, with an ellipsis for more."""
         return ", ".join([*self.first, *["..."][: self.count > len(self.first)]])
 
 
@@ -91,10 +91,10 @@ class ControlTokens:
         """Return the distinct control tokens in texts, in order of their first occurrence."""
         return list(dict.fromkeys(token for text in texts for token in re.findall(self.any, text)))
 
-    def count(self, places: dict[str, Places], texts: Sequence[str], where: str) -> None:
-        """Add the control tokens of a row to the counts."""
+    def count(self, rows_with_token: dict[str, RowsWithToken], texts: Sequence[str], where: str) -> None:
+        """Count a row for each control token in its texts; `where` is its file position."""
         for token in self.within(texts):
-            places.setdefault(token, Places()).add(Places(1, [where]))
+            rows_with_token.setdefault(token, RowsWithToken()).add(RowsWithToken(1, [where]))
 
     def foreign(self, texts: Sequence[str]) -> list[str]:
         """Return other tokenizers' control tokens in texts; this tokenizer reads them as plain characters."""

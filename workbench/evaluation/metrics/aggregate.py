@@ -243,7 +243,9 @@ def _group_members(
     groups: Mapping[str, Sequence[str]], by_subset: Mapping[str, Sequence[Judged]]
 ) -> dict[str, list[str]]:
     """Return the scored subsets of each group that has any."""
-    members = {name: [one for one in subsets if one in by_subset] for name, subsets in groups.items()}
+    members = {
+        name: [subset for subset in subsets if subset in by_subset] for name, subsets in groups.items()
+    }
     return {name: subsets for name, subsets in members.items() if subsets}
 
 

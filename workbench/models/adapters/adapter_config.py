@@ -115,8 +115,8 @@ def fingerprint(path: str | Path) -> str:
     """
     files = [_file(path, CONFIG_FILE), _file(path, WEIGHTS_FILE)]
     tensor_names(files[1])  # of a file that is longer than its header says nothing is read
-    beside = [locate_adapter(path) / name for name in (generation_config.FILE, TEMPLATE_FILE)]
-    files += [file for file in beside if file.is_file()]
+    optional = [locate_adapter(path) / name for name in (generation_config.FILE, TEMPLATE_FILE)]
+    files += [file for file in optional if file.is_file()]
     return computed_once("adapter", locate_adapter(path), files, lambda: _sha256(files))
 
 

@@ -39,10 +39,10 @@ implementations (texts of 400 characters); 0.12 between batches in 16 bits, and 
 
 
 def audit(run: Run) -> None:
-    """Ask a random sample of a run's recorded answers again, and print and write what agrees.
+    """Ask a random sample of a run's items again, compare with the recorded answers, and report.
 
     Raises:
-        ConfigError: There is nothing to audit, or no benchmark to ask it from.
+        ConfigError: The run has no scores, or the configuration has none of their benchmarks.
         DataError: Recorded answers differ; the report is written before.
     """
     config, run_dir = run.config, run.run_dir
@@ -64,10 +64,10 @@ def audit(run: Run) -> None:
 
 
 def recorded_run(run_dir: RunDir) -> Recorded:
-    """Return the results that a run folder holds.
+    """Read the results in a run folder.
 
     Raises:
-        ConfigError: It has none, or they were changed after they were written.
+        ConfigError: The folder has no results, or they were changed after they were written.
     """
     collection = collect(run_dir.path)
     if not collection.runs:
@@ -77,15 +77,15 @@ def recorded_run(run_dir: RunDir) -> Recorded:
 
 
 def audited_benchmarks(run: Run, recorded: Recorded) -> dict[str, PreparedBenchmark]:
-    """Return the benchmarks that the run has scores of and the configuration can make, with all their items.
+    """Prepare, with all their items, the benchmarks of the configuration that the run has scores on.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is no such benchmark.
     """
     config = run.config
-    whole = {name: replace(benchmark, limit=None) for name, benchmark in config.benchmarks.items()}
-    opened = Run(replace(config, benchmarks=whole), run.run_dir)
-    prepared = opened.benchmarks() | held_out_benchmarks(run)
+    unlimited = {name: replace(benchmark, limit=None) for name, benchmark in config.benchmarks.items()}
+    unlimited_run = Run(replace(config, benchmarks=unlimited), run.run_dir)
+    prepared = unlimited_run.benchmarks() | held_out_benchmarks(run)
     scored = list(dict.fromkeys(score.benchmark for score in recorded.scores))
     usable = {name: prepared[name] for name in scored if name in prepared and prepared[name].examples}
     for name in scored:
@@ -104,14 +104,22 @@ def audited_benchmarks(run: Run, recorded: Recorded) -> dict[str, PreparedBenchm
 def sample(
     recorded: Recorded, model: str, benchmarks: Mapping[str, PreparedBenchmark], num_items: int, seed: int
 ) -> Sample:
-    """Draw the items of a model that are asked again."""
+    """Draw the items to ask a model again, from its recorded answers to the benchmarks."""
     scored = {score.benchmark for score in recorded.scores if score.model == model}
     answers = recorded_answers(recorded.files, model, [name for name in benchmarks if name in scored])
     return draw(answers, benchmarks, num_items, seed)
 
 
 def audit_model(run: Run, name: str, model: PreTrainedModel, drawn: Sample, remarks: Sequence[str]) -> Audit:
-    """Ask a model its drawn items, and compare its answers with the recorded ones."""
+    """Ask a model its drawn items again, and compare the answers with the recorded answers.
+
+    Args:
+        run: The run that audits.
+        name: Name of the model: base, adapter, ...
+        model: The loaded model.
+        drawn: The items, with the recorded answers.
+        remarks: Remarks on the model to report.
+    """
     config = run.config
     allowed = tolerance(config, model)
     differences = [
@@ -149,7 +157,7 @@ def audit_model(run: Run, name: str, model: PreTrainedModel, drawn: Sample, rema
 def asked_again(
     run: Run, name: str, model: PreTrainedModel, benchmarks: Mapping[str, PreparedBenchmark]
 ) -> dict[str, list[Prediction]]:
-    """Return a model's answers to benchmarks, without any that are cached."""
+    """Ask a model all items of the benchmarks, without the answer cache; return its answers by benchmark."""
     with tempfile.TemporaryDirectory() as folder:
         files = {benchmark: Path(folder) / f"{number}.jsonl" for number, benchmark in enumerate(benchmarks)}
         engine.evaluate(
@@ -173,7 +181,7 @@ def tolerance(config: Config, model: PreTrainedModel) -> float:
 
 
 def changed_weights(recorded: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
-    """Return a remark about each of weights, adapter and quantization that is not what was scored."""
+    """Return a remark for each of weights, adapter and quantization that differs from the recorded one."""
     return [
         f"another {key}: {str(weights[key])[:12]}, the scores are of {str(recorded[key])[:12]}"
         for key in weights
@@ -182,7 +190,7 @@ def changed_weights(recorded: Mapping[str, Any], weights: Mapping[str, Any]) -> 
 
 
 def same_cause(differences: Sequence[Difference], num_items: int) -> list[str]:
-    """Return a remark where one cause explains all differences, such as another chat template."""
+    """Return a remark if all prompts differ: then one cause, such as another template, explains them."""
     prompts = [difference for difference in differences if difference.what == "prompt"]
     if prompts and len(prompts) == num_items:
         return [
@@ -192,7 +200,10 @@ def same_cause(differences: Sequence[Difference], num_items: int) -> list[str]:
 
 
 def wrong_means(recorded: Recorded, model: str, benchmarks: Mapping[str, PreparedBenchmark]) -> list[str]:
-    """Return a remark about each score that is not the mean of its recorded answers, where it has to be."""
+    """Return a remark for each score in results.json that is not the mean of its recorded item scores.
+
+    Scores that aren't means of item scores, such as corpus BLEU, are left out.
+    """
     remarks = []
     for score in recorded.scores:
         if score.model != model or score.benchmark not in benchmarks or score.item_score:

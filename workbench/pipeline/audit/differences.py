@@ -1,4 +1,4 @@
-"""Compares recorded answers with those to the same questions asked again."""
+"""Compares recorded answers with new answers to the same items."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """An item whose recorded answer is not the one that the model gives."""
+    """An item whose recorded answer differs from the new one."""
 
     benchmark: str
     id: str
@@ -23,7 +23,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How many recorded answers of a benchmark are given again."""
+    """Comparison of the recorded answers to a benchmark with the new ones."""
 
     differences: list[Difference]
     largest: float
@@ -33,7 +33,7 @@ class Agreement:
 def compare_answers(
     benchmark: str, recorded: Sequence[Prediction], again: Sequence[Prediction], tolerance: float
 ) -> Agreement:
-    """Compare answers to the same items in the same order.
+    """Return the items whose answers differ; both lists have the same items in the same order.
 
     Args:
         benchmark: Name of the benchmark.
@@ -56,7 +56,7 @@ def compare_answers(
 
 
 def likelihood_gap(before: Prediction, now: Prediction) -> float | None:
-    """Return the largest difference of a log-likelihood in nats; None where their numbers differ."""
+    """Return the largest difference of a log-likelihood, in nats; None if one answer has more of them."""
     if len(before.loglikelihoods) != len(now.loglikelihoods):
         return None
     pairs = zip(before.loglikelihoods, now.loglikelihoods, strict=True)
@@ -66,7 +66,7 @@ def likelihood_gap(before: Prediction, now: Prediction) -> float | None:
 def different_parts(
     before: Prediction, now: Prediction, gap: float | None, tolerance: float
 ) -> Iterator[tuple[str, object, object]]:
-    """Yield the parts of two answers that differ, those that explain the others first."""
+    """Yield (name, recorded value, new value) of each part that differs, causes before effects."""
     if before.prompt_hash != now.prompt_hash:
         yield "prompt", before.context[-100:], now.context[-100:]
     if before.choices != now.choices:
@@ -84,7 +84,7 @@ def different_parts(
 
 
 def equal_scores(before: Prediction, now: Prediction, tolerance: float) -> bool:
-    """Return whether two answers score the same; those made of log-likelihoods may differ as these do."""
+    """Return whether two answers have equal scores; scores of log-likelihoods may differ by `tolerance`."""
     if before.scores.keys() != now.scores.keys():
         return False
     pairs = [(before.scores[name], score) for name, score in now.scores.items()]

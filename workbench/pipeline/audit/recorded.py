@@ -30,7 +30,7 @@ class Sample:
 
 
 def recorded_answers(run_dir: RunDir, model: str, names: list[str]) -> dict[str, list[Prediction]]:
-    """Read a model's recorded answers, by benchmark.
+    """Read a model's recorded answers to the benchmarks `names`; return them by benchmark.
 
     Raises:
         DataError: A file is missing or damaged, or has an item twice.
@@ -54,7 +54,7 @@ def draw(
     num_items: int,
     seed: int,
 ) -> Sample:
-    """Draw items at random over all benchmarks together.
+    """Draw items at random from all recorded answers together.
 
     Args:
         answers: Benchmark -> recorded answers.

@@ -1,4 +1,4 @@
-"""Prints what an audit has found, and writes it into the run folder."""
+"""Prints the result of an audit, and writes it into the run folder."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What was found about one model."""
+    """Result of auditing one model."""
 
     model: str
     num_total: int
@@ -34,11 +34,11 @@ class Audit:
     confidence: float
     differences: list[Difference]
     remarks: list[str]
-    """What is not as it was recorded, apart from the answers: weights, benchmarks, scores."""
+    """Differences from the record other than answers: in weights, benchmarks or scores."""
 
     @property
     def summary(self) -> str:
-        """One line for the terminal."""
+        """The result in one line, for the log."""
         share = self.most_that_differ / self.num_total
         return (
             f"{self.model}: {self.num_equal:,} of {self.num_sampled:,} equal; with {self.confidence:.0%} "
@@ -48,19 +48,19 @@ class Audit:
 
 
 def report(audits: Sequence[Audit], seed: int, run_dir: RunDir) -> None:
-    """Print what was found, and write it into the run folder if that can be written to.
+    """Log the results, and write audit.json into the run folder unless it is read-only.
 
     Raises:
-        DataError: Something differs.
+        DataError: An answer differs, or there is a remark.
     """
-    for found in audits:
-        log.info("audit: %s", found.summary)
-        for remark in found.remarks:
-            log.warning("audit: %s: %s", found.model, remark)
-        for difference in found.differences[:SHOWN]:
+    for result in audits:
+        log.info("audit: %s", result.summary)
+        for remark in result.remarks:
+            log.warning("audit: %s: %s", result.model, remark)
+        for difference in result.differences[:SHOWN]:
             log.warning(
                 "audit: %s: %s %s: %s was %s, now %s",
-                found.model,
+                result.model,
                 difference.benchmark,
                 difference.id,
                 difference.what,
@@ -72,14 +72,14 @@ def report(audits: Sequence[Audit], seed: int, run_dir: RunDir) -> None:
         values = {
             "schema_version": SCHEMA_VERSION,
             "seed": seed,
-            "audits": [asdict(found) for found in audits],
+            "audits": [asdict(result) for result in audits],
         }
         write_json(run_dir.audit_json, values)
         log.info("audit: report in %s", run_dir.audit_json)
-    wrong = [found for found in audits if found.differences or found.remarks]
+    wrong = [result for result in audits if result.differences or result.remarks]
     if wrong:
-        count = sum(len(found.differences) for found in wrong)
-        sampled = sum(found.num_sampled for found in audits)
+        count = sum(len(result.differences) for result in wrong)
+        sampled = sum(result.num_sampled for result in audits)
         raise DataError(
             f"{run_dir.results_json}: {count} of {sampled} answers asked again differ from those recorded"
             + (f", and {wrong[0].remarks[0]}" if wrong[0].remarks else "")

@@ -117,7 +117,7 @@ def scores(run_dir: RunDir, *, is_shown: bool) -> list[str]:
     columns = board.columns
     if not is_shown:
         longest = max((cell_len(clean(column.label)) for column in columns), default=0)
-        return [f"{padded(clean(one.label), longest)}  {score_line(board, one)}" for one in columns]
+        return [f"{padded(clean(column.label), longest)}  {score_line(board, column)}" for column in columns]
     verdicts = [f"{count} {verdict}" for verdict, count in verdict_counts(board).items()]
     benchmarks = "1 benchmark" if len(columns) == 1 else f"{len(columns)} benchmarks"
     return [f"{benchmarks}: {', '.join(verdicts)}"] if verdicts else []
@@ -130,11 +130,11 @@ def score_line(board: Board, column: Column) -> str:
     shown = [trained.parent, trained.key] if trained is not None else list(cells)
     values = [formatting.number(cells[key].score.value, column.is_share) for key in shown if key in cells]
     text = f"{formatting.metric(column.metric)} {' → '.join(values)}"
-    found = difference_of(board, trained, column) if trained is not None else None
-    if found is None or found.value is None or found.p_adjusted is None:
+    difference = difference_of(board, trained, column) if trained is not None else None
+    if difference is None or difference.value is None or difference.p_adjusted is None:
         return text
-    change = formatting.change(found.value, column.is_share)
-    return f"{text}, {found.verdict} ({change}, p {formatting.equal(found.p_adjusted)})"
+    change = formatting.change(difference.value, column.is_share)
+    return f"{text}, {difference.verdict} ({change}, p {formatting.equal(difference.p_adjusted)})"
 
 
 def answers(run_dir: RunDir) -> list[str]:
