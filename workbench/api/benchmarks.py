@@ -20,7 +20,7 @@ TOY_FILE = re.compile(r"\$\{toy:([\w./-]+)\}")
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark: its name in the scores, and its settings."""
+    """A benchmark to score a model on: its name in the scores, and its settings."""
 
     name: str
     config: BenchmarkConfig
@@ -70,7 +70,7 @@ def by_name(benchmarks: Sequence[Benchmark | str] | Benchmark | str) -> dict[str
     """Return the settings of one or several benchmarks by name; those given by name are loaded.
 
     Raises:
-        ConfigError: Two benchmarks have the same name, or there is none.
+        ConfigError: Two benchmarks have the same name, or no benchmark is given.
     """
     several = [benchmarks] if isinstance(benchmarks, Benchmark | str) else benchmarks
     configs: dict[str, BenchmarkConfig] = {}

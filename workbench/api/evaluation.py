@@ -113,7 +113,7 @@ def score_model(
 
 
 def log_warnings(benchmarks: Mapping[str, PreparedBenchmark]) -> None:
-    """Log what `check_benchmarks` found odd about each benchmark."""
+    """Log the warnings of `check_benchmarks` about each benchmark."""
     for name, benchmark in benchmarks.items():
         for warning in benchmark.warnings:
             log.warning("benchmarks.%s: %s", name, warning)

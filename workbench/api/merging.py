@@ -101,7 +101,7 @@ def merge_into(
     quantization: QuantizationConfig,
     probe: Sequence[str] | None,
 ) -> Merged:
-    """Merge as the sections say; `merge` and the merge step share this function.
+    """Merge an adapter into its base model, as the sections say; `merge` and the merge step use this.
 
     Args:
         folder: Folder of the merged model.

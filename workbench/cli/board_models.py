@@ -138,7 +138,7 @@ def own_name(entry: ModelEntry) -> str:
 
 
 def base_of(entry: ModelEntry) -> tuple[str, ...]:
-    """Return what entries have in common that share one load of the base."""
+    """Return the settings of the base model; entries for which they are equal share one load of it."""
     return (
         entry.path,
         entry.quantization.value,
@@ -149,7 +149,7 @@ def base_of(entry: ModelEntry) -> tuple[str, ...]:
 
 
 def chosen(entries: Sequence[ModelEntry], names: Sequence[str]) -> list[ModelEntry]:
-    """Return the entries with these names; all for no name.
+    """Return the entries with these names; all entries if `names` is empty.
 
     Raises:
         ConfigError: There is no entry of such a name.

@@ -1,4 +1,4 @@
-"""The plan section: what memory and time a training is foreseen for."""
+"""The plan section: the machine for which memory and time of a training are forecast."""
 
 from dataclasses import dataclass
 from enum import Enum

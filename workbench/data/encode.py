@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
 from workbench.data.account import Account
-from workbench.data.chat.doubled_tokens import labelled_once, once
+from workbench.data.chat.doubled_tokens import strip_added_tokens, strip_added_tokens_of_pair
 from workbench.data.chat.prepare_chat import prepared
 from workbench.data.chat.saved_template import ChatForm, chat_form
 from workbench.data.classes import has_hidden_ends
@@ -164,7 +164,7 @@ def documents(
 
 def document(row: Row, tokenizer: PreTrainedTokenizerBase, account: Account) -> str:
     """Return the text of a document without the begin and end tokens that encoding adds anyway."""
-    content, removed = once(text(row, "text"), tokenizer, eos=True)
+    content, removed = strip_added_tokens(text(row, "text"), tokenizer, eos=True)
     account.noted.update(map(written_once, removed))
     return content
 
@@ -176,7 +176,9 @@ def classified(rows: Sequence[Row], encoding: Encoding, account: Account) -> Ite
     control = ControlTokens(control_tokens(tokenizer))
     examples = []
     for row in rows:
-        example, removed = labelled_once(labelled_text(row, answered=not data.regression), tokenizer)
+        example, removed = strip_added_tokens_of_pair(
+            labelled_text(row, answered=not data.regression), tokenizer
+        )
         account.noted.update(map(written_once, removed))
         account.count_control(control, example.texts, row.where)
         examples.append(example)

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig
 from workbench.config.model import Task
-from workbench.data.chat.doubled_tokens import labelled_once
+from workbench.data.chat.doubled_tokens import strip_added_tokens_of_pair
 from workbench.data.chat.prepare_chat import prepared
 from workbench.data.classification import labelled_text
 from workbench.data.conversations import conversation
@@ -48,7 +48,7 @@ def source_prompts(
 ) -> list[Prompt]:
     """Encode the prompts of rows of one source."""
     if task is Task.sequence_classification:
-        texts = [labelled_once(labelled_text(row, answered=False), tokenizer)[0] for row in rows]
+        texts = [strip_added_tokens_of_pair(labelled_text(row, answered=False), tokenizer)[0] for row in rows]
         prefix, suffix = special_frame(tokenizer)
         ids = ids_of([example.text for example in texts], tokenizer)
         return [

@@ -56,7 +56,7 @@ class Interviewer(Protocol):
 
     @property
     def rule(self) -> str:
-        """Fingerprint of what scores depend on besides the benchmark's configuration; empty: of nothing."""
+        """Fingerprint of what scores depend on besides the benchmark's configuration; empty if nothing."""
 
     def main_metric(self, benchmark: PreparedBenchmark) -> str:
         """Return the metric of the benchmark's first score."""

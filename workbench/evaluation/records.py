@@ -259,10 +259,10 @@ def write_results(path: Path, run: dict[str, Any], scores: Iterable[Score]) -> N
 
 
 def score_values(score: Score) -> dict[str, Any]:
-    """Return a score as results.json has it, without later fields that say nothing."""
+    """Convert a score to its entry in results.json, without fields of later versions that have no effect."""
     values = asdict(score)
-    unsaid = {name for name, silent in LATER_FIELDS.items() if values[name] == silent}
-    return {name: value for name, value in values.items() if name not in unsaid}
+    omitted = {name for name, default in LATER_FIELDS.items() if values[name] == default}
+    return {name: value for name, value in values.items() if name not in omitted}
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], list[Score]]:

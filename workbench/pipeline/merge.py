@@ -61,7 +61,7 @@ def merge(run: Run) -> None:
 
 
 def merged_from(config: Config, adapter: str) -> list[Any]:
-    """Return what decides the merged weights and their proof; `adapter` is the adapter's fingerprint."""
+    """Return the settings that decide merged weights and proof; `adapter` is the adapter's fingerprint."""
     base = {
         **hashed(config.model, "model"),
         "path": content(config.model.path),

@@ -89,7 +89,7 @@ def locked_folder(run_dir: RunDir, *, only_reads: bool) -> Iterator[None]:
 
 
 def record_failure(config: Config, run_dir: RunDir, reason: str) -> None:
-    """Write why a model could not be scored, for the leaderboard; or delete that, for an empty reason."""
+    """Write failure.json, with the reason why a model could not be scored; an empty reason deletes it."""
     if not is_rank0():
         return
     if not reason:

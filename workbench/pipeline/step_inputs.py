@@ -73,7 +73,7 @@ def check_trained(run_dir: RunDir, folder: Path) -> str:
 
 
 def trained_from(config: Config) -> dict[str, Any]:
-    """Return what decides the trained weights; local files are represented by their content."""
+    """Return the settings that decide the trained weights, with fingerprints in place of local files."""
     names = ("model", "quantization", "adapter")
     sections = {name: hashed(getattr(config, name), name) for name in names}
     sections["data"], sections["train"] = rows_from(config.data), config.train.learned()
@@ -83,7 +83,7 @@ def trained_from(config: Config) -> dict[str, Any]:
 
 
 def rows_from(data: DataConfig) -> dict[str, Any]:
-    """Return what decides the training rows; local files are represented by their content."""
+    """Return the settings that decide the training rows, with fingerprints in place of local files."""
     section = hashed(data, "data")
     section["path"] = content(section["path"])
     if data.labels_file:

@@ -27,7 +27,7 @@ from workbench.models.adapters.targets import check_saved, check_targets
 from workbench.models.loading import outline
 from workbench.models.tokenizers.load_tokenizer import token_ids
 from workbench.pipeline.held_out.rows_file import write_rows
-from workbench.pipeline.plan.forecast import foresee
+from workbench.pipeline.plan.forecast import log_forecast_of_examples
 from workbench.pipeline.run_results import scored_from
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import run_autocast_dtype, skip_finished, trained_from
@@ -56,7 +56,7 @@ def train(run: Run) -> None:
     tokenizer, held_out = examples.tokenizer, report_examples(run, examples)
     prompts = draw_prompts(run, examples.hold_out.held_out, examples.rows, tokenizer) if is_rank0() else None
     keep_few_kernels()  # before the forecast, which measures the speed of matrix products
-    foresee(run, examples)
+    log_forecast_of_examples(run, examples)
     endings: dict[str, Endings] = {}
 
     def count_base_endings(base: PreTrainedModel) -> None:
@@ -174,7 +174,7 @@ def check_mean(metrics: Mapping[str, str]) -> None:
 
 
 def made_from(config: Config, scored: Mapping[str, PreparedBenchmark]) -> dict[str, Any]:
-    """Return what decides the trained weights, including the benchmarks that choose the best checkpoint."""
+    """Return the settings that decide the trained weights, and the benchmarks that choose a checkpoint."""
     if not config.train.chooses or not scored:
         return trained_from(config)
     benchmarks = [scored_from({}, benchmark, config) for benchmark in scored.values()]

@@ -55,7 +55,7 @@ def frame_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[st
     return list(tokenizer.convert_ids_to_tokens(before)), list(tokenizer.convert_ids_to_tokens(after))
 
 
-def once(
+def strip_added_tokens(
     text: str,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -78,12 +78,12 @@ def once(
     return stripped(text, before if begins else [], after if ends else [])
 
 
-def labelled_once(
+def strip_added_tokens_of_pair(
     example: LabelledText, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[LabelledText, list[str]]:
-    """Remove the special tokens that the tokenizer adds from a text to be classified; return both."""
+    """Remove the special tokens that encoding adds anyway; return the example and the removed tokens."""
     *earlier, last = example.texts
-    first, begin_tokens = once(earlier[0], tokenizer, ends=False) if earlier else ("", [])
-    last, end_tokens = once(last, tokenizer, begins=not earlier)
+    first, begin_tokens = strip_added_tokens(earlier[0], tokenizer, ends=False) if earlier else ("", [])
+    last, end_tokens = strip_added_tokens(last, tokenizer, begins=not earlier)
     texts = (first, *earlier[1:], last) if earlier else (last,)
     return replace(example, texts=texts), list(dict.fromkeys([*begin_tokens, *end_tokens]))

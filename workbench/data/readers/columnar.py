@@ -151,7 +151,7 @@ def given(value: Any, kind: "pyarrow.DataType") -> Any:
     """Return a value without the null fields of its structs.
 
     All rows of a column share a type, so a field of one row is null in all others. A null that the row itself
-    gave inside a struct can't be told from that. Nulls of the column, of lists and of maps are kept.
+    gave in a struct can't be distinguished from those. Nulls of the column, of lists and of maps are kept.
     """
     import pyarrow
 

@@ -184,7 +184,7 @@ def parsed(text: str, path: Path, line: int, *, may_go_on: bool = False) -> Valu
         raise DataError(f"{where}: malformed JSON, {error.msg} at column {error.colno}{start}") from error
     except ValueError as error:
         most = sys.get_int_max_str_digits()
-        number_line = line + text.count("\n", 0, longest_number(text))
+        number_line = line + text.count("\n", 0, start_of_longest_number(text))
         raise DataError(f"{path}:{number_line}: a number of more than {most:,} digits") from error
     except RecursionError as error:
         raise DataError(f"{path}:{line}: lists or objects are nested too deeply") from error
@@ -221,7 +221,7 @@ def inner_values(value: Any) -> Iterable[Any]:
     return [child for child in inner if isinstance(child, dict | list)]
 
 
-def longest_number(text: str) -> int:
+def start_of_longest_number(text: str) -> int:
     """Return the index at which the longest run of digits begins."""
     return max(re.finditer(r"\d+", text), key=lambda digits: len(digits[0])).start()
 

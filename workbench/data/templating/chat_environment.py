@@ -45,7 +45,7 @@ class GenerationTag(Extension):
 
     @pass_eval_context
     def written(self, context: Any, caller: Any) -> str:
-        """Return the text of the block."""
+        """Return the rendered text of the block, which `caller` renders."""
         return caller()  # type: ignore[no-any-return]
 
 

@@ -99,7 +99,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def made(self, value: Any) -> Any:
-        """Count a value that the template has created; the items of an iterator are counted one by one."""
+        """Count the size of a value that the template has created, and return the value.
+
+        An iterator is returned as one that counts each item.
+        """
         kind = type(value)
         if kind is bool or value is None:
             return value
@@ -115,12 +118,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return value
 
     def sliced(self, value: Any) -> Any:
-        """Count a slice of a value."""
+        """Count the size of a slice, and return the slice."""
         self.meter.charge(shallow(value))
         return value
 
     def operands(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Check and count the operands of `~`."""
+        """Check the operands of `~` and count their sizes; return the operands."""
         for value in values:
             self.check_written(value)
         self._current.meter.charge(sum(map(size, values)))
@@ -268,7 +271,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
 @pass_environment
 def finalized(environment: Environment, value: Any) -> Any:
-    """Check and count a value that is about to be written."""
+    """Check a value that is about to be written and count its size; return the value."""
     if type(value) is not str:
         bounded = cast(BoundedEnvironment, environment)
         bounded.check_written(value)

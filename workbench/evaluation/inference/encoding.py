@@ -22,7 +22,7 @@ def encode(
 
     Args:
         tokenizer: tokenizer of the model.
-        texts: texts to encode; special tokens in a text are encoded as such.
+        texts: texts to encode; special tokens in a text get their own ids.
         beginning: a text that starts with this text gets no special tokens; None means the BOS token.
         closed: whether to keep the special tokens that the tokenizer puts after a text. They would separate
             a prompt from its answer.

@@ -21,8 +21,8 @@ from workbench.leaderboard.collect import collect
 from workbench.models.dtypes import dtype_name
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.audit.differences import Difference, compare_answers
-from workbench.pipeline.audit.recorded import Sample, draw, recorded_answers
 from workbench.pipeline.audit.report import Audit, report
+from workbench.pipeline.audit.sample import Sample, draw, recorded_answers
 from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
 from workbench.pipeline.run_models import loaded_models, model_identities
 from workbench.pipeline.run_state import Run
@@ -54,7 +54,7 @@ def audit(run: Run) -> None:
     if missing := [name for name in names if name not in identities]:
         log.warning("audit: the run folder has no %s any more, so its scores are not audited", missing[0])
     names = [name for name in names if name in identities]
-    samples = {name: sample(recorded, name, benchmarks, config.audit.items, seed) for name in names}
+    samples = {name: draw_sample(recorded, name, benchmarks, config.audit.items, seed) for name in names}
     audits = []
     for name, model in loaded_models(run, names):
         weights = {key: identities[name][key] for key in ("weights", "adapter", "quantization")}
@@ -101,7 +101,7 @@ def audited_benchmarks(run: Run, recorded: Recorded) -> dict[str, PreparedBenchm
     return usable
 
 
-def sample(
+def draw_sample(
     recorded: Recorded, model: str, benchmarks: Mapping[str, PreparedBenchmark], num_items: int, seed: int
 ) -> Sample:
     """Draw the items to ask a model again, from its recorded answers to the benchmarks."""

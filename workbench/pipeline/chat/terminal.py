@@ -127,7 +127,7 @@ def ask_models(session: Session, message: str) -> str:
 
 @contextmanager
 def show_columns(names: Sequence[str]) -> Iterator[Show]:
-    """Display replies side by side, one column each."""
+    """Yield a function that displays replies side by side, one column each."""
     texts = dict.fromkeys(names, "")
 
     def table() -> Table:
@@ -148,7 +148,7 @@ def show_columns(names: Sequence[str]) -> Iterator[Show]:
 
 @contextmanager
 def show_lines(names: Sequence[str]) -> Iterator[Show]:
-    """Display replies one below the other; if the output isn't a terminal, only complete ones."""
+    """Yield a function that displays replies one below the other; outside a terminal, only complete ones."""
     printed, is_terminal = "", sys.stdout.isatty()
 
     def show(name: str, text: str, is_last: bool = False) -> None:

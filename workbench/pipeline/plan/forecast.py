@@ -48,8 +48,8 @@ without padding (tests/performance/model.py), and shorter texts reach less; the 
 COLUMNS = 80
 
 
-def foresee(run: Run, examples: Examples) -> None:
-    """Log what the training on these examples needs.
+def log_forecast_of_examples(run: Run, examples: Examples) -> None:
+    """Log the memory and time that a training on these examples will need.
 
     Raises:
         ConfigError: A row is longer than the model's context.
@@ -86,7 +86,7 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
 
 
 def log_ways_out(setting: Setting, room: int, accumulation: int) -> None:
-    """Log the changes of settings that make a training fit into `room` bytes, as far as there are any."""
+    """Log which settings to change so that a training fits into `room` bytes, or that none is enough."""
     ways = ways_out(setting, room, accumulation)
     say(f"this does not fit{'; change, in this order:' if ways else ''}", logging.WARNING)
     for change, peak in ways:
@@ -132,7 +132,7 @@ def check_lengths(run: Run, examples: Examples) -> None:
 
 
 def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
-    """Return all that decides the memory of a run's training.
+    """Return everything that decides how much memory a run's training needs.
 
     Args:
         run: The run.

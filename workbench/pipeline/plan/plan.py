@@ -11,7 +11,7 @@ from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError
 from workbench.models.loading import has_weights
 from workbench.models.tokenizers.load_tokenizer import has_tokenizer
-from workbench.pipeline.plan.forecast import foresee, log_forecast, say
+from workbench.pipeline.plan.forecast import log_forecast, log_forecast_of_examples, say
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import is_classifier
 from workbench.pipeline.training_rows import encoded_examples
@@ -22,7 +22,7 @@ log = logging.getLogger("workbench")
 
 
 def plan(run: Run) -> None:
-    """Log what the training of this configuration will need, without loading the model.
+    """Log the memory and time that this configuration's training will need, without loading the model.
 
     A folder with a config.json alone is enough: what is missing is assumed, and the log says so.
     """
@@ -41,17 +41,17 @@ def has_rows(config: Config) -> bool:
 
 
 def plan_for_rows(run: Run) -> None:
-    """Encode the rows of the data section and log what a training on them will need."""
+    """Encode the rows of the data section, and log the memory and time that a training on them will need."""
     with TemporaryDirectory() as folder:
         if run.config.data.streaming:  # the rows go to the disk as tokens, but not into the run's folder
             run = replace(run, run_dir=RunDir(Path(folder)))
         examples = encoded_examples(run)
         log.info("data: %s", examples.training.account)
-        foresee(run, examples)
+        log_forecast_of_examples(run, examples)
 
 
 def plan_for_assumed_rows(run: Run) -> None:
-    """Log what a training on rows of `data.max_length` tokens will need, as the longest rows there can be."""
+    """Log the memory and time of a training on rows of `data.max_length` tokens, the longest there can be."""
     config, length = run.config, run.config.data.max_length
     num_rows = len(run.hold_out.training) if has_rows(config) and not config.data.streaming else None
     check_context(run)

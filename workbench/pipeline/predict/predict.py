@@ -96,7 +96,7 @@ def renamed_columns(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict
 
 
 def show_file(output: Path, prompt_texts: Sequence[str]) -> None:
-    """Print the first answers of a finished output file."""
+    """Print the first answers of an output file, after their prompts, which are in the order of its lines."""
     lines = [line for line in output.read_text(encoding="utf-8").split("\n") if line]
     answers = []
     for text, line in zip(prompt_texts, lines, strict=False):
@@ -127,7 +127,7 @@ def output_file(config: Config, run_dir: RunDir, name: str) -> Path:
 
 
 def answer_rule(config: Config) -> dict[str, Any]:
-    """Return what decides an answer besides model and prompt."""
+    """Return the settings that decide an answer, besides model and prompt."""
     limits = {"max_new_tokens": config.predict.max_new_tokens, "task": config.model.task.value}
     return {**limits, "endings": 2}  # raised when the rule for the end of an answer changes
 

@@ -1,4 +1,4 @@
-"""Reads the answers that a run has recorded, and draws the items to ask again."""
+"""Draws the items to ask again from the answers that a run has recorded."""
 
 import random
 from collections.abc import Mapping
