@@ -127,3 +127,18 @@ def test_the_letters_that_a_model_prefers_are_shown_and_examples_that_did_not_fi
     assert "toy-reading-zh: base answers A 90% · B 10% · C 0%, over 3 orders of the options" in text
     assert "adapter answers A 30% · B 40% · C 30%" in text
     assert "toy-reading-zh: 7 few-shot examples left out of too long prompts" in text
+
+
+@pytest.mark.parametrize("width", [72, 80, 93, 100, 101, 110, 125])
+def test_names_of_benchmarks_are_not_broken_at_any_width(tmp_path, width):
+    names = ("toy_choice_zh", "toy_exact_zh", "toy_choice_en", "toy_exact_en")
+    write_run(tmp_path / "run", [Spec(name=name, language=name[-2:]) for name in names])
+    text = printed(tmp_path, width)
+    assert [name for name in names if name not in text] == []
+
+
+def test_means_are_those_that_the_page_shows_first(tmp_path):
+    write_run(tmp_path / "run", [Spec()])
+    board = build(collect(tmp_path), LeaderboardConfig())
+    for score in board.means[0].scores.values():
+        assert f"{100 * score.raw:.1f}" in printed(tmp_path)

@@ -39,7 +39,8 @@ STYLES = {BETTER: "bold green", WORSE: "bold red", UNSURE: "dim", UNTESTED: "dim
 NARROWEST_NAME, NARROWEST_CELL, WIDEST_CELL = 18, 8, 16
 """Terminal columns of the names and of one column of scores."""
 
-GAP = 2
+GAP = 3
+"""Terminal columns between two columns: their padding and a separator."""
 MOST_ALARMS = 10
 
 
@@ -49,7 +50,7 @@ def render(board: Board, width: int) -> RenderableType:
         return Group(*_skipped(board)) if board.skipped else Text("no run has been scored yet")
     names = max(cell_len(clean(model.name)) for model in board.models)
     for_names = min(names, max(NARROWEST_NAME, width // 3))
-    blocks = _blocks([*board.means, *board.columns], width - for_names)
+    blocks = _blocks([*board.means, *board.columns], width - for_names - GAP)
     tables = [_matrix(board, block, for_names, is_first=block is blocks[0]) for block in blocks]
     return Group(*tables, *notes(board), *_skipped(board))
 
@@ -116,9 +117,7 @@ def _mean(mean: Mean, model: Model) -> Text:
     score = mean.scores.get(model.key)
     if score is None:
         return Text("")
-    return lines(
-        formatting.number(score.normalized, True), _rank(score.best_rank, score.worst_rank, score.letters)
-    )
+    return lines(formatting.number(score.raw, True), _rank(score.best_rank, score.worst_rank, score.letters))
 
 
 def _rank(best: int | None, worst: int | None, letters: str) -> str:
