@@ -138,7 +138,7 @@ def test_names_of_benchmarks_are_not_broken_at_any_width(tmp_path, width):
 
 
 def test_means_are_those_that_the_page_shows_first(tmp_path):
-    write_run(tmp_path / "run", [Spec()])
+    write_run(tmp_path / "run", [Spec(), Spec(name="another", num_items=50)])
     board = build(collect(tmp_path), LeaderboardConfig())
     for score in board.means[0].scores.values():
         assert f"{100 * score.raw:.1f}" in printed(tmp_path)
