@@ -127,7 +127,7 @@ class Difference:
     num_pairs: int
     num_clusters: int
     gained: int
-    """Items on which `second` scores higher."""
+    """Items on which `second` is better."""
     lost: int
     detectable: float | None
     """Smallest true difference that this test finds 4 times out of 5, corrected; None: there is none."""

@@ -1,13 +1,15 @@
 """Tells the language of questions by their letters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 _HAN_SHARE = 0.2
 """Questions with a larger share of Chinese characters among their letters count as Chinese."""
+MOST_LETTERS = 2000
+"""Characters of each text that are looked at."""
 
 
-def language(questions: Iterator[str]) -> str:
+def language(questions: Iterable[str]) -> str:
     """Return `zh` if more than a fifth of the questions' letters are Chinese characters, else `en`."""
-    letters = [letter for question in questions for letter in question[:2000] if letter.isalpha()]
+    letters = [letter for question in questions for letter in question[:MOST_LETTERS] if letter.isalpha()]
     han = sum("\u4e00" <= letter <= "\u9fff" for letter in letters)
     return "zh" if han > _HAN_SHARE * len(letters) else "en"

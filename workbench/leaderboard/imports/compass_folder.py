@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.errors import DataError
+from workbench.evaluation.benchmarks.language import MOST_LETTERS, language
 from workbench.evaluation.records import Score
 from workbench.leaderboard.imports.compass_items import has_examples, read_items
 from workbench.leaderboard.imports.results import ImportedItems, ImportedResults, LeftOut, joined
-from workbench.leaderboard.imports.scores import language_of, score_of
+from workbench.leaderboard.imports.scores import score_of
 
 TOOL = "OpenCompass"
 """Its files don't tell its version."""
@@ -133,4 +134,4 @@ def _benchmarks(datasets: Mapping[str, Dataset], model: str) -> tuple[list[Score
 
 
 def _language(items: ImportedItems) -> str:
-    return language_of([prediction.context for prediction in items.read()[:SHOWN_FOR_LANGUAGE]])
+    return language(prediction.context[-MOST_LETTERS:] for prediction in items.read()[:SHOWN_FOR_LANGUAGE])

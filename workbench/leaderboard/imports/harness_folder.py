@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import DataError
+from workbench.evaluation.benchmarks.language import MOST_LETTERS, language
 from workbench.evaluation.field_checks import LARGEST
 from workbench.evaluation.records import Score
 from workbench.files import read_json
@@ -19,7 +20,7 @@ from workbench.leaderboard.imports import harness_samples
 from workbench.leaderboard.imports.harness_predictions import read_predictions
 from workbench.leaderboard.imports.harness_samples import Sample, are_labels, item_id, item_score, metric_name
 from workbench.leaderboard.imports.results import ImportedItems, ImportedResults, LeftOut, joined
-from workbench.leaderboard.imports.scores import by_subset, contradiction, language_of, score_of
+from workbench.leaderboard.imports.scores import by_subset, contradiction, score_of
 
 TOOL = "lm-evaluation-harness"
 RESULTS_NAME = re.compile(r"results_(?P<date>[^_/]+)\.json")
@@ -218,7 +219,7 @@ def _scores(
     facts = {
         "model": model,
         "benchmark": benchmark,
-        "language": language_of(texts),
+        "language": language(text[-MOST_LETTERS:] for text in texts),
         "num_fewshot": shots if isinstance(shots, int) and shots >= 0 else 0,
         "protocol": f"lm-eval {version}" if isinstance(version, str) else "lm-eval",
         "num_total": _num_total(tasks, _section(values, "n-samples")),

@@ -10,9 +10,6 @@ from workbench.statistics import intervals
 
 TOLERANCE = 1e-6
 """Relative difference between a reported mean and the mean of the items that is rounding."""
-HAN_SHARE = 0.2
-"""From this share of Chinese characters among the letters on, questions count as Chinese."""
-MOST_LETTERS = 2000
 
 
 def contradiction(items: ImportedItems, metric: str, reported: Any, average: str) -> str:
@@ -95,10 +92,3 @@ def _subsets(items: ImportedItems, metric: str) -> dict[str, dict[str, float]]:
         for subset, values in by_subset(items, metric).items()
         if subset
     }
-
-
-def language_of(texts: Sequence[str]) -> str:
-    """Return zh for texts with a good part of Chinese characters, else en."""
-    letters = [letter for text in texts for letter in text[-MOST_LETTERS:] if letter.isalpha()]
-    han = sum("\u4e00" <= letter <= "\u9fff" for letter in letters)
-    return "zh" if han > HAN_SHARE * len(letters) else "en"
