@@ -65,7 +65,15 @@ def all_rows() -> dict[str, Rows]:
 def documents(
     rng: Random, language: str, used_reviews: list[reviews.Review], count: int, held_out: bool = False
 ) -> list[dict[str, Any]]:
-    """Generate texts of two to four sentences."""
+    """Generate pretraining rows, each with a text of two to four sentences on numbers and reviews.
+
+    Args:
+        rng: Source of randomness.
+        language: zh or en.
+        used_reviews: Reviews that a text may contain.
+        count: Number of rows.
+        held_out: Whether the sets of numbers are those held out for the benchmarks.
+    """
     rows = []
     for _ in range(count):
         sentences = [

@@ -115,7 +115,7 @@ class Findings:
     """The items found so far, each with the row that has most of it."""
 
     def __init__(self, names: Sequence[str], known: Sequence[Entry]) -> None:
-        """Begin with nothing found.
+        """Start without any items found.
 
         Args:
             names: the benchmark of each entry.

@@ -103,7 +103,7 @@ class Renderer:
         return f"{subset}/{name}" if subset else name
 
     def cluster(self, row: Row, subset: str, parent: str) -> str:
-        """Return what the item of a row shares with others, 16 hex digits; empty if nothing.
+        """Return the id of the cluster that the item of a row belongs to, 16 hex digits; empty: no cluster.
 
         Args:
             row: row of the question.

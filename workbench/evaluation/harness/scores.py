@@ -233,7 +233,7 @@ def _subset_values(parts: Values, combine: Mapping[str, Combine]) -> dict[str, d
 
 
 def _average(group: Any, metric: str, filter_name: str) -> Average:
-    """Return how a group averages a metric of its tasks."""
+    """Return whether a group averages a metric over all items (micro) or over its tasks (macro)."""
     are_weighted = [
         aggregation.weight_by_size
         for aggregation in group.aggregate_metric_list

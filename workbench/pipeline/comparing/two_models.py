@@ -38,11 +38,11 @@ class Asked:
 
     @property
     def title(self) -> str:
-        """Return what people call the model: its path, or its name in the run."""
+        """Return the model's name for reports: its name in the run, or its label with its path."""
         return self.name if self.label == self.name else f"{self.label} ({self.run.config.model.path})"
 
     def values(self) -> dict[str, str | None]:
-        """Return what the model is, as JSON values."""
+        """Return the model's names and the fingerprints of its weights and adapter, as JSON values."""
         keys = ("weights", "adapter", "quantization")
         return {"model": self.title, "name": self.name, **{key: self.identity.get(key) for key in keys}}
 

@@ -59,7 +59,7 @@ class Decision:
 
     @property
     def stopped(self) -> str:
-        """Return how it was stopped, as a sentence."""
+        """Return after how many items the comparison stopped and with which verdict, as text."""
         if self.decision == UNDECIDED:
             return f"all {self.num_total:,} items asked, and not decided"
         return f"decided after {self.num_decided:,} of {self.num_total:,} items: {self.verdict}"
@@ -146,7 +146,7 @@ def decide(
 
 
 def _values(run: Run, block: PreparedBenchmark, asked: Asked, enter: Enter) -> list[float]:
-    """Return what a model scores on each item of a block; items that it has answered are not asked again.
+    """Return a model's score on each item of a block; answers that are cached are not asked for again.
 
     Raises:
         ConfigError: The metric isn't the mean of scores between 0 and 1.

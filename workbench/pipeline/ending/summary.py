@@ -138,7 +138,7 @@ def score_line(board: Board, column: Column) -> str:
 
 
 def answers(run_dir: RunDir) -> list[str]:
-    """Return how many sampled answers end by themselves, before and after the training."""
+    """Return a line with the number of sampled answers that end by themselves, before and after training."""
     report = read_mapping(run_dir.train_json).get("answers")
     if not isinstance(report, dict):
         return []

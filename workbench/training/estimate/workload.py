@@ -124,7 +124,7 @@ def text_lengths(dataset: Dataset, lengths: Sequence[int]) -> list[list[int]]:
 
 
 def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
-    """Return this machine's rate of matrix products of such sizes, in FLOP per second: the best of five."""
+    """Multiply (1024, width) by (width, inner) matrices; return the FLOP per second, the best of five."""
     left, right = torch.zeros(1024, width, dtype=dtype), torch.zeros(inner, width, dtype=dtype)
     seconds = []
     for _ in range(5):

@@ -70,7 +70,7 @@ def rewrite_journal(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[
 
 
 def logged_history(checkpoint: Path) -> list[dict[str, Any]]:
-    """Return what the Trainer had logged when it wrote a checkpoint that was checked before."""
+    """Return the `log_history` in a checkpoint's Trainer state; the checkpoint must have been checked."""
     history = read_json(checkpoint / "trainer_state.json")["log_history"]
     assert isinstance(history, list)
     return history
