@@ -15,7 +15,8 @@ def unfolded(rows: Iterable[Row], path: str, key: str) -> Iterator[Row]:
     """Yield a row for each object at the end of a column path, with the columns of all its parent objects.
 
     Each parent is also a column of its own, under the name of its list: in `data.paragraphs.qas`,
-    `paragraphs.id` is the paragraph's id. A column name that several levels have is dropped and noted.
+    `paragraphs.id` is the paragraph's id. A column name that several levels have is left out, and listed in
+    `Row.clashes`.
 
     Args:
         rows: The rows to unfold.
