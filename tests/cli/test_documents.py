@@ -91,7 +91,7 @@ def test_each_run_folder_that_a_command_reads_was_named_by_a_command_before_it(d
     for words in workbench_commands(document):
         given = dict(word.partition("=")[::2] for word in words)
         folder = given.get("run_dir")
-        if "model.path" in given:  # a run of its own; the others go on in a folder
+        if "model.path" in given:  # a run of its own, or another's; the others go on in a folder
             named.add(folder)
         elif folder and folder not in named:
             unknown.append(folder)
