@@ -1,6 +1,7 @@
 """Questions and answers of a board's items, read from the runs."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from leaderboard_runs import Spec, write_run
 
@@ -9,6 +10,9 @@ from workbench.evaluation.records import read_predictions, write_predictions
 from workbench.leaderboard.board import Outcomes
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
+from workbench.leaderboard.items import index
+from workbench.leaderboard.items.answer_file import AnswerFile
+from workbench.leaderboard.items.model_answers import checked_answers
 from workbench.leaderboard.items.run_texts import RunTexts, questions
 from workbench.leaderboard.page.texts import NOT_CHOSEN
 
@@ -77,3 +81,50 @@ def test_a_question_is_the_prompt_without_what_all_prompts_of_its_subset_share()
 
 def test_equal_prompts_are_shown_whole():
     assert questions(["a\nb\n", "a\nb\n"], ["", ""]) == ["a\nb\n", "a\nb\n"]
+
+
+def test_texts_from_the_index_are_the_texts_from_the_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "WORTHWHILE", 1)
+    run = write_run(tmp_path / "runs" / "a", [Spec(right={"base": 0.3, "adapter": 0.5})])
+    found, kept = collect(run.path.parent), tmp_path / "index"
+    board = build(found, LeaderboardConfig(), kept)
+    [key] = board.outcomes
+    fresh, known = RunTexts(board, found.runs).column(key), RunTexts(board, found.runs, kept).column(key)
+    assert kept.is_file() and known.choices == fresh.choices and known.targets == fresh.targets
+    assert known.chosen.tolist() == fresh.chosen.tolist()
+    assert np.array_equal(known.loglikelihoods, fresh.loglikelihoods, equal_nan=True)
+
+
+def test_the_index_answers_for_no_file_that_was_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "WORTHWHILE", 1)
+    run = write_run(tmp_path / "runs" / "a", [Spec("toy-reading-zh", right={"base": 0.3, "adapter": 0.5})])
+    kept = tmp_path / "index"
+    build(collect(run.path.parent), LeaderboardConfig(), kept)
+    edited(run, "base", loglikelihoods=[-1.0, -2.0])
+    found = collect(run.path.parent)
+    board = build(found, LeaderboardConfig())
+    [key] = board.outcomes
+    assert kept.is_file()
+    likelihoods = RunTexts(board, found.runs, kept).column(key).loglikelihoods
+    assert likelihoods[0, 0, :2].tolist() == [-1.0, -2.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"prediction": None},
+        {"prediction": "b"},
+        {"loglikelihoods": [-1.0]},
+        {"loglikelihoods": [float("-inf"), 0.0]},
+        {"generation": "text"},
+    ],
+)
+def test_answers_read_in_bulk_are_those_of_the_checked_reader(run, change):
+    edited(run, "base", **change)
+    path = run.predictions("base", "toy-reading-zh")
+    predictions = read_predictions(path)
+    ids = pa.array([one.id for one in predictions])
+    found, checked = AnswerFile(path).answers(ids), checked_answers(predictions)
+    assert found.chosen.tolist() == checked.chosen.tolist() and found.generations == checked.generations
+    assert np.array_equal(found.loglikelihoods, checked.loglikelihoods, equal_nan=True)

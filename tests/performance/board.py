@@ -121,22 +121,35 @@ def make(folder: Path, models: int, columns: int, items: int) -> None:
 
 
 def build_once(folder: Path) -> None:
-    """Build the board of a folder in this process, and print what it took."""
+    """Build the whole leaderboard of a folder in this process, and print what each part took."""
     from workbench.config.leaderboard import LeaderboardConfig
+    from workbench.leaderboard import page
     from workbench.leaderboard.build import build
     from workbench.leaderboard.collect import collect
+    from workbench.leaderboard.items.run_texts import RunTexts
+    from workbench.leaderboard.outputs import writing
     from workbench.reading_once import reading_once
 
-    start, wall = time.process_time(), time.perf_counter()
+    wall, seconds = time.perf_counter(), {"imports": time.process_time()}
     with reading_once():
         found = collect(folder)
-        collected = time.process_time()
+        seconds["runs"] = time.process_time()
         board = build(found, LeaderboardConfig(), folder / INDEX)
-    seconds, peak = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seconds["board"] = time.process_time()
+        texts = RunTexts(board, found.runs, folder / INDEX)
+        page.write(board, texts, folder)
+        seconds["page"] = time.process_time()
+        writing.write(board, texts, folder)
+        seconds["outputs"] = time.process_time()
+    total, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ends = [0.0, *seconds.values()]
+    parts = ", ".join(
+        f"{name} {end - start:.1f}" for name, start, end in zip(seconds, ends[:-1], ends[1:], strict=True)
+    )
     print(
         f"{len(board.models)} models, {len(board.columns)} columns, {len(board.differences):,} differences: "
-        f"{seconds:.1f} s of processor time ({collected - start:.1f} s to find the runs), "
-        f"{time.perf_counter() - wall:.1f} s, peak {peak / 2**20:.2f} GiB"
+        f"{total:.1f} s of processor time ({parts}), {time.perf_counter() - wall:.1f} s, "
+        f"peak {peak / 2**20:.2f} GiB"
     )
 
 

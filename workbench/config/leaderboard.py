@@ -6,7 +6,7 @@ from enum import Enum
 from workbench.config.model import Dtype
 from workbench.config.names import check_file_name, check_once
 from workbench.config.quantization import QuantizationMethod
-from workbench.config.ranges import check_ranges, number
+from workbench.config.ranges import check_ranges
 from workbench.errors import ConfigError
 
 FamilyKind = Enum(
@@ -58,9 +58,6 @@ class LeaderboardConfig:
     folder: str = "runs"
     """Folder that is searched for runs. leaderboard.html is written there, and the files for other programs:
     leaderboard.csv, .md, .tex and .json, differences.csv, items.parquet, every_eval_ever/, and pictures."""
-    num_samples: int = number(3, 0, 10**5)
-    """Items per benchmark to show that the trained model gained over the base, and as many that it lost.
-    Raise it to read what training changed. 0: none."""
     family: FamilyKind = FamilyKind.auto
     """Which models are tested against which; the error rate of 3% is shared by all tests, so fewer tests find
     smaller differences. pairs: any two. reference: each against leaderboard.reference. names: any two of

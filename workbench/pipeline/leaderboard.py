@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from workbench.config import Config
+from workbench.config import Config, Step
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.files import locked
 from workbench.leaderboard import page, run_table, table
@@ -47,13 +47,15 @@ def leaderboard(run: Run) -> None:
         board = build(collection, config.leaderboard, folder / INDEX)
         warn_of_unknown(board, config.leaderboard)
         show(board, own, config.leaderboard)
-        texts = RunTexts(board, collection.runs)
+        texts = RunTexts(board, collection.runs, folder / INDEX)
         path = page.write(board, texts, folder)
         writing.write(board, texts, folder)
         cards = [card for scored in own for card in model_folders.write(board, scored)]
     for card in cards:
         log.info("card: %s", card)
     log.info("page: %s", path)
+    if config.steps == [Step.leaderboard] and (missing := writing.missing_pictures()):
+        log.info(missing)
 
 
 def warn_of_unknown(board: Board, config: LeaderboardConfig) -> None:

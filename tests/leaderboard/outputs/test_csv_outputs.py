@@ -45,7 +45,7 @@ def test_pandas_reads_every_difference_of_the_family(board):
 def test_a_difference_in_a_mean_is_named_by_the_mean(board):
     of_mean = replace(board.differences[0], column="zh")
     [row] = frame(csv_files.differences(replace(board, differences=(of_mean,)))).to_dict("records")
-    assert row["benchmark"] == row["column"] == "mean: zh"
+    assert row["benchmark"] == row["column"] == "mean: zh" and row["metric"] == "mean above chance"
 
 
 def test_a_difference_that_was_not_tested_leaves_its_numbers_empty(board):

@@ -41,6 +41,7 @@ FIRST_FIELDS: dict[str, frozenset[str]] = {
 
 REMOVED_FIELDS: dict[str, dict[str, Any]] = {
     "EvaluateConfig": {"bootstrap_samples": 2000, "cache": True},
+    "LeaderboardConfig": {"num_samples": 3},
     "MergeConfig": {
         "max_shard_size": "4GB",
         "tolerance": 1e-4,

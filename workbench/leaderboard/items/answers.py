@@ -1,6 +1,5 @@
 """Reads a file of predictions into arrays: fast by pyarrow, and by the checked reader where that fails."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json as pa_json
 from numpy.typing import NDArray
 
 from workbench.errors import DataError
 from workbench.evaluation.field_checks import LARGEST
 from workbench.evaluation.records import SCHEMA_VERSION, Prediction, read_predictions
 from workbench.leaderboard.imports.results import ImportedItems
-
-SMALLEST_BLOCK = 1 << 16
-LARGEST_BLOCK = 1 << 30
-"""Bytes that pyarrow parses at once; a line must fit."""
-
-MAY_BE_NULL = ("cluster", "prediction")
+from workbench.leaderboard.items.bulk import first_line, read_bulk, type_of
+from workbench.leaderboard.items.model_answers import ModelAnswers, answer_fields, answers_of
 
 LABELS, TEXTS = ("prediction", "target"), ("context",)
 """Columns that only some metrics need."""
@@ -44,6 +38,8 @@ class Items:
     targets: list[Any] | None = None
     texts: list[str] | None = None
     """Text before the answer; of a perplexity benchmark the text that is scored."""
+    answers: ModelAnswers | None = None
+    """Chosen options and log-likelihoods, where the file was read in bulk and no text was generated."""
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -104,59 +100,52 @@ def _repeated(ids: Sequence[str]) -> str:
 
 def _bulk(data: bytes, metric: str, columns: Sequence[str]) -> Items | None:
     """Return the items of a file as pyarrow reads them; None where a line isn't like the first one."""
+    first = first_line(data)
     try:
-        first = json.loads(data[: data.find(b"\n") + 1])
-        schema = pa.schema(_fields(first, metric, columns))
-        table = pa_json.read_json(
-            pa.BufferReader(data),
-            read_options=pa_json.ReadOptions(
-                use_threads=False, block_size=min(max(len(data), SMALLEST_BLOCK), LARGEST_BLOCK)
-            ),
-            parse_options=pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-        )
-    except (pa.ArrowException, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        fields = _fields(first, metric, columns) if first else {}
+    except (TypeError, KeyError):
         return None
-    names = [name for name in table.column_names if name not in MAY_BE_NULL]
-    if any(table[name].null_count for name in names) or table.num_rows != data.count(b"\n"):
+    if not first or not fields:
         return None
-    arrays = {name: table[name].combine_chunks() for name in table.column_names}
+    with_answers = {**fields, **answer_fields(first)} if first.get("generation") is None else fields
+    arrays = read_bulk(data, with_answers)
+    if arrays is None and with_answers is not fields:
+        arrays = read_bulk(data, fields)
+    return None if arrays is None else _items(arrays, metric, columns)
+
+
+def _items(arrays: dict[str, pa.Array], metric: str, columns: Sequence[str]) -> Items | None:
+    """Return the items in columns that were read in bulk; None if a score or the version is odd."""
     values = arrays["scores"].field(metric)
     if values.null_count or not _are_scores(numbers := values.to_numpy(zero_copy_only=False)):
         return None
     if pc.unique(arrays["schema_version"]).to_pylist() != [SCHEMA_VERSION]:
         return None
+    answers = answers_of(arrays) if "loglikelihoods" in arrays else None
+    wanted = {name: arrays[name].to_pylist() for name in columns}
     return Items(
         ids=arrays["id"],
         prompts=arrays["prompt_hash"],
         subsets=arrays["subset"],
         clusters=pc.fill_null(arrays["cluster"], ""),
         values=numbers,
-        predictions=arrays["prediction"].to_pylist() if "prediction" in arrays else None,
-        targets=arrays["target"].to_pylist() if "target" in arrays else None,
-        texts=arrays["context"].to_pylist() if "context" in arrays else None,
+        predictions=wanted.get("prediction"),
+        targets=wanted.get("target"),
+        texts=wanted.get("context"),
+        answers=answers if answers and answers.generations is None else None,
     )
 
 
-def _fields(first: dict[str, Any], metric: str, columns: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+def _fields(first: dict[str, Any], metric: str, columns: Sequence[str]) -> dict[str, pa.DataType]:
     """Return the columns to read, with the types that they have on the first line.
 
     Raises:
         KeyError: The line lacks one.
         TypeError: It has a value that isn't read in bulk.
     """
-    fields = [(name, pa.string()) for name in ("id", "subset", "prompt_hash", "cluster")]
-    fields += [("schema_version", pa.int64()), ("scores", pa.struct([(metric, pa.float64())]))]
-    return [*fields, *((name, _type(first[name])) for name in columns)]
-
-
-def _type(value: Any) -> pa.DataType:
-    if value is None or isinstance(value, str):
-        return pa.string()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return pa.int64()
-    if isinstance(value, list) and value:
-        return pa.list_(_type(value[0]))
-    raise TypeError(f"{value!r} is neither a text nor a whole number")
+    fields: dict[str, pa.DataType] = dict.fromkeys(("id", "subset", "prompt_hash", "cluster"), pa.string())
+    fields |= {"schema_version": pa.int64(), "scores": pa.struct([(metric, pa.float64())])}
+    return fields | {name: type_of(first[name]) for name in columns}
 
 
 def _are_scores(values: NDArray[np.float64]) -> bool:

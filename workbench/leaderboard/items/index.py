@@ -1,9 +1,11 @@
-"""Keeps the item scores of files of predictions by the content of these files, so that they are read once."""
+"""Keeps the items of files of predictions by the content of these files, so that they are read once."""
 
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +13,9 @@ from numpy.typing import NDArray
 
 from workbench.files import write_atomic
 from workbench.leaderboard.items.answers import Items
+from workbench.leaderboard.items.model_answers import ModelAnswers
 
-VERSION = 1
+VERSION = 2
 """Raised when items are read in another way, so that nothing older is used."""
 
 WORTHWHILE = 100_000
@@ -25,7 +28,7 @@ Frame = tuple[pa.Array, pa.Array, pa.Array, pa.Array]
 
 
 class ItemIndex:
-    """Item scores by SHA-256 of their file, and metric. What isn't used while a board is built is dropped."""
+    """Items by SHA-256 of their file, and metric. What isn't used while a board is built is dropped."""
 
     def __init__(self, path: Path | None) -> None:
         """Read the index at a path; a damaged or missing one is empty, and with None nothing is kept."""
@@ -67,6 +70,7 @@ def _packed(items: dict[str, Items]) -> bytes:
             frames.append(each)
         numbers.append(number)
     texts = [[column.to_pylist() for column in _frame(each)] for each in frames]
+    widths, chosen, likelihoods = _packed_answers([each.answers for each in items.values()])
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -74,6 +78,9 @@ def _packed(items: dict[str, Items]) -> bytes:
         keys=np.array(list(items)),
         frames=np.array(numbers, dtype=np.int64),
         values=np.concatenate([each.values for each in items.values()]),
+        widths=widths,
+        chosen=chosen,
+        loglikelihoods=likelihoods,
         texts=np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8),
     )
     return buffer.getvalue()
@@ -81,6 +88,18 @@ def _packed(items: dict[str, Items]) -> bytes:
 
 def _frame(items: Items) -> Frame:
     return (items.ids, items.prompts, items.subsets, items.clusters)
+
+
+def _packed_answers(
+    answers: Sequence[ModelAnswers | None],
+) -> tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.float32]]:
+    """Return answers one after the other; the width is the number of options, and -1 where there are none."""
+    known = [each for each in answers if each is not None]
+    widths = [-1 if each is None else each.loglikelihoods.shape[1] for each in answers]
+    nothing = np.empty(0, np.int16)
+    chosen = np.concatenate([nothing, *(each.chosen for each in known)])
+    rows = (each.loglikelihoods.reshape(-1) for each in known)
+    return np.array(widths, dtype=np.int64), chosen, np.concatenate([nothing.astype(np.float32), *rows])
 
 
 def _is_same_frame(one: Items, other: Items) -> bool:
@@ -96,22 +115,41 @@ def _read(path: Path) -> dict[str, Items]:
         with np.load(io.BytesIO(data[DIGEST_BYTES:]), allow_pickle=False) as arrays:
             if int(arrays["version"]) != VERSION:
                 return {}
-            return _unpacked(arrays["keys"], arrays["frames"], arrays["values"], arrays["texts"])
+            return _unpacked({name: arrays[name] for name in arrays.files})
     except (OSError, ValueError, KeyError, IndexError, RecursionError):
         return {}
 
 
-def _unpacked(
-    keys: NDArray[np.str_], numbers: NDArray[np.int64], values: NDArray[np.float64], texts: NDArray[np.uint8]
-) -> dict[str, Items]:
-    frames = [[pa.array(column, pa.string()) for column in frame] for frame in json.loads(texts.tobytes())]
+def _unpacked(arrays: dict[str, NDArray[Any]]) -> dict[str, Items]:
+    texts = json.loads(arrays["texts"].tobytes())
+    frames = [[pa.array(column, pa.string()) for column in frame] for frame in texts]
+    values, chosen, likelihoods = (_Reader(arrays[name]) for name in ("values", "chosen", "loglikelihoods"))
     found: dict[str, Items] = {}
-    start = 0
-    for key, number in zip(keys.tolist(), numbers.tolist(), strict=True):
+    rows = zip(*(arrays[name].tolist() for name in ("keys", "frames", "widths")), strict=True)
+    for key, number, width in rows:
         ids, prompts, subsets, clusters = frames[number]
-        end = start + len(ids)
+        answers = None
+        if width >= 0:
+            numbers = likelihoods.next(len(ids) * width).reshape(len(ids), width)
+            answers = ModelAnswers(chosen=chosen.next(len(ids)), loglikelihoods=numbers)
         found[key] = Items(
-            ids=ids, prompts=prompts, subsets=subsets, clusters=clusters, values=values[start:end]
+            ids=ids,
+            prompts=prompts,
+            subsets=subsets,
+            clusters=clusters,
+            values=values.next(len(ids)),
+            answers=answers,
         )
-        start = end
     return found
+
+
+class _Reader:
+    """Takes an array's values one stretch after the other."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values, self.start = values, 0
+
+    def next(self, count: int) -> NDArray[Any]:
+        """Return the next values."""
+        self.start += count
+        return self.values[self.start - count : self.start]

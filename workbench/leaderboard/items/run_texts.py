@@ -2,15 +2,18 @@
 
 import os.path
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from workbench.errors import DataError
-from workbench.evaluation.records import Prediction
 from workbench.leaderboard.board import Board, Outcomes
 from workbench.leaderboard.collect import Run
+from workbench.leaderboard.items.answer_file import AnswerFile, Asked
+from workbench.leaderboard.items.index import ItemIndex
+from workbench.leaderboard.items.model_answers import ModelAnswers
 from workbench.leaderboard.page.texts import NOT_CHOSEN, ColumnTexts
 from workbench.leaderboard.rows.models import find_models
 
@@ -18,18 +21,21 @@ from workbench.leaderboard.rows.models import find_models
 class RunTexts:
     """Questions and answers of the models that a board compares, as its runs have them."""
 
-    def __init__(self, board: Board, runs: Sequence[Run]) -> None:
+    def __init__(self, board: Board, runs: Sequence[Run], kept: Path | None = None) -> None:
         """Keep where each model's answers are.
 
         Args:
             board: The board.
             runs: The runs that it was built from.
+            kept: File that keeps what was read, for the next board of these runs; None: nothing is kept.
         """
         labels = {run.label: run for run in runs}
         keys = find_models(runs).keys
         names = {(label, key): name for (label, name), key in keys.items()}
         self._outcomes = board.outcomes
-        self._benchmarks = {column.key: column.benchmark for column in board.columns}
+        self._columns = {column.key: column for column in board.columns}
+        self._index = ItemIndex(kept)
+        self._texts: dict[str, ColumnTexts | None] = {}
         self._found = {
             (cell.model, cell.column): (labels[cell.source], names[cell.source, cell.model])
             for cell in board.cells
@@ -38,87 +44,77 @@ class RunTexts:
 
     def column(self, key: str) -> ColumnTexts | None:
         """Return the texts of the column with this key; None if no model's answers can be read."""
+        if key in self._texts:
+            return self._texts[key]
         outcomes = self._outcomes.get(key)
-        if outcomes is None:
-            return None
-        answers = _Answers(num_models=len(outcomes.models), num_items=len(outcomes.ids))
-        for number, model in enumerate(outcomes.models):
-            if (predictions := self._predictions(model, key, outcomes)) is not None:
-                answers.add(number, predictions)
-        return answers.texts(outcomes)
+        texts = None if outcomes is None else self._read(key, outcomes)
+        if texts is None or texts.generations is None:  # generated texts are too large to be kept
+            self._texts[key] = texts
+        return texts
 
-    def _predictions(self, model: str, key: str, outcomes: Outcomes) -> list[Prediction] | None:
-        """Return a model's answers in the order of the outcomes; None if they can't be read."""
+    def _read(self, key: str, outcomes: Outcomes) -> ColumnTexts | None:
+        ids = pa.array(outcomes.ids, pa.string())
+        asked: Asked | None = None
+        answers: dict[int, ModelAnswers] = {}
+        for number, model in enumerate(outcomes.models):
+            source = self._source(model, key)
+            if source is not None and (found := source.answers(ids)) is not None:
+                answers[number] = found
+                asked = asked or source.asked(ids)
+        if asked is None:
+            return None
+        return _texts(asked, answers, outcomes)
+
+    def _source(self, model: str, key: str) -> AnswerFile | None:
+        """Return the file of a model's answers; None if there is none, or if it was changed."""
         run, name = self._found[model, key]
+        column = self._columns[key]
         try:
-            found = run.predictions(name, self._benchmarks[key]) or []
+            file = run.file_of(name, column.benchmark)
         except DataError:
             return None
-        by_id = {prediction.id: prediction for prediction in found}
-        return [by_id[item] for item in outcomes.ids] if by_id.keys() >= set(outcomes.ids) else None
-
-
-@dataclass
-class _Answers:
-    """Answers of the models so far."""
-
-    num_models: int
-    num_items: int
-    asked: list[Prediction] = field(default_factory=list)
-    """Answers of one of the models, from which the questions and options are taken."""
-    choices: dict[int, list[int | str | None]] = field(default_factory=dict)
-    """Number of a model -> what it answered to each item."""
-    generations: dict[int, list[str | None]] = field(default_factory=dict)
-    loglikelihoods: dict[int, list[list[float]]] = field(default_factory=dict)
-
-    def add(self, number: int, predictions: list[Prediction]) -> None:
-        """Add the answers of one model."""
-        self.asked = self.asked or predictions
-        self.choices[number] = [prediction.prediction for prediction in predictions]
-        texts = [prediction.generation for prediction in predictions]
-        if any(text is not None for text in texts):
-            self.generations[number] = texts
-        if any(prediction.loglikelihoods for prediction in predictions):
-            self.loglikelihoods[number] = [prediction.loglikelihoods for prediction in predictions]
-
-    def texts(self, outcomes: Outcomes) -> ColumnTexts | None:
-        """Return the texts of the column; None if no answers were added."""
-        if not self.asked:
+        if file is None:
             return None
-        nothing: list[str | None] = [None] * self.num_items
-        rows = [self.generations.get(number, nothing) for number in range(self.num_models)]
-        return ColumnTexts(
-            questions=questions([item.context for item in self.asked], outcomes.subsets),
-            choices=[item.choices for item in self.asked],
-            targets=[_targets(item) for item in self.asked],
-            chosen=None if self.generations else self._chosen(),
-            loglikelihoods=self._loglikelihoods(),
-            generations=rows if self.generations else None,
-        )
-
-    def _chosen(self) -> NDArray[np.int16] | None:
-        """Return the index of each chosen option; None if there are no options."""
-        if not any(item.choices for item in self.asked):
-            return None
-        chosen = np.full((self.num_models, self.num_items), NOT_CHOSEN, dtype=np.int16)
-        for number, answers in self.choices.items():
-            chosen[number] = [answer if isinstance(answer, int) else NOT_CHOSEN for answer in answers]
-        return chosen
-
-    def _loglikelihoods(self) -> NDArray[np.float32] | None:
-        """Return the log-likelihood of each option; None if there are none."""
-        if not self.loglikelihoods:
-            return None
-        width = max(len(values) for rows in self.loglikelihoods.values() for values in rows)
-        found = np.full((self.num_models, self.num_items, width), np.nan, dtype=np.float32)
-        for number, rows in self.loglikelihoods.items():
-            for item, values in enumerate(rows):
-                found[number, item, : len(values)] = values
-        return found
+        path, digest = file
+        return AnswerFile(path, self._index.get(digest, column.metric))
 
 
-def _targets(item: Prediction) -> list[int | str]:
-    return [*item.target] if isinstance(item.target, list) else [item.target]
+def _texts(asked: Asked, answers: dict[int, ModelAnswers], outcomes: Outcomes) -> ColumnTexts:
+    """Return the texts of a column.
+
+    Args:
+        asked: What was asked.
+        answers: Number of a model -> its answers, in the order of the outcomes.
+        outcomes: Models and items of the column.
+    """
+    num_models, num_items = len(outcomes.models), len(outcomes.ids)
+    nothing: list[str | None] = [None] * num_items
+    texts = {number: each.generations for number, each in answers.items() if each.generations}
+    rows = [texts.get(number, nothing) for number in range(num_models)]
+    chosen = np.full((num_models, num_items), NOT_CHOSEN, dtype=np.int16)
+    for number, each in answers.items():
+        chosen[number] = each.chosen
+    return ColumnTexts(
+        questions=questions(asked.contexts, outcomes.subsets),
+        choices=asked.choices,
+        targets=asked.targets,
+        chosen=chosen if not texts and any(asked.choices) else None,
+        loglikelihoods=_loglikelihoods(answers, num_models, num_items),
+        generations=rows if texts else None,
+    )
+
+
+def _loglikelihoods(
+    answers: dict[int, ModelAnswers], num_models: int, num_items: int
+) -> NDArray[np.float32] | None:
+    """Return (num_models, num_items, num_choices) log-likelihoods; None if there are none."""
+    width = max(each.loglikelihoods.shape[1] for each in answers.values())
+    if not width:
+        return None
+    found = np.full((num_models, num_items, width), np.nan, dtype=np.float32)
+    for number, each in answers.items():
+        found[number, :, : each.loglikelihoods.shape[1]] = each.loglikelihoods
+    return found
 
 
 def questions(contexts: Sequence[str], subsets: Sequence[str]) -> list[str]:

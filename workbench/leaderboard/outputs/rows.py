@@ -76,7 +76,7 @@ DIFFERENCE_COLUMNS: dict[str, Callable[[DifferenceEntry], Any]] = {
     "model_b": lambda entry: entry.second.name,
     "benchmark": lambda entry: entry.column.benchmark if entry.column else f"mean: {entry.difference.column}",
     "column": lambda entry: entry.column.label if entry.column else f"mean: {entry.difference.column}",
-    "metric": lambda entry: entry.column.metric if entry.column else "mean",
+    "metric": lambda entry: entry.column.metric if entry.column else "mean above chance",
     "difference": lambda entry: entry.difference.value,
     "low": lambda entry: entry.difference.low,
     "high": lambda entry: entry.difference.high,

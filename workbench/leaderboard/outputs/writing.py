@@ -1,6 +1,5 @@
 """Writes all files of the leaderboard for other programs into its folder."""
 
-import logging
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,8 +7,6 @@ from workbench.files import settle_file, write_atomic
 from workbench.leaderboard.board import Board
 from workbench.leaderboard.outputs import board_json, csv_files, every_eval_ever, items, latex, markdown
 from workbench.leaderboard.page.texts import ItemTexts
-
-log = logging.getLogger("workbench")
 
 TEXTS = {
     "leaderboard.csv": csv_files.scores,
@@ -43,9 +40,7 @@ def write(board: Board, texts: ItemTexts, folder: Path) -> None:
 def write_pictures(board: Board, folder: Path) -> None:
     """Write the pictures if matplotlib is installed; delete old ones that aren't drawn now."""
     drawn: dict[str, bytes] = {}
-    if find_spec("matplotlib") is None:
-        log.info("pictures: none (pip install 'open-llama-workbench[plots]' for them)")
-    else:
+    if not missing_pictures():
         from workbench.leaderboard.outputs import pictures  # matplotlib is optional, and slow to import
 
         drawn = pictures.draw(board)
@@ -55,3 +50,9 @@ def write_pictures(board: Board, folder: Path) -> None:
             write_atomic(folder / name, drawn[name])
         else:
             (folder / name).unlink(missing_ok=True)
+
+
+def missing_pictures() -> str:
+    """Return that there are no pictures, and what to install for them; empty if they are drawn."""
+    is_installed = find_spec("matplotlib") is not None
+    return "" if is_installed else "pictures: none (pip install 'open-llama-workbench[plots]' for them)"
