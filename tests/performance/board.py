@@ -1,9 +1,9 @@
-"""Seconds and peak memory of building a board from run folders, cold and with little changed.
+"""Seconds and peak memory of building a leaderboard from run folders, cold and with little changed.
 
     python tests/performance/board.py [--models 200] [--columns 40] [--items 500] [--folder FOLDER]
 
-Makes the folders first (200 x 40 x 500 items take 3 GB and some minutes), then builds the board in processes
-of their own: once with nothing kept, once more, and once after one run has changed.
+Makes the folders first (200 x 40 x 500 items take 3 GB and some minutes), then builds board, page and all
+other files in processes of their own: once with nothing kept, once more, and once after one run has changed.
 """
 
 import argparse
