@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
-from workbench.cli.board_models import chosen, read_entries
+from workbench.cli.board_models import chosen, of_entry, read_entries
 from workbench.errors import ConfigError
 from workbench.shipped import PACKAGE
 
@@ -61,6 +62,15 @@ def test_jobs_share_the_models_by_their_names(tmp_path):
     assert [entry.name for entry in chosen(found, ["other", "mine"])] == ["mine", "other"]
     with pytest.raises(ConfigError, match="no model 'x' .known: tiny, tiny-2"):
         chosen(found, ["x"])
+
+
+def test_a_name_that_is_given_is_the_models_name_on_the_board(tmp_path):
+    parts = ("model", "quantization", "adapter", "evaluate", "leaderboard")
+    composed = OmegaConf.create({part: {"name": None} for part in parts})
+    made = {
+        entry.name: of_entry(composed, entry, tmp_path).evaluate.name for entry in entries(tmp_path, LIST)
+    }
+    assert made.pop("mine") == "mine" and set(made.values()) == {None}
 
 
 def test_one_command_scores_many_models_and_records_those_that_fail(tmp_path):

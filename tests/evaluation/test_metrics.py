@@ -3,7 +3,9 @@ import math
 import pytest
 from sklearn import metrics as sk
 
+from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.metrics import text_similarity
+from workbench.evaluation.metrics.aggregate import resampled
 from workbench.evaluation.metrics.metric import Judged
 from workbench.evaluation.metrics.table import METRICS
 from workbench.evaluation.records import Answer, Example
@@ -85,6 +87,10 @@ def test_class_metrics_equal_scikit_learn():
     two = [Judged(a % 2, Answer(), example(target=t % 2)) for t, a in zip(targets, answers, strict=True)]
     expected = sk.f1_score([t % 2 for t in targets], [a % 2 for a in answers])
     assert METRICS["f1"].corpus(two) == pytest.approx(expected)
+
+
+def test_where_all_samples_score_the_same_the_error_is_not_known_instead_of_none():
+    assert resampled(lambda _, sample: 1.0, {"": [1, 2, 3]}, EvaluateConfig()) == (None, None)
 
 
 def test_one_class_alone_has_no_correlation_and_no_warning():

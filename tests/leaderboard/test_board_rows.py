@@ -59,6 +59,16 @@ def test_the_same_model_with_other_answers_is_an_alarm_with_the_count_and_the_fi
     assert f"item '{min(right, wrong)}'" in alarm
 
 
+def test_of_two_copies_of_a_models_scores_the_one_with_checksums_is_shown(tmp_path):
+    sweep(tmp_path)
+    found = collect(tmp_path)
+    assert all("not verified" in remark for run in found.runs for remark in run.remarks)
+    runs = [found.runs[0], replace(found.runs[1], remarks=[])]
+    board = build(replace(found, runs=runs), LeaderboardConfig())
+    [base] = [model for model in board.models if model.role == "base"]
+    assert [cell.source for cell in board.cells if cell.model == base.key] == ["s2"]
+
+
 def test_rows_are_named_by_what_tells_them_from_the_others(tmp_path):
     sweep(tmp_path)
     names = [model.name for model in board_of(tmp_path).models]
@@ -138,6 +148,7 @@ def test_a_model_that_could_not_be_scored_is_a_row_with_the_reason_and_no_compar
     [row] = [model for model in board.models if model.failure]
     assert (row.name, row.failure, row.facts["quantization"]) == ("large", "out of memory", "nf4")
     assert board.family.num_comparisons == 1 and board.skipped == ()
+    assert not any("float32" in model.name for model in board.models)
 
 
 def test_a_run_that_failed_after_some_scores_has_a_remark(tmp_path):

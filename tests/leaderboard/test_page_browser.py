@@ -107,6 +107,42 @@ def test_scores_ranks_and_letters_are_those_of_the_board(browser, usual):
     assert below == f"{cell.best_rank}–{cell.worst_rank} {cell.letters}"
 
 
+def test_means_are_shown_as_they_are_tested_unless_raw_ones_are_chosen(browser, usual):
+    [mean] = [mean for mean in usual.means if mean.name == "all"]
+    place = len(usual.columns) + usual.means.index(mean)
+    for query, name in (("", "normalized"), ("means=raw", "raw")):
+        browser.view("scores", query)
+        text = browser.text(f"td[data-place='3 {place}'] .value").split()[0]
+        assert text.replace("−", "-") == f"{100 * getattr(mean.scores[key(3)], name):.1f}"
+
+
+def test_why_a_score_is_set_apart_is_said_in_chinese(browser, usual):
+    browser.click("#language")
+    browser.wait("document.querySelector('td.apart')")
+    assert "11,582 题中的 2,680 题" in browser.text("td.apart")
+    browser.click("#language")
+
+
+def test_a_difference_of_a_metric_of_all_labels_has_no_interval_of_right_answers(browser, usual, tmp_path):
+    scores = [replace(cell.score, item_score="1 where right") for cell in usual.cells]
+    cells_of_labels = [replace(cell, score=score) for cell, score in zip(usual.cells, scores, strict=True)]
+    for own, has_interval in ((usual.cells, True), (tuple(cells_of_labels), False)):
+        browser.open(write(replace(usual, cells=own), MadeTexts(usual), tmp_path))
+        browser.view("pair", f"a={key(0)}&b={key(6)}")
+        below = cells(browser, ".pair tbody td:nth-child(4) .below")
+        assert below and any("…" in text for text in below) == has_interval
+
+
+def test_a_test_of_fewer_items_says_how_many(browser, usual, tmp_path):
+    fewer = [replace(found, num_pairs=60) for found in usual.differences]
+    browser.open(write(replace(usual, differences=tuple(fewer)), MadeTexts(usual), tmp_path))
+    browser.wait("document.querySelector('.scores .sign')")
+    browser.click("td[data-place='3 0']")
+    browser.wait("document.querySelector('dialog[open]')")
+    assert "60 items that both were asked alike" in browser.text("dialog")
+    browser.run("document.querySelector('dialog').close()")
+
+
 def test_a_click_on_a_head_sorts_and_says_so(browser, usual):
     head = "button.sort[data-key='000000000000c001']"
     for direction, sign in (("descending", -1), ("ascending", 1)):

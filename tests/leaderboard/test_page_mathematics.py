@@ -84,3 +84,14 @@ def test_numbers_have_a_real_minus_and_zero_has_no_sign():
     values = [-0.123, 0.0004, -0.0004, 0.25]
     assert computed("m.changeText(x, true)", values, "numbers") == ["−12.3", "0.0", "0.0", "+25.0"]
     assert computed("m.scoreText(x, false)", [-1.23456, None], "numbers") == ["−1.235", "–"]
+
+
+def test_percents_are_rounded_as_the_terminal_rounds_them():
+    shares = [number / 400 for number in range(401)] + [number / 1319 for number in range(0, 1319, 7)]
+    assert computed("m.scoreText(x, true)", shares, "numbers") == [f"{100 * share:.1f}" for share in shares]
+
+
+def test_a_p_value_that_is_only_bounded_says_so():
+    tests = [{"test": "sign-flip-exact", "p_value": 1e-15, "p_adjusted": 4e-14}]
+    tests.append({"test": "mcnemar-exact", "p_value": 1e-15, "p_adjusted": 4e-14})
+    assert computed("m.adjustedText(x)", tests, "numbers") == ["≤ 4e−14", "4e−14"]

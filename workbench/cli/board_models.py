@@ -1,6 +1,7 @@
 """Reads the models that a leaderboard scores, and makes a run of each."""
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from itertools import chain, count
@@ -171,4 +172,6 @@ def of_entry(composed: DictConfig, entry: ModelEntry, folder: Path) -> DictConfi
     run.quantization.method = entry.quantization
     run.adapter.path = entry.adapter
     run.evaluate.models = [ADAPTER if entry.adapter else BASE]
+    if not re.fullmatch(rf"{re.escape(own_name(entry))}(-\d+)?", str(entry.name)):
+        run.evaluate.name = entry.name
     return run

@@ -142,10 +142,12 @@ def notes(board: Board) -> list[Text]:
         for remark in model.remarks
     ]
     found += [
-        Text(clean(f"{mean.name} mean without {_label(board, column)}: {reason}"), style="dim")
+        Text(clean(f"{_title(mean)} is without {_label(board, column)}: {reason}"), style="dim")
         for mean in board.means
         for column, reason in mean.left_out.items()
     ]
+    if board.means:
+        found.append(Text("means are above chance: (score − chance) / (1 − chance)", style="dim"))
     found += [Text(_forgotten(board, lost), style=STYLES[lost.verdict]) for lost in board.forgetting]
     if board.family.num_comparisons:
         found.append(Text(family(board), style="dim"))

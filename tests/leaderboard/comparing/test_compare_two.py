@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from imported_files import ppl_entry, question, sample, write_compass, write_harness
 from leaderboard_runs import Spec, write_run
@@ -41,12 +42,16 @@ def test_difference_interval_and_p_are_those_of_scipys_binomial_test(tmp_path):
     [row] = compared(harness(tmp_path / "a", first), harness(tmp_path / "b", second)).rows
     gained = sum(b > a for a, b in zip(first, second, strict=True))
     lost = sum(b < a for a, b in zip(first, second, strict=True))
-    expected = binomtest(gained, gained + lost)
-    interval = expected.proportion_ci(0.95)
+    flips, difference = gained + lost, (gained - lost) / 200
+    expected = binomtest(gained, flips)
+    share, of_flips = expected.proportion_ci(0.95), binomtest(flips, 200).proportion_ci(0.95, "wilson")
+    near, far = ((2 * end - 1) * flips / 200 for end in share)
+    spread = np.log(difference / near), np.log(flips / 200 / of_flips.low)
+    more = far - difference, (2 * gained / flips - 1) * (of_flips.high - flips / 200)
     assert (row.test.gained, row.test.lost, row.test.num_items) == (gained, lost, 200)
     assert row.p_adjusted == pytest.approx(expected.pvalue)
-    assert row.test.low == pytest.approx((2 * interval.low - 1) * (gained + lost) / 200, abs=1e-6)
-    assert row.test.high == pytest.approx((2 * interval.high - 1) * (gained + lost) / 200, abs=1e-6)
+    assert row.test.low == pytest.approx(difference * np.exp(-np.hypot(*spread)), abs=1e-6)
+    assert row.test.high == pytest.approx(difference + np.hypot(*more), abs=1e-6)
     assert row.verdict == "better"
 
 
@@ -183,3 +188,20 @@ def test_the_command_takes_a_and_b_and_loads_no_torch(tmp_path):
     )
     assert found.returncode == 0, found.stderr
     assert "exact McNemar test" in found.stdout
+
+
+def test_a_score_of_which_less_is_better_is_not_in_percent_and_less_of_it_is_a_gain(tmp_path):
+    values = [[start + number % 8 / 100 for number in range(40)] for start in (0.9, 0.8)]
+    folders = []
+    for name, own in zip("ab", values, strict=True):
+        samples = [
+            sample(number, 1, text=question(number), metrics={"brier_score": value})
+            for number, value in enumerate(own)
+        ]
+        write_harness(tmp_path / name, {"quiz": samples}, model=f"org/{name}")
+        folders.append(str(tmp_path / name))
+    found = compared(*folders)
+    [row] = found.rows
+    assert (row.is_share, row.gained, row.lost, row.verdict) == (False, 40, 0, "better")
+    [line] = [line for line in report.text(found).splitlines() if line.startswith("quiz")]
+    assert line.split()[2:5] == [f"{np.mean(values[0]):.4g}", f"{np.mean(values[1]):.4g}", "-0.1"]

@@ -195,8 +195,10 @@ def _value(metric: Metric, judged: Sequence[Judged]) -> float:
 
 def resampled(
     corpus: Callable[[str, list[Any]], float], parts: Mapping[str, Sequence[Any]], evaluate: EvaluateConfig
-) -> tuple[float, intervals.Interval]:
+) -> tuple[float | None, intervals.Interval | None]:
     """Return standard error and percentile interval of a score that isn't a mean, from resampled items.
+
+    Both are None if all samples score the same, as where every answer is right: they don't tell the error.
 
     Args:
         corpus: computes the score of items of a part, given the name of the part.
@@ -208,6 +210,8 @@ def resampled(
     for _ in range(_CORPUS_SAMPLES):
         drawn = {key: [part[i] for i in rng.integers(0, len(part), len(part))] for key, part in parts.items()}
         values.append(intervals.mean([corpus(key, sample) for key, sample in drawn.items()]))
+    if min(values) == max(values):
+        return None, None
     tail = (1 - evaluate.confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(np.std(values, ddof=1)), (float(low), float(high))

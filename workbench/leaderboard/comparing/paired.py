@@ -10,6 +10,7 @@ from workbench.evaluation.records import Prediction, Score, lower_is_better, met
 from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE
 from workbench.leaderboard.comparing.pairing import Pairs, pair_items
 from workbench.leaderboard.comparing.sides import Side
+from workbench.leaderboard.items.columns import is_share
 from workbench.statistics.intervals import mean
 from workbench.statistics.paired import PairedTest, compare_paired
 from workbench.statistics.power import detectable
@@ -59,6 +60,11 @@ class Compared:
     """Smallest true difference that the test finds 4 times out of 5; None: there is none."""
     verdict: str
     """About the second model."""
+    is_share: bool = True
+    """Whether the scores are shares, which are shown in percent."""
+    gained: int = 0
+    """Items on which the second model is better, by higher or by lower values."""
+    lost: int = 0
     subjects: list[Subject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -236,6 +242,7 @@ def _compared(
         score.value if test is None else _mean(one, _values(predictions, score))
         for predictions, score in ((one.pairs.first, one.first), (one.pairs.second, one.second))
     ]
+    counts = (0, 0) if test is None else (test.gained, test.lost)
     return Compared(
         benchmark=one.benchmark,
         metric=one.first.metric,
@@ -248,6 +255,9 @@ def _compared(
         p_adjusted=_adjusted(test, level, alpha),
         detectable=detectable(test) if test is not None and not math.isnan(test.p_value) else None,
         verdict=verdict_of(test, is_reversed),
+        is_share=is_share(one.first.metric, one.first.protocol),
+        gained=counts[1] if is_reversed else counts[0],
+        lost=counts[0] if is_reversed else counts[1],
         subjects=[
             Subject(
                 name=name,

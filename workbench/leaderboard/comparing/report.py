@@ -3,10 +3,12 @@
 import csv
 import io
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from workbench.files import write_atomic, write_json
+from workbench.leaderboard import formatting
 from workbench.leaderboard.board import BETTER, WORSE
 from workbench.leaderboard.comparing.paired import Compared, Comparison
 from workbench.leaderboard.comparing.sides import Side
@@ -58,22 +60,20 @@ def _side(side: Side) -> str:
 
 def _cells(row: Compared) -> list[str]:
     test = row.test
-    values = [row.benchmark, row.metric, _number(row.first), _number(row.second)]
+    number = partial(formatting.number, is_share=row.is_share)
+    change = partial(_change, is_share=row.is_share)
+    values = [row.benchmark, row.metric, number(row.first), number(row.second)]
     if test is None:
-        return [*values, _points(row.second - row.first), "", "", "", "", "", row.verdict]
-    interval = "" if math.isnan(test.low) else f"{_points(test.low)} to {_points(test.high)}"
+        return [*values, change(row.second - row.first), "", "", "", "", "", row.verdict]
+    interval = "" if math.isnan(test.low) else f"{change(test.low)} to {change(test.high)}"
     p_value = "" if row.p_adjusted is None else _p_value(row.p_adjusted)
-    detects = "none" if row.detectable is None else f"{100 * row.detectable:.1f}"
-    counts = [str(test.gained), str(test.lost)]
-    return [*values, _points(test.difference), interval, p_value, *counts, detects, row.verdict]
+    detects = "none" if row.detectable is None else number(row.detectable)
+    counts = [str(row.gained), str(row.lost)]
+    return [*values, change(test.difference), interval, p_value, *counts, detects, row.verdict]
 
 
-def _number(value: float) -> str:
-    return f"{100 * value:.1f}" if 0 <= value <= 1 else f"{value:.4g}"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}" if abs(value) <= 1 else f"{value:+.3g}"
+def _change(value: float, is_share: bool) -> str:
+    return f"{100 * value:+.1f}" if is_share else f"{value:+.3g}"
 
 
 def _p_value(value: float) -> str:
@@ -83,7 +83,7 @@ def _p_value(value: float) -> str:
 def _notes(comparison: Comparison) -> list[str]:
     count, percent = len(comparison.rows), 100 * comparison.alpha
     notes = [
-        f"Scores and differences in percent. Intervals and p take all benchmarks together ({count}): a false "
+        f"Shares are in percent. Intervals and p take all benchmarks together ({count}): a false "
         f"difference has a chance of at most {percent:g}%.",
         "detects: the smallest true difference that the test finds 4 times out of 5.",
     ]
@@ -100,7 +100,7 @@ def _subject_notes(row: Compared) -> list[str]:
     if not row.subjects:
         return []
     told = [
-        f"{subject.name} {_points(subject.test.difference)} ({subject.verdict})"
+        f"{subject.name} {_change(subject.test.difference, row.is_share)} ({subject.verdict})"
         for subject in row.subjects
         if subject.verdict in (BETTER, WORSE)
     ]
@@ -134,6 +134,7 @@ def _row_values(row: Compared) -> dict[str, Any]:
         "num_second": row.num_second,
         "paired_by": row.paired_by,
         **test_values(row.test),
+        **({"gained": row.gained, "lost": row.lost} if row.test is not None else {}),
         "p_adjusted": row.p_adjusted,
         "detectable": row.detectable,
         "verdict": row.verdict,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from workbench.config.names import ADAPTER, MERGED, UNTRAINED
 from workbench.leaderboard.board import Cell, Column, Outcomes
+from workbench.leaderboard.collect import UNVERIFIED
 from workbench.leaderboard.items.answers import Items
 from workbench.leaderboard.items.columns import Scored, ScoredColumn, apart
 from workbench.leaderboard.items.index import ItemIndex
@@ -150,8 +151,15 @@ def _by_model(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
 
 
 def _best(scored: Sequence[Scored], column: Column) -> Scored:
-    """Return the score that stands for a model: on the column's own prompts, else on the most items."""
-    return min(scored, key=lambda each: (bool(apart(each.score, column)), -each.score.num_items))
+    """Return the score that stands for a model: on the column's own prompts, on the most items, verified."""
+    return min(
+        scored,
+        key=lambda each: (
+            bool(apart(each.score, column)),
+            -each.score.num_items,
+            any(remark.startswith(UNVERIFIED) for remark in each.run.remarks),
+        ),
+    )
 
 
 def _majority(items: Items) -> Items:

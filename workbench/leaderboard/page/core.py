@@ -102,7 +102,8 @@ def _contamination(model: Model) -> dict[str, dict[str, Any]]:
 def _column(column: Column, board: Board, models: dict[str, int]) -> dict[str, Any]:
     outcomes = board.outcomes.get(column.key)
     rows = [models[key] for key in outcomes.models] if outcomes else []
-    return plain(vars(column)) | {"rows": rows}  # type: ignore[no-any-return]
+    of_items = not any(cell.score.item_score for cell in board.cells if cell.column == column.key)
+    return plain(vars(column)) | {"rows": rows, "of_items": of_items}  # type: ignore[no-any-return]
 
 
 def _cell(cell: Cell, model: int, column: int, source: int) -> list[Any]:

@@ -25,7 +25,9 @@ SHORT = {"rank": "rank {}", "learning_rate": "rate {}", "seed": "seed {}", "trai
 def named(models: Sequence[Model]) -> list[Model]:
     """Return the models with unique names; a name that is given is kept as far as it is unique."""
     texts = [_texts(model) for model in models]
-    telling = [fact for fact in FACTS if _tells(fact, models, texts)]
+    scored = [index for index, model in enumerate(models) if not model.failure]
+    own = [models[index] for index in scored], [texts[index] for index in scored]
+    telling = [fact for fact in FACTS if _tells(fact, *own)]
     names = [model.name or _name(text, telling) for model, text in zip(models, texts, strict=True)]
     return [replace(model, name=name) for model, name in zip(models, _unique(models, names), strict=True)]
 

@@ -34,7 +34,7 @@ core.means.forEach((mean, place) => {
 });
 
 // Score of a model in a measure, or null.
-export function scoreOf(model, measure, normalized = false) {
+export function scoreOf(model, measure, normalized = true) {
   const score = scores[measure.number][model];
   if (!score || !measure.isMean) return score;
   const [value, error] = normalized ? [score.normalized, score.error] : [score.raw, score.rawError];

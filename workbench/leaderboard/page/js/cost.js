@@ -19,7 +19,7 @@ export function costView(root) {
   const costs = knownCosts(), measure = chosenMeasure();
   if (!costs.length || !measure) return replace(root, h("h2", {}, t("cost")), h("p", {}, t("no_cost")));
   const cost = costs.includes(state.cost) ? state.cost : costs[0];
-  const points = visibleModels().map((number) => ({ number, x: models[number].facts[cost], score: scoreOf(number, measure, Boolean(state.normalized)) }))
+  const points = visibleModels().map((number) => ({ number, x: models[number].facts[cost], score: scoreOf(number, measure, state.means !== "raw") }))
     .filter((point) => Number.isFinite(point.x) && point.x > 0 && point.score && !point.score.apart && point.score.value !== null);
   const moreIsBetter = cost.endsWith("_per_second");
   markFront(points, moreIsBetter, measure.lower);

@@ -4,8 +4,8 @@ import { columns, loadTests, measures, models, scoreOf, testOf } from "./board.j
 import { core } from "./data.js";
 import { h, named, replace } from "./dom.js";
 import { t } from "./language.js";
-import { changeText, count, factText, pText, rangeText, rankText, scoreText } from "./numbers.js";
-import { factName, factTable, flat, modelName, roleName, verdict } from "./parts.js";
+import { adjustedText, changeText, count, factText, rangeText, rankText, scoreText } from "./numbers.js";
+import { apartText, factName, factTable, flat, modelName, roleName, verdict } from "./parts.js";
 import { choose, measureName, reference, state } from "./state.js";
 
 let dialog = null;
@@ -47,7 +47,7 @@ export function showModel(number) {
     factTable(rows, t("facts")),
     h("table", { class: "facts" }, h("caption", {}, t("scores")), h("tbody", {}, scored.map(([measure, score]) => h("tr", {},
       h("th", { scope: "row" }, named(measureName(measure))),
-      h("td", {}, `${scoreText(score.value, measure.share)} (${rangeText(score.low, score.high, measure.share)}) `, rankText(score), score.apart ? ` · ${score.apart}` : ""))))));
+      h("td", {}, `${scoreText(score.value, measure.share)} (${rangeText(score.low, score.high, measure.share)}) `, rankText(score), score.apart ? ` · ${apartText(score.apart)}` : ""))))));
 }
 
 export function showMeasure(measure) {
@@ -74,7 +74,7 @@ export function itemsText(column) {
 }
 
 export async function showScore(number, measure) {
-  const score = scoreOf(number, measure, Boolean(state.normalized));
+  const score = scoreOf(number, measure, state.means !== "raw");
   if (!score) return;
   const tests = await loadTests();
   const details = measure.isMean || !tests ? {} : tests.details[score.number];
@@ -82,7 +82,7 @@ export async function showScore(number, measure) {
   show(h("span", {}, modelName(number), " · ", named(measureName(measure))),
     factTable([
       [t("score"), `${scoreText(score.value, measure.share)} (${rangeText(score.low, score.high, measure.share)})`],
-      [t("rank"), score.apart ? t("apart", { why: score.apart }) : `${rankText(score)} ${score.letters ?? ""}`],
+      [t("rank"), score.apart ? t("apart", { why: apartText(score.apart) }) : `${rankText(score)} ${score.letters ?? ""}`],
       ...(measure.isMean ? [[t("raw"), scoreText(score.raw, true)], [t("normalized"), scoreText(score.normalized, true)]]
         : [[t("items"), t("of", { n: count(score.items), total: count(measure.column.num_total) })]]),
       ...detailRows(details, measure),
@@ -98,10 +98,16 @@ function testRows(number, measure) {
   if (!test) return [];
   return [
     [t("against", { name: models[reference()].name }), h("span", {}, `${changeText(test.value, measure.share)} (${rangeText(test.low, test.high, measure.share, true)}) `, verdict(test.verdict))],
-    [t("adjusted_p"), `${pText(Math.log(test.p_adjusted))} · ${test.test} · ${t("family_of", { n: count(test.family) })}`],
+    ...(isOfSome(test, number, measure) ? [[t("compared_items"), t("of_both", { n: count(test.num_pairs) })]] : []),
+    [t("adjusted_p"), `${adjustedText(test)} · ${test.test} · ${t("family_of", { n: count(test.family) })}`],
     [t("detectable"), test.detectable === null ? t("nothing_detectable") : changeText(test.detectable, measure.share)],
     ...(test.problem ? [[t("problem"), test.problem]] : []),
   ];
+}
+
+// Whether the test is of fewer items than the two scores are.
+function isOfSome(test, number, measure) {
+  return !measure.isMean && test.num_pairs > 0 && [number, reference()].some((model) => scoreOf(model, measure)?.items > test.num_pairs);
 }
 
 function detailRows(details, measure) {

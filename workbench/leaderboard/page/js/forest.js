@@ -7,7 +7,7 @@ import { key, scale, strip, stripAxis } from "./chart.js";
 import { grid, sorted } from "./grid.js";
 import { columnItems, comparison } from "./items.js";
 import { t } from "./language.js";
-import { changeText, count, pText, precise, rangeText } from "./numbers.js";
+import { adjustedText, changeText, count, pText, precise, rangeText } from "./numbers.js";
 import { modelName, note, verdict } from "./parts.js";
 import { choose, chosenMeasure, measureKey, measureName, reference, visibleModels } from "./state.js";
 
@@ -61,7 +61,7 @@ function forestRow(line, axis, measure) {
     h("td", { class: "number" }, h("span", { class: "value" }, changeText(line.value, measure.share)), h("span", { class: "below" }, rangeText(line.low, line.high, measure.share, true))),
     h("td", { class: "plotted" }, strip(axis, line.value, line.low, line.high, kind)),
     h("td", {}, line.inFamily ? verdict(line.verdict) : h("span", { class: "verdict outside" }, t("outside")), line.problem ? h("span", { class: "below" }, line.problem) : null),
-    h("td", { class: "number" }, line.inFamily ? pText(line.p_adjusted === null ? null : Math.log(line.p_adjusted)) : h("i", { title: t("uncorrected") }, pText(line.logP))),
+    h("td", { class: "number" }, line.inFamily ? adjustedText(line) : h("i", { title: t("uncorrected") }, pText(line.logP))),
     h("td", { class: "number" }, line.gained === null || measure.isMean ? "–" : `${line.gained} / ${line.lost}`),
   ];
 }

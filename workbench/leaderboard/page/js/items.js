@@ -59,8 +59,8 @@ function uncorrected(items, signs, gained, lost, size) {
     signs.forEach((sign, item) => sums.set(items.clusters[item], (sums.get(items.clusters[item]) ?? 0) + sign));
     return { logP: Math.log(signFlip([...sums.values()])), test: "signflip", interval: null };
   }
-  const { average, lower_is_better: lower } = columns[items.number];
-  const interval = items.isBinary && !lower && average !== "macro" ? differenceInterval(gained, lost, size) : null;
+  const { average, lower_is_better: lower, of_items: ofItems } = columns[items.number];
+  const interval = items.isBinary && ofItems && !lower && average !== "macro" ? differenceInterval(gained, lost, size) : null;
   return { logP: logMcNemar(gained, lost), test: items.isBinary ? "mcnemar" : "sign", interval };
 }
 

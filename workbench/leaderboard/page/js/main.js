@@ -67,7 +67,7 @@ function drawControls() {
     h("label", { class: "matrix" }, h("span", {}, t("labels")), h("input", { type: "search", size: 14, value: state.labels, autocomplete: "off", placeholder: t("labels_hint"), on: { input: (event) => choose({ labels: event.target.value }) } })),
     select(t("show"), [["scores", t("scores")], ["differences", t("from_reference")]], state.show, (value) => choose({ show: value }), { class: "matrix" }),
     select(t("below"), ["ranks", "intervals", "items", "nothing"].map((name) => [name, t(`below_${name}`)]), state.below, (value) => choose({ below: value }), { class: "matrix" }),
-    select(t("means"), [["", t("raw")], ["1", t("normalized")]], state.normalized, (value) => choose({ normalized: value }), { class: "means" }),
+    select(t("means"), [["", t("normalized")], ["raw", t("raw")]], state.means, (value) => choose({ means: value }), { class: "means" }),
     filters.map((filter) => { filter.classList.add("filter"); return filter; })))));
 }
 

@@ -2,9 +2,16 @@
 
 const MINUS = "\u2212";
 
+// A share in percent with one decimal; what lies halfway is rounded to even, as in the terminal and the files.
+function inPercent(share) {
+  const value = 100 * share, tenths = Math.floor(10 * value);
+  const isHalfway = Number.isInteger(4 * value) && !Number.isInteger(2 * value);
+  return (isHalfway ? (tenths + Math.abs(tenths % 2)) / 10 : value).toFixed(1);
+}
+
 export function scoreText(value, share) {
   if (value === null || value === undefined) return "–";
-  return (share ? (100 * value).toFixed(1) : precise(value)).replace("-", MINUS);
+  return (share ? inPercent(value) : precise(value)).replace("-", MINUS);
 }
 
 export function precise(value) {
@@ -13,7 +20,7 @@ export function precise(value) {
 
 export function changeText(value, share) {
   if (value === null || value === undefined) return "–";
-  const text = share ? Math.abs(100 * value).toFixed(1) : precise(Math.abs(value));
+  const text = share ? inPercent(Math.abs(value)) : precise(Math.abs(value));
   if (Number(text) === 0) return text;
   return (value > 0 ? "+" : MINUS) + text;
 }
@@ -31,6 +38,12 @@ export function pText(logP) {
   if (logP === -Infinity) return `< 1e${MINUS}300`;
   const power = Math.floor(logP / Math.LN10 + 1e-9), digit = Math.round(Math.exp(logP - power * Math.LN10));
   return digit === 10 ? `1e${MINUS}${-power - 1}` : `${digit}e${MINUS}${-power}`;
+}
+
+// The corrected p-value of a test of the board; sums of random signs are computed down to 1e-15.
+export function adjustedText(test) {
+  if (test.p_adjusted === null) return "–";
+  return (test.test === "sign-flip-exact" && test.p_value <= 1e-15 ? "≤ " : "") + pText(Math.log(test.p_adjusted));
 }
 
 export function rankText(score) {

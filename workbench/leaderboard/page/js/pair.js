@@ -5,7 +5,7 @@ import { h, named, replace, select } from "./dom.js";
 import { grid } from "./grid.js";
 import { columnAnswers, columnItems, comparison, itemScore } from "./items.js";
 import { t } from "./language.js";
-import { changeText, count, pText, rangeText, scoreText } from "./numbers.js";
+import { adjustedText, changeText, count, pText, rangeText, scoreText } from "./numbers.js";
 import { modelName, modelOptions, note, verdict } from "./parts.js";
 import { questionList } from "./questions.js";
 import { choose, pair, state } from "./state.js";
@@ -59,7 +59,7 @@ function pairRow(line, a, b) {
     h("td", { class: "number gained" }, count(line.gained)),
     h("td", { class: "number lost" }, count(line.lost)),
     h("td", { class: "number", title: t(`test_${line.name}`) }, h("i", {}, pText(line.logP))),
-    h("td", {}, line.test ? [verdict(line.test.verdict), h("span", { class: "below" }, `${rangeText(line.test.low, line.test.high, measure.share, true)} · p ${pText(line.test.p_adjusted === null ? null : Math.log(line.test.p_adjusted))} ${t("of_family", { n: count(line.test.family) })}`)]
+    h("td", {}, line.test ? [verdict(line.test.verdict), h("span", { class: "below" }, `${rangeText(line.test.low, line.test.high, measure.share, true)} · p ${adjustedText(line.test)} ${t("of_family", { n: count(line.test.family) })}`)]
       : h("span", { class: "verdict outside" }, t("outside"))),
   ];
 }

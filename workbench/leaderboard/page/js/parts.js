@@ -49,6 +49,20 @@ export function factName(name) {
   return text.startsWith("fact_") ? name.replaceAll("_", " ") : text;
 }
 
+const APART = [
+  [/^([\d,]+) of ([\d,]+) items$/, "apart_fewer"], [/^([\d,]+) of ([\d,]+) items asked alike$/, "apart_alike"],
+  [/^other prompts$/, "apart_prompts"], [/^untrained head$/, "apart_head"],
+];
+
+// Why a score is set apart, in the reader's language.
+export function apartText(why) {
+  for (const [pattern, name] of APART) {
+    const found = pattern.exec(why);
+    if (found) return t(name, { n: found[1], total: found[2] });
+  }
+  return why;
+}
+
 // Marks of a row: contamination, remarks, failure.
 export function warnings(number) {
   const model = models[number];

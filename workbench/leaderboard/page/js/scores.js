@@ -6,7 +6,7 @@ import { announce, h, named, replace } from "./dom.js";
 import { grid, sortable, sorted } from "./grid.js";
 import { t } from "./language.js";
 import { changeText, count, rangeText, rankText, scoreText } from "./numbers.js";
-import { chips, modelName, note, roleName, sign, warnings } from "./parts.js";
+import { apartText, chips, modelName, note, roleName, sign, warnings } from "./parts.js";
 import { choose, languageName, measureKey, measureName, reference, state, visibleMeasures, visibleModels } from "./state.js";
 
 export function scoresView(root) {
@@ -45,10 +45,10 @@ function sortBy([key, direction]) {
 }
 
 function valueOf(number, measure) {
-  const score = scoreOf(number, measure, Boolean(state.normalized));
+  const score = scoreOf(number, measure, state.means !== "raw");
   if (!score || score.apart) return null;
   if (state.show !== "differences") return score.value;
-  const base = scoreOf(reference(), measure, Boolean(state.normalized));
+  const base = scoreOf(reference(), measure, state.means !== "raw");
   return base && !base.apart ? score.value - base.value : null;
 }
 
@@ -89,11 +89,11 @@ function nameCell(number) {
 }
 
 function scoreCell(number, measure) {
-  const score = scoreOf(number, measure, Boolean(state.normalized));
+  const score = scoreOf(number, measure, state.means !== "raw");
   const attributes = { class: "number", tabindex: -1, "data-place": `${number} ${measure.number}` };
   if (!score) return h("td", { class: "number empty" }, "–");
   if (score.apart) {
-    return h("td", { ...attributes, class: "number apart" }, h("span", { class: "value" }, scoreText(score.value, measure.share)), h("span", { class: "below" }, score.apart));
+    return h("td", { ...attributes, class: "number apart" }, h("span", { class: "value" }, scoreText(score.value, measure.share)), h("span", { class: "below" }, apartText(score.apart)));
   }
   const value = valueOf(number, measure);
   const text = state.show === "differences" ? (number === reference() ? scoreText(score.value, measure.share) : changeText(value, measure.share)) : scoreText(score.value, measure.share);

@@ -6,7 +6,7 @@ import { t } from "./language.js";
 
 const DEFAULTS = {
   view: "scores", reference: "", a: "", b: "", measure: "", column: "", source: "", words: "", language: "", labels: "",
-  show: "scores", below: "ranks", normalized: "", sort: "", subject: "", kind: "changed", find: "", heat: "scores",
+  show: "scores", below: "ranks", means: "", sort: "", subject: "", kind: "changed", find: "", heat: "scores",
   cost: "", curve: "",
 };
 
