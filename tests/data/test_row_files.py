@@ -197,7 +197,7 @@ def test_a_value_over_several_lines_is_known_by_its_first_line(write):
         ('{"a": 1}\n{"a": "x", "a": "y"}\n', "a.jsonl:2: an object has two values called 'a' (keep one)"),
         ('{"a": [{"b": 1, "b": 1}]}\n', "a.jsonl:1: an object has two values called 'b'"),
         ('{"a": 1}\n{"b": 2\x00}\n', "a.jsonl:2: a NUL character at position 7"),
-        ('{"a": "好"}\n'.encode("gb18030"), "Excel in Chinese writes GB18030, which `iconv"),
+        ('{"a": "好"}\n'.encode("gb18030"), "in Excel, save it as 'CSV UTF-8'; elsewhere, GB18030"),
         ('{"a": 1}\n{"a": "' + "x" * (33 * 2**20) + '"}\n', "a.jsonl:2: a line of 33 MiB (at most 32 MiB)"),
     ],
 )

@@ -4,20 +4,23 @@ import re
 from difflib import get_close_matches
 
 from workbench.cli.error_hints import ALIKE, MOST, nearest_keys
-from workbench.cli.habits import key_here, option_here
-from workbench.cli.keys import Kind, all_keys, groups, is_list, kind_of
+from workbench.cli.habits import LIST_WORDS, key_here, option_here
+from workbench.cli.keys import Kind, all_keys, choices, groups, is_list, kind_of
 from workbench.cli.yaml_files.recipes import recipe_files
 from workbench.shipped import options
+
+HERE = "here it is "
+"""Start of an answer that is known."""
 
 
 def way(name: str, value: str) -> str:
     """Return a hint for a message: how to write here a key of ours or of another tool, with its value."""
     if name in groups() or kind_of(name) not in (None, Kind.section):
-        return f"here it is {assignment(name, value)}"
+        return f"{HERE}{assignment(name, value)}"
     if name == "model_args" and value:
-        return f"here it is {' '.join(model_arguments(value))}"
+        return f"{HERE}{' '.join(model_arguments(value))}"
     if ours := key_here(name):
-        return f"here it is {assignment(ours, value)}"
+        return f"{HERE}{assignment(ours, value)}"
     if near := nearest_keys(name) or nearest_last_words(name):
         return f"values are given as KEY=VALUE; did you mean {' or '.join(f'{key}=...' for key in near)}?"
     return "values are given as KEY=VALUE, as in train.max_steps=20; --help says more"
@@ -41,11 +44,24 @@ def assignment(ours: str, value: str) -> str:
         return ours
     value = value or "..."
     if ours == "benchmark" or is_list(ours):
-        value = value if value.startswith("[") else f"[{value}]"
-    elif ours in groups():
-        value = option_here(ours, value, group_options(ours)) or value
+        value = listed(ours, value)
+    elif known := group_options(ours) if ours in groups() else choices(ours):
+        value = option_here(ours, value, known) or own_template(ours, value, known)
     word = f"{ours}={value}"
     return f"'{word}'" if re.search(r"[\s\[\](){}$*?;&|<>#!'\"]", word) else word
+
+
+def listed(ours: str, value: str) -> str:
+    """Return a value as a list, with the word of another tool replaced by this program's."""
+    if value.startswith("["):
+        return value
+    return f"[{LIST_WORDS.get((ours, value), value)}]"
+
+
+def own_template(ours: str, value: str, known: list[str]) -> str:
+    """Return auto, the tokenizer's template, for a template that other tools name after a model family."""
+    is_family = ours == "data.template" and value not in known and not value.endswith((".jinja", "..."))
+    return "auto" if is_family else value
 
 
 def group_options(group: str) -> list[str]:

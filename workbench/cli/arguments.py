@@ -12,10 +12,11 @@ from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from workbench.cli.answers import assignment, group_options, way
+from workbench.cli.answers import assignment, group_options, listed, way
 from workbench.cli.flags import split_words
 from workbench.cli.habits import key_here, option_here
 from workbench.cli.keys import Kind, choices, declared_type, groups, is_list, kind_of
+from workbench.cli.other_files import check_files_of_other_tools
 from workbench.cli.quoting import container, is_quoted, parses, quoted, split_outside, text_sweep, text_value
 from workbench.cli.yaml_files.recipes import recipe_files
 from workbench.errors import ConfigError
@@ -31,7 +32,9 @@ def prepare(words: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         ConfigError: A word isn't understood; the message says how to write it here.
     """
+    check_files_of_other_tools(words)
     flags, overrides = split_words(words)
+    check_foreign_keys(overrides)
     if "--shell-completion" in flags:
         return flags, overrides
     multirun = "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
@@ -62,6 +65,21 @@ def rewritten(word: str, multirun: bool) -> str:
     if not (sign or package):
         check_key(key, value)
     return f"{typed}={value}"
+
+
+def check_foreign_keys(overrides: Sequence[str]) -> None:
+    """Check that no key is one of another tool.
+
+    Raises:
+        ConfigError: Some are; the message says how each is written here.
+    """
+    pairs = (word.partition("=") for word in overrides if "=" in word)
+    unknown = [(key, value.strip("'")) for key, _, value in pairs if key not in groups() and not kind_of(key)]
+    ours = {key: assignment(name, value) for key, value in unknown if (name := key_here(key))}
+    if len(ours) == 1:
+        raise ConfigError(f"{next(iter(ours))}: no such key (here it is {next(iter(ours.values()))})")
+    if ours:
+        raise ConfigError(f"{', '.join(ours)}: no such keys (here they are {' '.join(ours.values())})")
 
 
 def given_twice(overrides: Sequence[str]) -> list[str]:
@@ -155,7 +173,7 @@ def inner_texts(key: str, value: str, declared: Any) -> str:
     is_listed = get_origin(declared) is list
     first, last = "[]" if is_listed else "{}"
     if not (value.startswith(first) and value.endswith(last)):
-        example = f"[{value}]" if is_listed else "{NAME: VALUE}"
+        example = listed(key, value) if is_listed else "{NAME: VALUE}"
         raise ConfigError(f"{key}: a {'list' if is_listed else 'mapping'} is needed, as in '{key}={example}'")
     parts = split_outside(value[1:-1], ",") if value[1:-1].strip() else []
     inner = get_args(declared)[-1]
@@ -185,11 +203,7 @@ def check_key(key: str, value: str) -> None:
     """
     if key in groups():
         return check_option(key, value, group_options(key))
-    kind = kind_of(key)
-    if kind is None and (ours := key_here(key)):
-        raise ConfigError(f"{key}: no such key (here it is {assignment(ours, value.strip(chr(39)))})")
-    known = choices(key)
-    if known:
+    if known := choices(key):
         check_option(key, value, known)
 
 

@@ -6,6 +6,7 @@ from dataclasses import is_dataclass
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any, get_args, get_origin, get_type_hints
 
+from workbench.cli.habits import key_here
 from workbench.config import Config
 
 NAME = "NAME"
@@ -50,9 +51,9 @@ def nearest_keys(key: str) -> list[str]:
 def filled(key: str, words: Sequence[str]) -> str:
     """Replace NAME in a known key by the name that the user gave."""
     known = key.split(".")
-    return ".".join(
-        words[index] if word == NAME and index < len(words) else word for index, word in enumerate(known)
-    )
+    if len(known) != len(words) or known[0] != words[0]:
+        return key
+    return ".".join(given if word == NAME else word for word, given in zip(known, words, strict=True))
 
 
 def alike(ours: Sequence[str], theirs: Sequence[str]) -> float:
@@ -74,6 +75,8 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
     for noise in (" full_key:", " Config search path:", " To append to your config use"):
         before, there, after = words.partition(noise)
         words = before + (after[after.find(" Key ") :] if there and " Key " in after else "")
+    if wrong := re.search(r"Could not find '(\w+)/([^']*)' Available options in '\w+': (.*)", words):
+        return unknown_option(wrong[1], wrong[2], wrong[3].split())
     if missing := re.search(
         r"Could not load '(\w+)/[^']*'", words
     ):  # Hydra lists no options if several are chosen
@@ -95,10 +98,18 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
     match = re.search(r"Could not override '([\w.]+)'", words) or full
     key = match[1] if match else ""
     if wrong := re.search(r"Key '([^']*)' not in '(\w+)'", words):
-        return f"{words} ({meant(key, wrong[1], wrong[2])})"
+        place = f"{key}: no such key" if words.startswith("Could not override") else words
+        return f"{place} ({meant(key, wrong[1], wrong[2])})"
     if unchosen := re.match(r"benchmarks\.([^.]+)", key):
-        return words + about_benchmark(unchosen[1], words, options("benchmark"))
+        return about_benchmark(key, unchosen[1], words, options("benchmark"))
     return words
+
+
+def unknown_option(group: str, option: str, known: Sequence[str]) -> str:
+    """Return the message about an option that its group doesn't have."""
+    near = get_close_matches(option, known, 1, ALIKE)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{group}: unknown option {option!r} ({hint}known: {', '.join(known)})"
 
 
 def meant(key: str, word: str, owner: str) -> str:
@@ -106,6 +117,8 @@ def meant(key: str, word: str, owner: str) -> str:
     known = dict(known_keys())
     inside = [name for name, section in known.items() if section == owner]
     words = key.split(".")
+    if word not in words and (ours := key_here(word)):
+        return f"here it is {ours}"
     if word not in words:  # it is inside a value, or in a recipe
         words = [*inside[0].split(".")[:-1], word]
     end = words.index(word) + 1
@@ -117,11 +130,14 @@ def meant(key: str, word: str, owner: str) -> str:
     return f"known: {', '.join(name.rpartition('.')[2] for name in inside)}"
 
 
-def about_benchmark(name: str, words: str, known: Sequence[str]) -> str:
-    """Return the hint for a key of a benchmark that the run doesn't have."""
+def about_benchmark(key: str, name: str, words: str, known: Sequence[str]) -> str:
+    """Return the message about a key of a benchmark that the run doesn't have; else `words`."""
     if f"Key '{name}' is not in struct" not in words:
-        return ""
+        return words
     if name in known:
-        return f" (choose it: 'benchmark=[...,{name}]')"
+        return f"{key}: {name} is not chosen (choose it: 'benchmark=[...,{name}]')"
+    if f"benchmarks.{NAME}.{name}" in dict(known_keys()):
+        return f"{key}: no such key (did you mean benchmarks.{NAME}.{name}, as in benchmarks.cmmlu.{name}?)"
     near = get_close_matches(name, known, MOST, ALIKE)
-    return f" (did you mean {' or '.join(f'benchmarks.{close}' for close in near)}?)" if near else ""
+    hint = f" (did you mean {' or '.join(f'benchmarks.{close}' for close in near)}?)" if near else ""
+    return f"{key}: the run has no benchmark {name!r}{hint}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.cli.answers import way
+from workbench.cli.answers import HERE, way
 from workbench.cli.keys import groups, kind_of
 from workbench.errors import ConfigError
 
@@ -41,6 +41,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     flags: list[str] = []
     overrides: list[str] = []
     remaining = list(words)
+    check_foreign_flags(words)
     while remaining:
         word = remaining.pop(0)
         if word.startswith("-") and word != "--":
@@ -49,6 +50,22 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
             overrides.append(word)
     check_together(flags)
     return flags, overrides
+
+
+def check_foreign_flags(words: Sequence[str]) -> None:
+    """Check that the words don't have several flags of other tools; flag_word() reports a single one.
+
+    Raises:
+        ConfigError: They do; the message says how each is written here.
+    """
+    ours: dict[str, str] = {}
+    for index, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--") and len(flag) > len("--") and flag not in FLAGS:
+            answer = way(*named(flag, value if equals else "", words[index + 1 :]))
+            ours |= {flag: answer.removeprefix(HERE)} if answer.startswith(HERE) else {}
+    if len(ours) > 1:
+        raise ConfigError(f"{', '.join(ours)}: no such flags (here they are {' '.join(ours.values())})")
 
 
 def flag_word(word: str, remaining: list[str]) -> str:
@@ -100,10 +117,15 @@ def check_together(flags: Sequence[str]) -> None:
 
 def unknown_flag(flag: str, value: str, following: Sequence[str]) -> str:
     """Return the message about an unknown flag, with how to write it here."""
+    return f"{flag}: no such flag ({way(*named(flag, value, following))})"
+
+
+def named(flag: str, value: str, following: Sequence[str]) -> tuple[str, str]:
+    """Return the key that a flag spells, and its value, which may be the following word."""
     if not value and following and not following[0].startswith("-") and not is_override(following[0]):
         value = following[0]
-    name = flag.lstrip("-").replace("-", "_") if kind_of(flag.lstrip("-")) is None else flag.lstrip("-")
-    return f"{flag}: no such flag ({way(name, value)})"
+    name = flag.lstrip("-")
+    return (name.replace("-", "_") if kind_of(name) is None else name), value
 
 
 def is_override(word: str) -> bool:

@@ -18,8 +18,8 @@ KEYS = {
     "model.attention=sdpa": "sdp_attention",
     "model.attention=xformers": "xformers_attention",
     "model.pad_token": "pad_token special_tokens",
-    "quantization": "quantization_method quant quantize bits",
-    "quantization=nf4": "load_in_4bit quantization_bit use_4bit bnb_4bit_quant_type load_4bit",
+    "quantization": "quantization_method quantization_bit bnb_4bit_quant_type quant quantize bits",
+    "quantization=nf4": "load_in_4bit use_4bit load_4bit",
     "quantization=int8": "load_in_8bit use_8bit load_8bit",
     "quantization.double_quant": "double_quantization use_nested_quant bnb_4bit_use_double_quant",
     "quantization.compute_dtype": "bnb_4bit_compute_dtype",
@@ -101,6 +101,9 @@ OPTIONS = {
         "evaluate": "eval test benchmark score",
         "predict": "infer inference generate",
         "chat": "talk converse interactive cli",
+        "leaderboard": "compare comparison board rank",
+        "merge": "mergelora",
+        "export": "convert",
     },
     "model.dtype": {
         "bfloat16": "bf16 torchbfloat16",
@@ -122,6 +125,9 @@ OPTIONS = {
     "train.lr_scheduler": {"cosine": "cosinewithrestarts", "constant": "constantwithwarmup"},
 }
 """Key or group -> our option -> other spellings, in lower case without `-` and `_`."""
+
+LIST_WORDS = {("adapter.target_modules", "all"): "all-linear"}
+"""List key and a word of another tool -> our word."""
 
 FOREIGN_KEYS = {foreign: ours for ours, names in KEYS.items() for foreign in names.split()}
 

@@ -87,7 +87,10 @@ def check_template(key: str, value: str) -> None:
     known = ", ".join(Template.__members__)
     near = get_close_matches(value, list(Template.__members__), n=1, cutoff=0.5)
     meant = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(f"{key}: unknown template {value!r} ({meant}known: {known}; or a file NAME.jinja)")
+    raise ConfigError(
+        f"{key}: unknown template {value!r} ({meant}known: {known}; or a file NAME.jinja; "
+        "auto is the model's own)"
+    )
 
 
 @dataclass(kw_only=True)

@@ -69,7 +69,9 @@ def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
         )
     texts = tuple(text(row, name) for name in columns)
     if not any(map(str.strip, texts)):
-        raise DataError(f"{row.where}: column {row.own_name(columns[0])!r} is empty")
+        raise DataError(
+            f"{row.where}: column {row.own_name(columns[0])!r} is empty (fill it, or delete the row)"
+        )
     return LabelledText(texts, label(row) if answered else "", row.where)
 
 

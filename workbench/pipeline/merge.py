@@ -7,6 +7,7 @@ from typing import Any
 from workbench.api.merging import merge_into
 from workbench.config import Config
 from workbench.config.history import hashed
+from workbench.config.model import Task
 from workbench.data.inference_prompts import prompts
 from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
@@ -47,13 +48,14 @@ def merge(run: Run) -> None:
     check = merged.report.merged
     log.info(
         "merge: logits differ from the adapter model's by at most %.2g (allowed: %.2g), on average by %.2g "
-        "(allowed: %.2g), %d of %d next tokens differ (allowed: %d); %s",
+        "(allowed: %.2g), %d of %d %s differ (allowed: %d); %s",
         check.largest,
         check.bound,
         check.mean,
         check.mean_bound,
         check.argmax_flips,
         check.num_positions,
+        "classes" if config.model.task is Task.sequence_classification else "next tokens",
         check.flips_bound,
         run_dir.merged,
     )

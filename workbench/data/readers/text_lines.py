@@ -1,6 +1,7 @@
 """Reads numbered lines of text files in UTF-8, or in UTF-16 and UTF-32 with a byte order mark."""
 
 import codecs
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -106,8 +107,9 @@ def decoded(line: bytes, encoding: str, path: Path, number: int) -> str:
     except UnicodeDecodeError as error:
         byte = f"byte 0x{line[error.start]:02x} at position {error.start}"
         raise DataError(
-            f"{path}:{number}: not {encoding.upper().removesuffix('-LE').removesuffix('-BE')}, {byte} (save "
-            "it as UTF-8; Excel in Chinese writes GB18030, which `iconv -f gb18030 -t utf-8` converts)"
+            f"{path}:{number}: not {encoding.upper().removesuffix('-LE').removesuffix('-BE')}, {byte} (in "
+            "Excel, save it as 'CSV UTF-8'; elsewhere, GB18030 of a Chinese Windows is converted by "
+            f"iconv -f gb18030 -t utf-8 {shlex.quote(str(path))} > NEW{path.suffix})"
         ) from error
     if "\0" in text:
         raise DataError(

@@ -46,6 +46,8 @@ REACHED_CPU, REACHED_GPU = 0.4, 0.35
 """Share of the rate of matrix products that training with LoRA reaches. On a CPU 0.54 was measured in rows
 without padding (tests/performance/model.py), and shorter texts reach less; the share on a GPU is a guess."""
 COLUMNS = 80
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Keeps a name and its number on one line."""
 
 
 def log_forecast_of_examples(run: Run, examples: Examples) -> None:
@@ -73,7 +75,7 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
     parts, room = peak_parts(setting), room_bytes(config)
     where = config.plan.gpu.value if config.plan.gpu else torch_device(config.model.device).type
     say(f"{gib(sum(parts.values()))} of {gib(room)} GiB at the peak on {where}")
-    say("  " + ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size >= 2**20))
+    say("  " + ", ".join(f"{name}{NO_BREAK}{gib(size)}" for name, size in parts.items() if size >= 2**20))
     flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
     rate = reached_rate(config, setting, run.model_dtype)
     time = f", about {duration(flops / (rate * rank_and_world_size()[1]))}" if rate else ""
@@ -98,7 +100,7 @@ def log_ways_out(setting: Setting, room: int, accumulation: int) -> None:
 def say(text: str, level: int = logging.INFO) -> None:
     """Log a text in lines of at most 80 columns, each of which begins with `plan: `."""
     for line in wrapped(f"plan: {text}", COLUMNS, indent="plan:     "):
-        log.log(level, "%s", line)
+        log.log(level, "%s", line.replace(NO_BREAK, " "))
 
 
 def gib(num_bytes: int) -> str:
