@@ -66,7 +66,7 @@ def test_each_option_of_the_table_is_one_of_ours_and_each_spelling_is_plain():
         ("template=qwen", "here it is data.template=auto"),
         ("template=alpaca", "here it is data.template=alpaca"),
         ("tasks=cmmlu,ceval", "here it is 'benchmark=[cmmlu,ceval]'"),
-        ("recipe=compare", "here it is recipe=leaderboard"),
+        ("recipe=board", "here it is recipe=leaderboard"),
         ("lora_rank=8 dataset=a", "no such keys (here they are adapter.rank=8 data.path=a)"),
         ("--lora_rank 8 --dataset a", "no such flags (here they are adapter.rank=8 data.path=a)"),
         ("load_in_4bit=true", "here it is quantization=nf4"),

@@ -101,7 +101,7 @@ OPTIONS = {
         "evaluate": "eval test benchmark score",
         "predict": "infer inference generate",
         "chat": "talk converse interactive cli",
-        "leaderboard": "compare comparison board rank",
+        "leaderboard": "board rank",
         "merge": "mergelora",
         "export": "convert",
     },
