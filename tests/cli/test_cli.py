@@ -151,3 +151,8 @@ def test_a_command_in_a_folder_that_was_deleted_is_one_line(tmp_path, start):
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ended.returncode == 1
     assert ended.stderr == "error: the current folder was deleted (cd into another one)\n"
+
+
+def test_no_line_of_the_help_is_wider_than_80_columns(tmp_path):
+    lines = workbench("--help", cwd=tmp_path).stdout.splitlines()
+    assert "  c3, ceval, chid" in "\n".join(lines) and max(map(len, lines)) <= 80 and lines[-1]

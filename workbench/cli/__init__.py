@@ -26,7 +26,7 @@ from workbench.cli.board_models import score_models
 from workbench.cli.composition import register, typed
 from workbench.cli.guard import check_hydra_node
 from workbench.cli.leftovers import leave_no_compiler_cache
-from workbench.cli.messages import CleanFormatter, one_line
+from workbench.cli.messages import COLUMNS, CleanFormatter, one_line
 from workbench.cli.quoting import quoted
 from workbench.cli.reasons import users_error
 from workbench.cli.reference import keys_text
@@ -40,6 +40,7 @@ from workbench.leaderboard.comparing.command import show_comparison
 from workbench.machine import check_address_space
 from workbench.shipped import PACKAGE, shipped
 from workbench.shown import clean
+from workbench.wrapping import wrapped
 
 __all__ = ["PACKAGE", "TRACEBACK", "main", "register", "shipped", "typed"]
 
@@ -75,7 +76,8 @@ def main() -> None:
             print(f"note: {clean(line)}", file=sys.stderr)
         sources = sources_of(flags, overrides)
         check_hydra_node(sources, overrides)
-        shows = shown_clean() if SHOWS & {flag.partition("=")[0] for flag in flags} else nullcontext()
+        shown = SHOWS & {flag.partition("=")[0] for flag in flags}
+        shows = shown_clean(is_wrapped="--help" in shown) if shown else nullcontext()
         with TemporaryDirectory(prefix="workbench-sweep-") as spare, shows:
             sys.argv[1:] = [*flags, *overrides, *without_folders(flags, overrides, sources, spare)]
             hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
@@ -120,14 +122,23 @@ def answered_at_once(words: Sequence[str]) -> str | None:
 
 
 @contextmanager
-def shown_clean() -> Iterator[None]:
-    """Remove control characters and secrets from what Hydra prints during the block."""
+def shown_clean(*, is_wrapped: bool) -> Iterator[None]:
+    """Remove control characters and secrets from what Hydra prints during the block.
+
+    Args:
+        is_wrapped: Whether long lines are wrapped to 80 columns; a configuration must not be.
+    """
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):
             yield
     finally:
-        print(clean(printed.getvalue()), end="")
+        text = clean(printed.getvalue())
+        if is_wrapped:
+            text = (
+                "\n".join(part for line in text.strip().split("\n") for part in wrapped(line, COLUMNS)) + "\n"
+            )
+        print(text, end="")
 
 
 def without_folders(
