@@ -23,8 +23,9 @@ class PredictConfig:
     """File of prompts or texts: .txt with one per line, or rows as for training, with or without answers.
     Required."""
     output: str | None = None
-    """JSONL file of answers. null: in the predictions of the run, under the name of the input file. An
-    existing file that predict did not write is replaced with force=true only."""
+    """File of answers: `.csv` a table that Excel opens, else JSONL. null: JSONL in the predictions of the
+    run, under the name of the input file. An existing file that predict did not write is replaced with
+    force=true only."""
     limit: int | None = number(None, 1, 10**12)
     """Answer the first rows only. null: all rows."""
     columns: dict[str, str] = field(default_factory=dict)

@@ -1,6 +1,5 @@
 """The predict step: answers or labels for the user's prompts or texts."""
 
-import json
 import logging
 import math
 import time
@@ -24,6 +23,7 @@ from workbench.evaluation.inference.classifier import TransformersClassifier
 from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.records import Answer
 from workbench.models.ops.prepacked_linear import prepacked
+from workbench.pipeline.predict.answer_file import file_text, is_table, read_answers
 from workbench.pipeline.predict.predict_input import format_for, input_data, questions
 from workbench.pipeline.predict.predict_preview import show
 from workbench.pipeline.run_models import loaded_models, model_identities
@@ -38,7 +38,7 @@ log = logging.getLogger("workbench")
 
 
 def predict(run: Run) -> None:
-    """Answer the rows of `predict.input` into a JSONL file; answers of an interrupted run are used again.
+    """Answer the rows of `predict.input` into a file; answers of an interrupted run are used again.
 
     The Python interface has no function for it: `workbench.load_model` gives a model to generate with.
 
@@ -60,7 +60,8 @@ def predict(run: Run) -> None:
     input_prompts = prompts(rows, tokenizer, data, config.model.task)
     output = output_file(config, run_dir, name)
     keys = [fingerprint([prompt.text, prompt.input_ids]) for prompt in input_prompts]
-    inputs = fingerprint([identity, [row.values for row in rows], keys, answer_rule(config)])
+    form = ["csv"] if is_table(output) else []
+    inputs = fingerprint([identity, [row.values for row in rows], keys, answer_rule(config), *form])
     step, record = f"predict/{name}/{fingerprint(str(output))[:8]}", RunRecord(run_dir.run_json)
     if skip_finished(f"predict {name}", record.is_finished(step, inputs, output), config):
         show_file(output, [prompt.text for prompt in input_prompts])
@@ -74,19 +75,17 @@ def predict(run: Run) -> None:
     for _, model in loaded_models(run, [name]):
         answer_all(config, model, tokenizer, dict(zip(keys, input_prompts, strict=True)), cache)
         columns = [answer_columns(cache[key], model) for key in keys]
-    lines = [
-        json.dumps(
-            {**question.given, **renamed_columns(question.given, answer)}, ensure_ascii=False, default=str
-        )
+    answered = [
+        {**question.given, **renamed_columns(question.given, answer)}
         for question, answer in zip(input_rows, columns, strict=True)
     ]
-    write_atomic(output, "\n".join(lines) + "\n")
+    write_atomic(output, file_text(answered, output))
     record.finish(step, inputs, output, {"rows": len(rows), "seconds": time.perf_counter() - started})
     show(
         [{"asked": prompt.text, **answer} for prompt, answer in zip(input_prompts, columns, strict=True)],
         output,
     )
-    log.info("predict: %d answers in %s", len(lines), output)
+    log.info("predict: %d answers in %s", len(answered), output)
 
 
 def renamed_columns(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,17 +95,17 @@ def renamed_columns(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict
 
 
 def show_file(output: Path, prompt_texts: Sequence[str]) -> None:
-    """Print the first answers of an output file, after their prompts, which are in the order of its lines."""
-    lines = [line for line in output.read_text(encoding="utf-8").split("\n") if line]
-    answers = []
-    for text, line in zip(prompt_texts, lines, strict=False):
-        values = json.loads(line)
+    """Print the first answers of an output file, after their prompts, which are in the order of its rows."""
+    rows, answers = read_answers(output), []
+    for text, values in zip(prompt_texts, rows, strict=False):
         prefix = "predicted_" if any(name.startswith("predicted_") for name in values) else ""
         names = ("answer", "label", "probabilities", VALUE)
         columns = {name: values[prefix + name] for name in names if prefix + name in values}
+        if VALUE in columns:
+            columns[VALUE] = float(columns[VALUE])
         answers.append({"asked": text, **columns})
     show(answers, output)
-    log.info("predict: %d answers in %s", len(lines), output)
+    log.info("predict: %d answers in %s", len(rows), output)
 
 
 def model_to_ask(config: Config) -> PredictModel:
