@@ -142,3 +142,12 @@ def test_means_are_those_that_the_page_shows_first(tmp_path):
     board = build(collect(tmp_path), LeaderboardConfig())
     for score in board.means[0].scores.values():
         assert f"{100 * score.raw:.1f}" in printed(tmp_path)
+
+
+def test_the_title_is_on_one_line_above_a_narrow_table(tmp_path):
+    write_run(tmp_path / "run", [Spec()])
+    assert re.match(r"Leaderboard: 3 models on 1 benchmark\s*\n", printed(tmp_path))
+
+
+def test_a_column_has_room_for_the_longest_word_said_instead_of_ranks():
+    assert cell_len("untrained") <= table.NARROWEST_CELL

@@ -33,7 +33,7 @@ def check_files_of_other_tools(words: Sequence[str]) -> None:
             if len(ours) >= FEWEST:
                 missing = f"; without a counterpart: {', '.join(without)}" if without else ""
                 raise ConfigError(f"{name}: not a recipe (here it is {command(ours)}{missing})")
-            if name in (word, f"recipe={name}"):
+            if word in (name, f"recipe={name}"):
                 raise ConfigError(f"{name}: {how_recipes_are_named(Path(name))}")
 
 

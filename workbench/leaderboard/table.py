@@ -36,7 +36,10 @@ LAYOUT: dict[str, Any] = {
 }
 STYLES = {BETTER: "bold green", WORSE: "bold red", UNSURE: "dim", UNTESTED: "dim"}
 
-NARROWEST_NAME, NARROWEST_CELL, WIDEST_CELL = 18, 8, 16
+NARROWEST = 60
+"""Terminal columns of the narrowest terminal."""
+
+NARROWEST_NAME, NARROWEST_CELL, WIDEST_CELL = 18, 9, 16
 """Terminal columns of the names and of one column of scores."""
 
 GAP = 3
@@ -84,7 +87,8 @@ def _matrix(board: Board, columns: Sequence[Column | Mean], for_names: int, is_f
     """Return one line a model: its scores in some of the columns, with the ranks that are possible."""
     benchmarks = len({column.benchmark for column in board.columns})
     counts = f"{_counted(len(board.models), 'model')} on {_counted(benchmarks, 'benchmark')}"
-    table = Table(title=f"{clean(board.title)}: {counts}" if is_first else None, **LAYOUT)
+    title = f"{clean(board.title)}: {counts}" if is_first else None
+    table = Table(title=title, min_width=min(cell_len(title or ""), NARROWEST), **LAYOUT)
     table.add_column("model", overflow="fold", width=for_names)
     for column in columns:
         table.add_column(Text(_title(column)), justify="right", overflow="fold", width=_width(column))
