@@ -51,17 +51,17 @@ class LeaderboardConfig:
 
     models: str | None = None
     """YAML file with a list of models to score on the chosen benchmarks first: a path, or a mapping with
-    path and any of name, adapter, quantization, dtype, revision, tokenizer. Each gets a run folder in `leaderboard.folder`; what is
-    scored already is kept. null: none."""
+    path and any of name, adapter, quantization, dtype, revision, tokenizer. Each gets a run folder in
+    `leaderboard.folder`; what is scored already is kept. null: none."""
     entries: list[str] = field(default_factory=list)
     """Names of the models of that file to score; with `-m` and a launcher, jobs share them. Empty: all."""
     folder: str = "runs"
     """Folder that is searched for runs. leaderboard.html is written there, and the files for other programs:
     leaderboard.csv, .md, .tex and .json, differences.csv, items.parquet, every_eval_ever/, and pictures."""
     family: FamilyKind = FamilyKind.auto
-    """Which models are tested against which; the error rate of 3% (of a board's 5%) is shared by all tests, so
-    fewer tests find smaller differences. pairs: any two. reference: each against leaderboard.reference. names: any two of
-    leaderboard.names. auto: pairs for up to 20 models, else reference."""
+    """Which models are tested against which; the error rate of 3% (of a board's 5%) is shared by all tests,
+    so fewer tests find smaller differences. pairs: any two. reference: each against leaderboard.reference.
+    names: any two of leaderboard.names. auto: pairs for up to 20 models, else reference."""
     reference: str | None = None
     """Name of the model that the others are tested against. null: the base that most models were made
     from."""
