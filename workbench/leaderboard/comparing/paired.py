@@ -8,6 +8,7 @@ from workbench.config.compare import CompareConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import Prediction, Score, lower_is_better, metric_name
 from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE
+from workbench.leaderboard.comparing.joint_metrics import compare_jointly
 from workbench.leaderboard.comparing.pairing import Pairs, pair_items
 from workbench.leaderboard.comparing.sides import Side
 from workbench.leaderboard.items.columns import is_share
@@ -226,6 +227,16 @@ def _test(one: _Paired, indices: Sequence[int] | None, alpha: float) -> PairedTe
     )
 
 
+def _test_and_values(one: _Paired, alpha: float) -> tuple[PairedTest | None, list[float]]:
+    """Return the test of a benchmark, and both models' values; None for a metric without a test."""
+    if _is_untested(one):
+        jointly = compare_jointly(one.first, one.second, one.pairs, alpha)
+        return jointly or (None, [one.first.value, one.second.value])
+    sides = ((one.pairs.first, one.first), (one.pairs.second, one.second))
+    values = [_mean(one, _values(predictions, score)) for predictions, score in sides]
+    return _test(one, None, alpha), values
+
+
 def _compared(
     one: _Paired, level: float, alpha: float, subjects: Sequence[tuple[str, PairedTest]]
 ) -> Compared:
@@ -233,15 +244,11 @@ def _compared(
     if one.first.metric != one.second.metric:
         notes.append(f"{one.second.metric} of b against {one.first.metric} of a")
     is_reversed = lower_is_better(one.first.metric)
-    test = None if _is_untested(one) else _test(one, None, level)
+    test, values = _test_and_values(one, level)
     if test is None:
         notes.append(f"{one.first.metric} isn't the mean of its items, so it is not tested")
     elif test.reason:
         notes.append(test.reason)
-    values = [
-        score.value if test is None else _mean(one, _values(predictions, score))
-        for predictions, score in ((one.pairs.first, one.first), (one.pairs.second, one.second))
-    ]
     counts = (0, 0) if test is None else (test.gained, test.lost)
     return Compared(
         benchmark=one.benchmark,

@@ -1,0 +1,85 @@
+"""Metrics of all items together are compared as what they are, not by what single items score."""
+
+import math
+import random
+
+import pytest
+from sklearn.metrics import f1_score
+
+from workbench.evaluation.records import Prediction, Score
+from workbench.leaderboard.comparing.joint_metrics import compare_jointly
+from workbench.leaderboard.comparing.pairing import Pairs
+
+
+def score(metric, meaning):
+    return Score(
+        model="base",
+        benchmark="quiz",
+        language="en",
+        metric=metric,
+        value=0.5,
+        stderr=None,
+        interval=None,
+        num_items=400,
+        num_fewshot=0,
+        protocol="default",
+        prompts="",
+        item_score=meaning,
+    )
+
+
+def answer(number, **values):
+    return Prediction(id=str(number), prompt_hash=str(number), **{"context": "", "scores": {}, **values})
+
+
+def pairs(first, second):
+    return Pairs(
+        first=first,
+        second=second,
+        clusters=[""] * len(first),
+        by="prompt",
+        num_first=len(first),
+        num_second=len(second),
+    )
+
+
+def test_f1_takes_its_direction_from_f1_where_the_items_say_the_opposite():
+    dice = random.Random(4)
+    targets = [int(dice.random() < 0.2) for _ in range(400)]
+    never = [0] * 395 + [1] * 5  # right on most items, and hardly ever on the positive class
+    often = [int(dice.random() < 0.45) if not target else 1 for target in targets]
+    sides = [
+        [
+            answer(n, target=target, prediction=label)
+            for n, (target, label) in enumerate(zip(targets, labels, strict=True))
+        ]
+        for labels in (never, often)
+    ]
+    own = score("f1", "whether the label is right")
+    test, values = compare_jointly(own, own, pairs(*sides), 0.05)
+    assert values == pytest.approx([f1_score(targets, never), f1_score(targets, often)])
+    assert test.difference == pytest.approx(values[1] - values[0])
+    right = [sum(a == b for a, b in zip(targets, labels, strict=True)) for labels in (never, often)]
+    assert right[1] < right[0] and test.sign == 1 and test.low > 0
+
+
+def test_bits_per_byte_weigh_texts_by_their_bytes():
+    texts = ["词" * 10, "a" * 300, "b" * 60] * 20
+    nats = [[-2.0 * len(text.encode()) for text in texts], [-1.9 * len(text.encode()) for text in texts]]
+    sides = [
+        [
+            answer(n, target=0, prediction=None, context=text, scores={"bits_per_byte": value})
+            for n, (text, value) in enumerate(zip(texts, side, strict=True))
+        ]
+        for side in nats
+    ]
+    own = score("bits_per_byte", "log-likelihood of the text")
+    test, values = compare_jointly(own, own, pairs(*sides), 0.05)
+    assert values == pytest.approx([2.0 / math.log(2), 1.9 / math.log(2)])
+    assert test.difference == pytest.approx(-0.1 / math.log(2))
+
+
+def test_a_metric_that_only_the_run_can_compute_has_no_test():
+    own = score("bleu", "bleu of the item alone")
+    one = [answer(0, target="a", prediction="a", scores={"bleu": 1.0})]
+    assert compare_jointly(own, own, pairs(one, one), 0.05) is None
