@@ -162,3 +162,31 @@ def test_an_odd_record_of_a_failure_is_skipped_by_name(tmp_path):
     failed(tmp_path / "large", model=7)
     [skipped] = board_of(tmp_path).skipped
     assert skipped.path == "large/failure.json" and "not the record of a failure" in skipped.reason
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_an_adapter_from_elsewhere_was_trained_with_is_not_told_by_the_run_that_scored_it(
+    tmp_path, known
+):
+    scoring = {
+        "seed": 42,
+        "model": {"path": "toy"},
+        "quantization": {"method": "nf4"},
+        "adapter": {"rank": 16, "path": "elsewhere/adapter"},
+        "data": {},
+        "train": {"learning_rate": 0.0002},
+    }
+    training = {"rank": 4, "learning_rate": 0.0005, "trained_on": "rows.jsonl", "recipe": "ab" * 8}
+    for seed in (1, 2, 3):
+        folder = tmp_path / f"s{seed}"
+        write_run(folder, [Spec(right={"adapter": 0.8})], adapter=f"{seed}" * 64, config=scoring)
+        if known:
+            results = json.loads((folder / "results.json").read_text())
+            results["models"]["adapter"]["training"] = training | {"seed": seed}
+            (folder / "results.json").write_text(json.dumps(results))
+    models = board_of(tmp_path).models
+    for model, seed in zip(models, (1, 2, 3), strict=True):
+        told = {key: model.facts.get(key) for key in ("rank", "learning_rate", "seed")}
+        expected = {"rank": 4, "learning_rate": 0.0005, "seed": seed} if known else dict.fromkeys(told)
+        assert told == expected
+    assert len({model.recipe_key for model in models}) == 1 and bool(models[0].recipe_key) == known

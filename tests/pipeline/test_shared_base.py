@@ -6,6 +6,7 @@ import pytest
 
 from workbench.pipeline import shared_base
 from workbench.pipeline.shared_base import sharing_base
+from workbench.run_dir import read_json
 
 ITEMS = (
     "benchmark=[toy_choice_en,toy_exact_zh]",
@@ -48,6 +49,13 @@ def test_adapters_in_turn_on_one_base_answer_as_on_a_base_of_their_own(
     assert len(loads) == 1
     assert shared == alone
     assert alone["first"] != alone["base"] != alone["second"] != alone["first"]
+
+
+def test_scores_of_an_adapter_say_what_its_own_run_trained_it_with(run, adapters):
+    run_dir = run(*BASE, f"adapter.path={adapters[1]}", "evaluate.models=[adapter]", "run_dir=scored")
+    training = read_json(run_dir.results_json)["models"]["adapter"]["training"]
+    stored = {key: training[key] for key in ("method", "rank", "learning_rate", "seed")}
+    assert stored == {"method": "lora", "rank": 16, "learning_rate": 0.003, "seed": 2}
 
 
 def test_another_quantization_is_another_load(run, tmp_path, monkeypatch):

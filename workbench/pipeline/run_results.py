@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from transformers import PreTrainedModel
 
 from workbench.config import Config
 from workbench.config.benchmark import Extract, OutputType
 from workbench.config.history import hashed
-from workbench.config.names import MODELS
+from workbench.config.names import BASE, MODELS
 from workbench.errors import DataError
 from workbench.evaluation import engine
 from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
@@ -18,6 +19,9 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example, Score, read_results, write_results
 from workbench.evaluation.result_checksums import check_results, facts_digest
 from workbench.files import check_replaceable
+from workbench.leaderboard.rows.models import OF_TRAINING
+from workbench.leaderboard.run_files import config_of
+from workbench.models.adapters import adapter_config
 from workbench.models.dtypes import dtype_name
 from workbench.pipeline.run_models import Identity
 from workbench.pipeline.run_state import Run
@@ -121,6 +125,29 @@ def valid_results(
     return models, [score for score in unchanged if score.model in models]
 
 
+def training_of(adapter: Path) -> dict[str, Any]:
+    """Return how an adapter from elsewhere was trained, as far as its files and the run around it tell.
+
+    The configuration of a run that only scores an adapter says nothing about the adapter's training.
+    """
+    config = adapter_config.read_config(adapter)
+    facts: dict[str, Any] = {"method": str(config.peft_type).rpartition(".")[2].lower()}
+    facts |= {"rank": rank} if isinstance(rank := getattr(config, "r", None), int) else {}
+    origin = RunDir(adapter.resolve().parent)
+    stored = config_of(origin, {}) if adapter.resolve() == origin.adapter else {}
+    sections = {key: stored.get(key) for key in OF_TRAINING}
+    if not all(isinstance(section, dict) for section in sections.values()):
+        return facts
+    train, data = (cast(dict[str, Any], sections[key]) for key in ("train", "data"))
+    return facts | {
+        "method": cast(dict[str, Any], sections["adapter"]).get("method", facts["method"]),
+        "learning_rate": train.get("learning_rate"),
+        "seed": stored.get("seed"),
+        "trained_on": public_path(data.get("path")),
+        "recipe": fingerprint(sections)[:16],
+    }
+
+
 def write_scores(
     run: Run,
     identities: Mapping[str, Identity],
@@ -143,6 +170,9 @@ def write_scores(
         "weights": identity["weights"],
         "identity": fingerprint(identity),
     }
+    adapter, is_trained_here = config.adapter.path, run_dir.adapter.is_dir()
+    if adapter and name != BASE and not is_trained_here and Path(adapter).is_dir():
+        models[name]["training"] = training_of(Path(adapter))
     renewed = {(score.model, score.benchmark) for score in scores}
     all_scores = [score for score in valid_scores if (score.model, score.benchmark) not in renewed]
     all_scores += scores

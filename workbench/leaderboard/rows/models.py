@@ -19,6 +19,9 @@ PROGRAM = "open-llama-workbench"
 OF_TRAINING = ("model", "quantization", "adapter", "data", "train")
 """Sections of config.yaml that decide what a training makes, besides its seed."""
 
+TOLD_OF_TRAINING = ("method", "rank", "learning_rate", "seed", "trained_on")
+"""Facts about a training that results.json holds of an adapter from elsewhere."""
+
 KEY_DIGITS = 16
 
 
@@ -90,7 +93,7 @@ def _model(run: Run, name: str) -> Model:
         tool=clean(str(facts.get("tool") or _program(run))),
         facts=_facts(run, name, facts, role),
         sources=(run.label,),
-        recipe_key=_recipe_key(run, role),
+        recipe_key=_recipe_key(run, facts, role),
         remarks=tuple(run.remarks),
     )
 
@@ -138,18 +141,41 @@ def _parent(run: Run, role: str, facts: dict[str, Any]) -> str | None:
     return None if base is None else _key(run, BASE, base)
 
 
-def _recipe_key(run: Run, role: str) -> str:
+def _recipe_key(run: Run, facts: dict[str, Any], role: str) -> str:
     """Return a key that the same training with another seed has too; empty for what isn't trained here."""
+    if role not in (ADAPTER, MERGED, TRAINED):
+        return ""
+    if not _is_trained_by(run):
+        recipe = _section(facts, "training").get("recipe")
+        return fingerprint([role, facts.get("weights"), recipe])[:KEY_DIGITS] if recipe else ""
     sections = [run.config.get(name) for name in OF_TRAINING]
-    if role not in (ADAPTER, MERGED, TRAINED) or not all(sections):
+    if not all(sections):
         return ""
     base = run.models.get(BASE, {})
     return fingerprint([role, base.get("weights"), *sections])[:KEY_DIGITS]
 
 
+def _is_trained_by(run: Run) -> bool:
+    """Return whether a run has trained its adapter or model, and not only scored or merged another's."""
+    return "train" in run.steps or not _section(run.config, "adapter").get("path")
+
+
+def _training(run: Run, facts: dict[str, Any], role: str) -> dict[str, Any]:
+    """Return how a model was trained; only what its scores say if another run has trained it."""
+    if not _is_trained_by(run):
+        return {key: value for key, value in _section(facts, "training").items() if key in TOLD_OF_TRAINING}
+    train, adapter, data = (_section(run.config, key) for key in ("train", "adapter", "data"))
+    return {
+        "method": adapter.get("method"),
+        "rank": adapter.get("rank") if role != TRAINED else None,
+        "learning_rate": train.get("learning_rate"),
+        "seed": run.config.get("seed"),
+        "trained_on": data.get("path") or ", ".join(map(str, _section(data, "sources"))),
+    }
+
+
 def _facts(run: Run, name: str, facts: dict[str, Any], role: str) -> dict[str, Any]:
     """Return what is known of a model, for its name and the page; None and empty texts are left out."""
-    train, adapter, data = (_section(run.config, key) for key in ("train", "adapter", "data"))
     told: dict[str, Any] = {
         "path": run.base_model,
         "quantization": facts.get("quantization"),
@@ -162,14 +188,13 @@ def _facts(run: Run, name: str, facts: dict[str, Any], role: str) -> dict[str, A
     if role in (ADAPTER, MERGED, TRAINED):
         told |= {
             "adapter": facts.get("adapter"),
-            "method": adapter.get("method"),
-            "rank": adapter.get("rank") if role != TRAINED else None,
-            "learning_rate": train.get("learning_rate"),
-            "seed": run.config.get("seed"),
-            "trained_on": data.get("path") or ", ".join(map(str, _section(data, "sources"))),
+            **_training(run, facts, role),
             "peak_bytes": _section(run.measured, "train").get("peak_bytes"),
         }
-        told |= {"recipe": run.recipe, "proof": merge_proof(run) if role == MERGED else ""}
+        told |= {
+            "recipe": run.recipe if _is_trained_by(run) else "",
+            "proof": merge_proof(run) if role == MERGED else "",
+        }
         told |= {"curves": curves(run), "contamination": contamination(run, name)}
     return {key: value for key, value in told.items() if value not in (None, "", {})}
 
