@@ -71,7 +71,7 @@ def ours(shared: bool = True) -> dict[str, list]:
     lm = TransformersLM(make_llama(), make_tokenizer(), settings)
     assert lm.shares_prefixes == shared
     found = lm.loglikelihoods(lm.encode_pairs(PAIRS))
-    decoder = Decoder(lm, GenerationConfig(max_new_tokens=10, stop=[" q"]))
+    decoder = Decoder(lm, GenerationConfig(max_new_tokens=10, stop=[" q"]), as_harness=True)
     texts = dict(decoder.stream(lm.encode(PROMPTS), ["", "", ""]))
     windows = Perplexity(lm).windows(lm.tokenizer(LONG, add_special_tokens=False)["input_ids"])
     return {

@@ -120,18 +120,18 @@ def test_what_training_wrote_down_is_made_again_from_the_checkpoint(run, trained
 
 
 def test_benchmarks_that_are_done_are_on_disk_whatever_ends_the_run(run, caplog, monkeypatch):
-    judged = ItemInterviewer.judged
+    evaluate = ItemInterviewer.evaluate
 
-    def fails(self, benchmark, lm, config, kept, model_name):
+    def fails(self, benchmark, lm, config, cache, model_name):
         if (model_name, benchmark.name) == ("adapter", "toy_choice_zh"):
             raise ZeroDivisionError("something that nobody thought of")
-        return judged(self, benchmark, lm, config, kept, model_name)
+        return evaluate(self, benchmark, lm, config, cache, model_name)
 
-    monkeypatch.setattr(ItemInterviewer, "judged", fails)
+    monkeypatch.setattr(ItemInterviewer, "evaluate", fails)
     command = ("quickstart", *SHORT, *TWO, "steps=[train,evaluate]")
     with pytest.raises(ZeroDivisionError):
         run(*command)
-    monkeypatch.setattr(ItemInterviewer, "judged", judged)
+    monkeypatch.setattr(ItemInterviewer, "evaluate", evaluate)
     folder = RunDir(Path("runs/quickstart"))
     done = [("base", "toy_choice_en"), ("base", "toy_choice_zh"), ("adapter", "toy_choice_en")]
     assert sorted(values(folder)) == sorted(done)
