@@ -44,6 +44,7 @@ def test_a_folder_without_git_has_no_commit(tmp_path):
 
 
 def test_the_command_is_as_it_was_typed(monkeypatch):
+    monkeypatch.setattr("workbench.made_by._typed", [])
     monkeypatch.setattr(sys, "argv", ["/x/workbench/__main__.py", "recipe=sft", "benchmark=[a,b]"])
     assert made_by()["command"] == "python -m workbench recipe=sft 'benchmark=[a,b]'"
 
@@ -55,3 +56,9 @@ def test_a_finished_step_is_recorded_with_command_and_time(tmp_path):
     [(step, made)] = RunRecord(tmp_path / "run.json").values["made"].items()
     assert step == "train" and {"command", "date"} <= made.keys()
     assert abs((datetime.now(UTC) - datetime.fromisoformat(made["date"])).total_seconds()) < 60
+
+
+def test_the_command_is_the_one_that_was_typed_and_not_what_hydra_is_given(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/x/workbench/__main__.py", "model.path='a b'", "hydra.run.dir=."])
+    monkeypatch.setattr("workbench.made_by._typed", ["/x/workbench/__main__.py", "model.path=a b"])
+    assert made_by()["command"] == "python -m workbench 'model.path=a b'"

@@ -3,16 +3,25 @@
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+_typed: list[str] = []
+"""Program and words as the user typed them, before they are rewritten for Hydra."""
+
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def remember_command(argv: Sequence[str]) -> None:
+    """Keep the program and the words that the user typed, for `made_by`."""
+    _typed[:] = argv
 
 
 def made_by() -> dict[str, str]:
     """Return command, date (UTC), and commit of this program's checkout; without a checkout no commit."""
-    program, *arguments = sys.argv or [""]
+    program, *arguments = _typed or sys.argv or [""]
     name = Path(program).name
     words = ["python", "-m", "workbench"] if name == "__main__.py" else [name]
     provenance = {

@@ -38,6 +38,7 @@ from workbench.config.compare import Until
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.leaderboard.comparing.command import show_comparison
 from workbench.machine import check_address_space
+from workbench.made_by import remember_command
 from workbench.shipped import PACKAGE, shipped
 from workbench.shown import clean
 from workbench.wrapping import wrapped
@@ -71,6 +72,7 @@ def main() -> None:
         register()
         if (answer := answered_at_once(sys.argv[1:])) is not None:
             return show(answer)
+        remember_command(sys.argv)
         flags, overrides = prepare(sys.argv[1:])
         for line in given_twice(overrides) if not RANK else ():
             print(f"note: {clean(line)}", file=sys.stderr)
