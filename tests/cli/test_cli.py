@@ -26,11 +26,26 @@ def test_the_bare_command_lists_the_recipes_with_a_line_each(tmp_path):
     assert "my own recipe" in result.stdout
 
 
-def test_asking_for_the_configuration_loads_no_torch(tmp_path):
+HEAVY = {"torch", "transformers", "datasets", "peft", "numpy", "scipy", "sklearn", "pandas", "pyarrow"}
+"""Packages that the command line must not import before a run starts: each takes a part of a second."""
+
+
+@pytest.mark.parametrize("words", [[], ["--keys", "chat"]])
+def test_the_bare_command_and_the_keys_load_nothing_heavy(tmp_path, words):
+    program = (
+        f"import sys; sys.argv = {['workbench', *words]!r}\n"
+        "from workbench.cli import main\nmain()\n"
+        f"heavy = {HEAVY!r} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_asking_for_the_configuration_loads_nothing_heavy(tmp_path):
     program = (
         "import sys; sys.argv = ['workbench', 'recipe=quickstart', '--cfg', 'job']\n"
         "from workbench.cli import main\nmain()\n"
-        "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules), 'heavy import'\n"
+        f"heavy = {HEAVY!r} & set(sys.modules)\nassert not heavy, heavy\n"
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

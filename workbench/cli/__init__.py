@@ -36,7 +36,6 @@ from workbench.cli.yaml_files.sources import Sources, sources_of
 from workbench.config import Step
 from workbench.config.compare import Until
 from workbench.errors import ConfigError, WorkbenchError
-from workbench.leaderboard.comparing.command import show_comparison
 from workbench.machine import check_address_space
 from workbench.made_by import remember_command
 from workbench.shipped import PACKAGE, shipped
@@ -177,6 +176,8 @@ def job(composed: DictConfig) -> float | None:
         if config.steps == [Step.chat]:
             keep_output_clear()
         if config.steps == [Step.compare] and config.compare.until is Until.all:
+            from workbench.leaderboard.comparing.command import show_comparison  # scipy takes a second
+
             if not RANK:
                 show_comparison(config.compare)  # needs no torch
             return None

@@ -98,8 +98,8 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
     match = re.search(r"Could not override '([\w.]+)'", words) or full
     key = match[1] if match else ""
     if wrong := re.search(r"Key '([^']*)' not in '(\w+)'", words):
-        place = f"{key}: no such key" if words.startswith("Could not override") else words
-        return f"{place} ({meant(key, wrong[1], wrong[2])})"
+        problem = f"{key}: no such key" if words.startswith("Could not override") else words
+        return f"{problem} ({meant(key, wrong[1], wrong[2])})"
     if unchosen := re.match(r"benchmarks\.([^.]+)", key):
         return about_benchmark(key, unchosen[1], words, options("benchmark"))
     return words
