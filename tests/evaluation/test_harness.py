@@ -173,7 +173,7 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_as_in_the_harness(folder,
 def test_a_changed_judgement_is_another_rule(folder, tmp_path):
     def rule() -> str:
         config = lm_eval("own_law", include_path=str(tmp_path / "tasks"))
-        return check_benchmarks({"lm_eval": config}, EvaluateConfig())["lm_eval.own_law"].rule
+        return check_benchmarks({"lm_eval": config}, EvaluateConfig())["lm_eval.own_law"].interviewer.rule
 
     from workbench.evaluation.harness import tasks
 
