@@ -1,14 +1,19 @@
 """Metrics of all items together are compared as what they are, not by what single items score."""
 
+import json
 import math
 import random
 
 import pytest
+from imported_files import sample, write_harness
 from sklearn.metrics import f1_score
 
+from workbench.config.compare import CompareConfig
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.comparing.joint_metrics import compare_jointly
+from workbench.leaderboard.comparing.paired import compare_sides
 from workbench.leaderboard.comparing.pairing import Pairs
+from workbench.leaderboard.comparing.sides import open_side
 
 
 def score(metric, meaning):
@@ -83,3 +88,24 @@ def test_a_metric_that_only_the_run_can_compute_has_no_test():
     own = score("bleu", "bleu of the item alone")
     one = [answer(0, target="a", prediction="a", scores={"bleu": 1.0})]
     assert compare_jointly(own, own, pairs(one, one), 0.05) is None
+
+
+def test_bits_per_byte_of_another_tool_are_those_that_it_reports(tmp_path):
+    """lm-evaluation-harness counts the bytes of wikitext before it prepares the text that is scored."""
+    sides, expected = [], []
+    for name, nats in (("a", 20.0), ("b", 19.0)):
+        samples = [
+            sample(n, 1.0, metrics={"bits_per_byte": [-nats - n, 90 + n]})
+            | {"arguments": {"gen_args_0": {"arg_0": f"the low-cost thing number {n}"}}}
+            for n in range(30)
+        ]
+        path = write_harness(tmp_path / name, {"wikitext": samples}, model=f"org/{name}")
+        values = json.loads(path.read_text())
+        total = sum(nats + n for n in range(30)) / sum(90 + n for n in range(30)) / math.log(2)
+        values["results"]["wikitext"]["bits_per_byte,none"] = total
+        path.write_text(json.dumps(values))
+        sides.append(open_side(str(tmp_path / name), name))
+        expected.append(total)
+    [row] = compare_sides(*sides, CompareConfig()).rows
+    assert [row.first, row.second] == pytest.approx(expected)
+    assert row.test.difference == pytest.approx(expected[1] - expected[0])

@@ -1,12 +1,16 @@
 """Folders of lm-evaluation-harness as runs."""
 
 import json
+import math
 
 import pytest
 from imported_files import DATE, question, sample, write_harness
+from sklearn.metrics import f1_score
 
+from workbench.config.leaderboard import LeaderboardConfig
 from workbench.evaluation.records import Example, prompt_hash
 from workbench.evaluation.tasks.requests import item
+from workbench.leaderboard.build import build
 from workbench.leaderboard.imported_runs import collect_all
 
 
@@ -120,3 +124,46 @@ def test_a_results_file_without_samples_is_named_with_the_way_out(tmp_path):
     (tmp_path / f"samples_quiz_{DATE}.jsonl").unlink()
     [skipped] = collect_all(tmp_path).skipped
     assert "--log_samples" in skipped.reason
+
+
+def write_total(folder, samples, **totals):
+    path = write_harness(folder, {"quiz": samples})
+    values = json.loads(path.read_text())
+    values["results"]["quiz"] |= {f"{metric},none": total for metric, total in totals.items()}
+    path.write_text(json.dumps(values))
+
+
+def labelled(number, target, label):
+    return sample(number, 1.0, metrics={"acc": float(target == label), "f1": [target, label]})
+
+
+def test_a_total_of_all_labels_is_checked_against_them(tmp_path):
+    samples = [labelled(n, n % 2, int(n % 3 == 0)) for n in range(30)]
+    f1 = f1_score([n % 2 for n in range(30)], [n % 3 == 0 for n in range(30)])
+    write_total(tmp_path / "sound", samples, f1=f1)
+    assert [score.metric for score in only(tmp_path / "sound").scores] == ["acc", "f1"]
+    write_total(tmp_path / "falsified", samples, f1=0.99)
+    collection = collect_all(tmp_path / "falsified")
+    assert [score.metric for score in collection.runs[0].scores] == ["acc"]
+    [skipped] = collection.skipped
+    assert skipped.reason == f"the results say f1 0.99, the items {f1:.6g}"
+
+
+def weighed(number):
+    """Return a text of 5 words that the harness counts as 9: it counts before it prepares the text."""
+    nats = -20.0 - number
+    text = f"the low-cost thing number {number}"
+    metrics = {"word_perplexity": [nats, 9], "bits_per_byte": [nats, 40]}
+    return sample(number, 1.0, metrics=metrics) | {"arguments": {"gen_args_0": {"arg_0": text}}}
+
+
+def test_log_likelihoods_are_divided_by_what_the_harness_counted(tmp_path):
+    samples, nats = [weighed(number) for number in range(30)], sum(20 + number for number in range(30))
+    totals = {"word_perplexity": math.exp(nats / 270), "bits_per_byte": nats / 1200 / math.log(2)}
+    write_total(tmp_path / "sound", samples, **totals)
+    collection = collect_all(tmp_path / "sound")
+    assert {score.metric: score.value for score in collection.runs[0].scores} == totals
+    assert collection.skipped == [] and build(collection, LeaderboardConfig()).alarms == ()
+    write_total(tmp_path / "falsified", samples, word_perplexity=1.5, bits_per_byte=0.1)
+    [skipped] = collect_all(tmp_path / "falsified").skipped
+    assert skipped.reason.startswith("the results say word_perplexity 1.5, the items ")

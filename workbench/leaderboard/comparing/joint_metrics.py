@@ -59,7 +59,9 @@ def _bits(metric: str, pairs: Pairs, alpha: float, clusters: Sequence[str]) -> t
     def bits(answers: Sequence[Prediction]) -> list[float]:
         return [-answer.scores[metric] / math.log(2) for answer in answers]
 
-    sizes = [len(answer.context.encode("utf-8", "surrogatepass")) for answer in pairs.first]
+    sizes = pairs.weights.get(metric) or [
+        len(answer.context.encode("utf-8", "surrogatepass")) for answer in pairs.first
+    ]
     first, second = bits(pairs.first), bits(pairs.second)
     test = compare_ratio(first, second, sizes, alpha=alpha, clusters=clusters)
     return test, [math.fsum(side) / sum(sizes) for side in (first, second)]

@@ -1,7 +1,7 @@
 """Pairs the items of two models on one benchmark: by prompt, or else by document."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workbench.evaluation.records import Prediction
 from workbench.leaderboard.comparing.documents import matched_documents
@@ -23,6 +23,8 @@ class Pairs:
     """prompt: both read the same text. document: the question is the same, the words around it are not."""
     num_first: int
     num_second: int
+    weights: dict[str, list[float]] = field(default_factory=dict)
+    """Metric of log-likelihoods -> bytes or words of each item, where the first model's tool tells them."""
 
     @property
     def note(self) -> str:
@@ -56,6 +58,8 @@ def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
         if len(documents) > len(indices):
             indices, by = documents, "document"
     clusters = [left[index].cluster or right[there].cluster for index, there in indices]
+    imported = first.imported(benchmark)
+    weights = imported.weights if imported is not None else {}
     return Pairs(
         first=[left[index] for index, _ in indices],
         second=[right[index] for _, index in indices],
@@ -63,6 +67,7 @@ def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
         by=by,
         num_first=len(left),
         num_second=len(right),
+        weights={metric: [sizes[index] for index, _ in indices] for metric, sizes in weights.items()},
     )
 
 

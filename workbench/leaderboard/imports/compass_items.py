@@ -58,6 +58,7 @@ def read_items(paths: Sequence[Path], results: Path, subset: str) -> ImportedIte
         num_choices=[len(found) for found in choices],
         values={metric: correct},
         meanings={},
+        weights={},
         targets=[_target(entry, found) for entry, found in zip(entries, choices, strict=True)],
         predictions=[_answer(entry, found) for entry, found in zip(entries, choices, strict=True)],
         texts=[""] * len(entries),

@@ -20,7 +20,7 @@ from workbench.leaderboard.imports import harness_samples
 from workbench.leaderboard.imports.harness_predictions import read_predictions
 from workbench.leaderboard.imports.harness_samples import Sample, are_labels, item_id, item_score, metric_name
 from workbench.leaderboard.imports.results import ImportedItems, ImportedResults, LeftOut, joined
-from workbench.leaderboard.imports.scores import by_subset, contradiction, score_of
+from workbench.leaderboard.imports.scores import by_subset, contradiction, contradiction_jointly, score_of
 
 TOOL = "lm-evaluation-harness"
 RESULTS_NAME = re.compile(r"results_(?P<date>[^_/]+)\.json")
@@ -59,8 +59,10 @@ def read_folder(path: Path) -> tuple[ImportedResults | None, list[LeftOut]]:
         found = joined([_task_items(task, task.name if benchmark not in tasks else "") for task in members])
         reported = _section(values, "results" if benchmark in tasks else "groups").get(benchmark)
         try:
-            scores += _scores(benchmark, found, members, reported, values, model)
+            sound, problems = _scores(benchmark, found, members, reported, values, model)
+            scores += sound
             items[benchmark] = found
+            left_out += [LeftOut(task.path, problem) for task in members for problem in problems]
         except DataError as error:
             left_out += [LeftOut(task.path, str(error)) for task in members]
     if not items and not left_out:
@@ -166,6 +168,7 @@ def _task_items(task: Task, subset: str) -> ImportedItems:
     order = [sample.number for sample in first]
     values: dict[str, list[float]] = {}
     meanings: dict[str, str] = {}
+    weights: dict[str, list[float]] = {}
     for filter_name, samples in by_filter.items():
         by_number = {sample.number: sample for sample in samples}
         if by_number.keys() != set(order):
@@ -174,9 +177,12 @@ def _task_items(task: Task, subset: str) -> ImportedItems:
             raw = [by_number[number].metrics.get(name) for number in order]
             scores = [item_score(value) for value in raw]
             if None not in scores:
-                values[metric_name(name, filter_name)] = [score for score in scores if score is not None]
+                metric = metric_name(name, filter_name)
+                values[metric] = [score for score in scores if score is not None]
                 if isinstance(raw[0], list):
-                    meanings[metric_name(name, filter_name)] = LABEL if are_labels(raw[0]) else LOGLIKELIHOOD
+                    meanings[metric] = LABEL if are_labels(raw[0]) else LOGLIKELIHOOD
+                if (sizes := _weights(raw)) is not None:
+                    weights[metric] = sizes
     return ImportedItems(
         ids=[item_id(subset, number) for number in order],
         subsets=[subset] * len(order),
@@ -186,11 +192,19 @@ def _task_items(task: Task, subset: str) -> ImportedItems:
         num_choices=[sample.num_choices for sample in first],
         values=values,
         meanings=meanings,
+        weights=weights,
         targets=[_label(sample, 0, sample.target) for sample in first],
         predictions=[_label(sample, 1, sample.prediction) for sample in first],
         texts=[sample.text for sample in first],
         read=lambda: read_predictions(task.path, subset),
     )
+
+
+def _weights(values: Sequence[Any]) -> list[float] | None:
+    """Return what stands behind each log-likelihood: the bytes or words of the unprepared document."""
+    if any(not isinstance(value, list) or are_labels(value) or value[1] <= 0 for value in values):
+        return None
+    return [float(weight) for _, weight in values]
 
 
 def _label(sample: Sample, index: int, usual: Any) -> Any:
@@ -206,8 +220,8 @@ def _scores(
     reported: Any,
     values: Mapping[str, Any],
     model: str,
-) -> list[Score]:
-    """Return a benchmark's scores, in the order of its metrics.
+) -> tuple[list[Score], list[str]]:
+    """Return a benchmark's scores, in the order of its metrics, and why further ones are left out.
 
     Raises:
         DataError: The results file reports another mean than that of the items, or no metric is left.
@@ -224,7 +238,7 @@ def _scores(
         "protocol": f"lm-eval {version}" if isinstance(version, str) else "lm-eval",
         "num_total": _num_total(tasks, _section(values, "n-samples")),
     }
-    scores = []
+    scores, problems = [], []
     for metric in items.values:
         key = metric if "," in metric else f"{metric},{harness_samples.NO_FILTER}"
         total: Any = totals.get(key)
@@ -237,10 +251,16 @@ def _scores(
         problem = contradiction(items, metric, total, average)
         if problem:
             raise DataError(problem)
-        scores.append(score_of(items, metric, float(total) if is_known else None, average, **facts))
+        score = score_of(items, metric, float(total) if is_known else None, average, **facts)
+        # The total of a group is a mean of its tasks' totals.
+        problem = contradiction_jointly(items, score) if len(tasks) == 1 else ""
+        if problem:
+            problems.append(problem)
+        else:
+            scores.append(score)
     if not scores:
-        raise DataError("no metric has a score for each document")
-    return scores
+        raise DataError("; ".join(problems) or "no metric has a score for each document")
+    return scores, problems
 
 
 def _num_total(tasks: Sequence[Task], counts: Mapping[str, Any]) -> int | None:

@@ -31,6 +31,8 @@ class ImportedItems:
     """Metric -> score of each item."""
     meanings: dict[str, str]
     """Metric that isn't the mean of its items -> what `values` holds, as `Score.item_score`."""
+    weights: dict[str, list[float]]
+    """Metric of log-likelihoods -> the bytes or words of each item, where the tool tells them."""
     targets: list[Any]
     predictions: list[Any]
     texts: list[str]
@@ -81,8 +83,11 @@ LISTS = (
 def reordered(items: ImportedItems, order: Sequence[int]) -> ImportedItems:
     """Return the items in another order."""
     lists: dict[str, Any] = {name: [getattr(items, name)[index] for index in order] for name in LISTS}
-    values = {name: [scores[index] for index in order] for name, scores in items.values.items()}
-    return replace(items, **lists, values=values)
+    values, weights = (
+        {name: [numbers[index] for index in order] for name, numbers in numbers_of.items()}
+        for numbers_of in (items.values, items.weights)
+    )
+    return replace(items, **lists, values=values, weights=weights)
 
 
 def joined(parts: Sequence[ImportedItems]) -> ImportedItems:
@@ -99,5 +104,10 @@ def joined(parts: Sequence[ImportedItems]) -> ImportedItems:
         **lists,
         values={name: [value for part in parts for value in part.values[name]] for name in metrics},
         meanings={name: text for name, text in parts[0].meanings.items() if name in metrics},
+        weights={
+            name: [weight for part in parts for weight in part.weights[name]]
+            for name in metrics
+            if all(name in part.weights for part in parts)
+        },
         read=read,
     )

@@ -6,6 +6,8 @@ from typing import Any
 
 from workbench.evaluation.records import Score, prompt_hash
 from workbench.leaderboard.imports.results import ImportedItems
+from workbench.leaderboard.items.answers import imported_items
+from workbench.leaderboard.items.metric_kinds import MetricKind, kind_of, recomputed
 from workbench.statistics import intervals
 
 TOLERANCE = 1e-6
@@ -16,7 +18,21 @@ def contradiction(items: ImportedItems, metric: str, reported: Any, average: str
     """Return how a reported mean differs from the mean of the items; empty if it doesn't."""
     if not isinstance(reported, int | float) or metric in items.meanings:
         return ""
-    value = averaged(items, metric, average)
+    return _difference(metric, reported, averaged(items, metric, average))
+
+
+def contradiction_jointly(items: ImportedItems, score: Score) -> str:
+    """Return how a reported total of all items together differs from what their answers make.
+
+    Empty if it doesn't, and for a mean or a metric that only the tool can compute.
+    """
+    if kind_of(score) not in (MetricKind.labels, MetricKind.ratio):
+        return ""
+    value = recomputed(imported_items(items, score.metric, score.benchmark), score)
+    return "" if value is None else _difference(score.metric, score.value, value)
+
+
+def _difference(metric: str, reported: float, value: float) -> str:
     if math.isclose(value, reported, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
         return ""
     return f"the results say {metric} {reported:.6g}, the items {value:.6g}"

@@ -38,6 +38,8 @@ class Items:
     targets: list[Any] | None = None
     texts: list[str] | None = None
     """Text before the answer; of a perplexity benchmark the text that is scored."""
+    weights: NDArray[np.float64] | None = None
+    """Bytes or words by which another tool divides log-likelihoods; None: those of `texts`."""
     answers: ModelAnswers | None = None
     """Chosen options and log-likelihoods, where the file was read in bulk and no text was generated."""
 
@@ -212,6 +214,7 @@ def imported_items(found: ImportedItems, metric: str, where: str) -> Items:
         predictions=found.predictions,
         targets=found.targets,
         texts=found.texts,
+        weights=np.array(found.weights[metric], dtype=np.float64) if metric in found.weights else None,
     )
     return _distinct(items, where)
 

@@ -51,6 +51,8 @@ def columns_of(score: Score) -> tuple[str, ...]:
 
 def sizes(items: Items, metric: str) -> NDArray[np.float64]:
     """Return what each item's log-likelihood is divided by: its bytes or words, or 1."""
+    if items.weights is not None:
+        return items.weights
     unit = UNITS[metric_name(metric)]
     texts = items.texts or []
     if unit == "item":
