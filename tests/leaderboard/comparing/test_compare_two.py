@@ -168,13 +168,14 @@ def test_written_files_say_what_is_printed(tmp_path):
     assert "better" in report.text(comparison)
 
 
-def test_names_are_text_in_every_output(tmp_path):
-    name = "=1+1|\x1b[31m<b>\nx"
+@pytest.mark.parametrize("formula", ["=1", "＝1"])
+def test_names_are_text_in_every_output(tmp_path, formula):
+    name = f"{formula}+1|\x1b[31m<b>\nx"
     write_harness(tmp_path / "a", {"quiz": [sample(0, 1.0)]}, model=name)
     comparison = compared(str(tmp_path / "a"), str(tmp_path / "a"))
     assert "\x1b" not in report.text(comparison)
     [line] = csv.DictReader(io.StringIO(report.as_csv(comparison)))
-    assert line["model_a"].startswith("'=")
+    assert line["model_a"].startswith(f"'{formula}")
     assert "\x1b" not in line["model_a"]
 
 

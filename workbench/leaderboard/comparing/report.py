@@ -12,8 +12,8 @@ from workbench.leaderboard import formatting
 from workbench.leaderboard.board import BETTER, WORSE
 from workbench.leaderboard.comparing.paired import Compared, Comparison
 from workbench.leaderboard.comparing.sides import Side
+from workbench.leaderboard.outputs.csv_files import field
 from workbench.leaderboard.shown_table import Table
-from workbench.shown import clean
 from workbench.statistics.paired import PairedTest
 
 SCHEMA_VERSION = 1
@@ -38,8 +38,6 @@ TESTS = {
     "swap-permutation": "swap permutation test",
     "ratio-t": "t test of the ratio",
 }
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings with which a spreadsheet takes a text for a formula."""
 
 
 def text(comparison: Comparison) -> str:
@@ -174,16 +172,8 @@ def as_csv(comparison: Comparison) -> str:
     writer.writeheader()
     for row in rows:
         values = {"model_a": comparison.first.name, "model_b": comparison.second.name, **row}
-        writer.writerow({name: _cell(value) for name, value in values.items()})
+        writer.writerow({name: field(value) for name, value in values.items()})
     return written.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Return a value for a cell; a text that a spreadsheet takes for a formula gets an apostrophe."""
-    if not isinstance(value, str):
-        return value
-    shown = clean(value)
-    return f"'{shown}" if shown.startswith(FORMULAS) else shown
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:

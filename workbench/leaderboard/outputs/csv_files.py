@@ -27,9 +27,10 @@ def _csv(columns: Mapping[str, Callable[[Entry], Any]], entries: Iterable[Entry]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_field(value(entry)) for value in columns.values()] for entry in entries)
+    writer.writerows([field(value(entry)) for value in columns.values()] for entry in entries)
     return buffer.getvalue()
 
 
-def _field(value: Any) -> Any:
+def field(value: Any) -> Any:
+    """Return a value as CSV has it: numbers as they are, texts in one line and never a formula."""
     return value if value is None or isinstance(value, int | float) else csv_text(str(value))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from workbench.files import check_replaceable, clear_the_way, part_of
 from workbench.leaderboard.board import Board, Column, Outcomes
+from workbench.leaderboard.page.items import margins_of
 from workbench.leaderboard.page.texts import ColumnTexts, ItemTexts
 from workbench.shown import clean
 
@@ -125,8 +126,8 @@ def _answers(texts: ColumnTexts, rows: slice, of_item: NDArray[np.int64]) -> dic
     if texts.loglikelihoods is not None:
         likelihoods = texts.loglikelihoods[rows]
         arrays["loglikelihoods"] = _lists(likelihoods)
-        margins = _margins(likelihoods, _is_right(texts, likelihoods.shape[-1])).reshape(-1)
-        arrays["margin"] = pa.array(margins, pa.float32(), mask=~np.isfinite(margins))
+        margins = margins_of(likelihoods, texts.targets).reshape(-1)
+        arrays["margin"] = pa.array(margins, pa.float32(), mask=np.isnan(margins))
     return arrays
 
 
@@ -164,31 +165,3 @@ def _lists(likelihoods: NDArray[np.float32]) -> pa.ListArray:
     return pa.ListArray.from_arrays(
         pa.array(offsets), pa.array(rows[is_known], pa.float32()), mask=pa.array(lengths == 0)
     )
-
-
-def _is_right(texts: ColumnTexts, num_choices: int) -> NDArray[np.bool_]:
-    """Return (num_items, num_choices), true where an option is right."""
-    is_right = np.zeros((len(texts.targets), num_choices), dtype=bool)
-    for item, targets in enumerate(texts.targets):
-        is_right[
-            item, [target for target in targets if isinstance(target, int) and 0 <= target < num_choices]
-        ] = True
-    return is_right
-
-
-def _margins(likelihoods: NDArray[np.float32], is_right: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return how much likelier the likeliest right option is than the likeliest wrong one, in nats.
-
-    Args:
-        likelihoods: (num_models, num_items, num_choices); NaN where an item has fewer options.
-        is_right: (num_items, num_choices).
-
-    Returns:
-        (num_models, num_items); not finite where an item has no right or no wrong option.
-    """
-    known = np.where(np.isnan(likelihoods), -np.inf, likelihoods)
-    right = np.where(is_right, known, -np.inf).max(-1)
-    wrong = np.where(is_right, -np.inf, known).max(-1)
-    with np.errstate(invalid="ignore"):  # -inf minus -inf
-        margins: NDArray[np.float32] = (right - wrong).astype(np.float32)
-    return margins

@@ -60,10 +60,6 @@ export async function loadTests() {
   return tested;
 }
 
-export function testsLoaded() {
-  return tested;
-}
-
 function pairKey(first, second, measure) {
   return `${first} ${second} ${measure}`;
 }

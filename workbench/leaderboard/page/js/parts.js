@@ -9,7 +9,7 @@ const SIGNS = { better: "▲", worse: "▼", unsure: "◦", untested: "–" };
 const CHIPS = ["quantization", "rank", "learning_rate", "seed"];
 const SHORT = { rank: "r", learning_rate: "lr ", seed: "seed " };
 
-export function verdictText(verdict) {
+function verdictText(verdict) {
   return t(`verdict_${verdict}`);
 }
 
