@@ -132,6 +132,22 @@ def test_damage_in_one_subject_is_named(tmp_path):
     assert row.first == pytest.approx((0.5 + 0.66) / 2)
 
 
+def test_a_p_value_too_small_for_a_number_is_zero_and_not_one(tmp_path):
+    sides = []
+    for name, right in (("a", 0.0), ("b", 1.0)):
+        tasks = {
+            task: [sample(n, right, text=question(n, task)) for n in range(count)]
+            for task, count in (("law", 1200), ("art", 20))
+        }
+        groups = {"exam": {"tasks": list(tasks), "totals": {"acc,none": right}}}
+        write_harness(tmp_path / name, tasks, model=f"org/{name}", groups=groups)
+        sides.append(str(tmp_path / name))
+    [row] = compared(*sides).rows
+    found = {subject.name: subject for subject in row.subjects}
+    assert (found["law"].verdict, found["law"].p_adjusted) == ("better", 0.0)
+    assert 0 < found["art"].p_adjusted < 0.001
+
+
 def test_more_benchmarks_widen_the_intervals(tmp_path):
     first, second = flags(1, 0.4), flags(2, 0.6)
     paths = []

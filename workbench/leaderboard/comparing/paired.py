@@ -39,7 +39,7 @@ class Subject:
 
     name: str
     test: PairedTest
-    p_adjusted: float
+    p_adjusted: float | None
     verdict: str
 
 
@@ -269,7 +269,7 @@ def _compared(
             Subject(
                 name=name,
                 test=found,
-                p_adjusted=_adjusted(found, found.alpha, alpha) or 1.0,
+                p_adjusted=_adjusted(found, found.alpha, alpha),
                 verdict=verdict_of(found, is_reversed),
             )
             for name, found in subjects
