@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from workbench.evaluation.records import Prediction, Score, metric_name
 from workbench.leaderboard.comparing.pairing import Pairs
-from workbench.leaderboard.items.metric_kinds import MetricKind, kind_of, label_texts
+from workbench.leaderboard.items.metric_kinds import MetricKind, kind_of, label_metric, label_texts
 from workbench.statistics.label_metrics import compare_labels
 from workbench.statistics.paired import PairedTest
 from workbench.statistics.ratio import compare_ratio
@@ -41,18 +41,12 @@ def compare_jointly(
 def _labels(
     metric: str, pairs: Pairs, alpha: float, clusters: Sequence[str]
 ) -> tuple[PairedTest, list[float]]:
-    from workbench.evaluation.metrics import label_agreement  # scikit-learn takes a second
-
     targets = label_texts([answer.target for answer in pairs.first])
     first, second = (
         label_texts([answer.prediction for answer in side]) for side in (pairs.first, pairs.second)
     )
     test = compare_labels(metric, targets, first, second, alpha=alpha, clusters=clusters, positive="1")
-    labels = (first, second)
-    if metric == "f1":
-        return test, [label_agreement.f1(side, targets, positive="1") for side in labels]
-    agreement = label_agreement.mcc if metric == "mcc" else label_agreement.macro_f1
-    return test, [agreement(side, targets) for side in labels]
+    return test, [label_metric(metric, side, targets) for side in (first, second)]
 
 
 def _bits(metric: str, pairs: Pairs, alpha: float, clusters: Sequence[str]) -> tuple[PairedTest, list[float]]:

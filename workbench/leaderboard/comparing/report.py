@@ -64,7 +64,7 @@ def _cells(row: Compared) -> list[str]:
     if test is None:
         return [*values, change(row.second - row.first), "", "", "", "", "", row.verdict]
     interval = "" if math.isnan(test.low) else f"{change(test.low)} to {change(test.high)}"
-    p_value = "" if row.p_adjusted is None else _p_value(row.p_adjusted)
+    p_value = "" if row.p_adjusted is None else formatting.p_value(row.p_adjusted)
     detects = "none" if row.detectable is None else number(row.detectable)
     counts = [str(row.gained), str(row.lost)]
     return [*values, change(test.difference), interval, p_value, *counts, detects, row.verdict]
@@ -72,10 +72,6 @@ def _cells(row: Compared) -> list[str]:
 
 def _change(value: float, is_share: bool) -> str:
     return f"{100 * value:+.1f}" if is_share else f"{value:+.3g}"
-
-
-def _p_value(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _notes(comparison: Comparison) -> list[str]:

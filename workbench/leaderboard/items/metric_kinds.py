@@ -1,6 +1,7 @@
 """Tells how a metric is computed from items, and computes it again from the file of predictions."""
 
 import math
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -70,6 +71,16 @@ def label_texts(labels: list[Any] | None) -> list[str]:
     return ["" if label is None else str(label) for label in labels or []]
 
 
+def label_metric(metric: str, predictions: Sequence[str], targets: Sequence[str]) -> float:
+    """Return one of the metrics `OF_LABELS` of texts of labels."""
+    from workbench.evaluation.metrics import label_agreement  # scikit-learn takes a second
+
+    if metric == "f1":
+        return label_agreement.f1(predictions, targets, positive="1")
+    agreement = label_agreement.mcc if metric == "mcc" else label_agreement.macro_f1
+    return agreement(predictions, targets)
+
+
 def recomputed(items: Items, score: Score) -> float | None:
     """Return the score of the items in a file of predictions; None where only the run can compute it."""
     kind = kind_of(score)
@@ -78,13 +89,7 @@ def recomputed(items: Items, score: Score) -> float | None:
     if score.average == "macro":
         return None
     if kind is MetricKind.labels:
-        from workbench.evaluation.metrics import label_agreement  # scikit-learn takes a second
-
-        targets, predictions = label_texts(items.targets), label_texts(items.predictions)
-        if score.metric == "f1":
-            return label_agreement.f1(predictions, targets, positive="1")
-        compare = label_agreement.mcc if score.metric == "mcc" else label_agreement.macro_f1
-        return compare(predictions, targets)
+        return label_metric(score.metric, label_texts(items.predictions), label_texts(items.targets))
     if kind is MetricKind.ratio:
         nats = -math.fsum(items.values) / float(sizes(items, score.metric).sum())
         is_bits = metric_name(score.metric) == "bits_per_byte"
