@@ -5,15 +5,18 @@ import math
 import random
 
 import pytest
-from imported_files import sample, write_harness
+from imported_files import question, sample, write_harness
 from sklearn.metrics import f1_score
 
 from workbench.config.compare import CompareConfig
+from workbench.config.leaderboard import LeaderboardConfig
 from workbench.evaluation.records import Prediction, Score
+from workbench.leaderboard.build import build
 from workbench.leaderboard.comparing.joint_metrics import compare_jointly
 from workbench.leaderboard.comparing.paired import compare_sides
 from workbench.leaderboard.comparing.pairing import Pairs
 from workbench.leaderboard.comparing.sides import open_side
+from workbench.leaderboard.imported_runs import collect_all
 
 
 def score(metric, meaning):
@@ -109,3 +112,47 @@ def test_bits_per_byte_of_another_tool_are_those_that_it_reports(tmp_path):
     [row] = compare_sides(*sides, CompareConfig()).rows
     assert [row.first, row.second] == pytest.approx(expected)
     assert row.test.difference == pytest.approx(expected[1] - expected[0])
+
+
+def write_labels(folder, tasks, group=False):
+    """Write right and predicted labels that aren't the places of the choices; return the F1 of each task."""
+    samples = {
+        task: [
+            sample(n, 1.0, text=question(n, task), metrics={"f1": list(row)}) for n, row in enumerate(rows)
+        ]
+        for task, rows in tasks.items()
+    }
+    totals = {task: f1_score(*zip(*rows, strict=True)) for task, rows in tasks.items()}
+    mean = sum(totals.values()) / len(totals)
+    groups = {"quiz": {"tasks": list(tasks), "totals": {"f1,none": mean}}} if group else None
+    path = write_harness(folder, samples, model=f"org/{folder.name}", groups=groups)
+    values = json.loads(path.read_text())
+    for task, total in totals.items():
+        values["results"][task]["f1,none"] = total
+    path.write_text(json.dumps(values))
+    return list(totals.values())
+
+
+def labels(seed, share):
+    dice = random.Random(seed)
+    return [(number % 2, int(dice.random() < share)) for number in range(60)]
+
+
+def test_another_tools_labels_are_those_that_its_metric_was_given(tmp_path):
+    expected = [*write_labels(tmp_path / "a", {"quiz": labels(1, 0.3)})]
+    expected += write_labels(tmp_path / "b", {"quiz": labels(2, 0.7)})
+    sides = [open_side(str(tmp_path / name), name) for name in "ab"]
+    [row] = compare_sides(*sides, CompareConfig()).rows
+    assert [row.first, row.second] == pytest.approx(expected) and row.test is not None
+
+
+def test_the_f1_of_a_group_is_the_mean_of_its_tasks_and_has_no_test(tmp_path):
+    expected = []
+    for seed, name in enumerate("ab"):
+        tasks = {"law": labels(seed, 0.3), "art": labels(seed + 9, 0.7)}
+        found = write_labels(tmp_path / name, tasks, group=True)
+        expected.append(sum(found) / 2)
+    sides = [open_side(str(tmp_path / name), name) for name in "ab"]
+    [row] = compare_sides(*sides, CompareConfig()).rows
+    assert [row.first, row.second] == pytest.approx(expected) and row.test is None
+    assert build(collect_all(tmp_path), LeaderboardConfig()).alarms == ()

@@ -1,7 +1,7 @@
 """Pairs the items of two models on one benchmark: by prompt, or else by document."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from workbench.evaluation.records import Prediction
 from workbench.leaderboard.comparing.documents import matched_documents
@@ -58,6 +58,7 @@ def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
         if len(documents) > len(indices):
             indices, by = documents, "document"
     clusters = [left[index].cluster or right[there].cluster for index, there in indices]
+    left, right = _labelled(first, benchmark, left), _labelled(second, other, right)
     imported = first.imported(benchmark)
     weights = imported.weights if imported is not None else {}
     return Pairs(
@@ -69,6 +70,15 @@ def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
         num_second=len(right),
         weights={metric: [sizes[index] for index, _ in indices] for metric, sizes in weights.items()},
     )
+
+
+def _labelled(side: Side, benchmark: str, predictions: list[Prediction]) -> list[Prediction]:
+    """Return predictions with the labels that another tool's metrics of labels were given."""
+    imported = side.imported(benchmark)
+    if imported is None or len(imported.ids) != len(predictions):
+        return predictions
+    answers = zip(predictions, imported.predictions, imported.targets, strict=True)
+    return [replace(one, prediction=label, target=target) for one, label, target in answers]
 
 
 def _same_prompts(

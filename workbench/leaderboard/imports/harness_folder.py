@@ -247,7 +247,7 @@ def _scores(
             continue
         if is_known and _is_perplexity(items, metric, float(total)):
             items.meanings[metric] = LOGLIKELIHOOD
-        average = _average(items, metric, total) if len(tasks) > 1 else "micro"
+        average = _average(items, metric, total)
         problem = contradiction(items, metric, total, average)
         if problem:
             raise DataError(problem)
@@ -277,10 +277,10 @@ def _is_perplexity(items: ImportedItems, metric: str, total: float) -> bool:
 
 
 def _average(items: ImportedItems, metric: str, total: Any) -> str:
-    """Return how a group's total is made of its tasks: the mean of all items, or of the tasks' means."""
-    if len(by_subset(items, metric)) > 1 and contradiction(items, metric, total, "micro"):
-        return "macro"
-    return "micro"
+    """Return how a total is made of a group's tasks: the mean of all items, or of the tasks' totals."""
+    if len(by_subset(items, metric)) < 2:
+        return "micro"
+    return "macro" if metric in items.meanings or contradiction(items, metric, total, "micro") else "micro"
 
 
 def _facts(values: Mapping[str, Any]) -> dict[str, Any]:
