@@ -78,15 +78,15 @@ def build(collection: Collection, config: LeaderboardConfig, kept: Path | None =
 def ranked(answered: Answered, differences: Sequence[Difference], reference: str) -> list[Cell]:
     """Return the cells of a column with their ranks; a cell that stands apart has none."""
     scores = {model: cell.score.value for model, cell in answered.cells.items() if model in answered.main}
-    found = ranks(scores, differences, reference, answered.column.lower_is_better)
+    rank_of = ranks(scores, differences, reference, answered.column.lower_is_better)
     return [
         replace(
             cell,
-            best_rank=found[model].best,
-            worst_rank=found[model].worst,
-            letters=found[model].letters,
+            best_rank=rank_of[model].best,
+            worst_rank=rank_of[model].worst,
+            letters=rank_of[model].letters,
         )
-        if model in found
+        if model in rank_of
         else cell
         for model, cell in answered.cells.items()
     ]

@@ -13,14 +13,13 @@ from workbench.config.leaderboard import FamilyKind, LeaderboardConfig
 from workbench.config.names import BASE
 from workbench.errors import ConfigError
 from workbench.leaderboard.board import UNTESTED, Difference, Family, Model
-from workbench.leaderboard.comparisons.verdicts import exact_tests, shown
+from workbench.leaderboard.comparisons.verdicts import as_difference, exact_tests
 from workbench.leaderboard.items.metric_kinds import MetricKind, label_texts, sizes
 from workbench.leaderboard.items.outcomes import HEAD, Answered, cluster_codes
 from workbench.statistics import family as families
 from workbench.statistics.binary_pairs import count_flips
 from workbench.statistics.label_metrics import compare_labels
 from workbench.statistics.paired import PairedTest, compare_paired
-from workbench.statistics.power import detectable
 from workbench.statistics.ratio import compare_ratio
 
 Pair = tuple[str, str]
@@ -105,11 +104,11 @@ def of_column(answered: Answered, pairs: Sequence[Pair], family: Family) -> list
     """Return the differences of all pairs that a column has scores of."""
     both = [pair for pair in pairs if set(pair) <= answered.cells.keys()]
     tested = [pair for pair in both if testable(answered, pair)]
-    found = _flips(answered, [pair for pair in tested if set(pair) <= set(answered.main)], family)
+    differences = _flips(answered, [pair for pair in tested if set(pair) <= set(answered.main)], family)
     for pair in tested:
-        if pair not in found:
-            found[pair] = _difference(answered, pair, _tested(answered, pair, level(family)), family)
-    return [found.get(pair) or _untested(answered, pair, family) for pair in both]
+        if pair not in differences:
+            differences[pair] = _difference(answered, pair, _tested(answered, pair, level(family)), family)
+    return [differences.get(pair) or _untested(answered, pair, family) for pair in both]
 
 
 def level(family: Family) -> float:
@@ -156,8 +155,8 @@ def _flips(answered: Answered, pairs: Sequence[Pair], family: Family) -> dict[Pa
     values = np.array([answered.items[model].values for model in models])
     if not np.isin(values, (0.0, 1.0)).all():
         return {}
-    place = {model: index for index, model in enumerate(models)}
-    rows, columns = (np.array([place[pair[side]] for pair in pairs]) for side in (0, 1))
+    row_of = {model: row for row, model in enumerate(models)}
+    rows, columns = (np.array([row_of[pair[side]] for pair in pairs]) for side in (0, 1))
     counts = count_flips(values)
     gained, lost = counts.gained[rows, columns], counts.lost[rows, columns]
     tests = exact_tests(gained, lost, len(first), level(family))
@@ -207,26 +206,12 @@ def _taken(labels: list[Any] | None, indices: NDArray[np.intp]) -> list[str]:
 
 
 def _difference(answered: Answered, pair: Pair, test: PairedTest, family: Family) -> Difference:
-    """Return a test as the board shows it: positive values are higher scores, `gained` items are better."""
     column = answered.column
-    numbers = shown(test, family.num_comparisons, lower_is_better=column.lower_is_better)
-    gained, lost = (test.lost, test.gained) if column.lower_is_better else (test.gained, test.lost)
-    return Difference(
-        first=pair[0],
-        second=pair[1],
-        column=column.key,
-        value=test.difference,
-        low=numbers.low,
-        high=numbers.high,
-        p_value=numbers.p_value,
-        p_adjusted=numbers.p_adjusted,
-        family=family.num_comparisons,
-        test=test.test,
-        num_pairs=test.num_items,
-        num_clusters=test.num_clusters,
-        gained=gained,
-        lost=lost,
-        detectable=None if numbers.p_value is None else detectable(test),
-        verdict=numbers.verdict,
-        problem=HEAD if set(pair) & answered.untrained else test.reason,
+    return as_difference(
+        test,
+        pair,
+        column.key,
+        family,
+        lower_is_better=column.lower_is_better,
+        problem=HEAD if set(pair) & answered.untrained else None,
     )

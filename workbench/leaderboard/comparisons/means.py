@@ -1,17 +1,15 @@
 """Means over the columns that all their models have, and the differences of these means."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from workbench.leaderboard.board import Difference, Family, Mean, MeanScore
 from workbench.leaderboard.comparisons.family import Pair, level
 from workbench.leaderboard.comparisons.ranking import ranks
-from workbench.leaderboard.comparisons.verdicts import shown
+from workbench.leaderboard.comparisons.verdicts import as_difference
 from workbench.leaderboard.items.metric_kinds import MetricKind
 from workbench.leaderboard.items.outcomes import Answered
 from workbench.statistics import means as statistics
 from workbench.statistics.paired import PairedTest
-from workbench.statistics.power import detectable
 
 ALL = "all"
 FEWEST = 2
@@ -35,7 +33,7 @@ class Averaged:
         self.name = name
         self.left_out = _unfit(columns)
         fit = [column for column in columns if column.column.key not in self.left_out]
-        having = {column.column.key: set(column.main) - column.untrained for column in fit}
+        having = {column.column.key: set(column.main) for column in fit}
         anywhere = {model for own in having.values() for model in own}
         self.columns = [column for column in fit if 2 * len(having[column.column.key]) >= len(anywhere)]
         for column in fit:
@@ -127,48 +125,27 @@ def averaged(columns: Sequence[Answered], models: Sequence[str]) -> list[Average
     by_language: dict[str, list[Answered]] = {}
     for column in columns:
         by_language.setdefault(column.column.language, []).append(column)
-    found = [Averaged(language, own, models) for language, own in by_language.items()]
+    means = [Averaged(language, own, models) for language, own in by_language.items()]
     if len(by_language) > 1:
-        found.append(Averaged(ALL, columns, models))
-    return [mean for mean in found if mean.exists]
+        means.append(Averaged(ALL, columns, models))
+    return [mean for mean in means if mean.exists]
 
 
 def differences_of(mean: Averaged, pairs: Sequence[Pair], family: Family) -> list[Difference]:
     """Return the differences of a mean for all pairs of models that have it."""
-    return [_difference(mean, pair, family) for pair in pairs if mean.has(pair)]
-
-
-def _difference(mean: Averaged, pair: Pair, family: Family) -> Difference:
-    test = mean.test(pair, level(family))
-    numbers = shown(test, family.num_comparisons)
-    return Difference(
-        first=pair[0],
-        second=pair[1],
-        column=mean.name,
-        value=test.difference,
-        low=numbers.low,
-        high=numbers.high,
-        p_value=numbers.p_value,
-        p_adjusted=numbers.p_adjusted,
-        family=family.num_comparisons,
-        test=test.test,
-        num_pairs=test.num_items,
-        num_clusters=test.num_clusters,
-        gained=test.gained,
-        lost=test.lost,
-        detectable=None if math.isnan(test.p_value) else detectable(test),
-        verdict=numbers.verdict,
-        problem=test.reason,
-    )
+    return [
+        as_difference(mean.test(pair, level(family)), pair, mean.name, family)
+        for pair in pairs
+        if mean.has(pair)
+    ]
 
 
 def as_mean(mean: Averaged, differences: Sequence[Difference], reference: str) -> Mean:
     """Return a mean as the board holds it."""
-    own = [found for found in differences if found.column == mean.name]
-    left_out: Mapping[str, str] = mean.left_out
+    own = [difference for difference in differences if difference.column == mean.name]
     return Mean(
         name=mean.name,
         columns=tuple(column.column.key for column in mean.columns),
-        left_out=dict(left_out),
+        left_out=dict(mean.left_out),
         scores=mean.scores(own, reference),
     )

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE
+from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE, Difference, Family
 from workbench.statistics.binary_pairs import compare_flips
 from workbench.statistics.paired import PairedTest
+from workbench.statistics.power import detectable
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,48 @@ def shown(test: PairedTest, num_comparisons: int, *, lower_is_better: bool = Fal
         p_value=test.p_value,
         p_adjusted=min(1.0, test.p_value * max(1, num_comparisons)),
         verdict={1: BETTER, -1: WORSE}.get(sign, UNSURE),
+    )
+
+
+def as_difference(
+    test: PairedTest,
+    pair: tuple[str, str],
+    column: str,
+    family: Family,
+    *,
+    lower_is_better: bool = False,
+    problem: str | None = None,
+) -> Difference:
+    """Return a test as the board holds it: `gained` items are those on which the second model is better.
+
+    Args:
+        test: The test, at the level of one comparison of the family.
+        pair: Keys of the two models.
+        column: Key of the column, or name of the mean.
+        family: The board's family.
+        lower_is_better: Whether the lower score is better.
+        problem: What a reader must know of the test; None: why it gives no verdict, if so.
+    """
+    numbers = shown(test, family.num_comparisons, lower_is_better=lower_is_better)
+    gained, lost = (test.lost, test.gained) if lower_is_better else (test.gained, test.lost)
+    return Difference(
+        first=pair[0],
+        second=pair[1],
+        column=column,
+        value=test.difference,
+        low=numbers.low,
+        high=numbers.high,
+        p_value=numbers.p_value,
+        p_adjusted=numbers.p_adjusted,
+        family=family.num_comparisons,
+        test=test.test,
+        num_pairs=test.num_items,
+        num_clusters=test.num_clusters,
+        gained=gained,
+        lost=lost,
+        detectable=None if numbers.p_value is None else detectable(test),
+        verdict=numbers.verdict,
+        problem=test.reason if problem is None else problem,
     )
 
 
