@@ -9,7 +9,7 @@ from scipy import stats
 
 from workbench.errors import DataError
 from workbench.statistics.binary_pairs import compare_flips, count_flips
-from workbench.statistics.paired import TOO_FEW_CLUSTERS, compare_paired
+from workbench.statistics.paired import compare_paired
 
 
 def scores_with(gained, lost, num_items):
@@ -159,8 +159,15 @@ def test_clusters_of_one_item_change_nothing():
 def test_under_ten_differing_clusters_there_is_no_verdict():
     first, second = [0.0] * 90 + [1.0] * 30, [1.0] * 90 + [1.0] * 30
     found = compare_paired(first, second, clusters=np.arange(120) // 10)
-    assert (found.num_differing, found.reason, found.sign) == (9, TOO_FEW_CLUSTERS, 0)
+    assert (found.num_differing, found.reason, found.sign) == (9, "too few clusters differ", 0)
     assert math.isnan(found.p_value) and math.isnan(found.low) and found.difference == 0.75
+
+
+def test_where_nothing_differs_the_reason_says_so():
+    scores = np.linspace(0, 1, 120)
+    assert compare_paired(scores, scores, clusters=np.arange(120) // 10).reason == "no cluster differs"
+    assert compare_paired(scores, scores).reason == "no item differs"
+    assert compare_paired(scores, [1.0, *scores[1:]]).reason == "too few items differ"
 
 
 def test_a_macro_comparison_weighs_items_by_their_subset():

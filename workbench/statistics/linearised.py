@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from workbench.statistics.binary_pairs import made_consistent
 from workbench.statistics.clusters import Floats, clustered_error
-from workbench.statistics.paired import FEWEST_CLUSTERS, TOO_FEW_CLUSTERS, TOO_FEW_ITEMS, PairedTest
+from workbench.statistics.paired import PairedTest
 
 
 def compare_linearised(
@@ -54,8 +54,7 @@ def compare_linearised(
         num_differing=len(np.unique(codes[is_changed])),
         share_squares=1 / num_clusters,
     )
-    if draft.num_differing < FEWEST_CLUSTERS:
-        reason = TOO_FEW_CLUSTERS if num_clusters < draft.num_items else TOO_FEW_ITEMS
+    if reason := draft.why_too_few():
         return replace(draft, reason=reason)
     return with_student(draft, num_clusters - 1)
 

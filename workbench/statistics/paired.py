@@ -13,8 +13,6 @@ from workbench.statistics.sign_flip import sign_flip
 
 FEWEST_CLUSTERS = 10
 """With fewer clusters that differ, no verdict is given."""
-TOO_FEW_CLUSTERS = "too few clusters"
-TOO_FEW_ITEMS = "too few items differ"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +52,15 @@ class PairedTest:
         if self.reason:
             return 0
         return int(self.low > 0) - int(self.high < 0)
+
+    def why_too_few(self) -> str:
+        """Return that too few clusters or items differ for a verdict; empty if enough of them do."""
+        if self.num_differing >= FEWEST_CLUSTERS:
+            return ""
+        is_clustered = self.num_clusters < self.num_items
+        if not self.num_differing:
+            return f"no {'cluster' if is_clustered else 'item'} differs"
+        return f"too few {'clusters' if is_clustered else 'items'} differ"
 
 
 def compare_paired(
@@ -143,8 +150,7 @@ def _mcnemar(draft: PairedTest) -> PairedTest:
 
 
 def _sign_flip(draft: PairedTest, sums: Floats, shares: Floats, largest: float) -> PairedTest:
-    if draft.num_differing < FEWEST_CLUSTERS:
-        reason = TOO_FEW_CLUSTERS if draft.num_clusters < draft.num_items else TOO_FEW_ITEMS
+    if reason := draft.why_too_few():
         return replace(draft, reason=reason)
     p_value, low, high = sign_flip(sums, shares, draft.alpha, largest)
     return replace(draft, p_value=p_value, low=low, high=high)

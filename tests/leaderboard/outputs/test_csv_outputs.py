@@ -50,10 +50,10 @@ def test_a_difference_in_a_mean_is_named_by_the_mean(board):
 
 def test_a_difference_that_was_not_tested_leaves_its_numbers_empty(board):
     untested = replace(
-        board.differences[0], value=None, low=None, high=None, p_value=None, problem="too few clusters"
+        board.differences[0], value=None, low=None, high=None, p_value=None, problem="too few clusters differ"
     )
     [row] = frame(csv_files.differences(replace(board, differences=(untested,)))).to_dict("records")
-    assert pandas.isna(row["difference"]) and row["problem"] == "too few clusters"
+    assert pandas.isna(row["difference"]) and row["problem"] == "too few clusters differ"
 
 
 def test_no_field_is_a_formula_for_a_spreadsheet(hostile):

@@ -45,8 +45,8 @@ def test_the_family_of_comparisons_is_stated_with_its_reference(board):
 
 
 def test_a_difference_without_a_test_says_why(board):
-    untested = replace(board.differences[0], verdict=UNTESTED, problem="too few clusters")
-    assert "not tested: too few clusters" in markdown.text(replace(board, differences=(untested,)))
+    untested = replace(board.differences[0], verdict=UNTESTED, problem="too few clusters differ")
+    assert "not tested: too few clusters differ" in markdown.text(replace(board, differences=(untested,)))
 
 
 def test_many_differences_are_left_to_the_csv(board):
