@@ -23,20 +23,20 @@ from workbench.statistics.family import ERROR_RATES
 TITLE = "Leaderboard"
 
 
-def build(collection: Collection, config: LeaderboardConfig, kept: Path | None = None) -> Board:
+def build(collection: Collection, config: LeaderboardConfig, index_path: Path | None = None) -> Board:
     """Return the board of all runs that were found.
 
     Args:
         collection: The runs.
         config: Which models are compared.
-        kept: File that keeps what was read, for the next board of these runs; None: nothing is kept.
+        index_path: File of the items that were read, for the next board of these runs; None: none is written.
 
     Raises:
         ConfigError: `leaderboard.reference` or `leaderboard.names` names no row.
     """
     models = find_models(collection.runs, collection.failures)
     names = {model.key: model.name for model in models.rows}
-    index = ItemIndex(kept)
+    index = ItemIndex(index_path)
     answered = [read_column(column, names, index) for column in find_columns(collection.runs, models.keys)]
     index.write()
     plan = families.plan([model for model in models.rows if not model.failure], config)
@@ -51,8 +51,8 @@ def build(collection: Collection, config: LeaderboardConfig, kept: Path | None =
         alpha=ERROR_RATES["pairs"],
     )
     differences = [families.of_column(column, plan.pairs, family) for column in answered]
-    of_means = [found for mean in means for found in differences_of(mean, plan.pairs, family)]
-    outcomes = [found for column in answered if (found := column.outcomes()) is not None]
+    of_means = [difference for mean in means for difference in differences_of(mean, plan.pairs, family)]
+    outcomes = [each for column in answered if (each := column.outcomes()) is not None]
     return Board(
         title=TITLE,
         models=tuple(_with_agreement(model, answered) for model in models.rows),
@@ -62,9 +62,9 @@ def build(collection: Collection, config: LeaderboardConfig, kept: Path | None =
             for column, tested in zip(answered, differences, strict=True)
             for cell in ranked(column, tested, plan.reference)
         ),
-        outcomes={found.column: found for found in outcomes},
+        outcomes={each.column: each for each in outcomes},
         family=family,
-        differences=(*(found for tested in differences for found in tested), *of_means),
+        differences=(*(difference for tested in differences for difference in tested), *of_means),
         means=tuple(as_mean(mean, of_means, plan.reference) for mean in means),
         subjects=tuple(subject_differences(answered, parents_and_children(models.rows, plan))),
         forgetting=tuple(forgetting(answered, models.rows, config.trained_for)),

@@ -38,15 +38,15 @@ def ranks(
         lower_is_better: Whether the lower score is better.
     """
     models = list(scores)
-    place = {model: index for index, model in enumerate(models)}
-    within = [found for found in differences if {found.first, found.second} <= scores.keys()]
+    index_of = {model: index for index, model in enumerate(models)}
+    within = [each for each in differences if {each.first, each.second} <= scores.keys()]
     better = np.zeros((len(models), len(models)), dtype=bool)
-    if reference in place:
+    if reference in index_of:
         better |= _apart_from(reference, models, within, lower_is_better)
-    for found in within:
-        first, second = place[found.first], place[found.second]
-        better[second, first] |= found.verdict == BETTER
-        better[first, second] |= found.verdict == WORSE
+    for difference in within:
+        first, second = index_of[difference.first], index_of[difference.second]
+        better[second, first] |= difference.verdict == BETTER
+        better[first, second] |= difference.verdict == WORSE
     sign = 1 if lower_is_better else -1
     order = sorted(range(len(models)), key=lambda index: sign * scores[models[index]])
     letters = tie_letters(better | better.T, order)
@@ -62,10 +62,11 @@ def _apart_from(
 ) -> NDArray[np.bool_]:
     """Return which model is better than which by their intervals against the reference."""
     low, high = np.full(len(models), -np.inf), np.full(len(models), np.inf)
-    place = {model: index for index, model in enumerate(models)}
-    low[place[reference]] = high[place[reference]] = 0.0
-    for found in differences:
-        if found.first == reference and found.low is not None and found.high is not None:
-            low[place[found.second]], high[place[found.second]] = found.low, found.high
+    index_of = {model: index for index, model in enumerate(models)}
+    low[index_of[reference]] = high[index_of[reference]] = 0.0
+    for difference in differences:
+        if difference.first == reference and difference.low is not None and difference.high is not None:
+            index = index_of[difference.second]
+            low[index], high[index] = difference.low, difference.high
     above: NDArray[np.bool_] = low[:, None] > high[None, :]
     return above.T if lower_is_better else above

@@ -60,14 +60,16 @@ def _name(models: Sequence[Model]) -> str:
     return f"{text} · seeds {seeds}"
 
 
-def num_tests(found: Sequence[Recipe], columns: Sequence[Answered]) -> int:
+def num_tests(seeded: Sequence[Recipe], columns: Sequence[Answered]) -> int:
     """Return how many comparisons of the board's family the recipes take."""
-    return TESTS * sum(recipe.parent in column.main for recipe in found for column in recipe.columns(columns))
+    return TESTS * sum(
+        recipe.parent in column.main for recipe in seeded for column in recipe.columns(columns)
+    )
 
 
-def seed_groups(found: Sequence[Recipe], columns: Sequence[Answered], family: Family) -> list[SeedGroup]:
+def seed_groups(seeded: Sequence[Recipe], columns: Sequence[Answered], family: Family) -> list[SeedGroup]:
     """Return each recipe in each column that all its models have."""
-    return [_group(recipe, column, family) for recipe in found for column in recipe.columns(columns)]
+    return [_group(recipe, column, family) for recipe in seeded for column in recipe.columns(columns)]
 
 
 def _group(recipe: Recipe, column: Answered, family: Family) -> SeedGroup:

@@ -21,20 +21,20 @@ from workbench.leaderboard.rows.models import find_models
 class RunTexts:
     """Questions and answers of the models that a board compares, as its runs have them."""
 
-    def __init__(self, board: Board, runs: Sequence[Run], kept: Path | None = None) -> None:
+    def __init__(self, board: Board, runs: Sequence[Run], index_path: Path | None = None) -> None:
         """Keep where each model's answers are.
 
         Args:
             board: The board.
             runs: The runs that it was built from.
-            kept: File that keeps what was read, for the next board of these runs; None: nothing is kept.
+            index_path: The board's index of items that were read; None: there is none.
         """
         labels = {run.label: run for run in runs}
         keys = find_models(runs).keys
         names = {(label, key): name for (label, name), key in keys.items()}
         self._outcomes = board.outcomes
         self._columns = {column.key: column for column in board.columns}
-        self._index = ItemIndex(kept)
+        self._index = ItemIndex(index_path)
         self._texts: dict[str, ColumnTexts | None] = {}
         self._found = {
             (cell.model, cell.column): (labels[cell.source], names[cell.source, cell.model])
