@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from workbench.errors import ConfigError
-from workbench.statistics.family import ERROR_RATES, Family, default_kind, holm, pairs_of
+from workbench.statistics.family import ERROR_RATES, Family, default_kind, pairs_of
 from workbench.statistics.ranks import rank_intervals, tie_letters
 
 
@@ -32,12 +32,6 @@ def test_pairs_of_a_family():
     assert pairs_of(9, "names", chosen=[7, 1, 4]) == [(1, 4), (1, 7), (4, 7)]
     with pytest.raises(ConfigError, match="unknown family 'all'"):
         pairs_of(3, "all")
-
-
-def test_holm_equals_statsmodels():
-    # statsmodels 0.15.0: multipletests([0.01, 0.04, 0.03, 0.005, 0.6], method="holm")[1]
-    assert holm([0.01, 0.04, 0.03, 0.005, 0.6]) == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.6])
-    assert holm([]) == []
 
 
 def test_ranks_count_the_rows_that_are_shown_to_be_better_and_worse():

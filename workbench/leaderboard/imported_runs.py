@@ -10,9 +10,8 @@ from workbench.leaderboard.collect import INSIDE_A_RUN, Collection, Run, Skipped
 from workbench.leaderboard.imports.alignment import Reference, aligned
 from workbench.leaderboard.imports.find import imported_results
 from workbench.leaderboard.imports.results import ImportedItems, ImportedResults
+from workbench.leaderboard.rows.roles import IMPORTED
 from workbench.run_dir import RunDir
-
-ROLE = "imported"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ def _run(results: ImportedResults, folder: Path, others: Sequence[Run]) -> Impor
         recipe="",
         task="",
         base_model=results.model,
-        models={results.model: {"role": ROLE, "tool": results.tool, **results.facts}},
+        models={results.model: {"role": IMPORTED, "tool": results.tool, **results.facts}},
         scores=scores,
         measured=results.measured,
         remarks=results.remarks,

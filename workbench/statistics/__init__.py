@@ -8,7 +8,6 @@
     label_metrics   differences of F1, macro F1 and MCC
     ratio           differences of bits per byte and other ratios of sums
     means           chance-normalised means over benchmarks, and their differences
-    forgetting      what a fine-tuned model lost on the other benchmarks
     seeds           several seeds of one recipe: these checkpoints, and the recipe
     family          which comparisons a board makes, and the correction for their number
     ranks           rank intervals and tie letters

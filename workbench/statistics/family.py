@@ -6,7 +6,7 @@ Bonferroni's single step, because only with a single step an interval of every c
 coverage and decides the verdict.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -68,16 +68,3 @@ def pairs_of(
     if kind == "names":
         return list(combinations(sorted(set(chosen)), 2))
     raise ConfigError(f"leaderboard.family: unknown family {kind!r} (known: pairs, reference, names)")
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for multiple tests by Holm's method, in the order given.
-
-    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 1979.
-    """
-    adjusted = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
-        adjusted[index] = highest
-    return adjusted
