@@ -53,6 +53,8 @@ def test_scores_of_an_earlier_version_without_a_rule_join_the_only_rule(tmp_path
     write_run(tmp_path / "bb", [Spec(right=ONE)], seed=1, weights="bb" * 32)
     [column] = board_of(tmp_path).columns
     assert column.rule == "e" * 16
+    (tmp_path / "aa").rename(tmp_path / "zz")
+    assert board_of(tmp_path).columns == (column,)  # in whichever order they are found
 
 
 def test_results_that_contradict_their_predictions_are_an_alarm_and_not_tested(tmp_path):

@@ -84,8 +84,9 @@ def _tests(column: Answered, subject: Subject, pairs: Sequence[Pair], alpha: flo
 def _tested(column: Answered, subject: Subject, pair: Pair, alpha: float) -> PairedTest:
     first, second = (column.items[model].values[subject.indices] for model in pair)
     clusters = None if column.clusters is None else column.clusters[subject.indices]
-    is_macro = subject.is_group and column.subsets is not None
-    subsets = column.subsets[subject.indices] if is_macro and column.subsets is not None else None
+    subsets = None
+    if subject.is_group and column.subsets is not None:
+        subsets = column.subsets[subject.indices]
     return compare_paired(first, second, alpha=alpha, clusters=clusters, subsets=subsets)
 
 

@@ -51,7 +51,7 @@ def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> li
     for scored in (one for run in runs for one in _scored(run, keys)):
         by_rule.setdefault(_asked(scored.score), []).append(scored)
     joined = _unruled_joined(by_rule)
-    columns = [ScoredColumn(column=_column(scored), scored=scored) for scored in joined.values()]
+    columns = [ScoredColumn(column=_column(asked, scored), scored=scored) for asked, scored in joined.items()]
     labels = _labels([each.column for each in columns])
     columns = [
         ScoredColumn(column=replace(each.column, label=label), scored=each.scored)
@@ -103,7 +103,7 @@ def _unruled_joined(
     return joined
 
 
-def _column(scored: Sequence[Scored]) -> Column:
+def _column(asked: tuple[object, ...], scored: Sequence[Scored]) -> Column:
     """Return a column, described by the items that most models answered; of equally many, by most items."""
     by_prompts: dict[str, list[Score]] = {}
     for each in scored:
@@ -114,7 +114,7 @@ def _column(scored: Sequence[Scored]) -> Column:
     scores = [each.score for each in scored]
     totals = [each.num_total for each in scores if each.num_total is not None]
     return Column(
-        key=fingerprint(_asked(score))[:16],
+        key=fingerprint(asked)[:16],
         label=clean(score.benchmark),
         benchmark=score.benchmark,
         language=score.language,
