@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from workbench.errors import ConfigError
-from workbench.statistics.family import ERROR_RATES, Family, default_kind, pairs_of
+from workbench.statistics.family import ERROR_RATES, Family, adjusted, default_kind, pairs_of
 from workbench.statistics.ranks import rank_intervals, tie_letters
 
 
@@ -17,9 +17,9 @@ def test_the_families_of_a_board_add_up_to_5_percent():
 
 def test_a_p_value_times_the_size_is_below_the_error_rate_where_it_is_below_the_level():
     family = Family("pairs", 660)
-    assert family.adjusted(1e-5) == pytest.approx(0.0066) and family.adjusted(0.5) == 1.0
+    assert adjusted(1e-5, 660) == pytest.approx(0.0066) and adjusted(0.5, 660) == 1.0
     for p_value in np.geomspace(1e-7, 1, 200):
-        assert (p_value < family.alpha) == (family.adjusted(p_value) < family.error_rate)
+        assert (p_value < family.alpha) == (adjusted(p_value, 660) < family.error_rate)
 
 
 def test_above_twenty_rows_each_is_compared_with_the_reference():

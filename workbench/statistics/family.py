@@ -35,11 +35,17 @@ class Family:
     @property
     def alpha(self) -> float:
         """Return the level of each test; 1 - alpha is the coverage of each interval."""
-        return self.error_rate / max(1, self.size)
+        return level(self.error_rate, self.size)
 
-    def adjusted(self, p_value: float) -> float:
-        """Return the p-value times the family's size, at most 1; significant below the error rate."""
-        return min(1.0, max(1, self.size) * p_value)
+
+def level(error_rate: float, num_comparisons: int) -> float:
+    """Return the level of each test of a family."""
+    return error_rate / max(1, num_comparisons)
+
+
+def adjusted(p_value: float, num_comparisons: int) -> float:
+    """Return a p-value times the size of its family, at most 1; significant below the error rate."""
+    return min(1.0, max(1, num_comparisons) * p_value)
 
 
 def default_kind(num_rows: int) -> str:

@@ -112,8 +112,8 @@ def of_column(answered: Answered, pairs: Sequence[Pair], family: Family) -> list
 
 
 def level(family: Family) -> float:
-    """Return the level of each test of a family."""
-    return family.alpha / max(1, family.num_comparisons)
+    """Return the level of each test of the board's family."""
+    return families.level(family.alpha, family.num_comparisons)
 
 
 def _untested(answered: Answered, pair: Pair, family: Family) -> Difference:

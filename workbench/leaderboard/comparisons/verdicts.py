@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE, Difference, Family
 from workbench.statistics.binary_pairs import compare_flips
+from workbench.statistics.family import adjusted
 from workbench.statistics.paired import PairedTest
 from workbench.statistics.power import detectable
 
@@ -38,7 +39,7 @@ def shown(test: PairedTest, num_comparisons: int, *, lower_is_better: bool = Fal
         low=None if test.reason else test.low,
         high=None if test.reason else test.high,
         p_value=test.p_value,
-        p_adjusted=min(1.0, test.p_value * max(1, num_comparisons)),
+        p_adjusted=adjusted(test.p_value, num_comparisons),
         verdict={1: BETTER, -1: WORSE}.get(sign, UNSURE),
     )
 
