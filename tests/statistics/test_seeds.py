@@ -6,7 +6,7 @@ from scipy import stats
 
 from workbench.errors import DataError
 from workbench.statistics.paired import compare_paired
-from workbench.statistics.seeds import DESCRIPTIVE, compare_seeds
+from workbench.statistics.seeds import DESCRIPTIVE, NO_VARIANCE, compare_seeds
 
 
 def drawn(rng, num_seeds, num_items, *, seed_spread, shift=0.0):
@@ -48,6 +48,12 @@ def test_one_seed_a_side_says_nothing_about_the_recipe():
     rng = np.random.default_rng(4)
     found = compare_seeds(drawn(rng, 1, 90, seed_spread=0), drawn(rng, 1, 90, seed_spread=0)).recipe
     assert np.isnan(found.p_value) and found.reason == DESCRIPTIVE
+
+
+def test_five_seeds_that_show_no_variance_are_not_called_too_few():
+    scores = np.tile(np.linspace(0, 0.5, 30), (5, 1))
+    found = compare_seeds(scores, scores).recipe
+    assert np.isnan(found.p_value) and found.sign == 0 and found.reason == NO_VARIANCE
 
 
 def test_recipes_of_different_items_are_refused():

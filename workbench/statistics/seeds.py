@@ -13,6 +13,7 @@ from workbench.statistics.paired import PairedTest, compare_paired
 
 FEWEST_SEEDS = 5
 DESCRIPTIVE = "descriptive: fewer than 5 seeds a side"
+NO_VARIANCE = "the variance of seeds and items is estimated as 0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,8 @@ def _recipe(checkpoints: PairedTest, parts: list[tuple[float, float]], fewest: i
     variance = max(math.fsum(part for part, _ in parts), 0.0)
     draft = replace(checkpoints, stderr=math.sqrt(variance), test="recipe-t", reason="")
     if not variance or fewest < 2 or checkpoints.num_clusters < 2:
-        return replace(draft, low=math.nan, high=math.nan, p_value=math.nan, reason=DESCRIPTIVE)
+        reason = DESCRIPTIVE if fewest < FEWEST_SEEDS else NO_VARIANCE
+        return replace(draft, low=math.nan, high=math.nan, p_value=math.nan, reason=reason)
     degrees = variance**2 / math.fsum(part**2 / freedom for part, freedom in parts if part)
     found = with_student(draft, degrees)
     return replace(found, reason=checkpoints.reason or ("" if fewest >= FEWEST_SEEDS else DESCRIPTIVE))
