@@ -6,7 +6,7 @@ import opencc
 import pytest
 
 from workbench.data.contamination.items import Item
-from workbench.data.contamination.search import PIECE, contamination
+from workbench.data.contamination.search import BATCH, PIECE, contamination
 from workbench.data.rows import Row
 
 LAW = "甲、乙签订买卖合同，甲向乙支付全部价款，约定乙应于12月30日前交付货物。下列表述正确的是"
@@ -150,6 +150,15 @@ def test_an_item_is_found_in_a_long_text_also_where_its_pieces_meet():
     filler = "Nothing of that kind was to be read here. "
     text = filler * (PIECE // len(filler)) + lettered(FOX, FOX_OPTIONS) + filler * 10_000
     assert kind(ENGLISH, text) == "verbatim"
+
+
+@pytest.mark.parametrize("room", range(0, 160, 20))
+def test_a_row_of_several_texts_is_compared_as_a_whole_wherever_a_batch_ends(room):
+    filler = ("Nothing of that kind was to be read here. " * 10_000)[: BATCH // 2]
+    others = [Row({"text": filler}, "a:1"), Row({"text": filler[room:]}, "a:2")]
+    row = Row({"instruction": FOX, "output": lettered("", FOX_OPTIONS)}, "a:3")
+    [pair] = contamination({"b": [ENGLISH, *OTHERS]}, [*others, row])["b"].pairs
+    assert (pair.where, pair.overlap.kind) == ("a:3", "verbatim")
 
 
 def test_huge_items_and_rows_that_repeat_them_take_bounded_time():

@@ -16,7 +16,7 @@ VERSION = 1
 """Raised when the comparison changes, so that rows are searched again."""
 
 BATCH = 500_000
-"""Characters of rows in a batch."""
+"""Characters of rows in a batch; only a row that is longer is split between two batches."""
 
 PIECE, REACH = 400_000, 40_000
 """Characters of a chunk of a long text, and of the overlap of two chunks."""
@@ -86,22 +86,29 @@ def contamination(
 
 
 def batches(rows: Iterable[Row]) -> Iterator[Batch]:
-    """Yield the rows as tokens, about BATCH characters at a time."""
+    """Yield the rows as tokens, BATCH characters at a time, or up to twice as many with the last row."""
     held: list[Row] = []
     texts: list[str] = []
     owners: list[int] = []
     size, num_continued = 0, 0
+
+    def batch() -> Batch:
+        return Batch(held, len(held) - num_continued, tokenize(texts), np.array(owners, dtype=np.int64))
+
     for row in rows:
+        if size >= BATCH:
+            yield batch()
+            held, texts, owners, size, num_continued = [], [], [], 0, 0
         held.append(row)
         for text in texts_within(row.values):
             for chunk in overlapping_chunks(text):
                 texts.append(chunk)
                 owners.append(len(held) - 1)
                 size += len(chunk)
-                if size >= BATCH:
-                    yield Batch(held, len(held) - num_continued, tokenize(texts), np.array(owners))
+                if size >= 2 * BATCH:
+                    yield batch()
                     held, texts, owners, size, num_continued = [row], [], [], 0, 1
-    yield Batch(held, len(held) - num_continued, tokenize(texts), np.array(owners, dtype=np.int64))
+    yield batch()
 
 
 def overlapping_chunks(text: str) -> Iterator[str]:
