@@ -1,6 +1,7 @@
 """contamination.json, and scores without the items that training rows have."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from workbench.evaluation.contamination import (
 )
 from workbench.evaluation.contamination_search import THRESHOLDS, benchmark_contamination, item_of
 from workbench.evaluation.records import Example, Prediction, Score
+from workbench.statistics.intervals import cluster_stderr
 
 
 def predictions(values: dict[str, float], metric: str = "acc") -> list[Prediction]:
@@ -53,6 +55,19 @@ def test_the_clean_score_is_the_mean_of_the_items_that_were_not_found():
 def test_a_macro_score_stays_the_mean_of_subset_means():
     clean = clean_score(score(average="macro"), predictions(VALUES), {"a/1"})
     assert clean["value"] == pytest.approx((1 + 0.5) / 2)
+
+
+def test_a_clean_score_has_the_error_of_clusters_as_the_whole_score_has():
+    values = {f"a/{n}": float(n % 10 < 4) for n in range(60)}
+    clustered = [
+        replace(item, cluster=f"text {n % 10}" if n % 10 else "")
+        for n, item in enumerate(predictions(values))
+    ]
+    clean = clean_score(score(), clustered, {"a/59"})
+    independent = clean_score(score(), predictions(values), {"a/59"})
+    labels = [item.cluster or item.id for item in clustered[:-1]]
+    assert clean["stderr"] == cluster_stderr([*values.values()][:-1], labels) > 1.5 * independent["stderr"]
+    assert clean["interval"][0] < independent["interval"][0]
 
 
 def test_a_score_that_is_no_mean_of_items_has_no_clean_part():

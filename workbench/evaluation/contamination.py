@@ -9,7 +9,7 @@ from workbench.errors import DataError
 from workbench.evaluation.records import Prediction, Score
 from workbench.files import read_json, write_json
 from workbench.run_record import DIGEST, self_digest
-from workbench.statistics.intervals import interval, macro_interval, macro_stderr, mean, stderr
+from workbench.statistics.intervals import error_and_interval, mean
 
 SCHEMA_VERSION = 1
 
@@ -71,21 +71,24 @@ def clean_score(
     Returns:
         None if the score is not a mean of the items' scores, or no item is left.
     """
-    by_subset: dict[str, list[float]] = {}
-    for prediction in predictions:
-        if prediction.id not in found and score.metric in prediction.scores:
-            by_subset.setdefault(prediction.subset, []).append(prediction.scores[score.metric])
-    scores = [value for values in by_subset.values() for value in values]
-    if score.item_score or not scores:
+    others = [
+        prediction
+        for prediction in predictions
+        if prediction.id not in found and score.metric in prediction.scores
+    ]
+    if score.item_score or not others:
         return None
-    is_macro = score.average == "macro" and len(by_subset) > 1
-    value = mean([mean(values) for values in by_subset.values()]) if is_macro else mean(scores)
-    bounds = macro_interval(by_subset, score.confidence) if is_macro else interval(scores, score.confidence)
+    subsets: dict[str, list[float]] = {}
+    for prediction in others:
+        subset = prediction.subset if score.average == "macro" else ""
+        subsets.setdefault(subset, []).append(prediction.scores[score.metric])
+    clusters = [prediction.cluster for prediction in others]
+    error, bounds = error_and_interval(subsets, clusters, score.confidence)
     return {
-        "value": value,
-        "stderr": macro_stderr(by_subset) if is_macro else stderr(scores),
+        "value": mean([mean(scores) for scores in subsets.values()]),
+        "stderr": error,
         "interval": list(bounds),
-        "num_items": len(scores),
+        "num_items": len(others),
     }
 
 

@@ -144,6 +144,25 @@ def cluster_interval(scores: Sequence[float], clusters: Labels, confidence: floa
     return _wilson(value, effective, quantile)
 
 
+def error_and_interval(
+    subsets: Mapping[str, Sequence[float]], clusters: Sequence[str], confidence: float = 0.95
+) -> tuple[float, Interval]:
+    """Return standard error and interval of the mean of subset means; of a single subset, of its items' mean.
+
+    Args:
+        subsets: Subset -> scores of its items.
+        clusters: Each item's cluster, empty for an independent item; several subsets don't take them.
+        confidence: Coverage of the interval.
+    """
+    if len(subsets) > 1:
+        return macro_stderr(subsets), macro_interval(subsets, confidence)
+    [scores] = subsets.values()
+    if any(clusters):
+        labels = [cluster or (number,) for number, cluster in enumerate(clusters)]
+        return cluster_stderr(scores, labels), cluster_interval(scores, labels, confidence)
+    return stderr(scores), interval(scores, confidence)
+
+
 def _cluster_sums(values: NDArray[np.float64], clusters: Labels) -> NDArray[np.float64]:
     """Return each cluster's contribution to the deviation of the mean."""
     deviations = (values - values.mean()) / len(values)

@@ -176,15 +176,8 @@ def _estimate(
             return value, None, None
         return value, *resampled(lambda _, sample: corpus(sample), parts, evaluate)
     items = {name: [metric.score(*item) for item in part] for name, part in parts.items()}
-    if len(items) == 1:
-        [item_scores] = items.values()
-        [examples] = [[judged.example for judged in part] for part in parts.values()]
-        if any(example.cluster for example in examples):
-            clusters = [example.cluster or f"item {example.id}" for example in examples]
-            error = intervals.cluster_stderr(item_scores, clusters)
-            return value, error, intervals.cluster_interval(item_scores, clusters, evaluate.confidence)
-        return value, intervals.stderr(item_scores), intervals.interval(item_scores, evaluate.confidence)
-    return value, intervals.macro_stderr(items), intervals.macro_interval(items, evaluate.confidence)
+    clusters = [item.example.cluster for part in parts.values() for item in part]
+    return value, *intervals.error_and_interval(items, clusters, evaluate.confidence)
 
 
 def _value(metric: Metric, judged: Sequence[Judged]) -> float:

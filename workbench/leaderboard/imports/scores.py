@@ -1,7 +1,7 @@
 """Computes scores from imported items, and checks them against what the other tool reports."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from workbench.evaluation.records import Score, prompt_hash
@@ -67,13 +67,13 @@ def score_of(
     """
     is_mean = metric not in items.meanings
     parts = by_subset(items, metric) if average == "macro" else {"": items.values[metric]}
-    stderr, interval = _errors(parts, items.clusters) if is_mean else (None, None)
+    stderr, interval = intervals.error_and_interval(parts, items.clusters) if is_mean else (None, None)
     value = averaged(items, metric, average) if is_mean or reported is None else float(reported)
     return Score(
         metric=metric,
         value=value,
         stderr=stderr,
-        interval=interval,
+        interval=list(interval) if interval else None,
         num_items=len(items.ids),
         prompts=prompt_hash(items.prompts),
         chance=_chance(items.num_choices) if metric.startswith("acc") else None,
@@ -82,17 +82,6 @@ def score_of(
         item_score=items.meanings.get(metric, ""),
         **facts,
     )
-
-
-def _errors(parts: Mapping[str, list[float]], clusters: Sequence[str]) -> tuple[float, list[float]]:
-    """Return standard error and interval of a mean."""
-    if len(parts) > 1:
-        return intervals.macro_stderr(parts), list(intervals.macro_interval(parts))
-    [values] = parts.values()
-    if any(clusters):
-        labels = [cluster or str(number) for number, cluster in enumerate(clusters)]
-        return intervals.cluster_stderr(values, labels), list(intervals.cluster_interval(values, labels))
-    return intervals.stderr(values), list(intervals.interval(values))
 
 
 def _chance(num_choices: Sequence[int]) -> float | None:
