@@ -50,8 +50,8 @@ def overlap(entry: Entry, row: Tokens) -> Overlap | None:
     """Return how much of an item a part of a row has; None if that is too little to report the item."""
     is_there = np.zeros(len(entry), dtype=bool)
     for size in range(1, SIZE + 1):
-        if len(own := np.flatnonzero((entry.sizes == size) & (entry.grams != 0))):
-            is_there[own] = np.isin(entry.grams[own], grams(row, size))
+        if len(starts := np.flatnonzero((entry.sizes == size) & (entry.grams != 0))):
+            is_there[starts] = np.isin(entry.grams[starts], grams(row, size))
     has = with_pairs(entry, covering(is_there, entry.sizes), row)
     if not has_each_line(entry, has):
         return None
@@ -133,8 +133,9 @@ def are_runs(entry: Entry, row: Tokens, chosen: Mask) -> bool:
     Lines of more than `RUN_TOKENS` tokens are not checked.
     """
     for line in np.unique(entry.tokens.texts[chosen]):
-        own = entry.tokens.chosen(entry.tokens.texts == line)
-        if SIZE < len(own) <= RUN_TOKENS and grams(own, len(own))[0] not in grams(row, len(own)):
+        tokens = entry.tokens.chosen(entry.tokens.texts == line)
+        size = len(tokens)
+        if SIZE < size <= RUN_TOKENS and grams(tokens, size)[0] not in grams(row, size):
             return False
     return True
 

@@ -59,9 +59,9 @@ class Entry:
         """Return the number of tokens."""
         return len(self.tokens)
 
-    def evidence(self, options: bool | None = None) -> float:
-        """Return the summed weights: of all tokens, or of the options (True) or the question (False) only."""
-        return float(self.weights[slice(None) if options is None else self.is_option == options].sum())
+    def evidence(self) -> float:
+        """Return the summed weights of all tokens."""
+        return float(self.weights.sum())
 
 
 def entries(items: Sequence[Item]) -> list[Entry]:

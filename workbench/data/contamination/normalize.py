@@ -56,13 +56,12 @@ def fold_table() -> FoldTable:
     for code in range(FEW_PLANES):
         if not any(first <= code < end for first, end in (*IDENTICAL, UNUSED)):
             codes[code], kinds[code] = folded(chr(code))
-    for first, end in (*IDENTICAL, *HAN):
+    for first, end in IDENTICAL:
         kinds[first:end] = WORD
     for first, end in HAN:
         codes[first:end] = simplified(first, end)
     for first, end in SINGLES:
         kinds[first:end] = np.where(kinds[first:end] == WORD, SINGLE, kinds[first:end])
-    kinds[codes >= END] = SEPARATOR
     return FoldTable(codes, np.where(kinds == WORD, np.maximum(kinds, kinds[codes]), kinds))
 
 

@@ -77,7 +77,7 @@ def contamination(
     """
     known = {name: entries(items) for name, items in benchmarks.items()}
     together = list(chain(*known.values()))
-    names = [name for name, own_entries in known.items() for _ in own_entries]
+    names = [name for name, of_benchmark in known.items() for _ in of_benchmark]
     index, findings = Index(together), Findings(names, together)
     for batch in batches(rows):
         findings.add_batch(batch, index)
@@ -174,8 +174,8 @@ class Findings:
         """Return the items of a benchmark that were found."""
         long_enough = {
             entry.id
-            for own, entry in zip(self.names, self.entries, strict=True)
-            if own == name and entry.evidence() >= DISTINCT_WORDS
+            for benchmark, entry in zip(self.names, self.entries, strict=True)
+            if benchmark == name and entry.evidence() >= DISTINCT_WORDS
         }
         pairs = [self.pairs[name, item.id] for item in items if (name, item.id) in self.pairs]
         return Contamination(len(items), len({item.id for item in items} - long_enough), tuple(pairs))
