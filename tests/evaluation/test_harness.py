@@ -1,5 +1,6 @@
 """Tasks of lm-evaluation-harness on this engine: the harness's own numbers, kept like every other score."""
 
+import json
 import re
 import shutil
 from importlib import util
@@ -14,6 +15,7 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmarks.sample import sampled
+from workbench.evaluation.contamination_search import item_of
 from workbench.evaluation.engine import evaluate
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
@@ -140,6 +142,23 @@ def test_answers_to_rows_of_a_task_are_those_to_their_prompts(folder, llama, tok
         assert [p.id for p in predictions] == [example.id for example in prepared.examples]
         for p, example in zip(predictions, prepared.examples, strict=True):
             assert p.context.endswith(example.questions[0])
+
+
+@peer
+@quiet
+def test_items_to_search_in_training_rows_have_the_question_and_options_and_no_few_shot_examples(folder):
+    benchmark = lm_eval(
+        "own_law", "own_write", "own_text", include_path=str(folder), limit=3, sample=Sample.first
+    )
+    law, write, text = (
+        prepared.examples[0] for prepared in check_benchmarks({"exam": benchmark}, EvaluateConfig()).values()
+    )
+    row = json.loads((folder / "own_law.jsonl").read_text().splitlines()[0])
+    assert item_of(law).questions == (f"{row['text']}\nAnswer:",)
+    assert item_of(law).options == tuple(f" {row[name]}" for name in "abc")
+    assert law.description.count("Answer:") == 3
+    assert item_of(write).options == ()
+    assert item_of(text).options == (f"{row['text']} {row['a']} {row['b']}",)
 
 
 @peer

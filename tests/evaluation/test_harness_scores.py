@@ -96,7 +96,7 @@ def test_a_perplexity_that_no_number_holds_is_left_out_and_the_others_are_kept(
     assert sorted(scores) == ["bits_per_byte", "byte_perplexity"]
     assert "benchmarks.exam.own_han: word_perplexity is infinite or NaN" in caplog.text
     with pytest.raises(
-        ConfigError, match=r"benchmarks\.exam\.own_han\.metrics: the value of each metric is infinite"
+        ConfigError, match=r"benchmarks\.exam\.own_han\.metrics: the value of each metric is infinite or NaN"
     ):
         scored(folder, tmp_path, "own_han", metrics=["word_perplexity"])
 

@@ -257,6 +257,8 @@ def _samples(name: str, selected: HarnessTasks, config: BenchmarkConfig) -> dict
 def _examples(task: Any, subset: str, rows: list[int] | None, limit: int | None, seed: int) -> list[Example]:
     """Return the items of a task, with all texts that a model is shown, as plain prompts.
 
+    `description` has the whole prompts with their few-shot examples, `continuations` the answers to score.
+
     Args:
         task: The harness's task.
         subset: Name of the task in a group, or empty.
@@ -275,12 +277,16 @@ def _examples(task: Any, subset: str, rows: list[int] | None, limit: int | None,
         first = instances[0]
         row = rows[first.doc_id] if rows else first.doc_id
         question = task.doc_to_text(first.doc)
+        scored = [instance for instance in instances if instance.request_type != "generate_until"]
+        answers = tuple(str(instance.args[-1]) for instance in scored)
+        shown = dict.fromkeys(str(argument) for instance in instances for argument in instance.args)
         examples.append(
             Example(
                 id=item_id(subset, row),
                 subset=subset,
+                description="\n".join(text for text in shown if text not in answers),
                 questions=(question if isinstance(question, str) else first.args[0],),
-                continuations=tuple(str(argument) for instance in instances for argument in instance.args),
+                continuations=answers,
                 target=str(task.doc_to_target(first.doc)),
             )
         )
