@@ -167,6 +167,16 @@ def test_huge_items_and_rows_that_repeat_them_take_bounded_time():
     assert contamination({"b": [item, ENGLISH]}, [row])["b"].num_items == 2
 
 
+def test_a_row_that_repeats_a_phrase_of_many_items_hides_no_item_in_other_rows():
+    rng, phrase = random.Random(1), "红蓝绿黄"
+    texts = ["".join(chr(rng.randrange(0x4E00, 0x9000)) for _ in range(24)) for _ in range(60)]
+    questions = [text[:12] + phrase * 2 + text[12:] for text in texts[:30]] + texts[30:]
+    items = [Item(str(number), (question,)) for number, question in enumerate(questions)]
+    rows = [Row({"text": text}, "a:1") for text in (phrase * 80_000, *texts[30:])]
+    found_ids = [pair.id for pair in contamination({"b": items}, rows)["b"].pairs]
+    assert found_ids == [str(number) for number in range(30, 60)]
+
+
 def test_each_row_counts_once_as_looked_at():
     rows = [Row({"text": "x" * 300_000}, f"a:{n}") for n in range(4)]
     counts: list[int] = []

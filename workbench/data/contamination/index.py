@@ -21,7 +21,10 @@ QUESTION_SHARE, WHOLE_SHARE = 0.25, 0.5
 """Share of the question's n-grams that the row must have at least, or of all n-grams of the item."""
 
 MOST_HITS = 2_000_000
-"""Most hits of a batch; if there are more, only every 2nd, 3rd, ... occurrence of an n-gram is a hit."""
+"""Hits of a batch above which only the first of each 2, 3, ... occurrences of an n-gram is a hit.
+
+So a row that repeats a few n-grams takes bounded time, and hides no item in other rows.
+"""
 
 FILTER_BITS = 24
 """Leading bits of a hash that a table of booleans is indexed by, before the search in the index."""
@@ -98,8 +101,9 @@ class Index:
             positions.append(maybe[is_known])
             found_grams.append(grams_at[is_known])
         tokens_at, known_grams = np.concatenate(positions), np.concatenate(found_grams)
-        step = int(self.counts[known_grams].sum()) // MOST_HITS + 1
-        tokens_at, known_grams = tokens_at[::step], known_grams[::step]
+        if step := int(self.counts[known_grams].sum()) // MOST_HITS:
+            is_hit = _occurrences(known_grams) % (step + 1) == 0
+            tokens_at, known_grams = tokens_at[is_hit], known_grams[is_hit]
         counts = self.counts[known_grams]
         ends = np.cumsum(counts)
         offsets = np.arange(int(counts.sum())) - np.repeat(ends - counts, counts)
@@ -113,6 +117,15 @@ def _anchors(entry: Entry) -> tuple[Hashes, Mask]:
         if (hashes[~entry.is_option] != 0).any() or (size == SIZES[-1] and hashes.any()):
             return _salted(hashes[hashes != 0], size), ~entry.is_option[hashes != 0]
     return np.zeros(0, np.uint64), np.zeros(0, bool)
+
+
+def _occurrences(values: Numbers) -> Numbers:
+    """Return for each value how often it occurs before: 0 for a first occurrence."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    numbers = np.empty(len(values), dtype=np.int64)
+    numbers[order] = np.arange(len(values)) - np.searchsorted(ordered, ordered)
+    return numbers
 
 
 def _salted(hashes: Hashes, size: int) -> Hashes:
