@@ -59,3 +59,28 @@ def test_a_recipe_file_is_named_without_its_ending(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sft.yaml").write_text("steps: [train]\n")
     assert refusal("recipe=sft.yaml") == "sft.yaml: a recipe is named without its ending (recipe=sft)"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("lora_dropout: 0\nwarmup_steps: 0\nseed: 0", "adapter.dropout=0 train.warmup_steps=0 seed=0)"),
+        ("packing: false\nbf16: false\nuse_flash_attention_2: false", "model.path=m data.packing=false)"),
+        ("dataset: [a, b]", "'data.path=[a,b]')"),
+        ("stage: [sft]", "model.path=m; without a counterpart: stage: ['sft'])"),
+        ("datasets:\n  - {path: it's.jsonl, type: alpaca}", """'data.path=it'"'"'s.jsonl' """),
+        ("datasets:\n  - {path: a}\n  - {path: b}", "counterpart: datasets: [{'path': 'a'}, {'path': 'b'}])"),
+        ("hub_token: hf_abcdefgh\nneftune_noise_alpha: 5", "hub_token: ***, neftune_noise_alpha: 5)"),
+    ],
+)
+def test_values_of_other_tools_are_kept_and_credentials_are_not_shown(tmp_path, monkeypatch, lines, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text(f"model_name_or_path: m\nlora_rank: 8\n{lines}\n")
+    assert words in refusal("x.yaml").replace(" adapter.rank=8", "")
+
+
+def test_a_file_of_aliases_of_aliases_is_not_expanded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    aliases = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 10)]
+    (tmp_path / "x.yaml").write_text("\n".join(["lora_rank: 8", "lora_alpha: 8", "a0: &a0 [1]", *aliases]))
+    assert refusal("x.yaml") == "x.yaml: not in ./recipes (move it there, then recipe=x)"

@@ -1,6 +1,7 @@
 """Translates words typed for other tools into this program's keys, for error messages."""
 
 import re
+import shlex
 from difflib import get_close_matches
 
 from workbench.cli.error_hints import ALIKE, MOST, nearest_keys
@@ -48,7 +49,7 @@ def assignment(ours: str, value: str) -> str:
     elif known := group_options(ours) if ours in groups() else choices(ours):
         value = option_here(ours, value, known) or own_template(ours, value, known)
     word = f"{ours}={value}"
-    return f"'{word}'" if re.search(r"[\s\[\](){}$*?;&|<>#!'\"]", word) else word
+    return shlex.quote(word) if re.search(r"[\s\[\](){}$*?;&|<>#!'\"]", word) else word
 
 
 def listed(ours: str, value: str) -> str:
