@@ -111,3 +111,19 @@ def test_scores_on_benchmarks_that_are_not_named_are_said_to_be_left_out(run, sc
 def test_a_folder_without_results_has_nothing_to_audit(run, tmp_path):
     with pytest.raises(ConfigError, match="has nothing to audit: it has no results.json"):
         run(*AUDIT, f"run_dir={Path(tmp_path)}")
+
+
+def test_an_audit_of_models_without_scores_is_refused_instead_of_passed(run, scored):
+    with pytest.raises(ConfigError, match="nothing to audit, .* has no merged with scores on toy_choice_en"):
+        run(*AUDIT, "evaluate.models=[merged]")
+    assert not scored.audit_json.exists()
+
+
+def test_a_model_without_scores_on_the_audited_benchmarks_is_left_out(run, scored):
+    results = read_json(scored.results_json)
+    is_left_out = {"model": "base", "benchmark": "toy_choice_en"}
+    results["scores"] = [score for score in results["scores"] if not is_left_out.items() <= score.items()]
+    write_json(scored.results_json, results)
+    scored.run_json.unlink()
+    run("quickstart", *SHORT, TWO[1], "benchmark=[toy_choice_en]", *AUDIT[-2:])
+    assert list(audits(scored)) == ["adapter"]

@@ -24,7 +24,7 @@ from workbench.pipeline.audit.differences import Difference, compare_answers
 from workbench.pipeline.audit.report import Audit, report
 from workbench.pipeline.audit.sample import Sample, draw, recorded_answers
 from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
-from workbench.pipeline.run_models import loaded_models, model_identities
+from workbench.pipeline.run_models import Identity, loaded_models, model_identities
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.tokenizers import tokenizer_for
 from workbench.run_dir import RunDir
@@ -42,24 +42,28 @@ def audit(run: Run) -> None:
     """Ask a random sample of a run's items again, compare with the recorded answers, and report.
 
     Raises:
-        ConfigError: The run has no scores, or the configuration has none of their benchmarks.
-        DataError: Recorded answers differ; the report is written before.
+        ConfigError: The run has no scores, or the configuration has none of their benchmarks or models.
+        DataError: A recorded answer or score differs, or is of other weights; the report is written before.
     """
     config, run_dir = run.config, run.run_dir
     seed = config.audit.seed if config.audit.seed is not None else secrets.randbits(48)
     recorded = recorded_run(run_dir)
     benchmarks = audited_benchmarks(run, recorded)
-    names = [name for name in recorded.models if name in config.evaluate.models]
     identities = model_identities(run)
-    if missing := [name for name in names if name not in identities]:
-        log.warning("audit: the run folder has no %s any more, so its scores are not audited", missing[0])
-    names = [name for name in names if name in identities]
-    samples = {name: draw_sample(recorded, name, benchmarks, config.audit.items, seed) for name in names}
-    audits = []
-    for name, model in loaded_models(run, names):
+    samples: dict[str, Sample] = {}
+    remarks: dict[str, list[str]] = {}
+    for name in audited_models(run, recorded, benchmarks, identities):
         weights = {key: identities[name][key] for key in ("weights", "adapter", "quantization")}
-        remarks = [*changed_weights(recorded.models[name], weights), *wrong_means(recorded, name, benchmarks)]
-        audits.append(audit_model(run, name, model, samples[name], remarks))
+        scores = [score for score in recorded.scores if score.model == name and score.benchmark in benchmarks]
+        answers = recorded_answers(
+            recorded.files, name, list(dict.fromkeys(score.benchmark for score in scores))
+        )
+        samples[name] = draw(answers, benchmarks, config.audit.items, seed)
+        remarks[name] = [*changed_weights(recorded.models[name], weights), *wrong_means(scores, answers)]
+    audits = [
+        audit_model(run, name, model, samples[name], remarks[name])
+        for name, model in loaded_models(run, list(samples))
+    ]
     report(audits, seed, run_dir)
 
 
@@ -101,13 +105,30 @@ def audited_benchmarks(run: Run, recorded: Recorded) -> dict[str, PreparedBenchm
     return usable
 
 
-def draw_sample(
-    recorded: Recorded, model: str, benchmarks: Mapping[str, PreparedBenchmark], num_items: int, seed: int
-) -> Sample:
-    """Draw the items to ask a model again, from its recorded answers to the benchmarks."""
-    scored = {score.benchmark for score in recorded.scores if score.model == model}
-    answers = recorded_answers(recorded.files, model, [name for name in benchmarks if name in scored])
-    return draw(answers, benchmarks, num_items, seed)
+def audited_models(
+    run: Run,
+    recorded: Recorded,
+    benchmarks: Mapping[str, PreparedBenchmark],
+    identities: Mapping[str, Identity],
+) -> list[str]:
+    """Return the models of `evaluate.models` that have scores on the benchmarks, and that the run still has.
+
+    Raises:
+        ConfigError: There is no such model, so nothing would be audited.
+    """
+    scored = {score.model for score in recorded.scores if score.benchmark in benchmarks}
+    names = [name for name in recorded.models if name in scored and name in run.config.evaluate.models]
+    for name in names:
+        if name not in identities:
+            log.warning("audit: the run folder has no %s any more, so its scores are not audited", name)
+    present = [name for name in names if name in identities]
+    if not present:
+        raise ConfigError(
+            f"evaluate.models: nothing to audit, {str(run.run_dir.path)!r} has no "
+            f"{' or '.join(run.config.evaluate.models)} with scores on {', '.join(benchmarks)} "
+            f"(scores are of {', '.join(sorted(scored)) or 'none'})"
+        )
+    return present
 
 
 def audit_model(run: Run, name: str, model: PreTrainedModel, drawn: Sample, remarks: Sequence[str]) -> Audit:
@@ -199,19 +220,23 @@ def same_cause(differences: Sequence[Difference], num_items: int) -> list[str]:
     return []
 
 
-def wrong_means(recorded: Recorded, model: str, benchmarks: Mapping[str, PreparedBenchmark]) -> list[str]:
+def wrong_means(scores: Sequence[Score], answers: Mapping[str, Sequence[Prediction]]) -> list[str]:
     """Return a remark for each score in results.json that is not the mean of its recorded item scores.
 
     Scores that aren't means of item scores, such as corpus BLEU, are left out.
+
+    Args:
+        scores: The scores of one model.
+        answers: Benchmark -> all recorded answers of the model.
     """
     remarks = []
-    for score in recorded.scores:
-        if score.model != model or score.benchmark not in benchmarks or score.item_score:
+    for score in scores:
+        if score.item_score:
             continue
-        answers = read_predictions(recorded.files.predictions(model, score.benchmark))
-        if len(answers) != score.num_items:
-            remarks.append(f"{score.benchmark}: {len(answers)} answers, the score is of {score.num_items}")
-        elif not math.isclose(value := mean_score(score, answers), score.value, abs_tol=1e-9):
+        recorded = answers[score.benchmark]
+        if len(recorded) != score.num_items:
+            remarks.append(f"{score.benchmark}: {len(recorded)} answers, the score is of {score.num_items}")
+        elif not math.isclose(value := mean_score(score, recorded), score.value, abs_tol=1e-9):
             remarks.append(
                 f"{score.benchmark}: {score.metric} is {score.value:.6f} in results.json and {value:.6f} "
                 "from the recorded answers"
