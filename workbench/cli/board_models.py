@@ -39,7 +39,7 @@ def score_models(
     Args:
         composed: The leaderboard's configuration.
         run: Runs a configuration in a folder.
-        record_failure: Writes into a run folder why its model could not be scored, or "" that it could.
+        record_failure: Writes into a run folder why its model could not be scored.
 
     Returns:
         Names of the models that failed.
@@ -60,7 +60,7 @@ def score_models(
         try:
             config, run_dir, text = typed(of_entry(composed, entry, folder), RECIPE)
             run(config, run_dir, text)
-            record_failure(config, run_dir, "")
+            run_dir.failure_json.unlink(missing_ok=True)
         except BaseException as error:
             if (reason := users_error(error)) is None:
                 raise

@@ -89,12 +89,8 @@ def locked_folder(run_dir: RunDir, *, only_reads: bool) -> Iterator[None]:
 
 
 def record_failure(config: Config, run_dir: RunDir, reason: str) -> None:
-    """Write failure.json, with the reason why a model could not be scored; an empty reason deletes it."""
-    if not is_rank0():
-        return
-    if not reason:
-        run_dir.failure_json.unlink(missing_ok=True)
-    elif not run_dir.failure_json.is_dir():
+    """Write failure.json, with the reason why a model could not be scored."""
+    if is_rank0() and not run_dir.failure_json.is_dir():
         adapter = config.adapter.path
         model = {
             "path": public_path(config.model.path),
