@@ -8,11 +8,11 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from workbench.api.loading import load_adapter
 from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED
 from workbench.errors import ConfigError, MissingStepError
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.adapters.adapter_config import CONFIG_FILE
-from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.loading import check_model, load_model
 from workbench.pipeline.run_models import Identity, loaded_models, model_identities
 from workbench.pipeline.run_state import Run
@@ -113,8 +113,7 @@ def _with_and_without(run: Run, folder: Path) -> tuple[Enter, Enter]:
     set_seed(config.seed)  # so that an untrained head has the same weights each time
     model = load_model(config.model, config.quantization, adapter_config.num_labels(folder))
     plain = deepcopy(getattr(model, "generation_config", None))
-    adapted = attach.load(model, folder)
-    end_at(model, adapter_config.end_tokens(folder))
+    adapted = load_adapter(model, folder)
     inner = attach.base_model(adapted)
 
     @contextmanager
