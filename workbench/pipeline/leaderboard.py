@@ -1,8 +1,6 @@
 """The leaderboard step."""
 
 import logging
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from workbench.leaderboard.items.run_texts import RunTexts
 from workbench.leaderboard.outputs import model_folders, writing
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir
+from workbench.wrapping import output_width
 
 log = logging.getLogger("workbench")
 
@@ -28,9 +27,6 @@ LOCK = ".leaderboard.lock"
 
 INDEX = ".leaderboard.index"
 """File that keeps the item scores of a large board's runs, by the content of their files."""
-
-PLAIN_WIDTH = 100
-"""Columns of the table if the output is not a terminal."""
 
 
 def leaderboard(run: Run) -> None:
@@ -76,7 +72,7 @@ def show(board: Board, own: Sequence[CollectedRun], config: LeaderboardConfig) -
         own: The run whose command this is; empty if it has scored nothing.
         config: Of the leaderboard.
     """
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
+    width = output_width()
     console = Console(width=width)
     for run in own:
         console.print(run_table.render_run(run_table.own_board(run, config)))
