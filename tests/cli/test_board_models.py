@@ -57,6 +57,12 @@ def test_a_list_that_is_none_is_one_line(tmp_path, text, words):
     assert words in str(caught.value) and "models.yaml" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_path_without_a_name_is_named_after_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert [entry.name for entry in entries(tmp_path, "- .\n- ../mine/x/..")] == ["mine", "mine-2"]
+
+
 def test_jobs_share_the_models_by_their_names(tmp_path):
     found = entries(tmp_path, LIST)
     assert [entry.name for entry in chosen(found, ["other", "mine"])] == ["mine", "other"]

@@ -128,14 +128,20 @@ def give_names(entries: Sequence[ModelEntry]) -> None:
 
 def own_name(entry: ModelEntry) -> str:
     """Return a name from the path, the quantization and the adapter's folder (for RUN/adapter the run's)."""
-    path = Path(entry.path)
+    path = named_path(entry.path)
     parts = [path.stem if path.suffix == ".gguf" else path.name]
     if entry.quantization is not QuantizationMethod.none:
         parts.append(entry.quantization.value)
     if entry.adapter is not None:
-        adapter = Path(entry.adapter)
+        adapter = named_path(entry.adapter)
         parts.append(adapter.parent.name if adapter.name == ADAPTER and adapter.parent.name else adapter.name)
     return "-".join(parts)
+
+
+def named_path(text: str) -> Path:
+    """Return a path; one that ends in no name, such as `.` or `x/..`, as an absolute path."""
+    path = Path(text)
+    return path.resolve() if path.name in ("", "..") else path
 
 
 def base_of(entry: ModelEntry) -> tuple[str, ...]:
