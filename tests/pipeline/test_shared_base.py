@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from peft import LoraConfig
 
 from workbench.pipeline import shared_base
+from workbench.pipeline.run_results import training_of
 from workbench.pipeline.shared_base import sharing_base
 from workbench.run_dir import read_json
 
@@ -56,6 +58,11 @@ def test_scores_of_an_adapter_say_what_its_own_run_trained_it_with(run, adapters
     training = read_json(run_dir.results_json)["models"]["adapter"]["training"]
     stored = {key: training[key] for key in ("method", "rank", "learning_rate", "seed")}
     assert stored == {"method": "lora", "rank": 16, "learning_rate": 0.003, "seed": 2}
+
+
+def test_a_dora_adapter_without_its_run_is_told_from_lora(tmp_path):
+    LoraConfig(r=4, use_dora=True, target_modules=["q_proj"]).save_pretrained(tmp_path)
+    assert training_of(tmp_path) == {"method": "dora", "rank": 4}
 
 
 def test_another_quantization_is_another_load(run, tmp_path, monkeypatch):

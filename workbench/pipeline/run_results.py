@@ -131,7 +131,8 @@ def training_of(adapter: Path) -> dict[str, Any]:
     The configuration of a run that only scores an adapter says nothing about the adapter's training.
     """
     config = adapter_config.read_config(adapter)
-    facts: dict[str, Any] = {"method": str(config.peft_type).rpartition(".")[2].lower()}
+    method = str(config.peft_type).rpartition(".")[2].lower()
+    facts: dict[str, Any] = {"method": "dora" if getattr(config, "use_dora", False) else method}
     facts |= {"rank": rank} if isinstance(rank := getattr(config, "r", None), int) else {}
     origin = RunDir(adapter.resolve().parent)
     stored = config_of(origin, {}) if adapter.resolve() == origin.adapter else {}
