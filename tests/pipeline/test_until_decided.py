@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from workbench.config.benchmark import Average, BenchmarkConfig, OutputType
-from workbench.errors import ConfigError
+from workbench.config.compare import CompareConfig
+from workbench.errors import ConfigError, MissingStepError
 from workbench.evaluation.item_interviewer import ItemInterviewer
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example
+from workbench.pipeline.comparing import two_models
 from workbench.pipeline.comparing.item_order import ordered
 from workbench.shipped import PACKAGE
 
@@ -111,3 +114,10 @@ def test_the_same_model_twice_is_refused(run):
 def test_a_metric_that_is_no_mean_is_refused(run, broken_model):
     with pytest.raises(ConfigError, match="isn't the mean of scores from 0 to 1"):
         compared(run, f"compare.b={broken_model}", "benchmark=[toy_text_en]")
+
+
+def test_a_run_that_began_with_new_weights_has_no_base_to_compare_with(monkeypatch):
+    monkeypatch.setattr(two_models, "model_identities", lambda run: {"trained": {}})
+    run = SimpleNamespace(config=SimpleNamespace(compare=CompareConfig()), run_dir=None)
+    with pytest.raises(MissingStepError, match=r"compare.a: missing, and a run with model.init has no base"):
+        two_models.asked_models(run)

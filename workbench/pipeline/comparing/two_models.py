@@ -55,7 +55,7 @@ def asked_models(run: Run) -> tuple[Asked, Asked]:
     """Return the two models that the configuration names; else the run's base and its trained model.
 
     Raises:
-        MissingStepError: The run has no trained model.
+        MissingStepError: The run has no trained model, or no base because it began with new weights.
         ConfigError: Both are the same model.
     """
     config = run.config.compare
@@ -66,6 +66,8 @@ def asked_models(run: Run) -> tuple[Asked, Asked]:
             f"compare.b: missing, and {str(run.run_dir.path)!r} has no trained model "
             "(b=MODEL, or run_dir=RUN)"
         )
+    if not config.a and BASE not in own:
+        raise MissingStepError("compare.a: missing, and a run with model.init has no base model (a=MODEL)")
     first = _given("a", config.a, run) if config.a else Asked(BASE, run, BASE, own[BASE])
     second = (
         _given("b", config.b, run)
