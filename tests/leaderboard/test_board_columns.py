@@ -124,3 +124,13 @@ def test_flips_between_adapter_and_merged_model_are_counted(tmp_path):
     [merged] = [model for model in board_of(tmp_path).models if model.role == "merged"]
     assert (merged.facts["differs_from_adapter"], merged.facts["compared_with_adapter"]) == (2, 120)
     assert merged.remarks[-1] == "toy-reading-zh: 2 of 120 items are answered otherwise than by the adapter"
+
+
+def test_the_same_items_in_another_order_are_said_to_be_that(tmp_path):
+    write_run(tmp_path / "a", [Spec(right={"base": 0.4})], weights="1" * 64)
+    write_run(tmp_path / "b", [Spec(right={"base": 0.5})], weights="2" * 64)
+    files = write_run(tmp_path / "c", [Spec(right={"base": 0.6})], weights="3" * 64)
+    path = files.predictions("base", Spec().name)
+    write_predictions(path, reversed(read_predictions(path)))
+    board = board_of(tmp_path)
+    assert sorted(cell.apart for cell in board.cells) == ["", "", "the same items in another order"]

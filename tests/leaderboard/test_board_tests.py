@@ -127,6 +127,20 @@ def test_of_f1_direction_size_and_test_are_of_f1_and_not_of_the_items(tmp_path):
     assert found.verdict == "worse" and found.low < found.value < found.high < 0
 
 
+def test_an_f1_that_the_harness_has_weighted_is_believed_and_not_tested(tmp_path):
+    spec = Spec(metric="f1", num_items=200, right={"base": 0.5, "adapter": 0.5})
+    files = write_run(tmp_path / "run", [spec])
+    for model in spec.right:
+        labelled(files, spec, model, flipped=(0.25, 0.05))
+    facts, scores = read_results(files.results_json)
+    scores = [
+        replace(one, value=0.77, item_score="[right, predicted]", protocol="lm-eval 0.4.13") for one in scores
+    ]
+    write_results(files.results_json, facts, scores)
+    board = board_of(tmp_path)
+    assert board.alarms == () and [found.verdict for found in board.differences] in ([], ["not tested"])
+
+
 def test_of_bits_per_byte_the_ratio_is_tested_and_fewer_are_better(tmp_path):
     spec = Spec(metric="bits_per_byte", num_items=60, right=PAIR)
     files = write_run(tmp_path / "run", [spec])

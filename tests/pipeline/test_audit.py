@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import ConfigError, DataError
+from workbench.pipeline.audit.audit import changed_weights
 from workbench.run_dir import RunDir, read_json, write_json
 
 SHORT = ("train.max_steps=4", "train.save_steps=4", "data.limit=300", "evaluate.models=[base,adapter]")
@@ -127,3 +128,15 @@ def test_a_model_without_scores_on_the_audited_benchmarks_is_left_out(run, score
     scored.run_json.unlink()
     run("quickstart", *SHORT, TWO[1], "benchmark=[toy_choice_en]", *AUDIT[-2:])
     assert list(audits(scored)) == ["adapter"]
+
+
+def test_weights_known_by_their_name_on_the_hub_are_not_called_others_than_a_local_copy():
+    digest, other = "a" * 64, "b" * 64
+    recorded = {"weights": "org/model", "adapter": digest}
+    assert changed_weights(recorded, {"weights": digest, "adapter": digest}) == []
+    [remark] = changed_weights(recorded, {"weights": "org/other", "adapter": digest})
+    assert remark.startswith("another weights: org/other")
+    [remark] = changed_weights({"adapter": digest}, {"adapter": None})
+    assert remark.startswith("another adapter: None")
+    [remark] = changed_weights({"weights": digest}, {"weights": other})
+    assert remark.startswith("another weights: bbbb")

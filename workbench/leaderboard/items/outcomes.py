@@ -98,6 +98,8 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
     """
     chosen = {model: _best(scored, column.column) for model, scored in _by_model(column.scored).items()}
     kind = kind_of(next(iter(chosen.values())).score)
+    if kind in (MetricKind.labels, MetricKind.ratio) and any(map(_is_of_harness, chosen.values())):
+        kind = MetricKind.unknown
     found = {model: read(scored, kind, index) for model, scored in chosen.items()}
     items = {model: each.items for model, each in found.items() if each.items is not None}
     problems = {model: each.problem for model, each in found.items() if each.problem}
@@ -150,6 +152,15 @@ def _by_model(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
     return by_model
 
 
+def _is_of_harness(scored: Scored) -> bool:
+    """Return whether lm-evaluation-harness computed a score in a run of this project.
+
+    Its F1 may be weighted, and its perplexities divide by the words of texts that predictions don't hold.
+    """
+    is_imported = scored.run.items.get(scored.score.benchmark) is not None
+    return scored.score.protocol.startswith("lm-eval ") and not is_imported
+
+
 def _best(scored: Sequence[Scored], column: Column) -> Scored:
     """Return the score that stands for a model: on the column's own prompts, on the most items, verified."""
     return min(
@@ -198,6 +209,8 @@ def _unlike(items: Items | None, first: Items, is_main: bool) -> str:
     if is_main or items is None:
         return ""
     common = len(set(items.keys()) & set(first.keys()))
+    if common == len(first) == len(items):
+        return "the same items in another order"
     return f"{common:,} of {len(first):,} items asked alike"
 
 

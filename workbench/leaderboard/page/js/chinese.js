@@ -61,7 +61,7 @@ export const chinese = {
   close: "关闭", role: "角色", made_from: "母模型", scored_by: "评分程序", key: "标识", facts: "属性", compare_with_reference: "与参照模型比较", make_reference: "设为参照模型",
   mean_of: "{n} 列的等权均值：", left_out: "未计入：", benchmark: "基准", metric: "指标", protocol: "协议", shots: "示例数", average: "平均方式", chance: "随机水平", majority: "最多数答案",
   direction: "方向", lower_is_better: "越低越好", higher_is_better: "越高越好", rule: "规则", prompts: "提示", apart: "不参与排名：{why}",
-  apart_fewer: "{total} 题中的 {n} 题", apart_alike: "{total} 题中 {n} 题提问相同", apart_prompts: "提示不同", apart_head: "分类头未训练",
+  apart_fewer: "{total} 题中的 {n} 题", apart_alike: "{total} 题中 {n} 题提问相同", apart_prompts: "提示不同", apart_order: "题目相同，顺序不同", apart_head: "分类头未训练",
   compared_items: "比较所用", of_both: "两者提问相同的 {n} 题",
   against: "对 {name}", adjusted_p: "校正后 p", problem: "问题", stderr: "标准误", note: "说明", item_score: "单题分数", dropped: "去掉的示例", answer_letters: "所答字母",
   role_base: "基座", role_adapter: "适配器", role_merged: "合并", role_trained: "训练后", role_imported: "导入",

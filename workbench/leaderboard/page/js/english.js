@@ -61,7 +61,7 @@ export const english = {
   close: "Close", role: "Role", made_from: "Made from", scored_by: "Scored by", key: "Key", facts: "Facts", compare_with_reference: "Compare with the reference", make_reference: "Make it the reference",
   mean_of: "Equal-weight mean over {n} columns:", left_out: "Left out:", benchmark: "Benchmark", metric: "Metric", protocol: "Protocol", shots: "Examples shown", average: "Average", chance: "Chance", majority: "Majority answer",
   direction: "Direction", lower_is_better: "lower is better", higher_is_better: "higher is better", rule: "Rule", prompts: "Prompts", apart: "not ranked: {why}",
-  apart_fewer: "{n} of {total} items", apart_alike: "{n} of {total} items asked alike", apart_prompts: "other prompts", apart_head: "untrained head",
+  apart_fewer: "{n} of {total} items", apart_alike: "{n} of {total} items asked alike", apart_prompts: "other prompts", apart_order: "the same items in another order", apart_head: "untrained head",
   compared_items: "Compared on", of_both: "{n} items that both were asked alike",
   against: "Against {name}", adjusted_p: "p, corrected", problem: "Problem", stderr: "Standard error", note: "Note", item_score: "Score of an item", dropped: "Examples dropped", answer_letters: "Letters answered",
   role_base: "base", role_adapter: "adapter", role_merged: "merged", role_trained: "trained", role_imported: "imported",

@@ -55,7 +55,7 @@ function pairRow(line, a, b) {
     h("th", { scope: "row", class: "name" }, h("button", { type: "button", class: "model", on: { click: open } }, named(measure.label))),
     h("td", { class: "number" }, scoreText(first?.value, measure.share)),
     h("td", { class: "number" }, scoreText(second?.value, measure.share)),
-    h("td", { class: "number" }, h("span", { class: "value" }, changeText(first && second ? second.value - first.value : null, measure.share)), h("span", { class: "below" }, rangeText(low, high, measure.share, true))),
+    h("td", { class: "number" }, h("span", { class: "value" }, changeText(line.interval ? line.value : first && second ? second.value - first.value : null, measure.share)), h("span", { class: "below" }, rangeText(low, high, measure.share, true))),
     h("td", { class: "number gained" }, count(line.gained)),
     h("td", { class: "number lost" }, count(line.lost)),
     h("td", { class: "number", title: t(`test_${line.name}`) }, h("i", {}, pText(line.logP))),

@@ -51,7 +51,7 @@ export function factName(name) {
 
 const APART = [
   [/^([\d,]+) of ([\d,]+) items$/, "apart_fewer"], [/^([\d,]+) of ([\d,]+) items asked alike$/, "apart_alike"],
-  [/^other prompts$/, "apart_prompts"], [/^untrained head$/, "apart_head"],
+  [/^other prompts$/, "apart_prompts"], [/^the same items in another order$/, "apart_order"], [/^untrained head$/, "apart_head"],
 ];
 
 // Why a score is set apart, in the reader's language.
