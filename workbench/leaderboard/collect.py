@@ -13,7 +13,7 @@ from workbench.evaluation.result_checksums import ADAPTER_DIGEST, CheckedResults
 from workbench.files import file_fingerprint, read_json
 from workbench.leaderboard.board import Skipped as Skipped
 from workbench.leaderboard.checks import check_score, sound_facts
-from workbench.leaderboard.imports.results import ImportedItems
+from workbench.leaderboard.imported_items import ImportedItems
 from workbench.leaderboard.run_files import FAILURE, RESULTS, config_of, files_below, train_json_of
 from workbench.leaderboard.run_files import INSIDE_A_RUN as INSIDE_A_RUN
 from workbench.run_dir import RunDir

@@ -7,9 +7,9 @@ from pathlib import Path
 from workbench.errors import DataError
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.collect import INSIDE_A_RUN, Collection, Run, Skipped, collect
+from workbench.leaderboard.imported_items import ImportedItems, ImportedResults
 from workbench.leaderboard.imports.alignment import Reference, aligned
 from workbench.leaderboard.imports.find import imported_results
-from workbench.leaderboard.imports.results import ImportedItems, ImportedResults
 from workbench.leaderboard.rows.roles import IMPORTED
 from workbench.run_dir import RunDir
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from workbench.errors import ConfigError
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.collect import Run
+from workbench.leaderboard.imported_items import ImportedItems
 from workbench.leaderboard.imported_runs import ImportedRun, collect_all
-from workbench.leaderboard.imports.results import ImportedItems
 from workbench.shown import clean
 
 PREDICTIONS = "predictions"

@@ -6,9 +6,9 @@
     harness_predictions  the same lines with all texts, for questions shown one by one
     compass_folder       predictions and results of OpenCompass -> benchmarks
     compass_items        a predictions file of OpenCompass -> items
-    results              what an import holds
     scores               items -> scores
     alignment            ids and order of another run's items with the same prompts
 
-Nothing of a file is run. Names and texts are the other tool's; code that shows them calls `shown.clean`.
+What an import holds stands in leaderboard/imported_items.py. Nothing of a file is run. Names and texts are
+the other tool's; code that shows them calls `shown.clean`.
 """

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from workbench.evaluation.records import Prediction, Score
-from workbench.leaderboard.imports.results import ImportedItems, reordered
+from workbench.leaderboard.imported_items import ImportedItems, reordered
 from workbench.leaderboard.imports.scores import score_of
 
 COMMON_SHARE = 0.5

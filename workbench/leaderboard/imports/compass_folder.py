@@ -11,8 +11,8 @@ from pathlib import Path
 from workbench.errors import DataError
 from workbench.evaluation.benchmarks.language import MOST_LETTERS, language
 from workbench.evaluation.records import Score
+from workbench.leaderboard.imported_items import ImportedItems, ImportedResults, LeftOut, joined
 from workbench.leaderboard.imports.compass_items import has_examples, read_items
-from workbench.leaderboard.imports.results import ImportedItems, ImportedResults, LeftOut, joined
 from workbench.leaderboard.imports.scores import score_of
 
 TOOL = "OpenCompass"

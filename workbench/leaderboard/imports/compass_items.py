@@ -14,8 +14,8 @@ from typing import Any
 from workbench.errors import DataError
 from workbench.evaluation.records import Prediction, prompt_hash
 from workbench.files import read_json
+from workbench.leaderboard.imported_items import MOST_ITEMS, ImportedItems
 from workbench.leaderboard.imports.harness_samples import item_id
-from workbench.leaderboard.imports.results import MOST_ITEMS, ImportedItems
 
 LABEL = "label: "
 CORRECT = ("correct", "is_correct", "cascade_correct")

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from workbench.errors import DataError
+from workbench.leaderboard.imported_items import ImportedResults, LeftOut
 from workbench.leaderboard.imports import compass_folder, harness_folder
-from workbench.leaderboard.imports.results import ImportedResults, LeftOut
 
 
 def imported_results(

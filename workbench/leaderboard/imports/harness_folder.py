@@ -16,10 +16,10 @@ from workbench.evaluation.field_checks import LARGEST
 from workbench.evaluation.records import Score
 from workbench.files import read_json
 from workbench.leaderboard.checks import sound_facts
+from workbench.leaderboard.imported_items import ImportedItems, ImportedResults, LeftOut, joined
 from workbench.leaderboard.imports import harness_samples
 from workbench.leaderboard.imports.harness_predictions import read_predictions
 from workbench.leaderboard.imports.harness_samples import Sample, are_labels, item_id, item_score, metric_name
-from workbench.leaderboard.imports.results import ImportedItems, ImportedResults, LeftOut, joined
 from workbench.leaderboard.imports.scores import by_subset, contradiction, contradiction_jointly, score_of
 
 TOOL = "lm-evaluation-harness"

@@ -14,7 +14,7 @@ from workbench.errors import DataError
 from workbench.evaluation.field_checks import LARGEST
 from workbench.evaluation.records import prompt_hash
 from workbench.files import parse_json
-from workbench.leaderboard.imports.results import MOST_BYTES, MOST_ITEMS
+from workbench.leaderboard.imported_items import MOST_BYTES, MOST_ITEMS
 
 LONGEST_LINE = 64 * 2**20
 """Bytes of a sample."""

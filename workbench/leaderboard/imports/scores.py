@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.evaluation.records import Score, prompt_hash
-from workbench.leaderboard.imports.results import ImportedItems
+from workbench.leaderboard.imported_items import ImportedItems
 from workbench.leaderboard.items.answers import imported_items
 from workbench.leaderboard.items.metric_kinds import MetricKind, kind_of, recomputed
 from workbench.statistics import intervals

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from workbench.errors import DataError
 from workbench.evaluation.field_checks import LARGEST
 from workbench.evaluation.records import SCHEMA_VERSION, Prediction, read_predictions
-from workbench.leaderboard.imports.results import ImportedItems
+from workbench.leaderboard.imported_items import ImportedItems
 from workbench.leaderboard.items.bulk import first_line, read_bulk, type_of
 from workbench.leaderboard.items.model_answers import ModelAnswers, answer_fields, answers_of
 
