@@ -3,10 +3,10 @@
     python tests/performance/model.py                      # random weights in the shape of SmolLM2-135M
     python tests/performance/model.py --gguf FILE.gguf     # the real ones
 
-Every job runs in a process of its own, the two models in turn, and the fastest of all runs counts: on a
-shared machine the slower ones measure the neighbours. Memory is the resident peak of a run above what the
-process held before it. The floor is what the machine's own matrix products (bfloat16) or memory (decoding)
-would take for the same numbers.
+Every job runs in a process of its own, the two models in turn; the fastest run of each process counts, and
+medians and ranges of the rounds are told. Memory is the resident peak of a run above what the process held
+before it. The floor is what the machine's own matrix products (bfloat16) or memory (decoding) would take for
+the same numbers.
 """
 
 import argparse
@@ -17,10 +17,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from rounds import ratios, shown
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
@@ -188,19 +190,18 @@ def child(job: str, peer: str, gguf: Path | None, repeats: int) -> dict[str, flo
 def compare(gguf: Path | None, rounds: int, repeats: int) -> None:
     floor = floors()
     print(agreement(gguf))
-    print(f"{'':20} {'LLaMA':>9} {'Open-Llama':>11} {'faster':>8} {'of floor':>9} {'peak memory':>24}")
+    print(f"{'':20} {'LLaMA':>23} {'Open-Llama':>23} {'faster':>22} {'of floor':>8} {'peak memory':>24}")
     for job in JOBS:
         runs: dict[str, list[dict[str, float]]] = {peer: [] for peer in PEERS}
         for _ in range(rounds):
             for peer in PEERS:
                 runs[peer].append(child(job, peer, gguf, repeats))
-        (theirs, ours), (their_peak, our_peak) = (
-            [min(run[key] for run in runs[peer]) for peer in PEERS] for key in ("seconds", "peak_bytes")
-        )
+        theirs, ours = ([run["seconds"] for run in runs[peer]] for peer in PEERS)
+        their_peak, our_peak = (min(run["peak_bytes"] for run in runs[peer]) for peer in PEERS)
         memory = f"{their_peak / 2**20:.0f} -> {our_peak / 2**20:.0f} MiB ({our_peak / their_peak:.2f})"
         print(
-            f"{job:20} {theirs:8.2f}s {ours:10.2f}s {theirs / ours:7.2f}x {floor[job] / ours:8.0%} "
-            f"{memory:>24}",
+            f"{job:20} {shown(theirs, 2):>22}s {shown(ours, 2):>22}s {shown(ratios(theirs, ours), 2):>21}x "
+            f"{floor[job] / median(ours):8.0%} {memory:>24}",
             flush=True,
         )
 
@@ -210,8 +211,8 @@ def main() -> None:
     parser.add_argument(
         "--gguf", type=Path, help="a GGUF file of the LLaMA architecture; default: random weights"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="processes a job and model")
-    parser.add_argument("--repeats", type=int, default=4, help="runs a process")
+    parser.add_argument("--rounds", type=int, default=5, help="processes a job and model")
+    parser.add_argument("--repeats", type=int, default=2, help="runs a process")
     parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
     parser.add_argument("--peer", choices=PEERS, help=argparse.SUPPRESS)
     given = parser.parse_args()

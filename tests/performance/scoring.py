@@ -4,11 +4,12 @@
     python tests/performance/scoring.py MODEL.gguf DATA --task cmmlu --limit 20 --batch-sizes 8
     python tests/performance/scoring.py MODEL.gguf DATA --check           # float32: item by item
 
-Each run has a process of its own, the two take turns, and the fastest counts. Seconds are those from texts to
-answers, tokenization included; rendering the prompts counts for us and not for the harness. On a machine that
-others use, --busy takes one thread and the processor's seconds instead of the clock's. Memory is the
-resident peak above what the process held before. The share of the matrix rate is the products of the layers,
-over the tokens that were read at least once, against what this machine's bfloat16 products reach in this run.
+Each run has a process of its own. A first round finds the harness's fastest batch size; then the two take
+turns, and medians and ranges of the rounds are told. Seconds are those from texts to answers, tokenization
+included; rendering the prompts counts for us and not for the harness. On a machine that others use, --busy
+takes one thread and the processor's seconds instead of the clock's. Memory is the resident peak above what
+the process held before. The share of the matrix rate is the products of the layers, over the tokens that were
+read at least once, against what this machine's bfloat16 products reach in this run.
 """
 
 import argparse
@@ -20,12 +21,14 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import harness
 import torch
 from model import resident
 from omegaconf import OmegaConf
+from rounds import ratios, shown
 
 CONF = Path(__file__).parents[2] / "conf" / "benchmark"
 
@@ -189,26 +192,26 @@ def child(given: argparse.Namespace, task: str, side: str, batch_size: int, dtyp
 
 def compare(given: argparse.Namespace, task: str, layers: int) -> None:
     rate = matrix_rate(given.busy)
-    mine: list[dict[str, Any]] = []
-    other: dict[int, list[dict[str, Any]]] = {size: [] for size in given.batch_sizes}
+    tried = {size: child(given, task, "harness", size, "bfloat16") for size in given.batch_sizes}
+    best = min(tried, key=lambda size: tried[size]["seconds"])
+    mine, other = [], []
     for _ in range(given.rounds):
-        for size in given.batch_sizes:
-            mine.append(child(given, task, "ours", 1, "bfloat16"))
-            other[size].append(child(given, task, "harness", size, "bfloat16"))
-    seconds = min(run["seconds"] for run in mine)
-    times = {size: min(run["seconds"] for run in runs) for size, runs in other.items()}
-    best = min(times, key=lambda size: times[size])
-    peer = other[best][0]
-    total, unique = peer["total_tokens"], peer["unique_tokens"]
-    computed = mine[0]["computed_tokens"]
-    peaks = [max(run["peak_bytes"] for run in runs) / 2**20 for runs in (mine, other[best])]
-    shares = [2 * layers * some / rate for some in (unique / seconds, total / times[best])]
+        mine.append(child(given, task, "ours", 1, "bfloat16"))
+        other.append(child(given, task, "harness", best, "bfloat16"))
+    our_seconds, their_seconds = ([run["seconds"] for run in runs] for runs in (mine, other))
+    total, unique = other[0]["total_tokens"], other[0]["unique_tokens"]
+    peaks = [max(run["peak_bytes"] for run in runs) / 2**20 for runs in (mine, other)]
+    shares = [
+        2 * layers * tokens / rate / median(seconds)
+        for tokens, seconds in ((unique, our_seconds), (total, their_seconds))
+    ]
     print(
-        f"{task}: {seconds:.2f} s beside {times[best]:.2f} s: {times[best] / seconds:.1f}x "
-        f"(batches of {', '.join(f'{size}: {value:.1f} s' for size, value in times.items())}); "
-        f"{total:,} tokens, {unique:,} of them unique, {computed:,} computed; "
+        f"{task}: harness {shown(their_seconds, 1)} s in batches of {best}, "
+        f"workbench {shown(our_seconds, 1)} s, {shown(ratios(their_seconds, our_seconds), 1)}x; "
+        f"{len(mine)} rounds; {total:,} tokens, {unique:,} of them unique, "
+        f"{mine[0]['computed_tokens']:,} computed; "
         f"{shares[0]:.0%} and {shares[1]:.0%} of {rate / 1e9:.0f} GFLOP/s; "
-        f"peak memory {peaks[0]:.0f} and {peaks[1]:.0f} MiB",
+        f"peak memory {peaks[1]:.0f} -> {peaks[0]:.0f} MiB",
         flush=True,
     )
 
@@ -240,8 +243,8 @@ def main() -> None:
     parser.add_argument("--task", action="append", choices=SETTINGS, help="default: all")
     parser.add_argument("--limit", type=int, help="items of each subset")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32], help="of the harness")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=2, help="of ours in a process")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=1, help="of ours in a process")
     parser.add_argument("--native", action="store_true", help="our engine on the model class of transformers")
     parser.add_argument("--busy", action="store_true", help="one thread, seconds of the processor")
     parser.add_argument("--check", action="store_true", help="compare the numbers in float32 instead")

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from model import SHAPE, resident
+from rounds import ratios, shown
 from transformers import (
     GgufConfig,
     LlamaConfig,
@@ -211,22 +212,23 @@ def child(work: Work, name: str, peer: str) -> dict[str, Any]:
 
 
 def compare(work: Work, name: str, rounds: int) -> str:
-    """The line of a setting: the fastest run of each side, the highest of its peaks."""
+    """The line of a setting: medians and ranges of the rounds, and the highest peak of each side."""
     runs: dict[str, list[dict[str, Any]]] = {peer: [] for peer in SETTINGS[name].peers}
     for _ in range(rounds):
         for peer, found in runs.items():
             found.append(child(work, name, peer))
-    rate = {peer: max(run["rate"] for run in found) for peer, found in runs.items()}
+    rate = {peer: [run["rate"] for run in found] for peer, found in runs.items()}
     peak = {peer: max(run["peak_bytes"] for run in found) / 2**30 for peer, found in runs.items()}
     losses = {peer: found[0]["losses"] for peer, found in runs.items()}
     mean = {peer: sum(values) / len(values) for peer, values in losses.items()}
-    theirs = f"{rate['trl']:.0f}" if "trl" in rate else ""
-    line = f"{name:30} {theirs:>7} {rate['workbench']:7.0f}"
+    theirs = shown(rate["trl"], 0) if "trl" in rate else ""
+    line = f"{name:30} {theirs:>16} {shown(rate['workbench'], 0):>16}"
     if "trl" not in runs:
-        return f"{line} {'':8} {'':5} {peak['workbench']:9.2f} {'':6}   {'':7} {mean['workbench']:7.3f}"
+        return f"{line} {'':18} {'':5} {peak['workbench']:9.2f} {'':6}   {'':7} {mean['workbench']:7.3f}"
     apart = max(abs(a - b) for a, b in zip(*losses.values(), strict=False))
     return (
-        f"{line} {rate['workbench'] / rate['trl']:7.1f}x {peak['trl']:5.2f} {peak['workbench']:9.2f} "
+        f"{line} {shown(ratios(rate['workbench'], rate['trl']), 1):>17}x "
+        f"{peak['trl']:5.2f} {peak['workbench']:9.2f} "
         f"{peak['workbench'] / peak['trl']:6.2f}   {mean['trl']:7.3f} {mean['workbench']:7.3f}"
         + ("" if SETTINGS[name].packing else f"  (no step by more than {apart:.3f})")
     )
@@ -254,7 +256,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="the first is not timed")
     parser.add_argument("--max-length", type=int, default=512, help="tokens of a row")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
-    parser.add_argument("--rounds", type=int, default=2, help="processes a setting and side")
+    parser.add_argument("--rounds", type=int, default=5, help="processes a setting and side")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="NAME")
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -269,8 +271,10 @@ def main() -> None:
         sizes = given.rows, given.steps, given.max_length, given.dtype
         work = Work(checkpoint, tokenizer, given.data, *sizes)
         print(f"{torch.get_num_threads()} threads, {work.rows} rows a batch, {work.steps - 1} steps timed")
-        print(f"{'':30} {'real tokens a second':^24} {'peak memory, GiB':^22}   {'mean loss':^15}")
-        print(f"{'':30} {'TRL':>7} {'ours':>7} {'':8} {'TRL':>5} {'ours':>9} {'':6}   {'TRL':>7} {'ours':>7}")
+        print(f"{'':30} {'real tokens a second':^52} {'peak memory, GiB':^22}   {'mean loss':^15}")
+        print(
+            f"{'':30} {'TRL':>16} {'ours':>16} {'':18} {'TRL':>5} {'ours':>9} {'':6}   {'TRL':>7} {'ours':>7}"
+        )
         for name in given.settings:
             print(compare(work, name, given.rounds), flush=True)
 
