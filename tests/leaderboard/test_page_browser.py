@@ -123,6 +123,39 @@ def test_why_a_score_is_set_apart_is_said_in_chinese(browser, usual):
     browser.click("#language")
 
 
+@pytest.mark.parametrize(
+    ("name", "view"), [("usual", "differences"), ("many", "differences"), ("usual", "forgetting")]
+)
+def test_a_forest_is_read_on_a_phone_without_scrolling_sideways(name, view, browser, pages):
+    browser.resize(390, 844)
+    browser.open(pages[name][0])
+    browser.view(view)
+    browser.wait("document.querySelector('.stacked tbody tr[aria-rowindex]')")
+    box = "document.querySelector('.scroll')"
+    assert browser.run(f"{box}.scrollWidth <= {box}.clientWidth")
+    outside = """[...document.querySelectorAll('.stacked tbody tr[aria-rowindex]')].flatMap((row) => {
+        const whole = row.getBoundingClientRect();
+        const isOutside = ({ left, right, top, bottom, width }) => left < whole.left || right > whole.right
+            || top < whole.top || bottom > whole.bottom || !width;
+        const parts = [...row.querySelectorAll('th, td:not(.none), .strip')];
+        return parts.filter((part) => isOutside(part.getBoundingClientRect()));
+    }).length"""
+    assert browser.run(outside) == 0
+    plotted = (
+        "[...document.querySelectorAll('.stacked svg.strip')].map((strip) => strip.getBoundingClientRect()"
+    )
+    assert (
+        browser.run(f"new Set({plotted}.left)).size") == 1
+        and browser.run(f"Math.min(...{plotted}.width))") > 280
+    )
+    roles = [
+        node["role"]["value"]
+        for node in browser.send("Accessibility.getFullAXTree")["nodes"]
+        if not node["ignored"]
+    ]
+    assert roles.count("rowheader") > 1 and roles.count("columnheader") > 3
+
+
 def test_a_difference_of_a_metric_of_all_labels_has_no_interval_of_right_answers(browser, usual, tmp_path):
     scores = [replace(cell.score, item_score="1 where right") for cell in usual.cells]
     cells_of_labels = [replace(cell, score=score) for cell, score in zip(usual.cells, scores, strict=True)]

@@ -43,9 +43,9 @@ function forest(measure, lines) {
     h("p", { class: "legend" }, h("span", {}, t("forest_of", { name: models[reference()].name, column: measureName(measure) })),
       ["better", "worse", "unsure"].map((kind) => key(kind, t(`verdict_${kind}`))), outside ? key("outside", t("outside")) : null),
     grid({
-      caption: t("differences"), className: "forest", rows: lines, height: 44,
+      caption: t("differences"), className: "forest", rows: lines, height: 44, stacked: true,
       head: [[h("th", { scope: "col", class: "name" }, t("model")), h("th", { scope: "col", class: "number" }, t("difference")),
-        h("th", { scope: "col" }, h("span", { class: "unseen" }, t("interval")), stripAxis(axis, (mark) => changeText(mark, measure.share))),
+        h("th", { scope: "col", class: "plotted" }, h("span", { class: "unseen" }, t("interval")), stripAxis(axis, (mark) => changeText(mark, measure.share))),
         h("th", { scope: "col" }, t("verdict")), h("th", { scope: "col", class: "number" }, t("p")), h("th", { scope: "col", class: "number" }, t("gained_lost"))]],
       row: (line) => forestRow(line, axis, measure),
     }),
@@ -58,11 +58,11 @@ function forestRow(line, axis, measure) {
   const kind = line.inFamily ? line.verdict : "outside";
   return [
     h("th", { scope: "row", class: "name" }, h("button", { type: "button", class: "model", on: { click: () => openPair(line.number, measure) } }, modelName(line.number))),
-    h("td", { class: "number" }, h("span", { class: "value" }, changeText(line.value, measure.share)), h("span", { class: "below" }, rangeText(line.low, line.high, measure.share, true))),
+    h("td", { class: "number difference" }, h("span", { class: "value" }, changeText(line.value, measure.share)), h("span", { class: "below" }, rangeText(line.low, line.high, measure.share, true))),
     h("td", { class: "plotted" }, strip(axis, line.value, line.low, line.high, kind)),
-    h("td", {}, line.inFamily ? verdict(line.verdict) : h("span", { class: "verdict outside" }, t("outside")), line.problem ? h("span", { class: "below" }, line.problem) : null),
-    h("td", { class: "number" }, line.inFamily ? adjustedText(line) : h("i", { title: t("uncorrected") }, pText(line.logP))),
-    h("td", { class: "number" }, line.gained === null || measure.isMean ? "–" : `${line.gained} / ${line.lost}`),
+    h("td", { class: "judged" }, line.inFamily ? verdict(line.verdict) : h("span", { class: "verdict outside" }, t("outside")), line.problem ? h("span", { class: "below" }, line.problem) : null),
+    h("td", { class: "number first-fact", "data-label": t(line.inFamily ? "p" : "p_here") }, line.inFamily ? adjustedText(line) : h("i", { title: t("uncorrected") }, pText(line.logP))),
+    h("td", { class: `number second-fact${measure.isMean ? " none" : ""}`, "data-label": t("gained_lost") }, line.gained === null || measure.isMean ? "–" : `${line.gained} / ${line.lost}`),
   ];
 }
 

@@ -20,14 +20,14 @@ export async function forgettingView(root) {
 function losses(list) {
   const axis = scale(list.flatMap((loss) => [loss.value, loss.low, loss.high]), true);
   return grid({
-    caption: t("forgetting"), className: "forest", rows: list, height: 44,
+    caption: t("forgetting"), className: "forest", rows: list, height: 44, stacked: true,
     head: [[h("th", { scope: "col", class: "name" }, t("model")), h("th", { scope: "col" }, t("made_from")), h("th", { scope: "col", class: "number" }, t("difference")),
-      h("th", { scope: "col" }, h("span", { class: "unseen" }, t("interval")), stripAxis(axis, (mark) => changeText(mark, true))), h("th", { scope: "col" }, t("verdict")), h("th", { scope: "col", class: "number" }, t("p")), h("th", { scope: "col", class: "number" }, t("columns"))]],
-    row: (loss) => [h("th", { scope: "row", class: "name" }, modelName(loss.model)), h("td", {}, modelName(loss.parent)),
-      h("td", { class: "number" }, h("span", { class: "value" }, changeText(loss.value, true)), h("span", { class: "below" }, rangeText(loss.low, loss.high, true, true))),
+      h("th", { scope: "col", class: "plotted" }, h("span", { class: "unseen" }, t("interval")), stripAxis(axis, (mark) => changeText(mark, true))), h("th", { scope: "col" }, t("verdict")), h("th", { scope: "col", class: "number" }, t("p")), h("th", { scope: "col", class: "number" }, t("columns"))]],
+    row: (loss) => [h("th", { scope: "row", class: "name" }, modelName(loss.model)), h("td", { class: "parent", "data-label": t("made_from") }, modelName(loss.parent)),
+      h("td", { class: "number difference" }, h("span", { class: "value" }, changeText(loss.value, true)), h("span", { class: "below" }, rangeText(loss.low, loss.high, true, true))),
       h("td", { class: "plotted" }, strip(axis, loss.value, loss.low, loss.high, verdictOf(loss.verdict) ?? "outside")),
-      h("td", {}, said(loss.verdict)), h("td", { class: "number" }, pText(loss.p_adjusted === null ? null : Math.log(loss.p_adjusted))),
-      h("td", { class: "number", title: loss.columns.map((number) => columns[number].label).join(", ") }, String(loss.columns.length))],
+      h("td", { class: "judged" }, said(loss.verdict)), h("td", { class: "number first-fact", "data-label": t("p") }, pText(loss.p_adjusted === null ? null : Math.log(loss.p_adjusted))),
+      h("td", { class: "number second-fact", "data-label": t("columns"), title: loss.columns.map((number) => columns[number].label).join(", ") }, String(loss.columns.length))],
   });
 }
 

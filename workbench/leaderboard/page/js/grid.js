@@ -5,22 +5,37 @@ import { h } from "./dom.js";
 const MANY = 60;
 const OVERSCAN = 4;
 
-// options: caption, label, head (rows of cells), rows (any values), row(value) -> cells, className, height
+// On a narrow screen each row of a stacked table is a block of several lines, of this height where there are many rows.
+const STACKED_HEIGHT = 116;
+export const narrow = matchMedia("(max-width: 640px)");
+
+// options: caption, label, head (rows of cells), rows (any values), row(value) -> cells, className, height, stacked
 export function grid(options) {
   const many = options.rows.length > MANY;
   const body = h("tbody");
-  const table = h("table", { class: `${options.className ?? ""}${many ? " windowed" : ""}`, "aria-rowcount": options.rows.length + options.head.length },
+  const table = h("table", { class: `${options.className ?? ""}${options.stacked ? " stacked" : ""}${many ? " windowed" : ""}`, "aria-rowcount": options.rows.length + options.head.length },
     h("caption", {}, options.caption), h("thead", {}, options.head.map((cells) => h("tr", {}, cells))), body);
   const box = h("div", { class: "scroll", role: "region", "aria-label": options.caption, tabindex: 0 }, table);
   const line = (place) => h("tr", { "aria-rowindex": place + options.head.length + 1, class: options.rowClass?.(options.rows[place]) }, options.row(options.rows[place]));
   if (many) windowed(box, body, options, line);
   else body.append(...options.rows.map((_, place) => line(place)));
+  if (options.stacked) giveRoles(table);
   moveByArrows(body);
   return box;
 }
 
+// Browsers may forget that blocks are rows and cells of a table.
+function giveRoles(table) {
+  table.role = "table";
+  for (const part of [table.tHead, ...table.tBodies]) part.role = "rowgroup";
+  for (const row of table.rows) {
+    row.role = "row";
+    for (const cell of row.cells) cell.role = cell.tagName === "TD" ? "cell" : cell.scope === "row" ? "rowheader" : "columnheader";
+  }
+}
+
 function windowed(box, body, options, line) {
-  const height = options.height ?? 54, columns = options.head.at(-1).length;
+  const height = options.stacked && narrow.matches ? STACKED_HEIGHT : options.height ?? 54, columns = options.head.at(-1).length;
   const spacer = (rows) => h("tr", { class: "spacer", "aria-hidden": "true", vars: { height: `${rows * height}px` } }, h("td", { colspan: columns }));
   let shown = [-1, -1], printing = false;
   const draw = (first, last) => {
@@ -31,6 +46,7 @@ function windowed(box, body, options, line) {
     const lines = [];
     for (let place = first; place < last; place++) lines.push(line(place));
     body.replaceChildren(spacer(first), ...lines, spacer(options.rows.length - last));
+    if (options.stacked && body.parentElement) giveRoles(body.parentElement);
     if (focused) refocus(body.querySelector(`tr[aria-rowindex="${focused}"]`)?.children[cell]);
   };
   const update = () => {

@@ -7,6 +7,7 @@ import { canUnpack, chunkIndex, core } from "./data.js";
 import { h, named, replace, select } from "./dom.js";
 import { forestView } from "./forest.js";
 import { forgettingView, seedsView } from "./forgetting.js";
+import { narrow } from "./grid.js";
 import { language, setLanguage, store, stored, t } from "./language.js";
 import { count } from "./numbers.js";
 import { pairView } from "./pair.js";
@@ -131,6 +132,7 @@ function start() {
     draw();
     if ("view" in changes) byId("content").focus({ preventScroll: true });
   });
+  narrow.addEventListener("change", draw);
   addEventListener("hashchange", () => { readAddress(); drawControls(); draw(); });
   addEventListener("keydown", (event) => {
     if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) { event.preventDefault(); byId("find").focus(); }
