@@ -81,6 +81,20 @@ metric_list:
   - {{metric: bleu}}
   - {{metric: chrf}}
 """
+FILL = """
+task: own_fill
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/own_law.jsonl, train: {folder}/train.jsonl}}}}
+test_split: test
+fewshot_split: train
+num_fewshot: 2
+output_type: multiple_choice
+doc_to_text: label
+doc_to_choice: "{{{{[text + ' ' + a, text + ' ' + b, text + ' ' + c]}}}}"
+doc_to_target: "on the {{{{a}}}}"
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+"""
 MIXED = """
 group: own_mixed
 task: [own_law, own_art]
@@ -144,7 +158,7 @@ def write_tasks(folder: Path) -> Path:
     (folder / "mixed.yaml").write_text(MIXED)
     han = {"text": "以下是关于农学的单项选择题请直接给出正确答案的选项" * 12}
     (folder / "han.jsonl").write_text(json.dumps(han, ensure_ascii=False) + "\n", encoding="utf-8")
-    for name, text in (("mutual", MUTUAL), ("translate", TRANSLATE), ("han", HAN)):
+    for name, text in (("mutual", MUTUAL), ("fill", FILL), ("translate", TRANSLATE), ("han", HAN)):
         (folder / f"{name}.yaml").write_text(text.format(folder=folder))
     for name, text in (("last", LAST), ("text", TEXT), ("write", WRITE)):
         (folder / f"{name}.yaml").write_text(text.format(folder=folder))

@@ -163,6 +163,16 @@ def test_items_to_search_in_training_rows_have_the_question_and_options_and_no_f
 
 @peer
 @quiet
+def test_items_that_one_answer_completes_are_searched_for_without_few_shot_examples(folder):
+    benchmark = lm_eval("own_fill", include_path=str(folder), limit=3, sample=Sample.first)
+    [prepared] = check_benchmarks({"exam": benchmark}, EvaluateConfig()).values()
+    row = json.loads((folder / "own_law.jsonl").read_text().splitlines()[0])
+    assert item_of(prepared.examples[0]).questions == tuple(f"{row['text']} {row[name]}" for name in "abc")
+    assert item_of(prepared.examples[0]).options == (f" on the {row['a']}",) * 3
+
+
+@peer
+@quiet
 def test_answers_to_tasks_are_kept_and_sample_first_takes_the_first(folder, llama, tokenizer, tmp_path):
     def asked(fingerprint: str, **changes) -> list[int]:
         benchmark = lm_eval("own_exam", "own_write", include_path=str(folder), **changes)

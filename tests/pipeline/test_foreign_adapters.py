@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
@@ -49,6 +50,18 @@ def test_an_adapter_that_changes_the_base_leaves_its_scores_alone(run, tmp_path,
         for folder, name in ((alone, "base"), (both, "base"), (both, "adapter"))
     ]
     assert said[0] == said[1] != said[2]
+
+
+def test_an_adapter_of_the_hub_is_told_with_its_method_and_rank(run, tmp_path, monkeypatch):
+    commit, cache = "0" * 40, tmp_path / "cache" / "models--us--lora"
+    made(cache / "snapshots" / commit, target_modules=["q_proj"])
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache.parent))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    folder = run("evaluate", *ASKED, "adapter.path=us/lora", "evaluate.models=[adapter]")
+    [model] = json.loads(folder.results_json.read_text())["models"].values()
+    assert model["training"] == {"method": "lora", "rank": 4}
 
 
 def prompt(folder, config):

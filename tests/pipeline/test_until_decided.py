@@ -1,15 +1,13 @@
 """recipe=compare compare.until=decided: two models, asked until their difference is decided."""
 
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from noisy_toy import TOY, noisy_toy
 
 from workbench.config.benchmark import Average, BenchmarkConfig, OutputType
 from workbench.config.compare import CompareConfig
@@ -19,9 +17,6 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example
 from workbench.pipeline.comparing import two_models
 from workbench.pipeline.comparing.item_order import ordered
-from workbench.shipped import PACKAGE
-
-TOY = PACKAGE / "toy" / "base"
 
 
 def benchmark(examples, average=Average.micro):
@@ -68,16 +63,7 @@ def test_blocks_grow_and_end_with_all_items():
 @pytest.fixture(scope="module")
 def broken_model(tmp_path_factory) -> Path:
     """The toy model with random attention, which guesses."""
-    folder = tmp_path_factory.mktemp("models") / "broken"
-    shutil.copytree(TOY, folder)
-    weights = load_file(folder / "model.safetensors")
-    torch.manual_seed(0)
-    changed = {
-        name: torch.randn_like(value) * value.std() if value.dim() > 1 and "layers" in name else value
-        for name, value in weights.items()
-    }
-    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
+    return noisy_toy(tmp_path_factory.mktemp("models") / "broken", 1.0)
 
 
 def compared(run, *more):
@@ -109,6 +95,12 @@ def test_a_repeated_comparison_asks_nothing_again_and_writes_the_same_bytes(run,
 def test_the_same_model_twice_is_refused(run):
     with pytest.raises(ConfigError, match="are the same model"):
         compared(run, f"compare.b={TOY}", "benchmark=[toy_choice_en]")
+
+
+def test_a_misspelt_benchmark_is_refused_where_another_one_matches(run, broken_model):
+    words = ("benchmark=[toy_choice_en,toy_exact_en]", "compare.benchmarks=[toy_choice_en,toy_exakt_en]")
+    with pytest.raises(ConfigError, match=r"'toy_exakt_en' is not one .*known: toy_choice_en, toy_exact"):
+        compared(run, f"compare.b={broken_model}", *words)
 
 
 def test_a_metric_that_is_no_mean_is_refused(run, broken_model):

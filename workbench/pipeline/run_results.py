@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from transformers import PreTrainedModel
@@ -18,7 +17,7 @@ from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example, Score, read_results, write_results
 from workbench.evaluation.result_checksums import check_results, facts_digest
-from workbench.files import check_replaceable
+from workbench.files import check_replaceable, local_path
 from workbench.leaderboard.rows.models import OF_TRAINING
 from workbench.leaderboard.run_files import config_of
 from workbench.models.adapters import adapter_config
@@ -125,17 +124,21 @@ def valid_results(
     return models, [score for score in unchanged if score.model in models]
 
 
-def training_of(adapter: Path) -> dict[str, Any]:
+def training_of(path: str) -> dict[str, Any]:
     """Return how an adapter from elsewhere was trained, as far as its files and the run around it tell.
 
     The configuration of a run that only scores an adapter says nothing about the adapter's training.
+
+    Args:
+        path: The adapter's folder or Hub id.
     """
-    config = adapter_config.read_config(adapter)
+    config, adapter = adapter_config.read_config(path), local_path(path)
     method = str(config.peft_type).rpartition(".")[2].lower()
     facts: dict[str, Any] = {"method": "dora" if getattr(config, "use_dora", False) else method}
     facts |= {"rank": rank} if isinstance(rank := getattr(config, "r", None), int) else {}
     origin = RunDir(adapter.resolve().parent)
-    stored = config_of(origin, {}) if adapter.resolve() == origin.adapter else {}
+    is_of_run = adapter.is_dir() and adapter.resolve() == origin.adapter
+    stored = config_of(origin, {}) if is_of_run else {}
     sections = {key: stored.get(key) for key in OF_TRAINING}
     if not all(isinstance(section, dict) for section in sections.values()):
         return facts
@@ -172,8 +175,8 @@ def write_scores(
         "identity": fingerprint(identity),
     }
     adapter, is_trained_here = config.adapter.path, run_dir.adapter.is_dir()
-    if adapter and name != BASE and not is_trained_here and Path(adapter).is_dir():
-        models[name]["training"] = training_of(Path(adapter))
+    if adapter and name != BASE and not is_trained_here:
+        models[name]["training"] = training_of(adapter)
     renewed = {(score.model, score.benchmark) for score in scores}
     all_scores = [score for score in valid_scores if (score.model, score.benchmark) not in renewed]
     all_scores += scores

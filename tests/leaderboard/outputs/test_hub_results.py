@@ -57,6 +57,20 @@ def test_only_benchmarks_of_the_hub_are_written(whole, tmp_path):
     assert names == {"gsm8k.yaml", "hellaswag.yaml"}
 
 
+def test_benchmarks_whose_names_differ_in_one_odd_character_have_a_file_each(whole, tmp_path):
+    names = ("gsm8k", "a/b"), ("hellaswag", "a-b")
+    columns = whole.columns
+    for old, new in names:
+        columns = tuple(replace(c, benchmark=new) if c.benchmark == old else c for c in columns)
+    datasets = {new: DATASETS[old] for old, new in names}
+    hub_results.write(replace(whole, columns=columns), whole.models[3], datasets, tmp_path)
+    found = {
+        parse_eval_result_entries(yaml.safe_load(path.read_text()))[0].dataset_id: path.name
+        for path in (tmp_path / ".eval_results").iterdir()
+    }
+    assert found.keys() == {"openai/gsm8k", "Rowan/hellaswag"} and found["Rowan/hellaswag"] == "a-b.yaml"
+
+
 def test_a_part_of_a_benchmark_is_not_given_out_as_its_score(board, tmp_path):
     hub_results.write(board, board.models[3], DATASETS, tmp_path)
     assert not (tmp_path / ".eval_results").exists()

@@ -276,7 +276,6 @@ def _examples(task: Any, subset: str, rows: list[int] | None, limit: int | None,
     for instances in group_by_document(task.instances):
         first = instances[0]
         row = rows[first.doc_id] if rows else first.doc_id
-        question = task.doc_to_text(first.doc)
         scored = [instance for instance in instances if instance.request_type != "generate_until"]
         answers = tuple(str(instance.args[-1]) for instance in scored)
         shown = dict.fromkeys(str(argument) for instance in instances for argument in instance.args)
@@ -285,12 +284,22 @@ def _examples(task: Any, subset: str, rows: list[int] | None, limit: int | None,
                 id=item_id(subset, row),
                 subset=subset,
                 description="\n".join(text for text in shown if text not in answers),
-                questions=(question if isinstance(question, str) else first.args[0],),
+                questions=_questions(task, first),
                 continuations=answers,
                 target=str(task.doc_to_target(first.doc)),
             )
         )
     return examples
+
+
+def _questions(task: Any, request: Any) -> tuple[str, ...]:
+    """Return a document's question, or one for each choice where one answer completes them (Winogrande)."""
+    question = task.doc_to_text(request.doc)
+    if isinstance(question, str):
+        return (question,)
+    if getattr(task, "multiple_input", 0):
+        return tuple(map(str, task.doc_to_choice(request.doc)))
+    return (request.args[0],)
 
 
 def group_by_document(instances: Sequence[Any]) -> list[list[Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-from workbench.files import settle_file, write_atomic
+from workbench.files import fingerprint, settle_file, write_atomic
 from workbench.leaderboard import formatting
 from workbench.leaderboard.board import Board, Cell, Column, Model
 from workbench.leaderboard.outputs.texts import one_line
@@ -80,10 +80,15 @@ def write(board: Board, model: Model, datasets: Mapping[str, HubDataset], folder
             path.unlink()
 
 
+def file_stem(benchmark: str) -> str:
+    """Return a file's name without suffix for a benchmark; no two benchmarks have the same."""
+    name = re.sub(r"[^\w.-]", "-", benchmark)
+    return name if name == benchmark else f"{name}-{fingerprint(benchmark)[:8]}"
+
+
 def _write(folder: Path, benchmark: str, entries: list[EvalResultEntry]) -> Path:
     """Write the file of a benchmark and return its path."""
-    name = re.sub(r"[^\w.-]", "-", benchmark)
-    path = folder / f"{name}.yaml"
+    path = folder / f"{file_stem(benchmark)}.yaml"
     settle_file(path)
     text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
     if not path.is_file() or _is_ours(path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from workbench.config.compare import Until
 from workbench.distributed import is_rank0
+from workbench.errors import ConfigError
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.files import write_json
 from workbench.leaderboard.comparing.command import show_comparison
@@ -53,10 +54,14 @@ def chosen(run: Run) -> dict[str, PreparedBenchmark]:
     Raises:
         ConfigError: There are none, or they don't fit.
     """
-    names = run.config.compare.benchmarks
-    benchmarks = {
-        name: benchmark for name, benchmark in run.benchmarks().items() if not names or name in names
-    }
+    names, known = run.config.compare.benchmarks, run.benchmarks()
+    for name in names:
+        if known and name not in known:
+            raise ConfigError(
+                f"compare.benchmarks: {name!r} is not one of those to ask (known: {', '.join(known)}; "
+                "'benchmark=[NAME,...]' chooses them)"
+            )
+    benchmarks = {name: benchmark for name, benchmark in known.items() if not names or name in names}
     check_asked(benchmarks)
     check_questions(benchmarks, run)
     return benchmarks
