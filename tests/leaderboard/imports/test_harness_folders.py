@@ -167,3 +167,51 @@ def test_log_likelihoods_are_divided_by_what_the_harness_counted(tmp_path):
     write_total(tmp_path / "falsified", samples, word_perplexity=1.5, bits_per_byte=0.1)
     [skipped] = collect_all(tmp_path / "falsified").skipped
     assert skipped.reason.startswith("the results say word_perplexity 1.5, the items ")
+
+
+def write_group(folder, *, group=None, task=None):
+    """Write two tasks of labels and log-likelihoods as a group, with totals that may be falsified."""
+    sizes, samples, totals = {"law": 30, "art": 12}, {}, {}
+    for name, size in sizes.items():
+        right, predicted = [n % 2 for n in range(size)], [int(n % 3 == 0) for n in range(size)]
+        samples[name] = [
+            sample(
+                n,
+                1.0,
+                text=question(n, name),
+                metrics={"f1": [right[n], predicted[n]], "perplexity": -1.0 - n / 9},
+            )
+            for n in range(size)
+        ]
+        mean = sum(1 + n / 9 for n in range(size)) / size
+        totals[name] = {"f1,none": f1_score(right, predicted), "perplexity,none": math.exp(mean)}
+    means = {key: sum(totals[name][key] for name in sizes) / 2 for key in totals["law"]}
+    path = write_harness(
+        folder, samples, groups={"exam": {"tasks": [*sizes], "totals": means | (group or {})}}
+    )
+    values = json.loads(path.read_text())
+    for name in sizes:
+        values["results"][name] |= totals[name] | ((task or {}) if name == "art" else {})
+    path.write_text(json.dumps(values))
+    return means, totals
+
+
+def test_totals_of_a_group_are_the_mean_of_its_tasks_totals_of_equal_weight_or_by_size(tmp_path):
+    means, totals = write_group(tmp_path / "equal")
+    assert {f"{score.metric},none": score.value for score in only(tmp_path / "equal").scores} == means
+    by_size = {key: (30 * totals["law"][key] + 12 * totals["art"][key]) / 42 for key in means}
+    write_group(tmp_path / "sizes", group=by_size)
+    assert {f"{score.metric},none": score.value for score in only(tmp_path / "sizes").scores} == by_size
+
+
+def test_a_falsified_total_of_a_group_or_of_a_task_in_it_is_left_out(tmp_path):
+    means, _ = write_group(tmp_path / "group", group={"f1,none": 0.99})
+    write_group(tmp_path / "task", task={"f1,none": 0.99})
+    for name, words in (
+        ("group", f"0.99 of the group, its tasks make {means['f1,none']:.6g}"),
+        ("task", "0.99, the items"),
+    ):
+        collection = collect_all(tmp_path / name)
+        assert [score.metric for score in collection.runs[0].scores] == ["perplexity"]
+        assert all(f"the results say f1 {words}" in skipped.reason for skipped in collection.skipped)
+        assert len(collection.skipped) == 2  # one file a task

@@ -68,3 +68,34 @@ def test_fewer_items_stand_apart_and_are_counted(tmp_path):
     names = {model.key: model.name for model in board.models}
     apart = {names[cell.model]: cell.apart for cell in board.cells}
     assert apart["zpart"] == "60 of 150 items"
+
+
+def harness_config(**arguments):
+    return {"config": {"model": "hf", "model_args": arguments, "model_dtype": "torch.bfloat16"}}
+
+
+def write_adapters(folder, as_text=False):
+    arguments = [{"pretrained": "org/tiny"}, {"pretrained": "org/tiny", "peft": "us/lora"}]
+    arguments.append({"pretrained": "org/other", "peft": "us/stray"})
+    for number, own in enumerate(arguments):
+        samples = [sample(n, value) for n, value in enumerate(flags(number))]
+        config = harness_config(**own)
+        if as_text:
+            config["config"]["model_args"] = ",".join(f"{key}={value}" for key, value in own.items())
+        model = own.get("peft", own["pretrained"])
+        write_harness(folder / str(number), {"quiz": samples}, model=model, **config)
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_an_adapter_of_another_tool_comes_from_the_base_that_the_tool_scored_alone(tmp_path, as_text):
+    write_adapters(tmp_path, as_text)
+    models = {model.name: model for model in board_of(tmp_path).models}
+    assert models["lora"].parent == models["tiny"].key
+    assert models["stray"].parent is None and models["tiny"].parent is None
+
+
+def test_forgetting_of_an_imported_adapter_is_tested_against_its_base(tmp_path):
+    write_adapters(tmp_path)
+    [found] = build(collect_all(tmp_path), LeaderboardConfig(trained_for=[])).forgetting
+    names = {model.key: model.name for model in board_of(tmp_path).models}
+    assert (names[found.parent], names[found.model]) == ("tiny", "lora")

@@ -3,7 +3,6 @@
 Source: lm_eval 0.4.13, `loggers/evaluation_tracker.EvaluationTracker` (names and fields of the files).
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,27 +11,23 @@ from typing import Any
 
 from workbench.errors import DataError
 from workbench.evaluation.benchmarks.language import MOST_LETTERS, language
-from workbench.evaluation.field_checks import LARGEST
 from workbench.evaluation.records import Score
 from workbench.files import read_json
 from workbench.leaderboard.checks import sound_facts
 from workbench.leaderboard.imported_items import ImportedItems, ImportedResults, LeftOut, joined
 from workbench.leaderboard.imports import harness_samples
+from workbench.leaderboard.imports.harness_model import model_facts
 from workbench.leaderboard.imports.harness_predictions import read_predictions
 from workbench.leaderboard.imports.harness_samples import Sample, are_labels, item_id, item_score, metric_name
-from workbench.leaderboard.imports.scores import by_subset, contradiction, contradiction_jointly, score_of
+from workbench.leaderboard.imports.harness_scores import LABEL, LOGLIKELIHOOD, TaskItems, scores_of
 
 TOOL = "lm-evaluation-harness"
 RESULTS_NAME = re.compile(r"results_(?P<date>[^_/]+)\.json")
 WITH_ITEMS = ("config", "versions", "n-shot", "git_hash", "date", "transformers_version", "chat_template_sha")
 """Keys of a results file that tell where its numbers come from."""
 DEEPEST_GROUP = 10
-MOST_NATS = 700
-"""Of a mean log-likelihood; e to a higher power is no number any more."""
 SHOWN_FOR_LANGUAGE = 200
 """Samples whose prompts tell the language."""
-LOGLIKELIHOOD = "log-likelihood of the text, in nats"
-LABEL = "1 where the label is right, else 0"
 
 
 @dataclass(frozen=True)
@@ -56,10 +51,19 @@ def read_folder(path: Path) -> tuple[ImportedResults | None, list[LeftOut]]:
     scores: list[Score] = []
     items: dict[str, ImportedItems] = {}
     for benchmark, members in _benchmarks(values, tasks).items():
-        found = joined([_task_items(task, task.name if benchmark not in tasks else "") for task in members])
-        reported = _section(values, "results" if benchmark in tasks else "groups").get(benchmark)
+        is_group = benchmark not in tasks
+        parts = [
+            TaskItems(
+                _task_items(task, task.name if is_group else ""),
+                _section(_section(values, "results"), task.name),
+                list(task.samples[0].metrics),
+            )
+            for task in members
+        ]
+        found = joined([part.items for part in parts])
+        totals = _section(_section(values, "groups"), benchmark) if is_group else parts[0].totals
         try:
-            sound, problems = _scores(benchmark, found, members, reported, values, model)
+            sound, problems = scores_of(found, parts, totals, _facts(benchmark, members, values, model))
             scores += sound
             items[benchmark] = found
             left_out += [LeftOut(task.path, problem) for task in members for problem in problems]
@@ -74,7 +78,7 @@ def read_folder(path: Path) -> tuple[ImportedResults | None, list[LeftOut]]:
         path=path.parent,
         tool=f"{TOOL} {version}" if isinstance(version, str) else TOOL,
         model=model,
-        facts=_facts(values),
+        facts=model_facts(_section(values, "config")),
         measured={TOOL: sound_facts({key: values[key] for key in WITH_ITEMS if key in values})},
         scores=scores,
         items=items,
@@ -213,24 +217,14 @@ def _label(sample: Sample, index: int, usual: Any) -> Any:
     return pairs[0][index] if pairs else usual
 
 
-def _scores(
-    benchmark: str,
-    items: ImportedItems,
-    tasks: Sequence[Task],
-    reported: Any,
-    values: Mapping[str, Any],
-    model: str,
-) -> tuple[list[Score], list[str]]:
-    """Return a benchmark's scores, in the order of its metrics, and why further ones are left out.
-
-    Raises:
-        DataError: The results file reports another mean than that of the items, or no metric is left.
-    """
-    totals = reported if isinstance(reported, dict) else {}
+def _facts(
+    benchmark: str, tasks: Sequence[Task], values: Mapping[str, Any], model: str
+) -> dict[str, str | int | None]:
+    """Return the fields of a benchmark's scores that all its metrics have in common."""
     texts = [sample.ending for sample in tasks[0].samples[:SHOWN_FOR_LANGUAGE]]
     shots = _section(values, "n-shot").get(benchmark, _section(values, "n-shot").get(tasks[0].name))
     version = values.get("lm_eval_version")
-    facts = {
+    return {
         "model": model,
         "benchmark": benchmark,
         "language": language(text[-MOST_LETTERS:] for text in texts),
@@ -238,29 +232,6 @@ def _scores(
         "protocol": f"lm-eval {version}" if isinstance(version, str) else "lm-eval",
         "num_total": _num_total(tasks, _section(values, "n-samples")),
     }
-    scores, problems = [], []
-    for metric in items.values:
-        key = metric if "," in metric else f"{metric},{harness_samples.NO_FILTER}"
-        total: Any = totals.get(key)
-        is_known = isinstance(total, int | float) and abs(total) < LARGEST
-        if (metric in items.meanings or len(tasks) > 1) and not is_known:
-            continue
-        if is_known and _is_perplexity(items, metric, float(total)):
-            items.meanings[metric] = LOGLIKELIHOOD
-        average = _average(items, metric, total)
-        problem = contradiction(items, metric, total, average)
-        if problem:
-            raise DataError(problem)
-        score = score_of(items, metric, float(total) if is_known else None, average, **facts)
-        # The total of a group is a mean of its tasks' totals.
-        problem = contradiction_jointly(items, score) if len(tasks) == 1 else ""
-        if problem:
-            problems.append(problem)
-        else:
-            scores.append(score)
-    if not scores:
-        raise DataError("; ".join(problems) or "no metric has a score for each document")
-    return scores, problems
 
 
 def _num_total(tasks: Sequence[Task], counts: Mapping[str, Any]) -> int | None:
@@ -268,30 +239,3 @@ def _num_total(tasks: Sequence[Task], counts: Mapping[str, Any]) -> int | None:
     totals = [_section(counts, task.name).get("original") for task in tasks]
     known = [total for total in totals if isinstance(total, int) and total > 0]
     return sum(known) if len(known) == len(totals) else None
-
-
-def _is_perplexity(items: ImportedItems, metric: str, total: float) -> bool:
-    """Return whether a total is e to the power of minus the mean of log-likelihoods."""
-    mean = sum(items.values[metric]) / len(items.ids)
-    return -MOST_NATS < mean < 0 and math.isclose(math.exp(-mean), total, rel_tol=1e-6)
-
-
-def _average(items: ImportedItems, metric: str, total: Any) -> str:
-    """Return how a total is made of a group's tasks: the mean of all items, or of the tasks' totals."""
-    if len(by_subset(items, metric)) < 2:
-        return "micro"
-    return "macro" if metric in items.meanings or contradiction(items, metric, total, "micro") else "micro"
-
-
-def _facts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the harness tells of the model."""
-    config = _section(values, "config")
-    arguments = _section(config, "model_args")
-    facts: dict[str, Any] = {"num_parameters": config.get("model_num_parameters")}
-    if isinstance(dtype := config.get("model_dtype"), str):
-        facts["dtype"] = dtype.removeprefix("torch.")
-    for key, quantization in (("load_in_8bit", "int8"), ("load_in_4bit", "4-bit")):
-        if arguments.get(key) in (True, "True", "true"):
-            facts["quantization"] = quantization
-    facts |= {"revision": config.get("model_revision"), "adapter": arguments.get("peft")}
-    return {key: value for key, value in facts.items() if value not in (None, "")}

@@ -9,6 +9,7 @@ from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED, UNTRAINED
 from workbench.files import fingerprint
 from workbench.leaderboard.board import Model
 from workbench.leaderboard.collect import Failure, Run
+from workbench.leaderboard.rows.imported_parents import parents_of_imported
 from workbench.leaderboard.rows.names import named
 from workbench.leaderboard.rows.proof import merge_proof
 from workbench.leaderboard.rows.roles import IMPORTED, ROLES
@@ -44,7 +45,9 @@ def find_models(runs: Sequence[Run], failures: Sequence[Failure] = ()) -> Models
             model = _model(run, name)
             found.setdefault(model.key, []).append(model)
             keys[run.label, name] = model.key
+    parents = parents_of_imported(runs, keys)
     rows = [_joined(models) for models in found.values()]
+    rows = [replace(row, parent=row.parent or parents.get(row.key)) for row in rows]
     rows = [row if row.parent in found else replace(row, parent=None) for row in rows]
     for failure in failures:
         rows = _with_failure(rows, failure)
