@@ -1,18 +1,21 @@
 """Metrics of all items together are compared as what they are, not by what single items score."""
 
+import itertools
 import json
 import math
 import random
 
+import numpy as np
 import pytest
 from imported_files import question, sample, write_harness
+from scipy.stats import ttest_rel
 from sklearn.metrics import f1_score
 
 from workbench.config.compare import CompareConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.build import build
-from workbench.leaderboard.comparing.joint_metrics import compare_jointly
+from workbench.leaderboard.comparing.joint_metrics import compare_jointly, how_compared, why_untested
 from workbench.leaderboard.comparing.paired import compare_sides
 from workbench.leaderboard.comparing.pairing import Pairs
 from workbench.leaderboard.comparing.sides import open_side
@@ -88,9 +91,46 @@ def test_bits_per_byte_weigh_texts_by_their_bytes():
 
 
 def test_a_metric_that_only_the_run_can_compute_has_no_test():
+    for metric, meaning in (("token_perplexity", "log-likelihood of the text"), ("own", "something")):
+        own = score(metric, meaning)
+        one = [answer(0, target="a", prediction="a", scores={metric: 1.0})]
+        assert compare_jointly(own, own, pairs(one, one), 0.05) is None
+    assert "tokens differ between tokenizers" in why_untested(score("token_perplexity", "log-likelihood"))
+
+
+def scored(metric, values):
+    return [
+        answer(n, target=0, prediction=None, context="a text of six words here", scores={metric: value})
+        for n, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "size"),
+    [("byte_perplexity", "byte", 24), ("word_perplexity", "word", 6), ("perplexity", "item", 1)],
+)
+def test_perplexities_are_compared_in_bits_by_a_paired_t_test(metric, unit, size):
+    dice = random.Random(1)
+    nats = [[-dice.uniform(20, 40) for _ in range(40)] for _ in range(2)]
+    own = score(metric, "log-likelihood of the text")
+    test, values = compare_jointly(own, own, pairs(*(scored(metric, side) for side in nats)), 0.05)
+    assert test.p_value == pytest.approx(ttest_rel(*nats).pvalue)
+    assert values == pytest.approx([-sum(side) / 40 / size / math.log(2) for side in nats])
+    assert how_compared(own) == f"{metric} is compared by its logarithm, in bits a {unit}"
+
+
+def test_bleu_is_compared_by_what_each_item_scores_alone():
+    dice = random.Random(2)
+    sides = [[dice.uniform(0, 40) for _ in range(14)], [dice.uniform(10, 50) for _ in range(14)]]
     own = score("bleu", "bleu of the item alone")
-    one = [answer(0, target="a", prediction="a", scores={"bleu": 1.0})]
-    assert compare_jointly(own, own, pairs(one, one), 0.05) is None
+    test, values = compare_jointly(own, own, pairs(*(scored("bleu", side) for side in sides)), 0.05)
+    changes = np.subtract(*reversed(sides))
+    signs = np.array(list(itertools.product((-1, 1), repeat=14)))
+    exact = np.mean(np.abs(signs @ changes) >= abs(changes.sum()) - 1e-9)
+    assert test.p_value == pytest.approx(exact, abs=2e-3)
+    assert values == pytest.approx([np.mean(side) for side in sides])
+    assert test.difference == pytest.approx(values[1] - values[0])
+    assert how_compared(own).startswith("compared by the mean of each item's own bleu, not by")
 
 
 def test_bits_per_byte_of_another_tool_are_those_that_it_reports(tmp_path):

@@ -1,22 +1,26 @@
-"""Compares two models in metrics of all items together: F1, macro F1, MCC, and bits per byte."""
+"""Compares two models in metrics of all items together: F1, MCC, perplexities, BLEU and the like."""
 
 import math
 from collections.abc import Sequence
 
 from workbench.evaluation.records import Prediction, Score, metric_name
 from workbench.leaderboard.comparing.pairing import Pairs
-from workbench.leaderboard.items.metric_kinds import MetricKind, kind_of, label_metric, label_texts
+from workbench.leaderboard.items.answers import num_words
+from workbench.leaderboard.items.metric_kinds import UNITS, MetricKind, kind_of, label_metric, label_texts
 from workbench.statistics.label_metrics import compare_labels
-from workbench.statistics.paired import PairedTest
+from workbench.statistics.paired import PairedTest, compare_paired
 from workbench.statistics.ratio import compare_ratio
 
 BITS = "bits_per_byte"
+Compared = tuple[PairedTest, list[float]]
+"""Test of a metric on the common items, and both models' values on them."""
 
 
-def compare_jointly(
-    first: Score, second: Score, pairs: Pairs, alpha: float
-) -> tuple[PairedTest, list[float]] | None:
+def compare_jointly(first: Score, second: Score, pairs: Pairs, alpha: float) -> Compared | None:
     """Return the test of a metric on the common items, and both models' values on them.
+
+    Perplexities are compared in bits a byte, word or item, and metrics such as BLEU by the mean of what each
+    item scores alone; `how_compared` says so.
 
     Args:
         first: Score of the first model.
@@ -33,14 +37,31 @@ def compare_jointly(
     clusters = [cluster or f"\0{index}" for index, cluster in enumerate(pairs.clusters)]
     if kinds == {MetricKind.labels}:
         return _labels(first.metric, pairs, alpha, clusters)
-    if kinds == {MetricKind.ratio} and metric_name(first.metric) == BITS:
+    if kinds == {MetricKind.ratio}:
         return _bits(first.metric, pairs, alpha, clusters)
+    if kinds == {MetricKind.alone}:
+        return _alone(first.metric, pairs, alpha, clusters)
     return None
 
 
-def _labels(
-    metric: str, pairs: Pairs, alpha: float, clusters: Sequence[str]
-) -> tuple[PairedTest, list[float]]:
+def how_compared(score: Score) -> str:
+    """Return in what two models are compared where it isn't the metric itself; else an empty text."""
+    name, kind = metric_name(score.metric), kind_of(score)
+    if kind is MetricKind.ratio and name != BITS:
+        return f"{score.metric} is compared by its logarithm, in bits a {UNITS[name]}"
+    if kind is MetricKind.alone:
+        return f"compared by the mean of each item's own {score.metric}, not by that of all items together"
+    return ""
+
+
+def why_untested(score: Score) -> str:
+    """Return why a metric has no test."""
+    if metric_name(score.metric) == "token_perplexity":
+        return "token_perplexity is not tested: tokens differ between tokenizers (bits_per_byte is tested)"
+    return f"{score.metric} isn't the mean of its items, so it is not tested"
+
+
+def _labels(metric: str, pairs: Pairs, alpha: float, clusters: Sequence[str]) -> Compared:
     targets = label_texts([answer.target for answer in pairs.first])
     first, second = (
         label_texts([answer.prediction for answer in side]) for side in (pairs.first, pairs.second)
@@ -49,13 +70,26 @@ def _labels(
     return test, [label_metric(metric, side, targets) for side in (first, second)]
 
 
-def _bits(metric: str, pairs: Pairs, alpha: float, clusters: Sequence[str]) -> tuple[PairedTest, list[float]]:
+def _bits(metric: str, pairs: Pairs, alpha: float, clusters: Sequence[str]) -> Compared:
     def bits(answers: Sequence[Prediction]) -> list[float]:
         return [-answer.scores[metric] / math.log(2) for answer in answers]
 
-    sizes = pairs.weights.get(metric) or [
-        len(answer.context.encode("utf-8", "surrogatepass")) for answer in pairs.first
-    ]
+    sizes = pairs.weights.get(metric) or [_size(answer, UNITS[metric_name(metric)]) for answer in pairs.first]
     first, second = bits(pairs.first), bits(pairs.second)
     test = compare_ratio(first, second, sizes, alpha=alpha, clusters=clusters)
     return test, [math.fsum(side) / sum(sizes) for side in (first, second)]
+
+
+def _size(answer: Prediction, unit: str) -> int:
+    """Return the bytes or words of a text; 1 for an item."""
+    if unit == "item":
+        return 1
+    return (
+        num_words(answer.context) if unit == "word" else len(answer.context.encode("utf-8", "surrogatepass"))
+    )
+
+
+def _alone(metric: str, pairs: Pairs, alpha: float, clusters: Sequence[str]) -> Compared:
+    first, second = ([answer.scores[metric] for answer in side] for side in (pairs.first, pairs.second))
+    test = compare_paired(first, second, alpha=alpha, clusters=clusters if any(pairs.clusters) else None)
+    return test, [math.fsum(side) / len(side) for side in (first, second)]

@@ -8,7 +8,7 @@ from workbench.config.compare import CompareConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import Prediction, Score, lower_is_better, metric_name
 from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE
-from workbench.leaderboard.comparing.joint_metrics import compare_jointly
+from workbench.leaderboard.comparing.joint_metrics import compare_jointly, how_compared, why_untested
 from workbench.leaderboard.comparing.pairing import Pairs, pair_items
 from workbench.leaderboard.comparing.sides import Side
 from workbench.leaderboard.items.columns import is_share
@@ -246,9 +246,9 @@ def _compared(
     is_reversed = lower_is_better(one.first.metric)
     test, values = _test_and_values(one, level)
     if test is None:
-        notes.append(f"{one.first.metric} isn't the mean of its items, so it is not tested")
-    elif test.reason:
-        notes.append(test.reason)
+        notes.append(why_untested(one.first))
+    else:
+        notes += [note for note in (how_compared(one.first), test.reason) if note]
     counts = (0, 0) if test is None else (test.gained, test.lost)
     return Compared(
         benchmark=one.benchmark,

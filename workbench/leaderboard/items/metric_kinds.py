@@ -24,6 +24,7 @@ UNITS = {
     "bits_per_byte": "byte",
     "word_perplexity": "word",
     "target_perplexity": "item",
+    "perplexity": "item",
 }
 """Metric -> what its log-likelihood is divided by."""
 
