@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.api.benchmarks import load_benchmark
+    from workbench.api.combining import combine
     from workbench.api.evaluation import evaluate
     from workbench.api.finetuning import finetune
     from workbench.api.loading import load_model
@@ -51,6 +52,7 @@ __all__ = [
     "OpenLlamaForSequenceClassification",
     "OpenLlamaModel",
     "__version__",
+    "combine",
     "compare",
     "evaluate",
     "finetune",
@@ -60,6 +62,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "combine": "workbench.api.combining",
     "compare": "workbench.leaderboard.comparison",
     "evaluate": "workbench.api.evaluation",
     "finetune": "workbench.api.finetuning",

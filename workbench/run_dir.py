@@ -53,6 +53,16 @@ class RunDir:
         return self.path / "adapter"
 
     @property
+    def combined(self) -> Path:
+        """One adapter made of several (`merge.adapters`), in PEFT's format."""
+        return self.path / "combined"
+
+    @property
+    def search(self) -> Path:
+        """Scores of the weights that a search (`merge.search`) has tried, and the curve."""
+        return self.path / "search"
+
+    @property
     def model(self) -> Path:
         """The trained model, if there is no adapter (`adapter=none`)."""
         return self.path / "model"
@@ -178,7 +188,8 @@ class RunDir:
 
 def clear_unfinished(run_dir: RunDir) -> None:
     """Delete the half-written files and folders that a killed process left in a run folder."""
-    folders = (run_dir.adapter, run_dir.model, run_dir.merged, run_dir.tokenizer, run_dir.extended)
+    folders = [run_dir.adapter, run_dir.combined, run_dir.model, run_dir.merged]
+    folders += [run_dir.tokenizer, run_dir.extended, run_dir.search]
     for folder in (*folders, run_dir.export):
         settle_folder(folder)
     part_of(run_dir.export_gguf).unlink(missing_ok=True)

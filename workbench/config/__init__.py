@@ -21,6 +21,7 @@ from workbench.config.quantization import QuantizationConfig
 from workbench.config.ranges import check_ranges, number
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.config.train import NOT_LEARNED, TrainConfig
+from workbench.errors import ConfigError
 
 __all__ = [
     "IDENTITY",
@@ -168,3 +169,17 @@ class Config:
         for key in ("target_modules", "modules_to_save", "trainable_tokens"):
             check_once(f"adapter.{key}", getattr(self.adapter, key))
         check_once("quantization.skip_modules", self.quantization.skip_modules)
+        if unknown := [name for name in self.merge.guard if name not in self.benchmarks]:
+            raise ConfigError(
+                f"merge.guard: {unknown[0]!r} is not one of the chosen benchmarks "
+                f"({', '.join(self.benchmarks) or 'none is chosen'})"
+            )
+        if self.merge.search and len(self.merge.guard) == len(self.benchmarks):
+            raise ConfigError(
+                "merge.search: no benchmark to gain on (benchmark=[...], besides those of merge.guard)"
+            )
+        if self.merge.adapters and self.adapter.path is not None:
+            raise ConfigError(
+                f"adapter.path: {self.adapter.path!r}, beside merge.adapters (give one of them; all adapters "
+                "of a combination belong into merge.adapters)"
+            )

@@ -83,6 +83,8 @@ def check_ranges(section: Any, key: str = "") -> None:
         sections = {path: value}
         if isinstance(value, Mapping):
             sections |= {f"{path}.{name}": entry for name, entry in value.items()}
+        if isinstance(value, list):
+            sections |= {f"{path}[{index}]": entry for index, entry in enumerate(value)}
         for inner_path, inner in sections.items():
             if is_dataclass(inner) and not isinstance(inner, type):
                 check_ranges(inner, inner_path)

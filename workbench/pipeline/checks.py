@@ -49,6 +49,9 @@ def check(run: Run) -> None:
             )
         check_questions(run.benchmarks(), run)
         check_prompts(run.benchmarks(), run)
+    if Step.merge in config.steps and config.merge.search:
+        check_questions(run.benchmarks(), run)
+        check_prompts(run.benchmarks(), run)
     if {Step.tokenizer, Step.extend} & set(config.steps):
         read_texts(run)
     if Step.predict in config.steps:

@@ -7,12 +7,14 @@ from typing import Any
 from workbench.api.merging import merge_into
 from workbench.config import Config
 from workbench.config.history import hashed
+from workbench.config.merge import COMBINED_BY, SEARCHED_BY, MergeResult
 from workbench.config.model import Task
 from workbench.data.inference_prompts import prompts
 from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
 from workbench.models.adapters import adapter_config
 from workbench.models.merging import PROBE_TEXTS
+from workbench.pipeline.combining.adapters import combine
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder, content, skip_finished
 from workbench.pipeline.tokenizers import training_tokenizer
@@ -29,7 +31,11 @@ def merge(run: Run) -> None:
         MissingStepError: There is no adapter.
     """
     config, run_dir = run.config, run.run_dir
-    if config.adapter.is_none:
+    if config.merge.adapters:
+        combine(run)
+        if config.merge.result is MergeResult.adapter:
+            return
+    elif config.adapter.is_none:
         log.info("merge: skipped, adapter=none trains the model itself")
         return
     adapter = adapter_folder(run)
@@ -69,7 +75,12 @@ def merged_from(config: Config, adapter: str) -> list[Any]:
         "path": content(config.model.path),
         "tokenizer": content(config.model.tokenizer),
     }
-    return [base, hashed(config.quantization, "quantization"), adapter, hashed(config.merge, "merge")]
+    merge = {
+        key: value
+        for key, value in hashed(config.merge, "merge").items()
+        if key not in (*COMBINED_BY, *SEARCHED_BY)
+    }
+    return [base, hashed(config.quantization, "quantization"), adapter, merge]
 
 
 def probe_texts(run: Run) -> list[str] | None:

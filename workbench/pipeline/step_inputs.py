@@ -33,14 +33,16 @@ def run_autocast_dtype(run: Run) -> torch.dtype | None:
 
 
 def adapter_folder(run: Run) -> Path | None:
-    """Return the adapter of the run: the one that it has trained, else the one at `adapter.path`.
+    """Return the adapter of the run: the trained one, else the combined one, else that at `adapter.path`.
 
     Raises:
-        CheckpointError: The trained adapter was changed since the train step.
+        CheckpointError: The run's own adapter was changed since the step that made it.
     """
-    if run.run_dir.adapter.is_dir():
-        check_trained(run.run_dir, run.run_dir.adapter)
-        return run.run_dir.adapter
+    run_dir = run.run_dir
+    for folder, step in ((run_dir.adapter, "train"), (run_dir.combined, "combine")):
+        if folder.is_dir():
+            check_trained(run_dir, folder, step)
+            return folder
     return Path(run.config.adapter.path) if run.config.adapter.path else None
 
 
@@ -56,18 +58,18 @@ def model_folder(name: str, run: Run) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def check_trained(run_dir: RunDir, folder: Path) -> str:
-    """Return the fingerprint of trained weights, after checking that the train step wrote them.
+def check_trained(run_dir: RunDir, folder: Path, step: str = "train") -> str:
+    """Return the fingerprint of weights, after checking that the step that made them wrote them.
 
     Raises:
         CheckpointError: They were changed since.
     """
     digest = file_fingerprint(folder)
-    entry = RunRecord(run_dir.run_json).values["steps"].get("train")
+    entry = RunRecord(run_dir.run_json).values["steps"].get(step)
     if entry is not None and entry["output"] != digest:
         raise CheckpointError(
-            f"{folder}: was changed since the train step wrote it (that step makes it again; to use it as it "
-            "is, copy it to another folder and name that in adapter.path or model.path)"
+            f"{folder}: was changed since the {step} step wrote it (that step makes it again; to use it as "
+            "it is, copy it to another folder and name that in adapter.path or model.path)"
         )
     return digest
 

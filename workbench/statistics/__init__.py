@@ -7,6 +7,7 @@
     sign_flip       the exact sign-flip test behind clusters, weights and graded scores
     label_metrics   differences of F1, macro F1 and MCC
     ratio           differences of bits per byte and other ratios of sums
+    non_inferiority how much a second model may have lost (`most_lost`)
     means           chance-normalised means over benchmarks, and their differences
     seeds           several seeds of one recipe: these checkpoints, and the recipe
     family          which comparisons a board makes, and the correction for their number

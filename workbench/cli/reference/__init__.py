@@ -189,6 +189,8 @@ def type_text(kind: Any, allowed: object) -> str:
         return ", ".join(plain.__members__) + null
     if get_origin(plain) is list:
         inner = get_args(plain)[0]
+        if is_dataclass(inner):
+            return f"list of mappings with {', '.join(field.name for field in fields(inner))}{null}"
         return f"list of {'texts' if inner is str else type_text(inner, None)}{null}"
     if get_origin(plain) is dict:
         inner = get_args(plain)[1]

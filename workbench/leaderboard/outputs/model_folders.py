@@ -37,7 +37,8 @@ def write(board: Board, run: Run) -> list[Path]:
 
 def _models(board: Board, run: Run) -> Iterator[tuple[Model, Path]]:
     """Yield the models that the run made, with their folders."""
-    folders = {ADAPTER: run.files.adapter, MERGED: run.files.merged, TRAINED: run.files.model}
+    adapter = run.files.adapter if run.files.adapter.is_dir() else run.files.combined
+    folders = {ADAPTER: adapter, MERGED: run.files.merged, TRAINED: run.files.model}
     for model in board.models:
         folder = folders.get(model.role)
         if folder is not None and run.label in model.sources and model.role in run.models and folder.is_dir():

@@ -23,6 +23,9 @@ OF_TRAINING = ("model", "quantization", "adapter", "data", "train")
 TOLD_OF_TRAINING = ("method", "rank", "learning_rate", "seed", "trained_on")
 """Facts about a training that results.json holds of an adapter from elsewhere."""
 
+COMBINED = "combined"
+"""Key in run.json of what the run's adapter or model was combined from."""
+
 KEY_DIGITS = 16
 
 
@@ -159,14 +162,16 @@ def _recipe_key(run: Run, facts: dict[str, Any], role: str) -> str:
 
 
 def _is_trained_by(run: Run) -> bool:
-    """Return whether a run has trained its adapter or model, and not only scored or merged another's."""
-    return "train" in run.steps or not _section(run.config, "adapter").get("path")
+    """Return whether a run has trained its model itself, and not scored, merged or combined others."""
+    is_of_others = _section(run.config, "adapter").get("path") or _section(run.measured, COMBINED)
+    return "train" in run.steps or not is_of_others
 
 
 def _training(run: Run, facts: dict[str, Any], role: str) -> dict[str, Any]:
     """Return how a model was trained; only what its scores say if another run has trained it."""
     if not _is_trained_by(run):
-        return {key: value for key, value in _section(facts, "training").items() if key in TOLD_OF_TRAINING}
+        told = _section(run.measured, COMBINED) or _section(facts, "training")
+        return {key: value for key, value in told.items() if key in TOLD_OF_TRAINING}
     train, adapter, data = (_section(run.config, key) for key in ("train", "adapter", "data"))
     return {
         "method": adapter.get("method"),

@@ -26,6 +26,8 @@ SUMMARIZED = {Step.train, Step.merge, Step.evaluate, Step.export, Step.tokenizer
 
 MADE = {
     "adapter": "trained adapter",
+    "combined": "combined adapter",
+    "search": "gain by weights, and the curve",
     "model": "trained model",
     "merged": "merged model",
     "export": "exported model",
@@ -149,7 +151,7 @@ def answers(run_dir: RunDir) -> list[str]:
 def next_commands(config: Config, run_dir: RunDir) -> list[list[str]]:
     """Return commands for the run's model, as words for the shell."""
     has_model = run_dir.model.is_dir() or run_dir.merged.is_dir()
-    if not has_model and not run_dir.adapter.is_dir():
+    if not has_model and not run_dir.adapter.is_dir() and not run_dir.combined.is_dir():
         return []
     run_dir_word, is_causal = shell_word("run_dir", run_dir.path), config.model.task is Task.causal_lm
     is_exportable = is_causal and config.model.architecture is not Architecture.native

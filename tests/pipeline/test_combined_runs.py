@@ -1,0 +1,111 @@
+"""recipe=merge with several adapters: combined, merged, proven and scored like one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from workbench import cli
+from workbench.errors import CheckpointError, ConfigError
+from workbench.evaluation.records import read_predictions, read_results
+from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+TOY = Path(cli.PACKAGE) / "toy" / "base"
+MODEL = ("model.path=${toy:base}", "quantization=none")
+ASKED = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=40")
+
+
+def adapter(folder, seed, **fields):
+    settings = {"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]}
+    model = get_peft_model(OpenLlamaForCausalLM.from_pretrained(TOY), LoraConfig(**(settings | fields)))
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
+    model.save_pretrained(folder)
+
+
+@pytest.fixture
+def two(tmp_path):
+    adapter(tmp_path / "zh", 0)
+    adapter(tmp_path / "en", 1, r=2, use_rslora=True)
+    return "merge.adapters=[{path: zh, weight: 0.5},{path: en, weight: 0.7}]"
+
+
+def answers(run_dir, model):
+    return [one.loglikelihoods for one in read_predictions(run_dir.predictions(model, "toy_choice_en"))]
+
+
+def test_two_adapters_are_combined_merged_and_scored_like_one(run, tmp_path, two, caplog):
+    folder = run("merge", *MODEL, two, "run_dir=both")
+    assert "0.5 x zh + 0.7 x en by cat, rank 6 in" in caplog.text
+    assert "the exact weighted sum" in caplog.text
+    report = json.loads((folder.combined / "combination.json").read_text())
+    assert [(part["path"], part["weight"]) for part in report["adapters"]] == [("zh", 0.5), ("en", 0.7)]
+    run("evaluate", *MODEL, *ASKED, "run_dir=both")
+    scored = {score.model for score in read_results(folder.results_json)[1]}
+    assert scored == {"base", "adapter", "merged"}
+    for adapted, merged in zip(answers(folder, "adapter"), answers(folder, "merged"), strict=True):
+        assert adapted == pytest.approx(merged, abs=1e-3)
+    assert answers(folder, "adapter") != answers(folder, "base")
+
+
+def test_the_same_command_again_skips_and_another_weight_combines_again(run, two, caplog):
+    folder = run("merge", *MODEL, two, "run_dir=both")
+    first = (folder.combined / "adapter_model.safetensors").read_bytes()
+    run("merge", *MODEL, two, "run_dir=both")
+    assert "combine: already done" in caplog.text and "merge: already done" in caplog.text
+    run("merge", *MODEL, two.replace("0.7", "0.1"), "run_dir=both")
+    assert "already done" not in caplog.text
+    assert (folder.combined / "adapter_model.safetensors").read_bytes() != first
+
+
+def test_the_combination_may_stay_an_adapter(run, two):
+    folder = run("merge", *MODEL, two, "merge.result=adapter", "run_dir=both")
+    assert folder.combined.is_dir() and not folder.merged.exists()
+    run("evaluate", *MODEL, *ASKED, "run_dir=both")
+    assert {score.model for score in read_results(folder.results_json)[1]} == {"base", "adapter"}
+
+
+def test_a_combined_adapter_that_was_changed_is_refused(run, two):
+    folder = run("merge", *MODEL, two, "merge.result=adapter", "run_dir=both")
+    file = folder.combined / "adapter_config.json"
+    file.write_text(file.read_text().replace('"lora_alpha": 6', '"lora_alpha": 12'))
+    with pytest.raises(CheckpointError, match="combined: was changed since the combine step wrote it"):
+        run("evaluate", *MODEL, *ASKED, "run_dir=both")
+
+
+def test_an_adapter_of_another_width_is_refused_before_anything_is_written(run, tmp_path, two):
+    file = TOY / "config.json"
+    wide = json.loads(file.read_text()) | {"hidden_size": 2 * json.loads(file.read_text())["hidden_size"]}
+    (tmp_path / "wide").mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "wide" / name).write_bytes((TOY / name).read_bytes())
+
+    OpenLlamaForCausalLM(OpenLlamaConfig.from_dict(wide)).save_pretrained(tmp_path / "wide")
+    with pytest.raises(
+        CheckpointError, match="'zh' does not fit 'wide': .* in the adapter and .* in the model"
+    ):
+        run("merge", "model.path=wide", "quantization=none", two, "run_dir=both")
+    assert not (tmp_path / "both" / "combined").exists()
+
+
+def test_a_run_with_an_adapter_of_its_own_takes_no_combination(run, two):
+    run(
+        "sft", *MODEL, "data.path=${toy:data/instruct.jsonl}", "train.max_steps=1", "steps=[train]",
+        "data.validation_fraction=0", "run_dir=trained",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="'trained' has an adapter of its own, adapter/"):
+        run(
+            "merge", *MODEL, two, "data.path=${toy:data/instruct.jsonl}", "data.validation_fraction=0",
+            "run_dir=trained",
+        )  # fmt: skip
+
+
+def test_adapter_path_beside_the_list_is_refused(run, two):
+    with pytest.raises(ConfigError, match="adapter.path: 'zh', beside merge.adapters"):
+        run("merge", *MODEL, two, "adapter.path=zh", "run_dir=both")

@@ -1,0 +1,1 @@
+"""Makes one adapter out of several."""

@@ -1,0 +1,1 @@
+"""Combines several adapters, as the merge step does first."""

@@ -1,0 +1,80 @@
+"""Combines the adapters of `merge.adapters` into the run's combined/."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from workbench.config.history import hashed
+from workbench.config.merge import COMBINED_BY, MergeConfig, WeightedPart
+from workbench.config.merge_method import MergeMethod
+from workbench.errors import ConfigError
+from workbench.leaderboard.rows.models import COMBINED
+from workbench.models.adapters import adapter_config
+from workbench.models.combining.combine_adapters import Combination, combine_adapters
+from workbench.pipeline.combining.search import searched_weights
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.step_inputs import skip_finished
+from workbench.run_dir import fingerprint
+from workbench.run_record import RunRecord
+from workbench.shipped import public_path
+
+log = logging.getLogger("workbench")
+
+EXACT = 1e-5
+"""Relative difference below which a combination is called the weighted sum; float32 rounds to about 1e-7."""
+
+
+def combine(run: Run) -> None:
+    """Make one adapter of `merge.adapters` in the run's combined/, unless that is done.
+
+    Raises:
+        ConfigError: The run has trained an adapter of its own.
+        WorkbenchError: The adapters can't be combined.
+    """
+    config, run_dir = run.config, run.run_dir
+    if run_dir.adapter.is_dir():
+        raise ConfigError(
+            f"run_dir: {str(run_dir.path)!r} has an adapter of its own, {run_dir.adapter.name}/ (give "
+            "another run_dir, and name that adapter in merge.adapters if it belongs to the combination)"
+        )
+    merge = replace(config.merge, adapters=searched_weights(run)) if config.merge.search else config.merge
+    inputs = fingerprint(combined_from(merge))
+    record = RunRecord(run_dir.run_json)
+    if skip_finished("combine", record.is_finished("combine", inputs, run_dir.combined), config):
+        return
+    report = combine_adapters(config.model, merge, run_dir.combined)
+    record.note(COMBINED, combined_facts(report.method, merge.adapters, report.rank))
+    record.finish("combine", inputs, run_dir.combined, {"difference_from_sum": report.difference})
+    log.info("combine: %s; %s", summary(report), run_dir.combined)
+
+
+def combined_facts(method: str, parts: Sequence[WeightedPart], rank: int) -> dict[str, Any]:
+    """Return what run.json and the leaderboard say of a combination."""
+    return {
+        "method": f"{len(parts)} adapters by {method}",
+        "rank": rank,
+        "parts": [{"path": public_path(part.path), "weight": part.weight} for part in parts],
+    }
+
+
+def combined_from(merge: MergeConfig) -> list[Any]:
+    """Return the settings that decide a combination."""
+    values = {
+        key: value for key, value in hashed(merge, "merge").items() if key in COMBINED_BY and key != "result"
+    }
+    return [values, [adapter_config.fingerprint(part.path) for part in merge.adapters]]
+
+
+def summary(report: Combination) -> str:
+    """Describe a combination in one line."""
+    parts = " + ".join(f"{part.weight:g} x {part.path}" for part in report.adapters)
+    if report.difference is None:
+        distance = "though the weighted sum is zero"
+    elif report.difference < EXACT:
+        distance = "the exact weighted sum"
+    else:
+        distance = f"{report.difference:.1%} of the weighted sum's size away from that sum"
+        if report.method == MergeMethod.linear.value:
+            distance += " (merge.method=cat is the sum)"
+    return f"{parts} by {report.method}, rank {report.rank} in {report.num_layers} layers, {distance}"

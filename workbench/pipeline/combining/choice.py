@@ -1,0 +1,86 @@
+"""Chooses the weights of a search: the largest gain whose loss on the guard set is known to be small."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from workbench.statistics.means import Column, compare_means
+from workbench.statistics.non_inferiority import most_lost
+from workbench.statistics.paired import PairedTest
+
+Factors = tuple[float, ...]
+"""Factor on the weight of each adapter."""
+Values = Mapping[str, Sequence[float]]
+"""Benchmark -> score of each item; higher is better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """What the items of one half of a benchmark are, apart from their scores."""
+
+    clusters: list[str] | None
+    subsets: list[str] | None
+
+    def column(self, first: Sequence[float], second: Sequence[float]) -> Column:
+        """Return two settings' scores on these items."""
+        return Column(first=first, second=second, clusters=self.clusters, subsets=self.subsets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Gain of one setting over the base, and what it may lose on the guard set."""
+
+    factors: Factors
+    gain: float
+    low: float
+    high: float
+    """Interval of the gain with 95% confidence; NaN where too few items differ."""
+    guard_gain: float | None
+    """Gain on the guard set; None if there is none."""
+    guard_low: float
+    guard_high: float
+    most_lost: float | None
+    """Upper bound of the loss on the guard set, one-sided with 95% confidence."""
+
+
+def judge(
+    factors: Factors, values: Values, base: Values, items: Mapping[str, Items], guard: Sequence[str]
+) -> Judged:
+    """Compare a setting with the base on one half of the items."""
+    gain = compare_means(columns(base, values, items, [name for name in items if name not in guard]))
+    on_guard = columns(base, values, items, guard)
+    guarded = compare_means(on_guard) if on_guard else None
+    return Judged(
+        factors=factors,
+        gain=gain.difference,
+        low=gain.low,
+        high=gain.high,
+        guard_gain=guarded.difference if guarded else None,
+        guard_low=guarded.low if guarded else math.nan,
+        guard_high=guarded.high if guarded else math.nan,
+        most_lost=most_lost(on_guard) if on_guard else None,
+    )
+
+
+def columns(first: Values, second: Values, items: Mapping[str, Items], names: Sequence[str]) -> list[Column]:
+    """Return two settings' scores on some benchmarks."""
+    return [items[name].column(first[name], second[name]) for name in names]
+
+
+def is_safe(setting: Judged, margin: float) -> bool:
+    """Return whether a setting's loss on the guard set is known to be below the margin."""
+    return setting.most_lost is None or setting.most_lost < margin
+
+
+def best(settings: Sequence[Judged], margin: float) -> Judged | None:
+    """Return the safe setting with the largest gain, of equal ones the smallest; None: none is safe.
+
+    The base itself is not a candidate.
+    """
+    safe = [setting for setting in settings if any(setting.factors) and is_safe(setting, margin)]
+    return max(safe, key=lambda setting: (setting.gain, -sum(map(abs, setting.factors))), default=None)
+
+
+def compare(first: Values, second: Values, items: Mapping[str, Items], guard: Sequence[str]) -> PairedTest:
+    """Test the gain of a second setting over a first one, on the benchmarks that aren't the guard set."""
+    return compare_means(columns(first, second, items, [name for name in items if name not in guard]))

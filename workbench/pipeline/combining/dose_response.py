@@ -1,0 +1,179 @@
+"""Draws the gain over the scale of the adapters as an SVG, and lists all settings as a table."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from html import escape
+
+from workbench.leaderboard.shown_table import Table
+from workbench.pipeline.combining.choice import Judged, is_safe
+from workbench.training.reporting.loss_plot import ticks
+
+WIDTH, HEIGHT = 720, 400
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 56, 48
+BLUE, BROWN = "#2b6cb0", "#c05621"
+STYLE = f"""
+text {{ font: 13px sans-serif; fill: #333 }} .grid {{ stroke: #ddd }} .frame {{ stroke: #888; fill: none }}
+.zero {{ stroke: #888 }} .gain {{ stroke: {BLUE}; fill: none; stroke-width: 2 }} .chosen {{ stroke: #333;
+stroke-dasharray: 4 4 }} .guard {{ stroke: {BROWN}; fill: none; stroke-width: 2 }}
+.margin {{ stroke: {BROWN}; stroke-dasharray: 2 4 }}
+.gain-dot {{ fill: {BLUE} }} .guard-dot {{ fill: {BROWN} }}
+"""
+Point = tuple[float, float, float, float]
+"""Scale, gain in points, and the ends of its interval."""
+
+
+def curve(settings: Sequence[Judged]) -> list[Judged]:
+    """Return the settings that have one factor on all adapters, by that factor."""
+    return sorted(
+        (setting for setting in settings if len(set(setting.factors)) == 1),
+        key=lambda setting: setting.factors[0],
+    )
+
+
+def dose_response_svg(settings: Sequence[Judged], chosen: float | None, margin: float) -> str:
+    """Return an SVG of the gain over the base, and of that on the guard set, with 95% intervals.
+
+    Args:
+        settings: From `curve`, two or more.
+        chosen: Factor that the search has chosen; None: none, or different ones for each adapter.
+        margin: Loss that is allowed on the guard set, as a share.
+    """
+    gains = [_point(setting.factors[0], setting.gain, setting.low, setting.high) for setting in settings]
+    guarded = [
+        _point(setting.factors[0], setting.guard_gain, setting.guard_low, setting.guard_high)
+        for setting in settings
+        if setting.guard_gain is not None
+    ]
+    values = [value for point in gains + guarded for value in point[1:]]
+    rows = ticks(min([0.0, *values, *([-100 * margin] if guarded else [])]), max([0.0, *values]))
+    columns = ticks(min(point[0] for point in gains), max(point[0] for point in gains))
+    plot = _Plot(columns[0], columns[-1], rows[0], rows[-1])
+    legend = f'<tspan fill="{BLUE}">gain</tspan>'
+    if guarded:
+        legend += f', <tspan fill="{BROWN}">guard set, and its margin</tspan>'
+    marks = "bars: 95% intervals" + ("; dashed: chosen" if chosen is not None else "")
+    parts = [
+        f'<text x="{LEFT}" y="24">Points over the base by the factor on the adapters: {legend}</text>',
+        f'<text x="{LEFT}" y="42">{marks}</text>',
+        *plot.grid(rows, columns),
+        plot.across("zero", 0.0),
+    ]
+    if guarded:
+        parts.append(plot.across("margin", -100 * margin))
+    if chosen is not None:
+        parts.append(plot.upright("chosen", chosen))
+    parts += [*plot.points(gains, "gain"), *plot.points(guarded, "guard")]
+    body = "\n".join(parts)
+    box = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {box}>\n<style>{STYLE}</style>\n{body}\n</svg>\n'
+
+
+def settings_table(
+    settings: Sequence[Judged], names: Sequence[str], chosen: Judged | None, margin: float
+) -> Table:
+    """Return all settings with their gains in points, and which of them may lose too much."""
+    header = [*names, "gain", "95% interval", "guard", "lost at most", ""]
+    rows = [
+        [
+            *(f"{factor:g}" for factor in setting.factors),
+            _points(setting.gain),
+            _interval(setting.low, setting.high),
+            _points(setting.guard_gain),
+            "-" if setting.most_lost is None else f"{100 * setting.most_lost:.1f}",
+            _mark(setting, chosen, margin),
+        ]
+        for setting in settings
+    ]
+    title = "Factors on the adapters' weights, and points over the base on the half that chooses"
+    return Table(title=title, header=header, rows=rows)
+
+
+def settings_csv(settings: Sequence[Judged], names: Sequence[str]) -> str:
+    """Return all settings as CSV, with gains and losses as shares."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*names, "gain", "low", "high", "guard_gain", "guard_low", "guard_high", "most_lost"])
+    for setting in settings:
+        values: list[float | None] = [setting.gain, setting.low, setting.high, setting.guard_gain]
+        values += [setting.guard_low, setting.guard_high, setting.most_lost]
+        blank = ["" if value is None or math.isnan(value) else f"{value:.6g}" for value in values]
+        writer.writerow([*setting.factors, *blank])
+    return text.getvalue()
+
+
+class _Plot:
+    """Places values on the picture."""
+
+    def __init__(self, left: float, right: float, low: float, high: float) -> None:
+        self.left, self.right, self.low, self.high = left, right, low, high
+
+    def x(self, value: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (value - self.left) / (self.right - self.left)
+
+    def y(self, value: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - self.low) / (self.high - self.low)
+
+    def grid(self, rows: Sequence[float], columns: Sequence[float]) -> list[str]:
+        """Return the frame, the horizontal lines and the numbers of both axes."""
+        parts = [self.across("grid", value) for value in rows]
+        parts += [
+            f'<text text-anchor="end" x="{LEFT - 8}" y="{self.y(value) + 4:.1f}">{value:g}</text>'
+            for value in rows
+        ]
+        bottom = HEIGHT - BOTTOM + 20
+        parts += [
+            f'<text text-anchor="middle" x="{self.x(value):.1f}" y="{bottom}">{value:g}</text>'
+            for value in columns
+        ]
+        middle = (WIDTH + LEFT) / 2
+        parts.append(f'<text text-anchor="middle" x="{middle}" y="{HEIGHT - 8}">{escape("factor")}</text>')
+        size = f'width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}"'
+        return [*parts, f'<rect class="frame" x="{LEFT}" y="{TOP}" {size}/>']
+
+    def across(self, name: str, value: float) -> str:
+        y = f"{self.y(value):.1f}"
+        return f'<line class="{name}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
+
+    def upright(self, name: str, value: float) -> str:
+        x = f"{self.x(value):.1f}"
+        return f'<line class="{name}" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+
+    def points(self, points: Sequence[Point], name: str) -> list[str]:
+        """Return a curve with a dot and an interval at each point."""
+        if not points:
+            return []
+        line = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y, _, _ in points)
+        bars = [
+            f'<line class="{name}" x1="{self.x(x):.1f}" x2="{self.x(x):.1f}" y1="{self.y(low):.1f}" '
+            f'y2="{self.y(high):.1f}"/>'
+            for x, _, low, high in points
+        ]
+        dots = [
+            f'<circle class="{name}-dot" r="4" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}"/>'
+            for x, y, _, _ in points
+        ]
+        return [f'<polyline class="{name}" points="{line}"/>', *bars, *dots]
+
+
+def _point(factor: float, gain: float, low: float, high: float) -> Point:
+    """Return a point of the curve; without an interval its ends are the gain."""
+    ends = (gain if math.isnan(low) else low, gain if math.isnan(high) else high)
+    return factor, 100 * gain, 100 * ends[0], 100 * ends[1]
+
+
+def _points(gain: float | None) -> str:
+    return "-" if gain is None else f"{100 * gain:+.1f}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "-" if math.isnan(low) or math.isnan(high) else f"{100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def _mark(setting: Judged, chosen: Judged | None, margin: float) -> str:
+    if chosen is not None and setting.factors == chosen.factors:
+        return "chosen"
+    if not any(setting.factors):
+        return "base"
+    return "" if is_safe(setting, margin) else "may lose too much"

@@ -1,0 +1,45 @@
+"""Divides the items of a benchmark into two halves at random: one to choose by, one to report on."""
+
+from dataclasses import replace
+
+from workbench.config.benchmark import Average
+from workbench.errors import ConfigError
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.pipeline.combining.choice import Items
+from workbench.pipeline.comparing.item_order import ordered
+
+FEWEST_CLUSTERS = 20
+"""Independent items below which halves would say nothing."""
+
+
+def halves(benchmark: PreparedBenchmark, seed: int) -> tuple[PreparedBenchmark, PreparedBenchmark]:
+    """Return two halves of a benchmark; items of one cluster, such as a common text, stay together.
+
+    Raises:
+        ConfigError: The benchmark has too few items.
+    """
+    order = ordered(benchmark, seed)
+    if len(order.ends) < FEWEST_CLUSTERS:
+        raise ConfigError(
+            f"benchmarks.{benchmark.name}: {len(order.ends)} independent items are too few for two halves "
+            f"(at least {FEWEST_CLUSTERS})"
+        )
+    middle = order.ends[len(order.ends) // 2 - 1]
+    return (
+        replace(benchmark, examples=order.examples[:middle]),
+        replace(benchmark, examples=order.examples[middle:]),
+    )
+
+
+def items_of(benchmark: PreparedBenchmark) -> Items:
+    """Return the clusters of a benchmark's items, and their subsets where its score is their mean."""
+    examples = benchmark.examples
+    is_clustered = any(example.cluster for example in examples)
+    return Items(
+        clusters=[example.cluster or f"\0{number}" for number, example in enumerate(examples)]
+        if is_clustered
+        else None,
+        subsets=[example.subset for example in examples]
+        if benchmark.config.average is Average.macro
+        else None,
+    )

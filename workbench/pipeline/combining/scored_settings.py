@@ -1,0 +1,69 @@
+"""Scores a loaded model with any factors on its adapters; answers are cached, so that a search continues."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.config.evaluate import EvaluateConfig
+from workbench.errors import ConfigError
+from workbench.evaluation import engine
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import lower_is_better, read_predictions
+from workbench.models.combining.switched_weights import SwitchedWeights
+from workbench.models.ops.prepacked_linear import prepacked
+from workbench.pipeline.combining.choice import Factors, Values
+from workbench.run_dir import fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredSettings:
+    """A model with adapters whose weights are switched."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    weights: SwitchedWeights
+    identity: dict[str, Any]
+    """Everything else that the answers depend on."""
+    evaluate: EvaluateConfig
+    cache: Path
+    answers: Path
+    """Folder for the answers of one setting."""
+
+    def values(self, factors: Factors, benchmarks: Mapping[str, PreparedBenchmark]) -> Values:
+        """Return the score of each item by the benchmark's first metric; higher is better.
+
+        Raises:
+            ConfigError: The metric isn't a mean over items.
+        """
+        self.weights.set(factors)
+        evaluation = engine.evaluate(
+            self.model,
+            self.tokenizer,
+            benchmarks,
+            self.evaluate,
+            model_name="search",
+            fingerprint=fingerprint([self.identity, factors]),
+            predictions=lambda _, name: self._file(name),
+            cache=self.cache,
+            decoding=prepacked,
+        )
+        for score in evaluation.scores:
+            if score.item_score and score.metric == benchmarks[score.benchmark].config.metrics[0]:
+                raise ConfigError(
+                    f"benchmarks.{score.benchmark}.metrics: {score.metric} is not a mean over items, and a "
+                    "search compares items (name such a metric first)"
+                )
+        return {name: self._values(benchmark) for name, benchmark in benchmarks.items()}
+
+    def _values(self, benchmark: PreparedBenchmark) -> list[float]:
+        metric = benchmark.config.metrics[0]
+        sign = -1 if lower_is_better(metric) else 1
+        return [
+            sign * prediction.scores[metric] for prediction in read_predictions(self._file(benchmark.name))
+        ]
+
+    def _file(self, benchmark: str) -> Path:
+        return self.answers / f"{benchmark}.jsonl"
