@@ -1,11 +1,14 @@
-"""Removes control characters and secrets from text before it is shown on a terminal, in a log or on a page.
+"""Removes control characters and secrets from text before it is shown; makes sentences to be translated.
 
 Column names, file names, configuration values, templates and generated text can contain anything. Code that
-shows them calls `clean`, or `masked` if only secrets matter.
+shows them calls `clean`, or `masked` if only secrets matter. What a board says is made by `message` from a
+template and values, so that the page can say it in another language.
 """
 
 import html
 import json
+from collections.abc import Sequence
+from functools import reduce
 
 CONTROL = {
     **{code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"},
@@ -37,3 +40,42 @@ def masked(text: str) -> str:
 def remember_secret(value: str) -> None:
     """Mask this value as *** from now on."""
     _secrets.add(value)
+
+
+class Message(str):
+    """A finished English sentence, with the template and the values that it was made from."""
+
+    template: str
+    values: dict[str, str]
+
+
+def message(template: str, /, **values: object) -> str:
+    """Return a sentence, which is a `Message`.
+
+    Args:
+        template: In English, with {name} for each value; the page's translations go by it, so it must be
+            written where the function is called.
+        values: Integers get separators of thousands; messages stay messages.
+    """
+    texts = {name: f"{value:,}" if isinstance(value, int) else value for name, value in values.items()}
+    shown = {name: text if isinstance(text, Message) else str(text) for name, text in texts.items()}
+    made = Message(template.format(**shown))
+    made.template, made.values = template, shown
+    return made
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Return texts separated by commas; messages stay translatable."""
+    return reduce(lambda before, last: message("{before}, {last}", before=before, last=last), texts)
+
+
+def message_of(error: Exception) -> str:
+    """Return what an error says, as the message that it was raised with if it was one."""
+    first = error.args[0] if error.args else None
+    return first if isinstance(first, Message) else str(error)
+
+
+def in_one_line(text: str) -> str:
+    """Return a text with single spaces; a message that is one line already stays a message."""
+    line = " ".join(text.split())
+    return text if line == text else line

@@ -25,6 +25,7 @@ from workbench.leaderboard.board import (
     SubjectDifference,
 )
 from workbench.leaderboard.page.texts import NOT_CHOSEN, ColumnTexts
+from workbench.shown import message
 
 HOSTILE = (
     "</script><img src=x onerror=alert(1)>",
@@ -51,6 +52,9 @@ SUBJECTS = {
     "en": ("law", "anatomy", "world_history", "physics", "logic", "accounting"),
 }
 ALPHA = 0.03
+UNVERIFIED = message(
+    "not verified: its scores have no checksums (made by an earlier version, or copied without run.json)"
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,18 @@ def make_board(size: Size = Size()) -> Board:  # noqa: B008 -- frozen
         subjects=tuple(subjects),
         forgetting=forgetting_of(models, columns),
         seeds=seeds_of(models, columns, cells),
-        alarms=("runs/a and runs/b: equal weights, different answers on 3 items of cmmlu",),
+        alarms=(
+            message(
+                "{model} on {column}: {problem}",
+                model=models[0].name,
+                column="cmmlu",
+                problem=message(
+                    "its file of predictions has {count} of the {total} items that it scored",
+                    count=11580,
+                    total=11582,
+                ),
+            ),
+        ),
         skipped=(Skipped(path="old/results.json", reason="schema_version is 7 (known: 1)"),),
         provenance={label: record(label) for model in models for label in model.sources},
     )
@@ -167,7 +182,7 @@ def make_model(number: int, size: Size) -> Model:
         facts=facts if role != "imported" else {},
         sources=(f"run-{number}",),
         recipe_key=f"recipe-{rank}" if role == "adapter" else "",
-        remarks=("unverified: its scores have no checksums",) if role == "imported" else (),
+        remarks=(UNVERIFIED,) if role == "imported" else (),
         failure="out of memory" if number and number == size.models - 1 and size.models > 8 else "",
     )
 
@@ -341,7 +356,7 @@ def apart_cells(columns, models) -> list[Cell]:
             score=make_score(model, columns[0], 0.4, 2680),
             further={},
             source=model.sources[0],
-            apart="2,680 of 11,582 items",
+            apart=message("{count} of {total} items", count=2680, total=11582),
         )
         for model in failed
     ]
@@ -367,7 +382,9 @@ def means_of(name: str, columns, outcomes, models) -> Mean | None:
             worst_rank=int(min(len(keys), order[row] + 2)),
             letters="abc"[row % 3],
         )
-    left_out = {columns[-1].key: "4 of the rows have no score in it"} if name == "all" else {}
+    left_out = {}
+    if name == "all":
+        left_out[columns[-1].key] = message("only {count} of {total} models have it", count=2, total=9)
     return Mean(name=name, columns=tuple(c.key for c in chosen), left_out=left_out, scores=scores)
 
 

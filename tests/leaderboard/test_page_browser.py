@@ -10,6 +10,7 @@ from browser import CHROMIUM, Browser
 from scipy import stats
 
 from workbench.leaderboard.page import NoTexts, write
+from workbench.shown import message
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 VIEWS = [
@@ -120,6 +121,32 @@ def test_why_a_score_is_set_apart_is_said_in_chinese(browser, usual):
     browser.click("#language")
     browser.wait("document.querySelector('td.apart')")
     assert "11,582 题中的 2,680 题" in browser.text("td.apart")
+    browser.click("#language")
+
+
+def test_alarms_remarks_problems_and_tests_are_told_in_chinese(browser, usual, tmp_path):
+    problem = message("too few clusters differ")
+    board = replace(usual, differences=tuple(replace(one, problem=problem) for one in usual.differences))
+    browser.open(write(board, MadeTexts(board), tmp_path))
+    browser.wait("document.querySelector('.scores .sign')")
+    assert "has 11,580 of the 11,582 items" in browser.text(".alarm")
+    browser.click("#language")
+    browser.wait("document.querySelector('.scores .sign')")
+    assert (
+        browser.text(".alarm")
+        == f"警报： {usual.models[0].name}，cmmlu：所评的 11,582 题中，预测文件只有 11,580 题"
+    )
+    for place, told in (("0", "精确 McNemar 检验"), ("0", "结果不同的题组太少")):
+        browser.click(f"td[data-place='3 {place}']")
+        browser.wait("document.querySelector('dialog[open]')")
+        assert told in browser.text("dialog")
+        browser.run("document.querySelector('dialog').close()")
+    browser.click(".scores button.model[title^='Qwen']")
+    assert "未经核实：其分数没有校验和" in browser.text("dialog")
+    browser.run("document.querySelector('dialog').close()")
+    browser.click("button.about[aria-label*='全部']")
+    assert "9 个模型中只有 2 个有此列" in browser.text("dialog")
+    browser.run("document.querySelector('dialog').close()")
     browser.click("#language")
 
 

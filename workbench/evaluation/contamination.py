@@ -9,6 +9,7 @@ from workbench.errors import DataError
 from workbench.evaluation.records import Prediction, Score
 from workbench.files import read_json, write_json
 from workbench.run_record import DIGEST, self_digest
+from workbench.shown import listed, message
 from workbench.statistics.intervals import error_and_interval, mean
 
 SCHEMA_VERSION = 1
@@ -130,16 +131,27 @@ def contamination_of(path: Path) -> tuple[ContaminationReport | None, list[str]]
     try:
         report = read_contamination(path)
     except (DataError, OSError):
-        return None, [f"{path.name} is damaged, or was changed since it was written"]
+        return None, [message("{file} is damaged, or was changed since it was written", file=path.name)]
     benchmarks = report.benchmarks if report else {}
     counts = [
-        f"{len(facts.found):,} of {facts.num_items:,} of {name}"
+        message(
+            "{count} of {total} of {benchmark}",
+            count=len(facts.found),
+            total=facts.num_items,
+            benchmark=name,
+        )
         for name, facts in benchmarks.items()
         if facts.found
     ]
     if not counts:
         return report, []
-    named = ", ".join(counts[:MOST_NAMED]) + (" and others" if len(counts) > MOST_NAMED else "")
+    named = listed(counts[:MOST_NAMED])
+    if len(counts) > MOST_NAMED:
+        named = message("{benchmarks} and others", benchmarks=named)
     return report, [
-        f"contaminated: its training rows have items of the benchmarks ({named}; {path.name} lists them)"
+        message(
+            "contaminated: its training rows have items of the benchmarks ({counts}; {file} lists them)",
+            counts=named,
+            file=path.name,
+        )
     ]

@@ -18,9 +18,10 @@ from workbench.leaderboard.items.columns import find_columns
 from workbench.leaderboard.items.index import ItemIndex
 from workbench.leaderboard.items.outcomes import Answered, read_column
 from workbench.leaderboard.rows.models import find_models
+from workbench.shown import message
 from workbench.statistics.family import ERROR_RATES
 
-TITLE = "Leaderboard"
+TITLE = message("Leaderboard")
 
 
 def build(collection: Collection, config: LeaderboardConfig, index_path: Path | None = None) -> Board:
@@ -115,7 +116,12 @@ def _with_agreement(model: Model, answered: Sequence[Answered]) -> Model:
     total = sum(total for _, total in counts.values())
     facts = {**model.facts, "differs_from_adapter": differing, "compared_with_adapter": total}
     remarks = [
-        f"{label}: {count:,} of {compared:,} items are answered otherwise than by the adapter"
+        message(
+            "{column}: {count} of {total} items are answered otherwise than by the adapter",
+            column=label,
+            count=count,
+            total=compared,
+        )
         for label, (count, compared) in counts.items()
         if count
     ]

@@ -9,20 +9,16 @@ from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.contamination import ContaminationReport, contamination_of
 from workbench.evaluation.records import Prediction, Score, read_predictions, read_results
-from workbench.evaluation.result_checksums import ADAPTER_DIGEST, CheckedResults, check_results
+from workbench.evaluation.result_checksums import ADAPTER_DIGEST, check_results
 from workbench.files import file_fingerprint, read_json
 from workbench.leaderboard.board import Skipped as Skipped
 from workbench.leaderboard.checks import check_score, sound_facts
 from workbench.leaderboard.imported_items import ImportedItems
 from workbench.leaderboard.run_files import FAILURE, RESULTS, config_of, files_below, train_json_of
 from workbench.leaderboard.run_files import INSIDE_A_RUN as INSIDE_A_RUN
+from workbench.leaderboard.run_remarks import merge_report_of, record_of, unverified
 from workbench.run_dir import RunDir
-from workbench.run_record import read_record
-
-MOST_NAMED = 4
-"""Scores that one remark lists."""
-
-UNVERIFIED = "not verified"
+from workbench.shown import in_one_line, message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +75,13 @@ class Run:
                 return None
             digest = file_fingerprint(path)
         except OSError as error:
-            raise DataError(f"{path.name}: can't be read ({error})") from error
+            raise DataError(
+                message("{file}: can't be read ({error})", file=path.name, error=error)
+            ) from error
         if isinstance(entry, dict) and entry["output"] != digest:
-            raise DataError(f"{path}: was changed since it was written")
+            raise DataError(
+                message("{file}: was changed since it was written", file=path.relative_to(self.files.path))
+            )
         return path, digest
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
@@ -134,10 +134,10 @@ def collect(folder: Path) -> Collection:
         except (DataError, OSError) as error:
             run, reasons = None, [str(error).removeprefix(f"{path}: ")]
         except RecursionError:
-            run, reasons = None, ["not the results of a run of this project (nested too deeply)"]
+            run, reasons = None, [message("not the results of a run of this project (nested too deeply)")]
         runs += [run] if run else []
         name = path.relative_to(folder).as_posix()
-        skipped += [Skipped(path=name, reason=" ".join(reason.split())) for reason in reasons]
+        skipped += [Skipped(path=name, reason=in_one_line(reason)) for reason in reasons]
     failures, odd = _failures_below(folder)
     return Collection(runs=runs, skipped=[*skipped, *odd], failures=failures)
 
@@ -151,15 +151,19 @@ def _failures_below(folder: Path) -> tuple[list[Failure], list[Skipped]]:
         try:
             values = sound_facts(read_json(path))
         except (OSError, ValueError) as error:
-            skipped.append(Skipped(path=name, reason=f"not the record of a failure ({error})"))
+            skipped.append(Skipped(path=name, reason=_not_a_failure(error)))
             continue
         model, reason = values.get("model"), values.get("reason")
         if not isinstance(model, dict) or not isinstance(reason, str):
-            skipped.append(Skipped(path=name, reason="not the record of a failure (no model and reason)"))
+            skipped.append(Skipped(path=name, reason=_not_a_failure("no model and reason")))
             continue
         label = path.parent.relative_to(folder).as_posix()
         found.append(Failure(label=label, name=str(values.get("name") or label), facts=model, reason=reason))
     return found, skipped
+
+
+def _not_a_failure(reason: object) -> str:
+    return message("not the record of a failure ({reason})", reason=reason)
 
 
 def _results_below(folder: Path) -> Iterator[Path]:
@@ -179,10 +183,10 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
     for position, score in enumerate(scores, 1):
         check_score(score, f"{path}: score {position}")
     files = RunDir(path.parent)
-    record, remarks = _record(files)
+    record, remarks = record_of(files)
     checked = check_results(path, record)
     models = facts.get("models")
-    report, merge_problem = _merge_report(files, record)
+    report, merge_problem = merge_report_of(files, record)
     contamination, found_remarks = contamination_of(files.contamination_json)
     remarks += found_remarks
     replaced = _replaced(models if isinstance(models, dict) else {}, record, report)
@@ -210,44 +214,28 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
         merge_problem=merge_problem,
         config=config_of(files, record),
         contamination=contamination,
-        remarks=[*remarks, *_unverified(valid, checked), *([merge_problem] if merge_problem else [])],
+        remarks=[*remarks, *unverified(valid, checked), *([merge_problem] if merge_problem else [])],
     )
     reasons = [
-        f"the scores of {model} on {benchmark} were changed since they were written, and are left out "
-        f"(recipe=evaluate run_dir={files.path} scores them again)"
+        message(
+            "the scores of {model} on {benchmark} were changed since they were written, and are left out "
+            "(recipe=evaluate run_dir={folder} scores them again)",
+            model=model,
+            benchmark=benchmark,
+            folder=files.path,
+        )
         for model, benchmark in sorted(checked.changed)
     ]
     reasons += [
-        f"the scores of {model} are of an earlier training or merge, and are left out "
-        f"(recipe=evaluate run_dir={files.path} scores the present model)"
+        message(
+            "the scores of {model} are of an earlier training or merge, and are left out "
+            "(recipe=evaluate run_dir={folder} scores the present model)",
+            model=model,
+            folder=files.path,
+        )
         for model in sorted(replaced & {score.model for score in scores})
     ]
     return (run if valid or not reasons else None), reasons
-
-
-def _record(files: RunDir) -> tuple[dict[str, Any], list[str]]:
-    """Return the contents of run.json and remarks about it; both empty if there is no such file."""
-    if not files.run_json.exists():
-        return {}, []
-    try:
-        return read_record(files.run_json), []
-    except (DataError, OSError):
-        return {}, [f"{files.run_json.name} is damaged, or was changed since it was written"]
-
-
-def _unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
-    """Return a remark about the scores without checksums, if there are any."""
-    keys = {(score.model, score.benchmark) for score in scores}
-    unverified = sorted(keys & checked.unverified)
-    if not unverified:
-        return []
-    subject = "its scores" if len(unverified) == len(keys) else "the scores of "
-    if len(unverified) < len(keys):
-        subject += ", ".join(f"{model} on {benchmark}" for model, benchmark in unverified[:MOST_NAMED])
-        subject += f" and {len(unverified) - MOST_NAMED} more" if len(unverified) > MOST_NAMED else ""
-    return [
-        f"{UNVERIFIED}: {subject} have no checksums (made by an earlier version, or copied without run.json)"
-    ]
 
 
 def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, Any]) -> set[str]:
@@ -270,18 +258,3 @@ def _fact(models: dict[str, Any], model: str, key: str) -> Any:
     """Return a value of a model in results.json; None if it is missing."""
     facts = models.get(model)
     return facts.get(key) if isinstance(facts, dict) else None
-
-
-def _merge_report(files: RunDir, record: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the merge report if it is unchanged, else what is wrong with it."""
-    path = files.merge_report
-    entry = record.get("steps", {}).get("merge")
-    digest = entry.get("files", {}).get(path.name) if isinstance(entry, dict) else None
-    if not path.is_file():
-        return {}, "" if entry is None else f"{path.name} is missing, so the merge is not proven"
-    if digest is not None and file_fingerprint(path) != digest:
-        return {}, f"{path.name} was changed since it was written, so the merge is not proven"
-    try:
-        return sound_facts(read_json(path)), ""
-    except (ValueError, OSError):
-        return {}, f"{path.name} can't be read, so the merge is not proven"

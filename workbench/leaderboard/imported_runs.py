@@ -12,6 +12,7 @@ from workbench.leaderboard.imports.alignment import Reference, aligned
 from workbench.leaderboard.imports.find import imported_results
 from workbench.leaderboard.rows.roles import IMPORTED
 from workbench.run_dir import RunDir
+from workbench.shown import in_one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ def collect_all(folder: Path) -> Collection:
     for found in results:
         runs.append(_run(found, folder, runs))
     skipped = [
-        Skipped(path=entry.path.relative_to(folder).as_posix(), reason=" ".join(entry.reason.split()))
+        Skipped(path=entry.path.relative_to(folder).as_posix(), reason=in_one_line(entry.reason))
         for entry in left_out
     ]
     return Collection(runs=runs, skipped=[*own.skipped, *skipped], failures=own.failures)

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from scipy.stats import permutation_test
 
 from workbench.errors import DataError
+from workbench.shown import message
 from workbench.statistics.clusters import Floats, Labels, cluster_codes
 from workbench.statistics.linearised import compare_linearised
 from workbench.statistics.paired import PairedTest
 
-NOT_SETTLED = "not settled"
+NOT_SETTLED = message("not settled")
 FEWEST_POSITIVES = 10
 """With fewer items of a class, the swap permutation decides too."""
 _MOST_RESAMPLES = 100_000

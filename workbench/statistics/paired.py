@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from workbench.errors import DataError
+from workbench.shown import message
 from workbench.statistics.binary_pairs import compare_flips
 from workbench.statistics.clusters import Floats, Labels, cluster_codes, clustered_error, item_weights
 from workbench.statistics.sign_flip import sign_flip
@@ -57,10 +58,9 @@ class PairedTest:
         """Return that too few clusters or items differ for a verdict; empty if enough of them do."""
         if self.num_differing >= FEWEST_CLUSTERS:
             return ""
-        is_clustered = self.num_clusters < self.num_items
-        if not self.num_differing:
-            return f"no {'cluster' if is_clustered else 'item'} differs"
-        return f"too few {'clusters' if is_clustered else 'items'} differ"
+        if self.num_clusters < self.num_items:
+            return message("too few clusters differ") if self.num_differing else message("no cluster differs")
+        return message("too few items differ") if self.num_differing else message("no item differs")
 
 
 def compare_paired(

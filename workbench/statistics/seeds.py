@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from workbench.errors import DataError
+from workbench.shown import message
 from workbench.statistics.clusters import Floats, Labels, cluster_codes, clustered_error, item_weights
 from workbench.statistics.linearised import with_student
 from workbench.statistics.paired import PairedTest, compare_paired
 
 FEWEST_SEEDS = 5
-DESCRIPTIVE = "descriptive: fewer than 5 seeds a side"
-NO_VARIANCE = "the variance of seeds and items is estimated as 0"
+DESCRIPTIVE = message("descriptive: fewer than 5 seeds a side")
+NO_VARIANCE = message("the variance of seeds and items is estimated as 0")
 
 
 @dataclass(frozen=True, kw_only=True)

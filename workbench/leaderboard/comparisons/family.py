@@ -16,6 +16,7 @@ from workbench.leaderboard.board import UNTESTED, Difference, Family, Model
 from workbench.leaderboard.comparisons.verdicts import as_difference, exact_tests
 from workbench.leaderboard.items.metric_kinds import MetricKind, label_texts, sizes
 from workbench.leaderboard.items.outcomes import HEAD, Answered, cluster_codes
+from workbench.shown import listed, message
 from workbench.statistics import family as families
 from workbench.statistics.binary_pairs import count_flips
 from workbench.statistics.label_metrics import compare_labels
@@ -30,8 +31,8 @@ TESTED = (MetricKind.mean, MetricKind.alone, MetricKind.labels, MetricKind.ratio
 ONLY_MICRO = (MetricKind.labels, MetricKind.ratio)
 """Metrics that have no test where they are averaged over subsets."""
 
-NOTHING_IN_COMMON = "no item and prompt in common"
-NOT_COMPUTED = "no test for this metric: it isn't computed from its items"
+NOTHING_IN_COMMON = message("no item and prompt in common")
+NOT_COMPUTED = message("no test for this metric: it isn't computed from its items")
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _untested(answered: Answered, pair: Pair, family: Family) -> Difference:
         lost=0,
         detectable=None,
         verdict=UNTESTED,
-        problem="; ".join(dict.fromkeys(problems)) or NOTHING_IN_COMMON,
+        problem=listed(list(dict.fromkeys(problems)) or [NOTHING_IN_COMMON]),
     )
 
 

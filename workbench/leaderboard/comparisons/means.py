@@ -8,6 +8,7 @@ from workbench.leaderboard.comparisons.ranking import ranks
 from workbench.leaderboard.comparisons.verdicts import as_difference
 from workbench.leaderboard.items.metric_kinds import MetricKind
 from workbench.leaderboard.items.outcomes import Answered
+from workbench.shown import message
 from workbench.statistics import means as statistics
 from workbench.statistics.paired import PairedTest
 
@@ -39,7 +40,9 @@ class Averaged:
         for column in fit:
             if column not in self.columns:
                 count = len(having[column.column.key])
-                self.left_out[column.column.key] = f"only {count:,} of {len(anywhere):,} models have it"
+                self.left_out[column.column.key] = message(
+                    "only {count} of {total} models have it", count=count, total=len(anywhere)
+                )
         common = [having[column.column.key] for column in self.columns]
         self.models = [model for model in models if common and all(model in own for own in common)]
 
@@ -101,15 +104,19 @@ def _unfit(columns: Sequence[Answered]) -> dict[str, str]:
     by_benchmark: dict[str, list[Answered]] = {}
     for column in columns:
         if column.kind is not MetricKind.mean or not column.column.is_share:
-            unfit[column.column.key] = f"{column.column.metric} isn't a share of right items"
+            unfit[column.column.key] = message(
+                "{metric} isn't a share of right items", metric=column.column.metric
+            )
         elif (column.column.chance or 0.0) >= SOLVED_BY_GUESSING:
-            unfit[column.column.key] = "guessing is always right"
+            unfit[column.column.key] = message("guessing is always right")
         else:
             by_benchmark.setdefault(column.column.benchmark, []).append(column)
     for same in by_benchmark.values():
         first, *others = sorted(same, key=lambda column: -len(column.main))
         for other in others:
-            unfit[other.column.key] = f"{first.column.label} is in it, one column a benchmark"
+            unfit[other.column.key] = message(
+                "{column} is in it, one column a benchmark", column=first.column.label
+            )
     return unfit
 
 

@@ -1,14 +1,14 @@
 """Finds the columns of a board: benchmarks asked and scored by the same rule, with the scores in each."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.evaluation.records import Score, lower_is_better, metric_name
 from workbench.files import fingerprint
 from workbench.leaderboard.board import Column
 from workbench.leaderboard.collect import Run
-from workbench.shown import clean
+from workbench.shown import clean, message
 
 OF_100 = ("bleu", "chrf")
 """Metrics that lm-evaluation-harness reports from 0 to 100."""
@@ -59,6 +59,14 @@ def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> li
     ]
     order = {name: number for number, name in enumerate(dict.fromkeys(c.column.benchmark for c in columns))}
     return sorted(columns, key=lambda each: _place(each.column, order))
+
+
+def by_model(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
+    """Return what was scored for each model."""
+    by_model: dict[str, list[Scored]] = {}
+    for each in scored:
+        by_model.setdefault(each.model, []).append(each)
+    return by_model
 
 
 def _place(column: Column, order: Mapping[str, int]) -> tuple[object, ...]:
@@ -174,5 +182,6 @@ def apart(score: Score, column: Column) -> str:
     if score.prompts == column.prompts:
         return ""
     if score.num_items != column.num_items:
-        return f"{score.num_items:,} of {max(column.num_total, column.num_items):,} items"
-    return "other prompts"
+        total = max(column.num_total, column.num_items)
+        return message("{count} of {total} items", count=score.num_items, total=total)
+    return message("other prompts")

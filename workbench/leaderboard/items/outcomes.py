@@ -1,8 +1,7 @@
 """Reads a column: item scores of all models, what contradicts results.json, and what stands apart."""
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 
 from workbench.config.names import ADAPTER, MERGED, UNTRAINED
 from workbench.leaderboard.board import Cell, Column, Outcomes
-from workbench.leaderboard.collect import UNVERIFIED
 from workbench.leaderboard.items.answers import Items
-from workbench.leaderboard.items.columns import Scored, ScoredColumn, apart
+from workbench.leaderboard.items.columns import Scored, ScoredColumn, apart, by_model
+from workbench.leaderboard.items.contradictions import contradictions
 from workbench.leaderboard.items.index import ItemIndex
 from workbench.leaderboard.items.metric_kinds import (
     MetricKind,
@@ -21,8 +20,10 @@ from workbench.leaderboard.items.metric_kinds import (
     label_texts,
 )
 from workbench.leaderboard.items.reading import read
+from workbench.leaderboard.run_remarks import UNVERIFIED
+from workbench.shown import message
 
-HEAD = "against the most frequent class, because the head of the base is untrained"
+HEAD = message("against the most frequent class, because the head of the base is untrained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
         names: Key of a model -> its name, for alarms.
         index: Items that were read before.
     """
-    chosen = {model: _best(scored, column.column) for model, scored in _by_model(column.scored).items()}
+    chosen = {model: _best(scored, column.column) for model, scored in by_model(column.scored).items()}
     kind = kind_of(next(iter(chosen.values())).score)
     if kind in (MetricKind.labels, MetricKind.ratio) and any(map(_is_of_harness, chosen.values())):
         kind = MetricKind.unknown
@@ -104,11 +105,16 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
     items = {model: each.items for model, each in found.items() if each.items is not None}
     problems = {model: each.problem for model, each in found.items() if each.problem}
     alarms = [
-        f"{names[model]} on {column.column.label}: {each.problem}"
+        message(
+            "{model} on {column}: {problem}",
+            model=names[model],
+            column=column.column.label,
+            problem=each.problem,
+        )
         for model, each in found.items()
         if each.is_alarm
     ]
-    alarms += _contradictions(column, chosen, items, names, index)
+    alarms += contradictions(column, chosen, items, names, index)
     untrained = frozenset(model for model in items if chosen[model].score.note == UNTRAINED)
     agreements = _agreements(column, chosen, items)
     for model in untrained:
@@ -145,13 +151,6 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
     )
 
 
-def _by_model(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
-    by_model: dict[str, list[Scored]] = {}
-    for each in scored:
-        by_model.setdefault(each.model, []).append(each)
-    return by_model
-
-
 def _is_of_harness(scored: Scored) -> bool:
     """Return whether lm-evaluation-harness computed a score in a run of this project.
 
@@ -185,9 +184,9 @@ def _majority(items: Items) -> Items:
 def _apart(scored: Scored, column: Column, items: Items | None) -> str:
     """Return why a cell stands apart by what results.json says; empty if it doesn't."""
     if scored.score.note == UNTRAINED:
-        return UNTRAINED
+        return message("untrained head")
     if items is not None and len(items) != scored.score.num_items:
-        return f"{len(items):,} of {scored.score.num_items:,} items"
+        return message("{count} of {total} items", count=len(items), total=scored.score.num_items)
     return apart(scored.score, column)
 
 
@@ -210,58 +209,8 @@ def _unlike(items: Items | None, first: Items, is_main: bool) -> str:
         return ""
     common = len(set(items.keys()) & set(first.keys()))
     if common == len(first) == len(items):
-        return "the same items in another order"
-    return f"{common:,} of {len(first):,} items asked alike"
-
-
-def _contradictions(
-    column: ScoredColumn,
-    chosen: dict[str, Scored],
-    items: dict[str, Items],
-    names: dict[str, str],
-    index: ItemIndex,
-) -> list[str]:
-    """Return where the same model has different answers to the same prompts in two runs."""
-    alarms = []
-    for model, scored in _by_model(column.scored).items():
-        used = chosen[model]
-        for other in scored:
-            if other is used or model not in items or _same_file(used, other):
-                continue
-            found = read(other, kind_of(other.score), index)
-            if found.is_alarm:
-                alarms.append(f"{names[model]} on {column.column.label}, {other.run.label}: {found.problem}")
-            if found.items is None or found.problem:
-                continue
-            count, total, first = _differing(items[model], found.items)
-            if count:
-                alarms.append(
-                    f"{names[model]} on {column.column.label}: {count:,} of {total:,} items score otherwise "
-                    f"in {other.run.label} than in {used.run.label}, though model and prompts are the same "
-                    f"(first: item {first!r})"
-                )
-    return alarms
-
-
-def _same_file(one: Scored, other: Scored) -> bool:
-    """Return whether the predictions of two runs are equal byte by byte, by their checksums."""
-    outputs = []
-    for each in (one, other):
-        entry = each.run.steps.get(f"evaluate/{each.name}/{each.score.benchmark}")
-        outputs.append(entry.get("output") if isinstance(entry, dict) else None)
-    return outputs[0] is not None and outputs[0] == outputs[1]
-
-
-def _differing(one: Items, other: Items) -> tuple[int, int, str]:
-    """Return how many common items have different scores, how many are common, and the first that differs."""
-    values = dict(zip(other.keys(), other.values.tolist(), strict=True))
-    pairs = [
-        (key, value) for key, value in zip(one.keys(), one.values.tolist(), strict=True) if key in values
-    ]
-    differing = [
-        key for key, value in pairs if not math.isclose(value, values[key], rel_tol=1e-3, abs_tol=1e-6)
-    ]
-    return len(differing), len(pairs), differing[0][0] if differing else ""
+        return message("the same items in another order")
+    return message("{count} of {total} items asked alike", count=common, total=len(first))
 
 
 def _agreements(

@@ -10,11 +10,12 @@ from workbench.leaderboard.items.answers import Items, imported_items, items_of,
 from workbench.leaderboard.items.columns import Scored
 from workbench.leaderboard.items.index import ItemIndex
 from workbench.leaderboard.items.metric_kinds import MetricKind, columns_of, recomputed
+from workbench.shown import Message, message, message_of
 
 TOLERANCE = 1e-6
 """Relative difference of a score and its items that is rounding."""
 
-MISSING = "the predictions are missing"
+MISSING = message("the predictions are missing")
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,25 @@ def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Found:
         if items is None:
             return Found(problem=MISSING)
     except DataError as error:
-        reason = str(error).replace(f"{scored.run.files.path}/", "")
-        return Found(problem=f"predictions can't be read: {reason}")
+        reason = message_of(error)
+        if not isinstance(reason, Message):
+            reason = reason.replace(f"{scored.run.files.path}/", "")
+        return Found(problem=message("predictions can't be read: {reason}", reason=reason))
     if len(items) != score.num_items:
-        text = f"its file of predictions has {len(items):,} of the {score.num_items:,} items that it scored"
+        text = message(
+            "its file of predictions has {count} of the {total} items that it scored",
+            count=len(items),
+            total=score.num_items,
+        )
         return Found(items, text, is_alarm=True)
     value = None if kind is MetricKind.unknown else recomputed(items, score)
     if value is not None and not math.isclose(value, score.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
-        text = f"results.json says {score.metric} {score.value:.6g}, its file of predictions {value:.6g}"
+        text = message(
+            "results.json says {metric} {score}, its file of predictions {value}",
+            metric=score.metric,
+            score=f"{score.value:.6g}",
+            value=f"{value:.6g}",
+        )
         return Found(problem=text, is_alarm=True)
     return Found(items)
 

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from workbench.evaluation.records import ITEM_ALONE
 from workbench.leaderboard.board import Board, Cell, Column, Model
 from workbench.leaderboard.page.plain import plain, rounded
 from workbench.leaderboard.page.tested import packed_differences, packed_subjects
+from workbench.shown import message
 
 SCHEMA_VERSION = 1
 
@@ -135,7 +137,7 @@ def _details(cell: Cell) -> dict[str, Any]:
         "letters": score.letters,
         "permutations": score.permutations if score.permutations > 1 else None,
         "dropped": score.num_shots_dropped,
-        "item_score": score.item_score,
+        "item_score": _item_score(score.item_score),
         "note": score.note,
         "groups": {
             name: [facts.get("value"), facts.get("num_items")] for name, facts in score.groups.items()
@@ -145,6 +147,14 @@ def _details(cell: Cell) -> dict[str, Any]:
         },
     }
     return plain({name: value for name, value in found.items() if value})  # type: ignore[no-any-return]
+
+
+def _item_score(meaning: str) -> str:
+    """Return what the score of an item means, as a message where it names the metric."""
+    if not meaning.endswith(ITEM_ALONE):
+        return meaning
+    metric = meaning.removesuffix(ITEM_ALONE).strip()
+    return message("{metric} of the item alone", metric=metric)
 
 
 def _mean(mean: Any, models: dict[str, int], columns: dict[str, int]) -> dict[str, Any]:

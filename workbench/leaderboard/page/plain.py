@@ -1,31 +1,32 @@
 """Turns a board's values into JSON values that are safe to show: text without control characters."""
 
 import math
-import re
 from typing import Any
 
 import numpy as np
 
-from workbench.shown import clean
+from workbench.shown import Message, clean
 
 DIGITS = 6
 """Significant digits of a number on the page."""
-
-SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters for which `clean` is called; secrets are masked in every text."""
 
 DEEPEST = 8
 """Nesting level below which values are shown as text."""
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return a value of strings, numbers, lists and objects only; NaN and infinity are None."""
+    """Return a value of strings, numbers, lists and objects only; NaN and infinity are None.
+
+    A message is a list of its English text, its template and its values.
+    """
     if value is None or isinstance(value, bool | np.bool_):
         return None if value is None else bool(value)
     if isinstance(value, int | np.integer):
         return int(value)
     if isinstance(value, float | np.floating):
         return rounded(float(value))
+    if isinstance(value, Message):
+        return [clean(value), value.template, plain(value.values, depth + 1)]
     if isinstance(value, dict) and depth < DEEPEST:
         return {clean(str(name)): plain(inner, depth + 1) for name, inner in value.items()}
     if isinstance(value, list | tuple) and depth < DEEPEST:

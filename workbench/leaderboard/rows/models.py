@@ -14,7 +14,7 @@ from workbench.leaderboard.rows.names import named
 from workbench.leaderboard.rows.proof import merge_proof
 from workbench.leaderboard.rows.roles import IMPORTED, ROLES
 from workbench.leaderboard.rows.training import contamination, curves
-from workbench.shown import clean
+from workbench.shown import clean, message
 
 PROGRAM = "open-llama-workbench"
 OF_TRAINING = ("model", "quantization", "adapter", "data", "train")
@@ -59,7 +59,7 @@ def find_models(runs: Sequence[Run], failures: Sequence[Failure] = ()) -> Models
 
 def _with_failure(rows: Sequence[Model], failure: Failure) -> list[Model]:
     """Return the rows with one for a model that failed, or a remark on those that its run has scored."""
-    remark = f"not scored on everything: {failure.reason}"
+    remark = message("not scored on everything: {reason}", reason=failure.reason)
     if any(failure.label in row.sources for row in rows):
         return [
             replace(row, remarks=(*row.remarks, remark)) if failure.label in row.sources else row

@@ -3,9 +3,9 @@
 import { columns, loadTests, measures, models, scoreOf, testOf } from "./board.js";
 import { core } from "./data.js";
 import { h, named, replace } from "./dom.js";
-import { t } from "./language.js";
+import { isMessage, messageText, t } from "./language.js";
 import { adjustedText, changeText, count, factText, rangeText, rankText, scoreText } from "./numbers.js";
-import { apartText, factName, factTable, flat, modelName, roleName, verdict } from "./parts.js";
+import { factName, factTable, flat, modelName, roleName, testName, verdict } from "./parts.js";
 import { choose, measureName, reference, state } from "./state.js";
 
 let dialog = null;
@@ -31,14 +31,14 @@ export function showModel(number) {
     [t("made_from"), model.parent === null ? "–" : modelName(model.parent)],
     [t("scored_by"), model.tool],
     [t("key"), model.key],
-    ...Object.entries(model.facts).flatMap(([name, value]) => (value !== null && typeof value === "object"
-      ? flat(value, name) : [[factName(name), factText(name, value)]])),
+    ...Object.entries(model.facts).flatMap(([name, value]) => (value !== null && typeof value === "object" && !isMessage(value)
+      ? flat(value, name) : [[factName(name), isMessage(value) ? messageText(value) : factText(name, value)]])),
     [t("runs"), model.sources.join(", ")],
   ];
   const scored = measures.map((measure) => [measure, scoreOf(number, measure)]).filter(([, score]) => score);
   show(modelName(number),
     model.failure ? h("p", { class: "warn failed" }, t("failed", { reason: model.failure })) : null,
-    model.remarks.map((remark) => h("p", { class: "warn" }, named(remark))),
+    model.remarks.map((remark) => h("p", { class: "warn" }, named(messageText(remark)))),
     h("p", { class: "actions" },
       go({ view: "pair", a: models[reference()].key, b: model.key }, t("compare_with_reference")),
       go({ reference: model.key }, t("make_reference")),
@@ -47,7 +47,7 @@ export function showModel(number) {
     factTable(rows, t("facts")),
     h("table", { class: "facts" }, h("caption", {}, t("scores")), h("tbody", {}, scored.map(([measure, score]) => h("tr", {},
       h("th", { scope: "row" }, named(measureName(measure))),
-      h("td", {}, `${scoreText(score.value, measure.share)} (${rangeText(score.low, score.high, measure.share)}) `, rankText(score), score.apart ? ` · ${apartText(score.apart)}` : ""))))));
+      h("td", {}, `${scoreText(score.value, measure.share)} (${rangeText(score.low, score.high, measure.share)}) `, rankText(score), score.apart ? ` · ${messageText(score.apart)}` : ""))))));
 }
 
 export function showMeasure(measure) {
@@ -55,7 +55,7 @@ export function showMeasure(measure) {
     show(measureName(measure), h("p", {}, t("mean_of", { n: measure.mean.columns.length })),
       h("ul", {}, measure.mean.columns.map((number) => h("li", {}, named(columns[number].label)))),
       measure.mean.left_out.length ? [h("p", {}, t("left_out")), h("ul", {}, measure.mean.left_out.map(([number, why]) =>
-        h("li", {}, named(columns[number].label), ": ", named(why))))] : null);
+        h("li", {}, named(columns[number].label), ": ", named(messageText(why)))))] : null);
     return;
   }
   const column = measure.column;
@@ -82,7 +82,7 @@ export async function showScore(number, measure) {
   show(h("span", {}, modelName(number), " · ", named(measureName(measure))),
     factTable([
       [t("score"), `${scoreText(score.value, measure.share)} (${rangeText(score.low, score.high, measure.share)})`],
-      [t("rank"), score.apart ? t("apart", { why: apartText(score.apart) }) : `${rankText(score)} ${score.letters ?? ""}`],
+      [t("rank"), score.apart ? t("apart", { why: messageText(score.apart) }) : `${rankText(score)} ${score.letters ?? ""}`],
       ...(measure.isMean ? [[t("raw"), scoreText(score.raw, true)], [t("normalized"), scoreText(score.normalized, true)]]
         : [[t("items"), t("of", { n: count(score.items), total: count(measure.column.num_total) })]]),
       ...detailRows(details, measure),
@@ -99,9 +99,9 @@ function testRows(number, measure) {
   return [
     [t("against", { name: models[reference()].name }), h("span", {}, `${changeText(test.value, measure.share)} (${rangeText(test.low, test.high, measure.share, true)}) `, verdict(test.verdict))],
     ...(isOfSome(test, number, measure) ? [[t("compared_items"), t("of_both", { n: count(test.num_pairs) })]] : []),
-    [t("adjusted_p"), `${adjustedText(test)} · ${test.test} · ${t("family_of", { n: count(test.family) })}`],
+    [t("adjusted_p"), `${adjustedText(test)} · ${testName(test.test)} · ${t("family_of", { n: count(test.family) })}`],
     [t("detectable"), test.detectable === null ? t("nothing_detectable") : changeText(test.detectable, measure.share)],
-    ...(test.problem ? [[t("problem"), test.problem]] : []),
+    ...(test.problem ? [[t("problem"), messageText(test.problem)]] : []),
   ];
 }
 
@@ -115,8 +115,8 @@ function detailRows(details, measure) {
   const total = Object.values(details.letters ?? {}).reduce((sum, n) => sum + n, 0);
   return [
     details.stderr ? [t("stderr"), measure.share ? (100 * details.stderr).toFixed(2) : String(details.stderr)] : null,
-    details.note ? [t("note"), details.note] : null,
-    details.item_score ? [t("item_score"), details.item_score] : null,
+    details.note ? [t("note"), messageText(details.note)] : null,
+    details.item_score ? [t("item_score"), messageText(details.item_score)] : null,
     details.dropped ? [t("dropped"), String(details.dropped)] : null,
     total ? [t("answer_letters"), Object.entries(details.letters).map(([letter, n]) => `${letter} ${(100 * n / total).toFixed(0)}%`).join(" · ")] : null,
     ...Object.entries(details.groups ?? {}).map(([name, [value, n]]) => [name, `${share(value)} · ${count(n)}`]),

@@ -6,7 +6,7 @@ import { h, replace, select } from "./dom.js";
 import { key, scale, strip, stripAxis } from "./chart.js";
 import { grid, sorted } from "./grid.js";
 import { columnItems, comparison } from "./items.js";
-import { t } from "./language.js";
+import { messageText, t } from "./language.js";
 import { adjustedText, changeText, count, pText, precise, rangeText } from "./numbers.js";
 import { modelName, note, verdict } from "./parts.js";
 import { choose, chosenMeasure, measureKey, measureName, reference, visibleModels } from "./state.js";
@@ -60,7 +60,7 @@ function forestRow(line, axis, measure) {
     h("th", { scope: "row", class: "name" }, h("button", { type: "button", class: "model", on: { click: () => openPair(line.number, measure) } }, modelName(line.number))),
     h("td", { class: "number difference" }, h("span", { class: "value" }, changeText(line.value, measure.share)), h("span", { class: "below" }, rangeText(line.low, line.high, measure.share, true))),
     h("td", { class: "plotted" }, strip(axis, line.value, line.low, line.high, kind)),
-    h("td", { class: "judged" }, line.inFamily ? verdict(line.verdict) : h("span", { class: "verdict outside" }, t("outside")), line.problem ? h("span", { class: "below" }, line.problem) : null),
+    h("td", { class: "judged" }, line.inFamily ? verdict(line.verdict) : h("span", { class: "verdict outside" }, t("outside")), line.problem ? h("span", { class: "below" }, messageText(line.problem)) : null),
     h("td", { class: "number first-fact", "data-label": t(line.inFamily ? "p" : "p_here") }, line.inFamily ? adjustedText(line) : h("i", { title: t("uncorrected") }, pText(line.logP))),
     h("td", { class: `number second-fact${measure.isMean ? " none" : ""}`, "data-label": t("gained_lost") }, line.gained === null || measure.isMean ? "–" : `${line.gained} / ${line.lost}`),
   ];

@@ -2,6 +2,7 @@
 
 import { english } from "./english.js";
 import { chinese } from "./chinese.js";
+import { chineseMessages } from "./chinese_messages.js";
 
 const DICTIONARIES = { en: english, zh: chinese };
 
@@ -18,8 +19,24 @@ export function setLanguage(code) {
 
 // The text of a key, with {name} replaced by values.
 export function t(key, values = {}) {
-  const text = DICTIONARIES[spoken][key] ?? english[key] ?? key;
+  return filled(DICTIONARIES[spoken][key] ?? english[key] ?? key, values);
+}
+
+function filled(text, values) {
   return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+}
+
+// A message of the board is [English text, template, values]; one without values may be a text alone.
+export function isMessage(value) {
+  return Array.isArray(value) && value.length === 3 && typeof value[1] === "string" && value[2] !== null && typeof value[2] === "object";
+}
+
+// A message of the board in the reader's language, in English where there is no translation.
+export function messageText(message) {
+  const [text, template, values] = isMessage(message) ? message : [message, message, {}];
+  const own = spoken === "zh" ? chineseMessages[template] : undefined;
+  if (own === undefined) return text;
+  return filled(own, Object.fromEntries(Object.entries(values).map(([name, value]) => [name, messageText(value)])));
 }
 
 export function stored(name) {

@@ -8,7 +8,7 @@ import { h, named, replace, select } from "./dom.js";
 import { forestView } from "./forest.js";
 import { forgettingView, seedsView } from "./forgetting.js";
 import { narrow } from "./grid.js";
-import { language, setLanguage, store, stored, t } from "./language.js";
+import { language, messageText, setLanguage, store, stored, t } from "./language.js";
 import { count } from "./numbers.js";
 import { pairView } from "./pair.js";
 import { factName, modelOptions, roleName } from "./parts.js";
@@ -46,6 +46,7 @@ function drawSwitches() {
   other.textContent = language() === "zh" ? "English" : "中文";
   other.lang = language() === "zh" ? "en" : "zh-Hans";
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = t(element.dataset.text);
+  document.title = document.querySelector("h1").textContent = messageText(core.title);
   const scored = core.cells.reduce((sum, cell) => sum + (cell[5] ?? 0), 0);
   byId("summary").textContent = t("summary", { models: count(models.length), columns: count(columns.length), answers: count(scored) });
   byId("views").setAttribute("aria-label", t("views"));
@@ -73,7 +74,7 @@ function drawControls() {
 }
 
 function drawNotices() {
-  const notices = core.alarms.map((alarm) => h("p", { class: "alarm", role: "alert" }, h("b", {}, `${t("alarm")} `), named(alarm)));
+  const notices = core.alarms.map((alarm) => h("p", { class: "alarm", role: "alert" }, h("b", {}, `${t("alarm")} `), named(messageText(alarm))));
   if (!canUnpack) notices.push(h("p", { class: "alarm" }, t("no_unpacking")));
   if (core.skipped.length) notices.push(h("p", { class: "note" }, t("skipped_files", { n: core.skipped.length }), " ", h("a", { href: "#provenance", on: { click: (event) => { event.preventDefault(); choose({ view: "provenance" }); byId("skipped")?.scrollIntoView(); } } }, t("see"))));
   replace(byId("notices"), ...notices);

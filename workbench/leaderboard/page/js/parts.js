@@ -2,12 +2,12 @@
 
 import { models } from "./board.js";
 import { h, named } from "./dom.js";
-import { t } from "./language.js";
+import { isMessage, messageText, t } from "./language.js";
 import { factText } from "./numbers.js";
 
 const SIGNS = { better: "▲", worse: "▼", unsure: "◦", untested: "–" };
 const CHIPS = ["quantization", "rank", "learning_rate", "seed"];
-const SHORT = { rank: "r", learning_rate: "lr ", seed: "seed " };
+const NAMED = { rank: "r", learning_rate: "lr ", seed: "seed " };
 
 function verdictText(verdict) {
   return t(`verdict_${verdict}`);
@@ -34,9 +34,8 @@ export function modelName(number) {
 export function chips(number) {
   const model = models[number];
   const found = CHIPS.filter((name) => model.facts[name] !== undefined && model.facts[name] !== null && model.facts[name] !== "none")
-    .map((name) => `${SHORT[name] ?? ""}${factText(name, model.facts[name])}`)
-    .filter((text) => !model.name.toLowerCase().includes(text.toLowerCase()));
-  return found.map((text) => h("span", { class: "chip" }, text));
+    .filter((name) => !model.name.toLowerCase().includes(`${NAMED[name] ?? ""}${factText(name, model.facts[name])}`.toLowerCase()));
+  return found.map((name) => h("span", { class: "chip" }, t(`chip_${name}`, { value: factText(name, model.facts[name]) })));
 }
 
 export function roleName(role) {
@@ -44,23 +43,15 @@ export function roleName(role) {
   return text.startsWith("role_") ? role : text;
 }
 
+// Name of a test of the board.
+export function testName(test) {
+  const name = `by_${test.replaceAll("-", "_")}`, text = t(name);
+  return text === name ? test : text;
+}
+
 export function factName(name) {
   const text = t(`fact_${name}`);
   return text.startsWith("fact_") ? name.replaceAll("_", " ") : text;
-}
-
-const APART = [
-  [/^([\d,]+) of ([\d,]+) items$/, "apart_fewer"], [/^([\d,]+) of ([\d,]+) items asked alike$/, "apart_alike"],
-  [/^other prompts$/, "apart_prompts"], [/^the same items in another order$/, "apart_order"], [/^untrained head$/, "apart_head"],
-];
-
-// Why a score is set apart, in the reader's language.
-export function apartText(why) {
-  for (const [pattern, name] of APART) {
-    const found = pattern.exec(why);
-    if (found) return t(name, { n: found[1], total: found[2] });
-  }
-  return why;
 }
 
 // Marks of a row: contamination, remarks, failure.
@@ -68,18 +59,19 @@ export function warnings(number) {
   const model = models[number];
   return [
     model.leaks.length ? h("span", { class: "warn leak", title: t("leak_title", { names: model.leaks.join(", ") }) }, t("leak_mark")) : null,
-    model.remarks.length ? h("span", { class: "warn", title: model.remarks.join("\n") }, t("remark_mark")) : null,
+    model.remarks.length ? h("span", { class: "warn", title: model.remarks.map(messageText).join("\n") }, t("remark_mark")) : null,
     model.failure ? h("span", { class: "warn failed", title: model.failure }, t("failed_mark")) : null,
   ];
 }
 
 // Nested values as rows of a table: dotted name and text.
 export function flat(value, prefix = "") {
+  if (isMessage(value)) return [[prefix, messageText(value)]];
   if (value !== null && typeof value === "object" && !Array.isArray(value)) {
     return Object.entries(value).flatMap(([name, inner]) => flat(inner, prefix ? `${prefix}.${name}` : name));
   }
   const text = value === null || value === undefined ? "–"
-    : Array.isArray(value) ? value.map((inner) => (typeof inner === "object" ? JSON.stringify(inner) : inner)).join(", ")
+    : Array.isArray(value) ? value.map((inner) => (isMessage(inner) ? messageText(inner) : typeof inner === "object" ? JSON.stringify(inner) : inner)).join(", ")
       : factText(prefix.split(".").at(-1), value);
   return [[prefix, text]];
 }

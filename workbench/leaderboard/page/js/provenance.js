@@ -3,7 +3,7 @@
 import { loadTests, models } from "./board.js";
 import { core } from "./data.js";
 import { h, named, replace, select } from "./dom.js";
-import { t } from "./language.js";
+import { messageText, t } from "./language.js";
 import { factTable, flat, modelName, note } from "./parts.js";
 import { choose, state } from "./state.js";
 
@@ -30,5 +30,5 @@ function record(source, values) {
 
 function skippedFiles() {
   if (!core.skipped.length) return null;
-  return h("section", { id: "skipped" }, h("h3", {}, t("skipped")), factTable(core.skipped, "", t("skipped")));
+  return h("section", { id: "skipped" }, h("h3", {}, t("skipped")), factTable(core.skipped.map(([path, reason]) => [path, messageText(reason)]), "", t("skipped")));
 }

@@ -4,9 +4,9 @@ import { loadTests, measures, models, scoreOf, testOf } from "./board.js";
 import { showMeasure, showModel, showScore, itemsText } from "./details.js";
 import { announce, h, named, replace } from "./dom.js";
 import { grid, sortable, sorted } from "./grid.js";
-import { t } from "./language.js";
+import { messageText, t } from "./language.js";
 import { changeText, count, rangeText, rankText, scoreText } from "./numbers.js";
-import { apartText, chips, modelName, note, roleName, sign, warnings } from "./parts.js";
+import { chips, modelName, note, roleName, sign, warnings } from "./parts.js";
 import { choose, languageName, measureKey, measureName, reference, state, visibleMeasures, visibleModels } from "./state.js";
 
 export function scoresView(root) {
@@ -93,7 +93,7 @@ function scoreCell(number, measure) {
   const attributes = { class: "number", tabindex: -1, "data-place": `${number} ${measure.number}` };
   if (!score) return h("td", { class: "number empty" }, "–");
   if (score.apart) {
-    return h("td", { ...attributes, class: "number apart" }, h("span", { class: "value" }, scoreText(score.value, measure.share)), h("span", { class: "below" }, apartText(score.apart)));
+    return h("td", { ...attributes, class: "number apart" }, h("span", { class: "value" }, scoreText(score.value, measure.share)), h("span", { class: "below" }, messageText(score.apart)));
   }
   const value = valueOf(number, measure);
   const text = state.show === "differences" ? (number === reference() ? scoreText(score.value, measure.share) : changeText(value, measure.share)) : scoreText(score.value, measure.share);

@@ -2,7 +2,7 @@
 
 import { core } from "./data.js";
 import { columns, measures, models } from "./board.js";
-import { t } from "./language.js";
+import { messageText, t } from "./language.js";
 
 const DEFAULTS = {
   view: "scores", reference: "", a: "", b: "", measure: "", column: "", source: "", words: "", language: "", labels: "",
@@ -87,7 +87,7 @@ const texts = [];
 
 function searchText(number) {
   const model = models[number];
-  texts[number] = texts[number] ?? [model.name, model.role, model.tool, ...model.sources, ...model.remarks,
+  texts[number] = texts[number] ?? [model.name, model.role, model.tool, ...model.sources, ...model.remarks.map(messageText),
     ...Object.entries(model.facts).map(([name, value]) => `${name}=${value}`)].join(" ").toLowerCase();
   return texts[number];
 }

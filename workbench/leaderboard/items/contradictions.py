@@ -1,0 +1,76 @@
+"""Finds where runs of the same model contradict each other."""
+
+import math
+
+from workbench.leaderboard.items.answers import Items
+from workbench.leaderboard.items.columns import Scored, ScoredColumn, by_model
+from workbench.leaderboard.items.index import ItemIndex
+from workbench.leaderboard.items.metric_kinds import kind_of
+from workbench.leaderboard.items.reading import read
+from workbench.shown import message
+
+
+def contradictions(
+    column: ScoredColumn,
+    chosen: dict[str, Scored],
+    items: dict[str, Items],
+    names: dict[str, str],
+    index: ItemIndex,
+) -> list[str]:
+    """Return where the same model has different answers to the same prompts in two runs."""
+    alarms = []
+    for model, scored in by_model(column.scored).items():
+        used = chosen[model]
+        for other in scored:
+            if other is used or model not in items or _same_file(used, other):
+                continue
+            found = read(other, kind_of(other.score), index)
+            if found.is_alarm:
+                alarms.append(
+                    message(
+                        "{model} on {column}, {run}: {problem}",
+                        model=names[model],
+                        column=column.column.label,
+                        run=other.run.label,
+                        problem=found.problem,
+                    )
+                )
+            if found.items is None or found.problem:
+                continue
+            count, total, first = _differing(items[model], found.items)
+            if count:
+                alarms.append(
+                    message(
+                        "{model} on {column}: {count} of {total} items score otherwise in {other} than in "
+                        "{run}, though model and prompts are the same (first: item {item})",
+                        model=names[model],
+                        column=column.column.label,
+                        count=count,
+                        total=total,
+                        other=other.run.label,
+                        run=used.run.label,
+                        item=repr(first),
+                    )
+                )
+    return alarms
+
+
+def _same_file(one: Scored, other: Scored) -> bool:
+    """Return whether the predictions of two runs are equal byte by byte, by their checksums."""
+    outputs = []
+    for each in (one, other):
+        entry = each.run.steps.get(f"evaluate/{each.name}/{each.score.benchmark}")
+        outputs.append(entry.get("output") if isinstance(entry, dict) else None)
+    return outputs[0] is not None and outputs[0] == outputs[1]
+
+
+def _differing(one: Items, other: Items) -> tuple[int, int, str]:
+    """Return how many common items have different scores, how many are common, and the first that differs."""
+    values = dict(zip(other.keys(), other.values.tolist(), strict=True))
+    pairs = [
+        (key, value) for key, value in zip(one.keys(), one.values.tolist(), strict=True) if key in values
+    ]
+    differing = [
+        key for key, value in pairs if not math.isclose(value, values[key], rel_tol=1e-3, abs_tol=1e-6)
+    ]
+    return len(differing), len(pairs), differing[0][0] if differing else ""
