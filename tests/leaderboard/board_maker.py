@@ -14,6 +14,7 @@ from workbench.leaderboard.board import (
     Cell,
     Column,
     Difference,
+    EarlyDecision,
     Family,
     Forgetting,
     Mean,
@@ -120,6 +121,7 @@ def make_board(size: Size = Size()) -> Board:  # noqa: B008 -- frozen
                 ),
             ),
         ),
+        decisions=decisions_of(models),
         skipped=(Skipped(path="old/results.json", reason="schema_version is 7 (known: 1)"),),
         provenance={label: record(label) for model in models for label in model.sources},
     )
@@ -344,6 +346,31 @@ def make_score(model: Model, column: Column, value: float, num_items: int | None
         rule=column.rule,
         groups={"STEM": {"value": float(value), "num_items": count // 3}} if column.language == "zh" else {},
     )
+
+
+def decisions_of(models) -> tuple[EarlyDecision, ...]:
+    """Return two comparisons that could stop early: one is decided, the other is not."""
+    decided = EarlyDecision(
+        first=models[0].key,
+        second="",
+        first_name="a (models/0)",
+        second_name="b (models/elsewhere)",
+        benchmark="cmmlu",
+        metric="acc",
+        difference=0.0631,
+        verdict=BETTER,
+        num_decided=1203,
+        num_asked=1250,
+        num_total=11582,
+        alpha=0.025,
+        margin=0.02,
+        seed=7,
+        source="compare/compare.json",
+    )
+    undecided = replace(
+        decided, benchmark="arc_easy", verdict="undecided", num_decided=2376, num_asked=2376, num_total=2376
+    )
+    return decided, replace(undecided, margin=None)
 
 
 def apart_cells(columns, models) -> list[Cell]:

@@ -20,6 +20,7 @@ VIEWS = [
     "subjects",
     "forgetting",
     "seeds",
+    "decisions",
     "cost",
     "training",
     "contamination",
@@ -148,6 +149,15 @@ def test_alarms_remarks_problems_and_tests_are_told_in_chinese(browser, usual, t
     assert "9 个模型中只有 2 个有此列" in browser.text("dialog")
     browser.run("document.querySelector('dialog').close()")
     browser.click("#language")
+
+
+def test_how_a_comparison_was_stopped_is_said(browser, usual):
+    browser.view("decisions")
+    first, second = cells(browser, ".pair tbody tr")
+    assert usual.models[0].name in first and "b (models/elsewhere)" in first
+    assert "decided after 1,203 of 11,582 items (1,250 asked)" in first and "better" in first
+    assert "error rate 2.5% · margin 2 points · order by seed 7" in first and "+6.3" in first
+    assert "2,376 of 2,376 items asked, and not decided" in second and "direction only" in second
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from workbench.errors import ConfigError, MissingStepError
 from workbench.evaluation.item_interviewer import ItemInterviewer
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example
+from workbench.leaderboard.early_decisions import comparisons_below
 from workbench.pipeline.comparing import two_models
 from workbench.pipeline.comparing.item_order import ordered
 
@@ -77,6 +78,14 @@ def test_models_that_score_alike_are_within_the_margin_before_all_items_are_aske
     assert decision["decision"] == "within the margin"
     assert decision["num_decided"] <= decision["num_asked"] < decision["num_total"]
     assert "forecast" in caplog.text.partition("decided after")[0]
+    [found], skipped = comparisons_below(Path("runs"))
+    [shown] = found.decisions
+    assert (shown.verdict, shown.num_decided, shown.margin) == (
+        "within the margin",
+        decision["num_decided"],
+        0.3,
+    )
+    assert skipped == []
 
 
 def test_a_repeated_comparison_asks_nothing_again_and_writes_the_same_bytes(run, broken_model, caplog):

@@ -220,6 +220,35 @@ class SeedGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlyDecision:
+    """Two models that were asked the items of a benchmark until a test decided between them."""
+
+    first: str
+    """Key of the first model's row; empty if it isn't on the board."""
+    second: str
+    first_name: str
+    second_name: str
+    benchmark: str
+    metric: str
+    difference: float
+    """Estimate from the items until the decision: the second model's score less the first's."""
+    verdict: str
+    """About the second model: better, worse, within the margin, or undecided."""
+    num_decided: int
+    """Items until the decision."""
+    num_asked: int
+    num_total: int
+    alpha: float
+    """Largest chance of a false decision."""
+    margin: float | None
+    """Differences below it were of no interest; None: only the direction was asked for."""
+    seed: int
+    """Seed of the order of the items."""
+    source: str
+    """Path of compare.json relative to the leaderboard's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """All comparisons that the board tests, fixed before a reader sees it."""
 
@@ -259,5 +288,6 @@ class Board:
     alarms: tuple[str, ...]
     """What must not be: equal models with different answers, files that contradict each other."""
     skipped: tuple[Skipped, ...]
+    decisions: tuple[EarlyDecision, ...] = ()
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Run label -> command, configuration, hashes of data and weights, commit, versions, machine, date."""

@@ -14,6 +14,7 @@ from workbench.leaderboard.comparisons.means import as_mean, averaged, differenc
 from workbench.leaderboard.comparisons.ranking import ranks
 from workbench.leaderboard.comparisons.seeds import num_tests, recipes, seed_groups
 from workbench.leaderboard.comparisons.subjects import subject_differences
+from workbench.leaderboard.early_decisions import decisions_on
 from workbench.leaderboard.items.columns import find_columns
 from workbench.leaderboard.items.index import ItemIndex
 from workbench.leaderboard.items.outcomes import Answered, read_column
@@ -72,6 +73,7 @@ def build(collection: Collection, config: LeaderboardConfig, index_path: Path | 
         seeds=tuple(seed_groups(seeded, answered, family)),
         alarms=tuple(alarm for column in answered for alarm in column.alarms),
         skipped=tuple(collection.skipped),
+        decisions=tuple(decisions_on(collection.comparisons, models.rows)),
         provenance={run.label: provenance(run) for run in collection.runs},
     )
 

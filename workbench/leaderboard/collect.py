@@ -13,6 +13,7 @@ from workbench.evaluation.result_checksums import ADAPTER_DIGEST, check_results
 from workbench.files import file_fingerprint, read_json
 from workbench.leaderboard.board import Skipped as Skipped
 from workbench.leaderboard.checks import check_score, sound_facts
+from workbench.leaderboard.early_decisions import EarlyComparison, comparisons_below
 from workbench.leaderboard.imported_items import ImportedItems
 from workbench.leaderboard.run_files import FAILURE, RESULTS, config_of, files_below, train_json_of
 from workbench.leaderboard.run_files import INSIDE_A_RUN as INSIDE_A_RUN
@@ -115,6 +116,7 @@ class Collection:
     runs: list[Run]
     skipped: list[Skipped]
     failures: list[Failure] = field(default_factory=list)
+    comparisons: list[EarlyComparison] = field(default_factory=list)
 
 
 def collect(folder: Path) -> Collection:
@@ -139,7 +141,9 @@ def collect(folder: Path) -> Collection:
         name = path.relative_to(folder).as_posix()
         skipped += [Skipped(path=name, reason=in_one_line(reason)) for reason in reasons]
     failures, odd = _failures_below(folder)
-    return Collection(runs=runs, skipped=[*skipped, *odd], failures=failures)
+    comparisons, odd_comparisons = comparisons_below(folder)
+    skipped += [*odd, *odd_comparisons]
+    return Collection(runs=runs, skipped=skipped, failures=failures, comparisons=comparisons)
 
 
 def _failures_below(folder: Path) -> tuple[list[Failure], list[Skipped]]:

@@ -52,7 +52,7 @@ def collect_all(folder: Path) -> Collection:
         Skipped(path=entry.path.relative_to(folder).as_posix(), reason=in_one_line(entry.reason))
         for entry in left_out
     ]
-    return Collection(runs=runs, skipped=[*own.skipped, *skipped], failures=own.failures)
+    return replace(own, runs=runs, skipped=[*own.skipped, *skipped])
 
 
 def _run(results: ImportedResults, folder: Path, others: Sequence[Run]) -> ImportedRun:

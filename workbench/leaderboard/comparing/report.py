@@ -12,12 +12,13 @@ from workbench.leaderboard import formatting
 from workbench.leaderboard.board import BETTER, WORSE
 from workbench.leaderboard.comparing.paired import Compared, Comparison
 from workbench.leaderboard.comparing.sides import Side
+from workbench.leaderboard.early_decisions import COMPARE_JSON
 from workbench.leaderboard.outputs.csv_files import field
 from workbench.leaderboard.shown_table import Table
 from workbench.statistics.paired import PairedTest
 
 SCHEMA_VERSION = 1
-COMPARE_JSON, COMPARE_CSV = "compare.json", "compare.csv"
+COMPARE_CSV = "compare.csv"
 HEADER = [
     "benchmark",
     "metric",

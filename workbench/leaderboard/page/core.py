@@ -36,6 +36,7 @@ def core(board: Board) -> dict[str, Any]:
         "means": [_mean(mean, models, columns) for mean in board.means],
         "sources": plain(sources),
         "alarms": plain(board.alarms),
+        "has_decisions": bool(board.decisions),
         "skipped": [[plain(file.path), plain(file.reason)] for file in board.skipped],
     }
 
@@ -58,6 +59,11 @@ def later(board: Board) -> dict[str, Any]:
             plain(vars(group) | {"against": models.get(group.against), "column": columns[group.column]})
             | {"models": [models[key] for key in group.models]}
             for group in board.seeds
+        ],
+        "decisions": [
+            plain(vars(decision))
+            | {"first": models.get(decision.first), "second": models.get(decision.second)}
+            for decision in board.decisions
         ],
         "curves": [plain(model.facts.get("curves")) for model in board.models],
         "contamination": [plain(_contamination(model)) for model in board.models],

@@ -58,6 +58,8 @@ export const chineseMessages = {
   "the scores of {model} are of an earlier training or merge, and are left out (recipe=evaluate run_dir={folder} scores the present model)":
     "{model} 的分数属于之前的训练或合并，已略去（recipe=evaluate run_dir={folder} 可评现在的模型）",
   "not the record of a failure ({reason})": "不是失败的记录（{reason}）",
+  "not a comparison of two models": "不是两个模型的比较",
+  "{key} is {value}": "{key} 的值是 {value}",
   "not the results of a run of this project (nested too deeply)": "不是本项目运行的结果（嵌套过深）",
   // How an item is scored, where the metric isn't the mean of its items
   "{metric} of the item alone": "单独这一题的 {metric}",

@@ -4,6 +4,7 @@ import { columns, models } from "./board.js";
 import { contaminationView } from "./contamination.js";
 import { costView, knownCosts } from "./cost.js";
 import { canUnpack, chunkIndex, core } from "./data.js";
+import { decisionsView } from "./decisions.js";
 import { h, named, replace, select } from "./dom.js";
 import { forestView } from "./forest.js";
 import { forgettingView, seedsView } from "./forgetting.js";
@@ -20,14 +21,14 @@ import { trainingView } from "./training.js";
 
 const VIEWS = {
   scores: scoresView, differences: forestView, pair: pairView, subjects: subjectsView, forgetting: forgettingView,
-  seeds: seedsView, cost: costView, training: trainingView, contamination: contaminationView, provenance: provenanceView,
+  seeds: seedsView, decisions: decisionsView, cost: costView, training: trainingView, contamination: contaminationView, provenance: provenanceView,
 };
 const FACETS = ["role", "quantization", "dtype", "method", "rank", "learning_rate", "seed", "tool"];
 const FILTERED = ["scores", "differences", "subjects", "cost", "training"];
 const byId = (id) => document.getElementById(id);
 
 function offered() {
-  const skips = { cost: !knownCosts().length, training: !models.some((model) => model.curves), pair: models.length < 2 };
+  const skips = { cost: !knownCosts().length, training: !models.some((model) => model.curves), pair: models.length < 2, decisions: !core.has_decisions };
   return Object.keys(VIEWS).filter((view) => !skips[view]);
 }
 
