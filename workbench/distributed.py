@@ -14,10 +14,14 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from workbench.errors import WorkbenchError
+
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(days=7)
 """Timeout of the collectives; a rank that fails ends the others at once anyway."""
+PATIENCE_WITH_FAILURE = timedelta(minutes=10)
+"""Time for all ranks to fail alike, after which the one that waits ends the command."""
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -47,13 +51,45 @@ def barrier() -> None:
 
 
 def broadcast_from_rank0(make: Callable[[], Value]) -> Value:
-    """Run `make` on rank 0 and return its result on every rank."""
+    """Run `make` on rank 0 and return its result on every rank.
+
+    Raises:
+        WorkbenchError: `make` raises it on rank 0; it is raised on every rank.
+    """
     rank, world_size = rank_and_world_size()
     if world_size == 1:
         return make()
-    result = [make() if rank == 0 else None]
+    result = [_result_or_error(make) if rank == 0 else None]
     dist.broadcast_object_list(result, src=0, group=_group())
+    if isinstance(result[0], WorkbenchError):
+        raise result[0]
     return result[0]  # type: ignore[return-value]
+
+
+def _result_or_error(make: Callable[[], Value]) -> Value | WorkbenchError:
+    try:
+        return make()
+    except WorkbenchError as error:
+        return error
+
+
+def agreed_failure(reason: str) -> str:
+    """Return on every rank why any of them has failed; empty if none has.
+
+    All ranks call it once before, with an empty text, while none can fail.
+
+    Args:
+        reason: Why this rank has failed; empty if it hasn't.
+
+    Raises:
+        RuntimeError: Other ranks don't come within `PATIENCE_WITH_FAILURE`: this one has failed alone.
+    """
+    world_size = rank_and_world_size()[1]
+    if world_size == 1:
+        return reason
+    reasons: list[str | None] = [None] * world_size
+    dist.all_gather_object(reasons, reason, group=_failure_group())
+    return next((text for text in reasons if text), "")
 
 
 def all_gather_dict(values: dict[str, Value]) -> dict[str, Value]:
@@ -78,6 +114,13 @@ def all_reduce_sum(*numbers: float) -> list[float]:
     total = torch.tensor(numbers, dtype=torch.float64)
     dist.all_reduce(total, group=_group())
     return total.tolist()
+
+
+@cache
+def _failure_group() -> dist.ProcessGroup:
+    """Return a group whose messages aren't mixed up with those that a failed rank didn't wait for."""
+    group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=PATIENCE_WITH_FAILURE)
+    return group
 
 
 @cache

@@ -2,6 +2,7 @@
 
     WorkbenchError
     ├── ConfigError         a key, a value or a combination of them is wrong
+    │   └── FolderInUseError    another process is using a run's folder
     ├── DataError           a data file is missing, malformed, empty or has the wrong columns
     ├── DeviceError         this machine can't do what was asked
     ├── CheckpointError     a model or adapter on disk is missing, damaged or has the wrong shape
@@ -23,6 +24,10 @@ class WorkbenchError(Exception):
 
 class ConfigError(WorkbenchError):
     """A configuration key, value or combination is wrong."""
+
+
+class FolderInUseError(ConfigError):
+    """Another process is using a run's folder."""
 
 
 class DataError(WorkbenchError):

@@ -101,3 +101,16 @@ def test_one_command_scores_many_models_and_records_those_that_fail(tmp_path):
     again = workbench(*command, cwd=tmp_path)
     assert again.stdout.count("already done") == 2
     assert "error: lost: model.path: there is no file or folder 'nowhere'" in again.stdout
+
+
+def test_jobs_of_a_sweep_score_their_models_and_land_on_one_board(tmp_path):
+    base = PACKAGE / "toy/base"
+    (tmp_path / "models.yaml").write_text(json.dumps([str(base), {"path": str(base), "quantization": "nf4"}]))
+    items = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=12")
+    jobs = "leaderboard.entries=[base],[base-nf4]"
+    result = workbench(
+        "-m", "recipe=leaderboard", "leaderboard.models=models.yaml", jobs, *items, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    board = json.loads((tmp_path / "runs/leaderboard.json").read_text())
+    assert {model["name"] for model in board["models"]} == {"toy/base", "toy/base · nf4"}

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from workbench import __version__
 from workbench.cli.arguments import given_twice, prepare
-from workbench.cli.board_models import score_models
+from workbench.cli.board_models import Scoring, score_models
 from workbench.cli.composition import register, typed
 from workbench.cli.guard import check_hydra_node
 from workbench.cli.leftovers import leave_no_compiler_cache
@@ -182,6 +182,7 @@ def job(composed: DictConfig) -> float | None:
                 show_comparison(config.compare)  # needs no torch
             return None
         check_address_space()
+        from workbench.distributed import agreed_failure
         from workbench.pipeline.ending.objective import objective
         from workbench.pipeline.run import run  # torch and transformers cost seconds: only once a run starts
         from workbench.pipeline.run_folder import record_failure
@@ -190,7 +191,7 @@ def job(composed: DictConfig) -> float | None:
         failed = []
         if config.leaderboard.models is not None and Step.leaderboard in config.steps:
             with sharing_base():
-                failed = score_models(composed, run, record_failure)
+                failed = score_models(composed, Scoring(run, record_failure, agreed_failure))
         run(config, run_dir, text)
         if failed:
             raise WorkbenchError(

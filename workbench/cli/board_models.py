@@ -2,8 +2,9 @@
 
 import logging
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import chain, count
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from workbench.config import Config
 from workbench.config.leaderboard import ModelEntry
 from workbench.config.names import ADAPTER, BASE
 from workbench.config.quantization import QuantizationMethod
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, FolderInUseError
+from workbench.files import locked
 from workbench.run_dir import RunDir
 
 log = logging.getLogger("workbench")
@@ -29,17 +31,26 @@ RECIPE = "evaluate"
 MOST_MODELS = 1000
 
 
-def score_models(
-    composed: DictConfig,
-    run: Callable[[Config, RunDir, str], None],
-    record_failure: Callable[[Config, RunDir, str], None],
-) -> list[str]:
+@dataclass(frozen=True)
+class Scoring:
+    """Functions of the pipeline that score a model and agree on its failure."""
+
+    run: Callable[[Config, RunDir, str], None]
+    """Runs a configuration in a folder."""
+    record_failure: Callable[[Config, RunDir, str], None]
+    """Writes into a run folder why its model could not be scored."""
+    agreed_failure: Callable[[str], str]
+    """Returns in each process of the command why any of them has failed."""
+
+
+def score_models(composed: DictConfig, scoring: Scoring) -> list[str]:
     """Score each model of `leaderboard.models` in a run folder of its own; a failure doesn't stop the others.
+
+    A model whose folder another command is using is scored after the others, once the folder is free.
 
     Args:
         composed: The leaderboard's configuration.
-        run: Runs a configuration in a folder.
-        record_failure: Writes into a run folder why its model could not be scored.
+        scoring: Functions of the pipeline.
 
     Returns:
         Names of the models that failed.
@@ -52,23 +63,56 @@ def score_models(
             "benchmark: none chosen to score the models on (as in 'benchmark=[cmmlu,hellaswag]')"
         )
     entries = chosen(read_entries(Path(composed.leaderboard.models)), list(composed.leaderboard.entries))
+    scoring.agreed_failure("")
+    queue = deque((entry, False) for entry in entries)
     failed = []
-    for number, entry in enumerate(entries, 1):
-        log.info("== model %d of %d: %s", number, len(entries), entry.name)
+    while queue:
+        entry, is_in_use = queue.popleft()
         folder = Path(composed.leaderboard.folder) / str(entry.name)
-        config: Config | None = None
+        if is_in_use:
+            wait_for(folder)
+        log.info("== model %d of %d: %s", len(entries) - len(queue), len(entries), entry.name)
         try:
-            config, run_dir, text = typed(of_entry(composed, entry, folder), RECIPE)
-            run(config, run_dir, text)
-            run_dir.failure_json.unlink(missing_ok=True)
-        except BaseException as error:
-            if (reason := users_error(error)) is None:
-                raise
-            log.error("error: %s: %s (the other models go on)", entry.name, one_line(reason))
+            reason = scored(composed, entry, folder, scoring)
+        except FolderInUseError:
+            log.info("%s: another command is using its folder, so it comes last", entry.name)
+            queue.append((entry, True))
+            continue
+        if reason:
+            log.error("error: %s: %s (the other models go on)", entry.name, reason)
             failed.append(str(entry.name))
-            if config is not None:  # else the folder holds another run
-                record_failure(config, RunDir(folder), one_line(reason))
     return failed
+
+
+def wait_for(folder: Path) -> None:
+    """Wait until no other process is using a run's folder."""
+    with locked(RunDir(folder).lock, wait=True):
+        pass
+
+
+def scored(composed: DictConfig, entry: ModelEntry, folder: Path, scoring: Scoring) -> str:
+    """Score one model, and return why that has failed, in one line; empty if it hasn't.
+
+    Raises:
+        FolderInUseError: Another process is using the model's folder.
+    """
+    config: Config | None = None
+    reason = ""
+    try:
+        config, run_dir, text = typed(of_entry(composed, entry, folder), RECIPE)
+        scoring.run(config, run_dir, text)
+    except FolderInUseError:
+        raise
+    except BaseException as error:
+        if (mistake := users_error(error)) is None:
+            raise
+        reason = one_line(mistake)
+    reason = scoring.agreed_failure(reason)
+    if not reason:
+        RunDir(folder).failure_json.unlink(missing_ok=True)
+    elif config is not None:  # else the folder holds another run
+        scoring.record_failure(config, RunDir(folder), reason)
+    return reason
 
 
 def read_entries(path: Path) -> list[ModelEntry]:

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 
 from workbench.config import Config, Step
 from workbench.config.compare import Until
-from workbench.distributed import barrier, is_rank0
+from workbench.distributed import barrier, broadcast_from_rank0, is_rank0
 from workbench.models.checkpoints.hub import held_commits, hub_commits, locate_description
 from workbench.pipeline.audit.audit import audit
 from workbench.pipeline.chat.terminal import chat
@@ -81,7 +81,9 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
         check(state)
         if len(config.steps) == 1 and leaves_nothing(config):
             with reporting_file_errors(run_dir):
-                return STEPS[config.steps[0]](state) if is_rank0() else None
+                if is_rank0():
+                    STEPS[config.steps[0]](state)
+                return barrier()  # a rank that ends early, with a failed model, would end the others
         run_in_folder(state, config_yaml, trusted)
 
 
@@ -89,8 +91,9 @@ def run_in_folder(run: Run, config_yaml: str, trusted: TrustedCode) -> None:
     """Run the steps while the run's folder is locked."""
     run_dir = run.run_dir
     only_reads = run.config.steps == [Step.export] and run.config.export.path is not None
-    lock = locked_folder(run_dir, only_reads=only_reads) if is_rank0() else nullcontext()
-    with reporting_file_errors(run_dir), lock:
+    lock = locked_folder(run_dir, only_reads=only_reads)
+    with reporting_file_errors(run_dir), ExitStack() as stack:
+        broadcast_from_rank0(lambda: stack.enter_context(lock))
         record = RunRecord(run_dir.run_json)  # raises if run.json is damaged
         if is_rank0() and not run_dir.config_yaml.exists():
             write_atomic(run_dir.config_yaml, config_yaml)

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 
 from workbench.config import Config
 from workbench.distributed import is_rank0
-from workbench.errors import ConfigError, DeviceError, WorkbenchError
+from workbench.errors import ConfigError, DeviceError, FolderInUseError, WorkbenchError
 from workbench.file_errors import has_no_room, is_unusable, reason_for_no_room
 from workbench.files import file_fingerprint, locked, write_json
 from workbench.run_dir import RunDir, clear_unfinished
@@ -65,7 +65,7 @@ def locked_folder(run_dir: RunDir, *, only_reads: bool) -> Iterator[None]:
         only_reads: Whether the run writes nothing there: then a read-only folder is not locked.
 
     Raises:
-        ConfigError: Another process has locked the folder.
+        FolderInUseError: Another process has locked the folder.
     """
     if only_reads and run_dir.config_yaml.is_file() and not os.access(run_dir.path, os.W_OK):
         yield
@@ -76,7 +76,7 @@ def locked_folder(run_dir: RunDir, *, only_reads: bool) -> Iterator[None]:
     make_folder(run_dir)
     with locked(run_dir.lock, wait=False) as is_locked:
         if not is_locked:
-            raise ConfigError(
+            raise FolderInUseError(
                 f"run_dir: another process is using {str(run_dir.path)!r} (wait for it, or stop it)"
             )
         clear_unfinished(run_dir)
