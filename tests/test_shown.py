@@ -67,3 +67,9 @@ def test_secrets_are_masked_in_text_json_and_html_and_in_every_file_that_is_writ
     write_atomic(tmp_path / "a.md", f"with {SECRET} in it")
     assert json.loads((tmp_path / "a.json").read_text()) == {"key": "with *** in it"}
     assert (tmp_path / "a.md").read_text() == "with *** in it"
+
+
+def test_each_single_character_is_cleaned_as_by_the_table_of_replacements():
+    for code in [*range(0x3000), *range(0xD800, 0xE000), 0x1F600]:
+        text = f"a{chr(code)}b"
+        assert clean(text) == text.encode("utf-8", "replace").decode("utf-8").translate(shown.CONTROL)

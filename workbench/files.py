@@ -47,6 +47,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def write_if_other(path: Path, text: str) -> None:
+    """Write a file atomically, unless there is one with this text already."""
+    if path.is_symlink() or not path.is_file() or path.read_bytes() != masked(text).encode("utf-8"):
+        write_atomic(path, text)
+
+
 def _write_atomic(path: Path, data: bytes) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -71,6 +77,22 @@ def umask() -> int:
 def write_json(path: Path, value: Any) -> None:
     """Write a value atomically as indented UTF-8 JSON, in the given order of keys."""
     write_atomic(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_checked_json(path: Path, value: Any) -> None:
+    """Write a value atomically as JSON below its SHA-256, for `read_checked_json`."""
+    text = json.dumps(value)
+    write_atomic(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+
+
+def read_checked_json(path: Path) -> Any:
+    """Return what `write_checked_json` wrote; None if there is no file, or not as it was written."""
+    try:
+        digest, _, text = path.read_text(encoding="utf-8").partition("\n")
+        is_unchanged = hashlib.sha256(text.encode()).hexdigest() == digest
+        return json.loads(text) if is_unchanged else None
+    except (OSError, ValueError):
+        return None
 
 
 def masked_json(value: Any) -> Any:

@@ -25,7 +25,10 @@ _secrets: set[str] = set()
 
 def clean(text: str) -> str:
     """Return a text without control characters, secrets and lone surrogates."""
-    return masked(text).encode("utf-8", "replace").decode("utf-8").translate(CONTROL)
+    text = masked(text)
+    if text.isprintable():  # then it has none of these; line breaks and tabs aren't printable either
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8").translate(CONTROL)
 
 
 def masked(text: str) -> str:

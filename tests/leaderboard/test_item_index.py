@@ -24,7 +24,7 @@ def kept(tmp_path, monkeypatch):
 
 
 def board_of(path, kept):
-    return build(collect(path), LeaderboardConfig(), kept)
+    return build(collect(path), LeaderboardConfig(), index.ItemIndex(kept))
 
 
 def test_a_board_from_the_index_is_the_board_from_the_files(tmp_path, kept):

@@ -87,9 +87,12 @@ def test_texts_from_the_index_are_the_texts_from_the_files(tmp_path, monkeypatch
     monkeypatch.setattr(index, "WORTHWHILE", 1)
     run = write_run(tmp_path / "runs" / "a", [Spec(right={"base": 0.3, "adapter": 0.5})])
     found, kept = collect(run.path.parent), tmp_path / "index"
-    board = build(found, LeaderboardConfig(), kept)
+    board = build(found, LeaderboardConfig(), index.ItemIndex(kept))
     [key] = board.outcomes
-    fresh, known = RunTexts(board, found.runs).column(key), RunTexts(board, found.runs, kept).column(key)
+    fresh, known = (
+        RunTexts(board, found.runs).column(key),
+        RunTexts(board, found.runs, index.ItemIndex(kept)).column(key),
+    )
     assert kept.is_file() and known.choices == fresh.choices and known.targets == fresh.targets
     assert known.chosen.tolist() == fresh.chosen.tolist()
     assert np.array_equal(known.loglikelihoods, fresh.loglikelihoods, equal_nan=True)
@@ -99,13 +102,13 @@ def test_the_index_answers_for_no_file_that_was_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(index, "WORTHWHILE", 1)
     run = write_run(tmp_path / "runs" / "a", [Spec("toy-reading-zh", right={"base": 0.3, "adapter": 0.5})])
     kept = tmp_path / "index"
-    build(collect(run.path.parent), LeaderboardConfig(), kept)
+    build(collect(run.path.parent), LeaderboardConfig(), index.ItemIndex(kept))
     edited(run, "base", loglikelihoods=[-1.0, -2.0])
     found = collect(run.path.parent)
     board = build(found, LeaderboardConfig())
     [key] = board.outcomes
     assert kept.is_file()
-    likelihoods = RunTexts(board, found.runs, kept).column(key).loglikelihoods
+    likelihoods = RunTexts(board, found.runs, index.ItemIndex(kept)).column(key).loglikelihoods
     assert likelihoods[0, 0, :2].tolist() == [-1.0, -2.0]
 
 

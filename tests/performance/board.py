@@ -3,7 +3,8 @@
     python tests/performance/board.py [--models 200] [--columns 40] [--items 500] [--folder FOLDER]
 
 Makes the folders first (200 x 40 x 500 items take 3 GB and some minutes), then builds board, page and all
-other files in processes of their own: once with nothing kept, once more, and once after one run has changed.
+other files in processes of their own: once with nothing kept, once more, and after one run has changed, which
+may be the one that all others are compared with.
 """
 
 import argparse
@@ -27,7 +28,8 @@ from workbench.statistics.intervals import interval, stderr
 
 CONTEXT = "以下是关于{}的单项选择题，请选出其中的正确答案。 A passage with a question of usual length. " * 4
 CHOICES = ["first answer", "second answer", "third answer", "fourth answer"]
-INDEX = ".leaderboard.index"
+CHANGED = {"one run changed": 100, "the reference changed": 0}
+"""What is measured after a change -> number of the run that has changed."""
 SUBJECTS = 10
 """Subjects of every fourth column."""
 
@@ -127,20 +129,24 @@ def build_once(folder: Path) -> None:
     from workbench.leaderboard.build import build
     from workbench.leaderboard.collect import collect
     from workbench.leaderboard.items.run_texts import RunTexts
+    from workbench.leaderboard.kept import keeping
     from workbench.leaderboard.outputs import writing
     from workbench.reading_once import reading_once
 
     wall, seconds = time.perf_counter(), {"imports": time.process_time()}
-    with reading_once():
+    with reading_once(), keeping(folder) as index:
         found = collect(folder)
         seconds["runs"] = time.process_time()
-        board = build(found, LeaderboardConfig(), folder / INDEX)
+        board = build(found, LeaderboardConfig(), index)
         seconds["board"] = time.process_time()
-        texts = RunTexts(board, found.runs, folder / INDEX)
+        texts = RunTexts(board, found.runs, index)
         page.write(board, texts, folder)
         seconds["page"] = time.process_time()
-        writing.write(board, texts, folder)
-        seconds["outputs"] = time.process_time()
+        writing.write_texts(board, texts, folder)
+        seconds["other files"] = time.process_time()
+    if not writing.missing_pictures():
+        writing.write_pictures(board, folder)
+        seconds["pictures"] = time.process_time()
     total, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ends = [0.0, *seconds.values()]
     parts = ", ".join(
@@ -170,14 +176,15 @@ def main() -> None:
     folder = given.folder or Path(tempfile.mkdtemp())
     make(folder, given.models, given.columns, given.items)
     line = [sys.executable, __file__, "--folder", str(folder), "--only-build"]
-    for name in ("cold", "warm", "one run changed"):
+    for name in ("cold", "warm", *CHANGED):
         if name == "cold":
             for kept in folder.glob(".leaderboard*"):
                 kept.unlink()
-        if name == "one run changed":
+        if name in CHANGED:
             lines = [items_of(column, given.items) for column in range(given.columns)]
-            write_model(folder / "run000", 10**6, lines, 0.5)
-        print(f"{name:16}", end=" ", flush=True)
+            run = folder / f"run{CHANGED[name] % given.models:03d}"
+            write_model(run, time.time_ns() // 10**6, lines, 0.5)
+        print(f"{name:21}", end=" ", flush=True)
         subprocess.run(line, check=True)
     if given.folder is None:
         shutil.rmtree(folder)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from workbench.config.leaderboard import LeaderboardConfig
@@ -25,20 +24,21 @@ from workbench.statistics.family import ERROR_RATES
 TITLE = message("Leaderboard")
 
 
-def build(collection: Collection, config: LeaderboardConfig, index_path: Path | None = None) -> Board:
+def build(collection: Collection, config: LeaderboardConfig, index: ItemIndex | None = None) -> Board:
     """Return the board of all runs that were found.
 
     Args:
         collection: The runs.
         config: Which models are compared.
-        index_path: File of the items that were read, for the next board of these runs; None: none is written.
+        index: Items that were read for an earlier board of these runs; those of this board are written to
+            its file. None: nothing is kept.
 
     Raises:
         ConfigError: `leaderboard.reference` or `leaderboard.names` names no row.
     """
     models = find_models(collection.runs, collection.failures)
     names = {model.key: model.name for model in models.rows}
-    index = ItemIndex(index_path)
+    index = index or ItemIndex(None)
     answered = [read_column(column, names, index) for column in find_columns(collection.runs, models.keys)]
     index.write()
     plan = families.plan([model for model in models.rows if not model.failure], config)

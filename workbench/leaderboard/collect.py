@@ -10,10 +10,11 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluation.contamination import ContaminationReport, contamination_of
 from workbench.evaluation.records import Prediction, Score, read_predictions, read_results
 from workbench.evaluation.result_checksums import ADAPTER_DIGEST, check_results
-from workbench.files import file_fingerprint, read_json
+from workbench.files import read_json
 from workbench.leaderboard.board import Skipped as Skipped
 from workbench.leaderboard.checks import check_score, sound_facts
 from workbench.leaderboard.early_decisions import EarlyComparison, comparisons_below
+from workbench.leaderboard.file_digests import file_digest
 from workbench.leaderboard.imported_items import ImportedItems
 from workbench.leaderboard.run_files import FAILURE, RESULTS, config_of, files_below, train_json_of
 from workbench.leaderboard.run_files import INSIDE_A_RUN as INSIDE_A_RUN
@@ -74,7 +75,7 @@ class Run:
         try:
             if not path.is_file():
                 return None
-            digest = file_fingerprint(path)
+            digest = file_digest(path)
         except OSError as error:
             raise DataError(
                 message("{file}: can't be read ({error})", file=path.name, error=error)

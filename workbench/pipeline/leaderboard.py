@@ -15,6 +15,7 @@ from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import Run as CollectedRun
 from workbench.leaderboard.imported_runs import collect_all
 from workbench.leaderboard.items.run_texts import RunTexts
+from workbench.leaderboard.kept import keeping
 from workbench.leaderboard.outputs import model_folders, writing
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir
@@ -25,9 +26,6 @@ log = logging.getLogger("workbench")
 LOCK = ".leaderboard.lock"
 """File that a process locks while it reads the runs and writes the page."""
 
-INDEX = ".leaderboard.index"
-"""File that keeps the item scores of a large board's runs, by the content of their files."""
-
 
 def leaderboard(run: Run) -> None:
     """Show this run, and the board of all models of `leaderboard.folder`, in the terminal and as a page."""
@@ -37,13 +35,16 @@ def leaderboard(run: Run) -> None:
         log.warning("leaderboard: there are no scores yet ('benchmark=[NAME,...]' names what to score on)")
         return
     own_folder = run_dir.path.resolve()
-    with locked(folder / LOCK, wait=True):  # of two runs at the same time, the second one sees both
+    with (
+        locked(folder / LOCK, wait=True),  # of two runs at the same time, the second one sees both
+        keeping(folder) as index,
+    ):
         collection = collect_all(folder)
         own = [scored for scored in collection.runs if scored.files.path.resolve() == own_folder]
-        board = build(collection, config.leaderboard, folder / INDEX)
+        board = build(collection, config.leaderboard, index)
         warn_of_unknown(board, config.leaderboard)
         show(board, own, config.leaderboard)
-        texts = RunTexts(board, collection.runs, folder / INDEX)
+        texts = RunTexts(board, collection.runs, index)
         path = page.write(board, texts, folder)
         writing.write(board, texts, folder)
         cards = [card for scored in own for card in model_folders.write(board, scored)]

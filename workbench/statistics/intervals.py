@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy import special
 
 from workbench.statistics.clusters import Labels, cluster_codes, clustered_error
 
@@ -137,7 +137,7 @@ def cluster_interval(scores: Sequence[float], clusters: Labels, confidence: floa
     values = np.asarray(scores, dtype=np.float64)
     sums = _cluster_sums(values, clusters)
     value, error, count = float(values.mean()), clustered_error(sums), len(sums)
-    quantile = float(t.ppf(0.5 + confidence / 2, max(1, count - 1)))
+    quantile = float(special.stdtrit(max(1, count - 1), 0.5 + confidence / 2))  # of Student's t
     if not is_binary(scores):
         return value - quantile * error, value + quantile * error
     effective = value * (1 - value) / error**2 if error else count

@@ -13,7 +13,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import permutation_test
 
 from workbench.errors import DataError
 from workbench.shown import message
@@ -119,6 +118,8 @@ def _permuted(
     codes: NDArray[np.int64],
 ) -> PairedTest:
     """Return the test with the p-value of swapped predictions; not settled if the interval says otherwise."""
+    from scipy.stats import permutation_test  # half a second, which most boards don't need
+
     before, after = (_features(targets, labels, codes) for labels in (first, second))
     moved = (before != after).any(axis=1)
     change = (after - before)[moved]

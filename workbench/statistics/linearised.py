@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy import special
 
 from workbench.statistics.binary_pairs import made_consistent
 from workbench.statistics.clusters import Floats, clustered_error
@@ -61,8 +61,8 @@ def compare_linearised(
 
 def with_student(draft: PairedTest, degrees: float) -> PairedTest:
     """Return a test with p-value and interval by Student's t for its difference and standard error."""
-    margin = float(t.ppf(1 - draft.alpha / 2, degrees)) * draft.stderr
-    p_value = float(2 * t.sf(abs(draft.difference) / draft.stderr, degrees))
+    margin = float(special.stdtrit(degrees, 1 - draft.alpha / 2)) * draft.stderr
+    p_value = float(2 * special.stdtr(degrees, -abs(draft.difference) / draft.stderr))
     low, high = made_consistent(
         draft.difference - margin, draft.difference + margin, draft.difference, p_value < draft.alpha
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from workbench.errors import DataError
 from workbench.statistics.clusters import Labels, cluster_codes, item_weights
@@ -57,12 +57,19 @@ def compare_means(columns: Sequence[Column], *, alpha: float = 0.05) -> PairedTe
         item_weights(size, column.subsets) / (len(columns) * (1 - column.chance))
         for size, column in zip(sizes, columns, strict=True)
     ]
-    codes = [cluster_codes(column.clusters, size) for size, column in zip(sizes, columns, strict=True)]
-    offsets = np.cumsum([0, *(int(code.max()) + 1 for code in codes[:-1])])
     return compare_paired(
         np.concatenate([np.asarray(column.first, dtype=np.float64) for column in columns]),
         np.concatenate([np.asarray(column.second, dtype=np.float64) for column in columns]),
         alpha=alpha,
-        clusters=np.concatenate([code + offset for code, offset in zip(codes, offsets, strict=True)]),
+        clusters=_all_clusters(columns, sizes),
         weights=np.concatenate(weights),
     )
+
+
+def _all_clusters(columns: Sequence[Column], sizes: Sequence[int]) -> NDArray[np.int64] | None:
+    """Return each item's cluster, numbered over all benchmarks; None where all items are independent."""
+    if all(column.clusters is None for column in columns):
+        return None
+    codes = [cluster_codes(column.clusters, size) for size, column in zip(sizes, columns, strict=True)]
+    offsets = np.cumsum([0, *(int(code.max()) + 1 for code in codes[:-1])])
+    return np.concatenate([code + offset for code, offset in zip(codes, offsets, strict=True)])

@@ -10,6 +10,7 @@ from workbench.errors import DataError
 from workbench.shown import message
 from workbench.statistics.binary_pairs import compare_flips
 from workbench.statistics.clusters import Floats, Labels, cluster_codes, clustered_error, item_weights
+from workbench.statistics.kept_results import kept
 from workbench.statistics.sign_flip import sign_flip
 
 FEWEST_CLUSTERS = 10
@@ -152,5 +153,9 @@ def _mcnemar(draft: PairedTest) -> PairedTest:
 def _sign_flip(draft: PairedTest, sums: Floats, shares: Floats, largest: float) -> PairedTest:
     if reason := draft.why_too_few():
         return replace(draft, reason=reason)
-    p_value, low, high = sign_flip(sums, shares, draft.alpha, largest)
+    p_value, low, high = kept(
+        "sign_flip",
+        (sums, shares, draft.alpha, largest),
+        lambda: [*sign_flip(sums, shares, draft.alpha, largest)],
+    )
     return replace(draft, p_value=p_value, low=low, high=high)

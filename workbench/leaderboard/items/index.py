@@ -38,9 +38,10 @@ class ItemIndex:
 
     def get(self, digest: str, metric: str) -> Items | None:
         """Return the items of a file with this content; None if they aren't known."""
-        items = self._known.get(f"{digest} {metric}")
+        key = f"{digest} {metric}"
+        items = self._used.get(key, self._known.get(key))
         if items is not None:
-            self._used[f"{digest} {metric}"] = items
+            self._used[key] = items
         return items
 
     def put(self, digest: str, metric: str, items: Items) -> None:
@@ -59,16 +60,7 @@ class ItemIndex:
 
 def _packed(items: dict[str, Items]) -> bytes:
     """Return items as the bytes of an .npz file without pickled objects."""
-    frames: list[Items] = []
-    by_size: dict[int, list[int]] = {}
-    numbers = []
-    for each in items.values():
-        same_size = by_size.setdefault(len(each), [])
-        number = next((place for place in same_size if _is_same_frame(frames[place], each)), len(frames))
-        if number == len(frames):
-            same_size.append(number)
-            frames.append(each)
-        numbers.append(number)
+    frames, numbers = _frames(list(items.values()))
     texts = [[column.to_pylist() for column in _frame(each)] for each in frames]
     widths, chosen, likelihoods = _packed_answers([each.answers for each in items.values()])
     buffer = io.BytesIO()
@@ -84,6 +76,26 @@ def _packed(items: dict[str, Items]) -> bytes:
         texts=np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8),
     )
     return buffer.getvalue()
+
+
+def _frames(items: Sequence[Items]) -> tuple[list[Items], list[int]]:
+    """Return one of the items of each frame, and the number of each one's frame."""
+    frames: list[Items] = []
+    by_size: dict[int, list[int]] = {}
+    by_identity: dict[tuple[int, ...], int] = {}
+    numbers = []
+    for each in items:
+        identity = tuple(map(id, _frame(each)))  # those that were read from an index share their arrays
+        number = by_identity.get(identity)
+        if number is None:
+            same_size = by_size.setdefault(len(each), [])
+            number = next((place for place in same_size if _is_same_frame(frames[place], each)), len(frames))
+            if number == len(frames):
+                same_size.append(number)
+                frames.append(each)
+            by_identity[identity] = number
+        numbers.append(number)
+    return frames, numbers
 
 
 def _frame(items: Items) -> Frame:

@@ -101,7 +101,7 @@ def recomputed(items: Items, score: Score) -> float | None:
 def average(items: Items, is_macro: bool) -> float:
     """Return the mean of the items' scores, or of the subsets' means."""
     if not is_macro:
-        return math.fsum(items.values) / len(items)
+        return math.fsum(items.values.tolist()) / len(items)
     by_subset: dict[str, list[float]] = {}
     for subset, value in zip(items.subsets.to_pylist(), items.values.tolist(), strict=True):
         by_subset.setdefault(subset, []).append(value)

@@ -2,7 +2,6 @@
 
 import os.path
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,20 +20,20 @@ from workbench.leaderboard.rows.models import find_models
 class RunTexts:
     """Questions and answers of the models that a board compares, as its runs have them."""
 
-    def __init__(self, board: Board, runs: Sequence[Run], index_path: Path | None = None) -> None:
+    def __init__(self, board: Board, runs: Sequence[Run], index: ItemIndex | None = None) -> None:
         """Keep where each model's answers are.
 
         Args:
             board: The board.
             runs: The runs that it was built from.
-            index_path: The board's index of items that were read; None: there is none.
+            index: The items that were read for the board; None: the answers are read again.
         """
         labels = {run.label: run for run in runs}
         keys = find_models(runs).keys
         names = {(label, key): name for (label, name), key in keys.items()}
         self._outcomes = board.outcomes
         self._columns = {column.key: column for column in board.columns}
-        self._index = ItemIndex(index_path)
+        self._index = index or ItemIndex(None)
         self._texts: dict[str, ColumnTexts | None] = {}
         self._found = {
             (cell.model, cell.column): (labels[cell.source], names[cell.source, cell.model])

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
 from workbench.leaderboard.board import Board, Outcomes
@@ -15,12 +15,17 @@ SCHEMA_VERSION = 2
 def text(board: Board) -> str:
     """Return leaderboard.json, with one line for each model, column, cell, difference, ..."""
     values = {"schema_version": SCHEMA_VERSION}
-    values |= {field.name: plain(getattr(board, field.name)) for field in fields(board)}
+    values |= plain(board)
     return "{\n" + ",\n".join(f"{_dumps(name)}: {_lines(value)}" for name, value in values.items()) + "\n}\n"
 
 
 def plain(value: Any) -> Any:
     """Return a value of the board as JSON has it: texts cleaned, numbers that aren't finite as None."""
+    kind = type(value)
+    if kind is str:
+        return clean(value)
+    if kind is float:  # these two first: most values are
+        return value if math.isfinite(value) else None
     if isinstance(value, str):
         return clean(value)
     if value is None or isinstance(value, bool | int):
@@ -30,7 +35,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Outcomes):
         return _without_items(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {name: plain(entry) for name, entry in vars(value).items()}
     if isinstance(value, Mapping):
         return {clean(str(key)): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

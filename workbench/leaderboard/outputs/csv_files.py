@@ -27,7 +27,8 @@ def _csv(columns: Mapping[str, Callable[[Entry], Any]], entries: Iterable[Entry]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([field(value(entry)) for value in columns.values()] for entry in entries)
+    values = list(columns.values())
+    writer.writerows([field(value(entry)) for value in values] for entry in entries)
     return buffer.getvalue()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.evaluation.records import Score, lower_is_better
-from workbench.files import write_atomic
+from workbench.files import write_if_other
 from workbench.leaderboard import formatting
 from workbench.leaderboard.board import Board, Cell, Column, Model
 from workbench.leaderboard.outputs.texts import one_line
@@ -31,18 +31,34 @@ OURS = (ADAPTER, MERGED, TRAINED)
 def write(board: Board, folder: Path) -> None:
     """Write one record for each model that has scores below `folder`, and delete those of earlier boards."""
     root = folder / FOLDER
+    cells_of: dict[str, list[Cell]] = {}
+    for cell in board.cells:
+        cells_of.setdefault(cell.model, []).append(cell)
     paths = set()
     for model in board.models:
-        if cells := [cell for cell in board.cells if cell.model == model.key]:
+        if cells := cells_of.get(model.key):
             values = record(board, model, cells)
-            text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+            text = _text(values)
             path = root / values["model_info"]["id"] / f"{_uuid(text)}.json"
-            write_atomic(path, text)
+            write_if_other(path, text)
             paths.add(path)
     halves = root.glob("*/*/.*.json.????????")  # of a killed process
     for path in {*root.glob("*/*/*.json"), *halves} - paths:
         path.unlink()
         _remove_empty(path.parent, root)
+
+
+def _text(values: dict[str, Any]) -> str:
+    """Return a record as JSON with one line for each key and each result."""
+    results = ",\n    ".join(map(_dumps, values["evaluation_results"]))
+    rest = [
+        f"  {_dumps(key)}: {_dumps(value)}" for key, value in values.items() if key != "evaluation_results"
+    ]
+    return "{\n" + ",\n".join([*rest, f'  "evaluation_results": [\n    {results}\n  ]']) + "\n}\n"
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

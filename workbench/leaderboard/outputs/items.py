@@ -45,6 +45,14 @@ the generated text. target: the right options or texts, separated by " | ". marg
 likeliest right option minus that of the likeliest wrong one, in nats."""
 
 
+ENCODING: dict[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": [name for name in SCHEMA.names if name not in ("margin", "loglikelihoods")],
+    "use_byte_stream_split": ["margin", "loglikelihoods.list.element"],
+}
+"""Numbers that hardly repeat: a dictionary of them takes more time and more bytes."""
+
+
 def write(board: Board, texts: ItemTexts, path: Path) -> None:
     """Write items.parquet under a temporary name and rename it.
 
@@ -57,7 +65,7 @@ def write(board: Board, texts: ItemTexts, path: Path) -> None:
     check_replaceable(path)
     part = clear_the_way(part_of(path))
     with part.open("xb") as file:
-        with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(file, SCHEMA, **ENCODING) as writer:
             for column in board.columns:
                 for batch in _batches(board, column, texts):
                     writer.write_batch(batch)

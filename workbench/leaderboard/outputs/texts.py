@@ -4,7 +4,7 @@ import re
 
 from workbench.shown import clean
 
-FORMULA_STARTS = "=+-@＝＋－＠"
+FORMULA_STARTS = tuple("=+-@＝＋－＠")
 """First characters with which spreadsheets take a cell for a formula."""
 
 MARKDOWN = {ord(character): f"\\{character}" for character in "\\`*_[]|#~$"} | {
@@ -46,7 +46,7 @@ def csv_text(text: str) -> str:
     Source: OWASP, CSV Injection.
     """
     text = one_line(text)
-    return f"'{text}" if text.startswith(tuple(FORMULA_STARTS)) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def markdown(text: str) -> str:

@@ -29,12 +29,23 @@ def write(board: Board, texts: ItemTexts, folder: Path) -> None:
         texts: Answers to the items, for items.parquet.
         folder: Folder of the leaderboard.
     """
+    write_texts(board, texts, folder)
+    write_pictures(board, folder)
+
+
+def write_texts(board: Board, texts: ItemTexts, folder: Path) -> None:
+    """Write all files but the pictures.
+
+    Args:
+        board: What the files show.
+        texts: Answers to the items, for items.parquet.
+        folder: Folder of the leaderboard.
+    """
     for name, text_of in TEXTS.items():
         settle_file(folder / name)
         write_atomic(folder / name, text_of(board))
     items.write(board, texts, folder / ITEMS)
     every_eval_ever.write(board, folder)
-    write_pictures(board, folder)
 
 
 def write_pictures(board: Board, folder: Path) -> None:

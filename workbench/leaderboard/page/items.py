@@ -154,9 +154,12 @@ def margins_of(loglikelihoods: NDArray[np.float32], targets: Any) -> NDArray[np.
     for item, indices in enumerate(targets):
         known_indices = [i for i in indices if isinstance(i, int | np.integer) and 0 <= i < num_choices]
         is_right[item, np.array(known_indices, int)] = True
-    known = np.where(np.isnan(loglikelihoods), -np.inf, loglikelihoods)
-    right = np.where(is_right, known, -np.inf).max(-1)
-    wrong = np.where(is_right, -np.inf, known).max(-1)
+    unknown = np.float32(-np.inf)
+    right = wrong = np.full(loglikelihoods.shape[:2], unknown)
+    for choice in range(num_choices):  # far faster than a maximum over the short last axis
+        likelihoods = loglikelihoods[:, :, choice]
+        right = np.fmax(right, np.where(is_right[:, choice], likelihoods, unknown))
+        wrong = np.fmax(wrong, np.where(is_right[:, choice], unknown, likelihoods))
     is_known = np.isfinite(right) & np.isfinite(wrong)
     margins: NDArray[np.float32] = np.full(right.shape, np.nan, np.float32)
     np.subtract(right, wrong, out=margins, where=is_known)
