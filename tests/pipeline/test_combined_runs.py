@@ -1,4 +1,4 @@
-"""recipe=merge with several adapters: combined, merged, proven and scored like one."""
+"""recipe=merge with several adapters or models: combined, merged, proven and scored like one."""
 
 import json
 from pathlib import Path
@@ -109,3 +109,29 @@ def test_a_run_with_an_adapter_of_its_own_takes_no_combination(run, two):
 def test_adapter_path_beside_the_list_is_refused(run, two):
     with pytest.raises(ConfigError, match="adapter.path: 'zh', beside merge.adapters"):
         run("merge", *MODEL, two, "adapter.path=zh", "run_dir=both")
+
+
+def tuned(folder, seed):
+    model = OpenLlamaForCausalLM.from_pretrained(TOY)
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        weight.data += 0.01 * torch.randn(weight.shape, generator=generator)
+    model.save_pretrained(folder)
+
+
+def test_whole_models_are_merged_and_scored(run, tmp_path, caplog):
+    for seed, name in enumerate(("a", "b")):
+        tuned(tmp_path / name, seed)
+    models = "merge.models=[{path: a, weight: 0.5},{path: b}]"
+    folder = run("merge", *MODEL, models, "run_dir=soup")
+    assert "0.5 x a + 1 x b by task_arithmetic" in caplog.text
+    run("merge", *MODEL, models, "run_dir=soup")
+    assert "merge: already done" in caplog.text
+    run("evaluate", *MODEL, *ASKED, "run_dir=soup")
+    assert {score.model for score in read_results(folder.results_json)[1]} == {"base", "merged"}
+    assert answers(folder, "merged") != answers(folder, "base")
+
+
+def test_a_missing_model_is_named_by_its_key(run):
+    with pytest.raises(CheckpointError, match="merge.models: there is no file or folder 'nowhere'"):
+        run("merge", *MODEL, "merge.models=[{path: nowhere}]", "run_dir=soup")

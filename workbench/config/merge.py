@@ -1,9 +1,9 @@
-"""The merge section: how base model and adapter, or several adapters, become one."""
+"""The merge section: how base model and adapter, several adapters or several models become one."""
 
 from dataclasses import dataclass, field
 from enum import Enum
 
-from workbench.config.merge_method import MergeMethod
+from workbench.config.merge_method import FOR_ADAPTERS, FOR_MODELS, MergeMethod
 from workbench.config.names import check_once
 from workbench.config.ranges import check_ranges, number
 from workbench.errors import ConfigError
@@ -21,11 +21,11 @@ class MergeDtype(Enum):
 MergeResult = Enum("MergeResult", {"model": "model", "adapter": "adapter"})
 """What several adapters become."""
 
-COMBINED_BY = ("adapters", "method", "density", "rank", "seed", "result")
+COMBINED_BY = ("adapters", "models", "method", "density", "rank", "normalize", "t", "seed", "result")
 SEARCHED_BY = ("search", "guard", "guard_margin")
-"""Keys that decide what several adapters become, and which weights a search chooses."""
-OF_METHODS = ("method", "density", "rank")
-"""Keys that have a meaning for several adapters only; null where they aren't given."""
+"""Keys that decide what several adapters or models become, and which weights a search chooses."""
+OF_METHODS = ("method", "density", "rank", "normalize", "t")
+"""Keys that have a meaning for several adapters or models only; null where they aren't given."""
 
 
 MOST_FACTOR, MOST_SETTINGS = 100, 200
@@ -34,17 +34,17 @@ MOST_FACTOR, MOST_SETTINGS = 100, 200
 
 @dataclass(kw_only=True)
 class WeightedPart:
-    """One adapter of several."""
+    """One adapter or model of several."""
 
     path: str
     """Folder or Hub id."""
     weight: float = number(1.0, -100, 100)
-    """Factor on its update of the weights."""
+    """Factor on what it adds to the base."""
 
 
 @dataclass(kw_only=True)
 class MergeConfig:
-    r"""The base model and its adapter as one model, or several adapters of one base as one.
+    r"""The base model and its adapter as one model, or several adapters or models of one base as one.
 
     The sum is computed in float32, rounded once, and compared with the adapter model before it is published.
 
@@ -58,23 +58,34 @@ class MergeConfig:
     adapters: list[WeightedPart] = field(default_factory=list)
     """LoRA adapters of one base, as in [{path: A, weight: 0.5}, {path: B}], that become one adapter in the
     run's combined/. Empty: the run's adapter, or the one at adapter.path."""
+    models: list[WeightedPart] = field(default_factory=list)
+    """Fully tuned models of the base at model.path, as in [{path: A, weight: 0.5}, {path: B}], that become
+    one model in the run's merged/."""
     method: MergeMethod | None = None
-    """How merge.adapters are combined, as peft does it. null: cat. cat: the exact weighted sum of the
-    updates, of all ranks together. svd: the best approximation of that sum in merge.rank. linear: weighted
-    sums of A and of B, which is not the sum of the updates. ties (arXiv:2306.01708): the largest values,
-    where signs agree. dare_linear, dare_ties (arXiv:2311.03099): random values, scaled up. magnitude_prune:
-    the largest values. These work on A and B apart, and need equal ranks; with _svd they work on the
-    updates."""
+    """How adapters or models become one. null: cat for adapters, task_arithmetic for models. cat: the exact
+    weighted sum of the updates, of all ranks together. svd: the best approximation of that sum in merge.rank.
+    linear, of adapters: weighted sums of A and of B, which is not the sum of the updates; of models: their
+    weighted mean. task_arithmetic (arXiv:2212.04089): the base and the weighted sum of what the models add to
+    it. slerp: between two models. ties (arXiv:2306.01708): the largest values, where signs agree.
+    dare_linear, dare_ties (arXiv:2311.03099): random values, scaled up. magnitude_prune: the largest values.
+    Of adapters, ties, dare and magnitude_prune work on A and B apart, and need equal ranks; with _svd they
+    work on the updates. Adapters are combined as peft does, models as mergekit: TIES elects signs before the
+    weights in peft, after them in mergekit."""
     density: float | None = number(None, 0, 1, above=True)
     """Share of values that ties, dare and magnitude_prune keep, such as 0.5. null with the other methods."""
     rank: int | None = number(None, 1, 2**16)
     """Rank of the adapter that svd and the _svd methods make. null: the largest rank of the adapters. The sum
     of the ranks makes svd exact."""
+    normalize: bool | None = None
+    """Whether the sum over models is divided by the sum of their weights. null: true for linear and ties."""
+    t: float | None = number(None, 0, 1)
+    """Place of slerp's result between the first model (0) and the second (1)."""
     seed: int = number(0, 0, 2**32 - 1)
     """Seed of the values that dare drops, and of the halves of a search."""
     result: MergeResult = MergeResult.model
     """What merge.adapters become. model: one adapter, merged into the base and proven. adapter: one adapter
     alone."""
+
     search: list[float] = field(default_factory=list)
     """Factors to try on the weights of merge.adapters, as in [0,0.25,0.5,0.75,1,1.25]; of several adapters
     all combinations. They are scored on one half of the chosen benchmarks' items, and the largest gain whose
@@ -91,20 +102,32 @@ class MergeConfig:
         """Raise ConfigError where a value can't be meant."""
         check_ranges(self, "merge")
         self._check_search()
+        if self.adapters and self.models:
+            raise ConfigError("merge.models: given beside merge.adapters (give one of them)")
         if self.result is not MergeResult.model and not self.adapters:
             raise ConfigError(f"merge.result: {self.result.name!r} is for several adapters (merge.adapters)")
-        if self.adapters:
-            self._check_adapters()
+        if self.parts:
+            self._check_parts()
             return
         for name in OF_METHODS:
             if (value := getattr(self, name)) is not None:
                 shown = value.name if isinstance(value, Enum) else value
-                raise ConfigError(f"merge.{name}: {shown!r} is for several adapters (merge.adapters)")
+                raise ConfigError(f"merge.{name}: {shown!r} needs merge.adapters or merge.models")
+
+    @property
+    def parts(self) -> list[WeightedPart]:
+        """The adapters or models that become one; empty if a single adapter is merged."""
+        return self.adapters or self.models
 
     @property
     def combination(self) -> MergeMethod:
-        """The method by which `adapters` are combined."""
-        return self.method or MergeMethod.cat
+        """The method by which `parts` become one."""
+        return self.method or (MergeMethod.cat if self.adapters else MergeMethod.task_arithmetic)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether the sum over models is divided by the sum of their weights."""
+        return self.combination.normalizes if self.normalize is None else self.normalize
 
     def _check_search(self) -> None:
         """Raise ConfigError if the keys of a search contradict each other."""
@@ -126,22 +149,22 @@ class MergeConfig:
                 f"merge.search: {count:,} combinations of factors (at most {MOST_SETTINGS}: name fewer)"
             )
 
-    def _check_adapters(self) -> None:
-        """Raise ConfigError if the keys of a combination contradict each other."""
-        method = self.combination
-        check_once("merge.adapters", [part.path for part in self.adapters])
-        if not any(part.weight for part in self.adapters):
-            raise ConfigError("merge.adapters: all weights are 0, so the combination would do nothing")
-        if len(self.adapters) == 1 and method is not MergeMethod.cat:
+    def _check_parts(self) -> None:
+        """Raise ConfigError if the keys of several adapters or models contradict each other."""
+        method, key = self.combination, "merge.adapters" if self.adapters else "merge.models"
+        known = FOR_ADAPTERS if self.adapters else FOR_MODELS
+        check_once(key, [part.path for part in self.parts])
+        if method not in known:
+            names = ", ".join(option.name for option in known)
+            raise ConfigError(f"merge.method: {method.name!r} is not for {key} (known: {names})")
+        if not any(part.weight for part in self.parts):
+            raise ConfigError(f"{key}: all weights are 0, so the result would be the base")
+        if self.adapters and len(self.adapters) == 1 and method is not MergeMethod.cat:
             raise ConfigError(
                 f"merge.method: {method.name!r} needs two adapters or more (cat scales a single one)"
             )
         self._check_density(method)
-        if self.rank is not None and not method.truncates:
-            raise ConfigError(
-                f"merge.rank: {self.rank!r}, but the rank that merge.method={method.name} makes follows from "
-                "the adapters (null, or svd and the _svd methods)"
-            )
+        self._check_others(method)
 
     def _check_density(self, method: MergeMethod) -> None:
         """Raise ConfigError if the density is missing, or has no meaning."""
@@ -154,4 +177,29 @@ class MergeConfig:
             raise ConfigError(
                 f"merge.density: {self.density!r}, but merge.method={method.name} keeps all values (null, or "
                 "a method of ties, dare or magnitude_prune)"
+            )
+
+    def _check_others(self, method: MergeMethod) -> None:
+        """Raise ConfigError if a key is given that the method doesn't use, or slerp's keys are wrong."""
+        if self.rank is not None and not method.truncates:
+            raise ConfigError(
+                f"merge.rank: {self.rank!r}, but the rank that merge.method={method.name} makes follows from "
+                "the adapters (null, or svd and the _svd methods)"
+            )
+        is_slerp = method is MergeMethod.slerp
+        if self.normalize is not None and (self.adapters or is_slerp):
+            raise ConfigError(
+                f"merge.normalize: {self.normalize!r} is for the sum over models, not for "
+                f"{'slerp' if is_slerp else 'adapters'} (null)"
+            )
+        if is_slerp is (self.t is None):
+            raise ConfigError(
+                "merge.t: not given, and merge.method=slerp needs it (0 is the first model, 1 the second)"
+                if is_slerp
+                else f"merge.t: {self.t!r} is for merge.method=slerp, not for {method.name} (null)"
+            )
+        if is_slerp and (len(self.models) != 2 or any(part.weight != 1 for part in self.models)):
+            raise ConfigError(
+                "merge.models: merge.method=slerp takes two models without weights (merge.t says where "
+                "between them)"
             )

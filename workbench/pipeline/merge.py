@@ -15,6 +15,7 @@ from workbench.errors import MissingStepError
 from workbench.models.adapters import adapter_config
 from workbench.models.merging import PROBE_TEXTS
 from workbench.pipeline.combining.adapters import combine
+from workbench.pipeline.combining.models import merge_models
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder, content, skip_finished
 from workbench.pipeline.tokenizers import training_tokenizer
@@ -31,6 +32,9 @@ def merge(run: Run) -> None:
         MissingStepError: There is no adapter.
     """
     config, run_dir = run.config, run.run_dir
+    if config.merge.models:
+        merge_models(run)
+        return
     if config.merge.adapters:
         combine(run)
         if config.merge.result is MergeResult.adapter:

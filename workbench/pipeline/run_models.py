@@ -70,10 +70,14 @@ def model_identities(run: Run) -> dict[str, Identity]:
 def merge_fingerprint(adapter: Path | None, run_dir: RunDir) -> str | None:
     """Return the fingerprint of the run's merged model, if its report proves that it is of this adapter.
 
+    Args:
+        adapter: The run's adapter; None: the model was merged from whole models.
+        run_dir: The run.
+
     Returns:
         None if there is no merged model, its report is missing or damaged, or the adapter is another one.
     """
-    if adapter is None or not run_dir.merged.is_dir() or not run_dir.merge_report.is_file():
+    if not run_dir.merged.is_dir() or not run_dir.merge_report.is_file():
         return None
     if RunRecord(run_dir.run_json).problem("merge", run_dir.merged):
         return None
@@ -83,7 +87,7 @@ def merge_fingerprint(adapter: Path | None, run_dir: RunDir) -> str | None:
         return None
     recorded = report.get("fingerprints") if isinstance(report, dict) else None
     merged = file_fingerprint(run_dir.merged)
-    expected = {"adapter": adapter_config.fingerprint(adapter), "merged": merged}
+    expected = {"adapter": adapter and adapter_config.fingerprint(adapter), "merged": merged}
     is_proven = isinstance(recorded, dict) and {key: recorded.get(key) for key in expected} == expected
     return merged if is_proven else None
 

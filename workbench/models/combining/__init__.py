@@ -1,1 +1,1 @@
-"""Makes one adapter out of several."""
+"""Makes one adapter out of several, and one model out of several."""

@@ -1,1 +1,1 @@
-"""Combines several adapters, as the merge step does first."""
+"""Combines several adapters or models, as the merge step does first."""

@@ -49,11 +49,12 @@ def combine(run: Run) -> None:
     log.info("combine: %s; %s", summary(report), run_dir.combined)
 
 
-def combined_facts(method: str, parts: Sequence[WeightedPart], rank: int) -> dict[str, Any]:
+def combined_facts(method: str, parts: Sequence[WeightedPart], rank: int | None = None) -> dict[str, Any]:
     """Return what run.json and the leaderboard say of a combination."""
+    kind = "adapters" if rank is not None else "models"
     return {
-        "method": f"{len(parts)} adapters by {method}",
-        "rank": rank,
+        "method": f"{len(parts)} {kind} by {method}",
+        **({"rank": rank} if rank is not None else {}),
         "parts": [{"path": public_path(part.path), "weight": part.weight} for part in parts],
     }
 

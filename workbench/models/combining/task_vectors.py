@@ -1,0 +1,116 @@
+"""Merges one tensor of several models: mergekit's published formulas, in float32.
+
+Sources: task arithmetic (arXiv:2212.04089), TIES (arXiv:2306.01708), DARE (arXiv:2311.03099), and for
+linear, slerp and the order of steps mergekit (arXiv:2403.13257): TIES elects signs after the weights.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from workbench.config.merge_method import MergeMethod
+
+PARALLEL = 0.9995
+"""Cosine of two tensors from which on slerp interpolates linearly."""
+TINY_NORM = 1e-8
+"""Norm up to which slerp takes a tensor as it is."""
+TINY_SUM = 1e-8
+"""Sum of weights up to which nothing is divided by it."""
+
+
+def linear(tensors: Sequence[Tensor], weights: Sequence[float], normalize: bool) -> Tensor:
+    """Return the weighted sum of tensors; with `normalize` their weighted mean."""
+    total = _weighted_sum(tensors, weights)
+    return total / _divisor(sum(weights)) if normalize else total
+
+
+def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
+    """Return the point at `share` of the great circle from one tensor to another, each taken as a vector."""
+    cosine = float((_direction(first) * _direction(second)).sum())
+    if abs(cosine) > PARALLEL:
+        return (1 - share) * first + share * second
+    angle = torch.arccos(torch.tensor(cosine, dtype=torch.float64))
+    shares = torch.sin(angle * (1 - share)) / torch.sin(angle), torch.sin(angle * share) / torch.sin(angle)
+    return float(shares[0]) * first + float(shares[1]) * second
+
+
+def added_deltas(
+    base: Tensor,
+    deltas: Sequence[Tensor],
+    weights: Sequence[float],
+    method: MergeMethod,
+    *,
+    normalize: bool,
+    density: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return the base with the weighted sum of what some models have learned.
+
+    Args:
+        base: The base's tensor.
+        deltas: Each model's tensor less the base's.
+        weights: Factor on each delta.
+        method: task_arithmetic: all values. ties, dare_ties: of each value only the deltas that have the
+            sign of their weighted sum. ties: only the largest values of each delta. dare: random values,
+            divided by the density.
+        normalize: Divide by the sum of the weights, of those deltas whose sign counts.
+        density: Share of values kept; None: all.
+        generator: Random state of dare.
+    """
+    if density is not None and density < 1:
+        prune = PRUNE[method]
+        deltas = [prune(delta, density, generator) for delta in deltas]
+    if not method.elects_sign:
+        total = _weighted_sum(deltas, weights)
+        return base + (total / _divisor(sum(weights)) if normalize else total)
+    is_negative = _weighted_sum(deltas, weights) < 0
+    total, divisor = torch.zeros_like(base), torch.zeros_like(base)
+    for delta, weight in zip(deltas, weights, strict=True):
+        weighted = weight * delta
+        counts = torch.where(is_negative, weighted < 0, weighted > 0)
+        total += torch.where(counts, weighted, 0.0)
+        divisor += weight * counts.to(divisor.dtype)
+    return base + (total / torch.where(divisor == 0, 1.0, divisor) if normalize else total)
+
+
+def largest_values(delta: Tensor, density: float, _: torch.Generator | None = None) -> Tensor:
+    """Return a tensor in which all but its largest values are zero, and at least one is kept."""
+    count = max(1, int(density * delta.numel()))
+    kept = delta.abs().flatten().topk(count, sorted=False).indices
+    mask = torch.zeros(delta.numel(), dtype=torch.bool)
+    mask[kept] = True
+    return torch.where(mask.view_as(delta), delta, 0.0)
+
+
+def random_values(delta: Tensor, density: float, generator: torch.Generator | None) -> Tensor:
+    """Return a tensor with random values set to zero, and the others divided by the density."""
+    kept = torch.bernoulli(torch.full_like(delta, density), generator=generator)
+    return delta * kept / density
+
+
+PRUNE: dict[MergeMethod, Callable[[Tensor, float, torch.Generator | None], Tensor]] = {
+    MergeMethod.ties: largest_values,
+    MergeMethod.dare_linear: random_values,
+    MergeMethod.dare_ties: random_values,
+}
+
+
+def _weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return the sum of the tensors times their weights."""
+    total = torch.zeros_like(tensors[0])
+    for tensor, weight in zip(tensors, weights, strict=True):
+        total += weight * tensor
+    return total
+
+
+def _divisor(total: float) -> float:
+    """Return a sum of weights to divide by; 1 if it is about 0."""
+    return 1.0 if abs(total) < TINY_SUM else total
+
+
+def _direction(tensor: Tensor) -> Tensor:
+    """Return a tensor of norm 1, in float64."""
+    double = tensor.double()
+    norm = float(double.norm())
+    return double / norm if norm > TINY_NORM else double

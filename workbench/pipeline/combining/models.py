@@ -1,0 +1,53 @@
+"""Merges the models of `merge.models` into the run's merged/."""
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from workbench.config import Config
+from workbench.config.history import hashed
+from workbench.config.quantization import QuantizationConfig
+from workbench.leaderboard.rows.models import COMBINED
+from workbench.models.combining.combine_models import ModelsReport, combine_models
+from workbench.models.loading import check_model
+from workbench.pipeline.combining.adapters import combined_facts
+from workbench.pipeline.run_models import model_in
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.step_inputs import content, skip_finished
+from workbench.run_dir import fingerprint, write_json
+from workbench.run_record import RunRecord
+
+log = logging.getLogger("workbench")
+
+
+def merge_models(run: Run) -> None:
+    """Make one model of `merge.models` in the run's merged/, unless that is done.
+
+    Raises:
+        WorkbenchError: The models can't be merged.
+    """
+    config, run_dir = run.config, run.run_dir
+    inputs = fingerprint(merged_from(config))
+    record = RunRecord(run_dir.run_json)
+    if skip_finished("merge", record.is_finished("merge", inputs, run_dir.merged), config):
+        return
+    report = combine_models(config.model, config.merge, run_dir.merged)
+    check_model(model_in(run_dir.merged, config.model), QuantizationConfig())
+    write_json(run_dir.merge_report, asdict(report))
+    record.note(COMBINED, combined_facts(report.method, config.merge.models))
+    record.finish("merge", inputs, run_dir.merged, {}, files=[run_dir.merge_report])
+    log.info("merge: %s; %s", summary(report), run_dir.merged)
+
+
+def merged_from(config: Config) -> list[Any]:
+    """Return the settings that decide a merge of models."""
+    base = {**hashed(config.model, "model"), "path": content(config.model.path)}
+    merge = hashed(config.merge, "merge") | {"dtype": config.merge.dtype.value}
+    return [base, merge, [content(part.path) for part in config.merge.models]]
+
+
+def summary(report: ModelsReport) -> str:
+    """Describe a merge of models in one line."""
+    parts = " + ".join(f"{part['weight']:g} x {part['path']}" for part in report.models)
+    left = f"{report.kept:.0%} of the change is left after rounding"
+    return f"{parts} by {report.method}, {report.num_tensors} tensors, {left}"
