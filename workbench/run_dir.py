@@ -177,6 +177,11 @@ class RunDir:
         return self.path / "audit.json"
 
     @property
+    def diagnosis_json(self) -> Path:
+        """Findings of the diagnose step about a merged model."""
+        return self.path / "diagnosis.json"
+
+    @property
     def all_predictions(self) -> Path:
         """A folder of predictions for each model."""
         return self.path / "predictions"

@@ -11,6 +11,9 @@ from workbench.config.compare import CompareConfig
 from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.export import ExportConfig
+from workbench.config.inspection.adapter_info import AdapterInfoConfig
+from workbench.config.inspection.extract import ExtractConfig
+from workbench.config.inspection.merged import MergedConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.merge import MergeConfig
 from workbench.config.model import ModelConfig
@@ -26,6 +29,7 @@ from workbench.errors import ConfigError
 __all__ = [
     "IDENTITY",
     "AdapterConfig",
+    "AdapterInfoConfig",
     "AuditConfig",
     "BenchmarkConfig",
     "ChatConfig",
@@ -34,8 +38,10 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "ExtractConfig",
     "LeaderboardConfig",
     "MergeConfig",
+    "MergedConfig",
     "ModelConfig",
     "PlanConfig",
     "PredictConfig",
@@ -68,6 +74,9 @@ class Step(Enum):
     tokenizer = "tokenizer"
     extend = "extend"
     audit = "audit"
+    diagnose = "diagnose"
+    extract = "extract"
+    adapter_info = "adapter_info"
 
 
 WORKS_ON = {
@@ -81,6 +90,7 @@ WORKS_ON = {
     "export": ("train", "merge", "extend"),
     "leaderboard": ("train", "merge", "evaluate"),
     "compare": ("train", "merge", "evaluate"),
+    "diagnose": ("train", "merge"),
 }
 """Step -> the steps whose results it works on, where the run has them."""
 
@@ -101,7 +111,8 @@ class Config:
     """What the run does, in this order. plan: forecast memory and time. train, merge, evaluate, predict,
     export: as named. leaderboard: compare all runs. compare: compare two models' results. resume_check:
     prove that a stopped training resumes exactly. tokenizer: learn a vocabulary. extend: add tokens to a
-    model. audit: ask recorded items again. Name fewer to repeat single steps."""
+    model. audit: ask recorded items again. diagnose: find faults of a merged model. extract:
+    a LoRA from two checkpoints. adapter_info: show an adapter. Name fewer to repeat single steps."""
     seed: int = number(42, 0, 2**32 - 1)
     """Seed of row order, new weights and dropout. Another seed is another run. Few-shot
     examples and sampled answers have a seed of their own: evaluate.fewshot_seed."""
@@ -131,6 +142,8 @@ class Config:
     """How it is trained."""
     merge: MergeConfig = field(default_factory=MergeConfig)
     """How adapter and base become one model."""
+    merged: MergedConfig = field(default_factory=MergedConfig)
+    """Which other model is compared with model.path."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """How it is scored."""
     benchmarks: dict[str, BenchmarkConfig] = field(default_factory=dict)
@@ -144,12 +157,16 @@ class Config:
     """A conversation in the terminal."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """The model for other tools."""
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    """A LoRA out of two checkpoints."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     """A vocabulary learned from text."""
     leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)
     """Where all runs are compared."""
     audit: AuditConfig = field(default_factory=AuditConfig)
     """A random sample of recorded answers, asked again."""
+    adapter_info: AdapterInfoConfig = field(default_factory=AdapterInfoConfig)
+    """What is shown about an adapter."""
     compare: CompareConfig = field(default_factory=CompareConfig)
     """Which two models are compared, and until when."""
 

@@ -19,6 +19,7 @@ from workbench.models.loading import check_model, has_weights, outline
 from workbench.models.tokenizers.load_tokenizer import has_tokenizer
 from workbench.pipeline.held_out.encoded_rows import model_length
 from workbench.pipeline.held_out.rows_file import read_rows
+from workbench.pipeline.inspection.diagnose import open_folders
 from workbench.pipeline.plan.plan import has_rows
 from workbench.pipeline.predict.predict_input import questions
 from workbench.pipeline.run_state import Run
@@ -28,6 +29,11 @@ from workbench.pipeline.train import check_adapter, score_on_benchmarks
 from workbench.pipeline.vocabulary import read_texts
 from workbench.training.arguments import check_loggers
 
+WITHOUT_MODEL = {
+    *(Step.leaderboard, Step.compare, Step.tokenizer),
+    *(Step.diagnose, Step.extract, Step.adapter_info),
+}
+"""Steps that load no model, or only read tensors from its files."""
 NUM_CHECKED = 1000
 """Number of streamed rows that are checked before the training; the others are checked when encoded."""
 
@@ -39,7 +45,9 @@ def check(run: Run) -> None:
         WorkbenchError: A model, data set or benchmark can't be read, or the configuration contradicts itself.
     """
     config = run.config
-    if set(config.steps) - {Step.leaderboard, Step.compare, Step.tokenizer}:
+    if {Step.diagnose, Step.extract} & set(config.steps):
+        open_folders(run)
+    if set(config.steps) - WITHOUT_MODEL:
         check_loadable(run)
     if Step.evaluate in config.steps:
         if not config.benchmarks and Step.train not in config.steps and not read_rows(run.run_dir):

@@ -17,6 +17,9 @@ from workbench.pipeline.ending.summary import print_summary
 from workbench.pipeline.evaluate import evaluate
 from workbench.pipeline.export import export
 from workbench.pipeline.held_out.rows_file import holds_out_by_default
+from workbench.pipeline.inspection.adapter_info import adapter_info
+from workbench.pipeline.inspection.diagnose import diagnose
+from workbench.pipeline.inspection.extract import extract
 from workbench.pipeline.leaderboard import leaderboard
 from workbench.pipeline.merge import merge
 from workbench.pipeline.plan.plan import plan
@@ -47,13 +50,24 @@ STEPS: dict[Step, Callable[[Run], None]] = {
     Step.tokenizer: tokenizer,
     Step.extend: extend,
     Step.audit: audit,
+    Step.diagnose: diagnose,
+    Step.extract: extract,
+    Step.adapter_info: adapter_info,
 }
 
 SHARED = (Step.train, Step.evaluate, Step.compare)
 """Steps that all ranks run together; the others run on rank 0 while the other ranks wait."""
 
 
-WITHOUT_FOLDER = (Step.plan, Step.leaderboard, Step.compare, Step.chat, Step.audit)
+WITHOUT_FOLDER = (
+    Step.plan,
+    Step.leaderboard,
+    Step.compare,
+    Step.chat,
+    Step.audit,
+    Step.diagnose,
+    Step.adapter_info,
+)
 """Steps that write nothing into a run's folder, or only read another run's; alone they don't create one."""
 
 

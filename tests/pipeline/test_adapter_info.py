@@ -1,0 +1,65 @@
+"""The recipes adapter-info and extract, on adapters of the toy model."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import workbench.toy
+from workbench.config.names import ADAPTER
+from workbench.errors import ConfigError
+from workbench.pipeline.inspection.picture import bars, grid, picture_svg
+
+BASE = str(Path(workbench.toy.__file__).parent / "base")
+
+
+@pytest.fixture(scope="module")
+def trained(run_once):
+    return run_once(
+        lambda folder: None, "quickstart", "train.max_steps=4", "steps=[train,merge]", "run_dir=run"
+    )
+
+
+def test_an_adapter_of_a_run_is_shown_with_its_data_and_layers(run, trained, caplog, capsys):
+    run("adapter-info", f"adapter.path={trained / 'run' / 'adapter'}", "adapter_info.picture=norms.svg")
+    assert re.search(r"LORA: r=\d+, lora_alpha=", caplog.text)
+    assert re.search(r"data: .*trained tokens", caplog.text)
+    assert "fingerprint of base, data and settings" in caplog.text
+    shown = capsys.readouterr().out
+    assert re.search(r"q_proj +\d+ +\d+ +[\d.]+ .*[▁▂▃▄▅▆▇█]", shown)
+    assert Path("norms.svg").read_text().count("<rect") > 5
+    assert not Path("runs").exists()
+
+
+def test_two_adapters_are_compared_and_one_with_itself_overlaps_wholly(run, trained, capsys):
+    path = trained / "run" / ADAPTER
+    run("adapter-info", f"adapter.path={path}", f"adapter_info.other={path}")
+    line = next(line for line in capsys.readouterr().out.splitlines() if "0 to 0" in line)
+    assert re.search(r" 1 +0 to 0 +0 to 0 +1 +█+$", line)
+
+
+def test_without_an_adapter_the_key_is_named(run):
+    with pytest.raises(ConfigError, match="adapter.path: not given"):
+        run("adapter-info")
+
+
+def test_a_lora_is_extracted_from_a_merged_model_and_merged_again(run, trained, caplog):
+    arguments = [f"model.path={BASE}", f"merged.path={trained / 'run' / 'merged'}", "run_dir=extracted"]
+    made = run("extract", *arguments, "extract.max_rank=64")
+    config = json.loads((made.adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == BASE and config["peft_type"] == "LORA"
+    assert "layers of rank" in caplog.text
+    run("extract", *arguments, "extract.max_rank=64")
+    assert "already done" in caplog.text
+    run("merge", f"model.path={BASE}", f"adapter.path={made.adapter}", "run_dir=again")
+    assert "logits differ from the adapter model's" in caplog.text
+
+
+def test_modules_are_sorted_into_kinds_and_layers():
+    values = {"model.layers.0.q_proj": 1.0, "model.layers.2.q_proj": 4.0, "lm_head": 2.0}
+    rows = grid(values)
+    assert rows == {"q_proj": [1.0, None, 4.0], "lm_head": [2.0]}
+    assert bars(rows["q_proj"], 4.0) == "▃·█"
+    assert picture_svg(rows, "a <b>").count("<rect") == 3
+    assert "a &lt;b&gt;" in picture_svg(rows, "a <b>")

@@ -1,0 +1,1 @@
+"""Measures adapters without their base: norms, ranks, and the angles between two of them."""

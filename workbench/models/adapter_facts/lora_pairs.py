@@ -1,0 +1,97 @@
+"""Matrices of a LoRA, as update B·A of each layer, measured without multiplying them out."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from peft.utils.other import get_pattern_key
+from torch import Tensor
+
+from workbench.errors import CheckpointError
+from workbench.models.adapters.adapter_config import read_config, read_weights
+from workbench.models.diagnosis.adapter_tensors import ROOT
+
+SMALLEST_SHARE = 1e-6
+"""Singular values below this share of the largest count as zero."""
+
+
+@dataclass(frozen=True)
+class LoraPair:
+    """Update of one layer: scale · B · A."""
+
+    module: str
+    """Name of the layer in the adapter's file."""
+    down: Tensor
+    """A (rank, in)"""
+    up: Tensor
+    """B (out, rank)"""
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """Return the number of rows of A."""
+        return len(self.down)
+
+    @property
+    def norm(self) -> float:
+        """Return the Frobenius norm of the update."""
+        return math.sqrt(max(0.0, inner_product(self, self)))
+
+    @cached_property
+    def spectrum(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return left vectors (out, n), singular values (n,), right vectors (in, n); n is the true rank."""
+        left, upper = torch.linalg.qr(self.up.double())
+        right, lower = torch.linalg.qr(self.down.double().T)
+        inner_left, values, inner_right = torch.linalg.svd(self.scale * upper @ lower.T)
+        count = int((values > SMALLEST_SHARE * values[:1]).sum())
+        return left @ inner_left[:, :count], values[:count], right @ inner_right[:count].T
+
+    @property
+    def stable_rank(self) -> float:
+        """Return |update|² / (largest singular value)², the directions that carry the update; 0 for none."""
+        values = self.spectrum[1]
+        return float(values.square().sum() / values[0] ** 2) if len(values) else 0.0
+
+
+def inner_product(first: LoraPair, second: LoraPair) -> float:
+    """Return the sum over all entries of the product of two updates of the same layer."""
+    ups = first.up.double().T @ second.up.double()  # (rank, rank)
+    downs = first.down.double() @ second.down.double().T
+    return first.scale * second.scale * float((ups * downs).sum())
+
+
+def lora_pairs(path: str | Path) -> list[LoraPair]:
+    """Read the updates of the LoRA at `path`, a folder or hub id, in the order of their layers' names.
+
+    Raises:
+        CheckpointError: There is no adapter, a file of it is damaged, or it is not a LoRA.
+    """
+    config, weights = read_config(path), read_weights(path)
+    if not isinstance(config, LoraConfig):
+        raise CheckpointError(f"{path}: {config.peft_type} has no matrices A and B (a LoRA)")
+    pairs = []
+    for key, down in weights.items():
+        for first, second in (
+            (".lora_A.weight", ".lora_B.weight"),
+            (".lora_embedding_A", ".lora_embedding_B"),
+        ):
+            if not key.endswith(first):
+                continue
+            module = key.removeprefix(ROOT).removesuffix(first)
+            up = weights.get(key.removesuffix(first) + second)
+            if up is None or up.dim() != 2 or down.dim() != 2 or up.shape[1] != len(down):
+                raise CheckpointError(f"{path}: {key} has no {second[1:]} that fits it (truncated?)")
+            pairs.append(LoraPair(module, down, up, _scale(config, module, len(down))))
+    if not pairs:
+        raise CheckpointError(f"{path}: no layer has matrices A and B")
+    return pairs
+
+
+def _scale(config: LoraConfig, module: str, rank: int) -> float:
+    """Return the factor of a layer's update, as peft computes it."""
+    patterns = config.alpha_pattern or {}
+    alpha = patterns.get(get_pattern_key(list(patterns), module), config.lora_alpha)
+    return float(alpha / math.sqrt(rank) if config.use_rslora else alpha / rank)

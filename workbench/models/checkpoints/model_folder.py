@@ -1,0 +1,136 @@
+"""Opens a model of any tool: tensors that are read one at a time, under one spelling of their names."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import CheckpointError, ConfigError
+from workbench.files import local_path
+from workbench.models.checkpoints import meta_llama
+from workbench.models.checkpoints.file_tensors import file_tensors
+from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.state_dict import existing_files, read_json_object, read_pickle
+from workbench.models.gguf import reader
+from workbench.models.stored import Stored
+
+PREFIXES = (
+    *("module.", "_orig_mod.", "base_model.model."),  # DistributedDataParallel, torch.compile, peft
+    *("model.", "transformer.", "language_model.", "gpt_neox.", "backbone.", "bert.", "roberta."),
+)
+"""Beginnings of tensor names that wrappers and model classes add, and that differ between tools."""
+BUFFERS = ("rotary_emb.inv_freq", ".attn.masked_bias", ".attention.masked_bias", "position_ids")
+"""Ends of the names of buffers, which old files have and which are not weights."""
+EMBEDDINGS = ("embed_tokens", "wte", "wpe", "word_embeddings", "position_embeddings", "embed_in")
+"""Last parts of the names of modules whose weight has a row for each token or position."""
+HEAD = "lm_head.weight"
+"""Canonical name of the language model head's weight."""
+HEADS = ("lm_head", "score", "classifier", "embed_out")
+"""Last parts of the names of output heads."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Model on disk."""
+
+    path: Path
+    config: dict[str, Any]
+    """Content of config.json."""
+    tensors: Mapping[str, Stored]
+    """Canonical name -> tensor."""
+    file_names: Mapping[str, str]
+    """Canonical name -> name in the file."""
+
+    @property
+    def is_tied(self) -> bool:
+        """Return whether input and output embedding share a weight, by config.json or for want of a head."""
+        names = ("tie_word_embeddings", "shared_input_output_embedding")
+        switches = [self.config[name] for name in names if name in self.config]
+        return any(switches) if switches else HEAD not in self.tensors
+
+    @property
+    def is_classifier(self) -> bool:
+        """Return whether config.json names a class for sequence classification."""
+        names = self.config.get("architectures") or []
+        return any(str(name).endswith("ForSequenceClassification") for name in names)
+
+    def embedding(self) -> str | None:
+        """Return the name of the input embedding's weight; None if there is none with a known name."""
+        names = ("embed_tokens.weight", "wte.weight", "embeddings.word_embeddings.weight", "embed_in.weight")
+        return next((name for name in names if name in self.tensors), None)
+
+
+def canonical(name: str) -> str:
+    """Return a tensor's or module's name without the prefixes of wrappers and model classes."""
+    while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), ""):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def is_head(name: str) -> bool:
+    """Return whether a tensor belongs to an output head."""
+    return name.rpartition(".")[0].rpartition(".")[2] in HEADS
+
+
+def is_embedding(name: str) -> bool:
+    """Return whether a tensor belongs to an embedding of tokens or positions."""
+    return name.rpartition(".")[0].rpartition(".")[2] in EMBEDDINGS
+
+
+def open_base(path: str | None, revision: str | None = None) -> ModelFolder:
+    """Open the model at `model.path`: a folder, a hub id or a `.gguf` file.
+
+    Raises:
+        CheckpointError: There is no model, or a file of it is damaged.
+    """
+    return _opened(locate(path, revision))
+
+
+def open_merged(path: str | None) -> ModelFolder:
+    """Open the model folder at `merged.path`.
+
+    Raises:
+        ConfigError: The key is missing.
+        CheckpointError: There is no model folder, or a file of it is damaged.
+    """
+    if not path:
+        raise ConfigError("merged.path: not given (the folder of the merged model)")
+    folder = local_path(path)
+    if not (folder / "config.json").is_file():
+        hint = " (it is an adapter)" if (folder / "adapter_config.json").is_file() else ""
+        raise CheckpointError(f"merged.path: {path!r} is not a model folder, it has no config.json{hint}")
+    return _opened(folder)
+
+
+def _opened(path: Path) -> ModelFolder:
+    config, tensors = _read(path)
+    names: dict[str, str] = {}
+    for name in tensors:
+        if name.endswith(BUFFERS):
+            continue
+        short = canonical(name)
+        if short in names:
+            raise CheckpointError(f"{path}: {names[short]} and {name} are the same tensor under two names")
+        names[short] = name
+    return ModelFolder(path, config, {short: tensors[name] for short, name in names.items()}, names)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Stored]]:
+    """Return the configuration and the tensors, which are not read yet."""
+    if path.is_file():
+        return reader.read_config(path), reader.read_tensors(path)
+    if meta_llama.is_meta(path):
+        return meta_llama.read_config(path), meta_llama.read_tensors(path)
+    files = existing_files(path)
+    if not files:
+        raise CheckpointError(f"{path}: no weights (model.safetensors or pytorch_model.bin, or their index)")
+    return read_json_object(path / "config.json"), _tensors(files)
+
+
+def _tensors(files: Iterable[Path]) -> Mapping[str, Stored]:
+    tensors: dict[str, Stored] = {}
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing, but listed in the index of the weights")
+        tensors |= file_tensors([file]) if file.suffix == ".safetensors" else read_pickle(file)
+    return tensors

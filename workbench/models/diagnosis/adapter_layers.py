@@ -1,0 +1,261 @@
+"""Merges one layer at a time with peft itself, for any adapter type, without the model.
+
+The adapter is put on a skeleton: modules with the base's names and shapes, whose weights take no memory. A
+layer is merged by giving it its weight, calling peft's `merge`, and taking the weight away again.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from workbench.errors import CheckpointError, first_line
+from workbench.models.adapters import adapter_config
+from workbench.models.checkpoints.checkpoint import BROKEN
+from workbench.models.checkpoints.model_folder import HEAD, ModelFolder, is_embedding, is_head
+from workbench.models.diagnosis.adapter_tensors import ROOT, AdapterTensors, sort_tensors
+
+ADAPTER = "default"
+"""Name that peft gives a model's first adapter."""
+
+
+class AdapterLayers:
+    """Adapter without its base: merges the weights that it is given."""
+
+    def __init__(
+        self, config: PeftConfig, tensors: AdapterTensors, model: PeftModel | None, missing: list[str]
+    ):
+        """Hold the adapter's layers.
+
+        Args:
+            config: The adapter's configuration, without what peft must not do on the skeleton.
+            tensors: The file's tensors.
+            model: peft's model on the skeleton; None if the adapter updates no layer.
+            missing: Tensors that the configuration announces and the file doesn't have.
+        """
+        self.config, self.tensors, self.missing = config, tensors, missing
+        self._model = model
+
+    @property
+    def is_linear(self) -> bool:
+        """Return whether updates don't depend on the weights, and grow with the scale (LoRA without DoRA)."""
+        return isinstance(self.config, LoraConfig) and not self.config.use_dora
+
+    def scale(self, name: str) -> float | None:
+        """Return the factor of a weight's update (alpha / rank); None if the method has none."""
+        return _entry(self._layer(name), "scaling")
+
+    def rank(self, name: str) -> int | None:
+        """Return the rank of a weight's update; None if the method has none."""
+        rank = _entry(self._layer(name), "r")
+        return None if rank is None else int(rank)
+
+    def merged(
+        self, name: str, weight: Tensor, times: float = 1.0, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """Return peft's merged weight, in the dtype of `weight`.
+
+        Args:
+            name: Canonical name of an adapted weight.
+            weight: The base's weight, with the shape that it has in the file.
+            times: Factor on the adapter's scale; methods without a scale allow only 1.
+            dtype: Dtype of the adapter's tensors during the merge; None: that of the file, at least float32.
+        """
+        layer = self._layer(name)
+        with (
+            _weight(layer, weight) as base,
+            _scaled(layer, times),
+            _cast(layer, base, dtype),
+            torch.no_grad(),
+        ):
+            layer.merge()
+            layer.merged_adapters.clear()
+            return cast(Tensor, cast(Any, base).weight.data)
+
+    def _layer(self, name: str) -> BaseTunerLayer:
+        assert self._model is not None
+        return cast(BaseTunerLayer, self._model.get_base_model().get_submodule(self.tensors.modules[name]))
+
+
+def _entry(layer: BaseTunerLayer, name: str) -> float | None:
+    values = getattr(layer, name, None)
+    return float(values[ADAPTER]) if isinstance(values, dict) and ADAPTER in values else None
+
+
+@contextmanager
+def _weight(layer: BaseTunerLayer, weight: Tensor) -> Iterator[nn.Module]:
+    """Give a layer a copy of a weight within the block; yield the base's layer."""
+    base = cast(Any, layer.get_base_layer())
+    placeholder = base.weight
+    base.weight = nn.Parameter(weight.clone(), requires_grad=False)
+    try:
+        yield base
+    finally:
+        base.weight = placeholder
+
+
+@contextmanager
+def _scaled(layer: BaseTunerLayer, times: float) -> Iterator[None]:
+    """Multiply a layer's scale within the block."""
+    if times == 1:
+        yield
+        return
+    scaling = cast(dict[str, float], cast(Any, layer).scaling)
+    own = scaling[ADAPTER]
+    scaling[ADAPTER] = own * times
+    try:
+        yield
+    finally:
+        scaling[ADAPTER] = own
+
+
+@contextmanager
+def _cast(layer: BaseTunerLayer, base: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Round the adapter's tensors of a layer to `dtype` within the block; None changes nothing."""
+    own = [p for p in cast(nn.Module, layer).parameters() if p is not cast(Any, base).weight] if dtype else []
+    values = [parameter.data for parameter in own]
+    for parameter in own:
+        parameter.data = parameter.data.to(dtype)
+    try:
+        yield
+    finally:
+        for parameter, value in zip(own, values, strict=True):
+            parameter.data = value
+
+
+def adapter_layers(path: str | Path, base: ModelFolder) -> AdapterLayers:
+    """Put the adapter at `path`, a folder or hub id, on a skeleton of the base.
+
+    Raises:
+        CheckpointError: There is no adapter, a file of it is damaged, it doesn't fit the base, or its file
+            doesn't determine the merged weights.
+    """
+    config = adapter_config.read_config(path)
+    _check_determined(path, config)
+    shapes = _matrices(base)
+    tensors = sort_tensors(adapter_config.read_weights(path), config, shapes)
+    config = _for_skeleton(config, tensors)
+    if not tensors.modules:
+        return AdapterLayers(config, tensors, None, [])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of peft, about fan_in_fan_out and ranks; nothing to do about them
+            model = cast(PeftModel, get_peft_model(cast(Any, _skeleton(shapes, tensors, config)), config))
+            expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+            set_peft_model_state_dict(model, dict(tensors.updates))
+    except (*BROKEN, ImportError) as error:
+        raise CheckpointError(
+            f"{path}: does not fit {str(base.path)!r}: {first_line(error)} (was it trained on another model?)"
+        ) from error
+    return AdapterLayers(config, tensors, model, sorted(expected.keys() - tensors.updates.keys()))
+
+
+def _check_determined(path: str | Path, config: PeftConfig) -> None:
+    """Refuse adapters whose update depends on more than their file and the base's weight of the layer."""
+    init = getattr(config, "init_lora_weights", True)
+    from_weights = isinstance(init, str) and init not in adapter_config.INITS_WITHOUT_BASE_CHANGE
+    for name, value in (
+        ("init_lora_weights", init if from_weights else None),
+        ("layer_replication", getattr(config, "layer_replication", None)),
+        ("target_parameters", getattr(config, "target_parameters", None)),
+    ):
+        if value:
+            raise CheckpointError(
+                f"{path}: {name}={value!r:.60} changes the base in ways that the adapter's file doesn't say, "
+                "so a merge can't be compared with it (peft's path_initial_model_for_weight_conversion saves "
+                "such an adapter as a plain LoRA)"
+            )
+
+
+def _matrices(base: ModelFolder) -> dict[str, tuple[int, ...]]:
+    """Return canonical name -> shape of the base's modules with a weight of two dimensions, tied head too."""
+    shapes = {
+        name.removesuffix(".weight"): tuple(tensor.shape)
+        for name, tensor in base.tensors.items()
+        if name.endswith(".weight")
+    }
+    embedding = base.embedding()
+    if base.is_tied and embedding is not None:
+        shapes.setdefault(HEAD.removesuffix(".weight"), tuple(base.tensors[embedding].shape))
+    return shapes
+
+
+def _for_skeleton(config: PeftConfig, tensors: AdapterTensors) -> PeftConfig:
+    """Return a copy of the configuration that lets peft only insert the layers of the file's updates."""
+    config = copy.deepcopy(config)
+    for name, value in (
+        ("modules_to_save", None),
+        ("trainable_token_indices", None),
+        ("task_type", None),
+        ("bias", "none"),
+        ("init_lora_weights", True),
+    ):
+        if hasattr(config, name):
+            setattr(config, name, value)
+    if getattr(config, "target_modules", None) == "all-linear":  # needs a model of transformers
+        cast(Any, config).target_modules = sorted(tensors.modules.values())
+    return config
+
+
+def _skeleton(shapes: dict[str, tuple[int, ...]], tensors: AdapterTensors, config: PeftConfig) -> nn.Module:
+    """Return nested modules with the base's matrices, whose weights are one number each in memory."""
+    root = nn.Module()
+    prefix = _prefix(tensors)
+    for name, shape in shapes.items():
+        if len(shape) != 2:
+            continue
+        weight_name = f"{name}.weight"
+        path = tensors.modules.get(weight_name) or (name if is_head(weight_name) else prefix + name)
+        *parents, last = path.split(".")
+        parent = root
+        for word in parents:
+            if word not in parent._modules:
+                parent.add_module(word, nn.Module())
+            parent = cast(nn.Module, parent._modules[word])
+        parent.add_module(last, _placeholder(weight_name, shape, path, tensors, config))
+    return root
+
+
+def _prefix(tensors: AdapterTensors) -> str:
+    """Return the prefix that the adapter's module names have and canonical names don't."""
+    for name, module in tensors.modules.items():
+        if not is_head(name):
+            return module.removesuffix(name.removesuffix(".weight"))
+    return ""
+
+
+def _placeholder(
+    name: str, shape: tuple[int, ...], path: str, tensors: AdapterTensors, config: PeftConfig
+) -> nn.Module:
+    """Return a module of the kind that the base has, with a weight of zeros that share one number."""
+    first, second = shape
+    embedding_key = f"{ROOT}{path}.lora_embedding_A"
+    module: nn.Module
+    with torch.device("meta"):
+        if embedding_key in tensors.updates or is_embedding(name):
+            module = nn.Embedding(first, second)
+        elif getattr(config, "fan_in_fan_out", False) and not is_head(name):
+            module = Conv1D(second, first)  # type: ignore[no-untyped-call]
+        else:
+            module = nn.Linear(second, first, bias=False)
+    module.weight = nn.Parameter(torch.zeros(1, 1).expand(first, second), requires_grad=False)
+    if isinstance(module, Conv1D):
+        module.bias = nn.Parameter(torch.zeros(second), requires_grad=False)
+    return module

@@ -1,0 +1,75 @@
+"""Sorts the tensors of an adapter file: updates of layers, replaced weights, embedding rows."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from peft import PeftConfig
+from torch import Tensor
+
+from workbench.models.checkpoints.model_folder import HEADS, canonical
+
+ROOT = "base_model.model."
+"""Beginning of the names of an adapter file's tensors, except for those that all layers share."""
+TOKEN_ROWS = ".token_adapter.trainable_tokens_delta"
+"""End of the name of trained embedding rows."""
+
+
+@dataclass
+class AdapterTensors:
+    """Tensors of an adapter file, by what they do."""
+
+    updates: dict[str, Tensor] = field(default_factory=dict)
+    """Name in the file -> tensor of a layer's update, or one that all layers share."""
+    modules: dict[str, str] = field(default_factory=dict)
+    """Canonical name of each updated weight -> name of its module in the adapter file."""
+    replaced: dict[str, Tensor] = field(default_factory=dict)
+    """Canonical name -> weight that replaces the base's (modules_to_save, biases, norms)."""
+    rows: dict[str, tuple[list[int], Tensor]] = field(default_factory=dict)
+    """Canonical name of an embedding -> token ids, and the rows that replace the base's."""
+    unknown: list[str] = field(default_factory=list)
+    """Names in the file that belong to no module of the base."""
+
+
+def sort_tensors(
+    weights: Mapping[str, Tensor], config: PeftConfig, modules: Collection[str]
+) -> AdapterTensors:
+    """Sort an adapter's tensors; `modules` are the canonical names of the base's modules with a weight."""
+    tensors = AdapterTensors()
+    for key, tensor in weights.items():
+        if not key.startswith(ROOT):
+            tensors.updates[key] = tensor
+            continue
+        inner = key.removeprefix(ROOT)
+        module, _, last = inner.rpartition(".")
+        layer = _module_of(inner, modules)
+        if last in ("weight", "bias") and (layer == module or (not layer and _is_saved(module, config))):
+            tensors.replaced[canonical(inner)] = tensor
+        elif inner.endswith(TOKEN_ROWS):
+            module = inner.removesuffix(TOKEN_ROWS)
+            tensors.rows[f"{canonical(module)}.weight"] = (_token_ids(config, module), tensor)
+        elif layer:
+            tensors.updates[key] = tensor
+            tensors.modules[f"{canonical(layer)}.weight"] = layer
+        else:
+            tensors.unknown.append(key)
+    return tensors
+
+
+def _module_of(name: str, modules: Collection[str]) -> str:
+    """Return the beginning of a tensor's name that is a module of the base; empty if none is."""
+    words = name.split(".")
+    beginnings = (".".join(words[:end]) for end in range(len(words) - 1, 0, -1))
+    return next((beginning for beginning in beginnings if canonical(beginning) in modules), "")
+
+
+def _is_saved(module: str, config: PeftConfig) -> bool:
+    """Return whether the adapter saves a module whole; the base may lack it, such as a new head."""
+    saved = {*(getattr(config, "modules_to_save", None) or []), *HEADS}
+    return bool(saved & set(module.split("."))) and "lora_" not in module
+
+
+def _token_ids(config: PeftConfig, module: str) -> list[int]:
+    indices = getattr(config, "trainable_token_indices", None) or []
+    if isinstance(indices, dict):
+        indices = next((ids for name, ids in indices.items() if f".{module}".endswith(f".{name}")), [])
+    return list(indices)

@@ -1,0 +1,199 @@
+"""Compares what the files beside the weights say: template, end tokens, vocabulary, architecture."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from workbench.models.checkpoints.generation_config import FILE as GENERATION_FILE
+from workbench.models.checkpoints.model_folder import HEAD, ModelFolder
+from workbench.models.checkpoints.state_dict import read_json_object
+from workbench.models.diagnosis.findings import Finding
+
+TEMPLATE_FILE = "chat_template.jinja"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
+ARCHITECTURE = (
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "layer_norm_eps", "sliding_window"),
+)
+"""Fields of config.json that change what the weights compute."""
+SAMPLING = (
+    "do_sample",
+    "temperature",
+    "top_p",
+    "top_k",
+    "repetition_penalty",
+    "max_new_tokens",
+    "max_length",
+)
+OPEN_LLAMA = ("open-llama", "llama")
+"""Model types that this project converts into each other, with fields of other names."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """Files beside a model's or an adapter's weights."""
+
+    folder: Path
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self.folder / name
+        return read_json_object(file) if self.folder.is_dir() and file.is_file() else {}
+
+    @cached_property
+    def tokenizer_config(self) -> dict[str, Any]:
+        """Return the content of tokenizer_config.json; empty if there is none."""
+        return self._json("tokenizer_config.json")
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """Return the content of generation_config.json; empty if there is none."""
+        return self._json(GENERATION_FILE)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Return whether the folder has a file of a tokenizer."""
+        return any((self.folder / name).is_file() for name in TOKENIZER_FILES)
+
+    @property
+    def template(self) -> str | None:
+        """Return the chat template; None if there is none."""
+        file = self.folder / TEMPLATE_FILE
+        if self.folder.is_dir() and file.is_file():
+            return file.read_text(encoding="utf-8", errors="replace").strip()
+        template = self.tokenizer_config.get("chat_template")
+        if isinstance(template, list):  # several, each with a name
+            named = {
+                entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)
+            }
+            template = named.get("default")
+        return template.strip() if isinstance(template, str) else None
+
+    @property
+    def end_token(self) -> str | None:
+        """Return the tokenizer's end token; None if it isn't said."""
+        token = self.tokenizer_config.get("eos_token") or self._json("special_tokens_map.json").get(
+            "eos_token"
+        )
+        content = token.get("content") if isinstance(token, Mapping) else token
+        return content if isinstance(content, str) else None
+
+    @property
+    def generation_ends(self) -> set[int]:
+        """Return the token ids that end generation; empty if the file doesn't say them."""
+        ends = self.generation.get("eos_token_id")
+        return {end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)}
+
+    @property
+    def num_tokens(self) -> int | None:
+        """Return the largest token id plus one; None if no file that is JSON has the vocabulary."""
+        vocabulary = self._json("tokenizer.json")
+        model = vocabulary.get("model") or {}
+        tokens = model.get("vocab") or self._json("vocab.json")
+        ids = [len(tokens) - 1] if isinstance(tokens, list) else [*tokens.values()]
+        added = [*vocabulary.get("added_tokens", [])]
+        ids += [entry.get("id", -1) for entry in added if isinstance(entry, Mapping)]
+        ids += self._json("added_tokens.json").values()
+        return max((index for index in ids if isinstance(index, int)), default=-1) + 1 or None
+
+
+def compare_descriptions(base: ModelFolder, merged: ModelFolder, adapter: Path | None) -> Iterator[Finding]:
+    """Yield the differences of the files beside the weights.
+
+    What the adapter's folder says counts as intended; where it says nothing, the base's.
+
+    Args:
+        base: The base.
+        merged: The merged model.
+        adapter: The adapter's folder; None: there is none.
+
+    Raises:
+        CheckpointError: A file is not JSON.
+    """
+    found = Description(merged.path)
+    sources = [Description(folder) for folder in (adapter, base.path) if folder is not None]
+    yield from _architecture(base, merged)
+    yield from _vocabulary(merged, found, sources)
+    if not found.has_tokenizer:
+        yield Finding(("no_tokenizer",), f"{merged.path}")
+    else:
+        yield from _texts(found, sources)
+    if not merged.is_classifier:
+        yield from _generation(found, sources)
+
+
+def _first(values: Sequence[Any]) -> Any:
+    return next((value for value in values if value), None)
+
+
+def _texts(found: Description, sources: Sequence[Description]) -> Iterator[Finding]:
+    """Yield another chat template and another end token than the sources have."""
+    template = _first([source.template for source in sources])
+    if template is not None and found.template != template:
+        which = "missing" if found.template is None else "another one than the adapter's or base's"
+        if len(sources) > 1 and found.template and found.template == sources[-1].template:
+            which = "the base's, not the adapter's"
+        yield Finding(("chat_template",), f"the chat template is {which}")
+    end = _first([source.end_token for source in sources])
+    if end is not None and found.end_token != end:
+        yield Finding(("end_token",), f"the tokenizer's end token is {found.end_token!r} instead of {end!r}")
+
+
+def _generation(found: Description, sources: Sequence[Description]) -> Iterator[Finding]:
+    """Yield other token ids in generation_config.json than the sources have, and a note on other settings."""
+    ends = _first([source.generation_ends for source in sources])
+    if ends and not ends <= found.generation_ends:
+        now = sorted(found.generation_ends) or "not given"
+        yield Finding(
+            ("generation_config",), f"generation_config.json: eos_token_id is {now} instead of {sorted(ends)}"
+        )
+    settings = _first([source.generation for source in sources]) or {}
+    changed = [
+        name for name in SAMPLING if found.generation and found.generation.get(name) != settings.get(name)
+    ]
+    if changed:
+        yield Finding(("sampling",), f"generation_config.json: {', '.join(changed)}")
+
+
+def _vocabulary(merged: ModelFolder, found: Description, sources: Sequence[Description]) -> Iterator[Finding]:
+    """Yield fewer rows of the embedding than tokens, or other rows than config.json says."""
+    name = merged.embedding()
+    if name is None:
+        return
+    rows = merged.tensors[name].shape[0]
+    sizes = [("its tokenizer", found.num_tokens)]
+    sizes += [("the adapter's tokenizer", source.num_tokens) for source in sources[:-1]]
+    for whose, size in sizes:
+        if size is not None and size > rows:
+            seen = f"the embedding has {rows:,} rows, and {whose} {size:,} tokens"
+            yield Finding(("embedding_rows",), seen, [name])
+            return
+    size = merged.config.get("vocab_size")
+    if isinstance(size, int) and size != rows:
+        seen = f"the embedding has {rows:,} rows, and config.json says vocab_size={size:,}"
+        yield Finding(("embedding_rows",), seen, [name])
+
+
+def _architecture(base: ModelFolder, merged: ModelFolder) -> Iterator[Finding]:
+    """Yield fields of config.json that change what the weights compute."""
+    types = [folder.config.get("model_type") for folder in (base, merged)]
+    fields = ARCHITECTURE if types[0] == types[1] or not all(kind in OPEN_LLAMA for kind in types) else ()
+    changed = [
+        f"{name}={merged.config[name]!r:.30} instead of {base.config[name]!r:.30}"
+        for name in fields
+        if name in base.config and name in merged.config and base.config[name] != merged.config[name]
+    ]
+    if (theta := rope_theta(merged.config)) != rope_theta(base.config):
+        changed.append(f"rope_theta={theta!r} instead of {rope_theta(base.config)!r}")
+    if changed:
+        yield Finding(("architecture",), f"config.json: {'; '.join(changed[:3])}")
+    if merged.is_tied and HEAD in merged.tensors and not base.is_tied:
+        yield Finding(("lost_head",), f"config.json ties the embeddings, so that {HEAD} is not read", [HEAD])
+
+
+def rope_theta(config: Mapping[str, Any]) -> float:
+    """Return the base of the rotary frequencies, by either of transformers' spellings."""
+    parameters = config.get("rope_parameters")
+    value = parameters.get("rope_theta") if isinstance(parameters, Mapping) else None
+    return float(value or config.get("rope_theta") or 10000.0)

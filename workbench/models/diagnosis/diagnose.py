@@ -1,0 +1,107 @@
+"""Diagnoses a merged model that any tool has made."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import CheckpointError
+from workbench.models.checkpoints.hub import locate_adapter
+from workbench.models.checkpoints.model_folder import ModelFolder
+from workbench.models.diagnosis.adapter_layers import AdapterLayers, adapter_layers
+from workbench.models.diagnosis.described import compare_descriptions
+from workbench.models.diagnosis.evidence import Evidence
+from workbench.models.diagnosis.examine import examine
+from workbench.models.diagnosis.explain import explain
+from workbench.models.diagnosis.findings import Finding, in_order
+from workbench.models.diagnosis.fit import Fit, Kind
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """Findings about a merged model, and the facts behind them."""
+
+    fits: list[Fit]
+    findings: list[Finding]
+    """In the order of harm, notes last."""
+
+    @property
+    def faults(self) -> list[Finding]:
+        """Return the findings that are no notes."""
+        return [finding for finding in self.findings if not finding.is_note]
+
+    @property
+    def summary(self) -> str:
+        """Return what the tensors are, in one line."""
+        counts = Counter(fit.kind.value for fit in self.fits)
+        exact = [fit for fit in self.fits if fit.kind is Kind.merged]
+        to_the_bit = sum(fit.equal_share == 1.0 for fit in exact)
+        parts = [f"{count} {kind}" for kind, count in counts.most_common()]
+        bits = f"; {to_the_bit} of {len(exact)} merged ones to the bit" if exact else ""
+        return f"{len(self.fits)} tensors: {', '.join(parts)}{bits}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the diagnosis as JSON values."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "is_sound": not self.faults,
+            "findings": [
+                {**asdict(finding), "is_note": finding.is_note, "text": finding.text}
+                for finding in self.findings
+            ],
+            "tensors": [{**asdict(fit), "kind": fit.kind.name} for fit in self.fits],
+        }
+
+
+def diagnose(
+    base: ModelFolder,
+    merged: ModelFolder,
+    adapter_path: str | Path | None,
+    trained_on: str = "",
+    progress: Callable[[Fit], None] = lambda fit: None,
+) -> Diagnosis:
+    """Say what is wrong with a merged model.
+
+    Args:
+        base: The base.
+        merged: The merged model.
+        adapter_path: Folder or hub id of the adapter; None: only what can be said without it.
+        trained_on: Quantization of the base that the adapter was trained on, such as nf4; "": none.
+        progress: Called after each tensor.
+
+    Raises:
+        CheckpointError: A file of base or merged model is damaged, or the adapter doesn't fit the base.
+    """
+    adapter, folder, findings = _adapter(adapter_path, base)
+    fits = []
+    for fit in examine(base, merged, adapter):
+        fits.append(fit)
+        progress(fit)
+    evidence = Evidence(fits, adapter, base.is_tied, trained_on)
+    findings += explain(evidence)
+    findings += compare_descriptions(base, merged, folder)
+    return Diagnosis(fits=fits, findings=in_order(_unique(findings)))
+
+
+def _adapter(
+    path: str | Path | None, base: ModelFolder
+) -> tuple[AdapterLayers | None, Path | None, list[Finding]]:
+    """Open the adapter; a damaged weight file is a finding, after which the folder is examined without it."""
+    if path is None:
+        return None, None, []
+    folder = locate_adapter(path)
+    try:
+        return adapter_layers(path, base), folder, []
+    except CheckpointError as error:
+        if "truncated" not in str(error) and "can't be read" not in str(error):
+            raise
+        return None, folder, [Finding(("truncated_adapter",), str(error))]
+
+
+def _unique(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings, with one of those that have the same causes and tensors."""
+    by_key = {(finding.causes, tuple(finding.tensors), finding.seen): finding for finding in findings}
+    return list(by_key.values())

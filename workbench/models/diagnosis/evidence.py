@@ -1,0 +1,73 @@
+"""The fits of all tensors, sorted by what the adapter does to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from workbench.models.checkpoints.model_folder import is_embedding, is_head
+from workbench.models.diagnosis.adapter_layers import AdapterLayers
+from workbench.models.diagnosis.fit import Fit, Kind
+
+MOST_FOREIGN = 0.5
+"""Share of unexplained tensors from which the whole model counts as another one."""
+
+
+@dataclass
+class Evidence:
+    """Fits of all tensors of a merged model."""
+
+    fits: Sequence[Fit]
+    adapter: AdapterLayers | None
+    is_tied: bool
+    """Whether the base shares input and output embedding."""
+    trained_on: str = ""
+    """Quantization of the base that the adapter was trained on."""
+
+    def of(self, *kinds: Kind, among: Sequence[Fit] | None = None) -> list[Fit]:
+        """Return the fits of these kinds."""
+        return [fit for fit in (self.fits if among is None else among) if fit.kind in kinds]
+
+    @cached_property
+    def updated(self) -> list[Fit]:
+        """Return the fits of tensors with an update that isn't zero."""
+        modules = self.adapter.tensors.modules if self.adapter else {}
+        return [fit for fit in self.fits if fit.name in modules and not self._is_zero(fit)]
+
+    @cached_property
+    def zero(self) -> list[Fit]:
+        """Return the fits of tensors whose update is zero."""
+        modules = self.adapter.tensors.modules if self.adapter else {}
+        return [fit for fit in self.fits if fit.name in modules and self._is_zero(fit)]
+
+    @cached_property
+    def replaced(self) -> list[Fit]:
+        """Return the fits of tensors that the adapter replaces."""
+        if self.adapter is None:
+            return []
+        names = self.adapter.tensors.replaced.keys() | self.adapter.tensors.rows.keys()
+        return [fit for fit in self.fits if fit.name in names]
+
+    @cached_property
+    def plain(self) -> list[Fit]:
+        """Return the fits of tensors that the adapter doesn't change."""
+        return [fit for fit in self.fits if not fit.is_adapted]
+
+    @cached_property
+    def body(self) -> list[Fit]:
+        """Return the fits of layers: without embeddings, heads and replaced tensors."""
+        inner = [fit for fit in (*self.plain, *self.updated) if not is_head(fit.name)]
+        return [fit for fit in inner if not is_embedding(fit.name)]
+
+    @cached_property
+    def is_foreign(self) -> bool:
+        """Return whether most layers have neither the base's weights nor base + update."""
+        matrices = [fit for fit in self.body if fit.kind not in (Kind.missing, Kind.misshapen)]
+        unexplained = self.of(Kind.unexplained, among=matrices)
+        updated = self.of(Kind.unexplained, among=self.updated)
+        return len(unexplained) > MOST_FOREIGN * max(1, len(matrices)) or (
+            len(updated) > MOST_FOREIGN * max(1, len(self.updated))
+        )
+
+    @staticmethod
+    def _is_zero(fit: Fit) -> bool:
+        return fit.kind is not Kind.missing and fit.has_no_update

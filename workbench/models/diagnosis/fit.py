@@ -1,0 +1,305 @@
+"""Fits each tensor of a merged model against base + x times the adapter's update."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.models.diagnosis.low_rank import low_rank
+from workbench.models.diagnosis.quantized import ROUND_TRIPS, has_four_bit_levels
+from workbench.models.diagnosis.rounding import (
+    effective_dtype,
+    rounded,
+    rounding_noise,
+    row_blocks,
+    spacing,
+)
+from workbench.models.dtypes import dtype_name
+
+NOISE_FACTOR = 8.0
+"""Allowed sum of squared errors, in those of one rounding. Merged twice in bfloat16 has 5.4; an int8 base has
+at least 15."""
+UPDATE_ERROR = 2**-8
+"""Allowed error of the update, as a share of it: that of A and B rounded to bfloat16."""
+EQUAL_SHARE = 0.99
+"""Least share of numbers that are the base's, rounded, in a tensor that nobody changed: twice rounded."""
+NEAR_SHARE = 0.9
+"""Share of weights that must be as predicted for a quantization; at the edges of bins some fall otherwise."""
+MOST_STEPS = 6
+"""Steps of the search for x."""
+
+
+class Kind(Enum):
+    """What a tensor of the merged model is."""
+
+    equal = "equal to the base"
+    merged = "base + update"
+    scaled = "base + x times the update"
+    dequantized = "dequantized base + update"
+    requantized = "quantized again"
+    tied = "with the update of the tied head"
+    unexplained = "none of these"
+    missing = "missing"
+    misshapen = "of another shape"
+    not_finite = "with NaN or infinite values"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What a tensor of the merged model is, and how well that fits."""
+
+    name: str
+    kind: Kind
+    is_adapted: bool = False
+    """Whether the adapter changes this tensor."""
+    times: float | None = None
+    """x: 1 as intended. None where there is no update to compare with."""
+    uncertainty: float = 0.0
+    """Standard error of x by rounding."""
+    method: str = ""
+    """Quantization that the tensor went through."""
+    equal_share: float = 0.0
+    """Share of the numbers that are as predicted, to the bit."""
+    size: float = 0.0
+    """|merged - base| / |base|, Frobenius norms."""
+    error: float = 0.0
+    """|merged - prediction| / |merged - base|."""
+    update: float = 0.0
+    """Frobenius norm of the adapter's update."""
+    projection: float = 0.0
+    """<merged - base, D> / <D, D> with the update D: the share of it that has arrived."""
+    rank: int | None = None
+    """Rank of what is unexplained, if it is low."""
+    is_below_rounding: bool = False
+    """Whether base and base + update are the same numbers after rounding."""
+    has_no_update: bool = False
+    """Whether the adapter has this tensor, and an update of zero."""
+    is_repeated: bool = False
+    """Whether `times` is 2 because the update was added twice, which differs from twice the scale here."""
+    dtype: str = ""
+    """Dtype of the file."""
+    rounded_to: str = ""
+    """Dtype that the numbers were rounded to."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """Shapes in the merged folder and as expected, of a tensor of another shape."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A tensor of the base and of the merged model, with the noise of rounding."""
+
+    base: Tensor
+    merged: Tensor
+    dtype: torch.dtype
+    noise: float
+
+    def distance(self, candidate: Tensor) -> tuple[float, float]:
+        """Return the sum of squared differences from a rounded candidate, and the share of equals."""
+        squares, equal = 0.0, 0
+        for rows in row_blocks(self.merged):
+            merged, expected = self.merged[rows].float(), rounded(candidate[rows].float(), self.dtype)
+            squares += float((merged - expected).double().square().sum())
+            equal += int((merged == expected).sum())
+        return squares, equal / max(1, self.merged.numel())
+
+    def projection(self, candidate: Tensor, update_of: Tensor) -> float:
+        """Return <candidate - base, D> / <D, D> with D = `update_of` - base; the candidate is rounded."""
+        above = below = 0.0
+        for rows in row_blocks(self.merged):
+            base = self.base[rows].float()
+            update = (update_of[rows] - base).double()
+            change = rounded(candidate[rows].float(), self.dtype) - base
+            above += float((change.double() * update).sum())
+            below += float(update.square().sum())
+        return above / below if below else 0.0
+
+    def size_of(self, candidate: Tensor) -> float:
+        """Return the sum of squares of candidate - base."""
+        return sum(
+            float((candidate[rows].float() - self.base[rows].float()).double().square().sum())
+            for rows in row_blocks(self.merged)
+        )
+
+    def allows(self, squares: float, update_size: float) -> bool:
+        """Return whether a sum of squared differences is rounding."""
+        return squares <= NOISE_FACTOR * self.noise + UPDATE_ERROR**2 * update_size
+
+    def near_share(self, candidate: Tensor, allowed: float) -> float:
+        """Return the share of numbers within two spacings and `allowed` of a candidate."""
+        near = 0
+        for rows in row_blocks(self.merged):
+            merged = self.merged[rows].float()
+            near += int(((merged - candidate[rows]).abs() <= 2 * spacing(merged, self.dtype) + allowed).sum())
+        return near / max(1, self.merged.numel())
+
+
+Merge = Callable[[Tensor, float, torch.dtype | None], Tensor]
+"""(weight, x, dtype of the adapter) -> the weight with x times the adapter, in the weight's dtype."""
+
+
+def fit(
+    name: str, base: Tensor, merged: Tensor, merge: Merge | None, is_linear: bool, scales: tuple[float, ...]
+) -> Fit:
+    """Say what a tensor of the merged model is.
+
+    Args:
+        name: Canonical name.
+        base: Tensor of the base, as in its file.
+        merged: Tensor of the merged model, of the same shape.
+        merge: Merges the adapter into a weight; None: the adapter doesn't change this tensor.
+        is_linear: Whether x times the scale is x times the update.
+        scales: Values of x that have a name, tried before any other.
+    """
+    if merge is None and merged.dtype == base.dtype and torch.equal(base, merged):
+        return Fit(name=name, kind=Kind.equal, equal_share=1.0, dtype=dtype_name(merged.dtype))
+    dtype = effective_dtype(merged)
+    facts: dict[str, Any] = {
+        "name": name,
+        "is_adapted": merge is not None,
+        "dtype": dtype_name(merged.dtype),
+        "rounded_to": dtype_name(dtype),
+    }
+    if not all(bool(merged[rows].float().isfinite().all()) for rows in row_blocks(merged)):
+        return Fit(kind=Kind.not_finite, **facts)
+    pair = _Pair(base, merged, dtype, rounding_noise(merged, dtype))
+    norm = sum(float(base[rows].double().square().sum()) for rows in row_blocks(base))
+    facts["size"] = math.sqrt(pair.size_of(merged) / norm) if norm else 0.0
+    if merge is None:
+        return _fit_plain(pair, facts)
+    return _fit_adapted(pair, merge, is_linear, scales, facts)
+
+
+def _fit_plain(pair: _Pair, facts: dict[str, Any]) -> Fit:
+    """Say what a tensor is that the adapter doesn't change."""
+    squares, equal = pair.distance(pair.base)
+    if equal >= EQUAL_SHARE and pair.allows(squares, 0.0):
+        return Fit(kind=Kind.equal, equal_share=equal, **facts)
+    if pair.merged.dim() == 2:
+        for method, round_trip in ROUND_TRIPS.items():
+            if pair.near_share(round_trip(pair.base), 0.0) >= NEAR_SHARE:
+                return Fit(kind=Kind.dequantized, method=method, **facts)
+    return _unexplained(pair, pair.base.float(), None, facts)
+
+
+def _fit_adapted(
+    pair: _Pair, merge: Merge, is_linear: bool, scales: tuple[float, ...], facts: dict[str, Any]
+) -> Fit:
+    """Say what a tensor is that the adapter changes."""
+    base = pair.base.float()
+    one = merge(base, 1.0, None)
+    if not pair.size_of(one):
+        return replace(_fit_plain(pair, facts), has_no_update=True)
+    facts["update"], facts["projection"] = math.sqrt(pair.size_of(one)), pair.projection(pair.merged, one)
+    _, own_equal = pair.distance(base)
+    for candidate in _peft_merges(pair, merge, one):
+        if pair.distance(candidate)[1] == 1.0:
+            is_below = own_equal == 1.0
+            return Fit(kind=Kind.merged, times=1.0, equal_share=1.0, is_below_rounding=is_below, **facts)
+    if own_equal == 1.0:
+        return Fit(kind=Kind.equal, times=0.0, equal_share=1.0, **facts)
+    return (
+        _fit_scale(pair, merge, one, is_linear, scales, facts)
+        or _fit_quantized(pair, merge, one, facts)
+        or _unexplained(pair, one, pair.projection(pair.merged, one), facts)
+    )
+
+
+def _peft_merges(pair: _Pair, merge: Merge, one: Tensor) -> Iterator[Tensor]:
+    """Yield peft's merged weights for the dtypes in which tools load base and adapter, in float32."""
+    yield one
+    for dtype in dict.fromkeys((pair.dtype, pair.base.dtype)):
+        if dtype != torch.float32:
+            base = pair.base.to(dtype)
+            yield merge(base, 1.0, None).float()
+            yield merge(base, 1.0, dtype).float()
+
+
+def _fit_scale(
+    pair: _Pair, merge: Merge, one: Tensor, is_linear: bool, scales: tuple[float, ...], facts: dict[str, Any]
+) -> Fit | None:
+    """Find the x for which the tensor is base + x times the update; None if there is none."""
+    base = pair.base.float()
+
+    def at(times: float) -> Tensor:
+        if is_linear:
+            return base + times * (one - base)
+        return base if times == 0 else merge(base, times, None)
+
+    update_size = pair.size_of(one)
+    measured = pair.projection(pair.merged, one)
+    distances = {times: pair.distance(at(times)) for times in dict.fromkeys((1.0, 0.0, *scales))}
+    named = min(distances, key=lambda times: distances[times][0])
+    uncertainty = math.sqrt(pair.noise / update_size)
+    if scales or is_linear:
+        free = _search(pair, at, one, measured)
+        distances[free] = pair.distance(at(free))
+        is_named = distances[named][0] <= 1.5 * distances[free][0]
+        times = named if is_named or abs(free - named) <= 5 * uncertainty else free
+    else:
+        times = named
+    squares, equal = distances[times]
+    is_repeated = False
+    if not is_linear:
+        again = pair.distance(merge(one, 1.0, None))
+        if again[0] < squares / 2:
+            times, is_repeated, (squares, equal) = 2.0, True, again
+    if not pair.allows(squares, times**2 * update_size):
+        return None
+    kind = {1.0: Kind.merged, 0.0: Kind.equal}.get(times, Kind.scaled)
+    size = pair.size_of(pair.merged)
+    return Fit(
+        kind=kind, times=times, uncertainty=uncertainty, equal_share=equal, is_repeated=is_repeated,
+        error=math.sqrt(squares / size) if size else 0.0, **facts,
+    )  # fmt: skip
+
+
+def _search(pair: _Pair, at: Callable[[float], Tensor], one: Tensor, measured: float) -> float:
+    """Return the x whose rounded prediction has the measured projection on the update.
+
+    Rounding swallows small updates, so that the projection of the prediction is less than x, too.
+    """
+    times = measured
+    for _ in range(MOST_STEPS):
+        projected = pair.projection(at(times), one)
+        if not projected or abs(projected - measured) <= 1e-3 * abs(measured):
+            break
+        times *= min(10.0, max(0.1, measured / projected))
+    return times
+
+
+def _fit_quantized(pair: _Pair, merge: Merge, one: Tensor, facts: dict[str, Any]) -> Fit | None:
+    """Find the quantization that the base, or the merged weight, went through; None if there is none."""
+    if pair.merged.dim() != 2:
+        return None
+    allowed = 0.01 * math.sqrt(pair.size_of(one) / pair.merged.numel())
+    nearest: tuple[float, Kind, str] = (NEAR_SHARE, Kind.unexplained, "")
+    for method, round_trip in ROUND_TRIPS.items():
+        before = merge(round_trip(pair.base), 1.0, None)
+        after = round_trip(rounded(one, pair.dtype))
+        for kind, candidate in ((Kind.dequantized, before), (Kind.requantized, after)):
+            share = pair.near_share(candidate, allowed)
+            if share > nearest[0]:
+                nearest = (share, kind, method)
+    share, kind, method = nearest
+    if kind is Kind.unexplained and has_four_bit_levels(pair.merged):
+        kind, method, share = Kind.requantized, "4 bits", 0.0
+    if kind is Kind.unexplained:
+        return None
+    times = 1.0 if kind is Kind.dequantized else None
+    return Fit(kind=kind, times=times, method=method, equal_share=share, **facts)
+
+
+def _unexplained(pair: _Pair, one: Tensor, times: float | None, facts: dict[str, Any]) -> Fit:
+    """Describe a tensor that nothing explains: by the rank and the size of what is left."""
+    base = pair.base.float()
+    left = pair.merged.float() - (base if times is None else base + times * (one - base))
+    size = pair.size_of(pair.merged)
+    return Fit(
+        kind=Kind.unexplained, times=times,
+        error=math.sqrt(float(left.double().square().sum()) / size) if size else 0.0,
+        rank=low_rank(left, pair.noise) if left.dim() == 2 else None, **facts,
+    )  # fmt: skip

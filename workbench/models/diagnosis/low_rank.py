@@ -1,0 +1,71 @@
+"""The spectrum of a difference of weights, and whether its rank is low, as that of an adapter's update is."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EXACT = 1024
+"""Smaller dimension up to which all singular values are computed; of larger matrices the largest ones."""
+SPARE = 16
+"""Singular values that are sketched beyond those asked for."""
+POWER_ITERATIONS = 4
+MOST = 256
+"""Largest rank that counts as low."""
+SHARE = 0.95
+"""Share of the energy above the rounding noise that a low rank holds."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Largest singular values of a matrix (rows, columns), with their vectors."""
+
+    left: Tensor
+    """(rows, values)"""
+    values: Tensor
+    right: Tensor
+    """(columns, values)"""
+    energy: float
+    """Sum of squares of the matrix, without the noise; 0 if the noise explains the matrix."""
+    shares: Tensor
+    """(values,) share of the energy that the first 1, 2, ... singular values hold, without their noise."""
+
+    def rank(self, share: float) -> int | None:
+        """Return the least rank with this share of the energy; None if it is beyond the values."""
+        ranks = (self.shares >= share).nonzero()
+        return int(ranks[0]) + 1 if len(ranks) else None
+
+
+def spectrum(matrix: Tensor, most: int, noise: float = 0.0) -> Spectrum:
+    """Return at least the `most` largest singular values of a float32 matrix.
+
+    Args:
+        matrix: (rows, columns).
+        most: Number of values.
+        noise: Expected sum of squares of rounding errors, which spread over all singular values.
+    """
+    smaller = min(matrix.shape)
+    if smaller <= EXACT or most + SPARE >= smaller:
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        right = right.T
+    else:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            left, values, right = torch.svd_lowrank(matrix, q=most + SPARE, niter=POWER_ITERATIONS)
+    energy = max(0.0, float(matrix.double().square().sum()) - noise)
+    above = (values.double().square() - noise / smaller).clamp(min=0).cumsum(0)
+    return Spectrum(left, values, right, energy, above / energy if energy else torch.zeros_like(above))
+
+
+def low_rank(matrix: Tensor, noise: float) -> int | None:
+    """Return the rank of a matrix; None if it is higher than a quarter of the smaller dimension.
+
+    Args:
+        matrix: A difference of weights (rows, columns), in float32.
+        noise: Expected sum of squares of rounding errors in it.
+    """
+    most = min(MOST, min(matrix.shape) // 4)
+    if most < 1 or float(matrix.double().square().sum()) <= 2 * noise:
+        return None
+    rank = spectrum(matrix, most, noise).rank(SHARE)
+    return rank if rank is not None and rank <= most else None

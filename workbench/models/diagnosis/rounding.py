@@ -1,0 +1,46 @@
+"""Rounding of stored weights: the distance of neighbouring numbers, and the dtype of the values."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+MANTISSA_BITS = {torch.float64: 52, torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
+"""Dtype -> stored bits of the mantissa."""
+BLOCK = 2**22
+"""Numbers that are compared at a time."""
+
+
+def row_blocks(tensor: Tensor) -> Iterator[slice]:
+    """Yield slices of the first dimension with at most about `BLOCK` numbers each."""
+    rows = max(1, BLOCK // max(1, tensor[:1].numel()))
+    yield from (slice(first, first + rows) for first in range(0, len(tensor), rows))
+
+
+def spacing(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the distance of neighbouring numbers of `dtype` at each of the float32 values; 0 at 0."""
+    exponents = torch.frexp(values).exponent
+    return torch.ldexp((values != 0).float(), exponents - 1 - MANTISSA_BITS[dtype])
+
+
+def rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return float32 values rounded to `dtype`, as float32."""
+    return values if dtype == torch.float32 else values.to(dtype).float()
+
+
+def effective_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the coarsest dtype that has all values of a tensor: bfloat16 for bfloat16 values in float32."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if MANTISSA_BITS[dtype] < MANTISSA_BITS[tensor.dtype] and all(
+            torch.equal(tensor[rows], tensor[rows].to(dtype).to(tensor.dtype)) for rows in row_blocks(tensor)
+        ):
+            return dtype
+    return tensor.dtype if tensor.dtype in MANTISSA_BITS else torch.float32
+
+
+def rounding_noise(tensor: Tensor, dtype: torch.dtype) -> float:
+    """Return the expected sum of squared errors of one rounding to `dtype`: spacing² / 12 a number."""
+    return sum(
+        float(spacing(tensor[rows].float(), dtype).double().square().sum()) / 12
+        for rows in row_blocks(tensor)
+    )

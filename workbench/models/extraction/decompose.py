@@ -1,0 +1,73 @@
+"""Decomposes the difference of one weight in two checkpoints into the matrices of a LoRA."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from workbench.config.inspection.extract import ExtractConfig
+from workbench.models.diagnosis.low_rank import spectrum
+from workbench.models.diagnosis.rounding import effective_dtype, rounding_noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extracted:
+    """LoRA of one weight."""
+
+    name: str
+    """Name of the module in the file of the tuned checkpoint."""
+    down: Tensor
+    """A (rank, columns)"""
+    up: Tensor
+    """B (rows, rank); the update is B·A, with a scale of 1."""
+    share: float
+    """Share of the squared difference that the update holds."""
+    shares: dict[int, float]
+    """Rank -> share that it would hold, for powers of two."""
+    size: float
+    """|difference| / |base weight|, Frobenius norms."""
+
+    @property
+    def rank(self) -> int:
+        """Return the rank."""
+        return len(self.down)
+
+
+def decompose(name: str, base: Tensor, tuned: Tensor, config: ExtractConfig) -> Extracted | None:
+    """Return the best LoRA of the difference of two matrices; None if the difference is rounding alone.
+
+    Args:
+        name: Name of the module.
+        base: (rows, columns)
+        tuned: (rows, columns)
+        config: The section.
+    """
+    difference = tuned.float() - base.float()
+    squares = float(difference.double().square().sum())
+    noise = min(rounding_noise(tuned, effective_dtype(tuned)), squares)
+    if not squares or _is_rounding(base, tuned):
+        return None
+    most = min(config.rank or config.max_rank, *difference.shape)
+    parts = spectrum(difference, most, noise)
+    if not parts.energy:
+        parts = spectrum(difference, most)
+    needed = parts.rank(config.share) or most
+    rank = most if config.rank is not None else min(needed, most)
+    root = parts.values[:rank].sqrt()
+    return Extracted(
+        name=name,
+        down=(root[:, None] * parts.right[:, :rank].T).contiguous(),
+        up=(parts.left[:, :rank] * root).contiguous(),
+        share=float(parts.shares[rank - 1]),
+        shares={
+            2**power: float(parts.shares[2**power - 1])
+            for power in range(most.bit_length())
+            if 2**power <= most
+        },
+        size=math.sqrt(squares) / float(base.float().norm()),
+    )
+
+
+def _is_rounding(base: Tensor, tuned: Tensor) -> bool:
+    """Return whether the tuned weight is the base's, rounded to its dtype."""
+    return bool((base.to(tuned.dtype) == tuned).all())

@@ -1,0 +1,179 @@
+"""Writes the LoRA that is nearest to the difference of two checkpoints, as an adapter folder of peft."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, TaskType
+from safetensors.torch import save_file
+from torch import Tensor
+
+from workbench.config.inspection.extract import ExtractConfig
+from workbench.errors import CheckpointError
+from workbench.files import write_atomic
+from workbench.folders import new_folder
+from workbench.models.adapters.adapter_config import CONFIG_FILE, WEIGHTS_FILE, tidy_config
+from workbench.models.checkpoints.model_folder import ModelFolder, is_embedding, is_head
+from workbench.models.diagnosis.described import TEMPLATE_FILE, Description
+from workbench.models.extraction.decompose import Extracted, decompose
+from workbench.models.stored import Stored
+
+ROOT = "base_model.model."
+TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+"""Model types whose layers hold their weights transposed."""
+
+
+@dataclass
+class Extraction:
+    """What was extracted, and what was not."""
+
+    layers: list[Extracted] = field(default_factory=list)
+    rest: dict[str, float] = field(default_factory=dict)
+    """Changed weight that a LoRA doesn't hold, by its name in the tuned file -> |difference| / |base|, or 1
+    if the base lacks it."""
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    """Weights that are saved whole, by their names in the tuned file."""
+    num_equal: int = 0
+    """Tensors that both checkpoints share."""
+
+
+def extract(
+    base: ModelFolder,
+    tuned: ModelFolder,
+    config: ExtractConfig,
+    folder: Path,
+    base_name: str | None,
+    progress: Callable[[], None] = lambda: None,
+) -> Extraction:
+    """Decompose the difference of each matrix and write the adapter to `folder`.
+
+    One weight of each checkpoint is in memory at a time.
+
+    Args:
+        base: The checkpoint that the adapter is for.
+        tuned: The other checkpoint.
+        config: The section.
+        folder: Adapter folder, replaced as a whole or not at all.
+        base_name: Name of the base in adapter_config.json.
+        progress: Called after each tensor.
+
+    Raises:
+        CheckpointError: The checkpoints have different shapes or tensors, or no matrix differs.
+    """
+    check_comparable(base, tuned)
+    extraction = Extraction()
+    for name, stored in tuned.tensors.items():
+        file_name = tuned.file_names[name]
+        if name in base.tensors:
+            _extract_one(name, base.tensors[name], stored, file_name, config, extraction)
+        elif not (is_head(name) and tuned.is_tied):
+            extraction.rest[file_name] = 1.0
+        progress()
+    if not extraction.layers:
+        raise CheckpointError(
+            f"{tuned.path}: no matrix of a layer differs from {base.path} (nothing to extract)"
+        )
+    extraction.kept = _kept(extraction, base, tuned, config)
+    with new_folder(folder) as temporary:
+        _write(extraction, tuned, temporary, base_name)
+    return extraction
+
+
+def check_comparable(base: ModelFolder, tuned: ModelFolder) -> None:
+    """Check that all layers of the base have the same shapes in the other checkpoint.
+
+    Raises:
+        CheckpointError: They don't, a tensor isn't of floating point numbers, or layers are transposed.
+    """
+    if base.config.get("model_type") in TRANSPOSED:
+        raise CheckpointError(
+            f"{base.path}: layers of {base.config['model_type']} are not supported (Conv1D)"
+        )
+    for name, stored in base.tensors.items():
+        other = tuned.tensors.get(name)
+        if other is None and not is_head(name):
+            raise CheckpointError(f"{tuned.path}: {name} is missing (another model than {base.path})")
+        if other is not None and tuple(other.shape) != tuple(stored.shape):
+            raise CheckpointError(
+                f"{tuned.path}: {name} is {list(other.shape)}, in the base {list(stored.shape)} (another "
+                "model; extend the base's vocabulary first where only the embedding differs)"
+            )
+        if other is not None and not other.dtype.is_floating_point:
+            raise CheckpointError(f"{tuned.path}: {name} is quantized (take the unquantized checkpoint)")
+
+
+def _extract_one(
+    name: str,
+    base: Stored,
+    tuned: Stored,
+    file_name: str,
+    config: ExtractConfig,
+    extraction: Extraction,
+) -> None:
+    """Extract the LoRA of one tensor, or say that it has none."""
+    before, after = base[...], tuned[...]
+    if torch.equal(before.to(after.dtype), after):
+        extraction.num_equal += 1
+        return
+    if _is_layer(name, tuned):
+        found = decompose(file_name.removesuffix(".weight"), before, after, config)
+        if found is not None:
+            extraction.layers.append(found)
+        return
+    extraction.rest[file_name] = float((after.float() - before.float()).norm() / before.float().norm())
+
+
+def _kept(
+    extraction: Extraction, base: ModelFolder, tuned: ModelFolder, config: ExtractConfig
+) -> dict[str, Tensor]:
+    """Return the weights to save whole: of modules that have changed, or of a head that the base lacks."""
+    short = {file_name: name for name, file_name in tuned.file_names.items()}
+    layers = {name.rpartition(".")[0] for name, stored in tuned.tensors.items() if _is_layer(name, stored)}
+    modules = set()
+    for file_name in extraction.rest:
+        name = short[file_name]
+        is_shared = tuned.is_tied and (is_embedding(name) or is_head(name))
+        is_new_head = is_head(name) and name not in base.tensors
+        if (config.keep_rest or is_new_head) and not is_shared and name.rpartition(".")[0] not in layers:
+            modules.add(file_name.rpartition(".")[0])
+    return {
+        file_name: tuned.tensors[name][...]
+        for file_name, name in short.items()
+        if file_name.rpartition(".")[0] in modules
+    }
+
+
+def _is_layer(name: str, stored: Stored) -> bool:
+    """Return whether a tensor is the matrix of a linear layer."""
+    is_matrix = len(stored.shape) == 2 and name.endswith(".weight")
+    return is_matrix and not is_embedding(name) and not is_head(name)
+
+
+def _write(extraction: Extraction, tuned: ModelFolder, folder: Path, base_name: str | None) -> None:
+    """Write configuration and tensors in peft's format."""
+    ranks = {layer.name: layer.rank for layer in extraction.layers}
+    most = max(ranks.values())
+    others = {re.escape(name): rank for name, rank in ranks.items() if rank != most}
+    saved = sorted({name.rpartition(".")[0] for name in extraction.kept})  # whole names: peft matches ends
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS if tuned.is_classifier else TaskType.CAUSAL_LM,
+        r=most,
+        lora_alpha=most,
+        rank_pattern=others,
+        alpha_pattern=dict(others),
+        target_modules=sorted(ranks),
+        modules_to_save=saved or None,
+        inference_mode=True,
+    )
+    config.save_pretrained(str(folder))
+    tidy_config(folder / CONFIG_FILE, base_name)
+    tensors: dict[str, Tensor] = {}
+    for layer in extraction.layers:
+        tensors[f"{ROOT}{layer.name}.lora_A.weight"] = layer.down
+        tensors[f"{ROOT}{layer.name}.lora_B.weight"] = layer.up
+    if (template := Description(tuned.path).template) is not None:
+        write_atomic(folder / TEMPLATE_FILE, template)
+    tensors |= {ROOT + name: tensor.contiguous() for name, tensor in extraction.kept.items()}
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})

@@ -1,0 +1,1 @@
+"""Steps that examine checkpoints and adapters without running a model: diagnose, extract, adapter_info."""
