@@ -237,6 +237,25 @@ def test_a_recipe_that_goes_on_in_a_run_takes_an_interpolation_as_it_was_typed(f
     assert model["path"] == "${toy:base}", "as it is stored, so that the same command goes on"
 
 
+def test_another_quantization_than_the_runs_is_named_by_its_key(folder, monkeypatch):
+    with pytest.raises(ConfigError, match="holds another run, with quantization.method='nf4', not 'none'"):
+        goes_on(folder, monkeypatch, "recipe=merge", f"run_dir={folder.path}", "quantization=none")
+
+
+@pytest.mark.parametrize(
+    "key", ["adapter.alpha", "adapter.rank", "adapter.method", "adapter.rank_pattern.q_proj"]
+)
+def test_a_key_about_a_new_adapter_has_no_effect_beside_one_that_is_named(key, monkeypatch):
+    overrides = ["recipe=merge", "adapter.path=runs/mine/adapter"]
+    typed(monkeypatch, *overrides, f"{key}=8")
+    with pytest.raises(ConfigError, match=f"{key}: has no effect, the adapter at adapter.path="):
+        composition.check_adapter_keys(composed(*overrides))
+    typed(monkeypatch, *overrides, "adapter.base=accept")
+    composition.check_adapter_keys(composed(*overrides))
+    typed(monkeypatch, "recipe=sft", f"{key}=8")
+    composition.check_adapter_keys(composed("recipe=sft"))
+
+
 @pytest.mark.parametrize(
     "line", ["  keep: last\n", "  subset: null\n", "  init: {}\n"], ids=["keep", "subset", "init"]
 )

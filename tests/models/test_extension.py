@@ -20,7 +20,7 @@ from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
 from workbench.models.adapters import attach
 from workbench.models.export import export
 from workbench.models.loading import load_model, load_tokenizer
-from workbench.models.merging import merge
+from workbench.models.merging.merge import merge
 from workbench.models.tokenizers import learn_vocabulary
 from workbench.models.tokenizers.load_tokenizer import read_tokenizer
 from workbench.models.vocabulary_resize import extend_model

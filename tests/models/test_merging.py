@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from merge_ways import only_whole
 from safetensors.torch import load_file, save_file
 from scipy.stats import poisson
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -17,10 +18,13 @@ from workbench.config.merge import MergeConfig, MergeDtype
 from workbench.config.model import Dtype, ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import CheckpointError, ConfigError, DataError
-from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, logit_comparison, merging
+from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, logit_comparison
 from workbench.models.adapters import attach
 from workbench.models.loading import load_model, load_tokenizer
-from workbench.models.merging import merge
+from workbench.models.merging import merge as merging
+from workbench.models.merging import whole_model
+from workbench.models.merging.merge import merge
+from workbench.weights import merge_tensors
 
 WORDS = [*"我你他看见狗猫红蓝家跑", *("the", "a", "cat", "dog", "sees", "runs", "to", "home", "red", "blue")]
 TEXTS = [
@@ -71,6 +75,14 @@ def trained_adapter(model, how, folder, **changes):
     return peft_model.eval()
 
 
+@pytest.fixture(params=["tensor by tensor", "the whole model"])
+def way(request, monkeypatch):
+    """Both ways to merge."""
+    if request.param == "the whole model":
+        only_whole(monkeypatch)
+    return request.param
+
+
 def probe_logits(model, section):
     return list(
         logit_comparison.logits(model, logit_comparison.encode(load_tokenizer(section), TEXTS, 128, 4))
@@ -79,7 +91,9 @@ def probe_logits(model, section):
 
 @pytest.mark.parametrize("adapter", ["lora", "dora"])
 @pytest.mark.parametrize("method", ["none", "nf4", "fp4", "int8"])
-def test_a_float32_merge_gives_the_adapter_model_on_every_kind_of_base(adapter, method, base_path, tmp_path):
+def test_a_float32_merge_gives_the_adapter_model_on_every_kind_of_base(
+    adapter, method, way, base_path, tmp_path
+):
     section, dora = ModelConfig(path=base_path), AdapterMethod[adapter]
     live = trained_adapter(section, quantization(method), tmp_path / "adapter", method=dora)
     expected = probe_logits(live, section)
@@ -99,20 +113,21 @@ def test_the_merge_report_says_what_was_proven(base_path, tmp_path):
     section, how = ModelConfig(path=base_path), quantization("nf4")
     trained_adapter(section, how, tmp_path / "adapter")
     report = asdict(merge(section, tmp_path / "adapter", MergeConfig(), how, tmp_path / "merged", TEXTS))
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     assert report["dtype"] == "float32" and report["quantization"] == "nf4"
     assert report["merged"]["num_positions"] == sum(len(text.split()) for text in TEXTS)
     assert {len(value) for value in report["fingerprints"].values()} == {64}
     names = {path.name for path in (tmp_path / "merged").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "merged").iterdir()} == {0o644}
-    assert not any("quantization" in path.read_text() for path in (tmp_path / "merged").glob("*.json"))
+    jsons = [path for path in (tmp_path / "merged").glob("*.json") if path.name != "merged_from.json"]
+    assert not any("quantization" in path.read_text() for path in jsons)
     assert not any(str(tmp_path) in path.read_text() for path in (tmp_path / "merged").glob("*.json"))
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
 @pytest.mark.parametrize("bits", ["none", "nf4"])
-def test_a_classifier_is_merged_with_its_head_and_its_label_names(method, bits, base_path, tmp_path):
+def test_a_classifier_is_merged_with_its_head_and_its_label_names(method, bits, way, base_path, tmp_path):
     section = ModelConfig(path=base_path, task=Task.sequence_classification)
     live = trained_adapter(section, quantization(bits), tmp_path / "adapter", method=AdapterMethod[method])
     expected = probe_logits(live, section)
@@ -122,7 +137,9 @@ def test_a_classifier_is_merged_with_its_head_and_its_label_names(method, bits, 
     assert merged.config.id2label == {0: "体育", 1: "财经", 2: "science"}
 
 
-def test_a_merge_rounded_to_bfloat16_stays_within_the_measured_rounding_and_counts_flips(base_path, tmp_path):
+def test_a_merge_rounded_to_bfloat16_stays_within_the_measured_rounding_and_counts_flips(
+    way, base_path, tmp_path
+):
     section, how = ModelConfig(path=base_path), quantization("nf4")
     live = trained_adapter(section, how, tmp_path / "adapter")
     expected = probe_logits(live, section)
@@ -139,7 +156,7 @@ def test_a_merge_rounded_to_bfloat16_stays_within_the_measured_rounding_and_coun
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
-def test_an_adapter_trained_on_a_bfloat16_base_is_merged_too(dtype, base_path, tmp_path):
+def test_an_adapter_trained_on_a_bfloat16_base_is_merged_too(dtype, way, base_path, tmp_path):
     section, how = ModelConfig(path=base_path, dtype=Dtype.bfloat16), quantization("nf4")
     trained_adapter(section, how, tmp_path / "adapter")
     report = merge(
@@ -151,7 +168,7 @@ def test_an_adapter_trained_on_a_bfloat16_base_is_merged_too(dtype, base_path, t
     assert report.merged.mean < report.merged.mean_bound < report.merged.bound / 4
 
 
-def test_the_merged_weights_are_the_dequantized_base_plus_the_adapter_rounded_once(base_path, tmp_path):
+def test_the_merged_weights_are_the_dequantized_base_plus_the_adapter_rounded_once(way, base_path, tmp_path):
     section, how = ModelConfig(path=base_path), quantization("nf4")
     live = trained_adapter(section, how, tmp_path / "adapter")
     layer = live.base_model.model.model.layers[1].mlp.down_proj
@@ -165,16 +182,16 @@ def test_the_merged_weights_are_the_dequantized_base_plus_the_adapter_rounded_on
     assert torch.equal(stored, (weight + delta).to(torch.bfloat16))
 
 
-def test_a_large_model_is_written_in_shards(base_path, tmp_path, monkeypatch):
+def test_a_large_model_is_written_in_shards(way, base_path, tmp_path, monkeypatch):
     section, how = ModelConfig(path=base_path), quantization("none")
     trained_adapter(section, how, tmp_path / "adapter")
-    monkeypatch.setattr(merging, "MAX_SHARD_SIZE", "100KB")
+    monkeypatch.setattr(merging, "MAX_SHARD_BYTES", 100_000)
     merge(section, tmp_path / "adapter", MergeConfig(), how, tmp_path / "merged", TEXTS)
     assert len(list((tmp_path / "merged").glob("model-*-of-*.safetensors"))) > 1
     load_model(ModelConfig(path=str(tmp_path / "merged")), QuantizationConfig())
 
 
-def test_the_same_merge_writes_the_same_bytes(base_path, tmp_path):
+def test_the_same_merge_writes_the_same_bytes(way, base_path, tmp_path):
     section, how = ModelConfig(path=base_path, task=Task.sequence_classification), quantization("nf4")
     trained_adapter(section, how, tmp_path / "adapter")
     reports = []
@@ -197,23 +214,31 @@ def test_an_adapter_of_another_quantization_is_still_merged_onto_the_base_it_is_
     assert report.quantization == "none"
 
 
-def test_a_merge_that_fails_its_proof_publishes_nothing(base_path, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("is_whole", "said"),
+    [
+        (True, r"differs from the adapter model by up to \d.* \(at most 0\.\d+: "),
+        (False, "the folder read back differs"),
+    ],
+    ids=["the whole model", "tensor by tensor"],
+)
+def test_a_merge_that_fails_its_proof_publishes_nothing(is_whole, said, base_path, tmp_path, monkeypatch):
     section, how = ModelConfig(path=base_path), quantization("nf4")
     trained_adapter(section, how, tmp_path / "adapter")
     (tmp_path / "run" / "merged").mkdir(parents=True)
     (tmp_path / "run" / "merged" / "earlier").write_text("kept")
-    from workbench.models import merge_base
 
     def wrong_base(model):
         weights = real(model)
         weights["model.layers.0.mlp.up_proj.weight"] *= 1.1
         return weights
 
-    real = merge_base.dequantize_state_dict
-    monkeypatch.setattr(merge_base, "dequantize_state_dict", wrong_base)
-    with pytest.raises(
-        CheckpointError, match=r"differs from the adapter model by up to \d.* \(at most 0\.\d+: "
-    ):
+    real, real_weight = whole_model.dequantize_state_dict, merge_tensors.as_trained
+    monkeypatch.setattr(whole_model, "dequantize_state_dict", wrong_base)
+    monkeypatch.setattr(merge_tensors, "as_trained", lambda *given: real_weight(*given) * 1.1)
+    if is_whole:
+        only_whole(monkeypatch)
+    with pytest.raises(CheckpointError, match=said):
         merge(section, tmp_path / "adapter", MergeConfig(), how, tmp_path / "run" / "merged", TEXTS)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["merged"]
     assert (tmp_path / "run" / "merged" / "earlier").read_text() == "kept"
@@ -231,13 +256,14 @@ def test_a_folder_that_reads_back_as_something_else_is_not_published(base_path, 
         tensors["model.norm.weight"] += 0.1
         save_file(tensors, file, metadata={"format": "pt"})
 
+    only_whole(monkeypatch)
     monkeypatch.setattr(OpenLlamaForCausalLM, "save_pretrained", torn)
     with pytest.raises(CheckpointError, match="the folder read back differs from what was saved by up to"):
         merge(section, tmp_path / "adapter", MergeConfig(), how, tmp_path / "run" / "merged", TEXTS)
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
 
 
-def test_weights_too_large_for_float16_are_refused(base_path, tmp_path):
+def test_weights_too_large_for_float16_are_refused(way, base_path, tmp_path):
     model = OpenLlamaForCausalLM.from_pretrained(base_path)
     with torch.no_grad():
         model.model.norm.weight *= 1e6

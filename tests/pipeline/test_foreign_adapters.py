@@ -125,7 +125,7 @@ def with_number(folder, number):
 @pytest.mark.parametrize(
     "damage, said",
     [
-        (lambda folder: with_alpha(folder, 1e300), "adapter: can't be merged, NaNs"),
+        (lambda folder: with_alpha(folder, 1e300), "adapter: can't be merged, NaN"),
         (
             lambda folder: with_number(folder, float("nan")),
             "adapter: .*lora_A.weight has NaN or infinite values",

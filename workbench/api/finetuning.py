@@ -108,6 +108,11 @@ def finetune(
         WorkbenchError: A setting is unknown, the rows can't be read, or the training diverged.
     """
     chosen = route(settings, SCHEMAS, "finetune", NOT_HERE)
+    if adapter is not None and chosen["adapter"]:
+        name = next(iter(chosen["adapter"]))
+        raise ConfigError(
+            f"{name}: has no effect, the adapter at {str(adapter)!r} has its own (leave it out)"
+        )
     path = data if isinstance(data, Folder) else None
     sections = TrainingSections(
         model=section(ModelConfig, {"path": model_path, **chosen["model"]}, "model"),

@@ -11,7 +11,8 @@ from workbench.config.model import Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.errors import ConfigError
 from workbench.leaderboard.shown_table import Shown, Table
-from workbench.models import merging
+from workbench.models.merging.merge import SENTENCES, MergeReport
+from workbench.models.merging.merge import merge as merge_and_prove
 from workbench.plain_values import Folder, route, section
 from workbench.run_dir import write_json
 from workbench.trust import trusting
@@ -25,7 +26,7 @@ class Merged(Shown):
     """Folder of the merged model."""
     report_file: Path
     """The report as a file."""
-    report: merging.MergeReport
+    report: MergeReport
 
     def table(self) -> Table:
         """Return a table with one row per comparison of logits."""
@@ -42,9 +43,11 @@ class Merged(Shown):
                 f"{check.argmax_flips} of {check.num_positions}",
             ]
             for name, check in checks.items()
+            if check is not None
         ]
         header = ["comparison", "largest difference of logits", "allowed", "other next tokens"]
-        return Table(title=f"Merged into {self.folder}", header=header, rows=rows)
+        title = f"Merged into {self.folder}: {self.report.summary}"
+        return Table(title=title, header=header, rows=rows)
 
 
 def merge(
@@ -55,6 +58,7 @@ def merge(
     quantization: Quantization = "none",
     base_dtype: str | Dtype = "auto",
     probe: list[str] | None = None,
+    accept_base: bool = False,
     overwrite: bool = False,
     trust_code: bool = False,
     **settings: Any,
@@ -72,6 +76,7 @@ def merge(
         quantization: Quantization of the base model in training; the merged model is not quantized.
         base_dtype: The dtype of the base model in training.
         probe: Texts on which the logits are compared; None: four sentences, in Chinese and English.
+        accept_base: Merge into another base than the one that the adapter was trained on.
         overwrite: Replace the contents of `output`.
         trust_code: Run modelling code from the base model's folder.
         settings: Further fields of `MergeConfig` (dtype) and of `ModelConfig`.
@@ -88,7 +93,14 @@ def merge(
     report_file = folder.parent / f"{folder.name}.merge_report.json"
     with trusting(trust_code):
         return merge_into(
-            folder, report_file, base, adapter_path, merge_section, quantized(quantization), probe
+            folder,
+            report_file,
+            base,
+            adapter_path,
+            merge_section,
+            quantized(quantization),
+            probe,
+            accepts_base=accept_base,
         )
 
 
@@ -100,6 +112,8 @@ def merge_into(
     merge: MergeConfig,
     quantization: QuantizationConfig,
     probe: Sequence[str] | None,
+    *,
+    accepts_base: bool,
 ) -> Merged:
     """Merge an adapter into its base model, as the sections say; `merge` and the merge step use this.
 
@@ -111,11 +125,14 @@ def merge_into(
         merge: How to merge.
         quantization: Quantization of the base model in training.
         probe: Texts on which the logits are compared; None: four sentences.
+        accepts_base: Whether to merge into another base than the adapter's own.
 
     Raises:
         WorkbenchError: The adapter is of another model, or the proof failed.
     """
-    texts = merging.SENTENCES if probe is None else list(probe)
-    report = merging.merge(model, adapter_path, merge, quantization, folder, texts)
+    texts = SENTENCES if probe is None else list(probe)
+    report = merge_and_prove(
+        model, adapter_path, merge, quantization, folder, texts, accepts_base=accepts_base
+    )
     write_json(report_file, asdict(report))
     return Merged(folder=folder, report_file=report_file, report=report)

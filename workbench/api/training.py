@@ -21,8 +21,9 @@ from workbench.data.chat.saved_template import end_ids, templates_of
 from workbench.distributed import is_rank0
 from workbench.folders import new_folder
 from workbench.models.adapters import attach
+from workbench.models.adapters.provenance import trained_on
 from workbench.models.checkpoints.generation_config import end_at
-from workbench.models.dtypes import HALF
+from workbench.models.dtypes import HALF, dtype_name
 from workbench.models.loading import load_model
 from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
 from workbench.run_dir import RunDir
@@ -90,7 +91,7 @@ def train_weights(
     )
     if is_rank0():
         folder = trained_folder(run_dir, sections.adapter)
-        _save(model, tokenizer, folder, public_path(sections.model.path), autocast)
+        _save(model, tokenizer, folder, sections, autocast)
     return model, report
 
 
@@ -145,13 +146,15 @@ def _save(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
-    base_name: str | None,
+    sections: TrainingSections,
     autocast: torch.dtype | None,
 ) -> None:
     """Write the adapter, or the model in the dtype that it was trained for, with the tokenizer."""
     if isinstance(model, PeftModel):
         attach.check_did_something(model)
-        attach.save(model, folder, base_name, tokenizer)
+        dtype = dtype_name(attach.base_model(model).dtype)
+        base = trained_on(sections.model, sections.quantization, dtype)
+        attach.save(model, folder, public_path(sections.model.path), tokenizer, base)
         return
     plain: Any = model
     plain.to(autocast or model.dtype)

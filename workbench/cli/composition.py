@@ -1,7 +1,7 @@
 """Turns what Hydra composes into a typed Config and the run's folder."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from workbench.cli.environment import check_environment, register_environment
 from workbench.cli.stored_run import as_mapping, continued, near_runs, own_folder, typed_keys
 from workbench.cli.yaml_files.recipes import load_recipe, recipe_files
-from workbench.config import Config, Step, history
+from workbench.config import AdapterConfig, Config, Step, history
 from workbench.errors import ConfigError
 from workbench.run_dir import RunDir, check_folder
 from workbench.shipped import PACKAGE
@@ -59,6 +59,7 @@ def typed(composed: DictConfig, recipe: str | None = None) -> tuple[Config, RunD
     check_trust(composed)
     check_environment(composed)
     check_predict_keys(composed)
+    check_adapter_keys(composed)
     composed.recipe_name = recipe
     run_dir = RunDir(Path(composed.run_dir) if composed.run_dir else own_folder(recipe, composed))
     check_folder("run_dir", run_dir.path)
@@ -126,6 +127,23 @@ def check_protocols(config: Config, named: set[str]) -> None:
                 raise ConfigError(
                     f"{key}: protocol {protocol!r} overrides it ({own} or benchmarks.{name}.protocol=default)"
                 )
+
+
+def check_adapter_keys(composed: DictConfig) -> None:
+    """Check that no key about a new adapter is given with `adapter.path`, whose adapter has its own.
+
+    Raises:
+        ConfigError: One is.
+    """
+    if not composed.adapter.path:
+        return
+    settings = {f"adapter.{field.name}" for field in fields(AdapterConfig)} - {"adapter.path", "adapter.base"}
+    for key in sorted(typed_keys()):
+        if key.split("[")[0] in settings or key.startswith("adapter.rank_pattern."):
+            raise ConfigError(
+                f"{key}: has no effect, the adapter at adapter.path={composed.adapter.path!r} has its own "
+                "(leave it out)"
+            )
 
 
 def check_predict_keys(composed: DictConfig) -> None:

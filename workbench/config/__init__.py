@@ -54,7 +54,7 @@ __all__ = [
 IDENTITY = ("model", "quantization", "adapter", "data", "train", "seed")
 """The sections that decide what a run trains: other values make another run."""
 
-SAME_RUN = {"train": NOT_LEARNED}
+SAME_RUN = {"train": NOT_LEARNED, "adapter": ("base",)}
 """Keys of those sections that don't make another run."""
 
 

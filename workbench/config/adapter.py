@@ -26,6 +26,13 @@ class AdapterInit(Enum):
     olora = "olora"
 
 
+class AdapterBase(Enum):
+    """What to do with a base that isn't the one that the adapter at `adapter.path` was trained on."""
+
+    check = "check"
+    accept = "accept"
+
+
 ALL_LINEAR = "all-linear"
 
 
@@ -44,6 +51,10 @@ class AdapterConfig:
     path: str | None = None
     """Folder or hub id of an adapter to train further, merge or score. Its own rank, alpha and layers apply,
     not the keys of this section. null: a new adapter."""
+    base: AdapterBase = AdapterBase.check
+    """check refuses a base with other weights than those that the adapter was trained on, or with another
+    name if another tool made the adapter; a merge also compares quantization and dtype. accept goes on, with
+    a warning in the merge report."""
     rank: int = number(16, 1, 2**16)
     """Inner size of the update B·A of each layer. A larger rank learns more and needs more memory."""
     alpha: float = number(32.0, 0, 10**6, above=True)

@@ -55,6 +55,9 @@ class MergeConfig:
 
     dtype: MergeDtype = MergeDtype.auto
     """Number format of the merged weights. auto: the one that the model was loaded in."""
+    probe: bool = True
+    """true compares the logits of merged model and adapter model on training rows or a few sentences. false
+    only checks the weights, which takes less time and memory."""
     adapters: list[WeightedPart] = field(default_factory=list)
     """LoRA adapters of one base, as in [{path: A, weight: 0.5}, {path: B}], that become one adapter in the
     run's combined/. Empty: the run's adapter, or the one at adapter.path."""

@@ -19,6 +19,7 @@ from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import clear_the_way
+from workbench.models.adapters.provenance import copy_record
 from workbench.models.checkpoints.checkpoint import SCORE, SHARED_FIELDS, read
 from workbench.models.checkpoints.generation_config import eos_ids
 from workbench.models.checkpoints.hub import locate
@@ -196,11 +197,12 @@ def _write_folder(
 ) -> int:
     """Write the folder, and return the size of its tensors in bytes."""
     with new_folder(path) as temporary, quiet_transformers():
-        _write_config(config, temporary)
+        write_config(config, temporary)
         if generation is not None:
             generation.save_pretrained(temporary)
         size = write_weights(tensors, temporary, export.max_shard_size)
         _write_tokenizer(model, temporary)
+        copy_record(locate(model.path, model.revision), temporary)
         write_json(temporary / REPORT, {"schema_version": 1, "format": export.format.value})
     return size
 
@@ -250,7 +252,7 @@ def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool
     return LlamaConfig(**fields)
 
 
-def _write_config(config: PreTrainedConfig, folder: Path) -> None:
+def write_config(config: PreTrainedConfig, folder: Path) -> None:
     """Write config.json, with rotary parameters also under the keys of transformers before version 5."""
     config.save_pretrained(folder)
     if not isinstance(config, LlamaConfig):

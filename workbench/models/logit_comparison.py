@@ -15,6 +15,8 @@ Batch = dict[str, Tensor]
 
 FALSE_ALARM = 1e-6
 """Probability that a correct merge exceeds the bound on changed argmax tokens."""
+BLOCK = 32
+"""Positions whose logits are compared at a time."""
 RUNNERS_UP = 4
 """Tokens after the argmax that may replace it, ranked by logit."""
 
@@ -89,7 +91,7 @@ class Check(Difference):
     flips_bound: int
 
 
-def check(what: str, first: list[Tensor], second: list[Tensor], bound: Bound) -> Check:
+def check(what: str, first: Iterable[Tensor], second: Iterable[Tensor], bound: Bound) -> Check:
     """Compare two models' logits, and return the difference.
 
     Raises:
@@ -136,13 +138,19 @@ def _padded(rows: list[list[int]], pad: int) -> Batch:
 
 
 @torch.no_grad()
-def logits(model: torch.nn.Module, batches: list[Batch]) -> Iterator[Tensor]:
-    """Yield float32 logits per batch: (N, V) without padding positions, or (B, labels) of a classifier."""
-    device = next(model.parameters()).device
+def logits(
+    model: torch.nn.Module, batches: list[Batch], device: torch.device | None = None
+) -> Iterator[Tensor]:
+    """Yield float32 logits (N, V) without padding positions, or (N, labels) of a classifier, in blocks.
+
+    A block has at most `BLOCK` rows of one batch. `device` is where the model computes; None: where its first
+    parameter is.
+    """
+    device = device or next(model.parameters()).device
     for batch in batches:
         output: Tensor = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
         rows = output[batch["attention_mask"].bool().to(device)] if output.dim() == 3 else output
-        yield rows.float().cpu()
+        yield from torch.split(rows.float().cpu(), BLOCK)
 
 
 def compare(first: Iterable[Tensor], second: Iterable[Tensor]) -> Difference:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.config.model import ModelConfig
 from workbench.contexts import quiet_transformers
+from workbench.models.adapters.provenance import copy_record
 from workbench.models.checkpoints.checkpoint import read
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
@@ -93,4 +94,5 @@ def extend_model(
         if checkpoint.generation is not None:
             checkpoint.generation.save_pretrained(folder)
     write_weights(tensors, folder, max_shard_size)
+    copy_record(source, folder)
     return len(sources)

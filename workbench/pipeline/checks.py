@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import islice
 
 from workbench.config import Step
+from workbench.config.adapter import AdapterBase
 from workbench.config.benchmark import OutputType, Scoring
 from workbench.config.names import BASE
 from workbench.config.train import Keep
@@ -14,6 +15,7 @@ from workbench.errors import ConfigError
 from workbench.evaluation.model_checks import check_prompting, named
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
+from workbench.models.adapters.provenance import check_base_of
 from workbench.models.adapters.trainable import check_trainable
 from workbench.models.loading import check_model, has_weights, outline
 from workbench.models.tokenizers.load_tokenizer import has_tokenizer
@@ -38,6 +40,10 @@ NUM_CHECKED = 1000
 """Number of streamed rows that are checked before the training; the others are checked when encoded."""
 
 
+ASK_ADAPTER = {Step.train, Step.evaluate, Step.predict, Step.chat, Step.resume_check}
+"""Steps that load the adapter at `adapter.path`; a merge checks more of its base."""
+
+
 def check(run: Run) -> None:
     """Check everything that the run's steps need, as far as that is possible before the first step.
 
@@ -49,6 +55,9 @@ def check(run: Run) -> None:
         open_folders(run)
     if set(config.steps) - WITHOUT_MODEL:
         check_loadable(run)
+    if config.adapter.path and set(config.steps) & ASK_ADAPTER:
+        accepts = config.adapter.base is AdapterBase.accept
+        check_base_of(config.adapter.path, config.model, None, "", accepts=accepts)
     if Step.evaluate in config.steps:
         if not config.benchmarks and Step.train not in config.steps and not read_rows(run.run_dir):
             raise ConfigError(

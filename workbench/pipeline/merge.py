@@ -6,6 +6,7 @@ from typing import Any
 
 from workbench.api.merging import merge_into
 from workbench.config import Config
+from workbench.config.adapter import AdapterBase
 from workbench.config.history import hashed
 from workbench.config.merge import COMBINED_BY, SEARCHED_BY, MergeResult
 from workbench.config.model import Task
@@ -13,7 +14,8 @@ from workbench.data.inference_prompts import prompts
 from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
 from workbench.models.adapters import adapter_config
-from workbench.models.merging import PROBE_TEXTS
+from workbench.models.logit_comparison import Check
+from workbench.models.merging.merge import PROBE_TEXTS
 from workbench.pipeline.combining.adapters import combine
 from workbench.pipeline.combining.models import merge_models
 from workbench.pipeline.run_state import Run
@@ -53,9 +55,23 @@ def merge(run: Run) -> None:
         return
     probe = probe_texts(run)
     merged = merge_into(
-        run_dir.merged, run_dir.merge_report, config.model, adapter, config.merge, config.quantization, probe
+        run_dir.merged,
+        run_dir.merge_report,
+        config.model,
+        adapter,
+        config.merge,
+        config.quantization,
+        probe,
+        accepts_base=config.adapter.base is AdapterBase.accept,
     )
-    check = merged.report.merged
+    log.info("merge: %s", merged.report.summary)
+    if check := merged.report.merged:
+        log_comparison(run, check)
+    record.finish("merge", inputs, run_dir.merged, {}, files=[run_dir.merge_report])
+
+
+def log_comparison(run: Run, check: Check) -> None:
+    """Log how far the merged model's logits are from the adapter model's."""
     log.info(
         "merge: logits differ from the adapter model's by at most %.2g (allowed: %.2g), on average by %.2g "
         "(allowed: %.2g), %d of %d %s differ (allowed: %d); %s",
@@ -65,11 +81,10 @@ def merge(run: Run) -> None:
         check.mean_bound,
         check.argmax_flips,
         check.num_positions,
-        "classes" if config.model.task is Task.sequence_classification else "next tokens",
+        "classes" if run.config.model.task is Task.sequence_classification else "next tokens",
         check.flips_bound,
-        run_dir.merged,
+        run.run_dir.merged,
     )
-    record.finish("merge", inputs, run_dir.merged, {}, files=[run_dir.merge_report])
 
 
 def merged_from(config: Config, adapter: str) -> list[Any]:
@@ -84,7 +99,8 @@ def merged_from(config: Config, adapter: str) -> list[Any]:
         for key, value in hashed(config.merge, "merge").items()
         if key not in (*COMBINED_BY, *SEARCHED_BY)
     }
-    return [base, hashed(config.quantization, "quantization"), adapter, merge]
+    sections = [base, hashed(config.quantization, "quantization"), adapter, merge]
+    return [*sections, *([config.adapter.base.value] if config.adapter.base is AdapterBase.accept else [])]
 
 
 def probe_texts(run: Run) -> list[str] | None:

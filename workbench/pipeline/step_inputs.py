@@ -79,6 +79,7 @@ def trained_from(config: Config) -> dict[str, Any]:
     names = ("model", "quantization", "adapter")
     sections = {name: hashed(getattr(config, name), name) for name in names}
     sections["data"], sections["train"] = rows_from(config.data), config.train.learned()
+    sections["adapter"].pop("base", None)
     for section, key in (("model", "path"), ("model", "tokenizer"), ("adapter", "path")):
         sections[section][key] = content(sections[section][key])
     return {**sections, "seed": config.seed}

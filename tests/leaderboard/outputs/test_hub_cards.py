@@ -131,3 +131,38 @@ def test_a_local_base_is_named_from_the_adapters_folder(board, adapter, facts, t
 def test_names_in_the_snippet_are_literals_of_one_line(board, adapter, facts):
     lines = card.usage(adapter, replace(facts, base='a"\nimport os #'))
     assert compile("\n".join(lines), "usage", "exec") and 'base = "a\\" import os #"' in lines[-2]
+
+
+def test_a_merged_models_card_says_what_it_keeps_and_how_its_base_was_held(board, merged, facts):
+    from workbench.leaderboard.rows.proof import proof_of
+
+    report = {
+        "summary": "the merged model keeps 97% of what the adapter does to the probe texts",
+        "quantization": "nf4",
+        "dtype": "bfloat16",
+        "reference": "adapter model",
+        "accepted": ["was trained on 'tiny', and model.path='other' has other weights"],
+        "merged": {"largest": 0.1, "bound": 0.5, "argmax_flips": 1, "num_positions": 97},
+    }
+    text = card.text(board, merged, replace(facts, proof=proof_of(report)))
+    assert "The merged model keeps 97% of what the adapter does to the probe texts." in text
+    assert "quantized to nf4 and dequantized" in text
+    assert "The adapter was trained on 'tiny', and model.path='other' has other weights." in text
+    assert "within 0.1 of the adapter model's (allowed: 0.5); 1 of 97" in text
+    assert proof_of({**report, "merged": None}).startswith("The merged model keeps 97%")
+    assert proof_of({}) == "" and proof_of({"merged": {}}) == ""
+
+
+def test_a_local_base_that_says_where_it_is_from_is_named_by_its_hub_id(board, merged, facts, tmp_path):
+    (tmp_path / "base").mkdir()
+    local = replace(facts, base=str(tmp_path / "base"))
+    assert read(board, merged, local).data.base_model is None
+    assert read(board, merged, replace(local, base_hub_id="org/base")).data.base_model == "org/base"
+
+
+def test_a_merged_llama_is_loaded_without_this_package(board, merged, facts):
+    facts.folder.mkdir()
+    file = facts.folder / "config.json"
+    for model_type, needs_it in (("llama", False), ("open-llama", True)):
+        file.write_text(f'{{"model_type": "{model_type}"}}')
+        assert any("workbench" in line for line in card.usage(merged, facts)) is needs_it

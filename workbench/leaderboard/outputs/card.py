@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from workbench.config.names import ADAPTER, MERGED, UNTRAINED
 from workbench.evaluation.records import Score
-from workbench.files import MODEL_CARD, settle_file, write_atomic
+from workbench.files import MODEL_CARD, read_json, settle_file, write_atomic
 from workbench.leaderboard import formatting
 from workbench.leaderboard.board import Board, Cell, Column, Model
 from workbench.leaderboard.outputs import markdown, words
@@ -42,6 +42,8 @@ class CardFacts:
     """Folder of the model."""
     base: str = ""
     """Path or Hub id of the model that it was made from, as the user named it."""
+    base_hub_id: str = ""
+    """Hub id of that model, if its folder says it; empty if it doesn't."""
     task: str = "causal_lm"
     proof: str = ""
     """Sentence about how near the merged model is to what it was merged from; empty if nothing was merged."""
@@ -132,7 +134,7 @@ def metadata(board: Board, model: Model, facts: CardFacts) -> ModelCardData:
         pipeline_tag=task,
         language=[language for language in languages if LANGUAGE.fullmatch(language)] or None,
         tags=["open-llama", *(["lora"] if model.role in (ADAPTER, MERGED) else [])],
-        base_model=facts.base if _is_on_hub(facts.base) else None,
+        base_model=next(filter(_is_on_hub, (facts.base, facts.base_hub_id)), None),
         model_name=one_line(model.name) if results else None,
         eval_results=results or None,
     )
@@ -175,8 +177,9 @@ def usage(model: Model, facts: CardFacts) -> list[str]:
     _, auto = TASKS.get(facts.task, TASKS["causal_lm"])
     here = 'folder = "."  # this folder, or its name on the Hub'
     if model.role != ADAPTER:
+        register = "import workbench.models  # registers Open-Llama"
         return [
-            "import workbench.models  # registers Open-Llama",
+            *([register] if _is_open_llama(facts.folder) else []),
             f"from transformers import {auto}, AutoTokenizer",
             "",
             here,
@@ -193,6 +196,15 @@ def usage(model: Model, facts: CardFacts) -> list[str]:
         f"base = {_base(facts)}  # folder, .gguf file, or name on the Hub",
         f"model, tokenizer = wb.load_model(base, {', '.join(options)})",
     ]
+
+
+def _is_open_llama(folder: Path) -> bool:
+    """Return whether a model's folder is of this package's architecture, or can't be read."""
+    try:
+        values = read_json(folder / "config.json")
+    except (OSError, ValueError):
+        return True
+    return not isinstance(values, dict) or values.get("model_type") == "open-llama"
 
 
 def _base(facts: CardFacts) -> str:

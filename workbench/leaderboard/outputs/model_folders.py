@@ -7,13 +7,15 @@ from typing import Any
 import yaml
 
 from workbench.config.names import ADAPTER, MERGED, TRAINED
-from workbench.files import MODEL_CARD
+from workbench.files import MODEL_CARD, read_json
 from workbench.leaderboard.board import Board, Model
 from workbench.leaderboard.collect import Run
 from workbench.leaderboard.outputs import card, hub_results
 from workbench.leaderboard.outputs.hub_results import HubDataset
-from workbench.leaderboard.rows.proof import merge_proof
+from workbench.leaderboard.rows.proof import proof_of
 
+TRAINED_ON, MERGED_FROM = "trained_on.json", "merged_from.json"
+"""Records of the base in the folders of adapters and of merged models."""
 LONGEST_CONFIG = 4 * 2**20
 """Bytes of a config.yaml that is read."""
 
@@ -25,14 +27,29 @@ def write(board: Board, run: Run) -> list[Path]:
         facts = card.CardFacts(
             folder=folder,
             base=run.base_model,
+            base_hub_id=base_hub_id(folder),
             task=run.task,
-            proof=merge_proof(run) if model.role == MERGED else "",
+            proof=proof_of(run.merge_report) if model.role == MERGED else "",
             datasets=datasets,
         )
         hub_results.write(board, model, datasets, folder)
         if card.write(board, model, facts):
             changed.append(folder / MODEL_CARD)
     return changed
+
+
+def base_hub_id(folder: Path) -> str:
+    """Return the base's Hub id from the record in the folder of an adapter or a merged model; "": unknown."""
+    for name in (TRAINED_ON, MERGED_FROM):
+        try:
+            values: Any = read_json(folder / name) if (folder / name).is_file() else {}
+        except (OSError, ValueError):
+            continue
+        values = values.get("base", values) if isinstance(values, dict) else {}
+        hub_id = values.get("hub_id") if isinstance(values, dict) else None
+        if isinstance(hub_id, str):
+            return hub_id
+    return ""
 
 
 def _models(board: Board, run: Run) -> Iterator[tuple[Model, Path]]:

@@ -1,22 +1,51 @@
 """Tells how near a merged model is to what it was merged from."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from workbench.leaderboard.collect import Run
 from workbench.shown import message
 
 
 def merge_proof(run: Run) -> str:
-    """Return the result of the merge's proof as a sentence; empty if there is no report."""
+    """Return the distance of the merged model's logits as a sentence; empty if none were compared."""
+    return next(iter(_logits(run.merge_report)), "")
+
+
+def proof_of(report: Mapping[str, Any]) -> str:
+    """Return what a merge report says, as sentences; reports of earlier versions say less."""
+    return " ".join([*_kept(report), *_logits(report), *_base(report)])
+
+
+def _kept(report: Mapping[str, Any]) -> list[str]:
+    """Return what the merged model keeps of the adapter's effect."""
+    summary = report.get("summary")
+    return [f"{summary[:1].upper()}{summary[1:]}."] if isinstance(summary, str) and summary else []
+
+
+def _logits(report: Mapping[str, Any]) -> list[str]:
+    """Return the distance of the logits; empty if none were compared."""
     try:
-        merged = run.merge_report["merged"]
-        return message(
+        merged = report["merged"]
+        sentence = message(
             "The logits of the merged model ({dtype}) are within {distance} of the {reference}'s "
             "(allowed: {bound}); {flips} of {positions} next tokens or labels differ.",
-            dtype=run.merge_report["dtype"],
+            dtype=report["dtype"],
             distance=f"{merged['largest']:.2g}",
-            reference=run.merge_report["reference"],
+            reference=report["reference"],
             bound=f"{merged['bound']:.2g}",
             flips=merged["argmax_flips"],
             positions=merged["num_positions"],
         )
+        return [sentence]
     except (KeyError, TypeError, ValueError):
-        return ""
+        return []
+
+
+def _base(report: Mapping[str, Any]) -> list[str]:
+    """Return how the base was held, and how it differs from the adapter's own."""
+    method, accepted = report.get("quantization"), report.get("accepted")
+    sentences = [f"The adapter {text}." for text in accepted] if isinstance(accepted, list) else []
+    if isinstance(method, str) and method != "none" and report.get("summary"):
+        sentences.append(f"The base is the one of the training, quantized to {method} and dequantized.")
+    return sentences

@@ -27,6 +27,8 @@ MAX_TENSORS = 200_000
 """Limit on an adapter's tensors, as each takes time to read; the largest models have half as many layers."""
 INITS_WITHOUT_BASE_CHANGE = ("gaussian", "orthogonal", "eva")
 """Names in peft of initializations that leave the base's weights unchanged."""
+DRAWN_AGAIN = ("pissa_niter_", "corda", "lora_ga")
+"""Prefixes of names in peft of initializations that change the base by values that a load doesn't repeat."""
 
 HEAD = "score"
 """Classification head: random in the base, so all its weights are trained and saved with the adapter."""
@@ -64,6 +66,24 @@ def changes_base(path: str | Path) -> bool:
         or getattr(config, "bias", "none") != "none"
         or bool(getattr(config, "layer_replication", None))
     )
+
+
+def check_restorable(config: PeftConfig, path: str | Path) -> None:
+    """Check that loading an adapter gives the model that was trained.
+
+    Some initializations subtract their start values from the base, and each load of the adapter draws other
+    ones, or needs the data of the first.
+
+    Raises:
+        CheckpointError: It doesn't.
+    """
+    init = getattr(config, "init_lora_weights", True)
+    if isinstance(init, str) and init.startswith(DRAWN_AGAIN):
+        raise CheckpointError(
+            f"{path}/{CONFIG_FILE}: init_lora_weights={init!r} changes the base by start values that each "
+            "load draws anew or needs data for, so the trained model can't be restored (save the adapter "
+            "with peft's path_initial_model_for_weight_conversion, which gives a plain LoRA)"
+        )
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

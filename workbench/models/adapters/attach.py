@@ -1,8 +1,6 @@
 """Attaches adapters to a base model, loads and saves them, and checks that training changed them."""
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,13 +26,17 @@ from workbench.models.adapters.adapter_config import (
     CONFIG_FILE,
     HEAD,
     LABELS_FILE,
+    check_restorable,
     label_names,
     read_config,
     read_weights,
     tidy_config,
 )
 from workbench.models.adapters.config_bounds import check_announced
+from workbench.models.adapters.fit import check_fit, check_task, check_values
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS, start_from_weights
+from workbench.models.adapters.peft_warnings import without_peft_warnings
+from workbench.models.adapters.provenance import TrainedOn, check_not_contained, write_trained_on
 from workbench.models.adapters.targets import (
     check_targets,
     heads,
@@ -43,6 +45,7 @@ from workbench.models.adapters.targets import (
     trainable_tokens,
 )
 from workbench.models.checkpoints.checkpoint import BROKEN
+from workbench.models.stored import Stored
 from workbench.run_dir import new_folder, write_json
 
 PEFT_INITS: dict[AdapterInit, bool | str] = {
@@ -67,7 +70,7 @@ def attach(
     if adapter.path is not None:
         return load(model, adapter.path, trainable=True)
     check_targets(model, adapter)
-    with _without_peft_warnings():
+    with without_peft_warnings():
         peft_model = _insert_layers(model, _peft_config(model, adapter, token_ids), seed)
     _prepare(peft_model, trainable=True)
     if adapter.init in FROM_WEIGHTS:
@@ -79,20 +82,12 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
     """Attach the adapter at `path` to `model`, for inference or further training.
 
     Raises:
-        CheckpointError: There is no adapter at `path`, or it doesn't fit this model.
+        CheckpointError: There is no adapter at `path`, it doesn't fit this model, or the model contains it.
     """
-    config = read_config(path)
-    config.inference_mode = not trainable
+    read_config(path)  # names what is missing in a folder that isn't an adapter
     weights = read_weights(path)
-    check_announced(config, weights, [name for name, _ in model.named_modules()], Path(path) / CONFIG_FILE)
-    try:
-        with _without_peft_warnings():
-            peft_model = _insert_layers(model, config, seed=0)
-    except (*BROKEN, ImportError) as error:
-        raise CheckpointError(f"{path}: does not fit this model: {first_line(error)}") from error
-    expected = state_dict(peft_model)
-    _check_fit(path, weights, expected)
-    _check_values(path, weights, expected)
+    peft_model = insert(model, path, weights, trainable)
+    check_values(path, weights, state_dict(peft_model))
     set_peft_model_state_dict(peft_model, weights)
     labels = label_names(path)
     if labels is not None:
@@ -101,11 +96,41 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
     return peft_model
 
 
+def insert(
+    model: PreTrainedModel, path: str | Path, weights: Mapping[str, Stored], trainable: bool = False
+) -> PeftModel:
+    """Insert the layers of the adapter at `path` into `model`, which may be on the meta device.
+
+    Args:
+        model: The base.
+        path: Folder or hub id of the adapter.
+        weights: The adapter's tensors, of which only the shapes are used.
+        trainable: Whether the layers are for training.
+
+    Raises:
+        CheckpointError: The adapter doesn't fit this model, or the model contains it already.
+    """
+    config = read_config(path)
+    check_restorable(config, path)
+    check_task(config, path, is_classifier=_is_classifier(model))
+    check_not_contained(model.name_or_path, path)
+    config.inference_mode = not trainable
+    check_announced(config, weights, [name for name, _ in model.named_modules()], Path(path) / CONFIG_FILE)
+    try:
+        with without_peft_warnings():
+            peft_model = _insert_layers(model, config, seed=0)
+    except (*BROKEN, ImportError) as error:
+        raise CheckpointError(f"{path}: does not fit this model: {first_line(error)}") from error
+    check_fit(path, weights, state_dict(peft_model))
+    return peft_model
+
+
 def save(
     model: PeftModel,
     folder: Path,
     base_name: str | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    trained_on: TrainedOn | None = None,
 ) -> None:
     """Write the adapter to `folder` in peft's format: safetensors only, the same bytes for the same adapter.
 
@@ -117,6 +142,7 @@ def save(
         folder: Replaced as a whole, or not at all.
         base_name: The base model as the user named it; None: the path it was loaded from.
         tokenizer: With the chat template used in training; saved too, and the generation config with it.
+        trained_on: The base's fingerprint, and how it was held; saved too.
     """
     base = base_model(model)
     with new_folder(folder) as temporary:
@@ -126,6 +152,8 @@ def save(
         tidy_config(temporary / CONFIG_FILE, base_name or base.name_or_path)
         if _is_classifier(base):
             write_json(temporary / LABELS_FILE, list(cast(dict[int, str], base.config.id2label).values()))
+        if trained_on is not None:
+            write_trained_on(trained_on, temporary)
         if tokenizer is not None:
             with quiet_transformers():
                 tokenizer.save_pretrained(temporary)
@@ -173,7 +201,8 @@ def inner_model(model: PeftModel) -> PreTrainedModel:
 
 def state_dict(model: PeftModel) -> dict[str, Tensor]:
     """Return the adapter's tensors, with their names in the adapter file."""
-    return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+    with without_peft_warnings():
+        return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
 def _peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]) -> LoraConfig:
@@ -209,11 +238,15 @@ def _insert_layers(model: PreTrainedModel, config: PeftConfig, seed: int) -> Pef
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         peft_model = cast(PeftModel, get_peft_model(model, config))
-    for module in peft_model.modules():
-        if isinstance(module, ModulesToSaveWrapper):
-            for layer in module.modules_to_save.values():
-                if isinstance(layer, nn.Linear):
-                    _keep_in_float32(layer)
+    saved = [module for module in peft_model.modules() if isinstance(module, ModulesToSaveWrapper)]
+    for module in saved:
+        for layer in module.modules_to_save.values():
+            if isinstance(layer, nn.Linear):
+                _keep_in_float32(layer)
+    for module in saved:
+        for layer in module.modules_to_save.values():
+            if isinstance(layer, nn.Embedding):
+                _return_in_dtype(layer, cast(Tensor, module.original_module.weight).dtype)
     return peft_model
 
 
@@ -224,45 +257,10 @@ def _keep_in_float32(layer: nn.Linear) -> None:
         layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
 
 
-@contextmanager
-def _without_peft_warnings() -> Iterator[None]:
-    """Hide three warnings of peft 0.21 that users of this project can do nothing about."""
-    with warnings.catch_warnings():
-        # peft reads an attribute that transformers 5.23 deprecates.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        # peft's conversion to plain LoRA doesn't support it; ours does.
-        warnings.filterwarnings("ignore", "Using Rank-Stabilized LoRA with rank_pattern", UserWarning)
-        # peft detects the transposed weights of GPT-2's layers and corrects the setting.
-        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False but", UserWarning)
-        yield
-
-
-def _check_fit(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise CheckpointError unless the file has exactly the tensors that the model expects."""
-    reasons = [f"the model has no layer for {name}" for name in sorted(weights.keys() - expected.keys())]
-    reasons += [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
-    reasons += [
-        f"{name} is {list(weights[name].shape)} in the file and {list(tensor.shape)} in the model"
-        for name, tensor in sorted(expected.items())
-        if name in weights and weights[name].shape != tensor.shape
-    ]
-    if reasons:
-        listed = "; ".join(reasons[:2]) + (f", and {len(reasons) - 2} more" if len(reasons) > 2 else "")
-        raise CheckpointError(f"{path}: does not fit this model: {listed} (was it trained on another model?)")
-
-
-def _check_values(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise CheckpointError for tensors of integers, and for NaN or infinite values."""
-    for name, tensor in sorted(weights.items()):
-        if not expected[name].is_floating_point():
-            continue
-        if not tensor.is_floating_point():
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{path}: {name} has the dtype {dtype} (only floating point numbers)")
-        if not bool(tensor.float().isfinite().all()):
-            raise CheckpointError(
-                f"{path}: {name} has NaN or infinite values (damaged, or its training diverged)"
-            )
+def _return_in_dtype(layer: nn.Embedding, dtype: torch.dtype) -> None:
+    """Let an embedding that shares its weight with a head in float32 return what the layers after it take."""
+    if layer.weight.dtype != dtype:
+        layer.register_forward_hook(lambda _, __, output: output.to(dtype))
 
 
 def _prepare(model: PeftModel, trainable: bool) -> None:

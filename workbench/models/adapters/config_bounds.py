@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig
-from torch import Tensor
 
 from workbench.errors import CheckpointError, ConfigError
+from workbench.models.stored import Stored
 from workbench.patterns.matching import PatternError, check_pattern
 from workbench.patterns.slow_patterns import slow_in_re
 
@@ -67,7 +67,7 @@ def check_lengths(config: PeftConfig, limit: int, file: Path) -> None:
 
 
 def check_announced(
-    config: PeftConfig, weights: Mapping[str, Tensor], names: Iterable[str], file: Path
+    config: PeftConfig, weights: Mapping[str, Stored], names: Iterable[str], file: Path
 ) -> None:
     """Check ranks against the weights' shapes, the number of replicated layers, and the patterns' speed.
 

@@ -99,8 +99,17 @@ def read(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: The checkpoint is damaged, or has another architecture.
     """
+    return read_with(path, _read_tensors(path))
+
+
+def read_with(path: Path, tensors: Mapping[str, Stored]) -> Checkpoint:
+    """Read the checkpoint at `path`, whose tensors are given under the names in its files.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged, or has another architecture.
+    """
     checkpoint = describe(path)
-    checkpoint.tensors = _renamed(_read_tensors(path))
+    checkpoint.tensors = _renamed(tensors)
     if checkpoint.record is not None:
         checkpoint = _restored(checkpoint, checkpoint.record)
     if (path / "generation_config.json").is_file():

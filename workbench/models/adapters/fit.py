@@ -1,0 +1,53 @@
+"""Checks that an adapter's task and tensors fit the model that it is put on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from peft import PeftConfig, TaskType
+from torch import Tensor
+
+from workbench.errors import CheckpointError
+from workbench.models.stored import Stored
+
+
+def check_fit(path: str | Path, weights: Mapping[str, Stored], expected: dict[str, Tensor]) -> None:
+    """Raise CheckpointError unless the file has exactly the tensors that the model expects."""
+    reasons = [f"the model has no layer for {name}" for name in sorted(weights.keys() - expected.keys())]
+    reasons += [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
+    reasons += [
+        f"{name} is {list(weights[name].shape)} in the file and {list(tensor.shape)} in the model"
+        for name, tensor in sorted(expected.items())
+        if name in weights and tuple(weights[name].shape) != tuple(tensor.shape)
+    ]
+    if reasons:
+        listed = "; ".join(reasons[:2]) + (f", and {len(reasons) - 2} more" if len(reasons) > 2 else "")
+        raise CheckpointError(f"{path}: does not fit this model: {listed} (was it trained on another model?)")
+
+
+def check_values(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise CheckpointError for tensors of integers, and for NaN or infinite values."""
+    for name, tensor in sorted(weights.items()):
+        if not expected[name].is_floating_point():
+            continue
+        if not tensor.is_floating_point():
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{path}: {name} has the dtype {dtype} (only floating point numbers)")
+        if not bool(tensor.float().isfinite().all()):
+            raise CheckpointError(
+                f"{path}: {name} has NaN or infinite values (damaged, or its training diverged)"
+            )
+
+
+def check_task(config: PeftConfig, path: str | Path, *, is_classifier: bool) -> None:
+    """Raise CheckpointError for an adapter of a classifier on a text model, and the reverse."""
+    is_for_classes = config.task_type == TaskType.SEQ_CLS
+    if is_for_classes and not is_classifier:
+        raise CheckpointError(
+            f"{path}: trained for a classifier (task_type SEQ_CLS), and the model writes text "
+            "(model.task=sequence_classification)"
+        )
+    if config.task_type == TaskType.CAUSAL_LM and is_classifier:
+        raise CheckpointError(
+            f"{path}: trained for text (task_type CAUSAL_LM), and the model is a classifier "
+            "(model.task=causal_lm)"
+        )

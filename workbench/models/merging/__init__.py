@@ -1,0 +1,1 @@
+"""Merges adapters into their base models, and proves the merged models before they are published."""

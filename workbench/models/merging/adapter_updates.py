@@ -1,0 +1,133 @@
+"""Finds what an adapter does to each weight, from peft's layers on a model without weights."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import layer as lora
+from peft.tuners.lora.variants import DoraLinearVariant
+from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
+from torch import nn
+from transformers import PreTrainedModel
+
+from workbench.errors import CheckpointError
+from workbench.models.adapters import adapter_config, attach
+from workbench.models.checkpoints.hub import locate_adapter
+from workbench.weights.file_tensors import FileTensor, file_tensors
+from workbench.weights.merge_plan import LoraTensors, ReplacedTensor, UpdateTensors
+
+ADAPTER = "default"
+PREFIX = "base_model.model."
+
+
+class NotStreamable(Exception):
+    """An adapter or a base that can't be merged tensor by tensor; the message says why."""
+
+
+def adapter_file(adapter_path: str | Path) -> Path:
+    """Return the path of an adapter's safetensors file."""
+    return locate_adapter(adapter_path) / adapter_config.WEIGHTS_FILE
+
+
+def adapter_updates(outline: PreTrainedModel, adapter_path: str | Path) -> dict[str, UpdateTensors]:
+    """Return what the adapter does to each weight that it changes, by the weight's name in the model.
+
+    Args:
+        outline: The base on the meta device; it gets the adapter's layers.
+        adapter_path: Folder or hub id of the adapter.
+
+    Raises:
+        CheckpointError: The adapter doesn't fit, has values that aren't numbers, or does nothing.
+        NotStreamable: It has layers that only peft can merge.
+    """
+    if adapter_config.changes_base(adapter_path):
+        raise NotStreamable("start values that change the base, or trained biases or repeated layers")
+    stored = file_tensors([adapter_file(adapter_path)])
+    stored = {name: tensor for name, tensor in stored.items() if ".base_layer." not in name}
+    model = attach.insert(outline, adapter_path, stored)
+    _check_values(adapter_path, stored)
+    config = model.peft_config[ADAPTER]
+    if not isinstance(config, LoraConfig):
+        raise NotStreamable(f"an adapter of the type {config.peft_type!s}")
+    updates: dict[str, UpdateTensors] = {}
+    for name, module in attach.base_model(model).named_modules():
+        updates |= _updates_of(name, module, model, stored.keys())
+    return updates
+
+
+def _check_values(adapter_path: str | Path, stored: dict[str, FileTensor]) -> None:
+    """Check each tensor of the adapter, one at a time in memory.
+
+    Raises:
+        CheckpointError: A tensor isn't of floating point numbers or not finite, or all B are zero.
+    """
+    moves = False
+    for name, tensor in sorted(stored.items()):
+        values = tensor[...]
+        if not values.is_floating_point():
+            raise CheckpointError(f"{adapter_path}: {name} has the dtype {values.dtype} (not a float)")
+        if not bool(values.float().isfinite().all()):
+            raise CheckpointError(
+                f"{adapter_path}: {name} has NaN or infinite values (damaged, or its training diverged)"
+            )
+        moves |= ("lora_B" in name or "lora_embedding_B" in name) and bool(values.any())
+    if not moves:
+        raise CheckpointError(
+            f"{adapter_path}: all lora_B matrices are zero, so the adapter does nothing (is it untrained?)"
+        )
+
+
+def _updates_of(
+    name: str, module: nn.Module, model: PeftModel, stored: Collection[str]
+) -> dict[str, UpdateTensors]:
+    """Return the updates that one module of peft makes, by the names of the weights."""
+    if isinstance(module, ModulesToSaveWrapper):
+        trained = module.modules_to_save[ADAPTER]
+        return {
+            f"{name}.{part}": ReplacedTensor(values=f"{PREFIX}{name}.{part}")
+            for part, _ in trained.named_parameters()
+        }
+    if isinstance(module, TrainableTokensWrapper):
+        return _trained_rows(name, module)
+    if isinstance(module, TrainableTokensLayer) or not isinstance(module, BaseTunerLayer):
+        return {}
+    if isinstance(module, lora.Linear | lora.Embedding):
+        return {f"{name}.weight": _lora(name, module, stored)}
+    raise NotStreamable(f"{name} is a {type(module).__name__}")
+
+
+def _trained_rows(name: str, module: TrainableTokensWrapper) -> dict[str, UpdateTensors]:
+    """Return the replaced rows of an embedding; of a tied one, the first has them."""
+    layer = module.token_adapter
+    if layer.tied_adapter is not None:
+        return {}
+    values = f"{PREFIX}{name}.token_adapter.trainable_tokens_delta"
+    numbers = tuple(int(number) for number in layer.token_indices[ADAPTER])
+    return {f"{name}.weight": ReplacedTensor(values=values, numbers=numbers)}
+
+
+def _lora(name: str, layer: lora.LoraLayer, stored: Collection[str]) -> LoraTensors:
+    """Return the update of a LoRA or DoRA layer.
+
+    Raises:
+        NotStreamable: Another variant, or a bias of B.
+    """
+    variant = layer.lora_variant.get(ADAPTER)
+    is_dora = variant is not None and isinstance(variant, DoraLinearVariant)
+    if layer.lora_bias[ADAPTER] or (variant is not None and not is_dora):
+        raise NotStreamable(f"{name} has a bias or a variant of LoRA")
+    is_embedding = isinstance(layer, lora.Embedding)
+    is_transposed = is_embedding or bool(getattr(layer, "fan_in_fan_out", False))
+    if is_dora and is_transposed:
+        raise NotStreamable(f"{name} is a transposed DoRA")
+    prefix, end = ("lora_embedding_", "") if is_embedding else ("lora_", ".weight")
+    magnitudes = [f"{PREFIX}{name}.lora_magnitude_vector{suffix}" for suffix in ("", ".weight")]
+    return LoraTensors(
+        down=f"{PREFIX}{name}.{prefix}A{end}",
+        up=f"{PREFIX}{name}.{prefix}B{end}",
+        scale=float(layer.scaling[ADAPTER]),
+        magnitude=next(full for full in magnitudes if full in stored) if is_dora else None,
+        is_transposed=is_transposed,
+    )

@@ -1,0 +1,131 @@
+"""Measures how much of an adapter's effect on probe texts the merged model keeps, and judges it."""
+
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from workbench.errors import CheckpointError
+from workbench.weights.signal import Signal
+
+REFUSED_KEPT, WARNED_KEPT = 0.5, 0.9
+"""Least share of the adapter's effect that is published, and that is published without a warning."""
+REFUSED_ERROR, WARNED_ERROR = 1.0, 0.5
+"""Error from which a merge is refused, and beyond which it is warned about, relative to the effect."""
+REFUSED_WEIGHT_ERROR = 0.9
+"""The same for the error of the weights, where there are no logits to judge by."""
+LEAST_EFFECT = 10
+"""An effect smaller than this multiple of the noise of float32 products is none."""
+
+log = logging.getLogger("workbench")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeEffect:
+    """Distances of base, adapter model and merged model: root mean squares of centred log-probabilities.
+
+    All are computed in float32, of the base's weights as in training and of the merged ones as saved.
+    """
+
+    adapter_from_base: float
+    """The adapter's effect."""
+    merged_from_adapter: float
+    """What the merge changed."""
+    merged_from_base: float
+    float32_noise: float
+    """Distance of two float32 computations of the same model."""
+    kept: float
+    """<merged - base, adapter - base> / |adapter - base|^2, the share of the effect that is kept."""
+    error: float
+    """|merged - adapter| / |adapter - base|."""
+
+
+def probe_effect(
+    base: Iterable[Tensor], adapter: Iterable[Tensor], merged: Iterable[Tensor], noise: float
+) -> ProbeEffect:
+    """Compare the float32 logits (N, V) of three models on the same texts, batch by batch.
+
+    Args:
+        base: Of the base's weights as the adapter was trained on them, computed in float32.
+        adapter: Of these and the adapter.
+        merged: Of the merged weights as they were saved, computed in float32.
+        noise: From `distance`, of two float32 computations of the same logits.
+    """
+    effect = product = error = shift = 0.0
+    count = 0
+    for batches in zip(base, adapter, merged, strict=True):
+        before, intended, after = (centred(batch) for batch in batches)
+        change, arrived = intended - before, after - before
+        effect += float(change.square().sum())
+        product += float((arrived * change).sum())
+        shift += float(arrived.square().sum())
+        error += float((after - intended).square().sum())
+        count += before.numel()
+    return ProbeEffect(
+        adapter_from_base=math.sqrt(effect / count),
+        merged_from_adapter=math.sqrt(error / count),
+        merged_from_base=math.sqrt(shift / count),
+        float32_noise=noise,
+        kept=product / effect if effect else math.nan,
+        error=math.sqrt(error / effect) if effect else math.nan,
+    )
+
+
+def centred(logits: Tensor) -> Tensor:
+    """Return log-probabilities minus their mean over the vocabulary, in float64; one output stays as it is.
+
+    The normalizer of the softmax is the same for all tokens, so that it goes with the mean.
+    """
+    values = logits.double()
+    return values if values.shape[-1] == 1 else values - values.mean(-1, keepdim=True)
+
+
+def distance(first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
+    """Return the root mean square difference of two models' centred log-probabilities."""
+    total, count = 0.0, 0
+    for one, other in zip(first, second, strict=True):
+        total += float((centred(one) - centred(other)).square().sum())
+        count += one.numel()
+    return math.sqrt(total / count)
+
+
+def judge(effect: ProbeEffect | None, weights: Signal, dtype: str) -> str:
+    """Return what the merge keeps, in one sentence; a warning is logged too.
+
+    Args:
+        effect: On the probe texts; None: they weren't asked, and the weights decide.
+        weights: Of all weights that the adapter changes.
+        dtype: Dtype of the merged model.
+
+    Raises:
+        CheckpointError: The adapter does nothing, or rounding erased it.
+    """
+    if effect is None:
+        kept, error, limit, on = weights.projection, weights.error, REFUSED_WEIGHT_ERROR, "the weights"
+        does_nothing = not weights.intended_square > 0
+    else:
+        kept, error, limit, on = effect.kept, effect.error, REFUSED_ERROR, "the probe texts"
+        does_nothing = not effect.adapter_from_base > LEAST_EFFECT * effect.float32_noise
+    if does_nothing:
+        raise CheckpointError(
+            f"merge: the adapter does nothing to {on}, so nothing is published (is it untrained, or were its "
+            "weights lost?)"
+        )
+    summary = f"the merged model keeps {share(kept)} of what the adapter does to {on}"
+    details = f"{summary}; its rounding error is {share(error)} of that"
+    way_out = "" if dtype == "float32" else " (merge.dtype=float32 keeps it)"
+    if not kept >= REFUSED_KEPT or not error < limit:
+        raise CheckpointError(
+            f"merge: rounding to {dtype} erases the adapter: {details}, so nothing is published{way_out}"
+        )
+    if kept < WARNED_KEPT or (effect is not None and error > WARNED_ERROR):
+        log.warning("merge: rounding to %s weakens the adapter: %s%s", dtype, details, way_out)
+    return summary
+
+
+def share(value: float) -> str:
+    """Return a share as a percentage without decimals; below 10% with one."""
+    percent = 100 * value
+    return f"{percent:.1f}%" if abs(percent) < 9.95 else f"{percent:.0f}%"

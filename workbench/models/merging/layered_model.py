@@ -1,0 +1,132 @@
+"""Runs a model whose weights are read layer by layer: each layer is filled before its call, and freed after.
+
+The model's own forward runs, so that masks, positions and attention are its own.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from workbench.models.merging.adapter_updates import NotStreamable
+
+WRAPPERS = ("base_layer", "original_module", "token_adapter")
+"""Names under which peft's layers hold the base's."""
+Read = Callable[[str], Tensor]
+"""Returns the weight of a name in the base model, in the dtype that it is computed in."""
+
+
+@contextmanager
+def filled_when_called(model: PreTrainedModel, read: Read, device: torch.device) -> Iterator[None]:
+    """Give `model` its weights layer by layer while the context lasts.
+
+    Args:
+        model: Parameters on the meta device are filled; the others, such as an adapter's, stay.
+        read: Returns a weight.
+        device: Where the model computes.
+
+    Raises:
+        NotStreamable: A module has both parameters of its own and a list of layers.
+    """
+    handles = []
+    for name, block in blocks(model):
+        handles.append(block.register_forward_pre_hook(_filler(name, block, read, device)))
+        handles.append(block.register_forward_hook(_freer(block), always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules that are filled as a whole, with their names: layers, embeddings, norms, heads.
+
+    Raises:
+        NotStreamable: A module has both parameters of its own and a list of layers.
+    """
+    if not any(isinstance(child, nn.ModuleList) for child in module.modules()):
+        yield prefix, module
+        return
+    if not isinstance(module, nn.ModuleList) and next(module.parameters(recurse=False), None) is not None:
+        raise NotStreamable(f"{prefix} has parameters besides its layers")
+    for name, child in module.named_children():
+        yield from blocks(child, f"{prefix}.{name}" if prefix else name)
+
+
+def empty_parameters(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield each parameter on the meta device: its name in the base model, its module, and its name there."""
+    for inner_name, inner in module.named_modules(prefix=prefix):
+        for name, parameter in inner.named_parameters(recurse=False):
+            if parameter.device.type == "meta":
+                yield base_name(f"{inner_name}.{name}".lstrip(".")), inner, name
+
+
+def base_name(name: str) -> str:
+    """Return the base model's name of a weight inside a layer of peft."""
+    return ".".join(
+        part for part in name.split(".") if part not in ("base_layer", "original_module", "token_adapter")
+    )
+
+
+def _filler(name: str, block: nn.Module, read: Read, device: torch.device) -> Any:
+    """Return a hook that fills the parameters of a block before its call."""
+
+    def fill(*_: Any) -> None:
+        for full_name, module, parameter in list(empty_parameters(block, name)):
+            values = nn.Parameter(read(full_name).to(device), requires_grad=False)
+            values.is_filled = True  # type: ignore[attr-defined]
+            setattr(module, parameter, values)
+
+    return fill
+
+
+def _freer(block: nn.Module) -> Any:
+    """Return a hook that frees what was filled."""
+
+    def free(*_: Any) -> None:
+        for module in block.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                if getattr(parameter, "is_filled", False):
+                    setattr(module, name, nn.Parameter(parameter.to("meta"), requires_grad=False))
+
+    return free
+
+
+def allocate_others(model: PreTrainedModel, names: Collection[str]) -> None:
+    """Allocate the parameters on the meta device that are not the base model's, such as an adapter's.
+
+    Args:
+        model: Base with an adapter.
+        names: Names of the base model's parameters.
+    """
+    for full_name, module, name in list(empty_parameters(model)):
+        if full_name not in names:
+            parameter: Any = getattr(module, name)
+            zeros = torch.zeros(parameter.shape, dtype=parameter.dtype)
+            setattr(module, name, nn.Parameter(zeros, requires_grad=False))
+
+
+def restore_buffers(model: PreTrainedModel, device: torch.device) -> None:
+    """Compute the buffers of a model that was created on the meta device.
+
+    Raises:
+        NotStreamable: A module has other buffers than those of a rotary embedding.
+    """
+    for name, module in list(model.named_modules()):
+        if not any(buffer.device.type == "meta" for _, buffer in module.named_buffers(recurse=False)):
+            continue
+        if not type(module).__name__.endswith("RotaryEmbedding"):
+            raise NotStreamable(f"{name} has buffers that are not in the files")
+        created: Any = type(module)
+        model.set_submodule(name, created(config=module.config).to(device))
+
+
+def as_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Set the dtype of a model without weights; buffers stay as they are."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype

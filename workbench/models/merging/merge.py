@@ -1,0 +1,252 @@
+"""Merges an adapter into its base model, and proves the merged model before publishing it.
+
+The base is taken as for training and dequantized, the adapter is added in float32, and the sum is rounded
+once, tensor by tensor where that is possible. Three comparisons of logits on probe texts must hold: the
+float32 sum against base + adapter in float32, the folder read back against the model that was saved, and the
+folder read back against the adapter model as trained, within the measured rounding error. What rounding
+leaves of the adapter's effect is measured and judged, too.
+"""
+
+import logging
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config.merge import MergeConfig
+from workbench.config.model import Device, Dtype, ModelConfig
+from workbench.config.quantization import QuantizationConfig
+from workbench.files import is_hidden
+from workbench.models.adapters import adapter_config, provenance
+from workbench.models.adapters.targets import check_base
+from workbench.models.checkpoints.hub import locate
+from workbench.models.dtypes import chosen_dtype, dtype_name
+from workbench.models.loading import load_model, load_tokenizer, read_config
+from workbench.models.logit_comparison import Batch, Check, encode, logits
+from workbench.models.merging.adapter_updates import NotStreamable
+from workbench.models.merging.effect import ProbeEffect, judge
+from workbench.models.merging.job import Made, MergeJob
+from workbench.models.merging.proof import Proof, prove
+from workbench.models.merging.streamed import merge_streamed
+from workbench.models.merging.tensor_plan import planned_merge
+from workbench.models.merging.whole_model import merge_whole
+from workbench.models.tokenizers.load_tokenizer import take_template
+from workbench.run_dir import file_fingerprint, new_folder, write_json
+from workbench.weights.signal import Signal
+
+logger = logging.getLogger("workbench")
+
+SENTENCES = [
+    "The quick brown fox jumps over the lazy dog, and 37 is larger than 12.",
+    "人工智能正在改变我们的生活和工作方式。",
+    "Question: What is the capital of France?\nAnswer: Paris",
+    "问题：中国的首都是哪里？\n答案：北京",
+]
+"""What a merge is proven on where there are no training rows."""
+
+PROBE_TEXTS, PROBE_TOKENS, PROBE_BATCH = 16, 128, 4
+"""Most texts to compare on, tokens of each that are compared, and texts per forward pass."""
+
+MAX_SHARD_BYTES = 4 * 10**9
+"""Largest weight file; `recipe=export` writes other sizes."""
+
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSignal:
+    """What rounding left of the intended change of one weight, or of several."""
+
+    changed: float
+    """Share of the weights that differ from the base's."""
+    projection: float
+    """<A, D> / <D, D>: share of the intended change D that is in the change A that was written."""
+    cosine: float
+    """Of A and D."""
+    error: float
+    """|A - D| / |D|"""
+    relative_size: float
+    """|D| / |W|: size of the intended change relative to the base's weights."""
+
+    @classmethod
+    def of(cls, signal: Signal) -> "WeightSignal":
+        """Return the figures of a signal."""
+        return cls(
+            changed=signal.changed_share,
+            projection=signal.projection,
+            cosine=signal.cosine,
+            error=signal.error,
+            relative_size=signal.relative_size,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeReport:
+    """Merged models, and the results of the comparisons."""
+
+    schema_version: int
+    summary: str
+    """What the merged model keeps of the adapter's effect, in one sentence."""
+    base_model: str | None
+    quantization: str
+    dtype: str
+    reference: str
+    """`adapter model` or `dequantized base + adapter`."""
+    accepted: list[str]
+    """Differences between this base and the adapter's own that `adapter.base=accept` allowed."""
+    effect: ProbeEffect | None
+    """Distances of base, adapter model and merged model on the probe texts; None with `merge.probe=false`,
+    as all that follows from logits."""
+    weights: WeightSignal
+    """Of all weights that the adapter changes."""
+    modules: dict[str, WeightSignal]
+    """Of each of them."""
+    logit_scale: float | None
+    """Largest absolute logit of the float32 sum."""
+    merged: Check | None
+    """The folder read back against the reference."""
+    float32_sum: Check | None
+    """The sum against base + adapter, both float32."""
+    disk: Check | None
+    """The folder read back against the model that was saved."""
+    fingerprints: dict[str, str]
+    """SHA-256 of base weights, adapter and merged folder."""
+
+
+def merge(
+    model: ModelConfig,
+    adapter_path: str | Path,
+    merge: MergeConfig,
+    quantization: QuantizationConfig,
+    folder: Path,
+    probe: list[str],
+    *,
+    accepts_base: bool = False,
+) -> MergeReport:
+    """Write the merged model to `folder`, and return the report of its proof.
+
+    Args:
+        model: The base, as for training.
+        adapter_path: Adapter folder or hub id.
+        merge: The section.
+        quantization: As for training: the adapter has learned to compensate this quantization's errors.
+        folder: Model folder to write, with the tokenizer; the model has the base's format.
+        probe: Texts to compare the models on.
+        accepts_base: Whether to merge into another base than the one that the adapter was trained on.
+
+    Raises:
+        ConfigError: The base has random weights, or a weight overflows `merge.dtype`.
+        CheckpointError: The base is another one or contains the adapter already, the adapter does nothing,
+            rounding erased it, or a comparison failed; nothing is published.
+        DataError: There is no text to compare on.
+    """
+    check_base(model)
+    tokenizer = load_tokenizer(model)
+    take_template(tokenizer, adapter_config.chat_template(adapter_path))
+    job = _job(model, adapter_path, merge, quantization, tokenizer, probe)
+    provenance.check_not_contained(model.path, adapter_path)
+    accepted = provenance.check_base_of(
+        adapter_path, model, quantization, dtype_name(job.base_dtype), accepts=accepts_base
+    )
+    base = provenance.trained_on(model, quantization, dtype_name(job.base_dtype))
+    with new_folder(folder) as temporary, _scratch(temporary, folder.name) as scratch:
+        made = _made(job, temporary, Path(scratch))
+        tokenizer.save_pretrained(temporary)
+        contents = provenance.merged_from(base, locate(model.path, model.revision), adapter_path)
+        write_json(temporary / provenance.MERGED_FROM, contents)
+        if job.batches and not made.reloaded:
+            made.reloaded = _reloaded_logits(_merged_section(job, temporary, made.device), job.batches)
+        proven = _proven(job, made)
+        prints = {"base": base.fingerprint, "adapter": adapter_config.fingerprint(adapter_path)}
+        fingerprints = {**prints, "merged": file_fingerprint(temporary)}
+    return MergeReport(
+        schema_version=SCHEMA_VERSION,
+        base_model=model.path,
+        quantization=quantization.method.value,
+        dtype=dtype_name(job.dtype),
+        reference=job.reference,
+        accepted=accepted,
+        fingerprints=fingerprints,
+        **proven,
+    )
+
+
+def _scratch(temporary: Path, name: str) -> TemporaryDirectory[str]:
+    """Return a folder for the files of other processes, beside the merged model and under a hidden name."""
+    return TemporaryDirectory(dir=temporary.parent, prefix=f".{name}.")
+
+
+def _job(
+    model: ModelConfig,
+    adapter_path: str | Path,
+    merge: MergeConfig,
+    quantization: QuantizationConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    probe: list[str],
+) -> MergeJob:
+    """Encode the probe texts, and choose the dtypes."""
+    base_dtype = read_config(model)[1]
+    return MergeJob(
+        model=model,
+        adapter_path=adapter_path,
+        quantization=quantization,
+        base_dtype=base_dtype,
+        dtype=chosen_dtype(merge.dtype, base_dtype),
+        batches=encode(tokenizer, probe[:PROBE_TEXTS], PROBE_TOKENS, PROBE_BATCH) if merge.probe else [],
+    )
+
+
+def _made(job: MergeJob, folder: Path, scratch: Path) -> Made:
+    """Write the merged weights: tensor by tensor where that is possible, else with the model in memory."""
+    try:
+        return merge_streamed(job, planned_merge(job), folder, MAX_SHARD_BYTES, scratch)
+    except NotStreamable as reason:
+        logger.info("merge: the whole model is in memory, because of %s", reason)
+    for file in folder.iterdir():
+        if not is_hidden(file.relative_to(folder)):
+            file.unlink()
+    return merge_whole(job, folder, MAX_SHARD_BYTES)
+
+
+def _proven(job: MergeJob, made: Made) -> dict[str, Any]:
+    """Compare and judge; return the fields of the report that say so.
+
+    Raises:
+        CheckpointError: A comparison failed, the adapter does nothing, or rounding erased it.
+    """
+    names = [field.name for field in fields(Proof)]
+    proof = vars(prove(job, made)) if job.batches else dict.fromkeys(names)
+    total = made.all_signals()
+    return {
+        "summary": judge(proof["effect"], total, dtype_name(job.dtype)),
+        "weights": WeightSignal.of(total),
+        "modules": {name: WeightSignal.of(signal) for name, signal in made.signals.items()},
+        **proof,
+    }
+
+
+def _reloaded_logits(model: ModelConfig, batches: list[Batch]) -> list[Tensor]:
+    """Load the saved folder and return its logits; its temporary name is not logged."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        return list(logits(load_model(model, QuantizationConfig()), batches))
+    finally:
+        logger.setLevel(level)
+
+
+def _merged_section(job: MergeJob, folder: Path, device: torch.device) -> ModelConfig:
+    """Return the model section for the merged folder."""
+    return replace(
+        job.model,
+        path=str(folder),
+        dtype=Dtype[dtype_name(job.dtype)],
+        device=Device[device.type],
+        revision=None,
+        tokenizer=None,
+        init={},
+    )

@@ -1,0 +1,96 @@
+"""Compares the logits of merged model and adapter model, within the measured rounding error."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from workbench.errors import ConfigError
+from workbench.models.dtypes import dtype_name
+from workbench.models.logit_comparison import (
+    Bound,
+    Check,
+    check,
+    close_calls,
+    compare,
+    expected_flips,
+    scale,
+)
+from workbench.models.merging.effect import ProbeEffect, distance, probe_effect
+from workbench.models.merging.job import Logits, Made, MergeJob
+
+TOLERANCE = 1e-4
+"""Largest difference between two computations of the same float32 logits, as a share of the largest logit."""
+
+ADAPTER_ROUNDING = (4, 1.5)
+"""Factors on the merged model's largest and mean rounding error that bound the adapter model's, which rounds
+in other operations, and about as much. In bfloat16 on NF4 the ratio of the largest errors stayed below 1.7 on
+8 random models of 14 tokens; the ratio of the means was 0.96 to 1.02 on 656 tokens of a 135M model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """Results of the comparisons of logits on the probe texts."""
+
+    logit_scale: float
+    """Largest absolute logit of the float32 sum."""
+    merged: Check
+    """The folder read back against the adapter model."""
+    float32_sum: Check
+    """The sum against base + adapter, both float32."""
+    disk: Check
+    """The folder read back against the model that was saved."""
+    effect: ProbeEffect
+    """What the merged model keeps of the adapter's effect."""
+
+
+def prove(job: MergeJob, made: Made) -> Proof:
+    """Compare the logits of the folder read back with those of the models that it was made from.
+
+    Raises:
+        ConfigError: A weight overflows the saved dtype.
+        CheckpointError: A comparison failed.
+    """
+    largest = TOLERANCE * scale(made.total)
+    flips = close_calls(made.total, largest)
+    bound = Bound(largest, largest, flips, f"{TOLERANCE:g} of the largest logit")
+    float32_sum = check("the float32 sum differs from base + adapter", made.unmerged, made.total, bound)
+    if not math.isfinite(compare(made.total, made.rounded[job.dtype]).largest):
+        raise overflow(job.dtype)
+    saved, reloaded, reference = made.rounded[job.dtype], made.reloaded, made.adapter or made.unmerged
+    disk = check("the folder read back differs from what was saved", saved, reloaded, bound)
+    wider = _wider(bound, job, made)
+    merged = check(f"the merged model differs from the {job.reference}", reference, reloaded, wider)
+    noise = distance(made.unmerged, made.total)
+    return Proof(
+        logit_scale=scale(made.total),
+        merged=merged,
+        float32_sum=float32_sum,
+        disk=disk,
+        effect=probe_effect(made.base, made.unmerged, made.merged, noise),
+    )
+
+
+def overflow(dtype: torch.dtype) -> ConfigError:
+    """Return the error for weights beyond the range of a dtype."""
+    return ConfigError(
+        f"merge.dtype: {dtype_name(dtype)!r} has too small a range for these weights (use float32)"
+    )
+
+
+def _wider(bound: Bound, job: MergeJob, made: Made) -> Bound:
+    """Add the measured rounding errors of the saved dtype and of the adapter model's to the bound."""
+    saved, trained = made.rounded[job.dtype], made.rounded[job.adapter_dtype]
+    noises = [_noise(made.total, saved, 1.0), _noise(made.total, trained, ADAPTER_ROUNDING[1])]
+    bound = replace(bound, flips=bound.flips + expected_flips(made.total, noises))
+    bound = bound.wider_by(compare(made.total, saved), f"rounding to {dtype_name(job.dtype)}")
+    return bound.wider_by(
+        compare(made.total, trained), f"rounding to {dtype_name(job.adapter_dtype)}", ADAPTER_ROUNDING
+    )
+
+
+def _noise(exact: Logits, rounded: Logits, factor: float) -> Iterator[Tensor]:
+    """Yield each block's rounding errors, times `factor`."""
+    return ((after - before) * factor for before, after in zip(exact, rounded, strict=True))

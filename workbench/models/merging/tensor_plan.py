@@ -1,0 +1,200 @@
+"""Plans a merge tensor by tensor: where each weight of the base is, how it is held, and what changes it."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from workbench.config.model import Architecture, ModelConfig
+from workbench.config.quantization import QuantizationMethod
+from workbench.models import auto_model
+from workbench.models.adapters import adapter_config
+from workbench.models.adapters.targets import shared_layers
+from workbench.models.checkpoints import meta_llama
+from workbench.models.checkpoints.checkpoint import read_with
+from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
+from workbench.models.checkpoints.state_dict import existing_files
+from workbench.models.checkpoints.validation import FLOATS, fitted
+from workbench.models.device import torch_device
+from workbench.models.gguf import reader
+from workbench.models.loading import CLASSES, outline
+from workbench.models.merging.adapter_updates import NotStreamable, adapter_file, adapter_updates
+from workbench.models.merging.job import MergeJob
+from workbench.models.module_names import is_within
+from workbench.models.quantization import UNQUANTIZED, compute_dtype
+from workbench.weights.as_trained import Quantized
+from workbench.weights.file_tensors import file_tensors
+from workbench.weights.gguf_rows import GgufRows
+from workbench.weights.merge_plan import MergePlan, PlannedTensor, ReplacedTensor, Source, UpdateTensors
+
+
+class PlannedMerge(NamedTuple):
+    """Plan of a merge, and the model without weights, whose configuration is the merged model's."""
+
+    plan: MergePlan
+    model: PreTrainedModel
+
+
+def planned_merge(job: MergeJob) -> PlannedMerge:
+    """Return the plan of a merge; headers are read, and the adapter's values are checked.
+
+    Raises:
+        CheckpointError: Base or adapter is damaged, or they don't fit.
+        NotStreamable: The whole model is needed in memory.
+    """
+    if job.depends_on_batch:
+        raise NotStreamable("int8 on a GPU")
+    sources = base_tensors(job.model)
+    empty = outline(job.model, adapter_config.num_labels(job.adapter_path))
+    shapes = {name: tuple(parameter.shape) for name, parameter in empty.named_parameters()}
+    shared, held = shared_layers(empty), quantized_weights(empty, job)
+    _check_stored(empty, sources)
+    updates = adapter_updates(empty, job.adapter_path)
+    if shared and EMBEDDING in sources and needs_own_head(updates, job):
+        untie(empty.config)
+        sources[HEAD], shapes[HEAD] = sources[EMBEDDING], shapes[EMBEDDING]
+    _check_shared(updates, shared, shapes.keys() | {HEAD} if EMBEDDING in sources else shapes.keys())
+    return PlannedMerge(
+        MergePlan(
+            tensors={
+                name: _planned(name, shape, sources.get(name), updates.get(name), held.get(name), job)
+                for name, shape in shapes.items()
+            },
+            adapter=adapter_file(job.adapter_path),
+            base_dtype=job.base_dtype,
+            dtype=job.dtype,
+            device=torch_device(job.model.device),
+        ),
+        empty,
+    )
+
+
+def _check_shared(updates: Collection[str], shared: Collection[str], names: Collection[str]) -> None:
+    """Raise NotStreamable if the adapter changes a weight that has another name, or that two layers share.
+
+    Args:
+        updates: Names of the weights that it changes.
+        shared: Last parts of the names of two layers that share a weight.
+        names: Names of all weights.
+    """
+    for name in updates:
+        is_shared = name.split(".")[-2] in shared and EMBEDDING not in names
+        if name not in names or is_shared:
+            raise NotStreamable(f"{name} shares its weight with another layer")
+
+
+def _planned(
+    name: str,
+    shape: tuple[int, ...],
+    source: Source | None,
+    update: UpdateTensors | None,
+    held: Quantized | None,
+    job: MergeJob,
+) -> PlannedTensor:
+    """Return the plan of one tensor; a new head is the adapter's own.
+
+    Raises:
+        NotStreamable: The base's files have no such tensor, or of another shape.
+    """
+    if source is None and isinstance(update, ReplacedTensor) and update.numbers is None:
+        source = file_tensors([adapter_file(job.adapter_path)])[update.values]
+    if source is None or tuple(source.shape) != shape or source.dtype not in FLOATS:
+        raise NotStreamable(f"{name} is stored in another way")
+    return PlannedTensor(source=source, quantized=held, update=update)
+
+
+def base_tensors(model: ModelConfig) -> dict[str, Source]:
+    """Return the base's tensors by their names in the model; only headers are read.
+
+    Raises:
+        CheckpointError: A file is damaged, or doesn't fit its configuration.
+        NotStreamable: The format isn't safetensors or GGUF, or the tensors have to be converted.
+    """
+    path = locate(model.path, model.revision)
+    if path.is_file():
+        if model.architecture is Architecture.native:
+            raise NotStreamable("a GGUF file in transformers' own architecture")
+        return _gguf_tensors(path)
+    files = [] if meta_llama.is_meta(path) else existing_files(path)
+    if not files or any(file.suffix != ".safetensors" for file in files):
+        raise NotStreamable("weights that are not safetensors")
+    stored: Mapping[str, Any] = file_tensors(files)
+    if model.architecture is not Architecture.native:
+        stored = fitted(read_with(path, stored), CLASSES[model.task])
+    elif auto_model.runs_code(path):
+        raise NotStreamable("modelling code of its own")
+    if any(isinstance(tensor, torch.Tensor) for tensor in stored.values()):
+        raise NotStreamable("a stable embedding that was folded")
+    return dict(stored)
+
+
+def _gguf_tensors(path: Path) -> dict[str, Source]:
+    """Return the places of a GGUF file's tensors."""
+    tensors: dict[str, Source] = {}
+    for name, tensor in reader.read_tensors(path).items():
+        entry = tensor.stored
+        tensors[name] = GgufRows(
+            file=path,
+            name=str(entry.name),
+            shape=tensor.shape,
+            start=int(entry.data_offset),
+            num_bytes=int(entry.n_bytes),
+            quantization=int(entry.tensor_type),
+            num_heads=tensor.num_heads,
+        )
+    return tensors
+
+
+def _check_stored(empty: PreTrainedModel, sources: Mapping[str, Source]) -> None:
+    """Raise NotStreamable if the model saves more than its parameters."""
+    names = {name for name, _ in empty.named_parameters()}
+    saved = {name for name in empty.state_dict() if name in sources and name not in names}
+    if saved - {HEAD}:
+        raise NotStreamable(f"{sorted(saved)[0]} is saved and not a parameter")
+
+
+def quantized_weights(empty: PreTrainedModel, job: MergeJob) -> dict[str, Quantized]:
+    """Return how the training quantizes each weight, by name.
+
+    Raises:
+        NotStreamable: transformers chooses the layers, or their products have another dtype.
+    """
+    quantization = job.quantization
+    if quantization.method is QuantizationMethod.none:
+        return {}
+    dtype = job.base_dtype
+    if quantization.method is not QuantizationMethod.int8:
+        dtype = compute_dtype(quantization, job.base_dtype)
+    if job.model.architecture is Architecture.native or dtype != job.base_dtype:
+        raise NotStreamable("quantized layers that transformers chooses, or of another dtype")
+    how = Quantized(
+        method=quantization.method.value, double_quant=quantization.double_quant, compute_dtype=dtype
+    )
+    skipped = [*UNQUANTIZED, *quantization.skip_modules]
+    return {
+        f"{name}.weight": how
+        for name, module in empty.named_modules()
+        if isinstance(module, nn.Linear) and not is_within(name, skipped)
+    }
+
+
+def needs_own_head(updates: Mapping[str, UpdateTensors], job: MergeJob) -> bool:
+    """Return whether an adapter on a base with a shared embedding changes head and embedding differently."""
+    embedding, head = updates.get(EMBEDDING), updates.get(HEAD)
+    if isinstance(embedding, ReplacedTensor) and embedding.numbers is not None and head is None:
+        return False  # rows of a tied embedding
+    if isinstance(embedding, ReplacedTensor) and isinstance(head, ReplacedTensor):
+        stored = file_tensors([adapter_file(job.adapter_path)])
+        return not torch.equal(stored[embedding.values][...], stored[head.values][...])
+    return embedding is not None or head is not None
+
+
+def untie(config: PreTrainedConfig) -> None:
+    """Give a configuration's model a head of its own."""
+    config.tie_word_embeddings = False
+    if hasattr(config, "shared_input_output_embedding"):
+        config.shared_input_output_embedding = False

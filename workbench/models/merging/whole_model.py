@@ -1,0 +1,218 @@
+"""Merges with the whole model in memory, through peft's own merge: any adapter, any base."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+
+from workbench.config.model import Task
+from workbench.contexts import quiet_transformers
+from workbench.errors import CheckpointError, first_line
+from workbench.models.adapters import adapter_config, attach
+from workbench.models.adapters.targets import shared_layers
+from workbench.models.checkpoints.generation_config import end_at
+from workbench.models.loading import load_model
+from workbench.models.logit_comparison import logits
+from workbench.models.merging.description import as_llama, came_as_llama, unquantized_config
+from workbench.models.merging.job import Made, MergeJob
+from workbench.models.merging.proof import overflow
+from workbench.models.merging.tensor_plan import untie
+from workbench.models.merging.without_layers import without_layers
+from workbench.models.quantization import dequantize_state_dict
+from workbench.weights.shard_writer import ShardWriter
+from workbench.weights.signal import measured
+
+
+@dataclass(kw_only=True)
+class _Base:
+    """Dequantized weights of the base, and what describes it."""
+
+    model_class: type[PreTrainedModel]
+    config: PreTrainedConfig
+    generation_config: GenerationConfig | None
+    weights: dict[str, Tensor]
+    """Float32, on the CPU."""
+    device: torch.device
+    """Device with enough memory for the float32 model."""
+
+
+def merge_whole(job: MergeJob, folder: Path, max_shard_bytes: int) -> Made:
+    """Write the merged weights and their config.json to `folder`.
+
+    Args:
+        job: What to merge.
+        folder: Existing folder.
+        max_shard_bytes: Largest size of a weight file.
+
+    Raises:
+        CheckpointError: Base and adapter don't fit, or the adapter does nothing.
+        ConfigError: A weight overflows the dtype.
+    """
+    made = Made()
+    base = _load_base(job, made)
+    made.device = base.device
+    model = _float32_sum(job, base, made)
+    _measure(job, base.weights, model, made)
+    base.weights = {}
+    _round_and_save(job, model, made, folder, max_shard_bytes)
+    return made
+
+
+def _load_base(job: MergeJob, made: Made) -> _Base:
+    """Load the base as for training, and collect its weights and the adapter model's logits."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # a new score head is random, and is replaced by the adapter's
+        base = load_model(job.model, job.quantization, adapter_config.num_labels(job.adapter_path))
+    end_at(base, adapter_config.end_tokens(job.adapter_path))
+    weights = dequantize_state_dict(base)
+    shared = _shared_weights(base)
+    adapter_model = attach.load(base, job.adapter_path)
+    attach.check_did_something(adapter_model)
+    if not job.depends_on_batch:
+        made.adapter = list(logits(adapter_model, job.batches))
+    config = unquantized_config(base)
+    if shared and _needs_own_head(adapter_model):
+        first, second = shared
+        weights[second] = weights[first].clone()
+        untie(config)
+    return _Base(
+        model_class=type(base),
+        config=config,
+        generation_config=base.generation_config if base.can_generate() else None,
+        weights=weights,
+        device=_device_with_room(weights, base.device),
+    )
+
+
+def _shared_weights(model: PreTrainedModel) -> list[str]:
+    """Return the names of embedding and head if they share one weight, the saved one first."""
+    if not shared_layers(model):
+        return []
+    tables = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
+    return [f"{name}.weight" for name, module in model.named_modules() if module in tables]
+
+
+def _needs_own_head(model: PeftModel) -> bool:
+    """Return whether the adapter changes head and embedding differently, which share a weight in the base."""
+    base = attach.base_model(model)
+    adapted = [
+        module
+        for module in (base.get_input_embeddings(), cast(Any, base).get_output_embeddings())
+        if isinstance(module, BaseTunerLayer | ModulesToSaveWrapper)
+    ]
+    trained = [
+        cast(Any, module).modules_to_save["default"].weight
+        for module in adapted
+        if isinstance(module, ModulesToSaveWrapper)
+    ]
+    if len(trained) == 2:
+        return not torch.equal(*trained)
+    return bool(adapted)
+
+
+def _device_with_room(weights: dict[str, Tensor], device: torch.device) -> torch.device:
+    """Return `device`, or the CPU if float32 weights and some activations don't fit on it."""
+    if device.type != "cuda":
+        return device
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    return device if 1.3 * num_bytes < torch.cuda.mem_get_info(device)[0] else torch.device("cpu")
+
+
+def _float32_sum(job: MergeJob, base: _Base, made: Made) -> PreTrainedModel:
+    """Merge the adapter into the base in float32, and collect the logits before and after.
+
+    Raises:
+        CheckpointError: A weight of the sum overflows float32, or peft can't merge the adapter.
+    """
+    with quiet_transformers():
+        float32_base: PreTrainedModel = base.model_class.from_pretrained(
+            None, config=copy.deepcopy(base.config), state_dict=dict(base.weights), dtype=torch.float32
+        )
+    if base.generation_config is not None:
+        float32_base.generation_config = base.generation_config
+    cast(torch.nn.Module, float32_base).to(base.device)
+    is_classifier = job.model.task is Task.sequence_classification
+    if not is_classifier:  # before the adapter, which may change the base
+        made.base = list(logits(float32_base, job.batches))
+    adapter_model = attach.load(float32_base, job.adapter_path)
+    if is_classifier:
+        with without_layers(adapter_model):
+            made.base = list(logits(adapter_model, job.batches))
+    made.unmerged = list(logits(adapter_model, job.batches))
+    try:
+        merged = cast(PreTrainedModel, adapter_model.merge_and_unload(safe_merge=True))
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        raise CheckpointError(_unmergeable(job, error)) from error
+    made.total = list(logits(merged, job.batches))
+    return merged
+
+
+def _unmergeable(job: MergeJob, error: Exception) -> str:
+    """Return the message about an adapter that peft refuses to merge."""
+    reason = first_line(error)
+    if "lora_bias" in reason:
+        reason = "lora_bias=True, and the base's layers have no bias to add it to"
+        return f"{job.adapter_path}: can't be merged, {reason} (use it as an adapter)"
+    return f"{job.adapter_path}: can't be merged, {reason} (a weight or its alpha is too large)"
+
+
+def _measure(job: MergeJob, before: dict[str, Tensor], model: PreTrainedModel, made: Made) -> None:
+    """Compare each weight that the adapter changes before and after the merge and its rounding."""
+    for name, parameter in model.named_parameters():
+        total = parameter.detach().to("cpu")
+        base = before.get(name)
+        if base is None or base.shape != total.shape or torch.equal(base, total):
+            continue
+        made.signals[name] = measured(base, total - base, total.to(job.dtype))
+
+
+def _round_and_save(
+    job: MergeJob, model: PreTrainedModel, made: Made, folder: Path, max_shard_bytes: int
+) -> None:
+    """Round the sum and save it; collect the logits in the saved dtype and in the adapter model's.
+
+    Raises:
+        ConfigError: A weight overflows the dtype.
+    """
+    made.rounded[torch.float32] = made.total
+    _round_parameters(model, job.dtype)
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        raise overflow(job.dtype)
+    made.rounded[job.dtype] = list(logits(model, job.batches))
+    _save(job, model, folder, max_shard_bytes)
+    _round_parameters(model, torch.float32)
+    made.merged = list(logits(model, job.batches))
+    if job.adapter_dtype not in made.rounded:
+        _round_parameters(model, job.adapter_dtype)
+        made.rounded[job.adapter_dtype] = list(logits(model, job.batches))
+
+
+def _round_parameters(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Round the parameters in place, without the buffers: a loaded model's rotary frequencies are float32."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+
+
+def _save(job: MergeJob, model: PreTrainedModel, folder: Path, max_shard_bytes: int) -> None:
+    """Write config.json, generation settings and weights, in the format that the base came in."""
+    with quiet_transformers():
+        if not came_as_llama(job.model):
+            model.save_pretrained(folder, max_shard_size=max_shard_bytes)
+            return
+        if model.can_generate() and model.generation_config is not None:
+            model.generation_config.save_pretrained(folder)
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    config: Any = model.config
+    tensors = as_llama(job.model, config, cast(Any, parameters), job.dtype, folder)
+    layout = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    with ShardWriter(folder, layout, max_shard_bytes) as writer:
+        for name in writer.names:
+            writer.write(name, tensors[name][...])

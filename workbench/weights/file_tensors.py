@@ -1,0 +1,146 @@
+"""Tensors in safetensors files, read one by one into memory of their own; the files are not mapped.
+
+Pages of a mapped file count as memory of the process. Format: https://github.com/huggingface/safetensors.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from workbench.errors import CheckpointError
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Name of a dtype in a safetensors file -> torch's dtype."""
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+BLOCK = 8 * 2**20
+"""Bytes that are read or written at a time."""
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """Tensor in a safetensors file, read when it is indexed."""
+
+    file: Path
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    """Position of its first byte in the file."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Return the tensor's size in the file."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """Return the tensor; the index is `...`."""
+        return self._read(self.start, self.shape)
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Return the rows from `first` to `last` (exclusive) of the first dimension."""
+        row_bytes = self.num_bytes // self.shape[0]
+        return self._read(self.start + first * row_bytes, (last - first, *self.shape[1:]))
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the tensor's bytes, at most `BLOCK` of them at a time."""
+        left = self.num_bytes
+        with self.file.open("rb") as file:
+            file.seek(self.start)
+            while left:
+                block = file.read(min(BLOCK, left))
+                if not block:
+                    raise CheckpointError(f"{self.file}: ends within {self.name} (truncated)")
+                left -= len(block)
+                yield block
+
+    def _read(self, start: int, shape: tuple[int, ...]) -> Tensor:
+        """Read a tensor of this dtype from a position of the file.
+
+        Raises:
+            CheckpointError: The file ends before the tensor does.
+        """
+        values = torch.empty(shape, dtype=self.dtype)
+        if not values.numel():
+            return values
+        buffer = values.view(-1).view(torch.uint8).numpy().data
+        with self.file.open("rb", buffering=0) as file:
+            file.seek(start)
+            filled = 0
+            while filled < len(buffer):
+                count = file.readinto(buffer[filled:])
+                if not count:
+                    raise CheckpointError(f"{self.file}: ends within {self.name} (truncated)")
+                filled += count
+        return values
+
+
+def file_tensors(files: Sequence[Path]) -> dict[str, FileTensor]:
+    """Return the tensors of safetensors files by name, in the order of the files; only headers are read.
+
+    Raises:
+        CheckpointError: A file is damaged, or two files have a tensor of the same name.
+    """
+    tensors: dict[str, FileTensor] = {}
+    for file in files:
+        for name, tensor in _header(file).items():
+            if name in tensors:
+                raise CheckpointError(f"{file}: {name} is also in {tensors[name].file.name}")
+            tensors[name] = tensor
+    return tensors
+
+
+def tensors_fingerprint(tensors: Mapping[str, FileTensor]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and bytes, however the tensors are split over files."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {NAMES[tensor.dtype]} {list(tensor.shape)}\n".encode())
+        for block in tensor.blocks():
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _header(file: Path) -> dict[str, FileTensor]:
+    """Read the header of a file.
+
+    Raises:
+        CheckpointError: The file is damaged, or has a dtype that torch doesn't have.
+    """
+    try:
+        with safe_open(file, framework="pt"):  # checks the header against the size of the file
+            pass
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: truncated or damaged ({error})") from error
+    with file.open("rb") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header: dict[str, Any] = json.loads(opened.read(size))
+    header.pop("__metadata__", None)
+    if unknown := sorted({entry["dtype"] for entry in header.values()} - DTYPES.keys()):
+        raise CheckpointError(f"{file}: the dtype {unknown[0]!r} is not supported")
+    return {
+        name: FileTensor(
+            file, name, DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + size + entry["data_offsets"][0]
+        )
+        for name, entry in header.items()
+    }

@@ -1,0 +1,178 @@
+"""Writes a model's weights tensor by tensor into safetensors files of limited size."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from workbench.errors import CheckpointError
+from workbench.files import write_json
+from workbench.weights.file_tensors import NAMES, FileTensor
+
+INDEX = "model.safetensors.index.json"
+Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Name of a tensor -> its dtype and shape."""
+
+
+class ShardWriter:
+    """Writes tensors in the order of `names`; a context manager that ends with the index of the files.
+
+    No more than the tensor that is written is in memory. Each tensor is read back and compared.
+    """
+
+    def __init__(self, folder: Path, layout: Layout, max_shard_bytes: int) -> None:
+        """Divide the tensors into files, as transformers names them.
+
+        Args:
+            folder: Existing folder.
+            layout: All tensors.
+            max_shard_bytes: Largest size of a file's tensors; a larger tensor has a file of its own.
+        """
+        self.folder, self.layout = folder, dict(layout)
+        self.shards = _shards(self.layout, max_shard_bytes)
+        self._left = [(index, name) for index, names in enumerate(self.shards) for name in names]
+        self._left.reverse()
+        self._file: BinaryIO | None = None
+        self._starts: dict[str, int] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all tensors, in the order in which they must be written."""
+        return [name for names in self.shards for name in names]
+
+    def __enter__(self) -> "ShardWriter":
+        """Return the writer; files are opened one after the other."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the last file, and write the index unless the block failed."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if error is None:
+            self._finish()
+
+    def write(self, name: str, tensor: Tensor) -> FileTensor:
+        """Write the next tensor; return where it is, to be read back.
+
+        Raises:
+            ValueError: It isn't the next one, or has another dtype or shape.
+            CheckpointError: The file returns other bytes.
+        """
+        return self.write_rows(name, [tensor] if tensor.dim() else [tensor.view(1)])
+
+    def write_rows(self, name: str, blocks: Iterable[Tensor]) -> FileTensor:
+        """Write the next tensor from blocks of its rows, which may be computed one by one.
+
+        Raises:
+            ValueError: It isn't the next one, or the blocks have another dtype or size.
+        """
+        return self._write(name, (_bytes(block, name, self.layout[name][0]) for block in blocks))
+
+    def copy(self, name: str, source: FileTensor) -> FileTensor:
+        """Write the next tensor with the bytes of a stored one, in blocks.
+
+        Raises:
+            ValueError: It isn't the next one, or has another dtype or shape.
+        """
+        if (source.dtype, source.shape) != self.layout.get(name):
+            raise ValueError(f"{name}: {source.dtype}, {source.shape} is not as in the layout")
+        return self._write(name, source.blocks())
+
+    def _write(self, name: str, blocks: Iterable[bytes | memoryview]) -> FileTensor:
+        index, expected = self._left.pop() if self._left else (-1, "")
+        if name != expected:
+            raise ValueError(f"{name}: the next tensor is {expected or 'none'}")
+        if name == self.shards[index][0]:
+            self._open(index)
+        assert self._file is not None
+        dtype, shape = self.layout[name]
+        size = checksum = 0
+        for block in blocks:
+            size += self._file.write(block)
+            checksum = crc32(block, checksum)
+        if size != num_bytes(dtype, shape):
+            raise ValueError(f"{name}: {size} bytes, and {num_bytes(dtype, shape)} in the layout")
+        self._file.flush()
+        written = FileTensor(self.path(index), name, dtype, shape, self._starts[name])
+        if reduce(lambda value, block: crc32(block, value), written.blocks(), 0) != checksum:
+            raise CheckpointError(f"{written.file}: {name} reads back as something else than was written")
+        return written
+
+    def path(self, index: int) -> Path:
+        """Return the path of the file with this number."""
+        count = len(self.shards)
+        name = f"model-{index + 1:05}-of-{count:05}.safetensors" if count > 1 else "model.safetensors"
+        return self.folder / name
+
+    def _open(self, index: int) -> None:
+        """Close the file before, and write the header of the next one."""
+        if self._file is not None:
+            self._file.close()
+        header, position = _header({name: self.layout[name] for name in self.shards[index]})
+        self._file = self.path(index).open("wb")
+        self._file.write(header)
+        self._starts |= {name: len(header) + offset for name, offset in position.items()}
+
+    def _finish(self) -> None:
+        """Write the index, if there are several files.
+
+        Raises:
+            ValueError: A tensor of the layout wasn't written.
+        """
+        if self._left:
+            raise ValueError(f"{self._left[-1][1]}: was not written")
+        if len(self.shards) < 2:
+            return
+        files = {name: self.path(index).name for index, names in enumerate(self.shards) for name in names}
+        metadata = {"total_size": sum(num_bytes(*entry) for entry in self.layout.values())}
+        write_json(self.folder / INDEX, {"metadata": metadata, "weight_map": dict(sorted(files.items()))})
+
+
+def _bytes(block: Tensor, name: str, dtype: torch.dtype) -> memoryview:
+    """Return the bytes of a tensor, without a copy if it is contiguous and on the CPU."""
+    if block.dtype != dtype:
+        raise ValueError(f"{name}: {block.dtype}, and {dtype} in the layout")
+    return block.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+
+
+def num_bytes(dtype: torch.dtype, shape: tuple[int, ...]) -> int:
+    """Return the size of a tensor in a file."""
+    return math.prod(shape) * dtype.itemsize
+
+
+def _shards(layout: Layout, limit: int) -> list[list[str]]:
+    """Divide the tensors into files of at most `limit` bytes; in a file, the widest elements come first.
+
+    Tensors follow each other without gaps, and each begins at a multiple of its elements' size.
+    """
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, entry in layout.items():
+        if shards[-1] and size + num_bytes(*entry) > limit:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += num_bytes(*entry)
+    return [sorted(names, key=lambda name: -layout[name][0].itemsize) for names in shards]
+
+
+def _header(layout: Layout) -> tuple[bytes, dict[str, int]]:
+    """Return a file's header, padded to a multiple of 8 bytes, and the offset of each tensor after it."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offsets, end = {}, 0
+    for name, (dtype, shape) in layout.items():
+        offsets[name], end = end, end + num_bytes(dtype, shape)
+        entries[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [offsets[name], end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, offsets

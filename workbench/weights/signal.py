@@ -1,0 +1,83 @@
+"""Measures how much of an intended change of weights is left after rounding."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+BLOCK = 2**20
+"""Weights that are compared at a time in float64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """Sums over weights, in float64: D is the intended change, A the one that rounding left; they add up."""
+
+    num_weights: int = 0
+    num_changed: int = 0
+    """Weights that differ after the merge."""
+    base_square: float = 0.0
+    """Sum of squares of the base's weights."""
+    intended_square: float = 0.0
+    """<D, D>"""
+    arrived_square: float = 0.0
+    """<A, A>"""
+    product: float = 0.0
+    """<A, D>"""
+    error_square: float = 0.0
+    """<A - D, A - D>"""
+
+    def __add__(self, other: "Signal") -> "Signal":
+        """Return the sums over both sets of weights."""
+        return Signal(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    @property
+    def projection(self) -> float:
+        """Return <A, D> / <D, D>, the share of the intended change that arrived; NaN if there is none."""
+        return self.product / self.intended_square if self.intended_square else math.nan
+
+    @property
+    def cosine(self) -> float:
+        """Return the cosine of A and D; NaN if one of them is zero."""
+        norms = math.sqrt(self.intended_square * self.arrived_square)
+        return self.product / norms if norms else math.nan
+
+    @property
+    def error(self) -> float:
+        """Return |A - D| / |D|; NaN if D is zero."""
+        return math.sqrt(self.error_square / self.intended_square) if self.intended_square else math.nan
+
+    @property
+    def changed_share(self) -> float:
+        """Return the share of the weights that differ after the merge."""
+        return self.num_changed / self.num_weights if self.num_weights else 0.0
+
+    @property
+    def relative_size(self) -> float:
+        """Return |D| / |W|, the size of the intended change relative to the base."""
+        return math.sqrt(self.intended_square / self.base_square) if self.base_square else math.inf
+
+
+def measured(base: Tensor, delta: Tensor, merged: Tensor) -> Signal:
+    """Compare a weight before and after the merge.
+
+    Args:
+        base: Weight of the base as the adapter was trained on it, float32.
+        delta: Intended change, float32.
+        merged: Merged weight in the dtype that is saved.
+    """
+    flat = [tensor.reshape(-1) for tensor in (base, delta, merged)]
+    total = Signal()
+    for start in range(0, len(flat[0]), BLOCK):
+        before, change, after = (tensor[start : start + BLOCK].double() for tensor in flat)
+        arrived = after - before
+        total += Signal(
+            num_weights=len(before),
+            num_changed=int(arrived.count_nonzero()),
+            base_square=float(before @ before),
+            intended_square=float(change @ change),
+            arrived_square=float(arrived @ arrived),
+            product=float(arrived @ change),
+            error_square=float((arrived - change).square().sum()),
+        )
+    return total
