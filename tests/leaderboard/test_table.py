@@ -45,7 +45,7 @@ def test_base_adapter_and_merged_stand_side_by_side_with_intervals_and_a_plain_w
 
 def test_a_run_alone_is_corrected_for_its_own_comparisons(tmp_path):
     write_run(tmp_path / "run", [Spec(), Spec(name="toy-reading-en", language="en")])
-    assert "p is corrected for 6 comparisons" in " ".join(own_printed(tmp_path).split())
+    assert "p is corrected for 9 comparisons" in " ".join(own_printed(tmp_path).split())
 
 
 def test_ranks_stand_below_the_scores_with_what_they_rest_on(runs):

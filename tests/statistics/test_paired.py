@@ -32,8 +32,11 @@ def test_right_or_wrong_items_take_scipys_exact_test_and_its_interval_with_that_
     wilson = stats.binomtest(flips, 2100).proportion_ci(1 - alpha, method="wilson")
     sign = 1 if gained > lost else -1
     size, (near, far) = abs(gained - lost) / 2100, sorted(sign * end for end in given_flips)
-    far = size + math.hypot(far - size, abs(gained - lost) / flips * (wilson.high - flips / 2100))
-    if near > 0:
+    more = wilson.high / (flips / 2100) - 1
+    far = size + math.hypot(far - size, far * more)
+    if near <= 0:
+        near = size - math.hypot(size - near, near * more)
+    else:
         near = size * math.exp(-math.hypot(math.log(size / near), math.log(flips / 2100 / wilson.low)))
     assert (found.low, found.high) == pytest.approx(sorted((sign * near, sign * far)), rel=1e-6)
     assert (found.gained, found.lost, found.test) == (gained, lost, "mcnemar-exact")
@@ -55,19 +58,21 @@ def test_the_exact_interval_excludes_zero_exactly_where_the_test_rejects(alpha):
     assert (found.low <= found.difference).all() and (found.difference <= found.high).all()
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.03 / 9, 0.03 / 60])
 @pytest.mark.parametrize(
-    ("num_items", "flipped", "difference"),
-    [(500, 0.3, 0.0), (500, 0.3, 0.1), (500, 0.1, 0.05), (500, 0.1, 0.09), (500, 0.1, 0.1), (1000, 0.5, 0.4)],
+    ("num_items", "flipped"), [(30, 0.1), (30, 0.5), (100, 0.03), (100, 0.3), (400, 0.1)]
 )
-def test_the_interval_of_right_or_wrong_items_covers_the_truth_for_other_items_of_the_kind(
-    num_items, flipped, difference
-):
-    shares = [(flipped + difference) / 2, (flipped - difference) / 2, 1 - flipped]
-    drawn = np.random.default_rng(8).multinomial(num_items, shares, 20_000)
-    found = compare_flips(drawn[:, 0], drawn[:, 1], num_items, 0.05)
-    covered = ((found.low <= difference) & (difference <= found.high)).mean()
-    assert 0.935 <= covered <= 0.97
-    assert (((found.low > 0) | (found.high < 0)) == (found.p_value < 0.05)).all()
+def test_the_interval_of_right_or_wrong_items_covers_the_truth_as_often_as_it_says(num_items, flipped, alpha):
+    counts = np.stack(np.meshgrid(np.arange(num_items + 1), np.arange(num_items + 1)), axis=-1).reshape(-1, 2)
+    gained, lost = counts[counts.sum(axis=1) <= num_items].T
+    found = compare_flips(gained, lost, num_items, alpha)
+    equal = num_items - gained - lost
+    for share in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0):
+        shares = [flipped * share, flipped * (1 - share), 1 - flipped]
+        chances = stats.multinomial.pmf(np.stack([gained, lost, equal], axis=1), num_items, shares)
+        difference = shares[0] - shares[1]
+        holds = (found.low <= difference + 1e-12) & (difference - 1e-12 <= found.high)
+        assert chances[holds].sum() >= 1 - alpha
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.05, 0.01, 1e-4])

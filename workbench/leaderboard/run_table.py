@@ -19,8 +19,8 @@ from workbench.shown import clean
 
 
 def own_board(run: Run, config: LeaderboardConfig) -> Board:
-    """Return the board of one run alone: its models against its base, corrected over these comparisons."""
-    own = replace(config, family=FamilyKind.reference, reference=None, names=[])
+    """Return the board of one run alone, which has the numbers of a leaderboard without other runs."""
+    own = replace(config, family=FamilyKind.auto, reference=None, names=[])
     board = build(Collection(runs=[run], skipped=[]), own)
     return replace(board, title=run.label)
 

@@ -56,8 +56,9 @@ def compare_flips(gained: ArrayLike, lost: ArrayLike, num_items: ArrayLike, alph
     interval of `share` with Wilson's interval of the share of flipped items, and excludes 0 exactly where the
     p-value is below alpha. Where no item flips, it holds the differences that so many equal items allow.
 
-    Taking the number of flipped items as given instead is too narrow where most flips go one way: of 500
-    items with 10% flips, such 95% intervals hold a true difference of 9 points in 62% of cases, these in 95%.
+    Taking the number of flipped items as given instead is too narrow where most flips go one way, or few
+    items flip: of 500 items with 10% flips, such 95% intervals hold a true difference of 9 points in 62% of
+    cases, these in 97%. Counted over all outcomes, these hold the truth at least as often as they say.
 
     Args:
         gained: Items that only the second model answers right.
@@ -90,25 +91,25 @@ def compare_flips(gained: ArrayLike, lost: ArrayLike, num_items: ArrayLike, alph
 def _with_number_of_flips(
     low: Floats, high: Floats, difference: Floats, flips: Floats, num_items: Floats, alpha: Floats
 ) -> tuple[Floats, Floats]:
-    """Widen intervals that take the number of flipped items as given; ends across 0 from the estimate stay.
+    """Widen intervals that take the number of flipped items as given.
 
-    The far end adds both deviations as squares; the near one in logarithms, so that it never crosses 0.
+    Both deviations are added as squares, at the highest share of flips. For an end between 0 and the estimate
+    they are added in logarithms, at the lowest share, so that the end never crosses 0.
     """
     z = special.ndtri(1 - alpha / 2)
     share, scale = flips / num_items, 1 + z * z / num_items
     centre = (share + z * z / (2 * num_items)) / scale
     spread = z * np.sqrt(share * (1 - share) / num_items + (z / (2 * num_items)) ** 2) / scale
-    size = np.abs(difference)
-    is_loss = difference < 0
-    far, near = np.where(is_loss, -low, high), np.where(is_loss, -high, low)
-    direction = size / np.where(flips > 0, share, 1)  # |2 share of gained - 1|
-    far = np.minimum(1.0, size + np.hypot(far - size, direction * (centre + spread - share)))
+    more = (centre + spread) / np.where(flips > 0, share, 1) - 1
+    wide_low = np.maximum(-1.0, difference - np.hypot(difference - low, low * more))
+    wide_high = np.minimum(1.0, difference + np.hypot(high - difference, high * more))
+    size, near = np.abs(difference), np.where(difference < 0, -high, low)
     with np.errstate(divide="ignore", invalid="ignore"):
-        shrink = np.exp(-np.hypot(np.log(size / near), np.log(share / (centre - spread))))
-    near = np.where((near > 0) & (flips > 0), size * shrink, near)
-    moved = (difference != 0) & (flips > 0)
-    low = np.where(moved, np.where(is_loss, -far, near), low)
-    return low, np.where(moved, np.where(is_loss, -near, far), high)
+        near_zero = size * np.exp(-np.hypot(np.log(size / near), np.log(share / (centre - spread))))
+    is_near = (near > 0) & (flips > 0)
+    wide_low = np.where(is_near & (difference > 0), near_zero, wide_low)
+    wide_high = np.where(is_near & (difference < 0), -near_zero, wide_high)
+    return np.where(flips > 0, wide_low, low), np.where(flips > 0, wide_high, high)
 
 
 def made_consistent(

@@ -77,13 +77,16 @@ export function differenceInterval(gained, lost, numItems) {
   }
   const scale = flips / numItems;
   let [low, high] = clopperPearson(gained, flips).map((share) => (2 * share - 1) * scale);
-  if (gained === lost) return [low, high];
-  const isLoss = gained < lost, size = Math.abs(gained - lost) / numItems;
-  const [fewest, most] = wilson(flips, numItems);
-  let [near, far] = isLoss ? [-high, -low] : [low, high];
-  far = Math.min(1, size + Math.hypot(far - size, (size / scale) * (most - scale)));
-  if (near > 0) near = size * Math.exp(-Math.hypot(Math.log(size / near), Math.log(scale / fewest)));
-  return isLoss ? [-far, -near] : [near, far];
+  const difference = (gained - lost) / numItems, size = Math.abs(difference);
+  const [fewest, most] = wilson(flips, numItems), more = most / scale - 1;
+  const near = difference < 0 ? -high : low;
+  low = Math.max(-1, difference - Math.hypot(difference - low, low * more));
+  high = Math.min(1, difference + Math.hypot(high - difference, high * more));
+  if (near > 0) {
+    const nearZero = size * Math.exp(-Math.hypot(Math.log(size / near), Math.log(scale / fewest)));
+    if (difference < 0) high = -nearZero; else low = nearZero;
+  }
+  return [low, high];
 }
 
 // Two-sided sign-flip test of the sum of whole numbers, by its exact distribution; McNemar where all are 1.
