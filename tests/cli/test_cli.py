@@ -71,6 +71,14 @@ def test_asking_for_the_configuration_loads_nothing_heavy(tmp_path):
         (["recipe=quickstart", "train.score_on=toy"], ["as in 'train.score_on=[toy]'"]),
         (["recipe=quickstart", "train.max_steps=-7"], ["train.max_steps", "-7"]),
         (["recipe=sft", "data=a.jsonl"], ["unknown option 'a.jsonl' (known: none; data.path=a.jsonl)"]),
+        (
+            ["recipe=merge", "merge.adapters=[a,b]"],
+            ["merge.adapters: an entry is a mapping with path, weight"],
+        ),
+        (
+            ["recipe=merge", "merge.adapters=[{path: a, wieght: 2}]"],
+            ["merge.adapters: no such key ('wieght'; known: path, weight)"],
+        ),
         (["recipe=sft", "export=gguf"], ["export: a section, not a value", "export.format=..."]),
         (["recipe=quickstart", "quantization=nf5"], ["quantization: unknown option 'nf5'", "nf4"]),
         (["recipe=evaluate", "run_dir=nowhere"], ["run_dir", "nowhere"]),

@@ -84,6 +84,9 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
         return f"{words} (known: {known})" if known else words
     if "not a subclass of SourceConfig" in words:
         return f"{words} (a source is a mapping, as in 'data.sources={{NAME: {{path: FILE}}}}')"
+    entry = re.search(r"override ([\w.]+)=.* Invalid type assigned: str is not a subclass of (\w+)", words)
+    if entry and (names := entry_keys(entry[2])):
+        return f"{entry[1]}: an entry is a mapping with {', '.join(names)}, as in [{{{names[0]}: VALUE}}]"
     if given := re.search(r"override ([\w.]+)=\S* Invalid type assigned: str is not a subclass", words):
         section = given[1]
         first = next((key for key, _ in known_keys() if key.startswith(f"{section}.")), f"{section}.KEY")
@@ -116,6 +119,8 @@ def meant(key: str, word: str, owner: str) -> str:
     """Return the hint for a `word` that is not a field of class `owner`; `key` is as given, or empty."""
     known = dict(known_keys())
     inside = [name for name, section in known.items() if section == owner]
+    if names := entry_keys(owner):
+        return f"{word!r}; known: {', '.join(names)}"
     words = key.split(".")
     if word not in words and (ours := key_here(word)):
         return f"here it is {ours}"
@@ -128,6 +133,15 @@ def meant(key: str, word: str, owner: str) -> str:
         suggested = [name if name in known else short for name, short in zip(longer, near, strict=True)]
         return f"did you mean {' or '.join(suggested)}?"
     return f"known: {', '.join(name.rpartition('.')[2] for name in inside)}"
+
+
+def entry_keys(owner: str) -> list[str]:
+    """Return the keys of a section's entries, such as those of merge.adapters, by the name of their class."""
+    sections = [kind for kind in get_type_hints(Config).values() if is_dataclass(kind)]
+    kinds = [kind for section in sections for kind in get_type_hints(section).values()]
+    entries = [get_args(kind)[0] for kind in kinds if get_origin(kind) is list]
+    found = [entry for entry in entries if isinstance(entry, type) and entry.__name__ == owner]
+    return list(get_type_hints(found[0])) if found and is_dataclass(found[0]) else []
 
 
 def about_benchmark(key: str, name: str, words: str, known: Sequence[str]) -> str:
