@@ -8,11 +8,11 @@ from typing import Any
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import local_path
 from workbench.models.checkpoints import meta_llama
-from workbench.models.checkpoints.file_tensors import file_tensors
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.state_dict import existing_files, read_json_object, read_pickle
 from workbench.models.gguf import reader
 from workbench.models.stored import Stored
+from workbench.weights.file_tensors import file_tensors
 
 PREFIXES = (
     *("module.", "_orig_mod.", "base_model.model."),  # DistributedDataParallel, torch.compile, peft
