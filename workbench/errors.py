@@ -2,6 +2,7 @@
 
     WorkbenchError
     ├── ConfigError         a key, a value or a combination of them is wrong
+    │   ├── FileOfAnotherToolError  a file is another tool's; the command has a line of its own
     │   └── FolderInUseError    another process is using a run's folder
     ├── DataError           a data file is missing, malformed, empty or has the wrong columns
     ├── DeviceError         this machine can't do what was asked
@@ -24,6 +25,10 @@ class WorkbenchError(Exception):
 
 class ConfigError(WorkbenchError):
     """A configuration key, value or combination is wrong."""
+
+
+class FileOfAnotherToolError(ConfigError):
+    """A file isn't a recipe; one line of the message is the command that does the same here."""
 
 
 class FolderInUseError(ConfigError):

@@ -5,7 +5,17 @@ import shlex
 from difflib import get_close_matches
 
 from workbench.cli.error_hints import ALIKE, MOST, nearest_keys
-from workbench.cli.habits import LIST_WORDS, key_here, option_here
+from workbench.cli.habits import (
+    LIST_WORDS,
+    STAGES,
+    converted,
+    is_family,
+    key_here,
+    no_such_stage,
+    obstacle,
+    option_here,
+    remark,
+)
 from workbench.cli.keys import Kind, all_keys, choices, groups, is_list, kind_of
 from workbench.cli.yaml_files.recipes import recipe_files
 from workbench.shipped import options
@@ -20,8 +30,15 @@ def way(name: str, value: str) -> str:
         return f"{HERE}{assignment(name, value)}"
     if name == "model_args" and value:
         return f"{HERE}{' '.join(model_arguments(value))}"
+    if name == "stage" and (reason := no_such_stage(value)):
+        return reason
+    if reason := obstacle(name, value):
+        return f"no counterpart here: {reason}"
+    if name == "stage" and value in STAGES:
+        return f"{HERE}{STAGES[value]}"
     if ours := key_here(name):
-        return f"{HERE}{assignment(ours, value)}"
+        note = remark(name, value, ours) if value else None
+        return f"{HERE}{assignment(ours, converted(name, value))}{f'; {note}' if note else ''}"
     if near := nearest_keys(name) or nearest_last_words(name):
         return f"values are given as KEY=VALUE; did you mean {' or '.join(f'{key}=...' for key in near)}?"
     return "values are given as KEY=VALUE, as in train.max_steps=20; --help says more"
@@ -45,7 +62,7 @@ def assignment(ours: str, value: str) -> str:
         return ours
     value = value or "..."
     if ours == "benchmark" or is_list(ours):
-        value = listed(ours, value)
+        value = listed(ours, benchmark_names(value) if ours == "benchmark" else value)
     elif known := group_options(ours) if ours in groups() else choices(ours):
         value = option_here(ours, value, known) or own_template(ours, value, known)
     word = f"{ours}={value}"
@@ -59,10 +76,20 @@ def listed(ours: str, value: str) -> str:
     return f"[{LIST_WORDS.get((ours, value), value)}]"
 
 
+def benchmark_names(value: str) -> str:
+    """Return benchmarks without the split that LLaMA-Factory adds to their names, as in mmlu_test."""
+    known = options("benchmark")
+    names = [name.strip() for name in value.strip("[]").split(",")]
+    stems = [re.sub(r"_(test|validation|val|dev)$", "", name) for name in names]
+    joined = ",".join(
+        stem if stem in known and name not in known else name for name, stem in zip(names, stems, strict=True)
+    )
+    return f"[{joined}]" if value.startswith("[") else joined
+
+
 def own_template(ours: str, value: str, known: list[str]) -> str:
     """Return auto, the tokenizer's template, for a template that other tools name after a model family."""
-    is_family = ours == "data.template" and value not in known and not value.endswith((".jinja", "..."))
-    return "auto" if is_family else value
+    return "auto" if ours == "data.template" and value not in known and is_family(value) else value
 
 
 def group_options(group: str) -> list[str]:

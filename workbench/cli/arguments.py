@@ -12,11 +12,12 @@ from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from workbench.cli.answers import assignment, group_options, listed, way
+from workbench.cli.answers import HERE, group_options, listed, way
 from workbench.cli.flags import split_words
-from workbench.cli.habits import key_here, option_here
+from workbench.cli.habits import key_here, obstacle, option_here
 from workbench.cli.keys import Kind, choices, declared_type, groups, is_list, kind_of
-from workbench.cli.other_files import check_files_of_other_tools
+from workbench.cli.other_tools.files import check_files_of_other_tools
+from workbench.cli.other_tools.translation import translate
 from workbench.cli.quoting import container, is_quoted, parses, quoted, split_outside, text_sweep, text_value
 from workbench.cli.yaml_files.recipes import recipe_files
 from workbench.errors import ConfigError
@@ -75,11 +76,20 @@ def check_foreign_keys(overrides: Sequence[str]) -> None:
     """
     pairs = (word.partition("=") for word in overrides if "=" in word)
     unknown = [(key, value.strip("'")) for key, _, value in pairs if key not in groups() and not kind_of(key)]
-    ours = {key: assignment(name, value) for key, value in unknown if (name := key_here(key))}
-    if len(ours) == 1:
-        raise ConfigError(f"{next(iter(ours))}: no such key (here it is {next(iter(ours.values()))})")
-    if ours:
-        raise ConfigError(f"{', '.join(ours)}: no such keys (here they are {' '.join(ours.values())})")
+    answers = {key: answer for key, value in unknown if (answer := foreign_key_answer(key, value))}
+    if len(answers) == 1:
+        key, answer = next(iter(answers.items()))
+        raise ConfigError(f"{key}: no such key ({answer})")
+    if refused := [answer for answer in answers.values() if not answer.startswith(HERE)]:
+        raise ConfigError(f"{', '.join(answers)}: no such keys ({'; '.join(refused)})")
+    if answers:
+        words = translate({key: value for key, value in unknown if key in answers}).words()
+        raise ConfigError(f"{', '.join(answers)}: no such keys (here they are {' '.join(words)})")
+
+
+def foreign_key_answer(key: str, value: str) -> str | None:
+    """Return how to write here a key of another tool; None: no tool that is known here has it."""
+    return way(key, value) if key_here(key) or obstacle(key, value) else None
 
 
 def given_twice(overrides: Sequence[str]) -> list[str]:

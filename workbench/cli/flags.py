@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.cli.answers import HERE, way
+from workbench.cli.habits import no_such_stage
 from workbench.cli.keys import groups, kind_of
+from workbench.cli.other_tools.translation import translate
 from workbench.errors import ConfigError
 
 FLAGS = {
@@ -58,14 +60,23 @@ def check_foreign_flags(words: Sequence[str]) -> None:
     Raises:
         ConfigError: They do; the message says how each is written here.
     """
-    ours: dict[str, str] = {}
+    answers: dict[str, str] = {}
+    content: dict[str, str] = {}
     for index, word in enumerate(words):
         flag, equals, value = word.partition("=")
         if flag.startswith("--") and len(flag) > len("--") and flag not in FLAGS:
-            answer = way(*named(flag, value if equals else "", words[index + 1 :]))
-            ours |= {flag: answer.removeprefix(HERE)} if answer.startswith(HERE) else {}
-    if len(ours) > 1:
-        raise ConfigError(f"{', '.join(ours)}: no such flags (here they are {' '.join(ours.values())})")
+            name, value = named(flag, value if equals else "", words[index + 1 :])
+            answers[flag] = way(name, value)
+            content[name] = value
+    if stage := no_such_stage(content.get("stage")):
+        raise ConfigError(f"--stage: {stage}")
+    known = [flag for flag, answer in answers.items() if answer.startswith(HERE)]
+    if len(known) > 1:
+        found = translate(content)
+        without = f"; without a counterpart: {', '.join(found.without)}" if found.without else ""
+        notes = "".join(f"; {note}" for note in found.notes)
+        here = f"here they are {' '.join(found.words())}{without}{notes}"
+        raise ConfigError(f"{', '.join(answers)}: no such flags ({here})")
 
 
 def flag_word(word: str, remaining: list[str]) -> str:

@@ -4,6 +4,10 @@ The names come from the documentation of LLaMA-Factory, axolotl, TRL with transf
 PEFT, bitsandbytes, lm-evaluation-harness and OpenCompass.
 """
 
+from typing import Any
+
+from workbench.config.data import TEMPLATE_ENDINGS, Template
+
 KEYS = {
     "model.path": "model_name_or_path model_name base_model base_model_name_or_path pretrained model_id "
     "model_path pretrained_model_name_or_path name_or_path hf_path checkpoint ckpt model_dir",
@@ -12,7 +16,7 @@ KEYS = {
     "model.dtype": "torch_dtype precision infer_dtype dtype half_precision",
     "model.dtype=bfloat16": "bf16 pure_bf16",
     "model.dtype=float16": "fp16",
-    "model.device": "device device_map",
+    "model.device": "device device_map export_device",
     "model.attention": "attn_implementation flash_attn attention_implementation use_flash_attention_2",
     "model.attention=flash_attention_2": "flash_attention",
     "model.attention=sdpa": "sdp_attention",
@@ -66,14 +70,13 @@ KEYS = {
     "seed": "random_seed data_seed random_state",
     "run_dir": "output_dir output_path work_dir save_dir logging_dir out_dir output",
     "force": "overwrite_output_dir overwrite",
-    "benchmark": "tasks task eval_tasks benchmarks_to_run eval_dataset lm_eval_tasks",
+    "benchmark": "tasks task eval_tasks benchmarks_to_run lm_eval_tasks",
     "benchmarks.NAME.num_fewshot": "num_fewshot n_shot fewshot shots",
     "benchmarks.NAME.limit": "max_eval_samples limit",
     "benchmarks.NAME.include_path": "include_path",
     "benchmarks.NAME.generation.stop": "until stop_words",
     "benchmarks.NAME.generation.temperature": "temperature",
     "predict.max_new_tokens": "max_new_tokens max_out_len max_gen_toks",
-    "evaluate.batch_tokens": "per_device_eval_batch_size eval_batch_size",
     "evaluate.chat_template=true": "apply_chat_template",
     "evaluate.fewshot_seed": "fewshot_as_seed",
     "export.path": "export_dir merge_output_dir",
@@ -95,7 +98,7 @@ OPTIONS = {
         "fp4": "4bitfp fp4bit",
         "none": "no false off fp16 bf16 fp32 float16 bfloat16 16bit 16 full",
     },
-    "adapter": {"lora": "qlora peft rslora loraplus true", "none": "full fullfinetuning freeze no false off"},
+    "adapter": {"lora": "qlora peft rslora loraplus true", "none": "full fullfinetuning no false off"},
     "recipe": {
         "sft": "finetune train tune lora qlora finetuning",
         "evaluate": "eval test benchmark score",
@@ -126,8 +129,25 @@ OPTIONS = {
 }
 """Key or group -> our option -> other spellings, in lower case without `-` and `_`."""
 
-LIST_WORDS = {("adapter.target_modules", "all"): "all-linear"}
+LIST_WORDS = {("adapter.target_modules", "all"): "all-linear", ("train.report_to", "none"): ""}
 """List key and a word of another tool -> our word."""
+
+STAGES = {"sft": "recipe=sft", "pt": "recipe=sft data.format=text"}
+"""Stage of LLaMA-Factory -> what it is here."""
+
+OTHER_STAGES = ("dpo", "rm", "kto", "ppo", "orpo", "simpo", "grpo")
+
+IN_ROWS = ("val_size", "val_set_size", "validation_split", "eval_split")
+
+EVAL_BATCH = ("per_device_eval_batch_size", "eval_batch_size")
+
+REMARKS = {
+    "trust_remote_code": "trust_code=true lets Python code run that lies beside the model; leave it out "
+    "unless the model needs it and you have read that code",
+    "plot_loss": "plot_loss: the curve of the loss is drawn always (loss.svg)",
+    "predict_with_generate": "predict_with_generate: answers are generated always",
+}
+"""Key of another tool -> what changes with it."""
 
 FOREIGN_KEYS = {foreign: ours for ours, names in KEYS.items() for foreign in names.split()}
 
@@ -167,3 +187,82 @@ def option_here(key: str, value: str, known: list[str]) -> str | None:
         if option in known and spelled in spellings.split():
             return option
     return None
+
+
+def is_on(value: Any) -> bool:
+    """Return whether a value of a YAML file or a flag says yes; a flag without a value does."""
+    return value is True or str(value).casefold() in ("", "true", "yes", "1")
+
+
+def number_of(value: Any) -> float | None:
+    """Return a value as a number; None: it isn't one."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def no_such_stage(stage: Any) -> str | None:
+    """Return why a training stage of LLaMA-Factory can't be run here; None: it can, or is none."""
+    if stage not in OTHER_STAGES:
+        return None
+    return f"{stage} does not exist here; recipe=sft trains on answers, with data.format=text on plain text"
+
+
+def obstacle(key: str, value: Any, recipe: str | None = None) -> str | None:
+    """Return why a key of another tool has no counterpart with this value; None: it may have one.
+
+    Args:
+        key: The other tool's key.
+        value: Its value.
+        recipe: Our recipe that does the job; None: unknown.
+    """
+    number = number_of(value)
+    if key in EVAL_BATCH or (key == "batch_size" and recipe == "evaluate"):
+        return "it counts rows; evaluate.batch_tokens counts tokens"
+    if key == "eval_dataset":
+        return "rows are held out by their share, as in data.validation_fraction=0.05"
+    if key in IN_ROWS and number is not None and number >= 1:
+        return "rows; here a share of them is held out, as in data.validation_fraction=0.1"
+    if key == "export_size" and recipe == "merge":
+        return "a merge chooses the size of its files"
+    if key == "finetuning_type" and value in ("freeze", "oft"):
+        return "there are adapter=lora, dora, and none, which trains all weights"
+    return no_such_stage(value) if key == "stage" else None
+
+
+def remark(key: str, value: Any, ours: str | None) -> str | None:
+    """Return what a user should know about a translated key; None: it is the same here.
+
+    Args:
+        key: The other tool's key.
+        value: Its value.
+        ours: Our key.
+    """
+    if key in REMARKS:
+        return REMARKS[key] if is_on(value) else None
+    if ours == "data.template" and is_family(str(value)):
+        return f"{key}: {value} becomes data.template=auto, the chat template that the model has itself"
+    if ours == "train.lr_scheduler" and plain(str(value)) == "cosinewithrestarts":
+        return f"{key}: {value} becomes train.lr_scheduler=cosine, which does not restart"
+    if ours == "train.save_total_limit" and number_of(value) == 1:
+        return f"{key}: {value} becomes 2, so that a damaged checkpoint costs little"
+    return None
+
+
+def is_family(template: str) -> bool:
+    """Return whether a template is none of ours and no file, but named after a family of models."""
+    known = ("", *Template.__members__, *" ".join(OPTIONS["data.template"].values()).split())
+    return template not in known and not template.endswith((*TEMPLATE_ENDINGS, "..."))
+
+
+def converted(key: str, value: str) -> str:
+    """Return a value of another tool in our unit."""
+    number = number_of(value)
+    if number is None:
+        return value
+    if key == "export_size":
+        return f"{value}GB"
+    if key == "validation_split_percentage":
+        return f"{number / 100:g}"
+    return "2" if key == "save_total_limit" and number == 1 else value

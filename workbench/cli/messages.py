@@ -7,7 +7,7 @@ from hydra.errors import HydraException
 from rich.cells import cell_len, chop_cells
 
 from workbench.cli.error_hints import plainly
-from workbench.errors import WorkbenchError
+from workbench.errors import FileOfAnotherToolError, WorkbenchError
 from workbench.shipped import options
 from workbench.shown import clean
 from workbench.wrapping import output_width
@@ -34,14 +34,19 @@ def wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message as one line without control characters, with the cause of Hydra's errors."""
+    """Return an error's message as one line without control characters, with the cause of Hydra's errors.
+
+    A command that answers a file of another tool has a line of its own.
+    """
     text = _message(error)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
 
 
 def _message(error: BaseException) -> str:
-    """Return the untruncated message as one line."""
+    """Return the untruncated message as one line, or as a command between lines."""
     messages = [str(error)]
+    if isinstance(error, FileOfAnotherToolError):  # its command is copied, so it has a line of its own
+        return "\n".join(clean(" ".join(line.split())) for line in messages[0].split("\n"))
     if isinstance(error, HydraException) and error.__cause__ is not None:
         messages.append(str(error.__cause__))
     if isinstance(error, WorkbenchError):

@@ -1,0 +1,57 @@
+"""Reads configuration files of other tools, and writes their values as they are typed on the command line."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.cli.quoting import quoted
+from workbench.cli.yaml_files.unfolding import check_unfolded
+from workbench.errors import ConfigError
+from workbench.shown import MASK
+
+SECRET_WORDS = ("token", "key", "secret", "password")
+"""Last words of keys whose values are credentials, such as hub_token and wandb_api_key."""
+
+
+def mapping(path: Path) -> dict[Any, Any]:
+    """Return the mapping of a YAML or JSON file; empty: the file holds something else, or is too large."""
+    try:
+        check_unfolded(path)
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (ConfigError, OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def text(value: Any) -> str:
+    """Return a YAML value as it is typed on the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(text, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {inner(entry)}" for key, entry in value.items()) + "}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def inner(value: Any) -> str:
+    """Return a value inside a mapping, quoted if it holds a character of the grammar."""
+    is_special = isinstance(value, str) and re.search(r"[\s,:\[\]{}'\"=$]", value)
+    return quoted(value) if is_special else text(value)
+
+
+def shown_value(key: str, value: Any) -> str:
+    """Return a value for the message, or *** if it is a credential."""
+    last_word = key.replace("-", "_").rpartition("_")[2].casefold()
+    return MASK if value and last_word in SECRET_WORDS else str(value)
+
+
+def is_nested(value: Any) -> bool:
+    """Return whether a value holds mappings, which no assignment can hold."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(is_nested, value)))
+
+
+def names_in(value: Any) -> list[str]:
+    """Return the names in a list, or in a text that separates them by commas."""
+    names = value if isinstance(value, list) else str(value).split(",")
+    return [str(name).strip() for name in names if str(name).strip()]

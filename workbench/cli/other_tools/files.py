@@ -1,0 +1,49 @@
+"""Answers a configuration file of LLaMA-Factory, axolotl or TRL with the command that does the same here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from workbench.cli.habits import no_such_stage
+from workbench.cli.other_tools.contents import mapping
+from workbench.cli.other_tools.translation import VERBS, Translation, translate
+from workbench.cli.yaml_files.recipes import recipe_files
+from workbench.errors import ConfigError, FileOfAnotherToolError
+
+FEWEST = 2
+"""Minimum number of translated keys from which a file is one of another tool."""
+
+
+def check_files_of_other_tools(words: Sequence[str]) -> None:
+    """Check that no word names a configuration file of another tool.
+
+    Raises:
+        FileOfAnotherToolError: One does.
+        ConfigError: One does, and what it trains doesn't exist here; or a recipe isn't named as it is here.
+    """
+    for verb, word in zip(["", *words], words, strict=False):
+        name = word.removeprefix("recipe=").removeprefix("--config=")
+        if name.endswith((".yaml", ".yml", ".json")) and "=" not in name and Path(name).is_file():
+            content = mapping(Path(name))
+            found = translate(content, verb if verb in VERBS else "")
+            if len(found.ours) >= FEWEST:
+                if refusal := no_such_stage(content.get("stage")):
+                    raise ConfigError(f"{name}: stage: {refusal}")
+                raise FileOfAnotherToolError(f"{name}: not a recipe; here it is\n{answer(found)}")
+            if word in (name, f"recipe={name}"):
+                raise ConfigError(f"{name}: {how_recipes_are_named(Path(name))}")
+
+
+def how_recipes_are_named(path: Path) -> str:
+    """Return how to run a file as a recipe."""
+    if path.stem in recipe_files():
+        return f"a recipe is named without its ending (recipe={path.stem})"
+    return f"not in ./recipes (move it there, then recipe={path.stem})"
+
+
+def answer(found: Translation) -> str:
+    """Return the command on a line of its own, then the keys without a counterpart, then the notes."""
+    words = found.words() if found.recipe else ["recipe=sft", *found.words()]
+    lines = [f"python -m workbench {' '.join(words)}"]
+    if found.without:
+        lines.append(f"without a counterpart: {', '.join(found.without)}")
+    return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])

@@ -1,0 +1,187 @@
+"""Translates the keys of a job of LLaMA-Factory, axolotl or TRL into a recipe and assignments of our keys."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.cli.answers import assignment, model_arguments
+from workbench.cli.error_hints import NAME
+from workbench.cli.habits import STAGES, converted, is_on, key_here, obstacle, option_here, remark
+from workbench.cli.keys import all_keys, declared_type, groups, kind_of
+from workbench.cli.other_tools.contents import is_nested, names_in, shown_value, text
+from workbench.cli.other_tools.data_sets import data_settings
+from workbench.cli.yaml_files.recipes import recipe_files
+
+VERBS = {
+    "train": "",
+    "export": "merge",
+    "chat": "chat",
+    "webchat": "chat",
+    "api": "chat",
+    "eval": "evaluate",
+    "merge-lora": "merge",
+}
+"""Verb of llamafactory-cli or axolotl -> recipe; empty: the file tells."""
+
+DATA_KEYS = ("dataset", "datasets", "dataset_dir")
+OF_RECIPES = {
+    "chat": {"temperature": "chat.temperature", "max_new_tokens": "chat.max_new_tokens"},
+    "merge": {"export_dir": "run_dir"},
+    "predict": {"max_samples": "predict.limit"},
+}
+"""Recipe -> key of another tool -> ours, where it differs by recipe."""
+
+PRECISE = ("use_dora", "peft_use_dora", "bnb_4bit_quant_type", "loraplus_lr_ratio")
+"""Keys that say more exactly what another one says, such as use_dora beside finetuning_type: lora."""
+
+
+@dataclass
+class Translation:
+    """What a job of another tool is here."""
+
+    recipe: str | None
+    """None: no key tells."""
+    ours: dict[str, str] = field(default_factory=dict)
+    """Key -> assignment."""
+    without: list[str] = field(default_factory=list)
+    """Keys with their values that have no counterpart here."""
+    notes: list[str] = field(default_factory=list)
+
+    def words(self) -> list[str]:
+        """Return the assignments, after that of the recipe."""
+        return [f"recipe={self.recipe}", *self.ours.values()] if self.recipe else list(self.ours.values())
+
+    def set(self, key: str, name: str, value: str) -> None:
+        """Assign a value to our key `name` because of the other tool's `key`, unless another key did."""
+        ours, word = name.partition("=")[0], assignment(name, converted(key, value))
+        is_kept = key not in PRECISE or self.ours.get(ours) == "adapter=none"
+        if is_kept and self.ours.get(ours, word) != word:
+            self.without.append(f"{key}: {value} (beside {self.ours[ours]})")
+        else:
+            self.ours[ours] = word
+
+    def leave_out(self, *beginnings: str) -> list[str]:
+        """Remove the assignments to keys that begin so, and return them."""
+        keys = [key for key in self.ours if key.startswith(beginnings)]
+        return [self.ours.pop(key) for key in keys]
+
+
+def translate(content: dict[Any, Any], verb: str = "") -> Translation:
+    """Return a job of another tool as a recipe and assignments.
+
+    Args:
+        content: Its keys and values.
+        verb: Verb of llamafactory-cli before the file, such as export; empty: none.
+    """
+    translation = Translation(recipe_of(content, verb))
+    add_rows(translation, content)
+    if content.get("stage") == "pt":
+        translation.ours["data.format"] = "data.format=text"
+    for key, value in content.items():
+        add(translation, str(key), value, content)
+    leave_out_unused(translation)
+    return translation
+
+
+def recipe_of(content: dict[Any, Any], verb: str = "") -> str | None:
+    """Return the recipe that does the job; None: no key tells."""
+    keys = {str(key) for key, value in content.items() if value not in (None, "")}
+    adapter = any(key_here(key) == "adapter.path" for key in keys)
+    merge_or_export = "merge" if adapter else "export"
+    for key in ("recipe", "job", "command"):
+        if key in keys and (option := option_here("recipe", str(content[key]), sorted(recipe_files()))):
+            return option
+    if verb == "export" or "export_dir" in keys:
+        return merge_or_export
+    if VERBS.get(verb):
+        return VERBS[verb]
+    if is_on(content.get("do_train")) or content.get("stage") == "pt":
+        return "sft"
+    if is_on(content.get("do_predict")):
+        return "predict"
+    if {"task", "tasks"} & keys and not {"stage", *DATA_KEYS} & keys:
+        return "evaluate"
+    if "stage" in keys:
+        return "sft"
+    trains = any((key_here(key) or key).startswith(("train.", "data.path", "run_dir")) for key in keys)
+    return "chat" if ("infer_backend" in keys or adapter) and not trains else None
+
+
+def add_rows(translation: Translation, content: dict[Any, Any]) -> None:
+    """Add the files and columns of the data sets."""
+    if translation.recipe != "predict":
+        settings = data_settings(content)
+    else:
+        named_by = "eval_dataset" if content.get("eval_dataset") else "dataset"
+        rows = data_settings(content, named_by)
+        if "data.sources" in rows:
+            translation.without.append(f"{named_by}: {text(content[named_by])} (one file at a time)")
+        roles = {"data.path": "predict.input", "data.columns": "predict.columns"}
+        settings = {roles[key]: value for key, value in rows.items() if key in roles}
+    translation.ours |= {key: assignment(key, text(value)) for key, value in settings.items()}
+
+
+def add(translation: Translation, key: str, value: Any, content: dict[Any, Any]) -> None:
+    """Add what one key of another tool is here."""
+    name = OF_RECIPES.get(translation.recipe or "", {}).get(key) or key_here(key) or same_last_word(key)
+    is_done = key in DATA_KEYS and not translation.ours.keys().isdisjoint(("data.path", "data.sources"))
+    is_done |= key in ("dataset_dir", "eval_dataset") and "predict.input" in translation.ours
+    if is_done or (key == "stage" and str(value) in STAGES):
+        return
+    if key == "model_args" and isinstance(value, str):
+        translation.ours |= {word.partition("=")[0]: word for word in model_arguments(value)}
+    elif reason := obstacle(key, value, translation.recipe):
+        translation.without.append(f"{key}: {shown_value(key, value)} ({reason})")
+    elif name is not None and NAME in name and translation.recipe in (None, "evaluate"):
+        for benchmark in benchmarks_of(content) or [NAME]:
+            translation.set(key, name.replace(NAME, benchmark), text(value))
+    elif note := remark(key, value, name):
+        translation.notes.append(note)
+        if name is not None:
+            translation.set(key, name, text(value))
+    elif name is None or NAME in name or is_nested(value) or key == "stage":
+        translation.without.append(f"{key}: {shown_value(key, value)}")
+    elif is_set(name, value) and not name.startswith("recipe"):
+        translation.set(key, name, text(value) if value != "" else "")
+
+
+def benchmarks_of(content: dict[Any, Any]) -> list[str]:
+    """Return the benchmarks that a job names."""
+    key = next((key for key in content if key_here(str(key)) == "benchmark"), None)
+    if key is None or not content[key]:
+        return []
+    word = assignment("benchmark", text(content[key])).strip("'").partition("=")[2]
+    return names_in(word.strip("[]"))
+
+
+def is_set(name: str, value: Any) -> bool:
+    """Return whether a value sets something: false sets only keys of ours that are true or false."""
+    return value is not None and (value is not False or declared_type(name) is bool)
+
+
+def same_last_word(key: str) -> str | None:
+    """Return our key whose last word is this one, such as train.logging_steps for logging_steps."""
+    if kind_of(key) or key in groups():
+        return key
+    return next((ours for ours in all_keys() if ours.rpartition(".")[2] == key and NAME not in ours), None)
+
+
+def leave_out_unused(translation: Translation) -> None:
+    """Leave out the assignments that the recipe doesn't read or refuses, and say so where it matters."""
+    ours = translation.ours
+    if ours.get("adapter") == "adapter=none" and translation.recipe in (None, "sft"):
+        if unused := translation.leave_out("adapter.", "train.lora_plus_ratio"):
+            translation.notes.append(f"adapter=none trains all weights, without {' '.join(unused)}")
+        if unused := translation.leave_out("quantization"):
+            translation.notes.append(
+                f"adapter=none trains an unquantized model, so {' '.join(unused)} is left out (adapter=lora "
+                "and adapter=dora train on a quantized one)"
+            )
+    if translation.recipe in ("merge", "export", "chat", "evaluate", "predict"):
+        if "adapter.path" in ours:
+            ours.pop("adapter", None)
+        if ours.get("data.template") == "data.template=auto":
+            ours.pop("data.template")
+            translation.notes = [note for note in translation.notes if "data.template=auto" not in note]
+    if translation.recipe == "merge" and "run_dir" in ours:
+        folder = ours["run_dir"].strip("'").partition("=")[2]
+        translation.notes.append(f"the merged model is then in {folder}/merged")
