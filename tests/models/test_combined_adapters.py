@@ -268,6 +268,27 @@ def test_adapters_of_different_bases_are_refused_by_name(tmp_path):
         combine_adapters(None, section(folders, [1.0, 1.0]), tmp_path / "both")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fingerprint": "other"}, "different weights"),
+        ({"quantization": {"method": "nf4"}}, r"different quantization \(none, {'method': 'nf4'}\)"),
+        ({"dtype": "float32"}, r"different dtype \(bfloat16, float32\)"),
+    ],
+)
+def test_adapters_that_were_trained_on_a_base_held_otherwise_are_refused(tmp_path, change, said):
+    folders = [made(tmp_path / "a", 0), made(tmp_path / "b", 1)]
+    record = {"fingerprint": "same", "dtype": "bfloat16", "quantization": {}}
+    (tmp_path / "b" / "trained_on.json").write_text(json.dumps(record | change))
+    parts = section(folders, [1.0, 1.0])
+    combine_adapters(None, parts, tmp_path / "one-record")
+    (tmp_path / "a" / "trained_on.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=said):
+        combine_adapters(None, parts, tmp_path / "both")
+    combine_adapters(None, parts, tmp_path / "both", accepts_base=True)
+    assert json.loads((tmp_path / "both" / "trained_on.json").read_text()) == record
+
+
 def test_another_width_is_refused_with_both_shapes(tmp_path):
     folders = [made(tmp_path / "a", 0), made(tmp_path / "b", 1)]
     file = tmp_path / "b" / "adapter_model.safetensors"

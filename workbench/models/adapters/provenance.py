@@ -24,6 +24,8 @@ TRAINED_ON = "trained_on.json"
 MERGED_FROM = "merged_from.json"
 """File in a model's folder about the base and the adapters that were merged into it."""
 SCHEMA_VERSION = 1
+HELD = ("fingerprint", "quantization", "dtype")
+"""Fields of TRAINED_ON that say which weights the adapter has learned to change."""
 CACHED = re.compile(r"models--([\w.-]+)--([\w.-]+)")
 """Folder of a model in the Hub's cache: its owner and name."""
 ACCEPT = "adapter.base=accept goes on nevertheless"

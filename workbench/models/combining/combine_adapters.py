@@ -17,6 +17,7 @@ from workbench.config.merge import MergeConfig
 from workbench.config.model import ModelConfig
 from workbench.errors import ConfigError
 from workbench.models.adapters import adapter_config
+from workbench.models.adapters.provenance import TRAINED_ON
 from workbench.models.checkpoints import generation_config
 from workbench.models.checkpoints.hub import locate_adapter
 from workbench.models.combining.compatible import check_compatible
@@ -63,20 +64,23 @@ class Combination:
     """|C - S| / |S| over all layers, of the combination C and the weighted sum S; None if S is 0."""
 
 
-def combine_adapters(model: ModelConfig | None, merge: MergeConfig, folder: Path) -> Combination:
+def combine_adapters(
+    model: ModelConfig | None, merge: MergeConfig, folder: Path, *, accepts_base: bool = False
+) -> Combination:
     """Write the combination of `merge.adapters` to `folder`, as plain LoRA with the scale 1.
 
     Args:
         model: The base, whose layers the adapters must fit; None: it is not checked.
         merge: The section.
         folder: Adapter folder to write, with combination.json and the first adapter's tokenizer.
+        accepts_base: Whether adapters may have been trained on different bases.
 
     Raises:
         CheckpointError: An adapter can't be read or combined, or the adapters are of different bases.
         ConfigError: The method doesn't fit the adapters.
     """
     adapters = [read_lora(entry.path) for entry in merge.adapters]
-    check_compatible(adapters, merge, model)
+    check_compatible(adapters, merge, model, accepts_base=accepts_base)
     weights = [entry.weight for entry in merge.adapters]
     combined, difference = _combined_layers(adapters, weights, merge)
     report = Combination(
@@ -144,7 +148,7 @@ def layer_seed(seed: int, name: str) -> int:
 
 
 def _save(combined: Mapping[str, Factors], adapters: Sequence[LoraAdapter], folder: Path) -> None:
-    """Write the adapter's tensors, its configuration, and the first adapter's tokenizer and end tokens."""
+    """Write the tensors, their configuration, the first adapter's tokenizer, and the record of the base."""
     save_file(_tensors(combined), folder / adapter_config.WEIGHTS_FILE, metadata={"format": "pt"})
     _config(combined, adapters).save_pretrained(str(folder))
     adapter_config.tidy_config(folder / adapter_config.CONFIG_FILE, adapters[0].base_name)
@@ -152,6 +156,9 @@ def _save(combined: Mapping[str, Factors], adapters: Sequence[LoraAdapter], fold
     for name in COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    folders = (locate_adapter(adapter.path) for adapter in adapters)
+    if record := next((file for own in folders if (file := own / TRAINED_ON).is_file()), None):
+        shutil.copyfile(record, folder / TRAINED_ON)
 
 
 def _tensors(combined: Mapping[str, Factors]) -> dict[str, Tensor]:

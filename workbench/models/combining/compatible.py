@@ -10,20 +10,27 @@ from workbench.config.merge import MergeConfig
 from workbench.config.merge_method import MergeMethod
 from workbench.config.model import ModelConfig
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models.adapters import adapter_config
+from workbench.models.adapters import adapter_config, provenance
 from workbench.models.combining.lora_factors import Factors, LoraAdapter
 from workbench.models.loading import outline
 
 log = logging.getLogger("workbench")
 
 
-def check_compatible(adapters: Sequence[LoraAdapter], merge: MergeConfig, model: ModelConfig | None) -> None:
+def check_compatible(
+    adapters: Sequence[LoraAdapter],
+    merge: MergeConfig,
+    model: ModelConfig | None,
+    *,
+    accepts_base: bool = False,
+) -> None:
     """Check adapters against each other and against their base; log which one's chat template is kept.
 
     Args:
         adapters: In the order of `merge.adapters`.
         merge: The section.
         model: The base; None: it is not checked.
+        accepts_base: Whether adapters may have been trained on different bases.
 
     Raises:
         CheckpointError: They are of different bases or tasks, or a layer has another shape.
@@ -32,6 +39,8 @@ def check_compatible(adapters: Sequence[LoraAdapter], merge: MergeConfig, model:
     first = adapters[0]
     for other in adapters[1:]:
         _check_base_names(first, other)
+        if not accepts_base:
+            _check_trained_alike(first, other)
         if first.task_type != other.task_type:
             raise CheckpointError(
                 f"merge.adapters: {first.path!r} is for {first.task_type} and {other.path!r} for "
@@ -63,6 +72,22 @@ def _check_base_names(first: LoraAdapter, other: LoraAdapter) -> None:
             f"{other.base_name!r} (adapters of one base only; if both names are the same model, correct "
             f"base_model_name_or_path in {adapter_config.CONFIG_FILE})"
         )
+
+
+def _check_trained_alike(first: LoraAdapter, other: LoraAdapter) -> None:
+    """Raise CheckpointError if the records of two adapters name other weights, quantizations or dtypes."""
+    records = [provenance.read_trained_on(adapter.path) for adapter in (first, other)]
+    if None in records:
+        return
+    held = [[record.get(key) for key in provenance.HELD] for record in records if record is not None]
+    for key, ours, theirs in zip(provenance.HELD, *held, strict=True):
+        if ours != theirs:
+            what = f"different {key} ({ours or 'none'}, {theirs or 'none'})"
+            what = "different weights" if key == "fingerprint" else what
+            raise CheckpointError(
+                f"merge.adapters: {first.path!r} and {other.path!r} were trained on bases with {what} "
+                "(adapters of one base only; adapter.base=accept goes on nevertheless)"
+            )
 
 
 def _sizes(layer: Factors) -> tuple[int, int, bool]:

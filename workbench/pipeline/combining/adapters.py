@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from workbench.config.adapter import AdapterBase
 from workbench.config.history import hashed
 from workbench.config.merge import COMBINED_BY, MergeConfig, WeightedPart
 from workbench.config.merge_method import MergeMethod
@@ -43,7 +44,8 @@ def combine(run: Run) -> None:
     record = RunRecord(run_dir.run_json)
     if skip_finished("combine", record.is_finished("combine", inputs, run_dir.combined), config):
         return
-    report = combine_adapters(config.model, merge, run_dir.combined)
+    accepts = config.adapter.base is AdapterBase.accept
+    report = combine_adapters(config.model, merge, run_dir.combined, accepts_base=accepts)
     record.note(COMBINED, combined_facts(report.method, merge.adapters, report.rank))
     record.finish("combine", inputs, run_dir.combined, {"difference_from_sum": report.difference})
     log.info("combine: %s; %s", summary(report), run_dir.combined)
