@@ -12,6 +12,7 @@ from workbench.leaderboard.board import Model
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.rows.names import folder, named
+from workbench.leaderboard.rows.roles import IMPORTED
 
 BASE_AND_ADAPTER = {"base": 0.3, "adapter": 0.8}
 
@@ -75,15 +76,23 @@ def test_rows_are_named_by_what_tells_them_from_the_others(tmp_path):
     assert names == ["toy", "toy · adapter · seed 1", "toy · adapter · seed 2"]
 
 
+def test_what_another_tool_does_not_tell_is_no_difference():
+    facts = {"path": "org/toy", "learning_rate": 0.001, "trained_on": "rows.jsonl"}
+    rows = [
+        model(key="0", role="base", facts={"path": "org/toy"}),
+        model(key="1", role="adapter", facts=facts | {"seed": 1}),
+        model(key="2", role="adapter", facts=facts | {"seed": 2}),
+        model(key="3", role=IMPORTED, tool="harness", facts={"path": "org/toy"}),
+    ]
+    names = ["toy", "toy · adapter · seed 1", "toy · adapter · seed 2", "toy · harness"]
+    assert [row.name for row in named(rows)] == names
+
+
 def test_models_that_differ_in_nothing_known_are_told_apart_by_their_runs(tmp_path):
     for run in ("a", "b"):
         write_run(tmp_path / run, [Spec(right=BASE_AND_ADAPTER)], adapter=run * 64)
     names = [model.name for model in board_of(tmp_path).models]
-    assert names == ["toy · nf4", "toy · nf4 · adapter · a", "toy · nf4 · adapter · b"][:0] + [
-        "toy",
-        "toy · adapter · a",
-        "toy · adapter · b",
-    ]
+    assert names == ["toy", "toy · adapter · a", "toy · adapter · b"]
 
 
 def test_a_given_name_is_the_trained_models(tmp_path):
@@ -119,17 +128,13 @@ def test_a_model_is_called_after_its_folder(path, name):
     assert folder(path) == name
 
 
+def model(**fields):
+    plain = {"name": "", "parent": None, "tool": "", "facts": {}, "sources": ("run",), "recipe_key": ""}
+    return Model(**(plain | fields))
+
+
 def test_no_two_rows_have_one_name():
-    same = Model(
-        key="0" * 16,
-        name="x",
-        role="base",
-        parent=None,
-        tool="",
-        facts={},
-        sources=("run",),
-        recipe_key="",
-    )
+    same = model(key="0" * 16, name="x", role="base")
     models = named([same, replace(same, key="1" * 16), replace(same, key="2" * 16, name="y")])
     assert len({model.name for model in models}) == 3 and models[2].name == "y"
 

@@ -61,11 +61,14 @@ def folder(path: str) -> str:
 
 
 def _tells(fact: str, models: Sequence[Model], texts: Sequence[Mapping[str, str]]) -> bool:
-    """Return whether a fact differs between rows of the same kind: bases, or trained models."""
+    """Return whether a fact differs between rows of the same kind: bases, or trained models.
+
+    Other tools don't tell how a model was trained, which is no difference.
+    """
     if fact in ("quantization", "dtype", "role"):
         return len({text.get(fact, "") for text in texts}) > 1
-    trained = [text for model, text in zip(models, texts, strict=True) if model.role != BASE]
-    return len({text.get(fact, "") for text in trained}) > 1
+    trained = [(model, text) for model, text in zip(models, texts, strict=True) if model.role != BASE]
+    return len({text.get(fact, "") for model, text in trained if model.role != IMPORTED or fact in text}) > 1
 
 
 def _name(text: Mapping[str, str], telling: Sequence[str]) -> str:
