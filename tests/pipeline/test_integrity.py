@@ -66,11 +66,11 @@ def test_an_edited_score_is_made_again_and_a_lost_proof_too(run, caplog, tmp_pat
         folder.merge_report.unlink() if damaged is None else folder.merge_report.write_text(damaged)
         run("quickstart", *SHORT, *TWO, "steps=[evaluate,leaderboard]")
         assert "report was changed since the merge step" in said(caplog)
-        board = (tmp_path / "runs" / "leaderboard.html").read_text()
+        board = (tmp_path / "runs" / "leaderboard.json").read_text()
         assert "the merge is not proven" in board and "The logits of the merged model" not in board
         run("quickstart", *SHORT, *TWO, "steps=[merge,evaluate,leaderboard]")
         assert "merge makes it again" in said(caplog) and "evaluate merged: already done" in said(caplog)
-        assert "The logits of the merged model" in (tmp_path / "runs" / "leaderboard.html").read_text()
+        assert "The logits of the merged model" in (tmp_path / "runs" / "leaderboard.json").read_text()
     assert values(folder) == expected
 
 

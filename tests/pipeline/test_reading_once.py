@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 from transformers import AutoTokenizer
 
-from workbench import cli
+from workbench import cli, files
+from workbench.models.checkpoints import weights_fingerprint
 
 BASE = cli.PACKAGE / "toy" / "base"
 opened: Counter[str] = Counter()
@@ -50,6 +51,25 @@ def tokenizers(monkeypatch):
     return counts
 
 
+@pytest.fixture
+def hashed(monkeypatch):
+    """File -> how often it is hashed, as bytes or as tensors."""
+    counts: Counter[tuple[str, str]] = Counter()
+    add_file, of_tensors = files.add_file, weights_fingerprint.tensors_fingerprint
+
+    def counted_file(digest, file):
+        counts["bytes", os.path.realpath(file)] += 1
+        add_file(digest, file)
+
+    def counted_tensors(tensors):
+        counts.update({("tensors", os.path.realpath(tensor.file)): 1 for tensor in tensors.values()})
+        return of_tensors(tensors)
+
+    monkeypatch.setattr(files, "add_file", counted_file)
+    monkeypatch.setattr(weights_fingerprint, "tensors_fingerprint", counted_tensors)
+    return counts
+
+
 QUICKSTARTS = [
     ("quickstart", ("toy_choice_en", "toy_exact_zh")),
     ("quickstart-classifier", ("toy_reviews_en", "toy_reviews_zh")),
@@ -58,25 +78,18 @@ QUICKSTARTS = [
 
 @pytest.mark.parametrize(("recipe", "benchmarks"), QUICKSTARTS, ids=[recipe for recipe, _ in QUICKSTARTS])
 def test_a_quickstart_parses_rows_benchmarks_and_tokenizers_once_and_hashes_weights_once(
-    run, recipe, benchmarks, counting, tokenizers
+    run, recipe, benchmarks, counting, tokenizers, hashed
 ):
     limits = [f"benchmarks.{name}.limit=4" for name in benchmarks]
     run(recipe, "train.max_steps=2", f"benchmark=[{','.join(benchmarks)}]", *limits)
     data = f"{cli.PACKAGE / 'toy' / 'data'}{os.sep}"
-    files = {path.removeprefix(data): times for path, times in counting.items() if path.startswith(data)}
+    texts = {path.removeprefix(data): times for path, times in counting.items() if path.startswith(data)}
     # A JSON file is opened once for its first sign and once for all, and the training rows for their hash.
-    training = {"instruct.jsonl", "reviews.jsonl"} & set(files)
-    assert len(files) == 3 and len(training) == 1
-    assert files == {name: 3 if name in training else 2 for name in files}
+    training = {"instruct.jsonl", "reviews.jsonl"} & set(texts)
+    assert len(texts) == 3 and len(training) == 1
+    assert texts == {name: 3 if name in training else 2 for name in texts}
     assert tokenizers and set(tokenizers.values()) == {1}
-    assert counting[str(BASE / "model.safetensors")] == 1
-    assert hashed(counting, "merged") == 1
-
-
-def hashed(counts: Counter[str], name: str) -> int:
-    """How often the weights of a folder were read to be hashed, under its name or before it had one."""
-    return sum(
-        times
-        for path, times in counts.items()
-        if path.endswith("model.safetensors") and name in path.split(os.sep)[-2]
-    )
+    assert hashed["bytes", str(BASE / "model.safetensors")] == 1, "for the record of the run"
+    assert hashed["tensors", str(BASE / "model.safetensors")] == 1, "for the record of the adapter"
+    merged = [times for (_, path), times in hashed.items() if "merged" in path.split(os.sep)[-2]]
+    assert merged and set(merged) == {1}

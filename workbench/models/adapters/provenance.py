@@ -12,6 +12,7 @@ from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import CheckpointError
 from workbench.files import local_path
 from workbench.models.adapters import adapter_config
+from workbench.models.adapters.targets import check_base
 from workbench.models.checkpoints.hub import HUB_ID, locate, locate_adapter
 from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.checkpoints.weights_fingerprint import weights_fingerprint
@@ -177,8 +178,10 @@ def check_base_of(
     """Check that a base is the one that the adapter was trained on; return accepted differences.
 
     Raises:
+        ConfigError: The base has random weights.
         CheckpointError: It isn't, and `accepts` is false; or the adapter was changed in its run's folder.
     """
+    check_base(model)
     adapter_config.read_config(adapter_path)  # names what is missing in a folder that isn't an adapter
     check_as_trained(adapter_path)
     differences = base_mismatches(adapter_path, model, quantization, dtype)

@@ -99,7 +99,8 @@ def read(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: The checkpoint is damaged, or has another architecture.
     """
-    return read_with(path, _read_tensors(path))
+    checkpoint = describe(path)
+    return _completed(checkpoint, _read_tensors(path))
 
 
 def read_with(path: Path, tensors: Mapping[str, Stored]) -> Checkpoint:
@@ -108,7 +109,12 @@ def read_with(path: Path, tensors: Mapping[str, Stored]) -> Checkpoint:
     Raises:
         CheckpointError: The checkpoint is damaged, or has another architecture.
     """
-    checkpoint = describe(path)
+    return _completed(describe(path), tensors)
+
+
+def _completed(checkpoint: Checkpoint, tensors: Mapping[str, Stored]) -> Checkpoint:
+    """Add the tensors and the generation settings to a described checkpoint."""
+    path = checkpoint.path
     checkpoint.tensors = _renamed(tensors)
     if checkpoint.record is not None:
         checkpoint = _restored(checkpoint, checkpoint.record)
