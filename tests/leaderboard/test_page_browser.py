@@ -11,6 +11,7 @@ from scipy import stats
 
 from workbench.leaderboard.page import NoTexts, write
 from workbench.shown import message
+from workbench.statistics.binary_pairs import compare_flips
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 VIEWS = [
@@ -284,9 +285,8 @@ def test_any_two_models_are_compared_as_scipy_does(browser, usual):
     p_value = stats.binomtest(gained, gained + lost).pvalue
     shown = f"{p_value:.3f}" if p_value < 0.1 else f"{p_value:.2f}"
     assert f"\t{gained}\t{lost}\t{shown}\t" in row and "outside the family" in row
-    low, high = stats.binomtest(gained, gained + lost).proportion_ci(0.95, "exact")
-    scale = (gained + lost) / 120
-    text = f"{100 * (2 * low - 1) * scale:+.1f} … {100 * (2 * high - 1) * scale:+.1f}".replace("-", "−")
+    test = compare_flips(gained, lost, 120, 0.05)
+    text = f"{100 * float(test.low):+.1f} … {100 * float(test.high):+.1f}".replace("-", "−")
     assert text in row
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from scipy.linalg import subspace_angles
 from tiny_checkpoints import llama
 
@@ -99,3 +100,13 @@ def test_an_adapter_without_a_and_b_is_refused(tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="IA3 has no matrices A and B"):
         lora_pairs(tmp_path)
+
+
+def test_an_adapter_with_nan_is_refused_by_the_tensors_name(tmp_path):
+    file = adapter(tmp_path / "a") / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = sorted(tensors)[1]
+    tensors[name][0, 0] = math.nan
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"{name} has NaN or infinite values"):
+        lora_pairs(tmp_path / "a")

@@ -47,7 +47,7 @@ def test_difference_interval_and_p_are_those_of_scipys_binomial_test(tmp_path):
     share, of_flips = expected.proportion_ci(0.95), binomtest(flips, 200).proportion_ci(0.95, "wilson")
     near, far = ((2 * end - 1) * flips / 200 for end in share)
     spread = np.log(difference / near), np.log(flips / 200 / of_flips.low)
-    more = far - difference, (2 * gained / flips - 1) * (of_flips.high - flips / 200)
+    more = far - difference, far * (of_flips.high / (flips / 200) - 1)
     assert (row.test.gained, row.test.lost, row.test.num_items) == (gained, lost, 200)
     assert row.p_adjusted == pytest.approx(expected.pvalue)
     assert row.test.low == pytest.approx(difference * np.exp(-np.hypot(*spread)), abs=1e-6)

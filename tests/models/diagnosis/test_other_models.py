@@ -40,8 +40,8 @@ def test_a_base_that_transformers_has_quantized_and_dequantized_is_named(method,
     assert causes(base, folder, adapter) == {f"{method.split()[0]}_base"}
 
 
-@pytest.mark.parametrize("targets", [["lm_head"], ["embed_tokens", "lm_head"]])
-def test_peft_merges_the_update_of_a_tied_head_into_the_embedding_which_is_named(targets, tmp_path):
+@pytest.mark.parametrize("targets", [["lm_head"], ["embed_tokens", "lm_head"], ["embed_tokens"]])
+def test_peft_merges_updates_of_a_tied_weight_into_both_of_its_uses_which_is_named(targets, tmp_path):
     base = write_base(tmp_path / "base", tie_word_embeddings=True)
     config = LoraConfig(r=8, lora_alpha=16, target_modules=[*LINEAR, *targets])
     adapter = write_adapter(tmp_path / "adapter", base, config)

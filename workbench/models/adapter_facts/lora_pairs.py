@@ -11,7 +11,7 @@ from peft.utils.other import get_pattern_key
 from torch import Tensor
 
 from workbench.errors import CheckpointError
-from workbench.models.adapters.adapter_config import read_config, read_weights
+from workbench.models.adapters.adapter_config import check_finite, read_config, read_weights
 from workbench.models.diagnosis.adapter_tensors import ROOT
 
 SMALLEST_SHARE = 1e-6
@@ -67,12 +67,14 @@ def lora_pairs(path: str | Path) -> list[LoraPair]:
     """Read the updates of the LoRA at `path`, a folder or hub id, in the order of their layers' names.
 
     Raises:
-        CheckpointError: There is no adapter, a file of it is damaged, or it is not a LoRA.
+        CheckpointError: There is no adapter, a file of it is damaged or has NaN, or it is not a LoRA.
     """
     config, weights = read_config(path), read_weights(path)
     if not isinstance(config, LoraConfig):
         raise CheckpointError(f"{path}: {config.peft_type} has no matrices A and B (a LoRA)")
     pairs = []
+    for key, values in weights.items():
+        check_finite(path, key, values)
     for key, down in weights.items():
         for first, second in (
             (".lora_A.weight", ".lora_B.weight"),

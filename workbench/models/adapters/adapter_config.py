@@ -86,6 +86,19 @@ def check_restorable(config: PeftConfig, path: str | Path) -> None:
         )
 
 
+def is_base_copy(name: str) -> bool:
+    """Return whether a tensor is a weight of the base, which peft saves with an adapted embedding."""
+    return name.endswith(".base_layer.weight")
+
+
+def check_finite(path: str | Path, name: str, values: Tensor) -> None:
+    """Raise CheckpointError if a tensor of the adapter at `path` has a value that isn't a number."""
+    if not bool(values.float().isfinite().all()):
+        raise CheckpointError(
+            f"{path}: {name} has NaN or infinite values (damaged, or its training diverged)"
+        )
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of the adapter at `path`, a folder or hub id.
 
@@ -98,7 +111,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     try:
         tensors = load_peft_weights(str(file.parent), device="cpu")
         # With an adapter on an embedding, peft also saves the embedding itself.
-        return {name: tensor for name, tensor in tensors.items() if ".base_layer." not in name}
+        return {name: tensor for name, tensor in tensors.items() if not is_base_copy(name)}
     except (ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: {WEIGHTS_FILE} can't be read: {first_line(error)}") from error
 

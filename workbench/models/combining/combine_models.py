@@ -264,8 +264,14 @@ def _rounded(
     """Return a tensor of the result in its dtype, and what rounding left of its change.
 
     Raises:
+        CheckpointError: A weight of the base or of a model isn't a number.
         ConfigError: A weight overflows the dtype.
     """
+    for path, tensor in zip(
+        ("the base", *(part.path for part in merge.models)), (base, *tensors), strict=True
+    ):
+        if tensor.dtype.is_floating_point and not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{path}: {name} has NaN or infinite values")
     if not base.dtype.is_floating_point:
         return base.clone(), Rounding()
     before, dtype = base.float(), _saved_dtype(base, merge.dtype)

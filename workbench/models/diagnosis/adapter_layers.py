@@ -148,7 +148,10 @@ def adapter_layers(path: str | Path, base: ModelFolder) -> AdapterLayers:
     config = adapter_config.read_config(path)
     _check_determined(path, config)
     shapes = _matrices(base)
-    tensors = sort_tensors(adapter_config.read_weights(path), config, shapes)
+    weights = adapter_config.read_weights(path)
+    for name, values in weights.items():
+        adapter_config.check_finite(path, name, values)
+    tensors = sort_tensors(weights, config, shapes)
     config = _for_skeleton(config, tensors)
     if not tensors.modules:
         return AdapterLayers(config, tensors, None, [])

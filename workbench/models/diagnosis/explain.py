@@ -187,9 +187,18 @@ def _causes_of(fit: Fit, adapter: AdapterLayers | None) -> tuple[str, ...]:
 
 
 def tied(evidence: Evidence) -> Iterator[Finding]:
-    """Yield an embedding that has the update of the head that shares its weight."""
+    """Yield an embedding with the update of the head that shares its weight, or whose own the head gets."""
     for fit in evidence.of(Kind.tied):
         yield Finding(("tied_embedding",), f"{fit.name} has the update of {HEAD}", [fit.name])
+    if not evidence.is_tied or evidence.adapter is None or HEAD in {fit.name for fit in evidence.fits}:
+        return
+    adapter = evidence.adapter
+    if HEAD in adapter.tensors.modules or getattr(adapter.config, "ensure_weight_tying", False):
+        return
+    for fit in evidence.of(Kind.merged, among=evidence.updated):
+        if is_embedding(fit.name):
+            seen = f"{HEAD} shares {fit.name} with its update, and the adapter leaves the head as it is"
+            yield Finding(("tied_embedding",), seen, [fit.name])
 
 
 def about_adapter(evidence: Evidence) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ CAUSES = {
     "module_left_out": ("modules were left out", "merge with all of the adapter's modules"),
     "extra_module": ("modules that the adapter doesn't have were changed", "start from the original base"),
     "tied_embedding": (
-        "the tied embedding has the head's update, or its own twice",
+        "the tied embedding has its own update twice, or an update that is its own or the head's alone",
         "untie the head before the merge, or don't adapt it",
     ),
     "requantized": ("quantized again after the merge", "save the merged model unquantized"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from workbench.config.inspection.extract import ExtractConfig
+from workbench.errors import CheckpointError
 from workbench.models.diagnosis.low_rank import spectrum
 from workbench.models.diagnosis.rounding import effective_dtype, rounding_noise
 
@@ -41,9 +42,14 @@ def decompose(name: str, base: Tensor, tuned: Tensor, config: ExtractConfig) -> 
         base: (rows, columns)
         tuned: (rows, columns)
         config: The section.
+
+    Raises:
+        CheckpointError: A weight isn't a number.
     """
     difference = tuned.float() - base.float()
     squares = float(difference.double().square().sum())
+    if not math.isfinite(squares):
+        raise CheckpointError(f"{name}: has NaN or infinite weights in one of the two checkpoints")
     noise = min(rounding_noise(tuned, effective_dtype(tuned)), squares)
     if not squares or _is_rounding(base, tuned):
         return None

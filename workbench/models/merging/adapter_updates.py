@@ -45,7 +45,7 @@ def adapter_updates(outline: PreTrainedModel, adapter_path: str | Path) -> dict[
     if adapter_config.changes_base(adapter_path):
         raise NotStreamable("start values that change the base, or trained biases or repeated layers")
     stored = file_tensors([adapter_file(adapter_path)])
-    stored = {name: tensor for name, tensor in stored.items() if ".base_layer." not in name}
+    stored = {name: tensor for name, tensor in stored.items() if not adapter_config.is_base_copy(name)}
     model = attach.insert(outline, adapter_path, stored)
     _check_values(adapter_path, stored)
     config = model.peft_config[ADAPTER]
@@ -63,20 +63,21 @@ def _check_values(adapter_path: str | Path, stored: dict[str, FileTensor]) -> No
     Raises:
         CheckpointError: A tensor isn't of floating point numbers or not finite, or all B are zero.
     """
-    moves = False
+    moves = not any(_is_b(name) for name in stored)  # only LoRA has matrices that start at zero
     for name, tensor in sorted(stored.items()):
         values = tensor[...]
         if not values.is_floating_point():
             raise CheckpointError(f"{adapter_path}: {name} has the dtype {values.dtype} (not a float)")
-        if not bool(values.float().isfinite().all()):
-            raise CheckpointError(
-                f"{adapter_path}: {name} has NaN or infinite values (damaged, or its training diverged)"
-            )
-        moves |= ("lora_B" in name or "lora_embedding_B" in name) and bool(values.any())
+        adapter_config.check_finite(adapter_path, name, values)
+        moves |= _is_b(name) and bool(values.any())
     if not moves:
         raise CheckpointError(
             f"{adapter_path}: all lora_B matrices are zero, so the adapter does nothing (is it untrained?)"
         )
+
+
+def _is_b(name: str) -> bool:
+    return "lora_B" in name or "lora_embedding_B" in name
 
 
 def _updates_of(

@@ -54,7 +54,8 @@ def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep = in_memory) 
     Raises:
         NotStreamable: The model can't be filled layer by layer.
     """
-    made, weights = Made(device=torch_device(job.model.device)), _Weights(plan)
+    made = Made(device=torch_device(job.model.device))
+    weights = _Weights(plan, tied_weights(_empty(job, torch.float32)))
     with _adapter_model(job, weights.base, job.base_dtype) as model:
         made.adapter = keep("adapter", logits(model, job.batches, made.device))
     with _adapter_model(job, weights.base, torch.float32) as model:
@@ -78,25 +79,26 @@ def _folder_logits(job: MergeJob, section: ModelConfig, dtype: torch.dtype) -> I
     """Yield the logits of a written model, computed in `dtype`."""
     stored, model = base_tensors(section), _empty(job, dtype, section)
     device = torch_device(job.model.device)
-    with filled_when_called(model, lambda name: _of(stored, name)[...].to(dtype), device):
+    tied = tied_weights(model)
+    with filled_when_called(model, lambda name: _of(stored, name, tied)[...].to(dtype), device):
         yield from logits(model, job.batches, device)
 
 
 class _Weights:
     """Returns weights of base and merged model by their names."""
 
-    def __init__(self, plan: MergePlan) -> None:
-        self.plan, self.adapter = plan, file_tensors([plan.adapter])
+    def __init__(self, plan: MergePlan, tied: Mapping[str, str]) -> None:
+        self.plan, self.adapter, self.tied = plan, file_tensors([plan.adapter]), tied
 
     def base(self, dtype: torch.dtype) -> Read:
         """Return a function that reads a weight as the training held it."""
-        return lambda name: self._held(_of(self.plan.tensors, name)).to(dtype)
+        return lambda name: self._held(_of(self.plan.tensors, name, self.tied)).to(dtype)
 
     def merged(self, dtype: torch.dtype) -> Read:
         """Return a function that computes a merged weight in float32, rounded once to `dtype`."""
 
         def read(name: str) -> Tensor:
-            tensor = _of(self.plan.tensors, name)
+            tensor = _of(self.plan.tensors, name, self.tied)
             base = self._held(tensor)
             if tensor.update is None:
                 return base.to(dtype)
@@ -150,6 +152,11 @@ def _empty(job: MergeJob, dtype: torch.dtype, section: ModelConfig | None = None
 Entry = TypeVar("Entry")
 
 
-def _of(tensors: Mapping[str, Entry], name: str) -> Entry:
-    """Return the entry of a weight; that of a shared head is the embedding's."""
-    return tensors[EMBEDDING if name == HEAD and HEAD not in tensors else name]
+def tied_weights(model: PreTrainedModel) -> dict[str, str]:
+    """Return the names of shared weights, with the name under which a folder has them."""
+    return {HEAD: EMBEDDING, **(getattr(model, "all_tied_weights_keys", None) or {})}
+
+
+def _of(tensors: Mapping[str, Entry], name: str, tied: Mapping[str, str]) -> Entry:
+    """Return the entry of a weight; that of a shared one is the other's."""
+    return tensors[name if name in tensors else tied.get(name, name)]
