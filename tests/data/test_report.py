@@ -39,7 +39,7 @@ def test_the_report_counts_rows_duplicates_tokens_and_what_was_dropped(byte_toke
         "3  examples",
     ]
     assert f"{found.account.num_tokens}  tokens" in lines
-    assert f"{found.account.num_trained}  trained ({found.trained_share():.0%} of them)" in lines
+    assert f"{found.account.num_trained}  trained ({found.trained_share():.0%} of the tokens)" in lines
 
 
 def test_rows_that_hold_special_tokens_are_counted(byte_tokenizer):
@@ -83,8 +83,13 @@ def test_a_long_example_is_cut_for_the_eye(byte_tokenizer):
 def test_a_classifiers_report_shows_texts_with_nothing_in_colour(byte_tokenizer):
     values = [{"text": "好", "label": 1}, {"text": "坏", "label": 0}]
     found = report(byte_tokenizer, values, Task.sequence_classification)
-    assert "2  trained (100% of them)" in printed(found)
+    assert "2  trained (100% of the examples)" in printed(found)
     assert found.example[0][1] is False
+
+
+def test_a_bin_of_one_length_is_named_by_it(byte_tokenizer):
+    lines = printed(report(byte_tokenizer, [{"text": "same"}] * 2))
+    assert " to " not in lines.split("an example")[0] and " tokens  █" in lines
 
 
 def test_every_length_falls_into_one_bin():

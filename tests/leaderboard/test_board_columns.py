@@ -123,7 +123,9 @@ def test_flips_between_adapter_and_merged_model_are_counted(tmp_path):
     write_predictions(path, changed)
     [merged] = [model for model in board_of(tmp_path).models if model.role == "merged"]
     assert (merged.facts["differs_from_adapter"], merged.facts["compared_with_adapter"]) == (2, 120)
-    assert merged.remarks[-1] == "toy-reading-zh: 2 of 120 items are answered otherwise than by the adapter"
+    assert merged.remarks[-1] == (
+        "toy-reading-zh: the merged model answers 2 of 120 items otherwise than the adapter"
+    )
 
 
 def test_the_same_items_in_another_order_are_said_to_be_that(tmp_path):

@@ -13,8 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import workbench.models  # noqa: F401  registers Open-Llama
 from workbench import cli
+from workbench.data.holdout import HoldOut
+from workbench.data.rows import Row
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import read_predictions, read_results
+from workbench.pipeline.held_out import rows_file
 from workbench.run_dir import RunDir, read_json
 
 BASE = "model.path=${toy:base}"
@@ -126,7 +129,17 @@ def test_of_few_rows_none_is_held_out_and_it_is_said(run, rows, caplog):
     folder = run("sft", rows(30), *SHORT, "steps=[train,evaluate,leaderboard]")
     assert "no rows are held out, there are only 30" in said(caplog)
     assert "evaluate: nothing to score" in said(caplog) and "there are no scores yet" in said(caplog)
+    assert said(caplog).count("data.validation_fraction=0.2") == 2 and "page: " not in said(caplog)
+    assert not (folder.path.parent / "leaderboard.html").exists()
     assert read_json(folder.train_json)["data"]["num_rows"] == 30
+
+
+def test_held_out_rows_are_written_with_their_characters_and_read_back(tmp_path):
+    folder = RunDir(tmp_path)
+    rows = [Row({"问题": "你好"}, "行.csv:2"), Row({"问题": "half \ud83d"}, "行.csv:3")]
+    rows_file.write_rows(HoldOut([], rows), folder)
+    first, second = folder.held_out_jsonl.read_text(encoding="utf-8").splitlines()
+    assert '"你好"' in first and json.loads(second)["values"] == rows[1].values
 
 
 def test_held_out_rows_that_were_edited_are_not_scored_and_training_writes_them_again(run, compared):

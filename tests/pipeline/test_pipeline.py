@@ -134,6 +134,24 @@ def test_a_classifier_is_trained_merged_scored_and_asked(run, tmp_path):
     assert scores_of_given_head(run, folder) == {("base", "")}
 
 
+def test_a_table_of_predictions_has_the_heading_of_classes_of_the_training_unless_it_is_taken(
+    run, tmp_path, caplog
+):
+    lines = [f"评论 {number},{'好' if number % 2 else '坏'}" for number in range(12)]
+    (tmp_path / "rows.csv").write_text("\n".join(["评论,类别", *lines]) + "\n", encoding="utf-8")
+    columns = "data.columns={text: 评论, label: 类别}"
+    trained = ("data.path=rows.csv", columns, "data.labels=[坏,好]", "train.max_steps=2", "benchmark=[]")
+    for name, heading in (("评论,编号", "类别"), ("评论,类别", "label")):
+        (tmp_path / "new.csv").write_text(f"{name}\n很好,1\n", encoding="utf-8")
+        asked = ("predict.input=new.csv", "predict.output=out.csv", "force=true")
+        run("quickstart-classifier", *trained, "steps=[train]")
+        run("quickstart-classifier", *trained, "steps=[predict]", *asked)
+        run("quickstart-classifier", *trained, "steps=[predict]", *asked[:2])
+        assert "predict adapter: already done" in said(caplog)
+        written = (tmp_path / "out.csv").read_text(encoding="utf-8-sig").splitlines()[0]
+        assert written == f"{name},{heading},probability 坏,probability 好"
+
+
 def scores_of_given_head(run, folder) -> set[tuple[str, str]]:
     """Model and note of each score of a classifier that was given as `model.path`."""
     given = run(

@@ -113,7 +113,7 @@ def test_a_config_json_alone_gives_the_bytes_of_the_weights(run, caplog, tmp_pat
     run("plan", config_alone(tmp_path, values), *overrides, "plan.gpu=l4", "train.max_steps=100")
     assert f"weights {2 * count / 2**30:.2f}," in caplog.text
     assert "plan: no weights: sizes and number format are those of config.json" in caplog.text
-    assert "plan: 100 steps, 204,800 tokens, about " in caplog.text
+    assert "plan: 100 steps, 204,800 tokens with padding, at least " in caplog.text
 
 
 def test_a_plan_from_a_config_json_says_what_it_assumes_of_the_rows(run, caplog, tmp_path):
@@ -121,10 +121,10 @@ def test_a_plan_from_a_config_json_says_what_it_assumes_of_the_rows(run, caplog,
     run("plan", model, "plan.gpu=l4", "quantization=nf4")
     assert "no data.path: each row is assumed to have data.max_length=512 tokens" in unwrapped(caplog)
     assert "no tokenizer: the vocabulary has 32,000 tokens by config.json" in unwrapped(caplog)
-    assert "plan: a step: 2,048 tokens, about " in unwrapped(caplog)
+    assert "plan: a step: 2,048 tokens, at least " in unwrapped(caplog)
     run("plan", model, TOY[1], "data.limit=40", "plan.gpu=l4", "quantization=nf4")
     assert "no tokenizer: each of 40 rows is assumed to have data.max_length=512 tokens" in unwrapped(caplog)
-    assert "plan: 10 steps, 20,480 tokens" in caplog.text
+    assert "plan: 10 steps, 20,480 tokens with padding" in caplog.text
 
 
 @pytest.mark.parametrize(

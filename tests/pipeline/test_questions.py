@@ -79,7 +79,7 @@ def test_columns_are_those_of_the_source_that_fits_or_the_ones_that_are_named(as
 
 def test_a_column_that_can_not_be_told_is_asked_for_by_a_key_that_predict_takes(asked):
     complaint = (
-        r"new.csv:2: no column '评论', which the training used \(has: 甲, 乙; name yours with "
+        r"^new.csv: no column '评论', which the training used \(has: 甲, 乙; name yours with "
         "predict.columns.text="
     )
     with pytest.raises(DataError, match=complaint):

@@ -98,7 +98,7 @@ def label_column(row: Row, kind: str) -> Any:
     """
     if "label" not in row.values:
         raise DataError(
-            f"{row.where}: no column 'label' with the {kind} (has: {row.column_names}; name yours with "
+            f"{row.where_named}: no column 'label' with the {kind} (has: {row.column_names}; name yours with "
             f"{key_of('columns', row.source)}.label)"
         )
     return row.values["label"]

@@ -121,7 +121,7 @@ def value(row: Row, column: str) -> object:
         DataError: The column is missing, or its value is null.
     """
     if column not in row.values:
-        raise DataError(f"{row.where}: no column {column!r} (has: {row.column_names})")
+        raise DataError(f"{row.where_named}: no column {column!r} (has: {row.column_names})")
     if row.values[column] is None:
         raise DataError(
             f"{row.where}: column {row.own_name(column)!r} is null (give it a value, or leave the row out)"

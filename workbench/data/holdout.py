@@ -21,6 +21,8 @@ SHARE, FEWEST, MOST = 0.05, 20, 500
 ROWS_NEEDED = 200
 """With fewer rows, none are held out by default, because training needs them."""
 
+A_FIFTH = "data.validation_fraction=0.2 holds out a fifth"
+
 
 @dataclass(frozen=True)
 class HoldOut:
@@ -81,7 +83,7 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
 def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
     """Hold out 5% of the rows, whole groups of tied prompts each, whatever the order of the rows."""
     if len(rows) < ROWS_NEEDED:
-        reason = f"there are only {len(rows):,} (at least {ROWS_NEEDED}, or give data.validation_fraction)"
+        reason = f"there are only {len(rows):,} (of {ROWS_NEEDED} or more, 5% are; {A_FIFTH})"
         return HoldOut(rows, [], reason=reason)
     wanted = min(MOST, max(FEWEST, round(SHARE * len(rows))))
     keys = prompt_keys(rows, data, task)
@@ -91,7 +93,7 @@ def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> Hol
         if len(taken) + len(group) <= wanted:
             taken.update(group)
     if not taken:
-        reason = f"they have only {len(groups):,} different prompts (give data.validation_fraction)"
+        reason = f"they have only {len(groups):,} different prompts ({A_FIFTH})"
         return HoldOut(rows, [], reason=reason)
     asked = {key for number, row_keys in enumerate(keys) if number not in taken for key in row_keys}
     begun = sum(bool(asked.intersection(keys[number])) for number in taken)

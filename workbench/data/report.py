@@ -53,7 +53,7 @@ class DataReport:
             (account.num_cut, "cut to data.max_length"),
             (account.num_examples, "examples"),
             (account.num_tokens, "tokens"),
-            (account.num_trained, f"trained ({self.trained_share():.0%} of them)"),
+            (account.num_trained, f"trained ({self.trained_share():.0%} of {self.trained_unit()})"),
         ):
             if number:
                 table.add_row(f"{number:,}", clean(caption))
@@ -70,6 +70,10 @@ class DataReport:
         total = self.account.num_tokens if self.counts_tokens() else self.account.num_examples
         return self.account.num_trained / total
 
+    def trained_unit(self) -> str:
+        """Return of what the trained share is a share."""
+        return "the tokens" if self.counts_tokens() else "the examples"
+
     def counts_tokens(self) -> bool:
         """Return whether the loss falls on tokens, as opposed to examples."""
         return any(trained for _, trained in self.example)
@@ -81,7 +85,8 @@ class DataReport:
         most = max(count for _, _, count in self.histogram)
         for first, last, count in self.histogram:
             bar = "█" * round(BAR_WIDTH * count / most)
-            table.add_row(f"{first:,} to {last:,} tokens", f"{bar} {count:,}")
+            lengths = f"{first:,}" if first == last else f"{first:,} to {last:,}"
+            table.add_row(f"{lengths} tokens", f"{bar} {count:,}")
         return table
 
     def text(self) -> Text:

@@ -267,7 +267,7 @@ def renamed(row: Row, columns: dict[str, str], answered: bool = True) -> Row:
         elif answered or role not in ANSWERS:
             columns_of_row = ", ".join(row.values)
             key = f"{key_of('columns', row.source)}.{role}"
-            raise DataError(f"{row.where}: no column {column!r}, as {key} says (has: {columns_of_row})")
+            raise DataError(f"{row.where_named}: no column {column!r}, as {key} says (has: {columns_of_row})")
     values.update({role: row.values[column] for role, column in present.items()})
     return replace(row, values=values, renamed=present)
 

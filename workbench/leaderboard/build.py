@@ -119,7 +119,7 @@ def _with_agreement(model: Model, answered: Sequence[Answered]) -> Model:
     facts = {**model.facts, "differs_from_adapter": differing, "compared_with_adapter": total}
     remarks = [
         message(
-            "{column}: {count} of {total} items are answered otherwise than by the adapter",
+            "{column}: the merged model answers {count} of {total} items otherwise than the adapter",
             column=label,
             count=count,
             total=compared,

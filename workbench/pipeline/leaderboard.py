@@ -23,6 +23,8 @@ from workbench.wrapping import output_width
 
 log = logging.getLogger("workbench")
 
+NO_SCORES = "there are no scores yet ('benchmark=[NAME,...]' names what to score on)"
+
 LOCK = ".leaderboard.lock"
 """File that a process locks while it reads the runs and writes the page."""
 
@@ -32,7 +34,7 @@ def leaderboard(run: Run) -> None:
     config, run_dir = run.config, run.run_dir
     folder = board_folder(config, run_dir)
     if not run_dir.results_json.is_file() and not folder.is_dir():
-        log.warning("leaderboard: there are no scores yet ('benchmark=[NAME,...]' names what to score on)")
+        log.warning("leaderboard: %s", NO_SCORES)
         return
     own_folder = run_dir.path.resolve()
     with (
@@ -40,6 +42,9 @@ def leaderboard(run: Run) -> None:
         keeping(folder) as index,
     ):
         collection = collect_all(folder)
+        if not (collection.runs or collection.skipped or collection.failures or collection.comparisons):
+            log.warning("leaderboard: %s", NO_SCORES)
+            return
         own = [scored for scored in collection.runs if scored.files.path.resolve() == own_folder]
         board = build(collection, config.leaderboard, index)
         warn_of_unknown(board, config.leaderboard)

@@ -21,6 +21,7 @@ from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.held_out.encoded_rows import HeldOutRow, context_length, encoded_rows, turn_ends
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import is_classifier
+from workbench.progress import Progress
 
 log = logging.getLogger("workbench")
 
@@ -74,16 +75,33 @@ def count_endings(
     tokenizer: PreTrainedTokenizerBase,
     prompts: PromptSample,
     evaluate: EvaluateConfig,
+    name: str,
 ) -> Endings:
     """Count how many of a model's greedy answers end by themselves, and how many repeat themselves.
 
     The random state and the model are not changed.
+
+    Args:
+        model: The model to ask.
+        tokenizer: Its tokenizer.
+        prompts: What it is asked.
+        evaluate: How it is asked.
+        name: Its name in the log, such as base.
     """
     plain = attach.base_model(model) if isinstance(model, PeftModel) else model
     limits = GenerationConfig(max_new_tokens=prompts.max_new_tokens, stop=prompts.stop)
     prompt_ids = [list(row.input_ids[: row.spans[-1][0]]) for row in prompts.rows]
-    with torch.random.fork_rng(), prepacked(), evaluation_mode(plain):
+    log.info(
+        "answers: the %s model answers %d prompts (train.sample_answers=0 leaves this out)",
+        name,
+        len(prompt_ids),
+    )
+    progress = Progress(
+        f"answers of the {name} model", limits.max_new_tokens * len(prompt_ids), unit="tokens"
+    )
+    with torch.random.fork_rng(), prepacked(), evaluation_mode(plain), progress:
         decoder = Decoder(TransformersLM(plain, tokenizer, evaluate), limits)
+        decoder.on_token = lambda _: progress.advance(1)
         answers = [tokens for _, tokens in decoder.tokens(prompt_ids, [row.id for row in prompts.rows])]
     return {
         "stopped": sum(decoder.endings.reached(tokens) for tokens in answers),

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
@@ -36,7 +37,7 @@ from workbench.pipeline.training_rows import encoded_examples, limits_of_compari
 from workbench.run_dir import fingerprint, write_json
 from workbench.run_record import RunRecord
 from workbench.training.memory_release import keep_few_kernels
-from workbench.training.resume import delete_checkpoints
+from workbench.training.resume import checkpoint_folders, delete_checkpoints
 from workbench.training.trainer import Score
 
 log = logging.getLogger("workbench")
@@ -57,11 +58,12 @@ def train(run: Run) -> None:
     prompts = draw_prompts(run, examples.hold_out.held_out, examples.rows, tokenizer) if is_rank0() else None
     keep_few_kernels()  # before the forecast, which measures the speed of matrix products
     log_forecast_of_examples(run, examples)
+    log_steps_done(run_dir.checkpoints)
     endings: dict[str, Endings] = {}
 
     def count_base_endings(base: PreTrainedModel) -> None:
         if prompts and not config.model.init:
-            endings[BASE] = count_endings(base, tokenizer, prompts, config.evaluate)
+            endings[BASE] = count_endings(base, tokenizer, prompts, config.evaluate, BASE)
 
     model, report = train_weights(
         TrainingSections(
@@ -82,7 +84,7 @@ def train(run: Run) -> None:
         return
     if prompts:
         name = TRAINED if config.adapter.is_none else ADAPTER
-        endings[name] = count_endings(model, tokenizer, prompts, config.evaluate)
+        endings[name] = count_endings(model, tokenizer, prompts, config.evaluate, name)
     train_json = {
         "schema_version": 1,
         "labels": examples.labels,
@@ -96,6 +98,16 @@ def train(run: Run) -> None:
     written = [file for file in files if file.exists()]
     digests = {} if config.adapter.is_none else {ADAPTER_DIGEST: adapter_config.fingerprint(output)}
     record.finish("train", inputs, output, asdict(report), files=written, digests=digests)
+
+
+def log_steps_done(checkpoints: Path) -> None:
+    """Log how many of the forecast's steps an earlier session has done, by the newest checkpoint's name."""
+    if folders := checkpoint_folders(checkpoints):
+        log.info(
+            "plan: %s of these steps are done: training goes on at %s",
+            folders[-1].name.rpartition("-")[2],
+            folders[-1],
+        )
 
 
 def report_examples(run: Run, examples: Examples) -> dict[str, Any]:

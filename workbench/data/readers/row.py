@@ -1,6 +1,7 @@
 """One row of a file or data set, and the place it came from."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,11 @@ class Row:
     def column_names(self) -> str:
         """The columns as the file names them, for messages."""
         return ", ".join(map(self.own_name, self.values))
+
+    @property
+    def where_named(self) -> str:
+        """Where the columns are named: of a CSV or TSV the file, whose heading names them, else the row."""
+        return re.sub(r"(\.(csv|tsv)):\d+$", r"\1", self.where, flags=re.IGNORECASE)
 
     def own_name(self, column: str) -> str:
         """Return the name that a column has in the file."""

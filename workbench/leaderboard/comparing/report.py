@@ -80,7 +80,8 @@ def _notes(comparison: Comparison) -> list[str]:
     notes = [
         f"Shares are in percent. Intervals and p take all benchmarks together ({count}): a false "
         f"difference has a chance of at most {percent:g}%.",
-        "detects: the smallest true difference that the test finds 4 times out of 5.",
+        "detects: the smallest true difference that the test finds 4 times out of 5; none: not even the "
+        "largest one, because there are too few items.",
     ]
     tests = dict.fromkeys(row.test.test for row in comparison.rows if row.test is not None)
     if tests:

@@ -29,10 +29,7 @@ def write_rows(hold_out: HoldOut, run_dir: RunDir) -> dict[str, Any]:
         What train.json contains about them.
     """
     rows = distinct(hold_out.held_out)[:MOST_ITEMS]
-    lines = [
-        json.dumps({"where": row.where, "source": row.source, "values": row.values}, default=str)
-        for row in rows
-    ]
+    lines = [readable_json({"where": row.where, "source": row.source, "values": row.values}) for row in rows]
     about = {
         "rows": len(hold_out.held_out),
         "left_out": hold_out.num_near,
@@ -44,6 +41,21 @@ def write_rows(hold_out: HoldOut, run_dir: RunDir) -> dict[str, Any]:
         return about
     write_atomic(run_dir.held_out_jsonl, "".join(f"{line}\n" for line in lines))
     return about | {"sha256": file_fingerprint(run_dir.held_out_jsonl)}
+
+
+def readable_json(value: Any) -> str:
+    """Return a value as JSON with its characters as they are; escaped if a lone surrogate is among them."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if is_encodable(text) else json.dumps(value, default=str)
+
+
+def is_encodable(text: str) -> bool:
+    """Return whether a text can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def distinct(rows: Sequence[Row]) -> list[Row]:

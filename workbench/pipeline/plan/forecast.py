@@ -78,11 +78,12 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
     say("  " + ", ".join(f"{name}{NO_BREAK}{gib(size)}" for name, size in parts.items() if size >= 2**20))
     flops = step_flops(setting, tokens=work.tokens, labelled=work.labelled, length=work.mean_length)
     rate = reached_rate(config, setting, run.model_dtype)
-    time = f", about {duration(flops / (rate * rank_and_world_size()[1]))}" if rate else ""
+    about = "about" if config.plan.gpu is None else "at least"  # small batches wait for the GPU's launches
+    time = f", {about} {duration(flops / (rate * rank_and_world_size()[1]))}" if rate else ""
     if is_one_step:
         say(f"a step: {work.tokens:,} tokens{time} (train.max_steps or data.path gives the number of steps)")
     else:
-        say(f"{work.steps:,} steps, {work.tokens:,} tokens{time}")
+        say(f"{work.steps:,} steps, {work.tokens:,} tokens with padding{time}")
     if sum(parts.values()) > room:
         log_ways_out(setting, room, config.train.gradient_accumulation_steps)
 

@@ -24,7 +24,7 @@ from workbench.evaluation.inference.decoder import Decoder
 from workbench.evaluation.records import Answer
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.predict.answer_file import file_text, is_table, read_answers
-from workbench.pipeline.predict.predict_input import format_for, input_data, questions
+from workbench.pipeline.predict.predict_input import Question, format_for, input_data, questions
 from workbench.pipeline.predict.predict_preview import show
 from workbench.pipeline.run_models import loaded_models, model_identities
 from workbench.pipeline.run_state import Run
@@ -35,6 +35,10 @@ from workbench.run_dir import RunDir, fingerprint, write_atomic
 from workbench.run_record import RunRecord
 
 log = logging.getLogger("workbench")
+
+LABEL = "label"
+ANSWER_COLUMNS = ("answer", LABEL, "probabilities", VALUE)
+"""Columns that an answer can have."""
 
 
 def predict(run: Run) -> None:
@@ -64,7 +68,8 @@ def predict(run: Run) -> None:
     inputs = fingerprint([identity, [row.values for row in rows], keys, answer_rule(config), *form])
     step, record = f"predict/{name}/{fingerprint(str(output))[:8]}", RunRecord(run_dir.run_json)
     if skip_finished(f"predict {name}", record.is_finished(step, inputs, output), config):
-        show_file(output, [prompt.text for prompt in input_prompts])
+        texts = [prompt.text for prompt in input_prompts]
+        show_file(output, texts, config.data.columns.get(LABEL, LABEL))
         return
     if output.exists() and step not in record.values["steps"] and not config.force:
         raise ConfigError(
@@ -75,8 +80,9 @@ def predict(run: Run) -> None:
     for _, model in loaded_models(run, [name]):
         answer_all(config, model, tokenizer, dict(zip(keys, input_prompts, strict=True)), cache)
         columns = [answer_columns(cache[key], model) for key in keys]
+    heading = label_heading(config, output, input_rows)
     answered = [
-        {**question.given, **renamed_columns(question.given, answer)}
+        {**question.given, **with_heading(renamed_columns(question.given, answer), heading)}
         for question, answer in zip(input_rows, columns, strict=True)
     ]
     write_atomic(output, file_text(answered, output))
@@ -88,19 +94,38 @@ def predict(run: Run) -> None:
     log.info("predict: %d answers in %s", len(answered), output)
 
 
+def label_heading(config: Config, output: Path, questions: Sequence[Question]) -> str:
+    """Return the column of predicted classes: in a table the training's own, unless the rows have it."""
+    heading = config.data.columns.get(LABEL, LABEL)
+    is_taken = heading in ANSWER_COLUMNS or any(heading in question.given for question in questions)
+    return LABEL if is_taken or not is_table(output) else heading
+
+
+def with_heading(answer: Mapping[str, Any], heading: str) -> dict[str, Any]:
+    """Return an answer's columns with the predicted class under this heading."""
+    return {heading if name == LABEL else name: value for name, value in answer.items()}
+
+
 def renamed_columns(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return an answer's columns, with the prefix `predicted_` if the row has one of them itself."""
     is_taken = any(name in given for name in answer)
     return {f"predicted_{name}" if is_taken else name: value for name, value in answer.items()}
 
 
-def show_file(output: Path, prompt_texts: Sequence[str]) -> None:
-    """Print the first answers of an output file, after their prompts, which are in the order of its rows."""
+def show_file(output: Path, prompt_texts: Sequence[str], heading: str) -> None:
+    """Print the first answers of an output file, after their prompts, which are in the order of its rows.
+
+    Args:
+        output: The file.
+        prompt_texts: The prompts.
+        heading: The training's own heading of classes, under which a table may have them.
+    """
     rows, answers = read_answers(output), []
     for text, values in zip(prompt_texts, rows, strict=False):
         prefix = "predicted_" if any(name.startswith("predicted_") for name in values) else ""
-        names = ("answer", "label", "probabilities", VALUE)
-        columns = {name: values[prefix + name] for name in names if prefix + name in values}
+        columns = {name: values[prefix + name] for name in ANSWER_COLUMNS if prefix + name in values}
+        if "probabilities" in columns and LABEL not in columns:
+            columns[LABEL] = values.get(heading, "")
         if VALUE in columns:
             columns[VALUE] = float(columns[VALUE])
         answers.append({"asked": text, **columns})
@@ -205,4 +230,4 @@ def answer_columns(answer: Answer, model: PreTrainedModel) -> dict[str, Any]:
     probabilities = {
         name: round(math.exp(value), 6) for name, value in zip(names, answer.loglikelihoods, strict=True)
     }
-    return {"label": max(probabilities, key=lambda name: probabilities[name]), "probabilities": probabilities}
+    return {LABEL: max(probabilities, key=lambda name: probabilities[name]), "probabilities": probabilities}

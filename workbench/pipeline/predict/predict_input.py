@@ -100,7 +100,7 @@ def columns_for(first: Row, config: Config) -> dict[str, str]:
             columns[role] = column
         elif role not in ANSWERS and role not in first.values and len(first.values) > 1:
             raise DataError(
-                f"{first.where}: no column {column!r}, which the training used "
+                f"{first.where_named}: no column {column!r}, which the training used "
                 f"(has: {', '.join(first.values)}; name yours with data.columns.{role}=NAME)"
             )
     return columns
@@ -128,7 +128,8 @@ def with_text(row: Row) -> Row:
     name = "prompt" if "prompt" in names else names[0] if len(names) == 1 else None
     if name is None:
         raise DataError(
-            f"{row.where}: no column of text (has: {row.column_names}; name it with data.columns.text=NAME)"
+            f"{row.where_named}: no column of text (has: {row.column_names}; name it with "
+            "data.columns.text=NAME)"
         )
     return replace(row, values={**row.values, "text": row.values[name]})
 

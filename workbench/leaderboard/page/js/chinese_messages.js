@@ -32,7 +32,7 @@ export const chineseMessages = {
   "The logits of the merged model ({dtype}) are within {distance} of the {reference}'s (allowed: {bound}); {flips} of {positions} next tokens or labels differ.":
     "合并后的模型（{dtype}）的 logits 与 {reference} 的相差不超过 {distance}（容许 {bound}）；{positions} 个下一词元或标签中有 {flips} 个不同。",
   "not scored on everything: {reason}": "没有评完全部内容：{reason}",
-  "{column}: {count} of {total} items are answered otherwise than by the adapter": "{column}：{total} 题中有 {count} 题的回答与适配器不同",
+  "{column}: the merged model answers {count} of {total} items otherwise than the adapter": "{column}：{total} 题中有 {count} 题，合并后的模型的回答与适配器不同",
   "contaminated: its training rows have items of the benchmarks ({counts}; {file} lists them)": "受污染：其训练数据中有基准的题目（{counts}；详见 {file}）",
   "{count} of {total} of {benchmark}": "{benchmark} 的 {total} 题中有 {count} 题",
   "{benchmarks} and others": "{benchmarks}等",
