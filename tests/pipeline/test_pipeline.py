@@ -139,8 +139,8 @@ def test_a_table_of_predictions_has_the_heading_of_classes_of_the_training_unles
 ):
     lines = [f"评论 {number},{'好' if number % 2 else '坏'}" for number in range(12)]
     (tmp_path / "rows.csv").write_text("\n".join(["评论,类别", *lines]) + "\n", encoding="utf-8")
-    columns = "data.columns={text: 评论, label: 类别}"
-    trained = ("data.path=rows.csv", columns, "data.labels=[坏,好]", "train.max_steps=2", "benchmark=[]")
+    columns = "data.columns={text: '评论', label: '类别'}"
+    trained = ("data.path=rows.csv", columns, "data.labels=['坏','好']", "train.max_steps=2", "benchmark=[]")
     for name, heading in (("评论,编号", "类别"), ("评论,类别", "label")):
         (tmp_path / "new.csv").write_text(f"{name}\n很好,1\n", encoding="utf-8")
         asked = ("predict.input=new.csv", "predict.output=out.csv", "force=true")
