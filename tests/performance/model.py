@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -187,11 +187,11 @@ def child(job: str, peer: str, gguf: Path | None, repeats: int) -> dict[str, flo
     return result
 
 
-def compare(gguf: Path | None, rounds: int, repeats: int) -> None:
+def compare(gguf: Path | None, jobs: Sequence[str], rounds: int, repeats: int) -> None:
     floor = floors()
     print(agreement(gguf))
     print(f"{'':20} {'LLaMA':>23} {'Open-Llama':>23} {'faster':>22} {'of floor':>8} {'peak memory':>24}")
-    for job in JOBS:
+    for job in jobs:
         runs: dict[str, list[dict[str, float]]] = {peer: [] for peer in PEERS}
         for _ in range(rounds):
             for peer in PEERS:
@@ -211,6 +211,7 @@ def main() -> None:
     parser.add_argument(
         "--gguf", type=Path, help="a GGUF file of the LLaMA architecture; default: random weights"
     )
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB")
     parser.add_argument("--rounds", type=int, default=5, help="processes a job and model")
     parser.add_argument("--repeats", type=int, default=2, help="runs a process")
     parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
@@ -221,7 +222,7 @@ def main() -> None:
     if given.job:
         print(json.dumps(measure(given.job, given.peer, given.gguf, given.repeats)))
     else:
-        compare(given.gguf, given.rounds, given.repeats)
+        compare(given.gguf, given.jobs, given.rounds, given.repeats)
 
 
 if __name__ == "__main__":
