@@ -71,7 +71,7 @@ def test_the_counts_are_those_of_greedy_answers_by_the_model_itself(tokenizer):
     questions += [f"The {word}" for word in ("hill", "soup", "king", "bread")]
     asked = draw_prompts(RUN, [row(question, " 8") for question in questions], [], tokenizer)
     before = torch.random.get_rng_state()
-    found = count_endings(model, tokenizer, asked, CONFIG.evaluate)
+    found = count_endings(model, tokenizer, asked, CONFIG.evaluate, "base")
     assert torch.equal(before, torch.random.get_rng_state())
     stopped = repeating = 0
     for one in asked.rows:
