@@ -243,3 +243,18 @@ def test_intervals_of_clusters_hold_the_true_difference_in_95_of_100_cases(true)
         found = compare_paired(first.astype(float), second.astype(float), clusters=clusters)
         hits += found.low <= true <= found.high
     assert hits >= 272  # 0.1% of 300 draws at 95% lie below
+
+
+def test_the_interval_of_clusters_covers_the_truth_where_few_of_them_differ_and_in_one_direction():
+    num_clusters, items, gain, alpha, draws = 200, 5, 0.06, 0.01, 400
+    rng = np.random.default_rng(7)
+    clusters = np.repeat(np.arange(num_clusters), items)
+    first = np.zeros(num_clusters * items)
+    misses = 0
+    for _ in range(draws):
+        together = np.repeat(rng.random(num_clusters) < gain, items)
+        alone = rng.random(num_clusters * items) < gain
+        second = np.where(clusters % 2 == 0, together, alone).astype(float)
+        test = compare_paired(first, second, alpha=alpha, clusters=clusters)
+        misses += not test.low <= gain <= test.high
+    assert misses <= stats.binom.ppf(0.99, draws, alpha)

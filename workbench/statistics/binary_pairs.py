@@ -83,26 +83,45 @@ def compare_flips(gained: ArrayLike, lost: ArrayLike, num_items: ArrayLike, alph
     low = np.where(flips > 0, (2 * low_share - 1) * flips / n, -equal)
     high = np.where(flips > 0, (2 * high_share - 1) * flips / n, equal)
     difference = (b - c) / n
-    low, high = _with_number_of_flips(low, high, difference, flips, n, alpha)
+    low, high = widened_for_flips(low, high, difference, flips, n, alpha)
     low, high = made_consistent(low, high, difference, p_value < alpha)
     return FlipTests(difference=difference, low=low, high=high, p_value=p_value)
 
 
-def _with_number_of_flips(
-    low: Floats, high: Floats, difference: Floats, flips: Floats, num_items: Floats, alpha: Floats
+def widened_for_flips(
+    low: ArrayLike,
+    high: ArrayLike,
+    difference: ArrayLike,
+    num_flipped: ArrayLike,
+    num_items: ArrayLike,
+    alpha: ArrayLike,
+    largest: ArrayLike = 1.0,
 ) -> tuple[Floats, Floats]:
-    """Widen intervals that take the number of flipped items as given.
+    """Widen intervals that take the number of flipped items, or of clusters that differ, as given.
 
     Both deviations are added as squares, at the highest share of flips. For an end between 0 and the estimate
     they are added in logarithms, at the lowest share, so that the end never crosses 0.
+
+    Args:
+        low: Lower ends of the intervals.
+        high: Upper ends of the intervals.
+        difference: Estimates.
+        num_flipped: Items that flipped, or clusters that differ.
+        num_items: Items, or clusters.
+        alpha: Level of each interval.
+        largest: Differences can't be larger in absolute value.
     """
+    low, high, difference, flips, n, alpha = (
+        np.asarray(values, dtype=np.float64)
+        for values in (low, high, difference, num_flipped, num_items, alpha)
+    )
     z = special.ndtri(1 - alpha / 2)
-    share, scale = flips / num_items, 1 + z * z / num_items
-    centre = (share + z * z / (2 * num_items)) / scale
-    spread = z * np.sqrt(share * (1 - share) / num_items + (z / (2 * num_items)) ** 2) / scale
+    share, scale = flips / n, 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    spread = z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2) / scale
     more = (centre + spread) / np.where(flips > 0, share, 1) - 1
-    wide_low = np.maximum(-1.0, difference - np.hypot(difference - low, low * more))
-    wide_high = np.minimum(1.0, difference + np.hypot(high - difference, high * more))
+    wide_low = np.maximum(-np.asarray(largest), difference - np.hypot(difference - low, low * more))
+    wide_high = np.minimum(largest, difference + np.hypot(high - difference, high * more))
     size, near = np.abs(difference), np.where(difference < 0, -high, low)
     with np.errstate(divide="ignore", invalid="ignore"):
         near_zero = size * np.exp(-np.hypot(np.log(size / near), np.log(share / (centre - spread))))

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from workbench.errors import DataError
 from workbench.shown import message
-from workbench.statistics.binary_pairs import compare_flips
+from workbench.statistics.binary_pairs import compare_flips, widened_for_flips
 from workbench.statistics.clusters import Floats, Labels, cluster_codes, clustered_error, item_weights
 from workbench.statistics.kept_results import kept
 from workbench.statistics.sign_flip import sign_flip
@@ -158,4 +158,9 @@ def _sign_flip(draft: PairedTest, sums: Floats, shares: Floats, largest: float) 
         (sums, shares, draft.alpha, largest),
         lambda: [*sign_flip(sums, shares, draft.alpha, largest)],
     )
+    if draft.num_differing < draft.num_clusters:  # the sign flips take the clusters that differ as given
+        wide_low, wide_high = widened_for_flips(
+            low, high, draft.difference, draft.num_differing, draft.num_clusters, draft.alpha, largest
+        )
+        low, high = float(wide_low), float(wide_high)
     return replace(draft, p_value=p_value, low=low, high=high)
