@@ -131,7 +131,8 @@ def test_a_change_that_rounding_erases_is_refused_and_nothing_is_written(tmp_pat
     base = saved(tmp_path / "base", dtype=torch.bfloat16)
     models = [saved(tmp_path / "1", moved=0.05, seed=1, dtype=torch.bfloat16)]
     with pytest.raises(
-        ConfigError, match="merge.dtype: rounding to the dtype of the base leaves .* of the change"
+        ConfigError,
+        match="merge.dtype: rounding to the dtype of the base leaves .* of what the merge changes",
     ):
         combine_models(ModelConfig(path=base), section(models, [0.001]), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
@@ -169,8 +170,47 @@ def test_a_model_of_another_base_is_refused_by_name(tmp_path, three, fault):
 def test_a_missing_tensor_is_named(tmp_path, three):
     base, models = three
     without_a_tensor(tmp_path / "2")
-    with pytest.raises(CheckpointError, match="model.norm.weight is in 'the base' and not in '.*2'"):
+    with pytest.raises(CheckpointError, match="model.norm.weight is in the base and not in '.*2'"):
         combine_models(ModelConfig(path=base), section(models), tmp_path / "merged")
+
+
+def with_a_head(folder, head, *, tied):
+    """The folder with a stored output head, as config.json says tied to the embedding or not."""
+    file, config = folder / "model.safetensors", folder / "config.json"
+    save_file(load_file(file) | {"lm_head.weight": head}, file, metadata={"format": "pt"})
+    fields = {"tie_word_embeddings": tied, "shared_input_output_embedding": tied}
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("owner", "message"),
+    [
+        ("2", r"'.*2' has an lm_head.weight of its own, and in the base it is tied .*leave '.*2' out, or"),
+        (
+            "base",
+            r"the base has an lm_head.weight of its own, and in '.*1' it is tied .*leave '.*1' out, or",
+        ),
+    ],
+)
+def test_a_head_of_its_own_among_tied_ones_is_refused_with_the_way_out(tmp_path, three, owner, message):
+    base, models = three
+    with_a_head(tmp_path / owner, torch.randn(101, 32), tied=False)
+    with pytest.raises(CheckpointError, match=f"merge.models: {message}") as caught:
+        combine_models(ModelConfig(path=base), section(models), tmp_path / "merged")
+    assert "\n" not in str(caught.value) and not (tmp_path / "merged").exists()
+
+
+def test_a_tied_head_that_some_files_store_twice_is_merged_once(tmp_path, three):
+    base, models = three
+    combine_models(ModelConfig(path=base), section(models), tmp_path / "once")
+    embedding = load_file(tmp_path / "2" / "model.safetensors")["model.embed_tokens.weight"]
+    with_a_head(tmp_path / "2", embedding.clone(), tied=True)
+    combine_models(ModelConfig(path=base), section(models), tmp_path / "twice")
+    once, twice = tensors(tmp_path / "once"), tensors(tmp_path / "twice")
+    assert once.keys() == twice.keys() and all(torch.equal(once[name], twice[name]) for name in once)
+    with_a_head(tmp_path / "2", 2 * embedding, tied=True)
+    with pytest.raises(CheckpointError, match="lm_head.weight differs from .*, but config.json ties them"):
+        combine_models(ModelConfig(path=base), section(models), tmp_path / "other")
 
 
 def test_a_folder_without_weights_is_refused_with_the_way_out(tmp_path, three):

@@ -17,6 +17,8 @@ from workbench.files import write_json
 from workbench.weights.file_tensors import NAMES, FileTensor
 
 INDEX = "model.safetensors.index.json"
+MAX_SHARD_BYTES = 4 * 10**9
+"""Largest weight file of a merged model; `recipe=export` writes other sizes."""
 Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 """Name of a tensor -> its dtype and shape."""
 

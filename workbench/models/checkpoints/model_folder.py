@@ -83,7 +83,7 @@ def open_base(path: str | None, revision: str | None = None) -> ModelFolder:
     Raises:
         CheckpointError: There is no model, or a file of it is damaged.
     """
-    return _opened(locate(path, revision))
+    return open_folder(locate(path, revision))
 
 
 def open_merged(path: str | None) -> ModelFolder:
@@ -99,10 +99,15 @@ def open_merged(path: str | None) -> ModelFolder:
     if not (folder / "config.json").is_file():
         hint = " (it is an adapter)" if (folder / "adapter_config.json").is_file() else ""
         raise CheckpointError(f"merged.path: {path!r} is not a model folder, it has no config.json{hint}")
-    return _opened(folder)
+    return open_folder(folder)
 
 
-def _opened(path: Path) -> ModelFolder:
+def open_folder(path: Path) -> ModelFolder:
+    """Open a model folder or a `.gguf` file.
+
+    Raises:
+        CheckpointError: A file of it is damaged, or two tensors have one canonical name.
+    """
     config, tensors = _read(path)
     names: dict[str, str] = {}
     for name in tensors:

@@ -1,17 +1,16 @@
 """Makes one model out of several tuned models of one base, tensor by tensor.
 
-The models' files are mapped. In memory are the tensors of one name in float32, and one file of the result,
-which has the base's tensor names, configuration and tokenizer.
+In memory are the tensors of one name in float32. The result has the base's tensor names, configuration and
+tokenizer.
 """
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.config.merge import MergeConfig, MergeDtype
@@ -19,40 +18,32 @@ from workbench.config.merge_method import MergeMethod
 from workbench.config.model import ModelConfig
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models.checkpoints import generation_config
-from workbench.models.checkpoints.hub import locate
-from workbench.models.checkpoints.state_dict import (
-    existing_files,
-    read_folder,
-    read_json_object,
-    read_safetensors,
-)
+from workbench.models.checkpoints.model_folder import ModelFolder
+from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.combining.combine_adapters import layer_seed
-from workbench.models.combining.rounding import Rounding, rounding_of
 from workbench.models.combining.task_vectors import added_deltas, linear, slerp
+from workbench.models.combining.tuned_models import check_one_base, open_weights
+from workbench.models.dtypes import chosen_dtype, dtype_name
+from workbench.models.merging.effect import (
+    REFUSED_KEPT,
+    REFUSED_WEIGHT_ERROR,
+    WARNED_ERROR,
+    WARNED_KEPT,
+    share,
+)
+from workbench.models.stored import Stored
 from workbench.models.tokenizers.load_tokenizer import READ
 from workbench.progress import Progress
 from workbench.run_dir import file_fingerprint, new_folder, write_json
+from workbench.weights.shard_writer import MAX_SHARD_BYTES, Layout, ShardWriter
+from workbench.weights.signal import Signal, measured
 
 log = logging.getLogger("workbench")
 
 SCHEMA_VERSION = 1
-MAX_SHARD_BYTES = 10**9
-"""Largest size of a file's tensors; a larger tensor has a file of its own."""
 CONFIG_FILE = "config.json"
-INDEX = "model.safetensors.index.json"
 COPIED = (*READ, generation_config.FILE)
 """Files of the base that the result takes."""
-LEAST_KEPT, MOST_ERROR = 0.5, 0.9
-"""Share of the change that must be left after rounding, and largest error relative to its size."""
-GOOD_KEPT, GOOD_ERROR = 0.9, 0.5
-"""The same, below and above which there is a warning."""
-DTYPES = {
-    MergeDtype.float32: torch.float32,
-    MergeDtype.bfloat16: torch.bfloat16,
-    MergeDtype.float16: torch.float16,
-}
-ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-"""Fields of config.json by which a model of another base is named before its tensors are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +70,7 @@ class ModelsReport:
 
 
 def combine_models(model: ModelConfig, merge: MergeConfig, folder: Path) -> ModelsReport:
-    """Write the merge of `merge.models` to `folder`, and check each tensor as it is read back.
+    """Write the merge of `merge.models` to `folder`; each tensor is read back as it is written.
 
     Args:
         model: The base.
@@ -88,21 +79,15 @@ def combine_models(model: ModelConfig, merge: MergeConfig, folder: Path) -> Mode
 
     Raises:
         CheckpointError: A model can't be read, or is of another base.
-        ConfigError: A weight overflows `merge.dtype`.
+        ConfigError: A weight overflows `merge.dtype`, or rounding erases the merge.
     """
-    base_folder = locate(model.path, model.revision)
-    base = _tensors(base_folder, str(model.path))
-    folders = [_located(part.path) for part in merge.models]
-    models = [_tensors(located, part.path) for located, part in zip(folders, merge.models, strict=True)]
-    for part, located, tensors in zip(merge.models, folders, models, strict=True):
-        _check_one_base(base_folder, base, located, tensors, part.path)
+    base = open_weights(model.path, "model.path", model.revision)
+    tuned = [(entry.path, open_weights(entry.path, "merge.models")) for entry in merge.models]
+    check_one_base(base, tuned)
     with new_folder(folder) as temporary:
-        rounding = _write(base, models, merge, temporary)
-        check_kept(rounding, merge)
-        for name in COPIED:
-            if (base_folder / name).is_file():
-                shutil.copyfile(base_folder / name, temporary / name)
-        _set_dtype(temporary / CONFIG_FILE, merge.dtype)
+        signal = _write(base, tuned, merge, temporary)
+        check_signal(signal, merge)
+        _copy_description(base.path, temporary, merge.dtype)
         merged = file_fingerprint(temporary)
     return ModelsReport(
         schema_version=SCHEMA_VERSION,
@@ -113,14 +98,14 @@ def combine_models(model: ModelConfig, merge: MergeConfig, folder: Path) -> Mode
         t=merge.t,
         seed=merge.seed if merge.combination.is_random else None,
         models=[
-            {"path": part.path, "weight": part.weight, "fingerprint": file_fingerprint(located)}
-            for part, located in zip(merge.models, folders, strict=True)
+            {"path": entry.path, "weight": entry.weight, "fingerprint": file_fingerprint(opened.path)}
+            for entry, (_, opened) in zip(merge.models, tuned, strict=True)
         ],
         dtype=merge.dtype.value,
-        kept=rounding.kept,
-        error=rounding.error,
-        num_tensors=len(base),
-        fingerprints={"base": file_fingerprint(base_folder), "merged": merged},
+        kept=signal.projection,
+        error=signal.error,
+        num_tensors=len(base.tensors),
+        fingerprints={"base": file_fingerprint(base.path), "merged": merged},
     )
 
 
@@ -153,177 +138,99 @@ def merged_tensor(
     )
 
 
-def check_kept(rounding: Rounding, merge: MergeConfig) -> None:
+def check_signal(signal: Signal, merge: MergeConfig) -> None:
     """Refuse a merge that rounding has erased, and warn of one that it has blurred.
 
     Raises:
-        ConfigError: Nothing is left to merge, or rounding left less than half of it.
+        ConfigError: The models equal the base, or rounding erased what the merge changes.
     """
-    if not rounding.intended:
+    if not signal.intended_square:
         raise ConfigError("merge.models: their merge equals the base, so there is nothing to write")
     dtype = "the dtype of the base" if merge.dtype is MergeDtype.auto else merge.dtype.name
+    kept, error = signal.projection, signal.error
     left = (
-        f"rounding to {dtype} leaves {rounding.kept:.0%} of the change, with an error of "
-        f"{rounding.error:.0%} of its size"
+        f"rounding to {dtype} leaves {share(kept)} of what the merge changes, with an error of "
+        f"{share(error)} of its size"
     )
-    if rounding.kept < LEAST_KEPT or rounding.error > MOST_ERROR:
-        raise ConfigError(f"merge.dtype: {left} (merge.dtype=float32 keeps it)")
-    if rounding.kept < GOOD_KEPT or rounding.error > GOOD_ERROR:
+    if kept < REFUSED_KEPT or error > REFUSED_WEIGHT_ERROR:
+        raise ConfigError(f"merge.dtype: {left}, so nothing is published (merge.dtype=float32 keeps it)")
+    if kept < WARNED_KEPT or error > WARNED_ERROR:
         log.warning("merge.dtype: %s (merge.dtype=float32 keeps all of it)", left)
 
 
-def _located(path: str) -> Path:
-    """Return the folder of a model.
-
-    Raises:
-        CheckpointError: There is none.
-    """
-    try:
-        return locate(path)
-    except CheckpointError as error:
-        raise CheckpointError(str(error).replace("model.path", "merge.models")) from error
-
-
-def _tensors(folder: Path, path: str) -> dict[str, Tensor]:
-    """Return a model's tensors, mapped into memory.
-
-    Raises:
-        CheckpointError: The folder has no weights, or they are damaged.
-    """
-    if not folder.is_dir() or not existing_files(folder):
-        raise CheckpointError(
-            f"merge.models: {path!r} has no weights of transformers, whose tensors can be read one by one "
-            "(recipe=export writes such a folder)"
-        )
-    return read_folder(folder)
-
-
-def _check_one_base(
-    base_folder: Path,
-    base: Mapping[str, Tensor],
-    folder: Path,
-    tensors: Mapping[str, Tensor],
-    path: str,
-) -> None:
-    """Raise CheckpointError if a model has other tensors than the base, or another architecture."""
-    ours, theirs = (read_json_object(place / CONFIG_FILE) for place in (base_folder, folder))
-    for field in ARCHITECTURE:
-        if ours.get(field) != theirs.get(field):
-            raise CheckpointError(
-                f"merge.models: {path!r} is not of the base {str(base_folder)!r}: its {field} is "
-                f"{theirs.get(field)!r}, not {ours.get(field)!r} (models tuned from one base only)"
-            )
-    for name in sorted(base.keys() ^ tensors.keys()):
-        lacking, having = ("the base", path) if name in tensors else (path, "the base")
-        raise CheckpointError(
-            f"merge.models: {name} is in {having!r} and not in {lacking!r} (models tuned from one base only)"
-        )
-    for name, tensor in base.items():
-        if tensor.shape != tensors[name].shape:
-            raise CheckpointError(
-                f"merge.models: {name} is {list(tensors[name].shape)} in {path!r} and {list(tensor.shape)} "
-                "in the base (models of one base and one vocabulary only)"
-            )
-
-
 def _write(
-    base: Mapping[str, Tensor], models: Sequence[Mapping[str, Tensor]], merge: MergeConfig, folder: Path
-) -> Rounding:
-    """Write all tensors, file by file, and return what rounding left of their changes.
+    base: ModelFolder, tuned: Sequence[tuple[str, ModelFolder]], merge: MergeConfig, folder: Path
+) -> Signal:
+    """Write all tensors under the base's names, and return what rounding left of their changes.
 
     Raises:
-        CheckpointError: A tensor that was read back differs from what was written.
+        CheckpointError: A weight isn't a number, or reads back as something else than was written.
         ConfigError: A weight overflows the dtype.
     """
-    shards = divided(
-        {name: _num_bytes(tensor, merge.dtype) for name, tensor in base.items()}, MAX_SHARD_BYTES
-    )
-    files = [shard_name(number, len(shards)) for number in range(len(shards))]
-    total = Rounding()
-    with Progress(f"merge by {merge.combination.value}", len(base), unit="tensors") as progress:
-        for file, names in zip(files, shards, strict=True):
-            held: dict[str, Tensor] = {}
-            for name in names:
-                held[name], rounding = _rounded(
-                    name, base[name], [tensors[name] for tensors in models], merge
-                )
-                total += rounding
-                progress.advance(1)
-            save_file(held, folder / file, metadata={"format": "pt"})
-            _check_read_back(folder / file, held)
-    if len(shards) > 1:
-        index = {name: file for file, names in zip(files, shards, strict=True) for name in names}
-        sizes = sum(_num_bytes(tensor, merge.dtype) for tensor in base.values())
-        write_json(folder / INDEX, {"metadata": {"total_size": sizes}, "weight_map": index})
+    layout: Layout = {
+        base.file_names[name]: (_saved_dtype(stored, merge.dtype), tuple(stored.shape))
+        for name, stored in base.tensors.items()
+    }
+    canonical_names = {file_name: name for name, file_name in base.file_names.items()}
+    total = Signal()
+    with (
+        Progress(f"merge by {merge.combination.value}", len(layout), unit="tensors") as progress,
+        ShardWriter(folder, layout, MAX_SHARD_BYTES) as writer,
+    ):
+        for file_name in writer.names:
+            name = canonical_names[file_name]
+            before = _checked(base.tensors[name], file_name, "the base")
+            tensors = [_checked(opened.tensors[name], file_name, path) for path, opened in tuned]
+            rounded, signal = _rounded(file_name, before, tensors, merge)
+            writer.write(file_name, rounded)
+            total += signal
+            progress.advance(1)
     return total
 
 
-def _rounded(
-    name: str, base: Tensor, tensors: Sequence[Tensor], merge: MergeConfig
-) -> tuple[Tensor, Rounding]:
+def _checked(stored: Stored, name: str, path: str) -> Tensor:
+    """Read a tensor.
+
+    Raises:
+        CheckpointError: A weight isn't a number.
+    """
+    tensor = stored[...]
+    if tensor.dtype.is_floating_point and not bool(tensor.isfinite().all()):
+        raise CheckpointError(f"{path}: {name} has NaN or infinite values")
+    return tensor
+
+
+def _rounded(name: str, base: Tensor, tensors: Sequence[Tensor], merge: MergeConfig) -> tuple[Tensor, Signal]:
     """Return a tensor of the result in its dtype, and what rounding left of its change.
 
     Raises:
-        CheckpointError: A weight of the base or of a model isn't a number.
         ConfigError: A weight overflows the dtype.
     """
-    for path, tensor in zip(
-        ("the base", *(part.path for part in merge.models)), (base, *tensors), strict=True
-    ):
-        if tensor.dtype.is_floating_point and not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"{path}: {name} has NaN or infinite values")
     if not base.dtype.is_floating_point:
-        return base.clone(), Rounding()
+        return base, Signal()
     before, dtype = base.float(), _saved_dtype(base, merge.dtype)
-    weights = [part.weight for part in merge.models]
+    weights = [entry.weight for entry in merge.models]
     exact = merged_tensor(before, [tensor.float() for tensor in tensors], weights, merge, name)
-    rounded = exact.to(dtype).contiguous()
+    rounded = exact.to(dtype)
     if not bool(rounded.isfinite().all()):
-        raise ConfigError(f"merge.dtype: {name} of the merged model overflows {dtype} (use float32)")
-    return rounded, rounding_of(before, exact, rounded)
+        raise ConfigError(
+            f"merge.dtype: {name} of the merged model overflows {dtype_name(dtype)} (use float32)"
+        )
+    return rounded, measured(before, exact - before, rounded)
 
 
-def _check_read_back(file: Path, written: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError if a file doesn't hold what was written."""
-    for name, tensor in read_safetensors(file).items():
-        if not torch.equal(tensor, written[name]):
-            raise CheckpointError(f"{file}: {name} read back differs from what was written")
-
-
-def divided(sizes: Mapping[str, int], most: int) -> list[list[str]]:
-    """Divide tensors, given their bytes, into files of at most so many bytes, in their order."""
-    shards: list[list[str]] = []
-    left = 0
-    for name, size in sizes.items():
-        if not shards or size > left:
-            shards.append([])
-            left = most
-        shards[-1].append(name)
-        left -= size
-    return shards
-
-
-def shard_name(number: int, count: int) -> str:
-    """Return the name of one of `count` files, as transformers names them."""
-    return f"model-{number + 1:05}-of-{count:05}.safetensors" if count > 1 else "model.safetensors"
-
-
-def _num_bytes(tensor: Tensor, dtype: MergeDtype) -> int:
-    """Return the size of a tensor as it is written."""
-    return tensor.numel() * _saved_dtype(tensor, dtype).itemsize
-
-
-def _saved_dtype(tensor: Tensor, dtype: MergeDtype) -> torch.dtype:
+def _saved_dtype(stored: Stored, dtype: MergeDtype) -> torch.dtype:
     """Return the dtype in which a tensor is written."""
-    if dtype is MergeDtype.auto or not tensor.dtype.is_floating_point:
-        return tensor.dtype
-    return DTYPES[dtype]
+    return chosen_dtype(dtype, stored.dtype) if stored.dtype.is_floating_point else stored.dtype
 
 
-def _set_dtype(file: Path, dtype: MergeDtype) -> None:
-    """Write the dtype of the merged weights into config.json, if it isn't the base's."""
+def _copy_description(base: Path, folder: Path, dtype: MergeDtype) -> None:
+    """Copy the base's configuration, tokenizer and end tokens; config.json names the dtype of the weights."""
+    for name in COPIED:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
     if dtype is MergeDtype.auto:
         return
-    config = read_json_object(file)
+    config = read_json_object(folder / CONFIG_FILE)
     config.pop("torch_dtype", None)
-    write_json(file, config | {"dtype": dtype.value})
+    write_json(folder / CONFIG_FILE, config | {"dtype": dtype.value})

@@ -36,6 +36,7 @@ from workbench.models.merging.tensor_plan import planned_merge
 from workbench.models.merging.whole_model import merge_whole
 from workbench.models.tokenizers.load_tokenizer import take_template
 from workbench.run_dir import file_fingerprint, new_folder, write_json
+from workbench.weights.shard_writer import MAX_SHARD_BYTES
 from workbench.weights.signal import Signal
 
 logger = logging.getLogger("workbench")
@@ -50,9 +51,6 @@ SENTENCES = [
 
 PROBE_TEXTS, PROBE_TOKENS, PROBE_BATCH = 16, 128, 4
 """Most texts to compare on, tokens of each that are compared, and texts per forward pass."""
-
-MAX_SHARD_BYTES = 4 * 10**9
-"""Largest weight file; `recipe=export` writes other sizes."""
 
 SCHEMA_VERSION = 2
 

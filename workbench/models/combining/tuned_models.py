@@ -1,0 +1,111 @@
+"""Opens the base and the models that were tuned from it, and checks that they fit each other."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from workbench.errors import CheckpointError
+from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.model_folder import HEAD, ModelFolder, open_folder
+from workbench.models.checkpoints.state_dict import existing_files
+
+ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+"""Fields of config.json by which a model of another base is named before its tensors are read."""
+
+
+def open_weights(path: str | None, key: str, revision: str | None = None) -> ModelFolder:
+    """Open a model folder of transformers; a head that is tied to the embedding is left out.
+
+    Args:
+        path: Folder or hub id.
+        key: The config key that it comes from.
+        revision: Branch, tag or commit of a hub id.
+
+    Raises:
+        CheckpointError: There is none, it has no weights, or they are damaged.
+    """
+    try:
+        folder = locate(path, revision)
+    except CheckpointError as error:
+        raise CheckpointError(str(error).replace("model.path", key, 1)) from error
+    if not folder.is_dir() or not existing_files(folder):
+        raise CheckpointError(
+            f"{key}: {path!r} has no weights of transformers, whose tensors can be read one by one "
+            "(recipe=export writes such a folder)"
+        )
+    return _without_tied_head(open_folder(folder))
+
+
+def _without_tied_head(model: ModelFolder) -> ModelFolder:
+    """Leave out the copy of a shared embedding that some tools store under the head's name.
+
+    Raises:
+        CheckpointError: config.json ties them, but they differ.
+    """
+    head, embedding = model.tensors.get(HEAD), model.embedding()
+    if head is None or embedding is None or not model.is_tied:
+        return model
+    if not torch.equal(head[...], model.tensors[embedding][...]):
+        raise CheckpointError(
+            f"{model.path}: {HEAD} differs from {model.file_names[embedding]}, but config.json ties them "
+            "(set tie_word_embeddings to false there to keep this head)"
+        )
+    return replace(model, tensors={name: model.tensors[name] for name in model.tensors if name != HEAD})
+
+
+def check_one_base(base: ModelFolder, tuned: Sequence[tuple[str, ModelFolder]]) -> None:
+    """Check that models have the architecture and the tensors of their base.
+
+    Args:
+        base: The base.
+        tuned: Path in the configuration and model, of each.
+
+    Raises:
+        CheckpointError: A model has another architecture, other tensors, or a head that others share with
+            their embedding.
+    """
+    for path, model in tuned:
+        _check_architecture(base, model, path)
+        _check_head(base, model, path)
+        _check_tensors(base, model, path)
+
+
+def _check_architecture(base: ModelFolder, model: ModelFolder, path: str) -> None:
+    """Raise CheckpointError if config.json describes another architecture than the base's."""
+    for field in ARCHITECTURE:
+        if (value := model.config.get(field)) != (expected := base.config.get(field)):
+            raise CheckpointError(
+                f"merge.models: {path!r} is not of the base {str(base.path)!r}: its {field} is {value!r}, "
+                f"not {expected!r} (models tuned from one base only)"
+            )
+
+
+def _check_head(base: ModelFolder, model: ModelFolder, path: str) -> None:
+    """Raise CheckpointError if the head is tied to the embedding in only one of both."""
+    has_head = HEAD in model.tensors
+    if has_head is (HEAD in base.tensors) or not (base if has_head else model).is_tied:
+        return
+    own, shared = (repr(path), "the base") if has_head else ("the base", repr(path))
+    raise CheckpointError(
+        f"merge.models: {own} has an {HEAD} of its own, and in {shared} it is tied to the embedding "
+        f"(leave {path!r} out, or give all tied ones a copy of the embedding as {HEAD}, with "
+        "tie_word_embeddings, and an Open-Llama's shared_input_output_embedding, false in config.json)"
+    )
+
+
+def _check_tensors(base: ModelFolder, model: ModelFolder, path: str) -> None:
+    """Raise CheckpointError if a tensor is missing in one of both, or has another shape."""
+    for name in sorted(base.tensors.keys() ^ model.tensors.keys()):
+        names = "the base", repr(path)
+        lacking, having = names if name in model.tensors else reversed(names)
+        shown = (model if name in model.tensors else base).file_names[name]
+        raise CheckpointError(
+            f"merge.models: {shown} is in {having} and not in {lacking} (models tuned from one base only)"
+        )
+    for name, stored in base.tensors.items():
+        if tuple(stored.shape) != (shape := tuple(model.tensors[name].shape)):
+            raise CheckpointError(
+                f"merge.models: {base.file_names[name]} is {list(shape)} in {path!r} and "
+                f"{list(stored.shape)} in the base (models of one base and one vocabulary only)"
+            )
