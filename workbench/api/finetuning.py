@@ -108,11 +108,7 @@ def finetune(
         WorkbenchError: A setting is unknown, the rows can't be read, or the training diverged.
     """
     chosen = route(settings, SCHEMAS, "finetune", NOT_HERE)
-    if adapter is not None and chosen["adapter"]:
-        name = next(iter(chosen["adapter"]))
-        raise ConfigError(
-            f"{name}: has no effect, the adapter at {str(adapter)!r} has its own (leave it out)"
-        )
+    _check_no_effect(adapter, chosen["adapter"])
     path = data if isinstance(data, Folder) else None
     sections = TrainingSections(
         model=section(ModelConfig, {"path": model_path, **chosen["model"]}, "model"),
@@ -134,6 +130,15 @@ def finetune(
         _, report = train_weights(sections, examples, run_dir, inputs=_inputs(sections), autocast=autocast)
     folder = trained_folder(run_dir, sections.adapter)
     return FineTuned(folder=folder, report=report, journal=journal_lines(run_dir.train_jsonl))
+
+
+def _check_no_effect(adapter: Folder | None, settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError if settings of a new adapter are given for one that is trained further."""
+    if adapter is not None and settings:
+        name = next(iter(settings))
+        raise ConfigError(
+            f"{name}: has no effect, the adapter at {str(adapter)!r} has its own (leave it out)"
+        )
 
 
 def _check_output(run_dir: RunDir, sections: TrainingSections) -> None:

@@ -1,6 +1,6 @@
 """Collects the runs below a folder from their files; files that can't be read are reported and skipped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -221,26 +221,38 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
         contamination=contamination,
         remarks=[*remarks, *unverified(valid, checked), *([merge_problem] if merge_problem else [])],
     )
+    of_earlier = replaced & {score.model for score in scores}
+    reasons = _left_out(checked.changed, of_earlier, files.path)
+    return (run if valid or not reasons else None), reasons
+
+
+def _left_out(changed: Iterable[tuple[str, str]], of_earlier: Iterable[str], folder: Path) -> list[str]:
+    """Return the reasons for scores that are left out.
+
+    Args:
+        changed: Model and benchmark of scores that were changed since they were written.
+        of_earlier: Models that a later training or merge has replaced.
+        folder: Folder of the run.
+    """
     reasons = [
         message(
             "the scores of {model} on {benchmark} were changed since they were written, and are left out "
             "(recipe=evaluate run_dir={folder} scores them again)",
             model=model,
             benchmark=benchmark,
-            folder=files.path,
+            folder=folder,
         )
-        for model, benchmark in sorted(checked.changed)
+        for model, benchmark in sorted(changed)
     ]
-    reasons += [
+    return reasons + [
         message(
             "the scores of {model} are of an earlier training or merge, and are left out "
             "(recipe=evaluate run_dir={folder} scores the present model)",
             model=model,
-            folder=files.path,
+            folder=folder,
         )
-        for model in sorted(replaced & {score.model for score in scores})
+        for model in sorted(of_earlier)
     ]
-    return (run if valid or not reasons else None), reasons
 
 
 def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, Any]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Computes the scores of items in metrics of lm-evaluation-harness, and guards totals against overflow."""
+"""Names and scores items in metrics of lm-evaluation-harness, and guards totals against overflow."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +9,11 @@ from typing import Any
 from workbench.evaluation.records import ITEM_ALONE
 
 Combine = Callable[[list[Any]], float]
+
+
+def item_id(subset: str, row: int) -> str:
+    """Return the id of an item: `TASK/ROW` in a group of tasks, else the row's index."""
+    return f"{subset}/{row}" if subset else str(row)
 
 
 def item_score(value: Any, combine: Combine) -> float | None:

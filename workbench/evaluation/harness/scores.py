@@ -13,9 +13,9 @@ from workbench.config.benchmark import Average
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
-from workbench.evaluation.harness.item_scores import Combine, item_score, meaning
+from workbench.evaluation.harness.item_scores import Combine, item_id, item_score, meaning
 from workbench.evaluation.harness.model import HarnessLM
-from workbench.evaluation.harness.tasks import item_id, silenced
+from workbench.evaluation.harness.tasks import silenced
 from workbench.evaluation.metrics.aggregate import resampled
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Prediction, Score, prompt_hash

@@ -3,10 +3,9 @@
 import io
 import json
 import logging
-import pickle
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from functools import lru_cache
@@ -20,18 +19,18 @@ import torch
 from workbench.config.benchmark import BenchmarkConfig, ProtocolConfig, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.config.names import check_file_name
-from workbench.errors import ConfigError, DataError, first_line
+from workbench.errors import ConfigError
 from workbench.evaluation.benchmarks.language import language
 from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists
 from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.harness.code import check_files, check_metrics
+from workbench.evaluation.harness.examples import read_examples, task_errors
 from workbench.evaluation.harness.filters import bound_filters
 from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
-from workbench.evaluation.harness.item_scores import bound_totals
+from workbench.evaluation.harness.item_scores import bound_totals, item_id
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.harness.templates import bound_templates
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
-from workbench.evaluation.records import Example
 from workbench.run_dir import fingerprint
 
 _RANDOM_SEED, _NUMPY_SEED, _TORCH_SEED = 0, 1234, 1234
@@ -147,30 +146,8 @@ def _load_name(manager: Any, key: str, where: str) -> Any:
     Raises:
         DataError: They can't be loaded.
     """
-    with _task_errors(f"{where}: can't be loaded"):
+    with task_errors(f"{where}: can't be loaded"):
         return manager.load([key])
-
-
-@contextmanager
-def _task_errors(where: str) -> Iterator[None]:
-    """Convert errors of a task's own code, templates and data, which the user can correct.
-
-    Raises:
-        DataError: The task fails; begins with `where`.
-    """
-    import datasets
-    import jinja2
-    import yaml
-
-    failures = (
-        *(OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, AssertionError),
-        *(ArithmeticError, ImportError, MemoryError, SyntaxError, pickle.PickleError),
-    )
-    others = (datasets.exceptions.DatasetsError, jinja2.TemplateError, yaml.YAMLError)
-    try:
-        yield
-    except (*failures, *others) as error:
-        raise DataError(f"{where}: {first_line(error):.500}") from error
 
 
 def _set_up(task: Any, num_fewshot: int | None, where: str) -> None:
@@ -211,7 +188,7 @@ def _prepare(
     examples = [
         example
         for key, task in selected.tasks.items()
-        for example in _examples(
+        for example in read_examples(
             task, key if selected.group else "", rows.get(key), config.limit, evaluate.fewshot_seed
         )
     ]
@@ -252,64 +229,3 @@ def _samples(name: str, selected: HarnessTasks, config: BenchmarkConfig) -> dict
         ids = [item_id(subset, index) for index in range(len(task.eval_docs))]
         samples[key] = sampled(name, subset, ids, config.limit, config.sample)
     return samples
-
-
-def _examples(task: Any, subset: str, rows: list[int] | None, limit: int | None, seed: int) -> list[Example]:
-    """Return the items of a task, with all texts that a model is shown, as plain prompts.
-
-    `description` has the whole prompts with their few-shot examples, `continuations` the answers to score.
-
-    Args:
-        task: The harness's task.
-        subset: Name of the task in a group, or empty.
-        rows: Indices of the rows to ask; None: the first `limit` rows.
-        limit: Largest number of rows; None: all.
-        seed: Seed of the few-shot examples.
-
-    Raises:
-        DataError: The task can't render its prompts.
-    """
-    task.set_fewshot_seed(seed=seed)
-    with _task_errors(f"lm-eval task {task.task_name!r}: its prompts can't be rendered"):
-        task.build_all_requests(limit=None if rows else limit, samples=rows)
-    examples: list[Example] = []
-    for instances in group_by_document(task.instances):
-        first = instances[0]
-        row = rows[first.doc_id] if rows else first.doc_id
-        scored = [instance for instance in instances if instance.request_type != "generate_until"]
-        answers = tuple(str(instance.args[-1]) for instance in scored)
-        shown = dict.fromkeys(str(argument) for instance in instances for argument in instance.args)
-        examples.append(
-            Example(
-                id=item_id(subset, row),
-                subset=subset,
-                description="\n".join(text for text in shown if text not in answers),
-                questions=_questions(task, first),
-                continuations=answers,
-                target=str(task.doc_to_target(first.doc)),
-            )
-        )
-    return examples
-
-
-def _questions(task: Any, request: Any) -> tuple[str, ...]:
-    """Return a document's question, or one for each choice where one answer completes them (Winogrande)."""
-    question = task.doc_to_text(request.doc)
-    if isinstance(question, str):
-        return (question,)
-    if getattr(task, "multiple_input", 0):
-        return tuple(map(str, task.doc_to_choice(request.doc)))
-    return (request.args[0],)
-
-
-def group_by_document(instances: Sequence[Any]) -> list[list[Any]]:
-    """Return the requests in lists, one per document, in order of the documents' first requests."""
-    by_document: dict[int, list[Any]] = {}
-    for instance in instances:
-        by_document.setdefault(instance.doc_id, []).append(instance)
-    return list(by_document.values())
-
-
-def item_id(subset: str, row: int) -> str:
-    """Return the id of an item: `TASK/ROW` in a group of tasks, else the row's index."""
-    return f"{subset}/{row}" if subset else str(row)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import DataError
+from workbench.evaluation.harness.item_scores import item_id
 from workbench.evaluation.records import Prediction, prompt_hash
 from workbench.files import read_json
 from workbench.leaderboard.imported_items import MOST_ITEMS, ImportedItems
-from workbench.leaderboard.imports.harness_samples import item_id
 
 LABEL = "label: "
 CORRECT = ("correct", "is_correct", "cascade_correct")

@@ -11,6 +11,7 @@ from typing import Any
 
 from workbench.errors import DataError
 from workbench.evaluation.benchmarks.language import MOST_LETTERS, language
+from workbench.evaluation.harness.item_scores import item_id
 from workbench.evaluation.records import Score
 from workbench.files import read_json
 from workbench.leaderboard.checks import sound_facts
@@ -18,7 +19,7 @@ from workbench.leaderboard.imported_items import ImportedItems, ImportedResults,
 from workbench.leaderboard.imports import harness_samples
 from workbench.leaderboard.imports.harness_model import model_facts
 from workbench.leaderboard.imports.harness_predictions import read_predictions
-from workbench.leaderboard.imports.harness_samples import Sample, are_labels, item_id, item_score, metric_name
+from workbench.leaderboard.imports.harness_samples import Sample, are_labels, item_score, metric_name
 from workbench.leaderboard.imports.harness_scores import LABEL, LOGLIKELIHOOD, TaskItems, scores_of
 
 TOOL = "lm-evaluation-harness"

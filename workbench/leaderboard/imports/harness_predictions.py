@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench.evaluation.harness.item_scores import item_id
 from workbench.evaluation.records import Prediction
 from workbench.leaderboard.imports import harness_samples
 
@@ -43,7 +44,7 @@ def _as_prediction(
     likelihoods = harness_samples.loglikelihoods(responses) if choices else []
     text = None if choices or sample.text else _first_text(responses)
     return Prediction(
-        id=harness_samples.item_id(subset, sample.number),
+        id=item_id(subset, sample.number),
         subset=subset,
         prompt_hash=sample.prompt,
         context=requests[0][0],

@@ -226,11 +226,6 @@ def clusters(samples: Sequence[Sample]) -> list[str]:
     return labels
 
 
-def item_id(subset: str, number: int) -> str:
-    """Return an item's id as this project's runs of harness tasks have it."""
-    return f"{subset}/{number}" if subset else str(number)
-
-
 def metric_name(name: str, filter_name: str) -> str:
     """Return a metric's name with its filter, as this project's runs of harness tasks have it."""
     return name if filter_name == NO_FILTER else f"{name},{filter_name}"

@@ -11,20 +11,10 @@ from torch import Tensor
 
 from workbench.models.diagnosis.low_rank import low_rank
 from workbench.models.diagnosis.quantized import ROUND_TRIPS, has_four_bit_levels
-from workbench.models.diagnosis.rounding import (
-    effective_dtype,
-    rounded,
-    rounding_noise,
-    row_blocks,
-    spacing,
-)
+from workbench.models.diagnosis.rounding import effective_dtype, rounded, rounding_noise, row_blocks
+from workbench.models.diagnosis.weight_pair import WeightPair
 from workbench.models.dtypes import dtype_name
 
-NOISE_FACTOR = 8.0
-"""Allowed sum of squared errors, in those of one rounding. Merged twice in bfloat16 has 5.4; an int8 base has
-at least 15."""
-UPDATE_ERROR = 2**-8
-"""Allowed error of the update, as a share of it: that of A and B rounded to bfloat16."""
 EQUAL_SHARE = 0.99
 """Least share of numbers that are the base's, rounded, in a tensor that nobody changed: twice rounded."""
 NEAR_SHARE = 0.9
@@ -88,55 +78,6 @@ class Fit:
     """Shapes in the merged folder and as expected, of a tensor of another shape."""
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """A tensor of the base and of the merged model, with the noise of rounding."""
-
-    base: Tensor
-    merged: Tensor
-    dtype: torch.dtype
-    noise: float
-
-    def distance(self, candidate: Tensor) -> tuple[float, float]:
-        """Return the sum of squared differences from a rounded candidate, and the share of equals."""
-        squares, equal = 0.0, 0
-        for rows in row_blocks(self.merged):
-            merged, expected = self.merged[rows].float(), rounded(candidate[rows].float(), self.dtype)
-            squares += float((merged - expected).double().square().sum())
-            equal += int((merged == expected).sum())
-        return squares, equal / max(1, self.merged.numel())
-
-    def projection(self, candidate: Tensor, update_of: Tensor) -> float:
-        """Return <candidate - base, D> / <D, D> with D = `update_of` - base; the candidate is rounded."""
-        above = below = 0.0
-        for rows in row_blocks(self.merged):
-            base = self.base[rows].float()
-            update = (update_of[rows] - base).double()
-            change = rounded(candidate[rows].float(), self.dtype) - base
-            above += float((change.double() * update).sum())
-            below += float(update.square().sum())
-        return above / below if below else 0.0
-
-    def size_of(self, candidate: Tensor) -> float:
-        """Return the sum of squares of candidate - base."""
-        return sum(
-            float((candidate[rows].float() - self.base[rows].float()).double().square().sum())
-            for rows in row_blocks(self.merged)
-        )
-
-    def allows(self, squares: float, update_size: float) -> bool:
-        """Return whether a sum of squared differences is rounding."""
-        return squares <= NOISE_FACTOR * self.noise + UPDATE_ERROR**2 * update_size
-
-    def near_share(self, candidate: Tensor, allowed: float) -> float:
-        """Return the share of numbers within two spacings and `allowed` of a candidate."""
-        near = 0
-        for rows in row_blocks(self.merged):
-            merged = self.merged[rows].float()
-            near += int(((merged - candidate[rows]).abs() <= 2 * spacing(merged, self.dtype) + allowed).sum())
-        return near / max(1, self.merged.numel())
-
-
 Merge = Callable[[Tensor, float, torch.dtype | None], Tensor]
 """(weight, x, dtype of the adapter) -> the weight with x times the adapter, in the weight's dtype."""
 
@@ -165,7 +106,7 @@ def fit(
     }
     if not all(bool(merged[rows].float().isfinite().all()) for rows in row_blocks(merged)):
         return Fit(kind=Kind.not_finite, **facts)
-    pair = _Pair(base, merged, dtype, rounding_noise(merged, dtype))
+    pair = WeightPair(base, merged, dtype, rounding_noise(merged, dtype))
     norm = sum(float(base[rows].double().square().sum()) for rows in row_blocks(base))
     facts["size"] = math.sqrt(pair.size_of(merged) / norm) if norm else 0.0
     if merge is None:
@@ -173,7 +114,7 @@ def fit(
     return _fit_adapted(pair, merge, is_linear, scales, facts)
 
 
-def _fit_plain(pair: _Pair, facts: dict[str, Any]) -> Fit:
+def _fit_plain(pair: WeightPair, facts: dict[str, Any]) -> Fit:
     """Say what a tensor is that the adapter doesn't change."""
     squares, equal = pair.distance(pair.base)
     if equal >= EQUAL_SHARE and pair.allows(squares, 0.0):
@@ -186,7 +127,7 @@ def _fit_plain(pair: _Pair, facts: dict[str, Any]) -> Fit:
 
 
 def _fit_adapted(
-    pair: _Pair, merge: Merge, is_linear: bool, scales: tuple[float, ...], facts: dict[str, Any]
+    pair: WeightPair, merge: Merge, is_linear: bool, scales: tuple[float, ...], facts: dict[str, Any]
 ) -> Fit:
     """Say what a tensor is that the adapter changes."""
     base = pair.base.float()
@@ -208,7 +149,7 @@ def _fit_adapted(
     )
 
 
-def _peft_merges(pair: _Pair, merge: Merge, one: Tensor) -> Iterator[Tensor]:
+def _peft_merges(pair: WeightPair, merge: Merge, one: Tensor) -> Iterator[Tensor]:
     """Yield peft's merged weights for the dtypes in which tools load base and adapter, in float32."""
     yield one
     for dtype in dict.fromkeys((pair.dtype, pair.base.dtype)):
@@ -219,7 +160,12 @@ def _peft_merges(pair: _Pair, merge: Merge, one: Tensor) -> Iterator[Tensor]:
 
 
 def _fit_scale(
-    pair: _Pair, merge: Merge, one: Tensor, is_linear: bool, scales: tuple[float, ...], facts: dict[str, Any]
+    pair: WeightPair,
+    merge: Merge,
+    one: Tensor,
+    is_linear: bool,
+    scales: tuple[float, ...],
+    facts: dict[str, Any],
 ) -> Fit | None:
     """Find the x for which the tensor is base + x times the update; None if there is none."""
     base = pair.base.float()
@@ -257,7 +203,7 @@ def _fit_scale(
     )  # fmt: skip
 
 
-def _search(pair: _Pair, at: Callable[[float], Tensor], one: Tensor, measured: float) -> float:
+def _search(pair: WeightPair, at: Callable[[float], Tensor], one: Tensor, measured: float) -> float:
     """Return the x whose rounded prediction has the measured projection on the update.
 
     Rounding swallows small updates, so that the projection of the prediction is less than x, too.
@@ -271,7 +217,7 @@ def _search(pair: _Pair, at: Callable[[float], Tensor], one: Tensor, measured: f
     return times
 
 
-def _fit_quantized(pair: _Pair, merge: Merge, one: Tensor, facts: dict[str, Any]) -> Fit | None:
+def _fit_quantized(pair: WeightPair, merge: Merge, one: Tensor, facts: dict[str, Any]) -> Fit | None:
     """Find the quantization that the base, or the merged weight, went through; None if there is none."""
     if pair.merged.dim() != 2:
         return None
@@ -293,7 +239,7 @@ def _fit_quantized(pair: _Pair, merge: Merge, one: Tensor, facts: dict[str, Any]
     return Fit(kind=kind, times=times, method=method, equal_share=share, **facts)
 
 
-def _unexplained(pair: _Pair, one: Tensor, times: float | None, facts: dict[str, Any]) -> Fit:
+def _unexplained(pair: WeightPair, one: Tensor, times: float | None, facts: dict[str, Any]) -> Fit:
     """Describe a tensor that nothing explains: by the rank and the size of what is left."""
     base = pair.base.float()
     left = pair.merged.float() - (base if times is None else base + times * (one - base))

@@ -1,0 +1,63 @@
+"""Compares a weight of a base with that of a merged model, within the noise of rounding."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.models.diagnosis.rounding import rounded, row_blocks, spacing
+
+NOISE_FACTOR = 8.0
+"""Allowed sum of squared errors, in those of one rounding. Merged twice in bfloat16 has 5.4; an int8 base has
+at least 15."""
+UPDATE_ERROR = 2**-8
+"""Allowed error of the update, as a share of it: that of A and B rounded to bfloat16."""
+
+
+@dataclass(frozen=True)
+class WeightPair:
+    """A tensor of the base and of the merged model, with the noise of rounding."""
+
+    base: Tensor
+    merged: Tensor
+    dtype: torch.dtype
+    noise: float
+
+    def distance(self, candidate: Tensor) -> tuple[float, float]:
+        """Return the sum of squared differences from a rounded candidate, and the share of equals."""
+        squares, equal = 0.0, 0
+        for rows in row_blocks(self.merged):
+            merged, expected = self.merged[rows].float(), rounded(candidate[rows].float(), self.dtype)
+            squares += float((merged - expected).double().square().sum())
+            equal += int((merged == expected).sum())
+        return squares, equal / max(1, self.merged.numel())
+
+    def projection(self, candidate: Tensor, update_of: Tensor) -> float:
+        """Return <candidate - base, D> / <D, D> with D = `update_of` - base; the candidate is rounded."""
+        above = below = 0.0
+        for rows in row_blocks(self.merged):
+            base = self.base[rows].float()
+            update = (update_of[rows] - base).double()
+            change = rounded(candidate[rows].float(), self.dtype) - base
+            above += float((change.double() * update).sum())
+            below += float(update.square().sum())
+        return above / below if below else 0.0
+
+    def size_of(self, candidate: Tensor) -> float:
+        """Return the sum of squares of candidate - base."""
+        return sum(
+            float((candidate[rows].float() - self.base[rows].float()).double().square().sum())
+            for rows in row_blocks(self.merged)
+        )
+
+    def allows(self, squares: float, update_size: float) -> bool:
+        """Return whether a sum of squared differences is rounding."""
+        return squares <= NOISE_FACTOR * self.noise + UPDATE_ERROR**2 * update_size
+
+    def near_share(self, candidate: Tensor, allowed: float) -> float:
+        """Return the share of numbers within two spacings and `allowed` of a candidate."""
+        near = 0
+        for rows in row_blocks(self.merged):
+            merged = self.merged[rows].float()
+            near += int(((merged - candidate[rows]).abs() <= 2 * spacing(merged, self.dtype) + allowed).sum())
+        return near / max(1, self.merged.numel())
