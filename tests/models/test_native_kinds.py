@@ -154,9 +154,9 @@ def test_an_early_gptq_or_awq_folder_is_known_by_its_file(tmp_path, name):
 
 
 def test_the_hint_of_a_model_that_is_no_llama_leads_to_no_second_refusal(tmp_path):
-    saved(tmp_path / "qwen", Qwen2ForCausalLM(QWEN))
-    assert "native supports it" in refusal(tmp_path / "qwen", Architecture.auto)
-    check_model(at(tmp_path / "qwen", architecture=Architecture.native), PLAIN)
+    saved(tmp_path / "neox", GPTNeoXForCausalLM(GPTNeoXConfig(**ROOMY)))
+    assert "native supports it" in refusal(tmp_path / "neox", Architecture.auto)
+    check_model(at(tmp_path / "neox", architecture=Architecture.native), PLAIN)
     ViTConfig().save_pretrained(tmp_path / "vit")
     assert refusal(tmp_path / "vit", Architecture.auto).endswith("(a decoder-only language model)")
 

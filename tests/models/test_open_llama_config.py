@@ -136,9 +136,10 @@ def test_rope_scaling_of_an_override_is_checked_when_the_model_is_built():
         ({"hidden_size": 18}, "divisible"),
         ({"num_key_value_heads": 3}, "multiple of num_key_value_heads"),
         ({"hidden_size": 12}, "even width"),
-        ({"head_dim": 8}, "head_dim=8"),
+        ({"head_dim": 7}, "even width, got 7"),
+        ({"head_dim": 0}, "head_dim must be 1 or more"),
+        ({"hidden_size": 18, "head_dim": 4}, "divisible"),
         ({"attention_bias": True}, "attention_bias=True"),
-        ({"mlp_bias": True}, "mlp_bias=True"),
         ({"sliding_window": 4096}, "sliding_window=4096"),
         ({"num_hidden_layers": 0}, "num_hidden_layers must be 1 or more, got 0"),
         ({"num_key_value_heads": -4}, "num_key_value_heads must be 1 or more"),
@@ -176,17 +177,22 @@ def test_llama_configuration_is_taken_with_its_own_defaults_and_the_switches_off
     assert config.hidden_dropout_prob == config.attention_dropout_prob == 0.0
 
 
-def test_a_llama_folder_is_taken_in_silence_and_a_folder_of_another_kind_with_transformers_warning(
+def test_a_relatives_folder_is_taken_in_silence_and_one_of_another_kind_with_transformers_warning(
     tmp_path, caplog
 ):
-    for kind in ("llama", "mistral"):
+    for kind in ("llama", "mistral", "qwen2", "qwen3", "gemma"):
         folder = tmp_path / kind
         folder.mkdir()
-        sizes = {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2}
+        sizes = {
+            "hidden_size": 16,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "sliding_window": None,
+        }
         (folder / "config.json").write_text(json.dumps({"model_type": kind} | sizes))
         OpenLlamaConfig.from_pretrained(folder)
         warnings = [record.getMessage() for record in caplog.records]
-        assert any("can yield errors" in warning for warning in warnings) == (kind == "mistral")
+        assert any("can yield errors" in warning for warning in warnings) == (kind == "gemma")
     assert OpenLlamaConfig.from_dict(json.loads((tmp_path / "llama" / "config.json").read_text())) == (
         OpenLlamaConfig.from_pretrained(tmp_path / "llama", name_or_path="")
     )

@@ -20,24 +20,20 @@ from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import clear_the_way
 from workbench.models.adapters.provenance import copy_record
-from workbench.models.checkpoints.checkpoint import SCORE, SHARED_FIELDS, read
+from workbench.models.checkpoints.checkpoint import SCORE, read
 from workbench.models.checkpoints.generation_config import eos_ids
 from workbench.models.checkpoints.hub import locate
-from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, fold
+from workbench.models.checkpoints.llama_config import class_name, llama_config, write_config
+from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, fold
 from workbench.models.checkpoints.validation import fitted
 from workbench.models.dtypes import chosen_dtype, dtype_name
 from workbench.models.gguf import reader
 from workbench.models.gguf.writer import MARK, write_gguf
 from workbench.models.loading import CLASSES
-from workbench.models.open_llama import OpenLlamaConfig
 from workbench.models.stored import Stored
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.run_dir import check_folder, new_folder, part_of, write_json
 
-LLAMA_CLASSES = {
-    Task.causal_lm: "LlamaForCausalLM",
-    Task.sequence_classification: "LlamaForSequenceClassification",
-}
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -142,7 +138,7 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
     if export.format is not ExportFormat["open-llama"]:
         tensors, record = fold(checkpoint.config, tensors)
         config = llama_config(checkpoint.config, record, HEAD in tensors)
-        config.architectures = [LLAMA_CLASSES[model.task]]
+        config.architectures = [class_name(config.model_type, model.task)]
     tensors = {name: FiniteTensor(f"{model.path}: {name}", stored) for name, stored in tensors.items()}
     config.dtype = tensors[EMBEDDING].dtype
     if as_gguf:
@@ -225,44 +221,6 @@ def _write_file(
     finally:
         temporary.unlink(missing_ok=True)
     return size
-
-
-def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool) -> LlamaConfig:
-    """Return the LLaMA configuration of a folded Open-Llama, with the record for restoring it if it has one.
-
-    Args:
-        config: Configuration of the Open-Llama.
-        record: Record from `fold`.
-        has_head: Whether the folded tensors have a head of their own.
-    """
-    fields: dict[str, Any] = {name: getattr(config, name) for name in SHARED_FIELDS}
-    tied = config.ties_embeddings and not has_head and not config.use_stable_embedding
-    fields["tie_word_embeddings"] = tied
-    fields["attention_dropout"] = config.attention_dropout_prob
-    default_record = {
-        "use_stable_embedding": False,
-        "shared_input_output_embedding": False,
-        "tie_word_embeddings": tied,
-        "hidden_dropout_prob": 0.0,
-        "attention_dropout_prob": config.attention_dropout_prob,
-        "use_memory_efficient_attention": True,
-    }
-    if record != default_record:
-        fields[RECORD] = record
-    return LlamaConfig(**fields)
-
-
-def write_config(config: PreTrainedConfig, folder: Path) -> None:
-    """Write config.json, with rotary parameters also under the keys of transformers before version 5."""
-    config.save_pretrained(folder)
-    if not isinstance(config, LlamaConfig):
-        return
-    written = config.to_diff_dict() | {"model_type": config.model_type}
-    rope = dict(written["rope_parameters"])
-    written["rope_theta"] = rope.pop("rope_theta")
-    if rope["rope_type"] != "default":
-        written["rope_scaling"] = {"type": rope["rope_type"], **rope}
-    write_json(folder / "config.json", dict(sorted(written.items())))
 
 
 def write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: str) -> int:

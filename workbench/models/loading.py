@@ -25,6 +25,7 @@ from workbench.models.open_llama import (
     OpenLlamaForCausalLM,
     OpenLlamaForSequenceClassification,
 )
+from workbench.models.open_llama.relatives import OPTIONAL_FIELDS
 from workbench.models.ops.fused import enable_fused
 from workbench.models.quantization import check_device, is_quantized, parameter_count, stabilize
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer
@@ -205,7 +206,8 @@ def _init_config(model: ModelConfig) -> OpenLlamaConfig:
     Raises:
         ConfigError: OpenLlamaConfig doesn't have a field, or a value is invalid.
     """
-    known = set(OpenLlamaConfig().to_dict()) | {"num_key_value_heads", "rope_scaling", "rope_theta"}
+    unwritten = {"num_key_value_heads", "head_dim", *OPTIONAL_FIELDS, "rope_scaling", "rope_theta"}
+    known = set(OpenLlamaConfig().to_dict()) | unwritten
     if unknown := sorted(set(model.init) - known):
         raise ConfigError(f"model.init.{unknown[0]}: OpenLlamaConfig has no such field")
     tokenizer = load_tokenizer(model)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import GenerationConfig, LlamaConfig, MistralConfig, PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig
 
 from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError
@@ -19,37 +19,10 @@ from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECOR
 from workbench.models.checkpoints.state_dict import read_folder, read_json_object
 from workbench.models.checkpoints.supported_models import alternative, check_not_quantized
 from workbench.models.gguf import reader
-from workbench.models.open_llama.configuration_open_llama import (
-    LLAMA_SWITCHES,
-    OpenLlamaConfig,
-    unsupported,
-)
+from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
+from workbench.models.open_llama.relatives import RELATIVES, open_llama_fields, unsupported
 from workbench.models.stored import Stored
 
-# Mistral without its sliding window has LLaMA's architecture.
-LLAMA_ARCHITECTURE: dict[str, type[PreTrainedConfig]] = {"llama": LlamaConfig, "mistral": MistralConfig}
-SHARED_FIELDS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "hidden_act",
-    "max_position_embeddings",
-    "initializer_range",
-    "rms_norm_eps",
-    "use_cache",
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-    "tie_word_embeddings",
-    "rope_parameters",
-    "dtype",
-    "id2label",
-    "label2id",
-    "problem_type",
-)
 OUTPUT_FIELDS = ("return_dict", "output_attentions", "output_hidden_states")
 """Fields of config.json about the outputs of a call, which the caller decides."""
 SCORE = "score.weight"
@@ -151,7 +124,7 @@ def _describe(path: Path, source: Path) -> Checkpoint:
     if stored.get("pad_token_id") == -1:  # in LLaMA's first checkpoints: no padding token
         stored["pad_token_id"] = None
     check_not_quantized(stored, source)
-    if model_type not in (OpenLlamaConfig.model_type, *LLAMA_ARCHITECTURE):
+    if model_type not in (OpenLlamaConfig.model_type, *RELATIVES):
         raise CheckpointError(
             f"{source}: model_type {model_type!r} is not a LLaMA ({alternative(str(model_type))})"
         )
@@ -165,8 +138,10 @@ def _describe(path: Path, source: Path) -> Checkpoint:
     if model_type == OpenLlamaConfig.model_type:
         checkpoint = Checkpoint(path, "Open-Llama", OpenLlamaConfig.from_dict(stored))
     else:
-        llama = LLAMA_ARCHITECTURE[str(model_type)].from_dict(stored)
-        checkpoint = Checkpoint(path, origin, _from_llama(source, llama), SWITCHED_OFF, stored.get(RECORD))
+        relative = RELATIVES[str(model_type)].from_dict(stored)
+        checkpoint = Checkpoint(
+            path, origin, _from_relative(source, relative), SWITCHED_OFF, stored.get(RECORD)
+        )
     dtype = checkpoint.config.dtype
     if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
         raise CheckpointError(f"{source}: dtype {str(dtype)!r} is not a floating point type")
@@ -221,19 +196,17 @@ def broken(file: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{file}: {' '.join(reason.split()).removeprefix('config.json: ').rstrip('.')}")
 
 
-def _from_llama(source: Path, llama: PreTrainedConfig) -> OpenLlamaConfig:
-    """Convert a LLaMA configuration to the Open-Llama that computes the same: all four switches off.
+def _from_relative(source: Path, relative: PreTrainedConfig) -> OpenLlamaConfig:
+    """Convert the configuration of LLaMA or a relative to the Open-Llama that computes the same.
 
     Raises:
         CheckpointError: Open-Llama doesn't support a field's value.
     """
-    if reason := unsupported(llama):
+    if reason := unsupported(relative):
         raise CheckpointError(
             f"{source}: {reason}; model.architecture=native supports all that transformers does"
         )
-    fields: dict[str, Any] = {name: getattr(llama, name) for name in SHARED_FIELDS}
-    fields |= {**LLAMA_SWITCHES, "attention_dropout_prob": llama.attention_dropout}
-    return OpenLlamaConfig(**fields)
+    return OpenLlamaConfig(**open_llama_fields(relative))
 
 
 def _renamed(tensors: Mapping[str, Stored]) -> dict[str, Stored]:

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.models.dtypes import dtype_name, dtype_named
-from workbench.models.open_llama.configuration_open_llama import LLAMA_SWITCHES, OpenLlamaConfig
+from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.open_llama.modeling_open_llama import EMBEDDING_EPS
+from workbench.models.open_llama.relatives import LLAMA_SWITCHES
 from workbench.models.stored import Stored
 
 RECORD = "open_llama"

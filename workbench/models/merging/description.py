@@ -10,14 +10,15 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.contexts import quiet_transformers
-from workbench.models.checkpoints.checkpoint import LLAMA_ARCHITECTURE, description_file
+from workbench.models.checkpoints.checkpoint import description_file
 from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.llama_config import class_name, llama_config, write_config
 from workbench.models.checkpoints.meta_llama import is_meta
 from workbench.models.checkpoints.stable_embedding import HEAD, RECORD, fold
 from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.dtypes import dtype_name
-from workbench.models.export import LLAMA_CLASSES, llama_config, write_config
 from workbench.models.open_llama import OpenLlamaConfig
+from workbench.models.open_llama.relatives import RELATIVES
 from workbench.models.stored import Stored
 from workbench.run_dir import write_json
 
@@ -61,12 +62,12 @@ def as_llama(
     llama_tensors, record = fold(config, tensors)
     own = description_file(locate(model.path, model.revision))
     stored = read_json_object(own) if own.name == "config.json" else {}
-    if stored.get("model_type") in LLAMA_ARCHITECTURE and RECORD not in stored:
+    if stored.get("model_type") in RELATIVES and RECORD not in stored:
         has_own_head = HEAD in llama_tensors
         write_json(folder / "config.json", _changed(stored, model, config, dtype, has_own_head))
         return llama_tensors
     described = llama_config(config, record, HEAD in llama_tensors)
-    described.architectures, described.dtype = [LLAMA_CLASSES[model.task]], dtype
+    described.architectures, described.dtype = [class_name(described.model_type, model.task)], dtype
     with quiet_transformers():
         write_config(described, folder)
     return llama_tensors
@@ -80,7 +81,7 @@ def _changed(
     for name in DTYPE_FIELDS:
         if name in values or name == DTYPE_FIELDS[0]:
             values[name] = dtype_name(dtype)
-    values["architectures"] = [_class_name(stored, model.task)]
+    values["architectures"] = [class_name(stored["model_type"], model.task)]
     if values.get("tie_word_embeddings") and has_head:
         values["tie_word_embeddings"] = False
     if model.task is Task.sequence_classification:
@@ -88,9 +89,3 @@ def _changed(
         values.pop("num_labels", None)  # the number of names in id2label
         values |= {name: described[name] for name in CLASSIFIER_FIELDS if described.get(name) is not None}
     return values
-
-
-def _class_name(stored: Mapping[str, Any], task: Task) -> str:
-    """Return the class of transformers for the task, of LLaMA or of its relative."""
-    name = LLAMA_CLASSES[task]
-    return name.replace("Llama", "Mistral") if stored["model_type"] == "mistral" else name

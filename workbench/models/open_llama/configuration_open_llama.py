@@ -4,44 +4,13 @@ import os
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
-from transformers import LlamaConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 from transformers.utils import logging
 
+from workbench.models.open_llama.relatives import OPTIONAL_FIELDS, RELATIVES, open_llama_fields, unsupported
 from workbench.models.open_llama.rope_parameters import check_rope
 
 logger = logging.get_logger(__name__)
-
-# Fields of LLaMA-like configurations that Open-Llama doesn't support -> the value without effect.
-UNSUPPORTED: dict[str, Any] = {
-    "attention_bias": False,
-    "mlp_bias": False,
-    "sliding_window": None,
-    # Fields of similar architectures (Granite, Gemma, Cohere, MiniCPM, OLMo, ...), which LlamaConfig in
-    # transformers ignores.
-    "attn_logit_softcapping": None,
-    "final_logit_softcapping": None,
-    "logit_scale": 1,
-    "logits_scaling": 1,
-    "embedding_multiplier": 1,
-    "residual_multiplier": 1,
-    "lm_head_multiplier": 1,
-    "scale_emb": 1,
-    "scale_depth": None,
-    "dim_model_base": None,
-    "clip_qkv": None,
-    "qk_norm": False,
-    "use_qk_norm": False,
-    "qk_layernorm": False,
-    "rope_interleaved": False,
-    "no_rope_layers": None,
-    "attention_chunk_size": None,
-    "attn_temperature_tuning": False,
-    "use_parallel_residual": False,
-    "parallel_attn": False,
-    "alibi": False,
-    "is_causal": True,
-    "use_bidirectional_attention": False,
-}
 
 SIZE_FIELDS = (
     "vocab_size",
@@ -50,6 +19,7 @@ SIZE_FIELDS = (
     "num_hidden_layers",
     "num_attention_heads",
     "num_key_value_heads",
+    "head_dim",
     "max_position_embeddings",
 )
 FRACTION_FIELDS = ("initializer_range", "rms_norm_eps", "hidden_dropout_prob", "attention_dropout_prob")
@@ -64,16 +34,22 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     Open-Llama is LLaMA with four switches: a LayerNorm after the embedding (`use_stable_embedding`, from
     Bloom), a shared input and output embedding (`shared_input_output_embedding`, from PaLM), dropout,
-    and memory-efficient attention. With both embedding switches off and no dropout it is LLaMA exactly.
+    and memory-efficient attention. With both embedding switches off and no dropout it is LLaMA exactly; with
+    biases or norms on heads it is a relative of LLaMA, such as Qwen.
 
     Args:
         vocab_size: Rows of the embedding.
-        hidden_size: Width of the residual stream; a multiple of `num_attention_heads`.
+        hidden_size: Width of the residual stream; without `head_dim` a multiple of `num_attention_heads`.
         intermediate_size: Width of the gated MLP.
         num_hidden_layers: Number of decoder layers.
         num_attention_heads: Query heads.
         num_key_value_heads: Key and value heads, each for a group of query heads. None: one per query head;
             the field is then not written to config.json, for older readers.
+        head_dim: Width of one attention head. None: `hidden_size / num_attention_heads`, not written either.
+        qkv_bias: Add a bias to queries, keys and values (Qwen2). This and the next three are written if true.
+        o_bias: Add a bias to the attention's output.
+        mlp_bias: Add a bias to the three projections of the MLP.
+        head_norm: Normalize each head's queries and keys before they are rotated (Qwen3).
         hidden_act: Name of the MLP's activation function in transformers.
         max_position_embeddings: Training length; the threshold of dynamic rope, not a limit.
         initializer_range: Standard deviation of initial weights (a stable embedding is Xavier normal).
@@ -108,6 +84,11 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     num_hidden_layers: int = 32
     num_attention_heads: int = 32
     num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    head_norm: bool = False
     hidden_act: str = "silu"
     max_position_embeddings: int = 2048
     initializer_range: float | int = 0.02
@@ -140,6 +121,8 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             )
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
+        if self.head_dim is None:
+            self.head_dim = self.hidden_size // max(1, self.num_attention_heads)
         for name in FRACTION_FIELDS:
             setattr(self, name, float(getattr(self, name)))  # LlamaConfig doesn't accept integers
         rope = kwargs.get("rope_scaling", self.rope_parameters)
@@ -163,10 +146,10 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         first = getattr(self, EXTENDED_FROM, self.vocab_size)
         if not isinstance(first, int) or not 0 <= first <= self.vocab_size:
             raise ValueError(f"config.json: {EXTENDED_FROM} must be a row of the embedding, got {first!r}")
-        if self.hidden_size % self.num_attention_heads:
+        if self.hidden_size % self.num_attention_heads and not self._has_own_head_dim:
             raise ValueError(
                 "config.json: hidden_size must be divisible by num_attention_heads, got "
-                f"{self.hidden_size} and {self.num_attention_heads}"
+                f"{self.hidden_size} and {self.num_attention_heads}, or head_dim must be given"
             )
         if self.num_attention_heads % (self.num_key_value_heads or self.num_attention_heads):
             raise ValueError(
@@ -174,9 +157,11 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
                 f"{self.num_attention_heads} and {self.num_key_value_heads}"
             )
         if self.head_width % 2:
+            source = (
+                "head_dim" if self._has_own_head_dim else f"{self.hidden_size} / {self.num_attention_heads}"
+            )
             raise ValueError(
-                f"config.json: rotary position needs heads of even width, got {self.head_width} "
-                f"({self.hidden_size} / {self.num_attention_heads})"
+                f"config.json: rotary position needs heads of even width, got {self.head_width} ({source})"
             )
         if reason := unsupported(self):
             raise ValueError(f"config.json: {reason}")
@@ -190,7 +175,11 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     @property
     def head_width(self) -> int:
         """Return the width of one attention head."""
-        return self.hidden_size // self.num_attention_heads
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def _has_own_head_dim(self) -> bool:
+        return self.head_width != self.hidden_size // self.num_attention_heads
 
     @property
     def ties_embeddings(self) -> bool:
@@ -201,60 +190,40 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a config.json; LLaMA's becomes an Open-Llama's with all switches off.
+        """Read a config.json; a relative's becomes an Open-Llama's with all switches off.
 
         Otherwise transformers would warn about the other `model_type`, which is supported.
         """
         config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        return cls._from_llama(config_dict), unused
+        return cls._from_relative(config_dict), unused
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Create a configuration from config.json; LLaMA's becomes Open-Llama's with all switches off."""
-        return super().from_dict(cls._from_llama(config_dict), **kwargs)
+        """Create a configuration from config.json; a relative's becomes Open-Llama's, all switches off."""
+        return super().from_dict(cls._from_relative(config_dict), **kwargs)
 
     @classmethod
-    def _from_llama(cls, config_dict: dict[str, Any]) -> dict[str, Any]:
-        """Convert a LLaMA's config.json to the Open-Llama that computes the same; others are unchanged.
+    def _from_relative(cls, config_dict: dict[str, Any]) -> dict[str, Any]:
+        """Convert a relative's config.json to the Open-Llama that computes the same; others are unchanged.
 
         With Open-Llama's defaults, a LLaMA checkpoint's embeddings would be normalized and its head dropped.
         """
-        if config_dict.get("model_type") != LlamaConfig.model_type:
+        relative = RELATIVES.get(str(config_dict.get("model_type")))
+        if relative is None:
             return config_dict
         logger.info(
             "a LLaMA configuration: use_stable_embedding, shared_input_output_embedding, dropout are off"
         )
-        return {**LlamaConfig(**config_dict).to_dict(), **LLAMA_SWITCHES, "model_type": cls.model_type}
+        return {**open_llama_fields(relative(**config_dict)), "model_type": cls.model_type}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of config.json."""
         output = super().to_dict()
         if output.get("num_key_value_heads") == self.num_attention_heads:
             del output["num_key_value_heads"]
+        if not self._has_own_head_dim:
+            output.pop("head_dim", None)
+        for name in OPTIONAL_FIELDS:
+            if not getattr(self, name):
+                output.pop(name, None)
         return output
-
-
-LLAMA_SWITCHES = {
-    "use_stable_embedding": False,
-    "shared_input_output_embedding": False,
-    "hidden_dropout_prob": 0.0,
-    "attention_dropout_prob": 0.0,
-}
-
-
-def unsupported(config: PreTrainedConfig) -> str:
-    """Explain which field of a LLaMA-like configuration is not supported; empty if all are."""
-    width = config.hidden_size // config.num_attention_heads
-    neutral_values = {
-        **UNSUPPORTED,
-        "head_dim": width,
-        "attention_multiplier": width**-0.5,
-        "query_pre_attn_scalar": width,
-    }
-    for name, neutral in neutral_values.items():
-        value = getattr(config, name, None)
-        if value is not None and value != neutral:
-            return f"Open-Llama doesn't support {name}={value!r} (only {neutral!r})"
-    if layer_types := sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"}):
-        return f"Open-Llama doesn't support layer_types with {layer_types[0]!r} (only 'full_attention')"
-    return ""

@@ -60,7 +60,7 @@ class OpenLlamaRMSNorm(nn.Module):
 
 
 class OpenLlamaAttention(nn.Module):
-    """Causal self-attention with rotary positions and grouped key/value heads."""
+    """Causal self-attention with rotary positions, grouped key/value heads and optional norms on heads."""
 
     def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
         """Create layer `layer_idx`, which is its index in the cache."""
@@ -72,10 +72,12 @@ class OpenLlamaAttention(nn.Module):
         self.num_key_value_groups = config.num_attention_heads // groups
         self.scaling = width**-0.5
         self.is_causal = True
-        self.q_proj = nn.Linear(config.hidden_size, config.num_attention_heads * width, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, groups * width, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, groups * width, bias=False)
-        self.o_proj = nn.Linear(config.num_attention_heads * width, config.hidden_size, bias=False)
+        self.q_proj = nn.Linear(config.hidden_size, config.num_attention_heads * width, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden_size, groups * width, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, groups * width, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(config.num_attention_heads * width, config.hidden_size, bias=config.o_bias)
+        self.q_norm = OpenLlamaRMSNorm(width, config.rms_norm_eps) if config.head_norm else None
+        self.k_norm = OpenLlamaRMSNorm(width, config.rms_norm_eps) if config.head_norm else None
 
     def forward(
         self,
@@ -91,6 +93,8 @@ class OpenLlamaAttention(nn.Module):
         shape = (*hidden.shape[:2], -1, self.head_dim)
         projected = project(hidden, self.q_proj, self.k_proj, self.v_proj)
         query, key, value = (states.view(shape) for states in projected)
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
         query = rotate(query, *tables).transpose(1, 2)  # (B, A, S, D)
         key = rotate(key, *tables).transpose(1, 2)  # (B, G, S, D)
         value = value.transpose(1, 2)
@@ -120,9 +124,9 @@ class OpenLlamaMLP(nn.Module):
     def __init__(self, config: OpenLlamaConfig) -> None:
         """Create the three projections."""
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
         self.act_fn = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 

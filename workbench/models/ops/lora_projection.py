@@ -99,10 +99,14 @@ def _adapted(hidden: Tensor, adapters: list[Adapter]) -> tuple[Tensor, ...]:
     """Compute the output of each adapted layer."""
     outputs = [multiply(adapter.base, hidden) for adapter in adapters]
     scalings = [adapter.scaling for adapter in adapters]
-    # The output of a plain linear layer may be changed in place; that of a quantized layer may be a view.
-    in_place = all(type(adapter.base) is nn.Linear or is_eight_bit(adapter.base) for adapter in adapters)
+    in_place = all(_owns_output(adapter.base) for adapter in adapters)
     weights = [weight for adapter in adapters for weight in (adapter.down, adapter.up)]
     return _Updates.apply(hidden, scalings, in_place, *outputs, *weights)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _owns_output(base: nn.Module) -> bool:
+    """Return whether a layer's output may be changed in place: that of a bias or in 4 bits may be a view."""
+    return base.bias is None and (type(base) is nn.Linear or is_eight_bit(base))
 
 
 class _Updates(torch.autograd.Function):

@@ -1,0 +1,113 @@
+"""Converts configurations of LLaMA and its relatives in transformers to Open-Llama's."""
+
+from typing import Any
+
+from transformers import LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+
+# Mistral without its window has LLaMA's architecture; Qwen2 adds biases, and Qwen3 norms on heads.
+RELATIVES: dict[str, type[PreTrainedConfig]] = {
+    "llama": LlamaConfig,
+    "mistral": MistralConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+}
+SHARED_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "max_position_embeddings",
+    "initializer_range",
+    "rms_norm_eps",
+    "use_cache",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "tie_word_embeddings",
+    "rope_parameters",
+    "dtype",
+    "id2label",
+    "label2id",
+    "problem_type",
+)
+OPTIONAL_FIELDS = ("qkv_bias", "o_bias", "mlp_bias", "head_norm")
+"""Fields of OpenLlamaConfig that are written to config.json only if they are true."""
+# Fields of LLaMA-like configurations that Open-Llama doesn't support -> the value without effect.
+UNSUPPORTED: dict[str, Any] = {
+    "attention_bias": False,
+    "mlp_bias": False,
+    "sliding_window": None,
+    # Fields of similar architectures (Granite, Gemma, Cohere, MiniCPM, OLMo, ...), which LlamaConfig in
+    # transformers ignores.
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "logit_scale": 1,
+    "logits_scaling": 1,
+    "embedding_multiplier": 1,
+    "residual_multiplier": 1,
+    "lm_head_multiplier": 1,
+    "scale_emb": 1,
+    "scale_depth": None,
+    "dim_model_base": None,
+    "clip_qkv": None,
+    "qk_norm": False,
+    "use_qk_norm": False,
+    "qk_layernorm": False,
+    "rope_interleaved": False,
+    "no_rope_layers": None,
+    "attention_chunk_size": None,
+    "attn_temperature_tuning": False,
+    "use_parallel_residual": False,
+    "parallel_attn": False,
+    "alibi": False,
+    "is_causal": True,
+    "use_bidirectional_attention": False,
+}
+
+BIASES = {"llama": ("attention_bias", "mlp_bias"), "qwen3": ("attention_bias",), "open-llama": ("mlp_bias",)}
+"""Fields of biases that each architecture has."""
+LLAMA_SWITCHES = {
+    "use_stable_embedding": False,
+    "shared_input_output_embedding": False,
+    "hidden_dropout_prob": 0.0,
+    "attention_dropout_prob": 0.0,
+}
+
+
+def open_llama_fields(relative: PreTrainedConfig) -> dict[str, Any]:
+    """Return the fields of the Open-Llama that computes the same as a relative: all four switches are off.
+
+    Raises:
+        ValueError: Open-Llama doesn't support a field's value.
+    """
+    if reason := unsupported(relative):
+        raise ValueError(f"config.json: {reason}")
+    attention_bias = bool(getattr(relative, "attention_bias", False))
+    return {
+        **{name: getattr(relative, name) for name in SHARED_FIELDS},
+        **LLAMA_SWITCHES,
+        "attention_dropout_prob": relative.attention_dropout,
+        "head_dim": getattr(relative, "head_dim", None),
+        "qkv_bias": attention_bias or relative.model_type == "qwen2",
+        "o_bias": attention_bias,
+        "mlp_bias": bool(getattr(relative, "mlp_bias", False)),
+        "head_norm": relative.model_type == "qwen3",
+    }
+
+
+def unsupported(config: PreTrainedConfig) -> str:
+    """Explain which field of a LLaMA-like configuration is not supported; empty if all are."""
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    neutral_values = {**UNSUPPORTED, "attention_multiplier": width**-0.5, "query_pre_attn_scalar": width}
+    for name in BIASES.get(config.model_type, ()):
+        del neutral_values[name]
+    for name, neutral in neutral_values.items():
+        value = getattr(config, name, None)
+        if value is not None and value != neutral:
+            return f"Open-Llama doesn't support {name}={value!r} (only {neutral!r})"
+    if layer_types := sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"}):
+        return f"Open-Llama doesn't support layer_types with {layer_types[0]!r} (only 'full_attention')"
+    return ""
