@@ -1,6 +1,7 @@
 """recipe=merge with several adapters or models: combined, merged, proven and scored like one."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,15 @@ def test_whole_models_are_merged_and_scored(run, tmp_path, caplog):
 def test_a_missing_model_is_named_by_its_key(run):
     with pytest.raises(CheckpointError, match="merge.models: there is no file or folder 'nowhere'"):
         run("merge", *MODEL, "merge.models=[{path: nowhere}]", "run_dir=soup")
+
+
+def test_a_merge_says_what_was_proven_in_order(run, two, caplog):
+    run("merge", *MODEL, two, "merge.dtype=bfloat16", "run_dir=both")
+    proof = [record.getMessage() for record in caplog.records if record.getMessage().startswith("merge: ")]
+    assert len(proof) == 3
+    assert re.match(
+        "merge: in float32, logits of the merged weights differ from those of base .* by at most", proof[0]
+    )
+    assert "the folder was read back, and its logits differ from those saved by at most" in proof[0]
+    assert re.match(r"merge: saved in bfloat16, .* by at most [\d.e-]+ \(rounding explains ", proof[1])
+    assert proof[2].startswith("merge: the merged model keeps ") and proof[2].endswith("both/merged")

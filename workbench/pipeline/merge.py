@@ -14,8 +14,7 @@ from workbench.data.inference_prompts import prompts
 from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
 from workbench.models.adapters import adapter_config
-from workbench.models.logit_comparison import Check
-from workbench.models.merging.merge import PROBE_TEXTS
+from workbench.models.merging.merge import PROBE_TEXTS, MergeReport
 from workbench.pipeline.combining.adapters import combine
 from workbench.pipeline.combining.models import merge_models
 from workbench.pipeline.run_state import Run
@@ -64,27 +63,31 @@ def merge(run: Run) -> None:
         probe,
         accepts_base=config.adapter.base is AdapterBase.accept,
     )
-    log.info("merge: %s", merged.report.summary)
-    if check := merged.report.merged:
-        log_comparison(run, check)
+    log_proof(run, merged.report)
     record.finish("merge", inputs, run_dir.merged, {}, files=[run_dir.merge_report])
 
 
-def log_comparison(run: Run, check: Check) -> None:
-    """Log how far the merged model's logits are from the adapter model's."""
-    log.info(
-        "merge: logits differ from the adapter model's by at most %.2g (allowed: %.2g), on average by %.2g "
-        "(allowed: %.2g), %d of %d %s differ (allowed: %d); %s",
-        check.largest,
-        check.bound,
-        check.mean,
-        check.mean_bound,
-        check.argmax_flips,
-        check.num_positions,
-        "classes" if run.config.model.task is Task.sequence_classification else "next tokens",
-        check.flips_bound,
-        run.run_dir.merged,
-    )
+def log_proof(run: Run, report: MergeReport) -> None:
+    """Log what was proven, in order: the float32 sum, the files, the rounded model, the adapter's effect."""
+    is_classifier = run.config.model.task is Task.sequence_classification
+    positions = "classes" if is_classifier else "next tokens"
+    if (total := report.float32_sum) and (disk := report.disk):
+        log.info(
+            "merge: in float32, logits of the merged weights differ from those of base + adapter by at most "
+            "%.2g (allowed: %.2g), and %d of %d %s differ (allowed: %d); the folder was read back, and its "
+            "logits differ from those saved by at most %.2g",
+            *(total.largest, total.bound, total.argmax_flips, total.num_positions, positions),
+            *(total.flips_bound, disk.largest),
+        )
+    if rounded := report.merged:
+        log.info(
+            "merge: saved in %s, logits differ from the %s's by at most %.2g (rounding explains %.2g), on "
+            "average by %.2g (rounding explains %.2g), and %d of %d %s differ (rounding explains %d)",
+            *(report.dtype, report.reference, rounded.largest, rounded.bound, rounded.mean),
+            *(rounded.mean_bound, rounded.argmax_flips, rounded.num_positions, positions),
+            rounded.flips_bound,
+        )
+    log.info("merge: %s; %s", report.summary, run.run_dir.merged)
 
 
 def merged_from(config: Config, adapter: str) -> list[Any]:
