@@ -139,13 +139,13 @@ def _checked(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _mcnemar(draft: PairedTest) -> PairedTest:
-    found = compare_flips(draft.gained, draft.lost, draft.num_items, draft.alpha)
+    flips = compare_flips(draft.gained, draft.lost, draft.num_items, draft.alpha)
     return replace(
         draft,
         stderr=draft.stderr or 1 / draft.num_items,  # all differ alike, or none does: as if one item didn't
-        low=float(found.low),
-        high=float(found.high),
-        p_value=float(found.p_value),
+        low=float(flips.low),
+        high=float(flips.high),
+        p_value=float(flips.p_value),
         test="mcnemar-exact",
     )
 

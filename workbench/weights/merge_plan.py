@@ -101,27 +101,44 @@ def plan_of(values: Mapping[str, Any]) -> MergePlan:
 
 def _entry(tensor: PlannedTensor) -> dict[str, Any]:
     source = tensor.source
-    where: dict[str, Any] = {"file": str(source.file), "name": source.name, "start": source.start}
-    where["shape"] = list(source.shape)
+    stored_at: dict[str, Any] = {"file": str(source.file), "name": source.name, "start": source.start}
+    stored_at["shape"] = list(source.shape)
     if isinstance(source, FileTensor):
-        where["dtype"] = NAMES[source.dtype]
+        stored_at["dtype"] = NAMES[source.dtype]
     else:
-        where |= {"num_bytes": source.num_bytes, "gguf": source.quantization, "num_heads": source.num_heads}
+        stored_at |= {
+            "num_bytes": source.num_bytes,
+            "gguf": source.quantization,
+            "num_heads": source.num_heads,
+        }
     quantized = tensor.quantized
-    held = {**asdict(quantized), "compute_dtype": NAMES[quantized.compute_dtype]} if quantized else None
+    quantization = (
+        {**asdict(quantized), "compute_dtype": NAMES[quantized.compute_dtype]} if quantized else None
+    )
     update = asdict(tensor.update) if tensor.update is not None else None
-    return {"source": where, "quantized": held, "update": update}
+    return {"source": stored_at, "quantized": quantization, "update": update}
 
 
 def _planned(entry: Mapping[str, Any]) -> PlannedTensor:
-    where, held, update = entry["source"], entry["quantized"], entry["update"]
-    file, name, shape, start = Path(where["file"]), where["name"], tuple(where["shape"]), where["start"]
+    stored_at, quantization, update = entry["source"], entry["quantized"], entry["update"]
+    file, name, shape, start = (
+        Path(stored_at["file"]),
+        stored_at["name"],
+        tuple(stored_at["shape"]),
+        stored_at["start"],
+    )
     source: Source
-    if "gguf" in where:
-        source = GgufRows(file, name, shape, start, where["num_bytes"], where["gguf"], where["num_heads"])
+    if "gguf" in stored_at:
+        source = GgufRows(
+            file, name, shape, start, stored_at["num_bytes"], stored_at["gguf"], stored_at["num_heads"]
+        )
     else:
-        source = FileTensor(file, name, DTYPES[where["dtype"]], shape, start)
-    quantized = Quantized(**{**held, "compute_dtype": DTYPES[held["compute_dtype"]]}) if held else None
+        source = FileTensor(file, name, DTYPES[stored_at["dtype"]], shape, start)
+    quantized = (
+        Quantized(**{**quantization, "compute_dtype": DTYPES[quantization["compute_dtype"]]})
+        if quantization
+        else None
+    )
     return PlannedTensor(source=source, quantized=quantized, update=_update(update) if update else None)
 
 

@@ -157,7 +157,9 @@ def _save(combined: Mapping[str, Factors], adapters: Sequence[LoraAdapter], fold
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     folders = (locate_adapter(adapter.path) for adapter in adapters)
-    if record := next((file for own in folders if (file := own / TRAINED_ON).is_file()), None):
+    if record := next(
+        (file for source_folder in folders if (file := source_folder / TRAINED_ON).is_file()), None
+    ):
         shutil.copyfile(record, folder / TRAINED_ON)
 
 
@@ -175,7 +177,7 @@ def _config(combined: Mapping[str, Factors], adapters: Sequence[LoraAdapter]) ->
     """Return the configuration of plain LoRA in exactly these layers, each with alpha equal to its rank."""
     ranks = {name: layer.rank for name, layer in combined.items()}
     [(rank, _)] = Counter(ranks.values()).most_common(1)
-    others = {name: own for name, own in ranks.items() if own != rank}
+    others = {name: layer_rank for name, layer_rank in ranks.items() if layer_rank != rank}
     config = LoraConfig(
         r=rank,
         lora_alpha=rank,

@@ -79,13 +79,13 @@ def _check_trained_alike(first: LoraAdapter, other: LoraAdapter) -> None:
     records = [provenance.read_trained_on(adapter.path) for adapter in (first, other)]
     if None in records:
         return
-    held = [[record.get(key) for key in provenance.HELD] for record in records if record is not None]
-    for key, ours, theirs in zip(provenance.HELD, *held, strict=True):
+    base_facts = [[record.get(key) for key in provenance.HELD] for record in records if record is not None]
+    for key, ours, theirs in zip(provenance.HELD, *base_facts, strict=True):
         if ours != theirs:
-            what = f"different {key} ({ours or 'none'}, {theirs or 'none'})"
-            what = "different weights" if key == "fingerprint" else what
+            difference = f"different {key} ({ours or 'none'}, {theirs or 'none'})"
+            difference = "different weights" if key == "fingerprint" else difference
             raise CheckpointError(
-                f"merge.adapters: {first.path!r} and {other.path!r} were trained on bases with {what} "
+                f"merge.adapters: {first.path!r} and {other.path!r} were trained on bases with {difference} "
                 "(adapters of one base only; adapter.base=accept goes on nevertheless)"
             )
 
@@ -100,7 +100,7 @@ def _check_layer(name: str, layers: Sequence[tuple[str, Factors]]) -> None:
     first_path, first = layers[0]
     for path, layer in layers[1:]:
         if _sizes(layer) != _sizes(first):
-            ours, theirs = (f"{one.up.shape[0]} x {one.down.shape[1]}" for one in (first, layer))
+            ours, theirs = (f"{factors.up.shape[0]} x {factors.down.shape[1]}" for factors in (first, layer))
             raise CheckpointError(
                 f"merge.adapters: {name} is {ours} in {first_path!r} and {theirs} in {path!r} (adapters of "
                 "one base only)"

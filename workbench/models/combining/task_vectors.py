@@ -77,16 +77,16 @@ def added_deltas(
 def largest_values(delta: Tensor, density: float, _: torch.Generator | None = None) -> Tensor:
     """Return a tensor in which all but its largest values are zero, and at least one is kept."""
     count = max(1, int(density * delta.numel()))
-    kept = delta.abs().flatten().topk(count, sorted=False).indices
+    indices = delta.abs().flatten().topk(count, sorted=False).indices
     mask = torch.zeros(delta.numel(), dtype=torch.bool)
-    mask[kept] = True
+    mask[indices] = True
     return torch.where(mask.view_as(delta), delta, 0.0)
 
 
 def random_values(delta: Tensor, density: float, generator: torch.Generator | None) -> Tensor:
     """Return a tensor with random values set to zero, and the others divided by the density."""
-    kept = torch.bernoulli(torch.full_like(delta, density), generator=generator)
-    return delta * kept / density
+    mask = torch.bernoulli(torch.full_like(delta, density), generator=generator)
+    return delta * mask / density
 
 
 PRUNE: dict[MergeMethod, Callable[[Tensor, float, torch.Generator | None], Tensor]] = {

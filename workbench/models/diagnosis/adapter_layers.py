@@ -116,25 +116,30 @@ def _scaled(layer: BaseTunerLayer, times: float) -> Iterator[None]:
         yield
         return
     scaling = cast(dict[str, float], cast(Any, layer).scaling)
-    own = scaling[ADAPTER]
-    scaling[ADAPTER] = own * times
+    scale = scaling[ADAPTER]
+    scaling[ADAPTER] = scale * times
     try:
         yield
     finally:
-        scaling[ADAPTER] = own
+        scaling[ADAPTER] = scale
 
 
 @contextmanager
 def _cast(layer: BaseTunerLayer, base: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     """Round the adapter's tensors of a layer to `dtype` within the block; None changes nothing."""
-    own = [p for p in cast(nn.Module, layer).parameters() if p is not cast(Any, base).weight] if dtype else []
-    values = [parameter.data for parameter in own]
-    for parameter in own:
+    parameters: list[nn.Parameter] = []
+    if dtype is not None:
+        weight = cast(Any, base).weight
+        parameters = [
+            parameter for parameter in cast(nn.Module, layer).parameters() if parameter is not weight
+        ]
+    values = [parameter.data for parameter in parameters]
+    for parameter in parameters:
         parameter.data = parameter.data.to(dtype)
     try:
         yield
     finally:
-        for parameter, value in zip(own, values, strict=True):
+        for parameter, value in zip(parameters, values, strict=True):
             parameter.data = value
 
 

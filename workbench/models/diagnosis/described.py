@@ -111,58 +111,63 @@ def compare_descriptions(base: ModelFolder, merged: ModelFolder, adapter: Path |
     Raises:
         CheckpointError: A file is not JSON.
     """
-    found = Description(merged.path)
+    merged_files = Description(merged.path)
     sources = [Description(folder) for folder in (adapter, base.path) if folder is not None]
     yield from _architecture(base, merged)
-    yield from _vocabulary(merged, found, sources)
-    if not found.has_tokenizer:
+    yield from _vocabulary(merged, merged_files, sources)
+    if not merged_files.has_tokenizer:
         yield Finding(("no_tokenizer",), f"{merged.path}")
     else:
-        yield from _texts(found, sources)
+        yield from _texts(merged_files, sources)
     if not merged.is_classifier:
-        yield from _generation(found, sources)
+        yield from _generation(merged_files, sources)
 
 
 def _first(values: Sequence[Any]) -> Any:
     return next((value for value in values if value), None)
 
 
-def _texts(found: Description, sources: Sequence[Description]) -> Iterator[Finding]:
+def _texts(merged_files: Description, sources: Sequence[Description]) -> Iterator[Finding]:
     """Yield another chat template and another end token than the sources have."""
     template = _first([source.template for source in sources])
-    if template is not None and found.template != template:
-        which = "missing" if found.template is None else "another one than the adapter's or base's"
-        if len(sources) > 1 and found.template and found.template == sources[-1].template:
+    if template is not None and merged_files.template != template:
+        which = "missing" if merged_files.template is None else "another one than the adapter's or base's"
+        if len(sources) > 1 and merged_files.template and merged_files.template == sources[-1].template:
             which = "the base's, not the adapter's"
         yield Finding(("chat_template",), f"the chat template is {which}")
     end = _first([source.end_token for source in sources])
-    if end is not None and found.end_token != end:
-        yield Finding(("end_token",), f"the tokenizer's end token is {found.end_token!r} instead of {end!r}")
+    if end is not None and merged_files.end_token != end:
+        seen = f"the tokenizer's end token is {merged_files.end_token!r} instead of {end!r}"
+        yield Finding(("end_token",), seen)
 
 
-def _generation(found: Description, sources: Sequence[Description]) -> Iterator[Finding]:
+def _generation(merged_files: Description, sources: Sequence[Description]) -> Iterator[Finding]:
     """Yield other token ids in generation_config.json than the sources have, and a note on other settings."""
     ends = _first([source.generation_ends for source in sources])
-    if ends and not ends <= found.generation_ends:
-        now = sorted(found.generation_ends) or "not given"
+    if ends and not ends <= merged_files.generation_ends:
+        now = sorted(merged_files.generation_ends) or "not given"
         yield Finding(
             ("generation_config",), f"generation_config.json: eos_token_id is {now} instead of {sorted(ends)}"
         )
     settings = _first([source.generation for source in sources]) or {}
     changed = [
-        name for name in SAMPLING if found.generation and found.generation.get(name) != settings.get(name)
+        name
+        for name in SAMPLING
+        if merged_files.generation and merged_files.generation.get(name) != settings.get(name)
     ]
     if changed:
         yield Finding(("sampling",), f"generation_config.json: {', '.join(changed)}")
 
 
-def _vocabulary(merged: ModelFolder, found: Description, sources: Sequence[Description]) -> Iterator[Finding]:
+def _vocabulary(
+    merged: ModelFolder, merged_files: Description, sources: Sequence[Description]
+) -> Iterator[Finding]:
     """Yield fewer rows of the embedding than tokens, or other rows than config.json says."""
     name = merged.embedding()
     if name is None:
         return
     rows = merged.tensors[name].shape[0]
-    sizes = [("its tokenizer", found.num_tokens)]
+    sizes = [("its tokenizer", merged_files.num_tokens)]
     sizes += [("the adapter's tokenizer", source.num_tokens) for source in sources[:-1]]
     for whose, size in sizes:
         if size is not None and size > rows:

@@ -44,12 +44,17 @@ def _examine(name: str, base: ModelFolder, merged: ModelFolder, adapter: Adapter
     assert weight is not None
     if tensor.shape != weight.shape:
         return _examine_resized(name, weight, tensor, adapter)
-    found = _fitted(name, weight, tensor, adapter, [name])
+    single = _fitted(name, weight, tensor, adapter, [name])
     is_shared = base.is_tied and name == base.embedding() and HEAD not in merged.tensors
-    if is_shared and adapter is not None and HEAD in adapter.tensors.modules and found.kind is not Kind.equal:
-        both = _fitted(name, weight, tensor, adapter, [name, HEAD])
-        return replace(both, kind=Kind.tied) if both.kind is Kind.merged else found
-    return found
+    if (
+        is_shared
+        and adapter is not None
+        and HEAD in adapter.tensors.modules
+        and single.kind is not Kind.equal
+    ):
+        with_head = _fitted(name, weight, tensor, adapter, [name, HEAD])
+        return replace(with_head, kind=Kind.tied) if with_head.kind is Kind.merged else single
+    return single
 
 
 def base_weight(name: str, base: ModelFolder) -> Tensor | None:
@@ -112,13 +117,13 @@ def _examine_replaced(name: str, weight: Tensor | None, tensor: Tensor, expected
     if tensor.shape != expected.shape:
         shapes = (tuple(tensor.shape), tuple(expected.shape))
         return Fit(name=name, kind=Kind.misshapen, is_adapted=True, shapes=shapes)
-    found = replace(fit(name, expected, tensor, None, True, ()), is_adapted=True)
-    if found.kind is Kind.equal:
-        return replace(found, kind=Kind.merged, times=1.0)
-    if found.kind is Kind.not_finite or weight is None or weight.shape != tensor.shape:
-        return found
-    own = replace(fit(name, weight, tensor, None, True, ()), is_adapted=True)
-    return replace(own, times=0.0) if own.kind is Kind.equal else found
+    replaced = replace(fit(name, expected, tensor, None, True, ()), is_adapted=True)
+    if replaced.kind is Kind.equal:
+        return replace(replaced, kind=Kind.merged, times=1.0)
+    if replaced.kind is Kind.not_finite or weight is None or weight.shape != tensor.shape:
+        return replaced
+    unchanged = replace(fit(name, weight, tensor, None, True, ()), is_adapted=True)
+    return replace(unchanged, times=0.0) if unchanged.kind is Kind.equal else replaced
 
 
 def _examine_resized(name: str, weight: Tensor, tensor: Tensor, adapter: AdapterLayers | None) -> Fit:
@@ -128,8 +133,8 @@ def _examine_resized(name: str, weight: Tensor, tensor: Tensor, adapter: Adapter
     if tensor.dim() != 2 or tensor.shape[1:] != weight.shape[1:] or is_changed:
         return Fit(name=name, kind=Kind.misshapen, is_adapted=is_changed, shapes=shapes)
     rows = min(len(tensor), len(weight))
-    found = fit(name, weight[:rows], tensor[:rows], None, True, ())
-    return replace(found, shapes=shapes, kind=Kind.misshapen if found.kind is Kind.equal else found.kind)
+    common = fit(name, weight[:rows], tensor[:rows], None, True, ())
+    return replace(common, shapes=shapes, kind=Kind.misshapen if common.kind is Kind.equal else common.kind)
 
 
 def named_scales(adapter: AdapterLayers, name: str) -> tuple[float, ...]:

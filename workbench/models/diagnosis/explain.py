@@ -140,13 +140,14 @@ def _rounded_away(fits: Sequence[Fit]) -> Iterator[Finding]:
     """Yield that rounding has removed the update, or most of it."""
     merged = [fit for fit in fits if fit.kind is Kind.merged]
     total = sum(fit.update**2 for fit in merged)
-    kept = sum(fit.projection * fit.update**2 for fit in merged) / total if total else 1.0
+    projection = sum(fit.projection * fit.update**2 for fit in merged) / total if total else 1.0
     if merged and all(fit.is_below_rounding for fit in fits):
         seen = f"base + update is the base after rounding to {fits[0].rounded_to}"
         yield Finding(("rounded_away", "not_merged"), seen, _names(fits))
-    elif kept < LEAST_KEPT:
+    elif projection < LEAST_KEPT:
         seen = (
-            f"rounding to {merged[0].rounded_to} keeps {kept:.0%} of the update in {counted(_names(merged))}"
+            f"rounding to {merged[0].rounded_to} keeps {projection:.0%} of the update in "
+            f"{counted(_names(merged))}"
         )
         yield Finding(("rounded_away",), seen, _names(merged))
 

@@ -131,27 +131,30 @@ def _fit_adapted(
 ) -> Fit:
     """Say what a tensor is that the adapter changes."""
     base = pair.base.float()
-    one = merge(base, 1.0, None)
-    if not pair.size_of(one):
+    updated = merge(base, 1.0, None)
+    if not pair.size_of(updated):
         return replace(_fit_plain(pair, facts), has_no_update=True)
-    facts["update"], facts["projection"] = math.sqrt(pair.size_of(one)), pair.projection(pair.merged, one)
+    facts["update"], facts["projection"] = (
+        math.sqrt(pair.size_of(updated)),
+        pair.projection(pair.merged, updated),
+    )
     _, own_equal = pair.distance(base)
-    for candidate in _peft_merges(pair, merge, one):
+    for candidate in _peft_merges(pair, merge, updated):
         if pair.distance(candidate)[1] == 1.0:
             is_below = own_equal == 1.0
             return Fit(kind=Kind.merged, times=1.0, equal_share=1.0, is_below_rounding=is_below, **facts)
     if own_equal == 1.0:
         return Fit(kind=Kind.equal, times=0.0, equal_share=1.0, **facts)
     return (
-        _fit_scale(pair, merge, one, is_linear, scales, facts)
-        or _fit_quantized(pair, merge, one, facts)
-        or _unexplained(pair, one, pair.projection(pair.merged, one), facts)
+        _fit_scale(pair, merge, updated, is_linear, scales, facts)
+        or _fit_quantized(pair, merge, updated, facts)
+        or _unexplained(pair, updated, pair.projection(pair.merged, updated), facts)
     )
 
 
-def _peft_merges(pair: WeightPair, merge: Merge, one: Tensor) -> Iterator[Tensor]:
+def _peft_merges(pair: WeightPair, merge: Merge, updated: Tensor) -> Iterator[Tensor]:
     """Yield peft's merged weights for the dtypes in which tools load base and adapter, in float32."""
-    yield one
+    yield updated
     for dtype in dict.fromkeys((pair.dtype, pair.base.dtype)):
         if dtype != torch.float32:
             base = pair.base.to(dtype)
@@ -162,7 +165,7 @@ def _peft_merges(pair: WeightPair, merge: Merge, one: Tensor) -> Iterator[Tensor
 def _fit_scale(
     pair: WeightPair,
     merge: Merge,
-    one: Tensor,
+    updated: Tensor,
     is_linear: bool,
     scales: tuple[float, ...],
     facts: dict[str, Any],
@@ -172,16 +175,16 @@ def _fit_scale(
 
     def at(times: float) -> Tensor:
         if is_linear:
-            return base + times * (one - base)
+            return base + times * (updated - base)
         return base if times == 0 else merge(base, times, None)
 
-    update_size = pair.size_of(one)
-    measured = pair.projection(pair.merged, one)
+    update_size = pair.size_of(updated)
+    measured = pair.projection(pair.merged, updated)
     distances = {times: pair.distance(at(times)) for times in dict.fromkeys((1.0, 0.0, *scales))}
     named = min(distances, key=lambda times: distances[times][0])
     uncertainty = math.sqrt(pair.noise / update_size)
     if scales or is_linear:
-        free = _search(pair, at, one, measured)
+        free = _search(pair, at, updated, measured)
         distances[free] = pair.distance(at(free))
         is_named = distances[named][0] <= 1.5 * distances[free][0]
         times = named if is_named or abs(free - named) <= 5 * uncertainty else free
@@ -190,7 +193,7 @@ def _fit_scale(
     squares, equal = distances[times]
     is_repeated = False
     if not is_linear:
-        again = pair.distance(merge(one, 1.0, None))
+        again = pair.distance(merge(updated, 1.0, None))
         if again[0] < squares / 2:
             times, is_repeated, (squares, equal) = 2.0, True, again
     if not pair.allows(squares, times**2 * update_size):
@@ -203,29 +206,29 @@ def _fit_scale(
     )  # fmt: skip
 
 
-def _search(pair: WeightPair, at: Callable[[float], Tensor], one: Tensor, measured: float) -> float:
+def _search(pair: WeightPair, at: Callable[[float], Tensor], updated: Tensor, measured: float) -> float:
     """Return the x whose rounded prediction has the measured projection on the update.
 
     Rounding swallows small updates, so that the projection of the prediction is less than x, too.
     """
     times = measured
     for _ in range(MOST_STEPS):
-        projected = pair.projection(at(times), one)
+        projected = pair.projection(at(times), updated)
         if not projected or abs(projected - measured) <= 1e-3 * abs(measured):
             break
         times *= min(10.0, max(0.1, measured / projected))
     return times
 
 
-def _fit_quantized(pair: WeightPair, merge: Merge, one: Tensor, facts: dict[str, Any]) -> Fit | None:
+def _fit_quantized(pair: WeightPair, merge: Merge, updated: Tensor, facts: dict[str, Any]) -> Fit | None:
     """Find the quantization that the base, or the merged weight, went through; None if there is none."""
     if pair.merged.dim() != 2:
         return None
-    allowed = 0.01 * math.sqrt(pair.size_of(one) / pair.merged.numel())
+    allowed = 0.01 * math.sqrt(pair.size_of(updated) / pair.merged.numel())
     nearest: tuple[float, Kind, str] = (NEAR_SHARE, Kind.unexplained, "")
     for method, round_trip in ROUND_TRIPS.items():
         before = merge(round_trip(pair.base), 1.0, None)
-        after = round_trip(rounded(one, pair.dtype))
+        after = round_trip(rounded(updated, pair.dtype))
         for kind, candidate in ((Kind.dequantized, before), (Kind.requantized, after)):
             share = pair.near_share(candidate, allowed)
             if share > nearest[0]:
@@ -239,13 +242,13 @@ def _fit_quantized(pair: WeightPair, merge: Merge, one: Tensor, facts: dict[str,
     return Fit(kind=kind, times=times, method=method, equal_share=share, **facts)
 
 
-def _unexplained(pair: WeightPair, one: Tensor, times: float | None, facts: dict[str, Any]) -> Fit:
+def _unexplained(pair: WeightPair, updated: Tensor, times: float | None, facts: dict[str, Any]) -> Fit:
     """Describe a tensor that nothing explains: by the rank and the size of what is left."""
     base = pair.base.float()
-    left = pair.merged.float() - (base if times is None else base + times * (one - base))
+    remainder = pair.merged.float() - (base if times is None else base + times * (updated - base))
     size = pair.size_of(pair.merged)
     return Fit(
         kind=Kind.unexplained, times=times,
-        error=math.sqrt(float(left.double().square().sum()) / size) if size else 0.0,
-        rank=low_rank(left, pair.noise) if left.dim() == 2 else None, **facts,
+        error=math.sqrt(float(remainder.double().square().sum()) / size) if size else 0.0,
+        rank=low_rank(remainder, pair.noise) if remainder.dim() == 2 else None, **facts,
     )  # fmt: skip

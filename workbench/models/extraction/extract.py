@@ -118,9 +118,9 @@ def _extract_one(
         extraction.num_equal += 1
         return
     if _is_layer(name, tuned):
-        found = decompose(file_name.removesuffix(".weight"), before, after, config)
-        if found is not None:
-            extraction.layers.append(found)
+        layer = decompose(file_name.removesuffix(".weight"), before, after, config)
+        if layer is not None:
+            extraction.layers.append(layer)
         return
     extraction.rest[file_name] = float((after.float() - before.float()).norm() / before.float().norm())
 

@@ -87,8 +87,8 @@ def _updates_of(
     if isinstance(module, ModulesToSaveWrapper):
         trained = module.modules_to_save[ADAPTER]
         return {
-            f"{name}.{part}": ReplacedTensor(values=f"{PREFIX}{name}.{part}")
-            for part, _ in trained.named_parameters()
+            f"{name}.{parameter_name}": ReplacedTensor(values=f"{PREFIX}{name}.{parameter_name}")
+            for parameter_name, _ in trained.named_parameters()
         }
     if isinstance(module, TrainableTokensWrapper):
         return _trained_rows(name, module)

@@ -60,8 +60,8 @@ def as_llama(
     LLaMA that was exported from an Open-Llama have a new one.
     """
     llama_tensors, record = fold(config, tensors)
-    own = description_file(locate(model.path, model.revision))
-    stored = read_json_object(own) if own.name == "config.json" else {}
+    base_file = description_file(locate(model.path, model.revision))
+    stored = read_json_object(base_file) if base_file.name == "config.json" else {}
     if stored.get("model_type") in RELATIVES and RECORD not in stored:
         has_own_head = HEAD in llama_tensors
         write_json(folder / "config.json", _changed(stored, model, config, dtype, has_own_head))

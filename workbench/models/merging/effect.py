@@ -85,9 +85,9 @@ def centred(logits: Tensor) -> Tensor:
 def distance(first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
     """Return the root mean square difference of two models' centred log-probabilities."""
     total, count = 0.0, 0
-    for one, other in zip(first, second, strict=True):
-        total += float((centred(one) - centred(other)).square().sum())
-        count += one.numel()
+    for first_logits, second_logits in zip(first, second, strict=True):
+        total += float((centred(first_logits) - centred(second_logits)).square().sum())
+        count += first_logits.numel()
     return math.sqrt(total / count)
 
 
@@ -103,24 +103,26 @@ def judge(effect: ProbeEffect | None, weights: Signal, dtype: str) -> str:
         CheckpointError: The adapter does nothing, or rounding erased it.
     """
     if effect is None:
-        kept, error, limit, on = weights.projection, weights.error, REFUSED_WEIGHT_ERROR, "the weights"
+        projection, error, most_error = weights.projection, weights.error, REFUSED_WEIGHT_ERROR
+        measured_on = "the weights"
         does_nothing = not weights.intended_square > 0
     else:
-        kept, error, limit, on = effect.kept, effect.error, REFUSED_ERROR, "the probe texts"
+        projection, error, most_error = effect.kept, effect.error, REFUSED_ERROR
+        measured_on = "the probe texts"
         does_nothing = not effect.adapter_from_base > LEAST_EFFECT * effect.float32_noise
     if does_nothing:
         raise CheckpointError(
-            f"merge: the adapter does nothing to {on}, so nothing is published (is it untrained, or were its "
-            "weights lost?)"
+            f"merge: the adapter does nothing to {measured_on}, so nothing is published (is it untrained, or "
+            "were its weights lost?)"
         )
-    summary = f"the merged model keeps {share(kept)} of what the adapter does to {on}"
+    summary = f"the merged model keeps {share(projection)} of what the adapter does to {measured_on}"
     details = f"{summary}; its rounding error is {share(error)} of that"
     way_out = "" if dtype == "float32" else " (merge.dtype=float32 keeps it)"
-    if not kept >= REFUSED_KEPT or not error < limit:
+    if not projection >= REFUSED_KEPT or not error < most_error:
         raise CheckpointError(
             f"merge: rounding to {dtype} erases the adapter: {details}, so nothing is published{way_out}"
         )
-    if kept < WARNED_KEPT or (effect is not None and error > WARNED_ERROR):
+    if projection < WARNED_KEPT or (effect is not None and error > WARNED_ERROR):
         log.warning("merge: rounding to %s weakens the adapter: %s%s", dtype, details, way_out)
     return summary
 

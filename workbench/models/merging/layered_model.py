@@ -68,7 +68,9 @@ def empty_parameters(module: nn.Module, prefix: str = "") -> Iterator[tuple[str,
 def base_name(name: str) -> str:
     """Return the base model's name of a weight inside a layer of peft."""
     return ".".join(
-        part for part in name.split(".") if part not in ("base_layer", "original_module", "token_adapter")
+        segment
+        for segment in name.split(".")
+        if segment not in ("base_layer", "original_module", "token_adapter")
     )
 
 

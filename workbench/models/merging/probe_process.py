@@ -86,17 +86,17 @@ def main(job_file: str, folder: str, logits_folder: str) -> None:
     threading.Thread(target=end_with_parent, args=(Path(folder),), daemon=True).start()
     job, plan = job_of(json.loads(Path(job_file).read_text(encoding="utf-8")))
     result: dict[str, str] = {}
-    kept = Path(logits_folder)
+    scratch = Path(logits_folder)
 
-    def keep(name: str, rows: Any) -> Any:
+    def write(name: str, rows: Any) -> Any:
         print(name, flush=True)
-        return in_files(kept, name, rows)
+        return in_files(scratch, name, rows)
 
     try:
-        probe(job, plan, Path(folder), keep)
+        probe(job, plan, Path(folder), write)
     except (WorkbenchError, NotStreamable) as error:
         result = {"error": type(error).__name__, "message": str(error)}
-    write_json(kept / RESULT, result)
+    write_json(scratch / RESULT, result)
 
 
 if __name__ == "__main__":

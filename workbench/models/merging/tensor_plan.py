@@ -51,7 +51,7 @@ def planned_merge(job: MergeJob) -> PlannedMerge:
     sources = base_tensors(job.model)
     empty = outline(job.model, adapter_config.num_labels(job.adapter_path))
     shapes = {name: tuple(parameter.shape) for name, parameter in empty.named_parameters()}
-    shared, held = shared_layers(empty), quantized_weights(empty, job)
+    shared, quantized = shared_layers(empty), quantized_weights(empty, job)
     _check_stored(empty, sources)
     updates = adapter_updates(empty, job.adapter_path)
     if shared and EMBEDDING in sources and needs_own_head(updates, job):
@@ -61,7 +61,7 @@ def planned_merge(job: MergeJob) -> PlannedMerge:
     return PlannedMerge(
         MergePlan(
             tensors={
-                name: _planned(name, shape, sources.get(name), updates.get(name), held.get(name), job)
+                name: _planned(name, shape, sources.get(name), updates.get(name), quantized.get(name), job)
                 for name, shape in shapes.items()
             },
             adapter=adapter_file(job.adapter_path),
@@ -92,7 +92,7 @@ def _planned(
     shape: tuple[int, ...],
     source: Source | None,
     update: UpdateTensors | None,
-    held: Quantized | None,
+    quantized: Quantized | None,
     job: MergeJob,
 ) -> PlannedTensor:
     """Return the plan of one tensor; a new head is the adapter's own.
@@ -104,7 +104,7 @@ def _planned(
         source = file_tensors([adapter_file(job.adapter_path)])[update.values]
     if source is None or tuple(source.shape) != shape or source.dtype not in FLOATS:
         raise NotStreamable(f"{name} is stored in another way")
-    return PlannedTensor(source=source, quantized=held, update=update)
+    return PlannedTensor(source=source, quantized=quantized, update=update)
 
 
 def base_tensors(model: ModelConfig) -> dict[str, Source]:

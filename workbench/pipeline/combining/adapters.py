@@ -51,13 +51,13 @@ def combine(run: Run) -> None:
     log.info("combine: %s; %s", summary(report), run_dir.combined)
 
 
-def combined_facts(method: str, parts: Sequence[WeightedPart], rank: int | None = None) -> dict[str, Any]:
+def combined_facts(method: str, entries: Sequence[WeightedPart], rank: int | None = None) -> dict[str, Any]:
     """Return what run.json and the leaderboard say of a combination."""
     kind = "adapters" if rank is not None else "models"
     return {
-        "method": f"{len(parts)} {kind} by {method}",
+        "method": f"{len(entries)} {kind} by {method}",
         **({"rank": rank} if rank is not None else {}),
-        "parts": [{"path": public_path(part.path), "weight": part.weight} for part in parts],
+        "parts": [{"path": public_path(entry.path), "weight": entry.weight} for entry in entries],
     }
 
 
@@ -66,12 +66,12 @@ def combined_from(merge: MergeConfig) -> list[Any]:
     values = {
         key: value for key, value in hashed(merge, "merge").items() if key in COMBINED_BY and key != "result"
     }
-    return [values, [adapter_config.fingerprint(part.path) for part in merge.adapters]]
+    return [values, [adapter_config.fingerprint(entry.path) for entry in merge.adapters]]
 
 
 def summary(report: Combination) -> str:
     """Describe a combination in one line."""
-    parts = " + ".join(f"{part.weight:g} x {part.path}" for part in report.adapters)
+    weighted = " + ".join(f"{entry.weight:g} x {entry.path}" for entry in report.adapters)
     if report.difference is None:
         distance = "though the weighted sum is zero"
     elif report.difference < EXACT:
@@ -80,4 +80,4 @@ def summary(report: Combination) -> str:
         distance = f"{report.difference:.1%} of the weighted sum's size away from that sum"
         if report.method == MergeMethod.linear.value:
             distance += " (merge.method=cat is the sum)"
-    return f"{parts} by {report.method}, rank {report.rank} in {report.num_layers} layers, {distance}"
+    return f"{weighted} by {report.method}, rank {report.rank} in {report.num_layers} layers, {distance}"

@@ -43,11 +43,11 @@ def merged_from(config: Config) -> list[Any]:
     """Return the settings that decide a merge of models."""
     base = {**hashed(config.model, "model"), "path": content(config.model.path)}
     merge = hashed(config.merge, "merge") | {"dtype": config.merge.dtype.value}
-    return [base, merge, [content(part.path) for part in config.merge.models]]
+    return [base, merge, [content(entry.path) for entry in config.merge.models]]
 
 
 def summary(report: ModelsReport) -> str:
     """Describe a merge of models in one line."""
-    parts = " + ".join(f"{part['weight']:g} x {part['path']}" for part in report.models)
-    left = f"{report.kept:.0%} of the change is left after rounding"
-    return f"{parts} by {report.method}, {report.num_tensors} tensors, {left}"
+    weighted = " + ".join(f"{entry['weight']:g} x {entry['path']}" for entry in report.models)
+    kept_share = f"{report.kept:.0%} of the change is left after rounding"
+    return f"{weighted} by {report.method}, {report.num_tensors} tensors, {kept_share}"

@@ -59,8 +59,8 @@ def searched_weights(run: Run) -> list[WeightedPart]:
         record.finish("search", inputs, run_dir.search, {})
     factors = read_chosen(run_dir.search)
     return [
-        replace(part, weight=part.weight * factor)
-        for part, factor in zip(config.merge.adapters, factors, strict=True)
+        replace(entry, weight=entry.weight * factor)
+        for entry, factor in zip(config.merge.adapters, factors, strict=True)
     ]
 
 
@@ -69,8 +69,8 @@ def base_identity(config: Config) -> dict[str, Any]:
     return {
         "model": hashed(config.model, "model") | {"path": content(config.model.path)},
         "quantization": hashed(config.quantization, "quantization"),
-        "adapters": [adapter_config.fingerprint(part.path) for part in config.merge.adapters],
-        "weights": [part.weight for part in config.merge.adapters],
+        "adapters": [adapter_config.fingerprint(entry.path) for entry in config.merge.adapters],
+        "weights": [entry.weight for entry in config.merge.adapters],
     }
 
 
@@ -148,7 +148,7 @@ def _judged(
 def _loaded(run: Run, identity: dict[str, Any]) -> Iterator[ScoredSettings]:
     """Load the base with all adapters, and return what scores it with any factors."""
     config = run.config
-    adapters = [read_lora(part.path) for part in config.merge.adapters]
+    adapters = [read_lora(entry.path) for entry in config.merge.adapters]
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder, shared_base(config, None) as base:
         combined = Path(folder) / "combined"
         combine_adapters(config.model, config.merge, combined)

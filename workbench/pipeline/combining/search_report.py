@@ -88,7 +88,7 @@ def write_report(
 ) -> None:
     """Write search.json, search.csv and the curve into the run's search/; log table and verdict."""
     merge = run.config.merge
-    names = [Path(part.path).name for part in merge.adapters]
+    names = [Path(entry.path).name for entry in merge.adapters]
     chosen = next((setting for setting in judged if decision and setting.factors == decision.chosen), None)
     diagonal = curve(judged)
     with new_folder(run.run_dir.search) as folder:
@@ -165,7 +165,7 @@ def _as_json(
     """Return the report as JSON values."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "adapters": [asdict(part) for part in merge.adapters],
+        "adapters": [asdict(entry) for entry in merge.adapters],
         "seed": merge.seed,
         "guard_margin": merge.guard_margin,
         "benchmarks": {

@@ -78,10 +78,13 @@ def norm_table(path: str, rows: Mapping[str, Sequence[float | None]]) -> Table:
     largest = max((value for row in rows.values() for value in row if value is not None), default=0.0)
     lines = []
     for kind, row in rows.items():
-        own = [pair for pair in pairs if pair.module.rpartition(".")[2] == kind]
+        same_kind = [pair for pair in pairs if pair.module.rpartition(".")[2] == kind]
         values = [value for value in row if value is not None]
-        measured = [_range([float(pair.rank) for pair in own]), _range([pair.scale for pair in own])]
-        measured += [_range([pair.stable_rank for pair in own]), _range(values)]
+        measured = [
+            _range([float(pair.rank) for pair in same_kind]),
+            _range([pair.scale for pair in same_kind]),
+        ]
+        measured += [_range([pair.stable_rank for pair in same_kind]), _range(values)]
         lines.append([kind, str(len(values)), *measured, bars(row, largest)])
     notes = ["stable rank: |update|² / largest singular value², how many directions carry the update."]
     header = [

@@ -53,8 +53,8 @@ def open_folders(run: Run) -> tuple[ModelFolder, ModelFolder]:
 
 def merged_path(config: Config, run: Run) -> str | None:
     """Return the merged model's path: that of the configuration, else the run's own; None: there is none."""
-    own = run.run_dir.merged
-    return config.merged.path or (str(own) if own.is_dir() else None)
+    own_folder = run.run_dir.merged
+    return config.merged.path or (str(own_folder) if own_folder.is_dir() else None)
 
 
 def show(diagnosis: Diagnosis) -> None:

@@ -70,6 +70,6 @@ def show(extraction: Extraction, config: Config) -> None:
     names = sorted(extraction.rest, key=lambda name: -extraction.rest[name])
     shown = ", ".join(f"{name} ({extraction.rest[name]:.2g})" for name in names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    left = [name for name in names if name not in extraction.kept]
-    how = "saved whole" if not left else "left out (extract.keep_rest=true saves them whole)"
+    left_out = [name for name in names if name not in extraction.kept]
+    how = "saved whole" if not left_out else "left out (extract.keep_rest=true saves them whole)"
     log.warning("extract: changed weights that a LoRA doesn't hold: %s%s: %s", shown, more, how)

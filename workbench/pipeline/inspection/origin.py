@@ -50,8 +50,8 @@ def _training(run: RunDir, record: dict[str, Any]) -> Iterator[str]:
         )
     trained = record.get("steps", {}).get("train", {}).get("inputs")
     if trained:
-        told = f"{str(trained)[:DIGITS]} (fingerprint of base, data and settings)"
-        yield f"training: {told}; quantization {quantization}"
+        origin = f"{str(trained)[:DIGITS]} (fingerprint of base, data and settings)"
+        yield f"training: {origin}; quantization {quantization}"
 
 
 def _scores(run: RunDir) -> Iterator[str]:
@@ -61,9 +61,10 @@ def _scores(run: RunDir) -> Iterator[str]:
         _, scores = read_results(run.results_json)
     except DataError:
         return
-    own = [score for score in scores if score.model == ADAPTER]
-    told = [
-        f"{score.benchmark} {score.metric} {score.value:.4g} ({score.num_items:,} items)" for score in own
+    adapter_scores = [score for score in scores if score.model == ADAPTER]
+    texts = [
+        f"{score.benchmark} {score.metric} {score.value:.4g} ({score.num_items:,} items)"
+        for score in adapter_scores
     ]
-    if told:
-        yield f"scores: {', '.join(told)}"
+    if texts:
+        yield f"scores: {', '.join(texts)}"

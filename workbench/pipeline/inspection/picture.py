@@ -50,9 +50,9 @@ def picture_svg(rows: Mapping[str, Sequence[float | None]], title: str) -> str:
         for column, value in enumerate(row):
             if value is not None:
                 shade = 1.0 if not largest else 0.08 + 0.92 * value / largest
-                place = f'x="{LABEL_WIDTH + CELL * column}" y="{y}" width="{CELL - 2}" height="{CELL - 2}"'
+                area = f'x="{LABEL_WIDTH + CELL * column}" y="{y}" width="{CELL - 2}" height="{CELL - 2}"'
                 hint = f"<title>{escape(clean(kind))}, layer {column}: {value:.4g}</title>"
-                parts.append(f'<rect {place} fill="#2b6cb0" fill-opacity="{shade:.3f}">{hint}</rect>')
+                parts.append(f'<rect {area} fill="#2b6cb0" fill-opacity="{shade:.3f}">{hint}</rect>')
     for column in range(0, columns, 4):
         parts.append(f'<text x="{LABEL_WIDTH + CELL * column}" y="{height - 22}">{column}</text>')
     parts.append(f'<text x="{LABEL_WIDTH}" y="{height - 6}">layer; darkest: {largest:.4g}</text>')
