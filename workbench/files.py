@@ -132,7 +132,7 @@ def check_readable(path: Path, most_bytes: int) -> None:
         ConfigError: It is a pipe, a device, a folder, a broken link, or too large.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: not a regular file (but a device, a pipe, a folder or a broken link)")
+        raise ConfigError(f"{path}: not a regular file (a device, a pipe, a folder, or a link to nothing)")
     if (size := path.stat().st_size) > most_bytes:
         raise ConfigError(f"{path}: {size:,} bytes (at most {most_bytes:,} are allowed)")
 

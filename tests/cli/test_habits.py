@@ -88,9 +88,9 @@ def test_each_option_of_the_table_is_one_of_ours_and_each_spelling_is_plain():
         ("train.lr_scheduler=Cosine", "here it is train.lr_scheduler=cosine"),
         ("model=meta-llama/Llama-3", "model.path=meta-llama/Llama-3"),
         ("--lerning_rate 1", "did you mean train.learning_rate=...?"),
-        ("per_device_eval_batch_size=4", "it counts rows; evaluate.batch_tokens counts tokens"),
-        ("--per_device_eval_batch_size 4", "it counts rows; evaluate.batch_tokens counts tokens"),
-        ("--val_size 500", "rows; here a share of them is held out"),
+        ("per_device_eval_batch_size=4", "it counts rows; here evaluate.batch_tokens counts tokens"),
+        ("--per_device_eval_batch_size 4", "it counts rows; here evaluate.batch_tokens counts tokens"),
+        ("--val_size 500", "it counts rows; here a share of the rows is held out"),
         ("--frobnicate", "values are given as KEY=VALUE"),
     ],
 )

@@ -84,7 +84,11 @@ JOBS = {
 @pytest.mark.parametrize(
     ("job", "command", "lost"),
     [
-        ("export", "merge model.path=m adapter.path=a run_dir=out", "export_size: 5 (a merge chooses"),
+        (
+            "export",
+            "merge model.path=m adapter.path=a run_dir=out",
+            "export_size: 5 (a merge writes files of at most 4 GB",
+        ),
         ("infer", "chat model.path=m adapter.path=a", "infer_backend: huggingface"),
         (
             "eval",
@@ -169,17 +173,17 @@ def test_a_recipe_file_is_named_without_its_ending(tmp_path, monkeypatch):
         ("datasets:\n  - {path: a}\n  - {path: b}", "counterpart: datasets: [{'path': 'a'}, {'path': 'b'}]"),
         ("hub_token: hf_abcdefgh\nneftune_noise_alpha: 5", "hub_token: ***, neftune_noise_alpha: 5"),
         ("finetuning_type: lora\nuse_dora: true", "model.path=m adapter=dora"),
-        ("val_size: 500", "val_size: 500 (rows; here a share of them"),
+        ("val_size: 500", "val_size: 500 (it counts rows; here a share of the rows"),
         ("val_size: 0.1", "data.validation_fraction=0.1"),
         ("save_total_limit: 1", "train.save_total_limit=2\nnote: save_total_limit: 1 becomes 2"),
         ("finetuning_type: freeze", "counterpart: finetuning_type: freeze ("),
-        ("eval_dataset: mine", "counterpart: eval_dataset: mine (rows are held out"),
+        ("eval_dataset: mine", "counterpart: eval_dataset: mine (a share of the training rows"),
         ("lr_scheduler_type: cosine_with_restarts", "which does not restart"),
-        ("trust_remote_code: true", "note: trust_code=true lets Python code run"),
-        ("plot_loss: true", "note: plot_loss: the curve of the loss is drawn always"),
+        ("trust_remote_code: true", "note: trust_code=true runs Python code"),
+        ("plot_loss: true", "note: plot_loss: not needed, the curve of the loss is always drawn"),
         ("finetuning_type: full\nquantization_bit: 8", "so quantization=int8 is left out"),
         ("stage: pt", "recipe=sft data.format=text"),
-        ("fp16: true\npure_bf16: true", "pure_bf16: true (beside model.dtype=float16)"),
+        ("fp16: true\npure_bf16: true", "pure_bf16: true (contradicts model.dtype=float16)"),
     ],
 )
 def test_values_of_other_tools_are_kept_and_credentials_are_not_shown(tmp_path, monkeypatch, lines, words):

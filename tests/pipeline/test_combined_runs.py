@@ -108,7 +108,7 @@ def test_a_run_with_an_adapter_of_its_own_takes_no_combination(run, two):
 
 
 def test_adapter_path_beside_the_list_is_refused(run, two):
-    with pytest.raises(ConfigError, match="adapter.path: 'zh', beside merge.adapters"):
+    with pytest.raises(ConfigError, match="adapter.path: 'zh', together with merge.adapters"):
         run("merge", *MODEL, two, "adapter.path=zh", "run_dir=both")
 
 

@@ -142,10 +142,10 @@ IN_ROWS = ("val_size", "val_set_size", "validation_split", "eval_split")
 EVAL_BATCH = ("per_device_eval_batch_size", "eval_batch_size")
 
 REMARKS = {
-    "trust_remote_code": "trust_code=true lets Python code run that lies beside the model; leave it out "
-    "unless the model needs it and you have read that code",
-    "plot_loss": "plot_loss: the curve of the loss is drawn always (loss.svg)",
-    "predict_with_generate": "predict_with_generate: answers are generated always",
+    "trust_remote_code": "trust_code=true runs Python code from the model's folder; leave it out "
+    "unless the model needs that code and you have read it",
+    "plot_loss": "plot_loss: not needed, the curve of the loss is always drawn (loss.svg)",
+    "predict_with_generate": "predict_with_generate: not needed, answers are always generated",
 }
 """Key of another tool -> what changes with it."""
 
@@ -206,7 +206,9 @@ def no_such_stage(stage: Any) -> str | None:
     """Return why a training stage of LLaMA-Factory can't be run here; None: it can, or is none."""
     if stage not in OTHER_STAGES:
         return None
-    return f"{stage} does not exist here; recipe=sft trains on answers, with data.format=text on plain text"
+    return (
+        f"{stage} does not exist here; recipe=sft trains on answers, and with data.format=text on plain text"
+    )
 
 
 def obstacle(key: str, value: Any, recipe: str | None = None) -> str | None:
@@ -219,15 +221,19 @@ def obstacle(key: str, value: Any, recipe: str | None = None) -> str | None:
     """
     number = number_of(value)
     if key in EVAL_BATCH or (key == "batch_size" and recipe == "evaluate"):
-        return "it counts rows; evaluate.batch_tokens counts tokens"
+        return "it counts rows; here evaluate.batch_tokens counts tokens"
     if key == "eval_dataset":
-        return "rows are held out by their share, as in data.validation_fraction=0.05"
+        return "a share of the training rows is held out instead, as in data.validation_fraction=0.05"
     if key in IN_ROWS and number is not None and number >= 1:
-        return "rows; here a share of them is held out, as in data.validation_fraction=0.1"
+        return "it counts rows; here a share of the rows is held out, as in data.validation_fraction=0.1"
     if key == "export_size" and recipe == "merge":
-        return "a merge chooses the size of its files"
+        return (
+            "a merge writes files of at most 4 GB; export.max_shard_size of recipe=export sets another size"
+        )
     if key == "finetuning_type" and value in ("freeze", "oft"):
-        return "there are adapter=lora, dora, and none, which trains all weights"
+        return (
+            "not available; there are adapter=lora, adapter=dora, and adapter=none, which trains all weights"
+        )
     return no_such_stage(value) if key == "stage" else None
 
 

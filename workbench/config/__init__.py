@@ -193,10 +193,10 @@ class Config:
             )
         if self.merge.search and len(self.merge.guard) == len(self.benchmarks):
             raise ConfigError(
-                "merge.search: no benchmark to gain on (benchmark=[...], besides those of merge.guard)"
+                "merge.search: no benchmark to gain on (choose one in benchmark=[...] besides merge.guard's)"
             )
         if self.merge.adapters and self.adapter.path is not None:
             raise ConfigError(
-                f"adapter.path: {self.adapter.path!r}, beside merge.adapters (give one of them; all adapters "
-                "of a combination belong into merge.adapters)"
+                f"adapter.path: {self.adapter.path!r}, together with merge.adapters (give one of them; "
+                "merge.adapters lists all adapters of a combination)"
             )

@@ -106,9 +106,11 @@ class MergeConfig:
         check_ranges(self, "merge")
         self._check_search()
         if self.adapters and self.models:
-            raise ConfigError("merge.models: given beside merge.adapters (give one of them)")
+            raise ConfigError("merge.models: given together with merge.adapters (give one of them)")
         if self.result is not MergeResult.model and not self.adapters:
-            raise ConfigError(f"merge.result: {self.result.name!r} is for several adapters (merge.adapters)")
+            raise ConfigError(
+                f"merge.result: {self.result.name!r} needs adapters to combine (merge.adapters)"
+            )
         if self.parts:
             self._check_parts()
             return
@@ -142,14 +144,16 @@ class MergeConfig:
             return
         if not self.adapters or self.combination is not MergeMethod.cat:
             raise ConfigError(
-                "merge.search: tries weights of merge.adapters with merge.method=cat, the exact weighted sum "
-                "(give one adapter or more there)"
+                "merge.search: needs merge.adapters (as in [{path: A}]) and merge.method=cat, as it tries "
+                "other weights in the sum of their updates"
             )
         if wrong := [factor for factor in self.search if not -MOST_FACTOR <= factor <= MOST_FACTOR]:
-            raise ConfigError(f"merge.search: {wrong[0]!r} (from {-MOST_FACTOR} to {MOST_FACTOR})")
+            raise ConfigError(
+                f"merge.search: {wrong[0]!r} is not a factor from {-MOST_FACTOR} to {MOST_FACTOR}"
+            )
         if (count := len(self.search) ** len(self.adapters)) > MOST_SETTINGS:
             raise ConfigError(
-                f"merge.search: {count:,} combinations of factors (at most {MOST_SETTINGS}: name fewer)"
+                f"merge.search: {count:,} combinations of factors (at most {MOST_SETTINGS}: list fewer)"
             )
 
     def _check_parts(self) -> None:
@@ -178,31 +182,31 @@ class MergeConfig:
             )
         if not method.prunes and self.density is not None:
             raise ConfigError(
-                f"merge.density: {self.density!r}, but merge.method={method.name} keeps all values (null, or "
-                "a method of ties, dare or magnitude_prune)"
+                f"merge.density: {self.density!r}, but merge.method={method.name} keeps all values (leave it "
+                "out, or choose a method of ties, dare or magnitude_prune)"
             )
 
     def _check_others(self, method: MergeMethod) -> None:
         """Raise ConfigError if a key is given that the method doesn't use, or slerp's keys are wrong."""
         if self.rank is not None and not method.truncates:
             raise ConfigError(
-                f"merge.rank: {self.rank!r}, but the rank that merge.method={method.name} makes follows from "
-                "the adapters (null, or svd and the _svd methods)"
+                f"merge.rank: {self.rank!r}, but with merge.method={method.name} the adapters' ranks decide "
+                "(leave it out, or choose svd or an _svd method)"
             )
         is_slerp = method is MergeMethod.slerp
         if self.normalize is not None and (self.adapters or is_slerp):
             raise ConfigError(
                 f"merge.normalize: {self.normalize!r} is for the sum over models, not for "
-                f"{'slerp' if is_slerp else 'adapters'} (null)"
+                f"{'slerp' if is_slerp else 'adapters'} (leave it out)"
             )
         if is_slerp is (self.t is None):
             raise ConfigError(
-                "merge.t: not given, and merge.method=slerp needs it (0 is the first model, 1 the second)"
+                "merge.t: not given, and merge.method=slerp needs it (0: the first model, 1: the second)"
                 if is_slerp
-                else f"merge.t: {self.t!r} is for merge.method=slerp, not for {method.name} (null)"
+                else f"merge.t: {self.t!r} is for merge.method=slerp, not for {method.name} (leave it out)"
             )
         if is_slerp and (len(self.models) != 2 or any(part.weight != 1 for part in self.models)):
             raise ConfigError(
-                "merge.models: merge.method=slerp takes two models without weights (merge.t says where "
-                "between them)"
+                "merge.models: merge.method=slerp takes two models without weights (merge.t says how far "
+                "from the first to the second)"
             )

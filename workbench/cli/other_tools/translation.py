@@ -55,7 +55,7 @@ class Translation:
         ours, word = name.partition("=")[0], assignment(name, converted(key, value))
         is_kept = key not in PRECISE or self.ours.get(ours) == "adapter=none"
         if is_kept and self.ours.get(ours, word) != word:
-            self.without.append(f"{key}: {value} (beside {self.ours[ours]})")
+            self.without.append(f"{key}: {value} (contradicts {self.ours[ours]})")
         else:
             self.ours[ours] = word
 

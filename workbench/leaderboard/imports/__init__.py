@@ -1,4 +1,4 @@
-"""Reads results of other tools, so that their models are rows beside this project's.
+"""Reads results of other tools, so that their models are rows of the leaderboard.
 
     find                 which folders hold results of which tool (`imported_results`)
     harness_folder       a results file of lm-evaluation-harness and its samples -> benchmarks
@@ -11,6 +11,6 @@
     scores               items -> scores
     alignment            ids and order of another run's items with the same prompts
 
-What an import holds stands in leaderboard/imported_items.py. Nothing of a file is run. Names and texts are
-the other tool's; code that shows them calls `shown.clean`.
+leaderboard/imported_items.py defines what an import contains. No code of a file is run. Names and texts come
+from the other tool, so code that shows them calls `shown.clean`.
 """

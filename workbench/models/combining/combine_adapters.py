@@ -137,7 +137,7 @@ def _combined_layers(
     if size <= NOTHING * largest:
         raise ConfigError(
             f"merge.adapters: their combination by {merge.combination.value} is zero, so it would do nothing "
-            "(other weights, or a larger merge.density)"
+            "(choose other weights, or a larger merge.density)"
         )
     return combined, math.sqrt(difference / total) if total > NOTHING * largest else None
 

@@ -214,7 +214,7 @@ def _rounded(name: str, base: Tensor, tensors: Sequence[Tensor], merge: MergeCon
     rounded = exact.to(dtype)
     if not bool(rounded.isfinite().all()):
         raise ConfigError(
-            f"merge.dtype: {name} of the merged model overflows {dtype_name(dtype)} (use float32)"
+            f"merge.dtype: {name} of the merged model overflows {dtype_name(dtype)} (set merge.dtype=float32)"
         )
     return rounded, measured(before, exact - before, rounded)
 

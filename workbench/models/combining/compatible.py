@@ -44,7 +44,7 @@ def check_compatible(
         if first.task_type != other.task_type:
             raise CheckpointError(
                 f"merge.adapters: {first.path!r} is for {first.task_type} and {other.path!r} for "
-                f"{other.task_type} (adapters of one task only)"
+                f"{other.task_type} (combine adapters of one task)"
             )
         if adapter_config.chat_template(first.path) != adapter_config.chat_template(other.path):
             log.warning(
@@ -69,7 +69,7 @@ def _check_base_names(first: LoraAdapter, other: LoraAdapter) -> None:
     if PurePath(first.base_name).name != PurePath(other.base_name).name:
         raise CheckpointError(
             f"merge.adapters: {first.path!r} was trained on {first.base_name!r} and {other.path!r} on "
-            f"{other.base_name!r} (adapters of one base only; if both names are the same model, correct "
+            f"{other.base_name!r} (combine adapters of one base; if both names are the same model, correct "
             f"base_model_name_or_path in {adapter_config.CONFIG_FILE})"
         )
 
@@ -86,7 +86,7 @@ def _check_trained_alike(first: LoraAdapter, other: LoraAdapter) -> None:
             difference = "different weights" if key == "fingerprint" else difference
             raise CheckpointError(
                 f"merge.adapters: {first.path!r} and {other.path!r} were trained on bases with {difference} "
-                "(adapters of one base only; adapter.base=accept goes on nevertheless)"
+                "(only adapters of one base fit together; adapter.base=accept combines them anyway)"
             )
 
 
@@ -102,8 +102,8 @@ def _check_layer(name: str, layers: Sequence[tuple[str, Factors]]) -> None:
         if _sizes(layer) != _sizes(first):
             ours, theirs = (f"{factors.up.shape[0]} x {factors.down.shape[1]}" for factors in (first, layer))
             raise CheckpointError(
-                f"merge.adapters: {name} is {ours} in {first_path!r} and {theirs} in {path!r} (adapters of "
-                "one base only)"
+                f"merge.adapters: {name} is {ours} in {first_path!r} and {theirs} in {path!r} (combine "
+                "adapters of one base)"
             )
 
 
@@ -115,7 +115,7 @@ def _check_ranks(name: str, layers: Sequence[tuple[str, Factors]], method: Merge
             way_out = "cat or svd" if method is MergeMethod.linear else f"cat, svd or {method.value}_svd"
             raise ConfigError(
                 f"merge.method: {method.value!r} needs equal ranks, and {name} has rank {first.rank} in "
-                f"{first_path!r} and {layer.rank} in {path!r} ({way_out})"
+                f"{first_path!r} and {layer.rank} in {path!r} (choose {way_out})"
             )
 
 

@@ -77,7 +77,7 @@ def _check_architecture(base: ModelFolder, model: ModelFolder, path: str) -> Non
         if (value := model.config.get(field)) != (expected := base.config.get(field)):
             raise CheckpointError(
                 f"merge.models: {path!r} is not of the base {str(base.path)!r}: its {field} is {value!r}, "
-                f"not {expected!r} (models tuned from one base only)"
+                f"not {expected!r} (merge models tuned from one base)"
             )
 
 
@@ -101,11 +101,11 @@ def _check_tensors(base: ModelFolder, model: ModelFolder, path: str) -> None:
         lacking, having = names if name in model.tensors else reversed(names)
         shown = (model if name in model.tensors else base).file_names[name]
         raise CheckpointError(
-            f"merge.models: {shown} is in {having} and not in {lacking} (models tuned from one base only)"
+            f"merge.models: {shown} is in {having} and not in {lacking} (merge models tuned from one base)"
         )
     for name, stored in base.tensors.items():
         if tuple(stored.shape) != (shape := tuple(model.tensors[name].shape)):
             raise CheckpointError(
                 f"merge.models: {base.file_names[name]} is {list(shape)} in {path!r} and "
-                f"{list(stored.shape)} in the base (models of one base and one vocabulary only)"
+                f"{list(stored.shape)} in the base (merge models of one base and one vocabulary)"
             )

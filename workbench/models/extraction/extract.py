@@ -89,16 +89,17 @@ def check_comparable(base: ModelFolder, tuned: ModelFolder) -> None:
     """
     if base.config.get("model_type") in TRANSPOSED:
         raise CheckpointError(
-            f"{base.path}: layers of {base.config['model_type']} are not supported (Conv1D)"
+            f"{base.path}: layers of {base.config['model_type']} have transposed weights (Conv1D), which "
+            "peft's LoRA of a linear layer doesn't fit"
         )
     for name, stored in base.tensors.items():
         other = tuned.tensors.get(name)
         if other is None and not is_head(name):
-            raise CheckpointError(f"{tuned.path}: {name} is missing (another model than {base.path})")
+            raise CheckpointError(f"{tuned.path}: {name} is missing (is it a model tuned from {base.path}?)")
         if other is not None and tuple(other.shape) != tuple(stored.shape):
             raise CheckpointError(
-                f"{tuned.path}: {name} is {list(other.shape)}, in the base {list(stored.shape)} (another "
-                "model; extend the base's vocabulary first where only the embedding differs)"
+                f"{tuned.path}: {name} is {list(other.shape)}, in the base {list(stored.shape)} (is it "
+                "another model? If only the embedding differs, extend the base's vocabulary first)"
             )
         if other is not None and not other.dtype.is_floating_point:
             raise CheckpointError(f"{tuned.path}: {name} is quantized (take the unquantized checkpoint)")

@@ -22,7 +22,7 @@ def halves(benchmark: PreparedBenchmark, seed: int) -> tuple[PreparedBenchmark, 
     if len(order.ends) < FEWEST_CLUSTERS:
         raise ConfigError(
             f"benchmarks.{benchmark.name}: {len(order.ends)} independent items are too few for two halves "
-            f"(at least {FEWEST_CLUSTERS})"
+            f"(at least {FEWEST_CLUSTERS}: raise the limit, or search on another benchmark)"
         )
     middle = order.ends[len(order.ends) // 2 - 1]
     return (

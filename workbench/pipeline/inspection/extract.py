@@ -54,14 +54,14 @@ def show(extraction: Extraction, config: Config) -> None:
     layers = extraction.layers
     ranks, shares = [layer.rank for layer in layers], [layer.share for layer in layers]
     log.info(
-        "extract: %d layers of rank %d to %d hold %.1f%% to %.1f%% of the squared difference; "
-        "%d tensors are equal",
+        "extract: %d layers, of rank %d to %d, reproduce %.1f%% to %.1f%% of the squared difference; "
+        "%d tensors are equal in both models",
         *(len(layers), min(ranks), max(ranks), 100 * min(shares), 100 * max(shares), extraction.num_equal),
     )
     beyond = [layer for layer in layers if layer.share < config.extract.share]
     if beyond:
         log.warning(
-            "extract: %d layers hold less than %.3g of it, such as %s (%.3f): %s",
+            "extract: %d layers reproduce a smaller share than extract.share=%.3g, such as %s (%.3f): %s",
             *(len(beyond), config.extract.share, beyond[0].name, beyond[0].share),
             "extract.rank is too small" if config.extract.rank else "extract.max_rank is too small",
         )
@@ -72,4 +72,4 @@ def show(extraction: Extraction, config: Config) -> None:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     left_out = [name for name in names if name not in extraction.kept]
     how = "saved whole" if not left_out else "left out (extract.keep_rest=true saves them whole)"
-    log.warning("extract: changed weights that a LoRA doesn't hold: %s%s: %s", shown, more, how)
+    log.warning("extract: changed weights that a LoRA can't change: %s%s: %s", shown, more, how)
