@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import tiny
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from workbench.config.merge import MergeConfig, WeightedPart
 from workbench.config.merge_method import MergeMethod
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
+from workbench.models import OpenLlamaForCausalLM
 from workbench.models.combining.combine_adapters import combine_adapters, layer_seed
 
 pytestmark = [
@@ -20,30 +21,10 @@ pytestmark = [
 ]
 
 
-SIZES = {
-    "vocab_size": 101,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 16,
-}
-TOKENS = torch.arange(3, 27).view(2, 12)
-
-
-def tiny_model(**fields):
-    """An Open-Llama in which every part matters, the same each time."""
-    torch.manual_seed(0)
-    model = OpenLlamaForCausalLM(OpenLlamaConfig(**(SIZES | fields)))
-    for name, weight in model.named_parameters():
-        weight.data.normal_(0, 0.3).add_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
-    return model.eval()
-
-
 def made(folder, seed, **fields):
     """An adapter that peft saves, with every tensor moved."""
     settings = {"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 6, "target_modules": ["q_proj", "up_proj"]}
-    model = get_peft_model(tiny_model(), LoraConfig(**(settings | fields)))
+    model = get_peft_model(tiny.model(), LoraConfig(**(settings | fields)))
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         if "lora_" in name:
@@ -76,7 +57,7 @@ def updates(folder):
 
 def peft_updates(folders):
     """Layer -> update of the first folder's adapter, as peft loads and computes it."""
-    model = PeftModel.from_pretrained(tiny_model(), folders)
+    model = PeftModel.from_pretrained(tiny.model(), folders)
     return {
         name.removeprefix("base_model.model."): module.get_delta_weight("default").detach()
         for name, module in model.named_modules()
@@ -130,7 +111,7 @@ DARE = ["dare_linear", "dare_linear_svd", "dare_ties", "dare_ties_svd"]
 
 
 def combined_by_peft(folders, weights, method, rank, density, seed=0):
-    model = PeftModel.from_pretrained(tiny_model(), folders[0], adapter_name="0")
+    model = PeftModel.from_pretrained(tiny.model(), folders[0], adapter_name="0")
     for number, folder in enumerate(folders[1:], 1):
         model.load_adapter(folder, str(number))
     torch.manual_seed(seed)
@@ -200,7 +181,7 @@ def test_a_combination_of_equal_adapters_has_the_logits_of_one(tmp_path):
     combine_adapters(None, section([folder, again], [0.25, 0.75]), tmp_path / "both")
     with torch.no_grad():
         alone, both = (
-            PeftModel.from_pretrained(tiny_model(), path)(TOKENS).logits
+            PeftModel.from_pretrained(tiny.model(), path)(tiny.tokens()).logits
             for path in (folder, str(tmp_path / "both"))
         )
     assert torch.allclose(alone, both, rtol=0, atol=1e-4)
@@ -334,6 +315,6 @@ def test_an_adapter_listed_twice_is_refused():
 def test_a_combination_fits_the_open_llama_it_was_made_for(tmp_path):
     folders = [made(tmp_path / "a", 0), made(tmp_path / "b", 1)]
     combine_adapters(None, section(folders, [0.5, 0.5]), tmp_path / "both")
-    assert isinstance(tiny_model(), OpenLlamaForCausalLM)
+    assert isinstance(tiny.model(), OpenLlamaForCausalLM)
     config = json.loads((tmp_path / "both" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["use_rslora"]) == (8, 8, False)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -10,33 +11,14 @@ from workbench.config.merge import MergeConfig, MergeDtype, WeightedPart
 from workbench.config.merge_method import MergeMethod
 from workbench.config.model import ModelConfig
 from workbench.errors import CheckpointError, ConfigError
-from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
+from workbench.models import OpenLlamaForCausalLM
 from workbench.models.combining import combine_models as combining
 from workbench.models.combining.combine_models import combine_models
-
-SIZES = {
-    "vocab_size": 101,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 16,
-}
-TOKENS = torch.arange(3, 27).view(2, 12)
-
-
-def tiny_model(**fields):
-    """An Open-Llama in which every part matters, the same each time."""
-    torch.manual_seed(0)
-    model = OpenLlamaForCausalLM(OpenLlamaConfig(**(SIZES | fields)))
-    for name, weight in model.named_parameters():
-        weight.data.normal_(0, 0.3).add_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
-    return model.eval()
 
 
 def saved(folder, *, moved=0.0, seed=0, dtype=torch.float32, **fields):
     """A base, or with `moved` a model tuned from it."""
-    model = tiny_model(**fields)
+    model = tiny.model(**fields)
     generator = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
         weight.data += moved * torch.randn(weight.shape, generator=generator)
@@ -80,11 +62,11 @@ def test_the_merged_folder_loads_and_its_logits_lie_between(tmp_path, three):
     base, models = three
     combine_models(ModelConfig(path=base), section(models, method="linear"), tmp_path / "merged")
     merged = OpenLlamaForCausalLM.from_pretrained(tmp_path / "merged").eval()
-    expected = tiny_model()
+    expected = tiny.model()
     states = [tensors(tmp_path / name) for name in ("1", "2")]
     expected.load_state_dict({name: ((states[0][name] + states[1][name]) / 2).float() for name in states[0]})
     with torch.no_grad():
-        logits = [model(TOKENS).logits for model in (merged, expected)]
+        logits = [model(tiny.tokens()).logits for model in (merged, expected)]
     assert torch.allclose(*logits, rtol=0, atol=1e-4)
 
 

@@ -2,38 +2,25 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from toy_adapters import TOY, toy_adapter
 
-from workbench import cli
 from workbench.errors import CheckpointError, ConfigError
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
-TOY = Path(cli.PACKAGE) / "toy" / "base"
 MODEL = ("model.path=${toy:base}", "quantization=none")
 ASKED = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=40")
 
 
-def adapter(folder, seed, **fields):
-    settings = {"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]}
-    model = get_peft_model(OpenLlamaForCausalLM.from_pretrained(TOY), LoraConfig(**(settings | fields)))
-    generator = torch.Generator().manual_seed(seed)
-    for name, weight in model.named_parameters():
-        if "lora_" in name:
-            weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
-    model.save_pretrained(folder)
-
-
 @pytest.fixture
 def two(tmp_path):
-    adapter(tmp_path / "zh", 0)
-    adapter(tmp_path / "en", 1, r=2, use_rslora=True)
+    toy_adapter(tmp_path / "zh", 0)
+    toy_adapter(tmp_path / "en", 1, r=2, use_rslora=True)
     return "merge.adapters=[{path: zh, weight: 0.5},{path: en, weight: 0.7}]"
 
 

@@ -2,14 +2,13 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
+from toy_adapters import TOY, toy_adapter
 
-from workbench import cli
 from workbench.config.benchmark import BenchmarkConfig, OutputType
 from workbench.config.merge import MergeConfig, WeightedPart
 from workbench.errors import ConfigError
@@ -28,20 +27,8 @@ from workbench.pipeline.combining.search_report import decide
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
-TOY = Path(cli.PACKAGE) / "toy" / "base"
 MODEL = ("model.path=${toy:base}", "quantization=none", "run_dir=run")
 ASKED = ("benchmark=[toy_choice_en,toy_choice_zh]", "merge.guard=[toy_choice_zh]")
-
-
-def adapter(folder, seed, **fields):
-    settings = {"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]}
-    model = get_peft_model(OpenLlamaForCausalLM.from_pretrained(TOY), LoraConfig(**(settings | fields)))
-    generator = torch.Generator().manual_seed(seed)
-    for name, weight in model.named_parameters():
-        if "lora_" in name:
-            weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
-    model.save_pretrained(folder)
-    return str(folder)
 
 
 def section(paths, weights):
@@ -50,7 +37,10 @@ def section(paths, weights):
 
 
 def test_switched_weights_are_combinations_with_these_weights(tmp_path):
-    paths = [adapter(tmp_path / "a", 0), adapter(tmp_path / "b", 1, r=2, target_modules=["q_proj", "v_proj"])]
+    paths = [
+        toy_adapter(tmp_path / "a", 0),
+        toy_adapter(tmp_path / "b", 1, r=2, target_modules=["q_proj", "v_proj"]),
+    ]
     combine_adapters(None, section(paths, [0.5, 0.7]), tmp_path / "given")
     combine_adapters(None, section(paths, [0.25, 1.4]), tmp_path / "scaled")
     ids = torch.arange(3, 40)[None]
@@ -158,7 +148,7 @@ SEARCH = ("merge.adapters=[{path: zh}]", "merge.search=[0,0.5,1,1.25]", "merge.g
 
 
 def test_a_search_scores_in_one_load_and_merges_what_it_chose(run, tmp_path, caplog):
-    adapter(tmp_path / "zh", 0)
+    toy_adapter(tmp_path / "zh", 0)
     folder = run("merge", *MODEL, *ASKED, *SEARCH)
     assert caplog.text.count("OpenLlamaForCausalLM from") >= 1
     report = json.loads((folder.search / "search.json").read_text())
@@ -178,7 +168,7 @@ def test_a_search_scores_in_one_load_and_merges_what_it_chose(run, tmp_path, cap
 
 
 def test_a_stopped_search_asks_only_what_is_missing(run, tmp_path, monkeypatch):
-    adapter(tmp_path / "zh", 0)
+    toy_adapter(tmp_path / "zh", 0)
     asked = []
     values = ScoredSettings.values
 
@@ -204,7 +194,7 @@ def test_a_stopped_search_asks_only_what_is_missing(run, tmp_path, monkeypatch):
 
 
 def test_a_guard_that_no_factor_keeps_is_one_line_after_the_report(run, tmp_path):
-    adapter(tmp_path / "zh", 0)
+    toy_adapter(tmp_path / "zh", 0)
     margin = "merge.guard_margin=0.0001"
     with pytest.raises(
         ConfigError, match="merge.guard_margin: 0.0001, but no factor's loss on the guard set"
@@ -226,8 +216,8 @@ def test_a_search_without_benchmarks_is_refused(run):
 
 
 def test_two_adapters_are_searched_on_the_grid_of_their_weights(run, tmp_path):
-    adapter(tmp_path / "zh", 0)
-    adapter(tmp_path / "en", 1)
+    toy_adapter(tmp_path / "zh", 0)
+    toy_adapter(tmp_path / "en", 1)
     folder = run(
         "merge", *MODEL, "benchmark=[toy_choice_en]", "merge.search=[0.5,1]", "merge.result=adapter",
         "merge.adapters=[{path: zh, weight: 0.5},{path: en}]",
