@@ -107,7 +107,7 @@ def test_scores_that_a_table_has_shown_are_counted_only(tmp_path):
         left_by_a_run(tmp_path / "r", {"a": "acc"}),
         80,
     )
-    assert "1 benchmark: 1 better" in text and "25.0" not in text
+    assert "1 benchmark: better in 1" in text and "25.0" not in text
 
 
 def test_steps_that_end_with_a_line_of_their_own_have_no_block(tmp_path):

@@ -36,7 +36,7 @@ class Journal(TrainerCallback):
         if not logs.keys() & {"loss", *EVALUATED}:
             return
         line = journal_line(state.global_step, logs)
-        append_bytes(self.path, f"{json.dumps(line)}\n".encode())
+        append_bytes(self.path, text_line(line).encode())
 
     def on_save(self, *_: Any, **__: Any) -> None:
         """Redraw the plot."""
@@ -53,6 +53,11 @@ def journal_line(step: int, logs: Mapping[str, Any]) -> dict[str, Any]:
     return {"step": step, **{journal_key(name): logs[name] for name in sorted(logs) if name != "step"}}
 
 
+def text_line(values: Mapping[str, Any]) -> str:
+    """Return the values as a line of JSON, with Chinese names of benchmarks as they are."""
+    return json.dumps(values, ensure_ascii=False) + "\n"
+
+
 def rewrite_journal(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Write train.jsonl and its plot from a checkpoint's history, and return the lines.
 
@@ -64,7 +69,7 @@ def rewrite_journal(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[
     path, last = RunDir(folder).train_jsonl, lines[-1]["step"] if lines else 0
     if lines and [line for line in journal_lines(path) if line["step"] <= last] != lines:
         log.warning("%s: was changed since it was written; restored from the checkpoint", path)
-    write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines))
+    write_atomic(path, "".join(map(text_line, lines)))
     draw(folder, lines)
     return lines
 
