@@ -20,6 +20,7 @@ from workbench.config.model import ModelConfig
 from workbench.config.names import check_file_name, check_once, check_order
 from workbench.config.plan import PlanConfig
 from workbench.config.predict import PredictConfig
+from workbench.config.push import PushConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.config.ranges import check_ranges, number
 from workbench.config.tokenizer import TokenizerConfig
@@ -45,6 +46,7 @@ __all__ = [
     "ModelConfig",
     "PlanConfig",
     "PredictConfig",
+    "PushConfig",
     "QuantizationConfig",
     "Step",
     "TokenizerConfig",
@@ -77,6 +79,7 @@ class Step(Enum):
     diagnose = "diagnose"
     extract = "extract"
     adapter_info = "adapter_info"
+    push = "push"
 
 
 WORKS_ON = {
@@ -91,6 +94,7 @@ WORKS_ON = {
     "leaderboard": ("train", "merge", "evaluate"),
     "compare": ("train", "merge", "evaluate"),
     "diagnose": ("train", "merge"),
+    "push": ("train", "merge", "export", "extract", "leaderboard"),
 }
 """Step -> the steps whose results it works on, where the run has them."""
 
@@ -112,7 +116,8 @@ class Config:
     export: as named. leaderboard: compare all runs. compare: compare two models' results. resume_check:
     prove that a stopped training resumes exactly. tokenizer: learn a vocabulary. extend: add tokens to a
     model. audit: ask recorded items again. diagnose: find faults of a merged model. extract:
-    a LoRA from two checkpoints. adapter_info: show an adapter. Name fewer to repeat single steps."""
+    a LoRA from two checkpoints. adapter_info: show an adapter. push: send a model to the Hub. Name fewer to
+    repeat single steps."""
     seed: int = number(42, 0, 2**32 - 1)
     """Seed of row order, new weights and dropout. Another seed is another run. Few-shot
     examples and sampled answers have a seed of their own: evaluate.fewshot_seed."""
@@ -159,6 +164,8 @@ class Config:
     """The model for other tools."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     """A LoRA out of two checkpoints."""
+    push: PushConfig = field(default_factory=PushConfig)
+    """What goes to the Hugging Face Hub."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     """A vocabulary learned from text."""
     leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)

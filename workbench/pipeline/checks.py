@@ -33,7 +33,7 @@ from workbench.training.arguments import check_loggers
 
 WITHOUT_MODEL = {
     *(Step.leaderboard, Step.compare, Step.tokenizer),
-    *(Step.diagnose, Step.extract, Step.adapter_info),
+    *(Step.diagnose, Step.extract, Step.adapter_info, Step.push),
 }
 """Steps that load no model, or only read tensors from its files."""
 NUM_CHECKED = 1000

@@ -24,6 +24,7 @@ from workbench.pipeline.leaderboard import leaderboard
 from workbench.pipeline.merge import merge
 from workbench.pipeline.plan.plan import plan
 from workbench.pipeline.predict.predict import predict
+from workbench.pipeline.publishing.push import push
 from workbench.pipeline.resume_check import resume_check
 from workbench.pipeline.run_folder import check_config, locked_folder, reporting_file_errors
 from workbench.pipeline.run_state import Run
@@ -53,6 +54,7 @@ STEPS: dict[Step, Callable[[Run], None]] = {
     Step.diagnose: diagnose,
     Step.extract: extract,
     Step.adapter_info: adapter_info,
+    Step.push: push,
 }
 
 SHARED = (Step.train, Step.evaluate, Step.compare)
@@ -67,6 +69,7 @@ WITHOUT_FOLDER = (
     Step.audit,
     Step.diagnose,
     Step.adapter_info,
+    Step.push,
 )
 """Steps that write nothing into a run's folder, or only read another run's; alone they don't create one."""
 

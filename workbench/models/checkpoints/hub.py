@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import cast
 
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -18,7 +19,13 @@ from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.files import local_path
 from workbench.trust import is_trusted
 
-HUB_ERRORS = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled)
+# The first is the HTTP library's error, a base of the Hub's: a server that can't be reached raises it.
+HUB_ERRORS: tuple[type[Exception], ...] = (
+    cast(type[Exception], HfHubHTTPError.__mro__[1]),
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILE = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.gguf)")

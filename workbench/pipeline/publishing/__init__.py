@@ -1,0 +1,1 @@
+"""The push step: an adapter or model on the Hugging Face Hub."""

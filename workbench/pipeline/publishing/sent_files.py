@@ -1,0 +1,106 @@
+"""Chooses the files of a folder that are sent to the Hub, and finds what shouldn't be sent as it is."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from workbench.files import MODEL_CARD, parse_json
+from workbench.models.checkpoints.hub import HUB_ID
+from workbench.shown import masked
+
+SENT = (".safetensors", ".json", ".gguf", ".md", ".jinja", ".txt", ".model", ".yaml")
+"""Kinds of files that are sent: weights without pickle, descriptions and tokenizers."""
+ADAPTER_CONFIG = "adapter_config.json"
+BASE_KEY = "base_model_name_or_path"
+LARGEST_TEXT_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class SentFile:
+    """A file to send; `content` replaces that of the file on disk."""
+
+    name: str
+    path: Path
+    content: bytes | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of what is sent."""
+        return self.path.stat().st_size if self.content is None else len(self.content)
+
+
+def sent_files(folder: Path, base: str | None) -> tuple[list[SentFile], list[str]]:
+    """Return the files to send in the order of their names, and the names of those that are left out.
+
+    Hidden files and links that lead out of the folder are left out.
+
+    Args:
+        folder: The adapter or model.
+        base: Hub id of the base, which card and adapter configuration shall name; None: they stay.
+    """
+    sent, left_out = [], []
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        name = path.relative_to(folder).as_posix()
+        is_inside = path.resolve().is_relative_to(folder.resolve())
+        is_hidden = any(part.startswith(".") and part != ".eval_results" for part in name.split("/"))
+        if path.suffix in SENT and is_inside and not is_hidden:
+            sent.append(SentFile(name, path, _with_base(path, base) if base else None))
+        else:
+            left_out.append(name)
+    return sent, left_out
+
+
+def _with_base(path: Path, base: str) -> bytes | None:
+    """Return the content of card or adapter configuration with another base; None for other files."""
+    if path.name == MODEL_CARD:
+        card = ModelCard(path.read_text(encoding="utf-8"))
+        cast(ModelCardData, card.data).base_model = base
+        return str(card).encode()
+    if path.name == ADAPTER_CONFIG:
+        values = parse_json(path.read_text(encoding="utf-8"))
+        return (json.dumps({**values, BASE_KEY: base}, ensure_ascii=False, indent=2) + "\n").encode()
+    return None
+
+
+def problems(files: list[SentFile]) -> list[str]:
+    """Return what a reader on the Hub would stumble over: local paths, a missing card."""
+    lines = []
+    if MODEL_CARD not in {file.name for file in files}:
+        lines.append(f"{MODEL_CARD}: there is no model card (recipe=leaderboard writes it, with the scores)")
+    for file in files:
+        if file.path.suffix != ".json" or file.num_bytes > LARGEST_TEXT_BYTES:
+            continue
+        values = parse_json(_text(file))
+        base = values.get(BASE_KEY) if isinstance(values, dict) else None
+        if file.name == ADAPTER_CONFIG and base and (not HUB_ID.fullmatch(base) or Path(base).exists()):
+            lines.append(f"{file.name}: the base is the local path {base!r} (push.base=OWNER/NAME names it)")
+        local = [path for path in _absolute_paths(values) if path != base]
+        if local:
+            lines.append(f"{file.name}: names {local[0]!r}, a path of this machine")
+    return lines
+
+
+def _absolute_paths(value: Any) -> Iterator[str]:
+    """Yield the strings within a JSON value that are absolute paths of this machine."""
+    if isinstance(value, str):
+        if value.startswith("/") and "\0" not in value and len(value) < 4096 and Path(value).exists():
+            yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _absolute_paths(item)
+
+
+def with_secrets(files: list[SentFile]) -> list[str]:
+    """Return the names of text files that contain a secret of the environment."""
+    texts = [file for file in files if file.path.suffix not in (".safetensors", ".gguf", ".model")]
+    small = (file for file in texts if file.num_bytes <= LARGEST_TEXT_BYTES)
+    return [file.name for file in small if masked(text := _text(file)) != text]
+
+
+def _text(file: SentFile) -> str:
+    content = file.path.read_bytes() if file.content is None else file.content
+    return content.decode("utf-8", "replace")
