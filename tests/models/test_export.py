@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoints import IDS, PLAIN, ROPES, SIZES, at, llama, logits, words_tokenizer, write_gguf
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from workbench.config.export import ExportConfig, ExportFormat
 from workbench.config.model import Architecture, Dtype, Task
+from workbench.config.publishing.export import ExportConfig, ExportFormat
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
 from workbench.models.export import export

@@ -10,8 +10,8 @@ from tiny_checkpoints import PLAIN, ROPES, at, llama, logits, words_tokenizer, w
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import GgufConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from workbench.config.export import ExportConfig, ExportFormat, GgufType
 from workbench.config.model import Dtype, Task
+from workbench.config.publishing.export import ExportConfig, ExportFormat, GgufType
 from workbench.errors import CheckpointError, ConfigError
 from workbench.models.export import export
 from workbench.models.gguf.tokenizer_metadata import SPLITS

@@ -10,9 +10,9 @@ from tiny import TINY
 from transformers import LlamaForCausalLM
 
 from workbench.config.adapter import AdapterConfig
-from workbench.config.export import ExportConfig
 from workbench.config.merge import MergeConfig
 from workbench.config.model import ModelConfig
+from workbench.config.publishing.export import ExportConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.errors import ConfigError

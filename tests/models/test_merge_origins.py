@@ -133,7 +133,7 @@ def test_an_adapter_is_not_merged_into_the_model_that_contains_it(tmp_path):
 
 
 def test_an_export_of_a_merged_model_still_contains_the_adapter(tmp_path):
-    from workbench.config.export import ExportConfig
+    from workbench.config.publishing.export import ExportConfig
 
     section = saved(tmp_path / "base")
     adapter = trained(section, tmp_path / "adapter")

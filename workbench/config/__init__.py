@@ -10,7 +10,6 @@ from workbench.config.chat import ChatConfig
 from workbench.config.compare import CompareConfig
 from workbench.config.data import DataConfig
 from workbench.config.evaluate import EvaluateConfig
-from workbench.config.export import ExportConfig
 from workbench.config.inspection.adapter_info import AdapterInfoConfig
 from workbench.config.inspection.extract import ExtractConfig
 from workbench.config.inspection.merged import MergedConfig
@@ -20,7 +19,8 @@ from workbench.config.model import ModelConfig
 from workbench.config.names import check_file_name, check_once, check_order
 from workbench.config.plan import PlanConfig
 from workbench.config.predict import PredictConfig
-from workbench.config.push import PushConfig
+from workbench.config.publishing.export import ExportConfig
+from workbench.config.publishing.push import PushConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.config.ranges import check_ranges, number
 from workbench.config.tokenizer import TokenizerConfig

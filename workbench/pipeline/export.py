@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from workbench.config.export import ExportFormat
+from workbench.config.publishing.export import ExportFormat
 from workbench.errors import MissingStepError
 from workbench.models.adapters import adapter_config
 from workbench.models.export import export as export_model

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from workbench.config.export import GgufType
+from workbench.config.publishing.export import GgufType
 from workbench.errors import CheckpointError
 from workbench.models.gguf.reader import LAYER_TENSORS, LLAMA3_ROPE, MODEL_TENSORS, OWN_ROPE, ROPE_FACTORS
 from workbench.models.gguf.tokenizer_metadata import describe_tokenizer

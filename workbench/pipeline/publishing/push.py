@@ -9,7 +9,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from rich.cells import cell_len
 
 from workbench.config import Config
-from workbench.config.push import PushConfig, Pushed
+from workbench.config.publishing.push import PushConfig, Pushed
 from workbench.errors import CheckpointError, ConfigError, MissingStepError, first_line
 from workbench.models.checkpoints.hub import HUB_ERRORS
 from workbench.pipeline.publishing.sent_files import SentFile, problems, sent_files, with_secrets
