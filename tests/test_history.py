@@ -23,7 +23,7 @@ from workbench.pipeline.run import with_validation_fraction
 from workbench.pipeline.run_models import model_identities
 from workbench.pipeline.run_results import scored_from
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import trained_from
+from workbench.pipeline.step_inputs import recipe_from, trained_from
 from workbench.run_dir import RunDir, fingerprint
 
 FIRST = Path(__file__).parent / "fixtures" / "first_version"
@@ -69,6 +69,16 @@ def config(*overrides: str) -> Config:
 @pytest.mark.parametrize(("expected", "overrides"), NAMES, ids=[name for name, _ in NAMES])
 def test_a_run_has_the_name_that_the_first_version_gave_it(expected, overrides):
     assert name(*overrides) == expected
+
+
+def test_another_seed_is_the_same_recipe_and_other_rows_are_another(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+
+    def recipe(content: str, seed: int) -> str:
+        rows.write_text(content)
+        return recipe_from(trained_from(config("recipe=quickstart", f"data.path={rows}", f"seed={seed}")))
+
+    assert recipe("one", 1) == recipe("one", 2) != recipe("two", 2)
 
 
 def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_gave_them(tmp_path):

@@ -46,6 +46,20 @@ def test_the_same_base_scored_in_five_runs_is_one_row(tmp_path):
     assert {model.parent for model in board.models if model.role == "adapter"} == {base.key}
 
 
+def test_seeds_are_of_one_recipe_only_if_they_learned_from_the_same_rows(tmp_path):
+    sweep(tmp_path, seeds=(1, 2, 3))
+    for seed, recipe in (
+        (1, "a" * 64),
+        (2, "a" * 64),
+        (3, "b" * 64),
+    ):  # rows.jsonl was changed before the third
+        path = tmp_path / f"s{seed}" / "run.json"
+        entry = {"inputs": "0" * 64, "output": "0" * 64, "recipe": recipe}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"steps": {"train": entry}}))
+    [group] = board_of(tmp_path).seeds
+    assert group.name.endswith("seeds 1, 2") and len(group.models) == 2
+
+
 def test_the_same_model_with_other_answers_is_an_alarm_with_the_count_and_the_first_item(tmp_path):
     sweep(tmp_path)
     path = tmp_path / "s2" / "predictions" / "base" / "toy-reading-zh.jsonl"

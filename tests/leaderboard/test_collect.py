@@ -7,6 +7,7 @@ import sys
 import pytest
 from leaderboard_runs import Spec, write_run
 
+from workbench.config.leaderboard import LeaderboardConfig
 from workbench.errors import ConfigError
 from workbench.evaluation.contamination import (
     BenchmarkContamination,
@@ -14,6 +15,7 @@ from workbench.evaluation.contamination import (
     FoundItem,
     write_contamination,
 )
+from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
 
 
@@ -35,6 +37,41 @@ def test_results_inside_models_checkpoints_and_hidden_folders_are_not_runs(runs)
     for inside in ("merged", "checkpoints", ".quickstart.tmp"):
         write_run(runs / "quickstart" / inside, [Spec()])
     assert [run.label for run in collect(runs).runs] == ["quickstart", "quickstart-0badcafe"]
+
+
+@pytest.mark.parametrize("name", ["merged", "adapter", "model", "checkpoints", "cache", "predictions"])
+def test_a_run_may_be_called_like_a_folder_inside_of_a_run(runs, name):
+    write_run(runs / name, [Spec()])
+    write_run(runs / name / name, [Spec()])
+    labels = [run.label for run in collect(runs).runs]
+    assert labels == sorted([name, "quickstart", "quickstart-0badcafe"])
+
+
+def test_a_run_that_lies_elsewhere_is_found_by_its_link_and_nothing_below_it(runs, tmp_path):
+    write_run(tmp_path / "elsewhere" / "run", [Spec()])
+    write_run(tmp_path / "elsewhere" / "run" / "inner", [Spec()])
+    (runs / "linked").symlink_to(tmp_path / "elsewhere" / "run")
+    (runs / "linked-folder").symlink_to(tmp_path / "elsewhere")
+    (runs / "quickstart" / "circle").symlink_to(runs)
+    assert [run.label for run in collect(runs).runs] == ["linked", "quickstart", "quickstart-0badcafe"]
+
+
+def test_a_run_and_a_run_of_its_name_inside_of_it_are_two(tmp_path):
+    write_run(tmp_path / "x", [Spec(right={"base": 0.1})], weights="ab" * 32)
+    write_run(tmp_path / "x" / "x", [Spec(right={"base": 0.9})], weights="ef" * 32)
+    outer, inner = (run.scores[0].value for run in collect(tmp_path / "x").runs)
+    board = build(collect(tmp_path / "x"), LeaderboardConfig())
+    weights = {model.key: model.facts["weights"][:2] for model in board.models}
+    assert {weights[cell.model]: cell.score.value for cell in board.cells} == {"ab": outer, "ef": inner}
+    assert {model.sources for model in board.models} == {(".",), ("x",)}
+
+
+def test_why_the_run_of_the_boards_own_folder_failed_is_said_in_its_row(runs):
+    failure = {"model": {"path": "toy"}, "reason": "out of memory"}
+    (runs / "quickstart" / "failure.json").write_text(json.dumps(failure))
+    board = build(collect(runs / "quickstart"), LeaderboardConfig())
+    assert [model.failure for model in board.models] == ["", "", ""]
+    assert all("not scored on everything: out of memory" in model.remarks for model in board.models)
 
 
 def test_a_missing_folder_is_the_users_mistake(tmp_path):

@@ -9,6 +9,7 @@ from workbench.config.leaderboard import LeaderboardConfig
 from workbench.leaderboard.board import WORSE
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
+from workbench.run_record import self_digest
 
 DECISION = {
     "benchmark": "cmmlu",
@@ -59,6 +60,15 @@ def test_a_decision_is_on_the_board_with_the_rows_that_it_compared(tmp_path):
     assert board.skipped == ()
 
 
+def test_a_decision_that_was_changed_since_it_was_written_is_named_and_not_shown(tmp_path):
+    values = comparison()
+    values["digest"] = self_digest(values)
+    values["alpha_each"] = 0.01
+    board = board_of(tmp_path, values)
+    assert board.decisions == ()
+    assert [file.reason for file in board.skipped] == ["compare.json: was changed since it was written"]
+
+
 def test_a_comparison_of_results_that_were_there_stopped_nowhere(tmp_path):
     board = board_of(tmp_path, {"schema_version": 1, "a": {}, "b": {}, "comparisons": [], "left_out": {}})
     assert board.decisions == () and board.skipped == ()
@@ -72,6 +82,7 @@ def test_a_comparison_of_results_that_were_there_stopped_nowhere(tmp_path):
         (comparison(a=None), "not a comparison of two models"),
         (comparison(decisions=[7]), "not a comparison of two models"),
         (comparison(decisions=[{**DECISION, "verdict": "<b>"}]), "not a comparison of two models"),
+        (comparison(decisions=[{**DECISION, "verdict": "better"}]), "verdict is 'better'"),
         (comparison(alpha_each="5%"), "alpha_each is '5%'"),
         (comparison(margin=float("nan")), "margin is nan"),
         (comparison(seed=True), "seed is True"),

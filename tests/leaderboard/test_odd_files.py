@@ -70,6 +70,10 @@ DEEP = "[" * 900 + "]" * 900
         score_edited(letters={"A": float("inf")}),
         score_edited(interval=[0.1, 1e300]),
         score_edited(groups={"a": {"value": 1.0, "num_items": True}}),
+        score_edited(num_total="x"),
+        score_edited(item_score=5),
+        score_edited(group_members={"a": [{}]}),
+        score_edited(higher_is_better="yes"),
         written("results.json", DEEP),
         written("results.json", "[" * 100_000),
         written("results.json", '{"schema_version": 1, "models": {}, "scores": [' + "7" * 5000 + "]}"),
@@ -92,6 +96,8 @@ def test_an_odd_results_json_is_left_out_and_the_rest_of_the_board_stands(runs, 
         prediction_edited(scores={"acc": None}),
         prediction_edited(prediction=[1]),
         prediction_edited(target={"a": 1}),
+        prediction_edited(id="\ud800"),
+        prediction_edited(cluster="\ud800"),
         written("predictions/base/toy-reading-zh.jsonl", DEEP + "\n"),
     ],
 )
@@ -102,7 +108,13 @@ def test_odd_predictions_cost_only_the_comparison(runs, edit):
 
 
 @pytest.mark.parametrize(
-    ("change", "num_lost"), [({"choices": [1, 2]}, 0), ({"loglikelihoods": ["x"]}, 1), ({"context": None}, 0)]
+    ("change", "num_lost"),
+    [
+        ({"choices": [1, 2]}, 0),
+        ({"loglikelihoods": ["x"]}, 1),
+        ({"context": None}, 0),
+        ({"prediction": 10**30}, 1),
+    ],
 )
 def test_odd_texts_of_answers_cost_only_what_is_odd(runs, change, num_lost):
     prediction_edited(**change)(runs / "quickstart")

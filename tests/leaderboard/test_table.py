@@ -137,11 +137,13 @@ def test_names_of_benchmarks_are_not_broken_at_any_width(tmp_path, width):
     assert [name for name in names if name not in text] == []
 
 
-def test_means_are_those_that_the_page_shows_first(tmp_path):
+def test_means_are_above_chance_as_they_are_tested_and_as_the_note_says(tmp_path):
     write_run(tmp_path / "run", [Spec(), Spec(name="another", num_items=50)])
     board = build(collect(tmp_path), LeaderboardConfig())
     for score in board.means[0].scores.values():
-        assert f"{100 * score.raw:.1f}" in printed(tmp_path)
+        assert score.raw != pytest.approx(score.normalized)
+        assert f"{100 * score.normalized:.1f}" in printed(tmp_path)
+        assert f"{100 * score.raw:.1f}" not in printed(tmp_path)
 
 
 def test_the_title_is_on_one_line_above_a_narrow_table(tmp_path):

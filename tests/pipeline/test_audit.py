@@ -73,6 +73,8 @@ def test_a_sample_bounds_the_share_that_differs_and_its_seed_draws_it_again(run,
         ),
         ("toy_choice_en", lambda answer: answer["loglikelihoods"].reverse(), "log-likelihoods"),
         ("toy_choice_en", lambda answer: answer.update(target=(answer["target"] + 1) % 4), "target"),
+        ("toy_choice_en", lambda answer: answer.update(subset="easy"), "subset"),
+        ("toy_choice_en", lambda answer: answer.update(cluster="one"), "cluster"),
         ("toy_choice_en", lambda answer: answer.update(prompt_hash="0" * 16), "prompt"),
         ("toy_choice_en", lambda answer: answer.update(id="999999"), "item"),
         ("toy_exact_zh", lambda answer: answer.update(generation="对"), "text"),
@@ -96,6 +98,24 @@ def test_a_score_that_is_not_the_mean_of_its_answers_is_named(run, scored):
     scored.run_json.unlink()
     with pytest.raises(DataError, match=r"acc is 0\.987000 in results\.json and 0\.\d+ from the recorded"):
         run(*AUDIT)
+
+
+def test_answers_to_chosen_items_are_named(run, scored):
+    path = scored.predictions("adapter", "toy_choice_en")
+    path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[1:]), "utf-8")
+    results = read_json(scored.results_json)
+    for score in results["scores"]:
+        if (score["model"], score["benchmark"]) == ("adapter", "toy_choice_en"):
+            values = [json.loads(line)["scores"]["acc"] for line in path.read_text("utf-8").splitlines()]
+            score |= {"num_items": 11, "value": sum(values) / 11, "num_total": 11}
+    write_json(scored.results_json, results)
+    scored.run_json.unlink()
+    with pytest.raises(
+        DataError, match="toy_choice_en: its 11 items of 300 aren't those that a limit chooses"
+    ):
+        run(*AUDIT)
+    assert audits(scored)["adapter"]["remarks"][1] == "toy_choice_en: has 300 items, the score says 11"
+    assert audits(scored)["base"]["remarks"] == []
 
 
 def test_another_quantization_is_named(run, scored):

@@ -128,6 +128,13 @@ def test_an_error_rate_and_an_accuracy_have_no_mean(metric):
             check_mean(metrics)
 
 
+def test_a_metric_of_which_a_task_says_that_less_is_better_has_no_mean_with_another():
+    check_mean({"x": "pct", "y": "pct"}, of_losses={"x", "y"})
+    for metrics, losses in (({"x": "pct", "y": "acc"}, {"x"}), ({"x": "pct", "y": "pct"}, {"y"})):
+        with pytest.raises(ConfigError, match="does not tell which model is better"):
+            check_mean(metrics, losses)
+
+
 @pytest.mark.parametrize("asked", ["steps=[evaluate]", "train.score_on=[toy_choice_en]"])
 def test_a_benchmark_that_the_model_can_not_answer_is_refused_before_the_training(run, asked):
     with pytest.raises(ConfigError, match="benchmarks.toy_choice_en: output_type 'multiple_choice' is not"):

@@ -49,6 +49,12 @@ def lower_is_better(metric: str) -> bool:
     return name.endswith(_LOSSES) or name in _ERRORS
 
 
+def told_direction(metric: str, higher_is_better: object) -> bool | None:
+    """Return the value of `Score.higher_is_better`: None where the metric's name says what the task says."""
+    is_told = isinstance(higher_is_better, bool) and higher_is_better == lower_is_better(metric)
+    return bool(higher_is_better) if is_told else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shot:
     """Few-shot example shown before the question."""
@@ -181,9 +187,17 @@ class Score:
     """Items of the benchmark without a limit; None, and not written: not known."""
     group_members: dict[str, list[str]] = field(default_factory=dict)
     """Group -> its subsets; not written where there is none."""
+    higher_is_better: bool | None = None
+    """What the task says of its metric, where the metric's name says otherwise; not written elsewhere."""
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether lower values are better: as the task says, else by the metric's name."""
+        told = self.higher_is_better
+        return lower_is_better(self.metric) if told is None else not told
 
 
-LATER_FIELDS: dict[str, Any] = {"num_total": None, "group_members": {}}
+LATER_FIELDS: dict[str, Any] = {"num_total": None, "group_members": {}, "higher_is_better": None}
 """Field of a score that earlier versions didn't write -> the value with which it isn't written."""
 
 
@@ -294,6 +308,6 @@ def prompt_hash(texts: list[str]) -> str:
     """Return the SHA-256 of all texts that a model reads for an item, 64 hex digits."""
     digest = hashlib.sha256()
     for text in texts:
-        data = text.encode("utf-8")
+        data = text.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()

@@ -15,6 +15,9 @@ Key = tuple[str, str]
 ADAPTER_DIGEST = "adapter"
 """Key of the adapter's checksum in the train step's entry; scores and merges identify the adapter by it."""
 
+RECIPE_DIGEST = "recipe"
+"""Key, in the train step's entry, of the checksum of all that decides the weights but the seed."""
+
 
 @dataclass(frozen=True)
 class CheckedResults:

@@ -5,7 +5,18 @@ from typing import Any
 from workbench.errors import DataError
 from workbench.evaluation.records import Score
 
-TEXTS = ("model", "benchmark", "language", "metric", "protocol", "prompts", "average", "rule", "note")
+TEXTS = (
+    "model",
+    "benchmark",
+    "language",
+    "metric",
+    "protocol",
+    "prompts",
+    "average",
+    "rule",
+    "note",
+    "item_score",
+)
 
 LARGEST = 1e100
 """Larger numbers are not scores, and their squares overflow."""
@@ -30,12 +41,19 @@ def check_score(score: Score, where: str) -> None:
     for subsets in (score.subsets, score.groups):
         if not isinstance(subsets, dict) or not all(isinstance(facts, dict) for facts in subsets.values()):
             raise DataError(f"{where}: subsets or groups are {shown(subsets)} (name: value and num_items)")
+    members = score.group_members
+    if not isinstance(members, dict) or not all(_are_texts(names) for names in members.values()):
+        raise DataError(f"{where}: group_members are {shown(members)} (group: its subsets)")
     for name, value in _numbers(score).items():
         if not _is_number(value):
             raise DataError(f"{where}: {name} is {shown(value)} (a number)")
     for name, value in _counts(score).items():
         if not isinstance(value, int) or value < 0:
             raise DataError(f"{where}: {name} is {shown(value)} (an integer, 0 or more)")
+    if score.higher_is_better not in (None, True, False):
+        raise DataError(
+            f"{where}: higher_is_better is {shown(score.higher_is_better)} (true, false, or null)"
+        )
     if not 0 < score.confidence < 1:
         raise DataError(f"{where}: confidence is {shown(score.confidence)} (between 0 and 1)")
 
@@ -60,10 +78,15 @@ def _counts(score: Score) -> dict[str, Any]:
         "permutations": score.permutations,
         "num_shots_dropped": score.num_shots_dropped,
     }
+    counts |= {} if score.num_total is None else {"num_total": score.num_total}
     counts |= {f"letters.{letter}": count for letter, count in score.letters.items()}
     for subsets in (score.subsets, score.groups):
         counts |= {f"{name}.num_items": facts.get("num_items") for name, facts in subsets.items()}
     return counts
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def _is_number(value: object) -> bool:

@@ -16,8 +16,7 @@ from workbench.leaderboard.checks import check_score, sound_facts
 from workbench.leaderboard.early_decisions import EarlyComparison, comparisons_below
 from workbench.leaderboard.file_digests import file_digest
 from workbench.leaderboard.imported_items import ImportedItems
-from workbench.leaderboard.run_files import FAILURE, RESULTS, config_of, files_below, train_json_of
-from workbench.leaderboard.run_files import INSIDE_A_RUN as INSIDE_A_RUN
+from workbench.leaderboard.run_files import FAILURE, RESULTS, config_of, files_below, label_of, train_json_of
 from workbench.leaderboard.run_remarks import merge_report_of, record_of, unverified
 from workbench.run_dir import RunDir
 from workbench.shown import in_one_line, message
@@ -131,9 +130,8 @@ def collect(folder: Path) -> Collection:
     runs: list[Run] = []
     skipped: list[Skipped] = []
     for path in _results_below(folder):
-        label = path.parent.relative_to(folder).as_posix()
         try:
-            run, reasons = _run(path, folder.resolve().name if label == "." else label)
+            run, reasons = _run(path, label_of(path.parent, folder))
         except (DataError, OSError) as error:
             run, reasons = None, [str(error).removeprefix(f"{path}: ")]
         except RecursionError:
@@ -162,7 +160,7 @@ def _failures_below(folder: Path) -> tuple[list[Failure], list[Skipped]]:
         if not isinstance(model, dict) or not isinstance(reason, str):
             skipped.append(Skipped(path=name, reason=_not_a_failure("no model and reason")))
             continue
-        label = path.parent.relative_to(folder).as_posix()
+        label = label_of(path.parent, folder)
         found.append(Failure(label=label, name=str(values.get("name") or label), facts=model, reason=reason))
     return found, skipped
 

@@ -11,7 +11,7 @@ from workbench.leaderboard import formatting
 from workbench.leaderboard.board import Board, Column, Difference
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import Collection, Run
-from workbench.leaderboard.items.columns import is_share
+from workbench.leaderboard.items.columns import is_shown_as_share
 from workbench.leaderboard.results import Results
 from workbench.leaderboard.shown_table import Shown, Table
 from workbench.run_dir import RunDir
@@ -162,7 +162,7 @@ def _compared(first: Results, second: Results, benchmark: str, board: Board) -> 
         metric=one.metric,
         first=one.value,
         second=other.value,
-        is_share=is_share(one.metric, one.protocol),
+        is_share=columns[found.column].is_share if found else is_shown_as_share(one),
         difference=found,
         problem=OTHER_RULES if found is None else found.problem,
     )

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import DataError
+from workbench.evaluation.records import lower_is_better
 from workbench.files import read_json
 from workbench.leaderboard.board import BETTER, WORSE, EarlyDecision, Model, Skipped
 from workbench.leaderboard.checks import shown
 from workbench.leaderboard.run_files import files_below
+from workbench.run_record import DIGEST, self_digest
 from workbench.shown import in_one_line, message, message_of
 from workbench.statistics.sequential import UNDECIDED, WITHIN_MARGIN
 
@@ -64,6 +66,8 @@ def _comparison(values: Any, source: str) -> EarlyComparison:
     Raises:
         DataError: It is not as recipe=compare writes it.
     """
+    if isinstance(values, dict) and DIGEST in values and values[DIGEST] != self_digest(values):
+        raise DataError(message("{file}: was changed since it was written", file=COMPARE_JSON))
     first, second = ((values.get(side) if isinstance(values, dict) else None) for side in ("a", "b"))
     if not isinstance(first, dict) or not isinstance(second, dict):
         raise DataError(NOT_A_COMPARISON)
@@ -102,6 +106,9 @@ def _decision(values: Any, shared: dict[str, Any]) -> EarlyDecision:
     )
     if not decision.num_decided <= decision.num_asked <= decision.num_total:
         raise _wrong("num_asked", decision.num_asked)
+    sign = -decision.difference if lower_is_better(decision.metric) else decision.difference
+    if {BETTER: sign < 0, WORSE: sign > 0}.get(decision.verdict):
+        raise _wrong("verdict", decision.verdict)
     return decision
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from workbench.errors import DataError
 from workbench.evaluation.records import Prediction, Score
-from workbench.leaderboard.collect import INSIDE_A_RUN, Collection, Run, Skipped, collect
+from workbench.leaderboard.collect import Collection, Run, Skipped, collect
 from workbench.leaderboard.imported_items import ImportedItems, ImportedResults
 from workbench.leaderboard.imports.alignment import Reference, aligned
 from workbench.leaderboard.imports.find import imported_results
 from workbench.leaderboard.rows.roles import IMPORTED
+from workbench.leaderboard.run_files import label_of
 from workbench.run_dir import RunDir
 from workbench.shown import in_one_line
 
@@ -44,7 +45,7 @@ def collect_all(folder: Path) -> Collection:
         ConfigError: The folder doesn't exist.
     """
     own = collect(folder)
-    results, left_out = imported_results(folder, tuple(INSIDE_A_RUN - {"predictions"}))
+    results, left_out = imported_results(folder)
     runs = [*own.runs]
     for found in results:
         runs.append(_run(found, folder, runs))
@@ -82,8 +83,7 @@ def _run(results: ImportedResults, folder: Path, others: Sequence[Run]) -> Impor
 
 def _label(path: Path, folder: Path, others: Sequence[Run]) -> str:
     """Return the path of the results below the folder, with a number if another run has it already."""
-    label = path.relative_to(folder).as_posix()
-    label = folder.resolve().name if label == "." else label
+    label = label_of(path, folder)
     used = {run.label for run in others}
     number = 2
     unique = label

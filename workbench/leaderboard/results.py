@@ -6,7 +6,7 @@ from typing import Any
 from workbench.errors import ConfigError
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard import formatting
-from workbench.leaderboard.items.columns import is_share
+from workbench.leaderboard.items.columns import is_shown_as_share
 from workbench.leaderboard.shown_table import Shown, Table
 
 
@@ -37,7 +37,7 @@ class Results(Shown):
         """One line a score."""
         rows = []
         for score in self.scores:
-            share = is_share(score.metric, score.protocol)
+            share = is_shown_as_share(score)
             value, bounds = formatting.number(score.value, share), formatting.interval(score.interval, share)
             facts = [score.benchmark, score.metric, value, bounds, f"{score.num_items:,}"]
             rows.append([*facts, formatting.asked(score)])

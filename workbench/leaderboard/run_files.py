@@ -18,7 +18,10 @@ INSIDE_A_RUN = {
     *(NAMES.checkpoints.name, NAMES.adapter.name, NAMES.merged.name, NAMES.model.name),
     *(NAMES.all_predictions.name, NAMES.cache.name),
 }
-"""Folders that are not searched for runs."""
+"""Folders of a run that are not searched for runs. A run itself may have such a name."""
+
+OF_A_RUN = {NAMES.results_json.name, NAMES.run_json.name, NAMES.config_yaml.name}
+"""Files by which the folder of a run is known."""
 
 LONGEST_CONFIG = 2**20
 """Bytes of a config.yaml; 200 benchmarks have a quarter of it."""
@@ -26,11 +29,38 @@ LONGEST_CONFIG = 2**20
 
 def files_below(folder: Path, name: str) -> Iterator[Path]:
     """Yield the path of each file of a name outside of models and predictions, in path order."""
-    for parent, folders, files in os.walk(folder):
-        names = [inner for inner in folders if inner not in INSIDE_A_RUN and not inner.startswith(".")]
-        if name in files or name in names:  # a folder of that name is reported too
-            yield Path(parent) / name
-        folders[:] = sorted(inner for inner in names if inner != name)
+    for parent, folders, files in folders_below(folder):
+        if name in files or name in folders:  # a folder of that name is reported too
+            yield parent / name
+        folders[:] = [inner for inner in folders if inner != name]
+
+
+def folders_below(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield a folder and those below it, each with its folders and files by name, in path order.
+
+    Hidden folders, and those inside of a run, are left out. A folder that is a link is yielded too, since the
+    folder of a run may be one, but nothing below it. Names that are taken off a list of folders aren't
+    searched.
+    """
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        _, folders, files = next(os.walk(path), ("", [], []))
+        hidden = INSIDE_A_RUN if OF_A_RUN & {*files} else set()
+        names = sorted(name for name in folders if name not in hidden and not name.startswith("."))
+        yield path, names, files
+        if path == folder or not path.is_symlink():
+            waiting += [path / name for name in reversed(names)]
+
+
+def label_of(path: Path, folder: Path) -> str:
+    """Return the path of a run's folder relative to the board's folder, which no other run has.
+
+    It is the name of the board's folder itself, unless a folder in it is called so too.
+    """
+    label = path.relative_to(folder).as_posix()
+    name = folder.resolve().name
+    return name if label == "." and name and not (folder / name).exists() else label
 
 
 def config_of(files: RunDir, record: dict[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,9 @@ def _mean(mean: Mean, model: Model) -> Text:
     score = mean.scores.get(model.key)
     if score is None:
         return Text("")
-    return lines(formatting.number(score.raw, True), _rank(score.best_rank, score.worst_rank, score.letters))
+    return lines(
+        formatting.number(score.normalized, True), _rank(score.best_rank, score.worst_rank, score.letters)
+    )
 
 
 def _rank(best: int | None, worst: int | None, letters: str) -> str:

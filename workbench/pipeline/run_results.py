@@ -16,10 +16,11 @@ from workbench.evaluation.extraction.extract import EXTRACTION_VERSION
 from workbench.evaluation.metrics.text_similarity import COMPARISON_VERSION
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Example, Score, read_results, write_results
-from workbench.evaluation.result_checksums import check_results, facts_digest
+from workbench.evaluation.result_checksums import RECIPE_DIGEST, check_results, facts_digest
 from workbench.files import check_replaceable, local_path
 from workbench.leaderboard.rows.models import OF_TRAINING
 from workbench.leaderboard.run_files import config_of
+from workbench.leaderboard.run_remarks import record_of
 from workbench.models.adapters import adapter_config
 from workbench.models.dtypes import dtype_name
 from workbench.pipeline.run_models import Identity
@@ -143,12 +144,14 @@ def training_of(path: str) -> dict[str, Any]:
     if not all(isinstance(section, dict) for section in sections.values()):
         return facts
     train, data = (cast(dict[str, Any], sections[key]) for key in ("train", "data"))
+    record, _ = record_of(origin)
+    learned = record.get("steps", {}).get("train", {}).get(RECIPE_DIGEST)
     return facts | {
         "method": cast(dict[str, Any], sections["adapter"]).get("method", facts["method"]),
         "learning_rate": train.get("learning_rate"),
         "seed": stored.get("seed"),
         "trained_on": public_path(data.get("path")),
-        "recipe": fingerprint(sections)[:16],
+        "recipe": (learned or fingerprint(sections))[:16],
     }
 
 

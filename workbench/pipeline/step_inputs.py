@@ -1,6 +1,7 @@
 """The inputs of a run's steps: folders, and fingerprints that decide whether a step is finished."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from workbench.config.model import Task
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.errors import CheckpointError
 from workbench.pipeline.run_state import Run
-from workbench.run_dir import RunDir, file_fingerprint
+from workbench.run_dir import RunDir, file_fingerprint, fingerprint
 from workbench.run_record import RunRecord
 
 log = logging.getLogger("workbench")
@@ -83,6 +84,11 @@ def trained_from(config: Config) -> dict[str, Any]:
     for section, key in (("model", "path"), ("model", "tokenizer"), ("adapter", "path")):
         sections[section][key] = content(sections[section][key])
     return {**sections, "seed": config.seed}
+
+
+def recipe_from(settings: Mapping[str, Any]) -> str:
+    """Return the fingerprint of the settings of a training without its seed."""
+    return fingerprint({**settings, "seed": None})
 
 
 def rows_from(data: DataConfig) -> dict[str, Any]:

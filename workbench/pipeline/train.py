@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from workbench.distributed import is_rank0
 from workbench.errors import ConfigError
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import lower_is_better
-from workbench.evaluation.result_checksums import ADAPTER_DIGEST
+from workbench.evaluation.result_checksums import ADAPTER_DIGEST, RECIPE_DIGEST
 from workbench.models.adapters import adapter_config
 from workbench.models.adapters.targets import check_saved, check_targets
 from workbench.models.loading import outline
@@ -31,7 +31,7 @@ from workbench.pipeline.held_out.rows_file import write_rows
 from workbench.pipeline.plan.forecast import log_forecast_of_examples
 from workbench.pipeline.run_results import scored_from
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import run_autocast_dtype, skip_finished, trained_from
+from workbench.pipeline.step_inputs import recipe_from, run_autocast_dtype, skip_finished, trained_from
 from workbench.pipeline.stop_rate import Endings, answer_report, count_endings, draw_prompts
 from workbench.pipeline.training_rows import encoded_examples, limits_of_comparison, trained_on_chats
 from workbench.run_dir import fingerprint, write_json
@@ -48,7 +48,8 @@ def train(run: Run) -> None:
     config, run_dir = run.config, run.run_dir
     output = trained_folder(run_dir, config.adapter)
     scored = score_on_benchmarks(run)
-    inputs, record = fingerprint(made_from(config, scored)), RunRecord(run_dir.run_json)
+    settings, record = made_from(config, scored), RunRecord(run_dir.run_json)
+    inputs = fingerprint(settings)
     if skip_finished("train", record.is_finished("train", inputs, output), config):
         return
     if config.force and is_rank0():
@@ -96,7 +97,9 @@ def train(run: Run) -> None:
     write_json(run_dir.train_json, train_json)
     files = [run_dir.train_json, run_dir.train_jsonl, run_dir.loss_svg, run_dir.held_out_jsonl]
     written = [file for file in files if file.exists()]
-    digests = {} if config.adapter.is_none else {ADAPTER_DIGEST: adapter_config.fingerprint(output)}
+    digests = {RECIPE_DIGEST: recipe_from(settings)}
+    if not config.adapter.is_none:
+        digests[ADAPTER_DIGEST] = adapter_config.fingerprint(output)
     record.finish("train", inputs, output, asdict(report), files=written, digests=digests)
 
 
@@ -167,18 +170,22 @@ def score_on_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:
     return scored
 
 
-def check_mean(metrics: Mapping[str, str]) -> None:
+def check_mean(metrics: Mapping[str, str], of_losses: Collection[str] | None = None) -> None:
     """Check that a higher mean of the benchmarks' scores means a better model.
 
     Args:
         metrics: Benchmark -> its main metric.
+        of_losses: Benchmarks of which less is better; None: those whose metric is named so.
 
     Raises:
         ConfigError: A metric of which less is better is averaged with another metric.
     """
     first = next(iter(metrics), "")
+    if of_losses is None:
+        of_losses = [name for name, metric in metrics.items() if lower_is_better(metric)]
     for name, metric in metrics.items():
-        if metric != metrics[first] and (lower_is_better(metric) or lower_is_better(metrics[first])):
+        is_loss = name in of_losses
+        if is_loss != (first in of_losses) or (is_loss and metric != metrics[first]):
             raise ConfigError(
                 f"train.score_on: the mean of {first!r} ({metrics[first]}) and {name!r} ({metric}) does not "
                 "tell which model is better (name benchmarks of one metric, or where more is better)"
@@ -205,9 +212,10 @@ def mean_scorer(
     def score(model: PreTrainedModel | PeftModel) -> dict[str, float]:
         evaluation = score_model(model, tokenizer, scored, config.evaluate, "training")
         main_scores = {score.benchmark: score for score in reversed(evaluation.scores)}  # of the first metric
-        check_mean({name: main_scores[name].metric for name in scored})  # lm-eval's are known only now
+        metrics = {name: main_scores[name].metric for name in scored}  # lm-eval's are known only now
+        check_mean(metrics, {name for name in scored if main_scores[name].lower_is_better})
         mean = math.fsum(main_scores[name].value for name in scored) / len(scored)
-        sign = -1 if lower_is_better(main_scores[next(iter(scored))].metric) else 1
+        sign = -1 if main_scores[next(iter(scored))].lower_is_better else 1
         return {"score": sign * mean, **{f"score/{name}": main_scores[name].value for name in scored}}
 
     return score

@@ -18,7 +18,7 @@ from workbench.evaluation.harness.model import HarnessLM
 from workbench.evaluation.harness.tasks import silenced
 from workbench.evaluation.metrics.aggregate import resampled
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
-from workbench.evaluation.records import Prediction, Score, prompt_hash
+from workbench.evaluation.records import Prediction, Score, prompt_hash, told_direction
 from workbench.run_dir import fingerprint
 from workbench.statistics import intervals
 
@@ -165,6 +165,7 @@ def _scores(
         parts = values[name, filter_name]
         macro = selected.group is not None and _average(selected.group, name, filter_name) == Average.macro
         combine = {key: selected.tasks[key].aggregation()[name] for key in parts}
+        told = selected.tasks[next(iter(parts))].higher_is_better().get(name)
         scored = {key: [item_score(value, combine[key]) for value in part] for key, part in parts.items()}
         is_mean = all(_is_mean(scored[key], combine[key](part)) for key, part in parts.items())
         stderr, interval = _errors(parts, scored if is_mean else {}, combine, macro, config)
@@ -188,6 +189,7 @@ def _scores(
                 item_score="" if is_mean else meaning(name, next(iter(parts.values()))),
                 num_total=benchmark.num_total,
                 subsets=_subset_values(parts, combine) if selected.group is not None else {},
+                higher_is_better=told_direction(name, told),
             )
         )
     return scores

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from workbench.config.compare import CompareConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.records import Prediction, Score, lower_is_better, metric_name
+from workbench.evaluation.records import Prediction, Score, metric_name
 from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE
 from workbench.leaderboard.comparing.joint_metrics import compare_jointly, how_compared, why_untested
 from workbench.leaderboard.comparing.pairing import Pairs, pair_items
 from workbench.leaderboard.comparing.sides import Side
-from workbench.leaderboard.items.columns import is_share
+from workbench.leaderboard.items.columns import is_shown_as_share
 from workbench.statistics.intervals import mean
 from workbench.statistics.paired import PairedTest, compare_paired
 from workbench.statistics.power import detectable
@@ -200,6 +200,13 @@ def _values(predictions: Sequence[Prediction], score: Score) -> list[float]:
     return [prediction.scores[score.metric] for prediction in predictions]
 
 
+def _is_share(one: _Paired) -> bool:
+    """Return whether the scores are shares: by the metric, and by the scores of the items."""
+    sides = ((one.pairs.first, one.first), (one.pairs.second, one.second))
+    values = [each.scores.get(score.metric, 0.0) for items, score in sides for each in items]
+    return is_shown_as_share(one.first) and min(values) >= 0 and max(values) <= 1
+
+
 def _is_macro(one: _Paired) -> bool:
     return "macro" in (one.first.average, one.second.average)
 
@@ -243,7 +250,7 @@ def _compared(
     notes = [one.pairs.note] if one.pairs.note else []
     if one.first.metric != one.second.metric:
         notes.append(f"{one.second.metric} of b against {one.first.metric} of a")
-    is_reversed = lower_is_better(one.first.metric)
+    is_reversed = one.first.lower_is_better
     test, values = _test_and_values(one, level)
     if test is None:
         notes.append(why_untested(one.first))
@@ -262,7 +269,7 @@ def _compared(
         p_adjusted=_adjusted(test, level, alpha),
         detectable=detectable(test) if test is not None and not math.isnan(test.p_value) else None,
         verdict=verdict_of(test, is_reversed),
-        is_share=is_share(one.first.metric, one.first.protocol),
+        is_share=_is_share(one),
         gained=counts[1] if is_reversed else counts[0],
         lost=counts[0] if is_reversed else counts[1],
         subjects=[

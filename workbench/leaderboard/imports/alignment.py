@@ -106,5 +106,6 @@ def _as_there(items: ImportedItems, score: Score, reference: Reference) -> Score
         protocol=there.protocol,
         rule=there.rule,
         num_total=there.num_total or score.num_total,
+        higher_is_better=score.higher_is_better,
     )
     return replace(found, prompts=there.prompts) if items.ids == reference.ids else found

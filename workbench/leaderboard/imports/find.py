@@ -1,33 +1,28 @@
 """Finds results of other tools below a folder."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import DataError
+from workbench.files import fingerprint
 from workbench.leaderboard.imported_items import ImportedResults, LeftOut
 from workbench.leaderboard.imports import compass_folder, harness_folder
+from workbench.leaderboard.run_files import folders_below
 
 
-def imported_results(
-    folder: Path, without: Sequence[str] = ()
-) -> tuple[list[ImportedResults], list[LeftOut]]:
+def imported_results(folder: Path) -> tuple[list[ImportedResults], list[LeftOut]]:
     """Return the results of other tools below a folder, and the files that are left out.
 
-    Of several results of one model in one folder the latest stands for a benchmark; the others are left out.
-
-    Args:
-        folder: Searched with all folders below it.
-        without: Names of folders that are not searched.
+    Files of one model in one folder are one model's results. The latest stands for a benchmark; the others
+    are left out.
     """
     results: list[ImportedResults] = []
     left_out: list[LeftOut] = []
-    for parent, names, files in os.walk(folder):
-        path = Path(parent)
+    for path, names, files in folders_below(folder):
         for found, reasons in (*_of_harness(path, files), *_of_compass(path, names)):
             results += [found] if found else []
             left_out += reasons
-        names[:] = sorted(name for name in names if name not in without and not name.startswith("."))
     return results, left_out
 
 
@@ -35,7 +30,8 @@ Found = tuple[ImportedResults | None, list[LeftOut]]
 
 
 def _of_harness(folder: Path, files: Sequence[str]) -> Iterator[Found]:
-    """Yield what the results files of lm-evaluation-harness in a folder hold, later ones first."""
+    """Yield what the results files of lm-evaluation-harness in a folder hold of each model."""
+    models: dict[str, ImportedResults] = {}
     known: set[tuple[str, str]] = set()
     for name in sorted(filter(harness_folder.RESULTS_NAME.fullmatch, files), reverse=True):
         path = folder / name
@@ -44,14 +40,35 @@ def _of_harness(folder: Path, files: Sequence[str]) -> Iterator[Found]:
         except (DataError, OSError) as error:
             yield None, [LeftOut(path, str(error).removeprefix(f"{path}: "))]
             continue
-        if results is None:
-            yield None, left_out
-            continue
-        older = [benchmark for benchmark in results.items if (results.model, benchmark) in known]
-        known |= {(results.model, benchmark) for benchmark in results.items}
-        if older:
-            left_out.append(LeftOut(path, f"a later file has the same model on {', '.join(older)}"))
-        yield _without(results, older), left_out
+        if results is not None:
+            older = [benchmark for benchmark in results.items if (results.model, benchmark) in known]
+            known |= {(results.model, benchmark) for benchmark in results.items}
+            if older:
+                left_out.append(LeftOut(path, f"a later file has the same model on {', '.join(older)}"))
+            _add(models, _without(results, older))
+        yield None, left_out
+    yield from ((results, []) for results in models.values())
+
+
+def _add(models: dict[str, ImportedResults], results: ImportedResults | None) -> None:
+    """Add results to those of the same model from a later file, if there are any."""
+    if results is None:
+        return
+    later = models.setdefault(fingerprint([results.tool, results.model, results.facts]), results)
+    if later is not results:
+        later.scores.extend(results.scores)
+        later.items.update(results.items)
+        later.measured.update(_joined(results.measured, later.measured))
+
+
+def _joined(older: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of both, section by section; the later ones count."""
+    sections = {
+        name: _joined(older[name], value)
+        for name, value in later.items()
+        if isinstance(value, dict) and isinstance(older.get(name), dict)
+    }
+    return {**older, **later, **sections}
 
 
 def _without(results: ImportedResults, benchmarks: Sequence[str]) -> ImportedResults | None:

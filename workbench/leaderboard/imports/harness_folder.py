@@ -64,7 +64,11 @@ def read_folder(path: Path) -> tuple[ImportedResults | None, list[LeftOut]]:
         found = joined([part.items for part in parts])
         totals = _section(_section(values, "groups"), benchmark) if is_group else parts[0].totals
         try:
-            sound, problems = scores_of(found, parts, totals, _facts(benchmark, members, values, model))
+            facts, directions = (
+                _facts(benchmark, members, values, model),
+                _directions(benchmark, members, values),
+            )
+            sound, problems = scores_of(found, parts, totals, facts, directions)
             scores += sound
             items[benchmark] = found
             left_out += [LeftOut(task.path, problem) for task in members for problem in problems]
@@ -143,10 +147,12 @@ def _benchmarks(values: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[st
         members = _leaves(name, _section(values, "group_subtasks"), DEEPEST_GROUP)
         if members and all(member in tasks for member in members) and name not in tasks:
             groups[name] = members
+    of_members = {frozenset(members): name for name, members in reversed(groups.items())}
     outer = {
         name: members
         for name, members in groups.items()
-        if not any(set(members) < set(other) for other in groups.values())
+        if of_members[frozenset(members)] == name
+        and not any(set(members) < set(other) for other in groups.values())
     }
     grouped = {member for members in outer.values() for member in members}
     found = {name: [tasks[member] for member in members] for name, members in outer.items()}
@@ -232,6 +238,14 @@ def _facts(
         "num_fewshot": shots if isinstance(shots, int) and shots >= 0 else 0,
         "protocol": f"lm-eval {version}" if isinstance(version, str) else "lm-eval",
         "num_total": _num_total(tasks, _section(values, "n-samples")),
+    }
+
+
+def _directions(benchmark: str, tasks: Sequence[Task], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metric -> whether higher is better, as the file says of a group or of its first task."""
+    told = _section(values, "higher_is_better")
+    return _section(told, tasks[0].name) | {
+        name: value for name, value in _section(told, benchmark).items() if value is not None
     }
 
 

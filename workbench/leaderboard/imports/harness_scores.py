@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.errors import DataError
 from workbench.evaluation.field_checks import LARGEST
-from workbench.evaluation.records import Score
+from workbench.evaluation.records import Score, told_direction
 from workbench.leaderboard.imported_items import ImportedItems
 from workbench.leaderboard.imports.harness_samples import NO_FILTER
 from workbench.leaderboard.imports.scores import (
@@ -39,7 +39,11 @@ class TaskItems:
 
 
 def scores_of(
-    items: ImportedItems, tasks: Sequence[TaskItems], totals: Mapping[str, Any], facts: Mapping[str, Any]
+    items: ImportedItems,
+    tasks: Sequence[TaskItems],
+    totals: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    higher_is_better: Mapping[str, Any],
 ) -> tuple[list[Score], list[str]]:
     """Return a benchmark's scores, in the order of its metrics, and why further ones are left out.
 
@@ -48,6 +52,7 @@ def scores_of(
         tasks: The benchmark's task, or the tasks of a group.
         totals: Totals that the results file reports of the benchmark.
         facts: Further fields of the scores.
+        higher_is_better: Metric without its filter -> what the results file says of it.
 
     Raises:
         DataError: The results file reports another mean than that of the items, or no metric is left.
@@ -62,7 +67,9 @@ def scores_of(
         problem = contradiction(items, metric, total, average)
         if problem:
             raise DataError(problem)
-        score = score_of(items, metric, float(total) if _is_number(total) else None, average, **facts)
+        direction = told_direction(metric, higher_is_better.get(metric.partition(",")[0]))
+        value = float(total) if _is_number(total) else None
+        score = score_of(items, metric, value, average, higher_is_better=direction, **facts)
         problem = contradiction_jointly(items, score) if len(tasks) == 1 else _group_problem(tasks, score)
         if problem:
             problems.append(problem)

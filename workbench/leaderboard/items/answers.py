@@ -176,7 +176,7 @@ def items_of(
             raise DataError(f"{where}:{number}: item {prediction.id!r} has no score of {metric}")
 
     def texts(name: str) -> pa.Array:
-        return pa.array([getattr(prediction, name) for prediction in predictions], pa.string())
+        return _text_array([getattr(prediction, name) for prediction in predictions], where)
 
     def wanted(name: str) -> list[Any] | None:
         return [getattr(prediction, name) for prediction in predictions] if name in columns else None
@@ -203,7 +203,7 @@ def imported_items(found: ImportedItems, metric: str, where: str) -> Items:
     if len(values) != len(found.ids) or not _are_scores(values):
         raise DataError(f"{where}: has no finite score of {metric} for each item")
     ids, prompts, subsets, clusters = (
-        pa.array(texts, pa.string()) for texts in (found.ids, found.prompts, found.subsets, found.clusters)
+        _text_array(texts, where) for texts in (found.ids, found.prompts, found.subsets, found.clusters)
     )
     items = Items(
         ids=ids,
@@ -217,6 +217,18 @@ def imported_items(found: ImportedItems, metric: str, where: str) -> Items:
         weights=np.array(found.weights[metric], dtype=np.float64) if metric in found.weights else None,
     )
     return _distinct(items, where)
+
+
+def _text_array(texts: Sequence[str], where: str) -> pa.Array:
+    """Return texts as an array.
+
+    Raises:
+        DataError: One has half of a surrogate pair; the message starts with `where`.
+    """
+    try:
+        return pa.array(texts, pa.string())
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: {error.object!r:.80} is not Unicode text ({error.reason})") from error
 
 
 def num_words(text: str) -> int:

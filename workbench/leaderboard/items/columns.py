@@ -136,8 +136,8 @@ def _column(asked: tuple[object, ...], scored: Sequence[Scored]) -> Column:
         average=score.average,
         chance=score.chance,
         majority=score.majority,
-        is_share=is_share(score.metric, score.protocol),
-        lower_is_better=lower_is_better(score.metric),
+        is_share=is_shown_as_share(score),
+        lower_is_better=score.lower_is_better,
     )
 
 
@@ -175,6 +175,11 @@ def is_share(metric: str, protocol: str) -> bool:
         "lm-eval "
     )  # such a protocol is followed by the harness's version
     return not (lower_is_better(metric) or name.endswith("mcc") or is_of_100)
+
+
+def is_shown_as_share(score: Score) -> bool:
+    """Return whether a score is a share, by its metric and its value."""
+    return is_share(score.metric, score.protocol) and 0 <= score.value <= 1
 
 
 def apart(score: Score, column: Column) -> str:

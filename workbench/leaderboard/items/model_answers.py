@@ -68,7 +68,12 @@ def bulk_answers(data: bytes) -> tuple[pa.Array, ModelAnswers] | None:
 
 def checked_answers(predictions: Sequence[Prediction]) -> ModelAnswers:
     """Return the answers of predictions that were read one by one."""
-    choices = [each.prediction if isinstance(each.prediction, int) else NOT_CHOSEN for each in predictions]
+    choices = [
+        each.prediction
+        if isinstance(each.prediction, int) and abs(each.prediction) <= LARGEST_CHOICE
+        else NOT_CHOSEN
+        for each in predictions
+    ]
     texts = [each.generation for each in predictions]
     numbers = [number for each in predictions for number in each.loglikelihoods]
     lengths = np.array([len(each.loglikelihoods) for each in predictions])

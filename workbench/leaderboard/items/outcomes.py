@@ -120,6 +120,7 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
     for model in untrained:
         items[model] = _majority(items[model])
     apart_of = {model: _apart(scored, column.column, items.get(model)) for model, scored in chosen.items()}
+    described = _described(column.column, items)
     main = _main(items, apart_of)
     first = items[main[0]] if main else None
     if first is not None:
@@ -138,7 +139,7 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
         for model, scored in chosen.items()
     }
     return Answered(
-        column=column.column,
+        column=described,
         kind=kind,
         cells=cells,
         main=main,
@@ -179,6 +180,12 @@ def _majority(items: Items) -> Items:
     most = min(counts, key=lambda target: (-counts[target], target))
     values = np.array([float(target == most) for target in targets])
     return replace(items, values=values, predictions=[most] * len(targets))
+
+
+def _described(column: Column, items: dict[str, Items]) -> Column:
+    """Return the column, which isn't of shares if an item scores below 0 or above 1."""
+    is_within = all(each.values.min() >= 0 and each.values.max() <= 1 for each in items.values())
+    return column if is_within else replace(column, is_share=False)
 
 
 def _apart(scored: Scored, column: Column, items: Items | None) -> str:

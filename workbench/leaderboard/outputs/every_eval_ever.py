@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.names import ADAPTER, MERGED, TRAINED
-from workbench.evaluation.records import Score, lower_is_better
+from workbench.evaluation.records import Score
 from workbench.files import write_if_other
 from workbench.leaderboard import formatting
 from workbench.leaderboard.board import Board, Cell, Column, Model
@@ -145,7 +145,7 @@ def _results(cell: Cell, column: Column) -> Iterator[dict[str, Any]]:
                 "evaluation_description": one_line(f"{column.label}, {formatting.asked(score)}"),
                 "metric_id": metric,
                 "metric_name": formatting.metric(metric),
-                "lower_is_better": lower_is_better(score.metric),
+                "lower_is_better": score.lower_is_better,
                 "score_type": "continuous",
                 **_bounds(score, column),
             },

@@ -6,6 +6,7 @@ from typing import Any
 
 from workbench.config import QuantizationConfig
 from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED, UNTRAINED
+from workbench.evaluation.result_checksums import RECIPE_DIGEST
 from workbench.files import fingerprint
 from workbench.leaderboard.board import Model
 from workbench.leaderboard.collect import Failure, Run
@@ -154,7 +155,11 @@ def _recipe_key(run: Run, facts: dict[str, Any], role: str) -> str:
     if not _is_trained_by(run):
         recipe = _section(facts, "training").get("recipe")
         return fingerprint([role, facts.get("weights"), recipe])[:KEY_DIGITS] if recipe else ""
-    sections = [run.config.get(name) for name in OF_TRAINING]
+    if learned := _section(run.steps, "train").get(RECIPE_DIGEST):
+        return fingerprint([role, learned])[:KEY_DIGITS]
+    sections = [
+        run.config.get(name) for name in OF_TRAINING
+    ]  # of an earlier version, without the rows' content
     if not all(sections):
         return ""
     base = run.models.get(BASE, {})

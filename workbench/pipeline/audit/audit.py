@@ -23,7 +23,7 @@ from workbench.models.dtypes import dtype_name
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.audit.differences import Difference, compare_answers
 from workbench.pipeline.audit.report import Audit, report
-from workbench.pipeline.audit.sample import Sample, draw, recorded_answers
+from workbench.pipeline.audit.sample import Sample, draw, other_choices, recorded_answers
 from workbench.pipeline.held_out.benchmarks import held_out_benchmarks
 from workbench.pipeline.run_models import Identity, loaded_models, model_identities
 from workbench.pipeline.run_state import Run
@@ -61,7 +61,11 @@ def audit(run: Run) -> None:
             recorded.files, name, list(dict.fromkeys(score.benchmark for score in scores))
         )
         samples[name] = draw(answers, benchmarks, config.audit.items, seed)
-        remarks[name] = [*changed_weights(recorded.models[name], weights), *wrong_means(scores, answers)]
+        remarks[name] = [
+            *changed_weights(recorded.models[name], weights),
+            *wrong_means(scores, answers),
+            *other_choices(scores, answers, benchmarks),
+        ]
     audits = [
         audit_model(run, name, model, samples[name], remarks[name])
         for name, model in loaded_models(run, list(samples))

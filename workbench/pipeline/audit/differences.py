@@ -16,7 +16,7 @@ class Difference:
     benchmark: str
     id: str
     what: str
-    """What differs first: prompt, choices, target, answer, text, log-likelihoods, or score."""
+    """The first of prompt, choices, target, subset, cluster, log-likelihoods, text, answer and score."""
     recorded: str
     again: str
 
@@ -73,6 +73,9 @@ def different_parts(
         yield "choices", before.choices, now.choices
     if before.target != now.target:
         yield "target", before.target, now.target
+    for name in ("subset", "cluster"):  # what the score's average, its error and its tests depend on
+        if getattr(before, name) != getattr(now, name):
+            yield name, getattr(before, name), getattr(now, name)
     if gap is None or not gap <= tolerance:
         yield "log-likelihoods", before.loglikelihoods, now.loglikelihoods
     if before.generation != now.generation:

@@ -1,12 +1,15 @@
 """Draws the items to ask again from the answers that a run has recorded."""
 
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from workbench.config.benchmark import Sample as SampleKind
 from workbench.errors import DataError
+from workbench.evaluation.benchmarks.sample import sampled
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
-from workbench.evaluation.records import Prediction, read_predictions
+from workbench.evaluation.records import Prediction, Score, read_predictions
 from workbench.run_dir import RunDir
 
 
@@ -76,3 +79,39 @@ def draw(
             examples = [by_id[answer.id] for answer in recorded[name]]
             chosen[name] = replace(benchmarks[name], examples=examples)
     return Sample(chosen, recorded, unknown, len(population))
+
+
+def other_choices(
+    scores: Sequence[Score],
+    answers: Mapping[str, Sequence[Prediction]],
+    benchmarks: Mapping[str, PreparedBenchmark],
+) -> list[str]:
+    """Return a remark for each benchmark whose answers are to items that no limit chooses.
+
+    A limit chooses the same items for everybody; others may be those that the model answers well. Whole
+    subsets may be missing.
+
+    Args:
+        scores: The scores of one model.
+        answers: Benchmark -> all recorded answers of the model.
+        benchmarks: Benchmark -> the same benchmark with all items, prepared from the auditor's own files.
+    """
+    remarks = []
+    totals = {score.benchmark: score.num_total for score in scores if score.num_total is not None}
+    for name, recorded in answers.items():
+        by_subset: dict[str, list[str]] = {}
+        for example in benchmarks[name].examples:
+            by_subset.setdefault(example.subset, []).append(example.id)
+        ids = {answer.id for answer in recorded}
+        counts = Counter({subset: len(ids.intersection(own)) for subset, own in by_subset.items()})
+        asked = {subset: own for subset, own in by_subset.items() if counts[subset]}
+        limit, total = max(counts.values(), default=0), sum(map(len, asked.values()))
+        choices = [
+            {own[index] for subset, own in asked.items() for index in sampled(name, subset, own, limit, kind)}
+            for kind in SampleKind
+        ]
+        if ids not in choices:
+            remarks.append(f"{name}: its {len(ids):,} items of {total:,} aren't those that a limit chooses")
+        if totals.get(name, total) < total:
+            remarks.append(f"{name}: has {total:,} items, the score says {totals[name]:,}")
+    return remarks

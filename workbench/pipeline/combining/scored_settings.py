@@ -11,7 +11,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError
 from workbench.evaluation import engine
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
-from workbench.evaluation.records import lower_is_better, read_predictions
+from workbench.evaluation.records import read_predictions
 from workbench.models.combining.switched_weights import SwitchedWeights
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.combining.choice import Factors, Values
@@ -56,14 +56,15 @@ class ScoredSettings:
                     f"benchmarks.{score.benchmark}.metrics: {score.metric} is not a mean over items, and a "
                     "search compares items (name such a metric first)"
                 )
-        return {name: self._values(benchmark) for name, benchmark in benchmarks.items()}
+        losses = {(score.benchmark, score.metric) for score in evaluation.scores if score.lower_is_better}
+        return {
+            name: self._values(name, metric := benchmark.config.metrics[0], (name, metric) in losses)
+            for name, benchmark in benchmarks.items()
+        }
 
-    def _values(self, benchmark: PreparedBenchmark) -> list[float]:
-        metric = benchmark.config.metrics[0]
-        sign = -1 if lower_is_better(metric) else 1
-        return [
-            sign * prediction.scores[metric] for prediction in read_predictions(self._file(benchmark.name))
-        ]
+    def _values(self, benchmark: str, metric: str, is_loss: bool) -> list[float]:
+        sign = -1 if is_loss else 1
+        return [sign * prediction.scores[metric] for prediction in read_predictions(self._file(benchmark))]
 
     def _file(self, benchmark: str) -> Path:
         return self.answers / f"{benchmark}.jsonl"

@@ -15,12 +15,13 @@ from workbench.evaluation import engine
 from workbench.evaluation.item_interviewer import ItemInterviewer
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Score, lower_is_better, read_predictions
-from workbench.files import fingerprint
+from workbench.files import fingerprint, masked_json
 from workbench.leaderboard.board import BETTER, WORSE
 from workbench.models.ops.prepacked_linear import prepacked
 from workbench.pipeline.comparing.item_order import ItemOrder, ordered
 from workbench.pipeline.comparing.two_models import FOLDER, Asked, Enter
 from workbench.pipeline.run_state import Run
+from workbench.run_record import DIGEST, self_digest
 from workbench.statistics.sequential import HIGHER, LOWER, UNDECIDED, SequentialTest, forecast_items
 
 log = logging.getLogger("workbench")
@@ -192,8 +193,8 @@ def check_scores(score: Score, values: Sequence[float]) -> None:
 def as_json(
     config: CompareConfig, asked: tuple[Asked, Asked], decisions: Sequence[Decision], alpha: float
 ) -> dict[str, Any]:
-    """Return the decisions as JSON values."""
-    return {
+    """Return the decisions as JSON values, with their checksum."""
+    values: dict[str, Any] = {
         "schema_version": 1,
         "until": config.until.name,
         "a": asked[0].values(),
@@ -204,3 +205,5 @@ def as_json(
         "seed": config.seed,
         "decisions": [decision.values() for decision in decisions],
     }
+    masked = masked_json(values)  # as it is written
+    return {**masked, DIGEST: self_digest(masked)}

@@ -6,7 +6,7 @@ from typing import Any
 
 from workbench.config import Config, Step
 from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED
-from workbench.evaluation.records import Score, lower_is_better, read_results
+from workbench.evaluation.records import Score, read_results
 from workbench.files import read_json
 from workbench.run_dir import RunDir
 
@@ -37,7 +37,7 @@ def mean_score(scores: list[Score]) -> float | None:
     models = {score.model for score in scores}
     model = next((name for name in MODEL_ORDER if name in models), None)
     first = {score.benchmark: score for score in reversed(scores) if score.model == model}
-    if not first or len({lower_is_better(score.metric) for score in first.values()}) > 1:
+    if not first or len({score.lower_is_better for score in first.values()}) > 1:
         return None
     return math.fsum(score.value for score in first.values()) / len(first)
 
