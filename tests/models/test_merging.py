@@ -233,9 +233,12 @@ def test_a_merge_that_fails_its_proof_publishes_nothing(is_whole, said, base_pat
         weights["model.layers.0.mlp.up_proj.weight"] *= 1.1
         return weights
 
-    real, real_weight = whole_model.dequantize_state_dict, merge_tensors.as_trained
+    def wrong_rows(tensor, plan):
+        return ((first, rows * 1.1) for first, rows in real_rows(tensor, plan))
+
+    real, real_rows = whole_model.dequantize_state_dict, merge_tensors.held_rows
     monkeypatch.setattr(whole_model, "dequantize_state_dict", wrong_base)
-    monkeypatch.setattr(merge_tensors, "as_trained", lambda *given: real_weight(*given) * 1.1)
+    monkeypatch.setattr(merge_tensors, "held_rows", wrong_rows)
     if is_whole:
         only_whole(monkeypatch)
     with pytest.raises(CheckpointError, match=said):

@@ -1,6 +1,7 @@
 """Tensors are read from and written to safetensors files one by one, byte for byte as the library does."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,6 +82,16 @@ def test_a_stored_tensor_is_copied_without_change(tmp_path):
             writer.copy(name, stored[name])
     copied = load_file(tmp_path / "to" / "model.safetensors")
     assert all(copied[name].equal(values[name]) for name in values)
+
+
+def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path, monkeypatch):
+    values = tensors()
+    monkeypatch.setattr(ShardWriter, "path", lambda self, index: Path("/dev/zero"))
+    with (
+        pytest.raises(CheckpointError, match="/dev/zero: the header reads back as something else"),
+        ShardWriter(tmp_path, layout(values), 10**9) as writer,
+    ):
+        writer.write(writer.names[0], values[writer.names[0]])
 
 
 def test_tensors_that_are_not_as_announced_are_refused(tmp_path):

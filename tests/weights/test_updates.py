@@ -65,24 +65,27 @@ def test_trained_rows_and_weights_replace_the_bases():
     assert whole.changed(weight[2:4], 2).rows.equal(torch.ones(2, 2))
 
 
-@pytest.mark.parametrize("size", [1e-4, 1e-3, 1e-2])
-def test_the_signal_is_what_numpy_computes(size):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("size", [1e-4, 1e-3, 1e-2, 1])
+def test_the_signal_is_what_numpy_computes(size, dtype):
     generator = torch.Generator().manual_seed(0)
-    base = torch.randn(300, 200, generator=generator).to(torch.bfloat16).float()
-    delta = size * torch.randn(300, 4, generator=generator) @ torch.randn(4, 200, generator=generator) / 2
-    merged = (base + delta).to(torch.bfloat16)
+    base = torch.randn(300, 2000, generator=generator).to(torch.bfloat16).float()
+    delta = size * torch.randn(300, 4, generator=generator) @ torch.randn(4, 2000, generator=generator) / 2
+    merged = (base + delta).to(dtype)
     halves = [
         measured(*(part[rows] for part in (base, delta, merged))) for rows in (slice(90), slice(90, None))
     ]
     signal = sum(halves, Signal())
     w, d, m = (part.float().numpy().astype(np.float64).ravel() for part in (base, delta, merged))
     a = m - w
-    assert signal.projection == pytest.approx(np.dot(a, d) / np.dot(d, d), rel=1e-9)
-    assert signal.cosine == pytest.approx(np.dot(a, d) / np.linalg.norm(a) / np.linalg.norm(d), rel=1e-9)
-    assert signal.error == pytest.approx(np.linalg.norm(a - d) / np.linalg.norm(d), rel=1e-9)
-    assert signal.changed_share == pytest.approx((m != w).mean())
-    assert signal.relative_size == pytest.approx(np.linalg.norm(d) / np.linalg.norm(w), rel=1e-9)
-    assert (signal.projection < 0.5) is (size < 1e-3) and (signal.projection > 0.97) is (size > 1e-3)
+    close = {"rel": 1e-6, "abs": 1e-9}
+    assert signal.projection == pytest.approx(np.dot(a, d) / np.dot(d, d), **close)
+    assert signal.cosine == pytest.approx(np.dot(a, d) / np.linalg.norm(a) / np.linalg.norm(d), **close)
+    assert signal.error == pytest.approx(np.linalg.norm(a - d) / np.linalg.norm(d), rel=1e-6, abs=1e-7)
+    assert signal.changed_share == (m != w).mean()
+    assert signal.relative_size == pytest.approx(np.linalg.norm(d) / np.linalg.norm(w), **close)
+    if dtype == torch.bfloat16:
+        assert (signal.projection < 0.5) is (size < 1e-3) and (signal.projection > 0.97) is (size > 1e-3)
 
 
 def test_without_an_intended_change_there_is_no_share_of_it():

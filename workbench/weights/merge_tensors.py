@@ -1,32 +1,21 @@
-"""Merges an adapter into a base tensor by tensor: a few rows of one weight are in memory in float32.
+"""Merges an adapter into a base tensor by tensor: a few rows of one weight are in memory in float32."""
 
-Runs as a process of its own, which imports neither transformers nor peft:
-
-    python -m workbench.weights.merge_tensors PLAN.json FOLDER RESULT.json MAX_SHARD_BYTES
-"""
-
-import json
-import os
-import shutil
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from workbench.errors import CheckpointError, ConfigError, WorkbenchError
-from workbench.files import write_json
-from workbench.weights.as_trained import as_trained
+from workbench.errors import CheckpointError, ConfigError
 from workbench.weights.file_tensors import FileTensor, file_tensors
+from workbench.weights.held_rows import held_rows
 from workbench.weights.lora_update import Update
-from workbench.weights.merge_plan import MergePlan, PlannedTensor, plan_of
+from workbench.weights.merge_plan import MergePlan, PlannedTensor
 from workbench.weights.shard_writer import ShardWriter
 from workbench.weights.signal import Signal, measured
 
-BLOCK = 2**21
-"""Weights that are computed at a time in float32."""
+CHECKED_BLOCKS = 16
+"""Blocks of a weight of which one row is computed in float64, too."""
 CHECKED_TOLERANCE = 1e-5
 """Largest difference of a float32 sum from the float64 one, relative to the row's largest weight."""
 
@@ -87,77 +76,57 @@ class _Rows:
             ConfigError: A weight overflows the dtype.
             CheckpointError: A sum is wrong, or isn't a number.
         """
-        for first, base in self._held():
-            total, delta = self.update.changed(base, first) if self.update is not None else (base, base)
-            rounded = total.to(self.plan.dtype)
-            self._check(base, total, rounded, first)
-            if self.update is not None:
-                self.signal += measured(base, delta, rounded)
-            yield rounded
+        for number, (first, base) in enumerate(held_rows(self.tensor, self.plan)):
+            yield self._merged(base, first, is_checked=number % CHECKED_BLOCKS == 0)
 
-    def _held(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield blocks of the base's rows as the training held them, in float32, with the first's number."""
-        source, plan = self.tensor.source, self.plan
-        if not source.shape:
-            yield 0, as_trained(source[...], plan.base_dtype, None, plan.device)
-            return
-        width = max(1, source.shape[0] and torch.Size(source.shape).numel() // source.shape[0])
-        count = max(1, BLOCK // width)
-        whole = None
-        if self.tensor.quantized is not None:  # its blocks of weights don't end with the rows
-            whole = as_trained(source[...], plan.base_dtype, self.tensor.quantized, plan.device)
-        for first in range(0, source.shape[0], count):
-            last = min(first + count, source.shape[0])
-            if whole is not None:
-                yield first, whole[first:last]
-            else:
-                yield first, as_trained(source.rows(first, last), plan.base_dtype, None, plan.device)
+    def _merged(self, base: Tensor, first: int, *, is_checked: bool) -> Tensor:
+        """Return merged rows in the saved dtype, and add to the signal what rounding left of the change.
 
-    def _check(self, base: Tensor, total: Tensor, rounded: Tensor, first: int) -> None:
-        """Compare the rounded rows with the float32 sum, and one row of the sum with a float64 one."""
+        Args:
+            base: Rows as the training held them.
+            first: Number of the first of them.
+            is_checked: Whether one of them is computed in float64 too.
+        """
+        if self.update is None:
+            rounded = base.to(self.plan.dtype)
+            self._check_rounding(base, rounded.float())
+            return rounded
+        total, delta = self.update.changed(base, first)
+        rounded = total.to(self.plan.dtype)
+        written = rounded.float()
+        self._check_rounding(total, written)
+        if is_checked:
+            self._check_sum(base, total, first)
+        self.signal += measured(base, delta, written)
+        return rounded
+
+    def _check_rounding(self, total: Tensor, written: Tensor) -> None:
+        """Compare rounded rows with the float32 sums, within half a unit in the last place.
+
+        Both products and the difference are exact, or have the right sign: eps is a power of two.
+        """
+        limits = torch.finfo(self.plan.dtype)
+        excess = (written - total).abs_().sub_(total.abs(), alpha=limits.eps / 2).amax()
+        if not float(excess) <= limits.smallest_normal * limits.eps:  # NaN, where one of them isn't finite
+            raise self._wrong(total, written)
+
+    def _wrong(self, total: Tensor, written: Tensor) -> CheckpointError | ConfigError:
+        """Return the error that says why rounded rows are not those of the sums."""
         if not bool(total.isfinite().all()):
-            raise CheckpointError(
+            return CheckpointError(
                 f"{self.plan.adapter.parent}: can't be merged, NaN or infinite values in {self.name} "
                 "(a weight or its alpha is too large)"
             )
-        if not bool(rounded.isfinite().all()):
+        if not bool(written.isfinite().all()):
             dtype = str(self.plan.dtype).removeprefix("torch.")
-            raise ConfigError(f"merge.dtype: {dtype!r} has too small a range for these weights (use float32)")
-        limits = torch.finfo(self.plan.dtype)
-        bound = total.abs() * (limits.eps / 2) + limits.smallest_normal * limits.eps
-        if bool(((rounded.float() - total).abs() > bound).any()):
-            raise CheckpointError(f"{self.name}: rounded by more than its dtype allows")
-        if self.update is None or not len(base):
-            return
+            return ConfigError(
+                f"merge.dtype: {dtype!r} has too small a range for these weights (use float32)"
+            )
+        return CheckpointError(f"{self.name}: rounded by more than its dtype allows")
+
+    def _check_sum(self, base: Tensor, total: Tensor, first: int) -> None:
+        """Compare the first row with its sum in float64."""
+        assert self.update is not None
         exact = self.update.changed(base[:1].double(), first).rows
         if float((exact - total[:1]).abs().max()) > CHECKED_TOLERANCE * float(exact.abs().max()):
             raise CheckpointError(f"{self.name}: the float32 sum differs from the float64 one")
-
-
-def main(plan_file: str, folder: str, result: str, max_shard_bytes: str) -> None:
-    """Merge as the plan says, print the name of each written tensor, and write the signals as JSON.
-
-    When the process that started this one ends, standard input does, and this process deletes the folder and
-    ends too.
-    """
-    threading.Thread(target=end_with_parent, args=(Path(folder),), daemon=True).start()
-    plan = plan_of(json.loads(Path(plan_file).read_text(encoding="utf-8")))
-    try:
-        signals = merge_tensors(
-            plan, Path(folder), int(max_shard_bytes), lambda name: print(name, flush=True)
-        )
-    except WorkbenchError as error:
-        write_json(Path(result), {"error": type(error).__name__, "message": str(error)})
-        return
-    write_json(Path(result), {"signals": {name: vars(signal) for name, signal in signals.items()}})
-
-
-def end_with_parent(folder: Path) -> None:
-    """Wait for the end of standard input; then delete the half-written folder and end this process."""
-    sys.stdin.read()
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

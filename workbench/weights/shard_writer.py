@@ -3,11 +3,9 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from functools import reduce
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
-from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -41,7 +39,7 @@ class ShardWriter:
         self.shards = _shards(self.layout, max_shard_bytes)
         self._left = [(index, name) for index, names in enumerate(self.shards) for name in names]
         self._left.reverse()
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._starts: dict[str, int] = {}
 
     @property
@@ -98,17 +96,10 @@ class ShardWriter:
             self._open(index)
         assert self._file is not None
         dtype, shape = self.layout[name]
-        size = checksum = 0
-        for block in blocks:
-            size += self._file.write(block)
-            checksum = crc32(block, checksum)
+        size = sum(_write_checked(self._file, block, f"{self.path(index)}: {name}") for block in blocks)
         if size != num_bytes(dtype, shape):
             raise ValueError(f"{name}: {size} bytes, and {num_bytes(dtype, shape)} in the layout")
-        self._file.flush()
-        written = FileTensor(self.path(index), name, dtype, shape, self._starts[name])
-        if reduce(lambda value, block: crc32(block, value), written.blocks(), 0) != checksum:
-            raise CheckpointError(f"{written.file}: {name} reads back as something else than was written")
-        return written
+        return FileTensor(self.path(index), name, dtype, shape, self._starts[name])
 
     def path(self, index: int) -> Path:
         """Return the path of the file with this number."""
@@ -121,8 +112,8 @@ class ShardWriter:
         if self._file is not None:
             self._file.close()
         header, position = _header({name: self.layout[name] for name in self.shards[index]})
-        self._file = self.path(index).open("wb")
-        self._file.write(header)
+        self._file = self.path(index).open("w+b", buffering=0)
+        _write_checked(self._file, header, f"{self.path(index)}: the header")
         self._starts |= {name: len(header) + offset for name, offset in position.items()}
 
     def _finish(self) -> None:
@@ -138,6 +129,22 @@ class ShardWriter:
         files = {name: self.path(index).name for index, names in enumerate(self.shards) for name in names}
         metadata = {"total_size": sum(num_bytes(*entry) for entry in self.layout.values())}
         write_json(self.folder / INDEX, {"metadata": metadata, "weight_map": dict(sorted(files.items()))})
+
+
+def _write_checked(file: FileIO, block: bytes | memoryview, what: str) -> int:
+    """Append a block to an unbuffered file, and compare it with what the file returns; return its size.
+
+    Raises:
+        CheckpointError: The file returns other bytes.
+    """
+    start, left = file.tell(), memoryview(block)
+    while left:
+        left = left[file.write(left) :]
+    read = bytearray(len(block))
+    file.seek(start)
+    if file.readinto(read) != len(block) or read != bytearray(block):
+        raise CheckpointError(f"{what} reads back as something else than was written")
+    return len(block)
 
 
 def _bytes(block: Tensor, name: str, dtype: torch.dtype) -> memoryview:

@@ -3,15 +3,16 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
-BLOCK = 2**20
-"""Weights that are compared at a time in float64."""
+BLOCK = 2**16
+"""Weights whose sums are computed in float32, in a core's cache; the sums of blocks are added in float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """Sums over weights, in float64: D is the intended change, A the one that rounding left; they add up."""
+    """Sums over weights: D is the intended change, A the one that rounding left; they add up."""
 
     num_weights: int = 0
     num_changed: int = 0
@@ -69,15 +70,16 @@ def measured(base: Tensor, delta: Tensor, merged: Tensor) -> Signal:
     flat = [tensor.reshape(-1) for tensor in (base, delta, merged)]
     total = Signal()
     for start in range(0, len(flat[0]), BLOCK):
-        before, change, after = (tensor[start : start + BLOCK].double() for tensor in flat)
+        before, change, after = (tensor[start : start + BLOCK].float() for tensor in flat)
         arrived = after - before
+        error = arrived - change
         total += Signal(
             num_weights=len(before),
-            num_changed=int(arrived.count_nonzero()),
+            num_changed=int(np.count_nonzero(arrived.cpu().numpy() != 0)),  # torch's takes five times as long
             base_square=float(before @ before),
             intended_square=float(change @ change),
             arrived_square=float(arrived @ arrived),
             product=float(arrived @ change),
-            error_square=float((arrived - change).square().sum()),
+            error_square=float(error @ error),
         )
     return total

@@ -3,7 +3,7 @@
 The model's own forward runs, so that masks, positions and attention are its own.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,8 @@ from workbench.models.merging.adapter_updates import NotStreamable
 
 WRAPPERS = ("base_layer", "original_module", "token_adapter")
 """Names under which peft's layers hold the base's."""
-Read = Callable[[str], Tensor]
-"""Returns the weight of a name in the base model, in the dtype that it is computed in."""
+Read = Callable[[str, Tensor], None]
+"""Writes the weight of a name in the base model into a tensor of the dtype that it is computed in."""
 
 
 @contextmanager
@@ -25,16 +25,16 @@ def filled_when_called(model: PreTrainedModel, read: Read, device: torch.device)
 
     Args:
         model: Parameters on the meta device are filled; the others, such as an adapter's, stay.
-        read: Returns a weight.
+        read: Writes a weight into memory, which each layer reuses.
         device: Where the model computes.
 
     Raises:
         NotStreamable: A module has both parameters of its own and a list of layers.
     """
-    handles = []
+    handles, memory = [], _Memory()
     for name, block in blocks(model):
-        handles.append(block.register_forward_pre_hook(_filler(name, block, read, device)))
-        handles.append(block.register_forward_hook(_freer(block), always_call=True))
+        handles.append(block.register_forward_pre_hook(_filler(name, block, read, device, memory)))
+        handles.append(block.register_forward_hook(_freer(block, memory), always_call=True))
     try:
         yield
     finally:
@@ -74,25 +74,54 @@ def base_name(name: str) -> str:
     )
 
 
-def _filler(name: str, block: nn.Module, read: Read, device: torch.device) -> Any:
+class _Memory:
+    """Memory of the last block's weights, which the next one takes if it has weights of the same shapes.
+
+    Memory of the system comes in pages that it has to clear, which takes longer than to fill them.
+    """
+
+    def __init__(self) -> None:
+        self.free: dict[tuple[torch.Size, torch.dtype], list[Tensor]] = {}
+
+    def keep(self, parameters: Iterable[Tensor]) -> None:
+        """Free the memory that none of these parameters can take."""
+        needed = {(parameter.shape, parameter.dtype) for parameter in parameters}
+        self.free = {key: tensors for key, tensors in self.free.items() if key in needed}
+
+    def take(self, parameter: Tensor) -> Tensor:
+        """Return memory for a parameter on the CPU."""
+        tensors = self.free.get((parameter.shape, parameter.dtype))
+        return tensors.pop() if tensors else torch.empty(parameter.shape, dtype=parameter.dtype)
+
+    def give(self, values: Tensor) -> None:
+        """Take back what was taken."""
+        self.free.setdefault((values.shape, values.dtype), []).append(values)
+
+
+def _filler(name: str, block: nn.Module, read: Read, device: torch.device, memory: _Memory) -> Any:
     """Return a hook that fills the parameters of a block before its call."""
 
     def fill(*_: Any) -> None:
-        for full_name, module, parameter in list(empty_parameters(block, name)):
-            values = nn.Parameter(read(full_name).to(device), requires_grad=False)
-            values.is_filled = True  # type: ignore[attr-defined]
-            setattr(module, parameter, values)
+        parameters = list(empty_parameters(block, name))
+        memory.keep(getattr(module, parameter) for _, module, parameter in parameters)
+        for full_name, module, parameter in parameters:
+            values = memory.take(getattr(module, parameter))
+            read(full_name, values)
+            filled = nn.Parameter(values.to(device), requires_grad=False)
+            filled.memory = values  # type: ignore[attr-defined]
+            setattr(module, parameter, filled)
 
     return fill
 
 
-def _freer(block: nn.Module) -> Any:
+def _freer(block: nn.Module, memory: _Memory) -> Any:
     """Return a hook that frees what was filled."""
 
     def free(*_: Any) -> None:
         for module in block.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
-                if getattr(parameter, "is_filled", False):
+                if (values := getattr(parameter, "memory", None)) is not None:
+                    memory.give(values)
                     setattr(module, name, nn.Parameter(parameter.to("meta"), requires_grad=False))
 
     return free

@@ -1,6 +1,6 @@
 """Computes the logits of all models of a merge on the probe texts, with one layer in memory at a time."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from workbench.models.device import attention_name, torch_device
 from workbench.models.dtypes import dtype_name
 from workbench.models.loading import load_tokenizer, outline
 from workbench.models.logit_comparison import logits
-from workbench.models.merging.job import Made, MergeJob
+from workbench.models.merging.job import Logits, Made, MergeJob
 from workbench.models.merging.layered_model import (
     Read,
     allocate_others,
@@ -29,20 +29,25 @@ from workbench.models.merging.layered_model import (
 from workbench.models.merging.tensor_plan import base_tensors
 from workbench.models.merging.without_layers import without_layers
 from workbench.models.ops.fused import enable_fused
-from workbench.weights.as_trained import as_trained
 from workbench.weights.file_tensors import file_tensors
+from workbench.weights.held_rows import held_rows
 from workbench.weights.merge_plan import MergePlan, PlannedTensor
 
-Keep = Callable[[str, Iterator[Tensor]], Sequence[Tensor]]
+Keep = Callable[[str, Iterator[Tensor]], Logits]
 """Stores the logits of one model under a name, and returns them."""
 
 
-def in_memory(name: str, rows: Iterator[Tensor]) -> Sequence[Tensor]:
-    """Keep logits in memory."""
-    return list(rows)
+def rounded_dtypes(job: MergeJob) -> list[torch.dtype]:
+    """Return the dtypes to which the float32 sum is rounded for the proof."""
+    return list(dict.fromkeys([torch.float32, job.dtype, job.adapter_dtype]))
 
 
-def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep = in_memory) -> Made:
+def num_models(job: MergeJob) -> int:
+    """Return the number of models whose logits `probe` computes."""
+    return len(rounded_dtypes(job)) + 5
+
+
+def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep) -> Made:
     """Compute all logits of the proof.
 
     Args:
@@ -56,65 +61,60 @@ def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep = in_memory) 
     """
     made = Made(device=torch_device(job.model.device))
     weights = _Weights(plan, tied_weights(_empty(job, torch.float32)))
-    with _adapter_model(job, weights.base, job.base_dtype) as model:
+    with _adapter_model(job, weights.read_base, job.base_dtype) as model:
         made.adapter = keep("adapter", logits(model, job.batches, made.device))
-    with _adapter_model(job, weights.base, torch.float32) as model:
+    with _adapter_model(job, weights.read_base, torch.float32) as model:
         made.unmerged = keep("unmerged", logits(model, job.batches, made.device))
         with without_layers(model):
             made.base = keep("base", logits(model, job.batches, made.device))
-    for dtype in dict.fromkeys([torch.float32, job.dtype, job.adapter_dtype]):
+    for dtype in rounded_dtypes(job):
         plain = _empty(job, dtype)
-        with filled_when_called(plain, weights.merged(dtype), made.device):
+        with filled_when_called(plain, weights.read_merged, made.device):
             made.rounded[dtype] = keep(
                 f"rounded-{dtype_name(dtype)}", logits(plain, job.batches, made.device)
             )
     made.total = made.rounded[torch.float32]
-    section = replace(job.model, path=str(folder), dtype=Dtype.auto, revision=None, tokenizer=None)
-    made.reloaded = keep("reloaded", _folder_logits(job, section, job.dtype))
-    made.merged = keep("merged", _folder_logits(job, section, torch.float32))
+    made.reloaded = keep("reloaded", _folder_logits(job, plan, folder, job.dtype))
+    made.merged = keep("merged", _folder_logits(job, plan, folder, torch.float32))
     return made
 
 
-def _folder_logits(job: MergeJob, section: ModelConfig, dtype: torch.dtype) -> Iterator[Tensor]:
-    """Yield the logits of a written model, computed in `dtype`."""
-    stored, model = base_tensors(section), _empty(job, dtype, section)
-    device = torch_device(job.model.device)
-    tied = tied_weights(model)
-    with filled_when_called(model, lambda name: _of(stored, name, tied)[...].to(dtype), device):
+def _folder_logits(job: MergeJob, plan: MergePlan, folder: Path, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Yield the logits of the merged model in `folder`, computed in `dtype`."""
+    section = replace(job.model, path=str(folder), dtype=Dtype.auto, revision=None, tokenizer=None)
+    stored = {name: PlannedTensor(source=source) for name, source in base_tensors(section).items()}
+    model, device = _empty(job, dtype, section), torch_device(job.model.device)
+    weights = _Weights(replace(plan, tensors=stored, base_dtype=plan.dtype), tied_weights(model))
+    with filled_when_called(model, weights.read_base, device):
         yield from logits(model, job.batches, device)
 
 
 class _Weights:
-    """Returns weights of base and merged model by their names."""
+    """Reads weights of base and merged model by their names."""
 
     def __init__(self, plan: MergePlan, tied: Mapping[str, str]) -> None:
         self.plan, self.adapter, self.tied = plan, file_tensors([plan.adapter]), tied
 
-    def base(self, dtype: torch.dtype) -> Read:
-        """Return a function that reads a weight as the training held it."""
-        return lambda name: self._held(_of(self.plan.tensors, name, self.tied)).to(dtype)
+    def read_base(self, name: str, values: Tensor) -> None:
+        """Read a weight as the training held it."""
+        for first, rows in held_rows(_of(self.plan.tensors, name, self.tied), self.plan):
+            _set_rows(values, first, rows)
 
-    def merged(self, dtype: torch.dtype) -> Read:
-        """Return a function that computes a merged weight in float32, rounded once to `dtype`."""
+    def read_merged(self, name: str, values: Tensor) -> None:
+        """Compute a merged weight in float32, rounded once to the dtype of `values`."""
+        tensor = _of(self.plan.tensors, name, self.tied)
+        update = tensor.update.read(self.adapter) if tensor.update is not None else None
+        for first, rows in held_rows(tensor, self.plan):
+            _set_rows(values, first, rows if update is None else update.changed(rows, first).rows)
 
-        def read(name: str) -> Tensor:
-            tensor = _of(self.plan.tensors, name, self.tied)
-            base = self._held(tensor)
-            if tensor.update is None:
-                return base.to(dtype)
-            return tensor.update.read(self.adapter).changed(base).rows.to(dtype)
 
-        return read
-
-    def _held(self, tensor: PlannedTensor) -> Tensor:
-        plan = self.plan
-        return as_trained(tensor.source[...], plan.base_dtype, tensor.quantized, plan.device)
+def _set_rows(values: Tensor, first: int, rows: Tensor) -> None:
+    """Round rows to the dtype of a weight, and write them into it."""
+    (values if values.dim() else values.view(1))[first : first + len(rows)] = rows
 
 
 @contextmanager
-def _adapter_model(
-    job: MergeJob, base: Callable[[torch.dtype], Read], dtype: torch.dtype
-) -> Iterator[PeftModel]:
+def _adapter_model(job: MergeJob, read: Read, dtype: torch.dtype) -> Iterator[PeftModel]:
     """Yield base and adapter, whose base is filled layer by layer with weights in `dtype`."""
     weights = adapter_config.read_weights(job.adapter_path)
     empty = _empty(job, dtype)
@@ -123,7 +123,7 @@ def _adapter_model(
     allocate_others(attach.base_model(model), names)
     set_peft_model_state_dict(model, weights)
     model.eval()
-    with filled_when_called(attach.base_model(model), base(dtype), torch_device(job.model.device)):
+    with filled_when_called(attach.base_model(model), read, torch_device(job.model.device)):
         yield model
 
 

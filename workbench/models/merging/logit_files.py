@@ -43,8 +43,3 @@ def in_files(folder: Path, name: str, rows: Iterator[Tensor]) -> LogitFiles:
         files.append(folder / f"{name}-{number:05}.safetensors")
         save_file({NAME: block.contiguous()}, files[-1])
     return LogitFiles(files)
-
-
-def kept_in(folder: Path, name: str) -> LogitFiles:
-    """Return the logits that another process has written under a name."""
-    return LogitFiles(sorted(folder.glob(f"{name}-[0-9]*.safetensors")))

@@ -1,6 +1,5 @@
-"""Merging as a process of its own: what it imports, what it writes, and how it ends with its parent."""
+"""Merging tensor by tensor: what it imports, what it writes, and what it refuses."""
 
-import json
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from workbench.errors import CheckpointError, ConfigError
 from workbench.weights.file_tensors import file_tensors
-from workbench.weights.merge_plan import LoraTensors, MergePlan, PlannedTensor, ReplacedTensor, plan_of
+from workbench.weights.merge_plan import LoraTensors, MergePlan, PlannedTensor, ReplacedTensor
 from workbench.weights.merge_tensors import merge_tensors
 
 HEAVY = {"transformers", "peft", "accelerate", "datasets", "bitsandbytes", "huggingface_hub", "scipy"}
@@ -39,31 +38,13 @@ def planned(folder, dtype=torch.bfloat16):
     )
 
 
-def started(tmp_path, plan):
-    """The process, which runs as long as its standard input is open."""
-    (tmp_path / "plan.json").write_text(json.dumps(plan.as_json()))
+def test_merged_weights_are_rounded_once_and_the_others_copied(plan, tmp_path):
     (tmp_path / "merged").mkdir()
-    paths = [str(tmp_path / name) for name in ("plan.json", "merged", "result.json")]
-    command = [sys.executable, "-m", "workbench.weights.merge_tensors", *paths, "60000"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def test_a_plan_survives_its_way_to_another_process(plan):
-    assert plan_of(json.loads(json.dumps(plan.as_json()))) == plan
-
-
-def test_the_process_writes_what_a_call_writes_and_returns_the_same_figures(plan, tmp_path):
-    with started(tmp_path, plan) as process:
-        names = process.stdout.read().split()
-    assert process.returncode == 0 and sorted(names) == sorted(plan.tensors)
-    (tmp_path / "here").mkdir()
-    signals = merge_tensors(plan, tmp_path / "here", 60_000)
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert result == {"signals": {name: vars(signal) for name, signal in signals.items()}}
-    files = [sorted((tmp_path / folder).iterdir()) for folder in ("merged", "here")]
-    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+    signals = merge_tensors(plan, tmp_path / "merged", 60_000)
+    assert signals.keys() == {"a.weight", "table"}
     base, adapter = load_file(tmp_path / "base.safetensors"), load_file(tmp_path / "adapter.safetensors")
-    merged = {name: values for file in files[0][:-1] for name, values in load_file(file).items()}
+    files = sorted((tmp_path / "merged").glob("*.safetensors"))
+    merged = {name: values for file in files for name, values in load_file(file).items()}
     expected = base["a.weight"].float() + 2 * (adapter["B"] @ adapter["A"])
     assert merged["a.weight"].equal(expected.to(torch.bfloat16))
     assert merged["norm"].equal(base["norm"])
@@ -71,25 +52,32 @@ def test_the_process_writes_what_a_call_writes_and_returns_the_same_figures(plan
     assert merged["table"][:3].equal(base["table"][:3])
 
 
-def test_the_process_deletes_its_folder_when_its_parent_ends(plan, tmp_path):
-    (tmp_path / "merged").mkdir()
-    code = "from pathlib import Path; from workbench.weights.merge_tensors import end_with_parent; "
-    code += f"end_with_parent(Path({str(tmp_path / 'merged')!r}))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
-    assert process.poll() is None
-    process.stdin.close()
-    assert process.wait() == 1 and not (tmp_path / "merged").exists()
-
-
-def test_an_error_of_the_process_is_in_its_result(plan, tmp_path):
+def test_a_sum_that_is_not_a_number_is_refused(plan, tmp_path):
     values = load_file(tmp_path / "adapter.safetensors")
     values["A"], values["B"] = values["A"] * 1e5, values["B"] * 1e37
     save_file(values, tmp_path / "adapter.safetensors")
-    with started(tmp_path, planned(tmp_path)) as process:
-        process.stdout.read()
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert result["error"] == "CheckpointError"
-    assert "can't be merged, NaN or infinite values in a.weight" in result["message"]
+    (tmp_path / "merged").mkdir()
+    with pytest.raises(CheckpointError, match="can't be merged, NaN or infinite values in a.weight"):
+        merge_tensors(planned(tmp_path), tmp_path / "merged", 10**9)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_weight_that_is_two_units_off_is_refused(dtype, plan, tmp_path, monkeypatch):
+    real = torch.Tensor.to
+
+    def two_more(self, *given, **options):
+        rounded = real(self, *given, **options)
+        if given != (dtype,) or self.shape != (300, 200):
+            return rounded
+        bits = rounded.clone().view(torch.int32 if dtype == torch.float32 else torch.int16)
+        bits[150, 70] += 2
+        return bits.view(dtype)
+
+    (tmp_path / "merged").mkdir()
+    merge_tensors(planned(tmp_path, dtype), tmp_path / "merged", 10**9)
+    monkeypatch.setattr(torch.Tensor, "to", two_more)
+    with pytest.raises(CheckpointError, match="a.weight: rounded by more than its dtype allows"):
+        merge_tensors(planned(tmp_path, dtype), tmp_path / "merged", 10**9)
 
 
 def test_weights_beyond_the_range_of_the_dtype_are_refused(plan, tmp_path):
