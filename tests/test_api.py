@@ -254,6 +254,13 @@ def test_p_values_are_corrected_as_statsmodels_does():
     assert set(frame["verdict"]) == {UNSURE}
 
 
+def test_an_item_that_is_there_twice_is_named_and_not_compared():
+    first, second = results("one", {"a": [1, 0, 1] * 9}), results("two", {"a": [0, 1, 1] * 9})
+    first.predictions["a"][1] = first.predictions["a"][0]
+    [row] = workbench.compare(first, second).rows
+    assert row.difference.verdict == "not tested" and "is there twice (lines 1 and 2)" in row.problem
+
+
 def test_what_only_one_was_scored_on_is_named_and_nothing_in_common_is_refused():
     first, second = results("one", {"a": [1, 0], "b": [1]}), results("two", {"a": [1, 1], "c": [1]})
     comparison = workbench.compare(first, second)

@@ -186,6 +186,7 @@ def test_a_file_that_can_not_be_written_is_named_and_not_its_temporary_name(tmp_
     with pytest.raises(OSError) as caught:
         write_atomic(tmp_path / "leaderboard.html", "page")
     assert caught.value.filename == str(tmp_path / "leaderboard.html") and not list(tmp_path.iterdir())
+    assert str(caught.value).endswith("leaderboard.html'")
     with pytest.raises(OSError) as caught:
         write_atomic(Path("/proc/leaderboard.html"), "page")
     assert caught.value.filename == "/proc/leaderboard.html"

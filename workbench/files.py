@@ -43,7 +43,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     try:
         _write_atomic(path, data)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # instead of the temporary name
+        error.filename = str(path)  # instead of the temporary name
+        del error.filename2
         raise
 
 

@@ -35,6 +35,19 @@ def test_right_and_wrong_answers_take_scipys_exact_test_at_the_familys_level(tmp
     assert [found.low, found.high] == pytest.approx([float(expected.low), float(expected.high)], abs=1e-6)
 
 
+@pytest.mark.parametrize("knowing", [0, 1, 2])
+def test_clusters_that_one_model_knows_are_those_of_all_models_on_the_same_items(knowing, tmp_path):
+    for number, level in enumerate((0.3, 0.45, 0.6)):
+        per = 5 if number == knowing else 1
+        write_run(
+            tmp_path / f"{number}", [Spec(right={"base": level}, per_cluster=per)], weights=f"{number}" * 64
+        )
+    board = board_of(tmp_path)
+    assert {(found.test, found.num_clusters) for found in board.differences} == {("sign-flip-exact", 24)}
+    [outcomes] = board.outcomes.values()
+    assert len(set(outcomes.clusters.tolist())) == 24
+
+
 def test_a_verdict_is_exactly_whether_the_interval_excludes_0(tmp_path):
     levels = (0.4, 0.44, 0.5, 0.55, 0.6, 0.7, 0.8)
     for level in levels:

@@ -114,3 +114,11 @@ def test_only_what_a_changed_run_takes_part_in_is_read_and_tested_again(folder, 
     (folder / kept.RESULTS).unlink()
     files_of(folder)
     assert set(read) == {"run2"} and 0 < again < len(tested)
+
+
+def test_what_a_killed_board_left_of_its_kept_files_is_deleted(tmp_path):
+    for name in (kept.INDEX, kept.RESULTS, kept.DIGESTS):
+        (tmp_path / f".{name}.a1b2c3d4").write_bytes(b"half")
+    with kept.keeping(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []

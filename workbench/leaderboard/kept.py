@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from workbench.files import settle_file
 from workbench.leaderboard.file_digests import keeping_digests
 from workbench.leaderboard.items.index import ItemIndex
 from workbench.statistics.kept_results import keeping_results
@@ -24,5 +25,7 @@ def keeping(folder: Path) -> Iterator[ItemIndex]:
 
     A damaged file is made again. What the block doesn't use is dropped.
     """
+    for name in (INDEX, DIGESTS, RESULTS):
+        settle_file(folder / name)
     with keeping_digests(folder / DIGESTS), keeping_results(folder / RESULTS):
         yield ItemIndex(folder / INDEX)

@@ -180,7 +180,7 @@ def _tested(answered: Answered, pair: Pair, alpha: float) -> PairedTest:
     """Return the test of the metric itself on the common items of two models."""
     left, right = _common(answered, pair)
     one, other = (answered.items[model] for model in pair)
-    clusters = cluster_codes(one)[left] if any(one.clusters.to_pylist()) else None
+    clusters = _clusters(answered, pair, left, right)
     first, second = one.values[left], other.values[right]
     if answered.kind is MetricKind.labels:
         return compare_labels(
@@ -199,6 +199,18 @@ def _tested(answered: Answered, pair: Pair, alpha: float) -> PairedTest:
     is_macro = answered.column.average == "macro"
     subsets = np.array(one.subsets.to_pylist(), dtype=object)[left] if is_macro else None
     return compare_paired(first, second, alpha=alpha, clusters=clusters, subsets=subsets)
+
+
+def _clusters(
+    answered: Answered, pair: Pair, left: NDArray[np.intp], right: NDArray[np.intp]
+) -> NDArray[np.int32] | None:
+    """Return the cluster of each common item, as any model of the column, else one of the two, knows it."""
+    if answered.clusters is not None and set(pair) <= set(answered.main):
+        return answered.clusters[left]
+    for model, indices in zip(pair, (left, right), strict=True):
+        if answered.items[model].is_clustered:
+            return cluster_codes(answered.items[model])[indices]
+    return None
 
 
 def _taken(labels: list[Any] | None, indices: NDArray[np.intp]) -> list[str]:

@@ -51,6 +51,11 @@ class Items:
         """Return whether both have the same items with the same prompts in the same order."""
         return bool(self.ids.equals(other.ids) and self.prompts.equals(other.prompts))
 
+    @property
+    def is_clustered(self) -> bool:
+        """Whether items share something with others."""
+        return bool(pc.any(pc.not_equal(self.clusters, "")).as_py())
+
     def keys(self) -> list[tuple[str, str]]:
         """Return id and prompt of each item."""
         return list(zip(self.ids.to_pylist(), self.prompts.to_pylist(), strict=True))
@@ -169,7 +174,7 @@ def items_of(
     """Return predictions in memory as arrays.
 
     Raises:
-        DataError: One has no score of this metric; the message starts with `where`.
+        DataError: One has no score of this metric, or an id is there twice; the message starts with `where`.
     """
     for number, prediction in enumerate(predictions, 1):
         if metric not in prediction.scores:
@@ -181,7 +186,7 @@ def items_of(
     def wanted(name: str) -> list[Any] | None:
         return [getattr(prediction, name) for prediction in predictions] if name in columns else None
 
-    return Items(
+    items = Items(
         ids=texts("id"),
         prompts=texts("prompt_hash"),
         subsets=texts("subset"),
@@ -191,6 +196,7 @@ def items_of(
         targets=wanted("target"),
         texts=wanted("context"),
     )
+    return _distinct(items, where)
 
 
 def imported_items(found: ImportedItems, metric: str, where: str) -> Items:

@@ -37,7 +37,8 @@ class Answered:
     main: tuple[str, ...]
     """Models that answered the same items from the same prompts."""
     first: Items | None
-    """Items of the first of these; the others have the same in the same order."""
+    """Items of the first of these; the others have the same in the same order. Their clusters are those that
+    any of these models knows."""
     items: dict[str, Items]
     """Model -> its items, where they can be compared with others."""
     problems: dict[str, str]
@@ -53,8 +54,7 @@ class Answered:
     @cached_property
     def clusters(self) -> NDArray[np.int32] | None:
         """Cluster of each item of the models in `main`; None where items are independent."""
-        is_clustered = self.first is not None and any(self.first.clusters.to_pylist())
-        return cluster_codes(self.first) if self.first is not None and is_clustered else None
+        return cluster_codes(self.first) if self.first is not None and self.first.is_clustered else None
 
     @cached_property
     def subsets(self) -> NDArray[np.object_] | None:
@@ -122,7 +122,7 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
     apart_of = {model: _apart(scored, column.column, items.get(model)) for model, scored in chosen.items()}
     described = _described(column.column, items)
     main = _main(items, apart_of)
-    first = items[main[0]] if main else None
+    first = _with_clusters([items[model] for model in main])
     if first is not None:
         apart_of = {
             model: text or _unlike(items.get(model), first, model in main) for model, text in apart_of.items()
@@ -180,6 +180,12 @@ def _majority(items: Items) -> Items:
     most = min(counts, key=lambda target: (-counts[target], target))
     values = np.array([float(target == most) for target in targets])
     return replace(items, values=values, predictions=[most] * len(targets))
+
+
+def _with_clusters(same: Sequence[Items]) -> Items | None:
+    """Return the first of equal items, with the clusters that any of them knows; None if there are none."""
+    known = next((each for each in same if each.is_clustered), None)
+    return replace(same[0], clusters=known.clusters) if known else next(iter(same), None)
 
 
 def _described(column: Column, items: dict[str, Items]) -> Column:
