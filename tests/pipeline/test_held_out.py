@@ -191,3 +191,8 @@ def test_a_classifier_is_compared_with_the_majority_class(run, tmp_path):
 def test_evaluate_without_benchmark_and_held_out_rows_is_refused(run):
     with pytest.raises(ConfigError, match="benchmark: none chosen, and the run has no held-out rows"):
         run("evaluate", BASE, "run_dir=other")
+
+
+def test_a_misspelt_folder_of_the_leaderboard_is_named(run):
+    with pytest.raises(ConfigError, match="leaderboard.folder: there is no folder 'nowhere'"):
+        run("leaderboard", "leaderboard.folder=nowhere")

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from workbench.config import Config, Step
 from workbench.config.leaderboard import LeaderboardConfig
+from workbench.errors import ConfigError
 from workbench.files import locked
 from workbench.leaderboard import page, run_table, table
 from workbench.leaderboard.board import Board
@@ -23,18 +24,24 @@ from workbench.wrapping import output_width
 
 log = logging.getLogger("workbench")
 
-NO_SCORES = "there are no scores yet ('benchmark=[NAME,...]' names what to score on)"
+NO_SCORES = "there are no scores yet in %r ('benchmark=[NAME,...]' names what to score on)"
 
 LOCK = ".leaderboard.lock"
 """File that a process locks while it reads the runs and writes the page."""
 
 
 def leaderboard(run: Run) -> None:
-    """Show this run, and the board of all models of `leaderboard.folder`, in the terminal and as a page."""
+    """Show this run, and the board of all models of `leaderboard.folder`, in the terminal and as a page.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
     config, run_dir = run.config, run.run_dir
     folder = board_folder(config, run_dir)
     if not run_dir.results_json.is_file() and not folder.is_dir():
-        log.warning("leaderboard: %s", NO_SCORES)
+        if config.steps == [Step.leaderboard] and config.leaderboard.folder != LeaderboardConfig().folder:
+            raise ConfigError(f"leaderboard.folder: there is no folder {config.leaderboard.folder!r}")
+        log.warning(f"leaderboard: {NO_SCORES}", str(folder))
         return
     own_folder = run_dir.path.resolve()
     with (
@@ -43,7 +50,7 @@ def leaderboard(run: Run) -> None:
     ):
         collection = collect_all(folder)
         if not (collection.runs or collection.skipped or collection.failures or collection.comparisons):
-            log.warning("leaderboard: %s", NO_SCORES)
+            log.warning(f"leaderboard: {NO_SCORES}", str(folder))
             return
         own = [scored for scored in collection.runs if scored.files.path.resolve() == own_folder]
         board = build(collection, config.leaderboard, index)

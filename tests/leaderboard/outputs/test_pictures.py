@@ -70,3 +70,11 @@ def test_without_matplotlib_one_line_says_what_to_install_and_no_old_picture_sta
     writing.write_pictures(small, tmp_path)
     assert not list(tmp_path.iterdir())
     assert writing.missing_pictures() == "pictures: none (pip install 'open-llama-workbench[plots]' for them)"
+
+
+def test_a_picture_of_ones_own_is_left_alone_where_none_is_drawn(tmp_path, small, monkeypatch):
+    writing.write_pictures(small, tmp_path)
+    (tmp_path / "ranks.svg").write_text("<svg>mine</svg>")
+    monkeypatch.setattr(writing, "find_spec", lambda name: None)
+    writing.write_pictures(small, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["ranks.svg"]

@@ -18,6 +18,8 @@ TEXTS = {
 """Name of a file -> function that makes its text from a board."""
 
 ITEMS = "items.parquet"
+HEAD_BYTES = 4096
+"""Bytes at the beginning of a picture in which matplotlib names itself."""
 PICTURES = ("scores.png", "scores.svg", "ranks.png", "ranks.svg")
 
 
@@ -49,7 +51,7 @@ def write_texts(board: Board, texts: ItemTexts, folder: Path) -> None:
 
 
 def write_pictures(board: Board, folder: Path) -> None:
-    """Write the pictures if matplotlib is installed; delete old ones that aren't drawn now."""
+    """Write the pictures if matplotlib is installed; delete old ones of ours that aren't drawn now."""
     drawn: dict[str, bytes] = {}
     if not missing_pictures():
         from workbench.leaderboard.outputs import pictures  # matplotlib is optional, and slow to import
@@ -59,8 +61,16 @@ def write_pictures(board: Board, folder: Path) -> None:
         settle_file(folder / name)
         if name in drawn:
             write_atomic(folder / name, drawn[name])
-        else:
-            (folder / name).unlink(missing_ok=True)
+        elif is_drawn(folder / name):
+            (folder / name).unlink()
+
+
+def is_drawn(path: Path) -> bool:
+    """Return whether a picture is there that matplotlib drew; others of the same name are the user's."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"matplotlib" in file.read(HEAD_BYTES).lower()
 
 
 def missing_pictures() -> str:
