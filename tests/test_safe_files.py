@@ -190,3 +190,16 @@ def test_a_file_that_can_not_be_written_is_named_and_not_its_temporary_name(tmp_
     with pytest.raises(OSError) as caught:
         write_atomic(Path("/proc/leaderboard.html"), "page")
     assert caught.value.filename == "/proc/leaderboard.html"
+
+
+def test_what_a_killed_process_left_is_deleted_and_named_with_its_size(tmp_path, caplog):
+    caplog.set_level("INFO", logger="workbench")
+    leftovers = [tmp_path / ".merged.abcd1234", tmp_path / ".merged.old.abcd1234"]
+    for leftover in leftovers:
+        (leftover / "merged").mkdir(parents=True)
+        (leftover / "merged" / "model.safetensors").write_bytes(bytes(30_000_000))
+    (tmp_path / "merged").mkdir()
+    settle_folder(tmp_path / "merged")
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+    for leftover in leftovers:
+        assert f"{leftover}: deleted, a process that was killed had left it (0.03 GB)" in caplog.text

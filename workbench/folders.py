@@ -1,6 +1,7 @@
 """Creates folders atomically, completes or removes what a killed process left, and checks folder paths."""
 
 import glob
+import logging
 import os
 import shutil
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from workbench.errors import ConfigError
 from workbench.files import LOCK, locked, umask
+
+log = logging.getLogger("workbench")
 
 LONGEST_NAME = 255
 """Bytes of a file or folder name that file systems allow."""
@@ -74,11 +77,19 @@ def settle_folder(path: Path) -> None:
             continue
         if not path.exists() and (old / path.name).exists():
             os.replace(old / path.name, path)
-        shutil.rmtree(old)
+        _delete_leftover(old)
     for temporary in path.parent.glob(f".{name}.????????/"):
         if temporary.is_symlink():
             continue
         with locked(temporary / LOCK, wait=False) as is_abandoned:
             pass
         if is_abandoned:
-            shutil.rmtree(temporary)
+            _delete_leftover(temporary)
+
+
+def _delete_leftover(folder: Path) -> None:
+    """Delete a folder that a killed process left, and log its size."""
+    size = sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())
+    shutil.rmtree(folder)
+    if size:
+        log.info("%s: deleted, a process that was killed had left it (%.2f GB)", folder, size / 1e9)

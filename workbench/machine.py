@@ -1,6 +1,9 @@
 """Measures the memory of this machine and this process, in bytes."""
 
+import ctypes
 import sys
+from functools import cache
+from typing import Any
 
 import psutil
 
@@ -33,6 +36,19 @@ def available_bytes() -> int:
 def total_bytes() -> int:
     """Return the memory of the machine."""
     return int(psutil.virtual_memory().total)
+
+
+@cache
+def libc_function(name: str) -> Any:
+    """Return a function of the GNU C library; None on other systems."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
+def release_freed() -> None:
+    """Give memory that the C library keeps between live allocations back to the system."""
+    trim = libc_function("malloc_trim")
+    if trim is not None:
+        trim(0)
 
 
 def check_address_space() -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,39 @@ def test_a_model_with_learned_positions_trains_and_refuses_a_row_that_is_too_lon
         ConfigError, match="data.max_length: long.jsonl:2 has .* tokens, the model's context has 128"
     ):
         run("quickstart", *how[:-1], "data.path=long.jsonl", "data.max_length=5000", "run_dir=other")
+
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 32_000,
+    "hidden_size": 1536,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 12,
+    "tie_word_embeddings": False,
+    "dtype": "bfloat16",
+}
+
+
+def gib_to_merge(caplog):
+    """GiB to merge, with the proof, and on the disk."""
+    said = unwrapped(caplog)
+    numbers = re.search(
+        r"to merge: ([\d.]+) GiB at the peak, ([\d.]+) GiB .*, ([\d.]+) GiB on the disk", said
+    )
+    return [float(number) for number in numbers.groups()]
+
+
+@pytest.mark.parametrize("method", ["none", "nf4"])
+def test_a_plan_says_what_a_merge_and_its_proof_take(method, run, tmp_path, caplog):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    run("plan", f"model.path={tmp_path}", f"quantization={method}", "adapter.rank=16", "data.max_length=64")
+    merge, proof, disk = gib_to_merge(caplog)
+    layers = 2 * (4 * 1536 * 1536 + 3 * 1536 * 4096 + 2 * 1536)
+    heads = 2 * 32_000 * 1536
+    assert disk == pytest.approx(2 * (layers + heads + 1536) / 2**30, abs=0.006)
+    adapter = 2 * 16 * (4 * (1536 + 1536) + 3 * (1536 + 4096))
+    # The largest block is the head: its weights, the adapter twice, and the logits of 4 x 64 tokens twice.
+    expected = 4 * (32_000 * 1536 + 2 * adapter + 2 * 4 * 64 * 32_000)
+    assert proof - merge == pytest.approx(expected / 2**30, abs=0.011)

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from workbench.machine import resident_bytes
-from workbench.training.memory_release import KERNEL_CACHES, ReleaseMemory, keep_few_kernels, libc_function
+from workbench.machine import libc_function, resident_bytes
+from workbench.training.memory_release import KERNEL_CACHES, ReleaseMemory, keep_few_kernels
 
 MIB = 1 << 20
 glibc = pytest.mark.skipif(libc_function("malloc_trim") is None, reason="not the GNU C library")

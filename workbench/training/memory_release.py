@@ -1,12 +1,11 @@
 """Gives memory back to the system that the C library and PyTorch would keep for reuse."""
 
-import ctypes
 import os
-import sys
-from functools import cache
 from typing import Any
 
 from transformers import TrainerCallback
+
+from workbench.machine import release_freed
 
 KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 """Environment variables that limit the kernel caches of PyTorch and oneDNN, by default 1,024 shapes each."""
@@ -22,12 +21,6 @@ def keep_few_kernels() -> None:
         os.environ.setdefault(name, "256")
 
 
-@cache
-def libc_function(name: str) -> Any:
-    """Return a function of the GNU C library; None on other systems."""
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
-
-
 class ReleaseMemory(TrainerCallback):
     """Gives freed memory between live tensors back to the system after each step.
 
@@ -36,6 +29,4 @@ class ReleaseMemory(TrainerCallback):
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Release the memory; allocating it again costs the next step a few percent of its time."""
-        trim = libc_function("malloc_trim")
-        if trim is not None:
-            trim(0)
+        release_freed()

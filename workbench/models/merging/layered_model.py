@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from workbench.machine import release_freed
 from workbench.models.merging.adapter_updates import NotStreamable
 
 WRAPPERS = ("base_layer", "original_module", "token_adapter")
@@ -86,7 +87,10 @@ class _Memory:
     def keep(self, parameters: Iterable[Tensor]) -> None:
         """Free the memory that none of these parameters can take."""
         needed = {(parameter.shape, parameter.dtype) for parameter in parameters}
-        self.free = {key: tensors for key, tensors in self.free.items() if key in needed}
+        kept = {key: tensors for key, tensors in self.free.items() if key in needed}
+        is_less, self.free = len(kept) < len(self.free), kept
+        if is_less:
+            release_freed()
 
     def take(self, parameter: Tensor) -> Tensor:
         """Return memory for a parameter on the CPU."""

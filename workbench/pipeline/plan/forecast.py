@@ -12,7 +12,10 @@ from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError
 from workbench.machine import available_bytes, resident_bytes
 from workbench.models.device import torch_device
+from workbench.models.dtypes import chosen_dtype
 from workbench.models.loading import outline
+from workbench.models.merging.adapter_updates import NotStreamable
+from workbench.pipeline.plan.merge_forecast import forecast_merge
 from workbench.pipeline.plan.planned_adapter import planned_adapter
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import run_autocast_dtype
@@ -86,6 +89,23 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
         say(f"{work.steps:,} steps, {work.tokens:,} tokens with padding{time}")
     if sum(parts.values()) > room:
         log_ways_out(setting, room, config.train.gradient_accumulation_steps)
+    if setting.adapter is not None:
+        log_merge_forecast(run, setting, max(rows.lengths))
+
+
+def log_merge_forecast(run: Run, setting: Setting, longest: int) -> None:
+    """Log what merging the adapter will take; `longest` is the number of tokens of the longest row."""
+    config = run.config
+    size = chosen_dtype(config.merge.dtype, run.model_dtype).itemsize
+    try:
+        merge = forecast_merge(outline(config.model, setting.shape.outputs or None), setting, size, longest)
+    except NotStreamable as reason:
+        say(f"to merge, the whole model is in memory: {reason}")
+        return
+    say(
+        f"to merge: {gib(merge.memory)} GiB at the peak, {gib(merge.proof_memory)} GiB with the proof "
+        f"on texts (merge.probe), {gib(merge.disk)} GiB on the disk"
+    )
 
 
 def log_ways_out(setting: Setting, room: int, accumulation: int) -> None:

@@ -1,0 +1,56 @@
+"""Forecasts memory and disk space of merging the planned adapter, from the configuration alone."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from workbench.config.quantization import QuantizationMethod
+from workbench.machine import resident_bytes
+from workbench.models.merging.layered_model import blocks
+from workbench.models.merging.merge import PROBE_BATCH, PROBE_TOKENS
+from workbench.training.estimate.memory import Setting, trained_weights
+
+DEQUANTIZED_BYTES = 8.5
+"""Bytes per weight of a quantized layer: as stored, packed in 4 bits, in 16 bits again, and in float32."""
+FLOAT32 = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeForecast:
+    """Bytes that a merge takes."""
+
+    memory: int
+    """At the peak, while the weights are written."""
+    proof_memory: int
+    """At the peak of the proof, which computes a layer at a time in float32."""
+    disk: int
+    """Weights of the merged model."""
+
+
+def forecast_merge(
+    model: PreTrainedModel, setting: Setting, bytes_per_weight: int, longest: int
+) -> MergeForecast:
+    """Return what merging a planned adapter takes.
+
+    Args:
+        model: The base, which may be on the meta device.
+        setting: The planned training.
+        bytes_per_weight: Size of a merged weight.
+        longest: Tokens of the longest row.
+
+    Raises:
+        NotStreamable: The proof takes the whole model.
+    """
+    shape, process = setting.shape, resident_bytes()
+    is_quantized = setting.quantization.method is not QuantizationMethod.none
+    largest = max((layer.weights for layer in shape.linear), default=0)
+    layer = int(DEQUANTIZED_BYTES * largest) if is_quantized else 0
+    block = max(sum(weight.numel() for weight in block.parameters()) for _, block in blocks(model))
+    adapter = 2 * trained_weights(setting)  # as read, and in the model
+    outputs = shape.outputs or shape.vocabulary * min(longest, PROBE_TOKENS)
+    logits = 2 * PROBE_BATCH * outputs  # with padding, and without it
+    return MergeForecast(
+        memory=process + layer,
+        proof_memory=process + layer + FLOAT32 * (block + adapter + logits),
+        disk=model.num_parameters() * bytes_per_weight,
+    )
