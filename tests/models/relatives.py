@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    InternLM3Config,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
@@ -22,7 +23,7 @@ from transformers import (
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM, OpenLlamaForSequenceClassification
 
 SIZES = dict(
-    vocab_size=96,
+    vocab_size=100,  # with rows for the tokens that Qwen2's tokenizer adds
     hidden_size=64,
     intermediate_size=96,
     num_hidden_layers=2,
@@ -36,6 +37,7 @@ SIZES = dict(
 CLASSES: dict[str, tuple[Any, Any, Any]] = {
     "llama": (LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification),
     "mistral": (MistralConfig, MistralForCausalLM, MistralForSequenceClassification),
+    "internlm3": (InternLM3Config, LlamaForCausalLM, LlamaForSequenceClassification),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification),
 }
@@ -49,6 +51,7 @@ RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("qwen2", {"sliding_window": 16, "use_sliding_window": False}),
     "qwen2, tied": ("qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
     "qwen3": ("qwen3", {"head_dim": 32, "sliding_window": 16, "use_sliding_window": False}),
+    "internlm3": ("internlm3", {"attention_bias": True, "mlp_bias": True, "head_dim": 16}),
     "qwen3, tied": ("qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
     "qwen3, biases": ("qwen3", {"head_dim": 24, "attention_bias": True, "num_key_value_heads": 1}),
 }

@@ -112,10 +112,10 @@ def test_rope_scaling_in_the_metadata_is_kept(tmp_path, keys, expected):
 @pytest.mark.parametrize(
     "extra",
     [
-        {"blk.0.attn_q.bias": np.ones(64, np.float32)},
+        {"blk.0.ffn_gate_inp.weight": np.ones((8, 64), np.float32)},
         {"expert_count": 8},
         {"attention.sliding_window": 16},
-        {"attention.key_length": 32},
+        {"attention.key_length": 32, "rope.dimension_count": 32, "attention.value_length": 16},
         {"logit_scale": 2.0},
         {"attention.scale": 0.1},
         {"attn_logit_softcapping": 50.0},
@@ -130,7 +130,7 @@ def test_rope_scaling_in_the_metadata_is_kept(tmp_path, keys, expected):
 )
 def test_what_open_llama_cannot_express_is_refused_by_name(tmp_path, extra):
     message = refusal(write_gguf(llama(), tmp_path / "tiny.gguf", extra))
-    assert next(iter(extra)) in message
+    assert list(extra)[-1] in message
 
 
 @pytest.mark.parametrize("keep", [0, 3, 30, 0.1, 0.5, 0.9])
@@ -143,8 +143,8 @@ def test_a_truncated_gguf_file_is_named(file, tmp_path, keep):
 
 def test_another_architecture_is_refused_by_name(file, tmp_path):
     other = tmp_path / "other.gguf"
-    other.write_bytes(file.read_bytes().replace(b"llama", b"qwen2"))
-    assert "'qwen2'" in refusal(other)
+    other.write_bytes(file.read_bytes().replace(b"llama", b"gemma"))
+    assert "'gemma'" in refusal(other)
 
 
 def test_the_tokenizer_of_a_gguf_file_is_that_of_transformers_without_its_additions(file):

@@ -248,16 +248,11 @@ def test_names_and_tasks_that_no_gguf_file_has_are_refused(tmp_path):
         export(at(tmp_path / "out.gguf"), gguf(), tmp_path / "out.gguf")
 
 
-@pytest.mark.peer
-@pytest.mark.parametrize("rope", ["default", "linear", "yarn", "llama3"])
-def test_llama_cpp_computes_what_the_open_llama_did(tmp_path, rope):
-    """`pip install xllamacpp` (llama.cpp b11549): log-probabilities agreed to 1.5e-6 in float32."""
+def compare_with_llama_cpp(model, tokenizer, file):
+    """Compare the next tokens' log-probabilities after texts and tokens with llama.cpp's."""
     llama_cpp = pytest.importorskip("xllamacpp")
-    tokenizer = byte_level()
-    model = write(tmp_path / "in", tokenizer, rope_parameters=ROPES[rope])
-    export(at(tmp_path / "in"), gguf(), tmp_path / "out.gguf")
     params = llama_cpp.CommonParams()
-    params.model.path, params.warmup = str(tmp_path / "out.gguf"), False
+    params.model.path, params.warmup = str(file), False
     params.n_ctx, params.n_parallel = 128, 1
     params.cache_type_k = params.cache_type_v = llama_cpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = llama_cpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -275,6 +270,16 @@ def test_llama_cpp_computes_what_the_open_llama_did(tmp_path, rope):
             assert abs(top["logprob"] - expected[top["id"]].item()) < 1e-4
             compared += 1
     assert compared > 100
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("rope", ["default", "linear", "yarn", "llama3"])
+def test_llama_cpp_computes_what_the_open_llama_did(tmp_path, rope):
+    """`pip install xllamacpp` (llama.cpp b11549): log-probabilities agreed to 1.5e-6 in float32."""
+    tokenizer = byte_level()
+    model = write(tmp_path / "in", tokenizer, rope_parameters=ROPES[rope])
+    export(at(tmp_path / "in"), gguf(), tmp_path / "out.gguf")
+    compare_with_llama_cpp(model, tokenizer, tmp_path / "out.gguf")
 
 
 @pytest.mark.parametrize("content", [b"my thesis", b"GGUF\x03\x00\x00\x00" + bytes(16), b""])

@@ -4,15 +4,15 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import GenerationConfig, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.config.publishing.export import ExportConfig, ExportFormat
@@ -20,10 +20,10 @@ from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import clear_the_way
 from workbench.models.adapters.provenance import copy_record
-from workbench.models.checkpoints.checkpoint import SCORE, read
+from workbench.models.checkpoints.checkpoint import SCORE, Checkpoint, read
 from workbench.models.checkpoints.generation_config import eos_ids
 from workbench.models.checkpoints.hub import locate
-from workbench.models.checkpoints.llama_config import class_name, llama_config, write_config
+from workbench.models.checkpoints.llama_config import llama_config, write_config, write_llama_config
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, fold
 from workbench.models.checkpoints.validation import fitted
 from workbench.models.dtypes import chosen_dtype, dtype_name
@@ -132,19 +132,13 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
         raise CheckpointError(f"{model.path}: has no {SCORE}, so it is not a trained classifier (train it)")
     if export.dtype is not Dtype.auto or (source.is_file() and not as_gguf):
         tensors = {name: Cast(t, chosen_dtype(export.dtype, torch.bfloat16)) for name, t in tensors.items()}
-    config: PreTrainedConfig = checkpoint.config
-    config.architectures = [CLASSES[model.task].__name__]
-    folded = config.use_stable_embedding and export.format is not ExportFormat["open-llama"]
+    folded, record = False, None
     if export.format is not ExportFormat["open-llama"]:
+        folded = checkpoint.config.use_stable_embedding
         tensors, record = fold(checkpoint.config, tensors)
-        config = llama_config(checkpoint.config, record, HEAD in tensors)
-        config.architectures = [class_name(config.model_type, model.task)]
-    tensors = {name: FiniteTensor(f"{model.path}: {name}", stored) for name, stored in tensors.items()}
-    config.dtype = tensors[EMBEDDING].dtype
-    if as_gguf:
-        size = _write_file(model, export, cast(LlamaConfig, config), checkpoint.generation, tensors, path)
-    else:
-        size = _write_folder(model, export, config, checkpoint.generation, tensors, path)
+    checked = {name: FiniteTensor(f"{model.path}: {name}", stored) for name, stored in tensors.items()}
+    written = replace(checkpoint, tensors=checked, record=record)
+    size = (_write_file if as_gguf else _write_folder)(model, export, written, path)
     logger.info(f"exported {model.path} to {path}: {export.format.value}, {size:,} bytes of tensors")
     return ExportReport(format=export.format.value, num_tensors=len(tensors), num_bytes=size, folded=folded)
 
@@ -183,19 +177,17 @@ def _is_export(file: Path) -> bool:
         return False
 
 
-def _write_folder(
-    model: ModelConfig,
-    export: ExportConfig,
-    config: PreTrainedConfig,
-    generation: GenerationConfig | None,
-    tensors: Mapping[str, Stored],
-    path: Path,
-) -> int:
+def _write_folder(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoint, path: Path) -> int:
     """Write the folder, and return the size of its tensors in bytes."""
+    config, tensors = checkpoint.config, checkpoint.tensors
+    config.dtype, config.architectures = tensors[EMBEDDING].dtype, [CLASSES[model.task].__name__]
     with new_folder(path) as temporary, quiet_transformers():
-        write_config(config, temporary)
-        if generation is not None:
-            generation.save_pretrained(temporary)
+        if checkpoint.record is None:
+            write_config(config, temporary)
+        else:
+            write_llama_config(model, config, checkpoint.record, HEAD in tensors, config.dtype, temporary)
+        if checkpoint.generation is not None:
+            checkpoint.generation.save_pretrained(temporary)
         size = write_weights(tensors, temporary, export.max_shard_size)
         _write_tokenizer(model, temporary)
         copy_record(locate(model.path, model.revision), temporary)
@@ -203,20 +195,16 @@ def _write_folder(
     return size
 
 
-def _write_file(
-    model: ModelConfig,
-    export: ExportConfig,
-    config: LlamaConfig,
-    generation: GenerationConfig | None,
-    tensors: Mapping[str, Stored],
-    path: Path,
-) -> int:
+def _write_file(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoint, path: Path) -> int:
     """Write the GGUF file under a temporary name, rename it, and return the size of its tensors in bytes."""
-    tokenizer = _tokenizer(model)
+    tokenizer, tensors = _tokenizer(model), checkpoint.tensors
+    config = llama_config(checkpoint.config, checkpoint.record or {}, HEAD in tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = clear_the_way(part_of(path))
     try:
-        size = write_gguf(temporary, config, tensors, tokenizer, export.gguf_type, eos_ids(generation))
+        size = write_gguf(
+            temporary, config, tensors, tokenizer, export.gguf_type, eos_ids(checkpoint.generation)
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

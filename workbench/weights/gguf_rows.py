@@ -33,7 +33,7 @@ class GgufRows:
         if not self.num_heads:
             return values
         # llama.cpp rotates neighbouring pairs, transformers halves: rows are permuted back to (2, D/2).
-        return values.view(self.num_heads, -1, 2, self.shape[-1]).transpose(1, 2).reshape(self.shape)
+        return values.view(self.num_heads, -1, 2, *self.shape[1:]).transpose(1, 2).reshape(self.shape)
 
     def rows(self, first: int, last: int) -> Tensor:
         """Return the rows from `first` to `last` (exclusive) of the first dimension."""

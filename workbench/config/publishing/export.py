@@ -8,7 +8,7 @@ from workbench.config.model import Dtype
 from workbench.errors import ConfigError
 
 ExportFormat = Enum("ExportFormat", {"llama": "llama", "open-llama": "open-llama", "gguf": "gguf"})
-"""llama: a folder for every LLaMA tool; open-llama: this project's own; gguf: one file for llama.cpp."""
+"""llama: a folder for other tools; open-llama: this project's own; gguf: one file for llama.cpp."""
 
 
 class GgufType(Enum):
@@ -34,8 +34,8 @@ class ExportConfig:
     """
 
     format: ExportFormat = ExportFormat.llama
-    """llama: a folder for every tool that reads LLaMA. open-llama: a folder for this project. gguf: one file
-    for llama.cpp."""
+    """llama: a folder for every tool that reads LLaMA, or Mistral, Qwen2 and Qwen3 if the model came as one.
+    open-llama: a folder for this project. gguf: one file for llama.cpp."""
     path: str | None = None
     """Folder to write; with export.format=gguf the file. null: `export` or `export.gguf` in the run's
     folder."""

@@ -1,17 +1,30 @@
-"""Describes an Open-Llama without its switches as the LLaMA that computes the same."""
+"""Describes an Open-Llama without its switches as the LLaMA, or relative of LLaMA, that computes the same."""
 
 from pathlib import Path
 from typing import Any
 
-from transformers import LlamaConfig, PreTrainedConfig
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
 
-from workbench.config.model import Task
+from workbench.config.model import ModelConfig, Task
+from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError
+from workbench.models.checkpoints.checkpoint import description_file
+from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.stable_embedding import RECORD
+from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.checkpoints.supported_models import MAPPINGS
+from workbench.models.dtypes import dtype_name
 from workbench.models.open_llama import OpenLlamaConfig
-from workbench.models.open_llama.relatives import OPTIONAL_FIELDS, RELATIVES, SHARED_FIELDS
+from workbench.models.open_llama.relatives import RELATIVES, relative_config
 from workbench.run_dir import write_json
+
+CLASSIFIER_FIELDS = ("pad_token_id", "id2label", "label2id", "problem_type")
+"""Fields of config.json that training a classifier changes."""
+NOT_KEPT = ("quantization_config", "_name_or_path", "transformers_version", "auto_map")
+DTYPE_FIELDS = ("dtype", "torch_dtype")
+"""Names of the dtype in config.json: of transformers from version 5 on, and before."""
 
 
 def class_name(model_type: str, task: Task) -> str:
@@ -19,8 +32,8 @@ def class_name(model_type: str, task: Task) -> str:
     return str(MAPPINGS[task][RELATIVES[model_type]].__name__)
 
 
-def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool) -> LlamaConfig:
-    """Return the LLaMA configuration of a folded Open-Llama, with the record for restoring it if it has one.
+def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool) -> PreTrainedConfig:
+    """Return the LLaMA, Qwen2 or Qwen3 configuration of a folded Open-Llama, with the record if it has one.
 
     Args:
         config: Configuration of the Open-Llama.
@@ -28,14 +41,9 @@ def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool
         has_head: Whether the folded tensors have a head of their own.
 
     Raises:
-        CheckpointError: LLaMA doesn't have a field that is set.
+        CheckpointError: None of them has a field that is set.
     """
-    if names := [name for name in OPTIONAL_FIELDS if getattr(config, name)]:
-        raise CheckpointError(f"export.format: LLaMA has no {names[0]} (export.format=open-llama has it)")
-    fields: dict[str, Any] = {name: getattr(config, name) for name in SHARED_FIELDS}
     tied = config.ties_embeddings and not has_head and not config.use_stable_embedding
-    fields["tie_word_embeddings"], fields["head_dim"] = tied, config.head_dim
-    fields["attention_dropout"] = config.attention_dropout_prob
     default_record = {
         "use_stable_embedding": False,
         "shared_input_output_embedding": False,
@@ -44,15 +52,71 @@ def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool
         "attention_dropout_prob": config.attention_dropout_prob,
         "use_memory_efficient_attention": True,
     }
-    if record != default_record:
-        fields[RECORD] = record
-    return LlamaConfig(**fields)
+    recorded = {} if record == default_record else {RECORD: record}
+    try:
+        return relative_config(config, tie_word_embeddings=tied, **recorded)
+    except (ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"config.json: {reason} (export.format=open-llama has it)") from error
+
+
+def write_llama_config(
+    model: ModelConfig,
+    config: OpenLlamaConfig,
+    record: dict[str, Any],
+    has_head: bool,
+    dtype: torch.dtype,
+    folder: Path,
+) -> None:
+    """Write config.json of the LLaMA, or relative of LLaMA, that the model at `model.path` came as.
+
+    A folder's own config.json is kept, apart from what was changed. An Open-Llama, a LLaMA that was exported
+    from one, a GGUF file and Meta's files have a new one.
+
+    Args:
+        model: The section.
+        config: Configuration of the Open-Llama.
+        record: Record from `fold`.
+        has_head: Whether the folded tensors have a head of their own.
+        dtype: Dtype of the tensors.
+        folder: Folder to write to.
+
+    Raises:
+        CheckpointError: See `llama_config`.
+    """
+    base_file = description_file(locate(model.path, model.revision))
+    stored = read_json_object(base_file) if base_file.name == "config.json" else {}
+    if stored.get("model_type") in RELATIVES and RECORD not in stored:
+        write_json(folder / "config.json", _changed(stored, model, config, dtype, has_head))
+        return
+    described = llama_config(config, record, has_head)
+    described.architectures, described.dtype = [class_name(described.model_type, model.task)], dtype
+    with quiet_transformers():
+        write_config(described, folder)
+
+
+def _changed(
+    stored: dict[str, Any], model: ModelConfig, config: OpenLlamaConfig, dtype: torch.dtype, has_head: bool
+) -> dict[str, Any]:
+    """Return the base's config.json with what the merge changes."""
+    values = {name: value for name, value in stored.items() if name not in NOT_KEPT}
+    for name in DTYPE_FIELDS:
+        if name in values or name == DTYPE_FIELDS[0]:
+            values[name] = dtype_name(dtype)
+    values["architectures"] = [class_name(stored["model_type"], model.task)]
+    if values.get("tie_word_embeddings") and has_head:
+        values["tie_word_embeddings"] = False
+    if model.task is Task.sequence_classification:
+        described = config.to_dict()
+        values.pop("num_labels", None)  # the number of names in id2label
+        values |= {name: described[name] for name in CLASSIFIER_FIELDS if described.get(name) is not None}
+    return values
 
 
 def write_config(config: PreTrainedConfig, folder: Path) -> None:
     """Write config.json, with rotary parameters also under the keys of transformers before version 5."""
     config.save_pretrained(folder)
-    if not isinstance(config, LlamaConfig):
+    if config.model_type not in RELATIVES:
         return
     written = config.to_diff_dict() | {"model_type": config.model_type}
     rope = dict(written["rope_parameters"])

@@ -1,4 +1,4 @@
-"""Reads GGUF files of LLaMA's architecture: configuration, tensors and tokenizer."""
+"""Reads GGUF files of LLaMA and its relatives: configuration, tensors and tokenizer."""
 
 import json
 import logging
@@ -22,26 +22,29 @@ from workbench.shown import clean
 
 log = logging.getLogger("workbench")
 
-# llama.cpp's names (gguf-py, constants.py) -> transformers'. Biases and experts are in neither table, so a
-# file with one is refused.
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+# llama.cpp's names (gguf-py, constants.py) -> transformers'. Experts are in neither table, so a file with one
+# is refused.
 MODEL_TENSORS = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }
-LAYER_TENSORS = {
-    "attn_q.weight": "self_attn.q_proj.weight",
-    "attn_k.weight": "self_attn.k_proj.weight",
-    "attn_v.weight": "self_attn.v_proj.weight",
-    "attn_output.weight": "self_attn.o_proj.weight",
-    "ffn_gate.weight": "mlp.gate_proj.weight",
-    "ffn_up.weight": "mlp.up_proj.weight",
-    "ffn_down.weight": "mlp.down_proj.weight",
-    "attn_norm.weight": "input_layernorm.weight",
-    "ffn_norm.weight": "post_attention_layernorm.weight",
+LAYER_MODULES = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
 }
 ROPE_FACTORS = "rope_freqs.weight"
-# Keys that change the computation and have no field in LlamaConfig -> the value without effect.
+# Keys that change the computation and have no field in the configurations -> the value without effect.
 NEUTRAL = {
     "expert_count": 0,
     "attention.sliding_window": 0,
@@ -81,7 +84,7 @@ class GgufTensor:
         if not self.num_heads:
             return values
         # llama.cpp rotates neighbouring pairs, transformers halves: rows are permuted back to (2, D/2).
-        return values.view(self.num_heads, -1, 2, self.shape[-1]).transpose(1, 2).reshape(self.shape)
+        return values.view(self.num_heads, -1, 2, *self.shape[1:]).transpose(1, 2).reshape(self.shape)
 
 
 def read_fields(file: Path) -> dict[str, Any]:
@@ -98,22 +101,22 @@ def read_fields(file: Path) -> dict[str, Any]:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """Read the file's metadata as fields of LlamaConfig.
+    """Read the file's metadata as config.json of LLaMA, Qwen2 or Qwen3.
 
     Raises:
-        CheckpointError: The file has another architecture, or a key that LlamaConfig doesn't support.
+        CheckpointError: The file has another architecture, or a key that config.json has no field for.
     """
     fields = read_fields(file)
     architecture = fields.get("general.architecture")
-    if architecture != "llama":
-        raise CheckpointError(f"{file}: the architecture {architecture!r} is not supported (only 'llama')")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise CheckpointError(f"{file}: the architecture {architecture!r} is not supported (known: {known})")
     if fields.get("split.count", 1) > 1:
         raise CheckpointError(
             f"{file}: one of {fields['split.count']} parts (join them with llama-gguf-split --merge)"
         )
-    llama_keys = {
-        key.removeprefix("llama."): value for key, value in fields.items() if key.startswith("llama.")
-    }
+    prefix = f"{architecture}."
+    llama_keys = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
     _check_neutral(file, llama_keys, NEUTRAL)
     shapes = {tensor.name: _shape(tensor) for tensor in _reader(file).tensors}
     try:
@@ -125,19 +128,24 @@ def read_config(file: Path) -> dict[str, Any]:
             "num_hidden_layers": llama_keys["block_count"],
             "num_attention_heads": heads,
             "num_key_value_heads": llama_keys.get("attention.head_count_kv", heads),
+            "head_dim": llama_keys.get("attention.key_length") or width // heads,
             "rms_norm_eps": llama_keys["attention.layer_norm_rms_epsilon"],
             "max_position_embeddings": llama_keys["context_length"],
         }
     except KeyError as error:
         raise CheckpointError(f"{file}: {error.args[0]!r} is missing in the metadata") from error
-    _check_neutral(file, llama_keys, dict.fromkeys(WIDTHS, width // heads))
+    _check_neutral(file, llama_keys, dict.fromkeys(WIDTHS, config["head_dim"]))
     tokens = {"bos": "bos", "eos": "eos", "pad": "padding"}
     ids = {f"{name}_token_id": fields.get(f"tokenizer.ggml.{key}_token_id") for name, key in tokens.items()}
-    rope = {
+    described = {
+        "model_type": architecture,
+        "hidden_act": "silu",
         "rope_parameters": _rope(file, llama_keys, config),
         "tie_word_embeddings": "output.weight" not in shapes,
     }
-    return {"model_type": "llama", "hidden_act": "silu", **config, **ids, **rope}
+    biases = {"attention_bias": "blk.0.attn_output.bias", "mlp_bias": "blk.0.ffn_up.bias"}
+    present = {field: True for field, tensor in biases.items() if tensor in shapes}
+    return {**config, **ids, **described, **present}
 
 
 def _check_neutral(file: Path, llama_keys: dict[str, Any], neutral: dict[str, Any]) -> None:
@@ -145,7 +153,7 @@ def _check_neutral(file: Path, llama_keys: dict[str, Any], neutral: dict[str, An
     for key, value in neutral.items():
         if llama_keys.get(key, value) not in (value, None):
             raise CheckpointError(
-                f"{file}: Open-Llama doesn't support llama.{key}={llama_keys[key]!r} (only {value!r})"
+                f"{file}: Open-Llama doesn't support {key}={llama_keys[key]!r} (only {value!r})"
             )
 
 
@@ -153,22 +161,30 @@ def read_tensors(file: Path) -> dict[str, GgufTensor]:
     """Return the file's tensors under transformers' names; they are not dequantized yet.
 
     Raises:
-        CheckpointError: LLaMA doesn't have a tensor of the file.
+        CheckpointError: Open-Llama doesn't have a tensor of the file.
     """
     config = read_config(file)
-    heads = {"attn_q.weight": config["num_attention_heads"], "attn_k.weight": config["num_key_value_heads"]}
+    sizes = (config["num_attention_heads"], config["num_key_value_heads"])
+    heads = interleaved_heads(config["model_type"], *sizes)
     tensors = {}
     for stored in _reader(file).tensors:
         if stored.name == ROPE_FACTORS:
             continue  # in the configuration, as rope_parameters
         block, _, name_in_layer = stored.name.removeprefix("blk.").partition(".")
-        name = MODEL_TENSORS.get(stored.name) or (
-            LAYER_TENSORS.get(name_in_layer) and f"model.layers.{block}.{LAYER_TENSORS[name_in_layer]}"
-        )
+        theirs, _, kind = name_in_layer.rpartition(".")
+        module = LAYER_MODULES.get(theirs, "")
+        name = MODEL_TENSORS.get(stored.name) or (module and f"model.layers.{block}.{module}.{kind}")
         if not name:
             raise CheckpointError(f"{file}: Open-Llama has no tensor {stored.name}")
-        tensors[name] = GgufTensor(stored, _shape(stored), heads.get(name_in_layer, 0))
+        tensors[name] = GgufTensor(stored, _shape(stored), heads.get(module.rpartition(".")[2], 0))
     return tensors
+
+
+def interleaved_heads(architecture: str, num_heads: int, num_key_value_heads: int | None) -> dict[str, int]:
+    """Return the number of heads by projection where llama.cpp interleaves their rows: only in LLaMA."""
+    if architecture != "llama":
+        return {}
+    return {"q_proj": num_heads, "k_proj": num_key_value_heads or num_heads}
 
 
 def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
@@ -248,7 +264,7 @@ def _rope(file: Path, llama_keys: dict[str, Any], config: dict[str, Any]) -> dic
     if kind == "linear":
         return rope | {"rope_type": "linear", "factor": factor}
     if kind != "yarn":
-        raise CheckpointError(f"{file}: llama.rope.scaling.type={kind!r} is not supported (linear, yarn)")
+        raise CheckpointError(f"{file}: rope.scaling.type={kind!r} is not supported (linear, yarn)")
     length = llama_keys.get("rope.scaling.original_context_length", config["max_position_embeddings"])
     yarn = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": length}
     if (

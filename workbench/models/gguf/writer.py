@@ -1,4 +1,4 @@
-"""Writes LLaMA weights and their tokenizer to a GGUF file for llama.cpp, one tensor at a time."""
+"""Writes LLaMA, Qwen2 and Qwen3 and their tokenizer to a GGUF file for llama.cpp, one tensor at a time."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,19 @@ import torch
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, RopeScalingType
 from gguf.quants import quant_shape_to_byte_shape, quantize
 from torch import Tensor
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from workbench.config.publishing.export import GgufType
 from workbench.errors import CheckpointError
-from workbench.models.gguf.reader import LAYER_TENSORS, LLAMA3_ROPE, MODEL_TENSORS, OWN_ROPE, ROPE_FACTORS
+from workbench.models.gguf.reader import (
+    LAYER_MODULES,
+    LLAMA3_ROPE,
+    MODEL_TENSORS,
+    OWN_ROPE,
+    ROPE_FACTORS,
+    interleaved_heads,
+)
 from workbench.models.gguf.tokenizer_metadata import describe_tokenizer
 from workbench.models.stored import Stored
 
@@ -37,12 +44,12 @@ FILE_TYPES = {
 MARK = "open_llama_workbench.export"
 """Metadata key that marks a file as an export, which a later export may replace."""
 GGUF_NAMES = {ours: theirs for theirs, ours in MODEL_TENSORS.items()}
-GGUF_LAYER_NAMES = {ours: theirs for theirs, ours in LAYER_TENSORS.items()}
+GGUF_MODULES = {ours: theirs for theirs, ours in LAYER_MODULES.items()}
 
 
 def write_gguf(
     file: Path,
-    config: LlamaConfig,
+    config: PreTrainedConfig,
     tensors: Mapping[str, Stored],
     tokenizer: PreTrainedTokenizerFast,
     gguf_type: GgufType,
@@ -59,9 +66,9 @@ def write_gguf(
         ends: Tokens that end an answer; the first other than the end of sequence is written as end of turn.
 
     Raises:
-        CheckpointError: llama.cpp's LLaMA doesn't support the model, or weights overflow float16.
+        CheckpointError: llama.cpp doesn't support the model, or weights overflow float16.
     """
-    writer = GGUFWriter(str(file), "llama")
+    writer = GGUFWriter(str(file), config.model_type)
     _write_architecture(writer, config)
     writer.add_bool(MARK, True)
     writer.add_file_type(FILE_TYPES[gguf_type])
@@ -69,12 +76,12 @@ def write_gguf(
     if turn_ends := [end for end in ends if end != tokenizer.eos_token_id]:
         writer.add_eot_token_id(turn_ends[0])
     stored: list[tuple[str, Stored, GGMLQuantizationType, int]] = []
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    heads = interleaved_heads(config.model_type, config.num_attention_heads, config.num_key_value_heads)
     for name, tensor in {**_rope_factors(config), **tensors}.items():
         number_type = _number_type(name, tensor.shape, gguf_type)
         shape = quant_shape_to_byte_shape(tensor.shape, number_type)
         writer.add_tensor_info(_gguf_name(name), shape, np.dtype(np.uint8), math.prod(shape), number_type)
-        stored.append((name, tensor, number_type, heads.get(name.split(".")[-2], 0) or 0))
+        stored.append((name, tensor, number_type, heads.get(name.split(".")[-2], 0)))
     size = 0
     with closing(writer):
         writer.write_header_to_file()
@@ -99,7 +106,8 @@ def _gguf_name(name: str) -> str:
     if name in GGUF_NAMES:
         return GGUF_NAMES[name]
     layer, _, name_in_layer = name.removeprefix("model.layers.").partition(".")
-    return f"blk.{layer}.{GGUF_LAYER_NAMES[name_in_layer]}"
+    module, _, kind = name_in_layer.rpartition(".")
+    return f"blk.{layer}.{GGUF_MODULES[module]}.{kind}"
 
 
 def _number_type(name: str, shape: tuple[int, ...], gguf_type: GgufType) -> GGMLQuantizationType:
@@ -118,11 +126,11 @@ def _interleaved(weight: Tensor, num_heads: int) -> Tensor:
     """Permute the rows of q and k to llama.cpp's neighbouring pairs; without heads, change nothing."""
     if not num_heads:
         return weight.contiguous()
-    halves = weight.view(num_heads, 2, -1, weight.shape[-1])
+    halves = weight.view(num_heads, 2, -1, *weight.shape[1:])
     return halves.transpose(1, 2).reshape(weight.shape)
 
 
-def _write_architecture(writer: GGUFWriter, config: LlamaConfig) -> None:
+def _write_architecture(writer: GGUFWriter, config: PreTrainedConfig) -> None:
     """Write the metadata of the architecture.
 
     Raises:
@@ -130,6 +138,8 @@ def _write_architecture(writer: GGUFWriter, config: LlamaConfig) -> None:
     """
     if config.hidden_act != "silu":
         raise CheckpointError(f"export.format: gguf doesn't support hidden_act={config.hidden_act!r} (silu)")
+    if config.model_type == "qwen3" and config.attention_bias:
+        raise CheckpointError("export.format: gguf doesn't support Qwen3 with attention_bias (llama)")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -138,7 +148,11 @@ def _write_architecture(writer: GGUFWriter, config: LlamaConfig) -> None:
     writer.add_head_count_kv(config.num_key_value_heads or config.num_attention_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if width != config.hidden_size // config.num_attention_heads:
+        writer.add_key_length(width)
+        writer.add_value_length(width)
+    writer.add_rope_dimension_count(width)
     rope = dict(config.rope_parameters or {})
     writer.add_rope_freq_base(rope["rope_theta"])
     kind = rope["rope_type"]
@@ -180,7 +194,7 @@ def _write_yarn(writer: GGUFWriter, rope: dict[str, Any], max_length: int) -> No
         writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
 
 
-def _rope_factors(config: LlamaConfig) -> dict[str, Stored]:
+def _rope_factors(config: PreTrainedConfig) -> dict[str, Stored]:
     """Return Llama 3's divisors of the frequencies as a tensor for llama.cpp; empty for other types."""
     rope: dict[str, Any] = dict(config.rope_parameters or {})
     if rope["rope_type"] != "llama3":

@@ -1,8 +1,15 @@
-"""Converts configurations of LLaMA and its relatives in transformers to Open-Llama's."""
+"""Converts configurations of LLaMA and its relatives to Open-Llama's, and back."""
 
 from typing import Any
 
-from transformers import LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    InternLM3Config,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 # Mistral without its window has LLaMA's architecture; Qwen2 adds biases, and Qwen3 norms on heads.
 RELATIVES: dict[str, type[PreTrainedConfig]] = {
@@ -10,7 +17,18 @@ RELATIVES: dict[str, type[PreTrainedConfig]] = {
     "mistral": MistralConfig,
     "qwen2": Qwen2Config,
     "qwen3": Qwen3Config,
+    "internlm3": InternLM3Config,
 }
+ATTENTION_BIAS = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
+# Open-Llama's optional fields -> their names in a relative's configuration.
+OPTIONAL_NAMES: dict[str, dict[str, str]] = {
+    "llama": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias"},
+    "qwen3": ATTENTION_BIAS,
+    "internlm3": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias"},
+    "open-llama": {"mlp_bias": "mlp_bias"},
+}
+FIXED: dict[str, dict[str, bool]] = {"qwen2": {"qkv_bias": True}, "qwen3": {"head_norm": True}}
+"""Optional fields that all models of a relative have."""
 SHARED_FIELDS = (
     "vocab_size",
     "hidden_size",
@@ -67,8 +85,6 @@ UNSUPPORTED: dict[str, Any] = {
     "use_bidirectional_attention": False,
 }
 
-BIASES = {"llama": ("attention_bias", "mlp_bias"), "qwen3": ("attention_bias",), "open-llama": ("mlp_bias",)}
-"""Fields of biases that each architecture has."""
 LLAMA_SWITCHES = {
     "use_stable_embedding": False,
     "shared_input_output_embedding": False,
@@ -85,25 +101,53 @@ def open_llama_fields(relative: PreTrainedConfig) -> dict[str, Any]:
     """
     if reason := unsupported(relative):
         raise ValueError(f"config.json: {reason}")
-    attention_bias = bool(getattr(relative, "attention_bias", False))
     return {
         **{name: getattr(relative, name) for name in SHARED_FIELDS},
         **LLAMA_SWITCHES,
         "attention_dropout_prob": relative.attention_dropout,
         "head_dim": getattr(relative, "head_dim", None),
-        "qkv_bias": attention_bias or relative.model_type == "qwen2",
-        "o_bias": attention_bias,
-        "mlp_bias": bool(getattr(relative, "mlp_bias", False)),
-        "head_norm": relative.model_type == "qwen3",
+        **_optional_fields(relative),
     }
+
+
+def _optional_fields(relative: PreTrainedConfig) -> dict[str, bool]:
+    names = OPTIONAL_NAMES.get(relative.model_type, {})
+    present = {ours: bool(getattr(relative, theirs)) for ours, theirs in names.items()}
+    return {**dict.fromkeys(OPTIONAL_FIELDS, False), **present, **FIXED.get(relative.model_type, {})}
+
+
+def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
+    """Return the configuration of the LLaMA, Qwen2 or Qwen3 that computes the same as an Open-Llama.
+
+    Args:
+        config: Configuration of the Open-Llama, whose switches are off.
+        **fields: Further fields, or other values.
+
+    Raises:
+        ValueError: None of them has these fields.
+    """
+    model_type = (
+        "qwen3" if config.head_norm else "qwen2" if config.qkv_bias and not config.o_bias else "llama"
+    )
+    width = config.hidden_size // config.num_attention_heads
+    own = {theirs: getattr(config, ours) for ours, theirs in OPTIONAL_NAMES.get(model_type, {}).items()}
+    if model_type == "qwen3" or config.head_width != width:
+        own["head_dim"] = config.head_width
+    shared = {name: getattr(config, name) for name in SHARED_FIELDS}
+    dropout = {"attention_dropout": config.attention_dropout_prob}
+    relative = RELATIVES[model_type](**{**shared, **dropout, **own, **fields})
+    for name, value in _optional_fields(relative).items():
+        if value != getattr(config, name):
+            raise ValueError(f"no {model_type} of transformers has {name}={getattr(config, name)}")
+    return relative
 
 
 def unsupported(config: PreTrainedConfig) -> str:
     """Explain which field of a LLaMA-like configuration is not supported; empty if all are."""
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     neutral_values = {**UNSUPPORTED, "attention_multiplier": width**-0.5, "query_pre_attn_scalar": width}
-    for name in BIASES.get(config.model_type, ()):
-        del neutral_values[name]
+    for name in OPTIONAL_NAMES.get(config.model_type, {}).values():
+        neutral_values.pop(name, None)
     for name, neutral in neutral_values.items():
         value = getattr(config, name, None)
         if value is not None and value != neutral:
