@@ -15,9 +15,9 @@ needs_bfloat16 = pytest.mark.skipif(
 )
 
 
-def layer(**kwargs):
+def layer(bias=False):
     torch.manual_seed(0)
-    return nn.Linear(64, 96, bias=False, dtype=torch.bfloat16, **kwargs)
+    return nn.Linear(64, 96, bias=bias, dtype=torch.bfloat16)
 
 
 def copies():
@@ -26,9 +26,10 @@ def copies():
 
 
 @needs_bfloat16
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 64), (8, 1, 64), (2, 7, 64), (32, 64)])
-def test_the_product_is_the_layers(shape):
-    made, hidden = layer(), torch.randn(shape, dtype=torch.bfloat16)
+def test_the_product_is_the_layers(shape, bias):
+    made, hidden = layer(bias), torch.randn(shape, dtype=torch.bfloat16)
     with torch.no_grad(), prepacked_linear.prepacked():
         found = prepacked_linear.multiply(made, hidden)
         assert list(copies()) == [made]

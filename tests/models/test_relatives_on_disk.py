@@ -49,10 +49,12 @@ def config_of(folder):
 
 
 @pytest.mark.parametrize("name", RELATIVES)
-def test_auto_takes_a_relative_as_open_llama(name, tmp_path):
+def test_auto_takes_a_relative_as_open_llama(name, tmp_path, caplog):
     section = saved(tmp_path, name)
-    ours = load_model(section, PLAIN)
+    with caplog.at_level("INFO"):
+        ours = load_model(section, PLAIN)
     assert type(ours) is OpenLlamaForCausalLM
+    assert f"({relative(name).config.model_type};" in caplog.text.casefold()
     torch.testing.assert_close(logits(ours), logits(relative(name)), **CLOSE)
 
 

@@ -1,4 +1,4 @@
-"""Reads checkpoints of Open-Llama and LLaMA: folders, Meta's files and GGUF files."""
+"""Reads checkpoints of Open-Llama, LLaMA and its relatives: folders, Meta's files and GGUF files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from workbench.models.checkpoints.state_dict import read_folder, read_json_objec
 from workbench.models.checkpoints.supported_models import alternative, check_not_quantized
 from workbench.models.gguf import reader
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
-from workbench.models.open_llama.relatives import RELATIVES, open_llama_fields, unsupported
+from workbench.models.open_llama.relatives import NAMES, RELATIVES, open_llama_fields, unsupported
 from workbench.models.stored import Stored
 
 OUTPUT_FIELDS = ("return_dict", "output_attentions", "output_hidden_states")
@@ -47,7 +47,7 @@ class Checkpoint:
 
     path: Path
     origin: str
-    """Source format: Open-Llama, LLaMA, ..."""
+    """Source format: Open-Llama, LLaMA, Qwen2, ..."""
     config: OpenLlamaConfig
     note: str = ""
     """Changes made in the conversion."""
@@ -117,7 +117,7 @@ def describe(path: Path) -> Checkpoint:
 
 def _describe(path: Path, source: Path) -> Checkpoint:
     """Read the checkpoint without its tensors; see `describe`."""
-    stored, origin = _read_description(path)
+    stored, file_format = _read_description(path)
     check_sizes(stored, source)
     check_kernels(stored, source)
     model_type = stored.get("model_type")
@@ -139,9 +139,8 @@ def _describe(path: Path, source: Path) -> Checkpoint:
         checkpoint = Checkpoint(path, "Open-Llama", OpenLlamaConfig.from_dict(stored))
     else:
         relative = RELATIVES[str(model_type)].from_dict(stored)
-        checkpoint = Checkpoint(
-            path, origin, _from_relative(source, relative), SWITCHED_OFF, stored.get(RECORD)
-        )
+        origin, config = NAMES[str(model_type)] + file_format, _from_relative(source, relative)
+        checkpoint = Checkpoint(path, origin, config, SWITCHED_OFF, stored.get(RECORD))
     dtype = checkpoint.config.dtype
     if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
         raise CheckpointError(f"{source}: dtype {str(dtype)!r} is not a floating point type")
@@ -156,12 +155,12 @@ def description_file(path: Path) -> Path:
 
 
 def _read_description(path: Path) -> tuple[dict[str, Any], str]:
-    """Read the description as transformers' config.json, and name the source format of a LLaMA."""
+    """Read the description as transformers' config.json, and name the file format if it has another one."""
     if path.is_file():
-        return reader.read_config(path), "LLaMA, GGUF"
+        return reader.read_config(path), ", GGUF"
     if meta_llama.is_meta(path):
-        return meta_llama.read_config(path), "LLaMA, Meta's files"
-    return read_json_object(path / "config.json"), "LLaMA"
+        return meta_llama.read_config(path), ", Meta's files"
+    return read_json_object(path / "config.json"), ""
 
 
 def _read_tensors(path: Path) -> Mapping[str, Stored]:

@@ -19,6 +19,7 @@ RELATIVES: dict[str, type[PreTrainedConfig]] = {
     "qwen3": Qwen3Config,
     "internlm3": InternLM3Config,
 }
+NAMES = {"llama": "LLaMA", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "internlm3": "InternLM3"}
 ATTENTION_BIAS = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
 # Open-Llama's optional fields -> their names in a relative's configuration.
 OPTIONAL_NAMES: dict[str, dict[str, str]] = {

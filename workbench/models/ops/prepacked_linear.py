@@ -17,7 +17,7 @@ from workbench.machine import total_bytes
 from workbench.models.ops import int8_linear
 from workbench.models.ops.cpu_attention import multiplies_bfloat16
 from workbench.models.ops.fused import is_plain
-from workbench.models.ops.loss import is_plain_linear
+from workbench.models.ops.hooks import has_hooks
 
 MAX_TOKENS = 32  # with more tokens, the arithmetic takes longer than reordering
 SHARE = 0.125  # limit on the copies, as a share of the machine's memory
@@ -41,9 +41,9 @@ class _Copies:
         return self.weights.get(layer)
 
     def _pack(self, layer: nn.Module) -> Tensor | None:
-        if not is_plain_linear(layer):
+        if type(layer) is not nn.Linear or has_hooks(layer):
             return None
-        weight: Tensor = layer.weight  # type: ignore[assignment]
+        weight: Tensor = layer.weight
         self.free_bytes -= weight.nbytes
         if self.free_bytes < 0 or weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
             return None
@@ -85,4 +85,4 @@ def multiply(layer: nn.Module, hidden: Tensor) -> Tensor:
     weight = copies.of(layer)
     if weight is None:
         return layer(hidden)  # type: ignore[no-any-return]
-    return torch.ops.mkldnn._linear_pointwise(hidden, weight, None, "none", [], "")  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._linear_pointwise(hidden, weight, layer.bias, "none", [], "")  # type: ignore[no-any-return]
