@@ -44,6 +44,7 @@ class Progress:
         self.done = self.initial_done = done
         self.is_shown = is_shown
         self.start = self.last_line = time.monotonic()
+        self.first: tuple[float, int] | None = None
         self.bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -72,16 +73,18 @@ class Progress:
         """Show that `count` more units are done, with the pace in units per second."""
         seconds = max(time.monotonic() - self.start, 1e-9)
         done = self.done + count
-        self.reach(done, f"{(done - self.initial_done) / seconds:.1f} {self.unit}/s")
+        rate = (done - self.initial_done) / seconds
+        self.reach(done, f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{rate:.2g} {self.unit}/s")
 
     def reach(self, done: int, pace: str) -> None:
         """Show that `done` units are done in total, with `pace` as the text about speed."""
         self.done = done
+        self.first = self.first or (time.monotonic(), done)
         self.bar.update(self.task, completed=done, pace=pace)
         if self.is_shown and self.bar.disable and time.monotonic() - self.last_line >= LINE_SECONDS:
             self.last_line = time.monotonic()
             count = f"{done} of {self.total} {self.unit}"
-            log.info("%s: %s, %s, %s left", self.title, count, pace, self._time_left())
+            log.info("%s: %s, %s%s", self.title, count, pace, self._time_left())
 
     def say(self, line: str) -> None:
         """Print a line above the bar, or log it if no bar is drawn."""
@@ -91,7 +94,14 @@ class Progress:
             self.bar.console.print(line, soft_wrap=True)
 
     def _time_left(self) -> str:
-        """Return the time left at the pace of this session, as minutes and seconds."""
-        seconds_per_unit = (time.monotonic() - self.start) / max(self.done - self.initial_done, 1)
+        """Return the time left at the pace since the first units.
+
+        It is "" at the first units, whose pace includes the start.
+        """
+        start, done = self.first or (self.start, self.done)
+        if done == self.done:
+            return ""
+        seconds_per_unit = (time.monotonic() - start) / (self.done - done)
         minutes, seconds = divmod(round(seconds_per_unit * (self.total - self.done)), 60)
-        return f"{minutes}:{seconds:02d}"
+        hours, minutes = divmod(minutes, 60)
+        return f", {hours}:{minutes:02d}:{seconds:02d} left" if hours else f", {minutes}:{seconds:02d} left"

@@ -380,7 +380,12 @@ def test_a_folder_that_is_no_model_says_what_it_is(tmp_path):
 def test_a_path_that_is_nothing_says_so(tmp_path):
     assert "no file or folder" in refusal(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("no model")
-    assert "neither a folder nor a .gguf file" in refusal(tmp_path / "notes.txt")
+    assert refusal(tmp_path / "notes.txt").endswith("neither a folder nor a .gguf file")
+
+
+def test_a_file_of_a_model_names_the_folder_as_the_way_out(tmp_path):
+    write_llama(tmp_path)
+    assert f"its folder is the model: '{tmp_path}'" in refusal(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("own", [torch.float32, torch.bfloat16])

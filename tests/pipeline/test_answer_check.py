@@ -13,11 +13,15 @@ from workbench.config import Config, DataConfig, ModelConfig, TrainConfig
 from workbench.config.model import Task
 from workbench.data.rows import Row
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.stop_rate import count_endings, draw_prompts, repeats
+from workbench.pipeline.stop_rate import count_endings, draw_prompts, num_prompts, repeats
 from workbench.run_dir import RunDir, read_json
 
 BASE = cli.PACKAGE / "toy" / "base"
-CONFIG = Config(model=ModelConfig(path=str(BASE)), data=DataConfig(path="a.jsonl", max_length=64))
+CONFIG = Config(
+    model=ModelConfig(path=str(BASE)),
+    data=DataConfig(path="a.jsonl", max_length=64),
+    train=TrainConfig(max_steps=100),
+)
 NOWHERE = RunDir(Path("nowhere"))
 RUN = Run(CONFIG, NOWHERE)
 
@@ -52,6 +56,19 @@ def test_an_answer_may_be_twice_as_long_as_the_longest_of_the_rows_own(tokenizer
     assert len(found.rows) == 16 and found.origin == "held-out"
     assert draw_prompts(RUN, [], rows[:3], tokenizer).origin == "training"
     assert draw_prompts(RUN, [], rows[:3], tokenizer).max_new_tokens == 32
+
+
+@pytest.mark.parametrize(
+    ("train", "expected"),
+    [
+        (TrainConfig(), 16),
+        (TrainConfig(max_steps=5), 5),
+        (TrainConfig(per_device_batch_size=10, gradient_accumulation_steps=3, num_epochs=2), 14),
+        (TrainConfig(max_steps=5, sample_answers=40), 40),
+    ],
+)
+def test_unless_told_a_model_answers_one_prompt_a_step_and_at_most_16(train, expected):
+    assert num_prompts(train, 200) == expected
 
 
 def test_rows_without_answers_and_zero_prompts_are_not_asked(tokenizer):

@@ -1,6 +1,7 @@
 """How many sampled answers end by themselves, and how many repeat themselves, before and after a training."""
 
 import logging
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.config.benchmark import GenerationConfig
 from workbench.config.evaluate import EvaluateConfig
+from workbench.config.train import TrainConfig
 from workbench.data.rows import Row
 from workbench.distributed import is_sharded
 from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
@@ -22,8 +24,12 @@ from workbench.pipeline.held_out.encoded_rows import HeldOutRow, context_length,
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import is_classifier
 from workbench.progress import Progress
+from workbench.training.arguments import total_steps
 
 log = logging.getLogger("workbench")
+
+MOST_PROMPTS = 16
+"""Prompts of `train.sample_answers=null`, in a training of at least as many steps."""
 
 FEWEST_TOKENS, MOST_TOKENS = 32, 256
 """Bounds of an answer's length limit, which is twice the longest answer of the rows."""
@@ -56,7 +62,8 @@ def draw_prompts(
     Returns:
         The prompts; None if no answers are wanted or the rows have none.
     """
-    count, origin = run.config.train.sample_answers, "held-out" if held_out else "training"
+    count = num_prompts(run.config.train, len(training or held_out))
+    origin = "held-out" if held_out else "training"
     rows = held_out or training
     if not count or not rows or is_classifier(run.config) or is_sharded():
         return None
@@ -68,6 +75,18 @@ def draw_prompts(
     longest_prompt = context_length(run, tokenizer) - max_new_tokens
     fitting = [row for row in with_prompt if row.spans[-1][0] <= longest_prompt]
     return PromptSample(fitting, origin, max_new_tokens, turn_ends(fitting, tokenizer)) if fitting else None
+
+
+def num_prompts(train: TrainConfig, num_rows: int) -> int:
+    """Return `train.sample_answers`; null is one prompt for each step, so that a trial run stays short.
+
+    Args:
+        train: Batches and steps.
+        num_rows: Training rows, before packing.
+    """
+    if train.sample_answers is not None:
+        return train.sample_answers
+    return min(MOST_PROMPTS, total_steps(math.ceil(num_rows / train.per_device_batch_size), train))
 
 
 def count_endings(

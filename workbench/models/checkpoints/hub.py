@@ -71,7 +71,9 @@ def locate(path: str | None, revision: str | None = None) -> Path:
         raise ConfigError("model.path: not given (a hub id, a folder or a .gguf file)")
     local = local_path(path)
     if local.is_file() and local.suffix != ".gguf":
-        raise CheckpointError(f"model.path: {path!r} is neither a folder nor a .gguf file")
+        is_of_model = (local.parent / "config.json").is_file()
+        way_out = f" (its folder is the model: {str(local.parent)!r})" if is_of_model else ""
+        raise CheckpointError(f"model.path: {path!r} is neither a folder nor a .gguf file{way_out}")
     located = local if local.exists() else _download(path, revision, "model.path")
     if located.is_dir():
         _check_folder(located)

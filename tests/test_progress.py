@@ -1,0 +1,47 @@
+"""Progress without a terminal: the pace and the time left that its lines say."""
+
+import time
+
+import pytest
+
+from workbench import progress
+from workbench.progress import Progress
+
+
+@pytest.fixture
+def lines(monkeypatch, caplog):
+    monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
+    caplog.set_level("INFO", logger="workbench")
+    return lambda: caplog.messages
+
+
+def started_ago(seconds: float, total: int) -> Progress:
+    bar = Progress("merge", total, unit="tensors")
+    bar.start -= seconds
+    return bar
+
+
+def test_the_first_units_have_no_time_left_for_their_pace_includes_the_start(lines):
+    started_ago(20, total=100).advance(1)
+    assert lines() == ["merge: 1 of 100 tensors, 0.05 tensors/s"]
+
+
+def test_the_time_left_is_that_of_the_pace_since_the_first_units(lines):
+    bar = started_ago(500, total=101)
+    bar.advance(1)
+    bar.first = (time.monotonic() - 20, 1)
+    bar.advance(10)
+    assert lines()[-1].endswith(", 3:00 left")
+
+
+def test_an_hour_is_written_as_one(lines):
+    bar = started_ago(0, total=3602)
+    bar.advance(1)
+    bar.first = (time.monotonic() - 2, 1)
+    bar.advance(1)
+    assert lines()[-1].endswith(", 2:00:00 left")
+
+
+def test_a_pace_below_one_a_second_has_two_digits(lines):
+    started_ago(300, total=100).advance(4)
+    assert "0.013 tensors/s" in lines()[0]
