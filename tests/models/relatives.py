@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 from transformers import (
+    GraniteConfig,
+    GraniteForCausalLM,
     InternLM3Config,
     LlamaConfig,
     LlamaForCausalLM,
@@ -37,6 +39,7 @@ SIZES = dict(
 CLASSES: dict[str, tuple[Any, Any, Any]] = {
     "llama": (LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification),
     "mistral": (MistralConfig, MistralForCausalLM, MistralForSequenceClassification),
+    "granite": (GraniteConfig, GraniteForCausalLM, None),
     "internlm3": (InternLM3Config, LlamaForCausalLM, LlamaForSequenceClassification),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification),
@@ -52,6 +55,15 @@ RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2, tied": ("qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
     "qwen3": ("qwen3", {"head_dim": 32, "sliding_window": 16, "use_sliding_window": False}),
     "internlm3": ("internlm3", {"attention_bias": True, "mlp_bias": True, "head_dim": 16}),
+    "granite": (
+        "granite",
+        {
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.4,
+            "logits_scaling": 2.5,
+            "attention_multiplier": 0.1,
+        },
+    ),
     "qwen3, tied": ("qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
     "qwen3, biases": ("qwen3", {"head_dim": 24, "attention_bias": True, "num_key_value_heads": 1}),
 }

@@ -111,7 +111,7 @@ def test_an_export_is_what_it_came_as_also_through_open_llama(name, tmp_path):
         assert_same_bytes(tensors(tmp_path / folder), tensors(tmp_path / "in"))
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     kind = RELATIVES[name][0]
-    assert again.config.model_type == (kind if kind in ("qwen2", "qwen3") else "llama")
+    assert again.config.model_type == (kind if kind in ("qwen2", "qwen3", "granite") else "llama")
     torch.testing.assert_close(logits(again), logits(relative(name)), **CLOSE)
 
 
@@ -156,6 +156,43 @@ def test_internlm3_is_read_by_its_own_names_and_without_its_code(tmp_path):
     assert config_of(tmp_path / "out") == config | own
 
 
+def test_a_classifier_that_transformers_has_no_class_for_stays_an_open_llama(tmp_path):
+    saved(tmp_path / "base", "granite")
+    section = at(tmp_path / "base", task=Task.sequence_classification)
+    adapter = trained(section, tmp_path / "adapter")
+    merged(section, adapter, tmp_path / "merged")
+    assert config_of(tmp_path / "merged")["model_type"] == "open-llama"
+    expected = logits(attach.load(load_model(section, PLAIN), adapter))
+    again = at(tmp_path / "merged", task=Task.sequence_classification)
+    torch.testing.assert_close(logits(load_model(again, PLAIN)), expected, rtol=0, atol=1e-4)
+    with pytest.raises(CheckpointError, match="no classifier of Granite"):
+        export(again, ExportConfig(), tmp_path / "out")
+
+
+def test_minicpm_is_read_by_its_own_scales_and_leaves_as_a_granite(tmp_path):
+    """The formulas of its paper, arXiv:2404.06395, appendix A: they are those of Granite with other names."""
+    scales = {"embedding_multiplier": 12, "residual_multiplier": 1.4 / 2**0.5, "logits_scaling": 64 / 16}
+    fields = {**scales, "attention_multiplier": 16**-0.5, "tie_word_embeddings": True}
+    reference = relative("granite", **fields)
+    reference.save_pretrained(tmp_path / "base")
+    words_tokenizer().save_pretrained(tmp_path / "base")
+    config = {key: value for key, value in config_of(tmp_path / "base").items() if key not in fields}
+    own = {"model_type": "minicpm", "scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 16}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config | own))
+    section = at(tmp_path / "base")
+    torch.testing.assert_close(logits(load_model(section, PLAIN)), logits(reference), **CLOSE)
+    adapter = trained(section, tmp_path / "adapter")
+    merged(section, adapter, tmp_path / "merged")
+    export(section, ExportConfig(), tmp_path / "out")
+    plain, exported = (AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("merged", "out"))
+    assert exported.config.model_type == "granite"
+    torch.testing.assert_close(logits(exported), logits(reference), **CLOSE)
+    expected = logits(attach.load(load_model(section, PLAIN), adapter))
+    torch.testing.assert_close(logits(plain), expected, rtol=0, atol=1e-4)
+    with pytest.raises(CheckpointError, match="gguf doesn't support scales"):
+        export(section, gguf(), tmp_path / "out.gguf")
+
+
 def written_as_gguf(folder, name):
     """A relative's GGUF file of float32 numbers, the model and its tokenizer."""
     spoken = byte_level()
@@ -164,7 +201,7 @@ def written_as_gguf(folder, name):
     return folder / "out.gguf", relative(name, vocab_size=len(spoken) + 1), load_tokenizer(section)
 
 
-IN_GGUF = [name for name in RELATIVES if name != "qwen3, biases"]
+IN_GGUF = [name for name in RELATIVES if name not in ("qwen3, biases", "granite")]
 
 
 @pytest.mark.parametrize("name", IN_GGUF)

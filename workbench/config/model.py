@@ -72,8 +72,9 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit of a hub id in model.path. null: main."""
     architecture: Architecture = Architecture.auto
-    """auto, open-llama: LLaMA, InternLM3, Qwen2, Qwen2.5, Qwen3 and Mistral without its window become
-    Open-Llama. native: any Hugging Face causal model, with its own modelling code in transformers."""
+    """auto, open-llama: LLaMA, InternLM3, Qwen2, Qwen2.5, Qwen3, Granite, MiniCPM 1 and 2, and Mistral
+    without its window become Open-Llama. native: any Hugging Face causal model, with its own modelling code
+    in transformers."""
     tokenizer: str | None = None
     """Hub id, folder, `tokenizer.json`, SentencePiece `.model` or `.gguf` file. null: the tokenizer in
     model.path."""

@@ -14,10 +14,10 @@ from workbench.models.checkpoints.checkpoint import description_file
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.stable_embedding import RECORD
 from workbench.models.checkpoints.state_dict import read_json_object
-from workbench.models.checkpoints.supported_models import MAPPINGS
+from workbench.models.checkpoints.supported_models import MAPPINGS, TASK_NAMES
 from workbench.models.dtypes import dtype_name
 from workbench.models.open_llama import OpenLlamaConfig
-from workbench.models.open_llama.relatives import RELATIVES, relative_config
+from workbench.models.open_llama.relatives import NAMES, RELATIVES, relative_config
 from workbench.run_dir import write_json
 
 CLASSIFIER_FIELDS = ("pad_token_id", "id2label", "label2id", "problem_type")
@@ -28,7 +28,14 @@ DTYPE_FIELDS = ("dtype", "torch_dtype")
 
 
 def class_name(model_type: str, task: Task) -> str:
-    """Return the name of transformers' class of LLaMA or a relative for the task."""
+    """Return the name of transformers' class of LLaMA or a relative for the task.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if RELATIVES[model_type] not in MAPPINGS[task]:
+        name = f"{TASK_NAMES[task]} of {NAMES[model_type]}"
+        raise CheckpointError(f"export.format: transformers has no {name} (open-llama)")
     return str(MAPPINGS[task][RELATIVES[model_type]].__name__)
 
 
@@ -71,7 +78,7 @@ def write_llama_config(
     """Write config.json of the LLaMA, or relative of LLaMA, that the model at `model.path` came as.
 
     A folder's own config.json is kept, apart from what was changed. An Open-Llama, a LLaMA that was exported
-    from one, a GGUF file and Meta's files have a new one.
+    from one, a GGUF file, Meta's files and MiniCPM, which transformers doesn't have, have a new one.
 
     Args:
         model: The section.
@@ -86,7 +93,7 @@ def write_llama_config(
     """
     base_file = description_file(locate(model.path, model.revision))
     stored = read_json_object(base_file) if base_file.name == "config.json" else {}
-    if stored.get("model_type") in RELATIVES and RECORD not in stored:
+    if RELATIVES.get(str(stored.get("model_type"))) in MAPPINGS[model.task] and RECORD not in stored:
         write_json(folder / "config.json", _changed(stored, model, config, dtype, has_head))
         return
     described = llama_config(config, record, has_head)

@@ -138,6 +138,8 @@ def _write_architecture(writer: GGUFWriter, config: PreTrainedConfig) -> None:
     """
     if config.hidden_act != "silu":
         raise CheckpointError(f"export.format: gguf doesn't support hidden_act={config.hidden_act!r} (silu)")
+    if config.model_type == "granite":
+        raise CheckpointError("export.format: gguf doesn't support scales as in Granite and MiniCPM (llama)")
     if config.model_type == "qwen3" and config.attention_bias:
         raise CheckpointError("export.format: gguf doesn't support Qwen3 with attention_bias (llama)")
     writer.add_context_length(config.max_position_embeddings)

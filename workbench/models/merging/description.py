@@ -7,14 +7,16 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from workbench.config.model import Architecture, ModelConfig
+from workbench.config.model import Architecture, ModelConfig, Task
 from workbench.models.checkpoints.checkpoint import description_file
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.llama_config import write_llama_config
 from workbench.models.checkpoints.meta_llama import is_meta
 from workbench.models.checkpoints.stable_embedding import HEAD, fold
 from workbench.models.checkpoints.state_dict import read_json_object
+from workbench.models.checkpoints.supported_models import MAPPINGS
 from workbench.models.open_llama import OpenLlamaConfig
+from workbench.models.open_llama.relatives import RELATIVES
 from workbench.models.stored import Stored
 
 
@@ -25,7 +27,10 @@ def came_as_llama(model: ModelConfig) -> bool:
     path = locate(model.path, model.revision)
     if path.is_file() or is_meta(path):
         return True
-    return read_json_object(description_file(path)).get("model_type") != OpenLlamaConfig.model_type
+    model_type = read_json_object(description_file(path)).get("model_type")
+    if model_type == OpenLlamaConfig.model_type:
+        return False
+    return model.task is Task.causal_lm or RELATIVES.get(str(model_type)) in MAPPINGS[model.task]
 
 
 def unquantized_config(base: PreTrainedModel) -> PreTrainedConfig:

@@ -1,5 +1,6 @@
 """Defines and checks the configuration of Open-Llama models, and converts LLaMA's."""
 
+import math
 import os
 from typing import Any, ClassVar
 
@@ -7,7 +8,13 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
-from workbench.models.open_llama.relatives import OPTIONAL_FIELDS, RELATIVES, open_llama_fields, unsupported
+from workbench.models.open_llama.relatives import (
+    OPTIONAL_FIELDS,
+    RELATIVES,
+    SCALES,
+    open_llama_fields,
+    unsupported,
+)
 from workbench.models.open_llama.rope_parameters import check_rope
 
 logger = logging.get_logger(__name__)
@@ -46,10 +53,14 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         num_key_value_heads: Key and value heads, each for a group of query heads. None: one per query head;
             the field is then not written to config.json, for older readers.
         head_dim: Width of one attention head. None: `hidden_size / num_attention_heads`, not written either.
-        qkv_bias: Add a bias to queries, keys and values (Qwen2). This and the next three are written if true.
+        qkv_bias: Add a bias to queries, keys and values (Qwen2). This and the next seven are written if set.
         o_bias: Add a bias to the attention's output.
         mlp_bias: Add a bias to the three projections of the MLP.
         head_norm: Normalize each head's queries and keys before they are rotated (Qwen3).
+        embedding_multiplier: Factor of the embeddings of `input_ids` (Granite, MiniCPM).
+        residual_multiplier: Factor of what attention and MLP add to the residual stream.
+        logits_scaling: Divisor of the logits.
+        attention_multiplier: Factor of the attention scores. None: `head_dim ** -0.5`.
         hidden_act: Name of the MLP's activation function in transformers.
         max_position_embeddings: Training length; the threshold of dynamic rope, not a limit.
         initializer_range: Standard deviation of initial weights (a stable embedding is Xavier normal).
@@ -89,6 +100,10 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     o_bias: bool = False
     mlp_bias: bool = False
     head_norm: bool = False
+    embedding_multiplier: float | int = 1
+    residual_multiplier: float | int = 1
+    logits_scaling: float | int = 1
+    attention_multiplier: float | int | None = None
     hidden_act: str = "silu"
     max_position_embeddings: int = 2048
     initializer_range: float | int = 0.02
@@ -143,6 +158,10 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         for name in FRACTION_FIELDS:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"config.json: {name} must be from 0 to 1, got {getattr(self, name)!r}")
+        for name in SCALES:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"config.json: {name} must be a finite number above 0, got {value!r}")
         first = getattr(self, EXTENDED_FROM, self.vocab_size)
         if not isinstance(first, int) or not 0 <= first <= self.vocab_size:
             raise ValueError(f"config.json: {EXTENDED_FROM} must be a row of the embedding, got {first!r}")
@@ -223,7 +242,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             del output["num_key_value_heads"]
         if not self._has_own_head_dim:
             output.pop("head_dim", None)
-        for name in OPTIONAL_FIELDS:
-            if not getattr(self, name):
+        for name, neutral in OPTIONAL_FIELDS.items():
+            if getattr(self, name) == neutral:
                 output.pop(name, None)
         return output

@@ -70,7 +70,7 @@ class OpenLlamaAttention(nn.Module):
         self.layer_idx = layer_idx
         self.head_dim = width
         self.num_key_value_groups = config.num_attention_heads // groups
-        self.scaling = width**-0.5
+        self.scaling = config.attention_multiplier or width**-0.5
         self.is_causal = True
         self.q_proj = nn.Linear(config.hidden_size, config.num_attention_heads * width, bias=config.qkv_bias)
         self.k_proj = nn.Linear(config.hidden_size, groups * width, bias=config.qkv_bias)
@@ -143,6 +143,7 @@ class OpenLlamaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[no-unty
     def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
         """Create layer `layer_idx`."""
         super().__init__()
+        self.residual_multiplier = config.residual_multiplier
         self.self_attn = OpenLlamaAttention(config, layer_idx)
         self.mlp = OpenLlamaMLP(config)
         self.input_layernorm = OpenLlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -151,8 +152,9 @@ class OpenLlamaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[no-unty
     def forward(self, hidden: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """Return the residual stream (B, S, H) after this layer, and attention probabilities, if any."""
         output, probabilities = self.self_attn(self.input_layernorm(hidden), **kwargs)
-        hidden = hidden + output
-        return hidden + self.mlp(self.post_attention_layernorm(hidden)), probabilities
+        hidden = torch.add(hidden, output, alpha=self.residual_multiplier)
+        output = self.mlp(self.post_attention_layernorm(hidden))
+        return torch.add(hidden, output, alpha=self.residual_multiplier), probabilities
 
 
 class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
@@ -202,7 +204,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
     """Decoder stack without a head.
 
     Callers that compute `inputs_embeds` must use `embed(ids)`: with `use_stable_embedding`, the result of
-    `get_input_embeddings()(ids)` is not normalized.
+    `get_input_embeddings()(ids)` is not normalized, and with `embedding_multiplier` not scaled.
     """
 
     def __init__(self, config: OpenLlamaConfig) -> None:
@@ -222,11 +224,12 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
         self.post_init()  # type: ignore[no-untyped-call]
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """Return the first layer's input (B, S, H) for `input_ids` (B, S), normalized if stable."""
+        """Return the first layer's input (B, S, H) for `input_ids` (B, S), normalized if stable, scaled."""
         embedded: Tensor = self.embed_tokens(input_ids)
         if self.embed_layer_norm is not None:
             embedded = self.embed_layer_norm(embedded)
-        return embedded
+        multiplier = self.config.embedding_multiplier
+        return embedded if multiplier == 1 else embedded * multiplier
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
@@ -407,6 +410,8 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
             **kwargs,
         )
         hidden = outputs.last_hidden_state
+        if self.config.logits_scaling != 1:
+            hidden = hidden / self.config.logits_scaling
         selected = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         base_outputs = {
             name: outputs.get(name) for name in ("past_key_values", "hidden_states", "attentions")

@@ -1,8 +1,11 @@
 """Converts configurations of LLaMA and its relatives to Open-Llama's, and back."""
 
+import math
 from typing import Any
 
+from huggingface_hub.dataclasses import strict
 from transformers import (
+    GraniteConfig,
     InternLM3Config,
     LlamaConfig,
     MistralConfig,
@@ -11,22 +14,53 @@ from transformers import (
     Qwen3Config,
 )
 
-# Mistral without its window has LLaMA's architecture; Qwen2 adds biases, and Qwen3 norms on heads.
+
+@strict
+class MiniCPMConfig(LlamaConfig):  # type: ignore[no-untyped-call]
+    """Configuration of MiniCPM 1 and 2, which transformers doesn't have (https://arxiv.org/abs/2404.06395)."""
+
+    model_type = "minicpm"
+
+    tie_word_embeddings: bool = True
+    scale_emb: float | int = 1
+    scale_depth: float | int = 1
+    dim_model_base: int = 1
+
+
+# Mistral without its window has LLaMA's architecture; Qwen2 adds biases, Qwen3 norms on heads, Granite
+# scales.
 RELATIVES: dict[str, type[PreTrainedConfig]] = {
     "llama": LlamaConfig,
     "mistral": MistralConfig,
     "qwen2": Qwen2Config,
     "qwen3": Qwen3Config,
     "internlm3": InternLM3Config,
+    "granite": GraniteConfig,
+    "minicpm": MiniCPMConfig,
 }
-NAMES = {"llama": "LLaMA", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "internlm3": "InternLM3"}
+NAMES = {
+    "llama": "LLaMA",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "internlm3": "InternLM3",
+    "granite": "Granite",
+    "minicpm": "MiniCPM",
+}
+SCALES = ("embedding_multiplier", "residual_multiplier", "logits_scaling", "attention_multiplier")
 ATTENTION_BIAS = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
 # Open-Llama's optional fields -> their names in a relative's configuration.
 OPTIONAL_NAMES: dict[str, dict[str, str]] = {
     "llama": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias"},
     "qwen3": ATTENTION_BIAS,
     "internlm3": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias"},
-    "open-llama": {"mlp_bias": "mlp_bias"},
+    "granite": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias", **{name: name for name in SCALES}},
+    "minicpm": {
+        "embedding_multiplier": "scale_emb",
+        "residual_multiplier": "scale_depth",
+        "logits_scaling": "dim_model_base",
+    },
+    "open-llama": {"mlp_bias": "mlp_bias", **{name: name for name in SCALES}},
 }
 FIXED: dict[str, dict[str, bool]] = {"qwen2": {"qkv_bias": True}, "qwen3": {"head_norm": True}}
 """Optional fields that all models of a relative have."""
@@ -52,8 +86,17 @@ SHARED_FIELDS = (
     "label2id",
     "problem_type",
 )
-OPTIONAL_FIELDS = ("qkv_bias", "o_bias", "mlp_bias", "head_norm")
-"""Fields of OpenLlamaConfig that are written to config.json only if they are true."""
+OPTIONAL_FIELDS: dict[str, Any] = {
+    "qkv_bias": False,
+    "o_bias": False,
+    "mlp_bias": False,
+    "head_norm": False,
+    "embedding_multiplier": 1,
+    "residual_multiplier": 1,
+    "logits_scaling": 1,
+    "attention_multiplier": None,
+}
+"""Fields of OpenLlamaConfig -> the value without effect, which isn't written to config.json."""
 # Fields of LLaMA-like configurations that Open-Llama doesn't support -> the value without effect.
 UNSUPPORTED: dict[str, Any] = {
     "attention_bias": False,
@@ -111,14 +154,23 @@ def open_llama_fields(relative: PreTrainedConfig) -> dict[str, Any]:
     }
 
 
-def _optional_fields(relative: PreTrainedConfig) -> dict[str, bool]:
+def _optional_fields(relative: PreTrainedConfig) -> dict[str, Any]:
     names = OPTIONAL_NAMES.get(relative.model_type, {})
-    present = {ours: bool(getattr(relative, theirs)) for ours, theirs in names.items()}
-    return {**dict.fromkeys(OPTIONAL_FIELDS, False), **present, **FIXED.get(relative.model_type, {})}
+    present = {ours: getattr(relative, theirs) for ours, theirs in names.items()}
+    if relative.model_type == "minicpm":
+        present["residual_multiplier"] /= math.sqrt(relative.num_hidden_layers)
+        present["logits_scaling"] = relative.hidden_size / relative.dim_model_base
+    if present.get("attention_multiplier") == _head_width(relative) ** -0.5:
+        present["attention_multiplier"] = None
+    return {**OPTIONAL_FIELDS, **present, **FIXED.get(relative.model_type, {})}
+
+
+def _head_width(config: PreTrainedConfig) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads  # type: ignore[no-any-return]
 
 
 def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
-    """Return the configuration of the LLaMA, Qwen2 or Qwen3 that computes the same as an Open-Llama.
+    """Return the configuration of the LLaMA, Qwen2, Qwen3 or Granite that computes the same as an Open-Llama.
 
     Args:
         config: Configuration of the Open-Llama, whose switches are off.
@@ -127,13 +179,16 @@ def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
     Raises:
         ValueError: None of them has these fields.
     """
-    model_type = (
-        "qwen3" if config.head_norm else "qwen2" if config.qkv_bias and not config.o_bias else "llama"
-    )
-    width = config.hidden_size // config.num_attention_heads
+    is_scaled = any(getattr(config, name) != OPTIONAL_FIELDS[name] for name in SCALES)
+    if config.head_norm or is_scaled:
+        model_type = "qwen3" if config.head_norm else "granite"
+    else:
+        model_type = "qwen2" if config.qkv_bias and not config.o_bias else "llama"
     own = {theirs: getattr(config, ours) for ours, theirs in OPTIONAL_NAMES.get(model_type, {}).items()}
-    if model_type == "qwen3" or config.head_width != width:
+    if model_type == "qwen3" or config.head_width != config.hidden_size // config.num_attention_heads:
         own["head_dim"] = config.head_width
+    if model_type == "granite":
+        own["attention_multiplier"] = config.attention_multiplier or config.head_width**-0.5
     shared = {name: getattr(config, name) for name in SHARED_FIELDS}
     dropout = {"attention_dropout": config.attention_dropout_prob}
     relative = RELATIVES[model_type](**{**shared, **dropout, **own, **fields})
@@ -145,7 +200,7 @@ def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
 
 def unsupported(config: PreTrainedConfig) -> str:
     """Explain which field of a LLaMA-like configuration is not supported; empty if all are."""
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = _head_width(config)
     neutral_values = {**UNSUPPORTED, "attention_multiplier": width**-0.5, "query_pre_attn_scalar": width}
     for name in OPTIONAL_NAMES.get(config.model_type, {}).values():
         neutral_values.pop(name, None)
