@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, VeraConfig, get_peft_model
+from peft import (
+    BeftConfig,
+    IA3Config,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+    VeraConfig,
+    get_peft_model,
+)
 from test_merging import TEXTS, base_path  # noqa: F401 (a fixture)
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -21,6 +30,7 @@ METHODS = {
     "loha": LoHaConfig(target_modules=LAYERS, r=4, init_weights=False),
     "lokr": LoKrConfig(target_modules=LAYERS, r=4, init_weights=False),
     "oft": OFTConfig(target_modules=LAYERS, oft_block_size=8, init_weights=False),
+    "beft": BeftConfig(target_modules=LAYERS, init_weights=False),
     "vera": VeraConfig(target_modules=["q_proj", "o_proj"], r=4, init_weights=False),
     "lora with all biases": LoraConfig(target_modules=LAYERS, bias="all", init_lora_weights=False),
 }

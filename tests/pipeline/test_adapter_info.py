@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
 
 import workbench.toy
 from workbench.config.names import ADAPTER
@@ -54,6 +57,30 @@ def test_a_lora_is_extracted_from_a_merged_model_and_merged_again(run, trained, 
     assert "already done" in caplog.text
     run("merge", f"model.path={BASE}", f"adapter.path={made.adapter}", "run_dir=again")
     assert "logits differ from the adapter model's" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Adapter 'default':")  # of peft, about a bias of one dimension
+def test_magnitudes_of_dora_and_biases_of_b_are_shown(run, tmp_path, capsys):
+    shown = {}
+    for name in ("use_dora", "lora_bias"):
+        layer = nn.Module()
+        layer.q_proj = nn.Linear(2, 3)
+        config = LoraConfig(r=1, lora_alpha=2, target_modules=["q_proj"], **{name: True})
+        with torch.no_grad():
+            layer.q_proj.weight.copy_(torch.tensor([[3.0, 4.0], [6.0, 8.0], [0.0, 1.0]]))  # norms 5, 10, 1
+            model = get_peft_model(layer, config)
+            for key, values in model.named_parameters():
+                if key.endswith("lora_B.default.bias"):
+                    values.copy_(torch.tensor([3.0, 0.0, 4.0]))
+        model.save_pretrained(tmp_path / name)
+        run("adapter-info", f"adapter.path={tmp_path / name}")
+        shown[name] = [
+            line for line in capsys.readouterr().out.splitlines() if line[:6] in ("module", "q_proj")
+        ]
+    assert re.search(r"norm +magnitude +norm by layer", shown["use_dora"][0])
+    assert re.search(r" 0 +1 to 10 ", shown["use_dora"][1])
+    assert re.search(r"norm +bias +norm by layer", shown["lora_bias"][0])
+    assert re.search(r" 0 +10 ", shown["lora_bias"][1])  # the scale, alpha / r = 2, times |(3, 0, 4)| = 5
 
 
 def test_modules_are_sorted_into_kinds_and_layers():

@@ -1,35 +1,43 @@
 """The training that `finetune` and the train step share: sections and examples in, trained weights out."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from workbench.api.examples import Examples
-from workbench.config.adapter import AdapterConfig
+from workbench.config.adapter import AdapterConfig, AdapterInit
 from workbench.config.model import Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.config.train import Precision, TrainConfig
 from workbench.contexts import quiet_transformers
 from workbench.data.account import Account
 from workbench.data.chat.saved_template import end_ids, templates_of
+from workbench.data.collate import Collator
 from workbench.distributed import is_rank0
 from workbench.folders import new_folder
 from workbench.models.adapters import attach
+from workbench.models.adapters.init_from_rows import attach_from_rows
 from workbench.models.adapters.provenance import trained_on
 from workbench.models.checkpoints.generation_config import end_at
 from workbench.models.dtypes import HALF, dtype_name
 from workbench.models.loading import load_model
 from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
-from workbench.run_dir import RunDir
+from workbench.run_dir import RunDir, fingerprint
 from workbench.shipped import public_path
+from workbench.training.fingerprint import rows_fingerprint
 from workbench.training.fit import TrainReport, fit
 from workbench.training.trainer import Score
+
+START_ROWS = 16
+"""Least rows of a batch from which a start is computed: it needs more tokens than the adapter has ranks."""
 
 log = logging.getLogger("workbench")
 
@@ -75,7 +83,7 @@ def train_weights(
     base = _load_to_train(sections, examples.labels, autocast)
     if on_base is not None:
         on_base(base)
-    model = _with_adapter(base, sections, tokenizer)
+    model = _with_adapter(base, sections, examples, run_dir, inputs)
     end_at(base, end_ids(tokenizer, examples.training.account.forms))  # `score` may generate answers
     report = fit(
         model,
@@ -121,14 +129,45 @@ def _load_to_train(
 
 
 def _with_adapter(
-    base: PreTrainedModel, sections: TrainingSections, tokenizer: PreTrainedTokenizerBase
+    base: PreTrainedModel, sections: TrainingSections, examples: Examples, run_dir: RunDir, inputs: str
 ) -> PreTrainedModel | PeftModel:
     """Attach the adapter to the base model, if there is one."""
     adapter = sections.adapter
     if adapter.is_none:
         return base
-    ids = token_ids(tokenizer, adapter.trainable_tokens, "adapter.trainable_tokens")
-    return attach.attach(base, adapter, sections.seed, ids)
+    ids = token_ids(examples.tokenizer, adapter.trainable_tokens, "adapter.trainable_tokens")
+    if adapter.path is not None or adapter.init is not AdapterInit.eva:
+        return attach.attach(base, adapter, sections.seed, ids)
+    dataset = examples.training.dataset
+    return attach_from_rows(
+        base,
+        adapter,
+        sections.seed,
+        ids,
+        batches=_start_batches(base, examples, sections),
+        folder=run_dir.checkpoints / "start",
+        made_from=fingerprint([inputs, rows_fingerprint(dataset), sections.seed]),
+    )
+
+
+def _start_batches(
+    base: PreTrainedModel, examples: Examples, sections: TrainingSections
+) -> DataLoader[dict[str, Tensor]]:
+    """Return padded batches of training rows in a seeded order; a classifier's without its labels."""
+    is_classifier = bool(examples.labels) or not isinstance(examples.training.dataset[0]["labels"], list)
+    columns = ["input_ids"] if is_classifier else ["input_ids", "labels"]
+    collate = Collator(cast(int, examples.tokenizer.pad_token_id))
+
+    def on_device(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        return {name: values.to(base.device) for name, values in collate(rows).items()}
+
+    return DataLoader(
+        cast(Dataset[Any], examples.training.dataset.select_columns(columns)),
+        batch_size=max(sections.train.per_device_batch_size, START_ROWS),
+        shuffle=True,
+        generator=torch.Generator().manual_seed(sections.seed),
+        collate_fn=on_device,
+    )
 
 
 def _take_trained_template(tokenizer: PreTrainedTokenizerBase, account: Account) -> None:

@@ -19,7 +19,10 @@ from workbench.shown import masked
 
 log = logging.getLogger("workbench")
 
-OPEN = ("data.columns", "predict.columns", "data.sources", "adapter.rank_pattern", "model.init")
+OPEN = (
+    *("data.columns", "predict.columns", "data.sources"),
+    *("adapter.rank_pattern", "adapter.options", "model.init"),
+)
 """Mappings to which a user can add names without Hydra's + before the key."""
 
 PREDICT_KEYS = {
@@ -139,7 +142,7 @@ def check_adapter_keys(composed: DictConfig) -> None:
         return
     settings = {f"adapter.{field.name}" for field in fields(AdapterConfig)} - {"adapter.path", "adapter.base"}
     for key in sorted(typed_keys()):
-        if key.split("[")[0] in settings or key.startswith("adapter.rank_pattern."):
+        if key.split("[")[0] in settings or key.startswith(("adapter.rank_pattern.", "adapter.options.")):
             raise ConfigError(
                 f"{key}: has no effect, the adapter at adapter.path={composed.adapter.path!r} has its own "
                 "(leave it out)"

@@ -1,19 +1,64 @@
 """The adapter section: what is trained on top of the base model."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
+from typing import Any
 
 from workbench.config.ranges import check_ranges, number, numbers
 from workbench.errors import ConfigError
 
 
 class AdapterMethod(Enum):
-    """What is put on the base model."""
+    """What is put on the base model: nothing, LoRA, DoRA, or a method of peft by the name of its PeftType."""
 
     none = "none"
     lora = "lora"
     dora = "dora"
+    adalora = "adalora"
+    adamss = "adamss"
+    adaption_prompt = "adaption_prompt"
+    beft = "beft"
+    boft = "boft"
+    c3a = "c3a"
+    cartridge = "cartridge"
+    cpt = "cpt"
+    deft = "deft"
+    delora = "delora"
+    fourierft = "fourierft"
+    frod = "frod"
+    glora = "glora"
+    gralora = "gralora"
+    hira = "hira"
+    hra = "hra"
+    ia3 = "ia3"
+    lily = "lily"
+    ln_tuning = "ln_tuning"
+    loha = "loha"
+    lokr = "lokr"
+    miss = "miss"
+    multitask_prompt_tuning = "multitask_prompt_tuning"
+    oft = "oft"
+    osf = "osf"
+    p_tuning = "p_tuning"
+    peanut = "peanut"
+    poly = "poly"
+    prefix_tuning = "prefix_tuning"
+    prompt_tuning = "prompt_tuning"
+    psoft = "psoft"
+    pvera = "pvera"
+    randlora = "randlora"
+    road = "road"
+    shadow = "shadow"
+    shira = "shira"
+    supertuning = "supertuning"
+    tinylora = "tinylora"
+    trainable_tokens = "trainable_tokens"
+    unilora = "unilora"
+    vblora = "vblora"
+    vera = "vera"
+    waveft = "waveft"
+    xlora = "xlora"
 
 
 class AdapterInit(Enum):
@@ -24,6 +69,8 @@ class AdapterInit(Enum):
     orthogonal = "orthogonal"
     pissa = "pissa"
     olora = "olora"
+    eva = "eva"
+    loftq = "loftq"
 
 
 class AdapterBase(Enum):
@@ -34,11 +81,24 @@ class AdapterBase(Enum):
 
 
 ALL_LINEAR = "all-linear"
+LORA_METHODS = (AdapterMethod.lora, AdapterMethod.dora)
+FROM_BASE_OR_ROWS = (AdapterInit.pissa, AdapterInit.olora, AdapterInit.eva)
+LORA_KEYS = {
+    "rank": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "use_rslora": "use_rslora",
+    "init": "init_lora_weights",
+    "rank_pattern": "rank_pattern",
+    "trainable_tokens": "trainable_token_indices",
+    "trainable_tokens_from": "trainable_token_indices",
+}
+"""Keys of lora and dora alone -> the field of peft's LoraConfig that each sets."""
 
 
 @dataclass(kw_only=True)
 class AdapterConfig:
-    r"""The LoRA or DoRA adapter that is trained on the base model (peft).
+    r"""The adapter that is trained on the base model: LoRA, DoRA or another method of peft.
 
     Example:
         python -m workbench recipe=sft model.path=MODEL \
@@ -47,7 +107,12 @@ class AdapterConfig:
 
     method: AdapterMethod = AdapterMethod.lora
     """`adapter=NAME` sets it. lora (arXiv:2106.09685) and dora (arXiv:2402.09353) train a small update of
-    each layer. none trains all weights of an unquantized model."""
+    each layer. none trains all weights of an unquantized model. The other names are methods of peft, which
+    take adapter.options; conf/README.md lists which ones can be merged, and on which bases."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Fields of peft's configuration class for the method, as in {r: 8, alpha: 16} for loha. With lora and
+    dora, the fields that have no key here, as in {exclude_modules: [down_proj], alpha_pattern: {q_proj:
+    8}}."""
     path: str | None = None
     """Folder or hub id of an adapter to train further, merge or score. Its own rank, alpha and layers apply,
     not the keys of this section. null: a new adapter."""
@@ -77,7 +142,9 @@ class AdapterConfig:
     """Start values of the matrices A and B. default, gaussian: A random, B zero. orthogonal: orthogonal
     matrices; needs an even rank. pissa (arXiv:2404.02948), olora (arXiv:2406.01775): from the base weights;
     lora only. The base weights stay unchanged, so a saved pissa or olora adapter has twice the rank: the
-    second half subtracts the start values."""
+    second half subtracts the start values. eva (arXiv:2410.07170): A from what each layer reads in training
+    rows, with more rank where that varies more (adapter.options.eva_config={rho: 1.0} keeps the ranks
+    equal); lora only. loftq: refused."""
     rank_pattern: dict[str, int] = numbers(dict, 1, 2**16)
     """Another rank for some layers, as in {q_proj: 4}. A layer is named by the last part of its name or by a
     regular expression."""
@@ -104,5 +171,25 @@ class AdapterConfig:
         odd = [rank for rank in (self.rank, *self.rank_pattern.values()) if rank % 2]
         if self.init is AdapterInit.orthogonal and odd:
             raise ConfigError(f"adapter.rank: {odd[0]!r} is odd, and adapter.init=orthogonal halves it")
-        if self.method == AdapterMethod.dora and self.init in (AdapterInit.pissa, AdapterInit.olora):
+        if self.init is AdapterInit.loftq:
+            raise ConfigError(
+                "adapter.init: loftq needs CUDA, and the whole weights beside the quantized ones, which a "
+                "training here doesn't load (pissa starts from the quantized weights)"
+            )
+        if self.method == AdapterMethod.dora and self.init in FROM_BASE_OR_ROWS:
             raise ConfigError(f"adapter.init: {self.init.name!r} goes with lora, not with dora (use default)")
+        self._check_lora_keys()
+
+    def _check_lora_keys(self) -> None:
+        """Raise ConfigError where a key of LoRA alone is given for another method."""
+        if self.method in (AdapterMethod.none, *LORA_METHODS):
+            return
+        for spec in fields(self):
+            default = spec.default if spec.default is not MISSING else {}
+            if spec.default_factory is not MISSING:
+                default = spec.default_factory()
+            if spec.name in LORA_KEYS and getattr(self, spec.name) != default:
+                raise ConfigError(
+                    f"adapter.{spec.name}: is for lora and dora (settings of {self.method.name} go into "
+                    "adapter.options)"
+                )

@@ -157,8 +157,8 @@ def check_training(run: Run) -> None:
     config = run.config
     check_questions(score_on_benchmarks(run), run)
     check_loggers(config.train.report_to)
-    check_adapter(run)
     check_trainable(config.model, config.quantization, config.adapter, config.train)
+    check_adapter(run)
     if config.steps == [Step.plan] and not has_rows(config):
         return
     streaming, data = config.data.streaming, run.data

@@ -15,7 +15,7 @@ from workbench.api.evaluation import score_model
 from workbench.api.examples import Examples
 from workbench.api.training import TrainingSections, train_weights, trained_folder
 from workbench.config import Config
-from workbench.config.adapter import ALL_LINEAR
+from workbench.config.adapter import ALL_LINEAR, LORA_METHODS
 from workbench.config.names import ADAPTER, BASE, TRAINED
 from workbench.data.report import data_report
 from workbench.distributed import is_rank0
@@ -24,7 +24,8 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import lower_is_better
 from workbench.evaluation.result_checksums import ADAPTER_DIGEST, RECIPE_DIGEST
 from workbench.models.adapters import adapter_config
-from workbench.models.adapters.targets import check_saved, check_targets
+from workbench.models.adapters.attach import check_attachable
+from workbench.models.adapters.targets import check_saved
 from workbench.models.loading import outline
 from workbench.models.tokenizers.load_tokenizer import token_ids
 from workbench.pipeline.held_out.rows_file import write_rows
@@ -146,10 +147,12 @@ def check_adapter(run: Run) -> None:
     elif not adapter.is_none:
         if adapter.trainable_tokens:
             token_ids(run.tokenizer, adapter.trainable_tokens, "adapter.trainable_tokens")
-        if adapter.target_modules != [ALL_LINEAR] or adapter.modules_to_save or adapter.rank_pattern:
+        is_plain = adapter.method in LORA_METHODS and not adapter.options
+        is_everywhere = adapter.target_modules == [ALL_LINEAR] and not adapter.modules_to_save
+        if not (is_plain and is_everywhere and not adapter.rank_pattern):
             empty_model = outline(config.model)
-            check_targets(empty_model, adapter)
             check_saved(empty_model, adapter, config.quantization)
+            check_attachable(empty_model, adapter)
 
 
 def score_on_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:

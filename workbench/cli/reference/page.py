@@ -13,6 +13,8 @@ import yaml
 from workbench.cli.composition import register
 from workbench.cli.keys import groups
 from workbench.cli.reference import Key, Section, recipe_values_text, sections
+from workbench.config.adapter import AdapterMethod
+from workbench.models.adapters.methods import BASES, CONDITIONS, EVERY, REFUSED
 from workbench.shipped import shipped
 
 HEAD = """\
@@ -55,17 +57,40 @@ python -m workbench recipe=evaluate model.path=MODEL \
 """
 
 
+METHODS = """\
+## Methods of peft
+
+`adapter.method=NAME` chooses one, `adapter.options` sets the fields of its configuration class. "yes": it
+trains on such a base, as a causal model and as a classifier, resumes to the bit, is scored and merged, and
+the merge is proven; `tests/pipeline/test_peft_methods.py` does all of this with each method.
+
+```bash
+python -m workbench recipe=sft model.path=MODEL data.path=rows.jsonl \\
+    adapter.method=hira 'adapter.options={r: 16, exclude_modules: [down_proj]}'
+```
+"""
+
+
 def page() -> str:
     """Return the page."""
-    blocks = [HEAD, contents(), *map(section_block, sections()), GROUPS, *group_tables(), BENCHMARKS.lstrip()]
-    return "\n".join([*blocks, benchmark_table(), selection_table()])
+    blocks = [
+        HEAD,
+        contents(),
+        *map(section_block, sections()),
+        GROUPS,
+        *group_tables(),
+        METHODS,
+        method_table(),
+    ]
+    return "\n".join([*blocks, BENCHMARKS.lstrip(), benchmark_table(), selection_table()])
 
 
 def contents() -> str:
     """Return links to all sections of the page."""
     names = [section.name for section in sections()]
     links = [f"[{name}](#{name})" for name in names]
-    return " · ".join([*links, "[groups](#groups)", "[shipped benchmarks](#shipped-benchmarks)"]) + "\n"
+    links += ["[groups](#groups)", "[methods of peft](#methods-of-peft)"]
+    return " · ".join([*links, "[shipped benchmarks](#shipped-benchmarks)"]) + "\n"
 
 
 def section_block(section: Section) -> str:
@@ -98,6 +123,19 @@ def group_tables() -> Iterator[str]:
     recipes = sorted(shipped("recipes").glob("*.yaml"))
     rows = [[f"`recipe={path.stem}`", str(read(path)["description"])] for path in recipes]
     yield table(["recipe", "what it does"], rows)
+
+
+def method_table() -> str:
+    """Return the table of the adapter's methods, the refused ones last."""
+    words, rows = {True: "yes", False: "refused"}, []
+    trained = [method for method in AdapterMethod if method not in (AdapterMethod.none, *REFUSED)]
+    for method in trained:
+        bases = BASES.get(method, EVERY)
+        held = ["yes", words[bases.int8], words[bases.four_bit]]
+        rows.append([f"`{method.name}`", *held, CONDITIONS.get(method, "")])
+    for method in sorted(REFUSED, key=lambda method: method.name):
+        rows.append([f"`{method.name}`", *["refused"] * 3, f"it {REFUSED[method]}"])
+    return table(["adapter.method", "unquantized base", "int8", "nf4, fp4", "remark, or why not"], rows)
 
 
 def benchmark_table() -> str:

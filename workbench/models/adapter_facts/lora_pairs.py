@@ -29,6 +29,10 @@ class LoraPair:
     up: Tensor
     """B (out, rank)"""
     scale: float
+    magnitude: Tensor | None = None
+    """DoRA's norm of each output's weight, base and update together (out,)."""
+    bias: Tensor | None = None
+    """Bias of B (out,), which the scale multiplies too; with `lora_bias`."""
 
     @property
     def rank(self) -> int:
@@ -86,7 +90,11 @@ def lora_pairs(path: str | Path) -> list[LoraPair]:
             up = weights.get(key.removesuffix(first) + second)
             if up is None or up.dim() != 2 or down.dim() != 2 or up.shape[1] != len(down):
                 raise CheckpointError(f"{path}: {key} has no {second[1:]} that fits it (truncated?)")
-            pairs.append(LoraPair(module, down, up, _scale(config, module, len(down))))
+            layer = key.removesuffix(first)
+            magnitudes = (weights.get(f"{layer}.lora_magnitude_vector{end}") for end in ("", ".weight"))
+            magnitude = next((values.view(-1) for values in magnitudes if values is not None), None)
+            scale, bias = _scale(config, module, len(down)), weights.get(f"{layer}.lora_B.bias")
+            pairs.append(LoraPair(module, down, up, scale, magnitude, bias))
     if not pairs:
         raise CheckpointError(f"{path}: no layer has matrices A and B")
     return pairs

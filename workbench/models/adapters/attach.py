@@ -9,7 +9,6 @@ from peft import (
     LoraConfig,
     PeftConfig,
     PeftModel,
-    TaskType,
     get_peft_model,
     get_peft_model_state_dict,
     set_peft_model_state_dict,
@@ -19,12 +18,11 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit, AdapterMethod
+from workbench.config.adapter import AdapterConfig
 from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, ConfigError, first_line
 from workbench.models.adapters.adapter_config import (
     CONFIG_FILE,
-    HEAD,
     LABELS_FILE,
     check_restorable,
     label_names,
@@ -35,25 +33,14 @@ from workbench.models.adapters.adapter_config import (
 from workbench.models.adapters.config_bounds import check_announced
 from workbench.models.adapters.fit import check_fit, check_task, check_values
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS, start_from_weights
+from workbench.models.adapters.methods import FROM_BASE
+from workbench.models.adapters.peft_config import check_biases, is_classifier, peft_config
 from workbench.models.adapters.peft_warnings import without_peft_warnings
 from workbench.models.adapters.provenance import TrainedOn, check_not_contained, write_trained_on
-from workbench.models.adapters.targets import (
-    check_targets,
-    heads,
-    linear_layers,
-    shared_layers,
-    trainable_tokens,
-)
+from workbench.models.adapters.targets import check_targets, shared_layers
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.stored import Stored
 from workbench.run_dir import new_folder, write_json
-
-PEFT_INITS: dict[AdapterInit, bool | str] = {
-    AdapterInit.default: True,
-    AdapterInit.gaussian: "gaussian",
-    AdapterInit.orthogonal: "orthogonal",
-}
-"""Initialization -> its name in peft, without those from the base weights, which are ours."""
 
 
 def attach(
@@ -70,11 +57,55 @@ def attach(
     if adapter.path is not None:
         return load(model, adapter.path, trainable=True)
     check_targets(model, adapter)
-    with without_peft_warnings():
-        peft_model = _insert_layers(model, _peft_config(model, adapter, token_ids), seed)
+    peft_model = _insert_new(model, adapter, seed, token_ids)
     _prepare(peft_model, trainable=True)
     if adapter.init in FROM_WEIGHTS:
         start_from_weights(cast(LoraModel, peft_model.base_model), adapter.init)
+    return peft_model
+
+
+def check_attachable(model: PreTrainedModel, adapter: AdapterConfig) -> None:
+    """Check that a new adapter can be attached to a model like `model`, which is on the meta device.
+
+    Raises:
+        ConfigError: A target matches no layer, or peft refuses an option.
+    """
+    check_targets(model, adapter)
+    if adapter.method in FROM_BASE:
+        peft_config(model, adapter)
+    else:
+        _insert_new(model, adapter, seed=0)
+
+
+def count_trained(model: PreTrainedModel, adapter: AdapterConfig) -> int:
+    """Return the number of trained weights of a new adapter on a model on the meta device.
+
+    It is 0 for the methods whose layers are made from the base's weights.
+    """
+    if adapter.method in FROM_BASE:
+        return 0
+    trained = _insert_new(model, adapter, seed=0).parameters()
+    return sum(parameter.numel() for parameter in trained if parameter.requires_grad)
+
+
+def _insert_new(
+    model: PreTrainedModel, adapter: AdapterConfig, seed: int, token_ids: Sequence[int] = ()
+) -> PeftModel:
+    """Insert the layers of a new adapter, initialized from `seed`.
+
+    Raises:
+        ConfigError: peft can't make them with these options, or the base has no bias to merge theirs into.
+    """
+    config = peft_config(model, adapter, token_ids)
+    try:
+        with without_peft_warnings():
+            peft_model = _insert_layers(model, config, seed)
+    except (*BROKEN, ImportError) as error:
+        name = adapter.method.name
+        raise ConfigError(
+            f"adapter.options: peft can't put {name} on this model: {first_line(error)}"
+        ) from error
+    check_biases(peft_model, adapter)
     return peft_model
 
 
@@ -112,7 +143,7 @@ def insert(
     """
     config = read_config(path)
     check_restorable(config, path)
-    check_task(config, path, is_classifier=_is_classifier(model))
+    check_task(config, path, is_classifier=is_classifier(model))
     check_not_contained(model.name_or_path, path)
     config.inference_mode = not trainable
     check_announced(config, weights, [name for name, _ in model.named_modules()], Path(path) / CONFIG_FILE)
@@ -150,7 +181,7 @@ def save(
         # peft's model card contains local paths; the leaderboard writes a better one.
         (temporary / "README.md").unlink(missing_ok=True)
         tidy_config(temporary / CONFIG_FILE, base_name or base.name_or_path)
-        if _is_classifier(base):
+        if is_classifier(base):
             write_json(temporary / LABELS_FILE, list(cast(dict[int, str], base.config.id2label).values()))
         if trained_on is not None:
             write_trained_on(trained_on, temporary)
@@ -205,32 +236,6 @@ def state_dict(model: PeftModel) -> dict[str, Tensor]:
         return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
-def _peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]) -> LoraConfig:
-    """Translate the adapter section to peft's configuration."""
-    classifier = _is_classifier(model)
-    modules_to_save = sorted({*adapter.modules_to_save, *([HEAD] if classifier else [])})
-    targets = sorted(set(adapter.target_modules))
-    if targets == [ALL_LINEAR]:
-        targets = [name for name in linear_layers(model) if name not in {*heads(model), *modules_to_save}]
-    rank_factor = (
-        2 if adapter.init in FROM_WEIGHTS else 1
-    )  # trained half, and frozen half that cancels the init
-    alpha = adapter.alpha * (rank_factor**0.5 if adapter.use_rslora else rank_factor)
-    return LoraConfig(
-        task_type=TaskType.SEQ_CLS if classifier else TaskType.CAUSAL_LM,
-        r=adapter.rank * rank_factor,
-        lora_alpha=cast(int, int(alpha) if alpha == int(alpha) else alpha),
-        lora_dropout=adapter.dropout,
-        target_modules=targets,
-        modules_to_save=modules_to_save or None,
-        use_rslora=adapter.use_rslora,
-        use_dora=adapter.method == AdapterMethod.dora,
-        init_lora_weights=cast(Any, PEFT_INITS.get(adapter.init, True)),
-        rank_pattern={name: rank * rank_factor for name, rank in adapter.rank_pattern.items()},
-        trainable_token_indices=trainable_tokens(model, adapter, token_ids),
-    )
-
-
 def _insert_layers(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
     """Insert the adapter's layers, initialized from `seed`; the global random state doesn't change."""
     if getattr(config, "trainable_token_indices", None) and shared_layers(model):
@@ -281,8 +286,3 @@ def _set_label_names(model: PreTrainedModel, names: list[str]) -> None:
     """Set the classifier's label names to those that the adapter was trained with."""
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: index for index, name in enumerate(names)}
-
-
-def _is_classifier(model: PreTrainedModel) -> bool:
-    """Return whether the model is a sequence classifier."""
-    return type(model).__name__.endswith("ForSequenceClassification")

@@ -91,13 +91,22 @@ def check_announced(
         raise CheckpointError(
             f"{file}: layer_replication={copies!r:.60} is too many layers (at most {MAX_LAYERS:,})"
         )
+    check_pattern_speed(config, names, file)
+
+
+def check_pattern_speed(config: PeftConfig, names: Iterable[str], file: Path) -> None:
+    """Check that matching a configuration's patterns against the layers' names takes reasonable time.
+
+    Raises:
+        CheckpointError: Names the field and the slow pattern.
+    """
     expressions = {
         AS_MATCHED[name].format(text): (name, text)
         for name, texts in patterns_of(config).items()
         for text in texts
         if any(repeat in text for repeat in "*+{")
     }
-    if slow := slow_in_re([*expressions], names):
+    if slow := slow_in_re([*expressions], [*names]):
         name, text = expressions[slow]
         raise CheckpointError(
             f"{file}: {name}: matching the pattern {text!r} against the layer names takes too long"

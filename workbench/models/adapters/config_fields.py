@@ -45,23 +45,38 @@ def check_fields(description: Mapping[str, Any], file: Path) -> None:
         raise CheckpointError(
             f"{file}: peft_type: {peft_type!r:.60} is not an adapter type (LORA, LOHA, ...)"
         )
-    for name, (annotation, default) in _fields_of(peft_type).items():
+    for name, spec in fields_of(peft_type).items():
         value = description.get(name)
         if value and name in UNSUPPORTED:
             raise CheckpointError(f"{file}: {name}: {value!r:.60} ({UNSUPPORTED[name]})")
-        if name not in description or (value is None and default is None):
-            continue
-        if not _has_type(value, annotation):
-            raise CheckpointError(f"{file}: {name}: {value!r:.60} ({_type_name(annotation)})")
-        numbers = value.values() if name in NUMBERS and value else ()
-        if not all(_is_number(number) or isinstance(number, list) for number in numbers):
-            raise CheckpointError(f"{file}: {name}: {value!r:.60} (a number for each layer)")
-        if name in RANKS and not (isinstance(value, int) and value >= bool(default)):
-            raise CheckpointError(f"{file}: {name}: {value!r:.60} (an integer from {bool(default):d} on)")
+        if name in description and (problem := problem_of(name, value, spec)):
+            raise CheckpointError(f"{file}: {problem}")
+
+
+def problem_of(name: str, value: Any, spec: tuple[Any, Any], *, strict: bool = False) -> str | None:
+    """Return why a field can't have a value, as `name: value (allowed)`; None: it can.
+
+    Args:
+        name: The field.
+        value: Its value.
+        spec: Its type and default, from `fields_of`.
+        strict: Whether a text must be one of those that peft lists.
+    """
+    annotation, default = spec
+    if value is None and default is None:
+        return None
+    if not _has_type(value, annotation) or (strict and not _is_listed(value, annotation)):
+        return f"{name}: {value!r:.60} ({_type_name(annotation)})"
+    numbers = value.values() if name in NUMBERS and value else ()
+    if not all(_is_number(number) or isinstance(number, list) for number in numbers):
+        return f"{name}: {value!r:.60} (a number for each layer)"
+    if name in RANKS and not (isinstance(value, int) and value >= bool(default)):
+        return f"{name}: {value!r:.60} (an integer from {bool(default):d} on)"
+    return None
 
 
 @cache
-def _fields_of(peft_type: str) -> dict[str, tuple[Any, Any]]:
+def fields_of(peft_type: str) -> dict[str, tuple[Any, Any]]:
     """Return the type and the default of each field."""
     config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)]
     annotations = typing.get_type_hints(config_class)
@@ -88,6 +103,16 @@ def _has_type(value: Any, annotation: Any) -> bool:
     if annotation in (bool, str, dict, type(None)):
         return isinstance(value, annotation)
     return isinstance(value, str | dict) or value is None  # an enumeration, or nested settings
+
+
+def _is_listed(value: Any, annotation: Any) -> bool:
+    """Return whether a text is one that a field lists; true for fields that take any."""
+    inner = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Literal:
+        return value in inner
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return any(_has_type(value, choice) and _is_listed(value, choice) for choice in inner)
+    return True
 
 
 def _is_number(value: Any) -> bool:

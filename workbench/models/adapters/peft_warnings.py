@@ -23,4 +23,8 @@ def without_peft_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied", UserWarning)
         # peft detects the transposed weights of GPT-2's layers and corrects the setting.
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to False but", UserWarning)
+        # LN tuning's own layers, whose sizes nothing uses.
+        warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
+        # Such a layer is refused afterwards, by its name.
+        warnings.filterwarnings("ignore", "Detected that the base layer has no bias term", UserWarning)
         yield

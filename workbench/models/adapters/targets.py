@@ -1,14 +1,14 @@
 """Selects the layers that an adapter trains, by their names, and checks the selection."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit
+from workbench.config.adapter import ALL_LINEAR, AdapterConfig, AdapterInit, AdapterMethod
 from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.errors import ConfigError
@@ -33,6 +33,16 @@ def check_base(model: ModelConfig) -> None:
 def linear_layers(model: nn.Module) -> list[str]:
     """Return the last parts of all linear layers' names, sorted, quantized layers included."""
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    return sorted({name.rpartition(".")[2] for name in names})
+
+
+def norm_layers(model: nn.Module) -> list[str]:
+    """Return the last parts of the names of all layers with nothing but a vector of weights, sorted."""
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "weight", None), Tensor) and cast(Tensor, module.weight).dim() == 1
+    ]
     return sorted({name.rpartition(".")[2] for name in names})
 
 
@@ -81,15 +91,12 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
     targets = [name for name in adapter.target_modules if name != ALL_LINEAR]
     for key, names in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
         for name in names:
-            _check_name(model, name, key, layers)
+            _check_name(model, name, key, layers, adapter.method)
     if duplicates := sorted({*targets} & {*adapter.modules_to_save}):
         raise ConfigError(f"adapter.modules_to_save: {duplicates[0]!r} is in target_modules too (choose one)")
     _check_some_adapted(model, adapter, targets)
-    names = [name for name, _ in model.named_modules()]
-    check_rank_patterns(adapter.rank_pattern, names)
-    for pattern in adapter.rank_pattern:
-        if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
-            raise ConfigError(f"adapter.rank_pattern: {pattern!r} matches no layer (linear layers: {layers})")
+    check_rank_patterns(adapter.rank_pattern, [name for name, _ in model.named_modules()])
+    check_matches(model, adapter.rank_pattern, "adapter.rank_pattern", are_patterns=True)
     if adapter.init is AdapterInit.orthogonal and getattr(model, "is_quantized", False):
         raise ConfigError(
             "adapter.init: peft's 'orthogonal' can't initialize quantized layers (gaussian can)"
@@ -101,12 +108,23 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
         )
 
 
-def _check_name(model: PreTrainedModel, name: str, key: str, layers: str) -> None:
+def check_matches(model: nn.Module, texts: Iterable[str], key: str, *, are_patterns: bool) -> None:
+    """Raise ConfigError if a pattern, or the last part of a name, matches no layer."""
+    names = [name for name, _ in model.named_modules()]
+    for text in texts:
+        pattern = rf"(.*\.)?({text})$" if are_patterns else rf"(.*\.)?{re.escape(text)}$"
+        if not any(re.match(pattern, name) for name in names):
+            layers = ", ".join(linear_layers(model))
+            raise ConfigError(f"{key}: {text!r} matches no layer (linear layers: {layers})")
+
+
+def _check_name(model: PreTrainedModel, name: str, key: str, layers: str, method: AdapterMethod) -> None:
     """Raise ConfigError if a name of `adapter.<key>` doesn't select layers that can be trained."""
     matched = [module for full_name, module in model.named_modules() if ends(full_name, name)]
     if not matched:
         raise ConfigError(f"adapter.{key}: {name!r} matches no layer (linear layers: {layers})")
-    if key == "target_modules" and not all(isinstance(module, ADAPTABLE) for module in matched):
+    adaptable = all(isinstance(module, ADAPTABLE) for module in matched)
+    if key == "target_modules" and not adaptable and method is not AdapterMethod.ln_tuning:
         raise ConfigError(f"adapter.{key}: {name!r} has no weight matrix to adapt (linear layers: {layers})")
     if any(isinstance(module, nn.ModuleList | nn.ModuleDict) for module in matched):
         raise ConfigError(f"adapter.{key}: {name!r} is a list of layers (name the layers in it)")

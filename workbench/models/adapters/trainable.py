@@ -1,12 +1,14 @@
 """Checks whether the sections of a training go together, without the model's weights."""
 
-from workbench.config.adapter import AdapterConfig
+from workbench.config.adapter import LORA_METHODS, AdapterConfig, AdapterInit, AdapterMethod
 from workbench.config.model import ModelConfig
 from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.config.train import TrainConfig
-from workbench.distributed import is_sharded
+from workbench.distributed import is_sharded, rank_and_world_size
 from workbench.errors import ConfigError
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS
+from workbench.models.adapters.methods import check_method
+from workbench.models.adapters.peft_config import check_options
 from workbench.models.adapters.targets import check_base
 
 
@@ -18,6 +20,15 @@ def check_trainable(
     Raises:
         ConfigError: They don't; the message names the key to change.
     """
+    if adapter.path is None:
+        check_method(adapter.method, quantization)
+        check_options(adapter)
+        if adapter.method not in (AdapterMethod.none, *LORA_METHODS) and train.lora_plus_ratio != 1:
+            raise ConfigError(
+                f"train.lora_plus_ratio: {adapter.method.name} has no matrices A and B (set it to 1)"
+            )
+    if adapter.init is AdapterInit.eva and rank_and_world_size()[1] > 1:
+        raise ConfigError("adapter.init: eva is computed by one process (run it without torchrun)")
     if adapter.init in FROM_WEIGHTS and train.weight_decay:
         raise ConfigError(
             f"train.weight_decay: {train.weight_decay} would shrink the start values of adapter.init="

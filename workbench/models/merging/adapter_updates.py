@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from peft import LoraConfig, PeftModel
+from peft import PeftModel, PeftType
 from peft.tuners.lora import layer as lora
 from peft.tuners.lora.variants import DoraLinearVariant
 from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
@@ -44,13 +44,13 @@ def adapter_updates(outline: PreTrainedModel, adapter_path: str | Path) -> dict[
     """
     if adapter_config.changes_base(adapter_path):
         raise NotStreamable("start values that change the base, or trained biases or repeated layers")
+    kind = adapter_config.read_config(adapter_path).peft_type
+    if kind is not PeftType.LORA:
+        raise NotStreamable(f"an adapter of the type {kind!s}")
     stored = file_tensors([adapter_file(adapter_path)])
     stored = {name: tensor for name, tensor in stored.items() if not adapter_config.is_base_copy(name)}
     model = attach.insert(outline, adapter_path, stored)
     _check_values(adapter_path, stored)
-    config = model.peft_config[ADAPTER]
-    if not isinstance(config, LoraConfig):
-        raise NotStreamable(f"an adapter of the type {config.peft_type!s}")
     updates: dict[str, UpdateTensors] = {}
     for name, module in attach.base_model(model).named_modules():
         updates |= _updates_of(name, module, model, stored.keys())
@@ -63,7 +63,7 @@ def _check_values(adapter_path: str | Path, stored: dict[str, FileTensor]) -> No
     Raises:
         CheckpointError: A tensor isn't of floating point numbers or not finite, or all B are zero.
     """
-    moves = not any(_is_b(name) for name in stored)  # only LoRA has matrices that start at zero
+    moves = not any(_is_b(name) for name in stored)  # a merge of norms or biases that were trained whole
     for name, tensor in sorted(stored.items()):
         values = tensor[...]
         if not values.is_floating_point():

@@ -147,10 +147,19 @@ def _float32_sum(job: MergeJob, base: _Base, made: Made) -> PreTrainedModel:
             made.base = list(logits(adapter_model, job.batches))
     made.unmerged = list(logits(adapter_model, job.batches))
     try:
-        merged = cast(PreTrainedModel, adapter_model.merge_and_unload(safe_merge=True))
+        merged = merge_layers(adapter_model)
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise CheckpointError(_unmergeable(job, error)) from error
     made.total = list(logits(merged, job.batches))
+    return merged
+
+
+def merge_layers(adapter_model: PeftModel) -> PreTrainedModel:
+    """Merge all layers through peft, and put trained modules where peft leaves a wrapper (LN tuning)."""
+    merged = cast(PreTrainedModel, adapter_model.merge_and_unload(safe_merge=True))
+    for name, module in list(merged.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            merged.set_submodule(name, cast(Any, module).modules_to_save["default"])
     return merged
 
 

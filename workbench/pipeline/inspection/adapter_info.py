@@ -11,7 +11,7 @@ from workbench.config import Config
 from workbench.errors import ConfigError
 from workbench.files import read_json, write_atomic
 from workbench.leaderboard.shown_table import Table
-from workbench.models.adapter_facts.lora_pairs import lora_pairs
+from workbench.models.adapter_facts.lora_pairs import LoraPair, lora_pairs
 from workbench.models.adapter_facts.subspaces import LayerAngles, compare_adapters
 from workbench.models.adapters.adapter_config import CONFIG_FILE, read_config, read_weights
 from workbench.models.checkpoints.hub import locate_adapter
@@ -52,7 +52,8 @@ def facts(path: str) -> Iterator[str]:
     method = getattr(config.peft_type, "value", config.peft_type)
     numbers = sum(tensor.numel() for tensor in weights.values())
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()})
-    settings = {name: getattr(config, name, None) for name in ("r", "lora_alpha", "use_rslora", "use_dora")}
+    names = ("r", "lora_alpha", "use_rslora", "use_dora", "lora_bias")
+    settings = {name: getattr(config, name, None) for name in names}
     told = ", ".join(f"{name}={value}" for name, value in settings.items() if value)
     yield f"{method}{': ' + told if told else ''}; {numbers:,} numbers in {', '.join(dtypes)}"
     if saved := getattr(config, "modules_to_save", None):
@@ -72,10 +73,31 @@ def norms(path: str) -> dict[str, float]:
     return {module: math.sqrt(value) for module, value in squares.items()}
 
 
+def magnitudes(pairs: Sequence[LoraPair]) -> list[float]:
+    """Return the smallest and the largest magnitude of each layer."""
+    held = [pair.magnitude for pair in pairs if pair.magnitude is not None]
+    return [float(value) for values in held for value in (values.min(), values.max())]
+
+
+def bias_norms(pairs: Sequence[LoraPair]) -> list[float]:
+    """Return the norm of each layer's bias, times the layer's scale."""
+    return [pair.scale * float(pair.bias.double().norm()) for pair in pairs if pair.bias is not None]
+
+
+VECTORS = {"magnitude": magnitudes, "bias": bias_norms}
+NOTES = {
+    "magnitude": "magnitude: DoRA scales each output until its weight, base and update, has this norm; "
+    "norm is that of the update before.",
+    "bias": "bias: norm of what is added to each output (lora_bias); norm doesn't count it.",
+}
+"""Column of vectors besides A and B -> what it shows."""
+
+
 def norm_table(path: str, rows: Mapping[str, Sequence[float | None]]) -> Table:
     """Return a line for each kind of module: rank, scale, norms, and a bar for each layer."""
     pairs = lora_pairs(path) if isinstance(read_config(path), LoraConfig) else []
     largest = max((value for row in rows.values() for value in row if value is not None), default=0.0)
+    further = {name: lengths for name, lengths in VECTORS.items() if lengths(pairs)}
     lines = []
     for kind, row in rows.items():
         same_kind = [pair for pair in pairs if pair.module.rpartition(".")[2] == kind]
@@ -85,8 +107,10 @@ def norm_table(path: str, rows: Mapping[str, Sequence[float | None]]) -> Table:
             _range([pair.scale for pair in same_kind]),
         ]
         measured += [_range([pair.stable_rank for pair in same_kind]), _range(values)]
-        lines.append([kind, str(len(values)), *measured, bars(row, largest)])
+        vectors = [_range(lengths(same_kind)) for lengths in further.values()]
+        lines.append([kind, str(len(values)), *measured, *vectors, bars(row, largest)])
     notes = ["stable rank: |update|² / largest singular value², how many directions carry the update."]
+    notes += [NOTES[name] for name in further]
     header = [
         "module",
         "layers",
@@ -94,6 +118,7 @@ def norm_table(path: str, rows: Mapping[str, Sequence[float | None]]) -> Table:
         "scale",
         "stable rank",
         "norm",
+        *further,
         f"norm by layer (█ = {largest:.3g})",
     ]
     return Table(title="", header=header, rows=lines, notes=notes if pairs else [])

@@ -6,11 +6,13 @@ import torch
 
 from workbench.api.examples import Examples
 from workbench.config import Config
+from workbench.config.adapter import LORA_METHODS, AdapterConfig, AdapterMethod
 from workbench.config.model import Architecture
 from workbench.config.plan import Gpu
 from workbench.distributed import rank_and_world_size
 from workbench.errors import ConfigError
 from workbench.machine import available_bytes, resident_bytes
+from workbench.models.adapters.attach import count_trained
 from workbench.models.device import torch_device
 from workbench.models.dtypes import chosen_dtype
 from workbench.models.loading import outline
@@ -87,6 +89,8 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
         say(f"a step: {work.tokens:,} tokens{time} (train.max_steps or data.path gives the number of steps)")
     else:
         say(f"{work.steps:,} steps, {work.tokens:,} tokens with padding{time}")
+    if not has_matrices(config.adapter):
+        say(f"what {config.adapter.method.name} computes in each layer is not counted", logging.WARNING)
     if sum(parts.values()) > room:
         log_ways_out(setting, room, config.train.gradient_accumulation_steps)
     if setting.adapter is not None:
@@ -168,8 +172,9 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
     config = run.config
     on_cpu = config.plan.gpu is None and torch_device(config.model.device).type == "cpu"
     holds_logits = config.model.architecture is Architecture.native or not config.model.fused
+    empty_model = outline(config.model, num_classes or None)
     setting = Setting(
-        shape=Shape.of(outline(config.model, num_classes or None), num_classes, native=holds_logits),
+        shape=Shape.of(empty_model, num_classes, native=holds_logits),
         quantization=config.quantization,
         adapter=None if config.adapter.is_none else planned_adapter(config.adapter),
         batch=largest,
@@ -177,8 +182,14 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
         dtype_bytes=run.model_dtype.itemsize,
         masters=run_autocast_dtype(run) is not None,
         on_cpu=on_cpu,
+        adapter_weights=None if has_matrices(config.adapter) else count_trained(empty_model, config.adapter),
     )
     return setting.on_this_cpu(resident_bytes()) if on_cpu else setting
+
+
+def has_matrices(adapter: AdapterConfig) -> bool:
+    """Return whether a training has no new adapter, or one with a LoRA's matrices A and B."""
+    return adapter.path is not None or adapter.method in (AdapterMethod.none, *LORA_METHODS)
 
 
 def room_bytes(config: Config) -> int:

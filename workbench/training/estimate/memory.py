@@ -69,6 +69,8 @@ def trained_weights(setting: Setting) -> int:
     shape = setting.shape
     if setting.adapter is None:
         return shape.linear_weights + shape.other_weights
+    if setting.adapter_weights is not None:
+        return setting.adapter_weights
     added = sum(layer.count * rank * (layer.inputs + layer.outputs) for layer, rank in adapted(setting))
     return added + shape.hidden * shape.outputs
 

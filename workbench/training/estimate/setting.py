@@ -175,6 +175,8 @@ class Setting:
     dtype_bytes: int
     """Bytes of an unquantized weight and of an activation."""
     on_cpu: bool
+    adapter_weights: int | None = None
+    """Trained weights of an adapter that isn't a LoRA; None: those of matrices A and B."""
     masters: bool = False
     """Whether weights are trained as float32 master copies and multiplied in 16 bits (mixed precision)."""
     process_bytes: int = CONTEXT_BYTES

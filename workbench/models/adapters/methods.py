@@ -1,0 +1,99 @@
+"""States which methods of peft can be trained here, on which bases, and why the others can't."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from workbench.config.adapter import AdapterMethod
+from workbench.config.quantization import QuantizationConfig, QuantizationMethod
+from workbench.errors import ConfigError
+
+BEFORE_TEXT = "puts trained tokens before the text and changes no weight, so there is nothing to merge"
+REFUSED: dict[AdapterMethod, str] = {
+    **dict.fromkeys(
+        (
+            AdapterMethod.prompt_tuning,
+            AdapterMethod.multitask_prompt_tuning,
+            AdapterMethod.p_tuning,
+            AdapterMethod.prefix_tuning,
+            AdapterMethod.cpt,
+            AdapterMethod.cartridge,
+        ),
+        BEFORE_TEXT,
+    ),
+    AdapterMethod.adaption_prompt: "adds trained tokens inside attention and changes no weight, so there is "
+    "nothing to merge",
+    AdapterMethod.xlora: "mixes finished LoRAs anew for each token, which no weight can hold (merge.adapters "
+    "combines LoRAs)",
+    AdapterMethod.poly: "mixes its LoRAs by the number of a task, which rows don't have, and can't be merged",
+    AdapterMethod.lily: "mixes its matrices anew for each token, so peft can't merge it",
+    AdapterMethod.shadow: "runs a second model beside the layers, so peft can't merge it",
+    AdapterMethod.adalora: "keeps the importance of its ranks in memory alone, so a stopped training could "
+    "not be resumed exactly (adapter.rank_pattern sets ranks by hand)",
+    AdapterMethod.trainable_tokens: "trains embeddings alone (adapter.trainable_tokens trains them together "
+    "with a LoRA)",
+}
+"""Method -> why it can't be trained, as the end of a sentence."""
+
+
+@dataclass(frozen=True)
+class Bases:
+    """Quantizations of the base on which a method's layers compute what is merged afterwards."""
+
+    int8: bool
+    four_bit: bool
+
+
+EVERY, NO_FOUR_BIT, UNQUANTIZED = Bases(True, True), Bases(True, False), Bases(False, False)
+FROM_BASE = (AdapterMethod.adamss, AdapterMethod.frod, AdapterMethod.shira)
+"""Methods whose layers can't be made on a model without weights."""
+BASES: Mapping[AdapterMethod, Bases] = {
+    AdapterMethod.loha: NO_FOUR_BIT,
+    AdapterMethod.lokr: NO_FOUR_BIT,
+    **dict.fromkeys(
+        (
+            AdapterMethod.adamss,
+            AdapterMethod.deft,
+            AdapterMethod.delora,
+            AdapterMethod.frod,
+            AdapterMethod.glora,
+            AdapterMethod.hra,
+            AdapterMethod.osf,
+            AdapterMethod.peanut,
+            AdapterMethod.psoft,
+            AdapterMethod.supertuning,
+            AdapterMethod.tinylora,
+            AdapterMethod.unilora,
+        ),
+        UNQUANTIZED,
+    ),
+}
+"""Method -> its bases; methods that aren't listed work on every base."""
+
+
+CONDITIONS: Mapping[AdapterMethod, str] = {
+    AdapterMethod.beft: "adapter.target_modules names layers with a bias",
+    AdapterMethod.ln_tuning: "trains all norms, or those in adapter.target_modules",
+}
+"""Method -> what a user has to know about it."""
+
+
+def check_method(method: AdapterMethod, quantization: QuantizationConfig) -> None:
+    """Check that a method can be trained and merged, on a base with this quantization.
+
+    Raises:
+        ConfigError: It can't; the message says why.
+    """
+    if reason := REFUSED.get(method):
+        raise ConfigError(f"adapter.method: {method.name} {reason}")
+    held, bases = quantization.method, BASES.get(method, EVERY)
+    is_possible = {
+        QuantizationMethod.none: True,
+        QuantizationMethod.int8: bases.int8,
+        QuantizationMethod.nf4: bases.four_bit,
+        QuantizationMethod.fp4: bases.four_bit,
+    }[held]
+    if not is_possible:
+        raise ConfigError(
+            f"adapter.method: peft's layers of {method.name} don't compute on weights in {held.name} "
+            f"(quantization=none{', or int8' if bases.int8 else ''}; adapter=lora)"
+        )

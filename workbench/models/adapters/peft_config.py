@@ -1,0 +1,252 @@
+"""Translates the adapter section to the configuration class of the method in peft, and checks its options."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from peft import PeftConfig, PeftModel, PeftType, TaskType
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
+from torch import nn
+from transformers import PreTrainedModel
+
+from workbench.config.adapter import (
+    ALL_LINEAR,
+    LORA_KEYS,
+    LORA_METHODS,
+    AdapterConfig,
+    AdapterInit,
+    AdapterMethod,
+)
+from workbench.errors import CheckpointError, ConfigError, first_line
+from workbench.models.adapters.adapter_config import HEAD
+from workbench.models.adapters.config_bounds import check_pattern_speed, check_patterns
+from workbench.models.adapters.config_fields import UNSUPPORTED, fields_of, problem_of
+from workbench.models.adapters.init_from_weights import FROM_WEIGHTS
+from workbench.models.adapters.targets import (
+    check_matches,
+    heads,
+    linear_layers,
+    norm_layers,
+    trainable_tokens,
+)
+
+PEFT_INITS: dict[AdapterInit, bool | str] = {
+    AdapterInit.default: True,
+    AdapterInit.gaussian: "gaussian",
+    AdapterInit.orthogonal: "orthogonal",
+    AdapterInit.eva: "eva",
+}
+"""Initialization -> its name in peft, without those from the base weights, which are ours."""
+OF_THE_RUN = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_type",
+    "peft_version",
+    "revision",
+    "runtime_config",
+    "task_type",
+}
+"""Fields that follow from the run."""
+OTHER_KEYS = {
+    "target_modules": "adapter.target_modules",
+    "modules_to_save": "adapter.modules_to_save",
+    "use_dora": "adapter.method=dora",
+}
+"""Fields that have a key of their own."""
+NOT_TRAINABLE = {
+    **UNSUPPORTED,
+    "layer_replication": "repeats layers, so the result is another model",
+    "kasa_config": "cuts the base's own weights, which a load of the base doesn't (adapter.init=pissa)",
+    "arrow_config": "mixes LoRAs for each token, which no weight can hold",
+    "corda_config": "changes the base by values that are not saved (adapter.init=pissa)",
+    "lora_ga_config": "changes the base by values that are not saved (adapter.init=pissa)",
+    "loftq_config": "changes the base by values that are not saved (adapter.init=pissa)",
+    "use_asa": "chooses subspaces by a schedule that a stopped training could not resume exactly",
+}
+"""Option -> why it is refused."""
+FEEDFORWARD = ["down_proj"]
+"""Layers of LLaMA's kind whose inputs IA3 scales instead of their outputs (arXiv:2205.05638, figure 3)."""
+PATTERNS = (
+    "rank_pattern",
+    "alpha_pattern",
+    "lambda_pattern",
+    "n_frequency_pattern",
+    "block_size_pattern",
+)
+"""Options that map layers to values."""
+
+
+def peft_type(method: AdapterMethod) -> PeftType:
+    """Return the type in peft of a method; DoRA is a LoRA there."""
+    return PeftType.LORA if method in LORA_METHODS else PeftType(method.name.upper())
+
+
+def check_options(adapter: AdapterConfig) -> None:
+    """Check the names and types of `adapter.options` against the fields of the method's class in peft.
+
+    Raises:
+        ConfigError: Names the option, and the known ones.
+    """
+    if not adapter.options or adapter.is_none:
+        if adapter.options:
+            raise ConfigError("adapter.options: has no effect with adapter=none (leave it out)")
+        return
+    kind = peft_type(adapter.method)
+    spec = fields_of(kind.value)
+    owned = _owned(adapter)
+    known = sorted(spec.keys() - owned.keys() - OF_THE_RUN - NOT_TRAINABLE.keys())
+    for name, value in adapter.options.items():
+        if name in owned:
+            raise ConfigError(f"adapter.options.{name}: has a key of its own ({owned[name]})")
+        if name == "eva_config" and adapter.init is not AdapterInit.eva:
+            raise ConfigError("adapter.options.eva_config: has no effect without adapter.init=eva")
+        if name in NOT_TRAINABLE and name in spec and value:
+            raise ConfigError(f"adapter.options.{name}: {NOT_TRAINABLE[name]}")
+        if name not in spec or name in OF_THE_RUN:
+            class_name = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__name__
+            raise ConfigError(
+                f"adapter.options.{name}: peft's {class_name} has no such option (known: {', '.join(known)})"
+            )
+        if problem := problem_of(name, value, spec[name], strict=True):
+            raise ConfigError(f"adapter.options.{problem}")
+
+
+def peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int] = ()) -> PeftConfig:
+    """Translate the adapter section to peft's configuration for `model`, which may be on the meta device.
+
+    Raises:
+        ConfigError: An option has an impossible value, or names no layer.
+    """
+    check_options(adapter)
+    classifier = is_classifier(model)
+    modules_to_save = sorted({*adapter.modules_to_save, *([HEAD] if classifier else [])})
+    values: dict[str, Any] = {
+        "task_type": TaskType.SEQ_CLS if classifier else TaskType.CAUSAL_LM,
+        "target_modules": _targets(model, adapter, modules_to_save),
+        "modules_to_save": modules_to_save or None,
+        **_defaults(model, adapter, token_ids),
+    }
+    values = {name: value for name, value in values.items() if name not in adapter.options}
+    config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[peft_type(adapter.method)]
+    try:
+        config = cast(PeftConfig, config_class(**values, **_options(adapter)))
+        check_patterns(config, Path("adapter.options"))
+    except (ValueError, TypeError, AttributeError, KeyError, ImportError) as error:
+        raise ConfigError(f"adapter.options: {first_line(error)}") from error
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+    _check_names(model, adapter.options, config)
+    return config
+
+
+def check_biases(model: PeftModel, adapter: AdapterConfig) -> None:
+    """Check that each layer with a trained bias has one to merge it into.
+
+    Raises:
+        ConfigError: Names the layer without.
+    """
+    key = "options.lora_bias" if adapter.options.get("lora_bias") else "method"
+    if key == "method" and adapter.method is not AdapterMethod.beft:
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer) and getattr(module.get_base_layer(), "bias", None) is None:
+            layer = name.rpartition(".")[2]
+            raise ConfigError(
+                f"adapter.{key}: trains a bias, and {layer!r} has none to merge it into (name layers "
+                "with a bias in adapter.target_modules)"
+            )
+
+
+def is_classifier(model: PreTrainedModel) -> bool:
+    """Return whether the model is a sequence classifier."""
+    return type(model).__name__.endswith("ForSequenceClassification")
+
+
+def _options(adapter: AdapterConfig) -> dict[str, Any]:
+    """Return the options, mappings among them as the configuration classes that peft nests."""
+    spec = fields_of(peft_type(adapter.method).value)
+    return {name: _nested(spec[name][0], value) for name, value in adapter.options.items()}
+
+
+def _nested(annotation: Any, value: Any) -> Any:
+    """Return a mapping as the dataclass that a field's type allows; other values as they are."""
+    for choice in (annotation, *get_args(annotation)):
+        if isinstance(choice, type) and is_dataclass(choice) and isinstance(value, Mapping):
+            return choice(**value)
+    return value
+
+
+def _owned(adapter: AdapterConfig) -> dict[str, str]:
+    """Return the fields that keys of the section set, with these keys."""
+    lora = {field: f"adapter.{key}" for key, field in reversed(LORA_KEYS.items())}
+    return OTHER_KEYS | (lora if adapter.method in LORA_METHODS else {})
+
+
+def _targets(model: PreTrainedModel, adapter: AdapterConfig, modules_to_save: Iterable[str]) -> list[str]:
+    """Return the last parts of the names of the adapted layers."""
+    targets = sorted(set(adapter.target_modules))
+    if targets != [ALL_LINEAR]:
+        return targets
+    if adapter.method is AdapterMethod.ln_tuning:
+        return norm_layers(model)
+    return [name for name in linear_layers(model) if name not in {*heads(model), *modules_to_save}]
+
+
+def _defaults(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]) -> dict[str, Any]:
+    """Return the values that the section's keys give, and those where peft has no default for our model."""
+    if adapter.method in LORA_METHODS:
+        return _lora_values(model, adapter, token_ids)
+    if trainable_tokens(model, adapter, token_ids):
+        raise ConfigError(
+            f"adapter.method: {adapter.method.name} can't train the embeddings of the tokens that were added "
+            "to this model (adapter=lora)"
+        )
+    if adapter.method is AdapterMethod.ia3:
+        return {"feedforward_modules": _feedforward(model, adapter)}
+    return {"progressbar": False} if adapter.method is AdapterMethod.frod else {}
+
+
+def _feedforward(model: PreTrainedModel, adapter: AdapterConfig) -> list[str]:
+    """Return the adapted layers whose inputs IA3 scales."""
+    known: Mapping[str, list[str]] = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
+    names = known.get(model.config.model_type, FEEDFORWARD)
+    targets = _targets(model, adapter, adapter.modules_to_save)
+    return [name for name in targets if name in names]
+
+
+def _lora_values(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]) -> dict[str, Any]:
+    """Return the fields of a LoraConfig that the section's keys set."""
+    # With a start from the weights: a trained half, and a frozen one that cancels the start.
+    rank_factor = 2 if adapter.init in FROM_WEIGHTS else 1
+    alpha = adapter.alpha * (rank_factor**0.5 if adapter.use_rslora else rank_factor)
+    return {
+        "r": adapter.rank * rank_factor,
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "lora_dropout": adapter.dropout,
+        "use_rslora": adapter.use_rslora,
+        "use_dora": adapter.method is AdapterMethod.dora,
+        "init_lora_weights": PEFT_INITS.get(adapter.init, True),
+        "rank_pattern": {name: rank * rank_factor for name, rank in adapter.rank_pattern.items()},
+        "trainable_token_indices": trainable_tokens(model, adapter, token_ids),
+    }
+
+
+def _check_names(model: nn.Module, options: Mapping[str, Any], config: PeftConfig) -> None:
+    """Check that each option that names layers matches one, in reasonable time.
+
+    Raises:
+        ConfigError: Names the option and the name without a layer.
+    """
+    names = [name for name, _ in model.named_modules()]
+    try:
+        check_pattern_speed(config, names, Path("adapter.options"))
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+    for option in (*PATTERNS, "exclude_modules", "feedforward_modules"):
+        given = options.get(option) or ()
+        if not isinstance(given, str):
+            check_matches(model, given, f"adapter.options.{option}", are_patterns=option in PATTERNS)
