@@ -11,7 +11,7 @@ from rich.console import Console
 
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.evaluation.records import read_results, write_results
-from workbench.leaderboard import run_table, table
+from workbench.leaderboard import formatting, run_table, table
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
 
@@ -153,3 +153,15 @@ def test_the_title_is_on_one_line_above_a_narrow_table(tmp_path):
 
 def test_a_column_has_room_for_the_longest_word_said_instead_of_ranks():
     assert cell_len("untrained") <= table.NARROWEST_CELL
+
+
+def test_a_mean_that_rounds_to_zero_has_no_sign():
+    assert [formatting.number(value, True) for value in (-0.0004, -0.0, -0.0006)] == ["0.0", "0.0", "-0.1"]
+
+
+def test_the_title_of_a_run_names_the_model_without_its_folders_and_its_quantization(tmp_path):
+    write_run(tmp_path / "run", [Spec()])
+    board = run_table.own_board(collect(tmp_path).runs[0], LeaderboardConfig())
+    facts = {"path": "/data/models/Smol-135M.Q4_1.gguf", "quantization": "nf4"}
+    board = replace(board, models=[replace(model, facts=facts) for model in board.models])
+    assert "run · Smol-135M.Q4_1 · nf4" in output_of(run_table.render_run(board), 80)

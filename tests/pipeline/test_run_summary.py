@@ -86,6 +86,13 @@ def test_a_run_ends_with_what_was_made_what_changed_and_the_next_command(tmp_pat
     assert "  python -m workbench recipe=merge run_dir=runs/sft\n" in text
 
 
+def test_a_loss_that_was_logged_once_is_shown_once(tmp_path):
+    run_dir = left_by_a_run(tmp_path / "r", {})
+    write_json(run_dir.run_json, {"steps": {}, "train": {"loss_first": 2.0085, "loss_last": 2.0085}})
+    text = summary(Config(steps=[Step.train]), run_dir, 80)
+    assert "training loss 2.0085\n" in text
+
+
 @pytest.mark.parametrize(
     ("section", "is_suggested"),
     [

@@ -23,7 +23,7 @@ def language(code: str) -> str:
 
 def number(value: float, is_share: bool) -> str:
     """Return a score: shares in percent with one decimal, others with four significant digits."""
-    return f"{100 * value:.1f}" if is_share else f"{value:.4g}"
+    return f"{100 * value:z.1f}" if is_share else f"{value:.4g}"
 
 
 def metric(name: str) -> str:

@@ -14,8 +14,11 @@ from workbench.leaderboard.board import BETTER, UNSURE, WORSE, Board, Cell, Colu
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import Collection, Run
 from workbench.leaderboard.items.outcomes import HEAD
+from workbench.leaderboard.rows.names import SEPARATOR, folder
 from workbench.leaderboard.table import LAYOUT, STYLES, lines
 from workbench.shown import clean
+
+NO_QUANTIZATION = "none"
 
 
 def own_board(run: Run, config: LeaderboardConfig) -> Board:
@@ -53,7 +56,12 @@ def _order(model: Model) -> int:
 
 
 def _base(models: Sequence[Model]) -> str:
-    return next((clean(str(model.facts["path"])) for model in models if "path" in model.facts), "new model")
+    """Return the name of the run's base model, with its quantization."""
+    facts = next((model.facts for model in models if "path" in model.facts), {"path": "new model"})
+    quantization = clean(str(facts.get("quantization") or NO_QUANTIZATION))
+    return SEPARATOR.join(
+        [folder(str(facts["path"])), *([quantization] if quantization != NO_QUANTIZATION else [])]
+    )
 
 
 def trained_model(models: Sequence[Model]) -> Model | None:

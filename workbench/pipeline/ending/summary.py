@@ -98,7 +98,7 @@ def losses(run_dir: RunDir) -> list[str]:
     for name, (first_key, last_key) in keys.items():
         first, last = report.get(first_key), report.get(last_key)
         if isinstance(last, int | float):
-            start = f"{first:.4f} → " if isinstance(first, int | float) else ""
+            start = f"{first:.4f} → " if isinstance(first, int | float) and first != last else ""
             return [f"{name} {start}{last:.4f}"]
     return []
 

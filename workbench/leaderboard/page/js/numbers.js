@@ -6,7 +6,7 @@ const MINUS = "\u2212";
 function inPercent(share) {
   const value = 100 * share, tenths = Math.floor(10 * value);
   const isHalfway = Number.isInteger(4 * value) && !Number.isInteger(2 * value);
-  return (isHalfway ? (tenths + Math.abs(tenths % 2)) / 10 : value).toFixed(1);
+  return (isHalfway ? (tenths + Math.abs(tenths % 2)) / 10 : value).toFixed(1).replace(/^-0\.0$/, "0.0");
 }
 
 export function scoreText(value, share) {
