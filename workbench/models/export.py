@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.config.publishing.export import ExportConfig, ExportFormat
+from workbench.config.quantization import QuantizationConfig, QuantizationMethod
 from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import clear_the_way
@@ -26,10 +27,13 @@ from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.llama_config import llama_config, write_config, write_llama_config
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, fold
 from workbench.models.checkpoints.validation import fitted
+from workbench.models.device import torch_device
 from workbench.models.dtypes import chosen_dtype, dtype_name
 from workbench.models.gguf import reader
-from workbench.models.gguf.writer import MARK, write_gguf
+from workbench.models.gguf.writer import MARK, check_describable, write_gguf
 from workbench.models.loading import CLASSES
+from workbench.models.quantization import check_device
+from workbench.models.quantized_folder import save_quantized
 from workbench.models.stored import Stored
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.run_dir import check_folder, new_folder, part_of, write_json
@@ -46,6 +50,8 @@ TOKENIZER_FILES = (
 )
 TEMPLATES_FOLDER = "additional_chat_templates"
 INDEX = "model.safetensors.index.json"
+UNQUANTIZED_FOLDER = ".unquantized"
+"""Folder in an export's temporary one, with the model before it is quantized."""
 REPORT = "export_report.json"
 """File that marks a folder as an export, which a later export may replace."""
 
@@ -139,8 +145,24 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
     checked = {name: FiniteTensor(f"{model.path}: {name}", stored) for name, stored in tensors.items()}
     written = replace(checkpoint, tensors=checked, record=record)
     size = (_write_file if as_gguf else _write_folder)(model, export, written, path)
-    logger.info(f"exported {model.path} to {path}: {export.format.value}, {size:,} bytes of tensors")
-    return ExportReport(format=export.format.value, num_tensors=len(tensors), num_bytes=size, folded=folded)
+    is_whole = export.quantization is QuantizationMethod.none
+    name = export.format.value if is_whole else f"{export.format.value} in {export.quantization.value}"
+    logger.info(f"exported {model.path} to {path}: {name}, {size:,} bytes of tensors")
+    return ExportReport(format=name, num_tensors=len(tensors), num_bytes=size, folded=folded)
+
+
+def check_gguf(model: ModelConfig) -> None:
+    """Check that the model can be written as a GGUF file, without reading its weights.
+
+    Raises:
+        ConfigError: It isn't of LLaMA's architecture, or a classifier.
+        CheckpointError: It is damaged, or llama.cpp doesn't support it or its tokenizer.
+    """
+    _check(model, ExportConfig(format=ExportFormat["gguf"]), Path("model.gguf"))
+    checkpoint = read(locate(model.path, model.revision))
+    tensors, record = fold(checkpoint.config, fitted(checkpoint, CLASSES[model.task]))
+    config = llama_config(checkpoint.config, record, HEAD in tensors)
+    check_describable(config, _tokenizer(model), tensors[EMBEDDING].shape[0])
 
 
 def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
@@ -151,6 +173,7 @@ def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
     """
     if model.architecture is Architecture.native or model.init:
         raise ConfigError("model: only a checkpoint of Open-Llama or LLaMA can be exported")
+    check_device(QuantizationConfig(method=export.quantization), torch_device(model.device))
     if locate(model.path, model.revision).resolve().is_relative_to(path.resolve()):
         raise ConfigError(
             f"export.path: {str(path)!r} is the model itself, or contains it (name another folder)"
@@ -182,16 +205,24 @@ def _write_folder(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoi
     config, tensors = checkpoint.config, checkpoint.tensors
     config.dtype, config.architectures = tensors[EMBEDDING].dtype, [CLASSES[model.task].__name__]
     with new_folder(path) as temporary, quiet_transformers():
+        is_whole = export.quantization is QuantizationMethod.none
+        plain = temporary if is_whole else temporary / UNQUANTIZED_FOLDER
+        plain.mkdir(exist_ok=True)
         if checkpoint.record is None:
-            write_config(config, temporary)
+            write_config(config, plain)
         else:
-            write_llama_config(model, config, checkpoint.record, HEAD in tensors, config.dtype, temporary)
+            write_llama_config(model, config, checkpoint.record, HEAD in tensors, config.dtype, plain)
         if checkpoint.generation is not None:
-            checkpoint.generation.save_pretrained(temporary)
-        size = write_weights(tensors, temporary, export.max_shard_size)
+            checkpoint.generation.save_pretrained(plain)
+        size = write_weights(tensors, plain, export.max_shard_size)
+        if not is_whole:
+            section, device = QuantizationConfig(method=export.quantization), torch_device(model.device)
+            size = save_quantized(plain, temporary, model.task, section, device, export.max_shard_size)
+            shutil.rmtree(plain)
         _write_tokenizer(model, temporary)
         copy_record(locate(model.path, model.revision), temporary)
-        write_json(temporary / REPORT, {"schema_version": 1, "format": export.format.value})
+        described = {"format": export.format.value, "quantization": export.quantization.value}
+        write_json(temporary / REPORT, {"schema_version": 1, **described})
     return size
 
 

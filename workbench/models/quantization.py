@@ -107,6 +107,16 @@ def parameter_count(model: nn.Module) -> int:
     return sum(shape.numel() for shape in shapes)
 
 
+def stored_bytes(model: nn.Module) -> int:
+    """Return the size of a model's weights in a file, with scales; weights that layers share count once."""
+    tensors = {
+        (tensor.data_ptr(), tensor.shape): tensor
+        for tensor in model.state_dict().values()
+        if isinstance(tensor, Tensor)
+    }
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
 def dequantize_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
     """Return the effective weights of a model, quantized or not, in float32 on the CPU.
 

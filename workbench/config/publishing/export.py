@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from workbench.config.model import Dtype
+from workbench.config.quantization import QuantizationMethod
 from workbench.errors import ConfigError
 
 ExportFormat = Enum("ExportFormat", {"llama": "llama", "open-llama": "open-llama", "gguf": "gguf"})
@@ -26,7 +27,7 @@ class GgufType(Enum):
 
 @dataclass(kw_only=True)
 class ExportConfig:
-    r"""recipe=export: the weights of a model for other tools, unquantized. Merge an adapter first.
+    r"""recipe=export: the weights of a model for other tools. Merge an adapter first.
 
     Example:
         python -m workbench recipe=export run_dir=runs/NAME export.format=gguf \
@@ -42,6 +43,10 @@ class ExportConfig:
     dtype: Dtype = Dtype.auto
     """Folders: number format of the weights. auto: that of each tensor, or bfloat16 if the model is a GGUF
     file."""
+    quantization: QuantizationMethod = QuantizationMethod.none
+    """LLaMA folders: int8, nf4 or fp4 saves the weights in 8 or 4 bits, as transformers saves bitsandbytes'
+    layers: it loads the folder without further settings, and so does this project with
+    model.architecture=native. Read back and compared before it is published. none: unquantized."""
     gguf_type: GgufType = GgufType.q8_0
     """GGUF: number format of matrices; vectors are float32. For other types of llama.cpp write f16 or bf16
     and convert that file with llama.cpp."""
@@ -51,6 +56,11 @@ class ExportConfig:
     def __post_init__(self) -> None:
         """Raise ConfigError where a value can't be meant."""
         check_size("export.max_shard_size", self.max_shard_size)
+        if self.quantization is not QuantizationMethod.none and self.format is not ExportFormat.llama:
+            raise ConfigError(
+                f"export.quantization: {self.quantization.value!r} is for export.format=llama, not for "
+                f"{self.format.value} (of gguf files export.gguf_type is the number format)"
+            )
 
 
 SMALLEST_SHARD_BYTES, LARGEST_SHARD_BYTES = 10**3, 10**15

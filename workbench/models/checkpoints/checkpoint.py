@@ -131,7 +131,7 @@ def _describe(path: Path, source: Path) -> Checkpoint:
     if stored.pop("quantization_config", None):
         raise CheckpointError(
             f"{source}: quantization_config: weights quantized by bitsandbytes can't be read as Open-Llama "
-            "(take the unquantized model; quantization=nf4 or int8 quantizes it here)"
+            "(model.architecture=native reads them as they are; or take the unquantized model)"
         )
     for name in OUTPUT_FIELDS:
         stored.pop(name, None)

@@ -1,6 +1,7 @@
 """Writes LLaMA, Qwen2 and Qwen3 and their tokenizer to a GGUF file for llama.cpp, one tensor at a time."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -45,6 +46,22 @@ MARK = "open_llama_workbench.export"
 """Metadata key that marks a file as an export, which a later export may replace."""
 GGUF_NAMES = {ours: theirs for theirs, ours in MODEL_TENSORS.items()}
 GGUF_MODULES = {ours: theirs for theirs, ours in LAYER_MODULES.items()}
+
+
+def check_describable(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, rows: int) -> None:
+    """Check that a GGUF file can describe a model and its tokenizer; nothing is written.
+
+    Args:
+        config: Configuration of the model.
+        tokenizer: Tokenizer of the model.
+        rows: Rows of the embedding.
+
+    Raises:
+        CheckpointError: llama.cpp doesn't support the model or the tokenizer.
+    """
+    writer = GGUFWriter(os.devnull, config.model_type)
+    _write_architecture(writer, config)
+    describe_tokenizer(writer, tokenizer, rows)
 
 
 def write_gguf(

@@ -1,0 +1,72 @@
+"""Saves a model folder in 8 or 4 bits, as transformers saves bitsandbytes' layers, and reads it back."""
+
+from pathlib import Path
+
+import torch
+from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+from transformers import PreTrainedModel
+
+from workbench.config.model import Task
+from workbench.config.quantization import QuantizationConfig
+from workbench.errors import CheckpointError
+from workbench.models.auto_model import CLASSES
+from workbench.models.quantization import bitsandbytes_config, float_weight, stored_bytes
+
+
+def save_quantized(
+    source: Path,
+    folder: Path,
+    task: Task,
+    quantization: QuantizationConfig,
+    device: torch.device,
+    max_shard_size: str,
+) -> int:
+    """Quantize the model in `source`, write it to `folder`, and compare the folder with what was written.
+
+    Args:
+        source: Folder of an unquantized LLaMA.
+        folder: Existing folder.
+        task: What the model's head does.
+        quantization: Method and settings.
+        device: Where it is quantized.
+        max_shard_size: Largest weight file, such as 4GB.
+
+    Returns:
+        Size of the weights in bytes.
+
+    Raises:
+        CheckpointError: The folder reads back as other weights.
+    """
+    whole = CLASSES[task].from_pretrained(source, dtype="auto", device_map="meta")
+    model = CLASSES[task].from_pretrained(
+        source,
+        dtype=whole.dtype,
+        device_map={"": device},
+        quantization_config=bitsandbytes_config(quantization, whole.dtype),
+    )
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    check_saved(model, CLASSES[task].from_pretrained(folder, dtype="auto", device_map={"": device}))
+    return stored_bytes(model)
+
+
+def check_saved(model: PreTrainedModel, saved: PreTrainedModel) -> None:
+    """Compare two models' effective weights, bit by bit, one in memory at a time.
+
+    Raises:
+        CheckpointError: One differs.
+    """
+    there = dict(saved.named_modules())
+    for name, module in model.named_modules():
+        if isinstance(module, Linear4bit | Linear8bitLt):
+            ours, theirs = (float_weight(layer, model.dtype) for layer in (module, there[name]))
+            is_same = type(there[name]) is type(module) and torch.equal(ours, theirs)
+        else:
+            own = dict(there[name].named_parameters(recurse=False))
+            is_same = all(
+                torch.equal(own[key], parameter) and own[key].dtype == parameter.dtype
+                for key, parameter in module.named_parameters(recurse=False)
+            )
+        if not is_same:
+            raise CheckpointError(
+                f"export: {name} reads back as other weights, so nothing is published (please report this)"
+            )
