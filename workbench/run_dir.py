@@ -149,7 +149,8 @@ class RunDir:
             ConfigError: One of them is a link.
         """
         predictions = self.all_predictions
-        for folder in (self.checkpoints, self.cache, self.tensorboard, predictions, *predictions.glob("*")):
+        folders = (self.checkpoints, self.cache, self.tensorboard, self.quantization)
+        for folder in (*folders, predictions, *predictions.glob("*")):
             if folder.is_symlink():
                 raise ConfigError(
                     f"{folder}: a link to {os.readlink(folder)!r}, whose files would be written over (put a "
@@ -182,6 +183,26 @@ class RunDir:
         return self.path / "diagnosis.json"
 
     @property
+    def quantization(self) -> Path:
+        """Answers of the models that a quantization report compares, by model and way to hold it."""
+        return self.path / "quantization"
+
+    @property
+    def quantization_json(self) -> Path:
+        """Result of the quantization_report step: what each way to hold a model costs."""
+        return self.path / "quantization_report.json"
+
+    @property
+    def quantization_md(self) -> Path:
+        """The same as tables in Markdown."""
+        return self.path / "quantization_report.md"
+
+    @property
+    def quantization_svg(self) -> Path:
+        """The same as a picture: size against divergence and score."""
+        return self.path / "quantization_report.svg"
+
+    @property
     def all_predictions(self) -> Path:
         """A folder of predictions for each model."""
         return self.path / "predictions"
@@ -201,9 +222,11 @@ def clear_unfinished(run_dir: RunDir) -> None:
     files = [run_dir.config_yaml, run_dir.run_json, run_dir.train_json, run_dir.train_jsonl]
     cards = [folder / MODEL_CARD for folder in folders]
     files += [run_dir.results_json, run_dir.merge_report, run_dir.held_out_jsonl, run_dir.loss_svg]
-    files.append(run_dir.contamination_json)
+    files += [run_dir.contamination_json, run_dir.quantization_json, run_dir.quantization_md]
+    files.append(run_dir.quantization_svg)
     for file in (*files, *cards):
         settle_file(file)
-    for left in run_dir.all_predictions.glob("*/.*.jsonl.????????"):
+    predictions = run_dir.all_predictions.glob("*/.*.jsonl.????????")
+    for left in (*predictions, *run_dir.quantization.glob("*/*/.*.jsonl.????????")):
         if left.is_file() or left.is_symlink():
             left.unlink()

@@ -13,6 +13,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.config.inspection.adapter_info import AdapterInfoConfig
 from workbench.config.inspection.extract import ExtractConfig
 from workbench.config.inspection.merged import MergedConfig
+from workbench.config.inspection.quantization_report import QuantizationReportConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.config.merge import MergeConfig
 from workbench.config.model import ModelConfig
@@ -48,6 +49,7 @@ __all__ = [
     "PredictConfig",
     "PushConfig",
     "QuantizationConfig",
+    "QuantizationReportConfig",
     "Step",
     "TokenizerConfig",
     "TrainConfig",
@@ -80,6 +82,7 @@ class Step(Enum):
     extract = "extract"
     adapter_info = "adapter_info"
     push = "push"
+    quantization_report = "quantization_report"
 
 
 WORKS_ON = {
@@ -95,6 +98,7 @@ WORKS_ON = {
     "compare": ("train", "merge", "evaluate"),
     "diagnose": ("train", "merge"),
     "push": ("train", "merge", "export", "extract", "leaderboard"),
+    "quantization_report": ("train", "merge"),
 }
 """Step -> the steps whose results it works on, where the run has them."""
 
@@ -116,8 +120,8 @@ class Config:
     export: as named. leaderboard: compare all runs. compare: compare two models' results. resume_check:
     prove that a stopped training resumes exactly. tokenizer: learn a vocabulary. extend: add tokens to a
     model. audit: ask recorded items again. diagnose: find faults of a merged model. extract:
-    a LoRA from two checkpoints. adapter_info: show an adapter. push: send a model to the Hub. Name fewer to
-    repeat single steps."""
+    a LoRA from two checkpoints. adapter_info: show an adapter. push: send a model to the Hub.
+    quantization_report: what 8 and 4 bits cost. Name fewer to repeat single steps."""
     seed: int = number(42, 0, 2**32 - 1)
     """Seed of row order, new weights and dropout. Another seed is another run. Few-shot
     examples and sampled answers have a seed of their own: evaluate.fewshot_seed."""
@@ -174,6 +178,8 @@ class Config:
     """A random sample of recorded answers, asked again."""
     adapter_info: AdapterInfoConfig = field(default_factory=AdapterInfoConfig)
     """What is shown about an adapter."""
+    quantization_report: QuantizationReportConfig = field(default_factory=QuantizationReportConfig)
+    """What each way to hold a model's weights costs."""
     compare: CompareConfig = field(default_factory=CompareConfig)
     """Which two models are compared, and until when."""
 

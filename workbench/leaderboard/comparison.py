@@ -110,24 +110,72 @@ def compare(first: Results, second: Results) -> Comparison:
     Raises:
         ConfigError: They have no benchmark in common.
     """
-    scored = [dict.fromkeys(score.benchmark for score in each.scores) for each in (first, second)]
+    [comparison] = compare_all(first, [second])
+    return comparison
+
+
+def compare_all(first: Results, others: Sequence[Results]) -> list[Comparison]:
+    """Compare several models with one, as `compare` does; all comparisons are one family.
+
+    Args:
+        first: Results of the reference.
+        others: Results of the other models, each with its own name.
+
+    Raises:
+        ConfigError: One of them has no benchmark in common with the reference.
+    """
+    common = [_common(first, other) for other in others]
+    is_ambiguous = any(other.model == first.model for other in others)
+    names = [f"{first.model} (1)" if is_ambiguous else first.model]
+    names += [f"{other.model} (2)" if is_ambiguous else other.model for other in others]
+    asked = [list(dict.fromkeys(name for own in common for name in own)), *common]
+    runs = [
+        _as_run(f"{number}", results, name, benchmarks)
+        for number, (results, name, benchmarks) in enumerate(
+            zip((first, *others), names, asked, strict=True), 1
+        )
+    ]
+    # of bases without children the first is the reference
+    board = build(Collection(runs=runs, skipped=[]), LeaderboardConfig(family=FamilyKind.reference))
+    keys = {model.sources[0]: model.key for model in board.models}
+    return [
+        _comparison(first, other, (names[0], name), keys[run.label], own, board)
+        for other, name, run, own in zip(others, names[1:], runs[1:], common, strict=True)
+    ]
+
+
+def _common(first: Results, second: Results) -> list[str]:
+    """Return the benchmarks that both were scored on.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    scored = [dict.fromkeys(score.benchmark for score in results.scores) for results in (first, second)]
     common = [name for name in scored[0] if name in scored[1]]
     if not common:
         known = " and ".join(", ".join(names) or "none" for names in scored)
         raise ConfigError(f"compare: no benchmark in common ({known})")
-    is_ambiguous = first.model == second.model
-    names = [f"{first.model} (1)", f"{second.model} (2)"] if is_ambiguous else [first.model, second.model]
-    runs = [
-        _as_run(f"{number}", results, name, common)
-        for number, (results, name) in enumerate(zip((first, second), names, strict=True), 1)
-    ]
-    board = build(Collection(runs=runs, skipped=[]), LeaderboardConfig(family=FamilyKind.pairs))
+    return common
+
+
+def _comparison(
+    first: Results,
+    second: Results,
+    names: tuple[str, str],
+    key: str,
+    common: Sequence[str],
+    board: Board,
+) -> Comparison:
+    """Return the board's differences between two models; `key` is that of the second on the board."""
+    differences = [difference for difference in board.differences if difference.second == key]
+    means = {mean.name for mean in board.means}
+    scored = dict.fromkeys(score.benchmark for results in (first, second) for score in results.scores)
     return Comparison(
         first=names[0],
         second=names[1],
-        rows=[_compared(first, second, name, board) for name in common],
-        means=[found for found in board.differences if found.column in {mean.name for mean in board.means}],
-        left_out=[name for name in {**scored[0], **scored[1]} if name not in common],
+        rows=[_compared(first, second, name, differences, board.columns) for name in common],
+        means=[difference for difference in differences if difference.column in means],
+        left_out=[name for name in scored if name not in common],
         alarms=list(board.alarms),
     )
 
@@ -146,23 +194,23 @@ def _as_run(label: str, results: Results, name: str, benchmarks: Sequence[str]) 
     )
 
 
-def _compared(first: Results, second: Results, benchmark: str, board: Board) -> ComparedBenchmark:
-    one, other = first[benchmark], second[benchmark]
-    columns: dict[str, Column] = {column.key: column for column in board.columns}
-    found = next(
-        (
-            each
-            for each in board.differences
-            if each.column in columns and columns[each.column].benchmark == benchmark
-        ),
-        None,
-    )
+def _compared(
+    first: Results,
+    second: Results,
+    benchmark: str,
+    differences: Sequence[Difference],
+    columns: Sequence[Column],
+) -> ComparedBenchmark:
+    """Return one benchmark with its difference, if there is one."""
+    score, other = first[benchmark], second[benchmark]
+    by_key = {column.key: column for column in columns if column.benchmark == benchmark}
+    difference = next((difference for difference in differences if difference.column in by_key), None)
     return ComparedBenchmark(
         benchmark=benchmark,
-        metric=one.metric,
-        first=one.value,
+        metric=score.metric,
+        first=score.value,
         second=other.value,
-        is_share=columns[found.column].is_share if found else is_shown_as_share(one),
-        difference=found,
-        problem=OTHER_RULES if found is None else found.problem,
+        is_share=by_key[difference.column].is_share if difference else is_shown_as_share(score),
+        difference=difference,
+        problem=OTHER_RULES if difference is None else difference.problem,
     )

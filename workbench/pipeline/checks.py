@@ -22,6 +22,7 @@ from workbench.models.tokenizers.load_tokenizer import has_tokenizer
 from workbench.pipeline.held_out.encoded_rows import model_length
 from workbench.pipeline.held_out.rows_file import read_rows
 from workbench.pipeline.inspection.diagnose import open_folders
+from workbench.pipeline.inspection.quantization_ways import check_report
 from workbench.pipeline.plan.plan import has_rows
 from workbench.pipeline.predict.predict_input import questions
 from workbench.pipeline.run_state import Run
@@ -66,7 +67,10 @@ def check(run: Run) -> None:
             )
         check_questions(run.benchmarks(), run)
         check_prompts(run.benchmarks(), run)
-    if Step.merge in config.steps and config.merge.search:
+    searches = Step.merge in config.steps and bool(config.merge.search)
+    if Step.quantization_report in config.steps:
+        check_report(run)
+    if searches or Step.quantization_report in config.steps:
         check_questions(run.benchmarks(), run)
         check_prompts(run.benchmarks(), run)
     if {Step.tokenizer, Step.extend} & set(config.steps):

@@ -25,6 +25,7 @@ from workbench.pipeline.merge import merge
 from workbench.pipeline.plan.plan import plan
 from workbench.pipeline.predict.predict import predict
 from workbench.pipeline.publishing.push import push
+from workbench.pipeline.quantization_report.step import quantization_report
 from workbench.pipeline.resume_check import resume_check
 from workbench.pipeline.run_folder import check_config, locked_folder, reporting_file_errors
 from workbench.pipeline.run_state import Run
@@ -55,6 +56,7 @@ STEPS: dict[Step, Callable[[Run], None]] = {
     Step.extract: extract,
     Step.adapter_info: adapter_info,
     Step.push: push,
+    Step.quantization_report: quantization_report,
 }
 
 SHARED = (Step.train, Step.evaluate, Step.compare)

@@ -1,0 +1,53 @@
+"""Compares two models' next-token distributions on the same texts, text by text."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from workbench.models.logit_comparison import BLOCK, logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextDivergence:
+    """How far a second model's next-token distributions on a text are from a first one's."""
+
+    num_tokens: int
+    """Tokens after which the distributions are compared."""
+    kl: float
+    """Sum over these of the Kullback-Leibler divergence of the second model from the first, in nats."""
+    num_agreeing: int
+    """Of these, how many have the same most likely next token."""
+
+
+def text_logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+    """Yield the float32 logits (T, V) of each text; each text is computed alone.
+
+    Args:
+        model: A causal language model.
+        rows: Token ids of each text.
+    """
+    for row in rows:
+        ids = torch.tensor([row])
+        yield torch.cat(list(logits(model, [{"input_ids": ids, "attention_mask": torch.ones_like(ids)}])))
+
+
+def divergences(first: Iterable[Tensor], second: Iterable[Tensor]) -> list[TextDivergence]:
+    """Compare two models' logits (T, V) of each text, in blocks of positions.
+
+    Args:
+        first: Of the reference, from which the divergence is taken.
+        second: Of the other model, on the same texts.
+    """
+    return [_divergence(ours, theirs) for ours, theirs in zip(first, second, strict=True)]
+
+
+def _divergence(first: Tensor, second: Tensor) -> TextDivergence:
+    kl, agreeing = 0.0, 0
+    for ours, theirs in zip(torch.split(first, BLOCK), torch.split(second, BLOCK), strict=True):
+        logprobs, others = ours.float().log_softmax(-1), theirs.float().log_softmax(-1)
+        kl += (logprobs.exp() * (logprobs - others)).double().sum().item()
+        agreeing += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+    return TextDivergence(num_tokens=len(first), kl=kl, num_agreeing=agreeing)

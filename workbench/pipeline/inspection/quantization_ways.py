@@ -1,0 +1,105 @@
+"""Chooses and checks the ways to hold a model that a quantization report compares, before it is loaded."""
+
+import logging
+from dataclasses import replace
+
+from workbench.config import QuantizationConfig, Step
+from workbench.config.inspection.quantization_report import HeldAs
+from workbench.config.model import Task
+from workbench.config.quantization import QuantizationMethod
+from workbench.distributed import rank_and_world_size
+from workbench.errors import CheckpointError, ConfigError
+from workbench.evaluation.item_interviewer import ItemInterviewer
+from workbench.models.checkpoints.supported_models import quantizations
+from workbench.models.device import torch_device
+from workbench.models.export import check_gguf
+from workbench.models.loading import read_config
+from workbench.models.quantization import check_device
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.step_inputs import adapter_folder
+
+log = logging.getLogger("workbench")
+
+BITSANDBYTES = (HeldAs.int8, HeldAs.nf4, HeldAs.fp4)
+GGUF = tuple(held_as for held_as in HeldAs if held_as not in (HeldAs.none, *BITSANDBYTES))
+
+
+def check_report(run: Run) -> None:
+    """Check what the report needs, before a model is loaded.
+
+    Raises:
+        WorkbenchError: A way to hold the model isn't possible, or there is nothing to score it on.
+    """
+    config = run.config
+    if rank_and_world_size()[1] > 1:
+        raise ConfigError("quantization_report: runs in one process (no torchrun or accelerate)")
+    if config.model.task is not Task.causal_lm:
+        raise ConfigError("model.task: a quantization report is for causal language models")
+    makes_model = bool({Step.train, Step.merge} & set(config.steps)) or has_run_model(run)
+    if not makes_model and config.quantization.method is not QuantizationMethod.none:
+        raise ConfigError(
+            f"quantization.method: {config.quantization.method.value!r}, but the report starts from the "
+            "unquantized model (quantization=none; quantization_report.formats chooses what is compared)"
+        )
+    _check_benchmarks(run)
+    if quantizations(read_config(config.model)[0].to_dict()):
+        raise ConfigError(
+            f"model.path: {config.model.path!r} is quantized already (the report needs the unquantized model)"
+        )
+    if not config.quantization_report.formats and (reason := why_no_gguf(run)):
+        log.info("quantization-report: without GGUF: %s", reason)
+    for held_as in ways(run):
+        if held_as in BITSANDBYTES:
+            check_device(in_bits(config.quantization, held_as), torch_device(config.model.device))
+
+
+def has_run_model(run: Run) -> bool:
+    """Return whether the run has an adapter, a merged or a trained model."""
+    run_dir = run.run_dir
+    return adapter_folder(run) is not None or run_dir.merged.is_dir() or run_dir.model.is_dir()
+
+
+def _check_benchmarks(run: Run) -> None:
+    """Check that there are benchmarks, whose items are texts that this project renders.
+
+    Raises:
+        ConfigError: There are none, or a task of lm-evaluation-harness.
+    """
+    benchmarks = run.benchmarks()
+    if not benchmarks:
+        raise ConfigError("benchmark: none chosen (as in 'benchmark=[cmmlu,hellaswag]')")
+    for name, benchmark in benchmarks.items():
+        if not isinstance(benchmark.interviewer, ItemInterviewer):
+            raise ConfigError(
+                f"benchmarks.{name}: a task of lm-evaluation-harness, of which the report has no probe texts "
+                "(this project's benchmark of that name)"
+            )
+
+
+def ways(run: Run) -> list[HeldAs]:
+    """Return the ways to hold the model, the unquantized one first.
+
+    Raises:
+        WorkbenchError: A chosen one isn't possible.
+    """
+    chosen = run.config.quantization_report.formats
+    if not chosen:
+        without = set(GGUF) if why_no_gguf(run) else set()
+        return [held_as for held_as in HeldAs if held_as not in without]
+    if set(chosen) & set(GGUF):
+        check_gguf(run.config.model)
+    return [HeldAs.none, *(held_as for held_as in chosen if held_as is not HeldAs.none)]
+
+
+def why_no_gguf(run: Run) -> str:
+    """Return why the model can't be written as a GGUF file; empty if it can."""
+    try:
+        check_gguf(run.config.model)
+    except (ConfigError, CheckpointError) as error:
+        return str(error)
+    return ""
+
+
+def in_bits(quantization: QuantizationConfig, held_as: HeldAs) -> QuantizationConfig:
+    """Return the section with the method that holds a model this way: none, or one of bitsandbytes."""
+    return replace(quantization, method=QuantizationMethod[held_as.name])

@@ -1,0 +1,104 @@
+"""Says what quantizing a merged model costs of the adapter's gain, by differences of differences."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.config.inspection.quantization_report import HeldAs
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.records import Score, lower_is_better
+from workbench.leaderboard import formatting
+from workbench.leaderboard.items.columns import is_shown_as_share
+from workbench.leaderboard.results import Results
+from workbench.pipeline.combining.choice import Items
+from workbench.pipeline.combining.halves import items_of
+from workbench.pipeline.quantization_report.measure import Measured, shown_name
+from workbench.statistics.family import ERROR_RATES, adjusted, level
+from workbench.statistics.paired import PairedTest, compare_paired
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """An adapter's gain on one benchmark, unquantized and held in one way."""
+
+    held_as: HeldAs
+    benchmark: str
+    metric: str
+    is_share: bool
+    whole: PairedTest
+    """Merged model over base, both unquantized; positive: better."""
+    kept: PairedTest
+    """Merged model over base, both held in this way."""
+    change: PairedTest
+    """`kept` less `whole`, of each item; below 0: quantizing costs of the gain."""
+    p_adjusted: float
+    """p-value of `change`, corrected for all benchmarks and ways."""
+
+    @property
+    def sentence(self) -> str:
+        """Return what is kept of the gain, with the interval of the change."""
+        whole, kept = (formatting.change(test.difference, self.is_share) for test in (self.whole, self.kept))
+        bounds = None if self.change.reason else (self.change.low, self.change.high)
+        interval = formatting.interval(bounds, self.is_share, signed=True)
+        about = (
+            f"({interval}, p {formatting.equal(self.p_adjusted)})" if interval else f"({self.change.reason})"
+        )
+        change = formatting.change(self.change.difference, self.is_share)
+        unit = " points" if self.is_share else ""
+        name = shown_name(self.held_as)
+        return f"{self.benchmark}: of {whole}{unit}, {name} keeps {kept}: {change} {about}"
+
+
+def gains(
+    merged: Sequence[Measured], base: Sequence[Measured], benchmarks: Mapping[str, PreparedBenchmark]
+) -> list[Gain]:
+    """Compare the gain of the merged model over the base in each way with the unquantized one.
+
+    All are one family: the chance that it shows a change where there is none is that of a board's pairs.
+
+    Args:
+        merged: The merged model, unquantized first.
+        base: The base in the same ways, in the same order.
+        benchmarks: The benchmarks; those whose score isn't a mean over items are left out.
+    """
+    comparable = {
+        name: benchmark for name, benchmark in benchmarks.items() if not merged[0].results[name].item_score
+    }
+    num_tests = len(comparable) * (len(merged) - 1)
+    alpha = level(ERROR_RATES["pairs"], num_tests)
+    found = []
+    for name, benchmark in comparable.items():
+        score, items = merged[0].results[name], items_of(benchmark)
+        before, after = (_values(held[0].results, score) for held in (base, merged))
+        for small_base, small in zip(base[1:], merged[1:], strict=True):
+            low, high = _values(small_base.results, score), _values(small.results, score)
+            change = _paired(after - before, high - low, items, alpha)
+            found.append(
+                Gain(
+                    held_as=small.held_as,
+                    benchmark=name,
+                    metric=score.metric,
+                    is_share=is_shown_as_share(score),
+                    whole=_paired(before, after, items, alpha),
+                    kept=_paired(low, high, items, alpha),
+                    change=change,
+                    p_adjusted=math.nan if change.reason else adjusted(change.p_value, num_tests),
+                )
+            )
+    return found
+
+
+def _paired(first: Floats, second: Floats, items: Items, alpha: float) -> PairedTest:
+    return compare_paired(first, second, alpha=alpha, clusters=items.clusters, subsets=items.subsets)
+
+
+def _values(results: Results, score: Score) -> Floats:
+    """Return each item's score, higher is better."""
+    sign = -1.0 if lower_is_better(score.metric) else 1.0
+    predictions = results.predictions[score.benchmark]
+    return sign * np.array([prediction.scores[score.metric] for prediction in predictions])

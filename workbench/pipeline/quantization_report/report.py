@@ -1,0 +1,153 @@
+"""Puts what was measured into lines: numbers with their intervals, for tables and for JSON."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from workbench.config.inspection.quantization_report import HeldAs
+from workbench.leaderboard.comparison import Comparison, compare_all
+from workbench.models.token_divergence import TextDivergence
+from workbench.pipeline.quantization_report.gains import Gain
+from workbench.pipeline.quantization_report.measure import Measured
+from workbench.pipeline.quantization_report.speeds import Speeds
+from workbench.statistics.family import ERROR_RATES
+from workbench.statistics.intervals import error_and_interval
+from workbench.statistics.paired import PairedTest
+from workbench.statistics.ratio import compare_ratio
+
+SCHEMA_VERSION = 1
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """How far a model's next-token distributions are from the unquantized model's."""
+
+    num_texts: int
+    num_tokens: int
+    kl: float
+    """Kullback-Leibler divergence a token, in nats."""
+    kl_interval: Interval | None
+    """With 95% confidence, texts independent; None: too few texts differ."""
+    agreement: float
+    """Share of tokens after which both have the same most likely next token."""
+    agreement_interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One way to hold the model."""
+
+    measured: Measured
+    fidelity: Fidelity | None
+    comparison: Comparison | None
+    """Against the unquantized model; None for that itself."""
+    speeds: Speeds | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All ways to hold a model, the unquantized one first."""
+
+    model: str
+    lines: list[Line]
+    gains: list[Gain]
+    machine: dict[str, Any]
+
+
+def lines(measured: Sequence[Measured], speeds: Mapping[HeldAs, Speeds]) -> list[Line]:
+    """Return a line for each way; all comparisons with the unquantized model are one family."""
+    whole, *others = measured
+    compared = compare_all(whole.results, [other.results for other in others]) if others else []
+    comparisons: list[Comparison | None] = [None, *compared]
+    return [
+        Line(
+            measured=one,
+            fidelity=fidelity(one.texts),
+            comparison=comparison,
+            speeds=speeds.get(one.held_as),
+        )
+        for one, comparison in zip(measured, comparisons, strict=True)
+    ]
+
+
+def fidelity(texts: Sequence[TextDivergence]) -> Fidelity | None:
+    """Return the divergence and the agreement over all texts; None without texts."""
+    if not texts:
+        return None
+    sizes = [text.num_tokens for text in texts]
+    test = compare_ratio([0.0] * len(texts), [text.kl for text in texts], sizes)
+    agreeing: list[float] = []
+    for text in texts:
+        agreeing += [1.0] * text.num_agreeing + [0.0] * (text.num_tokens - text.num_agreeing)
+    clusters = [str(number) for number, size in enumerate(sizes) for _ in range(size)]
+    return Fidelity(
+        num_texts=len(texts),
+        num_tokens=sum(sizes),
+        kl=test.difference,
+        kl_interval=None if math.isnan(test.low) else (max(0.0, test.low), test.high),
+        agreement=sum(agreeing) / len(agreeing),
+        agreement_interval=error_and_interval({"": agreeing}, clusters)[1],
+    )
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return the report as values of JSON."""
+    families = [line.comparison.rows for line in report.lines if line.comparison]
+    sizes = [row.difference.family for rows in families for row in rows if row.difference]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": report.model,
+        "formats": [_line(line) for line in report.lines],
+        "family": {"size": max(sizes, default=0), "error_rate": ERROR_RATES["pairs"]},
+        "gains": [_gain(gain) for gain in report.gains],
+        "machine": report.machine,
+    }
+
+
+def _line(line: Line) -> dict[str, Any]:
+    measured = line.measured
+    rows = {row.benchmark: row for row in line.comparison.rows} if line.comparison else {}
+    return {
+        "held_as": measured.held_as.value,
+        "dtype": measured.dtype,
+        "size_bytes": measured.num_bytes,
+        "fidelity": asdict(line.fidelity) if line.fidelity else None,
+        "scores": [
+            {
+                "benchmark": score.benchmark,
+                "metric": score.metric,
+                "value": score.value,
+                "interval": score.interval,
+                "against_none": _difference(rows, score.benchmark, score.metric),
+            }
+            for score in measured.results.scores
+        ],
+        "means": [asdict(mean) for mean in line.comparison.means] if line.comparison else [],
+        "speed": asdict(line.speeds) if line.speeds else None,
+    }
+
+
+def _difference(rows: Mapping[str, Any], benchmark: str, metric: str) -> dict[str, Any] | None:
+    row = rows.get(benchmark)
+    return asdict(row.difference) if row and row.difference and row.metric == metric else None
+
+
+def _gain(gain: Gain) -> dict[str, Any]:
+    values = {"held_as": gain.held_as.value, "benchmark": gain.benchmark, "metric": gain.metric}
+    tests = {"whole": gain.whole, "kept": gain.kept, "change": gain.change}
+    return {
+        **values,
+        **{name: _test(test) for name, test in tests.items()},
+        "p_adjusted": _number(gain.p_adjusted),
+        "sentence": gain.sentence,
+    }
+
+
+def _test(test: PairedTest) -> dict[str, Any]:
+    return {name: _number(value) for name, value in asdict(test).items()}
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

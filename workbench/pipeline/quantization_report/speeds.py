@@ -1,0 +1,104 @@
+"""Measures speed and memory of each way to hold a model, in turn, each time in a process of its own."""
+
+import logging
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from statistics import median
+
+import torch
+
+from workbench.config import QuantizationConfig
+from workbench.config.inspection.quantization_report import HeldAs
+from workbench.config.model import ModelConfig
+from workbench.errors import WorkbenchError
+from workbench.models import loading, speed
+from workbench.models.speed import Speed
+from workbench.progress import Progress
+
+log = logging.getLogger("workbench")
+
+PROMPT_TOKENS, DECODED_TOKENS = 256, 32
+Loaded = tuple[ModelConfig, QuantizationConfig]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speeds:
+    """Speed of one way to hold a model: medians over the rounds, and the rounds themselves."""
+
+    prompt_tokens_per_second: float
+    decoded_tokens_per_second: float
+    peak_bytes: int
+    rounds: list[Speed]
+
+
+def alternate(ways: Mapping[HeldAs, Loaded], prompt: Sequence[int], rounds: int) -> dict[HeldAs, Speeds]:
+    """Measure each way once a round; a way whose process fails is left out, with a warning.
+
+    Args:
+        ways: How the model is loaded.
+        prompt: Token ids.
+        rounds: Number of rounds.
+    """
+    measured: dict[HeldAs, list[Speed]] = {held_as: [] for held_as in ways}
+    with Progress("speed", rounds * len(ways), unit="measurements") as bar:
+        for _ in range(rounds):
+            for held_as in list(measured):
+                outcome = _in_process(ways[held_as], prompt)
+                if isinstance(outcome, Speed):
+                    measured[held_as].append(outcome)
+                else:
+                    log.warning("quantization-report: speed of %s not measured: %s", held_as.value, outcome)
+                    del measured[held_as]
+                bar.advance(1)
+    return {held_as: _median(own) for held_as, own in measured.items() if own}
+
+
+def prompt_of(rows: Sequence[Sequence[int]], context: int | None) -> list[int]:
+    """Return a prompt of PROMPT_TOKENS tokens out of probe texts, or of half the model's context."""
+    tokens = [token for row in rows for token in row]
+    length = min(PROMPT_TOKENS, context // 2 if context else PROMPT_TOKENS)
+    return (tokens * (length // len(tokens) + 1))[:length]
+
+
+def _median(rounds: list[Speed]) -> Speeds:
+    return Speeds(
+        prompt_tokens_per_second=median(one.prompt_tokens_per_second for one in rounds),
+        decoded_tokens_per_second=median(one.decoded_tokens_per_second for one in rounds),
+        peak_bytes=round(median(one.peak_bytes for one in rounds)),
+        rounds=rounds,
+    )
+
+
+def _in_process(loaded: Loaded, prompt: Sequence[int]) -> Speed | str:
+    """Load and measure the model in a process of its own; return why that failed, if it did."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = _new_process(loaded, list(prompt), sender)
+    process.start()
+    sender.close()
+    try:
+        outcome: Speed | str = receiver.recv()
+    except EOFError:
+        outcome = "its process was killed (is there enough memory?)"
+    process.join()
+    return outcome
+
+
+def _new_process(loaded: Loaded, prompt: list[int], sender: Connection) -> BaseProcess:
+    """Return a process that measures; it starts from one that has the libraries loaded, unless on a GPU."""
+    arguments = (loaded, prompt, sender)
+    if torch.cuda.is_available() or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn").Process(target=_measure, args=arguments, daemon=True)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([loading.__name__, speed.__name__])
+    return context.Process(target=_measure, args=arguments, daemon=True)
+
+
+def _measure(loaded: Loaded, prompt: list[int], sender: Connection) -> None:
+    """Send the speed of a model, or why it can't be measured."""
+    try:
+        sender.send(speed.measure_speed(loading.load_model(*loaded), prompt, DECODED_TOKENS))
+    except WorkbenchError as error:
+        sender.send(str(error))

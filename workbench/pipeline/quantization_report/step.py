@@ -1,0 +1,155 @@
+"""The quantization_report step: what each way to hold a model's weights costs."""
+
+import logging
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench.config.history import hashed
+from workbench.config.inspection.quantization_report import HeldAs
+from workbench.evaluation.inference.encoding import context_length
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.files import write_atomic, write_json
+from workbench.models.device import torch_device
+from workbench.models.loading import outline
+from workbench.pipeline.inspection.quantization_ways import BITSANDBYTES, in_bits, ways
+from workbench.pipeline.quantization_report.gains import Gain, gains
+from workbench.pipeline.quantization_report.measure import Measured, Series
+from workbench.pipeline.quantization_report.picture import picture_svg
+from workbench.pipeline.quantization_report.probe import probe_rows
+from workbench.pipeline.quantization_report.report import Report, as_json, lines
+from workbench.pipeline.quantization_report.speeds import Speeds, alternate, prompt_of
+from workbench.pipeline.quantization_report.subject import Subject, base_of, subject_of
+from workbench.pipeline.quantization_report.tables import markdown, tables
+from workbench.pipeline.run_results import scored_from
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.step_inputs import skip_finished
+from workbench.run_dir import fingerprint
+from workbench.run_record import RunRecord
+
+log = logging.getLogger("workbench")
+
+SCRATCH = "scratch-"
+"""Begin of the names of folders for intermediate files, which a killed process leaves behind."""
+
+
+def quantization_report(run: Run) -> None:
+    """Hold a model in several ways, compare each with the unquantized model, and write the report.
+
+    Raises:
+        WorkbenchError: The model can't be held or asked in one of these ways.
+    """
+    run_dir, benchmarks = run.run_dir, run.benchmarks()
+    subject = subject_of(run)
+    inputs = fingerprint(reported_from(run, subject, benchmarks))
+    record = RunRecord(run_dir.run_json)
+    is_finished = record.is_finished("quantization_report", inputs, run_dir.quantization_json)
+    if skip_finished("quantization-report", is_finished, run.config):
+        log.info("quantization-report: %s", run_dir.quantization_md)
+        return
+    with scratch_folder(run) as folder:
+        report = made(run, subject, benchmarks, folder)
+    write_json(run_dir.quantization_json, as_json(report))
+    write_atomic(run_dir.quantization_md, markdown(report))
+    write_atomic(run_dir.quantization_svg, picture_svg(report))
+    show(report)
+    files = (run_dir.quantization_json, run_dir.quantization_md, run_dir.quantization_svg)
+    log.info("quantization-report: %s", ", ".join(map(str, files)))
+    record.finish("quantization_report", inputs, files[0], {}, files=files[1:])
+
+
+def reported_from(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark]) -> list[Any]:
+    """Return everything that decides the report, apart from the machine."""
+    config = run.config
+    sections = [hashed(config.quantization_report, "quantization_report")]
+    sections.append(hashed(config.quantization, "quantization"))
+    scored = [scored_from(subject.identity, benchmark, config) for benchmark in benchmarks.values()]
+    return [*sections, *scored]
+
+
+@contextmanager
+def scratch_folder(run: Run) -> Iterator[Path]:
+    """Yield a folder for GGUF files and distributions, and delete it, and what killed processes left."""
+    folder = run.run_dir.quantization
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
+        yield Path(scratch)
+
+
+def made(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark], scratch: Path) -> Report:
+    """Measure the model in all ways, and then its speed and the gain over its base."""
+    settings = run.config.quantization_report
+    probe = probe_rows(benchmarks, subject.tokenizer, settings.num_texts, settings.max_tokens)
+    series = Series(run=run, subject=subject, benchmarks=benchmarks, scratch=scratch, probe=probe)
+    measured = measure_all(series, ways(run))
+    series.forget_reference()
+    speeds = measure_speeds(run, subject, probe, [one.held_as for one in measured])
+    return Report(
+        model=f"{run.run_dir.name}/{subject.name}" if subject.name != "base" else str(subject.model.path),
+        lines=lines(measured, speeds),
+        gains=measure_gains(run, measured, benchmarks, scratch),
+        machine=machine(run),
+    )
+
+
+def measure_all(series: Series, held: Sequence[HeldAs]) -> list[Measured]:
+    """Measure a model in each way, the unquantized one first."""
+    measured = []
+    for number, held_as in enumerate(held, 1):
+        log.info(
+            "quantization-report: %s as %s (%d of %d)", series.subject.name, held_as.value, number, len(held)
+        )
+        measured.append(series.measure(held_as))
+    return measured
+
+
+def measure_speeds(
+    run: Run, subject: Subject, probe: list[list[int]], held: Sequence[HeldAs]
+) -> dict[HeldAs, Speeds]:
+    """Measure speed and memory of all ways but GGUF, whose weights are computed in float32 here."""
+    rounds = run.config.quantization_report.rounds
+    if not rounds:
+        return {}
+    loaded = {
+        held_as: (subject.model, in_bits(run.config.quantization, held_as))
+        for held_as in held
+        if held_as in (HeldAs.none, *BITSANDBYTES)
+    }
+    context = context_length(outline(subject.model), subject.tokenizer)
+    return alternate(loaded, prompt_of(probe, context), rounds)
+
+
+def measure_gains(
+    run: Run, merged: list[Measured], benchmarks: Mapping[str, PreparedBenchmark], scratch: Path
+) -> list[Gain]:
+    """Score the base in the same ways, if the run has an adapter, and compare the gains."""
+    base = base_of(run, scratch / "base") if run.config.quantization_report.gain else None
+    if base is None or len(merged) == 1:
+        return []
+    series = Series(run=run, subject=base, benchmarks=benchmarks, scratch=scratch)
+    return gains(merged, measure_all(series, [one.held_as for one in merged]), benchmarks)
+
+
+def machine(run: Run) -> dict[str, Any]:
+    """Return where speed was measured."""
+    device = torch_device(run.config.model.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"system": platform.platform(), "processors": os.cpu_count(), "device": f"{device.type}, {name}"}
+
+
+def show(report: Report) -> None:
+    """Print the tables, and what is kept of the adapter's gain."""
+    print("\n\n".join(table.text() for table in tables(report)), flush=True)
+    if report.gains:
+        print("\nThe adapter's gain:", flush=True)
+    for gain in report.gains:
+        print(gain.sentence, flush=True)

@@ -1,0 +1,80 @@
+"""Finds the model that a quantization report is about, and the base whose gain it has."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.config import QuantizationConfig
+from workbench.config.model import ModelConfig
+from workbench.config.names import BASE, MERGED, TRAINED
+from workbench.config.quantization import QuantizationMethod
+from workbench.models.dequantized import save_dequantized
+from workbench.models.loading import load_model
+from workbench.pipeline.merge import merge
+from workbench.pipeline.run_models import Identity, merge_fingerprint, model_identities, model_in
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.step_inputs import adapter_folder
+from workbench.pipeline.tokenizers import tokenizer_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One model, before it is loaded in any way."""
+
+    name: str
+    """base, merged or trained."""
+    model: ModelConfig
+    """Its weights, unquantized; of a base that was trained in 4 or 8 bits, its effective weights."""
+    whole: tuple[ModelConfig, QuantizationConfig]
+    """How it is loaded to be the reference, which `none` names."""
+    tokenizer: PreTrainedTokenizerBase
+    identity: Identity
+    """What the answers of the reference depend on."""
+
+
+def subject_of(run: Run) -> Subject:
+    """Return the run's merged model, else its trained model, else the model at `model.path`.
+
+    An adapter that isn't merged yet is merged first.
+    """
+    adapter, run_dir = adapter_folder(run), run.run_dir
+    if adapter is not None and not merge_fingerprint(adapter, run_dir):
+        merge(run)
+    identities = model_identities(run)
+    name = next((name for name in (MERGED, TRAINED) if name in identities), BASE)
+    folders = {MERGED: run_dir.merged, TRAINED: run_dir.model}
+    model = model_in(folders[name], run.config.model) if name in folders else run.config.model
+    return Subject(
+        name=name,
+        model=model,
+        whole=(model, QuantizationConfig()),
+        tokenizer=tokenizer_for(name, run),
+        identity={**identities[name], "quantization": "none", "held": None},
+    )
+
+
+def base_of(run: Run, folder: Path) -> Subject | None:
+    """Return the base that the run's adapter was trained on, with the weights that it had in training.
+
+    Args:
+        run: The run.
+        folder: Gets the effective weights of a base that was trained in 4 or 8 bits.
+
+    Returns:
+        None if the run has no adapter, or no base because it began with new weights.
+    """
+    config = run.config
+    if adapter_folder(run) is None or config.model.init:
+        return None
+    model = config.model
+    if config.quantization.method is not QuantizationMethod.none:
+        save_dequantized(load_model(config.model, config.quantization), folder)
+        model = replace(model_in(folder, config.model), tokenizer=config.model.tokenizer or config.model.path)
+    return Subject(
+        name=BASE,
+        model=model,
+        whole=(config.model, config.quantization),
+        tokenizer=tokenizer_for(BASE, run),
+        identity=model_identities(run)[BASE],
+    )
