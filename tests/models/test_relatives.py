@@ -144,7 +144,7 @@ def test_in_bfloat16_it_is_no_further_from_float32_than_transformers(name, monke
         for step in (found, wanted)
     ]
     for ours_distance, reference_distance in zip(*distances, strict=True):
-        assert ours_distance < 1.1 * reference_distance
+        assert ours_distance < 1.5 * reference_distance  # one draw of rounding errors each
 
 
 def test_optional_fields_are_written_only_where_they_are_set(tmp_path):

@@ -52,7 +52,7 @@ def test_a_lora_is_extracted_from_a_merged_model_and_merged_again(run, trained, 
     made = run("extract", *arguments, "extract.max_rank=64")
     config = json.loads((made.adapter / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == BASE and config["peft_type"] == "LORA"
-    assert "layers of rank" in caplog.text
+    assert "layers, of rank" in caplog.text
     run("extract", *arguments, "extract.max_rank=64")
     assert "already done" in caplog.text
     run("merge", f"model.path={BASE}", f"adapter.path={made.adapter}", "run_dir=again")

@@ -151,8 +151,8 @@ def check_adapter(run: Run) -> None:
         is_everywhere = adapter.target_modules == [ALL_LINEAR] and not adapter.modules_to_save
         if not (is_plain and is_everywhere and not adapter.rank_pattern):
             empty_model = outline(config.model)
-            check_saved(empty_model, adapter, config.quantization)
             check_attachable(empty_model, adapter)
+            check_saved(empty_model, adapter, config.quantization)
 
 
 def score_on_benchmarks(run: Run) -> dict[str, PreparedBenchmark]:
