@@ -11,8 +11,6 @@ from workbench.cli.board_models import chosen, of_entry, read_entries
 from workbench.errors import ConfigError
 from workbench.shipped import PACKAGE
 
-pytestmark = pytest.mark.slow  # minutes of a core
-
 LIST = """
 - a/tiny
 - {path: a/tiny, quantization: nf4}

@@ -93,5 +93,5 @@ def as_open_llama(reference: PreTrainedModel, **options: Any) -> PreTrainedModel
     return made.eval()
 
 
-def tokens(batch: int = 2, length: int = 24) -> torch.Tensor:
-    return torch.randint(3, 96, (batch, length), generator=torch.Generator().manual_seed(1))
+def tokens(batch: int = 2, length: int = 24, seed: int = 1) -> torch.Tensor:
+    return torch.randint(3, 96, (batch, length), generator=torch.Generator().manual_seed(seed))

@@ -224,7 +224,7 @@ def test_the_gradient_of_a_half_precision_head_does_not_overflow_where_its_mean_
     torch.testing.assert_close(found[0].float(), found[1].float(), rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dynamic", [False, True])
 def test_training_compiles_into_one_graph(dynamic):
     made, ids = model(**NO_DROPOUT).train(), tokens()
     expected, gradients = value_and_gradients(made, made(ids, labels=labels_of(ids)).loss)

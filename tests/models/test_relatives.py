@@ -129,22 +129,18 @@ def test_adapters_train_as_pefts_on_transformers_class(name):
 
 @pytest.mark.parametrize("name", RELATIVES)
 def test_in_bfloat16_it_is_no_further_from_float32_than_transformers(name, monkeypatch):
+    """Over six draws of weights and tokens: how rounding errors meet in one of them differs by processor."""
     monkeypatch.setattr(cpu_attention, "BLOCK", 8)
-    reference = relative(name, attn_implementation="eager")
-    ours, ids = as_open_llama(reference, attn_implementation="sdpa"), tokens(length=48)
-    exact = trained_step(reference, ids)
-    wanted, found = (trained_step(model.bfloat16(), ids) for model in (reference, ours))
-    distances = [
-        [
-            torch.stack(
-                [(step[2][weight].float() - gradient).norm() for weight, gradient in exact[2].items()]
-            ).norm()
-        ]
-        + [(step[0].float() - exact[0]).norm()]
-        for step in (found, wanted)
-    ]
-    for ours_distance, reference_distance in zip(*distances, strict=True):
-        assert ours_distance < 1.5 * reference_distance  # one draw of rounding errors each
+    squares = torch.zeros(2, 2)  # (model, gradients or logits)
+    for seed in range(6):
+        reference = relative(name, seed=seed, attn_implementation="eager")
+        ours, ids = as_open_llama(reference, attn_implementation="sdpa"), tokens(length=48, seed=seed)
+        exact = trained_step(reference, ids)
+        for row, model in enumerate((ours, reference)):
+            logits, _, gradients = trained_step(model.bfloat16(), ids)
+            squares[row, 0] += sum((gradients[key] - exact[2][key]).square().sum() for key in exact[2])
+            squares[row, 1] += (logits - exact[0]).square().sum()
+    assert (squares[0] < 1.1**2 * squares[1]).all()
 
 
 def test_optional_fields_are_written_only_where_they_are_set(tmp_path):

@@ -25,8 +25,6 @@ from workbench.models.export import export
 from workbench.models.gguf.reader import read_fields
 from workbench.models.loading import has_trained_head, load_model, load_tokenizer
 
-pytestmark = pytest.mark.slow  # minutes of a core
-
 OPEN_LLAMA = ExportConfig(format=ExportFormat["open-llama"])
 CLOSE = dict(rtol=0, atol=1e-5)
 

@@ -32,8 +32,6 @@ from workbench.shipped import PACKAGE
 from workbench.statistics.family import ERROR_RATES
 from workbench.statistics.paired import compare_paired
 
-pytestmark = pytest.mark.slow  # minutes of a core
-
 NAMES = ("toy_choice_zh", "toy_choice_en")
 ASKED = (
     f"benchmark=[{','.join(NAMES)}]",
