@@ -81,6 +81,8 @@ def test_each_option_of_the_table_is_one_of_ours_and_each_spelling_is_plain():
         ("quantization=None", "here it is quantization=none"),
         ("adapter=LoRA", "here it is adapter=lora"),
         ("adapter=qlora", "here it is adapter=lora"),
+        ("adapter=LoHa", "here it is adapter.method=loha"),
+        ("finetuning_type=oft", "here it is adapter.method=oft"),
         ("benchmark=[CMMLU]", "here it is benchmark=cmmlu"),
         ("benchmark=[c3,c-eval]", "here it is benchmark=ceval"),
         ("model.dtype=bf16", "here it is model.dtype=bfloat16"),

@@ -177,6 +177,8 @@ def test_a_recipe_file_is_named_without_its_ending(tmp_path, monkeypatch):
         ("val_size: 0.1", "data.validation_fraction=0.1"),
         ("save_total_limit: 1", "train.save_total_limit=2\nnote: save_total_limit: 1 becomes 2"),
         ("finetuning_type: freeze", "counterpart: finetuning_type: freeze ("),
+        ("finetuning_type: oft", "model.path=m adapter.method=oft"),
+        ("peft_type: LOHA", "model.path=m adapter.method=loha"),
         ("eval_dataset: mine", "counterpart: eval_dataset: mine (a share of the training rows"),
         ("lr_scheduler_type: cosine_with_restarts", "which does not restart"),
         ("trust_remote_code: true", "note: trust_code=true runs Python code"),

@@ -1,6 +1,7 @@
 """Tensors are read from and written to safetensors files one by one, byte for byte as the library does."""
 
 import json
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from workbench.errors import CheckpointError
 from workbench.weights.file_tensors import DTYPES, file_tensors, tensors_fingerprint
-from workbench.weights.shard_writer import ShardWriter
+from workbench.weights.shard_writer import ShardWriter, write_checked
 
 
 def tensors():
@@ -92,6 +93,36 @@ def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path, monkeypatch):
         ShardWriter(tmp_path, layout(values), 10**9) as writer,
     ):
         writer.write(writer.names[0], values[writer.names[0]])
+
+
+class ShortDisk(FileIO):
+    """A file that takes and returns at most 1,000 bytes a call, as a system does with some 2 GiB."""
+
+    def write(self, data):
+        return super().write(memoryview(data)[:1000])
+
+    def readinto(self, buffer):
+        return super().readinto(memoryview(buffer)[:1000])
+
+    def read(self, size=-1):
+        return super().read(min(size, 1000))
+
+
+class LyingDisk(ShortDisk):
+    """One whose later bytes come back changed."""
+
+    def read(self, size=-1):
+        start = self.tell()
+        return super().read(size) if start < 2000 else bytes(len(super().read(size)))
+
+
+def test_a_block_larger_than_what_the_system_moves_in_one_call_is_written_and_checked_whole(tmp_path):
+    block = bytes(range(1, 251)) * 12
+    with ShortDisk(tmp_path / "whole", "w+") as file:
+        assert write_checked(file, block, "whole") == len(block)
+    assert (tmp_path / "whole").read_bytes() == block
+    with LyingDisk(tmp_path / "changed", "w+") as file, pytest.raises(CheckpointError, match="reads back as"):
+        write_checked(file, block, "changed")
 
 
 def test_tensors_that_are_not_as_announced_are_refused(tmp_path):

@@ -61,12 +61,20 @@ def assignment(ours: str, value: str) -> str:
     if "=" in ours:
         return ours
     value = value or "..."
+    if ours == "adapter" and (method := peft_method(value)):
+        ours, value = "adapter.method", method
     if ours == "benchmark" or is_list(ours):
         value = listed(ours, benchmark_names(value) if ours == "benchmark" else value)
     elif known := group_options(ours) if ours in groups() else choices(ours):
         value = option_here(ours, value, known) or own_template(ours, value, known)
     word = f"{ours}={value}"
     return shlex.quote(word) if re.search(r"[\s\[\](){}$*?;&|<>#!'\"]", word) else word
+
+
+def peft_method(value: str) -> str | None:
+    """Return the method of peft that adapter=VALUE means; None: it is an option of adapter, or unknown."""
+    is_known = option_here("adapter", value, options("adapter")) is not None
+    return None if is_known else option_here("adapter.method", value, choices("adapter.method"))
 
 
 def listed(ours: str, value: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from workbench.cli.answers import HERE, group_options, listed, way
+from workbench.cli.answers import HERE, group_options, listed, peft_method, way
 from workbench.cli.flags import split_words
 from workbench.cli.habits import key_here, obstacle, option_here
 from workbench.cli.keys import Kind, choices, declared_type, groups, is_list, kind_of
@@ -235,6 +235,8 @@ def check_option(key: str, value: str, known: list[str]) -> None:
             continue
         if here := option_here(key, option, known):
             raise ConfigError(f"{key}: unknown option {option!r} (here it is {key}={here})")
+        if key == "adapter" and (method := peft_method(option)):
+            raise ConfigError(f"{key}: unknown option {option!r} (here it is adapter.method={method})")
         if key in groups() and (not option or option.isdecimal()) and value != "[]":
             raise ConfigError(f"{key}: unknown option {option!r} (known: {', '.join(known)})")
         if key in ("model", "data") and option:

@@ -230,10 +230,8 @@ def obstacle(key: str, value: Any, recipe: str | None = None) -> str | None:
         return (
             "a merge writes files of at most 4 GB; export.max_shard_size of recipe=export sets another size"
         )
-    if key == "finetuning_type" and value in ("freeze", "oft"):
-        return (
-            "not available; there are adapter=lora, adapter=dora, and adapter=none, which trains all weights"
-        )
+    if key == "finetuning_type" and value == "freeze":
+        return "not available; adapter=none trains all weights, adapter=lora and other methods a few new ones"
     return no_such_stage(value) if key == "stage" else None
 
 

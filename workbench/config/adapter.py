@@ -173,8 +173,8 @@ class AdapterConfig:
             raise ConfigError(f"adapter.rank: {odd[0]!r} is odd, and adapter.init=orthogonal halves it")
         if self.init is AdapterInit.loftq:
             raise ConfigError(
-                "adapter.init: loftq needs CUDA, and the whole weights beside the quantized ones, which a "
-                "training here doesn't load (pissa starts from the quantized weights)"
+                "adapter.init: loftq is not available: it needs CUDA and the unquantized weights, and a "
+                "training loads only the quantized ones (pissa starts from these)"
             )
         if self.method == AdapterMethod.dora and self.init in FROM_BASE_OR_ROWS:
             raise ConfigError(f"adapter.init: {self.init.name!r} goes with lora, not with dora (use default)")

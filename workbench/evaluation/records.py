@@ -8,11 +8,11 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from workbench.errors import DataError
+from workbench.evaluation.directions import lower_is_better
 from workbench.evaluation.field_checks import (
     Check,
     are_scores,
@@ -28,31 +28,8 @@ from workbench.files import parse_json, read_json, write_atomic, write_json
 
 SCHEMA_VERSION = 1
 
-_LOSSES = ("perplexity", "bits_per_byte", "loss")
-"""Suffixes of the names of metrics for which lower is better."""
-_ERRORS = ("wer", "cer", "ter", "mer", "mae", "mse", "rmse", "mape", "smape", "mase", "brier_score")
-"""Names of metrics of `evaluate` and of lm-evaluation-harness for which lower is better."""
-
 ITEM_ALONE = "of the item alone"
 """Suffix of a score's `item_score` if the score of an item is the metric of that single item."""
-
-
-@cache
-def metric_name(metric: str) -> str:
-    """Return a metric's name without the folder or owner (`evaluate`) and without the filter (lm-eval)."""
-    return PurePath(PurePath(metric).name.partition(",")[0]).stem
-
-
-def lower_is_better(metric: str) -> bool:
-    """Return whether lower values of a metric are better."""
-    name = metric_name(metric)
-    return name.endswith(_LOSSES) or name in _ERRORS
-
-
-def told_direction(metric: str, higher_is_better: object) -> bool | None:
-    """Return the value of `Score.higher_is_better`: None where the metric's name says what the task says."""
-    is_told = isinstance(higher_is_better, bool) and higher_is_better == lower_is_better(metric)
-    return bool(higher_is_better) if is_told else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,7 +148,7 @@ def _common(first: Results, second: Results) -> list[str]:
     """Return the benchmarks that both were scored on.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: They have no benchmark in common.
     """
     scored = [dict.fromkeys(score.benchmark for score in results.scores) for results in (first, second)]
     common = [name for name in scored[0] if name in scored[1]]

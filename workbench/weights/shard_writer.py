@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workbench.errors import CheckpointError
 from workbench.files import write_json
-from workbench.weights.file_tensors import NAMES, FileTensor
+from workbench.weights.file_tensors import BLOCK, NAMES, FileTensor
 
 INDEX = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 4 * 10**9
@@ -96,7 +96,7 @@ class ShardWriter:
             self._open(index)
         assert self._file is not None
         dtype, shape = self.layout[name]
-        size = sum(_write_checked(self._file, block, f"{self.path(index)}: {name}") for block in blocks)
+        size = sum(write_checked(self._file, block, f"{self.path(index)}: {name}") for block in blocks)
         if size != num_bytes(dtype, shape):
             raise ValueError(f"{name}: {size} bytes, and {num_bytes(dtype, shape)} in the layout")
         return FileTensor(self.path(index), name, dtype, shape, self._starts[name])
@@ -113,7 +113,7 @@ class ShardWriter:
             self._file.close()
         header, position = _header({name: self.layout[name] for name in self.shards[index]})
         self._file = self.path(index).open("w+b", buffering=0)
-        _write_checked(self._file, header, f"{self.path(index)}: the header")
+        write_checked(self._file, header, f"{self.path(index)}: the header")
         self._starts |= {name: len(header) + offset for name, offset in position.items()}
 
     def _finish(self) -> None:
@@ -131,19 +131,20 @@ class ShardWriter:
         write_json(self.folder / INDEX, {"metadata": metadata, "weight_map": dict(sorted(files.items()))})
 
 
-def _write_checked(file: FileIO, block: bytes | memoryview, what: str) -> int:
+def write_checked(file: FileIO, block: bytes | memoryview, what: str) -> int:
     """Append a block to an unbuffered file, and compare it with what the file returns; return its size.
 
     Raises:
         CheckpointError: The file returns other bytes.
     """
-    start, left = file.tell(), memoryview(block)
-    while left:
-        left = left[file.write(left) :]
-    read = bytearray(len(block))
-    file.seek(start)
-    if file.readinto(read) != len(block) or read != bytearray(block):
-        raise CheckpointError(f"{what} reads back as something else than was written")
+    left = memoryview(block)
+    while left:  # piece by piece, since the system reads less than 2 GiB at a time
+        start, piece = file.tell(), left[:BLOCK]
+        size = file.write(piece)
+        file.seek(start)
+        if file.read(size) != piece[:size]:
+            raise CheckpointError(f"{what} reads back as something else than was written")
+        left = left[size:]
     return len(block)
 
 

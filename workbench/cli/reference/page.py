@@ -60,9 +60,10 @@ python -m workbench recipe=evaluate model.path=MODEL \
 METHODS = """\
 ## Methods of peft
 
-`adapter.method=NAME` chooses one, `adapter.options` sets the fields of its configuration class. "yes": it
-trains on such a base, as a causal model and as a classifier, resumes to the bit, is scored and merged, and
-the merge is proven; `tests/pipeline/test_peft_methods.py` does all of this with each method.
+`adapter.method=NAME` chooses one, `adapter.options` sets the fields of its configuration class. "yes": on
+such a base a causal model is trained, scored and merged, and the merge is proven; on an unquantized base a
+classifier is too, and killed trainings of both resume to the bit. `tests/pipeline/test_peft_methods.py` does
+all of this with each method, on nf4 for both kinds of 4 bits.
 
 ```bash
 python -m workbench recipe=sft model.path=MODEL data.path=rows.jsonl \\

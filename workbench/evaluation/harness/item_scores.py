@@ -8,12 +8,19 @@ from typing import Any
 
 from workbench.evaluation.records import ITEM_ALONE
 
+NO_FILTER = "none"
+"""Name of the harness's filter that changes nothing."""
 Combine = Callable[[list[Any]], float]
 
 
 def item_id(subset: str, row: int) -> str:
     """Return the id of an item: `TASK/ROW` in a group of tasks, else the row's index."""
     return f"{subset}/{row}" if subset else str(row)
+
+
+def with_filter(metric: str, filter_name: str) -> str:
+    """Return a metric's name, and after a comma its filter's as in the harness; `none` is left out."""
+    return metric if filter_name == NO_FILTER else f"{metric},{filter_name}"
 
 
 def item_score(value: Any, combine: Combine) -> float | None:

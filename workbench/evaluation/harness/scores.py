@@ -12,13 +12,14 @@ from lm_eval.evaluator import evaluate as evaluate_tasks
 from workbench.config.benchmark import Average
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.directions import told_direction
 from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
-from workbench.evaluation.harness.item_scores import Combine, item_id, item_score, meaning
+from workbench.evaluation.harness.item_scores import Combine, item_id, item_score, meaning, with_filter
 from workbench.evaluation.harness.model import HarnessLM
 from workbench.evaluation.harness.tasks import silenced
 from workbench.evaluation.metrics.aggregate import resampled
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
-from workbench.evaluation.records import Prediction, Score, prompt_hash, told_direction
+from workbench.evaluation.records import Prediction, Score, prompt_hash
 from workbench.run_dir import fingerprint
 from workbench.statistics import intervals
 
@@ -102,7 +103,7 @@ def _prediction(filtered: Sequence[Sample], subset: str, combine: Mapping[str, C
     if text is not None:
         answer = str(first["filtered_resps"][0])
     scores = {
-        _metric(name, sample["filter"]): value
+        with_filter(name, sample["filter"]): value
         for sample in filtered
         for name in sample["metrics"]
         if (value := item_score(sample[name], combine[name])) is not None
@@ -137,11 +138,6 @@ def _target(target: Any) -> int | str | list[int]:
     return str(target)
 
 
-def _metric(name: str, filter_name: str) -> str:
-    """Return the metric's name, and after a comma the filter's, as in the harness; `none` is left out."""
-    return name if filter_name == "none" else f"{name},{filter_name}"
-
-
 def _scores(
     benchmark: PreparedBenchmark,
     interviewer: HarnessInterviewer,
@@ -174,7 +170,7 @@ def _scores(
                 model=model_name,
                 benchmark=benchmark.name,
                 language=benchmark.config.language,
-                metric=_metric(name, filter_name),
+                metric=with_filter(name, filter_name),
                 value=float(totals[f"{name},{filter_name}"]),
                 stderr=stderr,
                 interval=list(interval) if interval else None,

@@ -9,10 +9,11 @@ from typing import Any
 
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError, first_line
+from workbench.evaluation.directions import lower_is_better, metric_name
 from workbench.evaluation.metrics.likelihood_scores import is_right, most_likely
 from workbench.evaluation.metrics.metric import Judged, Metric
 from workbench.evaluation.metrics.table import METRICS
-from workbench.evaluation.records import Answer, Example, lower_is_better, metric_name
+from workbench.evaluation.records import Answer, Example
 from workbench.trust import check_trusted
 
 MODULES = Path(__file__).parent / "hf_modules"

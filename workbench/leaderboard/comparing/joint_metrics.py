@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from workbench.evaluation.records import Prediction, Score, metric_name
+from workbench.evaluation.directions import metric_name
+from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.comparing.pairing import Pairs
 from workbench.leaderboard.items.answers import num_words
 from workbench.leaderboard.items.metric_kinds import UNITS, MetricKind, kind_of, label_metric, label_texts

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from workbench.config.compare import CompareConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.records import Prediction, Score, metric_name
+from workbench.evaluation.directions import metric_name
+from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE
 from workbench.leaderboard.comparing.joint_metrics import compare_jointly, how_compared, why_untested
 from workbench.leaderboard.comparing.pairing import Pairs, pair_items

@@ -14,8 +14,8 @@ from workbench.leaderboard.run_files import folders_below
 def imported_results(folder: Path) -> tuple[list[ImportedResults], list[LeftOut]]:
     """Return the results of other tools below a folder, and the files that are left out.
 
-    Files of one model in one folder are one model's results. The latest stands for a benchmark; the others
-    are left out.
+    All files of one model in one folder are one result. Of several files about one benchmark the latest
+    counts, and the others are left out.
     """
     results: list[ImportedResults] = []
     left_out: list[LeftOut] = []

@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.errors import DataError
 from workbench.evaluation.benchmarks.language import MOST_LETTERS, language
-from workbench.evaluation.harness.item_scores import item_id
+from workbench.evaluation.harness.item_scores import item_id, with_filter
 from workbench.evaluation.records import Score
 from workbench.files import read_json
 from workbench.leaderboard.checks import sound_facts
@@ -19,7 +19,7 @@ from workbench.leaderboard.imported_items import ImportedItems, ImportedResults,
 from workbench.leaderboard.imports import harness_samples
 from workbench.leaderboard.imports.harness_model import model_facts
 from workbench.leaderboard.imports.harness_predictions import read_predictions
-from workbench.leaderboard.imports.harness_samples import Sample, are_labels, item_score, metric_name
+from workbench.leaderboard.imports.harness_samples import Sample, are_labels, item_score
 from workbench.leaderboard.imports.harness_scores import LABEL, LOGLIKELIHOOD, TaskItems, scores_of
 
 TOOL = "lm-evaluation-harness"
@@ -64,11 +64,8 @@ def read_folder(path: Path) -> tuple[ImportedResults | None, list[LeftOut]]:
         found = joined([part.items for part in parts])
         totals = _section(_section(values, "groups"), benchmark) if is_group else parts[0].totals
         try:
-            facts, directions = (
-                _facts(benchmark, members, values, model),
-                _directions(benchmark, members, values),
-            )
-            sound, problems = scores_of(found, parts, totals, facts, directions)
+            facts = _facts(benchmark, members, values, model)
+            sound, problems = scores_of(found, parts, totals, facts, _directions(benchmark, members, values))
             scores += sound
             items[benchmark] = found
             left_out += [LeftOut(task.path, problem) for task in members for problem in problems]
@@ -188,7 +185,7 @@ def _task_items(task: Task, subset: str) -> ImportedItems:
             raw = [by_number[number].metrics.get(name) for number in order]
             scores = [item_score(value) for value in raw]
             if None not in scores:
-                metric = metric_name(name, filter_name)
+                metric = with_filter(name, filter_name)
                 values[metric] = [score for score in scores if score is not None]
                 if isinstance(raw[0], list):
                     meanings[metric] = LABEL if are_labels(raw[0]) else LOGLIKELIHOOD

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.evaluation.harness.item_scores import item_id
+from workbench.evaluation.harness.item_scores import item_id, with_filter
 from workbench.evaluation.records import Prediction
 from workbench.leaderboard.imports import harness_samples
 
@@ -20,7 +20,7 @@ def read_predictions(path: Path, subset: str) -> list[Prediction]:
         where = f"{path}:{number}"
         sample = harness_samples.sample_of(values, where)
         scores = {
-            harness_samples.metric_name(name, sample.filter): score
+            with_filter(name, sample.filter): score
             for name, value in sample.metrics.items()
             if (score := harness_samples.item_score(value)) is not None
         }

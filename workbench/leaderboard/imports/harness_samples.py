@@ -12,6 +12,7 @@ from typing import Any
 
 from workbench.errors import DataError
 from workbench.evaluation.field_checks import LARGEST
+from workbench.evaluation.harness.item_scores import NO_FILTER
 from workbench.evaluation.records import prompt_hash
 from workbench.files import parse_json
 from workbench.leaderboard.imported_items import MOST_BYTES, MOST_ITEMS
@@ -22,7 +23,6 @@ SHARED_TEXT = 100
 """Characters from which a text that several documents share makes them a cluster."""
 ENDING = 300
 """Characters of a prompt that tell its language."""
-NO_FILTER = "none"
 
 
 @dataclass(frozen=True)
@@ -224,11 +224,6 @@ def clusters(samples: Sequence[Sample]) -> list[str]:
         shared = [text for text in sample.long_texts if 1 < counts[text] < len(samples)]
         labels.append(prompt_hash([max(shared, key=len)])[:16] if shared else "")
     return labels
-
-
-def metric_name(name: str, filter_name: str) -> str:
-    """Return a metric's name with its filter, as this project's runs of harness tasks have it."""
-    return name if filter_name == NO_FILTER else f"{name},{filter_name}"
 
 
 def item_score(value: Any) -> float | None:

@@ -1,7 +1,7 @@
 """Reads a column: item scores of all models, what contradicts results.json, and what stands apart."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from workbench.leaderboard.items.metric_kinds import (
     kind_of,
     label_texts,
 )
-from workbench.leaderboard.items.reading import read
+from workbench.leaderboard.items.reading import Reading, read
 from workbench.leaderboard.run_remarks import UNVERIFIED
 from workbench.shown import message
 
@@ -101,20 +101,13 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
     kind = kind_of(next(iter(chosen.values())).score)
     if kind in (MetricKind.labels, MetricKind.ratio) and any(map(_is_of_harness, chosen.values())):
         kind = MetricKind.unknown
-    found = {model: read(scored, kind, index) for model, scored in chosen.items()}
-    items = {model: each.items for model, each in found.items() if each.items is not None}
-    problems = {model: each.problem for model, each in found.items() if each.problem}
+    readings = {model: read(scored, kind, index) for model, scored in chosen.items()}
+    items = {model: reading.items for model, reading in readings.items() if reading.items is not None}
+    problems = {model: reading.problem for model, reading in readings.items() if reading.problem}
     alarms = [
-        message(
-            "{model} on {column}: {problem}",
-            model=names[model],
-            column=column.column.label,
-            problem=each.problem,
-        )
-        for model, each in found.items()
-        if each.is_alarm
+        *_alarms(column.column, readings, names),
+        *contradictions(column, chosen, items, names, index),
     ]
-    alarms += contradictions(column, chosen, items, names, index)
     untrained = frozenset(model for model in items if chosen[model].score.note == UNTRAINED)
     agreements = _agreements(column, chosen, items)
     for model in untrained:
@@ -150,6 +143,17 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
         agreements=agreements,
         untrained=untrained,
     )
+
+
+def _alarms(column: Column, readings: Mapping[str, Reading], names: Mapping[str, str]) -> list[str]:
+    """Return what is wrong with the items of each model, where that is an alarm."""
+    return [
+        message(
+            "{model} on {column}: {problem}", model=names[model], column=column.label, problem=reading.problem
+        )
+        for model, reading in readings.items()
+        if reading.is_alarm
+    ]
 
 
 def _is_of_harness(scored: Scored) -> bool:

@@ -19,7 +19,7 @@ MISSING = message("the predictions are missing")
 
 
 @dataclass(frozen=True)
-class Found:
+class Reading:
     """Items of a score, or why they can't be used."""
 
     items: Items | None = None
@@ -27,7 +27,7 @@ class Found:
     is_alarm: bool = False
 
 
-def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Found:
+def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Reading:
     """Return the items of a score, or why they can't be used."""
     score = scored.score
     columns = columns_of(score)
@@ -36,19 +36,19 @@ def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Found:
     try:
         items = _items(scored, columns, index)
         if items is None:
-            return Found(problem=MISSING)
+            return Reading(problem=MISSING)
     except DataError as error:
         reason = message_of(error)
         if not isinstance(reason, Message):
             reason = reason.replace(f"{scored.run.files.path}/", "")
-        return Found(problem=message("predictions can't be read: {reason}", reason=reason))
+        return Reading(problem=message("predictions can't be read: {reason}", reason=reason))
     if len(items) != score.num_items:
         text = message(
             "its file of predictions has {count} of the {total} items that it scored",
             count=len(items),
             total=score.num_items,
         )
-        return Found(items, text, is_alarm=True)
+        return Reading(items, text, is_alarm=True)
     value = None if kind is MetricKind.unknown else recomputed(items, score)
     if value is not None and not math.isclose(value, score.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
         text = message(
@@ -57,8 +57,8 @@ def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Found:
             score=f"{score.value:.6g}",
             value=f"{value:.6g}",
         )
-        return Found(problem=text, is_alarm=True)
-    return Found(items)
+        return Reading(problem=text, is_alarm=True)
+    return Reading(items)
 
 
 def _items(scored: Scored, columns: Sequence[str], index: ItemIndex) -> Items | None:

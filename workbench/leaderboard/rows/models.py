@@ -157,9 +157,8 @@ def _recipe_key(run: Run, facts: dict[str, Any], role: str) -> str:
         return fingerprint([role, facts.get("weights"), recipe])[:KEY_DIGITS] if recipe else ""
     if learned := _section(run.steps, "train").get(RECIPE_DIGEST):
         return fingerprint([role, learned])[:KEY_DIGITS]
-    sections = [
-        run.config.get(name) for name in OF_TRAINING
-    ]  # of an earlier version, without the rows' content
+    # A run of an earlier version has no such checksum; its configuration only names the rows.
+    sections = [run.config.get(name) for name in OF_TRAINING]
     if not all(sections):
         return ""
     base = run.models.get(BASE, {})

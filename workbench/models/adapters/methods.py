@@ -22,13 +22,13 @@ REFUSED: dict[AdapterMethod, str] = {
     ),
     AdapterMethod.adaption_prompt: "adds trained tokens inside attention and changes no weight, so there is "
     "nothing to merge",
-    AdapterMethod.xlora: "mixes finished LoRAs anew for each token, which no weight can hold (merge.adapters "
-    "combines LoRAs)",
-    AdapterMethod.poly: "mixes its LoRAs by the number of a task, which rows don't have, and can't be merged",
-    AdapterMethod.lily: "mixes its matrices anew for each token, so peft can't merge it",
-    AdapterMethod.shadow: "runs a second model beside the layers, so peft can't merge it",
-    AdapterMethod.adalora: "keeps the importance of its ranks in memory alone, so a stopped training could "
-    "not be resumed exactly (adapter.rank_pattern sets ranks by hand)",
+    AdapterMethod.xlora: "weights several trained LoRAs differently for each token, so it can't be merged "
+    "(merge.adapters combines LoRAs with fixed weights)",
+    AdapterMethod.poly: "weights its LoRAs by a task number, which rows don't have, and peft can't merge it",
+    AdapterMethod.lily: "weights its matrices differently for each token, so peft can't merge it",
+    AdapterMethod.shadow: "adds a second network to the model, so peft can't merge it",
+    AdapterMethod.adalora: "doesn't save the importance of its ranks, so a stopped training can't be resumed "
+    "exactly (adapter.rank_pattern sets ranks by hand)",
     AdapterMethod.trainable_tokens: "trains embeddings alone (adapter.trainable_tokens trains them together "
     "with a LoRA)",
 }

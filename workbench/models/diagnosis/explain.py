@@ -8,9 +8,7 @@ from workbench.models.diagnosis.adapter_layers import AdapterLayers
 from workbench.models.diagnosis.evidence import Evidence
 from workbench.models.diagnosis.findings import Finding, counted
 from workbench.models.diagnosis.fit import Fit, Kind
-
-LEAST_KEPT = 0.5
-"""Share of the update, by projection, below which rounding has removed it."""
+from workbench.models.merging.effect import REFUSED_KEPT
 
 Rule = Callable[[Evidence], Iterator[Finding]]
 
@@ -144,7 +142,7 @@ def _rounded_away(fits: Sequence[Fit]) -> Iterator[Finding]:
     if merged and all(fit.is_below_rounding for fit in fits):
         seen = f"base + update is the base after rounding to {fits[0].rounded_to}"
         yield Finding(("rounded_away", "not_merged"), seen, _names(fits))
-    elif projection < LEAST_KEPT:
+    elif projection < REFUSED_KEPT:
         seen = (
             f"rounding to {merged[0].rounded_to} keeps {projection:.0%} of the update in "
             f"{counted(_names(merged))}"

@@ -87,8 +87,8 @@ class _Memory:
     def keep(self, parameters: Iterable[Tensor]) -> None:
         """Free the memory that none of these parameters can take."""
         needed = {(parameter.shape, parameter.dtype) for parameter in parameters}
-        kept = {key: tensors for key, tensors in self.free.items() if key in needed}
-        is_less, self.free = len(kept) < len(self.free), kept
+        reusable = {key: tensors for key, tensors in self.free.items() if key in needed}
+        is_less, self.free = len(reusable) < len(self.free), reusable
         if is_less:
             release_freed()
 

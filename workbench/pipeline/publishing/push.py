@@ -60,7 +60,7 @@ def repository(config: Config) -> str:
     """Return the name of the repository.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: `push.repo` is not given.
     """
     if config.push.repo is None:
         raise ConfigError("push.repo: not given (push.repo=OWNER/NAME)")
@@ -133,7 +133,7 @@ def send(files: list[SentFile], repo: str, settings: PushConfig, message: str) -
     try:
         full_name = api.create_repo(repo, private=not settings.public, exist_ok=True).repo_id
         if not settings.public and is_public(api, full_name):
-            raise ConfigError(f"push.repo: {full_name} is public already (push.public=true says you know)")
+            raise ConfigError(f"push.repo: {full_name} is public already (push.public=true sends to it)")
         additions = [
             CommitOperationAdd(file.name, str(file.path) if file.content is None else file.content)
             for file in files

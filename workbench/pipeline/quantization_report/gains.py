@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.config.inspection.quantization_report import HeldAs
+from workbench.evaluation.directions import lower_is_better
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
-from workbench.evaluation.records import Score, lower_is_better
+from workbench.evaluation.records import Score
 from workbench.leaderboard import formatting
 from workbench.leaderboard.items.columns import is_shown_as_share
 from workbench.leaderboard.results import Results
