@@ -176,7 +176,7 @@ def prepare_file(path: Path) -> None:
 
 
 def append(descriptor: int, data: bytes) -> None:
-    """Append all of `data` to a file that no other process writes to."""
+    """Append all of `data` to a file that no other process writes to meanwhile."""
     while data:
         data = data[os.write(descriptor, data) :]
 
@@ -191,7 +191,10 @@ def append_bytes(path: Path, data: bytes) -> None:
 
 
 def end_last_line(descriptor: int) -> None:
-    """Truncate a last line without a newline, which a killed process left incomplete."""
+    """Truncate a last line without a newline, which a killed process left incomplete.
+
+    No other process may write meanwhile: the line that it is writing has no newline yet.
+    """
     with open(descriptor, "r+b", closefd=False) as file:
         size = end = file.seek(0, os.SEEK_END)
         while end and (file.seek(end - 1), file.read(1))[1] != b"\n":

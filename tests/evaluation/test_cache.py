@@ -161,6 +161,22 @@ def test_two_processes_that_keep_answers_at_once_lose_none(tmp_path, caplog):
     assert len(known(tmp_path)) == 400 and not caplog.text
 
 
+def add_long(folder: Path) -> None:
+    with AnswerCache(folder, "model", "rule").writing() as writer:
+        for number in range(30):
+            writer.add(f"{number}", Answer(generation="a" * 1_000_000, extracted=None))
+
+
+def test_a_command_that_opens_the_cache_while_another_adds_to_it_deletes_nothing(tmp_path, caplog):
+    cache = AnswerCache(tmp_path, "model", "rule")
+    process = multiprocessing.get_context("fork").Process(target=add_long, args=(tmp_path,))
+    process.start()
+    while process.is_alive():
+        with cache.writing():
+            pass
+    assert len(known(tmp_path)) == 30 and not caplog.text
+
+
 def test_a_damaged_answer_changes_no_score(llama, tokenizer, exam, tmp_path, caplog):  # noqa: F811
     more = {"fingerprint": "f", "cache": tmp_path}
     right = run(llama, tokenizer, exam, **more)

@@ -174,8 +174,8 @@ def test_what_is_kept_of_the_gain_is_a_difference_of_differences_on_the_same_ite
         }
         whole = values["merged", "none"] - values["base", "none"]
         kept = values["merged", gain["held_as"]] - values["base", gain["held_as"]]
-        assert gain["whole"]["difference"] == pytest.approx(whole.mean())
-        assert gain["kept"]["difference"] == pytest.approx(kept.mean())
+        assert gain["unquantized"]["difference"] == pytest.approx(whole.mean())
+        assert gain["quantized"]["difference"] == pytest.approx(kept.mean())
         test = compare_paired(whole, kept, alpha=ERROR_RATES["pairs"] / 4)
         assert gain["change"]["difference"] == pytest.approx((kept - whole).mean())
         if not test.reason:

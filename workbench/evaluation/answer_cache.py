@@ -4,10 +4,12 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from workbench.distributed import rank_and_world_size
 from workbench.errors import DataError
@@ -21,7 +23,16 @@ from workbench.evaluation.field_checks import (
     list_of,
 )
 from workbench.evaluation.records import Answer
-from workbench.files import append, clear_the_way, end_last_line, fingerprint, open_to_append, parse_json
+from workbench.files import (
+    LOCK,
+    append,
+    clear_the_way,
+    end_last_line,
+    fingerprint,
+    open_to_append,
+    parse_json,
+    prepare_file,
+)
 
 log = logging.getLogger("workbench")
 
@@ -32,7 +43,8 @@ SUM = "sum"
 class AnswerCache:
     """Answers of one model under one scoring rule: prompt hash -> answer.
 
-    Answers are appended to the file, one per line, so a killed run continues where it stopped. A line's
+    Answers are appended to the file, one per line, so a killed run continues where it stopped. Several
+    processes may add to one file; each locks the folder's lock file while it writes. A line's
     checksum covers the line and the name of its file. A damaged line is skipped with a warning, so that its
     prompt is asked again. An incomplete last line, as a kill leaves it, is skipped without a warning.
     """
@@ -82,15 +94,18 @@ class AnswerCache:
         """Yield a writer that adds answers to memory and to the file, if there is a folder.
 
         Raises:
-            DataError: The path of the file is a link or a folder.
+            DataError: The path of the file, or of the folder's lock file, is a link or a folder.
         """
         if self.path is None:
-            yield Writer(self, None)
+            yield Writer(self, None, nullcontext())
             return
-        descriptor = open_to_append(self.path)
-        try:
+        prepare_file(self.path.with_name(LOCK))
+        lock = FileLock(self.path.with_name(LOCK))
+        with lock:
+            descriptor = open_to_append(self.path)
             end_last_line(descriptor)
-            yield Writer(self, descriptor)
+        try:
+            yield Writer(self, descriptor, lock)
         finally:
             os.close(descriptor)
 
@@ -98,16 +113,25 @@ class AnswerCache:
 class Writer:
     """Adds answers to a cache."""
 
-    def __init__(self, cache: AnswerCache, descriptor: int | None) -> None:
-        """Write to a cache and to its file, given by a descriptor; None writes to memory only."""
+    def __init__(self, cache: AnswerCache, descriptor: int | None, lock: AbstractContextManager[Any]) -> None:
+        """Write to a cache and to its file.
+
+        Args:
+            cache: the cache in memory.
+            descriptor: of the file, open for appending; None writes to memory only.
+            lock: held while a line is written.
+        """
         self.cache = cache
         self.descriptor = descriptor
+        self.lock = lock
 
     def add(self, prompt_hash: str, answer: Answer) -> None:
         """Add an answer; it is in the file when the method returns."""
         self.cache.answers[prompt_hash] = answer
         if self.descriptor is not None:
-            append(self.descriptor, _line(prompt_hash, answer, self.cache.key).encode())
+            line = _line(prompt_hash, answer, self.cache.key).encode()
+            with self.lock:
+                append(self.descriptor, line)
 
 
 def _line(prompt_hash: str, answer: Answer, key: str) -> str:

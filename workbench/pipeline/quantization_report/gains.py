@@ -31,19 +31,21 @@ class Gain:
     benchmark: str
     metric: str
     is_share: bool
-    whole: PairedTest
+    unquantized: PairedTest
     """Merged model over base, both unquantized; positive: better."""
-    kept: PairedTest
+    quantized: PairedTest
     """Merged model over base, both held in this way."""
     change: PairedTest
-    """`kept` less `whole`, of each item; below 0: quantizing costs of the gain."""
+    """`quantized` less `unquantized`, of each item; below 0: quantizing costs of the gain."""
     p_adjusted: float
     """p-value of `change`, corrected for all benchmarks and ways."""
 
     @property
     def sentence(self) -> str:
         """Return what is kept of the gain, with the interval of the change."""
-        whole, kept = (formatting.change(test.difference, self.is_share) for test in (self.whole, self.kept))
+        unquantized, quantized = (
+            formatting.change(test.difference, self.is_share) for test in (self.unquantized, self.quantized)
+        )
         bounds = None if self.change.reason else (self.change.low, self.change.high)
         interval = formatting.interval(bounds, self.is_share, signed=True)
         about = (
@@ -52,7 +54,7 @@ class Gain:
         change = formatting.change(self.change.difference, self.is_share)
         unit = " points" if self.is_share else ""
         name = shown_name(self.held_as)
-        return f"{self.benchmark}: of {whole}{unit}, {name} keeps {kept}: {change} {about}"
+        return f"{self.benchmark}: of {unquantized}{unit}, {name} keeps {quantized}: {change} {about}"
 
 
 def gains(
@@ -72,26 +74,26 @@ def gains(
     }
     num_tests = len(comparable) * (len(merged) - 1)
     alpha = level(ERROR_RATES["pairs"], num_tests)
-    found = []
+    compared = []
     for name, benchmark in comparable.items():
         score, items = merged[0].results[name], items_of(benchmark)
         before, after = (_values(held[0].results, score) for held in (base, merged))
         for small_base, small in zip(base[1:], merged[1:], strict=True):
             low, high = _values(small_base.results, score), _values(small.results, score)
             change = _paired(after - before, high - low, items, alpha)
-            found.append(
+            compared.append(
                 Gain(
                     held_as=small.held_as,
                     benchmark=name,
                     metric=score.metric,
                     is_share=is_shown_as_share(score),
-                    whole=_paired(before, after, items, alpha),
-                    kept=_paired(low, high, items, alpha),
+                    unquantized=_paired(before, after, items, alpha),
+                    quantized=_paired(low, high, items, alpha),
                     change=change,
                     p_adjusted=math.nan if change.reason else adjusted(change.p_value, num_tests),
                 )
             )
-    return found
+    return compared
 
 
 def _paired(first: Floats, second: Floats, items: Items, alpha: float) -> PairedTest:

@@ -136,7 +136,7 @@ def _difference(rows: Mapping[str, Any], benchmark: str, metric: str) -> dict[st
 
 def _gain(gain: Gain) -> dict[str, Any]:
     values = {"held_as": gain.held_as.value, "benchmark": gain.benchmark, "metric": gain.metric}
-    tests = {"whole": gain.whole, "kept": gain.kept, "change": gain.change}
+    tests = {"unquantized": gain.unquantized, "quantized": gain.quantized, "change": gain.change}
     return {
         **values,
         **{name: _test(test) for name, test in tests.items()},
