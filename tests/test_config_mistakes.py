@@ -1,6 +1,6 @@
 import pytest
 
-from workbench.cli.error_hints import known_keys, meant, nearest_keys, plainly
+from workbench.cli.unknown_keys import known_keys, meant, nearest_keys, plainly
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.api.finetuning import finetune
     from workbench.api.loading import load_model
     from workbench.api.merging import merge
-    from workbench.leaderboard.comparison import compare
+    from workbench.leaderboard.compare_results import compare
     from workbench.models.open_llama import (
         OpenLlamaConfig,
         OpenLlamaForCausalLM,
@@ -63,7 +63,7 @@ __all__ = [
 
 _MODULES = {
     "combine": "workbench.api.combining",
-    "compare": "workbench.leaderboard.comparison",
+    "compare": "workbench.leaderboard.compare_results",
     "evaluate": "workbench.api.evaluation",
     "finetune": "workbench.api.finetuning",
     "load_benchmark": "workbench.api.benchmarks",

@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from workbench.cli.keys import without_none
+from workbench.cli.key_types import without_none
 from workbench.cli.messages import one_line
 from workbench.config import BenchmarkConfig, Config, DataConfig
 from workbench.config.benchmark import OutputType

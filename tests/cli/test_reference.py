@@ -9,10 +9,10 @@ import pytest
 from rich.cells import cell_len
 
 from workbench.cli.composition import register
-from workbench.cli.error_hints import known_keys
 from workbench.cli.messages import wrapped
 from workbench.cli.reference import keys_text, sections
 from workbench.cli.reference.page import page
+from workbench.cli.unknown_keys import known_keys
 from workbench.shipped import options, shipped
 
 register()

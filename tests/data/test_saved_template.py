@@ -4,11 +4,11 @@ import pytest
 
 from workbench.config.data import DataConfig, Template
 from workbench.config.model import Task
-from workbench.data.account import Account
 from workbench.data.chat.named_templates import TEMPLATES, saved_template
 from workbench.data.chat.saved_template import end_ids, templates_of
 from workbench.data.encode import Encoding, encode
 from workbench.data.inference_prompts import prompts
+from workbench.data.row_counts import Account
 from workbench.data.rows import Row
 
 CALL = {"id": "call1", "type": "function", "function": {"name": "add", "arguments": '{"a": "三"}'}}

@@ -9,13 +9,13 @@ import pytest
 from workbench.data.contamination.compare import Overlap
 from workbench.data.contamination.search import Contamination, Pair
 from workbench.errors import DataError
-from workbench.evaluation.contamination import (
+from workbench.evaluation.contamination_items import THRESHOLDS, benchmark_contamination, item_of
+from workbench.evaluation.contamination_report import (
     ContaminationReport,
     clean_score,
     read_contamination,
     write_contamination,
 )
-from workbench.evaluation.contamination_search import THRESHOLDS, benchmark_contamination, item_of
 from workbench.evaluation.records import Example, Prediction, Score
 from workbench.statistics.intervals import cluster_stderr
 

@@ -15,7 +15,7 @@ from workbench.config.benchmark import BenchmarkConfig, OutputType, Sample
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.benchmarks.sample import sampled
-from workbench.evaluation.contamination_search import item_of
+from workbench.evaluation.contamination_items import item_of
 from workbench.evaluation.engine import evaluate
 from workbench.evaluation.harness.limits import limits
 from workbench.evaluation.prepare_benchmarks import check_benchmarks

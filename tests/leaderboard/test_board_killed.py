@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from workbench.cli import PACKAGE
-from workbench.leaderboard.kept import DIGESTS, INDEX, RESULTS
+from workbench.leaderboard.board_cache import DIGESTS, INDEX, RESULTS
 
 sys.path.append(str(Path(__file__).parent / "imports"))
 from imported_files import ppl_entry, sample, write_compass, write_harness  # noqa: E402

@@ -9,7 +9,7 @@ from leaderboard_runs import Spec, write_run
 
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.errors import ConfigError
-from workbench.evaluation.contamination import (
+from workbench.evaluation.contamination_report import (
     BenchmarkContamination,
     ContaminationReport,
     FoundItem,

@@ -9,11 +9,11 @@ from workbench.config.leaderboard import LeaderboardConfig
 from workbench.evaluation.result_checksums import facts_digest, score_digests
 from workbench.files import file_fingerprint, read_json, write_json
 from workbench.leaderboard import file_digests
+from workbench.leaderboard.board_cache import keeping
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.file_digests import file_digest, keeping_digests
 from workbench.leaderboard.items import index
-from workbench.leaderboard.kept import keeping
 from workbench.run_record import DIGEST, self_digest
 
 

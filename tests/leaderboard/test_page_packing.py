@@ -14,9 +14,9 @@ from board_maker import HOSTILE, MadeTexts, Size, make_board, with_values
 
 from workbench import shown
 from workbench.leaderboard.board import BETTER, UNSURE, WORSE
-from workbench.leaderboard.page import ColumnTexts, NoTexts, bundle, html, items, tested, write
+from workbench.leaderboard.page import ColumnTexts, NoTexts, bundle, html, items, packed_differences, write
 from workbench.leaderboard.page.containers import packed
-from workbench.leaderboard.page.shelf import Shelf
+from workbench.leaderboard.page.size_limit import Shelf
 
 SMALL = Size(models=5, columns=3, items=30)
 DTYPES = {"u1": np.uint8, "i1": np.int8, "u2": np.uint16, "i2": np.int16, "u4": np.uint32, "i4": np.int32}
@@ -232,14 +232,14 @@ def test_readers_without_javascript_find_every_score():
 
 
 def test_of_too_many_differences_those_with_a_verdict_stay(monkeypatch):
-    monkeypatch.setattr(tested, "MOST", 10)
+    monkeypatch.setattr(packed_differences, "MOST", 10)
     board = make_board(Size(models=6, columns=8, items=200))
     found = sum(difference.verdict in (BETTER, WORSE) for difference in board.differences)
     assert found > 0
     models = {model.key: number for number, model in enumerate(board.models)}
     columns = {column.key: number for number, column in enumerate(board.columns)}
-    values = tested.packed_differences(board.differences, models, columns)
-    shown_verdicts = [tested.VERDICTS[code] for code in values["verdict"]]
+    values = packed_differences.packed_differences(board.differences, models, columns)
+    shown_verdicts = [packed_differences.VERDICTS[code] for code in values["verdict"]]
     assert len(shown_verdicts) == 10 and values["total"] == len(board.differences)
     assert sum(verdict != UNSURE for verdict in shown_verdicts) == min(10, found)
 

@@ -7,7 +7,7 @@ from leaderboard_runs import Spec, write_run
 
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.evaluation.records import read_predictions, write_predictions
-from workbench.leaderboard import kept, page
+from workbench.leaderboard import board_cache, page
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import collect
 from workbench.leaderboard.items import answers, index
@@ -44,7 +44,7 @@ def write(folder, number, skill, seed=0):
 
 def files_of(folder):
     """Make the board of a folder, and return all its files but what is kept."""
-    with kept.keeping(folder) as items:
+    with board_cache.keeping(folder) as items:
         found = collect(folder)
         board = build(found, LeaderboardConfig(trained_for=["plain"]), items)
         texts = RunTexts(board, found.runs, items)
@@ -56,7 +56,11 @@ def files_of(folder):
         for path in folder.rglob("*")
         if path.is_file() and path.relative_to(folder).parts[0][:3] != "run"
     ]
-    return {path.name: path.read_bytes() for path in names if path.name not in (kept.INDEX, kept.RESULTS)}
+    return {
+        path.name: path.read_bytes()
+        for path in names
+        if path.name not in (board_cache.INDEX, board_cache.RESULTS)
+    }
 
 
 def cold_files_of(folder, tmp_path):
@@ -84,13 +88,17 @@ def change_an_answer(folder):
         pytest.param(change_an_answer, False, id="the likelihoods of one answer"),
         pytest.param(lambda folder: write(folder, 7, 0.5), False, id="a run more"),
         pytest.param(lambda folder: shutil.rmtree(folder / "run1"), False, id="a run less"),
-        pytest.param(lambda folder: (folder / kept.INDEX).write_bytes(b"?"), True, id="a damaged index"),
-        pytest.param(lambda folder: (folder / kept.RESULTS).write_bytes(b"?"), True, id="damaged tests"),
+        pytest.param(
+            lambda folder: (folder / board_cache.INDEX).write_bytes(b"?"), True, id="a damaged index"
+        ),
+        pytest.param(
+            lambda folder: (folder / board_cache.RESULTS).write_bytes(b"?"), True, id="damaged tests"
+        ),
     ],
 )
 def test_after_a_change_the_files_are_those_of_a_cold_board(change, is_same, folder, tmp_path):
     first = files_of(folder)
-    assert (folder / kept.INDEX).is_file() and (folder / kept.RESULTS).is_file()
+    assert (folder / board_cache.INDEX).is_file() and (folder / board_cache.RESULTS).is_file()
     change(folder)
     warm, cold = files_of(folder), cold_files_of(folder, tmp_path)
     assert warm.keys() == cold.keys() and len(warm) > 6
@@ -111,14 +119,14 @@ def test_only_what_a_changed_run_takes_part_in_is_read_and_tested_again(folder, 
     files_of(folder)
     again = len(tested)
     tested.clear()
-    (folder / kept.RESULTS).unlink()
+    (folder / board_cache.RESULTS).unlink()
     files_of(folder)
     assert set(read) == {"run2"} and 0 < again < len(tested)
 
 
 def test_what_a_killed_board_left_of_its_kept_files_is_deleted(tmp_path):
-    for name in (kept.INDEX, kept.RESULTS, kept.DIGESTS):
+    for name in (board_cache.INDEX, board_cache.RESULTS, board_cache.DIGESTS):
         (tmp_path / f".{name}.a1b2c3d4").write_bytes(b"half")
-    with kept.keeping(tmp_path):
+    with board_cache.keeping(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []

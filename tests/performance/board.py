@@ -126,10 +126,10 @@ def build_once(folder: Path) -> None:
     """Build the whole leaderboard of a folder in this process, and print what each part took."""
     from workbench.config.leaderboard import LeaderboardConfig
     from workbench.leaderboard import page
+    from workbench.leaderboard.board_cache import keeping
     from workbench.leaderboard.build import build
     from workbench.leaderboard.collect import collect
     from workbench.leaderboard.items.run_texts import RunTexts
-    from workbench.leaderboard.kept import keeping
     from workbench.leaderboard.outputs import writing
     from workbench.reading_once import reading_once
 

@@ -26,7 +26,7 @@ from workbench.config.evaluate import EvaluateConfig
 from workbench.data.contamination.items import OPTION, Item
 from workbench.data.contamination.search import Contamination, Pair, contamination
 from workbench.data.rows import Row, load_rows, texts_within
-from workbench.evaluation.contamination_search import item_of
+from workbench.evaluation.contamination_items import item_of
 from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.records import Example
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from workbench import cli
-from workbench.evaluation.contamination import read_contamination
+from workbench.evaluation.contamination_report import read_contamination
 from workbench.evaluation.records import read_predictions, read_results
 
 TOY = cli.PACKAGE / "toy" / "data"

@@ -23,9 +23,9 @@ from workbench.evaluation.prepare_benchmarks import check_benchmarks
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.models import loading
 from workbench.models.dequantized import save_dequantized
-from workbench.pipeline.quantization_report.held import held
 from workbench.pipeline.quantization_report.probe import probe_rows
 from workbench.pipeline.quantization_report.speeds import alternate, prompt_of
+from workbench.pipeline.quantization_report.stored_as import held
 from workbench.pipeline.quantization_report.subject import Subject
 from workbench.run_dir import RunDir, read_json
 from workbench.shipped import PACKAGE

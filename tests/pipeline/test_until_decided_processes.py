@@ -11,7 +11,7 @@ import pytest
 from noisy_toy import TOY, noisy_toy
 
 from workbench.config.compare import CompareConfig
-from workbench.leaderboard.comparing.command import compare_results
+from workbench.leaderboard.compare_two.command import compare_results
 from workbench.shipped import PACKAGE
 
 ITEMS = ("benchmark=[toy_choice_en]",)

@@ -18,7 +18,7 @@ The functions are attributes of `workbench`; each is imported on first use:
     finetune          finetuning.py    trains an adapter or a model on rows -> FineTuned
     merge             merging.py       merges base model and adapter, and proves the result -> Merged
     combine           combining.py     makes one adapter out of several -> Combined
-    compare           leaderboard/comparison.py    compares two Results item by item -> Comparison
+    compare           leaderboard/compare_results.py    compares two Results item by item -> Comparison
 
 Settings have the names, defaults and checks of the command line's keys, without the section's name. The steps
 of a recipe call the same code, in functions that take whole sections: `train_weights`, `merge_into`,

@@ -18,9 +18,9 @@ from workbench.config.model import Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig
 from workbench.config.train import Precision, TrainConfig
 from workbench.contexts import quiet_transformers
-from workbench.data.account import Account
 from workbench.data.chat.saved_template import end_ids, templates_of
 from workbench.data.collate import Collator
+from workbench.data.row_counts import Account
 from workbench.distributed import is_rank0
 from workbench.folders import new_folder
 from workbench.models.adapters import attach

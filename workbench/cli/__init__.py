@@ -176,7 +176,7 @@ def job(composed: DictConfig) -> float | None:
         if config.steps == [Step.chat]:
             keep_output_clear()
         if config.steps == [Step.compare] and config.compare.until is Until.all:
-            from workbench.leaderboard.comparing.command import show_comparison  # scipy takes a second
+            from workbench.leaderboard.compare_two.command import show_comparison  # scipy takes a second
 
             if not RANK:
                 show_comparison(config.compare)  # needs no torch

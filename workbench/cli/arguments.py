@@ -12,10 +12,10 @@ from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from workbench.cli.answers import HERE, group_options, listed, peft_method, way
 from workbench.cli.flags import split_words
-from workbench.cli.habits import key_here, obstacle, option_here
-from workbench.cli.keys import Kind, choices, declared_type, groups, is_list, kind_of
+from workbench.cli.foreign_keys import key_here, obstacle, option_here
+from workbench.cli.foreign_words import HERE, group_options, listed, peft_method, way
+from workbench.cli.key_types import Kind, choices, declared_type, groups, is_list, kind_of
 from workbench.cli.other_tools.files import check_files_of_other_tools
 from workbench.cli.other_tools.translation import translate
 from workbench.cli.quoting import container, is_quoted, parses, quoted, split_outside, text_sweep, text_value

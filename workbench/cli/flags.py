@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.cli.answers import HERE, way
-from workbench.cli.habits import no_such_stage
-from workbench.cli.keys import groups, kind_of
+from workbench.cli.foreign_keys import no_such_stage
+from workbench.cli.foreign_words import HERE, way
+from workbench.cli.key_types import groups, kind_of
 from workbench.cli.other_tools.translation import translate
 from workbench.errors import ConfigError
 

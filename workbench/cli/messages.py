@@ -6,7 +6,7 @@ import sys
 from hydra.errors import HydraException
 from rich.cells import cell_len, chop_cells
 
-from workbench.cli.error_hints import plainly
+from workbench.cli.unknown_keys import plainly
 from workbench.errors import FileOfAnotherToolError, WorkbenchError
 from workbench.shipped import options
 from workbench.shown import clean

@@ -8,7 +8,6 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.config.data import DataConfig, DataFormat
 from workbench.config.model import Task
-from workbench.data.account import Account
 from workbench.data.chat.doubled_tokens import strip_added_tokens, strip_added_tokens_of_pair
 from workbench.data.chat.prepare_chat import prepared
 from workbench.data.chat.saved_template import ChatForm, chat_form
@@ -28,6 +27,7 @@ from workbench.data.formats import row_format, text, unread_columns
 from workbench.data.mask_check.check_masks import MaskCheck
 from workbench.data.pretraining import blocks, document_ids, pieces
 from workbench.data.readers.row_store import by_source
+from workbench.data.row_counts import Account
 from workbench.data.rows import Row
 from workbench.data.tokens.control_tokens import ControlTokens, control_tokens, written_once
 from workbench.data.tokens.literal_tokens import LiteralTokenizer, split_up

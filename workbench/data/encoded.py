@@ -7,9 +7,9 @@ import datasets
 
 from workbench.config.data import DataConfig
 from workbench.config.names import IGNORED
-from workbench.data.account import Account
 from workbench.data.example import Example, predictable
 from workbench.data.packing import positions
+from workbench.data.row_counts import Account
 from workbench.errors import DataError
 
 

@@ -10,8 +10,8 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from workbench.config.names import IGNORED
-from workbench.data.account import Account
 from workbench.data.encoded import Encoded
+from workbench.data.row_counts import Account
 from workbench.data.rows import Row
 from workbench.shown import clean
 

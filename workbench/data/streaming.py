@@ -11,10 +11,10 @@ import pyarrow
 
 from workbench.config.data import DataConfig
 from workbench.config.model import Task
-from workbench.data.account import Account
 from workbench.data.encode import Encoding, examples_of
 from workbench.data.encoded import Encoded, as_dataset
 from workbench.data.holdout import drawn, prompt_keys
+from workbench.data.row_counts import Account
 from workbench.data.rows import Row, check_places, read_rows, sourced
 from workbench.errors import DataError
 from workbench.files import clear_the_way

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import DataError
-from workbench.evaluation.directions import lower_is_better
 from workbench.evaluation.field_checks import (
     Check,
     are_scores,
@@ -24,6 +23,7 @@ from workbench.evaluation.field_checks import (
     is_text_or_none,
     list_of,
 )
+from workbench.evaluation.metric_directions import lower_is_better
 from workbench.files import parse_json, read_json, write_atomic, write_json
 
 SCHEMA_VERSION = 1

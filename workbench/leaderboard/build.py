@@ -6,13 +6,13 @@ from typing import Any
 
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.leaderboard.board import Board, Cell, Difference, Family, Model
+from workbench.leaderboard.board_tests import family as families
+from workbench.leaderboard.board_tests.forgetting import forgetting
+from workbench.leaderboard.board_tests.means import as_mean, averaged, differences_of
+from workbench.leaderboard.board_tests.ranking import ranks
+from workbench.leaderboard.board_tests.seeds import num_tests, recipes, seed_groups
+from workbench.leaderboard.board_tests.subjects import subject_differences
 from workbench.leaderboard.collect import Collection, Run
-from workbench.leaderboard.comparisons import family as families
-from workbench.leaderboard.comparisons.forgetting import forgetting
-from workbench.leaderboard.comparisons.means import as_mean, averaged, differences_of
-from workbench.leaderboard.comparisons.ranking import ranks
-from workbench.leaderboard.comparisons.seeds import num_tests, recipes, seed_groups
-from workbench.leaderboard.comparisons.subjects import subject_differences
 from workbench.leaderboard.early_decisions import decisions_on
 from workbench.leaderboard.items.columns import find_columns
 from workbench.leaderboard.items.index import ItemIndex

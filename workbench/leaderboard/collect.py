@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.contamination import ContaminationReport, contamination_of
+from workbench.evaluation.contamination_report import ContaminationReport, contamination_of
 from workbench.evaluation.records import Prediction, Score, read_predictions, read_results
 from workbench.evaluation.result_checksums import ADAPTER_DIGEST, check_results
 from workbench.files import read_json

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import DataError
-from workbench.evaluation.directions import lower_is_better
+from workbench.evaluation.metric_directions import lower_is_better
 from workbench.files import read_json
 from workbench.leaderboard.board import BETTER, WORSE, EarlyDecision, Model, Skipped
 from workbench.leaderboard.checks import shown

@@ -12,14 +12,14 @@ from workbench.data.rows import Row
 from workbench.data.streaming import BLOCK, are_held_out, streamed_rows
 from workbench.distributed import is_rank0
 from workbench.errors import DataError
-from workbench.evaluation.contamination import (
+from workbench.evaluation.contamination_items import THRESHOLDS, benchmark_contamination, item_of
+from workbench.evaluation.contamination_report import (
     BenchmarkContamination,
     ContaminationReport,
     clean_score,
     read_contamination,
     write_contamination,
 )
-from workbench.evaluation.contamination_search import THRESHOLDS, benchmark_contamination, item_of
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.pipeline.held_out.rows_file import read_rows

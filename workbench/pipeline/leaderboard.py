@@ -12,11 +12,11 @@ from workbench.errors import ConfigError
 from workbench.files import locked
 from workbench.leaderboard import page, run_table, table
 from workbench.leaderboard.board import Board
+from workbench.leaderboard.board_cache import keeping
 from workbench.leaderboard.build import build
 from workbench.leaderboard.collect import Run as CollectedRun
 from workbench.leaderboard.imported_runs import collect_all
 from workbench.leaderboard.items.run_texts import RunTexts
-from workbench.leaderboard.kept import keeping
 from workbench.leaderboard.outputs import model_folders, writing
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir

@@ -20,7 +20,7 @@ from workbench.config.names import ADAPTER, BASE, TRAINED
 from workbench.data.report import data_report
 from workbench.distributed import is_rank0
 from workbench.errors import ConfigError
-from workbench.evaluation.directions import lower_is_better
+from workbench.evaluation.metric_directions import lower_is_better
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.result_checksums import ADAPTER_DIGEST, RECIPE_DIGEST
 from workbench.models.adapters import adapter_config

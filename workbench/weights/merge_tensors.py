@@ -8,9 +8,9 @@ from torch import Tensor
 
 from workbench.errors import CheckpointError, ConfigError
 from workbench.weights.file_tensors import FileTensor, file_tensors
-from workbench.weights.held_rows import held_rows
 from workbench.weights.lora_update import Update
 from workbench.weights.merge_plan import MergePlan, PlannedTensor
+from workbench.weights.rows_as_trained import held_rows
 from workbench.weights.shard_writer import ShardWriter
 from workbench.weights.signal import Signal, measured
 

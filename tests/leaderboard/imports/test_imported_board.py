@@ -9,8 +9,8 @@ from scipy.stats import binomtest
 from workbench.config.compare import CompareConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.leaderboard.build import build
-from workbench.leaderboard.comparing.paired import compare_sides
-from workbench.leaderboard.comparing.sides import open_side
+from workbench.leaderboard.compare_two.paired import compare_sides
+from workbench.leaderboard.compare_two.sides import open_side
 from workbench.leaderboard.imported_runs import collect_all
 
 

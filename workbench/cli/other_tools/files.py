@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.cli.habits import no_such_stage
+from workbench.cli.foreign_keys import no_such_stage
 from workbench.cli.other_tools.contents import mapping
 from workbench.cli.other_tools.translation import VERBS, Translation, translate
 from workbench.cli.yaml_files.recipes import recipe_files

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.cli.answers import assignment, model_arguments
-from workbench.cli.error_hints import NAME
-from workbench.cli.habits import STAGES, converted, is_on, key_here, obstacle, option_here, remark
-from workbench.cli.keys import all_keys, declared_type, groups, kind_of
+from workbench.cli.foreign_keys import STAGES, converted, is_on, key_here, obstacle, option_here, remark
+from workbench.cli.foreign_words import assignment, model_arguments
+from workbench.cli.key_types import all_keys, declared_type, groups, kind_of
 from workbench.cli.other_tools.contents import is_nested, names_in, shown_value, text
 from workbench.cli.other_tools.data_sets import data_settings
+from workbench.cli.unknown_keys import NAME
 from workbench.cli.yaml_files.recipes import recipe_files
 
 VERBS = {

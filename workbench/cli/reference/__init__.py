@@ -16,10 +16,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
-from workbench.cli.error_hints import NAME, filled, nearest_keys
-from workbench.cli.keys import without_none
+from workbench.cli.key_types import without_none
 from workbench.cli.messages import wrapped
 from workbench.cli.stored_run import as_mapping
+from workbench.cli.unknown_keys import NAME, filled, nearest_keys
 from workbench.cli.yaml_files.recipes import load_mapping, load_recipe
 from workbench.cli.yaml_files.sources import Sources, composed
 from workbench.config import Config

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from workbench.cli.composition import register
-from workbench.cli.keys import groups
+from workbench.cli.key_types import groups
 from workbench.cli.reference import Key, Section, recipe_values_text, sections
 from workbench.config.adapter import AdapterMethod
 from workbench.models.adapters.methods import BASES, CONDITIONS, EVERY, REFUSED

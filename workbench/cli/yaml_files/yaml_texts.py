@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from workbench.cli.keys import Kind, kind_of
+from workbench.cli.key_types import Kind, kind_of
 from workbench.cli.yaml_files.recipes import load_mapping, recipe_files
 from workbench.cli.yaml_files.sources import Sources
 from workbench.errors import ConfigError

@@ -12,11 +12,11 @@ from lm_eval.evaluator import evaluate as evaluate_tasks
 from workbench.config.benchmark import Average
 from workbench.config.evaluate import EvaluateConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.directions import told_direction
 from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks
 from workbench.evaluation.harness.item_scores import Combine, item_id, item_score, meaning, with_filter
 from workbench.evaluation.harness.model import HarnessLM
 from workbench.evaluation.harness.tasks import silenced
+from workbench.evaluation.metric_directions import told_direction
 from workbench.evaluation.metrics.aggregate import resampled
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Prediction, Score, prompt_hash

@@ -23,7 +23,7 @@ from workbench.errors import ConfigError
 from workbench.evaluation.benchmarks.language import language
 from workbench.evaluation.benchmarks.list_checks import check_ignored, check_lists
 from workbench.evaluation.benchmarks.sample import sampled
-from workbench.evaluation.harness.code import check_files, check_metrics
+from workbench.evaluation.harness.code_check import check_files, check_metrics
 from workbench.evaluation.harness.examples import read_examples, task_errors
 from workbench.evaluation.harness.filters import bound_filters
 from workbench.evaluation.harness.interviewer import HarnessInterviewer, HarnessTasks

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.config.benchmark import OutputType
 from workbench.errors import ConfigError, first_line
-from workbench.evaluation.directions import lower_is_better, metric_name
+from workbench.evaluation.metric_directions import lower_is_better, metric_name
 from workbench.evaluation.metrics.likelihood_scores import is_right, most_likely
 from workbench.evaluation.metrics.metric import Judged, Metric
 from workbench.evaluation.metrics.table import METRICS

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.errors import DataError
-from workbench.evaluation.directions import told_direction
 from workbench.evaluation.field_checks import LARGEST
 from workbench.evaluation.harness.item_scores import NO_FILTER
+from workbench.evaluation.metric_directions import told_direction
 from workbench.evaluation.records import Score
 from workbench.leaderboard.imported_items import ImportedItems
 from workbench.leaderboard.imports.scores import (

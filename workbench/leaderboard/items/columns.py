@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from workbench.evaluation.directions import lower_is_better, metric_name
+from workbench.evaluation.metric_directions import lower_is_better, metric_name
 from workbench.evaluation.records import Score
 from workbench.files import fingerprint
 from workbench.leaderboard.board import Column

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.evaluation.directions import metric_name
+from workbench.evaluation.metric_directions import metric_name
 from workbench.evaluation.records import ITEM_ALONE, Score
 from workbench.leaderboard.items.answers import LABELS, TEXTS, Items, num_words
 

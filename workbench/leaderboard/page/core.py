@@ -4,8 +4,8 @@ from typing import Any
 
 from workbench.evaluation.records import ITEM_ALONE
 from workbench.leaderboard.board import Board, Cell, Column, Model
+from workbench.leaderboard.page.packed_differences import packed_differences, packed_subjects
 from workbench.leaderboard.page.plain import plain, rounded
-from workbench.leaderboard.page.tested import packed_differences, packed_subjects
 from workbench.shown import message
 
 SCHEMA_VERSION = 1

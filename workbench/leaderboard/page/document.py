@@ -11,7 +11,7 @@ from workbench.leaderboard.page import bundle
 from workbench.leaderboard.page.containers import as_json, packed
 from workbench.leaderboard.page.core import core, later, reference_key
 from workbench.leaderboard.page.items import add_items
-from workbench.leaderboard.page.shelf import Shelf
+from workbench.leaderboard.page.size_limit import Shelf
 from workbench.leaderboard.page.texts import ItemTexts
 from workbench.shown import clean
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from workbench.leaderboard.board import Outcomes
 from workbench.leaderboard.page.containers import RUNS, packed
 from workbench.leaderboard.page.plain import column_of, shortened
-from workbench.leaderboard.page.shelf import Shelf
+from workbench.leaderboard.page.size_limit import Shelf
 from workbench.leaderboard.page.texts import ColumnTexts
 from workbench.shown import clean
 

@@ -30,8 +30,8 @@ from workbench.models.adapters.adapter_config import (
     read_weights,
     tidy_config,
 )
+from workbench.models.adapters.check_fit import check_fit, check_task, check_values
 from workbench.models.adapters.config_bounds import check_announced
-from workbench.models.adapters.fit import check_fit, check_task, check_values
 from workbench.models.adapters.init_from_weights import FROM_WEIGHTS, start_from_weights
 from workbench.models.adapters.methods import FROM_BASE
 from workbench.models.adapters.peft_config import check_biases, is_classifier, peft_config

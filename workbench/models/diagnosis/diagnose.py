@@ -15,7 +15,7 @@ from workbench.models.diagnosis.evidence import Evidence
 from workbench.models.diagnosis.examine import examine
 from workbench.models.diagnosis.explain import explain
 from workbench.models.diagnosis.findings import Finding, in_order
-from workbench.models.diagnosis.fit import Fit, Kind
+from workbench.models.diagnosis.least_squares import Fit, Kind
 
 SCHEMA_VERSION = 1
 

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from workbench.models.checkpoints.model_folder import is_embedding, is_head
 from workbench.models.diagnosis.adapter_layers import AdapterLayers
-from workbench.models.diagnosis.fit import Fit, Kind
+from workbench.models.diagnosis.least_squares import Fit, Kind
 
 MOST_FOREIGN = 0.5
 """Share of unexplained tensors from which the whole model counts as another one."""

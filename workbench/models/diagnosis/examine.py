@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workbench.models.checkpoints.model_folder import HEAD, ModelFolder
 from workbench.models.diagnosis.adapter_layers import AdapterLayers
-from workbench.models.diagnosis.fit import Fit, Kind, Merge, fit
+from workbench.models.diagnosis.least_squares import Fit, Kind, Merge, fit
 from workbench.models.dtypes import dtype_name
 
 

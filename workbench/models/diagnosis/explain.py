@@ -7,7 +7,7 @@ from workbench.models.checkpoints.model_folder import HEAD, is_embedding, is_hea
 from workbench.models.diagnosis.adapter_layers import AdapterLayers
 from workbench.models.diagnosis.evidence import Evidence
 from workbench.models.diagnosis.findings import Finding, counted
-from workbench.models.diagnosis.fit import Fit, Kind
+from workbench.models.diagnosis.least_squares import Fit, Kind
 from workbench.models.merging.effect import REFUSED_KEPT
 
 Rule = Callable[[Evidence], Iterator[Finding]]

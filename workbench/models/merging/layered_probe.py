@@ -30,8 +30,8 @@ from workbench.models.merging.tensor_plan import base_tensors
 from workbench.models.merging.without_layers import without_layers
 from workbench.models.ops.fused import enable_fused
 from workbench.weights.file_tensors import file_tensors
-from workbench.weights.held_rows import held_rows
 from workbench.weights.merge_plan import MergePlan, PlannedTensor
+from workbench.weights.rows_as_trained import held_rows
 
 Keep = Callable[[str, Iterator[Tensor]], Logits]
 """Stores the logits of one model under a name, and returns them."""

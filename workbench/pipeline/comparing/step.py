@@ -8,7 +8,7 @@ from workbench.distributed import is_rank0
 from workbench.errors import ConfigError
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.files import write_json
-from workbench.leaderboard.comparing.command import show_comparison
+from workbench.leaderboard.compare_two.command import show_comparison
 from workbench.leaderboard.early_decisions import COMPARE_JSON
 from workbench.pipeline.checks import check_questions
 from workbench.pipeline.comparing.two_models import asked_models, loaded

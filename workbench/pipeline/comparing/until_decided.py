@@ -12,8 +12,8 @@ from workbench.config.compare import CompareConfig
 from workbench.distributed import barrier
 from workbench.errors import ConfigError
 from workbench.evaluation import engine
-from workbench.evaluation.directions import lower_is_better
 from workbench.evaluation.item_interviewer import ItemInterviewer
+from workbench.evaluation.metric_directions import lower_is_better
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Score, read_predictions
 from workbench.files import fingerprint, masked_json

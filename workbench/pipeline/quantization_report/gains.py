@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.config.inspection.quantization_report import HeldAs
-from workbench.evaluation.directions import lower_is_better
+from workbench.evaluation.metric_directions import lower_is_better
 from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.evaluation.records import Score
 from workbench.leaderboard import formatting

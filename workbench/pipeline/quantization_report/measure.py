@@ -20,7 +20,7 @@ from workbench.models.merging.logit_files import LogitFiles, in_files
 from workbench.models.quantization import stored_bytes
 from workbench.models.token_divergence import TextDivergence, divergences, text_logits
 from workbench.pipeline.inspection.quantization_ways import GGUF
-from workbench.pipeline.quantization_report.held import Held, held
+from workbench.pipeline.quantization_report.stored_as import Held, held
 from workbench.pipeline.quantization_report.subject import Subject
 from workbench.pipeline.run_state import Run
 

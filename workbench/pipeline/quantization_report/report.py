@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from workbench.config.inspection.quantization_report import HeldAs
-from workbench.leaderboard.comparison import Comparison, compare_all
+from workbench.leaderboard.compare_results import Comparison, compare_all
 from workbench.models.token_divergence import TextDivergence
 from workbench.pipeline.quantization_report.gains import Gain
 from workbench.pipeline.quantization_report.measure import Measured

@@ -2,7 +2,7 @@
 
 from workbench.leaderboard import formatting
 from workbench.leaderboard.board import UNSURE
-from workbench.leaderboard.comparison import ComparedBenchmark
+from workbench.leaderboard.compare_results import ComparedBenchmark
 from workbench.leaderboard.outputs import markdown as markdown_tables
 from workbench.leaderboard.outputs.texts import markdown as escaped
 from workbench.leaderboard.shown_table import Table

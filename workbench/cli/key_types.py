@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from workbench.cli.error_hints import known_keys
+from workbench.cli.unknown_keys import known_keys
 from workbench.config import Config
 from workbench.config.data import Template
 from workbench.shipped import shipped

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from workbench.leaderboard.board import Difference, Family, Mean, MeanScore
-from workbench.leaderboard.comparisons.family import Pair, level
-from workbench.leaderboard.comparisons.ranking import ranks
-from workbench.leaderboard.comparisons.verdicts import as_difference
+from workbench.leaderboard.board_tests.family import Pair, level
+from workbench.leaderboard.board_tests.ranking import ranks
+from workbench.leaderboard.board_tests.verdicts import as_difference
 from workbench.leaderboard.items.metric_kinds import MetricKind
 from workbench.leaderboard.items.outcomes import Answered
 from workbench.shown import message

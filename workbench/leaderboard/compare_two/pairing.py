@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from workbench.evaluation.records import Prediction
-from workbench.leaderboard.comparing.documents import matched_documents
-from workbench.leaderboard.comparing.sides import Side
+from workbench.leaderboard.compare_two.documents import matched_documents
+from workbench.leaderboard.compare_two.sides import Side
 
 ENOUGH = 0.5
 """From this share of the shorter list on, items are paired by their prompts alone."""

@@ -4,8 +4,7 @@ import re
 import shlex
 from difflib import get_close_matches
 
-from workbench.cli.error_hints import ALIKE, MOST, nearest_keys
-from workbench.cli.habits import (
+from workbench.cli.foreign_keys import (
     LIST_WORDS,
     STAGES,
     converted,
@@ -16,7 +15,8 @@ from workbench.cli.habits import (
     option_here,
     remark,
 )
-from workbench.cli.keys import Kind, all_keys, choices, groups, is_list, kind_of
+from workbench.cli.key_types import Kind, all_keys, choices, groups, is_list, kind_of
+from workbench.cli.unknown_keys import ALIKE, MOST, nearest_keys
 from workbench.cli.yaml_files.recipes import recipe_files
 from workbench.shipped import options
 

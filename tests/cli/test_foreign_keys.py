@@ -2,11 +2,11 @@
 
 import pytest
 
-from workbench.cli.answers import group_options
 from workbench.cli.arguments import prepare
-from workbench.cli.error_hints import known_keys
-from workbench.cli.habits import FOREIGN_KEYS, KEYS, OPTIONS, key_here, plain
-from workbench.cli.keys import all_keys, choices, groups, kind_of
+from workbench.cli.foreign_keys import FOREIGN_KEYS, KEYS, OPTIONS, key_here, plain
+from workbench.cli.foreign_words import group_options
+from workbench.cli.key_types import all_keys, choices, groups, kind_of
+from workbench.cli.unknown_keys import known_keys
 from workbench.errors import ConfigError
 
 

@@ -3,7 +3,7 @@
 from workbench.data.contamination import compare
 from workbench.data.contamination.items import Item
 from workbench.data.contamination.search import Contamination
-from workbench.evaluation.contamination import BenchmarkContamination, FoundItem
+from workbench.evaluation.contamination_report import BenchmarkContamination, FoundItem
 from workbench.evaluation.records import Example
 
 THRESHOLDS = {

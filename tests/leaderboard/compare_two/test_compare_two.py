@@ -16,10 +16,10 @@ from scipy.stats import binomtest
 
 from workbench.config.compare import CompareConfig
 from workbench.errors import ConfigError
-from workbench.leaderboard.comparing import report
-from workbench.leaderboard.comparing.command import compare_results
-from workbench.leaderboard.comparing.documents import matched_documents
-from workbench.leaderboard.comparing.sides import open_side
+from workbench.leaderboard.compare_two import report
+from workbench.leaderboard.compare_two.command import compare_results
+from workbench.leaderboard.compare_two.documents import matched_documents
+from workbench.leaderboard.compare_two.sides import open_side
 
 
 def flags(seed, share, count=200):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from workbench.config.compare import CompareConfig
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.directions import metric_name
+from workbench.evaluation.metric_directions import metric_name
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.board import BETTER, UNSURE, UNTESTED, WORSE
-from workbench.leaderboard.comparing.joint_metrics import compare_jointly, how_compared, why_untested
-from workbench.leaderboard.comparing.pairing import Pairs, pair_items
-from workbench.leaderboard.comparing.sides import Side
+from workbench.leaderboard.compare_two.joint_metrics import compare_jointly, how_compared, why_untested
+from workbench.leaderboard.compare_two.pairing import Pairs, pair_items
+from workbench.leaderboard.compare_two.sides import Side
 from workbench.leaderboard.items.columns import is_shown_as_share
 from workbench.statistics.intervals import mean
 from workbench.statistics.paired import PairedTest, compare_paired

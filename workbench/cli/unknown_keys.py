@@ -6,7 +6,7 @@ from dataclasses import is_dataclass
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any, get_args, get_origin, get_type_hints
 
-from workbench.cli.habits import key_here
+from workbench.cli.foreign_keys import key_here
 from workbench.config import Config
 
 NAME = "NAME"

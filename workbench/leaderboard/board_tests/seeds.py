@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.leaderboard.board import Family, Model, SeedGroup
-from workbench.leaderboard.comparisons.family import level
-from workbench.leaderboard.comparisons.verdicts import shown
+from workbench.leaderboard.board_tests.family import level
+from workbench.leaderboard.board_tests.verdicts import shown
 from workbench.leaderboard.items.metric_kinds import MetricKind
 from workbench.leaderboard.items.outcomes import Answered
 from workbench.statistics.paired import PairedTest

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from workbench.leaderboard.board import Forgetting, Model
-from workbench.leaderboard.comparisons.family import Pair
-from workbench.leaderboard.comparisons.verdicts import shown
+from workbench.leaderboard.board_tests.family import Pair
+from workbench.leaderboard.board_tests.verdicts import shown
 from workbench.leaderboard.items.outcomes import Answered
 from workbench.statistics.family import Family
 from workbench.statistics.means import Column, compare_means

@@ -10,8 +10,8 @@ from typing import Any
 from workbench.files import write_atomic, write_json
 from workbench.leaderboard import formatting
 from workbench.leaderboard.board import BETTER, WORSE
-from workbench.leaderboard.comparing.paired import Compared, Comparison
-from workbench.leaderboard.comparing.sides import Side
+from workbench.leaderboard.compare_two.paired import Compared, Comparison
+from workbench.leaderboard.compare_two.sides import Side
 from workbench.leaderboard.early_decisions import COMPARE_JSON
 from workbench.leaderboard.outputs.csv_files import field
 from workbench.leaderboard.shown_table import Table

@@ -15,10 +15,10 @@ from workbench.config.compare import CompareConfig
 from workbench.config.leaderboard import LeaderboardConfig
 from workbench.evaluation.records import Prediction, Score
 from workbench.leaderboard.build import build
-from workbench.leaderboard.comparing.joint_metrics import compare_jointly, how_compared, why_untested
-from workbench.leaderboard.comparing.paired import compare_sides
-from workbench.leaderboard.comparing.pairing import Pairs
-from workbench.leaderboard.comparing.sides import open_side
+from workbench.leaderboard.compare_two.joint_metrics import compare_jointly, how_compared, why_untested
+from workbench.leaderboard.compare_two.paired import compare_sides
+from workbench.leaderboard.compare_two.pairing import Pairs
+from workbench.leaderboard.compare_two.sides import open_side
 from workbench.leaderboard.imported_runs import collect_all
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.leaderboard.board import SubjectDifference
-from workbench.leaderboard.comparisons.family import Pair
-from workbench.leaderboard.comparisons.verdicts import exact_tests, shown
+from workbench.leaderboard.board_tests.family import Pair
+from workbench.leaderboard.board_tests.verdicts import exact_tests, shown
 from workbench.leaderboard.items.metric_kinds import MetricKind
 from workbench.leaderboard.items.outcomes import Answered
 from workbench.statistics.family import Family

@@ -13,7 +13,7 @@ from workbench.config.leaderboard import FamilyKind, LeaderboardConfig
 from workbench.config.names import BASE
 from workbench.errors import ConfigError
 from workbench.leaderboard.board import UNTESTED, Difference, Family, Model
-from workbench.leaderboard.comparisons.verdicts import as_difference, exact_tests
+from workbench.leaderboard.board_tests.verdicts import as_difference, exact_tests
 from workbench.leaderboard.items.metric_kinds import MetricKind, label_texts, sizes
 from workbench.leaderboard.items.outcomes import HEAD, Answered, cluster_codes
 from workbench.shown import listed, message

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from workbench.config.compare import CompareConfig
 from workbench.errors import ConfigError
-from workbench.leaderboard.comparing import report
-from workbench.leaderboard.comparing.paired import Comparison, compare_sides
-from workbench.leaderboard.comparing.sides import KINDS, open_side
+from workbench.leaderboard.compare_two import report
+from workbench.leaderboard.compare_two.paired import Comparison, compare_sides
+from workbench.leaderboard.compare_two.sides import KINDS, open_side
 
 log = logging.getLogger("workbench")
 

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from workbench.evaluation.directions import metric_name
+from workbench.evaluation.metric_directions import metric_name
 from workbench.evaluation.records import Prediction, Score
-from workbench.leaderboard.comparing.pairing import Pairs
+from workbench.leaderboard.compare_two.pairing import Pairs
 from workbench.leaderboard.items.answers import num_words
 from workbench.leaderboard.items.metric_kinds import UNITS, MetricKind, kind_of, label_metric, label_texts
 from workbench.statistics.label_metrics import compare_labels
