@@ -1,6 +1,7 @@
 """Runs of the shipped recipes, shortened, in this process."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,9 @@ Run = Callable[..., RunDir]
 
 
 def run_recipe(recipe: str, *overrides: str) -> RunDir:
-    """Run a recipe in the current folder."""
+    """Run a recipe in the current folder; a quickstart of few steps reads few of its 9,000 rows."""
+    if recipe == "quickstart" and any(re.fullmatch(r"train\.max_steps=\d", text) for text in overrides):
+        overrides = ("data.limit=640", *overrides)
     cli.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(cli.shipped("conf")), version_base="1.3"):
