@@ -9,12 +9,16 @@ from tiny_checkpoints import at, llama
 from transformers import AutoTokenizer
 
 from workbench.config.model import ModelConfig
+from workbench.config.publishing.export import ExportConfig
 from workbench.errors import CheckpointError
+from workbench.models.export import export
 from workbench.models.loading import load_tokenizer
+from workbench.models.tokenizers.load_tokenizer import read_tokenizer as tokenizer_of
 from workbench.models.tokenizers.sentencepiece import read_tokenizer
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "sentencepiece"
-NAMES = ["tiny", "extended"]
+BAICHUAN = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<unk>"}
+NAMES = ["tiny", "extended", "bare"]
 
 
 def expected(name):
@@ -86,6 +90,77 @@ def test_tokens_added_behind_the_pieces_keep_their_ids(tmp_path):
     (tmp_path / "added_tokens.json").write_text(json.dumps({"<late>": 465}))
     with pytest.raises(CheckpointError, match="the token '<late>' gets the id 462, not 465"):
         load_tokenizer(at(tmp_path))
+
+
+IM_TOKENS = {
+    "462": {"content": "<|im_end|>", "special": True},
+    "463": {"content": "<|im_start|>", "special": True},
+}
+
+
+def with_own_class(folder, **settings):
+    """A folder with the files of a tokenizer whose code is elsewhere."""
+    (folder / "tokenizer.model").write_bytes((FOLDER / "bare.model").read_bytes())
+    named = {"tokenizer_class": "InternLM2Tokenizer", "auto_map": {"AutoTokenizer": ["code.Tokenizer", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(named | settings))
+    return folder
+
+
+def test_tokens_that_are_listed_under_the_ids_of_pieces_replace_them_as_in_internlm2(tmp_path):
+    tokenizer = tokenizer_of(with_own_class(tmp_path, added_tokens_decoder=IM_TOKENS, add_bos_token=False))
+    for item in expected("bare"):
+        if "[UNUSED" not in item["text"]:
+            assert tokenizer.encode(item["text"]) == item["ids"]
+        else:
+            renamed = item["text"].replace("[UNUSED_TOKEN_145]", "<|im_end|>")
+            renamed = renamed.replace("[UNUSED_TOKEN_146]", "<|im_start|>")
+            assert tokenizer.encode(renamed) == item["ids"]
+    assert tokenizer.decode([463, 462, 364], skip_special_tokens=True) == tokenizer.decode([364])
+    assert len(tokenizer) == 464
+
+
+def test_special_tokens_of_baichuan_are_read_from_objects_without_its_code(tmp_path):
+    marked = {f"{kind}_token": {"__type": "AddedToken", "content": text} for kind, text in BAICHUAN.items()}
+    tokenizer = tokenizer_of(with_own_class(tmp_path, add_bos_token=False, **marked))
+    assert tokenizer.encode("<reserved_106>早晨") == [460, 293]
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == ("<s>", "</s>", "<unk>")
+
+
+def test_chatglm_has_special_tokens_behind_the_pieces_and_two_of_them_before_every_text(tmp_path):
+    own = {"tokenizer_class": "ChatGLMTokenizer", "eos_token": "</s>"}
+    tokenizer = tokenizer_of(with_own_class(tmp_path, **own))
+    for item in expected("bare"):
+        assert tokenizer.encode(item["text"], add_special_tokens=False) == item["ids"]
+        assert tokenizer.encode(item["text"]) == [465, 467, *item["ids"]]
+    assert tokenizer.encode("<|user|>\n<|assistant|>", add_special_tokens=False) == [470, 14, 471]
+    assert 467 not in tokenizer.encode("sop", add_special_tokens=False)
+    assert tokenizer.decode([465, 470, 364], skip_special_tokens=True) == tokenizer.decode([364])
+    assert tokenizer.pad_token == "<unk>" and len(tokenizer) == 473
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert again.encode("早晨<|user|>") == tokenizer.encode("早晨<|user|>") == [465, 467, 293, 470]
+
+
+def test_listed_tokens_of_chatglm_that_are_letters_of_words_are_found_in_texts(tmp_path):
+    listed = {"467": {"content": "sop", "special": True}, "470": {"content": "<|user|>", "special": True}}
+    own = {"tokenizer_class": "ChatGLMTokenizer", "added_tokens_decoder": listed}
+    tokenizer = tokenizer_of(with_own_class(tmp_path, **own))
+    assert tokenizer.encode("[gMASK]sop<|user|>", add_special_tokens=False) == [465, 467, 470]
+
+
+def test_an_export_of_a_folder_with_a_tokenizers_code_has_a_tokenizer_without_it(tmp_path):
+    llama(vocab_size=470).save_pretrained(tmp_path / "in")
+    with_own_class(tmp_path / "in", added_tokens_decoder=IM_TOKENS, add_bos_token=False)
+    export(at(tmp_path / "in"), ExportConfig(), tmp_path / "out")
+    assert "auto_map" not in (tmp_path / "out" / "tokenizer_config.json").read_text()
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").encode("<|im_start|>早晨") == [463, 293]
+
+
+@pytest.mark.parametrize("index", ["0", "10"])
+def test_a_listed_token_does_not_replace_the_unknown_piece_or_a_byte(index, tmp_path):
+    folder = with_own_class(tmp_path, added_tokens_decoder={index: {"content": "<|im_end|>"}})
+    with pytest.raises(CheckpointError, match=f"'<.im_end.>' can't have the id {index}"):
+        tokenizer_of(folder)
 
 
 @pytest.mark.parametrize(

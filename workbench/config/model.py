@@ -72,12 +72,12 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit of a hub id in model.path. null: main."""
     architecture: Architecture = Architecture.auto
-    """auto, open-llama: LLaMA, InternLM3, Qwen2, Qwen2.5, Qwen3, Granite, MiniCPM 1 and 2, and Mistral
-    without its window become Open-Llama. native: any Hugging Face causal model, with its own modelling code
-    in transformers."""
+    """auto, open-llama: LLaMA, InternLM2, InternLM2.5, InternLM3, Qwen2, Qwen2.5, Qwen3, Granite, MiniCPM 1
+    and 2, Baichuan-7B, Baichuan2-7B, and Mistral without its window become Open-Llama. native: any Hugging
+    Face causal model, with its own modelling code in transformers; ChatGLM3 and GLM-4 become its Glm."""
     tokenizer: str | None = None
-    """Hub id, folder, `tokenizer.json`, SentencePiece `.model` or `.gguf` file. null: the tokenizer in
-    model.path."""
+    """Hub id, folder, `tokenizer.json`, SentencePiece `.model`, tiktoken or `.gguf` file. null: the tokenizer
+    in model.path."""
     pad_token: str | None = None
     """Padding token. It must be in the vocabulary. null: the tokenizer's own, else its unk, else its eos
     token."""

@@ -11,6 +11,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    GenerationConfig,
     GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -20,12 +21,21 @@ from workbench.config.model import ModelConfig, Task
 from workbench.config.quantization import QuantizationConfig
 from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError
+from workbench.models.checkpoints import chatglm
 from workbench.models.checkpoints.announced_sizes import check_sizes
 from workbench.models.checkpoints.checkpoint import BROKEN
 from workbench.models.checkpoints.foreign_code import runs_model_code
+from workbench.models.checkpoints.generation_config import FILE as GENERATION_FILE
 from workbench.models.checkpoints.generation_config import settle_generation
-from workbench.models.checkpoints.state_dict import existing_files, read_json_object, tensor_names
+from workbench.models.checkpoints.own_names import with_llama_names
+from workbench.models.checkpoints.state_dict import (
+    existing_files,
+    read_folder,
+    read_json_object,
+    tensor_names,
+)
 from workbench.models.checkpoints.supported_models import (
+    MAPPINGS,
     check_head,
     check_kind,
     check_known,
@@ -60,11 +70,15 @@ def read_config(path: Path) -> PreTrainedConfig:
     file = path / "config.json"
     if file.is_file():
         check_not_quantized(read_json_object(file), file)
-        if not trusted["trust_remote_code"]:
+        if not trusted["trust_remote_code"] and not is_chatglm(path):
             check_known(read_json_object(file), file)
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(path.parent if where else path, **where, **trusted)
+            config = (
+                chatglm.glm_config(read_json_object(file), file)
+                if is_chatglm(path)
+                else AutoConfig.from_pretrained(path.parent if where else path, **where, **trusted)
+            )
     except LOAD_ERRORS as error:
         raise _unreadable(path, error) from error
     check_sizes(config.to_dict(), path)
@@ -110,12 +124,12 @@ def load(
     try:
         if path.is_file():
             return _from_gguf(path, CLASSES[model.task], config, options)
-        loaded, report = CLASSES[model.task].from_pretrained(
-            path,
+        loader, source = _source(path, model.task, config)
+        loaded, report = loader.from_pretrained(
+            **source,
             config=config,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            trust_remote_code=runs_code(path),
             **options,
         )
     except LOAD_ERRORS as error:
@@ -130,6 +144,26 @@ def load(
     if note:
         logger.info("%s: %s", path, note)
     return cast(PreTrainedModel, loaded)
+
+
+def is_chatglm(path: Path) -> bool:
+    """Return whether the model at `path` is a ChatGLM that is read as transformers' Glm."""
+    file = path / "config.json"
+    is_one = file.is_file() and read_json_object(file).get("model_type") == chatglm.MODEL_TYPE
+    return is_one and not runs_code(path)
+
+
+def _source(path: Path, task: Task, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
+    """Return the class that loads a model, and the arguments of from_pretrained that say where it is."""
+    if not is_chatglm(path):
+        where = {"pretrained_model_name_or_path": path, "trust_remote_code": runs_code(path)}
+        return CLASSES[task], where
+    is_given = (path / GENERATION_FILE).is_file()
+    return MAPPINGS[task][type(config)], {
+        "pretrained_model_name_or_path": None,
+        "state_dict": with_llama_names(chatglm.MODEL_TYPE, config, read_folder(path), path),
+        "generation_config": GenerationConfig.from_pretrained(path) if is_given else None,
+    }
 
 
 def runs_code(path: Path) -> bool:

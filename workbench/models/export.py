@@ -26,6 +26,7 @@ from workbench.models.checkpoints.generation_config import eos_ids
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.llama_config import llama_config, write_config, write_llama_config
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, fold
+from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.checkpoints.validation import fitted
 from workbench.models.device import torch_device
 from workbench.models.dtypes import chosen_dtype, dtype_name
@@ -37,6 +38,7 @@ from workbench.models.quantized_folder import save_quantized
 from workbench.models.stored import Stored
 from workbench.models.tokenizers.load_tokenizer import load_tokenizer, read_tokenizer, tokenizer_place
 from workbench.run_dir import check_folder, new_folder, part_of, write_json
+from workbench.weights.normalized_rows import NormalizedRows
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -138,6 +140,8 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
         raise CheckpointError(f"{model.path}: has no {SCORE}, so it is not a trained classifier (train it)")
     if export.dtype is not Dtype.auto or (source.is_file() and not as_gguf):
         tensors = {name: Cast(t, chosen_dtype(export.dtype, torch.bfloat16)) for name, t in tensors.items()}
+    elif not as_gguf:
+        tensors = {name: _in_stored_dtype(tensor) for name, tensor in tensors.items()}
     folded, record = False, None
     if export.format is not ExportFormat["open-llama"]:
         folded = checkpoint.config.use_stable_embedding
@@ -149,6 +153,11 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
     name = export.format.value if is_whole else f"{export.format.value} in {export.quantization.value}"
     logger.info(f"exported {model.path} to {path}: {name}, {size:,} bytes of tensors")
     return ExportReport(format=name, num_tensors=len(tensors), num_bytes=size, folded=folded)
+
+
+def _in_stored_dtype(tensor: Stored) -> Stored:
+    """Return a tensor in the dtype of the file also where it is computed in float32."""
+    return Cast(tensor, tensor.stored.dtype) if isinstance(tensor, NormalizedRows) else tensor
 
 
 def check_gguf(model: ModelConfig) -> None:
@@ -257,9 +266,11 @@ def write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: s
 
 
 def _write_tokenizer(model: ModelConfig, folder: Path) -> None:
-    """Copy the tokenizer's files, or save the tokenizer of a GGUF file."""
+    """Copy the tokenizer's files, or save the tokenizer of a GGUF file or of a folder with its own code."""
     source = tokenizer_place(model)
-    if source.is_file() or model.pad_token:
+    settings = source / "tokenizer_config.json"
+    has_code = settings.is_file() and "auto_map" in read_json_object(settings)
+    if source.is_file() or model.pad_token or has_code:
         _tokenizer(model).save_pretrained(folder)
         return
     if (source / TEMPLATES_FOLDER).is_dir():

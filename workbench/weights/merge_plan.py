@@ -8,10 +8,12 @@ import torch
 
 from workbench.weights.as_trained import Quantized
 from workbench.weights.file_tensors import FileTensor
+from workbench.weights.fused_rows import FusedRows
 from workbench.weights.gguf_rows import GgufRows
 from workbench.weights.lora_update import LoraUpdate, Replacement, Update
+from workbench.weights.normalized_rows import NormalizedRows
 
-Source = FileTensor | GgufRows
+Source = FileTensor | GgufRows | FusedRows | NormalizedRows
 
 
 @dataclass(frozen=True, kw_only=True)

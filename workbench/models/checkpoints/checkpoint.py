@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import GenerationConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig
 
 from workbench.contexts import quiet_transformers
 from workbench.errors import CheckpointError
@@ -15,6 +15,7 @@ from workbench.models.checkpoints import meta_llama
 from workbench.models.checkpoints.announced_sizes import check_sizes
 from workbench.models.checkpoints.foreign_code import check_kernels
 from workbench.models.checkpoints.generation_config import settle_generation
+from workbench.models.checkpoints.own_names import with_llama_names
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD, RECORD, unfold
 from workbench.models.checkpoints.state_dict import read_folder, read_json_object
 from workbench.models.checkpoints.supported_models import alternative, check_not_quantized
@@ -49,6 +50,8 @@ class Checkpoint:
     origin: str
     """Source format: Open-Llama, LLaMA, Qwen2, ..."""
     config: OpenLlamaConfig
+    model_type: str = OpenLlamaConfig.model_type
+    """`model_type` of config.json, which names the tensors in the files."""
     note: str = ""
     """Changes made in the conversion."""
     record: dict[str, Any] | None = None
@@ -88,7 +91,7 @@ def read_with(path: Path, tensors: Mapping[str, Stored]) -> Checkpoint:
 def _completed(checkpoint: Checkpoint, tensors: Mapping[str, Stored]) -> Checkpoint:
     """Add the tensors and the generation settings to a described checkpoint."""
     path = checkpoint.path
-    checkpoint.tensors = _renamed(tensors)
+    checkpoint.tensors = _renamed(with_llama_names(checkpoint.model_type, checkpoint.config, tensors, path))
     if checkpoint.record is not None:
         checkpoint = _restored(checkpoint, checkpoint.record)
     if (path / "generation_config.json").is_file():
@@ -140,7 +143,7 @@ def _describe(path: Path, source: Path) -> Checkpoint:
     else:
         relative = RELATIVES[str(model_type)].from_dict(stored)
         origin, config = NAMES[str(model_type)] + file_format, _from_relative(source, relative)
-        checkpoint = Checkpoint(path, origin, config, SWITCHED_OFF, stored.get(RECORD))
+        checkpoint = Checkpoint(path, origin, config, str(model_type), SWITCHED_OFF, stored.get(RECORD))
     dtype = checkpoint.config.dtype
     if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
         raise CheckpointError(f"{source}: dtype {str(dtype)!r} is not a floating point type")
@@ -202,9 +205,9 @@ def _from_relative(source: Path, relative: PreTrainedConfig) -> OpenLlamaConfig:
         CheckpointError: Open-Llama doesn't support a field's value.
     """
     if reason := unsupported(relative):
-        raise CheckpointError(
-            f"{source}: {reason}; model.architecture=native supports all that transformers does"
-        )
+        native = "; model.architecture=native supports all that transformers does"
+        way_out = native if relative.model_type in CONFIG_MAPPING else ""
+        raise CheckpointError(f"{source}: {reason}{way_out}")
     return OpenLlamaConfig(**open_llama_fields(relative))
 
 

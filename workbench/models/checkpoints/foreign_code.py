@@ -7,6 +7,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 
 from workbench.errors import CheckpointError
+from workbench.models.checkpoints import chatglm
 from workbench.trust import check_trusted, is_trusted
 
 IMPLEMENTATION = "_implementation"
@@ -27,7 +28,8 @@ def runs_model_code(config: Mapping[str, Any], file: Path) -> bool:
     check_kernels(config, file)
     if not config.get("auto_map"):
         return False
-    if config.get("model_type") in CONFIG_MAPPING and not is_trusted():
+    is_known = config.get("model_type") in CONFIG_MAPPING or config.get("model_type") == chatglm.MODEL_TYPE
+    if is_known and not is_trusted():
         return False
     check_trusted(f"{file}: auto_map", str(file.parent))
     return True

@@ -29,7 +29,7 @@ HUB_ERRORS: tuple[type[Exception], ...] = (
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILE = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.gguf)")
-DESCRIPTIONS = ["*.json", "*.model", "*.jinja", "*.txt"]
+DESCRIPTIONS = ["*.json", "*.model", "*.tiktoken", "*.jinja", "*.txt"]
 WEIGHTS = {
     "model.path": [["*.safetensors"], ["*.bin"]],  # the second only if there is none of the first
     "adapter.path": [["*.safetensors"]],

@@ -78,7 +78,7 @@ def write_llama_config(
     """Write config.json of the LLaMA, or relative of LLaMA, that the model at `model.path` came as.
 
     A folder's own config.json is kept, apart from what was changed. An Open-Llama, a LLaMA that was exported
-    from one, a GGUF file, Meta's files and MiniCPM, which transformers doesn't have, have a new one.
+    from one, a GGUF file, Meta's files and model types that transformers doesn't have, have a new one.
 
     Args:
         model: The section.

@@ -7,8 +7,10 @@ from typing import Any
 
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import local_path
-from workbench.models.checkpoints import meta_llama
+from workbench.models.checkpoints import chatglm, meta_llama
+from workbench.models.checkpoints.checkpoint import describe
 from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.own_names import LAYOUTS, with_llama_names
 from workbench.models.checkpoints.state_dict import existing_files, read_json_object, read_pickle
 from workbench.models.gguf import reader
 from workbench.models.stored import Stored
@@ -83,7 +85,7 @@ def open_base(path: str | None, revision: str | None = None) -> ModelFolder:
     Raises:
         CheckpointError: There is no model, or a file of it is damaged.
     """
-    return open_folder(locate(path, revision))
+    return open_folder(locate(path, revision), has_llama_names=True)
 
 
 def open_merged(path: str | None) -> ModelFolder:
@@ -99,16 +101,26 @@ def open_merged(path: str | None) -> ModelFolder:
     if not (folder / "config.json").is_file():
         hint = " (it is an adapter)" if (folder / "adapter_config.json").is_file() else ""
         raise CheckpointError(f"merged.path: {path!r} is not a model folder, it has no config.json{hint}")
-    return open_folder(folder)
+    return open_folder(folder, has_llama_names=True)
 
 
-def open_folder(path: Path) -> ModelFolder:
+def open_folder(path: Path, *, has_llama_names: bool = False) -> ModelFolder:
     """Open a model folder or a `.gguf` file.
+
+    Args:
+        path: The folder or file.
+        has_llama_names: Whether tensors of model types that transformers doesn't have, such as InternLM2's,
+            are to have LLaMA's names.
 
     Raises:
         CheckpointError: A file of it is damaged, or two tensors have one canonical name.
     """
     config, tensors = _read(path)
+    model_type = str(config.get("model_type"))
+    if has_llama_names and model_type in LAYOUTS:
+        is_glm, file = model_type == chatglm.MODEL_TYPE, path / "config.json"
+        described: Any = chatglm.glm_config(config, file) if is_glm else describe(path).config
+        tensors = with_llama_names(model_type, described, tensors, path)
     names: dict[str, str] = {}
     for name in tensors:
         if name.endswith(BUFFERS):

@@ -18,6 +18,7 @@ from transformers import __version__ as transformers_version
 
 from workbench.config.model import Task
 from workbench.errors import CheckpointError
+from workbench.models.checkpoints import chatglm
 from workbench.models.checkpoints.state_dict import tensor_names
 
 QUANTIZED = ("quantization_config", "compression_config")
@@ -25,7 +26,7 @@ QUANTIZED = ("quantization_config", "compression_config")
 QUANTIZED_FILES = ("quantize_config.json", "quant_config.json")
 """Files with the quantization method in early GPTQ and AWQ folders."""
 BITSANDBYTES = "bitsandbytes"
-HEADS = ("lm_head.weight", "embed_out.weight", "head.weight", "unembed.weight")
+HEADS = ("lm_head.weight", "embed_out.weight", "head.weight", "unembed.weight", "output_layer.weight")
 """Names, or ends of names, of the language model head's weight in checkpoints."""
 MAPPINGS: dict[Task, Any] = {
     Task.causal_lm: MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -81,6 +82,8 @@ def _method(settings: Any) -> str:
 def alternative(model_type: str) -> str:
     """Suggest what to do with a `model_type` that doesn't have LLaMA's architecture."""
     mappings = [MAPPINGS[task] for task in Task]
+    if model_type == chatglm.MODEL_TYPE:
+        return "model.architecture=native reads it as transformers' Glm"
     if model_type in CONFIG_MAPPING and any(CONFIG_MAPPING[model_type] in mapping for mapping in mappings):
         return "model.architecture=native supports it"
     return "a decoder-only language model"

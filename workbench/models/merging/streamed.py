@@ -19,6 +19,7 @@ from workbench.models.merging.layered_probe import num_models, probe
 from workbench.models.merging.logit_files import in_files
 from workbench.models.merging.tensor_plan import PlannedMerge
 from workbench.progress import Progress
+from workbench.weights.file_tensors import FileTensor
 from workbench.weights.merge_plan import MergePlan
 from workbench.weights.merge_tensors import merge_tensors
 
@@ -63,7 +64,8 @@ def _probed(job: MergeJob, plan: MergePlan, folder: Path, scratch: Path) -> Made
 
 def is_new(plan: MergePlan, name: str) -> bool:
     """Return whether a weight is the adapter's alone, such as a classification head."""
-    return plan.tensors[name].source.file == plan.adapter
+    source = plan.tensors[name].source
+    return isinstance(source, FileTensor) and source.file == plan.adapter
 
 
 def _write_description(job: MergeJob, planned: PlannedMerge, folder: Path) -> None:

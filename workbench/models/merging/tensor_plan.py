@@ -13,9 +13,10 @@ from workbench.config.quantization import QuantizationMethod
 from workbench.models import auto_model
 from workbench.models.adapters import adapter_config
 from workbench.models.adapters.targets import shared_layers
-from workbench.models.checkpoints import meta_llama
+from workbench.models.checkpoints import chatglm, meta_llama
 from workbench.models.checkpoints.checkpoint import read_with
 from workbench.models.checkpoints.hub import locate
+from workbench.models.checkpoints.own_names import with_llama_names
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
 from workbench.models.checkpoints.state_dict import existing_files
 from workbench.models.checkpoints.validation import FLOATS, fitted
@@ -127,6 +128,8 @@ def base_tensors(model: ModelConfig) -> dict[str, Source]:
         stored = fitted(read_with(path, stored), CLASSES[model.task])
     elif auto_model.runs_code(path):
         raise NotStreamable("modelling code of its own")
+    elif auto_model.is_chatglm(path):
+        stored = with_llama_names(chatglm.MODEL_TYPE, auto_model.read_config(path), stored, path)
     if any(isinstance(tensor, torch.Tensor) for tensor in stored.values()):
         raise NotStreamable("a stable embedding that was folded")
     return dict(stored)

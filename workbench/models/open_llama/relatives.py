@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-from huggingface_hub.dataclasses import strict
 from transformers import (
     GraniteConfig,
     InternLM3Config,
@@ -14,18 +13,7 @@ from transformers import (
     Qwen3Config,
 )
 
-
-@strict
-class MiniCPMConfig(LlamaConfig):  # type: ignore[no-untyped-call]
-    """Configuration of MiniCPM 1 and 2, which transformers doesn't have (https://arxiv.org/abs/2404.06395)."""
-
-    model_type = "minicpm"
-
-    tie_word_embeddings: bool = True
-    scale_emb: float | int = 1
-    scale_depth: float | int = 1
-    dim_model_base: int = 1
-
+from workbench.models.open_llama.own_configs import BaichuanConfig, InternLM2Config, MiniCPMConfig
 
 # Mistral without its window has LLaMA's architecture; Qwen2 adds biases, Qwen3 norms on heads, Granite
 # scales.
@@ -34,18 +22,22 @@ RELATIVES: dict[str, type[PreTrainedConfig]] = {
     "mistral": MistralConfig,
     "qwen2": Qwen2Config,
     "qwen3": Qwen3Config,
+    "internlm2": InternLM2Config,
     "internlm3": InternLM3Config,
     "granite": GraniteConfig,
     "minicpm": MiniCPMConfig,
+    "baichuan": BaichuanConfig,
 }
 NAMES = {
     "llama": "LLaMA",
     "mistral": "Mistral",
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",
+    "internlm2": "InternLM2",
     "internlm3": "InternLM3",
     "granite": "Granite",
     "minicpm": "MiniCPM",
+    "baichuan": "Baichuan",
 }
 SCALES = ("embedding_multiplier", "residual_multiplier", "logits_scaling", "attention_multiplier")
 ATTENTION_BIAS = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
@@ -53,6 +45,7 @@ ATTENTION_BIAS = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
 OPTIONAL_NAMES: dict[str, dict[str, str]] = {
     "llama": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias"},
     "qwen3": ATTENTION_BIAS,
+    "internlm2": {"qkv_bias": "bias", "o_bias": "bias"},
     "internlm3": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias"},
     "granite": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias", **{name: name for name in SCALES}},
     "minicpm": {

@@ -18,16 +18,14 @@ from transformers import PreTrainedTokenizerFast
 from workbench.config.tokenizer import TokenizerConfig
 from workbench.errors import CheckpointError, ConfigError, DataError
 from workbench.models.tokenizers.load_tokenizer import read_tokenizer
-from workbench.models.tokenizers.sentencepiece import (
+from workbench.models.tokenizers.sentencepiece import SPACE, SPECIAL, build
+from workbench.models.tokenizers.sentencepiece_file import (
     BYTE,
     CONTROL,
     NORMAL,
-    SPACE,
-    SPECIAL,
     UNKNOWN,
     Piece,
     SentencePieceModel,
-    build,
 )
 
 SPECIAL_TOKENS = [SPECIAL[f"{kind}_token"] for kind in ("unk", "bos", "eos", "pad")]

@@ -20,7 +20,7 @@ from workbench.models.checkpoints.foreign_code import runs_tokenizer_code
 from workbench.models.checkpoints.hub import locate, locate_tokenizer
 from workbench.models.checkpoints.state_dict import read_json_object
 from workbench.models.gguf import reader
-from workbench.models.tokenizers import sentencepiece
+from workbench.models.tokenizers import sentencepiece, tiktoken_file
 from workbench.models.tokenizers.patterns import check_patterns
 from workbench.models.tokenizers.tokenizer_bounds import check_announced, check_ids, check_template
 from workbench.reading_once import computed_once
@@ -28,9 +28,10 @@ from workbench.reading_once import computed_once
 READ = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt"),
     *("added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "config.json"),
+    tiktoken_file.QWEN_FILE,
 )
 """Names of files that say something about a tokenizer."""
-FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", tiktoken_file.QWEN_FILE)
 logger = logging.getLogger("workbench")
 
 
@@ -129,7 +130,7 @@ def _has_files(path: Path) -> bool:
 
 
 def read_tokenizer(path: Path, rows: int | None = None) -> PreTrainedTokenizerFast:
-    """Read the tokenizer of a folder, a `.gguf` file, a `.model` file or a tokenizer.json.
+    """Read the tokenizer of a folder, a `.gguf`, `.model` or `.tiktoken` file or a tokenizer.json.
 
     Args:
         path: The folder or file.
@@ -154,6 +155,8 @@ def _read_tokenizer(path: Path, rows: int | None) -> PreTrainedTokenizerFast:
     """Read the tokenizer from the files that are there; see `read_tokenizer`."""
     if path.suffix == ".gguf":
         return reader.read_tokenizer(path)
+    if (file := _tiktoken_in(path)) is not None:
+        return tiktoken_file.read_tokenizer(file, rows)
     if path.suffix == ".model":
         return sentencepiece.read_tokenizer(path, rows)
     if path.is_file():
@@ -168,6 +171,17 @@ def _read_tokenizer(path: Path, rows: int | None) -> PreTrainedTokenizerFast:
         PreTrainedTokenizerFast,
         AutoTokenizer.from_pretrained(path, config=config, trust_remote_code=trusted),
     )
+
+
+def _tiktoken_in(path: Path) -> Path | None:
+    """Return the tiktoken file at `path`, a folder or a file; None if there is none, or a tokenizer.json."""
+    if (path / "tokenizer.json").is_file():
+        return None
+    for file in [path] if path.is_file() else [path / tiktoken_file.QWEN_FILE, path / "tokenizer.model"]:
+        may_be = file.suffix in (".tiktoken", ".model") and file.is_file()
+        if may_be and (file.suffix == ".tiktoken" or tiktoken_file.is_tiktoken(file)):
+            return file
+    return None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,63 @@
+"""Configurations of LLaMA's relatives that transformers doesn't have: their code is in their repositories."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import LlamaConfig
+
+
+@strict
+class MiniCPMConfig(LlamaConfig):  # type: ignore[no-untyped-call]
+    """Configuration of MiniCPM 1 and 2 (https://arxiv.org/abs/2404.06395)."""
+
+    model_type = "minicpm"
+
+    tie_word_embeddings: bool = True
+    scale_emb: float | int = 1
+    scale_depth: float | int = 1
+    dim_model_base: int = 1
+
+
+@strict
+class InternLM2Config(LlamaConfig):  # type: ignore[no-untyped-call]
+    """Configuration of InternLM2 and InternLM2.5 (https://arxiv.org/abs/2403.17297)."""
+
+    model_type = "internlm2"
+
+    vocab_size: int = 103168
+    bias: bool = True
+    """Whether the attention's projections have biases; those of the MLP never have."""
+
+
+BAICHUAN_ROWS, BAICHUAN2_ROWS = 64000, 125696
+"""Rows of the embedding of Baichuan-7B and Baichuan2-7B; only the latter normalizes the rows of its head."""
+BAICHUAN_13B_HIDDEN_SIZE = 5120
+
+
+@strict
+class BaichuanConfig(LlamaConfig):  # type: ignore[no-untyped-call]
+    """Configuration of Baichuan-7B and Baichuan2-7B (https://arxiv.org/abs/2309.10305)."""
+
+    model_type = "baichuan"
+
+    vocab_size: int = BAICHUAN2_ROWS
+    max_position_embeddings: int = 0
+    """Only configurations of the 7B models have it."""
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Refuse models that don't have LLaMA's architecture.
+
+        Raises:
+            ValueError: It is a model of 13B, or of another vocabulary.
+        """
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        if self.hidden_size == BAICHUAN_13B_HIDDEN_SIZE or not self.max_position_embeddings:
+            raise ValueError(
+                "Baichuan of 13B has ALiBi instead of rotary positions, which Open-Llama doesn't support "
+                "(the models of 7B are supported)"
+            )
+        if self.vocab_size not in (BAICHUAN_ROWS, BAICHUAN2_ROWS):
+            raise ValueError(
+                f"vocab_size={self.vocab_size} doesn't say whether the head is normalized "
+                f"(it is in Baichuan2, {BAICHUAN2_ROWS}, and not in Baichuan, {BAICHUAN_ROWS})"
+            )

@@ -1,0 +1,186 @@
+"""Converts tiktoken files, the tokenizers of Qwen 1 and GLM-4, to fast tokenizers with the same ids.
+
+Such a file has a line for each token: its bytes in base64, and its rank, which is its id.
+"""
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, normalizers, processors
+from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import TikTokenConverter
+
+from workbench.errors import CheckpointError
+from workbench.files import LONGEST_JSON
+from workbench.models.checkpoints.state_dict import read_json_object
+from workbench.models.tokenizers.tokenizer_bounds import MAX_TOKENS
+
+LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) (\d{1,9})")
+MAX_BYTES = 512
+"""Limit on the bytes of a token; the longest of known tokenizers are runs of 128 spaces."""
+END = "<|endoftext|>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What the code of a family's tokenizer adds to its file."""
+
+    numbers: str
+    """Pattern of the numbers in a text that are one word."""
+    special: tuple[str, ...]
+    """Tokens whose ids follow those in the file."""
+    prefix: tuple[str, ...] = ()
+    """Tokens before every text."""
+    is_composed: bool = False
+    """Whether texts are converted to Unicode's NFC form."""
+
+    @property
+    def pattern(self) -> str:
+        """Return the regular expression that divides a text into words."""
+        return (
+            rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{self.numbers}"
+            r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        )
+
+
+FAMILIES = {
+    # tokenization_qwen.py of huggingface.co/Qwen/Qwen-7B
+    "QWenTokenizer": Family(
+        numbers=r"\p{N}",
+        special=(END, "<|im_start|>", "<|im_end|>", *(f"<|extra_{number}|>" for number in range(205))),
+        is_composed=True,
+    ),
+    # tokenization_chatglm.py of huggingface.co/THUDM/glm-4-9b
+    "ChatGLM4Tokenizer": Family(
+        numbers=r"\p{N}{1,3}",
+        special=(
+            *(END, "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>"),
+            *("<|assistant|>", "<|observation|>", "<|begin_of_image|>", "<|end_of_image|>"),
+            *("<|begin_of_video|>", "<|end_of_video|>"),
+        ),
+        prefix=("[gMASK]", "<sop>"),
+    ),
+}
+QWEN_FILE = "qwen.tiktoken"
+SETTINGS = "tokenizer_config.json"
+
+
+class _Converter(TikTokenConverter):
+    """Transformers' converter of ranks that are read already; its own reader needs the package tiktoken."""
+
+    def __init__(self, ranks: dict[bytes, int], pattern: str) -> None:
+        super().__init__(pattern=pattern)  # type: ignore[no-untyped-call]
+        self.ranks = ranks
+
+    def load_tiktoken_bpe(self, tiktoken_url: str | None) -> dict[bytes, int]:  # type: ignore[override]
+        return self.ranks
+
+
+def is_tiktoken(file: Path) -> bool:
+    """Return whether a file is a tiktoken file, by its first line."""
+    with file.open("rb") as opened:
+        first = opened.readline(2 * MAX_BYTES)
+    return LINE.fullmatch(first.strip()) is not None
+
+
+def read_ranks(file: Path, limit: int = MAX_TOKENS) -> dict[bytes, int]:
+    """Read the tokens of a tiktoken file and their ranks; there are up to `limit`.
+
+    Raises:
+        CheckpointError: The file is damaged, or its ranks aren't those of all tokens from 0 on.
+    """
+    if (size := file.stat().st_size) > LONGEST_JSON:
+        raise CheckpointError(f"{file}: {size:,} bytes (at most {LONGEST_JSON:,})")
+    ranks: dict[bytes, int] = {}
+    lines = [line for line in file.read_bytes().splitlines() if line.strip()]
+    if len(lines) > limit:
+        raise CheckpointError(f"{file}: {len(lines):,} tokens, but the model's embedding has {limit:,} rows")
+    for number, line in enumerate(lines, start=1):
+        token, rank = _entry(line, f"{file}: line {number}")
+        if token in ranks:
+            raise CheckpointError(f"{file}: line {number}: the token {token!r:.60} occurs twice")
+        ranks[token] = rank
+    if sorted(ranks.values()) != list(range(len(ranks))):
+        raise CheckpointError(f"{file}: the ranks are not 0 to {len(ranks) - 1:,}, each once")
+    if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
+        raise CheckpointError(f"{file}: there is no token for the byte {missing[0]}")
+    return ranks
+
+
+def _entry(line: bytes, where: str) -> tuple[bytes, int]:
+    """Return token and rank of a line.
+
+    Raises:
+        CheckpointError: The line isn't base64 and a number, or the token is too long.
+    """
+    match = LINE.fullmatch(line.strip())
+    try:
+        token = base64.b64decode(match[1], validate=True) if match else b""
+    except binascii.Error:
+        token = b""
+    if match is None or not token:
+        raise CheckpointError(f"{where}: not a token in base64 and its rank")
+    if len(token) > MAX_BYTES:
+        raise CheckpointError(f"{where}: a token has {len(token):,} bytes (at most {MAX_BYTES})")
+    return token, int(match[2])
+
+
+def build(ranks: dict[bytes, int], family: Family) -> Tokenizer:
+    """Convert ranks to the tokenizers library, with the family's special tokens."""
+    tokenizer: Tokenizer = _Converter(ranks, family.pattern).converted()
+    if family.is_composed:
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in family.special])
+    if family.prefix:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[*family.prefix, "$A"],
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in family.prefix],
+        )
+    return tokenizer
+
+
+def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFast:
+    """Read the tokenizer of a tiktoken file, with the settings of a tokenizer_config.json in its folder.
+
+    Args:
+        file: The file.
+        rows: Rows of the embedding; None: unknown.
+
+    Raises:
+        CheckpointError: The file is damaged, or of an unknown family: the file doesn't say how its tokenizer
+            divides texts into words.
+    """
+    settings_file = file.parent / SETTINGS
+    settings = read_json_object(settings_file) if settings_file.is_file() else {}
+    name = settings.get("tokenizer_class", "QWenTokenizer" if file.name == QWEN_FILE else None)
+    if name not in FAMILIES:
+        raise CheckpointError(
+            f"{file}: tiktoken files of the tokenizer_class {name!r:.60} are not supported (known: "
+            f"{', '.join(FAMILIES)}; or a folder with a tokenizer.json)"
+        )
+    family = FAMILIES[name]
+    backend = build(read_ranks(file, rows or MAX_TOKENS), family)
+    _check_added(backend, settings.get("added_tokens_decoder") or {}, settings_file)
+    copied = ("model_max_length", "padding_side", "chat_template", "clean_up_tokenization_spaces")
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend,
+        eos_token=END,
+        pad_token=END,
+        **{name: settings[name] for name in copied if settings.get(name) is not None},
+    )
+
+
+def _check_added(backend: Tokenizer, listed: dict[str, Any], file: Path) -> None:
+    """Refuse settings that list tokens with other ids than the family's.
+
+    Raises:
+        CheckpointError: Names the token.
+    """
+    for index, described in listed.items():
+        text = described.get("content") if isinstance(described, dict) else described
+        if (own := backend.token_to_id(str(text))) != int(index):
+            raise CheckpointError(f"{file}: added_tokens_decoder: {text!r:.60} has the id {own}, not {index}")

@@ -1,0 +1,32 @@
+"""Rows of a weight that a model divides by their norms, read some at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from workbench.weights.file_tensors import FileTensor
+from workbench.weights.fused_rows import rows_of
+
+
+@dataclass(frozen=True)
+class NormalizedRows:
+    """Tensor whose rows are divided by their norms when they are read, in float32."""
+
+    stored: FileTensor | Tensor
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the tensor's shape."""
+        return tuple(self.stored.shape)
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """Return the tensor; the index is `...`."""
+        return self.rows(0, self.shape[0])
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Return the rows from `first` to `last` (exclusive)."""
+        return normalize(rows_of(self.stored, first, last).float())
