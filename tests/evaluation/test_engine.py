@@ -143,7 +143,7 @@ def test_a_killed_run_continues_where_it_was(llama, tokenizer, exam, tmp_path, m
 
     monkeypatch.setattr(answer_cache.Writer, "add", add_and_photograph)
     whole = run(llama, tokenizer, exam, fingerprint="f", cache=tmp_path / "answers")
-    [file] = (tmp_path / "killed").iterdir()
+    [file] = (tmp_path / "killed").glob("*.jsonl")
     with file.open("a") as handle:
         handle.write('{"prompt": "cut sho')
     rest = run(llama, tokenizer, exam, fingerprint="f", cache=tmp_path / "killed")

@@ -142,7 +142,7 @@ def in_processes(count: int, monkeypatch, evaluate: Callable[[], None]) -> None:
 
 def cut(folder: Path, rng: random.Random) -> None:
     """What a kill leaves of the answers: the first of them, and a part of the next."""
-    for file in folder.iterdir():
+    for file in folder.glob("*.jsonl"):
         lines = file.read_text().splitlines(keepends=True)
         point = rng.randrange(len(lines))
         file.write_text("".join(lines[:point]) + lines[point][: rng.randrange(len(lines[point]))])
