@@ -88,7 +88,7 @@ def measured(base: Tensor, delta: Tensor, merged: Tensor) -> Signal:
 def _dot(first: Tensor, second: Tensor) -> float:
     """Return the scalar product of two vectors in float32.
 
-    Torch adds the products pairwise. A BLAS may add them one after the other, which is up to 4e-6 too small for
-    weights that came from bfloat16.
+    Torch adds the products pairwise. A BLAS may add them one after the other, which for weights that came from
+    bfloat16 is up to 4e-6 too small.
     """
     return float((first * second).sum())
