@@ -88,7 +88,7 @@ def measured(base: Tensor, delta: Tensor, merged: Tensor) -> Signal:
 def _dot(first: Tensor, second: Tensor) -> float:
     """Return the scalar product of two vectors in float32.
 
-    Torch adds the products pairwise. A BLAS may add them one after the other, which for weights that came from
-    bfloat16 is up to 4e-6 too small.
+    Torch adds the products pairwise. A BLAS may add them one after the other, which can lose 4e-6 of a sum of
+    squares.
     """
     return float((first * second).sum())
