@@ -1,1 +1,1 @@
-"""All runs compared: what is found in their folders, shown in the terminal and on one page."""
+"""Collects the results of all runs below a folder and compares their models in the terminal and on a page."""

@@ -1,8 +1,7 @@
-"""Defines what the leaderboard holds: models, columns of equal questions, scores, and tested differences.
+"""Defines the leaderboard's data: models, columns (benchmark and metric), scores, and tested differences.
 
-A `Board` is built once from the runs found (`build.py`) and then only shown: by the terminal, the page, and
-the files for other programs. Nothing that a reader chooses afterwards (filter, order, reference) changes a
-verdict.
+`build.py` builds a `Board` once from the run folders; the terminal, the page and the output files only show
+the board. What a reader chooses afterwards (filter, order, reference) changes no verdict.
 """
 
 from dataclasses import dataclass, field
@@ -20,39 +19,42 @@ UNTESTED = "not tested"
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One row: a model that was scored, known by the content of its weights."""
+    """One row of the leaderboard: a scored model, identified by its weights and not by its path."""
 
     key: str
-    """16 hex digits of weights, adapter, quantization and dtype."""
+    """First 16 hex digits of a hash of the model's weights, adapter, quantization and dtype."""
     name: str
-    """Unique on the board: what tells this model from the others, or `evaluate.name`."""
+    """Name that is unique on the board: `evaluate.name`, or the facts that tell this model from the
+    others."""
     role: str
     """base, adapter, merged, trained, or imported."""
     parent: str | None
     """Key of the model that this one was made from; None if it isn't on the board."""
     tool: str
-    """Program that scored it, with its version."""
+    """Program that scored the model, with its version."""
     facts: dict[str, Any]
     """path, quantization, dtype, method, rank, learning_rate, seed, trained_on, num_parameters,
-    size_bytes, peak_bytes, tokens_per_second, ...; only those that are known."""
+    size_bytes, peak_bytes, tokens_per_second, ...; unknown facts are missing."""
     sources: tuple[str, ...]
-    """Labels of the runs that scored it."""
+    """Labels of the runs that scored the model."""
     recipe_key: str
-    """Equal for models that were trained alike but for the seed; empty if it wasn't trained here."""
+    """Equal for models whose trainings differ only in the seed; empty if this project didn't train the
+    model."""
     remarks: tuple[str, ...] = ()
     """Warnings that a reader needs before trusting the row."""
     failure: str = ""
-    """Why it could not be scored; then it has no scores."""
+    """Reason why the model could not be scored (it then has no scores); empty if it was scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """Questions asked alike: one benchmark and metric under one rule."""
+    """One column of the leaderboard: one benchmark and metric, with items asked and scored by one rule."""
 
     key: str
-    """16 hex digits of benchmark, metric, protocol, number of examples and rule."""
+    """First 16 hex digits of a hash of benchmark, metric, protocol, number of few-shot examples and rule."""
     label: str
-    """Unique on the board: the benchmark, with what tells it from other columns of the same benchmark."""
+    """Heading that is unique on the board: the benchmark, and the settings that tell the column from other
+    columns of the same benchmark."""
     benchmark: str
     language: str
     metric: str
@@ -60,16 +62,17 @@ class Column:
     num_fewshot: int
     rule: str
     prompts: str
-    """Fingerprint of the prompts of the items that most models answered; other cells are set apart."""
+    """Fingerprint of the prompts of the items that most models answered; scores on other prompts are not
+    compared."""
     num_items: int
     num_total: int
-    """Items of the benchmark without a limit; num_items where it isn't known."""
+    """Items of the benchmark without a limit; equal to num_items where the total isn't known."""
     average: str
-    """micro or macro."""
+    """micro (mean of all items) or macro (mean of the subsets' means)."""
     chance: float | None
     majority: float | None
     is_share: bool
-    """Whether scores are shares between 0 and 1, which may enter a mean."""
+    """Whether scores are shares between 0 and 1; only shares are shown in percent and enter means."""
     lower_is_better: bool
 
 
@@ -80,45 +83,46 @@ class Cell:
     model: str
     column: str
     score: Score
-    """The score in the main metric."""
+    """Score in the column's metric."""
     further: dict[str, Score]
-    """Further metric -> score."""
+    """Other metric of the same benchmark -> score."""
     source: str
-    """Label of the run that it is from."""
+    """Label of the run that the score comes from."""
     apart: str = ""
-    """Why it is not compared, ranked or averaged, such as "2,680 of 11,582 items"; empty if it is."""
+    """Why the score is not compared, ranked or averaged, such as "2,680 of 11,582 items"; empty if it is."""
     best_rank: int | None = None
     worst_rank: int | None = None
     letters: str = ""
-    """Models that share a letter aren't told apart."""
+    """Letters of ties: no difference was shown between two models that share a letter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """Item scores of all comparable models of a column, on the same items in the same order."""
+    """Item scores of a column's comparable models: all have the same items in the same order."""
 
     column: str
     models: tuple[str, ...]
     ids: tuple[str, ...]
     subsets: tuple[str, ...]
     clusters: NDArray[np.int32]
-    """(num_items,) number of each item's cluster; 0, 1, 2, ... where items are independent."""
+    """(num_items,) number of each item's cluster (items on one text, say); 0, 1, 2, ... where items are
+    independent."""
     values: NDArray[np.float64]
-    """(num_models, num_items) score of each item in the main metric."""
+    """(num_models, num_items) score of each item in the column's metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Score of `second` minus score of `first` on items that both answered from the same prompt."""
+    """Score of `second` minus score of `first`, on the items that both answered from the same prompt."""
 
     first: str
     second: str
     column: str
-    """Key of a column, or name of a mean."""
+    """Key of a column, or name of a mean (zh, en, all)."""
     value: float | None
     low: float | None
     high: float | None
-    """Simultaneous interval over the whole family: the verdict is exactly whether it excludes 0."""
+    """`low` to `high` is a simultaneous interval for the family: the verdict is whether 0 lies outside."""
     p_value: float | None
     p_adjusted: float | None
     family: int
@@ -127,23 +131,24 @@ class Difference:
     num_pairs: int
     num_clusters: int
     gained: int
-    """Items on which `second` is better."""
+    """Items on which `second` is better; on `lost` items `first` is."""
     lost: int
     detectable: float | None
-    """Smallest true difference that this test finds 4 times out of 5, corrected; None: there is none."""
+    """Smallest true difference that the corrected test detects with a power of 80%; None: no difference
+    is."""
     verdict: str
-    """About `second`: better, worse, no difference shown, or not tested."""
+    """Verdict on `second`: better, worse, no difference shown, or not tested."""
     problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanScore:
-    """Mean of one model over the columns of a mean."""
+    """Mean score of one model over the columns of a `Mean`, with its rank."""
 
     raw: float
     raw_stderr: float
     normalized: float
-    """Mean of (score - chance) / (1 - chance), not clipped."""
+    """Mean of (score - chance) / (1 - chance), where chance is the score of guessing; may be negative."""
     normalized_stderr: float
     best_rank: int
     worst_rank: int
@@ -152,20 +157,20 @@ class MeanScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """A mean over the columns that all its models have."""
+    """Mean over several columns, for the models that have a score in all of these columns."""
 
     name: str
-    """zh, en, or all."""
+    """Language of the columns (zh, en), or all."""
     columns: tuple[str, ...]
     left_out: dict[str, str]
-    """Column -> why it isn't in the mean."""
+    """Key of a column that is not in the mean -> the reason."""
     scores: dict[str, MeanScore]
-    """Model key -> mean."""
+    """Key of a model -> its mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectDifference:
-    """Difference of two models in one subject (subset) or group of subjects of a column."""
+    """Score of `second` minus score of `first` in one subject (subset) or group of subjects."""
 
     first: str
     second: str
@@ -178,20 +183,20 @@ class SubjectDifference:
     p_adjusted: float | None
     num_pairs: int
     detectable: float | None
-    """Smallest damage that would be found 4 times out of 5."""
+    """Smallest damage that the test detects with a power of 80%."""
     verdict: str
     problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forgetting:
-    """What a trained model lost against its parent on the benchmarks that it was not trained for."""
+    """Mean score difference of a trained model to its parent on benchmarks that it was not trained for."""
 
     model: str
     parent: str
     columns: tuple[str, ...]
     value: float
-    """Equal-weight mean of the paired differences."""
+    """Mean of the paired differences; every column has the same weight."""
     low: float
     high: float
     p_adjusted: float
@@ -200,28 +205,29 @@ class Forgetting:
 
 @dataclass(frozen=True, kw_only=True)
 class SeedGroup:
-    """Models of one recipe with several seeds, against their parent, in one column."""
+    """Models whose trainings differ only in the seed, compared with their parent in one column."""
 
     name: str
     models: tuple[str, ...]
     column: str
     mean: float
     low: float
-    """Interval of the recipe's mean score."""
+    """`low` to `high` is the 95% interval of the recipe's mean score."""
     high: float
     seed_stderr: float
     item_stderr: float
     against: str
-    """Key of the model it is compared with; empty without one."""
+    """Key of the parent that the models are compared with; empty if it isn't in the column."""
     checkpoints_verdict: str
-    """About these checkpoints: items are random, seeds are given."""
+    """Verdict on these checkpoints: items are random, seeds are fixed."""
     recipe_verdict: str
-    """About the recipe: items and seeds are random; "descriptive" below 5 seeds a side."""
+    """Verdict on training by this recipe with any seed: items and seeds are random; "descriptive" with
+    fewer than 5 seeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyDecision:
-    """Two models that were asked the items of a benchmark until a test decided between them."""
+    """Result of recipe=compare: two models answered a benchmark's items until a sequential test decided."""
 
     first: str
     """Key of the first model's row; empty if it isn't on the board."""
@@ -231,39 +237,39 @@ class EarlyDecision:
     benchmark: str
     metric: str
     difference: float
-    """Estimate from the items until the decision: the second model's score less the first's."""
+    """Second model's score minus the first's, estimated from the items up to the decision."""
     verdict: str
-    """About the second model: better, worse, within the margin, or undecided."""
+    """Verdict on the second model: better, worse, within the margin, or undecided."""
     num_decided: int
-    """Items until the decision."""
+    """Number of items after which the test decided."""
     num_asked: int
     num_total: int
     alpha: float
-    """Largest chance of a false decision."""
+    """Largest probability of a false decision."""
     margin: float | None
-    """Differences below it were of no interest; None: only the direction was asked for."""
+    """Differences smaller than this count as equal; None: the test only looks for the direction."""
     seed: int
-    """Seed of the order of the items."""
+    """Seed of the order in which the items were asked."""
     source: str
     """Path of compare.json relative to the leaderboard's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """All comparisons that the board tests, fixed before a reader sees it."""
+    """The set of comparisons that the board tests together; fixed before any result is shown."""
 
     kind: str
-    """pairs, reference, or names."""
+    """pairs (all pairs), reference (each model with the reference), or names (pairs of the named models)."""
     reference: str
-    """Key of the reference; empty for pairs."""
+    """Key of the reference model; empty for other kinds."""
     num_comparisons: int
     alpha: float
-    """Error rate of all comparisons together."""
+    """Largest probability of any false verdict in the family."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A file that is left out, with the reason."""
+    """A file that the leaderboard leaves out, with the reason."""
 
     path: str
     reason: str
@@ -286,8 +292,9 @@ class Board:
     forgetting: tuple[Forgetting, ...]
     seeds: tuple[SeedGroup, ...]
     alarms: tuple[str, ...]
-    """What must not be: equal models with different answers, files that contradict each other."""
+    """Contradictions, such as equal models with different answers, or scores that their items don't give."""
     skipped: tuple[Skipped, ...]
     decisions: tuple[EarlyDecision, ...] = ()
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Run label -> command, configuration, hashes of data and weights, commit, versions, machine, date."""
+    """Run label -> command, configuration, hashes of data and weights, commit, versions, machine and date
+    of the run."""

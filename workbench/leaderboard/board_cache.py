@@ -1,4 +1,4 @@
-"""Keeps beside a leaderboard what the next one of the same runs needn't compute again."""
+"""Caches item scores, file checksums and slow tests in a leaderboard's folder, for the next leaderboard."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,20 +10,21 @@ from workbench.leaderboard.items.index import ItemIndex
 from workbench.statistics.kept_results import keeping_results
 
 INDEX = ".leaderboard.index"
-"""File of a large board's item scores, by the content of the files of predictions."""
+"""Cache of a large board's item scores; the key is the content of the predictions file."""
 
 DIGESTS = ".leaderboard.digests"
-"""File of the checksums of a large board's files of predictions, by the state of these files."""
+"""Cache of the checksums of a large board's predictions files; the key is the file's size, inode and
+times."""
 
 RESULTS = ".leaderboard.tests"
-"""File of a large board's slow tests, by the content of what they test."""
+"""Cache of a large board's slow statistical tests; the key is the content of the tested data."""
 
 
 @contextmanager
 def keeping(folder: Path) -> Iterator[ItemIndex]:
-    """Use and renew what is kept in a leaderboard's folder during the block; yield its index of items.
+    """Read the caches in a leaderboard's folder, write them after the block; yield the cache of items.
 
-    A damaged file is made again. What the block doesn't use is dropped.
+    A damaged cache counts as empty. Entries that the block doesn't use are dropped.
     """
     for name in (INDEX, DIGESTS, RESULTS):
         settle_file(folder / name)

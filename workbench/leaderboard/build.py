@@ -1,4 +1,4 @@
-"""Builds the board: rows, columns, cells, and the differences that its one family tests."""
+"""Builds the board from collected runs: rows, columns, cells, and the tested differences of models."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,13 +25,12 @@ TITLE = message("Leaderboard")
 
 
 def build(collection: Collection, config: LeaderboardConfig, index: ItemIndex | None = None) -> Board:
-    """Return the board of all runs that were found.
+    """Return the leaderboard of all collected runs.
 
     Args:
-        collection: The runs.
-        config: Which models are compared.
-        index: Items that were read for an earlier board of these runs; those of this board are written to
-            its file. None: nothing is kept.
+        collection: The runs, models that failed, and skipped files.
+        config: Section `leaderboard`, which chooses the models to compare.
+        index: Cache of items, which is read and then written to its file. None: nothing is cached.
 
     Raises:
         ConfigError: `leaderboard.reference` or `leaderboard.names` names no row.
@@ -79,7 +78,7 @@ def build(collection: Collection, config: LeaderboardConfig, index: ItemIndex | 
 
 
 def ranked(answered: Answered, differences: Sequence[Difference], reference: str) -> list[Cell]:
-    """Return the cells of a column with their ranks; a cell that stands apart has none."""
+    """Return a column's cells with ranks filled in; a cell that isn't compared has no rank."""
     scores = {model: cell.score.value for model, cell in answered.cells.items() if model in answered.main}
     rank_of = ranks(scores, differences, reference, answered.column.lower_is_better)
     return [
@@ -96,7 +95,10 @@ def ranked(answered: Answered, differences: Sequence[Difference], reference: str
 
 
 def parents_and_children(models: Sequence[Model], plan: families.Plan) -> list[families.Pair]:
-    """Return each trained model with the one it was made from; without any, each model with a reference."""
+    """Return (parent, trained model) for each trained model whose parent is on the board.
+
+    Without any such model: the pairs of the plan that start with its reference.
+    """
     keys = {model.key for model in models}
     pairs = [(model.parent, model.key) for model in models if model.parent in keys and model.parent]
     if pairs or not plan.pairs:
@@ -106,7 +108,10 @@ def parents_and_children(models: Sequence[Model], plan: families.Plan) -> list[f
 
 
 def _with_agreement(model: Model, answered: Sequence[Answered]) -> Model:
-    """Return a merged model with how far its answers are those of the adapter that was merged."""
+    """Return the model with facts and remarks on how often its answers differ from the adapter's.
+
+    Only a merged model whose adapter was scored too has such counts; another model is returned unchanged.
+    """
     counts = {
         column.column.label: column.agreements[model.key]
         for column in answered
@@ -131,7 +136,7 @@ def _with_agreement(model: Model, answered: Sequence[Answered]) -> Model:
 
 
 def provenance(run: Run) -> dict[str, Any]:
-    """Return where a run's numbers are from: recipe, configuration, versions, machine and digests."""
+    """Return where a run's numbers come from: recipe, configuration, versions, machine and digests."""
     measured = {
         key: value
         for key, value in run.measured.items()

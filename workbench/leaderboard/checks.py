@@ -1,4 +1,4 @@
-"""Checks the types and bounds of values in a run's files before they are shown."""
+"""Checks types and bounds of the values in a run's files before the leaderboard shows them."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ TEXTS = (
 )
 
 LARGEST = 1e100
-"""Larger numbers are not scores, and their squares overflow."""
+"""Numbers beyond this are not accepted as scores, since their squares overflow."""
 
 DEEPEST = 5
-"""Nesting level below which measured values are dropped."""
+"""Nesting level of a JSON object below which values are dropped."""
 
 
 def check_score(score: Score, where: str) -> None:
-    """Check the types and bounds of a score's fields.
+    """Raise an error if a field of a score has a wrong type or is out of bounds.
 
     Raises:
         DataError: A field is wrong; the message starts with `where`.
@@ -59,7 +59,7 @@ def check_score(score: Score, where: str) -> None:
 
 
 def _numbers(score: Score) -> dict[str, Any]:
-    """Return every number of a score by field name."""
+    """Return the numeric fields of a score, as {"value": 0.5, "stderr": 0.01, ...}, without absent ones."""
     numbers: dict[str, Any] = {"value": score.value, "confidence": score.confidence, **_counts(score)}
     optional = {"stderr": score.stderr, "chance": score.chance, "majority": score.majority}
     numbers |= {name: value for name, value in optional.items() if value is not None}
@@ -71,7 +71,7 @@ def _numbers(score: Score) -> dict[str, Any]:
 
 
 def _counts(score: Score) -> dict[str, Any]:
-    """Return every integer of a score by field name."""
+    """Return the integer fields of a score, as {"num_items": 100, "letters.A": 25, ...}."""
     counts: dict[str, Any] = {
         "num_items": score.num_items,
         "num_fewshot": score.num_fewshot,
@@ -96,13 +96,13 @@ def _is_number(value: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return a value for a message, truncated to 80 characters."""
+    """Return a value's repr for an error message, truncated to 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def sound_facts(value: Any, depth: int = 0) -> dict[str, Any]:
-    """Return the texts, finite numbers and booleans of a JSON object, down to level `DEEPEST`."""
+    """Return a JSON object without lists, NaN, infinite numbers and levels below `DEEPEST`."""
     facts: dict[str, Any] = {}
     for name, inner in value.items() if isinstance(value, dict) else ():
         if isinstance(inner, dict):

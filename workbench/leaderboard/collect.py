@@ -1,4 +1,4 @@
-"""Collects the runs below a folder from their files; files that can't be read are reported and skipped."""
+"""Collects the runs below a folder from their files; unreadable files are skipped and reported."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from workbench.shown import in_one_line, message
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Results of one run."""
+    """Results of one run folder: scores of its models, and the facts that the leaderboard shows of them."""
 
     label: str
     """Path of the run folder relative to the leaderboard's folder."""
@@ -33,38 +33,38 @@ class Run:
     task: str
     base_model: str
     models: dict[str, dict[str, Any]]
-    """Model -> quantization, dtype and fingerprints."""
+    """Model (base, adapter, ...) -> quantization, dtype and fingerprints, from results.json."""
     scores: list[Score]
     measured: dict[str, Any] = field(default_factory=dict)
     """Contents of run.json: times, memory, versions, machine."""
     merge_report: dict[str, Any] = field(default_factory=dict)
     trained: dict[str, Any] = field(default_factory=dict)
-    """Contents of train.json: how the rows were used, and how many answers stop by themselves."""
+    """Contents of train.json: how the training rows were used, and how many answers stop by themselves."""
     merge_problem: str = ""
-    """Why the merge is not proven; empty if it is, or if nothing was merged."""
+    """Why the merge is not proven; empty if it is proven, or if nothing was merged."""
     steps: dict[str, Any] = field(default_factory=dict)
     """Fingerprints of each step's output, from run.json."""
     contamination: ContaminationReport | None = None
-    """Benchmark items that the training rows have; None if the rows were not searched."""
+    """Benchmark items that also occur in the training rows; None if the rows were not searched."""
     remarks: list[str] = field(default_factory=list)
     """Warnings that a reader needs before trusting the numbers."""
     config: dict[str, Any] = field(default_factory=dict)
-    """Sections of config.yaml up to the benchmarks; empty if the file isn't as the run wrote it."""
+    """Sections of config.yaml before the benchmarks; empty if the file was changed after the run."""
 
     answers: dict[tuple[str, str], list[Prediction]] = field(default_factory=dict)
-    """(model, benchmark) -> predictions in memory, instead of a file."""
+    """(model, benchmark) -> predictions in memory, for results that have no files."""
 
     items: dict[str, ImportedItems] = field(default_factory=dict)
-    """Benchmark -> answers of a model that another tool has scored."""
+    """Benchmark -> item scores and answers that were imported from another tool."""
 
     @property
     def given_name(self) -> str:
-        """Name of the run's model, from `evaluate.name`; empty if it was not given."""
+        """Name that the user gave the run's model by `evaluate.name`; empty if none."""
         name = self.measured.get("name")
         return name if isinstance(name, str) else ""
 
     def file_of(self, model: str, benchmark: str) -> tuple[Path, str] | None:
-        """Return the file of one model's predictions on one benchmark, and its SHA-256; None: there is none.
+        """Return the path and SHA-256 of a model's predictions file on a benchmark; None if no file exists.
 
         Raises:
             DataError: The file was changed since it was written, or can't be read.
@@ -111,7 +111,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """All runs below a folder, and the files that were left out."""
+    """Everything that was collected below a folder: runs, failures, comparisons, and skipped files."""
 
     runs: list[Run]
     skipped: list[Skipped]
@@ -120,7 +120,7 @@ class Collection:
 
 
 def collect(folder: Path) -> Collection:
-    """Return all runs below `folder`, complete or not.
+    """Return all runs below `folder`, including incomplete ones.
 
     Raises:
         ConfigError: The folder doesn't exist.
@@ -146,7 +146,7 @@ def collect(folder: Path) -> Collection:
 
 
 def _failures_below(folder: Path) -> tuple[list[Failure], list[Skipped]]:
-    """Return the models that could not be scored, and the records of failures that can't be read."""
+    """Return the models that could not be scored, and the failure.json files that can't be read."""
     found: list[Failure] = []
     skipped: list[Skipped] = []
     for path in files_below(folder, FAILURE):
@@ -175,7 +175,7 @@ def _results_below(folder: Path) -> Iterator[Path]:
 
 
 def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
-    """Return the run of a results.json, and the reasons for scores that are left out.
+    """Read the run of a results.json; return the run, and the reasons for scores that are left out.
 
     Raises:
         DataError: The file is not results.json of a run, is damaged, or was changed since it was written.
@@ -225,11 +225,11 @@ def _run(path: Path, label: str) -> tuple[Run | None, list[str]]:
 
 
 def _left_out(changed: Iterable[tuple[str, str]], of_earlier: Iterable[str], folder: Path) -> list[str]:
-    """Return the reasons for scores that are left out.
+    """Return one message per model (and benchmark) whose scores are left out, with the command to rescore.
 
     Args:
-        changed: Model and benchmark of scores that were changed since they were written.
-        of_earlier: Models that a later training or merge has replaced.
+        changed: Model and benchmark of scores that were changed after the run wrote them.
+        of_earlier: Models whose weights a later training or merge has replaced.
         folder: Folder of the run.
     """
     reasons = [
@@ -254,7 +254,7 @@ def _left_out(changed: Iterable[tuple[str, str]], of_earlier: Iterable[str], fol
 
 
 def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, Any]) -> set[str]:
-    """Return the models that a later step has replaced since they were scored."""
+    """Return the models (adapter, merged, trained) that a later training or merge overwrote after scoring."""
     steps = record.get("steps", {})
     adapter = steps.get("train", {}).get(ADAPTER_DIGEST)
     proven = report.get("fingerprints")
@@ -270,6 +270,6 @@ def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, 
 
 
 def _fact(models: dict[str, Any], model: str, key: str) -> Any:
-    """Return a value of a model in results.json; None if it is missing."""
+    """Return one fact of a model from results.json's `models`; None if it is missing."""
     facts = models.get(model)
     return facts.get(key) if isinstance(facts, dict) else None

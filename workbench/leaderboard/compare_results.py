@@ -1,4 +1,4 @@
-"""Two models' results against each other, item by item."""
+"""Compares the results of two models benchmark by benchmark, on the items that both answered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ NUMBERS = ("low", "high", "p_value", "p_adjusted", "test", "gained", "lost", "nu
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedBenchmark:
-    """One benchmark that two models were scored on."""
+    """Scores of two models on one benchmark, and their tested difference."""
 
     benchmark: str
     metric: str
@@ -30,28 +30,28 @@ class ComparedBenchmark:
     second: float
     is_share: bool
     difference: Difference | None
-    """The second model less the first, with interval, exact test and verdict; None: not compared."""
+    """Second model's score minus the first's, with interval, exact test and verdict; None: not comparable."""
     problem: str
-    """Why there is no difference."""
+    """Why there is no difference; empty if there is."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison(Shown):
-    """The second model less the first on each benchmark that both were scored on."""
+    """Score differences of two models (second minus first) on every benchmark that both were scored on."""
 
     first: str
     second: str
     rows: list[ComparedBenchmark]
-    """One a benchmark."""
+    """One entry per benchmark."""
     means: list[Difference]
-    """Differences of the means over the benchmarks, normalized by the score of guessing."""
+    """Differences of the mean scores over several benchmarks, after normalizing by the score of guessing."""
     left_out: list[str]
-    """Benchmarks that only one of the two was scored on."""
+    """Benchmarks that only one of the models was scored on."""
     alarms: list[str]
-    """Where scores and answers contradict each other."""
+    """Contradictions between scores and predictions."""
 
     def table(self) -> Table:
-        """One line a benchmark."""
+        """Return the comparison as a table with one line per benchmark and mean."""
         header = ["benchmark", "metric", self.first, self.second, "difference", "p (corrected)", "verdict"]
         rows = [self._cells(row) for row in self.rows]
         rows += [
@@ -68,7 +68,7 @@ class Comparison(Shown):
         return [row.benchmark, row.metric, *values, *_numbers(row.difference, row.is_share)]
 
     def to_pandas(self) -> Any:
-        """A DataFrame with one row a benchmark; what can't be compared has no numbers."""
+        """Return a DataFrame with one row per benchmark; incomparable benchmarks have no numbers."""
         import pandas
 
         return pandas.DataFrame(
@@ -87,7 +87,10 @@ class Comparison(Shown):
 
 
 def _numbers(found: Difference | None, is_share: bool) -> list[str]:
-    """Return difference with interval, corrected p-value and verdict; empty texts where there is no test."""
+    """Return three table cells: difference with interval, corrected p-value, verdict.
+
+    The first two are empty if there is no test, the third too if there is no difference.
+    """
     if found is None or found.value is None or found.p_adjusted is None:
         return ["", "", "" if found is None else found.verdict]
     change = formatting.change(found.value, is_share)
@@ -115,11 +118,11 @@ def compare(first: Results, second: Results) -> Comparison:
 
 
 def compare_all(first: Results, others: Sequence[Results]) -> list[Comparison]:
-    """Compare several models with one, as `compare` does; all comparisons are one family.
+    """Compare several models with one reference, as `compare` does; all comparisons form one family.
 
     Args:
         first: Results of the reference.
-        others: Results of the other models, each with its own name.
+        others: Results of the other models, which have different names.
 
     Raises:
         ConfigError: One of them has no benchmark in common with the reference.
@@ -166,7 +169,7 @@ def _comparison(
     common: Sequence[str],
     board: Board,
 ) -> Comparison:
-    """Return the board's differences between two models; `key` is that of the second on the board."""
+    """Pick the board's differences between two models; `key` is the second model's key on the board."""
     differences = [difference for difference in board.differences if difference.second == key]
     means = {mean.name for mean in board.means}
     scored = dict.fromkeys(score.benchmark for results in (first, second) for score in results.scores)
@@ -181,7 +184,7 @@ def _comparison(
 
 
 def _as_run(label: str, results: Results, name: str, benchmarks: Sequence[str]) -> Run:
-    """Return results in memory as a run that has scored one model."""
+    """Wrap one model's results in memory as a run, so that a board can be built of them."""
     return Run(
         label=label,
         files=RunDir(Path(label)),
@@ -201,7 +204,7 @@ def _compared(
     differences: Sequence[Difference],
     columns: Sequence[Column],
 ) -> ComparedBenchmark:
-    """Return one benchmark with its difference, if there is one."""
+    """Return two models' scores on one benchmark, with the board's difference if there is one."""
     score, other = first[benchmark], second[benchmark]
     by_key = {column.key: column for column in columns if column.benchmark == benchmark}
     difference = next((difference for difference in differences if difference.column in by_key), None)

@@ -1,4 +1,4 @@
-"""Reads from compare.json how comparisons that ask until they are decided were stopped."""
+"""Reads compare.json of comparisons that could stop early: two models, and the decision on each benchmark."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,20 +18,20 @@ from workbench.statistics.sequential import UNDECIDED, WITHIN_MARGIN
 COMPARE_JSON = "compare.json"
 VERDICTS = (BETTER, WORSE, WITHIN_MARGIN, UNDECIDED)
 IDENTITY = ("weights", "adapter", "quantization")
-"""What identifies a model of compare.json among the facts of a row."""
+"""Facts that must be equal for a model of compare.json to be a row of the board."""
 NOT_A_COMPARISON = message("not a comparison of two models")
 
 
 @dataclass(frozen=True)
 class EarlyComparison:
-    """One compare.json: what identifies its two models, and its decisions without the keys of rows."""
+    """Contents of one compare.json: facts of its two models, and a decision for each benchmark."""
 
     sides: tuple[dict[str, Any], dict[str, Any]]
     decisions: list[EarlyDecision]
 
 
 def comparisons_below(folder: Path) -> tuple[list[EarlyComparison], list[Skipped]]:
-    """Return the comparisons below a folder that could stop early, and the files that can't be read."""
+    """Return the comparisons below a folder that could stop early, and the unreadable compare.json files."""
     found: list[EarlyComparison] = []
     skipped: list[Skipped] = []
     for path in files_below(folder, COMPARE_JSON):
@@ -46,7 +46,7 @@ def comparisons_below(folder: Path) -> tuple[list[EarlyComparison], list[Skipped
 
 
 def decisions_on(comparisons: Sequence[EarlyComparison], models: Sequence[Model]) -> list[EarlyDecision]:
-    """Return all decisions, with the keys of those models that are rows of the board."""
+    """Return the decisions of all comparisons, with the row keys of models that are on the board."""
     return [
         replace(decision, first=first, second=second)
         for comparison in comparisons
@@ -56,15 +56,15 @@ def decisions_on(comparisons: Sequence[EarlyComparison], models: Sequence[Model]
 
 
 def _is_of_results(values: Any) -> bool:
-    """Return whether a compare.json compares results that were there, so that nothing was stopped."""
+    """Return whether a compare.json compares finished results, so that no item order or stop is in it."""
     return isinstance(values, dict) and "until" not in values and "comparisons" in values
 
 
 def _comparison(values: Any, source: str) -> EarlyComparison:
-    """Return the content of one compare.json.
+    """Check the contents of one compare.json and return the comparison; `source` is the file's path.
 
     Raises:
-        DataError: It is not as recipe=compare writes it.
+        DataError: The contents are not what recipe=compare writes.
     """
     if isinstance(values, dict) and DIGEST in values and values[DIGEST] != self_digest(values):
         raise DataError(message("{file}: was changed since it was written", file=COMPARE_JSON))
@@ -87,10 +87,10 @@ def _comparison(values: Any, source: str) -> EarlyComparison:
 
 
 def _decision(values: Any, shared: dict[str, Any]) -> EarlyDecision:
-    """Return one decision.
+    """Check one entry of compare.json's `decisions` and return the decision; `shared` has its other fields.
 
     Raises:
-        DataError: A value is missing, or none that it can have.
+        DataError: A value is missing or impossible.
     """
     if not isinstance(values, dict) or values.get("verdict") not in VERDICTS:
         raise DataError(NOT_A_COMPARISON)
@@ -113,7 +113,10 @@ def _decision(values: Any, shared: dict[str, Any]) -> EarlyDecision:
 
 
 def _row_of(side: dict[str, Any], models: Sequence[Model]) -> str:
-    """Return the key of the only row with the weights, adapter and quantization of a side; else empty."""
+    """Return the key of the row with the weights, adapter and quantization of a model of compare.json.
+
+    Empty if no row or several rows have them.
+    """
     if not side.get("weights"):
         return ""
     same = [model for model in models if all(model.facts.get(key) == side.get(key) for key in IDENTITY)]

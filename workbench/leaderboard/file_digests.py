@@ -1,9 +1,10 @@
-"""Keeps the SHA-256 of files of predictions between two boards, as long as the files are surely the same.
+"""Caches the SHA-256 of predictions files between two leaderboards, as long as a file is surely unchanged.
 
-A file is the same if device, inode, size, time of the last write (mtime) and time of the last change of
-the inode (ctime) are equal. Whoever writes to a file, replaces it or sets back its mtime changes its ctime,
-which no program can set. Only two writes within one tick of the clock can have the same times. So a digest
-is kept only of a file that had not changed for some seconds when it was read, by its file system's clock.
+A file counts as unchanged if device, inode, size, time of the last write (mtime) and time of the last change
+of the inode (ctime) are equal. Whoever writes to a file, replaces the file or sets back its mtime changes its
+ctime, which no program can set. Only two writes within one tick of the clock can have the same times. So a
+digest is cached only if the file had not changed for some seconds when it was read, by its file system's
+clock.
 
 Source: https://git-scm.com/docs/racy-git (the same rule, for git's index).
 """
@@ -18,19 +19,20 @@ from tempfile import TemporaryFile
 from workbench.files import file_fingerprint, read_checked_json, write_checked_json
 
 WORTHWHILE = 100
-"""Files from which on their digests are kept."""
+"""Number of files from which on their digests are cached."""
 
 SETTLED_NANOSECONDS = 3_000_000_000
-"""Time without a change from which on a digest is kept; file systems' clocks tick every 2 s or faster."""
+"""A file must be unchanged for this time before its digest is cached; file systems' clocks tick every 2 s
+or faster."""
 
 VERSION = 1
 
 
 class FileDigests:
-    """Digests of files by their state. What isn't used during a block is dropped at its end."""
+    """Cache of files' SHA-256 by device, inode, size and times; writing it drops unused entries."""
 
     def __init__(self, path: Path) -> None:
-        """Read the digests of a file; a damaged one has none."""
+        """Read the cache at a path; a missing or damaged cache is empty."""
         self._path = path
         values = read_checked_json(path)
         is_own = isinstance(values, dict) and values.get("version") == VERSION
@@ -39,7 +41,7 @@ class FileDigests:
         self._latest = _clock(path.parent) - SETTLED_NANOSECONDS
 
     def digest(self, file: Path) -> str:
-        """Return the SHA-256 of a file: the known one if it is surely the same file, else read it."""
+        """Return the SHA-256 of a file: the cached one if the file is surely unchanged, else computed."""
         status = os.stat(file)
         if max(status.st_ctime_ns, status.st_mtime_ns) > self._latest:
             return file_fingerprint(file)
@@ -52,7 +54,7 @@ class FileDigests:
         return self._used[state]
 
     def write(self) -> None:
-        """Write the digests that were used, if they are others than those that were read, and worthwhile."""
+        """Write the used digests, unless they are those that were read, or fewer than `WORTHWHILE`."""
         if self._used.keys() != self._known.keys() and len(self._used) >= WORTHWHILE:
             write_checked_json(self._path, {"version": VERSION, "digests": self._used})
 
@@ -62,7 +64,7 @@ _kept: ContextVar[FileDigests | None] = ContextVar("digests", default=None)
 
 @contextmanager
 def keeping_digests(path: Path) -> Iterator[None]:
-    """Keep the digests of `file_digest` in a file during the block; it is written if there was no error."""
+    """Let `file_digest` use the cache at `path` during the block; write the cache if there was no error."""
     digests = FileDigests(path)
     token = _kept.set(digests)
     try:
@@ -73,7 +75,7 @@ def keeping_digests(path: Path) -> Iterator[None]:
 
 
 def file_digest(file: Path) -> str:
-    """Return the SHA-256 of a file, inside of `keeping_digests` the kept one if the file is surely the same.
+    """Return the SHA-256 of a file; within `keeping_digests`, from the cache if the file is surely unchanged.
 
     Raises:
         OSError: The file can't be read.
@@ -97,6 +99,6 @@ def _state(status: os.stat_result) -> str:
 
 
 def _clock(folder: Path) -> int:
-    """Return the time of a folder's file system, in nanoseconds."""
+    """Return the present time of a folder's file system in nanoseconds, from a temporary file there."""
     with TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_ctime_ns

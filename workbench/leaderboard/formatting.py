@@ -1,4 +1,4 @@
-"""Formats numbers and names, the same way for the terminal, the page and Markdown."""
+"""Formats numbers and names in the same way for the terminal, the page and Markdown."""
 
 from typing import Any
 
@@ -17,28 +17,28 @@ METRICS = {
 
 
 def language(code: str) -> str:
-    """Return the name of a language code."""
+    """Return the English name of a language code, as Chinese for zh; an unknown code as it is."""
     return LANGUAGES.get(code, clean(code))
 
 
 def number(value: float, is_share: bool) -> str:
-    """Return a score: shares in percent with one decimal, others with four significant digits."""
+    """Return a score as text: a share in percent with one decimal (`51.2`), else four significant digits."""
     return f"{100 * value:z.1f}" if is_share else f"{value:.4g}"
 
 
 def metric(name: str) -> str:
-    """Return the description of a metric."""
+    """Return a metric's name for readers, as "accuracy, per byte" for acc_bytes."""
     return METRICS.get(name, clean(name.replace("_", " ")))
 
 
 def change(value: float, is_share: bool) -> str:
-    """Return a signed difference; shares in percentage points."""
+    """Return a signed difference as text: shares in percentage points (`+1.2`), others with three digits."""
     text = f"{100 * value:+.1f}" if is_share else f"{value:+.3g}"
     return text.replace("-", "−")
 
 
 def interval(bounds: Any, is_share: bool, signed: bool = False) -> str:
-    """Return both ends of an interval; empty if it is None."""
+    """Return an interval as text, as `40.1–45.0`, or signed as `−1.2 to +0.3`; empty for None."""
     if bounds is None:
         return ""
     low, high = (change(end, is_share) if signed else number(end, is_share) for end in bounds)
@@ -46,12 +46,12 @@ def interval(bounds: Any, is_share: bool, signed: bool = False) -> str:
 
 
 def p_value(value: float) -> str:
-    """Return a p-value, never as zero."""
+    """Return a p-value as text, as `0.31`, `0.031` or `< 0.001`, never as zero."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def asked(score: Score) -> str:
-    """Return protocol and number of few-shot examples of one score."""
+    """Return a score's protocol and number of few-shot examples, as `default · 5-shot`."""
     return f"{clean(score.protocol)} · {score.num_fewshot}-shot"
 
 
@@ -72,7 +72,7 @@ def equal(value: float) -> str:
 
 
 def measured(name: str, value: Any) -> str:
-    """Return a measured value with the unit that its name ends with."""
+    """Return a measured value with a unit by the end of its name: `seconds`, `bytes`, `_per_second`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return clean(str(value))
     if name.endswith("_per_second"):

@@ -1,4 +1,4 @@
-"""Defines what an import holds: one model of another tool, with its scores and the score of every item."""
+"""Defines results imported from another tool: one model's scores, and the score of every item."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,37 +8,39 @@ from typing import Any
 from workbench.evaluation.records import Prediction, Score
 
 MOST_ITEMS = 10**6
-"""Items of a benchmark."""
+"""Largest number of items of a benchmark that is imported."""
 MOST_BYTES = 4 * 2**30
-"""Bytes of a file with items."""
+"""Largest file of items that is imported, in bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedItems:
-    """Items of one model on one benchmark; all lists have the same order."""
+    """Items of one model on one benchmark from another tool; all lists have the same order."""
 
     ids: list[str]
     subsets: list[str]
     prompts: list[str]
-    """Hash of all texts that the tool gave to the model, as in predictions of lm-evaluation-harness tasks."""
+    """Hash of everything that the tool gave to the model, computed as for this project's
+    lm-evaluation-harness tasks."""
     plain_prompts: list[str]
-    """Hash of the same prompt as in predictions of this project's own benchmarks."""
+    """Hash of the same prompt, computed as for this project's own benchmarks."""
     clusters: list[str]
-    """What items on the same text share; empty: the item is independent."""
+    """Name of each item's cluster, such as a common text; empty: the item is independent."""
     num_choices: list[int]
-    """Number of choices; 0: the answer is generated, or a single text is scored."""
+    """Number of each item's choices; 0: the answer is generated, or a single text is scored."""
     values: dict[str, list[float]]
     """Metric -> score of each item."""
     meanings: dict[str, str]
-    """Metric that isn't the mean of its items -> what `values` holds, as `Score.item_score`."""
+    """Metric that isn't the mean of its items -> meaning of the numbers in `values`, as in
+    `Score.item_score`."""
     weights: dict[str, list[float]]
-    """Metric of log-likelihoods -> the bytes or words of each item, where the tool tells them."""
+    """Metric of log-likelihoods -> bytes or words of each item, where the tool's files have them."""
     targets: list[Any]
     predictions: list[Any]
     texts: list[str]
-    """Text whose log-likelihood is scored; empty for other benchmarks."""
+    """Text of each item whose log-likelihood is scored; empty for other benchmarks."""
     read: Callable[[], list[Prediction]]
-    """Reads the items again with their texts.
+    """Function that reads the tool's file again and returns its items with all texts.
 
     Raises:
         DataError: The file was changed since the items were read.
@@ -47,16 +49,16 @@ class ImportedItems:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedResults:
-    """Results of one model, scored by another tool."""
+    """Results of one model that another tool scored."""
 
     path: Path
-    """Folder of the files."""
+    """Folder of the tool's files."""
     tool: str
-    """Name of the tool, with its version where the files tell it."""
+    """Name of the tool, with its version where its files have it."""
     model: str
-    """Name or path of the model, as the tool was given it."""
+    """Name or path of the model that was given to the tool."""
     facts: dict[str, Any]
-    """dtype, num_parameters, quantization, ...; only those that are known."""
+    """dtype, num_parameters, quantization, ... of the model; unknown facts are missing."""
     measured: dict[str, Any]
     """Settings and versions of the tool, for the provenance of the numbers."""
     scores: list[Score]
@@ -77,11 +79,11 @@ LISTS = (
     *("ids", "subsets", "prompts", "plain_prompts", "clusters"),
     *("num_choices", "targets", "predictions", "texts"),
 )
-"""Fields of imported items that have one entry an item."""
+"""Fields of `ImportedItems` that are lists with one entry per item."""
 
 
 def reordered(items: ImportedItems, order: Sequence[int]) -> ImportedItems:
-    """Return the items in another order."""
+    """Return the items in the order of these indices."""
     lists: dict[str, Any] = {name: [getattr(items, name)[index] for index in order] for name in LISTS}
     values, weights = (
         {name: [numbers[index] for index in order] for name, numbers in numbers_of.items()}
@@ -91,7 +93,7 @@ def reordered(items: ImportedItems, order: Sequence[int]) -> ImportedItems:
 
 
 def joined(parts: Sequence[ImportedItems]) -> ImportedItems:
-    """Return the items of several subjects as one benchmark, with the metrics that all of them have."""
+    """Return the items of several subjects as one benchmark, with the metrics that all subjects have."""
     metrics = [name for name in parts[0].values if all(name in part.values for part in parts)]
 
     def read() -> list[Prediction]:

@@ -1,4 +1,4 @@
-"""Collects the runs below a folder together with results of other tools."""
+"""Collects this project's runs below a folder together with results of other tools."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +18,10 @@ from workbench.shown import in_one_line
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedRun(Run):
-    """Results of one model from another tool, as a run; `items` holds its answers."""
+    """Results of one model from another tool, in the form of a run; `items` has its answers."""
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction] | None:
-        """Return the model's predictions on one benchmark; None if there are none.
+        """Return the model's predictions on one benchmark; None if no items were imported.
 
         Raises:
             DataError: The file was changed since it was collected.
@@ -37,9 +37,10 @@ class ImportedRun(Run):
 
 
 def collect_all(folder: Path) -> Collection:
-    """Return all runs below `folder`, this project's first, and results of other tools as runs.
+    """Return all runs below `folder`: this project's first, then results of other tools as runs.
 
-    Imported items that have the prompts of a run's items get the ids of these, so that both are paired.
+    An imported item whose prompt equals that of a run's item gets the id of that item, so that the scores can
+    be paired.
 
     Raises:
         ConfigError: The folder doesn't exist.
@@ -82,7 +83,7 @@ def _run(results: ImportedResults, folder: Path, others: Sequence[Run]) -> Impor
 
 
 def _label(path: Path, folder: Path, others: Sequence[Run]) -> str:
-    """Return the path of the results below the folder, with a number if another run has it already."""
+    """Return the results' path relative to the folder, with a number if a run has it: `results (2)`."""
     label = label_of(path, folder)
     used = {run.label for run in others}
     number = 2
@@ -93,7 +94,7 @@ def _label(path: Path, folder: Path, others: Sequence[Run]) -> str:
 
 
 def _references(benchmark: str, others: Sequence[Run]) -> list[Reference]:
-    """Return the items of other runs on a benchmark of this name, one for each way in which it was asked."""
+    """Return items of other runs on the benchmark of this name: one entry per protocol, shots and rule."""
     found: dict[tuple[object, ...], Reference] = {}
     for run in others:
         for score in run.scores:

@@ -1,4 +1,4 @@
-"""The scores of one model, with every answer that they are made of."""
+"""Defines the result of evaluating one model: its scores, and the prediction for every item."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,20 +12,20 @@ from workbench.leaderboard.shown_table import Shown, Table
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Results(Shown):
-    """What `evaluate` has found."""
+    """Result of `evaluate` for one model."""
 
     model: str
     scores: list[Score]
     predictions: dict[str, list[Prediction]]
-    """Benchmark -> the answer to each item, with what it scored."""
+    """Benchmark -> prediction and score of each item."""
     measured: dict[str, dict[str, float]]
-    """Benchmark -> seconds, items_per_second, num_asked, computed_tokens, ..."""
+    """Benchmark -> seconds, items_per_second, num_asked, computed_tokens, ... of its evaluation."""
 
     def __getitem__(self, benchmark: str) -> Score:
-        """The score of a benchmark by its main metric.
+        """Return the score of a benchmark by its main metric.
 
         Raises:
-            ConfigError: It was not scored.
+            ConfigError: The benchmark was not scored.
         """
         for score in self.scores:
             if score.benchmark == benchmark:
@@ -34,7 +34,7 @@ class Results(Shown):
         raise ConfigError(f"results: no scores on {benchmark!r} (known: {known})")
 
     def table(self) -> Table:
-        """One line a score."""
+        """Return the scores as a table, one line per score."""
         rows = []
         for score in self.scores:
             share = is_shown_as_share(score)
@@ -45,7 +45,7 @@ class Results(Shown):
         return Table(title=f"Scores of {self.model}", header=header, rows=rows)
 
     def to_pandas(self) -> Any:
-        """A DataFrame with one row a score; shares lie between 0 and 1."""
+        """Return a DataFrame with one row per score; shares are between 0 and 1."""
         import pandas
 
         return pandas.DataFrame(

@@ -1,4 +1,4 @@
-"""Finds the files of runs below a folder, and reads those that only describe a run."""
+"""Finds the files of runs below a folder; reads config.yaml and train.json."""
 
 import os
 from collections.abc import Iterator
@@ -18,17 +18,22 @@ INSIDE_A_RUN = {
     *(NAMES.checkpoints.name, NAMES.adapter.name, NAMES.merged.name, NAMES.model.name),
     *(NAMES.all_predictions.name, NAMES.cache.name),
 }
-"""Folders of a run that are not searched for runs. A run itself may have such a name."""
+"""Folders of a run that are not searched for further runs. A run folder itself may have one of these
+names."""
 
 OF_A_RUN = {NAMES.results_json.name, NAMES.run_json.name, NAMES.config_yaml.name}
-"""Files by which the folder of a run is known."""
+"""A folder with one of these files is a run folder."""
 
 LONGEST_CONFIG = 2**20
-"""Bytes of a config.yaml; 200 benchmarks have a quarter of it."""
+"""Largest config.yaml that is read, in bytes; one of 200 benchmarks has a quarter of that."""
 
 
 def files_below(folder: Path, name: str) -> Iterator[Path]:
-    """Yield the path of each file of a name outside of models and predictions, in path order."""
+    """Yield the path of each file called `name` below a folder, in path order.
+
+    Folders of models and predictions are not searched. A folder called `name` is yielded too, so that the
+    caller reports it.
+    """
     for parent, folders, files in folders_below(folder):
         if name in files or name in folders:  # a folder of that name is reported too
             yield parent / name
@@ -36,11 +41,11 @@ def files_below(folder: Path, name: str) -> Iterator[Path]:
 
 
 def folders_below(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield a folder and those below it, each with its folders and files by name, in path order.
+    """Yield each folder below a folder, and the folder itself, with the names of its folders and files.
 
-    Hidden folders, and those inside of a run, are left out. A folder that is a link is yielded too, since the
-    folder of a run may be one, but nothing below it. Names that are taken off a list of folders aren't
-    searched.
+    The order is that of paths. Hidden folders, and those inside of a run, are left out. A symbolic link to a
+    folder is yielded, since a run folder may be one, but not searched. A caller that removes a name from the
+    list of folders keeps that folder from being searched.
     """
     waiting = [folder]
     while waiting:
@@ -54,9 +59,10 @@ def folders_below(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def label_of(path: Path, folder: Path) -> str:
-    """Return the path of a run's folder relative to the board's folder, which no other run has.
+    """Return a run's label: the path of its folder relative to the leaderboard's folder.
 
-    It is the name of the board's folder itself, unless a folder in it is called so too.
+    A run in the leaderboard's folder itself is called after that folder, unless a folder in it has this name
+    too.
     """
     label = path.relative_to(folder).as_posix()
     name = folder.resolve().name
@@ -64,7 +70,7 @@ def label_of(path: Path, folder: Path) -> str:
 
 
 def config_of(files: RunDir, record: dict[str, Any]) -> dict[str, Any]:
-    """Return what config.yaml says before its benchmarks; empty if it isn't as the run wrote it."""
+    """Return the part of config.yaml before its benchmarks; empty if the file was changed after the run."""
     path = files.config_yaml
     try:
         if not path.is_file() or path.stat().st_size > LONGEST_CONFIG:
@@ -78,11 +84,11 @@ def config_of(files: RunDir, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain_yaml(text: str) -> dict[str, Any]:
-    """Return the mapping of a YAML text without aliases, which could repeat a value without end.
+    """Parse a YAML mapping and refuse aliases, by which a small file can expand without bound.
 
     Raises:
-        ValueError: It has an alias.
-        yaml.YAMLError: It is not YAML.
+        ValueError: The text has an alias.
+        yaml.YAMLError: The text is not YAML.
     """
     if "*" in text and any(
         isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)

@@ -1,4 +1,4 @@
-"""Reads what proves a run's numbers, and says what a reader needs before trusting them."""
+"""Reads a run's record and merge report, and writes remarks on numbers that can't be verified."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from workbench.run_record import read_record
 from workbench.shown import listed, message
 
 MOST_NAMED = 4
-"""Scores that one remark lists."""
+"""Largest number of scores that one remark lists."""
 
 UNVERIFIED = "not verified"
-"""First words of the remark on scores without checksums."""
+"""First words of a remark on scores without checksums."""
 
 
 def record_of(files: RunDir) -> tuple[dict[str, Any], list[str]]:
-    """Return the contents of run.json and remarks about it; both empty if there is no such file."""
+    """Return the contents of run.json, and a remark if it is damaged; both empty if there is no file."""
     if not files.run_json.exists():
         return {}, []
     try:
@@ -30,7 +30,7 @@ def record_of(files: RunDir) -> tuple[dict[str, Any], list[str]]:
 
 
 def unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
-    """Return a remark about the scores without checksums, if there are any."""
+    """Return a remark that lists the scores without checksums; an empty list if all have them."""
     keys = {(score.model, score.benchmark) for score in scores}
     unverified = sorted(keys & checked.unverified)
     if not unverified:
@@ -60,7 +60,7 @@ def unverified(scores: list[Score], checked: CheckedResults) -> list[str]:
 
 
 def merge_report_of(files: RunDir, record: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the merge report if it is unchanged, else what is wrong with it."""
+    """Return the merge report and an empty text, or an empty report and why it can't be trusted."""
     path = files.merge_report
     entry = record.get("steps", {}).get("merge")
     digest = entry.get("files", {}).get(path.name) if isinstance(entry, dict) else None

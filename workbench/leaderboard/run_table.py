@@ -1,4 +1,4 @@
-"""Renders the models of one run in full for the terminal: scores, differences to the base, verdicts."""
+"""Renders the models of one run for the terminal: scores, differences to the base, verdicts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,14 +22,14 @@ NO_QUANTIZATION = "none"
 
 
 def own_board(run: Run, config: LeaderboardConfig) -> Board:
-    """Return the board of one run alone, which has the numbers of a leaderboard without other runs."""
+    """Build the board of a single run; its numbers are those of a leaderboard of this run alone."""
     own = replace(config, family=FamilyKind.auto, reference=None, names=[])
     board = build(Collection(runs=[run], skipped=[]), own)
     return replace(board, title=run.label)
 
 
 def render_run(board: Board) -> RenderableType:
-    """Return the models of a run side by side, one line a benchmark.
+    """Render the models of a run side by side for the terminal, one line per benchmark.
 
     Args:
         board: From `own_board`.
@@ -56,7 +56,7 @@ def _order(model: Model) -> int:
 
 
 def _base(models: Sequence[Model]) -> str:
-    """Return the name of the run's base model, with its quantization."""
+    """Return the folder name of the run's base model, with its quantization if it has one."""
     facts = next((model.facts for model in models if "path" in model.facts), {"path": "new model"})
     quantization = clean(str(facts.get("quantization") or NO_QUANTIZATION))
     return SEPARATOR.join(
@@ -65,13 +65,13 @@ def _base(models: Sequence[Model]) -> str:
 
 
 def trained_model(models: Sequence[Model]) -> Model | None:
-    """Return the model of a run that is compared with its base: adapter, else trained or merged model."""
+    """Return the model that is compared with a run's base: the adapter, else the trained or merged model."""
     by_role = {model.role: model for model in models if model.parent}
     return next((by_role[role] for role in (ADAPTER, TRAINED, MERGED) if role in by_role), None)
 
 
 def difference_of(board: Board, model: Model, column: Column) -> Difference | None:
-    """Return the difference of a model to the one that it was made from, in one column."""
+    """Return the difference between a model and its parent in one column; None if there is none."""
     pair = (model.parent, model.key)
     found = (each for each in board.differences if (each.first, each.second) == pair)
     return next((each for each in found if each.column == column.key), None)
@@ -127,7 +127,7 @@ def _remarks(board: Board) -> list[Text]:
 
 
 def _notes(board: Board, cells: dict[tuple[str, str], Cell], trained: Model | None) -> list[Text]:
-    """Return notes below the table: answered letters, dropped examples, unpaired items, the merged model."""
+    """Return notes for below the table: answered letters, dropped few-shot examples, unpaired items, ..."""
     texts = []
     for column in board.columns:
         label = clean(column.label)
@@ -153,7 +153,7 @@ def _notes(board: Board, cells: dict[tuple[str, str], Cell], trained: Model | No
 
 
 def agreement_of(model: Model) -> str:
-    """Return that a merged model answers as the adapter does, as a sentence; empty if it doesn't."""
+    """Return the sentence that a merged model answers all items as its adapter does; empty if it doesn't."""
     total = model.facts.get("compared_with_adapter")
     if model.role != MERGED or not total or model.facts.get("differs_from_adapter"):
         return ""
@@ -161,7 +161,7 @@ def agreement_of(model: Model) -> str:
 
 
 def verdict_counts(board: Board) -> dict[str, int]:
-    """Return how many benchmarks of a run got better, worse, or show no difference."""
+    """Return the number of benchmarks per verdict, as {"better": 2, "worse": 1}; zeros are left out."""
     trained = trained_model(board.models)
     found = [difference_of(board, trained, column) for column in board.columns] if trained else []
     counts = {

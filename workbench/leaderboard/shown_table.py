@@ -1,4 +1,4 @@
-"""Tables that a terminal and a notebook show."""
+"""Defines tables that can be shown in a terminal and in a notebook."""
 
 import html
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ from workbench.shown import clean
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Cells with a title, and lines below them."""
+    """A table of texts, with a title, a header, and notes below."""
 
     title: str
     header: Sequence[str]
@@ -18,14 +18,14 @@ class Table:
     notes: Sequence[str] = ()
 
     def text(self) -> str:
-        """The table for a terminal, its columns aligned."""
+        """Return the table as plain text with aligned columns."""
         lines = [[clean(cell) for cell in line] for line in (self.header, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         aligned = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         return "\n".join([clean(self.title), *aligned, *map(clean, self.notes)])
 
     def html(self) -> str:
-        """The table for a notebook; its texts are shown as they are and are never markup."""
+        """Return the table as HTML; characters of its texts are escaped."""
 
         def line(cells: Sequence[str], tag: str) -> str:
             return f"<tr>{''.join(f'<{tag}>{_escaped(cell)}</{tag}>' for cell in cells)}</tr>"
@@ -37,14 +37,14 @@ class Table:
 
 
 class Shown(ABC):
-    """What is shown as a table."""
+    """Base class of results that are shown as a table in a terminal and in a notebook."""
 
     @abstractmethod
     def table(self) -> Table:
-        """The table."""
+        """Return the results as a table."""
 
     def __repr__(self) -> str:
-        """The table as text."""
+        """Return the table as plain text."""
         return self.table().text()
 
     def _repr_html_(self) -> str:

@@ -1,4 +1,4 @@
-"""Renders the board for the terminal: all models on all columns, and the models of one run in full."""
+"""Renders the whole board for the terminal: all models in all columns, with notes below."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -37,18 +37,18 @@ LAYOUT: dict[str, Any] = {
 STYLES = {BETTER: "bold green", WORSE: "bold red", UNSURE: "dim", UNTESTED: "dim"}
 
 NARROWEST = 60
-"""Terminal columns of the narrowest terminal."""
+"""Width of the narrowest terminal, in characters."""
 
 NARROWEST_NAME, NARROWEST_CELL, WIDEST_CELL = 18, 9, 16
-"""Terminal columns of the names and of one column of scores."""
+"""Least width of the column of names; least and largest width of a column of scores; in characters."""
 
 GAP = 3
-"""Terminal columns between two columns: their padding and a separator."""
+"""Characters between two columns: their padding and a separator."""
 MOST_ALARMS = 10
 
 
 def render(board: Board, width: int) -> RenderableType:
-    """Return the whole board: scores with ranks, in as many blocks of columns as the width needs."""
+    """Render the board for a terminal of this width: scores with ranks, in several tables if need be."""
     if not board.models:
         return Group(*_skipped(board)) if board.skipped else Text("no run has been scored yet")
     names = max(cell_len(clean(model.name)) for model in board.models)
@@ -59,7 +59,7 @@ def render(board: Board, width: int) -> RenderableType:
 
 
 def _blocks(columns: Sequence[Column | Mean], room: int) -> list[list[Column | Mean]]:
-    """Return the columns in groups that fit beside the names."""
+    """Split the columns into groups that fit into `room` characters to the right of the names."""
     blocks: list[list[Column | Mean]] = [[]]
     used = 0
     for column in columns:
@@ -84,7 +84,7 @@ def _title(column: Column | Mean) -> str:
 
 
 def _matrix(board: Board, columns: Sequence[Column | Mean], for_names: int, is_first: bool) -> Table:
-    """Return one line a model: its scores in some of the columns, with the ranks that are possible."""
+    """Return a table of all models by some columns: scores, and the ranks that the differences allow."""
     benchmarks = len({column.benchmark for column in board.columns})
     counts = f"{_counted(len(board.models), 'model')} on {_counted(benchmarks, 'benchmark')}"
     title = f"{clean(board.title)}: {counts}" if is_first else None
@@ -133,7 +133,7 @@ def _rank(best: int | None, worst: int | None, letters: str) -> str:
 
 
 def notes(board: Board) -> list[Text]:
-    """Return what a reader must know: alarms, remarks on rows, and what the ranks and verdicts mean."""
+    """Return the notes below the tables: alarms, remarks on rows, meaning of means, ranks and verdicts."""
     found = [Text(clean(alarm), style="bold red") for alarm in board.alarms[:MOST_ALARMS]]
     if len(board.alarms) > MOST_ALARMS:
         found.append(Text(f"{len(board.alarms) - MOST_ALARMS} more alarms on the page", style="bold red"))
@@ -161,7 +161,7 @@ def notes(board: Board) -> list[Text]:
 
 
 def _forgotten(board: Board, found: Forgetting) -> str:
-    """Return what a trained model lost on what it was not trained for, as a sentence."""
+    """Return a sentence on a trained model's mean difference on benchmarks that it was not trained for."""
     change = formatting.change(found.value, True)
     bounds = "" if math.isnan(found.low) else formatting.interval((found.low, found.high), True, signed=True)
     return (
@@ -176,7 +176,7 @@ def _label(board: Board, key: str) -> str:
 
 
 def family(board: Board) -> str:
-    """Return which comparisons the board makes and how sure its verdicts are, as a sentence."""
+    """Return a sentence on the comparisons that the board tests and the chance of a false verdict."""
     of = {
         "pairs": "of any two models",
         "reference": f"with {_name(board, board.family.reference)}",
@@ -201,7 +201,7 @@ def _skipped(board: Board) -> Iterable[Text]:
 
 
 def lines(first: str, *further: str) -> Text:
-    """Return lines of text, all but the first dim."""
+    """Join texts as lines of one terminal text; all but the first are dim, empty ones are left out."""
     text = Text(first)
     for line in further:
         if line:
