@@ -48,13 +48,16 @@ RANK = int(os.environ.get("RANK", "0"))
 """Rank of this process under torchrun or accelerate; only rank 0 prints."""
 
 LAST_WORD_SECONDS = 20
-"""Seconds that other ranks wait after an error, so that rank 0 can print it before torchrun ends all."""
+"""Seconds that other ranks wait after an error: rank 0 prints it before torchrun stops all ranks."""
 
 SHOWS = {"--cfg", "--info", "--help", "--hydra-help"}
-"""Flags that make Hydra print something instead of running a job."""
+"""Flags that make Hydra print a configuration or a help page instead of running a job."""
 
 TRACEBACK = "WORKBENCH_TRACEBACK"
-"""Environment variable that stores the user's HYDRA_FULL_ERROR, also for the processes of a sweep."""
+"""Environment variable for the user's value of HYDRA_FULL_ERROR, which this program overwrites.
+
+Processes of a sweep inherit it.
+"""
 
 
 def main() -> None:
@@ -113,7 +116,7 @@ def show(answer: str) -> None:
 
 
 def answered_at_once(words: Sequence[str]) -> str | None:
-    """Return the output of the bare command, --version or --keys; None: a run, or a flag of Hydra."""
+    """Return the output of the bare command, --version or --keys; None for any other command line."""
     flag, _, value = words[0].partition("=") if words else ("", "", "")
     if flag == "--keys":
         return keys_text([*([value] if value else []), *words[1:]])
@@ -145,16 +148,16 @@ def shown_clean(*, is_wrapped: bool) -> Iterator[None]:
 def without_folders(
     flags: Sequence[str], overrides: Sequence[str], sources: Sources, spare: str
 ) -> list[str]:
-    """Return overrides that keep Hydra from creating folders before mistakes are reported.
+    """Return overrides of `hydra.run.dir` and `hydra.sweep.dir` that keep Hydra from creating folders.
 
-    The pipeline creates run folders. Hydra only writes `multirun.yaml` of a sweep, unless a plugin launches
-    the runs or chooses their values.
+    The pipeline creates the run folders. A sweep's `multirun.yaml` goes into a temporary folder, except where
+    a plugin launches the runs or chooses their values. A folder that the user sets stays.
 
     Args:
         flags: Flags of Hydra, each as one word.
-        overrides: The other words.
+        overrides: The other words of the command line.
         sources: YAML files that Hydra reads.
-        spare: Temporary folder for the files of a sweep.
+        spare: The temporary folder.
     """
     if "--shell-completion" in flags:
         return []
@@ -169,7 +172,7 @@ def without_folders(
 
 
 def job(composed: DictConfig) -> float | None:
-    """Run one job: a single run, or one point of a sweep, whose sweeper is given the run's objective."""
+    """Run a single run, or one run of a sweep; for a sweep, return the score that its sweeper optimizes."""
     try:
         set_up_process()
         config, run_dir, text = typed(composed)
@@ -216,7 +219,7 @@ def keep_output_clear() -> None:
 
 
 def end(error: Exception) -> NoReturn:
-    """Print a user's error as one line and exit with status 1; HYDRA_FULL_ERROR=1 shows the traceback."""
+    """Print a user's error as one line and exit with status 1; with HYDRA_FULL_ERROR=1, raise the error."""
     if RANK:
         time.sleep(LAST_WORD_SECONDS)
     if os.environ[TRACEBACK] != "0":
@@ -225,7 +228,7 @@ def end(error: Exception) -> NoReturn:
 
 
 def set_up_process() -> None:
-    """Set up logging, and turn off telemetry and messages of other packages."""
+    """Set up logging; turn off telemetry, messages and downloaded kernels of other packages."""
     leave_no_compiler_cache()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -24,11 +24,11 @@ from workbench.errors import ConfigError
 from workbench.shipped import shipped
 
 KEY = re.compile(r"(\+\+?|~)?([A-Za-z_$][\w$./:-]*)(@[\w.$:-]*)?", re.ASCII)
-"""Key in Hydra's grammar: + ++ or ~, words and dots, a package."""
+"""Left side of an override: an optional sign (`+`, `++`, `~`), the key, an optional package (`@NAME`)."""
 
 
 def prepare(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return Hydra's flags, and the overrides with their values quoted where needed.
+    """Split a command line into Hydra's flags and the overrides, whose values are quoted for Hydra's grammar.
 
     Raises:
         ConfigError: A word isn't understood; the message says how to write it here.
@@ -43,14 +43,14 @@ def prepare(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def in_full(words: Sequence[str]) -> list[str]:
-    """Return the overrides; with recipe=compare, a=... and b=... become compare.a=... and compare.b=..."""
+    """Return the overrides; with recipe=compare, `a=PATH` becomes `compare.a=PATH`, and likewise b."""
     if "recipe=compare" not in words:
         return list(words)
     return [f"compare.{word}" if word.startswith(("a=", "b=")) else word for word in words]
 
 
 def rewritten(word: str, multirun: bool) -> str:
-    """Return one override with its value quoted where Hydra would read something else.
+    """Return an override, such as `data.path=a,b.csv`, with its value quoted if Hydra would misread it.
 
     Raises:
         ConfigError: The word is not KEY=VALUE, or its key or option is written differently here.
@@ -69,10 +69,10 @@ def rewritten(word: str, multirun: bool) -> str:
 
 
 def check_foreign_keys(overrides: Sequence[str]) -> None:
-    """Check that no key is one of another tool.
+    """Check that no override has a key of another tool, such as `lora_rank`.
 
     Raises:
-        ConfigError: Some are; the message says how each is written here.
+        ConfigError: An override has such a key; the message says how to write each of them here.
     """
     pairs = (word.partition("=") for word in overrides if "=" in word)
     unknown = [(key, value.strip("'")) for key, _, value in pairs if key not in groups() and not kind_of(key)]
@@ -88,12 +88,12 @@ def check_foreign_keys(overrides: Sequence[str]) -> None:
 
 
 def foreign_key_answer(key: str, value: str) -> str | None:
-    """Return how to write here a key of another tool; None: no tool that is known here has it."""
+    """Return how to write another tool's key here, as in `here it is adapter.rank=8`; None: unknown key."""
     return way(key, value) if key_here(key) or obstacle(key, value) else None
 
 
 def given_twice(overrides: Sequence[str]) -> list[str]:
-    """Return a message for each key with several values, of which Hydra uses the last."""
+    """Return a message for each key to which the overrides give different values; Hydra uses the last."""
     values: dict[str, list[str]] = {}
     for word in overrides:
         key, equals, value = word.partition("=")
@@ -106,7 +106,13 @@ def given_twice(overrides: Sequence[str]) -> list[str]:
 
 
 def not_an_override(word: str, typed: str, equals: str) -> str:
-    """Return the message about a word that is not KEY=VALUE."""
+    """Return the error message for a word of the command line that is not KEY=VALUE.
+
+    Args:
+        word: The word.
+        typed: Its part before the first `=`.
+        equals: `=`, or empty if the word has none.
+    """
     if equals and not typed.strip():
         return f"{word!r}: no key before the = (write no spaces around it, as in train.max_steps=20)"
     if equals:
@@ -121,10 +127,15 @@ def not_an_override(word: str, typed: str, equals: str) -> str:
 
 
 def prepared(key: str, value: str, multirun: bool) -> str:
-    """Return a key's value quoted as Hydra's grammar needs it.
+    """Return a key's value, quoted for Hydra's grammar as the key's declared type needs.
+
+    Args:
+        key: Dotted key.
+        value: Value as the shell passes it.
+        multirun: Whether the command is a sweep, in which `a,b` are two values.
 
     Raises:
-        ConfigError: The value is not a list where one is needed, or is a sweep without -m.
+        ConfigError: The value is missing, is not a list where the key takes one, or is a sweep without -m.
     """
     kind = Kind.other if key in groups() else kind_of(key)
     if value.strip("'\"") == "???":
@@ -158,7 +169,7 @@ def home_path(value: str) -> str:
 
 
 def texts(key: str, value: str, multirun: bool) -> str:
-    """Return a list or mapping with each text quoted for Hydra.
+    """Return the value of a key that takes a list or mapping of texts, with each text quoted for Hydra.
 
     Raises:
         ConfigError: The value is neither a list nor a mapping.
@@ -172,10 +183,10 @@ def texts(key: str, value: str, multirun: bool) -> str:
 
 
 def inner_texts(key: str, value: str, declared: Any) -> str:
-    """Quote a text, or the texts in a list or mapping, as the declared type says.
+    """Quote a text for Hydra; if the declared type is a list or mapping, quote each text inside.
 
     Raises:
-        ConfigError: A list or mapping is needed.
+        ConfigError: The type is a list or mapping, and the value is not.
     """
     value = value.strip()
     if declared is str:
@@ -194,22 +205,22 @@ def inner_texts(key: str, value: str, declared: Any) -> str:
 
 
 def is_sweep(key: str, value: str) -> bool:
-    """Return whether Hydra reads several values, for one run each."""
+    """Return whether Hydra reads a key's value as a sweep, such as `1,2,3`: one run for each value."""
     return OverridesParser.create().parse_override(f"{key}={value}").is_sweep_override()
 
 
 def several(key: str, value: str) -> str:
-    """Return the message about several values without -m."""
+    """Return the error message for a key with several values in a command without -m, which isn't a sweep."""
     if key == "benchmark" or is_list(key):
         return f"{key}: several values must be a list, '{key}=[{value}]'"
     return f"{key}: several values, {value!r}, need a sweep (-m runs once for each value)"
 
 
 def check_key(key: str, value: str) -> None:
-    """Check that a key and its option are spelled as here, not as in another tool.
+    """Check the value of a key that has fixed options: a group, an enum key or a template.
 
     Raises:
-        ConfigError: They aren't; the message says how they are written here.
+        ConfigError: The value is not an option; the message says how the option is written here.
     """
     if key in groups():
         return check_option(key, value, group_options(key))
@@ -218,10 +229,17 @@ def check_key(key: str, value: str) -> None:
 
 
 def check_option(key: str, value: str, known: list[str]) -> None:
-    """Check that an option is spelled as here.
+    """Check that a value is not another tool's spelling of an option, nor null, a list or a number.
+
+    Hydra reports most other unknown options.
+
+    Args:
+        key: A group, an enum key or a template.
+        value: Option as typed, or several with commas.
+        known: The key's options.
 
     Raises:
-        ConfigError: It isn't; the message has the right spelling, or the known options.
+        ConfigError: The message has the right spelling, or the known options.
     """
     if value == "null" and key in groups() and key not in ("recipe", "benchmark"):
         raise ConfigError(f"{key}: null is not an option (known: {', '.join(known)})")
@@ -245,7 +263,7 @@ def check_option(key: str, value: str, known: list[str]) -> None:
 
 
 def with_own_groups(flags: list[str]) -> list[str]:
-    """Return the flags, with ./conf as a folder of options unless --config-dir names another."""
+    """Add `--config-dir=./conf` to Hydra's flags if ./conf has group folders and no --config-dir is given."""
     own, ours = Path("conf").resolve(), shipped("conf").resolve()
     is_named = any(flag.startswith("--config-dir=") for flag in flags)
     if not is_named and own != ours and any((own / group).is_dir() for group in groups()):

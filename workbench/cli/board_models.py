@@ -1,4 +1,4 @@
-"""Reads the models that a leaderboard scores, and makes a run of each."""
+"""Reads the list of models that a leaderboard scores, and scores each in a run folder of its own."""
 
 import logging
 import re
@@ -33,18 +33,18 @@ MOST_MODELS = 1000
 
 @dataclass(frozen=True)
 class Scoring:
-    """Functions of the pipeline that score a model and agree on its failure."""
+    """Functions of the pipeline for scoring models, passed in so that this module doesn't import torch."""
 
     run: Callable[[Config, RunDir, str], None]
     """Runs a configuration in a folder."""
     record_failure: Callable[[Config, RunDir, str], None]
     """Writes into a run folder why its model could not be scored."""
     agreed_failure: Callable[[str], str]
-    """Returns in each process of the command why any of them has failed."""
+    """Takes this rank's failure (empty: none) and returns the same on every rank: any rank's failure."""
 
 
 def score_models(composed: DictConfig, scoring: Scoring) -> list[str]:
-    """Score each model of `leaderboard.models` in a run folder of its own; a failure doesn't stop the others.
+    """Score each model of `leaderboard.models` in a run folder of its own, also if other models fail.
 
     A model whose folder another command is using is scored after the others, once the folder is free.
 
@@ -56,7 +56,7 @@ def score_models(composed: DictConfig, scoring: Scoring) -> list[str]:
         Names of the models that failed.
 
     Raises:
-        ConfigError: The file of models is wrong, or no benchmark is chosen.
+        ConfigError: The file of models is invalid, or no benchmark is chosen.
     """
     if not composed.benchmarks:
         raise ConfigError(
@@ -91,7 +91,7 @@ def wait_for(folder: Path) -> None:
 
 
 def scored(composed: DictConfig, entry: ModelEntry, folder: Path, scoring: Scoring) -> str:
-    """Score one model, and return why that has failed, in one line; empty if it hasn't.
+    """Score one model; return the reason of a failure as one line, or an empty text after success.
 
     Raises:
         FolderInUseError: Another process is using the model's folder.
@@ -116,10 +116,10 @@ def scored(composed: DictConfig, entry: ModelEntry, folder: Path, scoring: Scori
 
 
 def read_entries(path: Path) -> list[ModelEntry]:
-    """Read a YAML list of models, each with a unique name; models of one base follow each other.
+    """Read a YAML list of models, name those without a name, and sort models of one base next to each other.
 
     Raises:
-        ConfigError: Not such a list; the message names file and entry.
+        ConfigError: The file is not such a list, or two names are equal; the message names file and entry.
     """
     if not path.is_file():
         raise ConfigError(f"leaderboard.models: no file {str(path)!r} (a YAML list of models)")
@@ -142,7 +142,7 @@ def read_entries(path: Path) -> list[ModelEntry]:
 
 
 def read_entry(item: object, where: str) -> ModelEntry:
-    """Read one entry: a path, or a mapping.
+    """Read one entry of the list of models: a path, or a mapping with path and other keys.
 
     Raises:
         ConfigError: A key or value is wrong; the message starts with `where`.
@@ -160,7 +160,7 @@ def read_entry(item: object, where: str) -> ModelEntry:
 
 
 def give_names(entries: Sequence[ModelEntry]) -> None:
-    """Name the entries without a name by path, quantization and adapter, numbered where these are equal."""
+    """Name each entry without a name as `own_name` says, with `-2`, `-3`, ... if the name is taken."""
     taken = {entry.name for entry in entries}
     for entry in entries:
         if entry.name is None:
@@ -171,7 +171,10 @@ def give_names(entries: Sequence[ModelEntry]) -> None:
 
 
 def own_name(entry: ModelEntry) -> str:
-    """Return a name from the path, the quantization and the adapter's folder (for RUN/adapter the run's)."""
+    """Return a model's default name, as in `Qwen3-0.6B-nf4-RUN`: base, quantization and adapter's folder.
+
+    For an adapter at RUN/adapter, the folder is RUN.
+    """
     path = named_path(entry.path)
     parts = [path.stem if path.suffix == ".gguf" else path.name]
     if entry.quantization is not QuantizationMethod.none:
@@ -183,13 +186,13 @@ def own_name(entry: ModelEntry) -> str:
 
 
 def named_path(text: str) -> Path:
-    """Return a path; one that ends in no name, such as `.` or `x/..`, as an absolute path."""
+    """Return a text as a path that ends in a name: `.` and `x/..` become absolute paths."""
     path = Path(text)
     return path.resolve() if path.name in ("", "..") else path
 
 
 def base_of(entry: ModelEntry) -> tuple[str, ...]:
-    """Return the settings of the base model; entries for which they are equal share one load of it."""
+    """Return the settings that decide how a base model is loaded; entries with equal ones share one load."""
     return (
         entry.path,
         entry.quantization.value,
@@ -203,7 +206,7 @@ def chosen(entries: Sequence[ModelEntry], names: Sequence[str]) -> list[ModelEnt
     """Return the entries with these names; all entries if `names` is empty.
 
     Raises:
-        ConfigError: There is no entry of such a name.
+        ConfigError: No entry has one of the names.
     """
     known = [str(entry.name) for entry in entries]
     if unknown := [name for name in names if name not in known]:
@@ -212,7 +215,7 @@ def chosen(entries: Sequence[ModelEntry], names: Sequence[str]) -> list[ModelEnt
 
 
 def of_entry(composed: DictConfig, entry: ModelEntry, folder: Path) -> DictConfig:
-    """Return the configuration of the run that scores one model."""
+    """Turn the leaderboard's configuration into that of a run which scores one model in `folder`."""
     run = composed.copy()
     run.steps = [RECIPE]
     run.run_dir = str(folder)

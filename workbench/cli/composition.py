@@ -34,7 +34,7 @@ PREDICT_KEYS = {
 
 
 def register() -> None:
-    """Register the schema and all recipes, shipped and the user's own, with Hydra."""
+    """Register the schema, all recipes (shipped and the user's) and the resolvers of `${...}` with Hydra."""
     OmegaConf.register_new_resolver("toy", lambda path: str(PACKAGE / "toy" / path), replace=True)
     register_environment()
     store = ConfigStore.instance()
@@ -50,11 +50,11 @@ def typed(composed: DictConfig, recipe: str | None = None) -> tuple[Config, RunD
     """Return the dataclass Config, the run's folder, and the text of its config.yaml.
 
     Args:
-        composed: What Hydra has composed.
+        composed: The configuration as Hydra composed it.
         recipe: Name of the recipe; None: the one on the command line.
 
     Raises:
-        ConfigError: There is no recipe, or the folder holds another run.
+        ConfigError: No recipe is given, a key is refused, or the folder holds another run.
     """
     recipe = recipe or HydraConfig.get().runtime.choices.get("recipe")
     if recipe is None:
@@ -100,7 +100,10 @@ def check_trust(composed: DictConfig) -> None:
 
 
 def stored_text(composed: DictConfig) -> str:
-    """Return the text of config.yaml, without `trust_code`, which each command must give itself."""
+    """Return the text of config.yaml, with a checksum and masked secrets.
+
+    It lacks `trust_code`, which each command must give itself.
+    """
     values = as_mapping(composed)
     values.pop("trust_code")
     return history.signed(masked(OmegaConf.to_yaml(OmegaConf.create(values))))
@@ -115,10 +118,14 @@ def named_keys(recipe: str) -> set[str]:
 
 
 def check_protocols(config: Config, named: set[str]) -> None:
-    """Check that no given value is overridden by the benchmark's protocol.
+    """Check that no benchmark's protocol overrides a value that the user gives (except num_fewshot).
+
+    Args:
+        config: The configuration.
+        named: Keys that the command line or the recipe sets.
 
     Raises:
-        ConfigError: A protocol overrides a given value.
+        ConfigError: A protocol overrides such a value.
     """
     for name, benchmark in config.benchmarks.items():
         protocol = benchmark.protocol
@@ -133,10 +140,10 @@ def check_protocols(config: Config, named: set[str]) -> None:
 
 
 def check_adapter_keys(composed: DictConfig) -> None:
-    """Check that no key about a new adapter is given with `adapter.path`, whose adapter has its own.
+    """Check that `adapter.path` is not given together with settings of a new adapter, such as adapter.rank.
 
     Raises:
-        ConfigError: One is.
+        ConfigError: It is, and the setting has no effect: the adapter at that path has its own rank.
     """
     if not composed.adapter.path:
         return
@@ -153,7 +160,7 @@ def check_predict_keys(composed: DictConfig) -> None:
     """Check that a run that only predicts has no keys about training rows.
 
     Raises:
-        ConfigError: It has one; the message names the key to use instead.
+        ConfigError: The command line sets one; the message names the key to use instead.
     """
     if {step.name for step in composed.steps} != {"predict"}:
         return

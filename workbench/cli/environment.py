@@ -1,4 +1,4 @@
-"""Resolves `${oc.env:NAME}` in YAML files, and masks the value wherever it would be shown."""
+"""Resolves `${oc.env:NAME}` in YAML files, and remembers the values so that outputs show `***` instead."""
 
 import os
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ SHORTEST = 5
 
 OPEN = ("USER", "LOGNAME", "HOSTNAME", "HOME", "PWD", "TMPDIR", "SCRATCH", "WORK", "HF_HOME", "HF_HUB_CACHE")
 OPEN_PREFIXES = ("SLURM_", "PBS_", "LSB_", "XDG_")
-"""Variables of the system and of job schedulers that hold names of people, machines, jobs and folders."""
+"""Variables whose values aren't masked: they hold names of people, machines, jobs and folders."""
 SECRET = ("SLURM_JWT", "PBS_JOBCOOKIE")
-"""Variables among them that hold credentials."""
+"""Variables with one of `OPEN_PREFIXES` that hold credentials; their values are masked."""
 
 NAMING = ("run_dir", "leaderboard.folder", "predict.output", "export.path", "compare.output")
 """Keys whose values name files or folders that are written."""
@@ -28,12 +28,12 @@ LOCATING = ("path", "dataset", "revision", "include_path", "choices_file", "file
 
 
 def register_environment() -> None:
-    """Make `oc.env` remember the values that it reads, so that they are masked."""
+    """Replace OmegaConf's resolver `oc.env` by one that marks the values it reads as secrets to mask."""
     OmegaConf.register_new_resolver("oc.env", from_environment, replace=True)
 
 
 def from_environment(key: str, *default: Any) -> str | None:
-    """Return an environment variable's value, as OmegaConf's own resolver does."""
+    """Return an environment variable's value, as OmegaConf does; mask it in outputs if it may be secret."""
     value = oc.env(key, *default)
     if key in os.environ and value is not None and is_secret(value) and not is_open(key):
         remember_secret(value)
@@ -46,7 +46,7 @@ def is_open(variable: str) -> bool:
 
 
 def is_secret(value: str) -> bool:
-    """Return whether a value may be secret: it is neither a number nor an existing path."""
+    """Return whether a value may be secret: five characters or more, not a number, not an existing path."""
     if len(value) < SHORTEST or value.replace(".", "", 1).isdecimal():
         return False
     return len(value) > 255 or "\0" in value or not Path(value).exists()
@@ -56,7 +56,7 @@ def check_environment(composed: DictConfig) -> None:
     """Check that no environment value is in a template or a file name, where it can't be masked.
 
     Raises:
-        ConfigError: One is; the message names the key.
+        ConfigError: A template or file name has one; the message names the key.
     """
     for key, value in interpolated(composed, ""):
         words = key.split(".")
@@ -70,7 +70,7 @@ def check_environment(composed: DictConfig) -> None:
 
 
 def interpolated(node: DictConfig | ListConfig, prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield dotted key and value of each text in a configuration that is an interpolation."""
+    """Yield the dotted key and the resolved text of each value that is written as `${...}`."""
     names = range(len(node)) if isinstance(node, ListConfig) else list(node)
     for name in names:
         key = f"{prefix}{name}"
@@ -85,11 +85,11 @@ def interpolated(node: DictConfig | ListConfig, prefix: str) -> Iterator[tuple[s
 
 
 def is_naming(words: list[str]) -> bool:
-    """Return whether a key, given as its words, names a file or folder that is written."""
+    """Return whether the value of a key, split at its dots, names a file or folder to write."""
     return ".".join(words) in NAMING
 
 
 def is_template(words: list[str], value: str) -> bool:
-    """Return whether a text is a template, or goes into the prompts or results of a benchmark."""
+    """Return whether a key's value is a jinja template, or goes into a benchmark's prompts or results."""
     is_in_benchmark = words[0] == "benchmarks" and not set(words[2:]) & set(LOCATING)
     return is_in_benchmark or "{{" in value or "{%" in value

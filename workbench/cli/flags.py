@@ -38,7 +38,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return Hydra's flags, each as one word such as `--cfg=job`, and the overrides.
 
     Raises:
-        ConfigError: A flag is unknown, or excludes another one.
+        ConfigError: A flag is unknown, or two flags exclude each other.
     """
     flags: list[str] = []
     overrides: list[str] = []
@@ -55,10 +55,12 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def check_foreign_flags(words: Sequence[str]) -> None:
-    """Check that the words don't have several flags of other tools; flag_word() reports a single one.
+    """Check that a command line doesn't have two or more flags of other tools, such as `--lora_rank 8`.
+
+    `flag_word` reports a single one.
 
     Raises:
-        ConfigError: They do; the message says how each is written here.
+        ConfigError: It has; the message says how to write each of them here.
     """
     answers: dict[str, str] = {}
     content: dict[str, str] = {}
@@ -80,7 +82,7 @@ def check_foreign_flags(words: Sequence[str]) -> None:
 
 
 def flag_word(word: str, remaining: list[str]) -> str:
-    """Return a flag with its long name and its value, which is removed from the remaining words.
+    """Return a flag as one word, such as `--cfg=job` for `-c job`; its value is removed from `remaining`.
 
     Raises:
         ConfigError: The flag is unknown, or its value is missing or wrong.
@@ -111,10 +113,10 @@ def flag_word(word: str, remaining: list[str]) -> str:
 
 
 def check_together(flags: Sequence[str]) -> None:
-    """Check that the flags don't exclude each other.
+    """Check that the flags go together.
 
     Raises:
-        ConfigError: They do.
+        ConfigError: Two flags exclude each other, or --resolve lacks the flag that it needs.
     """
     named = [flag.partition("=")[0] for flag in flags]
     commands = sorted(COMMANDS & set(named))
@@ -127,12 +129,18 @@ def check_together(flags: Sequence[str]) -> None:
 
 
 def unknown_flag(flag: str, value: str, following: Sequence[str]) -> str:
-    """Return the message about an unknown flag, with how to write it here."""
+    """Return the error message for an unknown flag, with a hint how to write it here.
+
+    Args:
+        flag: The flag without its value, such as `--lora-rank`.
+        value: The text after its `=`, or empty.
+        following: The words after the flag.
+    """
     return f"{flag}: no such flag ({way(*named(flag, value, following))})"
 
 
 def named(flag: str, value: str, following: Sequence[str]) -> tuple[str, str]:
-    """Return the key that a flag spells, and its value, which may be the following word."""
+    """Return a flag as a key (`--lora-rank` as `lora_rank`), and its value, which may be the next word."""
     if not value and following and not following[0].startswith("-") and not is_override(following[0]):
         value = following[0]
     name = flag.lstrip("-")
@@ -140,6 +148,6 @@ def named(flag: str, value: str, following: Sequence[str]) -> tuple[str, str]:
 
 
 def is_override(word: str) -> bool:
-    """Return whether a word sets one of our keys."""
+    """Return whether a word is KEY=VALUE with a key or group of this program."""
     key, equals, _ = word.partition("=")
     return bool(equals) and (kind_of(key) is not None or key in groups())

@@ -1,4 +1,4 @@
-"""Translates keys, flags and options of other tools into ours.
+"""Translates keys, flags and options of other tools into this program's ("ours").
 
 The names come from the documentation of LLaMA-Factory, axolotl, TRL with transformers' TrainingArguments,
 PEFT, bitsandbytes, lm-evaluation-harness and OpenCompass.
@@ -89,7 +89,7 @@ KEYS = {
     "recipe=merge": "merge_lora merge_and_unload",
     "trust_code=true": "trust_remote_code confirm_run_unsafe_code",
 }
-"""Our key, or assignment -> its names in other tools."""
+"""Our key, or our KEY=VALUE -> its names in other tools, separated by spaces."""
 
 OPTIONS = {
     "quantization": {
@@ -130,10 +130,10 @@ OPTIONS = {
 """Key or group -> our option -> other spellings, in lower case without `-` and `_`."""
 
 LIST_WORDS = {("adapter.target_modules", "all"): "all-linear", ("train.report_to", "none"): ""}
-"""List key and a word of another tool -> our word."""
+"""(Key that takes a list, another tool's word) -> our word."""
 
 STAGES = {"sft": "recipe=sft", "pt": "recipe=sft data.format=text"}
-"""Stage of LLaMA-Factory -> what it is here."""
+"""Value of LLaMA-Factory's key `stage` -> our overrides."""
 
 OTHER_STAGES = ("dpo", "rm", "kto", "ppo", "orpo", "simpo", "grpo")
 
@@ -147,7 +147,7 @@ REMARKS = {
     "plot_loss": "plot_loss: not needed, the curve of the loss is always drawn (loss.svg)",
     "predict_with_generate": "predict_with_generate: not needed, answers are always generated",
 }
-"""Key of another tool -> what changes with it."""
+"""Key of another tool -> note for a user who sets it to true."""
 
 FOREIGN_KEYS = {foreign: ours for ours, names in KEYS.items() for foreign in names.split()}
 
@@ -158,7 +158,7 @@ def plain(word: str) -> str:
 
 
 def key_here(key: str) -> str | None:
-    """Return our name of a key or flag of another tool; None: it is unknown.
+    """Return our key for a key or flag of another tool; None: unknown.
 
     Args:
         key: The key as typed, such as `lora_rank`, `per-device-train-batch-size` or `train.lr`.
@@ -172,7 +172,7 @@ def key_here(key: str) -> str | None:
 
 
 def option_here(key: str, value: str, known: list[str]) -> str | None:
-    """Return our spelling of an option; None: it is unknown.
+    """Return our spelling of an option, such as nf4 for `4bit`; None: unknown.
 
     Args:
         key: A group or an enum key.
@@ -190,12 +190,12 @@ def option_here(key: str, value: str, known: list[str]) -> str | None:
 
 
 def is_on(value: Any) -> bool:
-    """Return whether a value of a YAML file or a flag says yes; a flag without a value does."""
+    """Return whether a value means true: true, yes, 1, or empty, as of a flag without a value."""
     return value is True or str(value).casefold() in ("", "true", "yes", "1")
 
 
 def number_of(value: Any) -> float | None:
-    """Return a value as a number; None: it isn't one."""
+    """Return a value as a number; None: the value is not a number."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -203,7 +203,7 @@ def number_of(value: Any) -> float | None:
 
 
 def no_such_stage(stage: Any) -> str | None:
-    """Return why a training stage of LLaMA-Factory can't be run here; None: it can, or is none."""
+    """Return a message if a training stage of LLaMA-Factory, such as dpo, doesn't exist here; else None."""
     if stage not in OTHER_STAGES:
         return None
     return (
@@ -212,7 +212,7 @@ def no_such_stage(stage: Any) -> str | None:
 
 
 def obstacle(key: str, value: Any, recipe: str | None = None) -> str | None:
-    """Return why a key of another tool has no counterpart with this value; None: it may have one.
+    """Return why another tool's KEY=VALUE can't be translated; None: nothing speaks against it.
 
     Args:
         key: The other tool's key.
@@ -236,7 +236,7 @@ def obstacle(key: str, value: Any, recipe: str | None = None) -> str | None:
 
 
 def remark(key: str, value: Any, ours: str | None) -> str | None:
-    """Return what a user should know about a translated key; None: it is the same here.
+    """Return a note on what differs here after a key of another tool is translated; None: nothing differs.
 
     Args:
         key: The other tool's key.
@@ -255,13 +255,13 @@ def remark(key: str, value: Any, ours: str | None) -> str | None:
 
 
 def is_family(template: str) -> bool:
-    """Return whether a template is none of ours and no file, but named after a family of models."""
+    """Return whether a chat template has the name of a model family: it is neither our option nor a file."""
     known = ("", *Template.__members__, *" ".join(OPTIONS["data.template"].values()).split())
     return template not in known and not template.endswith((*TEMPLATE_ENDINGS, "..."))
 
 
 def converted(key: str, value: str) -> str:
-    """Return a value of another tool in our unit."""
+    """Return another tool's value in our unit: `4` as 4GB, `5` percent as 0.05, and 2 for `1` checkpoint."""
     number = number_of(value)
     if number is None:
         return value

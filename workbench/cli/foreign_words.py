@@ -21,11 +21,16 @@ from workbench.cli.yaml_files.recipes import recipe_files
 from workbench.shipped import options
 
 HERE = "here it is "
-"""Start of an answer that is known."""
+"""Start of a hint that contains a translation; hints without one start differently."""
 
 
 def way(name: str, value: str) -> str:
-    """Return a hint for a message: how to write here a key of ours or of another tool, with its value."""
+    """Return the hint how to write a setting here, as in `here it is adapter.rank=8`, for an error message.
+
+    Args:
+        name: Key of this program or of another tool, perhaps misspelled.
+        value: Its value; empty: not given.
+    """
     if name in groups() or kind_of(name) not in (None, Kind.section):
         return f"{HERE}{assignment(name, value)}"
     if name == "model_args" and value:
@@ -45,7 +50,7 @@ def way(name: str, value: str) -> str:
 
 
 def nearest_last_words(name: str) -> list[str]:
-    """Return the keys whose last word is similar to a word that was typed without its section."""
+    """Return the keys whose last word is similar to the typed one: train.learning_rate for `learning_rat`."""
     keys = {key.rpartition(".")[2]: key for key in reversed(list(all_keys()))}
     return [keys[word] for word in get_close_matches(name.rpartition(".")[2], keys, MOST, ALIKE)]
 
@@ -57,7 +62,12 @@ def model_arguments(value: str) -> list[str]:
 
 
 def assignment(ours: str, value: str) -> str:
-    """Return `KEY=VALUE` as it is typed here, quoted if a shell needs quotes."""
+    """Return our KEY=VALUE for another tool's value, in our spelling and with quotes if the shell needs them.
+
+    Args:
+        ours: Our key, or our KEY=VALUE, which is returned unchanged.
+        value: The other tool's value.
+    """
     if "=" in ours:
         return ours
     value = value or "..."
@@ -72,20 +82,20 @@ def assignment(ours: str, value: str) -> str:
 
 
 def peft_method(value: str) -> str | None:
-    """Return the method of peft that adapter=VALUE means; None: it is an option of adapter, or unknown."""
+    """Return the method of peft that `adapter=VALUE` means; None: VALUE is a group option, or unknown."""
     is_known = option_here("adapter", value, options("adapter")) is not None
     return None if is_known else option_here("adapter.method", value, choices("adapter.method"))
 
 
 def listed(ours: str, value: str) -> str:
-    """Return a value as a list, with the word of another tool replaced by this program's."""
+    """Return a value in brackets, as in `[all-linear]`, with another tool's word replaced by ours."""
     if value.startswith("["):
         return value
     return f"[{LIST_WORDS.get((ours, value), value)}]"
 
 
 def benchmark_names(value: str) -> str:
-    """Return benchmarks without the split that LLaMA-Factory adds to their names, as in mmlu_test."""
+    """Remove the split that LLaMA-Factory adds to names of benchmarks: `mmlu_test,cmmlu` -> `mmlu,cmmlu`."""
     known = options("benchmark")
     names = [name.strip() for name in value.strip("[]").split(",")]
     stems = [re.sub(r"_(test|validation|val|dev)$", "", name) for name in names]
@@ -96,10 +106,10 @@ def benchmark_names(value: str) -> str:
 
 
 def own_template(ours: str, value: str, known: list[str]) -> str:
-    """Return auto, the tokenizer's template, for a template that other tools name after a model family."""
+    """Return `auto` if the value is a chat template named after a model family; else the value itself."""
     return "auto" if ours == "data.template" and value not in known and is_family(value) else value
 
 
 def group_options(group: str) -> list[str]:
-    """Return the options of a group, or the recipes."""
+    """Return the options of a group; those of the group `recipe` are the recipes' names."""
     return sorted(recipe_files()) if group == "recipe" else options(group)

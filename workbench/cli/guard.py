@@ -24,10 +24,10 @@ ALLOWED = ("mode", "run.dir", "sweep.dir", "sweep.subdir")
 """Keys of the `hydra` node that a YAML file may set."""
 
 PLUGGED = ("launcher", "sweeper")
-"""Nodes of plugins, which define their contents."""
+"""Keys below `hydra` whose contents a plugin defines; `check_plugin` checks these."""
 
 FILLED_IN = ("runtime", "overrides", "job.override_dirname", "job.config_name")
-"""Keys that Hydra fills in itself."""
+"""Keys of the `hydra` node that Hydra fills in itself, so that they differ in each command."""
 
 
 def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ def check_hydra_node(sources: Sources, overrides: Sequence[str]) -> None:
         overrides: The words of the command line that are not flags.
 
     Raises:
-        ConfigError: One does; the message names file and key.
+        ConfigError: A YAML file does; the message names file and key.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     typed = [override for override in parsed if not override.is_hydra_override()]
@@ -60,14 +60,17 @@ def chooses_plugin(override: Override) -> bool:
 
 
 def points(overrides: Sequence[Override], sources: Sources) -> Iterator[list[str]]:
-    """Yield the points of a sweep that choose different YAML files: combinations of group options."""
+    """Yield the overrides of a sweep's runs, as far as the runs read different YAML files.
+
+    These are all combinations of the swept group options; of other swept keys only the first value is taken.
+    """
     words_by_override = [list(alternatives(override, sources)) for override in overrides]
     for point in product(*words_by_override):
         yield [word for word in point if word]
 
 
 def alternatives(override: Override, sources: Sources) -> Iterator[str]:
-    """Yield the words that an override stands for: every option of a group, the first value of other keys."""
+    """Yield an override for each option of a swept group; of another swept key only the first value."""
     key, value = override.get_key_element(), override.value()
     if not override.is_sweep_override():
         yield override.input_line or ""
@@ -104,7 +107,7 @@ def swept_by_yaml(config: DictConfig, sources: Sources) -> list[Override]:
 
 
 def pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the keys of `params` and `search_space` with the values that they are swept over."""
+    """Yield each key in a sweeper's `params` and `search_space` with the values to sweep over."""
     for name in ("params", "search_space"):
         yield from (value.get(name) or {}).items() if isinstance(value, dict) else ()
 
@@ -113,7 +116,7 @@ def check_node(config: DictConfig, ours: dict[str, Any], words: Sequence[str], s
     """Check that the `hydra` node differs from ours only in keys that a YAML file may set.
 
     Raises:
-        ConfigError: It does not; the message names file and key.
+        ConfigError: Another key differs; the message names file and key.
     """
     theirs = as_mapping(config.hydra)
     for key in differences(ours, theirs, ""):

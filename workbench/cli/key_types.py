@@ -15,7 +15,7 @@ from workbench.config.data import Template
 from workbench.shipped import shipped
 
 Kind = Enum("Kind", {"text": "text", "texts": "texts", "section": "section", "other": "other"})
-"""text: str; texts: lists and mappings of str; section: a dataclass; other: numbers, booleans, enums."""
+"""Kinds of declared types: str, lists and mappings of str, dataclass, and all others."""
 
 
 def kind_of(key: str) -> Kind | None:
@@ -51,19 +51,19 @@ def without_none(declared: Any) -> Any:
 
 
 def leaves(declared: Any) -> set[Any]:
-    """Return the types of the values in nested lists and mappings."""
+    """Return the innermost types of a declared type: {str} for `dict[str, list[str]]`."""
     if get_origin(declared) is list:
         return leaves(get_args(declared)[0])
     return leaves(get_args(declared)[1]) if get_origin(declared) is dict else {declared}
 
 
 def is_list(key: str) -> bool:
-    """Return whether a key takes a list."""
+    """Return whether the declared type of a dotted key is a list."""
     return get_origin(declared_type(key)) is list
 
 
 def choices(key: str) -> list[str]:
-    """Return the options of an enum key, and of `data.template`; empty for other keys."""
+    """Return the options of an enum key or of a `template` key of the data section; empty for other keys."""
     declared = declared_type(key)
     if declared is str and key.startswith("data.") and key.endswith(".template"):
         declared = Template

@@ -36,14 +36,14 @@ def wrapped(text: str, indent: str = "") -> list[str]:
 def one_line(error: BaseException) -> str:
     """Return an error's message as one line without control characters, with the cause of Hydra's errors.
 
-    A command that answers a file of another tool has a line of its own.
+    Exception: the command that replaces a file of another tool stays on a line of its own, to be copied.
     """
     text = _message(error)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
 
 
 def _message(error: BaseException) -> str:
-    """Return the untruncated message as one line, or as a command between lines."""
+    """Return an error's message in full: one line, or several for a file of another tool."""
     messages = [str(error)]
     if isinstance(error, FileOfAnotherToolError):  # its command is copied, so it has a line of its own
         return "\n".join(clean(" ".join(line.split())) for line in messages[0].split("\n"))
@@ -58,7 +58,7 @@ class CleanFormatter(logging.Formatter):
     """Formats log lines without control characters and secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line as it is shown; on a terminal it is wrapped between words."""
+        """Return a log record as text, wrapped between words if the output is a terminal."""
         text = clean(super().format(record))
         if getattr(record, "is_wrapped", False) or not sys.stdout.isatty():
             return text

@@ -15,7 +15,7 @@ RUNS_CODE = {
     "custom_search_space": "optuna imports it",
     **dict.fromkeys(("runtime_env", "ray_cluster", "sync_up", "sync_down"), "ray runs commands of it"),
 }
-"""Settings of plugins -> why a YAML file may not set them."""
+"""Setting of a plugin -> why a YAML file may not set it."""
 
 TEXT_INTERPOLATION = re.compile(r"\$\{(?:hydra[.:][\w.]+|now:[^{}$]*|oc\.env:\w+(?:,[^{}$]*)?)\}")
 """Interpolation that resolves to text, never to a mapping with a `_target_`."""
@@ -61,7 +61,7 @@ def check_text(value: str, key: str, config: DictConfig, sources: Sources) -> No
     """Check that a text is one line, and that its interpolations are plain references to texts or numbers.
 
     Raises:
-        ConfigError: It isn't; the message names file and key.
+        ConfigError: The text has something else; the message names file and key.
     """
     if not value.isprintable():
         raise refused(key, f"{value!r} has line breaks or control characters", config, sources)
@@ -74,7 +74,7 @@ def check_text(value: str, key: str, config: DictConfig, sources: Sources) -> No
 
 
 def refused(key: str, reason: str, config: DictConfig, sources: Sources) -> ConfigError:
-    """Return the error about a setting, with the file that has it."""
+    """Return the error that refuses a setting of a plugin; the message starts with the file that sets it."""
     return ConfigError(f"{sources.file_with(key, config)}: {key}: {reason}")
 
 
@@ -85,7 +85,7 @@ def registered_targets() -> set[str]:
 
 
 def targets(stored: Any) -> list[str]:
-    """Return every `_target_` below a folder of the ConfigStore, at any depth."""
+    """Return every `_target_`, the name of a class that Hydra calls, at any depth of a ConfigStore folder."""
     if hasattr(stored, "node"):
         return targets(OmegaConf.to_container(stored.node, resolve=False))
     if not isinstance(stored, dict):

@@ -1,4 +1,4 @@
-"""Quotes values from the shell where Hydra's grammar would read something else."""
+"""Quotes values from the shell where Hydra's grammar would read them as something else than text."""
 
 import re
 from collections.abc import Callable
@@ -53,7 +53,10 @@ def text_value(value: str) -> str:
 
 
 def text_sweep(value: str, convert: Callable[[str], str] = text_value) -> str:
-    """Convert the texts of a sweep, separated by commas outside quotes and brackets, or in `choice(a,b)`."""
+    """Convert each text of a sweep, `a,b` or `choice(a,b)`, and join the results by commas.
+
+    Commas inside quotes and brackets don't separate. Another function of Hydra, as in `glob(*)`, stays.
+    """
     if chosen := re.fullmatch(r"choice\((.*)\)", value, re.DOTALL):
         return text_sweep(chosen[1], convert)  # Hydra loses the quotes inside choice(...)
     if re.match(r"(glob|range|interval|shuffle|sort|tag)\(", value) and parses(value):
@@ -62,7 +65,7 @@ def text_sweep(value: str, convert: Callable[[str], str] = text_value) -> str:
 
 
 def split_outside(value: str, separator: str) -> list[str]:
-    """Split a value at separators outside quotes and brackets."""
+    """Split a value at a separator outside quotes and brackets: `a,[b,c]` at `,` into `a` and `[b,c]`."""
     parts, start, open_brackets, position = [], 0, [], 0
     while position < len(value):
         character = value[position]
@@ -83,7 +86,7 @@ def split_outside(value: str, separator: str) -> list[str]:
 
 
 def container(value: str) -> str:
-    """Quote the words in a list or mapping that Hydra's grammar can't parse."""
+    """Quote those words of a list or mapping that Hydra can't parse: `[a&b,c]` becomes `['a&b',c]`."""
     value = value.strip()
     if value[:1] not in ("[", "{") or not value.endswith(CLOSING[value[0]]):
         return value if not value or parses(value) else quoted(value)
@@ -96,6 +99,6 @@ def container(value: str) -> str:
 
 
 def pair(text: str) -> str:
-    """Quote the value of a mapping's `key: value` as `container` does."""
+    """Quote the value of one `key: value` of a mapping, as `container` does."""
     key, colon, value = text.partition(":")
     return f"{key}: {container(value)}" if colon else text

@@ -18,11 +18,11 @@ WITHOUT_MEMORY = (
     "can't start new thread",
     "std::bad_alloc",
 )
-"""Parts of messages from torch, the library loader and the system when memory runs out or is limited."""
+"""Parts of the messages of torch, the library loader and the system when memory runs out."""
 
 
 def users_error(error: BaseException) -> Exception | None:
-    """Return the error to show in one line for an exception; None: a bug, shown with its traceback."""
+    """Return the error to print as one line for an exception; None: the exception is this program's bug."""
     if isinstance(error, WorkbenchError | OmegaConfBaseException):
         return error
     reason: WorkbenchError
@@ -53,6 +53,6 @@ def has_no_memory(error: BaseException) -> bool:
 
 
 def memory_line(error: BaseException) -> str:
-    """Return the line of an error about memory, which may come after general advice; else the first line."""
+    """Return the line of an error's message that says that memory ran out; without such a line, the first."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if any(words in line for words in WITHOUT_MEMORY)), first_line(error))

@@ -18,7 +18,7 @@ log = logging.getLogger("workbench")
 
 
 def near_runs(path: Path) -> list[str]:
-    """Return up to five runs in the same parent folder with similar names, the most similar first."""
+    """Return up to five run folders beside `path`: first those named `path`-..., then similar names."""
     siblings = [folder for folder in path.parent.glob("*") if RunDir(folder).config_yaml.is_file()]
     longer = sorted(str(folder) for folder in siblings if folder.name.startswith(f"{path.name}-"))
     similar = get_close_matches(path.name, [folder.name for folder in siblings], n=5)
@@ -31,7 +31,7 @@ def typed_keys() -> set[str]:
 
 
 def own_folder(recipe: str, composed: DictConfig) -> Path:
-    """Return the default folder of a run, or the folder in which an earlier version has put it."""
+    """Return the default run folder, runs/NAME, or the folder of the same run by an earlier version."""
     folder = Path("runs") / run_name(recipe, composed)
     earlier = Path("runs") / run_name(recipe, composed, as_written=True)
     if earlier != folder and not folder.exists() and RunDir(earlier).config_yaml.is_file():
@@ -48,7 +48,7 @@ def own_folder(recipe: str, composed: DictConfig) -> Path:
 def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
     """Return the configuration stored in a run folder, and its version.
 
-    Keys that this version didn't have get the values that it implied.
+    A key that the stored version didn't have gets the value that stands for what that version did.
 
     Raises:
         ConfigError: The file is damaged, or is not a configuration of this program.
@@ -115,14 +115,14 @@ def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictCo
 
 
 def audits(composed: DictConfig) -> bool:
-    """Return whether audit is the only step: it may be given a recorded run with another model.path."""
+    """Return whether audit is the only step; then model.path may differ from the recorded run's."""
     return {step.name for step in composed.steps} == {"audit"}
 
 
 def as_scored(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
     """Return the configuration with the stored `evaluate` section and benchmarks, except the keys in `named`.
 
-    Benchmarks are those that the command line chooses, else all stored ones.
+    The benchmarks are those that the command line chooses, else all that the run has stored.
     """
     scored = composed.copy()
     names = list(composed.benchmarks) or list(stored.get("benchmarks") or {})

@@ -10,7 +10,7 @@ from workbench.cli.foreign_keys import key_here
 from workbench.config import Config
 
 NAME = "NAME"
-"""Part of a key that stands for a name that the user chooses, such as a benchmark's."""
+"""Placeholder in a key for a name that the user chooses, as in `benchmarks.NAME.limit`."""
 
 ALIKE = 0.7
 """Similarity (difflib's ratio) from which one word may be a misspelling of another."""
@@ -20,7 +20,7 @@ MOST = 3
 
 
 def known_keys(section: Any = Config, above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every dotted key with the name of the class that it is a field of."""
+    """Yield every dotted key of the configuration, with the name of the dataclass that has the field."""
     for name, kind in get_type_hints(section).items():
         key = f"{above}{name}"
         yield key, section.__name__
@@ -49,7 +49,12 @@ def nearest_keys(key: str) -> list[str]:
 
 
 def filled(key: str, words: Sequence[str]) -> str:
-    """Replace NAME in a known key by the name that the user gave."""
+    """Put the user's name in place of NAME, as in `benchmarks.NAME.limit`; a key of another shape stays.
+
+    Args:
+        key: A key of the configuration.
+        words: The user's key, split at its dots.
+    """
     known = key.split(".")
     if len(known) != len(words) or known[0] != words[0]:
         return key
@@ -57,7 +62,7 @@ def filled(key: str, words: Sequence[str]) -> str:
 
 
 def alike(ours: Sequence[str], theirs: Sequence[str]) -> float:
-    """Return the similarity of the two most different words of two keys, 0 to 1; 0: one has more words."""
+    """Compare two keys word by word; return the lowest similarity, 0 to 1, or 0 if their lengths differ."""
     if len(ours) != len(theirs):
         return 0.0
     return min(SequenceMatcher(None, a, b).ratio() for a, b in zip(ours, theirs, strict=True))
@@ -68,7 +73,7 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
 
     Args:
         words: The message.
-        options: Returns the options of a group such as benchmark.
+        options: Function that returns the options of a group such as benchmark.
     """
     words = " ".join(words.split())
     full = re.search(r"full_key: ([\w.]+)", words)
@@ -109,14 +114,20 @@ def plainly(words: str, options: Callable[[str], Sequence[str]]) -> str:
 
 
 def unknown_option(group: str, option: str, known: Sequence[str]) -> str:
-    """Return the message about an option that its group doesn't have."""
+    """Return the message for an option that its group doesn't have, with the nearest and all options."""
     near = get_close_matches(option, known, 1, ALIKE)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{group}: unknown option {option!r} ({hint}known: {', '.join(known)})"
 
 
 def meant(key: str, word: str, owner: str) -> str:
-    """Return the hint for a `word` that is not a field of class `owner`; `key` is as given, or empty."""
+    """Return the hint for an unknown key: similar keys, or all keys of its section.
+
+    Args:
+        key: Dotted key as the user gave it; empty: unknown.
+        word: The part of it that doesn't exist.
+        owner: Name of the dataclass that lacks a field `word`.
+    """
     known = dict(known_keys())
     inside = [name for name, section in known.items() if section == owner]
     if names := entry_keys(owner):
@@ -136,7 +147,7 @@ def meant(key: str, word: str, owner: str) -> str:
 
 
 def entry_keys(owner: str) -> list[str]:
-    """Return the keys of a section's entries, such as those of merge.adapters, by the name of their class."""
+    """Return the keys of an entry of a list such as merge.adapters, given the entry's class; else no keys."""
     sections = [kind for kind in get_type_hints(Config).values() if is_dataclass(kind)]
     kinds = [kind for section in sections for kind in get_type_hints(section).values()]
     entries = [get_args(kind)[0] for kind in kinds if get_origin(kind) is list]
@@ -145,7 +156,7 @@ def entry_keys(owner: str) -> list[str]:
 
 
 def about_benchmark(key: str, name: str, words: str, known: Sequence[str]) -> str:
-    """Return the message about a key of a benchmark that the run doesn't have; else `words`."""
+    """Return the message for a key of a benchmark that isn't chosen or doesn't exist; else `words`."""
     if f"Key '{name}' is not in struct" not in words:
         return words
     if name in known:

@@ -1,1 +1,1 @@
-"""Translates jobs of LLaMA-Factory, axolotl and TRL into commands, for error messages."""
+"""Translates configuration files and flags of LLaMA-Factory, axolotl and TRL into commands, for messages."""

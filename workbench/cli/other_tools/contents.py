@@ -35,23 +35,23 @@ def text(value: Any) -> str:
 
 
 def inner(value: Any) -> str:
-    """Return a value inside a mapping, quoted if it holds a character of the grammar."""
+    """Return a value inside a mapping as text, quoted if it has a special character of Hydra's grammar."""
     is_special = isinstance(value, str) and re.search(r"[\s,:\[\]{}'\"=$]", value)
     return quoted(value) if is_special else text(value)
 
 
 def shown_value(key: str, value: Any) -> str:
-    """Return a value for the message, or *** if it is a credential."""
+    """Return a key's value for an error message; `***` if the key's name says that it is a credential."""
     last_word = key.replace("-", "_").rpartition("_")[2].casefold()
     return MASK if value and last_word in SECRET_WORDS else str(value)
 
 
 def is_nested(value: Any) -> bool:
-    """Return whether a value holds mappings, which no assignment can hold."""
+    """Return whether a value is a mapping or a list of mappings, which the command line can't express."""
     return isinstance(value, dict) or (isinstance(value, list) and any(map(is_nested, value)))
 
 
 def names_in(value: Any) -> list[str]:
-    """Return the names in a list, or in a text that separates them by commas."""
+    """Return the names in a list, or in a text with commas between them."""
     names = value if isinstance(value, list) else str(value).split(",")
     return [str(name).strip() for name in names if str(name).strip()]

@@ -46,7 +46,7 @@ def data_settings(content: dict[Any, Any], named_by: str = "dataset") -> dict[st
 
 
 def source(name: str, entry: Any, folder: Path) -> dict[str, Any]:
-    """Return path, columns, split and limit of one data set.
+    """Return our settings for one data set of LLaMA-Factory: path, columns, subset, split and limit.
 
     Args:
         name: Its name, which is its path if dataset_info.json doesn't list it.
@@ -68,7 +68,7 @@ def source(name: str, entry: Any, folder: Path) -> dict[str, Any]:
 
 
 def columns(entry: dict[str, Any]) -> dict[str, str]:
-    """Return role -> column where the file has another name for a role."""
+    """Return our role -> column for a dataset_info.json entry, without columns that have the role's name."""
     tags = entry.get("tags") or {}
     has_roles = isinstance(tags, dict) and tags.get("role_tag") == "role"
     shared = {"messages": "messages" if has_roles else "conversations", "system": "system", "tools": "tools"}

@@ -10,15 +10,15 @@ from workbench.cli.yaml_files.recipes import recipe_files
 from workbench.errors import ConfigError, FileOfAnotherToolError
 
 FEWEST = 2
-"""Minimum number of translated keys from which a file is one of another tool."""
+"""A file with at least this many translatable keys counts as a configuration file of another tool."""
 
 
 def check_files_of_other_tools(words: Sequence[str]) -> None:
     """Check that no word names a configuration file of another tool.
 
     Raises:
-        FileOfAnotherToolError: One does.
-        ConfigError: One does, and what it trains doesn't exist here; or a recipe isn't named as it is here.
+        FileOfAnotherToolError: A word does; the message has the command that replaces the file.
+        ConfigError: The file's training stage doesn't exist here, or a recipe is given as a file.
     """
     for verb, word in zip(["", *words], words, strict=False):
         name = word.removeprefix("recipe=").removeprefix("--config=")
@@ -34,14 +34,14 @@ def check_files_of_other_tools(words: Sequence[str]) -> None:
 
 
 def how_recipes_are_named(path: Path) -> str:
-    """Return how to run a file as a recipe."""
+    """Return the hint how to run a recipe whose file the user gave: by its name, or from ./recipes."""
     if path.stem in recipe_files():
         return f"a recipe is named without its ending (recipe={path.stem})"
     return f"not in ./recipes (move it there, then recipe={path.stem})"
 
 
 def answer(found: Translation) -> str:
-    """Return the command on a line of its own, then the keys without a counterpart, then the notes."""
+    """Return the error's lines: the command that does the same here, untranslatable keys, and notes."""
     words = found.words() if found.recipe else ["recipe=sft", *found.words()]
     lines = [f"python -m workbench {' '.join(words)}"]
     if found.without:

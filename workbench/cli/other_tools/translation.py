@@ -20,7 +20,7 @@ VERBS = {
     "eval": "evaluate",
     "merge-lora": "merge",
 }
-"""Verb of llamafactory-cli or axolotl -> recipe; empty: the file tells."""
+"""Verb of llamafactory-cli or axolotl -> recipe; empty: the keys of the file decide."""
 
 DATA_KEYS = ("dataset", "datasets", "dataset_dir")
 OF_RECIPES = {
@@ -28,30 +28,38 @@ OF_RECIPES = {
     "merge": {"export_dir": "run_dir"},
     "predict": {"max_samples": "predict.limit"},
 }
-"""Recipe -> key of another tool -> ours, where it differs by recipe."""
+"""Recipe -> key of another tool -> our key, for keys whose translation depends on the recipe."""
 
 PRECISE = ("use_dora", "peft_use_dora", "bnb_4bit_quant_type", "loraplus_lr_ratio")
-"""Keys that say more exactly what another one says, such as use_dora beside finetuning_type: lora."""
+"""Keys that refine another key and override it, as use_dora overrides finetuning_type: lora."""
 
 
 @dataclass
 class Translation:
-    """What a job of another tool is here."""
+    """A job of another tool, translated into a recipe and assignments of our keys."""
 
     recipe: str | None
-    """None: no key tells."""
+    """None: the job's keys don't decide it."""
     ours: dict[str, str] = field(default_factory=dict)
-    """Key -> assignment."""
+    """Our key -> KEY=VALUE."""
     without: list[str] = field(default_factory=list)
-    """Keys with their values that have no counterpart here."""
+    """Untranslatable keys of the job, each with its value as `KEY: VALUE`."""
     notes: list[str] = field(default_factory=list)
 
     def words(self) -> list[str]:
-        """Return the assignments, after that of the recipe."""
+        """Return `recipe=NAME`, if the recipe is known, and all assignments."""
         return [f"recipe={self.recipe}", *self.ours.values()] if self.recipe else list(self.ours.values())
 
     def set(self, key: str, name: str, value: str) -> None:
-        """Assign a value to our key `name` because of the other tool's `key`, unless another key did."""
+        """Assign another tool's value to our key, unless another of its keys has assigned a different value.
+
+        The contradiction is then listed in `without`. Keys in PRECISE may override.
+
+        Args:
+            key: The other tool's key.
+            name: Our key, or our KEY=VALUE.
+            value: The other tool's value.
+        """
         ours, word = name.partition("=")[0], assignment(name, converted(key, value))
         is_kept = key not in PRECISE or self.ours.get(ours) == "adapter=none"
         if is_kept and self.ours.get(ours, word) != word:
@@ -60,7 +68,7 @@ class Translation:
             self.ours[ours] = word
 
     def leave_out(self, *beginnings: str) -> list[str]:
-        """Remove the assignments to keys that begin so, and return them."""
+        """Remove the assignments of keys that start with one of the texts, and return the assignments."""
         keys = [key for key in self.ours if key.startswith(beginnings)]
         return [self.ours.pop(key) for key in keys]
 
@@ -83,7 +91,7 @@ def translate(content: dict[Any, Any], verb: str = "") -> Translation:
 
 
 def recipe_of(content: dict[Any, Any], verb: str = "") -> str | None:
-    """Return the recipe that does the job; None: no key tells."""
+    """Return the recipe that does the job of another tool; None: neither its keys nor the verb decide it."""
     keys = {str(key) for key, value in content.items() if value not in (None, "")}
     adapter = any(key_here(key) == "adapter.path" for key in keys)
     merge_or_export = "merge" if adapter else "export"
@@ -107,7 +115,7 @@ def recipe_of(content: dict[Any, Any], verb: str = "") -> str | None:
 
 
 def add_rows(translation: Translation, content: dict[Any, Any]) -> None:
-    """Add the files and columns of the data sets."""
+    """Add the assignments of files and columns: data.*, or predict.* for the recipe predict."""
     if translation.recipe != "predict":
         settings = data_settings(content)
     else:
@@ -121,7 +129,14 @@ def add_rows(translation: Translation, content: dict[Any, Any]) -> None:
 
 
 def add(translation: Translation, key: str, value: Any, content: dict[Any, Any]) -> None:
-    """Add what one key of another tool is here."""
+    """Add the translation of one key: an assignment, a note, or an entry in `without`.
+
+    Args:
+        translation: The translation so far, which is changed.
+        key: The other tool's key.
+        value: Its value.
+        content: All keys and values of the job.
+    """
     name = OF_RECIPES.get(translation.recipe or "", {}).get(key) or key_here(key) or same_last_word(key)
     is_done = key in DATA_KEYS and not translation.ours.keys().isdisjoint(("data.path", "data.sources"))
     is_done |= key in ("dataset_dir", "eval_dataset") and "predict.input" in translation.ours
@@ -145,7 +160,7 @@ def add(translation: Translation, key: str, value: Any, content: dict[Any, Any])
 
 
 def benchmarks_of(content: dict[Any, Any]) -> list[str]:
-    """Return the benchmarks that a job names."""
+    """Return our names of the benchmarks that a job of another tool scores."""
     key = next((key for key in content if key_here(str(key)) == "benchmark"), None)
     if key is None or not content[key]:
         return []
@@ -154,19 +169,19 @@ def benchmarks_of(content: dict[Any, Any]) -> list[str]:
 
 
 def is_set(name: str, value: Any) -> bool:
-    """Return whether a value sets something: false sets only keys of ours that are true or false."""
+    """Return whether a value is assigned to our key: null never is, false only to a boolean key."""
     return value is not None and (value is not False or declared_type(name) is bool)
 
 
 def same_last_word(key: str) -> str | None:
-    """Return our key whose last word is this one, such as train.logging_steps for logging_steps."""
+    """Return our key with this name or last word, as train.logging_steps for logging_steps; else None."""
     if kind_of(key) or key in groups():
         return key
     return next((ours for ours in all_keys() if ours.rpartition(".")[2] == key and NAME not in ours), None)
 
 
 def leave_out_unused(translation: Translation) -> None:
-    """Leave out the assignments that the recipe doesn't read or refuses, and say so where it matters."""
+    """Remove the assignments that the recipe ignores or refuses, and note the removal where it matters."""
     ours = translation.ours
     if ours.get("adapter") == "adapter=none" and translation.recipe in (None, "sft"):
         if unused := translation.leave_out("adapter.", "train.lora_plus_ratio"):

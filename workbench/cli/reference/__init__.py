@@ -38,7 +38,7 @@ PLAIN_TYPES = {bool: "true or false", int: "integer", float: "number", str: "tex
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """One key of the configuration."""
+    """One key of the configuration, as the reference lists it."""
 
     name: str
     """Dotted key; NAME stands for a name that the user chooses."""
@@ -47,14 +47,14 @@ class Key:
     default: str
     """Default as YAML, or `required`."""
     recipes: dict[str, list[str]]
-    """Other value -> the shipped recipes that set it."""
+    """Value that is not the default -> the shipped recipes that set it."""
     text: str
     """What the key does, as one paragraph."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """The keys of one section, in order."""
+    """One section of the configuration with its keys, as the reference lists it."""
 
     name: str
     text: str
@@ -80,7 +80,7 @@ def keys_text(words: list[str]) -> str:
 
 
 def select_keys(section: Section, word: str) -> Section:
-    """Return the section with the keys that are equal to or below a dotted word; all for its own name."""
+    """Return a section with only the keys at or below a dotted key; with all keys for the section's name."""
     if word == section.name:
         return section
     words = word.split(".")
@@ -89,7 +89,7 @@ def select_keys(section: Section, word: str) -> Section:
 
 
 def suggestion(word: str, known: list[Section]) -> str:
-    """Return similar names to an unknown section or key, or all sections."""
+    """Return the hint for an unknown section or key: similar keys, or else all sections."""
     if near := nearest_keys(word):
         return f"did you mean {' or '.join(near)}?"
     return f"known: {', '.join(section.name for section in known)}"
@@ -131,7 +131,7 @@ def sections() -> list[Section]:
 
 
 def section_of(key: Key, hints: Mapping[str, Any]) -> str:
-    """Return the name of the section that lists a key."""
+    """Return the section under which the reference lists a key: the key's first word, or `run`."""
     first = key.name.partition(".")[0]
     return RUN if section_class(hints[first]) is None else first
 
@@ -216,7 +216,7 @@ def as_yaml(value: Any) -> str:
 
 @cache
 def documents(schema: type) -> dict[str, str]:
-    """Return the docstrings of a dataclass's fields by field name, and the dataclass's own under ""."""
+    """Return the docstrings below a dataclass's fields by field name, and the class docstring under ""."""
     tree = ast.parse(inspect.getsource(sys.modules[schema.__module__]))
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == schema.__name__)
     texts = {"": ast.get_docstring(body) or ""}
@@ -234,7 +234,7 @@ def one_line(text: str) -> str:
 
 
 def recipe_values() -> dict[str, dict[str, Any]]:
-    """Return each shipped recipe's values by dotted key, with those of the options that it chooses."""
+    """Return for each shipped recipe the values that it and its group options set, by dotted key."""
     return {
         file.stem: dict(flattened(as_mapping(load_recipe(file))))
         for file in sorted(shipped("recipes").glob("*.yaml"))
@@ -242,7 +242,7 @@ def recipe_values() -> dict[str, dict[str, Any]]:
 
 
 def flattened(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the values of a recipe by dotted key, except those in NOT_COMPARED."""
+    """Yield dotted key and value of what a recipe and its group options set, except keys in NOT_COMPARED."""
     for entry in recipe.get("defaults", []):
         for group, option in entry.items():
             if isinstance(option, str):

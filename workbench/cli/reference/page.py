@@ -73,7 +73,7 @@ python -m workbench recipe=sft model.path=MODEL data.path=rows.jsonl \\
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the text of conf/README.md."""
     blocks = [
         HEAD,
         contents(),
@@ -87,7 +87,7 @@ def page() -> str:
 
 
 def contents() -> str:
-    """Return links to all sections of the page."""
+    """Return the page's table of contents: a line of links to all sections."""
     names = [section.name for section in sections()]
     links = [f"[{name}](#{name})" for name in names]
     links += ["[groups](#groups)", "[methods of peft](#methods-of-peft)"]
@@ -95,7 +95,7 @@ def contents() -> str:
 
 
 def section_block(section: Section) -> str:
-    """Return heading, example and table of a section."""
+    """Return the part of the page about a section: heading, text, example and table of keys."""
     rows = [[f"`{key.name}`", key.values, default_cell(key), key.text] for key in section.keys]
     example = f"```bash\n{section.example}\n```\n"
     keys = table(["key", "values", "default", "meaning"], rows)
@@ -103,7 +103,7 @@ def section_block(section: Section) -> str:
 
 
 def default_cell(key: Key) -> str:
-    """Return the default of a key, with the values of shipped recipes."""
+    """Return the table cell with a key's default and the different values of shipped recipes."""
     default = key.default if key.default == "required" else f"`{key.default}`"
     return f"{default}; {recipe_values_text(key, '`')}" if key.recipes else default
 
@@ -127,7 +127,7 @@ def group_tables() -> Iterator[str]:
 
 
 def method_table() -> str:
-    """Return the table of the adapter's methods, the refused ones last."""
+    """Return the table of adapter methods and the bases on which each works; refused methods come last."""
     words, rows = {True: "yes", False: "refused"}, []
     trained = [method for method in AdapterMethod if method not in (AdapterMethod.none, *REFUSED)]
     for method in trained:
@@ -140,7 +140,7 @@ def method_table() -> str:
 
 
 def benchmark_table() -> str:
-    """Return the table of benchmarks."""
+    """Return the table of shipped benchmarks."""
     rows = []
     for file in benchmark_files():
         values = read(file)
@@ -168,7 +168,7 @@ def selection_table() -> str:
 
 
 def source(text: str) -> str:
-    """Return a benchmark's source as a link to its first address."""
+    """Return a benchmark's source, `NAME, ADDRESS, ...`, as a Markdown link to the first address."""
     name, *addresses = text.split(", ")
     return f"[{name}]({addresses[0]})" if addresses else name
 
@@ -186,7 +186,7 @@ def licence(file: Path) -> str:
 
 
 def remark(file: Path) -> str:
-    """Return the comment at the top of a YAML file."""
+    """Return the comment lines of a YAML file as one text, without `@package` lines."""
     lines = [line[1:].strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
     return " ".join(line for line in lines if not line.startswith("@package"))
 

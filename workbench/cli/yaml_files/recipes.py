@@ -22,7 +22,7 @@ HEAD = (
 
 
 def recipe_files() -> dict[str, Path]:
-    """Return the file of each recipe by name; a file in ./recipes replaces a shipped one."""
+    """Return recipe name -> YAML file, shipped or in ./recipes; the user's file replaces a shipped one."""
     folders = [shipped("recipes"), Path("recipes")]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 

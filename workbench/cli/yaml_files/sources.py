@@ -23,39 +23,39 @@ from workbench.shipped import shipped
 
 @dataclass
 class Sources:
-    """Where YAML files are: a primary configuration, and folders of groups."""
+    """Where Hydra finds YAML files: a primary configuration, and folders with group options."""
 
     main: Path = field(default_factory=lambda: shipped("conf"))
     """Folder of the primary configuration."""
     name: str = "config"
     """Name of the primary configuration."""
     searched: list[str] = field(default_factory=list)
-    """Further folders, `file://FOLDER` as Hydra writes them."""
+    """Further folders of group options, each as `file://FOLDER`."""
 
     def own_words(self) -> list[str]:
         """Return the override that makes Hydra search the further folders."""
         return [f"hydra.searchpath=[{','.join(map(quoted, self.searched))}]"] if self.searched else []
 
     def folders(self) -> list[Path]:
-        """Return every folder of YAML files, ours last."""
+        """Return every folder of YAML files; the shipped conf folder comes last."""
         further = [Path(entry.removeprefix("file://")) for entry in self.searched]
         ours = shipped("conf")
         return [folder for folder in (*further, self.main) if folder != ours] + [ours]
 
     def is_group(self, override: Override) -> bool:
-        """Return whether an override chooses a YAML file of a group."""
+        """Return whether an override chooses an option of a group, and so a YAML file."""
         name = override.key_or_group
         folders = [folder / name for folder in self.folders()]
         return name == "recipe" or override.package is not None or any(map(Path.is_dir, folders))
 
     def options(self, group: str) -> list[str]:
-        """Return the options of a group."""
+        """Return the options of a group: names of recipes, or of YAML files in the group's folders."""
         if group == "recipe":
             return sorted(recipe_files())
         return sorted({file.stem for folder in self.folders() for file in (folder / group).glob("*.yaml")})
 
     def files(self) -> Iterator[Path]:
-        """Yield every YAML file except ours."""
+        """Yield every YAML file of the user: recipes, and files in folders other than the shipped ones."""
         ours = (shipped("conf"), shipped("recipes"))
         yield from (file for file in recipe_files().values() if file.parent != ours[1])
         for folder in self.folders():
@@ -63,9 +63,9 @@ class Sources:
                 yield from sorted(folder.rglob("*.yaml")) + sorted(folder.rglob("*.yml"))
 
     def file_with(self, key: str, config: DictConfig) -> str:
-        """Return the file that most likely sets a key of the `hydra` node.
+        """Return the user's YAML file that most likely sets a key of the `hydra` node, for an error message.
 
-        That is a chosen one with most of the key's words.
+        Of the files that mention hydra, it has the most words of the key; among equals, a chosen option wins.
 
         Args:
             key: Dotted key, such as `hydra.launcher.setup`.
@@ -82,10 +82,10 @@ class Sources:
         return best_file
 
     def check_files(self) -> None:
-        """Check that no YAML file adds search paths (`pkg://` imports packages), hides ours or is endless.
+        """Check the user's YAML files: not too large, no search paths (`pkg://` runs code), no schema.yaml.
 
         Raises:
-            ConfigError: One does; the message names the file.
+            ConfigError: A file is refused; the message names it.
         """
         for file in self.files():
             check_unfolded(file)
@@ -100,12 +100,12 @@ class Sources:
 
 
 def as_list(value: Any) -> Sequence[Any]:
-    """Return the chosen options of a group as a list."""
+    """Return the chosen options of a group as a list; a group has one option or a list of options."""
     return value if isinstance(value, ListConfig | list) else [value]
 
 
 def sources_of(flags: Sequence[str], overrides: Sequence[str]) -> Sources:
-    """Return the sources that the command line names.
+    """Return the places where Hydra finds YAML files for this command line.
 
     Args:
         flags: Hydra's flags, each as one word (`--config-dir=FOLDER`).
@@ -123,7 +123,7 @@ def sources_of(flags: Sequence[str], overrides: Sequence[str]) -> Sources:
 
 
 def composed(sources: Sources, words: Sequence[str]) -> DictConfig:
-    """Compose the configuration with Hydra, its own node included.
+    """Compose the configuration from YAML files and overrides, with the `hydra` node of Hydra's settings.
 
     Raises:
         ConfigError: A file is not YAML, or includes itself.

@@ -21,7 +21,7 @@ MOST_BYTES = 1 << 20
 
 
 INTEGER = "tag:yaml.org,2002:int"
-"""Tag of a YAML node."""
+"""Tag that PyYAML gives to integers."""
 
 
 def check_unfolded(path: Path) -> None:

@@ -18,14 +18,14 @@ _READ_AS = {bool: "the boolean", int: "the number", float: "the number"}
 
 
 def check_texts(composed: DictConfig, sources: Sources) -> None:
-    """Check that YAML reads no value of a text key as a boolean or as a number spelled differently.
+    """Check that YAML reads no unquoted value of a text key as a boolean (`yes`) or another number (`007`).
 
     Args:
         composed: The composed configuration; its `hydra` node lists the YAML files in it.
         sources: Where the YAML files are.
 
     Raises:
-        ConfigError: It does; the message names file, line, key and value.
+        ConfigError: YAML does; the message names file, line, key and value.
     """
     for file in sources.files():
         group = "recipe" if file in recipe_files().values() else file.parent.name
@@ -38,7 +38,10 @@ def check_texts(composed: DictConfig, sources: Sources) -> None:
 
 
 def _is_chosen(file: Path, group: str, section: str, composed: DictConfig) -> bool:
-    """Return whether Hydra composed a YAML file; it doesn't list several options of one group."""
+    """Return whether Hydra read a YAML file: it is the chosen option of its group.
+
+    Hydra doesn't list the options of a group with several; then the file counts if its section exists.
+    """
     choices = composed.hydra.runtime.choices
     if group in choices:
         return bool(choices[group] == file.stem)
@@ -62,7 +65,7 @@ def check_file(file: Path, section: str) -> None:
 
 
 def _changed(node: yaml.Node | None, value: Any, key: str) -> Iterator[tuple[str, int, str, Any]]:
-    """Yield key, line, text and value of each unquoted scalar that differs from its value's text."""
+    """Yield dotted key, line, text and value of each unquoted scalar that YAML changes, as `yes` to True."""
     if isinstance(node, yaml.ScalarNode):
         if node.style is None and type(value) in _READ_AS and str(value) != node.value:
             yield key, node.start_mark.line + 1, node.value, value
