@@ -1,4 +1,4 @@
-"""Cleans and compares names of classes, and reads lists of them from files."""
+"""Cleans and compares the names of classes, and reads lists of classes from files."""
 
 import json
 import re
@@ -18,7 +18,7 @@ UNLABELLED = ("-1", "-100", "-")
 """Marks of rows without a class: in GLUE, in label masks, in SNLI and CMNLI."""
 
 ORDINARY = " \t\n"
-"""White space around a name that is removed without a note."""
+"""White space that is removed from both ends of a class name without a note to the user."""
 
 NUMBERED = re.compile(r"(\d+)\s*[-–:：.、)）\t]\s*(\S.*)")
 """Matches a class with its number in front, as in `1-World`."""
@@ -26,7 +26,7 @@ NUMBERED = re.compile(r"(\d+)\s*[-–:：.、)）\t]\s*(\S.*)")
 
 @dataclass(frozen=True)
 class ClassList:
-    """Classes listed in a file."""
+    """The classes that a file lists."""
 
     names: list[str]
     by_number: dict[str, str]
@@ -34,14 +34,14 @@ class ClassList:
 
 
 def is_invisible(character: str) -> bool:
-    """Return whether a character is invisible: white space, control and format characters, fillers."""
+    """Return whether a character is invisible: white space, a control or format character, or a filler."""
     return character in "\u034f\u115f\u1160\u2800\u3164\uffa0" or unicodedata.category(character) in (
         *("Cc", "Cf", "Zl", "Zp", "Zs"),
     )
 
 
 def clean_name(name: str) -> str:
-    """Remove invisible characters at both ends of a name."""
+    """Remove invisible characters (white space, too) from both ends of a class name."""
     start, end = 0, len(name)
     while start < end and is_invisible(name[start]):
         start += 1
@@ -51,12 +51,12 @@ def clean_name(name: str) -> str:
 
 
 def has_hidden_ends(name: str) -> bool:
-    """Return whether a name begins or ends with invisible characters other than ordinary white space."""
+    """Return whether a class name has invisible characters at an end, besides ordinary white space."""
     return clean_name(name) != name.strip(ORDINARY)
 
 
 def say_look_alikes(names: Sequence[str]) -> None:
-    """Log which classes differ only in case, width or invisible characters."""
+    """Log the groups of classes whose names differ only in case, width or invisible characters."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[looks(name)].append(name)
@@ -67,7 +67,11 @@ def say_look_alikes(names: Sequence[str]) -> None:
 
 
 def looks(name: str) -> str:
-    """Normalize width and case of a name and remove invisible characters; numbers are compared by value."""
+    """Return a normalized class name, which is equal for names that look alike.
+
+    Width and case are normalized and invisible characters removed; numbers are compared by value: `1` is
+    `1.0`.
+    """
     visible = "".join(
         " " if character.isspace() else character
         for character in unicodedata.normalize("NFKC", name)
@@ -78,7 +82,7 @@ def looks(name: str) -> str:
 
 
 def ascii_if_needed(name: str) -> str:
-    """Quote a name, with escapes if it contains invisible characters."""
+    """Quote a class name for a message, with escapes if it contains invisible characters."""
     has_invisible = any(is_invisible(character) and character != " " for character in name)
     return ascii(name) if has_invisible else repr(name)
 
@@ -120,21 +124,21 @@ def class_list(path: Path, key: str) -> ClassList:
 
 
 def is_unlabelled(row: Row, class_names: Sequence[str]) -> bool:
-    """Return whether a row has no class: null, an empty text, or a mark that is not one of `class_names`."""
+    """Return whether a row has no class: null, empty, or a mark such as `-1` that isn't in `class_names`."""
     label = row.values.get("label")
     name = "" if label is None else clean_name(str(label))
     return not name or (name in UNLABELLED and name not in class_names)
 
 
 def with_named_class(row: Row, classes: ClassList) -> Row:
-    """Replace the number of a class by its name, if the list of classes has this number."""
+    """Replace a row's class number by the name, if the file that lists the classes has this number."""
     label = row.values.get("label")
     name = None if isinstance(label, bool) or label is None else classes.by_number.get(clean_name(str(label)))
     return row if name is None else replace(row, values={**row.values, "label": name})
 
 
 def listed_entries(path: Path) -> list[str]:
-    """Split a list of classes into its entries.
+    """Read the entries of a file that lists classes: lines, the parts of a single line, or a JSON list.
 
     Raises:
         DataError: The file is JSON, but not a list of names.

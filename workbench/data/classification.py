@@ -28,21 +28,21 @@ TEXT_COLUMNS = (
 """Names of the text columns; the first set of which a row has all columns is used."""
 
 VALUE = "value"
-"""Name of a regression's output, in place of names of classes."""
+"""Name of a regression's only output, where a classifier has the names of classes."""
 
 DROPPED = "data.drop_unlabelled=true leaves such rows out"
-"""Way out for rows without a class, for error messages."""
+"""Advice in error messages about rows without a class."""
 
 HIDDEN_ENDS = "had invisible characters at the ends of their class, which were removed"
-"""Note on such rows."""
+"""Note on rows whose class begins or ends with invisible characters."""
 
 WRITTEN = {"true": "True", "false": "False"}
-"""Boolean as rows write it -> as a YAML list of names yields it."""
+"""Boolean as `label` writes it -> as YAML turns it into a name in `data.labels`."""
 
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text, or a pair of texts, and the name of its class."""
+    """A text or a pair of texts, with the name of its class."""
 
     texts: tuple[str, ...]
     label: str
@@ -51,12 +51,12 @@ class LabelledText:
 
     @property
     def text(self) -> str:
-        """Model input: a pair of texts on two lines."""
+        """Model input: the text, or both texts of a pair on two lines."""
         return "\n".join(self.texts)
 
 
 def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
-    """Read the text or texts of a row, and unless it is to be predicted, the name of its class.
+    """Read the text or texts of a row, and the name of its class if `answered` is true.
 
     Raises:
         DataError: A column is missing or has a wrong type, or the text or class is empty.
@@ -76,7 +76,7 @@ def labelled_text(row: Row, *, answered: bool = True) -> LabelledText:
 
 
 def label(row: Row) -> str:
-    """Read the name of a row's class; numbers and booleans are converted to text."""
+    """Read the name of a row's class; an integer or boolean becomes text."""
     value = label_column(row, "class")
     if value is None:
         raise DataError(f"{row.where}: the class in 'label' is null ({DROPPED})")
@@ -91,7 +91,7 @@ def label(row: Row) -> str:
 
 
 def label_column(row: Row, kind: str) -> Any:
-    """Return the value of the column 'label'; `kind` names the expected value in the error message.
+    """Return a row's value in the column 'label'; `kind` says in the error message what it should be.
 
     Raises:
         DataError: The row has no column 'label'.
@@ -105,7 +105,7 @@ def label_column(row: Row, kind: str) -> Any:
 
 
 def target(row: Row) -> float:
-    """Read the target of a regression from the column 'label'.
+    """Read the number that a regression should predict for a row, from the column 'label'.
 
     Raises:
         DataError: The value is not a finite number, or is the number that marks rows without a target.
@@ -124,7 +124,7 @@ def target(row: Row) -> float:
 
 
 def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
-    """Return the names of the classes by number: `data.labels`, or all that occur in the rows, sorted.
+    """Return the names of the classes in the order of their indices: `data.labels`, or sorted from the rows.
 
     Integers are sorted by value. A regression has one output, called VALUE.
 
@@ -141,10 +141,15 @@ def label_names(rows: Sequence[Row], data: DataConfig) -> list[str]:
 
 
 def named_by_head(data: DataConfig, trained: list[str], head: str = "the head") -> DataConfig:
-    """Return the data section with the class names of the head that is trained further, if it has names.
+    """Set `data.labels`, if it is empty, to the classes of the classification head that is trained further.
+
+    Args:
+        data: The section `data` of the configuration.
+        trained: Names of the head's classes; empty if the head has no names.
+        head: Name of the head in the error message.
 
     Raises:
-        ConfigError: `data.labels` has other classes, or another order.
+        ConfigError: `data.labels` has other classes than the head, or another order.
     """
     given = [VALUE] if data.regression else list(data.labels) or listed_names(data)
     if trained and given and given != trained:
@@ -163,7 +168,7 @@ def listed_names(data: DataConfig) -> list[str]:
 
 
 def names_in_rows(rows: Sequence[Row]) -> list[str]:
-    """Return the classes that occur in rows, sorted.
+    """Return the distinct classes of rows, sorted.
 
     Raises:
         DataError: A class is a mark that means no class in many data sets.
@@ -181,13 +186,13 @@ def names_in_rows(rows: Sequence[Row]) -> list[str]:
 
 
 def number_or_name(name: str) -> tuple[int, int, str]:
-    """Return a sort key that puts integers first, by value."""
+    """Return a sort key of class names: integers come first, by value, then other names."""
     is_number = re.fullmatch(r"-?\d{1,18}", name) is not None
     return (0, int(name), "") if is_number else (1, 0, name)
 
 
 def label_number(name: str, names: Sequence[str], where: str) -> int:
-    """Return the number of a class; if no name is a number, a row may also give the number itself.
+    """Return the index of a class; if no class name is a number, `name` may also be the index itself.
 
     Raises:
         DataError: The class is unknown.
@@ -206,7 +211,9 @@ def label_number(name: str, names: Sequence[str], where: str) -> int:
 def text_ids(
     examples: Sequence[LabelledText], tokenizer: PreTrainedTokenizerBase, data: DataConfig
 ) -> Iterator[tuple[list[int] | None, bool]]:
-    """Encode each text with special tokens, and yield whether it was truncated; None: it is dropped.
+    """Encode each text with special tokens, and yield its ids and whether they were cut to `data.max_length`.
+
+    With `data.truncation=drop`, a text that is too long yields None as ids.
 
     Raises:
         DataError: `data.max_length` leaves no room for text.
@@ -237,7 +244,7 @@ def truncated_ids(
     policy: Truncation,
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[int]:
-    """Truncate a text to `max_tokens`; of a pair, the longer text is cut first, then both equally.
+    """Cut the ids of a text to `max_tokens`; of a pair, the longer text is cut first, then both equally.
 
     Source: `longest_first` in transformers, tokenization_utils_base.py.
     """
@@ -254,7 +261,10 @@ def truncated_ids(
 def pair_ids(
     texts: Sequence[str], at_start: bool, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[int]]:
-    """Encode two texts separately; the line break between them belongs to the side that is not cut."""
+    """Encode the two texts of a pair separately; the line break between them is where truncation doesn't cut.
+
+    If starts are cut, it ends the first text; if ends are cut, it begins the second.
+    """
     first, second = (texts[0] + "\n", texts[1]) if at_start else (texts[0], "\n" + texts[1])
     segments = [Segment(first, trained=False), Segment(second, trained=True)]
     tokens = encode_segments([segments], tokenizer, [])[0]

@@ -13,21 +13,27 @@ from workbench.data.packing import positions
 
 @dataclass(frozen=True)
 class Collator:
-    """Builds a batch from rows of different lengths."""
+    """Builds a training batch from encoded rows of different lengths."""
 
     pad_token_id: int
     joined: bool = False
-    """Concatenate all rows; position ids separate them, for causal models that support this."""
+    """Concatenate all rows to one sequence; position ids separate them, if the model supports this."""
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Build the batch; a `row` column becomes a tensor (rows,), which traces the batch to its file."""
+        """Build a batch of tensors.
+
+        Rows with a number give a tensor `row`, which traces a batch to lines of files.
+        """
         batch = self.join(features) if self.joined else self.pad(features)
         if "row" in features[0]:
             batch["row"] = torch.tensor([feature["row"] for feature in features])
         return batch
 
     def pad(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Return (batch, seq_len) ids, attention mask and labels; (batch,) class numbers for a classifier."""
+        """Pad rows on the right: ids, attention mask and labels have the shape (batch, seq_len).
+
+        A classifier's labels, class indices or numbers, have the shape (batch,).
+        """
         width = max(len(feature["input_ids"]) for feature in features)
         batch = {
             "input_ids": padded([feature["input_ids"] for feature in features], width, self.pad_token_id),
@@ -41,7 +47,10 @@ class Collator:
         return batch
 
     def join(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Return (1, all tokens) ids, labels, position ids; the first token of each text must be masked."""
+        """Concatenate rows to ids, labels and position ids of shape (1, number of tokens).
+
+        The label of each text's first token must already be masked: no token of the same text predicts it.
+        """
         position_ids = [
             position
             for feature in features
@@ -55,5 +64,5 @@ class Collator:
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
-    """Pad rows with `value` to a (batch, width) tensor of int64."""
+    """Pad rows on the right with `value` to an int64 tensor of shape (batch, width)."""
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])

@@ -1,4 +1,4 @@
-"""Converts rows of all chat and instruction formats to conversations: turns, of which answers are trained."""
+"""Converts rows of all chat and instruction formats to conversations, and marks the answers to train on."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ ROLES = {
     "function": "tool",
     "observation": "tool",
 }
-"""Name of a role in data sets -> one of the four roles."""
+"""Name of a role in data sets -> one of the four roles of `Turn`."""
 
 TRAIN_FLAGS = ("weight", "train", "loss")
 """Fields of a turn that switch its loss on or off: OpenAI's weight, axolotl's train, ms-swift's loss."""
@@ -44,31 +44,31 @@ class Turn:
     """system, user, assistant or tool."""
     text: str
     trained: bool = False
-    """Whether the loss falls on it."""
+    """Whether the loss is computed on the tokens of this turn."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Other fields for templates: instruction and input, tool_calls, reasoning_content, name."""
+    """Further fields for templates: instruction and input, tool_calls, reasoning_content, name."""
 
     def message(self) -> dict[str, Any]:
-        """Convert the turn to a message for chat templates."""
+        """Convert the turn to a message as chat templates read it: role, content, and the extra fields."""
         return {"role": self.role, "content": self.text, **self.extra}
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """One example: its turns, in order."""
+    """The turns of one row, in order."""
 
     turns: tuple[Turn, ...]
     where: str
     tools: Any = None
-    """Descriptions of tools, as in the row."""
+    """Descriptions of the tools that the model may call, as the row has them."""
     is_chat: bool = True
-    """False for texts that are used without a chat template: a prompt and its completion, or a text."""
+    """Whether a chat template renders the turns; False for a bare prompt and completion, or a document."""
     notes: tuple[str, ...] = ()
-    """Notes on what was corrected or ignored in the row, for the account."""
+    """What was corrected or ignored in the row, such as a repeated system text; notes are logged."""
 
 
 def conversation(row: Row, shape: DataFormat, *, answered: bool = True) -> Conversation:
-    """Convert a row to a conversation; with `answered=False`, any answers at its end are dropped.
+    """Convert a row to a conversation; with `answered=False`, without the answers at its end.
 
     Raises:
         DataError: A column is missing, a type is wrong, an answer is empty, or turns are out of order.
@@ -86,13 +86,16 @@ def conversation(row: Row, shape: DataFormat, *, answered: bool = True) -> Conve
 
 
 def is_chat(row: Row, shape: DataFormat) -> bool:
-    """Return whether a chat template renders the row, as opposed to bare prompts and texts."""
+    """Return whether a chat template renders the row.
+
+    False for a prompt that is plain text, and for a document.
+    """
     is_bare = shape is DataFormat["prompt-completion"] and not isinstance(row.values.get("prompt"), list)
     return not is_bare and shape is not DataFormat["text"]
 
 
 def alpaca_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert instruction, input and output; `history` has earlier pairs."""
+    """Convert a row's instruction, input and output to turns, after the earlier pairs of `history`."""
     history = json_value(row, "history") or []
     if not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
         raise DataError(f"{row.where}: column 'history' must be a list of [question, answer] pairs")
@@ -109,7 +112,10 @@ def alpaca_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def completion_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert a prompt and its completion, both text or both messages; only the completion is trained."""
+    """Convert a prompt and a completion to turns. Both are texts, or both are lists of messages.
+
+    Only the completion is trained.
+    """
     if isinstance(row.values.get("prompt"), list):
         prompt_turns = [replace(turn, trained=False) for turn in turns_of_messages(row, "prompt")]
         return prompt_turns + (turns_of_messages(row, "completion") if answered else [])
@@ -118,12 +124,12 @@ def completion_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def text_turns(row: Row, answered: bool) -> list[Turn]:
-    """Return a plain text as one user turn, which the model continues."""
+    """Return a row's plain text as one user turn, which the model continues."""
     return [Turn("user", text(row, "text"))]
 
 
 def sharegpt_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert `conversations` of {from, value}; the flags of a turn are the same as in messages."""
+    """Convert a column `conversations` of {from, value} to turns; flags such as `train` mask answers."""
     turns = []
     for message in messages_of(row, "conversations"):
         name, content = message.get("from"), message.get("value")
@@ -136,12 +142,12 @@ def sharegpt_turns(row: Row, answered: bool) -> list[Turn]:
 
 
 def message_turns(row: Row, answered: bool) -> list[Turn]:
-    """Convert `messages` of {role, content}, as in the OpenAI interface."""
+    """Convert a column `messages` of {role, content}, as in OpenAI's interface, to turns."""
     return turns_of_messages(row, "messages")
 
 
 def turns_of_messages(row: Row, column: str) -> list[Turn]:
-    """Convert a column of messages; a flag such as `train: false` or `weight: 0` masks an answer."""
+    """Convert a column of {role, content} to turns; `train: false` or `weight: 0` masks an answer."""
     turns = []
     for message in messages_of(row, column):
         name, content = message.get("role"), content_text(message.get("content"))
@@ -163,7 +169,7 @@ TURNS: dict[DataFormat, Callable[[Row, bool], list[Turn]]] = {
 
 
 def without_keys(message: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """Return the other fields of a message that have a value."""
+    """Return a message's fields except for `keys` and for blank values."""
     return {name: value for name, value in message.items() if name not in keys and not is_blank(value)}
 
 
@@ -173,7 +179,10 @@ def is_blank(value: Any) -> bool:
 
 
 def build_turn(name: str, content: str, extra: Mapping[str, Any], where: str) -> Turn:
-    """Build a turn from the name of its role in the row; answers are trained unless a flag masks them."""
+    """Build a turn from the row's name of its role, such as `gpt`.
+
+    Answers are trained unless a flag masks them.
+    """
     role = ROLES.get(name)
     if role is None:
         raise DataError(f"{where}: unknown role {name!r} (known: {', '.join(ROLES)})")
@@ -184,7 +193,7 @@ def build_turn(name: str, content: str, extra: Mapping[str, Any], where: str) ->
 
 
 def train_flag(extra: Mapping[str, Any], where: str) -> bool | None:
-    """Return whether the flags of a turn say that it is trained; None: the turn has no flag.
+    """Return whether a flag such as `train` or `weight` switches a turn's loss on; None: no flag.
 
     Raises:
         DataError: A flag is neither true nor false, or two flags contradict each other.
@@ -202,9 +211,10 @@ def train_flag(extra: Mapping[str, Any], where: str) -> bool | None:
 
 
 def with_one_system_turn(row: Row, turns: list[Turn], chat: bool) -> tuple[list[Turn], list[str]]:
-    """Put the `system` column before the turns unless a turn repeats it; return the turns and notes.
+    """Put the text of the column `system` before the turns, and drop repeated system turns.
 
-    If a system turn differs from the column, the turn is used, because it belongs to the chat.
+    If the first turn is another system turn, it is used and the column ignored, because the turn belongs to
+    the chat. Returns the turns, and notes on what was dropped.
     """
     column = optional_text(row, "system").strip()
     if not chat:
@@ -223,14 +233,14 @@ def with_one_system_turn(row: Row, turns: list[Turn], chat: bool) -> tuple[list[
 
 
 def repeats(turn: Turn, before: Turn | None) -> bool:
-    """Return whether a system turn repeats the system turn before it."""
+    """Return whether a system turn has the same text as a system turn directly before it."""
     if before is None or not turn.role == before.role == "system":
         return False
     return turn.text.strip() == before.text.strip()
 
 
 def messages_of(row: Row, column: str) -> list[dict[str, Any]]:
-    """Return the value of a column that must be a non-empty list of objects."""
+    """Return the messages in a column; the value must be a non-empty list of objects."""
     turns = value(row, column)
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         name = row.own_name(column)
@@ -239,7 +249,7 @@ def messages_of(row: Row, column: str) -> list[dict[str, Any]]:
 
 
 def content_text(content: Any) -> str | None:
-    """Return the text of a message's content: of a list, the joined text blocks; None if it is not text."""
+    """Return a message's content as text: a list of text blocks is joined; None for any other content."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):
@@ -251,10 +261,10 @@ def content_text(content: Any) -> str | None:
 
 
 def check_order(turns: list[Turn], where: str, answered: bool) -> None:
-    """Refuse impossible orders of turns, and empty answers.
+    """Refuse turns in an impossible order, such as two answers in a row, and empty answers.
 
     Raises:
-        DataError: The message has the number of the turn.
+        DataError: A turn is wrong; the message names its number.
     """
     previous = None
     for number, turn in enumerate(turns, start=1):
@@ -270,7 +280,7 @@ def check_order(turns: list[Turn], where: str, answered: bool) -> None:
 
 
 def with_shuffled_answers(conversations: Sequence[Conversation], seed: int) -> list[Conversation]:
-    """Shuffle all trained answers, with their reasoning and tool calls, among the prompts."""
+    """Distribute all trained answers at random among the prompts, with their reasoning and tool calls."""
     answers = [(turn.text, turn.extra) for example in conversations for turn in example.turns if turn.trained]
     random.Random(seed).shuffle(answers)
     shuffled = iter(answers)

@@ -1,4 +1,4 @@
-"""Removes begin and end tokens from rows where the template or the tokenizer adds them anyway."""
+"""Removes begin and end tokens (such as `<s>`) from the text of rows where training adds them anyway."""
 
 from dataclasses import replace
 
@@ -13,7 +13,9 @@ from workbench.errors import DataError
 
 
 def without_doubled(conversation: Conversation, render: Renderer) -> Conversation:
-    """Remove begin and end tokens that would occur twice from a conversation, and note each.
+    """Remove control tokens at the ends of turns where the template writes the same tokens anyway.
+
+    Each removed token is noted in the conversation.
 
     Raises:
         DataError: An answer consists only of such tokens.
@@ -40,7 +42,10 @@ def without_doubled(conversation: Conversation, render: Renderer) -> Conversatio
 
 
 def skeleton_text(conversation: Conversation, render: Renderer) -> str | None:
-    """Render a conversation with a sentinel in place of each turn's text; None if the template refuses it."""
+    """Render a conversation with a placeholder, SENTINEL, for each turn's text; None if the template refuses.
+
+    The text begins with the tokenizer's begin token and ends with the end of the last turn, as in training.
+    """
     text = render.writes(skeleton_of(conversation))
     if text is None:
         return None
@@ -50,7 +55,7 @@ def skeleton_text(conversation: Conversation, render: Renderer) -> str | None:
 
 
 def frame_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[str]]:
-    """Return the special tokens that the tokenizer adds before and after a text, as strings."""
+    """Return the special tokens, as strings, that the tokenizer adds before and after every text."""
     before, after = special_frame(tokenizer)
     return list(tokenizer.convert_ids_to_tokens(before)), list(tokenizer.convert_ids_to_tokens(after))
 
@@ -63,7 +68,7 @@ def strip_added_tokens(
     ends: bool = True,
     eos: bool = False,
 ) -> tuple[str, list[str]]:
-    """Remove the special tokens that encoding adds to a text anyway; return the text and the removed tokens.
+    """Remove special tokens at the ends of a text that encoding adds anyway; return text and removed tokens.
 
     Args:
         text: A document, or a text to be classified.
@@ -81,7 +86,10 @@ def strip_added_tokens(
 def strip_added_tokens_of_pair(
     example: LabelledText, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[LabelledText, list[str]]:
-    """Remove the special tokens that encoding adds anyway; return the example and the removed tokens."""
+    """Remove special tokens that encoding adds anyway: at the start of a text or pair, and at its end.
+
+    Returns the example with the shorter texts, and the removed tokens.
+    """
     *earlier, last = example.texts
     first, begin_tokens = strip_added_tokens(earlier[0], tokenizer, ends=False) if earlier else ("", [])
     last, end_tokens = strip_added_tokens(last, tokenizer, begins=not earlier)

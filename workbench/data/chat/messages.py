@@ -1,4 +1,4 @@
-"""Converts messages for chat templates that expect arguments as objects or content as a list."""
+"""Converts messages for chat templates that expect tool arguments as objects, or content as a list."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,12 +8,12 @@ from workbench.data.readers.json_files import json_text
 
 
 def with_parts(message: dict[str, Any]) -> dict[str, Any]:
-    """Wrap the content in a list with one text block, for templates of multimodal models."""
+    """Return a message with its content as a list of one text block, as multimodal templates expect."""
     return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 def with_objects(message: dict[str, Any]) -> dict[str, Any]:
-    """Parse the arguments of tool calls where they are JSON strings, as in OpenAI's interface."""
+    """Return a message whose tool calls have objects as arguments instead of JSON strings (OpenAI's form)."""
     calls = message.get("tool_calls")
     if not isinstance(calls, list):
         return message
@@ -21,7 +21,7 @@ def with_objects(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_object(call: Any) -> Any:
-    """Parse the arguments of one tool call; return anything else unchanged."""
+    """Parse the arguments of a tool call that are a JSON string of an object; leave other calls unchanged."""
     if isinstance(call, dict) and isinstance(call.get("function"), dict):
         return {**call, "function": with_object(call["function"])}
     try:
@@ -32,7 +32,7 @@ def with_object(call: Any) -> Any:
 
 
 def without(conversation: Conversation, name: str) -> Conversation:
-    """Remove the field `name` from all messages of a conversation."""
+    """Return a conversation without the field `name` in its messages, as if the row had not had the field."""
     turns = tuple(
         replace(turn, extra={key: value for key, value in turn.extra.items() if key != name})
         for turn in conversation.turns

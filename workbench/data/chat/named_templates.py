@@ -73,13 +73,17 @@ TOOLS_AS_TEXT = (
     "{%- endfor -%}"
     "{%- set messages = all.messages -%}"
 )
-"""Writes tools and tool calls as JSON, as the renderer does, because the templates above support neither."""
+"""Start of a saved template: writes tools and tool calls as JSON, which the named templates don't support.
+
+In training the renderer writes the same JSON.
+"""
 
 
 def saved_template(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
-    """Extend one of the templates for the tokenizer of a trained model, so that it renders what was trained.
+    """Return a named template in the form that is saved with a trained model and renders the same text.
 
-    In transformers the chat template writes the begin-of-sequence token; in training the renderer adds it.
+    In transformers the chat template writes the begin-of-sequence token; in training the renderer adds the
+    token.
     """
     begin = "".join(tokenizer.convert_ids_to_tokens(special_frame(tokenizer)[0]))
     write_begin = "{{- " + json.dumps(begin, ensure_ascii=False) + " -}}" if begin else ""
@@ -87,6 +91,6 @@ def saved_template(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
 
 
 def shipped_template(tokenizer: PreTrainedTokenizerBase, own: str | None) -> str | None:
-    """Return the named template from which a tokenizer's template was saved; None if there is none."""
+    """Return the named template whose saved form is `own`, a tokenizer's chat template; else None."""
     saved = {saved_template(tokenizer, template): template for template in TEMPLATES.values()}
     return saved.get(own or "")

@@ -15,20 +15,20 @@ from workbench.data.tokens.segments import Encoder
 
 @dataclass(frozen=True)
 class Chats:
-    """Conversations of one format with their renderer and encoder."""
+    """Conversations of one data format, with the renderer and the encoder for their text."""
 
     conversations: list[Conversation]
     renderer: Renderer
     literal: LiteralTokenizer | None
-    """Encoder for `data.split_special_tokens`, with control tokens in the rows' text hidden; else None."""
+    """Encoder that reads control tokens in rows as characters; None without `data.split_special_tokens`."""
 
     @property
     def encoder(self) -> Encoder:
-        """Encoder of rendered text."""
+        """Encoder of rendered text: `literal` if there is one, else the model's tokenizer."""
         return self.literal or self.renderer.tokenizer
 
     def shown(self, text: str) -> str:
-        """Return a rendered text with its hidden control tokens spelled out."""
+        """Return a rendered text with its control tokens, for which `LiteralTokenizer` has put numbers."""
         return self.literal.shown(text) if self.literal else text
 
 
@@ -39,13 +39,15 @@ def prepared(
     *,
     answers: bool = False,
 ) -> Chats:
-    """Remove duplicate begin and end tokens, or with `data.split_special_tokens` hide all control tokens.
+    """Remove duplicate begin and end tokens, or with `data.split_special_tokens` hide control tokens of rows.
+
+    A hidden token is a number between marks, see `LiteralTokenizer`.
 
     Args:
-        conversations: Of one format.
-        tokenizer: The model's.
-        data: The section.
-        answers: The conversations are prompts, see `renderer`.
+        conversations: Rows of one data format.
+        tokenizer: The model's tokenizer.
+        data: The section `data` of the configuration.
+        answers: Whether the conversations are prompts that the model answers, see `renderer`.
 
     Raises:
         DataError: As for `renderer`.

@@ -25,48 +25,48 @@ UNREPORTED = ("id", "name", "tool_call_id", "instruction", "input")
 
 @dataclass(frozen=True)
 class Renderer:
-    """Splits conversations into segments, with one template for a whole data set."""
+    """Renders conversations with one chat template, and splits the text into prompts and answers."""
 
     tokenizer: PreTrainedTokenizerBase
     template: str
     is_own: bool
-    """Whether the template is the tokenizer's; it then writes the begin-of-sequence token itself."""
+    """Whether the template is the tokenizer's or a file's; such a template writes the begin token itself."""
     is_file: bool = False
-    """Whether the template is the file of `data.template`, which is written like a tokenizer's."""
+    """Whether `data.template` is a file, whose template is written like a tokenizer's."""
     tools_template: str | None = None
     """The tokenizer's separate template for conversations with tools, if it has one."""
 
     @cached_property
     def control(self) -> ControlTokens:
-        """All special tokens of the tokenizer: any of them may begin or end a turn."""
+        """All special tokens of the tokenizer; a turn may begin or end with any of them."""
         return ControlTokens(control_tokens(self.tokenizer))
 
     @cached_property
     def marks(self) -> ControlTokens:
-        """The control tokens, and strings in the template that look like one but are not in the tokenizer."""
+        """The special tokens of the tokenizer, and every `<|...|>` in the template, token or not."""
         return ControlTokens((*self.control.tokens, *re.findall(r"<\|[^|<>\s]{1,40}\|>", self.template)))
 
     def prefix(self) -> list[int]:
-        """Return the ids that the tokenizer puts before a text, unless the template writes them."""
+        """Return the token ids that the tokenizer puts before a text, unless the template writes them."""
         return [] if self.is_own else special_frame(self.tokenizer)[0]
 
     def prefix_text(self) -> str:
-        """Return the prefix as text."""
+        """Return the tokens of `prefix` as a string, such as `<s>`."""
         return "".join(self.tokenizer.convert_ids_to_tokens(self.prefix()))
 
     @cached_property
     def beginning(self) -> list[int]:
-        """The ids that begin a sequence, added by the tokenizer or written by a template."""
+        """Token ids that begin every sequence, such as `<s>`, from the tokenizer or the template."""
         bos = self.tokenizer.bos_token_id
         return special_frame(self.tokenizer)[0] or ([] if bos is None else [bos])
 
     def num_special(self, ids: Sequence[int]) -> int:
-        """Return the number of leading ids of an example that belong to no turn."""
+        """Return how many ids an encoded example has before its first turn: all of `beginning`, or 0."""
         count = len(self.beginning)
         return count if ids[:count] == self.beginning else 0
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """Split the text of the conversation into prompts and answers; an answer includes its end of turn.
+        """Render a conversation and split it into prompts and answers; an answer includes its end of turn.
 
         Raises:
             DataError: The template refuses the turns, or changes earlier turns when the chat goes on.
@@ -100,14 +100,17 @@ class Renderer:
         return merged(segments)
 
     def prefix_of(self, full_text: str, rendered: str) -> str:
-        """Return the text of the first turns, without an end of document that the full text lacks there."""
+        """Remove the end-of-sequence token after the rendered first turns if the full text has none there.
+
+        So the text of the first turns is a prefix of the full text.
+        """
         bare = rendered.rstrip().removesuffix(str(self.tokenizer.eos_token))
         return (
             bare if full_text.startswith(bare) and not full_text.startswith(rendered.rstrip()) else rendered
         )
 
     def prompt(self, conversation: Conversation) -> list[Segment]:
-        """Return the text up to the start of the next answer, which is the model's input for generation."""
+        """Render a conversation up to the start of the next answer: the model's input for generation."""
         messages = self.messages(conversation)
         text = self.render(messages, conversation, prompt=True)
         history = self.segments(conversation) if any(m["role"] == "assistant" for m in messages) else []
@@ -120,7 +123,7 @@ class Renderer:
         return merged([*history, Segment(text[len(done) :], False)])
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
-        """Convert turns to messages; templates without tool support get the tools as a system message."""
+        """Convert turns to a template's messages; a named template gets tools and tool calls as JSON text."""
         messages = [turn.message() for turn in conversation.turns]
         if self.is_own:
             messages = [with_objects(message) for message in messages] if self.takes_objects else messages
@@ -137,7 +140,8 @@ class Renderer:
     def takes_objects(self) -> bool:
         """Whether the tokenizer's template accepts the arguments of a tool call as an object.
 
-        Transformers requires objects, and most templates quote a string twice; some accept only strings.
+        Transformers requires objects, and most templates write a string with a second pair of quotation
+        marks; some templates accept only strings.
         """
         function = {"name": "f", "arguments": {"a": 1}}
         call = {"id": "call00001", "type": "function", "function": function}
@@ -151,7 +155,7 @@ class Renderer:
 
     @cached_property
     def takes_parts(self) -> bool:
-        """Whether the tokenizer's template writes content only if it is a list of text blocks."""
+        """Whether the tokenizer's template writes a message's content only as a list of text blocks."""
         probe = Conversation(where="", turns=(Turn("user", "mark"), Turn("assistant", "mark")))
         messages = [turn.message() for turn in probe.turns]
         for form in (messages, [with_parts(message) for message in messages]):
@@ -163,7 +167,7 @@ class Renderer:
         return False
 
     def unwritten(self, conversation: Conversation) -> list[str]:
-        """Return the fields of messages, and `tools`, whose removal doesn't change the rendered text.
+        """Return the message fields (and `tools`) that the template ignores: without them the text is equal.
 
         Raises:
             DataError: An answer consists of tool calls only, and would be trained as an empty answer.
@@ -188,14 +192,14 @@ class Renderer:
         return lost
 
     def writes(self, conversation: Conversation) -> str | None:
-        """Render the whole conversation; None if the template refuses it."""
+        """Render all turns of a conversation; None if the template refuses them."""
         try:
             return self.render(self.messages(conversation), conversation, prompt=False)
         except DataError:
             return None
 
     def render(self, messages: list[dict[str, Any]], conversation: Conversation, *, prompt: bool) -> str:
-        """Render messages; with `prompt`, end the text with the header of the next answer."""
+        """Render messages; with `prompt`, end the text with the header of an answer, such as `assistant:`."""
         try:
             return chat_text(
                 self.tokenizer,
@@ -211,7 +215,10 @@ class Renderer:
             ) from error
 
     def answer_and_rest(self, text: str, is_last: bool) -> tuple[str, str]:
-        """Split a rendered answer into the answer with its end of turn, and the white space after it."""
+        """Split a rendered answer into (answer with its end of turn, white space after that).
+
+        A conversation's last answer without an end of turn gets the end-of-sequence token.
+        """
         stripped = text.rstrip()
         if stripped.endswith(self.control.tokens):
             return stripped, text[len(stripped) :]
@@ -225,14 +232,14 @@ def renderer(
     *,
     answers: bool = False,
 ) -> Renderer:
-    """Build the renderer for `data.template` and rows of one format.
+    """Build the renderer for `data.template` and rows of one data format.
 
     Args:
-        tokenizer: The model's.
-        data: The section.
+        tokenizer: The model's tokenizer.
+        data: The section `data` of the configuration.
         conversations: The rows.
-        answers: The rows are prompts. A tokenizer's own template then goes before the file of
-            `data.template`: a trained model was saved with what the file held at its training.
+        answers: Whether the rows are prompts that the model answers. Then a template file gives way to the
+            tokenizer's chat template: a trained model was saved with the file's text at its training.
 
     Raises:
         DataError: The tokenizer has no end-of-sequence token, or some prompts are text and others messages.

@@ -1,4 +1,4 @@
-"""Chooses the chat template to save with a trained model: it renders what was trained, byte for byte."""
+"""Chooses the chat template to save with a trained model: it renders prompts exactly as in training."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from workbench.data.tokens.control_tokens import SENTINEL
 
 @dataclass(frozen=True)
 class ChatForm:
-    """Template and end tokens of conversations in training."""
+    """The chat template and end tokens that conversations were trained with, to be saved with the model."""
 
     template: str | None
-    """Chat template to save; None: the tokenizer keeps its own, or none was asked for."""
+    """Chat template to save; None: the tokenizer keeps its template, or bare prompts need none."""
     ends: tuple[str, ...]
-    """Tokens that end an answer; the first one directly follows it."""
+    """Tokens that end an answer: the end of turn that the template writes (if any), the end of sequence."""
 
 
 def chat_form(render: Renderer, conversation: Conversation, template: str) -> ChatForm:
-    """Return template and end tokens of conversations like this one.
+    """Return the chat template to save for conversations like the given one, and the tokens that end answers.
 
     Args:
-        render: The renderer of the data.
+        render: The renderer of the rows.
         conversation: Any of the rows.
         template: The key `data.template`; for bare prompts a template is saved only if the key names one.
     """
@@ -39,7 +39,7 @@ def chat_form(render: Renderer, conversation: Conversation, template: str) -> Ch
 
 
 def turn_ends(render: Renderer) -> tuple[str, ...]:
-    """Return the end of turn that the template writes directly after an answer, and the end of sequence."""
+    """Return the token that the template writes after an answer (if any), and the end-of-sequence token."""
     plain = Conversation(where="", turns=(Turn("user", SENTINEL), Turn("assistant", SENTINEL)))
     skeleton = skeleton_text(plain, render) or ""
     following = render.control.within([skeleton.rpartition(SENTINEL)[2]])
@@ -47,7 +47,7 @@ def turn_ends(render: Renderer) -> tuple[str, ...]:
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, forms: Iterable[ChatForm]) -> list[int]:
-    """Return the ids of all tokens that end trained answers."""
+    """Return the token ids of all end tokens of the forms, at which generation stops."""
     vocabulary = tokenizer.get_vocab()
     ends = dict.fromkeys(end for form in forms for end in form.ends)
     return [vocabulary[end] for end in ends if end in vocabulary]

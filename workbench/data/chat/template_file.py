@@ -8,7 +8,7 @@ from workbench.errors import DataError
 
 
 def read_template(path: str) -> str:
-    """Read the file of a chat template, and check that it compiles.
+    """Read a chat template from a file, and check that it compiles.
 
     Raises:
         DataError: it can't be read, is too long, or is not a template.
