@@ -43,22 +43,22 @@ NOTHING_TRAINED = "no unmasked answer: its weight is 0, or it has no prompt"
 
 @dataclass(frozen=True)
 class Encoding:
-    """How rows become token ids."""
+    """Everything that decides how rows become token ids."""
 
     tokenizer: PreTrainedTokenizerBase
-    """The model's."""
+    """The model's tokenizer."""
     data: DataConfig
-    """Format, template, lengths."""
+    """The section `data` of the configuration: format, template, lengths."""
     task: Task
-    """Decides between answers and classes."""
+    """Whether the loss is on answers (causal model) or on classes (classifier)."""
     seed: int = 0
-    """Only `data.shuffle_answers` draws from it."""
+    """Seed of `data.shuffle_answers` and of the choice of rows whose masks are checked."""
     names: Sequence[str] = ()
-    """Of the classes, where the rows are a part of the data; empty: those found in the rows."""
+    """Names of the classes, if `rows` may lack some of them; empty: the classes that occur in the rows."""
 
 
 def encode(rows: Sequence[Row], encoding: Encoding) -> Encoded:
-    """Encode rows, at least one, to token ids, with the loss on answers only.
+    """Encode one or more rows to token ids and labels; the loss is on answers only.
 
     Raises:
         DataError: A row can't be read, or no row is left to train on.
@@ -69,7 +69,7 @@ def encode(rows: Sequence[Row], encoding: Encoding) -> Encoded:
 
 
 def examples_of(rows: Sequence[Row], encoding: Encoding, account: Account) -> list[Example]:
-    """Encode rows, packed with `data.packing`, and count in `account` what was truncated and dropped."""
+    """Encode rows to examples, packed if `data.packing` is set; count cut and dropped rows in `account`."""
     examples: list[Example] = []
     for source, part in by_source(rows):
         of_source = replace(encoding, data=encoding.data.of_source(source))
@@ -82,7 +82,7 @@ def examples_of(rows: Sequence[Row], encoding: Encoding, account: Account) -> li
 
 
 def source_examples(rows: Sequence[Row], encoding: Encoding, account: Account) -> Iterator[Example]:
-    """Yield the examples of rows of one source, which all have one format."""
+    """Yield the examples of the rows of one source, which all have one data format."""
     shape = row_format(rows[0], encoding.data, encoding.task)
     account.noted.update(unread_columns(rows, shape))
     if shape is DataFormat["labelled"]:
@@ -95,7 +95,7 @@ def source_examples(rows: Sequence[Row], encoding: Encoding, account: Account) -
 def answers(
     rows: Sequence[Row], encoding: Encoding, shape: DataFormat, account: Account
 ) -> Iterator[Example]:
-    """Yield the examples of conversations; the loss is on the answers."""
+    """Yield the examples of conversations; the loss is on the answers, and a sample of masks is checked."""
     data, seed = encoding.data, encoding.seed
     conversations = [conversation(row, shape) for row in rows]
     if data.shuffle_answers:
@@ -131,7 +131,11 @@ def answers(
 def documents(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, account: Account
 ) -> Iterator[Example]:
-    """Yield the examples of plain texts: rows of each text, or with `data.packing` blocks of one stream."""
+    """Yield the examples of plain texts, with loss on all tokens.
+
+    Each text is split into rows of `data.max_length`; with `data.packing` all texts are concatenated, and the
+    stream is split into blocks.
+    """
     if data.shuffle_answers:
         raise DataError("data.shuffle_answers: plain text has no answers to shuffle")
     prefix, _ = special_frame(tokenizer)
@@ -163,14 +167,14 @@ def documents(
 
 
 def document(row: Row, tokenizer: PreTrainedTokenizerBase, account: Account) -> str:
-    """Return the text of a document without the begin and end tokens that encoding adds anyway."""
+    """Return the text of a row without the begin and end tokens that encoding adds anyway."""
     content, removed = strip_added_tokens(text(row, "text"), tokenizer, eos=True)
     account.noted.update(map(written_once, removed))
     return content
 
 
 def classified(rows: Sequence[Row], encoding: Encoding, account: Account) -> Iterator[Example]:
-    """Yield the examples of a classifier: texts with the index of their class."""
+    """Yield the examples of a classifier: texts with the index of the class, or a regression's number."""
     tokenizer, data = encoding.tokenizer, encoding.data
     names = encoding.names or label_names(rows, data)
     control = ControlTokens(control_tokens(tokenizer))

@@ -1,4 +1,4 @@
-"""The data set that examples make."""
+"""Builds the Trainer's data set from encoded examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from workbench.errors import DataError
 
 @dataclass(frozen=True)
 class Encoded:
-    """Data set for the Trainer, and the account of the rows that it was made from.
+    """Data set for the Trainer, and the counts of the rows that it was made from.
 
-    Its columns: input_ids; labels (as many for a causal model, one class number for a classifier); length in
-    tokens; row, a unique number; where, the file and line that it came from. Packed rows have
-    position_ids too, which count from 0 in each text.
+    Columns: input_ids; labels (one per token for a causal model, one class index or number for a classifier);
+    length in tokens; row, a unique number; where, the file and line of the row. Packed rows have position_ids
+    too, which count from 0 in each text.
     """
 
     dataset: datasets.Dataset
@@ -29,7 +29,7 @@ class Encoded:
 def as_dataset(
     examples: Sequence[Example], data: DataConfig, account: Account, first: int = 0
 ) -> datasets.Dataset:
-    """Return the examples as a dataset in memory, numbered from `first` on, and complete the account."""
+    """Build a data set in memory from examples, numbered from `first` on; add their counts to `account`."""
     if not examples:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in account.dropped.items())
         paths = ", ".join(map(repr, data.paths()))

@@ -1,4 +1,4 @@
-"""Examples before they become rows of a data set, and packing of several into one."""
+"""Encoded examples, and how several are packed into one row of a data set."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,18 @@ from workbench.errors import DataError
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids and labels of one row of a data set."""
+    """Token ids and labels of one row of the data set."""
 
     input_ids: list[int]
     labels: list[int] | float
-    """Label of each token, or number of the class, or target of a regression."""
+    """Label of each token; for a classifier the index of the class, or the number of a regression."""
     where: str
     lengths: list[int] | None = None
-    """Lengths of the packed texts; None if it is a single text."""
+    """Lengths in tokens of the texts that are packed in this row; None: a single text."""
 
 
 def predictable(example: Example) -> list[int] | float:
-    """Return the labels with the first token of each text masked, because nothing predicts it."""
+    """Return an example's labels, with each text's first token masked, because nothing predicts this."""
     if not isinstance(example.labels, list):
         return example.labels
     labels = list(example.labels)
@@ -34,7 +34,10 @@ def predictable(example: Example) -> list[int] | float:
 
 
 def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
-    """Pack examples into rows of at most `max_length` tokens, as few as best-fit packing finds."""
+    """Pack examples into rows of at most `max_length` tokens.
+
+    Best-fit packing keeps the number of rows small.
+    """
     for items in best_fit([len(example.input_ids) for example in examples], max_length):
         group = [examples[item] for item in items]
         yield Example(
@@ -46,7 +49,7 @@ def packed(examples: Sequence[Example], max_length: int) -> Iterator[Example]:
 
 
 def check_packed(examples: Sequence[Example], packed_examples: Sequence[Example]) -> None:
-    """Check that packing doesn't change which tokens are unmasked.
+    """Check that packed rows have the same unmasked labels, in number and kind, as their examples.
 
     Raises:
         DataError: The unmasked tokens of the packed rows differ from those of the examples.

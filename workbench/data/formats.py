@@ -1,4 +1,4 @@
-"""Detects the format of rows from their columns."""
+"""Detects the data format of rows (alpaca, messages, ...) from their columns, and reads values of columns."""
 
 import json
 from collections import Counter
@@ -18,10 +18,10 @@ QUESTION = {
     DataFormat["prompt-completion"]: ["prompt"],
     DataFormat["text"]: ["text"],
 }
-"""Format -> required columns; the formats are tried in this order."""
+"""Data format -> columns that it requires; formats are tried in this order."""
 
 ANSWER = {DataFormat["alpaca"]: ["output"], DataFormat["prompt-completion"]: ["completion"]}
-"""Format -> columns of the answer, which training requires, too."""
+"""Data format -> columns of the answer, which rows for training require, too."""
 
 READ = {
     DataFormat["sharegpt"]: {"conversations", "system", "tools"},
@@ -34,17 +34,17 @@ READ = {
         *("premise", "hypothesis", "question1", "question2"),
     },
 }
-"""Format -> columns that training reads."""
+"""Data format -> columns that training reads."""
 
 ROW_NUMBERS = {"", "id", "idx", "index"}
-"""Columns that number the rows, which are not reported as unread."""
+"""Columns that number the rows: they are not read, and the user gets no note about this."""
 
 KNOWN = ", ".join("/".join([*columns, *ANSWER.get(shape, [])]) for shape, columns in QUESTION.items())
-"""Columns of the formats, for the error message."""
+"""Columns of each data format, as text for an error message."""
 
 
 def unread_columns(rows: Iterable[Row], shape: DataFormat) -> Iterator[str]:
-    """Yield a note for each column with a value that training doesn't read, row by row."""
+    """Yield a note for each row and each of its columns that has a value but that training doesn't read."""
     unreported = READ[shape] | ROW_NUMBERS
     for row in rows:
         for column, content in row.values.items():
@@ -53,7 +53,7 @@ def unread_columns(rows: Iterable[Row], shape: DataFormat) -> Iterator[str]:
 
 
 def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True) -> DataFormat:
-    """Return `data.format`, or detect the format from a row's columns.
+    """Return the data format of a row: `data.format`, or the first format whose columns the row has.
 
     Raises:
         DataError: The task can't train on the format, or no format has the columns.
@@ -82,10 +82,10 @@ def row_format(row: Row, data: DataConfig, task: Task, *, answered: bool = True)
 
 
 def check_one_format(rows: Sequence[Row], data: DataConfig, task: Task, *, answered: bool = True) -> None:
-    """Refuse files of different formats in one source.
+    """Refuse a source whose files have rows of different data formats.
 
     Raises:
-        DataError: The message names the file with the least common format, text files first.
+        DataError: The message names a file of the least common format, text files first.
     """
     firsts: dict[tuple[str, str], Row] = {}
     for row in rows:
@@ -107,7 +107,7 @@ def check_one_format(rows: Sequence[Row], data: DataConfig, task: Task, *, answe
 
 
 def shown_format(row: Row, data: DataConfig, task: Task, answered: bool) -> str:
-    """Describe the format of a row for the error message."""
+    """Return the name of a row's data format for an error message, or that there is none."""
     try:
         return row_format(row, data, task, answered=answered).name
     except DataError:
@@ -115,7 +115,7 @@ def shown_format(row: Row, data: DataConfig, task: Task, answered: bool) -> str:
 
 
 def value(row: Row, column: str) -> object:
-    """Return the value of a required column.
+    """Return the value of a column that a row must have.
 
     Raises:
         DataError: The column is missing, or its value is null.
@@ -130,7 +130,7 @@ def value(row: Row, column: str) -> object:
 
 
 def text(row: Row, column: str) -> str:
-    """Return the value of a required column that must be text."""
+    """Return the value of a column that a row must have, and that must be text."""
     content = value(row, column)
     if not isinstance(content, str):
         raise DataError(
@@ -140,12 +140,15 @@ def text(row: Row, column: str) -> str:
 
 
 def optional_text(row: Row, column: str) -> str:
-    """Return the text of a column; an empty text if the column is missing or null."""
+    """Return the text in a column of a row; an empty text if the column is missing or null."""
     return text(row, column) if row.values.get(column) is not None else ""
 
 
 def json_value(row: Row, column: str) -> Any:
-    """Return the JSON value of a column, such as tool descriptions; it may be written as a JSON string."""
+    """Return the JSON value in a column, such as tool descriptions, also if it is written as a string.
+
+    An empty value is returned as None.
+    """
     content = row.values.get(column)
     if not isinstance(content, str):
         return content or None
@@ -157,6 +160,6 @@ def json_value(row: Row, column: str) -> Any:
 
 
 def short(value: Any) -> str:
-    """Return a value as JSON, shortened for a message."""
+    """Return a value as JSON of at most 60 characters, for a message."""
     written = json.dumps(value, ensure_ascii=False, default=str)
     return written if len(written) <= 60 else written[:57] + "..."

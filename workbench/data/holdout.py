@@ -1,4 +1,4 @@
-"""Holds out rows for validation by their prompts, so that no held-out question is trained on."""
+"""Holds rows out of training for validation, so that no question of a held-out row is trained on."""
 
 import hashlib
 import unicodedata
@@ -16,29 +16,29 @@ from workbench.data.readers.row_store import by_source, concatenate, select
 from workbench.data.rows import Row, split_rows
 
 SHARE, FEWEST, MOST = 0.05, 20, 500
-"""Held-out share of the rows, fewest and most rows, if `data.validation_fraction` is not given."""
+"""Share of the rows that is held out by default, and the least and the largest number of rows."""
 
 ROWS_NEEDED = 200
-"""With fewer rows, none are held out by default, because training needs them."""
+"""With fewer rows, none are held out by default, because training needs all of them."""
 
 A_FIFTH = "data.validation_fraction=0.2 holds out a fifth"
 
 
 @dataclass(frozen=True)
 class HoldOut:
-    """The rows to train on and the rows held out, both in their order."""
+    """The rows to train on and the rows that are held out, both in the order of the data."""
 
     training: Sequence[Row]
     held_out: Sequence[Row]
     num_near: int = 0
-    """Rows in neither part, because a training row has the same or nearly the same prompt."""
+    """Rows left out of both parts, because a training row has the same or nearly the same prompt."""
     num_begun: int = 0
-    """Held-out conversations with an earlier question that is so common that training rows have it, too."""
+    """Held-out conversations with an earlier question that training rows ask, too: a common question."""
     reason: str = ""
-    """Why no row is held out, if `data.validation_fraction` is not given."""
+    """Why no row is held out although `data.validation_fraction` is not set to 0."""
 
     def __str__(self) -> str:
-        """Summarize the split in one line; empty if no hold-out was asked for."""
+        """Describe the split in one line for the log; empty if the user set the fraction to 0."""
         if not self.held_out and not self.num_near:
             return self.reason and f"no rows are held out, {self.reason}"
         near = f"; {self.num_near:,} more left out, as a training row asks the same or nearly the same"
@@ -81,7 +81,10 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
 
 
 def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
-    """Hold out 5% of the rows, whole groups of tied prompts each, whatever the order of the rows."""
+    """Hold out about 5% of the rows; rows with the same prompt, or linked by one, stay in one part.
+
+    The choice doesn't depend on the order of the rows.
+    """
     if len(rows) < ROWS_NEEDED:
         reason = f"there are only {len(rows):,} (of {ROWS_NEEDED} or more, 5% are; {A_FIFTH})"
         return HoldOut(rows, [], reason=reason)
@@ -102,18 +105,33 @@ def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> Hol
 
 
 def common_keys(keys: Sequence[Sequence[str]], most: int) -> set[str]:
-    """Return prompts that more than `most` rows share, such as greetings and fixed openings."""
+    """Return the prompts that more than `most` rows share, such as greetings and fixed openings.
+
+    Args:
+        keys: For each row its normalized prompts, from `prompt_keys`.
+        most: Largest number of rows that may share a prompt without making it common.
+    """
     counts = Counter(key for row_keys in keys for key in set(row_keys))
     return {key for key, count in counts.items() if count > most}
 
 
 def binding(row_keys: Sequence[str], common: set[str]) -> list[str]:
-    """Return the prompts that link a row to others: the last prompt, and earlier ones that are not common."""
+    """Return the prompts of a row whose rows must stay in one part: its last prompt, and earlier rare ones.
+
+    Args:
+        row_keys: The row's normalized prompts, in order.
+        common: Prompts that too many rows share.
+    """
     return [*(key for key in row_keys[:-1] if key not in common), row_keys[-1]]
 
 
 def tied_rows(keys: Sequence[Sequence[str]], common: set[str]) -> list[list[int]]:
-    """Group the indices of rows by shared prompts: the connected components, found by union-find."""
+    """Group the indices of rows that share a prompt, directly or through other rows.
+
+    Common prompts don't count.
+
+    Source: the connected components of a graph, found by union-find.
+    """
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
@@ -132,12 +150,12 @@ def tied_rows(keys: Sequence[Sequence[str]], common: set[str]) -> list[list[int]
 
 
 def drawn(key: str) -> bytes:
-    """Return the sort key of a prompt in a pseudorandom order that depends on the prompt alone."""
+    """Return a hash of a prompt as its sort key: a pseudorandom order that depends on the prompt alone."""
     return hashlib.sha256(f"held out {key}".encode()).digest()
 
 
 def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[str]]:
-    """Return each row's normalized prompts: the text before each of its trained answers, or its text."""
+    """Return for each row its normalized prompts: the text before each trained answer, or the whole text."""
     keys: list[list[str]] = []
     for source, some in by_source(rows):
         shape = row_format(some[0], data.of_source(source), task)
@@ -146,7 +164,7 @@ def prompt_keys(rows: Sequence[Row], data: DataConfig, task: Task) -> list[list[
 
 
 def prompt_texts(row: Row, shape: DataFormat) -> list[str]:
-    """Return the text before each answer of a row, in order."""
+    """Return the text before each trained answer of a row, in order; of a document, the whole text."""
     if shape is DataFormat["labelled"]:
         return ["\n".join(labelled_text(row, answered=False).texts)]
     if shape is DataFormat["text"]:
@@ -157,10 +175,10 @@ def prompt_texts(row: Row, shape: DataFormat) -> list[str]:
 
 
 def normal_form(prompt: str) -> str:
-    """Remove white space and punctuation of a text and normalize width and case; keep signs of numbers.
+    """Remove white space and punctuation from a prompt and normalize width and case; signs of numbers remain.
 
-    So "What is 3-4?" equals "what is 3 - 4", and "What is 3/4?" is a different question. A text that consists
-    of punctuation is kept.
+    So "What is 3-4?" equals "what is 3 - 4", and "What is 3/4?" is a different question. A text of nothing
+    but punctuation remains as it is.
     """
     plain = normalized(prompt)
     without_punctuation = [

@@ -19,7 +19,7 @@ from workbench.data.tokens.segments import encode_segments, ids_of, special_fram
 
 @dataclass(frozen=True)
 class Prompt:
-    """Model input of one row: the text before the answer, or the text to be classified."""
+    """Model input for one row: the text before the answer, or the text to classify."""
 
     text: str
     input_ids: list[int]
@@ -29,7 +29,7 @@ class Prompt:
 def prompts(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, task: Task
 ) -> list[Prompt]:
-    """Encode the prompts of rows without truncation; answers in the rows are left out.
+    """Encode the prompts of rows without truncation; answers in the rows are ignored.
 
     The ids equal those before the answer in the training row, unless training truncates it.
 
@@ -46,7 +46,7 @@ def prompts(
 def source_prompts(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, data: DataConfig, task: Task
 ) -> list[Prompt]:
-    """Encode the prompts of rows of one source."""
+    """Encode the prompts of the rows of one source, which all have one data format."""
     if task is Task.sequence_classification:
         texts = [strip_added_tokens_of_pair(labelled_text(row, answered=False), tokenizer)[0] for row in rows]
         prefix, suffix = special_frame(tokenizer)

@@ -1,4 +1,4 @@
-"""Packs texts into rows, and numbers their positions so that each text attends only to itself."""
+"""Packs texts into rows, and numbers their positions so that attention doesn't cross from text to text."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -38,10 +38,10 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def positions(lengths: Sequence[int]) -> list[int]:
-    """Return position ids of concatenated texts; each text counts from 0, which separates the texts."""
+    """Return position ids of concatenated texts, from their lengths: [3, 2] -> [0, 1, 2, 0, 1]."""
     return [position for length in lengths for position in range(length)]
 
 
 def cut(rows: Sequence[int], size: int) -> list[list[int]]:
-    """Split rows into chunks of `size`; the last may be shorter."""
+    """Split a list of numbers into chunks of `size` numbers; the last chunk may be shorter."""
     return [list(rows[start : start + size]) for start in range(0, len(rows), size)]

@@ -1,4 +1,4 @@
-"""Encodes plain documents for pre-training: the loss falls on every token, and nothing is truncated."""
+"""Encodes plain documents for pre-training: the loss is on every token, and no text is cut off."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from workbench.errors import DataError
 def document_ids(
     texts: Sequence[str], encoder: Encoder, prefix: Sequence[int], end: int | None
 ) -> list[list[int]]:
-    """Encode documents, each with the tokenizer's special prefix and an end-of-sequence token.
+    """Encode documents, each between the tokenizer's begin tokens and an end-of-sequence token.
 
     Raises:
         DataError: The tokenizer has no end-of-sequence token.
@@ -20,16 +20,16 @@ def document_ids(
 
 
 def pieces(document: Sequence[int], max_length: int) -> list[list[int]]:
-    """Split a document into rows of at most `max_length` tokens; a last row of one token is left out."""
+    """Split a document's ids into rows of at most `max_length`; a last row of one token is left out."""
     starts = range(0, len(document), max_length)
     return [list(document[start : start + max_length]) for start in starts if len(document) - start > 1]
 
 
 def blocks(documents: Sequence[Sequence[int]], max_length: int) -> list[tuple[list[int], list[int]]]:
-    """Concatenate documents and split the stream into blocks of `max_length` tokens; the last may be shorter.
+    """Concatenate the ids of documents and split them into blocks of `max_length`; the last may be shorter.
 
     Returns:
-        The ids of each block, and the lengths of the document spans in it.
+        For each block its ids, and the lengths of the documents' parts in it.
     """
     full_blocks: list[tuple[list[int], list[int]]] = []
     ids: list[int] = []

@@ -1,4 +1,4 @@
-"""Builds a report on the training data for the terminal: counts, lengths and one example."""
+"""Builds the report on the training data that the terminal shows: counts, lengths and one example."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,24 +23,24 @@ SHOWN_CLASSES = 30
 
 @dataclass(frozen=True)
 class DataReport:
-    """Counts and lengths of the training examples, and one example as the model reads it."""
+    """Counts and lengths of the training examples, and one example with its loss mask."""
 
     account: Account
     num_duplicates: int | None
     """Rows that equal an earlier row in all columns; None: not counted, because rows are streamed."""
     histogram: tuple[tuple[int, int, int], ...]
-    """Bins: shortest length in tokens, longest length, number of examples."""
+    """For each bin of lengths: its shortest length in tokens, its longest, and the number of examples."""
     example: tuple[tuple[str, bool], ...]
     """Text of the example of median length, as spans with and without loss."""
     where: str
-    """File position of that example."""
+    """File and line of the row of `example`."""
 
     def __rich__(self) -> RenderableType:
-        """Render counts, lengths, and the example with its answers in color."""
+        """Return the report for the terminal: counts, lengths, and the example with its answers in color."""
         return Group(self.counts(), self.lengths(), Text(f"an example, {clean(self.where)}:"), self.text())
 
     def counts(self) -> RenderableType:
-        """Render the counts, one per line, without zeros."""
+        """Return a table of the counts that aren't zero, with a line for each."""
         account = self.account
         table = Table.grid(padding=(0, 2))
         table.add_column(justify="right")
@@ -71,15 +71,15 @@ class DataReport:
         return self.account.num_trained / total
 
     def trained_unit(self) -> str:
-        """Return of what the trained share is a share."""
+        """Return the unit of `trained_share`: "the tokens" or, for a classifier, "the examples"."""
         return "the tokens" if self.counts_tokens() else "the examples"
 
     def counts_tokens(self) -> bool:
-        """Return whether the loss falls on tokens, as opposed to examples."""
+        """Return whether labels belong to tokens (a causal model), not to examples (a classifier)."""
         return any(trained for _, trained in self.example)
 
     def lengths(self) -> RenderableType:
-        """Render the histogram of lengths as bars."""
+        """Return a table with the histogram of lengths as bars."""
         table = Table.grid(padding=(0, 2))
         table.add_column(justify="right")
         most = max(count for _, _, count in self.histogram)
@@ -90,7 +90,7 @@ class DataReport:
         return table
 
     def text(self) -> Text:
-        """Render the example: spans with loss are green, others are dim."""
+        """Return the example as colored text: spans with loss are green, other spans dim."""
         text = Text(overflow="fold")
         for span, trained in self.example:
             text.append(clean(span), "green" if trained else "dim")
@@ -116,7 +116,7 @@ def data_report(encoded: Encoded, rows: Sequence[Row], tokenizer: PreTrainedToke
 
 
 def length_histogram(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
-    """Count lengths in bins of equal width from the shortest to the longest."""
+    """Count lengths in bins of equal width; returns (shortest, longest, number of examples) for each bin."""
     shortest, longest = min(lengths), max(lengths)
     width = -(-(longest - shortest + 1) // NUM_BINS)
     starts = range(shortest, longest + 1, width)
@@ -129,7 +129,7 @@ def length_histogram(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]
 def runs(
     input_ids: Sequence[int], labels: Sequence[int] | float, tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[str, bool]]:
-    """Decode an example into spans of tokens with and without loss."""
+    """Decode an example into spans of text, each with whether it carries loss."""
     token_labels = [IGNORED] * len(input_ids) if isinstance(labels, int | float) else labels
     trained = [label != IGNORED for label in token_labels]
     pairs = groupby(zip(input_ids, trained, strict=True), key=lambda pair: pair[1])

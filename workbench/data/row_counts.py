@@ -1,4 +1,4 @@
-"""Counts what happens to the rows of a data set when they are encoded."""
+"""Counts rows that are read, encoded, cut, dropped or changed, for the log and the run's report."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,33 +11,33 @@ from workbench.data.tokens.control_tokens import ControlTokens, RowsWithToken, r
 
 @dataclass
 class Account:
-    """Counts of rows, examples and tokens, and of everything that was dropped or changed."""
+    """Counts of rows, examples and tokens, and of rows that were dropped or changed."""
 
     num_rows: int = 0
     """Rows that were read."""
     num_examples: int = 0
-    """Rows of the data set: fewer after dropping or packing, more after splitting long texts."""
+    """Rows of the data set: fewer than were read after dropping or packing, more after splitting texts."""
     num_tokens: int = 0
     num_trained: int = 0
-    """Unmasked tokens, which the loss falls on; for a classifier, examples."""
+    """Tokens with loss; for a classifier, examples."""
     num_cut: int = 0
-    """Rows truncated to `data.max_length`."""
+    """Rows cut to `data.max_length`."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """Reason -> dropped rows."""
+    """Reason -> number of dropped rows."""
     unwritten: Counter[str] = field(default_factory=Counter)
-    """Field of a message -> rows that lose it, because the template doesn't write it."""
+    """Field of a message -> number of rows that lose it, because the template doesn't write it."""
     classes: dict[str, int] = field(default_factory=dict)
-    """Class -> its rows; for classifiers only."""
+    """Class -> number of its rows; for classifiers only."""
     noted: Counter[str] = field(default_factory=Counter)
-    """Note -> rows in which this was corrected or ignored."""
+    """Note (a predicate, as in `contain '<s>' ...`) -> number of rows that it is about."""
     control: dict[str, RowsWithToken] = field(default_factory=dict)
     """Control token -> rows that contain it in their text, apart from removed duplicates."""
 
     forms: dict[ChatForm, int] = field(default_factory=dict)
-    """Template and end tokens -> rows rendered with them."""
+    """Chat template and end tokens -> number of rows rendered with them."""
 
     def add(self, other: "Account") -> None:
-        """Add the counts of further rows."""
+        """Add the counts of another account, of further rows."""
         self.num_rows += other.num_rows
         self.num_examples += other.num_examples
         self.num_tokens += other.num_tokens
@@ -53,12 +53,12 @@ class Account:
             self.forms[form] = self.forms.get(form, 0) + count
 
     def count_control(self, control: ControlTokens, texts: Sequence[str], where: str) -> None:
-        """Count the control tokens in a row's text."""
+        """Count the control tokens in the texts of a row, and those of other tokenizers."""
         control.count(self.control, texts, where)
         self.noted.update(map(read_as_characters, control.foreign(texts)))
 
     def remarks(self) -> list[tuple[int, str]]:
-        """Return counts of rows with a note on them, such as what the template doesn't write."""
+        """Return (number of rows, remark), such as (3, "lose 'name', which the template does not write")."""
         return [
             *(
                 (count, f"lose {name!r}, which the template does not write")
@@ -72,17 +72,17 @@ class Account:
         ]
 
     def add_classes(self, counts: Mapping[str, int]) -> None:
-        """Add counts of rows by class."""
+        """Add the number of rows of each class."""
         for name, count in counts.items():
             self.classes[name] = self.classes.get(name, 0) + count
 
     def shown_classes(self) -> str:
-        """List the first thirty classes with their counts."""
+        """List the first thirty classes with their numbers of rows."""
         shown = [f"{name!r} {count:,}" for name, count in self.classes.items()]
         return ", ".join([*shown[:30], *[f"and {len(shown) - 30} more"][: len(shown) > 30]])
 
     def as_json(self) -> dict[str, Any]:
-        """Convert the account to JSON values."""
+        """Convert the account to JSON values, with the end tokens of `forms` as `ends`."""
         control = {token: asdict(places) for token, places in sorted(self.control.items())}
         counts = {
             name: dict(sorted(getattr(self, name).items())) for name in ("dropped", "unwritten", "noted")
@@ -92,7 +92,7 @@ class Account:
         return {**plain, **counts, "control": control, "ends": ends}
 
     def __str__(self) -> str:
-        """Summarize the account in one line."""
+        """Describe the account in one line for the log."""
         phrases = [f"{self.num_rows:,} rows", f"{self.num_examples:,} examples"]
         phrases += [f"{self.num_tokens:,} tokens", f"{self.num_trained:,} trained"]
         phrases += [f"{self.num_cut:,} cut"] if self.num_cut else []

@@ -1,4 +1,4 @@
-"""Loads rows from files, folders and the hub, and renames their columns to the roles in `data.columns`."""
+"""Loads rows from files, folders and the hub, and renames their columns as `data.columns` says."""
 
 import hashlib
 import random
@@ -23,20 +23,21 @@ from workbench.errors import ConfigError, DataError
 from workbench.files import local_path
 
 ANSWERS = ("output", "completion", "label")
-"""Roles of the answers, which rows for prediction may lack."""
+"""Columns of answers, which rows to be predicted may lack."""
 
 
 def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list[Row]:
-    """Read all rows of `data.path` or `data.sources`, with the columns renamed by `data.columns`.
+    """Read all rows of `data.path` or `data.sources`, with columns renamed as `data.columns` says.
 
     Args:
-        data: Paths, columns, weights and limits.
+        data: The section `data` of the configuration.
         seed: Seed of the random choice of rows for a fractional weight.
         answered: False for rows to be predicted: answers may be missing, and each line of a text file is a
             row.
 
     Raises:
-        DataError: A path doesn't exist, a row is malformed, a mapped column is missing, or there are no rows.
+        DataError: A path doesn't exist, a row is malformed, a column to rename is missing, or there are no
+            rows.
     """
     if answered:
         check_places(data)
@@ -48,7 +49,7 @@ def load_rows(data: DataConfig, seed: int = 0, *, answered: bool = True) -> list
 
 
 def load_kept_rows(data: DataConfig, seed: int) -> Sequence[Row]:
-    """Read the same rows as `load_rows`; many rows are stored in a file instead of in memory.
+    """Read the rows that `load_rows` reads, but store more than 20,000 of them in a file.
 
     Raises:
         DataError: As `load_rows` says.
@@ -73,10 +74,10 @@ def load_kept_rows(data: DataConfig, seed: int) -> Sequence[Row]:
 
 
 def given_rows(values: Iterable[Mapping[str, Any]], data: DataConfig) -> list[Row]:
-    """Convert values in memory to rows, with the columns renamed by `data.columns`.
+    """Convert values in memory to rows, with columns renamed as `data.columns` says.
 
     Raises:
-        DataError: No rows, one that isn't a mapping, or a mapped column that is missing.
+        DataError: There are no rows, a row isn't a mapping, or a renamed column is missing.
     """
     rows: list[Row] = []
     for number, columns in enumerate(islice(values, data.limit), 1):
@@ -90,7 +91,7 @@ def given_rows(values: Iterable[Mapping[str, Any]], data: DataConfig) -> list[Ro
 
 
 def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
-    """Yield name, section and weight of each source; without `data.sources`, one with an empty name."""
+    """Yield (name, section `data`, weight) of each source; without `data.sources`, one source named ""."""
     if not data.sources:
         yield "", data, 1.0
     for name, source in data.sources.items():
@@ -98,7 +99,7 @@ def sourced(data: DataConfig) -> Iterator[tuple[str, DataConfig, float]]:
 
 
 def limited_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
-    """Yield the rows of one source up to its limit, at least one."""
+    """Yield the rows of one source, at most its `limit`; fails if there are none."""
     rows = islice(read_rows(data, source, answered=answered), data.limit)
     first = next(rows, None)
     if first is None:
@@ -108,7 +109,13 @@ def limited_rows(data: DataConfig, source: str = "", *, answered: bool = True) -
 
 
 def weighted(count: int, name: str, weight: float, seed: int) -> list[int]:
-    """Return the indices of a source's rows: each floor(weight) times, and a random share of them once more.
+    """Repeat the indices of a source's rows by its weight: with 2.5, each twice and a random half again.
+
+    Args:
+        count: Number of rows.
+        name: Name of the source.
+        weight: Weight of the source.
+        seed: Seed of the random choice.
 
     Raises:
         DataError: The weight leaves no row.
@@ -122,9 +129,9 @@ def weighted(count: int, name: str, weight: float, seed: int) -> list[int]:
 
 
 def split_rows(rows: Sequence[Row], fraction: float) -> tuple[Sequence[Row], Sequence[Row]]:
-    """Split rows into training and held-out rows, both in order; equal rows stay together.
+    """Split rows into training and held-out rows, both in order; equal rows stay in one part.
 
-    Which ones depends on the rows alone.
+    The choice of held-out rows depends on nothing but the rows.
 
     Raises:
         DataError: There are too few different rows to hold some out.
@@ -149,7 +156,13 @@ def digest(text: str) -> bytes:
 
 
 def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> Iterator[Row]:
-    """Yield the rows of `data.path`; `source` is the name of the section in `data.sources`."""
+    """Yield the rows of `data.path`, a file, a folder or a hub id.
+
+    Args:
+        data: The section `data` of the configuration, or of one source.
+        source: Name of the source in `data.sources`; empty: none.
+        answered: False for rows to be predicted.
+    """
     if not data.path:
         raise DataError(f"{key_of('path', source)}: not given (a file, a folder or a hub id)")
     path = local_path(data.path)
@@ -185,7 +198,7 @@ def read_rows(data: DataConfig, source: str = "", *, answered: bool = True) -> I
 
 
 def check_table_keys(data: DataConfig, files: Sequence[Path]) -> None:
-    """Refuse keys for tables if no file is a table.
+    """Refuse `data.delimiter` and `data.quoting` if no file is a table (CSV or TSV).
 
     Raises:
         ConfigError: The message names the key.
@@ -199,7 +212,11 @@ def check_table_keys(data: DataConfig, files: Sequence[Path]) -> None:
 
 
 def classed(rows: Iterator[Row], data: DataConfig | None) -> Iterator[Row]:
-    """Replace numbers of classes by the names in `data.labels_file`, and drop rows without a class."""
+    """Yield rows with class names in place of class numbers, and without rows that have no class.
+
+    Numbers are looked up in `data.labels_file`; rows are dropped if `data.drop_unlabelled` is set. `data` is
+    None for rows to be predicted, which remain as they are.
+    """
     if data is None or not (data.labels_file or data.drop_unlabelled):
         yield from rows
         return
@@ -216,7 +233,7 @@ def classed(rows: Iterator[Row], data: DataConfig | None) -> Iterator[Row]:
 
 
 def check_places(data: DataConfig) -> None:
-    """Refuse a split or subset for files, which have none.
+    """Refuse `split` or `subset` for local paths that have none, such as a single file.
 
     Raises:
         ConfigError: The message names the key.
@@ -246,13 +263,13 @@ def check_places(data: DataConfig) -> None:
 
 
 def is_hub_id(path: str) -> bool:
-    """Return whether a path that doesn't exist can be an `owner/name` on the hub."""
+    """Return whether a path that doesn't exist here can be a hub id, `owner/name`."""
     has_shape = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
     return has_shape and Path(path).suffix.lower() not in READERS and not Path(path).parent.is_dir()
 
 
 def renamed(row: Row, columns: dict[str, str], answered: bool = True) -> Row:
-    """Rename the columns of a row to their roles.
+    """Rename a row's columns to those of its data format, as `data.columns` says.
 
     Rows to be predicted may lack the columns of answers; the lines of a text file have no columns to rename.
     """
@@ -273,7 +290,7 @@ def renamed(row: Row, columns: dict[str, str], answered: bool = True) -> Row:
 
 
 def texts_within(value: Any) -> Iterator[str]:
-    """Yield the strings inside a JSON value."""
+    """Yield all strings in a JSON value, however deeply nested; names of fields aren't included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

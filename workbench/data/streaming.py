@@ -1,4 +1,4 @@
-"""Reads and encodes data sets that don't fit into memory, in blocks, into memory-mapped files."""
+"""Reads and encodes data that doesn't fit into memory, in blocks of rows, into memory-mapped files."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ BLOCK = 5000
 
 @dataclass
 class Side:
-    """Writer of the encoded training rows, or of the encoded held-out rows."""
+    """Writes the encoded training rows, or the encoded held-out rows, to a file."""
 
     file: Path
     account: Account = field(default_factory=Account)
@@ -44,7 +44,7 @@ class Side:
         self.account.add(block)
 
     def done(self) -> Encoded | None:
-        """Close the file and open it as a data set; None if it has no rows."""
+        """Close the file and open it as a data set; None if no row was written."""
         if self.writer is None:
             return None
         self.writer.close()
@@ -52,7 +52,10 @@ class Side:
 
 
 def streamed_rows(data: DataConfig, seed: int) -> Iterator[Row]:
-    """Yield the rows of all sources in turn; a fractional weight repeats a random choice of rows."""
+    """Yield the rows of all sources in turn, each as often as the source's weight says.
+
+    The fraction of a weight is the probability that a row is yielded once more.
+    """
     check_places(data)
     for name, source, weight in sourced(data):
         generator = random.Random(f"{seed} {name}")
@@ -82,7 +85,7 @@ def encode_streamed(encoding: Encoding, folder: Path, seed: int) -> tuple[Encode
 
 
 def are_held_out(rows: Sequence[Row], data: DataConfig, task: Task) -> list[bool]:
-    """Return whether each row is held out, by a hash of the text before its last answer."""
+    """Return whether each row is held out: a hash of its last prompt is below `data.validation_fraction`."""
     if not data.validation_fraction:
         return [False] * len(rows)
     threshold = data.validation_fraction * 2**64

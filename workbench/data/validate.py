@@ -1,4 +1,4 @@
-"""Checks rows one by one before the model is loaded, without a tokenizer."""
+"""Checks the rows one by one before the model is loaded, without a tokenizer."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ READ = {
     DataFormat["text"]: ("text",),
     DataFormat["labelled"]: (*dict.fromkeys(name for names in TEXT_COLUMNS for name in names), "label"),
 }
-"""Format -> roles of the columns that are read."""
+"""Data format -> columns that training reads, which are the keys that `data.columns` may have."""
 
 
 def check_keys(data: DataConfig, task: Task) -> None:
-    """Refuse keys that have no meaning for the task.
+    """Refuse keys of the section `data` that have no meaning for the task.
 
     Raises:
         ConfigError: The message names the key.
@@ -72,7 +72,7 @@ def check_rows(rows: Sequence[Row], data: DataConfig, task: Task) -> None:
 
 
 def check_roles(data: DataConfig, source: str, shape: DataFormat) -> None:
-    """Refuse a role in `data.columns` that rows of this format don't have.
+    """Refuse a key of `data.columns` that rows of this data format don't have.
 
     Raises:
         ConfigError: The message names the key.
@@ -86,7 +86,7 @@ def check_roles(data: DataConfig, source: str, shape: DataFormat) -> None:
 
 
 def check_row(row: Row, shape: DataFormat, data: DataConfig, names: Sequence[str]) -> None:
-    """Read one row as training does.
+    """Check one row by reading it as training does.
 
     Raises:
         DataError: The row can't be read.
@@ -100,7 +100,10 @@ def check_row(row: Row, shape: DataFormat, data: DataConfig, names: Sequence[str
 
 
 def summary(problems: Sequence[tuple[Row, DataError]]) -> str:
-    """Return the first row's error, with the number of rows that have it and the first three of them."""
+    """Return the first row's error.
+
+    If several rows have the same error, with their number and the first three.
+    """
     first, first_error = problems[0]
     message = str(first_error).removeprefix(first.where)
     same = [row.where for row, error in problems if str(error).removeprefix(row.where) == message]
@@ -111,10 +114,10 @@ def summary(problems: Sequence[tuple[Row, DataError]]) -> str:
 
 
 def check_label(row: Row, data: DataConfig, names: Sequence[str]) -> None:
-    """Check that a row has a text, and a known class or, with `data.regression`, a number.
+    """Check that a row has a text, and one of the classes `names` or, with `data.regression`, a number.
 
     Raises:
-        DataError: It doesn't.
+        DataError: The text, the class or the number is missing or wrong.
     """
     example = labelled_text(row, answered=not data.regression)
     if data.regression:

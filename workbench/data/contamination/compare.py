@@ -1,4 +1,4 @@
-"""Compares an item with a part of a training row, token by token."""
+"""Compares a benchmark item with a part of a training row, token by token."""
 
 from dataclasses import dataclass
 
@@ -8,46 +8,46 @@ from workbench.data.contamination.items import SIZE, Entry, covering
 from workbench.data.contamination.tokens import Mask, Numbers, Tokens, grams
 
 FEWEST_WORDS, DISTINCT_WORDS = 6.0, 2.0
-"""Fewest words of an item that is found anywhere in a row, and fewest words weighted by distinctness.
+"""Words that an item needs in order to be found anywhere in a row: in all, and weighted by distinctness.
 
 A Chinese character counts as half a word; a word in n items of the benchmark has the weight 1/n. A shorter
 item is found only if each line of its question is an entire text of a row.
 """
 
 QUESTION_WORDS, QUESTION_DISTINCT_WORDS = 8.0, 4.0
-"""The same limits for a question without all of its options; options in the row count as its words."""
+"""The same limits for a question without some of its options; options in the row count as its words."""
 
 NEAR, NEAR_WORDS = 0.88, 8.0
-"""Share of an item's distinctive words that a row must have, and how many of them the item must have."""
+"""Share of an item's distinctive words that a row needs for a near match, and words that the item needs."""
 
 RUN = 0.4
-"""Share of a question that the longest common run must have, if the options are not in the row."""
+"""Share of a question's tokens that the longest run in a row needs for a near match without the options."""
 
 RUN_TOKENS = 20
-"""A line of at most so many tokens must be in the row in one run; of a longer line all n-grams are enough."""
+"""A line of at most 20 tokens must be in the row as one run; of a longer line all n-grams are enough."""
 
 LINE, ONLY_LINE, LINE_WORDS = 0.75, 0.5, 2.0
-"""Share of each line of a question that a row must have, if there are several lines or one; and the fewest
-words of a line that is checked.
+"""Share of each line of a question that a row needs: of several lines, or of an only line; words of a line.
 
-A passage without its question is not the item. A question of one line is recognized by its options, too.
+A line of fewer words is not checked. A passage without its question is not the item. A question of one line
+is recognized by its options, too.
 """
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much of an item a row has."""
+    """How much of a benchmark item a training row has."""
 
     kind: str
     """`verbatim`, `reordered` (options), `question` (without all its options), or `near`."""
     share: float
     """Share of the item's distinctive words that the row has; for `question`, of the question's."""
     longest: int
-    """Tokens (words, or Chinese characters) of the longest run that both have."""
+    """Length of the longest run of the item's tokens (words, or Chinese characters) that the row has."""
 
 
 def overlap(entry: Entry, row: Tokens) -> Overlap | None:
-    """Return how much of an item a part of a row has; None if that is too little to report the item."""
+    """Compare an item with a part of a row; None if too little of the item is there to report it."""
     is_there = np.zeros(len(entry), dtype=bool)
     for size in range(1, SIZE + 1):
         if len(starts := np.flatnonzero((entry.sizes == size) & (entry.grams != 0))):
@@ -74,9 +74,10 @@ def overlap(entry: Entry, row: Tokens) -> Overlap | None:
 
 
 def with_pairs(entry: Entry, has: Mask, row: Tokens) -> Mask:
-    """Return `has` with the tokens of 2-grams that the row has, in lines of which it has at least half.
+    """Return a mask of an item's tokens that a row has, extended by the tokens of 2-grams.
 
-    They find the tokens between a typo and the end of a line, where no 3-gram fits.
+    `has` marks tokens by 3-grams. In lines of which the row has at least half, 2-grams find the tokens
+    between a typo and the end of the line, where no 3-gram fits.
     """
     pairs = np.isin(grams(entry.tokens, 2), grams(row, 2)) & (grams(entry.tokens, 2) != 0)
     pairs[1:] |= pairs[:-1]
@@ -88,22 +89,22 @@ def with_pairs(entry: Entry, has: Mask, row: Tokens) -> Mask:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much a row has of an item, or of its question."""
+    """How much a row has of an item, or of the item's question."""
 
     words: float
-    """Words of the item; a Chinese character counts as half a word."""
+    """Words of the text; a Chinese character counts as half a word."""
     distinct: float
-    """The same, but a word in n items counts 1/n."""
+    """Words of the text, where a word that n items have counts 1/n."""
     share: float
     """Share of `distinct` that the row has."""
     is_complete: bool
-    """Whether the row has all n-grams of the item."""
+    """Whether the row has all n-grams of the text."""
     has_numbers: bool
-    """Whether the row has all numbers of the item: with another number it is another question."""
+    """Whether the row has all numbers of the question: with another number it is another question."""
 
     @classmethod
     def of(cls, entry: Entry, has: Mask, is_missing: Mask, chosen: Mask) -> "Coverage":
-        """Measure how much of the chosen tokens a row has.
+        """Measure how much of an item's chosen tokens a row has.
 
         Args:
             entry: The item.
@@ -118,17 +119,17 @@ class Coverage:
         return cls(words, distinct, share, distinct > 0 and not (is_missing & chosen).any(), has_numbers)
 
     def is_long(self, words: float, distinct: float) -> bool:
-        """Return whether the text has at least so many words, so that it is not just a common phrase."""
+        """Return whether the text has so many words and distinct words that it isn't just a common phrase."""
         return self.words >= words and self.distinct >= distinct
 
     @property
     def is_near(self) -> bool:
-        """Whether the row has nearly all of the text."""
+        """Whether the row has nearly all words of the text, and all numbers."""
         return self.share >= NEAR and self.distinct >= NEAR_WORDS and self.has_numbers
 
 
 def are_runs(entry: Entry, row: Tokens, chosen: Mask) -> bool:
-    """Return whether the row has each of the chosen lines in one run of tokens, not in fragments.
+    """Return whether a row has each of an item's chosen lines as one run of tokens, not in fragments.
 
     Lines of more than `RUN_TOKENS` tokens are not checked.
     """
@@ -141,7 +142,7 @@ def are_runs(entry: Entry, row: Tokens, chosen: Mask) -> bool:
 
 
 def are_texts(entry: Entry, row: Tokens) -> bool:
-    """Return whether each line of a short item's question is an entire text of the row."""
+    """Return whether each line of an item's question is an entire text of a row: a test for short items."""
     if entry.evidence() < DISTINCT_WORDS:
         return False
     texts = {row.hashes[row.texts == text].tobytes() for text in np.unique(row.texts)}
@@ -150,7 +151,10 @@ def are_texts(entry: Entry, row: Tokens) -> bool:
 
 
 def has_each_line(entry: Entry, has: Mask) -> bool:
-    """Return whether the row has most of each line of the question, given which tokens it has."""
+    """Return whether a row has most words of each line of an item's question.
+
+    `has` marks the tokens it has.
+    """
     lines = np.unique(entry.tokens.texts, return_inverse=True)[1]
     weights = entry.weights * ~entry.is_option
     words, words_in_row = np.bincount(lines, weights), np.bincount(lines, weights * has)
@@ -160,20 +164,20 @@ def has_each_line(entry: Entry, has: Mask) -> bool:
 
 
 def option_words(entry: Entry, has: Mask) -> float:
-    """Return the number of words in those options that are completely in the row."""
+    """Return the number of words in those of an item's options that a row has completely."""
     lines = np.unique(entry.tokens.texts, return_inverse=True)[1]
     words = np.bincount(lines, entry.tokens.evidence * entry.is_option * (entry.weights > 0))
     return float(words[np.bincount(lines, ~has) == 0].sum())
 
 
 def longest_run(has: Mask) -> int:
-    """Return the length of the longest run of true values."""
+    """Return the length of the longest run of true values in a mask."""
     bounds = np.flatnonzero(np.diff(np.concatenate([[False], has, [False]])))
     return int((bounds[1::2] - bounds[::2]).max(initial=0))
 
 
 def kind_of(entry: Entry, row: Tokens) -> str:
-    """Return `verbatim` if a row with all of an item has the options in the same order, else `reordered`."""
+    """Return `verbatim` if a row with a whole item has the options in the same order, else `reordered`."""
     firsts = np.flatnonzero(np.diff(entry.tokens.texts, prepend=-1) != 0)
     options = [int(first) for first in firsts if entry.is_option[first] and entry.grams[first]]
     positions = [first_position(entry, first, row) for first in options]
@@ -181,9 +185,9 @@ def kind_of(entry: Entry, row: Tokens) -> str:
 
 
 def first_position(entry: Entry, first: int, row: Tokens) -> int:
-    """Return the index in the row of the n-gram at token `first` of an item, with which an option begins.
+    """Return where in a row the n-gram begins with which an item's option begins; -1: not in the row.
 
-    -1 means that the row doesn't have the n-gram.
+    The option begins at the item's token `first`. The result is an index of the row's tokens.
     """
     positions: Numbers = np.flatnonzero(grams(row, int(entry.sizes[first])) == entry.grams[first])
     return int(positions[0]) if len(positions) else -1

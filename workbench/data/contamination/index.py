@@ -1,4 +1,4 @@
-"""An index of the items' n-grams, in which the tokens of many rows are looked up at once."""
+"""An index of the n-grams of benchmark items, in which the tokens of many rows are looked up at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,42 +9,46 @@ from workbench.data.contamination.items import Entry, distinct_pairs
 from workbench.data.contamination.tokens import Floats, Hashes, Mask, Numbers, Tokens, grams
 
 SIZES = (4, 3)
-"""Sizes of the n-grams that are looked up: 4, or 3 for an entry whose question lines are all shorter."""
+"""Sizes of the n-grams that are looked up: 4, or 3 for an item whose question lines are all shorter."""
 
 MOST_ENTRIES = 32
-"""Most entries that share an n-gram of the index; more common n-grams are left out."""
+"""Largest number of entries that an n-gram of the index may have; more common n-grams are left out."""
 
 FEWEST_GRAMS = 2.0
-"""n-grams of a question that a row must have to be compared with the item; all if the question has fewer."""
+"""n-grams of a question that a row needs to be compared with the item; all if the question has fewer."""
 
 QUESTION_SHARE, WHOLE_SHARE = 0.25, 0.5
-"""Share of the question's n-grams that the row must have at least, or of all n-grams of the item."""
+"""Share of a question's n-grams that a row needs to be compared with the item, or of all n-grams."""
 
 MOST_HITS = 2_000_000
-"""Hits of a batch above which only the first of each 2, 3, ... occurrences of an n-gram is a hit.
+"""Largest number of hits of a batch of rows.
 
-So a row that repeats a few n-grams takes bounded time, and hides no item in other rows.
+If there are more, only every second (third, ...) occurrence of an n-gram is a hit. So a row that repeats a
+few n-grams takes bounded time, and hides no item in other rows.
 """
 
 FILTER_BITS = 24
-"""Leading bits of a hash that a table of booleans is indexed by, before the search in the index."""
+"""Leading bits of a hash that index a table of booleans, which rules out most hashes quickly."""
 
 
 @dataclass(frozen=True)
 class Hits:
-    """n-grams of the items that rows have: for each, the token where it begins and its entry in the index."""
+    """The n-grams that rows share with benchmark items: for each, its first token and its posting.
+
+    The token is one of the row. A posting is a pair of an n-gram and an entry (an item) that has it.
+    """
 
     positions: Numbers
     """Index of the token in the rows."""
     postings: Numbers
-    """Index of the entry in `Index.owners`."""
+    """Index of the posting, as in `Index.owners`."""
 
 
 class Index:
-    """The sorted n-grams of all entries, each with its postings: the entries that have it."""
+    """Sorted n-grams of all benchmark items, each with its postings: the entries (items) that have it."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        """Index the entries; an entry without three tokens in a line is never found."""
+        """Index the entries; an entry without a line of three tokens has no n-gram and is never found."""
         anchors = [_anchors(entry) for entry in entries]
         owners = np.repeat(np.arange(len(entries)), [len(hashes) for hashes, _ in anchors])
         hashes = np.concatenate([np.zeros(0, np.uint64), *(hashes for hashes, _ in anchors)])
@@ -63,10 +67,10 @@ class Index:
         self.filter[_filter_key(self.hashes)] = True
 
     def sums(self, groups: Numbers, postings: Numbers, num_groups: int) -> tuple[Floats, Floats]:
-        """Return the summed weights of each group of postings: of the questions' n-grams, and of all n-grams.
+        """Sum the weights of each group of postings: of n-grams in questions only, and of all n-grams.
 
         Args:
-            groups: For each posting the index of its group.
+            groups: For each posting the index of its group, such as a pair of a row and an entry.
             postings: Indices of postings.
             num_groups: Number of groups.
         """
@@ -76,7 +80,7 @@ class Index:
         return of_question.astype(np.float64), of_whole.astype(np.float64)
 
     def are_enough(self, entries: Numbers, of_question: Floats, of_whole: Floats) -> Mask:
-        """Return for each entry whether a row has enough of its n-grams to be compared with it.
+        """Return for each entry whether a row shares enough of its n-grams to be compared with it.
 
         Args:
             entries: Indices of entries.
@@ -89,7 +93,7 @@ class Index:
         return enough
 
     def lookup(self, tokens: Tokens) -> Hits:
-        """Return the hits of rows' tokens: every n-gram that they share with an entry."""
+        """Return every n-gram that the rows' tokens share with an entry."""
         positions, found_grams = [], []
         for size in SIZES:
             hashes = _salted(grams(tokens, size), size)
@@ -111,7 +115,7 @@ class Index:
 
 
 def _anchors(entry: Entry) -> tuple[Hashes, Mask]:
-    """Return the n-grams of an entry to look up, and for each whether it belongs to the question."""
+    """Return the hashes of the n-grams by which an entry is found, and whether each is in the question."""
     for size in SIZES:
         hashes = grams(entry.tokens, size)
         if (hashes[~entry.is_option] != 0).any() or (size == SIZES[-1] and hashes.any()):
@@ -120,7 +124,7 @@ def _anchors(entry: Entry) -> tuple[Hashes, Mask]:
 
 
 def _occurrences(values: Numbers) -> Numbers:
-    """Return for each value how often it occurs before: 0 for a first occurrence."""
+    """Number the occurrences of each value: 0 for its first, 1 for its second, as [5, 7, 5] -> [0, 0, 1]."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     numbers = np.empty(len(values), dtype=np.int64)
@@ -129,7 +133,10 @@ def _occurrences(values: Numbers) -> Numbers:
 
 
 def _salted(hashes: Hashes, size: int) -> Hashes:
-    """Return hashes that differ between n-grams of different sizes; 0 remains 0."""
+    """Add the n-gram size to each hash, so that n-grams of different sizes differ.
+
+    0 (no n-gram) remains 0.
+    """
     return np.where(hashes == 0, 0, hashes + np.uint64(size))
 
 

@@ -1,4 +1,4 @@
-"""The items of one benchmark as tokens, weighted by how few other items have them."""
+"""Converts the items of one benchmark to tokens, weighted by how few other items have them."""
 
 import re
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ SIZE = 3
 """Tokens of an n-gram; a line with fewer tokens is one n-gram."""
 
 LONGEST = 20_000
-"""Characters of an item that are compared, so that a huge item takes bounded time."""
+"""Characters of an item that are compared; the rest is ignored, so that a huge item takes bounded time."""
 
 TEMPLATE_SHARE = 0.1
-"""Share of the items that must begin or end with the same words, for these to belong to the prompt."""
+"""Share of the items that must begin or end with the same words, for the words to be part of a prompt."""
 
 FEWEST_ALIKE = 3
-"""Number of items that must begin or end with the same words at least."""
+"""Least number of items that must begin or end with the same words, for the words to be part of a prompt."""
 
 DEEPEST = 60
-"""Tokens at either end of a line that are compared with other lines."""
+"""Tokens at each end of a line that are compared with other lines to find the words of a prompt."""
 
 Values = np.ndarray[Any, Any]
 
 OPTION = re.compile(r"^\s*[(（\[]?[A-Ja-j][)）\].、:：．]\s*(?=\S)")
-"""The letter before an option."""
+"""Matches the letter before an option, as in `A. ` or `(b) `."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Entry:
-    """One wording of an item, as tokens; each line of the question and each option is a text of its own."""
+    """One wording of an item, as tokens; each line of the question and each option is a separate text."""
 
     id: str
     tokens: Tokens
     grams: Hashes
-    """For each token the hash of the n-gram that begins there; 0 if it would reach into the next line."""
+    """For each token the hash of the n-gram that begins there, or 0 if it would reach into the next line."""
     sizes: Numbers
     """Number of tokens of each n-gram."""
     weights: Floats
-    """Weight of each token, 1 for a word; divided by the number of items that share its rarest n-gram."""
+    """For each token 1 (Chinese character: 0.5), divided by the number of items with its rarest n-gram."""
     is_option: Mask
     """Whether each token belongs to an option."""
 
@@ -60,12 +60,12 @@ class Entry:
         return len(self.tokens)
 
     def evidence(self) -> float:
-        """Return the summed weights of all tokens."""
+        """Return the sum of the tokens' weights: how many distinctive words the item has."""
         return float(self.weights.sum())
 
 
 def entries(items: Sequence[Item]) -> list[Entry]:
-    """Return the wordings of the items of one benchmark."""
+    """Tokenize the items of one benchmark to an entry for each wording, without words of a shared prompt."""
     owners: list[tuple[str, int, int]] = []
     texts: list[str] = []
     are_options: list[bool] = []
@@ -96,7 +96,10 @@ def entries(items: Sequence[Item]) -> list[Entry]:
 
 
 def split_lines(question: str, options: Sequence[str]) -> list[tuple[str, bool]]:
-    """Return (text, is_option) of each line of the question and of each option."""
+    """Return each line of a question and each option as (text, whether it is an option).
+
+    The letter before an option is removed, and text after LONGEST characters is cut off.
+    """
     lines: list[tuple[str, bool]] = []
     for line in question[:LONGEST].splitlines():
         letter = OPTION.match(line)
@@ -109,14 +112,14 @@ def split_lines(question: str, options: Sequence[str]) -> list[tuple[str, bool]]
 
 
 def is_template(tokens: Tokens, num_items: int) -> Mask:
-    """Return a mask of the tokens that many lines begin or end with: the words of the prompt."""
+    """Return a mask of the tokens that many lines begin or end with: they belong to the prompt."""
     fewest = max(FEWEST_ALIKE, TEMPLATE_SHARE * num_items)
     in_prefixes = _in_shared_prefixes(tokens.hashes, tokens.texts, fewest)
     return in_prefixes | _in_shared_prefixes(tokens.hashes[::-1], -tokens.texts[::-1], fewest)[::-1]
 
 
 def _in_shared_prefixes(tokens: Hashes, lines: Numbers, fewest: float) -> Mask:
-    """Return a mask of the tokens in prefixes that at least `fewest` lines have in common."""
+    """Return a mask of the tokens in beginnings that at least `fewest` lines have in common."""
     shared = np.zeros(len(tokens), dtype=bool)
     starts = np.flatnonzero(np.diff(lines, prepend=np.iinfo(np.int64).min))
     lengths = np.diff(starts, append=len(tokens))
@@ -159,7 +162,7 @@ def distinctness(hashes: Hashes, sizes: Numbers, bounds: Numbers, ids: Sequence[
 
 
 def distinct_pairs(hashes: Hashes, owners: Numbers) -> Numbers:
-    """Return the index of the first occurrence of each distinct (hash, owner), ordered by hash.
+    """Return the index of the first occurrence of each distinct pair (hash, owner), ordered by hash.
 
     Owners must be in ascending order.
     """

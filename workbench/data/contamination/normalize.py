@@ -12,23 +12,23 @@ Codes = np.ndarray[Any, np.dtype[np.uint32]]
 Kinds = np.ndarray[Any, np.dtype[np.uint8]]
 
 SEPARATOR, DELETED, WORD, SINGLE = 0, 1, 2, 3
-"""Kinds of characters: between words, as if absent, part of a word, a word of its own."""
+"""Kinds of characters: separator of words, ignored, part of a word, a word by itself."""
 
 HAN = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0x20000, 0x323B0))
-"""Ranges of Chinese characters (first, and one past the last)."""
+"""Ranges of Chinese characters (first code point, last + 1)."""
 
 SINGLES = (*HAN, (0x3041, 0x3100), (0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800))
-"""Scripts without spaces between words: Chinese, kana, Thai and Lao, Burmese, Khmer."""
+"""Ranges of scripts without spaces between words: Chinese, kana, Thai and Lao, Burmese, Khmer."""
 
 IDENTICAL = (*HAN, (0xAC00, 0xD7A4))
-"""Ranges that are folded to themselves (Hangul, and Chinese but for traditional characters)."""
+"""Ranges that need no folding: Hangul, and Chinese, where only traditional characters are folded."""
 
 UNUSED = (0xD800, 0xF900)
-"""Surrogates and private use."""
+"""Range of surrogates and of private use."""
 
 END = 0x110000
 FEW_PLANES = 0x20000
-"""Characters from here on are Chinese, or compatibility forms that are not folded."""
+"""First code point of those that aren't folded one by one: Chinese, and compatibility forms."""
 
 APOSTROPHES = "'\u2019\u02bc"
 MINUS_SIGNS = "\u2212|~<>"
@@ -50,7 +50,7 @@ def normalized(text: str) -> str:
 
 @cache
 def fold_table() -> FoldTable:
-    """Return the table of all code points, made on first use in about a fifth of a second."""
+    """Build the table for all code points, on first use, in about a fifth of a second."""
     codes = np.arange(END, dtype=np.uint32)
     kinds = np.full(END, SEPARATOR, dtype=np.uint8)
     for code in range(FEW_PLANES):
@@ -68,7 +68,7 @@ def fold_table() -> FoldTable:
 def folded(character: str) -> tuple[int, int]:
     """Return the folded code point of a character, and its kind: SEPARATOR, DELETED, WORD or SINGLE.
 
-    A character that stands for several (a ligature) is folded to the first of them.
+    A character that stands for several characters (a ligature) is folded to the first of them.
     """
     plain = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", character).casefold())[:1]
     if plain in APOSTROPHES or unicodedata.combining(character):
@@ -83,7 +83,7 @@ def folded(character: str) -> tuple[int, int]:
 
 
 def simplified(first: int, end: int) -> Codes:
-    """Return the simplified form of each character from code point `first` to before `end` (OpenCC, t2s)."""
+    """Return the simplified forms (OpenCC, t2s) of the characters from code point `first` to `end` - 1."""
     characters = "\n".join(map(chr, range(first, end)))
     lines = opencc.OpenCC("t2s").convert(characters).split("\n")
     return np.array([ord(line[0]) for line in lines], dtype=np.uint32)

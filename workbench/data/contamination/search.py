@@ -13,21 +13,21 @@ from workbench.data.contamination.tokens import Numbers, Tokens, tokenize
 from workbench.data.rows import Row, texts_within
 
 VERSION = 1
-"""Raised when the comparison changes, so that rows are searched again."""
+"""Version of the comparison; a change makes a run search its rows again."""
 
 BATCH = 500_000
-"""Characters of rows in a batch; only a row that is longer is split between two batches."""
+"""Characters of rows that are searched at once; only a longer row is split between two batches."""
 
 PIECE, REACH = 400_000, 40_000
-"""Characters of a chunk of a long text, and of the overlap of two chunks."""
+"""Characters of a chunk of a long text, and of the overlap between two chunks."""
 
 SLACK = 40
-"""Tokens that a compared part of a row has on each side, besides multiples of the item's length."""
+"""Tokens by which the compared part of a row is longer than multiples of the item's length."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An item, and a row that has it."""
+    """A benchmark item, and a training row that has it."""
 
     id: str
     where: str
@@ -43,21 +43,21 @@ class Contamination:
     num_short: int
     """Number of items with too few distinctive words, which are never found."""
     pairs: tuple[Pair, ...] = field(default=())
-    """Each item that is found, with the row that has most of it; in the order of the items."""
+    """Each item in the training rows, with the row that has most of it; in the order of the items."""
 
     @property
     def count(self) -> int:
-        """Number of items that are found."""
+        """Number of items that training rows have."""
         return len(self.pairs)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows as tokens."""
+    """Rows that are searched at once, with their tokens."""
 
     rows: list[Row]
     num_new: int
-    """Number of rows that begin in this batch, not in the one before."""
+    """Number of rows that begin in this batch; the first row may be the rest of a long row."""
     tokens: Tokens
     row_of_text: Numbers
     """For each text of `tokens` the index of its row."""
@@ -72,8 +72,8 @@ def contamination(
 
     Args:
         benchmarks: name -> items.
-        rows: the rows that a model was trained on; they are read once, some at a time.
-        advance: called with the number of rows that were searched since the last call.
+        rows: The rows that a model was trained on; they are read once, some at a time.
+        advance: Called after each batch with the number of rows searched since the last call.
     """
     known = {name: entries(items) for name, items in benchmarks.items()}
     together = list(chain(*known.values()))
@@ -86,7 +86,7 @@ def contamination(
 
 
 def batches(rows: Iterable[Row]) -> Iterator[Batch]:
-    """Yield the rows as tokens, BATCH characters at a time, or up to twice as many with the last row."""
+    """Yield rows with their tokens, about BATCH characters at a time; a long row is split after 2 x BATCH."""
     held: list[Row] = []
     texts: list[str] = []
     owners: list[int] = []
@@ -112,21 +112,21 @@ def batches(rows: Iterable[Row]) -> Iterator[Batch]:
 
 
 def overlapping_chunks(text: str) -> Iterator[str]:
-    """Yield chunks of a text, so that each passage of up to REACH characters is in one of them."""
+    """Yield chunks of a text, so that each passage of up to REACH characters is in some chunk."""
     yield text[:PIECE]
     for start in range(PIECE - REACH, len(text) - REACH, PIECE - REACH):
         yield text[start : start + PIECE]
 
 
 class Findings:
-    """The items found so far, each with the row that has most of it."""
+    """The benchmark items that training rows have, each with the row that has most of it."""
 
     def __init__(self, names: Sequence[str], known: Sequence[Entry]) -> None:
-        """Start without any items found.
+        """Start without any findings.
 
         Args:
-            names: the benchmark of each entry.
-            known: the entries.
+            names: The benchmark of each entry.
+            known: The entries.
         """
         self.names = names
         self.entries = known
@@ -154,7 +154,7 @@ class Findings:
             self.compare(entry, batch.rows[row], tokens)
 
     def compare(self, number: int, row: Row, tokens: Tokens) -> None:
-        """Compare a row with entry `number`, and keep the row if it has more of the item than earlier rows.
+        """Compare a row with an entry, and record the row if it has more of the item than earlier rows.
 
         Args:
             number: Index of the entry.
@@ -171,7 +171,7 @@ class Findings:
             self.pairs[key] = Pair(entry.id, row.where, shared)
 
     def of(self, name: str, items: Sequence[Item]) -> Contamination:
-        """Return the items of a benchmark that were found."""
+        """Return the findings for one benchmark."""
         long_enough = {
             entry.id
             for benchmark, entry in zip(self.names, self.entries, strict=True)
@@ -187,12 +187,12 @@ def rank(shared: Overlap) -> tuple[int, float]:
 
 
 def window(positions: Numbers, length: int, row: Numbers) -> tuple[int, int]:
-    """Return first and one-past-last token of the part of a row in which most hits of an item are.
+    """Return the indices of the first token and the last + 1 of a row's part that has most hits of an item.
 
     Args:
-        positions: token indices of the hits, ascending.
-        length: tokens of the item.
-        row: first token of the row, and one past its last.
+        positions: Token indices of the hits, ascending.
+        length: Number of tokens of the item.
+        row: Indices of the row's first token and its last + 1.
     """
     reach = 2 * length + SLACK
     counts = np.searchsorted(positions, positions + reach, side="right") - np.arange(len(positions))

@@ -1,4 +1,4 @@
-"""Splits texts into words and Chinese characters, and hashes runs of them, all in arrays."""
+"""Splits texts into words and Chinese characters, and hashes n-grams of them, with numpy arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ PRIME, FACTOR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 SHIFT = np.uint64(29)
 
 POSITIONS = 64
-"""Characters of a word that are hashed with their position; from the 65th on positions repeat."""
+"""Number of characters of a word that are hashed with their position; from the 65th on positions repeat."""
 
 HAN_EVIDENCE = 0.5
-"""Weight of a Chinese character; that of an English word is 1."""
+"""Weight of a Chinese character; a word has the weight 1."""
 
 
 def _powers() -> Hashes:
@@ -35,11 +35,11 @@ POWERS = _powers()
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of several texts: words, and Chinese characters."""
+    """The tokens of several texts as arrays: a token is a word, or a Chinese character."""
 
     hashes: Hashes
     texts: Numbers
-    """For each token the index of its text, ascending."""
+    """For each token the index of its text; ascending."""
     evidence: Floats
     """1 for a word, 0.5 for a Chinese character."""
     is_number: Mask
@@ -61,7 +61,10 @@ class Tokens:
 
 
 def tokenize(texts: Sequence[str]) -> Tokens:
-    """Split texts into tokens; case, width, accents, punctuation and traditional forms are folded."""
+    """Split texts into words and Chinese characters.
+
+    Case, width, accents and traditional forms are folded.
+    """
     table = fold_table()
     codes = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     kinds = table.kinds[codes]
@@ -83,7 +86,7 @@ def tokenize(texts: Sequence[str]) -> Tokens:
 
 
 def _token_hashes(codes: Codes, kinds: Kinds, starts: Numbers) -> Hashes:
-    """Return the hash of each token: of its characters, each with its position in the token."""
+    """Hash each token from its characters, each with its position in the token."""
     if not len(starts):
         return np.zeros(0, np.uint64)
     values = mixed(codes[starts[0] :].astype(np.uint64))
@@ -95,7 +98,7 @@ def _token_hashes(codes: Codes, kinds: Kinds, starts: Numbers) -> Hashes:
 
 
 def mixed(values: Hashes) -> Hashes:
-    """Scramble the bits of 64-bit numbers."""
+    """Scramble the bits of 64-bit numbers, so that similar numbers get different hashes."""
     values = values * FACTOR
     values ^= values >> SHIFT
     return values * PRIME
