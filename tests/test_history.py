@@ -23,7 +23,7 @@ from workbench.pipeline.run import with_validation_fraction
 from workbench.pipeline.run_models import model_identities
 from workbench.pipeline.run_results import scored_from
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.step_inputs import recipe_from, trained_from
+from workbench.pipeline.step_inputs import content, recipe_from, trained_from
 from workbench.run_dir import RunDir, fingerprint
 
 FIRST = Path(__file__).parent / "fixtures" / "first_version"
@@ -85,7 +85,8 @@ def test_the_steps_of_a_run_of_the_first_version_have_the_fingerprints_that_it_g
     recorded = json.loads((FIRST / "inputs.json").read_text())
     ours = config("recipe=quickstart", *SHORT, *LIMITS, *FIRST_ROWS)
     assert fingerprint(trained_from(ours)) == recorded["steps"]["train"]
-    assert fingerprint(merged_from(ours, recorded["adapter"])) == recorded["steps"]["merge"]
+    inputs = merged_from(ours, recorded["adapter"], content(ours.model.path))
+    assert fingerprint(inputs) == recorded["steps"]["merge"]
     base = model_identities(Run(ours, RunDir(tmp_path)))["base"]
     for key, prepared in check_benchmarks(ours.benchmarks, ours.evaluate).items():
         is_generated = key.startswith("toy_exact")  # those are scored again: texts are compared otherwise now

@@ -45,3 +45,12 @@ def test_an_hour_is_written_as_one(lines):
 def test_a_pace_below_one_a_second_has_two_digits(lines):
     started_ago(300, total=100).advance(4)
     assert "0.013 tensors/s" in lines()[0]
+
+
+def test_lines_have_the_title_of_the_units_that_are_done(lines):
+    bar = started_ago(10, total=2)
+    for model in ("base", "sum"):
+        bar.rename(f"proof: logits of the {model}")
+        bar.advance(1)
+    titles = [line.rpartition(": ")[0] for line in lines()]
+    assert titles == ["proof: logits of the base", "proof: logits of the sum"]

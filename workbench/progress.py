@@ -69,6 +69,11 @@ class Progress:
         """Stop drawing the bar."""
         self.bar.stop()
 
+    def rename(self, title: str) -> None:
+        """Change the title, to say what the next units are."""
+        self.title = clean(title)
+        self.bar.update(self.task, description=self.title)
+
     def advance(self, count: int) -> None:
         """Show that `count` more units are done, with the pace in units per second."""
         seconds = max(time.monotonic() - self.start, 1e-9)

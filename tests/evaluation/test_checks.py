@@ -14,7 +14,7 @@ from workbench.config.model import ModelConfig
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.model_checks import check_prompting
 from workbench.evaluation.prepare_benchmarks import prepare
-from workbench.pipeline import checks
+from workbench.pipeline.checking.questions import check_prompts
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir
 
@@ -60,5 +60,5 @@ def test_a_longer_prompt_than_the_model_holds_is_refused_before_it_is_loaded(tmp
     with pytest.raises(
         ConfigError, match=r"^evaluate.max_length: 100000 tokens are more than the model's context"
     ):
-        checks.check_prompts({}, Run(base(evaluate=EvaluateConfig(max_length=100_000)), RunDir(tmp_path)))
-    checks.check_prompts({}, Run(base(evaluate=EvaluateConfig(max_length=16)), RunDir(tmp_path)))
+        check_prompts({}, Run(base(evaluate=EvaluateConfig(max_length=100_000)), RunDir(tmp_path)))
+    check_prompts({}, Run(base(evaluate=EvaluateConfig(max_length=16)), RunDir(tmp_path)))

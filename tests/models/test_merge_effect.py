@@ -141,6 +141,14 @@ def test_a_sweep_of_scales_is_refused_where_less_than_half_is_kept(base, adapter
     assert not published[0.001] and published[1.0]
 
 
+def test_a_weakened_merge_says_its_share_in_the_summary_alone(base, adapter, tmp_path, caplog):
+    report = merged(base, scaled(adapter, 0.2, tmp_path / "small"), tmp_path / "merged", probe=False)
+    said = r"the merged model keeps \d+% of what .* the weights; its rounding error is \d+% of that"
+    assert re.fullmatch(said, report.summary)
+    assert "to bfloat16 weakens the adapter (merge.dtype=float32 keeps it)" in caplog.text
+    assert "%" not in caplog.text
+
+
 @pytest.mark.parametrize(("scale", "said"), [(0.01, "erases"), (0.0, "all lora_B matrices are zero")])
 def test_without_a_probe_the_weights_decide(scale, said, base, adapter, tmp_path):
     small = scaled(adapter, scale, tmp_path / "small")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from toy_adapters import TOY, toy_adapter
 from workbench.errors import CheckpointError, ConfigError
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.models import OpenLlamaConfig, OpenLlamaForCausalLM
+from workbench.pipeline import merge as merge_step
+from workbench.pipeline.step_inputs import content
+from workbench.weights.shard_writer import ShardWriter
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -107,6 +111,15 @@ def tuned(folder, seed):
     model.save_pretrained(folder)
 
 
+def test_a_merge_that_an_earlier_version_finished_is_not_repeated(run, tmp_path, caplog):
+    words = (*MODEL, f"adapter.path={toy_adapter(tmp_path / 'zh', 0)}", "merge.probe=false", "run_dir=one")
+    with pytest.MonkeyPatch.context() as earlier:
+        earlier.setattr(merge_step, "base_content", lambda config: content(config.model.path))
+        run("merge", *words)
+    run("merge", *words)
+    assert "merge: already done" in caplog.text
+
+
 def test_whole_models_are_merged_and_scored(run, tmp_path, caplog):
     for seed, name in enumerate(("a", "b")):
         tuned(tmp_path / name, seed)
@@ -118,6 +131,26 @@ def test_whole_models_are_merged_and_scored(run, tmp_path, caplog):
     run("evaluate", *MODEL, *ASKED, "run_dir=soup")
     assert {score.model for score in read_results(folder.results_json)[1]} == {"base", "merged"}
     assert answers(folder, "merged") != answers(folder, "base")
+
+
+def test_merged_models_take_the_tokenizer_that_is_named(run, tmp_path):
+    tuned(tmp_path / "a", 0)
+    shutil.copytree(TOY, tmp_path / "base")
+    (tmp_path / "other").mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "base" / name).rename(tmp_path / "other" / name)
+    models = ("merge.models=[{path: a}]", "run_dir=soup", "quantization=none")
+    folder = run("merge", "model.path=base", "model.tokenizer=other", *models)
+    assert (folder.merged / "tokenizer.json").is_file()
+
+
+def test_merged_models_that_cannot_be_loaded_are_not_published(run, tmp_path, monkeypatch):
+    tuned(tmp_path / "a", 0)
+    monkeypatch.setattr(ShardWriter, "path", lambda writer, index: writer.folder / "model.other")
+    said = "soup/merged: .*: nothing is published"
+    with pytest.raises(CheckpointError, match=said):
+        run("merge", *MODEL, "merge.models=[{path: a}]", "run_dir=soup")
+    assert not (tmp_path / "soup" / "merged").exists()
 
 
 def test_a_missing_model_is_named_by_its_key(run):

@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.api.examples import Examples, encode_examples, name_classes
 from workbench.api.loading import Quantization, quantized
-from workbench.api.training import TrainingSections, autocast_dtype, train_weights, trained_folder
+from workbench.api.training import TrainingSections, train_weights, trained_folder
 from workbench.config.adapter import AdapterConfig
 from workbench.config.data import DataConfig
 from workbench.config.history import hashed
@@ -26,6 +26,7 @@ from workbench.leaderboard import formatting
 from workbench.leaderboard.shown_table import Shown, Table
 from workbench.models.adapters import adapter_config
 from workbench.models.adapters.trainable import check_trainable
+from workbench.models.dtypes import autocast_dtype
 from workbench.models.loading import load_tokenizer, read_config
 from workbench.models.tokenizers.load_tokenizer import take_template
 from workbench.plain_values import Folder, route, section

@@ -16,7 +16,7 @@ from workbench.api.examples import Examples
 from workbench.config.adapter import AdapterConfig, AdapterInit
 from workbench.config.model import Dtype, ModelConfig
 from workbench.config.quantization import QuantizationConfig
-from workbench.config.train import Precision, TrainConfig
+from workbench.config.train import TrainConfig
 from workbench.contexts import quiet_transformers
 from workbench.data.chat.saved_template import end_ids, templates_of
 from workbench.data.collate import Collator
@@ -27,7 +27,7 @@ from workbench.models.adapters import attach
 from workbench.models.adapters.init_from_rows import attach_from_rows
 from workbench.models.adapters.provenance import trained_on
 from workbench.models.checkpoints.generation_config import end_at
-from workbench.models.dtypes import HALF, dtype_name
+from workbench.models.dtypes import dtype_name
 from workbench.models.loading import load_model
 from workbench.models.tokenizers.load_tokenizer import take_template, token_ids
 from workbench.run_dir import RunDir, fingerprint
@@ -70,7 +70,7 @@ def train_weights(
         examples: What to train on; the tokenizer gets the rows' chat template.
         run_dir: Gets checkpoints, journal and weights.
         inputs: Fingerprint of whatever else decides the weights.
-        autocast: From `autocast_dtype`.
+        autocast: From `models.dtypes.autocast_dtype`.
         score: Scores the model at each checkpoint.
         on_base: Called with the loaded model before the adapter is attached.
 
@@ -106,14 +106,6 @@ def train_weights(
 def trained_folder(run_dir: RunDir, adapter: AdapterConfig) -> Path:
     """Return the folder that a training writes its weights to."""
     return run_dir.model if adapter.is_none else run_dir.adapter
-
-
-def autocast_dtype(
-    model_dtype: torch.dtype, adapter: AdapterConfig, train: TrainConfig
-) -> torch.dtype | None:
-    """Return the 16-bit dtype of mixed precision, when float32 weights are trained; None: no autocast."""
-    is_mixed = adapter.is_none and train.precision is Precision.mixed
-    return model_dtype if is_mixed and model_dtype in HALF else None
 
 
 def _load_to_train(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from scipy.stats import poisson
+from scipy import special
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -63,7 +63,11 @@ class Bound:
     @property
     def most_flips(self) -> int:
         """Number of flips that is exceeded with a probability of FALSE_ALARM, by the Poisson distribution."""
-        return int(poisson.isf(FALSE_ALARM, self.flips)) if self.flips > 0 else 0
+        if not self.flips > 0:
+            return 0
+        most: int = math.ceil(special.pdtrik(1 - FALSE_ALARM, self.flips))
+        is_one_less = most > 0 and bool(special.pdtr(most - 1, self.flips) >= 1 - FALSE_ALARM)
+        return most - 1 if is_one_less else most
 
     def exceeded_by(self, difference: Difference) -> str | None:
         """Explain which value exceeds the bound; None if the difference is within the bound."""
@@ -137,20 +141,47 @@ def _padded(rows: list[list[int]], pad: int) -> Batch:
     return {"input_ids": ids, "attention_mask": mask}
 
 
+def packed(batches: list[Batch], size: int) -> list[Batch]:
+    """Return the same texts without padding: rows of `input_ids` and `position_ids` (1, T), T at most `size`.
+
+    Open-Llama's attention keeps texts apart: a text begins where a position isn't the one before plus one. A
+    longer text has a row of its own.
+    """
+    rows: list[list[Tensor]] = []
+    left = 0
+    for batch in batches:
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True):
+            text = ids[mask]
+            if len(text) > left:
+                rows.append([])
+                left = size
+            rows[-1].append(text)
+            left -= len(text)
+    return [
+        {
+            "input_ids": torch.cat(texts)[None],
+            "position_ids": torch.cat([torch.arange(len(text)) for text in texts])[None],
+        }
+        for texts in rows
+    ]
+
+
 @torch.no_grad()
 def logits(
     model: torch.nn.Module, batches: list[Batch], device: torch.device | None = None
 ) -> Iterator[Tensor]:
     """Yield float32 logits (N, V) without padding positions, or (N, labels) of a classifier, in blocks.
 
-    A block has at most `BLOCK` rows of one batch. `device` is where the model computes; None: where its first
-    parameter is.
+    A block has at most `BLOCK` rows of one batch, which is from `encode` or `packed`. `device` is where the
+    model computes; None: where its first parameter is.
     """
     device = device or next(model.parameters()).device
     for batch in batches:
         output: Tensor = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
-        rows = output[batch["attention_mask"].bool().to(device)] if output.dim() == 3 else output
-        yield from torch.split(rows.float().cpu(), BLOCK)
+        if output.dim() == 3:
+            mask = batch.get("attention_mask")
+            output = output.flatten(0, 1) if mask is None else output[mask.bool().to(device)]
+        yield from torch.split(output.float().cpu(), BLOCK)
 
 
 def compare(first: Iterable[Tensor], second: Iterable[Tensor]) -> Difference:

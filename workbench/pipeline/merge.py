@@ -2,6 +2,7 @@
 
 import logging
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from workbench.api.merging import merge_into
@@ -10,13 +11,10 @@ from workbench.config.adapter import AdapterBase
 from workbench.config.history import hashed
 from workbench.config.merge import COMBINED_BY, SEARCHED_BY, MergeResult
 from workbench.config.model import Task
-from workbench.data.inference_prompts import prompts
-from workbench.data.streaming import streamed_rows
 from workbench.errors import MissingStepError
 from workbench.models.adapters import adapter_config
+from workbench.models.checkpoints.weights_fingerprint import model_fingerprint
 from workbench.models.merging.merge import PROBE_TEXTS, MergeReport
-from workbench.pipeline.combining.adapters import combine
-from workbench.pipeline.combining.models import merge_models
 from workbench.pipeline.run_state import Run
 from workbench.pipeline.step_inputs import adapter_folder, content, skip_finished
 from workbench.pipeline.tokenizers import training_tokenizer
@@ -34,9 +32,13 @@ def merge(run: Run) -> None:
     """
     config, run_dir = run.config, run.run_dir
     if config.merge.models:
+        from workbench.pipeline.combining.models import merge_models  # searches have statistics: a second
+
         merge_models(run)
         return
     if config.merge.adapters:
+        from workbench.pipeline.combining.adapters import combine
+
         combine(run)
         if config.merge.result is MergeResult.adapter:
             return
@@ -48,9 +50,10 @@ def merge(run: Run) -> None:
         raise MissingStepError(
             f"merge: no adapter in {str(run_dir.path)!r} (run the train step before, or set adapter.path)"
         )
-    inputs = fingerprint(merged_from(config, adapter_config.fingerprint(adapter)))
+    digest = adapter_config.fingerprint(adapter)
+    inputs = fingerprint(merged_from(config, digest, base_content(config)))
     record = RunRecord(run_dir.run_json)
-    if skip_finished("merge", record.is_finished("merge", inputs, run_dir.merged), config):
+    if skip_finished("merge", is_finished(run, record, inputs, digest), config):
         return
     probe = probe_texts(run)
     merged = merge_into(
@@ -90,11 +93,33 @@ def log_proof(run: Run, report: MergeReport) -> None:
     log.info("merge: %s; %s", report.summary, run.run_dir.merged)
 
 
-def merged_from(config: Config, adapter: str) -> list[Any]:
-    """Return the settings that decide merged weights and proof; `adapter` is the adapter's fingerprint."""
+def is_finished(run: Run, record: RunRecord, inputs: str, adapter: str) -> bool:
+    """Return whether the merge is finished; earlier versions recorded the checksum of the base's files."""
+    if "merge" not in record.values["steps"]:
+        return False
+    if record.is_finished("merge", inputs, run.run_dir.merged):
+        return True
+    earlier = fingerprint(merged_from(run.config, adapter, content(run.config.model.path)))
+    return record.is_finished("merge", earlier, run.run_dir.merged)
+
+
+def base_content(config: Config) -> str | None:
+    """Return the checksum of a local base; a Hub id is returned as it is."""
+    path = config.model.path
+    return model_fingerprint(config.model) if path and Path(path).exists() else path
+
+
+def merged_from(config: Config, adapter: str, base_content: str | None) -> list[Any]:
+    """Return the settings that decide merged weights and proof.
+
+    Args:
+        config: The configuration.
+        adapter: Fingerprint of the adapter.
+        base_content: Checksum of the base, or its Hub id.
+    """
     base = {
         **hashed(config.model, "model"),
-        "path": content(config.model.path),
+        "path": base_content,
         "tokenizer": content(config.model.tokenizer),
     }
     merge = {
@@ -111,6 +136,9 @@ def probe_texts(run: Run) -> list[str] | None:
     config = run.config
     if not config.data.paths():
         return None
+    from workbench.data.inference_prompts import prompts  # the libraries of rows take a second
+    from workbench.data.streaming import streamed_rows
+
     rows = streamed_rows(config.data, config.seed) if config.data.streaming else run.rows
     probe_rows = list(islice(rows, PROBE_TEXTS))
     tokenizer = training_tokenizer(run)

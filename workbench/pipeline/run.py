@@ -4,33 +4,16 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib import import_module
 
 from workbench.config import Config, Step
 from workbench.config.compare import Until
 from workbench.distributed import barrier, broadcast_from_rank0, is_rank0
 from workbench.models.checkpoints.hub import held_commits, hub_commits, locate_description
-from workbench.pipeline.audit.audit import audit
-from workbench.pipeline.chat.terminal import chat
-from workbench.pipeline.checks import check
-from workbench.pipeline.comparing.step import compare
+from workbench.pipeline.checking.checks import check
 from workbench.pipeline.ending.summary import print_summary
-from workbench.pipeline.evaluate import evaluate
-from workbench.pipeline.export import export
-from workbench.pipeline.held_out.rows_file import holds_out_by_default
-from workbench.pipeline.inspection.adapter_info import adapter_info
-from workbench.pipeline.inspection.diagnose import diagnose
-from workbench.pipeline.inspection.extract import extract
-from workbench.pipeline.leaderboard import leaderboard
-from workbench.pipeline.merge import merge
-from workbench.pipeline.plan.plan import plan
-from workbench.pipeline.predict.predict import predict
-from workbench.pipeline.publishing.push import push
-from workbench.pipeline.quantization_report.step import quantization_report
-from workbench.pipeline.resume_check import resume_check
 from workbench.pipeline.run_folder import check_config, locked_folder, reporting_file_errors
 from workbench.pipeline.run_state import Run
-from workbench.pipeline.train import train
-from workbench.pipeline.vocabulary import extend, tokenizer
 from workbench.reading_once import reading_once
 from workbench.run_dir import RunDir, write_atomic
 from workbench.run_record import RunRecord
@@ -38,26 +21,28 @@ from workbench.trust import TrustedCode, trusting
 
 log = logging.getLogger("workbench")
 
-STEPS: dict[Step, Callable[[Run], None]] = {
-    Step.plan: plan,
-    Step.train: train,
-    Step.merge: merge,
-    Step.evaluate: evaluate,
-    Step.predict: predict,
-    Step.chat: chat,
-    Step.export: export,
-    Step.resume_check: resume_check,
-    Step.leaderboard: leaderboard,
-    Step.compare: compare,
-    Step.tokenizer: tokenizer,
-    Step.extend: extend,
-    Step.audit: audit,
-    Step.diagnose: diagnose,
-    Step.extract: extract,
-    Step.adapter_info: adapter_info,
-    Step.push: push,
-    Step.quantization_report: quantization_report,
+STEPS = {
+    Step.plan: "plan.plan",
+    Step.train: "train",
+    Step.merge: "merge",
+    Step.evaluate: "evaluate",
+    Step.predict: "predict.predict",
+    Step.chat: "chat.terminal",
+    Step.export: "export",
+    Step.resume_check: "resume_check",
+    Step.leaderboard: "leaderboard",
+    Step.compare: "comparing.step",
+    Step.tokenizer: "vocabulary",
+    Step.extend: "vocabulary",
+    Step.audit: "audit.audit",
+    Step.diagnose: "inspection.diagnose",
+    Step.extract: "inspection.extract",
+    Step.adapter_info: "inspection.adapter_info",
+    Step.push: "publishing.push",
+    Step.quantization_report: "quantization_report.step",
 }
+"""Step -> module of this package with a function of the step's name, which is imported when the step runs:
+the libraries of all steps together take seconds."""
 
 SHARED = (Step.train, Step.evaluate, Step.compare)
 """Steps that all ranks run together; the others run on rank 0 while the other ranks wait."""
@@ -101,9 +86,15 @@ def run(config: Config, run_dir: RunDir, config_yaml: str) -> None:
         if len(config.steps) == 1 and leaves_nothing(config):
             with reporting_file_errors(run_dir):
                 if is_rank0():
-                    STEPS[config.steps[0]](state)
+                    step_function(config.steps[0])(state)
                 return barrier()  # a rank that ends early, with a failed model, would end the others
         run_in_folder(state, config_yaml, trusted)
+
+
+def step_function(step: Step) -> Callable[[Run], None]:
+    """Import the function that runs a step."""
+    function: Callable[[Run], None] = getattr(import_module(f"{__package__}.{STEPS[step]}"), step.name)
+    return function
 
 
 def run_in_folder(run: Run, config_yaml: str, trusted: TrustedCode) -> None:
@@ -123,7 +114,7 @@ def run_in_folder(run: Run, config_yaml: str, trusted: TrustedCode) -> None:
         for step in run.config.steps:
             log.info("== %s", step.name)
             if step in SHARED or is_rank0():
-                STEPS[step](run)
+                step_function(step)(run)
             if is_rank0():
                 record_sources(trusted, run_dir)
             barrier()
@@ -156,6 +147,7 @@ def with_validation_fraction(config: Config, run_dir: RunDir) -> Config:
         path = str(locate_description(config.model.path, config.model.revision))
         config = replace(config, model=replace(config.model, path=path))
     trains = {Step.plan, Step.train} & set(config.steps)
-    if config.data.validation_fraction is not None or (trains and holds_out_by_default(config, run_dir)):
+    holds_out = trains and (not config.benchmarks or run_dir.held_out_jsonl.is_file())
+    if config.data.validation_fraction is not None or holds_out:
         return config
     return replace(config, data=replace(config.data, validation_fraction=0.0))

@@ -4,19 +4,20 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-from workbench.api.examples import name_classes
 from workbench.config import Config
 from workbench.config.data import DataConfig
-from workbench.data.holdout import HoldOut, hold_out
-from workbench.data.rows import Row, load_kept_rows
-from workbench.evaluation.prepare_benchmarks import check_benchmarks
-from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.models.loading import load_tokenizer, read_config
 from workbench.run_dir import RunDir
+
+if TYPE_CHECKING:  # the libraries of rows and metrics take seconds, and not all steps read rows or benchmarks
+    from workbench.data.holdout import HoldOut
+    from workbench.data.rows import Row
+    from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 
 
 @dataclass(frozen=True)
@@ -30,21 +31,25 @@ class Run:
     run_dir: RunDir
 
     @cached_property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> "Sequence[Row]":
         """All rows of the data section, in memory or, if there are many, in a file; not for streamed rows.
 
         Raises:
             DataError: There are no rows, or a row is malformed.
         """
+        from workbench.data.rows import load_kept_rows
+
         return load_kept_rows(self.config.data, self.config.seed)
 
     @cached_property
-    def hold_out(self) -> HoldOut:
+    def hold_out(self) -> "HoldOut":
         """The rows to train on and the rows held out.
 
         Raises:
             DataError: A row can't be read, or there are too few rows for `data.validation_fraction`.
         """
+        from workbench.data.holdout import hold_out
+
         config = self.config
         return hold_out(self.rows, config.data, config.model.task)
 
@@ -55,6 +60,8 @@ class Run:
         Raises:
             ConfigError: `data.labels` has other classes, or another order.
         """
+        from workbench.api.examples import name_classes
+
         return name_classes(self.config.data, self.config.model, self.config.adapter.path)
 
     @property
@@ -91,7 +98,7 @@ class Run:
     def _description(self) -> tuple[PreTrainedConfig, torch.dtype]:
         return read_config(self.config.model)
 
-    def benchmarks(self, names: Sequence[str] | None = None) -> dict[str, PreparedBenchmark]:
+    def benchmarks(self, names: Sequence[str] | None = None) -> "dict[str, PreparedBenchmark]":
         """Prepare benchmarks of the configuration.
 
         Args:
@@ -100,6 +107,8 @@ class Run:
         Raises:
             WorkbenchError: A benchmark can't be read, or its settings are invalid.
         """
+        from workbench.evaluation.prepare_benchmarks import check_benchmarks
+
         prepared: dict[str, PreparedBenchmark] = {}
         for name in self.config.benchmarks if names is None else names:
             if name not in self._benchmarks:
@@ -109,6 +118,6 @@ class Run:
         return prepared
 
     @cached_property
-    def _benchmarks(self) -> dict[str, dict[str, PreparedBenchmark]]:
+    def _benchmarks(self) -> "dict[str, dict[str, PreparedBenchmark]]":
         """Name in the configuration -> prepared benchmarks; a benchmark of lm-eval can become several."""
         return {}

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from workbench.api.training import autocast_dtype
 from workbench.config import Config
 from workbench.config.data import DataConfig
 from workbench.config.history import hashed
 from workbench.config.model import Task
 from workbench.config.names import ADAPTER, MERGED, TRAINED
 from workbench.errors import CheckpointError
+from workbench.models.dtypes import autocast_dtype
 from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir, file_fingerprint, fingerprint
 from workbench.run_record import RunRecord

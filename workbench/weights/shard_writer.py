@@ -142,7 +142,8 @@ def write_checked(file: FileIO, block: bytes | memoryview, what: str) -> int:
         start, piece = file.tell(), left[:BLOCK]
         size = file.write(piece)
         file.seek(start)
-        if file.read(size) != piece[:size]:
+        found = bytearray(size)  # compared as memory; Python compares a memoryview value by value
+        if file.readinto(found) != size or found != piece[:size]:
             raise CheckpointError(f"{what} reads back as something else than was written")
         left = left[size:]
     return len(block)

@@ -4,10 +4,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+Values = NDArray[np.float32]
 BLOCK = 2**16
-"""Weights whose sums are computed in float32, in a core's cache; the sums of blocks are added in float64."""
+"""Weights that are compared at a time, in a core's cache."""
+SUMMED = 2**10
+"""Products that are added in float32; their sums are added in float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +74,12 @@ def measured(base: Tensor, delta: Tensor, merged: Tensor) -> Signal:
     flat = [tensor.reshape(-1) for tensor in (base, delta, merged)]
     total = Signal()
     for start in range(0, len(flat[0]), BLOCK):
-        before, change, after = (tensor[start : start + BLOCK].float() for tensor in flat)
+        before, change, after = (tensor[start : start + BLOCK].float().cpu().numpy() for tensor in flat)
         arrived = after - before
         error = arrived - change
         total += Signal(
             num_weights=len(before),
-            num_changed=int(np.count_nonzero(arrived.cpu().numpy() != 0)),  # torch's takes five times as long
+            num_changed=int(np.count_nonzero(arrived != 0)),
             base_square=_dot(before, before),
             intended_square=_dot(change, change),
             arrived_square=_dot(arrived, arrived),
@@ -85,10 +89,11 @@ def measured(base: Tensor, delta: Tensor, merged: Tensor) -> Signal:
     return total
 
 
-def _dot(first: Tensor, second: Tensor) -> float:
-    """Return the scalar product of two vectors in float32.
+def _dot(first: Values, second: Values) -> float:
+    """Return the sum of the products of float32 values.
 
-    Torch adds the products pairwise. A BLAS may add them one after the other, which can lose 4e-6 of a sum of
-    squares.
+    A BLAS may add all products one after the other, which can lose 4e-6 of a sum of squares: it is given few.
     """
-    return float((first * second).sum())
+    end = len(first) // SUMMED * SUMMED
+    sums = np.vecdot(first[:end].reshape(-1, SUMMED), second[:end].reshape(-1, SUMMED))
+    return float(sums.sum(dtype=np.float64)) + float(first[end:] @ second[end:])

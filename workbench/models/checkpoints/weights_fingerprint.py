@@ -1,7 +1,9 @@
 """Computes the checksum of a model's weights, whatever else is in its folder."""
 
+from pathlib import Path
+
 from workbench.config.model import ModelConfig
-from workbench.files import file_fingerprint, fingerprint
+from workbench.files import file_fingerprint, fingerprint, model_files
 from workbench.models.checkpoints import meta_llama
 from workbench.models.checkpoints.hub import locate
 from workbench.models.checkpoints.state_dict import existing_files
@@ -21,8 +23,28 @@ def weights_fingerprint(model: ModelConfig) -> str:
     path = locate(model.path, model.revision)
     if path.is_file():
         return file_fingerprint(path)
-    is_meta = meta_llama.is_meta(path)
-    files = sorted(path.glob("consolidated.*.pth")) if is_meta else existing_files(path)
+    files = _weight_files(path)
     if files and all(file.suffix == ".safetensors" for file in files):
         return computed_once("tensors", path, files, lambda: tensors_fingerprint(file_tensors(files)))
     return fingerprint([[file.name, file_fingerprint(file)] for file in files])
+
+
+def model_fingerprint(model: ModelConfig) -> str:
+    """Return the SHA-256 of the weights at `model.path` and of all other files of the model's folder.
+
+    Weights are read once for this and for `weights_fingerprint`.
+
+    Raises:
+        CheckpointError: There is no model, or a file is damaged.
+    """
+    path = locate(model.path, model.revision)
+    weight_files = [path] if path.is_file() else _weight_files(path)
+    others = [] if path.is_file() else [file for file in model_files(path) if file not in weight_files]
+    named = [[str(file.relative_to(path)), file_fingerprint(file)] for file in others]
+    return fingerprint([weights_fingerprint(model), named])
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the weight files of a folder."""
+    is_meta = meta_llama.is_meta(folder)
+    return sorted(folder.glob("consolidated.*.pth")) if is_meta else existing_files(folder)

@@ -6,7 +6,7 @@ tokenizer.
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from workbench.models.merging.effect import (
     share,
 )
 from workbench.models.stored import Stored
-from workbench.models.tokenizers.load_tokenizer import READ
+from workbench.models.tokenizers.load_tokenizer import READ, load_tokenizer
 from workbench.progress import Progress
 from workbench.run_dir import file_fingerprint, new_folder, write_json
 from workbench.weights.shard_writer import MAX_SHARD_BYTES, Layout, ShardWriter
@@ -42,8 +42,6 @@ log = logging.getLogger("workbench")
 
 SCHEMA_VERSION = 1
 CONFIG_FILE = "config.json"
-COPIED = (*READ, generation_config.FILE)
-"""Files of the base that the result takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +67,16 @@ class ModelsReport:
     """SHA-256 of the base's tensors and of the merged folder."""
 
 
-def combine_models(model: ModelConfig, merge: MergeConfig, folder: Path) -> ModelsReport:
+def combine_models(
+    model: ModelConfig, merge: MergeConfig, folder: Path, check: Callable[[Path], None] = lambda folder: None
+) -> ModelsReport:
     """Write the merge of `merge.models` to `folder`; each tensor is read back as it is written.
 
     Args:
         model: The base.
         merge: The section.
         folder: Model folder to write, with the base's configuration and tokenizer.
+        check: Called with the written folder before it becomes `folder`; an error leaves `folder` as it was.
 
     Raises:
         CheckpointError: A model can't be read, or is of another base.
@@ -87,7 +88,8 @@ def combine_models(model: ModelConfig, merge: MergeConfig, folder: Path) -> Mode
     with new_folder(folder) as temporary:
         signal = _write(base, tuned, merge, temporary)
         check_signal(signal, merge)
-        _copy_description(base.path, temporary, merge.dtype)
+        _describe(base.path, temporary, model, merge.dtype)
+        check(temporary)
         merged = file_fingerprint(temporary)
     return ModelsReport(
         schema_version=SCHEMA_VERSION,
@@ -224,11 +226,20 @@ def _saved_dtype(stored: Stored, dtype: MergeDtype) -> torch.dtype:
     return chosen_dtype(dtype, stored.dtype) if stored.dtype.is_floating_point else stored.dtype
 
 
-def _copy_description(base: Path, folder: Path, dtype: MergeDtype) -> None:
-    """Copy the base's configuration, tokenizer and end tokens; config.json names the dtype of the weights."""
-    for name in COPIED:
+def _describe(base: Path, folder: Path, model: ModelConfig, dtype: MergeDtype) -> None:
+    """Write the base's configuration and end tokens, with the dtype of the weights, and the tokenizer.
+
+    Args:
+        base: Folder of the base.
+        folder: Folder of the result.
+        model: The base; a tokenizer that it names takes the place of the one in its folder.
+        dtype: Dtype of the weights.
+    """
+    for name in (*(READ if model.tokenizer is None else (CONFIG_FILE,)), generation_config.FILE):
         if (base / name).is_file():
             shutil.copyfile(base / name, folder / name)
+    if model.tokenizer is not None:
+        load_tokenizer(model).save_pretrained(folder)
     if dtype is MergeDtype.auto:
         return
     config = read_json_object(folder / CONFIG_FILE)

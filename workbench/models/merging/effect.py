@@ -116,14 +116,16 @@ def judge(effect: ProbeEffect | None, weights: Signal, dtype: str) -> str:
             "were its weights lost?)"
         )
     summary = f"the merged model keeps {share(projection)} of what the adapter does to {measured_on}"
-    details = f"{summary}; its rounding error is {share(error)} of that"
+    rounding_error = f"its rounding error is {share(error)} of that"
     way_out = "" if dtype == "float32" else " (merge.dtype=float32 keeps it)"
     if not projection >= REFUSED_KEPT or not error < most_error:
         raise CheckpointError(
-            f"merge: rounding to {dtype} erases the adapter: {details}, so nothing is published{way_out}"
+            f"merge: rounding to {dtype} erases the adapter: {summary}; {rounding_error}, so nothing is "
+            f"published{way_out}"
         )
     if projection < WARNED_KEPT or (effect is not None and error > WARNED_ERROR):
-        log.warning("merge: rounding to %s weakens the adapter: %s%s", dtype, details, way_out)
+        log.warning("merge: rounding to %s weakens the adapter%s", dtype, way_out)
+        return f"{summary}; {rounding_error}"
     return summary
 
 

@@ -67,7 +67,7 @@ class Made:
     base: Logits = ()
     """The base's weights as in training, computed in float32; of a classifier, with the trained head."""
     adapter: Logits = ()
-    """The adapter model; empty if its logits depend on the batch."""
+    """The adapter model; empty if its logits depend on the batch, or if it is `unmerged`."""
     unmerged: Logits = ()
     """Base + adapter in float32."""
     total: Logits = ()

@@ -11,13 +11,13 @@ from peft import PeftModel, set_peft_model_state_dict
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workbench.config.model import Dtype, ModelConfig, Task
+from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.models.adapters import adapter_config, attach
 from workbench.models.checkpoints.stable_embedding import EMBEDDING, HEAD
 from workbench.models.device import attention_name, torch_device
 from workbench.models.dtypes import dtype_name
 from workbench.models.loading import load_tokenizer, outline
-from workbench.models.logit_comparison import logits
+from workbench.models.logit_comparison import Batch, logits, packed
 from workbench.models.merging.job import Logits, Made, MergeJob
 from workbench.models.merging.layered_model import (
     Read,
@@ -33,8 +33,10 @@ from workbench.weights.file_tensors import file_tensors
 from workbench.weights.merge_plan import MergePlan, PlannedTensor
 from workbench.weights.rows_as_trained import held_rows
 
+ROW_TOKENS = 512
+"""Tokens of the probe texts that are computed at a time, for which each layer is read again."""
 Keep = Callable[[str, Iterator[Tensor]], Logits]
-"""Stores the logits of one model under a name, and returns them."""
+"""Stores the logits of one model, which the text describes, and returns them."""
 
 
 def rounded_dtypes(job: MergeJob) -> list[torch.dtype]:
@@ -44,7 +46,8 @@ def rounded_dtypes(job: MergeJob) -> list[torch.dtype]:
 
 def num_models(job: MergeJob) -> int:
     """Return the number of models whose logits `probe` computes."""
-    return len(rounded_dtypes(job)) + 5
+    not_float32 = [dtype for dtype in (job.base_dtype, job.dtype) if dtype != torch.float32]
+    return 3 + len(rounded_dtypes(job)) + len(not_float32)
 
 
 def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep) -> Made:
@@ -59,24 +62,34 @@ def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep) -> Made:
     Raises:
         NotStreamable: The model can't be filled layer by layer.
     """
+    job = replace(job, batches=_batches(job))
     made = Made(device=torch_device(job.model.device))
     weights = _Weights(plan, tied_weights(_empty(job, torch.float32)))
-    with _adapter_model(job, weights.read_base, job.base_dtype) as model:
-        made.adapter = keep("adapter", logits(model, job.batches, made.device))
+    if job.base_dtype != torch.float32:
+        with _adapter_model(job, weights.read_base, job.base_dtype) as model:
+            made.adapter = keep("the adapter model", logits(model, job.batches, made.device))
     with _adapter_model(job, weights.read_base, torch.float32) as model:
-        made.unmerged = keep("unmerged", logits(model, job.batches, made.device))
+        made.unmerged = keep("base + adapter in float32", logits(model, job.batches, made.device))
         with without_layers(model):
-            made.base = keep("base", logits(model, job.batches, made.device))
+            made.base = keep("the base in float32", logits(model, job.batches, made.device))
     for dtype in rounded_dtypes(job):
         plain = _empty(job, dtype)
         with filled_when_called(plain, weights.read_merged, made.device):
             made.rounded[dtype] = keep(
-                f"rounded-{dtype_name(dtype)}", logits(plain, job.batches, made.device)
+                f"their sum in {dtype_name(dtype)}", logits(plain, job.batches, made.device)
             )
     made.total = made.rounded[torch.float32]
-    made.reloaded = keep("reloaded", _folder_logits(job, plan, folder, job.dtype))
-    made.merged = keep("merged", _folder_logits(job, plan, folder, torch.float32))
+    made.merged = keep("the folder in float32", _folder_logits(job, plan, folder, torch.float32))
+    made.reloaded = made.merged
+    if job.dtype != torch.float32:
+        made.reloaded = keep("the folder read back", _folder_logits(job, plan, folder, job.dtype))
     return made
+
+
+def _batches(job: MergeJob) -> list[Batch]:
+    """Return the probe texts without padding, if the model reads packed texts."""
+    is_packable = job.model.architecture is not Architecture.native and job.model.task is Task.causal_lm
+    return packed(job.batches, ROW_TOKENS) if is_packable else job.batches
 
 
 def _folder_logits(job: MergeJob, plan: MergePlan, folder: Path, dtype: torch.dtype) -> Iterator[Tensor]:

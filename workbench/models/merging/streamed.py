@@ -54,8 +54,9 @@ def _probed(job: MergeJob, plan: MergePlan, folder: Path, scratch: Path) -> Made
     """Compute the logits of the proof, which stay in files: a large vocabulary's don't fit in memory."""
     with Progress("proof", num_models(job), unit="models") as progress:
 
-        def keep(name: str, rows: Iterator[Tensor]) -> Logits:
-            logits = in_files(scratch, name, rows)
+        def keep(model: str, rows: Iterator[Tensor]) -> Logits:
+            progress.rename(f"proof: logits of {model}")
+            logits = in_files(scratch, f"model-{progress.done}", rows)
             progress.advance(1)
             return logits
 

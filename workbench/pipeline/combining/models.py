@@ -2,11 +2,14 @@
 
 import logging
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from workbench.config import Config
 from workbench.config.history import hashed
 from workbench.config.quantization import QuantizationConfig
+from workbench.errors import CheckpointError
 from workbench.leaderboard.rows.models import COMBINED
 from workbench.models.combining.combine_models import ModelsReport, combine_models
 from workbench.models.loading import check_model
@@ -31,12 +34,24 @@ def merge_models(run: Run) -> None:
     record = RunRecord(run_dir.run_json)
     if skip_finished("merge", record.is_finished("merge", inputs, run_dir.merged), config):
         return
-    report = combine_models(config.model, config.merge, run_dir.merged)
-    check_model(model_in(run_dir.merged, config.model), QuantizationConfig())
+    report = combine_models(config.model, config.merge, run_dir.merged, partial(check_written, run))
     write_json(run_dir.merge_report, asdict(report))
     record.note(COMBINED, combined_facts(report.method, config.merge.models))
     record.finish("merge", inputs, run_dir.merged, {}, files=[run_dir.merge_report])
     log.info("merge: %s; %s", summary(report), run_dir.merged)
+
+
+def check_written(run: Run, folder: Path) -> None:
+    """Check that the model in `folder`, which is to become the run's merged/, can be loaded.
+
+    Raises:
+        CheckpointError: It can't.
+    """
+    try:
+        check_model(model_in(folder, run.config.model), QuantizationConfig())
+    except CheckpointError as error:
+        reason = str(error).replace(str(folder), str(run.run_dir.merged))
+        raise CheckpointError(f"{reason}: nothing is published") from error
 
 
 def merged_from(config: Config) -> list[Any]:

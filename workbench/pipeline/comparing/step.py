@@ -10,7 +10,7 @@ from workbench.evaluation.prepared_benchmark import PreparedBenchmark
 from workbench.files import write_json
 from workbench.leaderboard.compare_two.command import show_comparison
 from workbench.leaderboard.early_decisions import COMPARE_JSON
-from workbench.pipeline.checks import check_questions
+from workbench.pipeline.checking.questions import check_questions
 from workbench.pipeline.comparing.two_models import asked_models, loaded
 from workbench.pipeline.comparing.until_decided import Decision, as_json, check_asked, decide
 from workbench.pipeline.run_state import Run

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.config import Config
 from workbench.data.holdout import HoldOut
 from workbench.data.rows import Row
 from workbench.errors import DataError
@@ -13,13 +12,6 @@ from workbench.run_record import RunRecord
 
 MOST_ITEMS = 500
 """Most held-out rows that models are scored on; the validation loss is computed on all held-out rows."""
-
-
-def holds_out_by_default(config: Config, run_dir: RunDir) -> bool:
-    """Return whether rows are held out by default: if the run has no benchmarks, or has held out rows."""
-    return config.data.validation_fraction is None and (
-        not config.benchmarks or run_dir.held_out_jsonl.is_file()
-    )
 
 
 def write_rows(hold_out: HoldOut, run_dir: RunDir) -> dict[str, Any]:

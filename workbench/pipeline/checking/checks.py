@@ -1,0 +1,84 @@
+"""Checks of a run's configuration, data and benchmarks before the first step starts.
+
+What checks a step is imported if the run has the step: libraries of data, metrics or training take seconds.
+"""
+
+from workbench.config import Config, Step
+from workbench.config.adapter import AdapterBase
+from workbench.models.adapters.provenance import check_base_of
+from workbench.models.loading import check_model, has_weights, outline
+from workbench.models.tokenizers.load_tokenizer import has_tokenizer
+from workbench.pipeline.run_state import Run
+
+WITHOUT_MODEL = {
+    *(Step.leaderboard, Step.compare, Step.tokenizer),
+    *(Step.diagnose, Step.extract, Step.adapter_info, Step.push),
+}
+"""Steps that load no model, or only read tensors from its files."""
+ASK_ADAPTER = {Step.train, Step.evaluate, Step.predict, Step.chat, Step.resume_check}
+"""Steps that load the adapter at `adapter.path`; a merge checks more of its base."""
+
+
+def check(run: Run) -> None:
+    """Check everything that the run's steps need, as far as that is possible before the first step.
+
+    Raises:
+        WorkbenchError: A model, data set or benchmark can't be read, or the configuration contradicts itself.
+    """
+    config, steps = run.config, set(run.config.steps)
+    if {Step.diagnose, Step.extract} & steps:
+        from workbench.pipeline.inspection.diagnose import open_folders
+
+        open_folders(run)
+    if steps - WITHOUT_MODEL:
+        check_loadable(config)
+    if config.adapter.path and steps & ASK_ADAPTER:
+        accepts = config.adapter.base is AdapterBase.accept
+        check_base_of(config.adapter.path, config.model, None, "", accepts=accepts)
+    check_what_is_asked(run)
+    if {Step.tokenizer, Step.extend} & steps:
+        from workbench.pipeline.vocabulary import read_texts
+
+        read_texts(run)
+    if Step.predict in steps:
+        from workbench.pipeline.predict.predict_input import questions
+
+        questions(run)
+    if {Step.plan, Step.train, Step.resume_check} & steps:
+        from workbench.pipeline.checking.training import check_training
+
+        check_training(run)
+
+
+def check_loadable(config: Config) -> None:
+    """Check the model without reading weights; to plan, a config.json alone is enough.
+
+    Raises:
+        WorkbenchError: The model can't be loaded.
+    """
+    if config.steps == [Step.plan] and not (has_weights(config.model) and has_tokenizer(config.model)):
+        outline(config.model)
+    else:
+        check_model(config.model, config.quantization)
+
+
+def check_what_is_asked(run: Run) -> None:
+    """Check the benchmarks of the steps that score models.
+
+    Raises:
+        WorkbenchError: A benchmark can't be read, or isn't for the model.
+    """
+    config, steps = run.config, set(run.config.steps)
+    searches = Step.merge in steps and bool(config.merge.search)
+    if not searches and not {Step.evaluate, Step.quantization_report} & steps:
+        return
+    from workbench.pipeline.checking.questions import check_asked, check_benchmarks
+
+    if Step.evaluate in steps:
+        check_asked(run)
+    if Step.quantization_report in steps:
+        from workbench.pipeline.inspection.quantization_ways import check_report
+
+        check_report(run)
+    if searches or Step.quantization_report in steps:
+        check_benchmarks(run)

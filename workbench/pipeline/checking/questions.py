@@ -1,0 +1,76 @@
+"""Checks that the benchmarks of a run are for its model, tokenizer and context."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from workbench.config import Step
+from workbench.config.benchmark import OutputType, Scoring
+from workbench.config.names import BASE
+from workbench.errors import ConfigError
+from workbench.evaluation.model_checks import check_prompting, named
+from workbench.evaluation.prepared_benchmark import PreparedBenchmark
+from workbench.evaluation.tasks.multiple_choice import vocabulary_entry
+from workbench.pipeline.held_out.encoded_rows import model_length
+from workbench.pipeline.held_out.rows_file import read_rows
+from workbench.pipeline.run_state import Run
+from workbench.pipeline.step_inputs import is_classifier
+from workbench.pipeline.tokenizers import tokenizer_for
+
+
+def check_asked(run: Run) -> None:
+    """Check that there are questions to ask, and that the run's models can be asked them.
+
+    Raises:
+        ConfigError: There are none, or they are for other models.
+    """
+    config = run.config
+    if not config.benchmarks and Step.train not in config.steps and not read_rows(run.run_dir):
+        raise ConfigError(
+            "benchmark: none chosen, and the run has no held-out rows (as in 'benchmark=[cmmlu,hellaswag]')"
+        )
+    check_benchmarks(run)
+
+
+def check_benchmarks(run: Run) -> None:
+    """Check all benchmarks of the run.
+
+    Raises:
+        ConfigError: One is for another kind of model, or for another vocabulary or context.
+    """
+    check_questions(run.benchmarks(), run)
+    check_prompts(run.benchmarks(), run)
+
+
+def check_questions(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None:
+    """Check that the benchmarks are for this kind of model, and that its vocabulary has the scored tokens.
+
+    Raises:
+        ConfigError: A benchmark needs another kind of model or another vocabulary.
+    """
+    for name, benchmark in benchmarks.items():
+        if (benchmark.config.output_type is OutputType.classification) is not is_classifier(run.config):
+            kind, task = benchmark.config.output_type.name, run.config.model.task.name
+            raise ConfigError(
+                f"benchmarks.{name}: output_type {kind!r} is not for model.task={task} (a classifier can be "
+                "evaluated on benchmarks of classification, a causal model on all others)"
+            )
+        if benchmark.config.scoring is Scoring["next-piece"]:
+            tokenizer = run.tokenizer
+            with named(name):
+                for text in benchmark.examples[0].continuations:
+                    vocabulary_entry(text, tokenizer, benchmark.config)
+
+
+def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None:
+    """Check that the tokenizer can make the prompts, and that `evaluate.max_length` fits the model's context.
+
+    Raises:
+        WorkbenchError: They don't; the message names the key, or the benchmark and the item.
+    """
+    evaluate = run.config.evaluate
+    if evaluate.max_length is None and not evaluate.chat_template:
+        return
+    tokenizer = tokenizer_for(BASE, run)
+    if Step.train in run.config.steps and not tokenizer.chat_template:
+        evaluate = replace(evaluate, chat_template=False)  # training adds one
+    check_prompting(model_length(run, tokenizer), tokenizer, benchmarks, evaluate)
