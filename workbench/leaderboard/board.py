@@ -134,8 +134,7 @@ class Difference:
     """Items on which `second` is better; on `lost` items `first` is."""
     lost: int
     detectable: float | None
-    """Smallest true difference that the corrected test detects with a power of 80%; None: no difference
-    is."""
+    """Smallest true difference that the corrected test detects with a power of 80%; None if none."""
     verdict: str
     """Verdict on `second`: better, worse, no difference shown, or not tested."""
     problem: str = ""

@@ -254,7 +254,7 @@ def _left_out(changed: Iterable[tuple[str, str]], of_earlier: Iterable[str], fol
 
 
 def _replaced(models: dict[str, Any], record: dict[str, Any], report: dict[str, Any]) -> set[str]:
-    """Return the models (adapter, merged, trained) that a later training or merge overwrote after scoring."""
+    """Return the models (adapter, merged, trained) whose scores precede a later training or merge."""
     steps = record.get("steps", {})
     adapter = steps.get("train", {}).get(ADAPTER_DIGEST)
     proven = report.get("fingerprints")

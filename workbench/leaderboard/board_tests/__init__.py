@@ -1,1 +1,1 @@
-"""Tests the differences of models: on columns and means, in subjects, and on what was not trained for."""
+"""Tests differences between models: in columns, in means, in subjects, and for forgetting."""

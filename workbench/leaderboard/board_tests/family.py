@@ -1,4 +1,4 @@
-"""Fixes the comparisons of a board, and tests them: two models on the items that both answered."""
+"""Plans the pairs of models that a board compares, and tests each pair on the items that both answered."""
 
 import math
 from collections import Counter
@@ -29,7 +29,7 @@ Pair = tuple[str, str]
 TESTED = (MetricKind.mean, MetricKind.alone, MetricKind.labels, MetricKind.ratio)
 
 ONLY_MICRO = (MetricKind.labels, MetricKind.ratio)
-"""Metrics that have no test where they are averaged over subsets."""
+"""Kinds of metrics that have no test if they are averaged over subsets."""
 
 NOTHING_IN_COMMON = message("no item and prompt in common")
 NOT_COMPUTED = message("no test for this metric: it isn't computed from its items")
@@ -37,7 +37,7 @@ NOT_COMPUTED = message("no test for this metric: it isn't computed from its item
 
 @dataclass(frozen=True)
 class Plan:
-    """The pairs of models that are compared, on every column that both have and on the means."""
+    """Pairs of models to compare, in every column that both have and in the means."""
 
     kind: str
     reference: str
@@ -45,10 +45,10 @@ class Plan:
 
 
 def plan(models: Sequence[Model], config: LeaderboardConfig) -> Plan:
-    """Return the pairs that the configuration asks for; the models' order is that of the board.
+    """Return the pairs of models that the configuration asks for, in the order of the board's rows.
 
     Raises:
-        ConfigError: A name is not that of a row.
+        ConfigError: No row has the configured name.
     """
     kind = config.family.name
     if config.family is FamilyKind.auto:
@@ -75,7 +75,7 @@ def _index(names: Sequence[str], name: str, key: str) -> int:
 
 
 def _usual_reference(models: Sequence[Model]) -> int:
-    """Return the base that most models were made from, else the first base, else the first row."""
+    """Return the index of the model with most children on the board, else of a base, else 0."""
     children = Counter(model.parent for model in models if model.parent)
     order = range(len(models))
     return max(
@@ -91,7 +91,7 @@ def _usual_reference(models: Sequence[Model]) -> int:
 
 
 def testable(answered: Answered, pair: Pair) -> bool:
-    """Return whether a pair is tested in a column, and so counts in the family."""
+    """Return whether two models can be tested in a column; such pairs count in the family."""
     if not set(pair) <= answered.items.keys() or answered.kind not in TESTED:
         return False
     if set(pair) & answered.problems.keys() or set(pair) <= answered.untrained:
@@ -102,7 +102,7 @@ def testable(answered: Answered, pair: Pair) -> bool:
 
 
 def of_column(answered: Answered, pairs: Sequence[Pair], family: Family) -> list[Difference]:
-    """Return the differences of all pairs that a column has scores of."""
+    """Return the differences of all pairs with scores in a column; some have a reason instead of a test."""
     both = [pair for pair in pairs if set(pair) <= answered.cells.keys()]
     tested = [pair for pair in both if testable(answered, pair)]
     differences = _flips(answered, [pair for pair in tested if set(pair) <= set(answered.main)], family)
@@ -113,7 +113,7 @@ def of_column(answered: Answered, pairs: Sequence[Pair], family: Family) -> list
 
 
 def level(family: Family) -> float:
-    """Return the level of each test of the board's family."""
+    """Return the significance level of each single test of the board's family."""
     return families.level(family.alpha, family.num_comparisons)
 
 
@@ -146,7 +146,10 @@ def _untested(answered: Answered, pair: Pair, family: Family) -> Difference:
 
 
 def _flips(answered: Answered, pairs: Sequence[Pair], family: Family) -> dict[Pair, Difference]:
-    """Return the differences of all pairs at once, where items are right or wrong, independent, and alike."""
+    """Test all pairs of a column at once by the exact McNemar test.
+
+    Empty unless all items are right or wrong, independent, and averaged over items.
+    """
     first, column = answered.first, answered.column
     if first is None or column.average == "macro" or answered.kind is not MetricKind.mean or not pairs:
         return {}
@@ -165,7 +168,7 @@ def _flips(answered: Answered, pairs: Sequence[Pair], family: Family) -> dict[Pa
 
 
 def _common(answered: Answered, pair: Pair) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return where the items that both answered from the same prompt are among each one's items."""
+    """Return the indices of the items with equal id and prompt, among the first's and the second's items."""
     first, second = (answered.items[model] for model in pair)
     if first.answers_same(second):
         every = np.arange(len(first))
@@ -177,7 +180,7 @@ def _common(answered: Answered, pair: Pair) -> tuple[NDArray[np.intp], NDArray[n
 
 
 def _tested(answered: Answered, pair: Pair, alpha: float) -> PairedTest:
-    """Return the test of the metric itself on the common items of two models."""
+    """Test the difference of two models by the column's own metric on their common items."""
     left, right = _common(answered, pair)
     one, other = (answered.items[model] for model in pair)
     clusters = _clusters(answered, pair, left, right)
@@ -204,7 +207,7 @@ def _tested(answered: Answered, pair: Pair, alpha: float) -> PairedTest:
 def _clusters(
     answered: Answered, pair: Pair, left: NDArray[np.intp], right: NDArray[np.intp]
 ) -> NDArray[np.int32] | None:
-    """Return the cluster of each common item, as any model of the column, else one of the two, knows it."""
+    """Return the cluster number of each common item; None if neither model's items have clusters."""
     if answered.clusters is not None and set(pair) <= set(answered.main):
         return answered.clusters[left]
     for model, indices in zip(pair, (left, right), strict=True):

@@ -1,4 +1,4 @@
-"""Tests what trained models lost on the benchmarks that they were not trained for."""
+"""Tests whether trained models got worse on benchmarks that they were not trained for."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from workbench.statistics.means import Column, compare_means
 def forgetting(
     columns: Sequence[Answered], models: Sequence[Model], trained_for: Sequence[str] | None
 ) -> list[Forgetting]:
-    """Return each trained model's mean difference to its parent on all other benchmarks.
+    """Return each trained model's mean difference to its parent on benchmarks outside of `trained_for`.
 
     Args:
-        columns: All columns; a benchmark with several counts once, by the first that both models have.
+        columns: All columns; of a benchmark with several, only the first that both models have counts.
         models: All rows.
         trained_for: Benchmarks that the models were trained for; None: not declared, so nothing is tested.
     """

@@ -1,4 +1,4 @@
-"""Means over the columns that all their models have, and the differences of these means."""
+"""Computes means over several columns, and tests their differences between models."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,17 @@ from workbench.statistics.paired import PairedTest
 
 ALL = "all"
 FEWEST = 2
-"""Columns of a mean."""
+"""Least number of columns of a mean."""
 
 SOLVED_BY_GUESSING = 0.999
-"""Score of guessing from which on a score can't be normalized."""
+"""From this expected score of guessing on, a column's scores can't be normalized."""
 
 
 class Averaged:
-    """The columns of a mean, and the models that have all of them."""
+    """A mean over columns: chooses its columns and the models that have all of them."""
 
     def __init__(self, name: str, columns: Sequence[Answered], models: Sequence[str]) -> None:
-        """Choose the columns that at least half of the models have, then the models that have all of these.
+        """Choose the columns that at least half of the models have, then the models that have all of them.
 
         Args:
             name: zh, en, or all.
@@ -48,19 +48,19 @@ class Averaged:
 
     @property
     def exists(self) -> bool:
-        """Whether there are columns enough, and models that have all of them."""
+        """Whether the mean has enough columns, and models with all of them."""
         return len(self.columns) >= FEWEST and bool(self.models)
 
     def has(self, pair: Pair) -> bool:
-        """Return whether both models have the mean."""
+        """Return whether both models of a pair have the mean."""
         return set(pair) <= set(self.models)
 
     def chances(self) -> list[float]:
-        """Return the score of guessing in each column; 0 where answers are written."""
+        """Return the expected score of guessing per column; 0 where the answer is generated."""
         return [column.column.chance or 0.0 for column in self.columns]
 
     def scores(self, differences: Sequence[Difference], reference: str) -> dict[str, MeanScore]:
-        """Return each model's mean, raw and normalized, with its rank among the models of the mean."""
+        """Return each model's raw and normalized mean, with its rank among the models of the mean."""
         raw = {model: self._mean(model, [0.0] * len(self.columns)) for model in self.models}
         normalized = {model: self._mean(model, self.chances()) for model in self.models}
         values = {model: value for model, (value, _) in normalized.items()}
@@ -84,7 +84,7 @@ class Averaged:
         return statistics.mean_of_scores([cell.value for cell in cells], errors, chances)
 
     def test(self, pair: Pair, alpha: float) -> PairedTest:
-        """Return the test of the difference of two models' normalized means."""
+        """Test the difference of two models' means, normalized by the score of guessing."""
         columns = [
             statistics.Column(
                 first=column.items[pair[0]].values,
@@ -99,7 +99,7 @@ class Averaged:
 
 
 def _unfit(columns: Sequence[Answered]) -> dict[str, str]:
-    """Return the columns that never enter a mean, with the reason."""
+    """Return the keys of columns that can't enter a mean -> the reason."""
     unfit: dict[str, str] = {}
     by_benchmark: dict[str, list[Answered]] = {}
     for column in columns:
@@ -121,14 +121,17 @@ def _unfit(columns: Sequence[Answered]) -> dict[str, str]:
 
 
 def _error(stderr: float | None, interval: Sequence[float] | None) -> float:
-    """Return a standard error; where all items score the same, a quarter of the interval's width."""
+    """Return the standard error of a score.
+
+    It is 0 where all items score the same; then a quarter of the interval's width stands in.
+    """
     if stderr or interval is None:
         return stderr or 0.0
     return (interval[1] - interval[0]) / 4
 
 
 def averaged(columns: Sequence[Answered], models: Sequence[str]) -> list[Averaged]:
-    """Return the means of a board: one a language, and one over all languages if there are several."""
+    """Return a mean for each language, and one over all languages if there are several."""
     by_language: dict[str, list[Answered]] = {}
     for column in columns:
         by_language.setdefault(column.column.language, []).append(column)
@@ -139,7 +142,7 @@ def averaged(columns: Sequence[Answered], models: Sequence[str]) -> list[Average
 
 
 def differences_of(mean: Averaged, pairs: Sequence[Pair], family: Family) -> list[Difference]:
-    """Return the differences of a mean for all pairs of models that have it."""
+    """Test the differences in a mean between all pairs of models that have it."""
     return [
         as_difference(mean.test(pair, level(family)), pair, mean.name, family)
         for pair in pairs
@@ -148,7 +151,7 @@ def differences_of(mean: Averaged, pairs: Sequence[Pair], family: Family) -> lis
 
 
 def as_mean(mean: Averaged, differences: Sequence[Difference], reference: str) -> Mean:
-    """Return a mean as the board holds it."""
+    """Convert a mean and its tested differences into the board's `Mean`."""
     own = [difference for difference in differences if difference.column == mean.name]
     return Mean(
         name=mean.name,

@@ -1,4 +1,4 @@
-"""Ranks the models of a column or of a mean by the differences that the family has shown."""
+"""Ranks models in a column or mean by the differences that the tests have shown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from workbench.statistics.ranks import rank_intervals, tie_letters
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of a row among the rows that it is compared with."""
+    """Range of ranks that a model may have among the compared models, with its tie letters."""
 
     best: int
     worst: int
     letters: str
-    """Rows that share a letter aren't told apart."""
+    """No difference was shown between two models that share a letter."""
 
 
 def ranks(
@@ -26,14 +26,14 @@ def ranks(
     reference: str,
     lower_is_better: bool,
 ) -> dict[str, Rank]:
-    """Return the rank of each model.
+    """Return the best and worst possible rank and the tie letters of each model.
 
-    With a reference, two models differ where their intervals against it don't overlap: the intervals hold at
-    once, so that follows from them without further tests.
+    With a reference, two models differ if their intervals against it don't overlap. That needs no further
+    tests, because the intervals are simultaneous.
 
     Args:
-        scores: Model -> score, of the models that are compared.
-        differences: Differences between them.
+        scores: Key of each compared model -> its score.
+        differences: Tested differences between these models.
         reference: Key of the reference; empty if the differences are between any two.
         lower_is_better: Whether the lower score is better.
     """
@@ -60,7 +60,10 @@ def ranks(
 def _apart_from(
     reference: str, models: Sequence[str], differences: Sequence[Difference], lower_is_better: bool
 ) -> NDArray[np.bool_]:
-    """Return which model is better than which by their intervals against the reference."""
+    """Return (num_models, num_models) booleans: whether the row's model is better than the column's.
+
+    A model is better if its interval of differences to the reference lies beyond the other's.
+    """
     low, high = np.full(len(models), -np.inf), np.full(len(models), np.inf)
     index_of = {model: index for index, model in enumerate(models)}
     low[index_of[reference]] = high[index_of[reference]] = 0.0

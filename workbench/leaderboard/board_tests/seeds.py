@@ -1,4 +1,4 @@
-"""Joins models of one recipe with several seeds, with verdicts on these checkpoints and on the recipe."""
+"""Compares models that were trained with several seeds with their parent, as checkpoints and as a recipe."""
 
 import math
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ DESCRIPTIVE = "descriptive"
 """Verdict on a recipe with fewer than 5 seeds."""
 
 TESTS = 2
-"""Tests of a group in a column: of these checkpoints, and of the recipe."""
+"""Number of tests per recipe and column: one of these checkpoints, one of the recipe."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Models that were trained alike but for the seed."""
+    """Models whose trainings differ only in the seed."""
 
     name: str
     models: tuple[str, ...]
     parent: str
-    """Key of the model that all were made from; empty if it isn't on the board."""
+    """Key of the model that all were trained from; empty if it isn't on the board."""
 
     def columns(self, columns: Sequence[Answered]) -> list[Answered]:
-        """Return the columns that all models of the recipe have on the same items."""
+        """Return the columns in which all models of the recipe have the same items."""
         return [
             column
             for column in columns
@@ -41,7 +41,7 @@ class Recipe:
 
 
 def recipes(models: Sequence[Model]) -> list[Recipe]:
-    """Return the recipes of which several seeds are on the board."""
+    """Return the recipes that have models with several seeds on the board."""
     groups: dict[str, list[Model]] = {}
     for model in models:
         if model.recipe_key:
@@ -54,21 +54,21 @@ def recipes(models: Sequence[Model]) -> list[Recipe]:
 
 
 def _name(models: Sequence[Model]) -> str:
-    """Return the name of the first model, with all seeds for its own."""
+    """Return the first model's name with its seed replaced by all seeds, as in `lora · seeds 1, 2, 3`."""
     seeds = ", ".join(str(model.facts.get("seed")) for model in models)
     text = models[0].name.replace(f" · seed {models[0].facts.get('seed')}", "")
     return f"{text} · seeds {seeds}"
 
 
 def num_tests(seeded: Sequence[Recipe], columns: Sequence[Answered]) -> int:
-    """Return how many comparisons of the board's family the recipes take."""
+    """Return the number of tests of recipes against their parents, which count in the board's family."""
     return TESTS * sum(
         recipe.parent in column.main for recipe in seeded for column in recipe.columns(columns)
     )
 
 
 def seed_groups(seeded: Sequence[Recipe], columns: Sequence[Answered], family: Family) -> list[SeedGroup]:
-    """Return each recipe in each column that all its models have."""
+    """Compare each recipe with its parent in each column that all its models have."""
     return [_group(recipe, column, family) for recipe in seeded for column in recipe.columns(columns)]
 
 
@@ -105,7 +105,7 @@ def _compared(
 
 
 def _interval(alone: SeedTests) -> tuple[float, float]:
-    """Return the 95% interval of a recipe's mean score; that of these checkpoints where seeds don't vary."""
+    """Return the 95% interval of a recipe's mean score; from item errors alone if seeds don't vary."""
     recipe, value = alone.recipe, alone.checkpoints.difference
     if math.isnan(recipe.low):
         margin = 1.96 * alone.checkpoints.stderr

@@ -1,4 +1,4 @@
-"""Compares trained models with the models they were made from, subject by subject, in a family of its own."""
+"""Compares trained models with their parents subject by subject, as a separate family of tests."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from workbench.statistics.power import detectable, detectable_damage
 
 @dataclass(frozen=True)
 class Subject:
-    """A subset of a column, or a group of subsets."""
+    """One subset of a column's items, or a group of subsets."""
 
     name: str
     is_group: bool
     indices: NDArray[np.intp]
-    """Its items."""
+    """Indices of its items in the column."""
 
 
 def subject_differences(columns: Sequence[Answered], pairs: Sequence[Pair]) -> list[SubjectDifference]:
-    """Return the differences of all pairs in all subjects and groups, corrected together.
+    """Test each pair of models in each subject and group; p-values are corrected over all of them.
 
     Args:
         columns: All columns; those without subsets have no subjects.
-        pairs: Models to compare, as (first, second).
+        pairs: Keys of the models to compare, as (first, second).
     """
     planned = [
         (column, list(subjects_of(column)), [pair for pair in pairs if set(pair) <= set(column.main)])
@@ -68,7 +68,7 @@ def subjects_of(column: Answered) -> Iterator[Subject]:
 
 
 def _tests(column: Answered, subject: Subject, pairs: Sequence[Pair], alpha: float) -> list[PairedTest]:
-    """Return the tests of all pairs in one subject: at once where items are right or wrong, independent."""
+    """Test all pairs in one subject; at once if all items are right or wrong and independent."""
     is_macro = subject.is_group and column.subsets is not None
     if is_macro or column.clusters is not None or not pairs:
         return [_tested(column, subject, pair, alpha) for pair in pairs]
@@ -112,7 +112,7 @@ def _difference(
 
 
 def _detectable(test: PairedTest) -> float | None:
-    """Return the smallest damage that the test finds 4 times out of 5."""
+    """Return the smallest damage that the test detects with a power of 80%; None if there is no test."""
     if test.test == "mcnemar-exact":
         return detectable_damage(test.num_items, test.num_differing, test.alpha)
     return None if test.reason else detectable(test)

@@ -1,4 +1,4 @@
-"""Turns a paired test into what the board shows: verdict, interval, corrected p-value."""
+"""Converts a paired test into the board's form: verdict, interval and corrected p-value."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from workbench.statistics.power import detectable
 
 @dataclass(frozen=True)
 class Shown:
-    """Numbers of a test as far as they are known, and its verdict."""
+    """Interval, p-values and verdict of a test; None where the test has no number."""
 
     low: float | None
     high: float | None
@@ -25,11 +25,13 @@ class Shown:
 
 
 def shown(test: PairedTest, num_comparisons: int, *, lower_is_better: bool = False) -> Shown:
-    """Return a test as the board shows it; without a settled verdict there is no interval.
+    """Return interval, p-values and verdict of a test.
+
+    The interval is None if the test gives a reason against a verdict.
 
     Args:
-        test: The test, at the level of one comparison of its family.
-        num_comparisons: Size of the family.
+        test: The test, computed at the level of a single comparison of its family.
+        num_comparisons: Number of comparisons in the family, for the correction.
         lower_is_better: Whether the lower score is better.
     """
     if math.isnan(test.p_value):
@@ -53,15 +55,17 @@ def as_difference(
     lower_is_better: bool = False,
     problem: str | None = None,
 ) -> Difference:
-    """Return a test as the board holds it: `gained` items are those on which the second model is better.
+    """Convert a test of two models into a `Difference` of the board.
+
+    `gained` counts the items on which the second model is better, also where lower scores are better.
 
     Args:
-        test: The test, at the level of one comparison of the family.
+        test: The test, computed at the level of a single comparison of the family.
         pair: Keys of the two models.
         column: Key of the column, or name of the mean.
         family: The board's family.
         lower_is_better: Whether the lower score is better.
-        problem: What a reader must know of the test; None: why it gives no verdict, if so.
+        problem: Remark on the test; None: the test's reason for giving no verdict, if any.
     """
     numbers = shown(test, family.num_comparisons, lower_is_better=lower_is_better)
     gained, lost = (test.lost, test.gained) if lower_is_better else (test.gained, test.lost)
@@ -87,12 +91,12 @@ def as_difference(
 
 
 def exact_tests(gained: ArrayLike, lost: ArrayLike, num_items: int, alpha: float) -> list[PairedTest]:
-    """Return the exact McNemar tests of many pairs of models at once.
+    """Compute the exact McNemar tests of many pairs of models at once.
 
     Args:
-        gained: Items that only the second model of each pair answers right.
-        lost: Items that only the first one answers right.
-        num_items: Items that all have answered.
+        gained: Number of items per pair that only the second model answers right.
+        lost: Number of items per pair that only the first model answers right.
+        num_items: Number of items that all models answered.
         alpha: Level of each test.
     """
     up, down = np.asarray(gained, dtype=np.int64), np.asarray(lost, dtype=np.int64)

@@ -13,10 +13,10 @@ log = logging.getLogger("workbench")
 
 
 def show_comparison(config: CompareConfig) -> None:
-    """Print the comparison of `compare.a` and `compare.b`, and write it where `compare.output` says.
+    """Print the comparison of `compare.a` and `compare.b`, and write files if `compare.output` is set.
 
     Raises:
-        ConfigError: One is missing, or has no results.
+        ConfigError: `compare.a` or `compare.b` is missing, or has no results.
     """
     comparison = compare_results(config)
     print(report.text(comparison), flush=True)
@@ -29,7 +29,7 @@ def compare_results(config: CompareConfig) -> Comparison:
     """Return the comparison of `compare.a` and `compare.b`.
 
     Raises:
-        ConfigError: One is missing, or has no results.
+        ConfigError: `compare.a` or `compare.b` is missing, or has no results.
     """
     for key, path in (("a", config.a), ("b", config.b)):
         if not path:

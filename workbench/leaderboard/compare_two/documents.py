@@ -1,7 +1,7 @@
-"""Finds the items of two lists that ask about the same document, by the text of question and choices.
+"""Pairs the items of two lists that ask the same question, by the text of question and choices.
 
-Tools put other words around a question and label its choices otherwise. So a document is known by short
-pieces of its lines, without those that many items share: instructions, examples, labels.
+Tools put different words around a question and label its choices differently. So a question is represented by
+all runs of 8 letters in its lines, without those that many items share: instructions, examples, labels.
 """
 
 import re
@@ -12,20 +12,20 @@ from collections.abc import Sequence
 from workbench.evaluation.records import Prediction
 
 PIECE = 8
-"""Characters of a piece; a shorter line is a piece as a whole."""
+"""Letters of a piece; a shorter line is one piece."""
 SHORTEST_BLOCK = 30
-"""Characters that the last paragraphs of a prompt must have to be taken as its question."""
+"""Letters that the last paragraphs of a prompt need to be taken as its question."""
 LONGEST_TEXT = 4000
 MOST_FREQUENT = 3
-"""Items of one list that may share a piece; more common ones tell nothing."""
+"""A piece that more items of a list than this share is ignored."""
 SAME = 0.8
-"""Share of the pieces of the shorter document that the other one must have."""
+"""Two items ask the same question if they share this part of the pieces of the shorter one."""
 LABEL = re.compile(r"^\s*[(（\[]?[A-Za-z0-9]{1,2}[)）\].、:：]\s*")
-"""What stands before a choice, such as `A. ` or `(B) `."""
+"""Label before a choice, such as `A. ` or `(B) `."""
 
 
 def matched_documents(first: Sequence[Prediction], second: Sequence[Prediction]) -> list[tuple[int, int]]:
-    """Return the indices of items with the same document, in the order of the first list; each item once."""
+    """Return index pairs of items that ask the same question, by first index; each item at most once."""
     left, right = _pieces(first), _pieces(second)
     where: dict[str, list[int]] = {}
     for index, pieces in enumerate(right):
@@ -48,14 +48,14 @@ def matched_documents(first: Sequence[Prediction], second: Sequence[Prediction])
 
 
 def _agree(first: Prediction, second: Prediction) -> bool:
-    """Return whether the right choices are the same, where both are known by number."""
+    """Return whether two items have the same right choice; True where a target isn't an index."""
     if isinstance(first.target, int) and isinstance(second.target, int):
         return first.target == second.target
     return True
 
 
 def _pieces(predictions: Sequence[Prediction]) -> list[set[str]]:
-    """Return the pieces of each document that few others of the list share."""
+    """Return the pieces of each item's question and choices, without those that many items share."""
     found = [_lines(prediction) for prediction in predictions]
     counts = Counter(piece for pieces in found for piece in pieces)
     return [{piece for piece in pieces if counts[piece] <= MOST_FREQUENT} for pieces in found]
@@ -72,7 +72,7 @@ def _parts(text: str) -> list[str]:
 
 
 def question_of(context: str) -> str:
-    """Return the last paragraphs of a prompt, which hold the question: without examples and instructions."""
+    """Return the last paragraphs of a prompt, with at least 30 letters, as its question."""
     blocks = context[-LONGEST_TEXT:].split("\n\n")
     text = blocks.pop()
     while blocks and len(normal(text)) < SHORTEST_BLOCK:
@@ -81,5 +81,5 @@ def question_of(context: str) -> str:
 
 
 def normal(text: str) -> str:
-    """Return a text without white space and punctuation, in one width and case."""
+    """Return a text without white space and punctuation, case-folded, full-width characters made plain."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())

@@ -1,4 +1,4 @@
-"""Compares two models in metrics of all items together: F1, MCC, perplexities, BLEU and the like."""
+"""Compares two models by metrics that aren't means of item scores: F1, MCC, perplexities, BLEU, ..."""
 
 import math
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from workbench.statistics.ratio import compare_ratio
 
 BITS = "bits_per_byte"
 Compared = tuple[PairedTest, list[float]]
-"""Test of a metric on the common items, and both models' values on them."""
+"""Test of a metric on the common items, and the metric's value on these for both models."""
 
 
 def compare_jointly(first: Score, second: Score, pairs: Pairs, alpha: float) -> Compared | None:
-    """Return the test of a metric on the common items, and both models' values on them.
+    """Return the test of a metric on the common items, and its value on these for both models.
 
-    Perplexities are compared in bits a byte, word or item, and metrics such as BLEU by the mean of what each
-    item scores alone; `how_compared` says so.
+    Perplexities are compared in bits per byte, word or item; metrics such as BLEU by the mean of each item's
+    own value. `how_compared` tells the reader.
 
     Args:
         first: Score of the first model.
@@ -30,7 +30,7 @@ def compare_jointly(first: Score, second: Score, pairs: Pairs, alpha: float) -> 
         alpha: Level of the test.
 
     Returns:
-        None for a metric that can't be computed again from the answers.
+        None for a metric that can't be recomputed from the predictions.
     """
     kinds = {kind_of(first), kind_of(second)}
     if first.metric != second.metric or "macro" in (first.average, second.average) or len(kinds) > 1:
@@ -46,7 +46,7 @@ def compare_jointly(first: Score, second: Score, pairs: Pairs, alpha: float) -> 
 
 
 def how_compared(score: Score) -> str:
-    """Return in what two models are compared where it isn't the metric itself; else an empty text."""
+    """Return a note on the quantity that is compared if it isn't the metric itself; else an empty text."""
     name, kind = metric_name(score.metric), kind_of(score)
     if kind is MetricKind.ratio and name != BITS:
         return f"{score.metric} is compared by its logarithm, in bits a {UNITS[name]}"
@@ -56,7 +56,7 @@ def how_compared(score: Score) -> str:
 
 
 def why_untested(score: Score) -> str:
-    """Return why a metric has no test."""
+    """Return the note on why a metric has no test."""
     if metric_name(score.metric) == "token_perplexity":
         return "token_perplexity is not tested: tokens differ between tokenizers (bits_per_byte is tested)"
     return f"{score.metric} isn't the mean of its items, so it is not tested"
@@ -82,7 +82,7 @@ def _bits(metric: str, pairs: Pairs, alpha: float, clusters: Sequence[str]) -> C
 
 
 def _size(answer: Prediction, unit: str) -> int:
-    """Return the bytes or words of a text; 1 for an item."""
+    """Return the number of bytes or words of the scored text, or 1 for the unit "item"."""
     if unit == "item":
         return 1
     return (

@@ -18,9 +18,9 @@ from workbench.statistics.paired import PairedTest, compare_paired
 from workbench.statistics.power import detectable
 
 SUBJECT_SHARE = 0.2
-"""Part of alpha that is for the subjects' tests, where there are any."""
+"""Part of alpha that is spent on the tests of subjects, if there are any."""
 FEWEST_SUBJECT_ITEMS = 10
-"""Common items of a subject below which it isn't tested."""
+"""A subject with fewer common items isn't tested."""
 ALIASES = {
     "arc-c": "arc_challenge",
     "arc-e": "arc_easy",
@@ -29,14 +29,14 @@ ALIASES = {
     "lambada_openai": "lambada",
     "lukaemon_mmlu": "mmlu",
 }
-"""Name of a benchmark in another tool -> its name here."""
+"""Name of a benchmark in another tool -> its name in this project."""
 RIGHT = ("acc", "exact_match")
-"""Metrics that are 1 for a right answer: one stands for the other where tools name them differently."""
+"""Metrics that are 1 for a right answer, else 0; tools name them differently, so they count as one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Difference in one subject of a benchmark."""
+    """Tested difference of two models in one subject of a benchmark."""
 
     name: str
     test: PairedTest
@@ -46,12 +46,12 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Difference of two models on one benchmark; positive: the second scores higher."""
+    """Scores of two models on one benchmark, and the tested difference: second minus first."""
 
     benchmark: str
     metric: str
     first: float
-    """Score of the first model on the common items."""
+    """First model's score on the common items."""
     second: float
     num_first: int
     num_second: int
@@ -59,13 +59,13 @@ class Compared:
     test: PairedTest | None
     p_adjusted: float | None
     detectable: float | None
-    """Smallest true difference that the test finds 4 times out of 5; None: there is none."""
+    """Smallest true difference that the test detects with a power of 80%; None if it detects none."""
     verdict: str
-    """About the second model."""
+    """Verdict on the second model."""
     is_share: bool = True
     """Whether the scores are shares, which are shown in percent."""
     gained: int = 0
-    """Items on which the second model is better, by higher or by lower values."""
+    """Items on which the second model is better, be that by higher or lower values."""
     lost: int = 0
     subjects: list[Subject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -73,19 +73,19 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Differences of two models on all benchmarks that both have."""
+    """Tested differences of two models on all benchmarks that both were scored on."""
 
     first: Side
     second: Side
     rows: list[Compared]
     left_out: dict[str, str]
-    """Benchmark -> why it isn't compared."""
+    """Benchmark -> reason why it isn't compared."""
     alpha: float
 
 
 @dataclass(frozen=True)
 class _Paired:
-    """A benchmark with its common items, before it is tested."""
+    """One benchmark with the scores of both models and their common items, not yet tested."""
 
     benchmark: str
     first: Score
@@ -97,7 +97,7 @@ def compare_sides(first: Side, second: Side, config: CompareConfig) -> Compariso
     """Compare two models on the items that both answered.
 
     Raises:
-        ConfigError: No benchmark is common, or one that is asked for is unknown.
+        ConfigError: The models have no benchmark in common, or not one of `config.benchmarks`.
     """
     common = common_benchmarks(first, second, config.benchmarks)
     paired: list[_Paired] = []
@@ -126,10 +126,10 @@ def compare_sides(first: Side, second: Side, config: CompareConfig) -> Compariso
 
 
 def common_benchmarks(first: Side, second: Side, chosen: Sequence[str]) -> dict[str, str]:
-    """Return the first results' name of each common benchmark -> the second results' name.
+    """Return each common benchmark's name in the first results -> its name in the second.
 
     Raises:
-        ConfigError: There is none, or a chosen one isn't common.
+        ConfigError: No benchmark is common, or one of `chosen` isn't.
     """
     there = {plain_name(name): name for name in reversed(list(second.scores()))}
     common = {name: there[plain_name(name)] for name in first.scores() if plain_name(name) in there}
@@ -143,13 +143,13 @@ def common_benchmarks(first: Side, second: Side, chosen: Sequence[str]) -> dict[
 
 
 def plain_name(benchmark: str) -> str:
-    """Return the name of a benchmark by which it is known in every tool."""
+    """Return a benchmark's name without what tools change in it: prefix, case, hyphens, aliases."""
     name = benchmark.rpartition(".")[2].lower()
     return ALIASES.get(name, name).replace("-", "_")
 
 
 def common_metric(first: Sequence[Score], second: Sequence[Score]) -> tuple[Score, Score] | None:
-    """Return the scores in the first metric that both have; None: there is none."""
+    """Return both models' scores in the first common metric (acc and exact_match count as one), or None."""
     there = {score.metric: score for score in second}
     for score in first:
         if score.metric in there:
@@ -159,7 +159,7 @@ def common_metric(first: Sequence[Score], second: Sequence[Score]) -> tuple[Scor
 
 
 def _tested(paired: Sequence[_Paired], alpha: float) -> list[Compared]:
-    """Return the comparisons, corrected for their number."""
+    """Test all benchmarks and their subjects; p-values are corrected for the number of tests."""
     subjects = {id(one): _subjects(one) for one in paired}
     num_subjects = sum(map(len, subjects.values()))
     share = 1 - SUBJECT_SHARE if num_subjects else 1.0
@@ -175,7 +175,7 @@ def _tested(paired: Sequence[_Paired], alpha: float) -> list[Compared]:
 
 
 def _subjects(one: _Paired) -> dict[str, list[int]]:
-    """Return the indices of the items of each subject that can be tested."""
+    """Return the item indices of each subject with enough items; empty with fewer than two subjects."""
     found: dict[str, list[int]] = {}
     for index, prediction in enumerate(one.pairs.first):
         found.setdefault(prediction.subset, []).append(index)
@@ -185,15 +185,15 @@ def _subjects(one: _Paired) -> dict[str, list[int]]:
 
 
 def _is_untested(one: _Paired) -> bool:
-    """Return whether the metric isn't the mean of what its items score."""
+    """Return whether the metric isn't a mean of item scores, and so needs a test of its own."""
     return bool(one.first.item_score or one.second.item_score)
 
 
 def _values(predictions: Sequence[Prediction], score: Score) -> list[float]:
-    """Return the items' scores in a metric.
+    """Return each item's score in the metric of `score`.
 
     Raises:
-        DataError: An item has none.
+        DataError: An item has no score in this metric.
     """
     for prediction in predictions:
         if score.metric not in prediction.scores:
@@ -202,7 +202,7 @@ def _values(predictions: Sequence[Prediction], score: Score) -> list[float]:
 
 
 def _is_share(one: _Paired) -> bool:
-    """Return whether the scores are shares: by the metric, and by the scores of the items."""
+    """Return whether both models' scores and item scores are shares between 0 and 1."""
     sides = ((one.pairs.first, one.first), (one.pairs.second, one.second))
     values = [each.scores.get(score.metric, 0.0) for items, score in sides for each in items]
     return is_shown_as_share(one.first) and min(values) >= 0 and max(values) <= 1
@@ -213,7 +213,7 @@ def _is_macro(one: _Paired) -> bool:
 
 
 def _mean(one: _Paired, values: Sequence[float]) -> float:
-    """Return the mean of the common items, or of their subsets' means."""
+    """Return the mean of the common items' values; of a macro average, the mean of the subsets' means."""
     parts: dict[str, list[float]] = {}
     for prediction, value in zip(one.pairs.first, values, strict=True):
         parts.setdefault(prediction.subset if _is_macro(one) else "", []).append(value)
@@ -221,7 +221,7 @@ def _mean(one: _Paired, values: Sequence[float]) -> float:
 
 
 def _test(one: _Paired, indices: Sequence[int] | None, alpha: float) -> PairedTest:
-    """Return the test of the common items, or of some of them."""
+    """Test the difference on the common items, or on those with these indices."""
     chosen = range(len(one.pairs.first)) if indices is None else indices
     values = _values(one.pairs.first, one.first), _values(one.pairs.second, one.second)
     clusters = [one.pairs.clusters[index] or f"\0{index}" for index in chosen]
@@ -236,7 +236,7 @@ def _test(one: _Paired, indices: Sequence[int] | None, alpha: float) -> PairedTe
 
 
 def _test_and_values(one: _Paired, alpha: float) -> tuple[PairedTest | None, list[float]]:
-    """Return the test of a benchmark, and both models' values; None for a metric without a test."""
+    """Return a benchmark's test (None if its metric has none) and both models' values."""
     if _is_untested(one):
         jointly = compare_jointly(one.first, one.second, one.pairs, alpha)
         return jointly or (None, [one.first.value, one.second.value])
@@ -287,14 +287,14 @@ def _compared(
 
 
 def _adjusted(test: PairedTest | None, level: float, alpha: float) -> float | None:
-    """Return the p-value that is significant below alpha exactly where the test is at its level."""
+    """Scale the test's p-value so that it is below `alpha` exactly if the test is significant at `level`."""
     if test is None or math.isnan(test.p_value):
         return None
     return min(1.0, test.p_value * alpha / level)
 
 
 def verdict_of(test: PairedTest | None, is_reversed: bool) -> str:
-    """Return the verdict about the second model."""
+    """Return the verdict on the second model; `is_reversed` is for metrics where lower is better."""
     if test is None or math.isnan(test.p_value):
         return UNTESTED
     return {1: BETTER, -1: WORSE}.get(-test.sign if is_reversed else test.sign, UNSURE)

@@ -1,4 +1,4 @@
-"""Pairs the items of two models on one benchmark: by prompt, or else by document."""
+"""Pairs the items of two models on one benchmark: by equal prompts, or else by equal questions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -8,27 +8,27 @@ from workbench.leaderboard.compare_two.documents import matched_documents
 from workbench.leaderboard.compare_two.sides import Side
 
 ENOUGH = 0.5
-"""From this share of the shorter list on, items are paired by their prompts alone."""
+"""If this share of the shorter list is paired by prompts, items aren't paired by questions."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Items that both models answered, in the order of the first one's."""
+    """Pairs of items that both models answered, in the order of the first model's items."""
 
     first: list[Prediction]
     second: list[Prediction]
     clusters: list[str]
-    """What items on a common text share; empty: the item is independent."""
+    """Name of each pair's cluster, such as a common text; empty: the item is independent."""
     by: str
-    """prompt: both read the same text. document: the question is the same, the words around it are not."""
+    """prompt: both models read the same prompt. document: the same question in different prompts."""
     num_first: int
     num_second: int
     weights: dict[str, list[float]] = field(default_factory=dict)
-    """Metric of log-likelihoods -> bytes or words of each item, where the first model's tool tells them."""
+    """Metric of log-likelihoods -> bytes or words of each item, if the first model's tool reports them."""
 
     @property
     def note(self) -> str:
-        """Return what a reader must know about the pairs; empty if all items are paired by prompt."""
+        """Return a note on differing prompts or unpaired items; empty if all items are paired by prompt."""
         notes = []
         if self.by == "document":
             notes.append("the prompts differ: paired by document")
@@ -40,7 +40,7 @@ class Pairs:
 
 
 def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
-    """Return the common items of two models.
+    """Pair the items of two models on one benchmark.
 
     Args:
         first: Results of the first model.
@@ -73,7 +73,7 @@ def pair_items(first: Side, second: Side, benchmark: str, other: str) -> Pairs:
 
 
 def _labelled(side: Side, benchmark: str, predictions: list[Prediction]) -> list[Prediction]:
-    """Return predictions with the labels that another tool's metrics of labels were given."""
+    """Replace predictions and targets with the labels of another tool's label metrics, if there are any."""
     imported = side.imported(benchmark)
     if imported is None or len(imported.ids) != len(predictions):
         return predictions
@@ -89,7 +89,7 @@ def _same_prompts(
     left: Sequence[Prediction],
     right: Sequence[Prediction],
 ) -> list[tuple[int, int]]:
-    """Return the indices of items with the same prompt, by whichever hash of prompts both have."""
+    """Return index pairs of items with equal prompt hashes, by the kind of hash that pairs most items."""
     hashes = [_hashes(first, benchmark, left), _hashes(second, other, right)]
     best: list[tuple[int, int]] = []
     for own in hashes[0]:
@@ -100,7 +100,7 @@ def _same_prompts(
 
 
 def _hashes(side: Side, benchmark: str, predictions: Sequence[Prediction]) -> list[list[str]]:
-    """Return each item's hash of its prompt, in all ways in which it is known."""
+    """Return lists of the items' prompt hashes: one list per kind of hash that the results have."""
     hashes = [[prediction.prompt_hash for prediction in predictions]]
     imported = side.imported(benchmark)
     if imported is not None and len(imported.plain_prompts) == len(predictions):
@@ -111,7 +111,10 @@ def _hashes(side: Side, benchmark: str, predictions: Sequence[Prediction]) -> li
 def _joined(
     own: Sequence[str], there: Sequence[str], left: Sequence[Prediction], right: Sequence[Prediction]
 ) -> list[tuple[int, int]]:
-    """Return the indices of equal prompts, each item once; of equally worded items those with the same id."""
+    """Return index pairs of equal hashes; each item is in at most one pair.
+
+    Of several items with one hash, those with equal ids are paired first.
+    """
     free: dict[str, list[int]] = {}
     for index in range(len(there) - 1, -1, -1):
         free.setdefault(there[index], []).append(index)

@@ -1,4 +1,4 @@
-"""Writes the comparison of two models as text, CSV and JSON."""
+"""Formats the comparison of two models as text, CSV and JSON."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ TESTS = {
 
 
 def text(comparison: Comparison) -> str:
-    """Return the comparison as a table for the terminal, with notes below it."""
+    """Return the comparison as a table for the terminal, with notes below."""
     lines = [f"a  {_side(comparison.first)}", f"b  {_side(comparison.second)}"]
     table = Table(
         title="\n".join(lines),
@@ -105,7 +105,7 @@ def _subject_notes(row: Compared) -> list[str]:
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison as JSON values."""
+    """Return the comparison as the values of compare.json."""
     return {
         "schema_version": SCHEMA_VERSION,
         "a": _side_values(comparison.first),
@@ -148,7 +148,7 @@ def _row_values(row: Compared) -> dict[str, Any]:
 
 
 def test_values(test: PairedTest | None) -> dict[str, Any]:
-    """Return a test as JSON values, null where there is none."""
+    """Return a test as JSON values, all null if there is no test."""
     names = ("difference", "low", "high", "p_value", "test", "num_items", "num_clusters", "gained", "lost")
     return {name: None if test is None else _or_none(getattr(test, name)) for name in names}
 
@@ -158,7 +158,7 @@ def _or_none(value: Any) -> Any:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Return one line a benchmark."""
+    """Return the comparison as CSV, one line per benchmark."""
     rows = [
         {key: value for key, value in _row_values(row).items() if key not in ("subjects", "notes")}
         | {"notes": "; ".join(row.notes)}

@@ -19,7 +19,7 @@ KINDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One model's results."""
+    """Results of one of the two compared models."""
 
     path: Path
     run: Run
@@ -27,12 +27,12 @@ class Side:
 
     @property
     def tool(self) -> str:
-        """Return the tool that scored the model; empty for this project."""
+        """Return the other tool that scored the model; empty if this project did."""
         return clean(str(self.run.models.get(self.model, {}).get("tool", "")))
 
     @property
     def name(self) -> str:
-        """Return a name for people: the model, and for this project's runs the folder."""
+        """Return a name for messages: the model, after its run folder if this project scored it."""
         name = self.model if self.tool else f"{self.run.label}/{self.model}"
         return " ".join(clean(name).split())
 
@@ -45,7 +45,7 @@ class Side:
         return found
 
     def predictions(self, benchmark: str) -> list[Prediction]:
-        """Return the items of a benchmark; none if their file is missing.
+        """Return the predictions on a benchmark; an empty list if their file is missing.
 
         Raises:
             DataError: The file is damaged, or was changed since it was written.
@@ -53,19 +53,19 @@ class Side:
         return self.run.predictions(self.model, benchmark) or []
 
     def imported(self, benchmark: str) -> ImportedItems | None:
-        """Return the items of another tool's benchmark; None for this project's."""
+        """Return the imported items of a benchmark; None if this project scored the model."""
         return self.run.items.get(benchmark) if isinstance(self.run, ImportedRun) else None
 
 
 def open_side(path: str, key: str) -> Side:
-    """Return the model whose results lie at a path.
+    """Return the results of the only model in a folder.
 
     Args:
         path: A folder, or a results file in it.
-        key: Configuration key that names it, for messages.
+        key: Configuration key that has the path, for messages.
 
     Raises:
-        ConfigError: There is no such folder, no results in it, or those of several models.
+        ConfigError: The folder doesn't exist, or has results of no model or of several.
     """
     folder, model = Path(path), ""
     if folder.is_file():
@@ -92,12 +92,12 @@ def open_side(path: str, key: str) -> Side:
 
 
 def _is_in(run: Run, place: Path, folder: Path) -> bool:
-    """Return whether a run is the one whose predictions lie in a folder."""
+    """Return whether a run's folder is one of these two."""
     return run.files.path.resolve() in (place.resolve(), folder.resolve())
 
 
 def _path_of(side: Side, folder: Path) -> str:
-    """Return the path that names a side alone."""
+    """Return the path by which a user names only this model."""
     if isinstance(side.run, ImportedRun):
         return clean(str(side.run.files.path))
     place = folder if side.run.files.path == folder else side.run.files.path

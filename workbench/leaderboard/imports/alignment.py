@@ -1,4 +1,4 @@
-"""Gives imported items the ids and the order of items of another run that have the same prompts."""
+"""Gives imported items the ids and order of another run's items with the same prompts, to pair them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +8,12 @@ from workbench.leaderboard.imported_items import ImportedItems, reordered
 from workbench.leaderboard.imports.scores import score_of
 
 COMMON_SHARE = 0.5
-"""From this share of equal prompts on, of the shorter list, two runs asked the same benchmark."""
+"""Two runs asked the same benchmark if at least this share of the shorter list has equal prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Items of a run with which imported ones are compared, and its scores on the benchmark."""
+    """Items and scores of one model of another run on the benchmark, by which imported items are named."""
 
     ids: list[str]
     subsets: list[str]
@@ -25,9 +25,10 @@ class Reference:
 def aligned(
     items: ImportedItems, scores: Sequence[Score], reference: Reference
 ) -> tuple[ImportedItems, list[Score]] | None:
-    """Return imported items and scores as the reference has them; None: their prompts or metrics are others.
+    """Return imported items and scores with ids, order and rule of the reference.
 
-    Items are matched by the text of their prompts. Items that the reference lacks come last.
+    Items are matched by the hash of their prompts; unmatched ones come last. None: fewer than half of the
+    prompts are equal, or the imported scores lack the reference's main metric.
     """
     metrics = [score.metric for score in reference.scores]
     own = {score.metric: score for score in scores}
@@ -45,7 +46,7 @@ def aligned(
 
 
 def _matched(ids: Sequence[str], prompts: Sequence[str], reference: Reference) -> dict[int, int]:
-    """Return index of an item -> index of the reference's item with the same prompt, each at most once."""
+    """Return index of an imported item -> index of the reference's item with the same prompt, one to one."""
     free: dict[str, list[int]] = {}
     for index in range(len(reference.ids) - 1, -1, -1):
         free.setdefault(reference.prompts[index], []).append(index)
@@ -92,7 +93,7 @@ def _reordered(
 
 
 def _as_there(items: ImportedItems, score: Score, reference: Reference) -> Score:
-    """Return a score with the benchmark, protocol and rule of the reference, whose prompts it has."""
+    """Return the score with the benchmark name, protocol and rule of the reference."""
     there = next((one for one in reference.scores if one.metric == score.metric), reference.scores[0])
     found = score_of(
         items,

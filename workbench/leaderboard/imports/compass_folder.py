@@ -16,7 +16,7 @@ from workbench.leaderboard.imports.compass_items import has_examples, read_items
 from workbench.leaderboard.imports.scores import score_of
 
 TOOL = "OpenCompass"
-"""Its files don't tell its version."""
+"""OpenCompass, whose files don't contain its version."""
 PREDICTIONS, RESULTS = "predictions", "results"
 SUBJECTS = {
     "cmmlu-": "cmmlu",
@@ -29,7 +29,7 @@ SUBJECTS = {
     "GaokaoBench_": "gaokao-bench",
     "FinanceIQ-": "financeiq",
 }
-"""Beginning of a dataset's name -> benchmark of which the dataset is a subject."""
+"""Prefix of a dataset's name -> benchmark of which the dataset is a subject."""
 PART = re.compile(r"(?P<name>.+)_(?P<number>\d+)")
 UNFINISHED = "tmp_"
 SHOWN_FOR_LANGUAGE = 200
@@ -37,18 +37,18 @@ SHOWN_FOR_LANGUAGE = 200
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset with the items of one model."""
+    """One OpenCompass dataset: its predictions files, and the items of one model."""
 
     paths: list[Path]
     items: ImportedItems
 
 
 def read_model(folder: Path, model: str) -> tuple[ImportedResults | None, list[LeftOut]]:
-    """Return what a run of OpenCompass holds of one model, and the files that are left out.
+    """Return one model's results in a run of OpenCompass, and the files that are left out.
 
     Args:
-        folder: Folder of the run, which holds `predictions`.
-        model: Name of the model's folder there.
+        folder: Folder of the run, which has a folder `predictions`.
+        model: Name of the model's folder in `predictions`.
     """
     datasets: dict[str, Dataset] = {}
     left_out: list[LeftOut] = []
@@ -77,7 +77,7 @@ def read_model(folder: Path, model: str) -> tuple[ImportedResults | None, list[L
 
 
 def _files(folder: Path, model: str) -> dict[str, list[Path]]:
-    """Return the predictions files of each dataset; a large dataset has one for each part."""
+    """Return dataset -> its predictions files; OpenCompass splits a large dataset into numbered parts."""
     paths = {path.stem: path for path in sorted((folder / PREDICTIONS / model).glob("*.json"))}
     found: dict[str, list[Path]] = {}
     for name, path in paths.items():
@@ -93,13 +93,13 @@ def _files(folder: Path, model: str) -> dict[str, list[Path]]:
 
 
 def _is_whole(folder: Path, model: str, whole: str, name: str) -> bool:
-    """Return whether OpenCompass has evaluated a dataset as a whole, of which a file holds a part."""
+    """Return whether a file is a part of dataset `whole`, by the results files, and not dataset `name`."""
     results = folder / RESULTS / model
     return (results / f"{whole}.json").is_file() or not (results / f"{name}.json").is_file()
 
 
 def _benchmark(dataset: str) -> tuple[str, str]:
-    """Return the benchmark and the subject of a dataset; no subject: the dataset is a benchmark."""
+    """Return the benchmark and subject of a dataset; the subject is empty if the dataset is a benchmark."""
     for beginning, benchmark in SUBJECTS.items():
         if dataset.startswith(beginning):
             return benchmark, dataset.removeprefix(beginning)
@@ -107,7 +107,7 @@ def _benchmark(dataset: str) -> tuple[str, str]:
 
 
 def _benchmarks(datasets: Mapping[str, Dataset], model: str) -> tuple[list[Score], dict[str, ImportedItems]]:
-    """Return the scores and items of each benchmark, subjects weighted alike, as in its tables."""
+    """Return scores and items of each benchmark; subjects have equal weight, as in OpenCompass's tables."""
     members: dict[str, list[Dataset]] = {}
     for name, dataset in datasets.items():
         members.setdefault(_benchmark(name)[0], []).append(dataset)

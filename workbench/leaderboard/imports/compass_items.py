@@ -1,4 +1,4 @@
-"""Reads a predictions file of OpenCompass, with the correctness of its items from the results file.
+"""Reads an OpenCompass predictions file, and whether each item is right from the results file.
 
 Source: OpenCompass 0.5.4, `openicl/icl_inferencer/icl_base_inferencer.py` (the output handlers),
     `tasks/openicl_eval.py` (`_load_predictions`, `format_details`) and `openicl/icl_evaluator`.
@@ -19,25 +19,25 @@ from workbench.leaderboard.imported_items import MOST_ITEMS, ImportedItems
 
 LABEL = "label: "
 CORRECT = ("correct", "is_correct", "cascade_correct")
-"""Keys of an item's details in a results file, of several evaluators."""
+"""Keys by which OpenCompass's evaluators tell whether an item is right."""
 TOTALS = {"accuracy": "acc", "acc": "acc", "exact_match": "exact_match", "score": "score"}
-"""Key of a total in percent -> name of the metric."""
+"""Key of a total in percent -> name of its metric."""
 PERCENT_TOLERANCE = 0.006
-"""Difference of a total in percent that is rounding to two digits."""
+"""Difference between totals in percent that counts as rounding to two digits."""
 
 Entry = Mapping[str, Any]
 
 
 def read_items(paths: Sequence[Path], results: Path, subset: str) -> ImportedItems:
-    """Return the items of one dataset.
+    """Return the items of one OpenCompass dataset.
 
     Args:
-        paths: Its predictions file, or the files of its parts in order.
-        results: Its results file, which needn't exist.
+        paths: The dataset's predictions file, or the files of its parts in order.
+        results: The dataset's results file, which needn't exist.
         subset: Subject of the dataset.
 
     Raises:
-        DataError: A file is damaged, or the items have no scores that make up the results' total.
+        DataError: A file is damaged, or the items' scores are missing or contradict the reported total.
     """
     entries = _entries(paths)
     values = _json(results) if results.is_file() else {}
@@ -67,7 +67,7 @@ def read_items(paths: Sequence[Path], results: Path, subset: str) -> ImportedIte
 
 
 def has_examples(paths: Sequence[Path]) -> bool:
-    """Return whether the first prompt shows examples."""
+    """Return whether the dataset's first prompt has few-shot examples."""
     first = _entries(paths[:1])[0]
     prompt = first.get("origin_prompt")
     if isinstance(prompt, list):
@@ -87,7 +87,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _entries(paths: Sequence[Path]) -> list[Entry]:
-    """Return the entries of a dataset in the order of their numbers.
+    """Return the entries of a dataset's predictions files in the order of their numbers.
 
     Raises:
         DataError: The numbers aren't 0, 1, 2, ..., or an entry has no prediction.
@@ -106,10 +106,10 @@ def _entries(paths: Sequence[Path]) -> list[Entry]:
 
 
 def _correct(entries: Sequence[Entry], details: Any) -> list[float]:
-    """Return 1 for each right item and 0 for each wrong one, as OpenCompass evaluated it.
+    """Return 1.0 for each right and 0.0 for each wrong item, by OpenCompass's evaluation.
 
     Raises:
-        DataError: Neither the details nor the predictions tell.
+        DataError: Neither the details nor the predictions say which items are right.
     """
     told = _told(details)
     replicas, rest = divmod(len(entries), len(told)) if told else (0, 0)
@@ -124,7 +124,7 @@ def _correct(entries: Sequence[Entry], details: Any) -> list[float]:
 
 
 def _told(details: Any) -> list[list[bool]]:
-    """Return for each item of the details whether each of its answers is right; empty if they don't tell."""
+    """Return, for each item of the details, whether each of its answers is right; empty if not all say so."""
     if isinstance(details, dict):
         details = [details[str(number)] for number in range(len(details)) if str(number) in details]
     told = []
@@ -142,10 +142,10 @@ def _told(details: Any) -> list[list[bool]]:
 
 
 def _metric(correct: Sequence[float], values: Mapping[str, Any], path: Path) -> str:
-    """Return the name of the metric whose total the items make up.
+    """Return the metric whose reported total is the mean of the items; `acc` if no total is reported.
 
     Raises:
-        DataError: The results report another total.
+        DataError: The reported totals differ from the mean of the items.
     """
     percent = 100 * sum(correct) / len(correct)
     totals = {key: value for key in TOTALS if isinstance(value := values.get(key), int | float)}
@@ -159,7 +159,7 @@ def _metric(correct: Sequence[float], values: Mapping[str, Any], path: Path) -> 
 
 
 def _choices(entry: Entry) -> list[str]:
-    """Return the labels that were scored; none for a generated answer."""
+    """Return the labels whose likelihoods were compared; empty for a generated answer."""
     if isinstance(entry.get("choices"), list):
         return [str(choice) for choice in entry["choices"]]
     return [key.removeprefix(LABEL) for key in entry if key.startswith(LABEL)]
@@ -174,7 +174,7 @@ def _chosen(entry: Entry) -> Any:
 
 
 def _texts(entry: Entry) -> list[str]:
-    """Return the texts that the model was given: one of each label, or the prompt of a generated answer."""
+    """Return the texts that the model read: one per label, or the prompt of a generated answer."""
     labels = [entry[key] for key in entry if key.startswith(LABEL)]
     if labels:
         return [_text(label.get("prompt") if isinstance(label, dict) else label) for label in labels]
@@ -182,7 +182,7 @@ def _texts(entry: Entry) -> list[str]:
 
 
 def _text(prompt: Any) -> str:
-    """Return a prompt as one text: that of a chat has one turn a line."""
+    """Return a prompt as one text; a chat's prompt has one line per turn."""
     if isinstance(prompt, list):
         turns = [turn.get("prompt", turn) if isinstance(turn, dict) else turn for turn in prompt]
         return "\n".join(_text(turn) for turn in turns)
@@ -190,7 +190,7 @@ def _text(prompt: Any) -> str:
 
 
 def _context(texts: Sequence[str], num_choices: int) -> tuple[str, list[str]]:
-    """Return the text before the answers, and the answers that were scored after it."""
+    """Return the text that all scored texts start with, and the rest of each text, its answer."""
     if len(texts) < 2 or len(texts) != num_choices:
         return texts[0], []
     context = commonprefix(list(texts))
@@ -219,7 +219,7 @@ def _target(entry: Entry, choices: Sequence[str]) -> int | str | list[str]:
 def _predictions(
     paths: Sequence[Path], subset: str, metric: str, correct: Sequence[float]
 ) -> list[Prediction]:
-    """Return the items with their texts.
+    """Read the files again and return the items as predictions with all texts.
 
     Raises:
         DataError: The files were changed since the items were read.

@@ -14,8 +14,8 @@ from workbench.leaderboard.run_files import folders_below
 def imported_results(folder: Path) -> tuple[list[ImportedResults], list[LeftOut]]:
     """Return the results of other tools below a folder, and the files that are left out.
 
-    All files of one model in one folder are one result. Of several files about one benchmark the latest
-    counts, and the others are left out.
+    All files of one model in one folder form one result. If several files have the same benchmark, the newest
+    counts and the others are left out.
     """
     results: list[ImportedResults] = []
     left_out: list[LeftOut] = []
@@ -30,7 +30,7 @@ Found = tuple[ImportedResults | None, list[LeftOut]]
 
 
 def _of_harness(folder: Path, files: Sequence[str]) -> Iterator[Found]:
-    """Yield what the results files of lm-evaluation-harness in a folder hold of each model."""
+    """Yield each model's results from the lm-evaluation-harness files in a folder, and the files left out."""
     models: dict[str, ImportedResults] = {}
     known: set[tuple[str, str]] = set()
     for name in sorted(filter(harness_folder.RESULTS_NAME.fullmatch, files), reverse=True):
@@ -51,7 +51,7 @@ def _of_harness(folder: Path, files: Sequence[str]) -> Iterator[Found]:
 
 
 def _add(models: dict[str, ImportedResults], results: ImportedResults | None) -> None:
-    """Add results to those of the same model from a later file, if there are any."""
+    """Add results to those of the same model in `models`, which come from later files."""
     if results is None:
         return
     later = models.setdefault(fingerprint([results.tool, results.model, results.facts]), results)
@@ -62,7 +62,7 @@ def _add(models: dict[str, ImportedResults], results: ImportedResults | None) ->
 
 
 def _joined(older: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of both, section by section; the later ones count."""
+    """Merge two mappings recursively; values of `later` win."""
     sections = {
         name: _joined(older[name], value)
         for name, value in later.items()
@@ -79,7 +79,7 @@ def _without(results: ImportedResults, benchmarks: Sequence[str]) -> ImportedRes
 
 
 def _of_compass(folder: Path, names: Sequence[str]) -> Iterator[Found]:
-    """Yield what a folder holds of each model that OpenCompass has asked."""
+    """Yield the results of each model in a folder if it is that of an OpenCompass run."""
     if compass_folder.PREDICTIONS not in names or (folder / "results.json").exists():
         return
     for path in sorted((folder / compass_folder.PREDICTIONS).iterdir()):

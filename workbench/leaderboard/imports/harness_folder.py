@@ -25,15 +25,15 @@ from workbench.leaderboard.imports.harness_scores import LABEL, LOGLIKELIHOOD, T
 TOOL = "lm-evaluation-harness"
 RESULTS_NAME = re.compile(r"results_(?P<date>[^_/]+)\.json")
 WITH_ITEMS = ("config", "versions", "n-shot", "git_hash", "date", "transformers_version", "chat_template_sha")
-"""Keys of a results file that tell where its numbers come from."""
+"""Keys of a results file that go into the provenance of its numbers."""
 DEEPEST_GROUP = 10
 SHOWN_FOR_LANGUAGE = 200
-"""Samples whose prompts tell the language."""
+"""Number of samples whose prompts are used to detect the language."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task of the harness with its samples."""
+    """One task of lm-evaluation-harness with its samples file."""
 
     name: str
     path: Path
@@ -41,10 +41,10 @@ class Task:
 
 
 def read_folder(path: Path) -> tuple[ImportedResults | None, list[LeftOut]]:
-    """Return what a results file and its samples hold, and which of them are left out.
+    """Return one model's results from a results file and its samples files, and the files left out.
 
     Raises:
-        DataError: It is not a results file of the harness.
+        DataError: The file is not a results file of lm-evaluation-harness.
     """
     values = _results(path)
     tasks, left_out = _tasks(path, values)
@@ -104,7 +104,7 @@ def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _tasks(path: Path, values: Mapping[str, Any]) -> tuple[dict[str, Task], list[LeftOut]]:
-    """Return the tasks with sound samples, and the files of the others."""
+    """Read the samples files of a results file; return the tasks, and the files that are left out."""
     tasks: dict[str, Task] = {}
     left_out = []
     suffix = f"_{path.stem.removeprefix('results_')}.jsonl"
@@ -126,10 +126,10 @@ def _escaped(text: str) -> str:
 
 
 def _check_count(samples: Sequence[Sample], counts: Any) -> None:
-    """Check that a file has as many documents as were scored.
+    """Raise an error if a samples file has another number of documents than the results file counted.
 
     Raises:
-        DataError: It has others.
+        DataError: The numbers differ.
     """
     expected = counts.get("effective") if isinstance(counts, dict) else None
     count = len({sample.number for sample in samples})
@@ -138,7 +138,7 @@ def _check_count(samples: Sequence[Sample], counts: Any) -> None:
 
 
 def _benchmarks(values: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, list[Task]]:
-    """Return the tasks of each benchmark: groups that the harness averages, and tasks outside of these."""
+    """Return benchmark -> its tasks: outermost groups that the harness averages, and single tasks."""
     groups = {}
     for name in _section(values, "groups"):
         members = _leaves(name, _section(values, "group_subtasks"), DEEPEST_GROUP)
@@ -157,7 +157,7 @@ def _benchmarks(values: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[st
 
 
 def _leaves(name: str, subtasks: Mapping[str, Any], depth: int) -> list[str]:
-    """Return the tasks below a group, each once."""
+    """Return the tasks in a group and its subgroups, each once."""
     below = subtasks.get(name)
     if not isinstance(below, list) or not below:
         return [name]
@@ -168,7 +168,7 @@ def _leaves(name: str, subtasks: Mapping[str, Any], depth: int) -> list[str]:
 
 
 def _task_items(task: Task, subset: str) -> ImportedItems:
-    """Return the items of one task; metrics come from all filters, the rest from the first."""
+    """Return the items of one task; metrics come from all filters, other fields from the first filter."""
     by_filter: dict[str, list[Sample]] = {}
     for sample in task.samples:
         by_filter.setdefault(sample.filter, []).append(sample)
@@ -209,14 +209,14 @@ def _task_items(task: Task, subset: str) -> ImportedItems:
 
 
 def _weights(values: Sequence[Any]) -> list[float] | None:
-    """Return what stands behind each log-likelihood: the bytes or words of the unprepared document."""
+    """Return the second number of each [log-likelihood, weight] value: the document's bytes or words."""
     if any(not isinstance(value, list) or are_labels(value) or value[1] <= 0 for value in values):
         return None
     return [float(weight) for _, weight in values]
 
 
 def _label(sample: Sample, index: int, usual: Any) -> Any:
-    """Return the right (0) or predicted (1) label that a metric of labels was given."""
+    """Return the right (index 0) or predicted (1) label from a label metric's value; `usual` if none is."""
     pairs = [value for value in sample.metrics.values() if are_labels(value)]
     return pairs[0][index] if pairs else usual
 
@@ -224,7 +224,7 @@ def _label(sample: Sample, index: int, usual: Any) -> Any:
 def _facts(
     benchmark: str, tasks: Sequence[Task], values: Mapping[str, Any], model: str
 ) -> dict[str, str | int | None]:
-    """Return the fields of a benchmark's scores that all its metrics have in common."""
+    """Return the fields that the scores of all metrics of a benchmark share."""
     texts = [sample.ending for sample in tasks[0].samples[:SHOWN_FOR_LANGUAGE]]
     shots = _section(values, "n-shot").get(benchmark, _section(values, "n-shot").get(tasks[0].name))
     version = values.get("lm_eval_version")
@@ -239,7 +239,7 @@ def _facts(
 
 
 def _directions(benchmark: str, tasks: Sequence[Task], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metric -> whether higher is better, as the file says of a group or of its first task."""
+    """Return metric -> whether higher is better, from the group's entry, else from its first task's."""
     told = _section(values, "higher_is_better")
     return _section(told, tasks[0].name) | {
         name: value for name, value in _section(told, benchmark).items() if value is not None
@@ -247,7 +247,7 @@ def _directions(benchmark: str, tasks: Sequence[Task], values: Mapping[str, Any]
 
 
 def _num_total(tasks: Sequence[Task], counts: Mapping[str, Any]) -> int | None:
-    """Return the documents of all tasks without a limit; None where the file doesn't tell."""
+    """Return the number of all tasks' documents without a limit; None if the file lacks a number."""
     totals = [_section(counts, task.name).get("original") for task in tasks]
     known = [total for total in totals if isinstance(total, int) and total > 0]
     return sum(known) if len(known) == len(totals) else None

@@ -1,4 +1,4 @@
-"""Reads what a results file of lm-evaluation-harness tells of the model.
+"""Reads facts about the model from an lm-evaluation-harness results file.
 
 Source: lm_eval 0.4.13, `evaluator.simple_evaluate` (the section `config` of the results).
 """
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 QUANTIZATIONS = {"load_in_8bit": "int8", "load_in_4bit": "4-bit"}
-"""Argument of the model -> quantization."""
+"""Argument of the model -> quantization that it turns on."""
 
 
 def model_facts(config: Mapping[str, Any]) -> dict[str, str | int]:
-    """Return num_parameters, dtype, quantization, revision, and of an adapter its path and its base's."""
+    """Return num_parameters, dtype, quantization, revision, and an adapter's path and that of its base."""
     arguments = _arguments(config.get("model_args"))
     adapter, dtype = arguments.get("peft"), config.get("model_dtype")
     quantizations = [
@@ -29,7 +29,7 @@ def model_facts(config: Mapping[str, Any]) -> dict[str, str | int]:
 
 
 def _arguments(values: Any) -> dict[str, Any]:
-    """Return the arguments of the model, which the command writes as an object, and Python calls as text."""
+    """Parse the model's arguments, which are an object from the command line, and a text from Python."""
     if isinstance(values, str):
         pairs = [argument.partition("=") for argument in values.split(",")]
         return {key.strip(): value.strip() for key, _, value in pairs}

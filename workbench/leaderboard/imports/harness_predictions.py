@@ -1,4 +1,4 @@
-"""Reads a samples file of lm-evaluation-harness again, as predictions with all texts."""
+"""Reads an lm-evaluation-harness samples file as predictions with all texts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from workbench.leaderboard.imports import harness_samples
 
 
 def read_predictions(path: Path, subset: str) -> list[Prediction]:
-    """Return the samples as predictions, with the texts and scores after all filters.
+    """Return one prediction per document, with the texts and the scores after every filter.
 
     Raises:
         DataError: A line isn't a sample.
@@ -64,6 +64,6 @@ def _first_text(responses: Any) -> str:
 
 
 def target_of(target: Any, choices: Sequence[str]) -> int | str:
-    """Return the index of the right choice, which the harness writes as text, or the text to generate."""
+    """Return the index of the right choice, which the harness writes as text, else the target text."""
     text = str(target)
     return int(text) if choices and text.isdecimal() and len(text) < 6 else text

@@ -18,16 +18,19 @@ from workbench.files import parse_json
 from workbench.leaderboard.imported_items import MOST_BYTES, MOST_ITEMS
 
 LONGEST_LINE = 64 * 2**20
-"""Bytes of a sample."""
+"""Largest line that is read, in bytes."""
 SHARED_TEXT = 100
-"""Characters from which a text that several documents share makes them a cluster."""
+"""A text with at least this many characters that several documents share makes them a cluster."""
 ENDING = 300
-"""Characters of a prompt that tell its language."""
+"""Number of characters at the end of a prompt that are kept to detect the language."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One document with the model's answer, after one filter."""
+    """One document with the model's answer after one filter of the harness.
+
+    A filter extracts the answer from the model's output.
+    """
 
     number: int
     filter: str
@@ -45,10 +48,10 @@ class Sample:
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Return all samples of a file, in its order.
+    """Return all samples of a samples file, in its order.
 
     Raises:
-        DataError: A line isn't a sample, or a document is there twice after one filter.
+        DataError: A line isn't a sample, or a document occurs twice with the same filter.
     """
     samples: list[Sample] = []
     lines: dict[tuple[int, str], int] = {}
@@ -67,10 +70,10 @@ def read_samples(path: Path) -> list[Sample]:
 
 
 def sample_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number and the values of each line of a samples file.
+    """Yield line number and JSON object of each line of a samples file.
 
     Raises:
-        DataError: A line is no JSON object, or the file is too long or can't be read.
+        DataError: A line isn't a JSON object, or the file is too long or can't be read.
     """
     if not path.is_file() or path.stat().st_size > MOST_BYTES:
         raise DataError(f"{path}: not a file of at most {MOST_BYTES:,} bytes")
@@ -100,7 +103,7 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 
 def sample_of(values: Mapping[str, Any], where: str) -> Sample:
-    """Return the sample of a line's values.
+    """Convert the JSON object of a line to a sample.
 
     Raises:
         DataError: A value is missing or of another type; the message starts with `where`.
@@ -143,7 +146,7 @@ def asked(values: Mapping[str, Any], where: str) -> list[list[str]]:
 
 
 def _in_order(value: Any) -> list[Any]:
-    """Return the arguments that 0.4.4 and later write as an object, and earlier versions as a list."""
+    """Return the arguments as a list; harness 0.4.4 and later write an object, earlier versions a list."""
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
@@ -152,7 +155,7 @@ def _text(argument: Any) -> str:
 
 
 def choices_of(requests: Sequence[Sequence[str]]) -> list[str]:
-    """Return the continuations that the model chose from; none for a generated answer or a single text."""
+    """Return a multiple-choice document's continuations; empty for generated answers and single texts."""
     return [request[1] for request in requests if len(request) > 1] if len(requests) > 1 else []
 
 
@@ -164,7 +167,7 @@ def _plain_hash(requests: Sequence[Sequence[str]], choices: Sequence[str]) -> st
 
 
 def _long_texts(doc: Any) -> tuple[str, ...]:
-    """Return the document's texts that are long enough to be shared by several questions."""
+    """Return the document's texts of at least `SHARED_TEXT` characters, which may be common to a cluster."""
     if not isinstance(doc, dict):
         return ()
     return tuple(
@@ -173,10 +176,10 @@ def _long_texts(doc: Any) -> tuple[str, ...]:
 
 
 def finite(value: Any, name: str, number: int, where: str) -> Any:
-    """Return a metric's value of a document.
+    """Return a metric's value of a document after checking it; a boolean becomes 0.0 or 1.0.
 
     Raises:
-        DataError: It is NaN, infinite or too large to be a score, or holds such a number.
+        DataError: The value, or a number in it, is NaN, infinite or too large to be a score.
     """
     if isinstance(value, bool):
         return float(value)
@@ -187,7 +190,7 @@ def finite(value: Any, name: str, number: int, where: str) -> Any:
 
 
 def _prediction(values: Mapping[str, Any], choices: Sequence[str]) -> Any:
-    """Return the index of the chosen continuation, or the filtered text."""
+    """Return the index of the chosen continuation, or the generated text after the filter."""
     responses = values.get("filtered_resps")
     if not isinstance(responses, list) or not responses:
         return None
@@ -198,7 +201,7 @@ def _prediction(values: Mapping[str, Any], choices: Sequence[str]) -> Any:
 
 
 def loglikelihoods(responses: Any) -> list[float]:
-    """Return the log-likelihood of each continuation; none where they aren't numbers."""
+    """Return the log-likelihood of each continuation; empty if a response isn't a number."""
     found = []
     for response in responses if isinstance(responses, list) else []:
         while isinstance(response, list) and response:
@@ -214,7 +217,7 @@ def loglikelihoods(responses: Any) -> list[float]:
 
 
 def clusters(samples: Sequence[Sample]) -> list[str]:
-    """Return what samples on the same text share: their longest text that another document has too."""
+    """Return each sample's cluster: the hash of the longest text that it shares with others, or empty."""
     counts: dict[str, int] = {}
     for sample in samples:
         for text in sample.long_texts:
@@ -227,9 +230,10 @@ def clusters(samples: Sequence[Sample]) -> list[str]:
 
 
 def item_score(value: Any) -> float | None:
-    """Return the score of one item from the harness's value; None if the value is no score of an item.
+    """Return the score of one item from the harness's value; None if the value isn't an item's score.
 
-    A log-likelihood may come with a weight; of two labels, right and predicted, the score is 1 if they agree.
+    A value may be [log-likelihood, weight], whose score is the log-likelihood, or [right label, predicted
+    label], whose score is 1 if they are equal.
     """
     if isinstance(value, int | float):
         return float(value)
@@ -243,5 +247,5 @@ def item_score(value: Any) -> float | None:
 
 
 def are_labels(value: Any) -> bool:
-    """Return whether a value is a right and a predicted label."""
+    """Return whether a metric's value is a pair [right label, predicted label]."""
     return isinstance(value, list) and len(value) == 2 and all(type(label) is int for label in value)

@@ -25,18 +25,18 @@ from workbench.leaderboard.imports.scores import (
 LOGLIKELIHOOD = "log-likelihood of the text, in nats"
 LABEL = "1 where the label is right, else 0"
 MOST_NATS = 700
-"""Of a mean log-likelihood; e to a higher power is no number any more."""
+"""Largest negative mean log-likelihood whose perplexity is computed; e to a higher power overflows."""
 
 
 @dataclass(frozen=True)
 class TaskItems:
-    """Items of one task, and the totals that the results file reports of it."""
+    """Items of one task, and the totals that the results file reports for it."""
 
     items: ImportedItems
     totals: Mapping[str, Any]
     """`METRIC,FILTER` -> total."""
     metrics: Sequence[str]
-    """Metrics of its samples, of single documents or of all together."""
+    """Names of the metrics in the task's samples."""
 
 
 def scores_of(
@@ -46,17 +46,19 @@ def scores_of(
     facts: Mapping[str, Any],
     higher_is_better: Mapping[str, Any],
 ) -> tuple[list[Score], list[str]]:
-    """Return a benchmark's scores, in the order of its metrics, and why further ones are left out.
+    """Return a benchmark's scores, one per metric, and the reasons for metrics that are left out.
+
+    A score is left out if its items contradict the reported total.
 
     Args:
         items: Items of all tasks.
         tasks: The benchmark's task, or the tasks of a group.
-        totals: Totals that the results file reports of the benchmark.
+        totals: Totals that the results file reports for the benchmark.
         facts: Further fields of the scores.
-        higher_is_better: Metric without its filter -> what the results file says of it.
+        higher_is_better: Metric without its filter -> the results file's entry.
 
     Raises:
-        DataError: The results file reports another mean than that of the items, or no metric is left.
+        DataError: A reported mean differs from that of the items, or no metric is left.
     """
     scores, problems = [], []
     for metric in items.values:
@@ -83,7 +85,7 @@ def scores_of(
 
 
 def total_key(metric: str) -> str:
-    """Return the key of a metric's total in a results file."""
+    """Return the key of a metric's total in a results file, as `acc,none`."""
     return metric if "," in metric else f"{metric},{NO_FILTER}"
 
 
@@ -92,7 +94,7 @@ def _is_number(total: Any) -> bool:
 
 
 def _mark_perplexity(items: ImportedItems, tasks: Sequence[TaskItems], metric: str) -> None:
-    """Note that item scores are log-likelihoods if each task's total is e to minus their mean."""
+    """Mark the metric's item scores as log-likelihoods if every task's total is their perplexity."""
     if all(_is_perplexity(task.items, metric, task.totals.get(total_key(metric))) for task in tasks):
         for own in (items, *(task.items for task in tasks)):
             own.meanings[metric] = LOGLIKELIHOOD
@@ -108,17 +110,17 @@ def _is_perplexity(items: ImportedItems, metric: str, total: Any) -> bool:
 
 
 def _average(items: ImportedItems, metric: str, total: Any) -> str:
-    """Return how a total is made of a group's tasks: the mean of all items, or of the tasks' totals."""
+    """Return micro if a group's total is the mean of all items, macro if it is the mean of its tasks."""
     if len(by_subset(items, metric)) < 2:
         return "micro"
     return "macro" if metric in items.meanings or contradiction(items, metric, total, "micro") else "micro"
 
 
 def _group_problem(tasks: Sequence[TaskItems], score: Score) -> str:
-    """Return how a group's total differs from what its tasks make; empty for a mean of items, checked before.
+    """Return how a group's total contradicts its tasks' totals or their items; empty if it doesn't.
 
-    A total of each task's items together, such as F1, is checked against these items; the group's is the mean
-    of the tasks' totals, of equal weight or by their numbers of items.
+    Only for metrics of all items together, such as F1: each task's total is recomputed from its items, and
+    the group's total must be the mean of its tasks' totals, weighted equally or by numbers of items.
     """
     if not score.item_score:
         return ""

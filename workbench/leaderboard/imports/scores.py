@@ -1,4 +1,4 @@
-"""Computes scores from imported items, and checks them against what the other tool reports."""
+"""Computes scores from imported items, and checks them against the totals that the other tool reports."""
 
 import math
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from workbench.leaderboard.items.metric_kinds import MetricKind, kind_of, recomp
 from workbench.statistics import intervals
 
 TOLERANCE = 1e-6
-"""Relative difference between a reported mean and the mean of the items that is rounding."""
+"""Relative difference between a reported mean and that of the items that counts as rounding."""
 
 
 def contradiction(items: ImportedItems, metric: str, reported: Any, average: str) -> str:
-    """Return how a reported mean differs from the mean of the items; empty if it doesn't."""
+    """Return a message if a reported mean differs from the mean of the items; else an empty text."""
     if not isinstance(reported, int | float) or metric in items.meanings:
         return ""
     return _difference(metric, reported, averaged(items, metric, average))
 
 
 def contradiction_jointly(items: ImportedItems, score: Score) -> str:
-    """Return how a reported total of all items together differs from what their answers make.
+    """Return a message if a reported total differs from the value recomputed from all items.
 
-    Empty if it doesn't, and for a mean or a metric that only the tool can compute.
+    Empty if it doesn't differ, and for a metric that is a mean or that only the tool can compute.
     """
     if kind_of(score) not in (MetricKind.labels, MetricKind.ratio):
         return ""
@@ -39,14 +39,14 @@ def _difference(metric: str, reported: float, value: float) -> str:
 
 
 def averaged(items: ImportedItems, metric: str, average: str) -> float:
-    """Return the mean of the items, or of the subsets' means."""
+    """Return the mean of the items' scores (micro), or of the subsets' means (macro)."""
     if average == "micro":
         return intervals.mean(items.values[metric])
     return intervals.mean([intervals.mean(values) for values in by_subset(items, metric).values()])
 
 
 def by_subset(items: ImportedItems, metric: str) -> dict[str, list[float]]:
-    """Return the item scores of each subset."""
+    """Return subset -> scores of its items in a metric."""
     parts: dict[str, list[float]] = {}
     for subset, value in zip(items.subsets, items.values[metric], strict=True):
         parts.setdefault(subset, []).append(value)
@@ -61,7 +61,7 @@ def score_of(
     Args:
         items: The model's items.
         metric: Name of the metric.
-        reported: The tool's own total; needed for a metric that isn't the mean of its items.
+        reported: The total that the tool reports; needed for a metric that isn't the mean of its items.
         average: micro or macro.
         facts: Further fields of the score: model, benchmark, language, num_fewshot, protocol, ...
     """
@@ -85,7 +85,7 @@ def score_of(
 
 
 def _chance(num_choices: Sequence[int]) -> float | None:
-    """Return the score of guessing; None for answers that aren't chosen."""
+    """Return the expected score of guessing among the choices; None if an answer isn't chosen."""
     if not num_choices or min(num_choices) < 2:
         return None
     return intervals.mean([1 / count for count in num_choices])

@@ -1,1 +1,1 @@
-"""Finds the columns of the board, and reads the item scores of all models in them."""
+"""Finds the columns of the leaderboard, and reads the score of every item for all models in a column."""

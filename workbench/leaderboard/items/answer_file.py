@@ -1,4 +1,4 @@
-"""Reads questions and answers of one file of predictions: in bulk, and line by line where that fails."""
+"""Reads questions and answers of a predictions file: in bulk by pyarrow, else line by line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from workbench.leaderboard.items.model_answers import ModelAnswers, bulk_answers
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a benchmark's items ask, in the order of a column."""
+    """Prompts, options and right answers of a benchmark's items, in the order of a leaderboard column."""
 
     contexts: Sequence[str]
     choices: Sequence[list[str]]
@@ -28,17 +28,17 @@ class AnswerFile:
     """One model's file of predictions on one benchmark."""
 
     def __init__(self, path: Path, items: Items | None = None) -> None:
-        """Read nothing yet.
+        """Remember the path; the file is read when answers or questions are asked for.
 
         Args:
             path: Path of the file.
-            items: What is known of a file with this content; None: nothing.
+            items: Cached items of a file with this content; None: the cache has none.
         """
         self._path = path
         self._items = items
 
     def answers(self, ids: pa.Array) -> ModelAnswers | None:
-        """Return the answers to these items, in their order; None if not all can be read."""
+        """Return the model's answers to the items with these ids, in this order; None if any is missing."""
         if self._items is not None and self._items.answers is not None and self._items.ids.equals(ids):
             return self._items.answers
         found = bulk_answers(self._data)
@@ -48,7 +48,7 @@ class AnswerFile:
         return None if ordered is None else checked_answers(ordered)
 
     def asked(self, ids: pa.Array) -> Asked | None:
-        """Return what these items ask, in their order; None if not all can be read."""
+        """Return prompts, options and right answers of the items with these ids; None if any is missing."""
         arrays = _bulk_questions(self._data)
         if arrays is not None and arrays["id"].equals(ids):
             return Asked(
@@ -74,7 +74,7 @@ class AnswerFile:
             return b""
 
     def _ordered(self, ids: pa.Array) -> list[Prediction] | None:
-        """Return the predictions of the reader that checks each line; None if not all are there."""
+        """Return the predictions of these ids by the reader that checks each line; None if any is missing."""
         try:
             by_id = {each.id: each for each in read_predictions(self._path)}
         except (DataError, OSError, UnicodeDecodeError):
@@ -84,7 +84,7 @@ class AnswerFile:
 
 
 def _bulk_questions(data: bytes) -> dict[str, pa.Array] | None:
-    """Return the columns with the questions; None if they can't be read in bulk."""
+    """Return the columns id, context, choices and target; None if pyarrow can't read them in bulk."""
     first = first_line(data)
     try:
         target = type_of(first.get("target")) if first else None

@@ -1,4 +1,4 @@
-"""Reads a file of predictions into arrays: fast by pyarrow, and by the checked reader where that fails."""
+"""Reads a predictions file into arrays: in bulk by pyarrow, else by the reader that checks each line."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ from workbench.leaderboard.items.bulk import first_line, read_bulk, type_of
 from workbench.leaderboard.items.model_answers import ModelAnswers, answer_fields, answers_of
 
 LABELS, TEXTS = ("prediction", "target"), ("context",)
-"""Columns that only some metrics need."""
+"""Fields of a prediction that are read only for metrics that need them: labels, and the text before the
+answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,43 +32,45 @@ class Items:
     """Hash of each item's prompt."""
     subsets: pa.Array
     clusters: pa.Array
-    """What an item shares with others; empty: nothing."""
+    """Name of each item's cluster, such as a common text; empty: the item is independent."""
     values: NDArray[np.float64]
-    """Score of each item."""
+    """Score of each item by one metric."""
     predictions: list[Any] | None = None
     targets: list[Any] | None = None
     texts: list[str] | None = None
     """Text before the answer; of a perplexity benchmark the text that is scored."""
     weights: NDArray[np.float64] | None = None
-    """Bytes or words by which another tool divides log-likelihoods; None: those of `texts`."""
+    """Bytes or words of each item by another tool's count, which divide its log-likelihood; None: count
+    those of `texts`."""
     answers: ModelAnswers | None = None
-    """Chosen options and log-likelihoods, where the file was read in bulk and no text was generated."""
+    """Chosen options and log-likelihoods; None if the file was not read in bulk, or if texts were
+    generated."""
 
     def __len__(self) -> int:
         """Return the number of items."""
         return len(self.values)
 
     def answers_same(self, other: "Items") -> bool:
-        """Return whether both have the same items with the same prompts in the same order."""
+        """Return whether two models have the same items with the same prompts in the same order."""
         return bool(self.ids.equals(other.ids) and self.prompts.equals(other.prompts))
 
     @property
     def is_clustered(self) -> bool:
-        """Whether items share something with others."""
+        """Whether any item is in a cluster."""
         return bool(pc.any(pc.not_equal(self.clusters, "")).as_py())
 
     def keys(self) -> list[tuple[str, str]]:
-        """Return id and prompt of each item."""
+        """Return (id, prompt hash) of each item."""
         return list(zip(self.ids.to_pylist(), self.prompts.to_pylist(), strict=True))
 
 
 def read_items(path: Path, metric: str, columns: Sequence[str] = ()) -> Items:
-    """Read a file of predictions.
+    """Read ids, prompt hashes, subsets, clusters and one metric's item scores from a predictions file.
 
     Args:
-        path: Its path.
+        path: Path of the file.
         metric: Metric whose item scores are read.
-        columns: Further columns that are needed, of `LABELS` and `TEXTS`.
+        columns: Further fields to read, from `LABELS` and `TEXTS`.
 
     Raises:
         DataError: A line is not a prediction, has no finite score of this metric, or repeats an item's id.
@@ -83,10 +86,10 @@ def read_items(path: Path, metric: str, columns: Sequence[str] = ()) -> Items:
 
 
 def _distinct(items: Items, where: str) -> Items:
-    """Return the items.
+    """Return the items unchanged after checking that there are some and that no id occurs twice.
 
     Raises:
-        DataError: There are none, or an id is there twice; the message starts with `where`.
+        DataError: There are no items, or an id occurs twice; the message starts with `where`.
     """
     if len(items) == 0:
         raise DataError(f"{where}: has no items")
@@ -96,7 +99,7 @@ def _distinct(items: Items, where: str) -> Items:
 
 
 def _repeated(ids: Sequence[str]) -> str:
-    """Return which id is there twice, and on which lines."""
+    """Return a message that names the first id that occurs twice, with both line numbers."""
     first: dict[str, int] = {}
     for number, item in enumerate(ids, 1):
         if item in first:
@@ -106,7 +109,7 @@ def _repeated(ids: Sequence[str]) -> str:
 
 
 def _bulk(data: bytes, metric: str, columns: Sequence[str]) -> Items | None:
-    """Return the items of a file as pyarrow reads them; None where a line isn't like the first one."""
+    """Parse a predictions file with pyarrow; None if a line has other fields or types than the first."""
     first = first_line(data)
     try:
         fields = _fields(first, metric, columns) if first else {}
@@ -122,7 +125,7 @@ def _bulk(data: bytes, metric: str, columns: Sequence[str]) -> Items | None:
 
 
 def _items(arrays: dict[str, pa.Array], metric: str, columns: Sequence[str]) -> Items | None:
-    """Return the items in columns that were read in bulk; None if a score or the version is odd."""
+    """Build the items from columns read in bulk; None if a score isn't finite or the version is another."""
     values = arrays["scores"].field(metric)
     if values.null_count or not _are_scores(numbers := values.to_numpy(zero_copy_only=False)):
         return None
@@ -144,11 +147,11 @@ def _items(arrays: dict[str, pa.Array], metric: str, columns: Sequence[str]) -> 
 
 
 def _fields(first: dict[str, Any], metric: str, columns: Sequence[str]) -> dict[str, pa.DataType]:
-    """Return the columns to read, with the types that they have on the first line.
+    """Return the fields to read in bulk, with their types on the file's first line.
 
     Raises:
-        KeyError: The line lacks one.
-        TypeError: It has a value that isn't read in bulk.
+        KeyError: The line lacks a field.
+        TypeError: A value has a type that isn't read in bulk.
     """
     fields: dict[str, pa.DataType] = dict.fromkeys(("id", "subset", "prompt_hash", "cluster"), pa.string())
     fields |= {"schema_version": pa.int64(), "scores": pa.struct([(metric, pa.float64())])}
@@ -160,7 +163,7 @@ def _are_scores(values: NDArray[np.float64]) -> bool:
 
 
 def _checked(path: Path, metric: str, columns: Sequence[str]) -> Items:
-    """Return the items as the reader gives them that checks each line.
+    """Read a predictions file with the reader that checks each line.
 
     Raises:
         DataError: A line is not a prediction, or has no score of this metric.
@@ -171,10 +174,11 @@ def _checked(path: Path, metric: str, columns: Sequence[str]) -> Items:
 def items_of(
     predictions: Sequence[Prediction], metric: str, columns: Sequence[str] = (), where: str = "predictions"
 ) -> Items:
-    """Return predictions in memory as arrays.
+    """Convert predictions in memory to arrays.
 
     Raises:
-        DataError: One has no score of this metric, or an id is there twice; the message starts with `where`.
+        DataError: A prediction has no score of this metric, or an id occurs twice; the message starts with
+            `where`.
     """
     for number, prediction in enumerate(predictions, 1):
         if metric not in prediction.scores:
@@ -200,7 +204,7 @@ def items_of(
 
 
 def imported_items(found: ImportedItems, metric: str, where: str) -> Items:
-    """Return items of another tool as arrays.
+    """Convert items imported from another tool to arrays, with the item scores of one metric.
 
     Raises:
         DataError: The tool has no finite score of this metric for each item, or repeats an item's id.
@@ -226,10 +230,10 @@ def imported_items(found: ImportedItems, metric: str, where: str) -> Items:
 
 
 def _text_array(texts: Sequence[str], where: str) -> pa.Array:
-    """Return texts as an array.
+    """Convert texts to a pyarrow array.
 
     Raises:
-        DataError: One has half of a surrogate pair; the message starts with `where`.
+        DataError: A text has half of a surrogate pair; the message starts with `where`.
     """
     try:
         return pa.array(texts, pa.string())
@@ -238,5 +242,5 @@ def _text_array(texts: Sequence[str], where: str) -> pa.Array:
 
 
 def num_words(text: str) -> int:
-    """Return the number of words of a text as the word perplexity counts them."""
+    """Return the number of words of a text: its parts between whitespace, as word perplexity counts them."""
     return len(re.split(r"\s+", text))

@@ -1,4 +1,4 @@
-"""Reads columns of a file of predictions all at once with pyarrow, where every line is like the first one."""
+"""Reads fields of a JSON lines file in bulk with pyarrow, if every line has the types of the first line."""
 
 import json
 from typing import Any
@@ -8,13 +8,13 @@ import pyarrow.json as pa_json
 
 SMALLEST_BLOCK = 1 << 16
 LARGEST_BLOCK = 1 << 30
-"""Bytes that pyarrow parses at once; a line must fit."""
+"""Largest number of bytes that pyarrow parses in one block; every line must fit into a block."""
 
 MAY_BE_NULL = ("cluster", "prediction", "generation")
 
 
 def first_line(data: bytes) -> dict[str, Any] | None:
-    """Return the JSON object of the first line; None if it is not one."""
+    """Parse the first line of a JSON lines file; None if it is not a JSON object."""
     try:
         values = json.loads(data[: data.find(b"\n") + 1])
     except (ValueError, RecursionError):
@@ -23,11 +23,11 @@ def first_line(data: bytes) -> dict[str, Any] | None:
 
 
 def read_bulk(data: bytes, fields: dict[str, pa.DataType]) -> dict[str, pa.Array] | None:
-    """Return columns of JSON lines; None if a value has another type or is missing where it must not.
+    """Return fields of JSON lines as columns; None if a value has another type, or is missing but required.
 
     Args:
         data: Bytes of the file.
-        fields: Name of a column -> its type.
+        fields: Name of a field -> its type.
     """
     size = min(max(len(data), SMALLEST_BLOCK), LARGEST_BLOCK)
     try:
@@ -47,10 +47,10 @@ def read_bulk(data: bytes, fields: dict[str, pa.DataType]) -> dict[str, pa.Array
 
 
 def type_of(value: Any) -> pa.DataType:
-    """Return the type of a column whose first value this is.
+    """Return the pyarrow type of a column that has this first value; a null counts as a text.
 
     Raises:
-        TypeError: The value isn't read in bulk.
+        TypeError: Values of this type aren't read in bulk.
     """
     if value is None or isinstance(value, str):
         return pa.string()

@@ -1,4 +1,4 @@
-"""Finds the columns of a board: benchmarks asked and scored by the same rule, with the scores in each."""
+"""Finds the columns of a leaderboard: benchmarks asked and scored by one rule, and the scores in each."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,37 +12,37 @@ from workbench.leaderboard.collect import Run
 from workbench.shown import clean, message
 
 OF_100 = ("bleu", "chrf")
-"""Metrics that lm-evaluation-harness reports from 0 to 100."""
+"""Metrics that lm-evaluation-harness reports on a scale from 0 to 100."""
 
 DIFFERENT = ("metric", "protocol", "num_fewshot", "average", "rule")
-"""What may tell two columns of a benchmark apart, in the order in which it is shown."""
+"""Settings in which columns of the same benchmark may differ, in the order of the column's heading."""
 
 RULE_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What one model of one run scored on one benchmark."""
+    """Scores of one model of one run on one benchmark."""
 
     run: Run
     name: str
-    """Model of the run: base, adapter, ..."""
+    """Name of the model in its run: base, adapter, ..."""
     model: str
-    """Key of its row."""
+    """Key of the model's row."""
     score: Score
     further: dict[str, Score]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredColumn:
-    """A column, and all that was scored in it; a model may be there several times, from several runs."""
+    """A column with all scores in it; a model may have several, from several runs."""
 
     column: Column
     scored: list[Scored]
 
 
 def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> list[ScoredColumn]:
-    """Return the columns in the order in which the benchmarks are found, Chinese ones first.
+    """Group all scores into columns; return them in order of first appearance, Chinese ones first.
 
     Args:
         runs: All runs.
@@ -63,7 +63,7 @@ def find_columns(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> li
 
 
 def by_model(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
-    """Return what was scored for each model."""
+    """Group the scores of a column by the key of the model's row."""
     by_model: dict[str, list[Scored]] = {}
     for each in scored:
         by_model.setdefault(each.model, []).append(each)
@@ -75,7 +75,10 @@ def _place(column: Column, order: Mapping[str, int]) -> tuple[object, ...]:
 
 
 def _scored(run: Run, keys: Mapping[tuple[str, str], str]) -> list[Scored]:
-    """Return each model's main score on each benchmark of a run, with its further scores."""
+    """Return an entry per model and benchmark of a run: the score by the main metric, and by others.
+
+    The first score that a run lists for a benchmark is that of the main metric.
+    """
     by_pair: dict[tuple[str, str], list[Score]] = {}
     for score in run.scores:
         by_pair.setdefault((score.model, score.benchmark), []).append(score)
@@ -92,7 +95,7 @@ def _scored(run: Run, keys: Mapping[tuple[str, str], str]) -> list[Scored]:
 
 
 def _asked(score: Score) -> tuple[object, ...]:
-    """Return what must be equal for two scores to be in one column; the rule comes last."""
+    """Return the settings that two scores in one column must share, as a tuple that ends with the rule."""
     settings = (score.language, score.protocol, score.num_fewshot, score.average, score.permutations)
     return (score.benchmark, score.metric, *settings, score.rule)
 
@@ -100,7 +103,10 @@ def _asked(score: Score) -> tuple[object, ...]:
 def _unruled_joined(
     by_rule: Mapping[tuple[object, ...], list[Scored]],
 ) -> dict[tuple[object, ...], list[Scored]]:
-    """Put scores of earlier versions, which have no rule, to those with the only rule that there is."""
+    """Move scores without a rule into the column with the same other settings, if there is only one.
+
+    Results of earlier versions have no fingerprint of their rule.
+    """
     rules: dict[tuple[object, ...], list[object]] = {}
     for *asked, rule in by_rule:
         rules.setdefault(tuple(asked), []).append(rule)
@@ -113,7 +119,7 @@ def _unruled_joined(
 
 
 def _column(asked: tuple[object, ...], scored: Sequence[Scored]) -> Column:
-    """Return a column, described by the items that most models answered; of equally many, by most items."""
+    """Describe a column by the prompts that most models answered; of equally many, those with most items."""
     by_prompts: dict[str, list[Score]] = {}
     for each in scored:
         by_prompts.setdefault(each.score.prompts, []).append(each.score)
@@ -147,7 +153,7 @@ def _num_models(scored: Sequence[Scored], prompts: str) -> int:
 
 
 def _labels(columns: Sequence[Column]) -> list[str]:
-    """Return the benchmark of each column, with what tells it from other columns of the benchmark."""
+    """Return a unique heading per column: the benchmark, and the settings that tell its columns apart."""
     count = Counter(column.benchmark for column in columns)
     labels = []
     for column in columns:
@@ -170,7 +176,7 @@ def _shown(column: Column, fact: str) -> str:
 
 
 def is_share(metric: str, protocol: str) -> bool:
-    """Return whether a metric is a share between 0 and 1; others are not shown in percent or averaged."""
+    """Return whether a metric is a share between 0 and 1, which may be shown in percent and averaged."""
     name = metric_name(metric)
     is_of_100 = name in OF_100 and protocol.startswith(
         "lm-eval "
@@ -179,12 +185,12 @@ def is_share(metric: str, protocol: str) -> bool:
 
 
 def is_shown_as_share(score: Score) -> bool:
-    """Return whether a score is a share, by its metric and its value."""
+    """Return whether a score is a share: its metric is one, and its value is between 0 and 1."""
     return is_share(score.metric, score.protocol) and 0 <= score.value <= 1
 
 
 def apart(score: Score, column: Column) -> str:
-    """Return why a score isn't compared with the column's others; empty if it is one of them."""
+    """Return why a score isn't compared with others of its column, as `other prompts`; empty if it is."""
     if score.prompts == column.prompts:
         return ""
     if score.num_items != column.num_items:

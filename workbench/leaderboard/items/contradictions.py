@@ -1,4 +1,4 @@
-"""Finds where runs of the same model contradict each other."""
+"""Finds contradictions between runs of the same model: other item scores although the prompts are equal."""
 
 import math
 
@@ -17,7 +17,7 @@ def contradictions(
     names: dict[str, str],
     index: ItemIndex,
 ) -> list[str]:
-    """Return where the same model has different answers to the same prompts in two runs."""
+    """Return an alarm for each run that scored a model's items otherwise than the run that is shown."""
     alarms = []
     for model, scored in by_model(column.scored).items():
         used = chosen[model]
@@ -56,7 +56,7 @@ def contradictions(
 
 
 def _same_file(one: Scored, other: Scored) -> bool:
-    """Return whether the predictions of two runs are equal byte by byte, by their checksums."""
+    """Return whether two runs have equal predictions files, by the checksums in run.json."""
     outputs = []
     for each in (one, other):
         entry = each.run.steps.get(f"evaluate/{each.name}/{each.score.benchmark}")
@@ -65,7 +65,7 @@ def _same_file(one: Scored, other: Scored) -> bool:
 
 
 def _differing(one: Items, other: Items) -> tuple[int, int, str]:
-    """Return how many common items have different scores, how many are common, and the first that differs."""
+    """Return the number of common items that score differently, of common items, and the first such id."""
     values = dict(zip(other.keys(), other.values.tolist(), strict=True))
     pairs = [
         (key, value) for key, value in zip(one.keys(), one.values.tolist(), strict=True) if key in values

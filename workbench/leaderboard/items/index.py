@@ -1,4 +1,4 @@
-"""Keeps the items of files of predictions by the content of these files, so that they are read once."""
+"""Caches the items of predictions files by the files' content, so that a later board needn't parse them."""
 
 import hashlib
 import io
@@ -16,28 +16,30 @@ from workbench.leaderboard.items.answers import Items
 from workbench.leaderboard.items.model_answers import ModelAnswers
 
 VERSION = 2
-"""Raised when items are read in another way, so that nothing older is used."""
+"""Number of the cache's format; raise it when items are read differently, so that older caches are
+ignored."""
 
 WORTHWHILE = 100_000
-"""Items from which on an index is written; fewer are read as fast."""
+"""Number of items from which on a cache file is written; fewer are parsed as fast."""
 
 DIGEST_BYTES = 32
 
 Frame = tuple[pa.Array, pa.Array, pa.Array, pa.Array]
-"""Ids, prompts, subsets and clusters of a benchmark's items, which all its models share."""
+"""Ids, prompt hashes, subsets and clusters of a benchmark's items; models that answered the same items
+share a frame."""
 
 
 class ItemIndex:
-    """Items by SHA-256 of their file, and metric. What isn't used while a board is built is dropped."""
+    """Cache of items by SHA-256 of the predictions file and metric; writing it drops unused entries."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read the index at a path; a damaged or missing one is empty, and with None nothing is kept."""
+        """Read the cache at a path; a damaged or missing file is empty, and None caches nothing."""
         self.path = path
         self._known = {} if path is None else _read(path)
         self._used: dict[str, Items] = {}
 
     def get(self, digest: str, metric: str) -> Items | None:
-        """Return the items of a file with this content; None if they aren't known."""
+        """Return the cached items of a file with this SHA-256, scored by this metric; None if not cached."""
         key = f"{digest} {metric}"
         items = self._used.get(key, self._known.get(key))
         if items is not None:
@@ -45,12 +47,12 @@ class ItemIndex:
         return items
 
     def put(self, digest: str, metric: str, items: Items) -> None:
-        """Keep the items of a file with this content."""
+        """Cache the items of a file with this SHA-256, scored by this metric."""
         if self.path is not None:
             self._used[f"{digest} {metric}"] = items
 
     def write(self) -> None:
-        """Write what was used since the index was read, if that is another set, and worthwhile."""
+        """Write the entries used since reading, if they differ from those read and have enough items."""
         is_same = self._used.keys() == self._known.keys()
         if self.path is None or is_same or sum(map(len, self._used.values())) < WORTHWHILE:
             return
@@ -59,7 +61,7 @@ class ItemIndex:
 
 
 def _packed(items: dict[str, Items]) -> bytes:
-    """Return items as the bytes of an .npz file without pickled objects."""
+    """Serialize items, by cache key, as the bytes of an .npz file without pickled objects."""
     frames, numbers = _frames(list(items.values()))
     texts = [[column.to_pylist() for column in _frame(each)] for each in frames]
     widths, chosen, likelihoods = _packed_answers([each.answers for each in items.values()])
@@ -79,7 +81,10 @@ def _packed(items: dict[str, Items]) -> bytes:
 
 
 def _frames(items: Sequence[Items]) -> tuple[list[Items], list[int]]:
-    """Return one of the items of each frame, and the number of each one's frame."""
+    """Return one `Items` per distinct frame, and for each of `items` the index of its frame.
+
+    A frame is ids, prompt hashes, subsets and clusters, which several models share.
+    """
     frames: list[Items] = []
     by_size: dict[int, list[int]] = {}
     by_identity: dict[tuple[int, ...], int] = {}
@@ -105,7 +110,10 @@ def _frame(items: Items) -> Frame:
 def _packed_answers(
     answers: Sequence[ModelAnswers | None],
 ) -> tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.float32]]:
-    """Return answers one after the other; the width is the number of options, and -1 where there are none."""
+    """Concatenate several models' answers into arrays: numbers of options, chosen, log-likelihoods.
+
+    The number of options is -1 for a model without answers, which adds nothing to the other two arrays.
+    """
     known = [each for each in answers if each is not None]
     widths = [-1 if each is None else each.loglikelihoods.shape[1] for each in answers]
     nothing = np.empty(0, np.int16)
@@ -119,7 +127,7 @@ def _is_same_frame(one: Items, other: Items) -> bool:
 
 
 def _read(path: Path) -> dict[str, Items]:
-    """Return the items of an index; none if there is no file, or one that isn't as it was written."""
+    """Return the items of a cache file; an empty dict if it is missing, damaged or of another version."""
     try:
         data = path.read_bytes()
         if hashlib.sha256(data[DIGEST_BYTES:]).digest() != data[:DIGEST_BYTES]:
@@ -156,12 +164,12 @@ def _unpacked(arrays: dict[str, NDArray[Any]]) -> dict[str, Items]:
 
 
 class _Reader:
-    """Takes an array's values one stretch after the other."""
+    """Reads an array from its start to its end in pieces of given lengths."""
 
     def __init__(self, values: NDArray[Any]) -> None:
         self.values, self.start = values, 0
 
     def next(self, count: int) -> NDArray[Any]:
-        """Return the next values."""
+        """Return the next `count` values."""
         self.start += count
         return self.values[self.start - count : self.start]

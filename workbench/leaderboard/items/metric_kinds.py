@@ -1,4 +1,4 @@
-"""Tells how a metric is computed from items, and computes it again from the file of predictions."""
+"""Tells how a metric is computed from item scores, and recomputes it from a predictions file."""
 
 import math
 from collections.abc import Sequence
@@ -16,8 +16,9 @@ MetricKind = Enum(
     "MetricKind",
     {"mean": "mean", "labels": "labels", "ratio": "ratio", "alone": "alone", "unknown": "unknown"},
 )
-"""mean: of the items' scores. labels: of all predicted and right labels. ratio: of log-likelihoods to text.
-alone: of all texts together, with the score of each text alone. unknown: told only by results.json."""
+"""How a metric is computed. mean: mean of the items' scores. labels: from all predicted and right labels.
+ratio: log-likelihoods divided by bytes, words or items. alone: from all texts together, while an item's
+score is the metric of its text alone. unknown: not recomputable from items."""
 
 OF_LABELS = ("f1", "macro_f1", "mcc")
 UNITS = {
@@ -27,11 +28,11 @@ UNITS = {
     "target_perplexity": "item",
     "perplexity": "item",
 }
-"""Metric -> what its log-likelihood is divided by."""
+"""Metric -> unit whose count divides the log-likelihood."""
 
 
 def kind_of(score: Score) -> MetricKind:
-    """Return how a score is computed from its items."""
+    """Return how a score's metric is computed from its items."""
     name = metric_name(score.metric)
     if not score.item_score:
         return MetricKind.mean
@@ -45,7 +46,7 @@ def kind_of(score: Score) -> MetricKind:
 
 
 def columns_of(score: Score) -> tuple[str, ...]:
-    """Return the further columns of predictions that the metric is computed from."""
+    """Return the fields of a prediction, besides its score, that the score's metric is computed from."""
     kind = kind_of(score)
     if kind is MetricKind.labels:
         return LABELS
@@ -53,7 +54,7 @@ def columns_of(score: Score) -> tuple[str, ...]:
 
 
 def sizes(items: Items, metric: str) -> NDArray[np.float64]:
-    """Return what each item's log-likelihood is divided by: its bytes or words, or 1."""
+    """Return the divisor of each item's log-likelihood: its number of bytes or words, or 1."""
     if items.weights is not None:
         return items.weights
     unit = UNITS[metric_name(metric)]
@@ -69,12 +70,12 @@ def _num_bytes(text: str) -> int:
 
 
 def label_texts(labels: list[Any] | None) -> list[str]:
-    """Return labels as the metrics compare them: texts, an empty one for no prediction."""
+    """Convert labels to texts, as the label metrics compare them; None becomes an empty text."""
     return ["" if label is None else str(label) for label in labels or []]
 
 
 def label_metric(metric: str, predictions: Sequence[str], targets: Sequence[str]) -> float:
-    """Return one of the metrics `OF_LABELS` of texts of labels."""
+    """Return F1, macro F1 or Matthews correlation (`OF_LABELS`) of predicted labels."""
     from workbench.evaluation.metrics import label_agreement  # scikit-learn takes a second
 
     if metric == "f1":
@@ -84,7 +85,7 @@ def label_metric(metric: str, predictions: Sequence[str], targets: Sequence[str]
 
 
 def recomputed(items: Items, score: Score) -> float | None:
-    """Return the score of the items in a file of predictions; None where only the run can compute it."""
+    """Recompute a score from the items of a predictions file; None if the items don't suffice."""
     kind = kind_of(score)
     if kind is MetricKind.mean:
         return average(items, score.average == "macro")
@@ -100,7 +101,7 @@ def recomputed(items: Items, score: Score) -> float | None:
 
 
 def average(items: Items, is_macro: bool) -> float:
-    """Return the mean of the items' scores, or of the subsets' means."""
+    """Return the mean of the items' scores, or, if macro, the mean of the subsets' means."""
     if not is_macro:
         return math.fsum(items.values.tolist()) / len(items)
     by_subset: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""Holds what one model answered to the items of a benchmark, as arrays."""
+"""Defines one model's answers to a benchmark's items as arrays, and builds them from a predictions file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ LARGEST_CHOICE = 2**15 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class ModelAnswers:
-    """What one model answered to the items of a benchmark, in the order of its file."""
+    """One model's answers to a benchmark's items: chosen options, log-likelihoods, generated texts."""
 
     chosen: NDArray[np.int16]
     """(num_items,) index of the chosen option, or NOT_CHOSEN."""
     loglikelihoods: NDArray[np.float32]
     """(num_items, num_choices) in nats; NaN where an item has fewer options."""
     generations: list[str | None] | None = None
-    """Generated texts; None if there are none."""
+    """Generated text of each item; None if no text was generated."""
 
 
 def answer_fields(first: dict[str, Any]) -> dict[str, pa.DataType]:
-    """Return the columns that `answers_of` needs, given the first line of a file."""
+    """Return the fields and types that `answers_of` needs, given a predictions file's first line."""
     is_index = isinstance(first.get("prediction"), int)
     return {
         "prediction": pa.int64() if is_index else pa.string(),
@@ -39,7 +39,7 @@ def answer_fields(first: dict[str, Any]) -> dict[str, pa.DataType]:
 
 
 def answers_of(arrays: dict[str, pa.Array]) -> ModelAnswers | None:
-    """Return the answers in columns that were read in bulk; None if a value is out of range."""
+    """Build the answers from fields that were read in bulk; None if a value is missing or out of range."""
     chosen, lists, texts = (arrays[name] for name in ("prediction", "loglikelihoods", "generation"))
     numbers = lists.flatten()
     if numbers.null_count:
@@ -59,7 +59,7 @@ def answers_of(arrays: dict[str, pa.Array]) -> ModelAnswers | None:
 
 
 def bulk_answers(data: bytes) -> tuple[pa.Array, ModelAnswers] | None:
-    """Return the ids and answers of a file of predictions; None if it can't be read in bulk."""
+    """Return ids and answers from the bytes of a predictions file; None if pyarrow can't read it in bulk."""
     first = first_line(data)
     arrays = first and read_bulk(data, {"id": pa.string(), **answer_fields(first)})
     answers = answers_of(arrays) if arrays else None
@@ -67,7 +67,7 @@ def bulk_answers(data: bytes) -> tuple[pa.Array, ModelAnswers] | None:
 
 
 def checked_answers(predictions: Sequence[Prediction]) -> ModelAnswers:
-    """Return the answers of predictions that were read one by one."""
+    """Build the answers from predictions that the checking reader returned."""
     choices = [
         each.prediction
         if isinstance(each.prediction, int) and abs(each.prediction) <= LARGEST_CHOICE
@@ -85,7 +85,7 @@ def checked_answers(predictions: Sequence[Prediction]) -> ModelAnswers:
 
 
 def _padded(numbers: NDArray[np.float64], lengths: NDArray[Any]) -> NDArray[np.float32]:
-    """Return lists of these lengths as rows, filled up with NaN."""
+    """Split `numbers` into rows of these lengths, padded with NaN to the longest row."""
     width = int(lengths.max(initial=0))
     rows: NDArray[np.float32] = np.full((len(lengths), width), np.nan, dtype=np.float32)
     rows[np.arange(width) < lengths[:, None]] = numbers

@@ -1,4 +1,4 @@
-"""Reads a column: item scores of all models, what contradicts results.json, and what stands apart."""
+"""Reads a column's item scores for all models, and finds contradictions and models that can't be compared."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,48 +28,50 @@ HEAD = message("against the most frequent class, because the head of the base is
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """A column with the item scores of its models."""
+    """A column of the leaderboard with the item scores of its models."""
 
     column: Column
     kind: MetricKind
     cells: dict[str, Cell]
-    """Model -> its cell, without ranks."""
+    """Key of a model -> its cell, still without ranks."""
     main: tuple[str, ...]
-    """Models that answered the same items from the same prompts."""
+    """Keys of the largest group of models that answered the same items from the same prompts."""
     first: Items | None
-    """Items of the first of these; the others have the same in the same order. Their clusters are those that
-    any of these models knows."""
+    """Items of the first model in `main`; the others in `main` have the same items in the same order. The
+    clusters are from any of these models whose predictions have them."""
     items: dict[str, Items]
-    """Model -> its items, where they can be compared with others."""
+    """Key of a model -> its items, for models whose items can be read."""
     problems: dict[str, str]
-    """Model -> why it can't be compared."""
+    """Key of a model -> reason why it can't be compared."""
     alarms: list[str] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=dict)
-    """Model -> remarks on its row."""
+    """Key of a model -> remarks on its row."""
     agreements: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Merged model -> items that it answers otherwise than the adapter, and items compared."""
+    """Key of a merged model -> number of items that it answers otherwise than its adapter, and of items
+    compared."""
     untrained: frozenset[str] = frozenset()
-    """Models whose items are those of the most frequent class."""
+    """Keys of models with an untrained classification head; the most frequent class replaces their
+    answers."""
 
     @cached_property
     def clusters(self) -> NDArray[np.int32] | None:
-        """Cluster of each item of the models in `main`; None where items are independent."""
+        """Cluster number of each item of the models in `main`; None where items are independent."""
         return cluster_codes(self.first) if self.first is not None and self.first.is_clustered else None
 
     @cached_property
     def subsets(self) -> NDArray[np.object_] | None:
-        """Subset of each item of the models in `main`, where their means are averaged; else None."""
+        """Subset of each item of the models in `main`, if the score is a macro average; else None."""
         if self.first is None or self.column.average != "macro":
             return None
         return np.array(self.first.subsets.to_pylist(), dtype=object)
 
     @property
     def is_averaged(self) -> bool:
-        """Whether the column may enter a mean: its score is a share, and the mean of its items."""
+        """Whether the column may enter a mean over columns: its score is a share and a mean of items."""
         return self.column.is_share and self.kind is MetricKind.mean
 
     def outcomes(self) -> Outcomes | None:
-        """Return the item scores of the models that are compared; None if there are none."""
+        """Return the item scores of the models in `main` as one array; None if there are none."""
         if self.first is None:
             return None
         return Outcomes(
@@ -83,19 +85,19 @@ class Answered:
 
 
 def cluster_codes(items: Items) -> NDArray[np.int32]:
-    """Return each item's cluster as a number, in order of first appearance."""
+    """Number the clusters from 0 by first appearance; an item without a cluster has its own number."""
     numbers: dict[str, int] = {}
     texts = (cluster or f"\0{number}" for number, cluster in enumerate(items.clusters.to_pylist()))
     return np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int32)
 
 
 def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -> Answered:
-    """Return a column with the items of its models.
+    """Read the items of all models in a column, check them against the scores, and group the models.
 
     Args:
         column: The column and its scores.
         names: Key of a model -> its name, for alarms.
-        index: Items that were read before.
+        index: Cache of items.
     """
     chosen = {model: _best(scored, column.column) for model, scored in by_model(column.scored).items()}
     kind = kind_of(next(iter(chosen.values())).score)
@@ -146,7 +148,7 @@ def read_column(column: ScoredColumn, names: dict[str, str], index: ItemIndex) -
 
 
 def _alarms(column: Column, readings: Mapping[str, Reading], names: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with the items of each model, where that is an alarm."""
+    """Return an alarm for each model whose items contradict its score."""
     return [
         message(
             "{model} on {column}: {problem}", model=names[model], column=column.label, problem=reading.problem
@@ -157,16 +159,17 @@ def _alarms(column: Column, readings: Mapping[str, Reading], names: Mapping[str,
 
 
 def _is_of_harness(scored: Scored) -> bool:
-    """Return whether lm-evaluation-harness computed a score in a run of this project.
+    """Return whether lm-evaluation-harness computed a score within a run of this project.
 
-    Its F1 may be weighted, and its perplexities divide by the words of texts that predictions don't hold.
+    Such a score can't be recomputed: its F1 may be weighted, and its perplexity divides by the words of texts
+    that aren't in the predictions.
     """
     is_imported = scored.run.items.get(scored.score.benchmark) is not None
     return scored.score.protocol.startswith("lm-eval ") and not is_imported
 
 
 def _best(scored: Sequence[Scored], column: Column) -> Scored:
-    """Return the score that stands for a model: on the column's own prompts, on the most items, verified."""
+    """Choose one of a model's scores: preferably on the column's main prompts, most items, with checksums."""
     return min(
         scored,
         key=lambda each: (
@@ -178,7 +181,7 @@ def _best(scored: Sequence[Scored], column: Column) -> Scored:
 
 
 def _majority(items: Items) -> Items:
-    """Return the items as answered by the most frequent class."""
+    """Replace the answers of all items with the most frequent right answer, and score them."""
     targets = label_texts(items.targets)
     counts = Counter(targets)
     most = min(counts, key=lambda target: (-counts[target], target))
@@ -187,19 +190,19 @@ def _majority(items: Items) -> Items:
 
 
 def _with_clusters(same: Sequence[Items]) -> Items | None:
-    """Return the first of equal items, with the clusters that any of them knows; None if there are none."""
+    """Return the first of several models' equal items, with clusters from any model that has them."""
     known = next((each for each in same if each.is_clustered), None)
     return replace(same[0], clusters=known.clusters) if known else next(iter(same), None)
 
 
 def _described(column: Column, items: dict[str, Items]) -> Column:
-    """Return the column, which isn't of shares if an item scores below 0 or above 1."""
+    """Return the column with `is_share` off if any item scores below 0 or above 1."""
     is_within = all(each.values.min() >= 0 and each.values.max() <= 1 for each in items.values())
     return column if is_within else replace(column, is_share=False)
 
 
 def _apart(scored: Scored, column: Column, items: Items | None) -> str:
-    """Return why a cell stands apart by what results.json says; empty if it doesn't."""
+    """Return why a model's score isn't compared, by its note, items and prompts; empty if it is compared."""
     if scored.score.note == UNTRAINED:
         return message("untrained head")
     if items is not None and len(items) != scored.score.num_items:
@@ -208,7 +211,7 @@ def _apart(scored: Scored, column: Column, items: Items | None) -> str:
 
 
 def _main(items: dict[str, Items], apart_of: dict[str, str]) -> tuple[str, ...]:
-    """Return the models with the items and prompts that most models have; those apart are left out."""
+    """Return the largest group of models with the same items and prompts, without the cells set apart."""
     groups: list[list[str]] = []
     for model in (model for model in items if not apart_of[model]):
         group = next((group for group in groups if items[group[0]].answers_same(items[model])), None)
@@ -221,7 +224,7 @@ def _main(items: dict[str, Items], apart_of: dict[str, str]) -> tuple[str, ...]:
 
 
 def _unlike(items: Items | None, first: Items, is_main: bool) -> str:
-    """Return how many items a model answered like the others, for one that didn't answer all like them."""
+    """Say how many items a model outside of the main group has in common with it; empty for others."""
     if is_main or items is None:
         return ""
     common = len(set(items.keys()) & set(first.keys()))
@@ -233,7 +236,7 @@ def _unlike(items: Items | None, first: Items, is_main: bool) -> str:
 def _agreements(
     column: ScoredColumn, chosen: dict[str, Scored], items: dict[str, Items]
 ) -> dict[str, tuple[int, int]]:
-    """Return for each merged model how many items it answers otherwise than the adapter of its run."""
+    """Return merged model -> number of items answered otherwise than its adapter, and of items compared."""
     by_run = {(each.run.label, each.name): each.model for each in chosen.values()}
     found: dict[str, tuple[int, int]] = {}
     for (label, name), merged in by_run.items():

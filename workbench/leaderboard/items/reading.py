@@ -1,4 +1,4 @@
-"""Reads the items of one score, and checks that they are those that were scored."""
+"""Reads the items of one score, and checks that they give this score."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from workbench.leaderboard.items.metric_kinds import MetricKind, columns_of, rec
 from workbench.shown import Message, message, message_of
 
 TOLERANCE = 1e-6
-"""Relative difference of a score and its items that is rounding."""
+"""Relative difference between a score and its recomputed value up to which it counts as rounding."""
 
 MISSING = message("the predictions are missing")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Items of a score, or why they can't be used."""
+    """Result of reading a score's items: the items, or a problem that keeps them from being used."""
 
     items: Items | None = None
     problem: str = ""
@@ -28,7 +28,7 @@ class Reading:
 
 
 def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Reading:
-    """Return the items of a score, or why they can't be used."""
+    """Read the items of a score and recompute the score; return the items, or the problem with them."""
     score = scored.score
     columns = columns_of(score)
     if kind in (MetricKind.mean, MetricKind.alone) and _is_needed(scored):
@@ -62,10 +62,10 @@ def read(scored: Scored, kind: MetricKind, index: ItemIndex) -> Reading:
 
 
 def _items(scored: Scored, columns: Sequence[str], index: ItemIndex) -> Items | None:
-    """Return the items of a score from memory, from another tool, or from its file; None: there is none.
+    """Return a score's items from memory, from an import, or from its predictions file; None: no file.
 
     Raises:
-        DataError: They can't be used.
+        DataError: The items can't be read, or their file was changed.
     """
     run, score = scored.run, scored.score
     in_memory, imported = run.answers.get((scored.name, score.benchmark)), run.items.get(score.benchmark)
@@ -85,6 +85,10 @@ def _items(scored: Scored, columns: Sequence[str], index: ItemIndex) -> Items | 
 
 
 def _is_needed(scored: Scored) -> bool:
-    """Return whether the answers themselves are compared: of adapter and merged model, or with a class."""
+    """Return whether the answers must be read too, not only their scores.
+
+    They are compared between an adapter and its merged model, and for an untrained head with the most
+    frequent class.
+    """
     models = {score.model for score in scored.run.scores if score.benchmark == scored.score.benchmark}
     return {ADAPTER, MERGED} <= models or scored.score.note == UNTRAINED

@@ -1,4 +1,4 @@
-"""Reads the questions and answers of a board's items from the runs, one column at a time."""
+"""Reads the questions and answers of a leaderboard's items from the runs, one column at a time."""
 
 import os.path
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from workbench.leaderboard.rows.models import find_models
 
 
 class RunTexts:
-    """Questions and answers of the models that a board compares, as its runs have them."""
+    """Source of the questions and answers that the page shows, read from the runs' predictions files."""
 
     def __init__(self, board: Board, runs: Sequence[Run], index: ItemIndex | None = None) -> None:
-        """Keep where each model's answers are.
+        """Look up which run has each cell's answers; no file is read yet.
 
         Args:
             board: The board.
             runs: The runs that it was built from.
-            index: The items that were read for the board; None: the answers are read again.
+            index: Cache of items that was filled for the board; None: the files are read again.
         """
         labels = {run.label: run for run in runs}
         keys = find_models(runs).keys
@@ -42,7 +42,7 @@ class RunTexts:
         }
 
     def column(self, key: str) -> ColumnTexts | None:
-        """Return the texts of the column with this key; None if no model's answers can be read."""
+        """Return questions and answers of the column with this key; None if no answers can be read."""
         if key in self._texts:
             return self._texts[key]
         outcomes = self._outcomes.get(key)
@@ -65,7 +65,7 @@ class RunTexts:
         return _texts(asked, answers, outcomes)
 
     def _source(self, model: str, key: str) -> AnswerFile | None:
-        """Return the file of a model's answers; None if there is none, or if it was changed."""
+        """Return the predictions file of a model in a column; None if it is missing or was changed."""
         run, name = self._found[model, key]
         column = self._columns[key]
         try:
@@ -79,11 +79,11 @@ class RunTexts:
 
 
 def _texts(asked: Asked, answers: dict[int, ModelAnswers], outcomes: Outcomes) -> ColumnTexts:
-    """Return the texts of a column.
+    """Combine the questions with the answers of all models of a column.
 
     Args:
-        asked: What was asked.
-        answers: Number of a model -> its answers, in the order of the outcomes.
+        asked: Prompts, options and right answers.
+        answers: Index of a model in the outcomes -> its answers.
         outcomes: Models and items of the column.
     """
     num_models, num_items = len(outcomes.models), len(outcomes.ids)
@@ -106,7 +106,7 @@ def _texts(asked: Asked, answers: dict[int, ModelAnswers], outcomes: Outcomes) -
 def _loglikelihoods(
     answers: dict[int, ModelAnswers], num_models: int, num_items: int
 ) -> NDArray[np.float32] | None:
-    """Return (num_models, num_items, num_choices) log-likelihoods; None if there are none."""
+    """Stack log-likelihoods as (num_models, num_items, num_choices), NaN where missing; None: no options."""
     width = max(each.loglikelihoods.shape[1] for each in answers.values())
     if not width:
         return None
@@ -117,7 +117,10 @@ def _loglikelihoods(
 
 
 def questions(contexts: Sequence[str], subsets: Sequence[str]) -> list[str]:
-    """Return each prompt without the first lines that all prompts of its subset share: instruction, shots."""
+    """Remove from each prompt the first lines that all prompts of its subset share.
+
+    These are the instruction and the few-shot examples.
+    """
     by_subset: dict[str, list[str]] = {}
     for context, subset in zip(contexts, subsets, strict=True):
         by_subset.setdefault(subset, []).append(context)

@@ -1,4 +1,4 @@
-"""Finds the tested difference between a model and the one it was made from."""
+"""Finds the tested difference between a model and its parent, the model that it was made from."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ def against_parent(board: Board, model: Model, column: str) -> Difference | None
 
 
 def swapped(difference: Difference) -> Difference:
-    """Return the same difference seen from the other model."""
+    """Return the difference with both models exchanged: opposite sign, bounds, counts and verdict."""
     return replace(
         difference,
         first=difference.second,

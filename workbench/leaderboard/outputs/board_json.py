@@ -1,4 +1,4 @@
-"""Writes the whole board as JSON, except the scores of single items, which items.parquet has."""
+"""Writes the whole board as JSON, except the scores of single items, which are in items.parquet."""
 
 import json
 import math
@@ -13,14 +13,14 @@ SCHEMA_VERSION = 2
 
 
 def text(board: Board) -> str:
-    """Return leaderboard.json, with one line for each model, column, cell, difference, ..."""
+    """Return the contents of leaderboard.json, with one line per model, column, cell, difference, ..."""
     values = {"schema_version": SCHEMA_VERSION}
     values |= plain(board)
     return "{\n" + ",\n".join(f"{_dumps(name)}: {_lines(value)}" for name, value in values.items()) + "\n}\n"
 
 
 def plain(value: Any) -> Any:
-    """Return a value of the board as JSON has it: texts cleaned, numbers that aren't finite as None."""
+    """Convert a value of the board to JSON: texts without control characters, NaN and infinity as None."""
     kind = type(value)
     if kind is str:
         return clean(value)
@@ -44,7 +44,7 @@ def plain(value: Any) -> Any:
 
 
 def _without_items(outcomes: Outcomes) -> dict[str, Any]:
-    """Return which models have item scores in a column, and of how many items and clusters."""
+    """Return the models of a column's item scores, and the numbers of items and clusters."""
     return {
         "models": list(outcomes.models),
         "num_items": len(outcomes.ids),
@@ -53,7 +53,7 @@ def _without_items(outcomes: Outcomes) -> dict[str, Any]:
 
 
 def _lines(value: Any) -> str:
-    """Return a JSON value with one line for each entry of a list or an object."""
+    """Format a JSON value with one line per entry of the outermost list or object."""
     if isinstance(value, list) and value:
         return "[\n" + ",\n".join(map(_dumps, value)) + "\n]"
     if isinstance(value, dict) and value:

@@ -1,4 +1,4 @@
-"""Writes a model card for the Hugging Face Hub: what a model is, its scores, and how it is loaded."""
+"""Writes a model card for the Hugging Face Hub: description, scores, and the code that loads the model."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from workbench.leaderboard.outputs.texts import one_line
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]{2,4})?")
 HUB_METRICS = {"acc": "accuracy", "mcc": "matthews_correlation"}
-"""Our metric names -> the Hub's, where they differ."""
+"""Metric of this project -> its name on the Hub, where they differ."""
 
 PACKAGE = "workbench"
 TASKS = {
@@ -36,23 +36,23 @@ MARK = "<!-- Written by the leaderboard step; without this line it is left as it
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """What a card says that the board doesn't have."""
+    """Facts for a model card that the board doesn't have."""
 
     folder: Path
     """Folder of the model."""
     base: str = ""
-    """Path or Hub id of the model that it was made from, as the user named it."""
+    """Path or Hub id of the parent model, as the user wrote it."""
     base_hub_id: str = ""
-    """Hub id of that model, if its folder says it; empty if it doesn't."""
+    """Hub id of the parent model from the record in its folder; empty if unknown."""
     task: str = "causal_lm"
     proof: str = ""
-    """Sentence about how near the merged model is to what it was merged from; empty if nothing was merged."""
+    """Sentences on how close the merged model is to base plus adapter; empty if nothing was merged."""
     datasets: Mapping[str, HubDataset] = field(default_factory=dict)
     """Benchmark -> its data set on the Hub."""
 
 
 def write(board: Board, model: Model, facts: CardFacts) -> bool:
-    """Write README.md into the model's folder, unless the user edited it; return whether it changed."""
+    """Write the card into the model's folder unless the user edited README.md; return whether it changed."""
     path, card = facts.folder / MODEL_CARD, text(board, model, facts)
     settle_file(path)
     current = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else MARK
@@ -89,7 +89,7 @@ def _description(model: Model, facts: CardFacts) -> str:
 
 
 def _scored(board: Board, model: Model) -> Iterator[tuple[Column, Cell]]:
-    """Yield the model's scores, except those of a head that isn't trained."""
+    """Yield the model's columns and scores, except scores of an untrained classification head."""
     cells = {cell.column: cell for cell in board.cells if cell.model == model.key}
     for column in board.columns:
         if (cell := cells.get(column.key)) and cell.score.note != UNTRAINED:
@@ -97,7 +97,7 @@ def _scored(board: Board, model: Model) -> Iterator[tuple[Column, Cell]]:
 
 
 def _table(board: Board, model: Model) -> list[str]:
-    """Return the scores beside the parent's, with the tested differences, and what the numbers mean."""
+    """Return a table of the model's scores, its parent's scores and the differences, with a legend."""
     parents = {cell.column: cell for cell in board.cells if model.parent and cell.model == model.parent}
     header = ["benchmark", "asked", "items", "metric", "score", "parent", "difference", "verdict"]
     body = []
@@ -145,12 +145,12 @@ def _is_on_hub(base: str) -> bool:
 
 
 def _in_package(base: str) -> bool:
-    """Return whether a path is that of a model which this package ships."""
+    """Return whether a path is that of a model that ships with this package."""
     return Path(base).parts[:1] == (PACKAGE,)
 
 
 def _result(score: Score, column: Column, facts: CardFacts, task: str) -> EvalResult:
-    """Return a score for the model-index, with its interval, number of items and protocol."""
+    """Convert a score to the Hub's EvalResult, with interval, number of items and protocol."""
     name, dataset = one_line(column.benchmark), facts.datasets.get(column.benchmark)
     metric = one_line(score.metric)
     args: dict[str, Any] = {"protocol": one_line(score.protocol), "num_fewshot": score.num_fewshot}
@@ -173,7 +173,7 @@ def _result(score: Score, column: Column, facts: CardFacts, task: str) -> EvalRe
 
 
 def usage(model: Model, facts: CardFacts) -> list[str]:
-    """Return the lines of Python that load the model where they are run in its folder."""
+    """Return lines of Python that load the model, to be run in its folder."""
     _, auto = TASKS.get(facts.task, TASKS["causal_lm"])
     here = 'folder = "."  # this folder, or its name on the Hub'
     if model.role != ADAPTER:
@@ -199,7 +199,7 @@ def usage(model: Model, facts: CardFacts) -> list[str]:
 
 
 def _is_open_llama(folder: Path) -> bool:
-    """Return whether a model's folder is of this package's architecture, or can't be read."""
+    """Return whether a folder's model has this project's architecture; True if config.json is unreadable."""
     try:
         values = read_json(folder / "config.json")
     except (OSError, ValueError):
@@ -208,7 +208,7 @@ def _is_open_llama(folder: Path) -> bool:
 
 
 def _base(facts: CardFacts) -> str:
-    """Return the Python expression of the base's path, seen from the model's folder."""
+    """Return a Python expression for the path of the base, relative to the model's folder."""
     if _in_package(facts.base):
         return f"Path(wb.__file__).parent / {_quoted('/'.join(Path(facts.base).parts[1:]))}"
     is_here = facts.base and Path(facts.base).exists()
@@ -216,5 +216,5 @@ def _base(facts: CardFacts) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text as a Python literal in one line."""
+    """Return a text as a Python string literal in one line."""
     return json.dumps(one_line(text), ensure_ascii=False)

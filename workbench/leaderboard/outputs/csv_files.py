@@ -1,4 +1,4 @@
-"""Writes rows as CSV that spreadsheets and data frames read alike."""
+"""Writes rows as CSV that spreadsheets and data frames read in the same way."""
 
 import csv
 import io
@@ -13,17 +13,17 @@ Entry = TypeVar("Entry")
 
 
 def scores(board: Board) -> str:
-    """Return leaderboard.csv: one line for each model and column."""
+    """Return the contents of leaderboard.csv: one line per model and column."""
     return _csv(rows.SCORE_COLUMNS, rows.scores(board))
 
 
 def differences(board: Board) -> str:
-    """Return differences.csv: one line for each difference that the board tests."""
+    """Return the contents of differences.csv: one line per difference that the board tests."""
     return _csv(rows.DIFFERENCE_COLUMNS, rows.differences(board))
 
 
 def _csv(columns: Mapping[str, Callable[[Entry], Any]], entries: Iterable[Entry]) -> str:
-    """Return one line for each entry, below the names of the columns; None is an empty field."""
+    """Return a header line and one line per entry; None becomes an empty field."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -33,5 +33,5 @@ def _csv(columns: Mapping[str, Callable[[Entry], Any]], entries: Iterable[Entry]
 
 
 def field(value: Any) -> Any:
-    """Return a value as CSV has it: numbers as they are, texts in one line and never a formula."""
+    """Convert a value for CSV: numbers stay, texts become a line that no spreadsheet takes for a formula."""
     return value if value is None or isinstance(value, int | float) else csv_text(str(value))

@@ -1,4 +1,4 @@
-"""Writes a record of Every Eval Ever for each model, which its validator accepts, with intervals.
+"""Writes one record per model in the JSON format of Every Eval Ever, with intervals.
 
 Source: every-eval-ever 0.3.0, schemas/eval.schema.json; folders as its datastore has them.
 """
@@ -25,11 +25,11 @@ FOLDER = Path("every_eval_ever", "data", COLLECTION)
 UNKNOWN = "unknown"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 OURS = (ADAPTER, MERGED, TRAINED)
-"""Roles of models that were made by who scored them."""
+"""Roles of models that whoever scored them also made."""
 
 
 def write(board: Board, folder: Path) -> None:
-    """Write one record for each model that has scores below `folder`, and delete those of earlier boards."""
+    """Write a record per scored model below `folder`, and delete the records of earlier boards."""
     root = folder / FOLDER
     cells_of: dict[str, list[Cell]] = {}
     for cell in board.cells:
@@ -49,7 +49,7 @@ def write(board: Board, folder: Path) -> None:
 
 
 def _text(values: dict[str, Any]) -> str:
-    """Return a record as JSON with one line for each key and each result."""
+    """Format a record as JSON with one line per key and per result."""
     results = ",\n    ".join(map(_dumps, values["evaluation_results"]))
     rest = [
         f"  {_dumps(key)}: {_dumps(value)}" for key, value in values.items() if key != "evaluation_results"
@@ -68,17 +68,17 @@ def _remove_empty(folder: Path, root: Path) -> None:
 
 
 def _uuid(text: str) -> str:
-    """Return a version 4 UUID made of a text, so that equal records have equal names."""
+    """Return a UUID of version 4 that is computed from a text, so that equal records get equal file names."""
     return str(uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16], version=4))
 
 
 def record(board: Board, model: Model, cells: list[Cell]) -> dict[str, Any]:
-    """Return the record of one model.
+    """Return the record of one model, in the schema of Every Eval Ever.
 
     Args:
         board: The board.
         model: One of its models.
-        cells: The model's scores.
+        cells: The model's cells.
     """
     columns = {column.key: column for column in board.columns}
     identity, time = model_id(model), _time(board, model)
@@ -100,7 +100,7 @@ def record(board: Board, model: Model, cells: list[Cell]) -> dict[str, Any]:
 
 
 def model_id(model: Model) -> str:
-    """Return `owner/name` as on the Hub; `local/NAME-KEY` for a model that isn't from there."""
+    """Return the model's Hub id; `local/NAME-KEY` for a model that doesn't come from the Hub."""
     path = str(model.facts.get("path", ""))
     if model.role not in OURS and HUB_ID.fullmatch(path) and not Path(path).exists():
         return path
@@ -109,7 +109,7 @@ def model_id(model: Model) -> str:
 
 
 def _time(board: Board, model: Model) -> str:
-    """Return when the newest of the model's runs was, in seconds since 1970; `unknown` without a date."""
+    """Return the time of the model's newest run, in seconds since 1970, as text; `unknown` without a date."""
     dates = [str(board.provenance.get(label, {}).get("date", "")) for label in model.sources]
     try:
         return str(datetime.fromisoformat(max(dates, default="")).timestamp())
@@ -134,7 +134,7 @@ def _model_info(model: Model, identity: str) -> dict[str, Any]:
 
 
 def _results(cell: Cell, column: Column) -> Iterator[dict[str, Any]]:
-    """Yield the results of a cell: the main metric, then the further ones."""
+    """Yield a result per score of a cell: the main metric, then the other metrics."""
     for score in (cell.score, *cell.further.values()):
         metric = one_line(score.metric)
         yield {
@@ -155,7 +155,7 @@ def _results(cell: Cell, column: Column) -> Iterator[dict[str, Any]]:
 
 
 def _bounds(score: Score, column: Column) -> dict[str, Any]:
-    """Return unit and bounds of a metric, as far as they are known."""
+    """Return unit, lowest and highest possible value of a score's metric; infinite if unknown."""
     if score.metric == column.metric and column.is_share:
         return {"metric_unit": "proportion", "min_score": 0, "max_score": 1}
     return {"min_score": "-Infinity", "max_score": "Infinity"}
@@ -172,7 +172,7 @@ def _uncertainty(score: Score) -> dict[str, Any]:
 
 
 def _setting(score: Score, cell: Cell, column: Column) -> dict[str, str]:
-    """Return how the benchmark was asked, as texts."""
+    """Return protocol, shots, rule and other settings by which the benchmark was asked, as texts."""
     setting = {
         "protocol": score.protocol,
         "num_fewshot": score.num_fewshot,

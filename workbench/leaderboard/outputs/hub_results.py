@@ -1,4 +1,4 @@
-"""Writes scores as the Hub's evaluation results: one YAML file a benchmark in .eval_results of a model.
+"""Writes a model's scores as the Hub's evaluation results: one YAML file per benchmark in .eval_results.
 
 Source: https://huggingface.co/docs/hub/eval-results. The format has no interval, so the notes have it.
 """
@@ -20,27 +20,27 @@ from workbench.leaderboard.outputs.texts import one_line
 FOLDER = ".eval_results"
 MARK = "# Written by the leaderboard step; without this line it is left as it is.\n"
 TASKS = {"openai/gsm8k": "gsm8k"}
-"""Data set -> its task in the Hub's leaderboards, where it is not called like the configuration."""
+"""Data set -> its task name on the Hub, where that isn't the name of the configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubDataset:
-    """Where a benchmark's data set is on the Hub."""
+    """The data set of a benchmark on the Hub: repository, configuration and split."""
 
     path: str
-    """Name of the repository, as in `openai/gsm8k`."""
+    """Repository, as in `openai/gsm8k`."""
     name: str = ""
-    """Name of the configuration; empty if there are several, or only one."""
+    """Configuration of the data set; empty if the benchmark uses several, or if there is only one."""
     split: str = "test"
 
     @property
     def task(self) -> str:
-        """Name of the task in the leaderboard of the data set."""
+        """Name of the task on the Hub's leaderboard for the data set."""
         return TASKS.get(self.path) or self.name or "default"
 
 
 def datasets_of(benchmarks: Mapping[str, Any]) -> dict[str, HubDataset]:
-    """Return the data set of each benchmark that has one on the Hub.
+    """Return benchmark -> data set on the Hub, for the benchmarks that have one.
 
     Args:
         benchmarks: The section `benchmarks` of a run's configuration, as plain values.
@@ -59,7 +59,7 @@ def datasets_of(benchmarks: Mapping[str, Any]) -> dict[str, HubDataset]:
 
 
 def write(board: Board, model: Model, datasets: Mapping[str, HubDataset], folder: Path) -> None:
-    """Write the model's scores on whole benchmarks below its folder; files that a user edited stay.
+    """Write the model's scores on complete benchmarks into its folder; files that a user edited stay.
 
     Args:
         board: The board.
@@ -81,13 +81,13 @@ def write(board: Board, model: Model, datasets: Mapping[str, HubDataset], folder
 
 
 def file_stem(benchmark: str) -> str:
-    """Return a file's name without suffix for a benchmark; no two benchmarks have the same."""
+    """Return a file name without suffix for a benchmark; different benchmarks get different names."""
     name = re.sub(r"[^\w.-]", "-", benchmark)
     return name if name == benchmark else f"{name}-{fingerprint(benchmark)[:8]}"
 
 
 def _write(folder: Path, benchmark: str, entries: list[EvalResultEntry]) -> Path:
-    """Write the file of a benchmark and return its path."""
+    """Write the results of one benchmark unless a user edited the file; return its path."""
     path = folder / f"{file_stem(benchmark)}.yaml"
     settle_file(path)
     text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
@@ -101,7 +101,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _entry(board: Board, model: Model, cell: Cell, column: Column, dataset: HubDataset) -> EvalResultEntry:
-    """Return a score as the Hub has it: shares in percent."""
+    """Convert a score to the Hub's EvalResultEntry; shares are in percent."""
     score = cell.score
     factor = 100 if column.is_share else 1
     bounds = formatting.interval(score.interval, column.is_share)

@@ -1,4 +1,4 @@
-"""Writes the score and the answer of every model to every item as Parquet, a block of rows at a time."""
+"""Writes every model's score and answer to every item as Parquet, in blocks of rows to bound the memory."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from workbench.leaderboard.page.texts import ColumnTexts, ItemTexts
 from workbench.shown import clean
 
 ROWS = 200_000
-"""Most rows of a row group, and so of what is in memory."""
+"""Largest number of rows of a row group, which are in memory at once."""
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
 
@@ -50,7 +50,7 @@ ENCODING: dict[str, Any] = {
     "use_dictionary": [name for name in SCHEMA.names if name not in ("margin", "loglikelihoods")],
     "use_byte_stream_split": ["margin", "loglikelihoods.list.element"],
 }
-"""Numbers that hardly repeat: a dictionary of them takes more time and more bytes."""
+"""Log-likelihoods hardly repeat: a dictionary of them would take more time and more bytes."""
 
 
 def write(board: Board, texts: ItemTexts, path: Path) -> None:
@@ -58,7 +58,7 @@ def write(board: Board, texts: ItemTexts, path: Path) -> None:
 
     Args:
         board: The board, whose outcomes have the scores.
-        texts: Answers of the models; without them only the scores are known.
+        texts: Source of the models' answers; columns without answers have only scores.
         path: Path of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def write(board: Board, texts: ItemTexts, path: Path) -> None:
 
 
 def _batches(board: Board, column: Column, texts: ItemTexts) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a column, model by model, with as many models at once as `ROWS` allows."""
+    """Yield the rows of a column in batches of whole models, each of about `ROWS` rows at most."""
     outcomes = board.outcomes.get(column.key)
     if outcomes is None or not outcomes.ids:
         return
@@ -90,7 +90,7 @@ def _batches(board: Board, column: Column, texts: ItemTexts) -> Iterator[pa.Reco
 def _batch(
     column: Column, outcomes: Outcomes, texts: ColumnTexts | None, names: dict[str, str], rows: slice
 ) -> pa.RecordBatch:
-    """Return the rows of some models of a column."""
+    """Return the rows (one per model and item) of the models with these indices in a column."""
     models, num_items = outcomes.models[rows], len(outcomes.ids)
     num_rows = len(models) * num_items
     of_model = np.repeat(np.arange(len(models)), num_items)
@@ -120,7 +120,7 @@ def _batch(
 
 
 def _answers(texts: ColumnTexts, rows: slice, of_item: NDArray[np.int64]) -> dict[str, Any]:
-    """Return what is known of the models' answers, one entry for each model and item."""
+    """Return the Parquet columns with answers, one entry per model and item; missing ones are left out."""
     targets = [
         " | ".join(_target_text(target, choices) for target in targets)
         for targets, choices in zip(texts.targets, texts.choices, strict=True)
@@ -140,7 +140,7 @@ def _answers(texts: ColumnTexts, rows: slice, of_item: NDArray[np.int64]) -> dic
 
 
 def _chosen(texts: ColumnTexts, chosen: NDArray[np.int16], of_item: NDArray[np.int64]) -> dict[str, Any]:
-    """Return index and text of each chosen option; null where none was chosen."""
+    """Return index and text of the option that each model chose for each item; null where none."""
     num_choices = np.array([len(choices) for choices in texts.choices], dtype=np.int64)
     first = np.cumsum(num_choices) - num_choices
     is_missing = (chosen < 0) | (chosen >= num_choices[of_item])
@@ -154,18 +154,21 @@ def _chosen(texts: ColumnTexts, chosen: NDArray[np.int16], of_item: NDArray[np.i
 def _encoded(
     texts: Sequence[str | None], indices: NDArray[np.int64], is_missing: NDArray[np.bool_] | None = None
 ) -> pa.DictionaryArray:
-    """Return the cleaned texts at these indices, each different text stored once."""
+    """Return the texts at these indices as a dictionary array: cleaned, each distinct text stored once."""
     cleaned = [None if text is None else clean(text) for text in texts]
     return pa.array(cleaned, pa.string()).dictionary_encode().take(pa.array(indices, mask=is_missing))
 
 
 def _target_text(target: int | str, choices: Sequence[str]) -> str:
-    """Return the text of a right answer, which may be the index of an option."""
+    """Return the text of a right answer, which is given as a text or as the index of an option."""
     return choices[target] if isinstance(target, int) and 0 <= target < len(choices) else str(target)
 
 
 def _lists(likelihoods: NDArray[np.float32]) -> pa.ListArray:
-    """Return log-likelihoods of (num_models, num_items, num_choices) as lists; null where there are none."""
+    """Convert (num_models, num_items, num_choices) log-likelihoods to one list per model and item.
+
+    NaN is left out of the lists; a list of NaN only becomes null.
+    """
     rows = likelihoods.reshape(-1, likelihoods.shape[-1])
     is_known = ~np.isnan(rows)
     lengths = is_known.sum(1)

@@ -9,7 +9,7 @@ from workbench.leaderboard.outputs import words
 from workbench.leaderboard.outputs.texts import latex
 
 COLUMNS, ROWS = 5, 40
-"""Columns and rows of one table, which fits on a page."""
+"""Largest numbers of columns and rows of one table, so that it fits on a page."""
 
 HEAD = r"""% Tables of the leaderboard, to be read with \input{leaderboard.tex}.
 % Preamble: \usepackage{booktabs}. Names that aren't in ASCII need XeLaTeX or LuaLaTeX and a font that has
@@ -19,7 +19,7 @@ Entry = TypeVar("Entry")
 
 
 def text(board: Board) -> str:
-    """Return leaderboard.tex: the scores, a few columns and rows a table, then the means."""
+    """Return the contents of leaderboard.tex: tables of a few columns and rows of scores, then the means."""
     tables = [
         _score_table(board, columns, models)
         for columns in _groups(board.columns, COLUMNS)
@@ -32,13 +32,13 @@ def text(board: Board) -> str:
 
 
 def _groups(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
-    """Yield groups of at most `size` entries."""
+    """Yield consecutive groups of `size` entries; the last may be shorter."""
     for start in range(0, len(entries), size):
         yield entries[start : start + size]
 
 
 def _table(caption: str, header: Sequence[Sequence[str]], body: Sequence[Sequence[str]]) -> str:
-    """Return a table; its texts are LaTeX already."""
+    """Return a LaTeX table; caption and cells must be LaTeX already."""
     lines = [
         r"\begin{table}[htbp]",
         r"\centering\small",
@@ -60,7 +60,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _score_table(board: Board, columns: Sequence[Column], models: Sequence[Model]) -> str:
-    """Return the scores of some models in some columns."""
+    """Return the LaTeX table of these models' scores in these columns."""
     cells = {(cell.model, cell.column): cell for cell in board.cells}
     header = [
         ["", *(latex(column.label) for column in columns)],
@@ -74,7 +74,7 @@ def _score_table(board: Board, columns: Sequence[Column], models: Sequence[Model
 
 
 def _score(cell: Cell | None, column: Column) -> str:
-    """Return a score with its interval and letters; a dash without a score."""
+    """Return a score with its interval and tie letters as LaTeX; a dash without a score."""
     if cell is None:
         return "--"
     value = latex(formatting.number(cell.score.value, column.is_share))
@@ -86,7 +86,7 @@ def _score(cell: Cell | None, column: Column) -> str:
 
 
 def _mean_table(mean: Mean, keys: Sequence[str], board: Board) -> str:
-    """Return the means of some models, with the columns that they are over."""
+    """Return the LaTeX table of these models' means, with the columns of the mean in the caption."""
     names = {model.key: model.name for model in board.models}
     labels = {column.key: column.label for column in board.columns}
     body = [

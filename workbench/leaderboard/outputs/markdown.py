@@ -1,4 +1,4 @@
-"""Writes the leaderboard as Markdown: one table of models and columns, the means, and the differences."""
+"""Writes the leaderboard as Markdown: a table of models and columns, the means, and the differences."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,11 +8,11 @@ from workbench.leaderboard.outputs import rows, words
 from workbench.leaderboard.outputs.texts import markdown
 
 MOST_DIFFERENCES = 200
-"""Differences that are listed; differences.csv has all."""
+"""If there are more differences, the table of differences is left out; differences.csv has all."""
 
 
 def text(board: Board) -> str:
-    """Return leaderboard.md."""
+    """Return the contents of leaderboard.md."""
     parts = [
         [f"# {markdown(board.title)}"],
         [f"**{markdown(alarm)}**\n" for alarm in board.alarms],
@@ -26,7 +26,7 @@ def text(board: Board) -> str:
 
 
 def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table; its cells are Markdown already."""
+    """Return the lines of a Markdown table; its cells must be Markdown already."""
     return [_line(header), _line(["---"] * len(header)), *map(_line, body)]
 
 
@@ -35,7 +35,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _scores(board: Board) -> list[str]:
-    """Return the table of scores with intervals, and what its signs mean."""
+    """Return the lines of the table of scores with intervals, and its legend."""
     if not board.columns:
         return ["No scores."]
     cells = {(cell.model, cell.column): cell for cell in board.cells}
@@ -48,7 +48,7 @@ def _scores(board: Board) -> list[str]:
 
 
 def score(cell: Cell | None, column: Column, signs: bool = True) -> str:
-    """Return a score with its interval, and the signs of its rank if wanted; empty without a score."""
+    """Return a score with its interval, and, if `signs`, bold for rank 1 and tie letters; empty if None."""
     if cell is None:
         return ""
     value = formatting.number(cell.score.value, column.is_share)
@@ -62,7 +62,7 @@ def score(cell: Cell | None, column: Column, signs: bool = True) -> str:
 
 
 def _mean(mean: Mean, board: Board) -> list[str]:
-    """Return the table of a mean, with the columns that it is over."""
+    """Return the lines of the table of one mean, with its columns and those left out."""
     names = {model.key: model.name for model in board.models}
     labels = {column.key: column.label for column in board.columns}
     body = [
@@ -83,7 +83,7 @@ def _mean(mean: Mean, board: Board) -> list[str]:
 
 
 def _differences(board: Board) -> list[str]:
-    """Return the table of the differences that the board tests, or where they are if they are many."""
+    """Return the lines of the table of tested differences; if too many, of a reference to the CSV file."""
     if not board.differences:
         return []
     lines = ["## Differences", "", markdown(words.family(board)), ""]
@@ -107,7 +107,7 @@ def _difference_lines(board: Board) -> Iterator[list[str]]:
 
 
 def change(found: Difference, is_share: bool) -> str:
-    """Return a difference with its interval; empty if it has no value."""
+    """Return a difference with its interval, as `+1.2 (+0.3 to +2.1)`; empty if it has no value."""
     if found.value is None:
         return ""
     bounds = None if found.low is None or found.high is None else [found.low, found.high]

@@ -1,4 +1,4 @@
-"""Writes a model card and the Hub's results into the folders of a run's models."""
+"""Writes a model card and the Hub's evaluation results into the folders of a run's models."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,13 +15,13 @@ from workbench.leaderboard.outputs.hub_results import HubDataset
 from workbench.leaderboard.rows.proof import proof_of
 
 TRAINED_ON, MERGED_FROM = "trained_on.json", "merged_from.json"
-"""Records of the base in the folders of adapters and of merged models."""
+"""Files in the folder of an adapter and of a merged model that record their base."""
 LONGEST_CONFIG = 4 * 2**20
-"""Bytes of a config.yaml that is read."""
+"""Largest config.yaml that is read, in bytes."""
 
 
 def write(board: Board, run: Run) -> list[Path]:
-    """Write card and results of each model of the run that has a folder; return the cards that changed."""
+    """Write card and evaluation results into each model's folder; return the paths of cards that changed."""
     datasets, changed = datasets_of_run(run.files.config_yaml), []
     for model, folder in _models(board, run):
         facts = card.CardFacts(
@@ -39,7 +39,7 @@ def write(board: Board, run: Run) -> list[Path]:
 
 
 def base_hub_id(folder: Path) -> str:
-    """Return the base's Hub id from the record in the folder of an adapter or a merged model; "": unknown."""
+    """Return the base's Hub id, as recorded in the folder of an adapter or merged model; empty if unknown."""
     for name in (TRAINED_ON, MERGED_FROM):
         try:
             values: Any = read_json(folder / name) if (folder / name).is_file() else {}
@@ -53,7 +53,7 @@ def base_hub_id(folder: Path) -> str:
 
 
 def _models(board: Board, run: Run) -> Iterator[tuple[Model, Path]]:
-    """Yield the models that the run made, with their folders."""
+    """Yield the models that the run trained or merged, with their folders."""
     adapter = run.files.adapter if run.files.adapter.is_dir() else run.files.combined
     folders = {ADAPTER: adapter, MERGED: run.files.merged, TRAINED: run.files.model}
     for model in board.models:
@@ -63,7 +63,7 @@ def _models(board: Board, run: Run) -> Iterator[tuple[Model, Path]]:
 
 
 def datasets_of_run(config: Path) -> dict[str, HubDataset]:
-    """Return the Hub's data sets of the benchmarks in a run's config.yaml; empty if it can't be read."""
+    """Return benchmark -> data set on the Hub from a run's config.yaml; empty if it can't be read."""
     try:
         if not config.is_file() or config.stat().st_size > LONGEST_CONFIG:
             return {}

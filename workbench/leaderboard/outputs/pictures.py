@@ -1,4 +1,4 @@
-"""Draws the scores with their intervals, and the ranks, as PNG and SVG by matplotlib (the extra `plots`)."""
+"""Draws scores with intervals, and ranks, as PNG and SVG by matplotlib (the extra `plots`)."""
 
 import io
 import warnings
@@ -18,15 +18,15 @@ from workbench.leaderboard.outputs import words
 from workbench.leaderboard.outputs.texts import one_line
 
 MODELS = 30
-"""Most models of a picture: those with the best means, or the first ones where there is no mean."""
+"""Largest number of models in a picture: those with the best means, or the first ones if there is no mean."""
 
 Panel = Callable[[Axes, Sequence[Model]], None]
-"""Draws what a panel shows of each of the models, the first one at 0, the next at 1, ..."""
+"""Function that draws one panel: the first model at height 0, the next at 1, ..."""
 
 ROW_INCHES, TITLE_INCHES = 0.17, 0.8
 
 COLUMNS = 4
-"""Most panels beside each other."""
+"""Largest number of panels in a row."""
 
 COLORS = {"base": "#555555", "adapter": "#0072B2", "merged": "#009E73", "trained": "#D55E00"}
 OTHER_COLOR = "#CC79A7"
@@ -42,10 +42,10 @@ FONTS = (
     "PingFang SC",
     "SimHei",
 )
-"""Fonts that are asked for each character in turn, as far as the machine has them."""
+"""Fonts to look up for each character in turn, if the machine has them."""
 
 LONGEST_NAME = 44
-"""Characters of a name that are drawn."""
+"""A longer name is cut to this number of characters."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -57,7 +57,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 9,
 }
 UNDATED = {"png": {}, "svg": {"Date": None}}
-"""Format -> what is written beside the picture, without the time of drawing."""
+"""Format -> metadata that keeps the time of drawing out of the file."""
 
 
 def draw(board: Board) -> dict[str, bytes]:
@@ -82,7 +82,7 @@ def _bytes(figure: Figure, suffix: str) -> bytes:
 
 
 def shown(board: Board) -> list[Model]:
-    """Return the models that are drawn, best mean first."""
+    """Return the models to draw: the best by mean first, at most `MODELS`."""
     widest = max(board.means, key=lambda mean: len(mean.columns), default=None)
     scores = widest.scores if widest else {}
     order = sorted(board.models, key=lambda model: -scores[model.key].raw if model.key in scores else 1.0)
@@ -91,7 +91,7 @@ def shown(board: Board) -> list[Model]:
 
 
 def scores_figure(board: Board) -> Figure | None:
-    """Return a panel for each column with each model's score and its interval; None without scores."""
+    """Return a figure with a panel per column: all models' scores with intervals; None without scores."""
     cells = {(cell.model, cell.column): cell for cell in board.cells}
 
     def panel(column: Column) -> Panel:
@@ -119,7 +119,7 @@ def _score_panel(axes: Axes, column: Column, models: Sequence[Model], cells: dic
 
 
 def ranks_figure(board: Board) -> Figure | None:
-    """Return a panel for each mean, else for each column: the interval of each model's rank; None without."""
+    """Return a figure with a panel per mean, else per column: all models' ranges of ranks; None without."""
     panels = [_mean_ranks(mean) for mean in board.means] or [
         found for column in board.columns if (found := _column_ranks(board, column))[1]
     ]
@@ -155,7 +155,7 @@ def _rank_panel(axes: Axes, title: str, models: Sequence[Model], ranks: dict[str
 
 
 def _figure(board: Board, panels: Sequence[Panel]) -> Figure | None:
-    """Return a grid of panels with the models from top to bottom; None without panels or models."""
+    """Draw the panels in a grid, each with the models from top to bottom; None without panels or models."""
     models = shown(board)
     if not panels or not models:
         return None
@@ -176,7 +176,7 @@ def _figure(board: Board, panels: Sequence[Panel]) -> Figure | None:
 
 
 def _legend(figure: Figure, board: Board, models: Sequence[Model]) -> None:
-    """Write above the panels what the colours mean, and how many models are left out."""
+    """Add a legend above the panels: the role of each colour, and how many models are left out."""
     roles = dict.fromkeys(model.role for model in models)
     handles = [Line2D([], [], marker="o", ls="", color=COLORS.get(role, OTHER_COLOR)) for role in roles]
     left_out = f"{len(models)} of {len(board.models)} models" if len(models) < len(board.models) else None

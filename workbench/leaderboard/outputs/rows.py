@@ -1,4 +1,4 @@
-"""Turns a board into flat rows: one for each model and column, and one for each tested difference."""
+"""Converts a board into flat rows: one per model and column, and one per tested difference."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from workbench.leaderboard.board import Board, Cell, Column, Difference, Model
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreEntry:
-    """One cell of the board, with its model and column."""
+    """A score of the board with its model, the model's parent, and its column."""
 
     model: Model
     parent: Model | None
@@ -19,7 +19,7 @@ class ScoreEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class DifferenceEntry:
-    """One tested difference of the board, with its models; in a column or in a mean over columns."""
+    """A tested difference of the board with its two models and its column (None for a mean)."""
 
     first: Model
     second: Model
@@ -69,7 +69,7 @@ SCORE_COLUMNS: dict[str, Callable[[ScoreEntry], Any]] = {
     "model_key": lambda entry: entry.model.key,
     "column_key": lambda entry: entry.column.key,
 }
-"""Name of a column of leaderboard.csv -> its value."""
+"""Name of a column of leaderboard.csv -> function that returns its value for a score."""
 
 DIFFERENCE_COLUMNS: dict[str, Callable[[DifferenceEntry], Any]] = {
     "model_a": lambda entry: entry.first.name,
@@ -92,11 +92,12 @@ DIFFERENCE_COLUMNS: dict[str, Callable[[DifferenceEntry], Any]] = {
     "family": lambda entry: entry.difference.family,
     "problem": lambda entry: entry.difference.problem,
 }
-"""Name of a column of differences.csv -> its value; the difference is model_b's score minus model_a's."""
+"""Name of a column of differences.csv -> function that returns its value; the difference is model_b's
+score minus model_a's."""
 
 
 def scores(board: Board) -> Iterator[ScoreEntry]:
-    """Yield every cell of the board, in the board's order of models, then of columns."""
+    """Yield every score of the board, ordered by model, then by column."""
     models = {model.key: model for model in board.models}
     columns = {column.key: column for column in board.columns}
     order = {key: index for index, key in enumerate([*models, *columns])}
@@ -107,7 +108,7 @@ def scores(board: Board) -> Iterator[ScoreEntry]:
 
 
 def differences(board: Board) -> Iterator[DifferenceEntry]:
-    """Yield every difference of the board's family, in the board's order."""
+    """Yield every tested difference in columns and means, in the board's order."""
     models = {model.key: model for model in board.models}
     columns = {column.key: column for column in board.columns}
     for difference in board.differences:

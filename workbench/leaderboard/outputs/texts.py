@@ -1,18 +1,19 @@
-"""Makes texts of other people safe to stand in CSV, Markdown and LaTeX, where they must stay plain text."""
+"""Escapes names and texts for CSV, Markdown and LaTeX, so that they are shown as they are."""
 
 import re
 
 from workbench.shown import clean
 
 FORMULA_STARTS = tuple("=+-@＝＋－＠")
-"""First characters with which spreadsheets take a cell for a formula."""
+"""First characters by which spreadsheets take a cell for a formula."""
 
 MARKDOWN = {ord(character): f"\\{character}" for character in "\\`*_[]|#~$"} | {
     ord(character): f"&#{ord(character)};" for character in "&<>"
 }
 
 BREAK = "\0"
-"""Stands between hyphens until they are LaTeX; texts have no such character once they are cleaned."""
+"""Placeholder between two hyphens until they are escaped for LaTeX; cleaned texts don't have this
+character."""
 
 LATEX = {
     ord(character): replacement
@@ -36,12 +37,12 @@ LATEX = {
 
 
 def one_line(text: str) -> str:
-    """Return a text in one line, without control characters and secrets."""
+    """Return a text as one line, without control characters and secrets."""
     return " ".join(clean(text).split())
 
 
 def csv_text(text: str) -> str:
-    """Return a text in one line that no spreadsheet takes for a formula: `'` goes before what looks like one.
+    """Return a text as one line for CSV, with `'` before what a spreadsheet would take for a formula.
 
     Source: OWASP, CSV Injection.
     """
@@ -50,10 +51,10 @@ def csv_text(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return a text in one line that Markdown shows as it is, also within a table."""
+    """Return a text as one line with Markdown's special characters escaped, also those of tables."""
     return one_line(text).translate(MARKDOWN)
 
 
 def latex(text: str) -> str:
-    """Return a text in one line that LaTeX shows as it is, also within a table."""
+    """Return a text as one line with LaTeX's special characters escaped, also those of tables."""
     return re.sub("-(?=-)", f"-{BREAK}", one_line(text)).translate(LATEX)

@@ -1,4 +1,4 @@
-"""Says in words what the tables of a board mean, the same in Markdown and LaTeX."""
+"""Explains a board's tables in sentences, which Markdown and LaTeX share."""
 
 from collections.abc import Iterator
 
@@ -7,30 +7,30 @@ from workbench.leaderboard.board import Board, Column
 
 
 def num_items(column: Column) -> str:
-    """Return how many items a column has, as `120 of 11,582`."""
+    """Return a column's number of items, as `120 of 11,582`."""
     total = f" of {column.num_total:,}" if column.num_total != column.num_items else ""
     return f"{column.num_items:,}{total}"
 
 
 def ranks(best: int, worst: int) -> str:
-    """Return an interval of ranks."""
+    """Return a range of ranks as text, as `2–4`, or `2` if both ends are equal."""
     return str(best) if best == worst else f"{best}–{worst}"
 
 
 def with_error(value: float, stderr: float) -> str:
-    """Return a mean of shares in percent with its standard error."""
+    """Return a mean of shares with its standard error in percent, as `51.2 ± 0.8`."""
     return f"{formatting.number(value, True)} ± {formatting.number(stderr, True)}"
 
 
 def coverage(board: Board) -> str:
-    """Return what the numbers of single scores mean."""
+    """Return the sentence on units and confidence of the shown scores."""
     levels = sorted({cell.score.confidence for cell in board.cells}) or [0.95]
     shown = " or ".join(f"{100 * level:g}%" for level in levels)
     return f"Shares are in percent, with {shown} intervals of one score alone."
 
 
 def legend(board: Board) -> str:
-    """Return what the signs in the table of scores mean."""
+    """Return the sentences that explain bold type, letters and † in the table of scores."""
     text = f"{coverage(board)} Bold: no model is shown to be better."
     text += " Models that share a letter aren't told apart."
     if any(cell.apart for cell in board.cells):
@@ -39,7 +39,7 @@ def legend(board: Board) -> str:
 
 
 def family(board: Board) -> str:
-    """Return what the board tests, and how sure its verdicts are."""
+    """Return the sentences on the number of comparisons and the chance of a false verdict."""
     names = {model.key: model.name for model in board.models}
     against = f", all against {names[board.family.reference]}" if board.family.reference in names else ""
     return (
@@ -50,7 +50,7 @@ def family(board: Board) -> str:
 
 
 def remarks(board: Board) -> Iterator[str]:
-    """Yield what a reader needs before trusting a row, and why a model has no scores."""
+    """Yield a line per remark on a model, and per model that could not be scored."""
     for model in board.models:
         if model.failure:
             yield f"{model.name}: could not be scored ({model.failure})"

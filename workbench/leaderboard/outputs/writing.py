@@ -15,19 +15,19 @@ TEXTS = {
     "leaderboard.md": markdown.text,
     "leaderboard.tex": latex.text,
 }
-"""Name of a file -> function that makes its text from a board."""
+"""Name of a file -> function that returns its contents for a board."""
 
 ITEMS = "items.parquet"
 HEAD_BYTES = 4096
-"""Bytes at the beginning of a picture in which matplotlib names itself."""
+"""Bytes at the start of a picture in which matplotlib writes its name."""
 PICTURES = ("scores.png", "scores.svg", "ranks.png", "ranks.svg")
 
 
 def write(board: Board, texts: ItemTexts, folder: Path) -> None:
-    """Write the files into `folder`, each complete or as it was before; equal boards give equal bytes.
+    """Write the files into `folder`; equal boards give equal bytes, and a failure leaves the earlier file.
 
     Args:
-        board: What the files show.
+        board: Board to write.
         texts: Answers to the items, for items.parquet.
         folder: Folder of the leaderboard.
     """
@@ -39,7 +39,7 @@ def write_texts(board: Board, texts: ItemTexts, folder: Path) -> None:
     """Write all files but the pictures.
 
     Args:
-        board: What the files show.
+        board: Board to write.
         texts: Answers to the items, for items.parquet.
         folder: Folder of the leaderboard.
     """
@@ -51,7 +51,7 @@ def write_texts(board: Board, texts: ItemTexts, folder: Path) -> None:
 
 
 def write_pictures(board: Board, folder: Path) -> None:
-    """Write the pictures if matplotlib is installed; delete old ones of ours that aren't drawn now."""
+    """Draw the pictures if matplotlib is installed; delete those that it drew for an earlier board."""
     drawn: dict[str, bytes] = {}
     if not missing_pictures():
         from workbench.leaderboard.outputs import pictures  # matplotlib is optional, and slow to import
@@ -66,7 +66,7 @@ def write_pictures(board: Board, folder: Path) -> None:
 
 
 def is_drawn(path: Path) -> bool:
-    """Return whether a picture is there that matplotlib drew; others of the same name are the user's."""
+    """Return whether a file is a picture that matplotlib drew; another file of this name is the user's."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -74,6 +74,6 @@ def is_drawn(path: Path) -> bool:
 
 
 def missing_pictures() -> str:
-    """Return that there are no pictures, and what to install for them; empty if they are drawn."""
+    """Return the note on how to install matplotlib if it is missing; else an empty text."""
     is_installed = find_spec("matplotlib") is not None
     return "" if is_installed else "pictures: none (pip install 'open-llama-workbench[plots]' for them)"

@@ -1,4 +1,4 @@
-"""Joins the page's own JavaScript modules and style sheets into one script and one style."""
+"""Joins the page's JavaScript modules and style sheets into one script and one style."""
 
 import base64
 import hashlib
@@ -12,10 +12,10 @@ EXPORT = re.compile(r"^export ", re.MULTILINE)
 
 
 def script() -> str:
-    """Return main.js and all modules that it imports as one script, each after those that it needs.
+    """Return main.js and all modules that it imports as one script, dependencies first.
 
-    Modules import by name only and export where they declare, so that joining them is removing both words;
-    names are unique over all modules.
+    Modules import by name only and export at the declaration, so removing the import lines and the word
+    `export` joins them. Names are unique over all modules.
     """
     ordered: list[str] = []
     _visit("main", ordered)
@@ -24,7 +24,7 @@ def script() -> str:
 
 
 def _visit(name: str, ordered: list[str]) -> None:
-    """Append the modules that a module needs, then the module, each once."""
+    """Append a module's name to `ordered` after the names of the modules that it imports, each once."""
     for needed in IMPORT.findall(_module(name)):
         if needed not in ordered:
             _visit(needed, ordered)
@@ -37,7 +37,7 @@ def _module(name: str) -> str:
 
 
 def style() -> str:
-    """Return all style sheets in the order of their names."""
+    """Return all style sheets as one text, in the order of their file names."""
     return "\n".join(path.read_text(encoding="utf-8") for path in sorted((HERE / "css").glob("*.css")))
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALIGNMENT = 8
-"""Arrays start at multiples of this many bytes, so that the browser can view them in place."""
+"""Arrays start at multiples of this number of bytes, so that the browser can view them without a copy."""
 
 LEVEL = 6
-"""Effort of zlib: 9 takes six times as long for 4% of the size."""
+"""Level of zlib compression: 9 takes six times as long for 4% of the size."""
 
 RUNS = zlib.Z_RLE
-"""Strategy for numbers of little repetition: as small as the default's, in a fifth of the time."""
+"""Compression strategy for arrays that seldom repeat: as small as the default's, in a fifth of the time."""
 
 
 def packed(

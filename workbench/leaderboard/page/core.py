@@ -1,4 +1,4 @@
-"""Turns a board into the JSON that the page reads first, and the JSON that it unpacks later."""
+"""Converts a board into two JSON values: one for the page's first view, one that the page unpacks later."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from workbench.shown import message
 SCHEMA_VERSION = 1
 
 LATER = ("contamination", "curves")
-"""Facts of a model that are long and are unpacked when they are looked at."""
+"""Long facts of a model, which the page unpacks only when a reader opens them."""
 
 MOST_FOUND = 200
-"""Items of a benchmark that were found in training rows and are listed."""
+"""Largest number of contaminated items that the page lists per benchmark."""
 
 
 def core(board: Board) -> dict[str, Any]:
-    """Return what the first view shows: models, columns, scores, means, family, alarms and skipped files."""
+    """Return the first view's data: models, columns, scores, means, family, alarms and skipped files."""
     models = {model.key: number for number, model in enumerate(board.models)}
     columns = {column.key: number for number, column in enumerate(board.columns)}
     sources = list(dict.fromkeys([*board.provenance, *(cell.source for cell in board.cells)]))
@@ -42,7 +42,7 @@ def core(board: Board) -> dict[str, Any]:
 
 
 def later(board: Board) -> dict[str, Any]:
-    """Return what is unpacked after the first view: tests, details of scores, long facts, provenance."""
+    """Return the data that is unpacked after the first view: tests, score details, long facts, provenance."""
     models = {model.key: number for number, model in enumerate(board.models)}
     columns = {column.key: number for number, column in enumerate(board.columns)}
     names = columns | {mean.name: len(columns) + number for number, mean in enumerate(board.means)}
@@ -72,7 +72,7 @@ def later(board: Board) -> dict[str, Any]:
 
 
 def reference_key(board: Board) -> str:
-    """Return the key of the family's reference, or of the first base, or of the first model."""
+    """Return the key of the family's reference, else of the first base, else of the first model."""
     bases = [model.key for model in board.models if model.role == "base" and not model.failure]
     return board.family.reference or next(iter([*bases, *(model.key for model in board.models)]), "")
 
@@ -98,7 +98,7 @@ def _model(model: Model, models: dict[str, int]) -> dict[str, Any]:
 
 
 def _contamination(model: Model) -> dict[str, dict[str, Any]]:
-    """Return what was found of each benchmark in a model's training rows, with the first found items."""
+    """Return benchmark -> contamination of a model's training rows, with at most `MOST_FOUND` items."""
     known = model.facts.get("contamination")
     found: dict[str, dict[str, Any]] = {}
     for name, facts in known.items() if isinstance(known, dict) else ():
@@ -134,7 +134,7 @@ def _cell(cell: Cell, model: int, column: int, source: int) -> list[Any]:
 
 
 def _details(cell: Cell) -> dict[str, Any]:
-    """Return the rest of a score, without what is empty."""
+    """Return the fields of a score that the first view doesn't have, without empty ones."""
     score = cell.score
     found = {
         "stderr": score.stderr,
@@ -156,7 +156,7 @@ def _details(cell: Cell) -> dict[str, Any]:
 
 
 def _item_score(meaning: str) -> str:
-    """Return what the score of an item means, as a message where it names the metric."""
+    """Return the meaning of an item's score; as a translatable message if it names the metric."""
     if not meaning.endswith(ITEM_ALONE):
         return meaning
     metric = meaning.removesuffix(ITEM_ALONE).strip()
@@ -164,7 +164,7 @@ def _item_score(meaning: str) -> str:
 
 
 def _mean(mean: Any, models: dict[str, int], columns: dict[str, int]) -> dict[str, Any]:
-    """Return a mean; its scores are raw, error, normalized, error, best rank, worst rank and letters."""
+    """Return a mean as JSON; a score is [model, raw, error, normalized, error, best rank, worst, letters]."""
     return {
         "name": plain(mean.name),
         "columns": [columns[key] for key in mean.columns],

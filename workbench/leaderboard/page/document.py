@@ -18,16 +18,16 @@ from workbench.shown import clean
 PAGE = "leaderboard.html"
 
 MOST_BYTES = 15_000_000
-"""Size of a page; what doesn't fit is in items.parquet, and the page says so."""
+"""Largest size of a page. What doesn't fit is only in items.parquet, and the page says so."""
 
 
 def write(board: Board, items: ItemTexts, folder: Path) -> Path:
     """Write leaderboard.html into `folder` and return its path.
 
     Args:
-        board: What is shown.
-        items: Questions and answers; asked for each column with outcomes once, in the board's order.
-        folder: Folder of the page; it is made.
+        board: Board to show.
+        items: Source of questions and answers, asked once per column with item scores.
+        folder: Folder of the page, which is created if need be.
     """
     path = folder / PAGE
     settle_file(path)
@@ -36,7 +36,7 @@ def write(board: Board, items: ItemTexts, folder: Path) -> Path:
 
 
 def html(board: Board, items: ItemTexts, most_bytes: int = MOST_BYTES) -> str:
-    """Return the page; equal boards and texts give equal bytes."""
+    """Return the page as text; equal boards and texts give equal pages."""
     values = core(board)
     frame = _rendered(board, values, packed(later(board)))
     shelf = Shelf(most_bytes - len(frame.encode("utf-8")) - _room_for_names(board))
@@ -52,7 +52,7 @@ def html(board: Board, items: ItemTexts, most_bytes: int = MOST_BYTES) -> str:
 
 
 def _fill(shelf: Shelf, board: Board, items: ItemTexts) -> None:
-    """Add the items of all columns, one column in memory at a time."""
+    """Pack the items of all columns into the shelf, with one column in memory at a time."""
     reference = reference_key(board)
     for number, column in enumerate(board.columns):
         outcomes = board.outcomes.get(column.key)
@@ -62,7 +62,7 @@ def _fill(shelf: Shelf, board: Board, items: ItemTexts) -> None:
 
 
 def _room_for_names(board: Board) -> int:
-    """Return the most bytes that the elements around the chunks take."""
+    """Return an upper bound of the bytes of the HTML elements around the chunks."""
     return 2_000 + 1_500 * len(board.columns)
 
 
@@ -71,7 +71,7 @@ def _block(name: str, text: str, kind: str) -> str:
 
 
 def _rendered(board: Board, values: dict[str, Any], packed_later: str) -> str:
-    """Return the page with a mark where the chunks go."""
+    """Return the page without items; the comment `<!-- chunks -->` marks where they go."""
     environment = Environment(
         loader=FileSystemLoader(bundle.HERE),
         autoescape=True,
@@ -93,7 +93,7 @@ def _rendered(board: Board, values: dict[str, Any], packed_later: str) -> str:
 
 
 def _plain_scores(values: dict[str, Any]) -> list[list[str]]:
-    """Return each model's scores by column as text, for readers without JavaScript."""
+    """Return (model, column) -> score as lists of texts, for readers without JavaScript."""
     rows = [[""] * len(values["columns"]) for _ in values["models"]]
     for cell in values["cells"]:
         model, column, value = cell[:3]

@@ -13,32 +13,33 @@ from workbench.leaderboard.page.texts import ColumnTexts
 from workbench.shown import clean
 
 OUTCOMES, CHOSEN, QUESTIONS, MARGINS, REST, TEXTS, LIKELIHOODS, MORE_TEXTS, MORE_LIKELIHOODS = range(9)
-"""Priorities: what is needed for comparisons, then the questions, then what differs from the reference."""
+"""Priorities of chunks, highest first: data for comparisons, then questions, then answers unlike the
+reference's, then the rest."""
 
 NO_CHOICE = 255
-"""Code of an answer that is none of the options."""
+"""Code of a model's choice that is none of the options."""
 
 MARGIN_STEP = 0.1
-"""Nats of a unit of the margins; they are cut at 12.7."""
+"""Nats per unit of packed margins, which are clipped at 12.7 nats."""
 
 LIKELIHOOD_STEP = 0.01
-"""Nats of a unit of the log-likelihoods, doubled until all of a column fit into 16 bits."""
+"""Nats per unit of packed log-likelihoods; doubled until all log-likelihoods of a column fit into 16 bits."""
 
 LONGEST_QUESTION, LONGEST_TEXT, LONGEST_CHOICE = 2000, 1200, 600
-"""Characters of a text that are shown, from its end."""
+"""Longest text that is shown, in characters; a longer one loses its beginning."""
 
 MOST_TEXT = 6_000_000
-"""Characters of generated texts of a column that are considered."""
+"""Characters of a column's generated texts from which on further texts are left out."""
 
 
 def add_items(
     shelf: Shelf, number: int, outcomes: Outcomes, texts: ColumnTexts | None, reference: int
 ) -> None:
-    """Add the chunks of column `number`, as far as there is room.
+    """Pack the items of a column into chunks and add those that fit into the page.
 
     Args:
-        shelf: Where the chunks go; their names are a kind and the number of the column.
-        number: Place of the column on the board.
+        shelf: Collects the chunks, which are named after their kind and the column, as `chosen-3`.
+        number: Index of the column on the board.
         outcomes: Item scores of the column.
         texts: Questions and answers; None if there are none.
         reference: Row of the model whose differing answers go first.
@@ -61,7 +62,9 @@ def add_items(
 
 
 def differs_from(values: NDArray[np.float64], reference: int) -> NDArray[np.bool_]:
-    """Return where models differ from the reference, and where the reference differs from any model.
+    """Mark the items on which a model scores otherwise than the reference.
+
+    In the reference's own row, the items on which any model does.
 
     Returns:
         (num_models, num_items) booleans.
@@ -72,7 +75,7 @@ def differs_from(values: NDArray[np.float64], reference: int) -> NDArray[np.bool
 
 
 def add_answers(shelf: Shelf, number: int, texts: ColumnTexts, differs: NDArray[np.bool_]) -> None:
-    """Add generated texts and log-likelihoods: first those that differ, then the rest."""
+    """Add generated texts and log-likelihoods: first those of the items in `differs`, then the others."""
     if texts.generations is not None:
         for priority, name, mask in ((TEXTS, "texts", differs), (MORE_TEXTS, "more_texts", ~differs)):
             if shelf.left(priority) > 0:
@@ -85,9 +88,10 @@ def add_answers(shelf: Shelf, number: int, texts: ColumnTexts, differs: NDArray[
 
 
 def packed_outcomes(outcomes: Outcomes) -> str:
-    """Return ids, subjects, clusters and scores of a column's items.
+    """Pack ids, subjects, clusters and scores of a column's items.
 
-    Scores are numbers of `levels`, of 1, 8 or 16 bits, items outermost: models agree more than items do.
+    A score is an index into `levels`, the distinct scores, of 1, 8 or 16 bits. Scores are ordered by item,
+    then by model, which compresses better, as models agree more than items do.
     """
     names = list(dict.fromkeys(outcomes.subsets))
     code = {name: index for index, name in enumerate(names)}
@@ -115,13 +119,13 @@ def packed_outcomes(outcomes: Outcomes) -> str:
 
 
 def packed_chosen(chosen: NDArray[np.int16]) -> str:
-    """Return the index of the option that each model chose of each item, items outermost."""
+    """Pack the index of the option that each model chose for each item, ordered by item, then by model."""
     codes = np.where((chosen < 0) | (chosen >= NO_CHOICE), NO_CHOICE, chosen)
     return packed({}, {"chosen": np.ascontiguousarray(codes.T, np.uint8)}, RUNS)
 
 
 def packed_questions(texts: ColumnTexts, mask: NDArray[np.bool_]) -> str:
-    """Return question, options and targets of the items in `mask`."""
+    """Pack question, options and right answers of the items in `mask`."""
     places = np.flatnonzero(mask).tolist()
     values = {
         "questions": [shortened(texts.questions[place], LONGEST_QUESTION) for place in places],
@@ -136,7 +140,7 @@ def _target(target: int | str) -> int | str:
 
 
 def packed_margins(loglikelihoods: NDArray[np.float32], targets: Any) -> str:
-    """Return the log-likelihood of the right option minus the best wrong one's, in steps of 0.1 nats."""
+    """Pack log-likelihood of the right option minus that of the best wrong one, in steps of 0.1 nats."""
     margins = margins_of(loglikelihoods, targets)
     steps = np.clip(np.round(margins / MARGIN_STEP), -127, 127)
     codes = np.where(np.isnan(steps), -128, steps).astype(np.int8)
@@ -167,9 +171,9 @@ def margins_of(loglikelihoods: NDArray[np.float32], targets: Any) -> NDArray[np.
 
 
 def packed_generations(generations: Any, mask: NDArray[np.bool_]) -> str:
-    """Return the generated texts of the models and items in `mask`, each distinct text once.
+    """Pack the generated texts of the models and items in `mask`, each distinct text once.
 
-    Codes are numbers of texts, counted from 1; 0 is a text that isn't there.
+    A code is the number of a text, counted from 1; 0 means no text.
     """
     codes = np.zeros(mask.T.shape, np.uint32)
     known: dict[str, int] = {}
@@ -189,7 +193,7 @@ def packed_generations(generations: Any, mask: NDArray[np.bool_]) -> str:
 
 
 def packed_likelihoods(loglikelihoods: NDArray[np.float32], mask: NDArray[np.bool_]) -> str:
-    """Return the log-likelihoods of all options of the models and items in `mask`, items outermost."""
+    """Pack the log-likelihoods of all options for the models and items in `mask`, ordered by item."""
     chosen = loglikelihoods.transpose(1, 0, 2)[mask.T]
     largest = float(np.max(np.abs(chosen), initial=0.0, where=np.isfinite(chosen)))
     step = LIKELIHOOD_STEP

@@ -1,4 +1,4 @@
-"""Packs tested differences as columns, those with a verdict first where there are too many."""
+"""Packs tested differences as one list per field; if there are too many, better and worse ones go first."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from workbench.leaderboard.page.plain import plain, rounded
 VERDICTS = (UNSURE, BETTER, WORSE, UNTESTED)
 
 MOST = 40_000
-"""Differences on a page; the rest is in differences.csv."""
+"""Largest number of differences on a page; all are in differences.csv."""
 
 NUMBERS = ("value", "low", "high", "p_value", "p_adjusted", "detectable")
 COUNTS = ("num_pairs", "num_clusters", "gained", "lost")
@@ -18,7 +18,7 @@ COUNTS = ("num_pairs", "num_clusters", "gained", "lost")
 def packed_differences(
     differences: Sequence[Difference], models: Mapping[str, int], columns: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return one list for each field; pairs that aren't on the board are left out."""
+    """Return tested differences as one list per field, without models that aren't on the board."""
     known = [
         difference
         for difference in differences
@@ -46,7 +46,7 @@ def packed_differences(
 def packed_subjects(
     differences: Sequence[SubjectDifference], models: Mapping[str, int], columns: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return one list for each field of the differences by subject."""
+    """Return the tested differences in subjects as one list per field."""
     kept = _first_with_verdict(differences)
     names = list(dict.fromkeys(difference.subject for difference in kept))
     code = {name: number for number, name in enumerate(names)}
@@ -66,7 +66,7 @@ def packed_subjects(
 
 
 def _first_with_verdict(differences: Sequence[Any]) -> list[Any]:
-    """Return all differences, or the first `MOST`, those that found something first."""
+    """Return the differences; of more than `MOST`, preferably those judged better or worse."""
     if len(differences) <= MOST:
         return list(differences)
     return sorted(differences, key=lambda difference: difference.verdict not in (BETTER, WORSE))[:MOST]

@@ -1,4 +1,4 @@
-"""Turns a board's values into JSON values that are safe to show: text without control characters."""
+"""Converts a board's values into JSON values whose texts have no control characters."""
 
 import math
 from typing import Any
@@ -11,13 +11,13 @@ DIGITS = 6
 """Significant digits of a number on the page."""
 
 DEEPEST = 8
-"""Nesting level below which values are shown as text."""
+"""Nesting level below which values are converted to text."""
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return a value of strings, numbers, lists and objects only; NaN and infinity are None.
+    """Convert a value to JSON: strings, numbers, lists and objects; NaN and infinity become None.
 
-    A message is a list of its English text, its template and its values.
+    A translatable message becomes a list of its English text, its template and its values.
     """
     if value is None or isinstance(value, bool | np.bool_):
         return None if value is None else bool(value)
@@ -43,12 +43,12 @@ def rounded(value: float | None) -> float | int | None:
 
 
 def column_of(values: Any) -> list[float | int | None]:
-    """Return many numbers with six significant digits."""
+    """Return numbers with six significant digits each; None for those that aren't finite."""
     return [rounded(value) for value in values]
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return the end of a long text, where the question is, with the number of omitted characters."""
+    """Cut the beginning of a long text, which ends with the question, and say how many characters are cut."""
     if len(text) > longest:
         text = f"… ({len(text) - longest:,})\n{text[-longest:]}"
     return clean(text)

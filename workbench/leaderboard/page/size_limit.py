@@ -1,14 +1,14 @@
-"""Chooses what goes into a page of limited size."""
+"""Chooses the chunks that go into a page of limited size."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, order=True)
 class Chunk:
-    """Packed part of a page."""
+    """One compressed block of data in a page, as text."""
 
     priority: int
-    """Lower ones go first."""
+    """Chunks with lower numbers go first."""
     size: int
     """Characters of `text`."""
     name: str
@@ -16,17 +16,17 @@ class Chunk:
 
 
 class Shelf:
-    """The chunks of a page, of which those with the lowest priority numbers are kept."""
+    """The chunks of a page: if not all fit, those with the lowest priority numbers stay."""
 
     def __init__(self, room: int) -> None:
-        """Make an empty shelf of `room` characters."""
+        """Start without chunks; `room` is the number of characters that all chunks may have together."""
         self.room = room
         self.chunks: list[Chunk] = []
         self.dropped: list[str] = []
         """Names of the chunks that don't fit, in the order in which they were dropped."""
 
     def add(self, name: str, priority: int, text: str) -> None:
-        """Add a chunk, and drop whatever doesn't fit any more, smaller ones of a priority last."""
+        """Add a chunk, then drop what doesn't fit: highest priority number first, within it the largest."""
         kept, left = [], self.room
         for chunk in sorted([*self.chunks, Chunk(priority, len(text), name, text)]):
             if chunk.size <= left:
@@ -37,5 +37,5 @@ class Shelf:
         self.chunks = kept
 
     def left(self, priority: int) -> int:
-        """Return how many characters a chunk of this priority may have."""
+        """Return the number of characters that a new chunk of this priority may have."""
         return self.room - sum(chunk.size for chunk in self.chunks if chunk.priority <= priority)

@@ -1,4 +1,4 @@
-"""Defines how the page gets the questions and answers of a board's items, one column at a time."""
+"""Defines the interface by which the page reads questions and answers, one column at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOT_CHOSEN = -1
-"""Choice of a model that chose none of the options."""
+"""Index in `chosen` for a model that chose none of the options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnTexts:
-    """Texts and answers of one column, in the order of models and items of its `Outcomes`."""
+    """Questions and answers of one column, in the order of models and items of its `Outcomes`."""
 
     questions: Sequence[str]
     """Question of each item, without instruction and few-shot examples."""
@@ -26,20 +26,20 @@ class ColumnTexts:
     loglikelihoods: NDArray[np.float32] | None = None
     """(num_models, num_items, num_choices) in nats; NaN where an item has fewer options or has none."""
     generations: Sequence[Sequence[str | None]] | None = None
-    """For each model, its generated text of each item; None where options are chosen."""
+    """Per model, the generated text of each item; None where options are chosen."""
 
 
 class ItemTexts(Protocol):
-    """Source of a board's questions and answers; only one column is in memory at a time."""
+    """Source of a board's questions and answers; keeps only one column in memory."""
 
     def column(self, key: str) -> ColumnTexts | None:
-        """Return the texts of the column with this key; None if there are none."""
+        """Return questions and answers of the column with this key; None if there are none."""
         ...
 
 
 class NoTexts:
-    """Source of a board without questions and answers."""
+    """An `ItemTexts` without questions and answers, for a board that has only scores."""
 
     def column(self, key: str) -> ColumnTexts | None:
-        """Return None."""
+        """Return None for every column."""
         return None

@@ -1,1 +1,1 @@
-"""Finds the rows of the board: models, known by content, with unique names."""
+"""Finds the rows of the leaderboard: models, identified by their content, with unique names."""

@@ -1,4 +1,4 @@
-"""Finds the base of an adapter among rows of another tool."""
+"""Finds the base of each adapter that another tool scored."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,11 +7,13 @@ from workbench.leaderboard.collect import Run
 from workbench.leaderboard.rows.roles import IMPORTED
 
 HELD = ("dtype", "quantization", "revision")
-"""What an adapter's base and the base alone must have in common besides the path."""
+"""Facts that must be equal between an adapter's row and its base's row."""
 
 
 def parents_of_imported(runs: Sequence[Run], keys: Mapping[tuple[str, str], str]) -> dict[str, str]:
-    """Return row of an imported adapter -> row of its base, which the same tool scored without an adapter.
+    """Return the row key of each imported adapter -> the row key of its base.
+
+    The base is found if the same tool scored it without an adapter.
 
     Args:
         runs: All runs.

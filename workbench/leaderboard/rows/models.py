@@ -1,4 +1,4 @@
-"""Finds the models of all runs: one row for what has the same weights, adapter, quantization and dtype."""
+"""Finds the models of all runs: models with the same weights, adapter, quantization and dtype share a row."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,20 +19,20 @@ from workbench.shown import clean, message
 
 PROGRAM = "open-llama-workbench"
 OF_TRAINING = ("model", "quantization", "adapter", "data", "train")
-"""Sections of config.yaml that decide what a training makes, besides its seed."""
+"""Sections of config.yaml that determine a training, besides its seed."""
 
 TOLD_OF_TRAINING = ("method", "rank", "learning_rate", "seed", "trained_on")
-"""Facts about a training that results.json holds of an adapter from elsewhere."""
+"""Facts about the training of an adapter from elsewhere, as results.json has them."""
 
 COMBINED = "combined"
-"""Key in run.json of what the run's adapter or model was combined from."""
+"""Key in run.json of the adapters or models that the run's model was combined from."""
 
 KEY_DIGITS = 16
 
 
 @dataclass(frozen=True)
 class Models:
-    """The rows of a board, and where each run's models are among them."""
+    """The rows of a leaderboard, and which row each model of each run is in."""
 
     rows: list[Model]
     keys: dict[tuple[str, str], str]
@@ -40,7 +40,7 @@ class Models:
 
 
 def find_models(runs: Sequence[Run], failures: Sequence[Failure] = ()) -> Models:
-    """Return the rows for all scored models of the runs, in their order, and for models that failed."""
+    """Return a row per distinct scored model of the runs, then a row per model that could not be scored."""
     found: dict[str, list[Model]] = {}
     keys: dict[tuple[str, str], str] = {}
     for run in runs:
@@ -59,7 +59,7 @@ def find_models(runs: Sequence[Run], failures: Sequence[Failure] = ()) -> Models
 
 
 def _with_failure(rows: Sequence[Model], failure: Failure) -> list[Model]:
-    """Return the rows with one for a model that failed, or a remark on those that its run has scored."""
+    """Add a row for a model that could not be scored, or a remark if its run has scores nevertheless."""
     remark = message("not scored on everything: {reason}", reason=failure.reason)
     if any(failure.label in row.sources for row in rows):
         return [
@@ -85,7 +85,7 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _model(run: Run, name: str) -> Model:
-    """Return the row of one model of one run; `name` is given there only where the user chose it."""
+    """Build the row of one model of one run; `name` stays empty unless the user gave a name."""
     facts = run.models.get(name, {})
     role = str(facts.get("role") or (name if name in ROLES else IMPORTED))
     is_own = role in (ADAPTER, TRAINED, MERGED) or not {ADAPTER, TRAINED} & run.models.keys()
@@ -111,7 +111,7 @@ def _program(run: Run) -> str:
 
 
 def _key(run: Run, name: str, facts: dict[str, Any]) -> str:
-    """Return the key of what was scored; a model without a digest of its weights is a row of its own."""
+    """Return the key of a model's row: a hash of its digests, or of run and name if it has no digest."""
     if not facts.get("weights"):
         return fingerprint([run.label, name])[:KEY_DIGITS]
     identity = [facts.get(fact) for fact in ("weights", "adapter", "quantization", "dtype")]
@@ -122,7 +122,10 @@ def _key(run: Run, name: str, facts: dict[str, Any]) -> str:
 
 
 def _details(run: Run) -> list[Any]:
-    """Return what else of the configuration changes a base's answers, as far as it isn't the default."""
+    """Return the quantization settings that differ from the defaults, and another tokenizer if one is set.
+
+    They change answers, so they belong to a row's key. The quantization method is already in the key.
+    """
     usual = QuantizationConfig()
     quantization = _section(run.config, "quantization")
     changed = {
@@ -139,7 +142,7 @@ def _plain(value: Any) -> Any:
 
 
 def _parent(run: Run, role: str, facts: dict[str, Any]) -> str | None:
-    """Return the key of the run's base, which an adapter, a merged or a trained model was made from."""
+    """Return the row key of the run's base for an adapter, a merged or a trained model; else None."""
     if role not in (ADAPTER, MERGED, TRAINED):
         return None
     if role == ADAPTER:
@@ -149,7 +152,10 @@ def _parent(run: Run, role: str, facts: dict[str, Any]) -> str | None:
 
 
 def _recipe_key(run: Run, facts: dict[str, Any], role: str) -> str:
-    """Return a key that the same training with another seed has too; empty for what isn't trained here."""
+    """Return a key that is equal for trainings that differ only in their seed.
+
+    Empty for a model that this project didn't train.
+    """
     if role not in (ADAPTER, MERGED, TRAINED):
         return ""
     if not _is_trained_by(run):
@@ -166,13 +172,13 @@ def _recipe_key(run: Run, facts: dict[str, Any], role: str) -> str:
 
 
 def _is_trained_by(run: Run) -> bool:
-    """Return whether a run has trained its model itself, and not scored, merged or combined others."""
+    """Return whether a run trained its model, and didn't score, merge or combine existing ones."""
     is_of_others = _section(run.config, "adapter").get("path") or _section(run.measured, COMBINED)
     return "train" in run.steps or not is_of_others
 
 
 def _training(run: Run, facts: dict[str, Any], role: str) -> dict[str, Any]:
-    """Return how a model was trained; only what its scores say if another run has trained it."""
+    """Return method, rank, learning rate, seed and training data of a model, as far as its run has them."""
     if not _is_trained_by(run):
         told = _section(run.measured, COMBINED) or _section(facts, "training")
         return {key: value for key, value in told.items() if key in TOLD_OF_TRAINING}
@@ -187,7 +193,7 @@ def _training(run: Run, facts: dict[str, Any], role: str) -> dict[str, Any]:
 
 
 def _facts(run: Run, name: str, facts: dict[str, Any], role: str) -> dict[str, Any]:
-    """Return what is known of a model, for its name and the page; None and empty texts are left out."""
+    """Return the facts of a model for its name and the page, without those that are None or empty."""
     told: dict[str, Any] = {
         "path": run.base_model,
         "quantization": facts.get("quantization"),
@@ -212,7 +218,7 @@ def _facts(run: Run, name: str, facts: dict[str, Any], role: str) -> dict[str, A
 
 
 def _tokens_per_second(run: Run, name: str) -> float | None:
-    """Return how many tokens a second the model computed while it was scored; None if unknown."""
+    """Return the tokens per second that the model computed while it was evaluated; None if unknown."""
     measured = _section(_section(run.measured, "evaluate"), name).values()
     pairs = [(one.get("computed_tokens"), one.get("seconds")) for one in measured if isinstance(one, dict)]
     known = [(tokens, seconds) for tokens, seconds in pairs if tokens and seconds]
@@ -221,13 +227,16 @@ def _tokens_per_second(run: Run, name: str) -> float | None:
 
 
 def _section(values: Any, name: str) -> dict[str, Any]:
-    """Return a section of nested values; empty if there is none."""
+    """Return a mapping inside of a mapping; empty if it is missing or not a mapping."""
     section = values.get(name) if isinstance(values, dict) else None
     return section if isinstance(section, dict) else {}
 
 
 def _joined(models: Sequence[Model]) -> Model:
-    """Return one row for the same model of several runs: the facts of its most telling role go first."""
+    """Merge the rows of the same model in several runs.
+
+    Facts of the row whose role comes last in `ROLES` win.
+    """
     first, *others = sorted(models, key=lambda model: -_order(model.role)[0])
     facts: dict[str, Any] = {}
     for model in (*reversed(others), first):

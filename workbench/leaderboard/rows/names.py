@@ -1,4 +1,4 @@
-"""Names the rows of a board: a given name, or what tells a model from the others."""
+"""Names the rows of the leaderboard: by the user's name, or by the facts that tell a model from others."""
 
 import re
 from collections import Counter
@@ -13,17 +13,20 @@ from workbench.leaderboard.rows.roles import IMPORTED
 from workbench.shown import clean
 
 GENERIC = {"base", "model", "merged", "adapter", "extended", "export", "final", "checkpoint", "output"}
-"""Folder names that say nothing without the folder around them."""
+"""Folder names that need the name of their parent folder to say which model it is."""
 
 SEPARATOR = " · "
 FACTS = ("quantization", "dtype", "role", "method", "rank", "learning_rate", "seed", "trained_on", "recipe")
-"""What may stand behind the model's folder, in this order."""
+"""Facts that may follow the folder name in a row's name, in this order."""
 
 SHORT = {"rank": "rank {}", "learning_rate": "rate {}", "seed": "seed {}", "trained_on": "on {}"}
 
 
 def named(models: Sequence[Model]) -> list[Model]:
-    """Return the models with unique names; a name that is given is kept as far as it is unique."""
+    """Give every model a unique name.
+
+    A name that the user gave stays; if several models share it, their runs follow.
+    """
     texts = [_texts(model) for model in models]
     scored = [index for index, model in enumerate(models) if not model.failure]
     own = [models[index] for index in scored], [texts[index] for index in scored]
@@ -33,7 +36,7 @@ def named(models: Sequence[Model]) -> list[Model]:
 
 
 def _texts(model: Model) -> Mapping[str, str]:
-    """Return each known fact as it would stand in a name."""
+    """Return each known fact of a model as it appears in a name, such as `rank 8`."""
     role = {BASE: "", IMPORTED: model.tool}.get(model.role, model.role)
     facts: dict[str, Any] = {**model.facts, "role": role}
     if facts.get("quantization") == "none":
@@ -52,7 +55,10 @@ def _shown(value: Any) -> str:
 
 
 def folder(path: str) -> str:
-    """Return the name of a model from its path or hub id, with the folder around it if it says nothing."""
+    """Return a model's name from its path or hub id: the last part, without `.gguf`.
+
+    A generic last part follows its parent, as in `run/merged`.
+    """
     path = re.sub(r"^\$\{(\w+):(.*)\}$", r"\1/\2", path)
     *before, last = [part for part in re.split(r"[/\\]", path) if part] or ["model"]
     last = re.sub(r"\.gguf$", "", last)
@@ -61,9 +67,10 @@ def folder(path: str) -> str:
 
 
 def _tells(fact: str, models: Sequence[Model], texts: Sequence[Mapping[str, str]]) -> bool:
-    """Return whether a fact differs between rows of the same kind: bases, or trained models.
+    """Return whether a fact differs between rows, so that it belongs in their names.
 
-    Other tools don't tell how a model was trained, which is no difference.
+    Facts of training are compared among trained models only. A row of another tool without the fact doesn't
+    count.
     """
     if fact in ("quantization", "dtype", "role"):
         return len({text.get(fact, "") for text in texts}) > 1
@@ -76,7 +83,7 @@ def _name(text: Mapping[str, str], telling: Sequence[str]) -> str:
 
 
 def _unique(models: Sequence[Model], names: Sequence[str]) -> list[str]:
-    """Return the names, those that several models have with the run, and if need be the key, behind them."""
+    """Append the run's label, then the row's key, to names that several models share."""
     for further in ([model.sources[0] for model in models], [model.key[:6] for model in models]):
         counts = Counter(names)
         names = [

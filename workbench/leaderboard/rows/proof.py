@@ -1,4 +1,4 @@
-"""Tells how near a merged model is to what it was merged from."""
+"""Turns a merge report into sentences: how close the merged model is to base plus adapter."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,23 +8,23 @@ from workbench.shown import message
 
 
 def merge_proof(run: Run) -> str:
-    """Return the distance of the merged model's logits as a sentence; empty if none were compared."""
+    """Return the sentence on the distance between merged and reference logits; empty if not compared."""
     return next(iter(_logits(run.merge_report)), "")
 
 
 def proof_of(report: Mapping[str, Any]) -> str:
-    """Return what a merge report says, as sentences; reports of earlier versions say less."""
+    """Return a merge report as sentences; reports of earlier versions give fewer."""
     return " ".join([*_kept(report), *_logits(report), *_base(report)])
 
 
 def _kept(report: Mapping[str, Any]) -> list[str]:
-    """Return what the merged model keeps of the adapter's effect."""
+    """Return the report's summary of the share of the adapter's effect that the merge preserves."""
     summary = report.get("summary")
     return [f"{summary[:1].upper()}{summary[1:]}."] if isinstance(summary, str) and summary else []
 
 
 def _logits(report: Mapping[str, Any]) -> list[str]:
-    """Return the distance of the logits; empty if none were compared."""
+    """Return the sentence on the distance between merged and reference logits; empty list if not compared."""
     try:
         merged = report["merged"]
         sentence = message(
@@ -43,7 +43,7 @@ def _logits(report: Mapping[str, Any]) -> list[str]:
 
 
 def _base(report: Mapping[str, Any]) -> list[str]:
-    """Return how the base was held, and how it differs from the adapter's own."""
+    """Return sentences on accepted mismatches between adapter and base, and on the base's quantization."""
     method, accepted = report.get("quantization"), report.get("accepted")
     sentences = [f"The adapter {text}." for text in accepted] if isinstance(accepted, list) else []
     if isinstance(method, str) and method != "none" and report.get("summary"):

@@ -1,4 +1,4 @@
-"""Names the roles of rows."""
+"""Defines the roles of the leaderboard's rows, such as base or adapter."""
 
 from workbench.config.names import ADAPTER, BASE, MERGED, TRAINED
 
@@ -6,4 +6,4 @@ IMPORTED = "imported"
 """Role of a model that another tool has scored."""
 
 ROLES = (BASE, IMPORTED, ADAPTER, MERGED, TRAINED)
-"""Roles in the order of a run's rows; of a model that has several, the last one is its role."""
+"""Roles in the order of a run's rows; a model with several roles in several runs has the last of them."""

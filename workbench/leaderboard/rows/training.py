@@ -1,4 +1,4 @@
-"""Reads what the page shows of a model's training: its losses, and benchmark items in its training rows."""
+"""Reads a model's loss curves, and the benchmark items in its training rows, for the page."""
 
 import json
 from dataclasses import asdict
@@ -8,14 +8,14 @@ from workbench.leaderboard.collect import Run
 
 CURVES = ("loss", "eval_loss", "validation_loss")
 MOST_POINTS = 400
-"""Points of a curve; of more, every second, third, ... one is taken."""
+"""A curve with more points is thinned to every second, third, ... point."""
 
 LONGEST = 64 * 2**20
-"""Bytes of a train.jsonl that is read."""
+"""Largest train.jsonl that is read, in bytes."""
 
 
 def curves(run: Run) -> dict[str, list[list[float]]]:
-    """Return each loss that train.jsonl has, as [step, value]; empty if there is none."""
+    """Return the losses in train.jsonl by name, each as a list of [step, value]; empty if unreadable."""
     path = run.files.train_jsonl
     try:
         if not path.is_file() or path.stat().st_size > LONGEST:
@@ -33,7 +33,7 @@ def curves(run: Run) -> dict[str, list[list[float]]]:
 
 
 def contamination(run: Run, name: str) -> dict[str, Any]:
-    """Return what was found of each benchmark in the training rows, with the clean scores of one model."""
+    """Return the contamination found per benchmark, with one model's scores on the clean items."""
     if run.contamination is None:
         return {}
     return {
