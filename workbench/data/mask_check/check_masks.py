@@ -1,4 +1,4 @@
-"""Compares training rows with their expected tokens and labels before the first step."""
+"""Compares training rows with the tokens and labels that they should have, before the first training step."""
 
 import logging
 import random
@@ -17,30 +17,30 @@ from workbench.errors import DataError
 log = logging.getLogger("workbench")
 
 ALL_ROWS = 500
-"""Up to this number of rows, all are checked."""
+"""Largest number of rows of which all are checked."""
 
 SAMPLE = 200
-"""Of more rows, this many random ones are checked, and one of each shape."""
+"""Number of random rows that are checked if there are more; in addition, one row of each shape."""
 
 MOST_SHAPES = 1000
-"""Most shapes of which a row is checked."""
+"""Largest number of shapes of which a row is checked."""
 
 
 @dataclass
 class MaskCheck:
-    """Checks conversations of one format and the training rows built from them."""
+    """Checks the loss masks of the training rows that are built from conversations of one data format."""
 
     chats: Chats
     data: DataConfig
     seed: int
     findings: list[Finding] = field(default_factory=list)
     expected: dict[int, Spans] = field(default_factory=dict)
-    """Number of a checked conversation -> expected text of its row."""
+    """Index of a checked conversation -> text of the row it should give."""
     num_rows: int = 0
     """Number of checked conversations."""
 
     def read(self) -> None:
-        """Check the rendered texts of the conversations.
+        """Choose conversations, and check the texts that the chat template renders for them.
 
         Raises:
             DataError: A text has a fault, and `data.check_mask` is refuse.
@@ -57,7 +57,7 @@ class MaskCheck:
         self.refuse()
 
     def compare(self, number: int, row: Tokens) -> None:
-        """Compare the training row of a conversation with the expected row."""
+        """Record where the training row of conversation `number` first differs from the expected row."""
         if number not in self.expected:
             return
         expected = self.tokens.row(self.expected[number])
@@ -67,7 +67,7 @@ class MaskCheck:
         self.findings += [finding] if finding else []
 
     def conclude(self, noted: Counter[str]) -> None:
-        """Log the findings and count them.
+        """Log the findings, and add the faults to the notes on rows, `noted`.
 
         Raises:
             DataError: A row has a fault, and `data.check_mask` is refuse.
@@ -84,10 +84,10 @@ class MaskCheck:
                 noted[f"of {self.num_rows:,} checked: {kind.value}"] += count
 
     def refuse(self) -> None:
-        """Fail with the first fault that spoils training.
+        """Fail with the first fault that would spoil training, if there is any.
 
         Raises:
-            DataError: There is such a fault, and `data.check_mask` is refuse.
+            DataError: There is a fault, and `data.check_mask` is refuse.
         """
         refused = [finding for finding in self.findings if finding.kind.is_refused]
         if not refused or self.data.check_mask is CheckMask.warn:
@@ -101,11 +101,14 @@ class MaskCheck:
 
 DEFAULT_REMEDY = "choose another data.template, such as chatml"
 REMEDIES = {Kind.trimmed: "remove from the answers what the template strips, such as white space"}
-"""Kind of fault -> remedy in messages."""
+"""Kind of fault -> advice in the error message."""
 
 
 def chosen(conversations: list[Conversation], seed: int) -> list[int]:
-    """Choose conversations to check: all of up to ALL_ROWS, else a random sample and one of each shape."""
+    """Return the indices of the conversations to check: all of up to ALL_ROWS, else a random sample.
+
+    The sample is completed with one conversation of each shape, see `shape_of`.
+    """
     if len(conversations) <= ALL_ROWS:
         return list(range(len(conversations)))
     first: dict[tuple[object, ...], int] = {}
@@ -116,7 +119,7 @@ def chosen(conversations: list[Conversation], seed: int) -> list[int]:
 
 
 def shape_of(conversation: Conversation) -> tuple[object, ...]:
-    """Return the features of a conversation that templates and tokenizers may treat differently."""
+    """Return features of a conversation, as roles, that templates or tokenizers may treat differently."""
     turns = tuple(
         (turn.role, turn.trained, turn.text != turn.text.strip(), "</" in turn.text, *sorted(turn.extra))
         for turn in conversation.turns

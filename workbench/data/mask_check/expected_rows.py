@@ -1,4 +1,4 @@
-"""Builds the expected tokens and labels of training rows from rendered texts and the tokenizer alone.
+"""Builds the tokens and labels that training rows should have, from rendered texts and the tokenizer alone.
 
 Nothing here uses the segments of which training rows are built, so that faults in building them are found.
 """
@@ -16,14 +16,14 @@ from workbench.data.tokens.control_tokens import SENTINEL, skeleton_of
 from workbench.data.tokens.segments import Tokens, ids_of, special_frame
 
 Spans = list[tuple[str, bool]]
-"""Text of a row as spans, each with whether it carries loss."""
+"""Text of a row in parts, each with whether it carries loss."""
 
 
 class RowTokens:
-    """Encodes expected rows and compares them with training rows."""
+    """Builds the ids and labels that a row should have, and compares them with the training row."""
 
     def __init__(self, chats: Chats) -> None:
-        """Collect the begin and end tokens of the tokenizer."""
+        """Find the ids of the tokenizer's begin and end tokens."""
         self.encoder, self.tokenizer = chats.encoder, chats.renderer.tokenizer
         self.prefix = [] if chats.renderer.is_own else special_frame(self.tokenizer)[0]
         vocabulary = self.tokenizer.get_vocab()
@@ -32,11 +32,11 @@ class RowTokens:
         self.end_ids = {vocabulary.get(token) for token in chats.renderer.control.tokens}
 
     def ids(self, text: str) -> list[int]:
-        """Encode a rendered text as for generation."""
+        """Encode a rendered text with its begin tokens, as for generation."""
         return [*self.prefix, *(next(ids_of([text], self.encoder)) if text else [])]
 
     def row(self, spans: Spans) -> Tokens:
-        """Build the expected row of a text: no token crosses the start of an answer."""
+        """Return the ids and labels that a text should have: no token crosses the start of an answer."""
         row, text = Tokens(list(self.prefix), [IGNORED] * len(self.prefix)), ""
         for span, trained in spans:
             ids = self.ids_after(text, span)
@@ -46,7 +46,7 @@ class RowTokens:
         return row
 
     def ids_after(self, text: str, span: str) -> list[int]:
-        """Encode a span as the continuation of a text."""
+        """Return the ids of `span` as the continuation of `text`."""
         for context in (text, "\n"):
             before, both = self.ids(context), self.ids(context + span)
             if both[: len(before)] == before:
@@ -54,7 +54,7 @@ class RowTokens:
         return self.ids(span)[len(self.prefix) :]
 
     def shortened(self, row: Tokens, data: DataConfig) -> Tokens:
-        """Shorten an expected row to `data.max_length` as `data.truncation` says."""
+        """Cut the row to `data.max_length`, at the side that `data.truncation` names."""
         excess = len(row.input_ids) - data.max_length
         if data.truncation is Truncation["cut-end"]:
             return Tokens(row.input_ids[:-excess], row.labels[:-excess])
@@ -68,7 +68,10 @@ class RowTokens:
         return Tokens(row.input_ids[:num_prefix] + ids, row.labels[:num_prefix] + labels)
 
     def compare(self, expected: Tokens, row: Tokens, where: str) -> Finding | None:
-        """Return the first difference between a training row and the expected row; None: there is none."""
+        """Return the first difference between the training row and the row it should be, or a doubled token.
+
+        None: the training row is right.
+        """
         if expected.input_ids != row.input_ids and not self.is_equivalent(expected, row):
             index = first_difference(expected.input_ids, row.input_ids)
             kind = Kind.other_token
@@ -87,12 +90,12 @@ class RowTokens:
         return self.duplicate(row, where)
 
     def is_equivalent(self, expected: Tokens, row: Tokens) -> bool:
-        """Return whether two rows have the same text, masks and first prompt; later tokens may differ."""
+        """Return whether two rows have the same first prompt in ids, then the same text and loss mask."""
         first = next((i for i, label in enumerate(expected.labels) if label != IGNORED), len(expected.labels))
         return expected.input_ids[:first] == row.input_ids[:first] and self.runs(expected) == self.runs(row)
 
     def runs(self, row: Tokens) -> Spans:
-        """Decode a row into spans with and without loss."""
+        """Decode a row into spans of text, each with whether it carries loss."""
         runs: list[tuple[list[int], bool]] = []
         for token, label in zip(row.input_ids, row.labels, strict=True):
             if not runs or runs[-1][1] is not (label != IGNORED):
@@ -101,7 +104,10 @@ class RowTokens:
         return [(str(self.tokenizer.decode(ids)), trained) for ids, trained in runs]
 
     def duplicate(self, row: Tokens, where: str) -> Finding | None:
-        """Return a begin token that occurs twice at the start, or an end token twice after an answer."""
+        """Return a begin token that occurs twice at the start, or an end token twice after an answer.
+
+        None: no token is doubled.
+        """
         ids, labels = row.input_ids, row.labels
         if len(ids) > 1 and ids[0] == ids[1] and ids[0] in self.begin_ids:
             return self.finding(where, Kind.doubled_begin, ids, 1)
@@ -112,14 +118,14 @@ class RowTokens:
         return None
 
     def finding(self, where: str, kind: Kind, ids: Sequence[int], index: int) -> Finding:
-        """Build a finding at a token."""
+        """Build a finding at the token with this index, or at the last token if the index is beyond."""
         index = min(index, len(ids) - 1)
         return Finding(where, kind, index, str(self.tokenizer.decode([ids[index]])), ids[index])
 
 
 @dataclass
 class RowText:
-    """Prompts and answers of one training row, as rendered for generation."""
+    """Prompts and answers that one training row should have, as rendered for generation."""
 
     chats: Chats
     conversation: Conversation
@@ -134,7 +140,7 @@ class RowText:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether a finding spoils training."""
+        """Whether a fault was found that would spoil training."""
         return any(finding.kind.is_refused for finding in self.findings)
 
     def render_first(self, number: int, *, prompt: bool = False) -> str:
@@ -144,7 +150,7 @@ class RowText:
         return self.chats.renderer.render(self.messages[:number], self.conversation, prompt=prompt)
 
     def spans(self) -> Spans:
-        """Split the row into spans with and without loss, and record the faults in `findings`."""
+        """Return the row's text in parts with and without loss, and record faults in `findings`."""
         turns = self.conversation.turns
         spans: Spans = []
         done = 0
@@ -159,7 +165,7 @@ class RowText:
         return [span for span in spans if span[0]]
 
     def prompt_and_answer(self, index: int) -> tuple[str, str]:
-        """Return the prompt for generation at a turn, and the text that the model must generate after it."""
+        """Return the prompt for generating turn `index`, and the text that the model must generate."""
         number = index + self.offset
         prompt, after = self.render_first(number, prompt=True), self.render_first(number + 1)
         bare = after.rstrip().removesuffix(str(self.tokens.tokenizer.eos_token))
@@ -180,7 +186,10 @@ class RowText:
         return prompt, text[len(prompt) :]
 
     def check_answer(self, prompt: str, answer: str, index: int) -> None:
-        """Check that the answer contains the turn's text, and the prompt contains the answer's header."""
+        """Record a fault if the answer lacks the turn's text, or begins with the header of an answer.
+
+        The header, such as `assistant:`, belongs to the prompt.
+        """
         turn = self.conversation.turns[index]
         start = answer.find(turn.text)
         if start < 0:
@@ -196,7 +205,12 @@ class RowText:
         self.check_end(prompt + answer, answer[start + len(turn.text) :])
 
     def check_end(self, text: str, tail: str) -> None:
-        """Record an end of turn that is not the end of sequence, or not a single token."""
+        """Record an end of turn that is another token than the end of sequence, or several tokens.
+
+        Args:
+            text: The rendered text up to the end of the answer.
+            tail: The part of it after the turn's text.
+        """
         control = self.chats.renderer.control
         end_tokens, recorded = control.within([tail]), {finding.kind for finding in self.findings}
         eos_token = str(self.tokens.tokenizer.eos_token)
@@ -207,7 +221,7 @@ class RowText:
             self.record(Kind.end_as_text, text, text.replace(marks[0], ""))
 
     def check_prompts(self) -> None:
-        """Record a turn that the tokenizer's template leaves out, and a system turn that it merges."""
+        """Record a turn that the template leaves out, or a system turn that it merges with the next."""
         if not self.chats.renderer.is_own or self.is_wrong:
             return
         turns, row_text = self.conversation.turns, unspaced(self.full_text)
@@ -220,25 +234,31 @@ class RowText:
             self.record(Kind.system_merged, self.full_text, parts[0] + turns[0].text)
 
     def ended(self, text: str) -> tuple[str, bool]:
-        """Cut a text after the end of turn of its last answer, or add one; return whether it had one."""
+        """Cut a text after the end of turn of its last answer, or append an end of sequence.
+
+        Returns the text, and whether it had an end of turn.
+        """
         bare = text.rstrip()
         if bare.endswith(self.chats.renderer.control.tokens):
             return bare, True
         return text + str(self.tokens.tokenizer.eos_token), False
 
     def record(self, kind: Kind, text: str, other: str | None = None) -> None:
-        """Record a fault at the first token that differs from another text, or else at the last token."""
+        """Record a fault at the first token in which `text` differs from `other`.
+
+        If None, at its last token.
+        """
         ids = self.tokens.ids(text)
         index = len(ids) - 1 if other is None else first_difference(ids, self.tokens.ids(other))
         self.findings.append(self.tokens.finding(self.conversation.where, kind, ids, index))
 
 
 def unspaced(text: str) -> str:
-    """Remove all white space."""
+    """Return a text without any white space."""
     return re.sub(r"\s", "", text)
 
 
 def first_difference(ids: Sequence[int], others: Sequence[int]) -> int:
-    """Return the first index at which two lists differ; if one is a prefix of the other, its length."""
+    """Return the first index at which two lists differ; the shorter one's length if it begins the other."""
     shorter = min(len(ids), len(others))
     return next((i for i in range(shorter) if ids[i] != others[i]), shorter)

@@ -1,11 +1,11 @@
-"""Faults that the mask check finds in training rows."""
+"""Faults of training rows that the mask check finds."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Kind(Enum):
-    """Kind of fault; the value is its description in messages."""
+    """Kind of fault; its value describes it in messages."""
 
     prompt_parts = "the prompt rendered for generation is not a prefix of the training row"
     rewritten = "the chat template changes an earlier answer when the chat goes on"
@@ -28,7 +28,7 @@ class Kind(Enum):
 
     @property
     def is_refused(self) -> bool:
-        """Whether the fault spoils training; other faults are only logged."""
+        """Whether the fault spoils training, so that `data.check_mask=refuse` stops the run."""
         return self not in (Kind.system_merged, Kind.other_end, Kind.end_as_text, Kind.end_added)
 
     @property
@@ -39,7 +39,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Fault in one row, with the token where it shows."""
+    """A fault of one training row, with the token where it shows."""
 
     where: str
     kind: Kind

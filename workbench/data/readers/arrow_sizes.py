@@ -21,7 +21,7 @@ FILE_MARK = b"ARROW1\0\0"
 
 
 def check_arrow_sizes(path: Path, file: "pyarrow.MemoryMappedFile") -> None:
-    """Check the uncompressed size of all buffers, and move back to the first message.
+    """Check the total uncompressed size that the file's buffers announce; then return to the first message.
 
     Raises:
         DataError: The uncompressed size is too large.
@@ -44,7 +44,7 @@ def check_arrow_sizes(path: Path, file: "pyarrow.MemoryMappedFile") -> None:
 
 
 def unpacked_sizes(metadata: bytes, body: "pyarrow.Buffer") -> Iterator[int]:
-    """Yield the announced uncompressed size of each buffer of a message."""
+    """Yield for each buffer of an Arrow message the uncompressed size in bytes that it announces."""
     message = _offset(metadata, 0)
     kind = metadata[_field(metadata, message, 1)]
     batch = _table(metadata, message, 2)
@@ -62,12 +62,12 @@ def unpacked_sizes(metadata: bytes, body: "pyarrow.Buffer") -> Iterator[int]:
 
 
 def _offset(content: bytes, position: int) -> int:
-    """Follow the relative offset at `position`."""
+    """Follow the relative offset at byte `position`: return the byte position that it points to."""
     return position + int(struct.unpack_from("<I", content, position)[0])
 
 
 def _field(content: bytes, table: int, number: int) -> int:
-    """Return the position of a table's field; 0 if the table doesn't have it."""
+    """Return the byte position of field `number` of a FlatBuffers table; 0 if the table lacks the field."""
     directory = table - struct.unpack_from("<i", content, table)[0]
     size = struct.unpack_from("<H", content, directory)[0]
     entry = 4 + 2 * number
@@ -76,5 +76,5 @@ def _field(content: bytes, table: int, number: int) -> int:
 
 
 def _table(content: bytes, table: int, number: int) -> int:
-    """Return the position of the table or vector in a table's field."""
+    """Return the byte position of the table or vector that field `number` of a table points to."""
     return _offset(content, _field(content, table, number))

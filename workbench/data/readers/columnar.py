@@ -1,4 +1,4 @@
-"""Reads rows of Parquet and Arrow files, without the null fields of structs that other rows brought."""
+"""Reads rows of Parquet and Arrow files, without null fields that structs have only because of other rows."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 100
 
 
 def parquet_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the rows of a Parquet file, with a few of them in memory at a time.
+    """Yield the rows of a Parquet file, with few rows in memory at a time.
 
     Raises:
         DataError: The file is damaged, or its uncompressed size is too large.
@@ -79,10 +79,10 @@ def batched_rows(batches: "Iterator[pyarrow.RecordBatch]", path: Path) -> Iterat
 
 
 def check_names(names: Sequence[str], path: Path) -> None:
-    """Check that column names are unique.
+    """Check that no two columns have the same name.
 
     Raises:
-        DataError: Names the duplicate.
+        DataError: The message names the duplicate.
     """
     duplicate, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
@@ -90,7 +90,7 @@ def check_names(names: Sequence[str], path: Path) -> None:
 
 
 def bytes_by_dictionary(column: "pyarrow.Array") -> int:
-    """Return the decoded bytes of a dictionary-encoded text column; 0 for other columns."""
+    """Return the bytes of a dictionary-encoded text column after decoding; 0 for other columns."""
     import pyarrow
     import pyarrow.compute
 
@@ -104,9 +104,10 @@ def bytes_by_dictionary(column: "pyarrow.Array") -> int:
 
 
 def bytes_by_view(column: "pyarrow.Array") -> int:
-    """Return the bytes of the texts in a column of views, which may share storage; 0 for other columns.
+    """Return the bytes of all texts in a column of views; 0 for other columns.
 
-    Source: Arrow's format/Columnar.rst: a view is 16 bytes, the first 4 its length.
+    Views may share storage, so the column itself can be much smaller. Source: Arrow's format/Columnar.rst: a
+    view is 16 bytes, the first 4 its length.
     """
     import numpy
     import pyarrow
@@ -118,7 +119,7 @@ def bytes_by_view(column: "pyarrow.Array") -> int:
 
 
 def decoded(column: "pyarrow.Array") -> "pyarrow.Array":
-    """Decode dictionary and run-end encoding."""
+    """Return a column without dictionary or run-end encoding."""
     import pyarrow
     import pyarrow.compute
 
@@ -130,7 +131,7 @@ def decoded(column: "pyarrow.Array") -> "pyarrow.Array":
 
 
 def unfolded_bytes(column: "pyarrow.Array") -> int:
-    """Return a lower bound of a column's bytes as Python objects.
+    """Return the least bytes that a column takes as Python objects.
 
     Raises:
         ArrowNotImplementedError: List views, whose lists may share elements without bound.
@@ -148,10 +149,11 @@ def unfolded_bytes(column: "pyarrow.Array") -> int:
 
 
 def given(value: Any, kind: "pyarrow.DataType") -> Any:
-    """Return a value without the null fields of its structs.
+    """Return a cell without the null fields of its structs.
 
-    All rows of a column share a type, so a field of one row is null in all others. A null that the row itself
-    gave in a struct can't be distinguished from those. Nulls of the column, of lists and of maps are kept.
+    All rows of a column share a type, so a field that one row has is null in all other rows. A null that the
+    row itself gave in a struct can't be distinguished from those. Nulls of the column, of lists and of maps
+    remain.
     """
     import pyarrow
 

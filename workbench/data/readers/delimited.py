@@ -1,4 +1,4 @@
-"""Reads rows from CSV and TSV files; the dialect is detected from the content, not from the file name."""
+"""Reads rows from CSV and TSV files; delimiter and quoting are detected from the content, not the name."""
 
 import csv
 from collections import Counter
@@ -57,7 +57,7 @@ def table_records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]
 
 
 def explained(error: csv.Error, dialect: Dialect) -> str:
-    """Explain a parse error of the csv module, and what to do about it."""
+    """Explain a parse error of the csv module, with advice."""
     reason = str(error)
     if "new-line character" in reason:
         return "a carriage return alone does not end a line (save the file with LF or CRLF)"

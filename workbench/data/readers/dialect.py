@@ -17,10 +17,10 @@ DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 """Delimiter -> its name in messages; the most common first."""
 
 NAMES = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "\\t": "\t"}
-"""Names of delimiters in the configuration, beside the character itself."""
+"""Name of a delimiter in the configuration -> the delimiter; a single character is its own name."""
 
 SAMPLE_LINES = 2000
-"""Lines read to detect the delimiter."""
+"""Number of lines that are read to detect the delimiter."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Dialect:
 
 @dataclass
 class Survey:
-    """Statistics of a table that was parsed with one dialect."""
+    """Statistics of a table, parsed with one delimiter, with or without quoting."""
 
     num_columns: int = 0
     """Number of cells in the header."""
@@ -53,17 +53,20 @@ class Survey:
     """Whether a cell contains a line break."""
     quoted_header: bool = False
     doubled: list[tuple[int, str]] = field(default_factory=list)
-    """Line and text of the first quoted cell with doubled quotation marks inside."""
+    """Line and text of the first cell in quotation marks that has doubled marks inside, or is empty."""
     wrapped: list[tuple[int, str]] = field(default_factory=list)
-    """Line and text of the first cell that begins and ends with a quotation mark and has none inside."""
+    """Line and text of the first cell enclosed in quotation marks that has no marks inside."""
     stray: list[tuple[int, str]] = field(default_factory=list)
-    """Line and text of the first unquoted cell with a quotation mark; programs that quote would quote it."""
+    """Line and text of the first other cell with a quotation mark, as `5" disk`.
+
+    A program that quotes cells would quote it.
+    """
     has_pairs: bool = False
-    """Whether such a cell has two marks in a row, as inside a quoted cell that contains line breaks."""
+    """Whether a cell that isn't in marks has two marks in a row, like a line of a longer quoted cell."""
 
 
 def dialect_of(path: Path, layout: Layout) -> Dialect:
-    """Detect the dialect of a table; keys of the layout come first.
+    """Return delimiter and quoting of a table: from the user's keys, else detected from the content.
 
     Raises:
         DataError: The quotation marks are ambiguous.
@@ -88,7 +91,7 @@ def dialect_of(path: Path, layout: Layout) -> Dialect:
 
 
 def delimiter_named(written: str, key: str) -> str:
-    """Return the delimiter that the configuration names.
+    """Return the delimiter for a value of the user's key `delimiter`: a character, or a name such as tab.
 
     Raises:
         ConfigError: It is neither a single character nor a known name.
@@ -101,7 +104,7 @@ def delimiter_named(written: str, key: str) -> str:
 
 
 def delimiter_of(lines: Sequence[str], path: Path, layout: Layout, is_whole: bool) -> str:
-    """Detect the delimiter: with it all records have as many cells as the header, and more than one."""
+    """Detect the delimiter: it gives every record as many cells as the header, and more than one."""
     own = "\t" if path.suffix.lower() == ".tsv" else ","
     candidates = sorted(DELIMITERS, key=lambda delimiter: delimiter != own)  # on a tie, the file name decides
     columns: dict[str, int] = {}
@@ -124,7 +127,15 @@ def delimiter_of(lines: Sequence[str], path: Path, layout: Layout, is_whole: boo
 def survey(
     lines: Iterable[str], delimiter: str, quoting: bool, header: Sequence[str], is_whole: bool = True
 ) -> Survey:
-    """Parse a table, or its first lines if `is_whole` is false, with one dialect and collect statistics."""
+    """Parse a table with one delimiter, with or without quoting, and return statistics.
+
+    Args:
+        lines: The table, or only its first lines.
+        delimiter: The delimiter.
+        quoting: Whether quotation marks around a cell belong to the file format.
+        header: Column names, if the table has no header line.
+        is_whole: Whether `lines` are the whole table.
+    """
     result = Survey(num_columns=len(header))
     csv.field_size_limit(LONGEST_LINE_BYTES)
     reader = csv.reader(lines, strict=True, **Dialect(delimiter, quoting, 1, "").options())
@@ -146,12 +157,15 @@ def survey(
 
 
 def nonblank(records: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Skip blank records."""
+    """Yield the records that have a cell."""
     return (cells for cells in records if cells)
 
 
 def note_quotation_marks(result: Survey, cell: str, line: int, is_header: bool) -> None:
-    """Record where the quotation marks of a cell are, for a table parsed without quoting."""
+    """Record how a cell uses quotation marks (around it, doubled inside, or stray) in the survey.
+
+    Only the first cell of each kind is recorded, with its line. The table must be parsed without quoting.
+    """
     inner = cell[1:-1]
     is_wrapped = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
     if is_wrapped and is_header:
@@ -166,7 +180,7 @@ def note_quotation_marks(result: Survey, cell: str, line: int, is_header: bool) 
 
 
 def tabs_have_quoting(path: Path, layout: Layout, dialect: Dialect) -> bool:
-    """Return whether a tab-separated table has quoted cells, as pandas and Excel write them.
+    """Detect whether cells of a tab-separated table are quoted, as pandas and Excel write them.
 
     These programs quote each cell that contains a quotation mark, and double the mark. If cells contain marks
     that are not doubled, the marks are plain characters.
@@ -201,7 +215,7 @@ def table_lines(path: Path, dialect: Dialect) -> Iterator[str]:
 
 
 def say_if_ambiguous(lines: Sequence[str], path: Path, layout: Layout, dialect: Dialect) -> None:
-    """Log a note if quoted cells contain line breaks and each of their lines could be a row, too."""
+    """Log if a table can be read in two ways: quoted cells contain line breaks, or each line is a row."""
     if not any('"' in line for line in lines):
         return
     quoted, literal = (survey(lines, dialect.delimiter, quoting, layout.header) for quoting in (True, False))

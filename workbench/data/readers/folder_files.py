@@ -18,11 +18,11 @@ ABOUT = re.compile(
     r"说明|许可)(?![^\W_])",
     re.IGNORECASE,
 )
-"""Matches names of text files that describe a data set, such as README and LICENSE."""
+"""Matches names of text files that describe a data set instead of being data, such as README and LICENSE."""
 
 
 def folder_files(folder: Path, split: str, source: str) -> list[Path]:
-    """Return the data files below a folder, sorted by name.
+    """Return the data files below a folder, at any depth, sorted by path.
 
     If names of files or folders contain split names (train.jsonl, test.jsonl), only files of `split` are
     returned, so that no run trains on the folder's test rows.
@@ -60,5 +60,5 @@ def folder_files(folder: Path, split: str, source: str) -> list[Path]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """List the first eight names, with an ellipsis for more."""
+    """Join the first eight names for a message, with an ellipsis if there are more."""
     return ", ".join([*names[:8], *["..."][: len(names) > 8]])

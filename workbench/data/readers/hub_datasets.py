@@ -16,7 +16,7 @@ def hub_rows(
     key: str = "data.path",
     hint: str = "",
 ) -> Iterator[Row]:
-    """Yield the rows of one split, numbered from 1.
+    """Yield the rows of one split of a Hub dataset, numbered from 1.
 
     Args:
         name: The dataset's Hub id.
@@ -24,7 +24,7 @@ def hub_rows(
         split: The split.
         streaming: Whether rows are fetched from the network one by one.
         key: Configuration key, for messages.
-        hint: What to do, for messages.
+        hint: Advice for the user, appended to an error message.
 
     Raises:
         DataError: The dataset can't be loaded, or a stream breaks off.
@@ -55,7 +55,7 @@ def hub_rows(
 
 
 def without_null_fields(value: Any) -> Any:
-    """Remove null fields from nested objects: a dataset gives them to all rows that lack the field."""
+    """Remove null fields from nested objects: a dataset adds them to all rows that lack the field."""
     if isinstance(value, dict):
         return {key: without_null_fields(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):

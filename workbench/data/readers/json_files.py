@@ -18,30 +18,33 @@ from workbench.errors import DataError
 from workbench.files import parse_json
 
 DEEPEST = 100
-"""Deepest nesting of lists and objects."""
+"""Deepest nesting of lists and objects that is read."""
 
 HALF = re.compile(r"\\u[dD][89a-fA-F]")
-"""Escape of a UTF-16 surrogate; a character outside the BMP is two of them in a row."""
+"""Matches the escape of a UTF-16 surrogate.
+
+A character outside the BMP is written as two of them in a row.
+"""
 
 TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
-"""Matches strings, whose brackets don't count, and brackets."""
+"""Matches a string (brackets inside don't count) or a bracket."""
 
 LISTS_OF_ROWS = (
     *("data", "rows", "examples", "items", "samples", "instances", "records", "entries", "dataset"),
     "questions",
 )
-"""Names of the list of rows in a file that is one object."""
+"""Names that the list of rows may have in a file that is one object, as in `{"data": [...]}`."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A top-level value of a file."""
+    """A parsed top-level value of a JSON file."""
 
     value: Any
     line: int
     """Line on which it begins."""
     has_half: bool
-    """Whether one of its strings may contain a lone surrogate."""
+    """Whether a string in it may contain a lone surrogate, which is half a character."""
     is_line: bool
     """Whether it is written on a single line."""
 
@@ -80,7 +83,7 @@ def array_rows(array: Value, path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def list_of_rows(first: Value, path: Path, layout: Layout) -> str | None:
-    """Return the name of the list of rows in a file that is one object; None: the object itself is a row.
+    """Return the name of the list of rows in a file that is one object; None: the object is a row itself.
 
     The object must have exactly one list of objects, with a name from LISTS_OF_ROWS, and no column of a known
     format. With `unfold` the object is always a row.
@@ -100,7 +103,7 @@ def is_list_of_objects(value: Any) -> bool:
 
 
 def top_level_values(path: Path) -> Iterator[Value]:
-    """Yield the top-level values of a file, separated by white space.
+    """Yield the top-level values of a JSON file, which are separated by white space.
 
     A value can span several lines. Only an array, or the first line, may exceed the line limit.
     """
@@ -128,19 +131,19 @@ def top_level_values(path: Path) -> Iterator[Value]:
 
 
 def is_array(path: Path) -> bool:
-    """Return whether the file begins with a list."""
+    """Return whether the file's first value is a list."""
     first = next((line for _, line in numbered_lines(path, None) if line.strip()), "")
     return first.lstrip().startswith("[")
 
 
 def depth_change(line: str) -> int:
-    """Return the number of brackets that a line opens minus those that it closes."""
+    """Return by how much a line changes the nesting depth: the brackets it opens minus those it closes."""
     brackets = (match[0] for match in TOKEN.finditer(line) if match[0][0] != '"')
     return sum(1 if bracket in "[{" else -1 for bracket in brackets)
 
 
 def closed(text: str, path: Path, line: int) -> Value:
-    """Parse lines whose brackets are balanced, or the last lines of the file."""
+    """Parse the joined lines of a value that is complete: its brackets are balanced, or the file ends."""
     value = parsed(text, path, line)
     assert value is not None
     return value
@@ -151,7 +154,7 @@ class DoubledNameError(ValueError):
 
 
 def with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object from name-value pairs, for `object_pairs_hook` of the json module.
+    """Build an object from name-value pairs, for the json module's `object_pairs_hook`.
 
     Raises:
         DoubledNameError: Two values have the same name.
@@ -164,9 +167,10 @@ def with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parsed(text: str, path: Path, line: int, *, may_go_on: bool = False) -> Value | None:
-    """Parse a JSON text that begins on line `line` of the file.
+    """Parse a JSON text that begins on line `line` of a file.
 
-    With `may_go_on`, return None if the only error is that the text ends too early.
+    With `may_go_on`, return None if the only error is that the text ends too early: the next line may
+    complete it.
 
     Raises:
         DataError: The JSON is malformed or too deep, a number has too many digits, or a name occurs twice.
@@ -194,7 +198,7 @@ def parsed(text: str, path: Path, line: int, *, may_go_on: bool = False) -> Valu
 
 
 def json_text(text: str) -> Any:
-    """Parse a JSON text from a column.
+    """Parse the JSON text in a column of a row.
 
     Raises:
         ValueError: The JSON is malformed or too deep, or a number has too many digits.
@@ -216,18 +220,21 @@ def depth_of(value: Any) -> int:
 
 
 def inner_values(value: Any) -> Iterable[Any]:
-    """Return the lists and objects that a value directly contains."""
+    """Return those items of a list or object that are lists or objects themselves."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [child for child in inner if isinstance(child, dict | list)]
 
 
 def start_of_longest_number(text: str) -> int:
-    """Return the index at which the longest run of digits begins."""
+    """Return the index in a text at which its longest run of digits begins."""
     return max(re.finditer(r"\d+", text), key=lambda digits: len(digits[0])).start()
 
 
 def checked_object(value: Any, where: str, has_half: bool, layout: Layout) -> dict[str, Any]:
-    """Return a row's columns; a list gets the layout's column names.
+    """Check that a parsed value is an object, and return it as a row's columns.
+
+    A list is accepted if the layout has as many column names; a string becomes a prompt if `text_lines` is
+    set.
 
     Args:
         value: The parsed value.

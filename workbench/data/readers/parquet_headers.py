@@ -21,19 +21,19 @@ REPEATED = 2
 
 @dataclass(frozen=True)
 class Chunk:
-    """A column chunk: one column of one row group, as described by the footer."""
+    """A column chunk as the footer describes it: the values of one column in one row group."""
 
     physical_type: int
     codec: int
     start: int
-    """Byte offset of its first page."""
+    """Byte offset of its first page in the file."""
     size: int
     """Bytes of all its pages in the file."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page header."""
+    """The header of a page, which describes the values after it."""
 
     kind: int
     size: int
@@ -43,12 +43,12 @@ class Page:
     num_values: int
     encoding: int
     start: int
-    """Byte offset of its content."""
+    """Byte offset of its content in the file."""
 
 
 @dataclass(frozen=True)
 class Footer:
-    """The footer of a Parquet file."""
+    """The parts of a Parquet file's footer that decide about sizes."""
 
     chunks: list[Chunk]
     has_lists: bool
@@ -75,14 +75,14 @@ def footer(content: BinaryIO, path: Path) -> Footer:
 
 
 def chunk(metadata: dict[int, Any]) -> Chunk:
-    """Return a column chunk of the footer; its dictionary page, if there is one, precedes the data pages."""
+    """Convert the footer's description of a column chunk; a dictionary page is its first page."""
     start, dictionary = metadata[9], metadata.get(11)
     first = dictionary if dictionary is not None and 0 < dictionary < start else start
     return Chunk(int(metadata[1]), int(metadata[4]), int(first), int(metadata[7]))
 
 
 def pages(column: Chunk, content: BinaryIO, path: Path) -> Iterator[Page]:
-    """Yield the page headers of a column chunk.
+    """Yield the headers of all pages of a column chunk.
 
     Raises:
         DataError: A header is damaged, or the chunk is outside of the file.
@@ -120,21 +120,21 @@ def page_at(start: int, content: BinaryIO, path: Path) -> Page:
 
 
 class ThriftReader:
-    """Parses structs of Thrift's compact protocol into dictionaries from field id to value."""
+    """Parses a struct of Thrift's compact protocol into a dictionary: field id -> value."""
 
     def __init__(self, content: bytes) -> None:
-        """Start at the first byte."""
+        """Start at the first byte of `content`."""
         self.content = content
         self.position = 0
 
     def byte(self) -> int:
-        """Read a byte."""
+        """Read one byte."""
         value = self.content[self.position]
         self.position += 1
         return value
 
     def varint(self) -> int:
-        """Read an unsigned varint."""
+        """Read an unsigned integer of variable length, 7 bits per byte."""
         value = shift = 0
         while True:
             byte = self.byte()
@@ -146,12 +146,12 @@ class ThriftReader:
                 raise ValueError("a varint of more than 64 bits")
 
     def zigzag(self) -> int:
-        """Read a signed zigzag varint."""
+        """Read a signed integer of variable length, in zigzag encoding: 0, -1, 1, -2 are 0, 1, 2, 3."""
         value = self.varint()
         return (value >> 1) ^ -(value & 1)
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        """Read the fields of a struct."""
+        """Read a struct as {field id: value}; `depth` is its nesting depth."""
         if depth > 16:
             raise ValueError("structs are nested too deeply")
         fields: dict[int, Any] = {}
@@ -162,7 +162,7 @@ class ThriftReader:
         return fields
 
     def value(self, kind: int, depth: int) -> Any:
-        """Read a value of a protocol type."""
+        """Read a value whose type has the number `kind` in the protocol."""
         if kind in (1, 2):
             return kind == 1
         if kind == 3:
@@ -180,13 +180,13 @@ class ThriftReader:
         raise ValueError(f"unknown type {kind}")
 
     def skip(self, size: int) -> None:
-        """Skip bytes."""
+        """Skip `size` bytes."""
         self.position += size
         if self.position > len(self.content):
             raise IndexError("beyond the end")
 
     def listed(self, depth: int) -> list[Any]:
-        """Read a list."""
+        """Read a list or set of values."""
         head = self.byte()
         count = head >> 4 if head >> 4 < 15 else self.varint()
         if count > len(self.content) - self.position:  # each value takes at least a byte

@@ -14,19 +14,19 @@ MOST_BYTES = 256 * 2**20
 """Uncompressed bytes that a file of any size may have."""
 
 MOST_TIMES = 1000
-"""Largest ratio of uncompressed bytes to the file's size, above MOST_BYTES."""
+"""Largest ratio of a file's uncompressed bytes to its size, if they are more than MOST_BYTES."""
 
 LARGEST_PAGE_BYTES = 64 * 2**20
 """Uncompressed bytes that a page of any compressed size may have."""
 
 PAGE_TIMES = 100
-"""Largest compression ratio of a page above LARGEST_PAGE_BYTES; real texts compress about five times."""
+"""Largest compression ratio of a page over LARGEST_PAGE_BYTES; real texts compress about five times."""
 
 BATCH_BYTES = 64 * 2**20
-"""Target size of a batch of rows."""
+"""Uncompressed bytes of a batch of rows, as a target."""
 
 VALUE_BYTES = 64
-"""Least bytes of a value as a Python object."""
+"""Least bytes that a value takes as a Python object."""
 
 CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 """Codec number in the format -> name in pyarrow; 0 means uncompressed."""
@@ -40,12 +40,12 @@ BY_PREFIX = 7
 
 @dataclass
 class Announced:
-    """Upper bounds of the uncompressed content of pages."""
+    """Upper bounds of the uncompressed size of pages, from their headers."""
 
     num_values: int = 0
     num_bytes: int = 0
     largest: int = 1
-    """Bytes of the largest possible value."""
+    """Bytes that the largest value can have at most."""
 
 
 def most_unfolded(path: Path) -> int:
@@ -63,10 +63,10 @@ def too_large(path: Path, num_bytes: int) -> DataError:
 
 
 def check_parquet_sizes(path: Path, file: "pyarrow.parquet.ParquetFile") -> int:
-    """Check the uncompressed size of a Parquet file.
+    """Check the uncompressed size of a Parquet file, from its headers and if needed by decoding it.
 
     Returns:
-        Number of rows that may be read at once.
+        Number of rows to read at once.
 
     Raises:
         DataError: The uncompressed size is too large, or a header is damaged.
@@ -92,7 +92,7 @@ def check_parquet_sizes(path: Path, file: "pyarrow.parquet.ParquetFile") -> int:
 
 
 def add_chunk(total: Announced, column: Chunk, content: BinaryIO, path: Path) -> None:
-    """Add the announced sizes of a column chunk to the total.
+    """Add the sizes that the page headers of a column chunk announce to `total`.
 
     Raises:
         DataError: A page's compression ratio is too large, or its header is damaged.
@@ -121,7 +121,7 @@ def add_chunk(total: Announced, column: Chunk, content: BinaryIO, path: Path) ->
 
 
 def longest_entry(page: Page, column: Chunk, content: BinaryIO) -> int:
-    """Return the bytes of the longest dictionary entry, or of the whole dictionary if it can't be read."""
+    """Return the bytes of a dictionary page's longest entry, or of the whole page if it can't be read."""
     import pyarrow
 
     if column.physical_type != BYTE_ARRAY:

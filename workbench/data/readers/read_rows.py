@@ -15,13 +15,13 @@ from workbench.errors import DataError
 
 
 def file_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the rows of a file, flattened if the layout has `unfold`."""
+    """Yield the rows of a file; with `unfold`, of the nested lists in it."""
     rows = whole_rows(path, layout)
     return unfolded(rows, layout.unfold, f"{layout.key}.unfold") if layout.unfold else rows
 
 
 def whole_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the rows of a file before flattening.
+    """Yield the rows of a file as they are written, before nested lists are unfolded.
 
     The suffix decides between JSON, tables, columnar files and text; the content decides the rest.
 
@@ -37,7 +37,7 @@ def whole_rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def text_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the whole file as one document, or each line that is not blank."""
+    """Yield a row with the whole text of a file; with `text_lines`, a row for each line that is not blank."""
     if layout.text_lines:
         for number, line in numbered_lines(path):
             if line.strip():
@@ -59,8 +59,8 @@ READERS: dict[str, Callable[[Path, Layout], Iterator[Row]]] = {
     ".txt": text_rows,
     ".md": text_rows,
 }
-"""Suffix -> reader."""
+"""Suffix of a file name -> function that yields the file's rows."""
 
 TABLES = (".csv", ".tsv")
 IN_FOLDERS = tuple(suffix for suffix in READERS if suffix != ".md")
-"""Suffixes that are read from folders; Markdown files in a data folder are documentation."""
+"""Suffixes of files that are read from folders; Markdown files in a data folder are documentation."""

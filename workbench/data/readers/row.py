@@ -1,4 +1,4 @@
-"""One row of a file or data set, and the place it came from."""
+"""One row of a file or data set, and where it was read."""
 
 import json
 import re
@@ -9,37 +9,37 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """The columns of one row."""
+    """The columns of one row, and where it was read."""
 
     values: dict[str, Any]
     where: str
-    """`file:line`, or `file: row n` where lines mean nothing."""
+    """`file:line`, or `file: row n` for files without lines."""
     source: str = ""
-    """Its name in `data.sources`."""
+    """Name of the row's source in `data.sources`; empty: there is only `data.path`."""
     file: str = ""
-    """The file or data set that it was read from."""
+    """Path of the file, or id of the data set, that the row was read from."""
     clashes: Mapping[str, str] = field(default_factory=dict)
-    """Column that occurs at several levels of what was unfolded -> its names, one per level."""
+    """Column that was left out, because objects of several levels have it -> its full name in each level."""
 
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Column -> its name in the file, where `data.columns` has renamed it."""
+    """Column -> its name in the file, if `data.columns` has renamed it."""
     parent: str = ""
-    """`where` of the row or object that this row was unfolded from."""
+    """`where` of the row or object in whose list this row was; empty: the row was not unfolded."""
 
     @property
     def column_names(self) -> str:
-        """The columns as the file names them, for messages."""
+        """Names of the columns as in the file, for messages."""
         return ", ".join(map(self.own_name, self.values))
 
     @property
     def where_named(self) -> str:
-        """Where the columns are named: of a CSV or TSV the file, whose heading names them, else the row."""
+        """File whose first line names the columns (CSV, TSV), else file and line of the row, for messages."""
         return re.sub(r"(\.(csv|tsv)):\d+$", r"\1", self.where, flags=re.IGNORECASE)
 
     def own_name(self, column: str) -> str:
-        """Return the name that a column has in the file."""
+        """Return the name of a column as in the file, before `data.columns` renamed it."""
         return self.renamed.get(column, column)
 
     def content(self) -> str:
-        """Return the columns as text, the same for equal rows."""
+        """Return the columns as JSON text, which is equal for equal rows."""
         return json.dumps(self.values, sort_keys=True, ensure_ascii=False, default=str)

@@ -1,4 +1,4 @@
-"""Stores the rows of a run: up to 20,000 in memory, more of them in a temporary Arrow file."""
+"""Stores the rows of a run: up to 20,000 rows in memory, more in a temporary Arrow file."""
 
 import pickle
 import tempfile
@@ -30,10 +30,10 @@ Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class StoredRows(Sequence[Row]):
-    """Sequence of rows in a deleted temporary file, each read when it is accessed."""
+    """Rows in a temporary file that has no name anymore; each row is read when it is accessed."""
 
     def __init__(self, table: pyarrow.Table, indices: Indices) -> None:
-        """Select rows of a file.
+        """Use some of a file's rows.
 
         Args:
             table: All rows of the file, memory-mapped.
@@ -54,7 +54,7 @@ class StoredRows(Sequence[Row]):
                 yield _read(data)
 
     def sources(self) -> list[str]:
-        """Return the name of each row's source."""
+        """Return for each row the name of its source."""
         names = self.table.column("source").take(pyarrow.array(self.indices))
         return [str(name) for name in names.to_pylist()]
 
@@ -70,7 +70,7 @@ class StoredRows(Sequence[Row]):
 
 
 def by_source(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:
-    """Yield adjacent rows of the same source together, with the source's name; stored rows aren't read."""
+    """Yield (source name, rows) for each run of adjacent rows of one source; stored rows aren't read."""
     names = rows.sources() if isinstance(rows, StoredRows) else [row.source for row in rows]
     start = 0
     for name, adjacent in groupby(names):
@@ -98,14 +98,17 @@ def select(rows: Sequence[Row], indices: Sequence[int]) -> Sequence[Row]:
 
 
 def concatenate(first: Sequence[Row], second: Sequence[Row]) -> Sequence[Row]:
-    """Return the rows of both sequences; they stay in the file if both are stored in the same file."""
+    """Return the rows of both sequences as one; rows that are stored in the same file aren't read."""
     if isinstance(first, StoredRows) and isinstance(second, StoredRows) and first.table is second.table:
         return StoredRows(first.table, np.concatenate([first.indices, second.indices]))
     return [*first, *second]
 
 
 def _store(first: list[Row], rest: Iterator[Row]) -> StoredRows:
-    """Write rows to a temporary file and delete its name; the system frees it with the returned sequence."""
+    """Write rows to a temporary file and delete its name.
+
+    The disk space is free when the result is deleted.
+    """
     with tempfile.NamedTemporaryFile(prefix="workbench-rows-", suffix=".arrow") as file:
         try:
             with pyarrow.ipc.new_file(file.name, SCHEMA) as writer:

@@ -23,7 +23,7 @@ MARKS = {
 def numbered_lines(
     path: Path, limit: int | None = LONGEST_LINE_BYTES, *, free_lines: int = 0
 ) -> Iterator[tuple[int, str]]:
-    """Yield line number (from 1) and line, with its line end and without a byte order mark.
+    """Yield (line number from 1, line) of a text file; a line has its line end, but no byte order mark.
 
     Args:
         path: The file.
@@ -44,7 +44,7 @@ def numbered_lines(
 
 
 def marked_encoding(file: BinaryIO) -> str:
-    """Return the encoding of the byte order mark, and move the file position after the mark."""
+    """Return the encoding that the byte order mark names, and move the file position after the mark."""
     start = file.read(4)
     mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
     file.seek(len(mark))
@@ -52,7 +52,7 @@ def marked_encoding(file: BinaryIO) -> str:
 
 
 def byte_lines(file: BinaryIO, end: bytes, path: Path, limit: int | None, free_lines: int) -> Iterator[bytes]:
-    """Yield lines as bytes with their line ends, without reading a line that is too long into memory.
+    """Yield a file's lines as bytes with their line ends; a line that is too long is not read into memory.
 
     Args:
         file: The open file, after its byte order mark.
@@ -78,9 +78,14 @@ def byte_lines(file: BinaryIO, end: bytes, path: Path, limit: int | None, free_l
 
 
 def whole_line(file: BinaryIO, end: bytes, most: int) -> bytes:
-    """Return the bytes up to and including the next line end; a line over `most` bytes is cut after these.
+    """Read up to the next line end, or a little over `most` bytes of a longer line, in any encoding.
 
     In UTF-16 a byte 0x0a can also be half of another character.
+
+    Args:
+        file: The open file.
+        end: Line end in the file's encoding.
+        most: Most bytes to read; -1: no limit.
     """
     line = file.readline(most)
     if len(end) == 1:
@@ -97,7 +102,7 @@ def whole_line(file: BinaryIO, end: bytes, most: int) -> bytes:
 
 
 def decoded(line: bytes, encoding: str, path: Path, number: int) -> str:
-    """Decode a line.
+    """Decode the bytes of one line.
 
     Raises:
         DataError: The bytes are not text in this encoding, or contain a NUL character.
@@ -120,5 +125,5 @@ def decoded(line: bytes, encoding: str, path: Path, number: int) -> str:
 
 
 def whole_text(path: Path) -> str:
-    """Return the whole text of a file."""
+    """Return the decoded text of a file."""
     return "".join(line for _, line in numbered_lines(path, limit=None))

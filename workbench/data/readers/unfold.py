@@ -1,4 +1,4 @@
-"""Flattens nested lists into rows, such as the questions of all paragraphs of all articles."""
+"""Turns nested lists of objects into rows, such as the questions of all paragraphs of all articles."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -8,11 +8,15 @@ from workbench.data.readers.row import Row
 from workbench.errors import DataError
 
 TOP = ""
-"""Name of the top level: the rows of the file."""
+"""Name of the outermost level, the rows of the file."""
 
 
 def unfolded(rows: Iterable[Row], path: str, key: str) -> Iterator[Row]:
-    """Yield a row for each object at the end of a column path, with the columns of all its parent objects.
+    """Yield a row for each object at the end of a path of columns, with the columns of all objects around it.
+
+    Each outer object is also a column of its own, under the name of its list: in `data.paragraphs.qas`,
+    `paragraphs.id` is the paragraph's id. A column name that several levels have is left out, and listed in
+    `Row.clashes`.
 
     Each parent is also a column of its own, under the name of its list: in `data.paragraphs.qas`,
     `paragraphs.id` is the paragraph's id. A column name that several levels have is left out, and listed in

@@ -1,4 +1,4 @@
-"""Limits the length of what `str.format` returns in templates."""
+"""Limits the length of texts that `str.format` returns in templates."""
 
 from typing import Any
 
@@ -12,12 +12,16 @@ RESULT = "a text with the method 'format'"
 
 
 class BoundedFormatter(SandboxedFormatter):
-    """Formatter of `str.format` in templates; it checks the size of each field."""
+    """Replaces `str.format` in templates; checks the length of each field before it is formatted."""
 
     total = 0
 
     def format_field(self, value: Any, format_spec: str) -> Any:
-        """Format a field."""
+        """Format a value as `format_spec` says, and count the characters of the result.
+
+        Raises:
+            BoundError: The field, or the text so far, is too long.
+        """
         self._env.check_written(value)  # type: ignore[attr-defined]
         bound(template_sizes.field_width(format_spec) + size(value), RESULT)
         text = super().format_field(value, format_spec)
@@ -26,10 +30,10 @@ class BoundedFormatter(SandboxedFormatter):
         return text
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
-        """Convert a value with `!r`, `!s` or `!a`."""
+        """Convert a value with `!r`, `!s` or `!a`, unless the value is too long."""
         bound(size(value), RESULT)
         return super().convert_field(value, conversion)
 
 
 class BoundedEscapeFormatter(BoundedFormatter, EscapeFormatter):
-    """Formatter of strings that are marked as safe; it escapes HTML in the fields."""
+    """Replaces `format` of strings that are marked as safe HTML; it escapes HTML in the fields."""

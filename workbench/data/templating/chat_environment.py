@@ -1,4 +1,4 @@
-"""Chat templates: the options, filters, functions and tags that transformers gives them, in the sandbox."""
+"""The sandbox with the options, filters, functions and tags that transformers gives to chat templates."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from workbench.data.templating.sandbox import BoundedEnvironment
 
 @cache
 def chat_environment() -> BoundedEnvironment:
-    """Return the environment of all chat templates."""
+    """Return the Jinja environment that renders all chat templates; it is built once."""
     environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, "jinja2.ext.loopcontrols"]
     )
@@ -33,27 +33,30 @@ def chat_environment() -> BoundedEnvironment:
 
 
 class GenerationTag(Extension):
-    """The tag `{% generation %}`: it marks the text of an answer, and writes it unchanged."""
+    """The tag `{% generation %}` encloses the text of an answer in a template.
+
+    The text is written unchanged.
+    """
 
     tags = {"generation"}
 
     def parse(self, parser: Any) -> nodes.Node:
-        """Compile the block into a call of `written`."""
+        """Compile the tag into a call of `written`."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("written"), [], [], body).set_lineno(line)
 
     @pass_eval_context
     def written(self, context: Any, caller: Any) -> str:
-        """Return the rendered text of the block, which `caller` renders."""
+        """Return the rendered text inside the tag; `caller` renders it."""
         return caller()  # type: ignore[no-any-return]
 
 
 class ChatDict:
-    """The template function `dict`."""
+    """The function `dict` of templates."""
 
     def __call__(self, *arguments: Any, **named: Any) -> dict[Any, Any]:
-        """Build a dictionary."""
+        """Build a dictionary from pairs and keyword arguments, as Python's `dict` does."""
         return dict(*arguments, **named)
 
     def fromkeys(self, keys: Iterable[Any], value: Any = None) -> dict[Any, Any]:
@@ -62,10 +65,10 @@ class ChatDict:
 
 
 class ChatNamespace(Namespace):
-    """The template function `namespace`; as in transformers, names must not begin with an underscore."""
+    """The function `namespace` of templates; as in transformers, names must not begin with an underscore."""
 
     def __init__(*arguments: Any, **named: Any) -> None:
-        """Set the initial attributes."""
+        """Set the attributes of the namespace from pairs and keyword arguments."""
         namespace, *initial = arguments
         values = dict(*initial, **named)
         for name in values:
@@ -73,24 +76,24 @@ class ChatNamespace(Namespace):
         Namespace.__init__(namespace, values)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        """Set an attribute."""
+        """Set an attribute, as `{% set namespace.name = value %}` does."""
         check_name(name)
         super().__setitem__(name, value)
 
 
 def check_name(name: Any) -> None:
-    """Refuse a name that begins with an underscore."""
+    """Refuse a namespace's attribute whose name begins with an underscore."""
     if isinstance(name, str) and name.startswith("_"):
         raise SecurityError(f"a name in a namespace must not begin with an underscore, {name!r}")
 
 
 def raise_exception(message: Any) -> None:
-    """Fail with a message: the function with which a chat template rejects a conversation."""
+    """Fail with a message: the function `raise_exception`, with which a chat template rejects a chat."""
     raise TemplateError(message)
 
 
 def strftime_now(pattern: str) -> str:
-    """Format the current time."""
+    """Format the current time: the function `strftime_now` of chat templates."""
     bound(len(pattern) * 10_000, "a text with the function 'strftime_now'")
     return datetime.now().strftime(pattern)
 
@@ -102,7 +105,7 @@ def as_json(
     separators: Any = None,
     sort_keys: bool = False,
 ) -> str:
-    """Return JSON without HTML escapes: the filter `tojson` of chat templates."""
+    """Return a value as JSON without HTML escapes: the filter `tojson` of chat templates."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

@@ -1,4 +1,4 @@
-"""Renders chat templates, byte for byte as transformers does, and the templates of benchmarks."""
+"""Renders chat templates (byte for byte as transformers does) and the templates of benchmarks."""
 
 import dataclasses
 import time
@@ -18,13 +18,13 @@ from workbench.data.templating.template_errors import reason
 from workbench.errors import DataError
 
 SECONDS_EACH = 0.02
-"""Mean processor time that a rendering may take when a template is rendered many times."""
+"""Mean processor time that a rendering may take if a template is rendered many times."""
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
-"""Names of a message's reasoning in data sets, the most common first."""
+"""Fields of a message that contain its reasoning in data sets, the most common first."""
 
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
-"""Marker appended to a message that is to be continued; the rendered text is cut at it."""
+"""Marker at the end of a message that the model is to continue; the rendered text is cut there."""
 
 FAILURES = (
     *(TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError),
@@ -34,23 +34,26 @@ FAILURES = (
 
 
 class RenderingError(DataError):
-    """A template can't be rendered. The message is the reason alone; the caller adds file and line."""
+    """A template can't be rendered. The message gives the reason; the caller adds the file and line."""
 
     @property
     def is_bound(self) -> bool:
-        """Whether a limit was exceeded; the message is then a predicate, such as `makes ...`."""
+        """Whether the template exceeded a limit.
+
+        The message is then a predicate, as in `makes a text of ...`.
+        """
         return isinstance(self.__cause__, BoundError | RecursionError | MemoryError)
 
     def of_chat_template(self) -> str:
-        """Return the reason as a sentence about the chat template."""
+        """Return the message as a sentence about the chat template."""
         return f"the chat template {'' if self.is_bound else 'refuses the turns, '}{self}"
 
 
 class CompiledTemplate:
-    """A compiled template. The total time of its renderings is limited, too."""
+    """A compiled template or expression; the total time of its renderings is limited, too."""
 
     def __init__(self, environment: BoundedEnvironment, text: str, expression: bool = False) -> None:
-        """Compile a template, or with `expression` a single expression.
+        """Compile a template, or with `expression` one Jinja expression.
 
         Raises:
             RenderingError: The template has a syntax error, or is too long.
@@ -69,7 +72,7 @@ class CompiledTemplate:
             raise RenderingError(reason(error)) from error
 
     def render(self, scope: Mapping[str, Any]) -> str:
-        """Render the template with variables.
+        """Render the template; `scope` has the values of its variables.
 
         Raises:
             RenderingError: The template fails, or exceeds a limit.
@@ -77,7 +80,11 @@ class CompiledTemplate:
         return str(self._timed(self._text, scope))
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """Evaluate the expression with variables; raises as `render` does."""
+        """Return the value of the expression; `scope` has the values of its variables.
+
+        Raises:
+            RenderingError: The expression fails, or exceeds a limit.
+        """
         return self._timed(self._value, scope)
 
     def _text(self, scope: Mapping[str, Any]) -> str:
@@ -151,17 +158,20 @@ def chat_text(
 
 @lru_cache(maxsize=64)
 def chat_template(text: str) -> CompiledTemplate:
-    """Compile a chat template; the result is cached."""
+    """Compile a chat template; the 64 used last are cached."""
     return CompiledTemplate(chat_environment(), text)
 
 
 def without_nulls(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove the null fields of a message, which templates take for missing."""
+    """Return a message without its null fields: for templates, null is a missing field."""
     return {key: value for key, value in message.items() if value is not None}
 
 
 def with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
-    """Copy the reasoning of a message to all names under which templates read it."""
+    """Return a message with its reasoning under both names that templates read.
+
+    The names are `reasoning_content` and `thinking`.
+    """
     reasoning = next((message[name] for name in REASONING if message.get(name) is not None), None)
     if reasoning is None:
         return message
@@ -169,7 +179,10 @@ def with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Convert a value to plain JSON types; any other type becomes its name in angle brackets."""
+    """Convert a value to plain JSON types.
+
+    A value of any other type becomes the type's name, as `<Tensor>`.
+    """
     if value is None or type(value) in (str, int, float, bool):
         return value
     for kind, bare in BARE.items():
@@ -194,7 +207,7 @@ BARE: Mapping[type, Callable[[Any], Any]] = {
 
 
 def mark_end(message: dict[str, Any], source: str) -> None:
-    """Append the marker of `cut_at_mark` to the text of the last message."""
+    """Append the marker CONTINUED to the content of the last message, which the model is to continue."""
     if "content" not in source:
         raise ValueError("the chat template does not use 'content', so no message can be continued")
     content = message["content"]
@@ -206,7 +219,9 @@ def mark_end(message: dict[str, Any], source: str) -> None:
 
 
 def cut_at_mark(text: str) -> str:
-    """Cut a rendered text at the marker; trim the text where the template has trimmed the message.
+    """Cut a rendered text at the marker CONTINUED, so that the model continues the last message.
+
+    If the template has trimmed the message, white space before the marker is removed, too.
 
     Raises:
         RenderingError: The template does not write the last message.

@@ -1,4 +1,4 @@
-"""Limits the steps, processor time and characters of one rendering; measures the size of values."""
+"""Limits the steps, processor time and characters of one rendering, and measures values in characters."""
 
 import time
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView
@@ -10,49 +10,49 @@ from jinja2.utils import Namespace
 MAX_STEPS = 100_000
 """Loop iterations plus macro calls in one rendering."""
 MAX_CHARACTERS = 10_000_000
-"""Characters of the rendered text, and of every intermediate string, list or dictionary."""
+"""Characters of the rendered text, and of every string, list or dictionary that a template creates."""
 MAX_WORK = 500_000_000
-"""Total characters of all values that one rendering creates."""
+"""Characters of all values that one rendering creates, added up."""
 MAX_SECONDS = 5.0
-"""Processor time of one rendering."""
+"""Seconds of processor time of one rendering."""
 MAX_EFFORT = 100_000
-"""Characters created, plus 12,500 per operation, between two looks at the clock."""
+"""Work between two looks at the clock: characters created, plus 12,500 per operation."""
 MAX_BITS = 100_000
-"""Bits of an integer."""
+"""Bits of an integer that a template creates."""
 NODE = 32
-"""Characters added per item of a list or dictionary, for the container itself."""
+"""Characters that an item of a list or dictionary counts for, besides its content."""
 
 
 class BoundError(TemplateError):
-    """A template exceeds a limit. The message is a predicate: `makes ...`."""
+    """A template exceeds a limit. The message is a predicate, as in `makes a text of more than ...`."""
 
 
 class Meter:
-    """Counts the steps, characters and time of one rendering."""
+    """Counts the steps, the characters and the time of one rendering, and stops it at a limit."""
 
     __slots__ = ("deadline", "effort", "steps", "work")
 
     def __init__(self) -> None:
-        """Start the clock."""
+        """Start counting, and the clock."""
         self.steps = self.work = self.effort = 0
         self.deadline = time.thread_time() + MAX_SECONDS
 
     def step(self) -> bool:
-        """Count a loop iteration or macro call; always true, so that it can be part of a condition."""
+        """Count a loop iteration or a macro call; always true, so that a condition can contain the call."""
         self.steps += 1
         if self.steps > MAX_STEPS:
             raise BoundError(f"takes more than {MAX_STEPS:,} loop iterations and macro calls")
         return self.tick()
 
     def tick(self) -> bool:
-        """Count an operation that may be slow, and look at the clock now and then; always true."""
+        """Count an operation that may be slow, and check the time once in a while; always true."""
         self.effort += MAX_EFFORT // 8
         if self.effort > MAX_EFFORT:
             self.look()
         return True
 
     def charge(self, amount: int, what: str = "a value") -> None:
-        """Count the characters of a value that is created; `what` names the value in the error message."""
+        """Add the characters of a new value to the total; `what` names the value in the error message."""
         self.work += amount
         self.effort += amount + 1000
         if self.effort > MAX_EFFORT:
@@ -60,7 +60,11 @@ class Meter:
             self.look()
 
     def look(self) -> None:
-        """Raise BoundError if the time or the total characters of the rendering are exceeded."""
+        """Check the processor time and the total of characters.
+
+        Raises:
+            BoundError: One of them is too large.
+        """
         self.effort = 0
         if time.thread_time() > self.deadline:
             raise BoundError(f"takes more than {MAX_SECONDS:g} seconds for one text")
@@ -69,22 +73,34 @@ class Meter:
 
 
 def bound(amount: int, what: str = "a value") -> None:
-    """Raise BoundError if a value is too long; `what` names the value in the error message."""
+    """Check that a value isn't too long.
+
+    Args:
+        amount: Characters of the value.
+        what: Name of the value in the error message.
+
+    Raises:
+        BoundError: The value has more than MAX_CHARACTERS.
+    """
     if amount > MAX_CHARACTERS:
         raise BoundError(f"makes {what} of more than {MAX_CHARACTERS:,} characters")
 
 
 def shallow(value: Any) -> int:
-    """Return the size of a string, or of a container without its items; 0 for other values."""
+    """Return the characters that a new value counts for, without nested values.
+
+    A string counts for its length, a list, tuple or dictionary for 32 per item; any other value for 0.
+    """
     if isinstance(value, str | bytes):
         return len(value)
     return NODE * len(value) if isinstance(value, list | tuple | dict) else 0
 
 
 def size(value: Any) -> int:
-    """Return the size of a value in characters, including all nested items; stop once over the limit.
+    """Return the characters that a value counts for, with all nested values; stop counting above the limit.
 
-    A shared item counts as often as it occurs, because it is written that often.
+    A list or dictionary counts for 32 per item besides the item's own characters. An item that occurs twice
+    counts twice, because it is written twice.
     """
     if isinstance(value, str | bytes):
         return len(value)
@@ -105,7 +121,7 @@ def size(value: Any) -> int:
 
 
 def members(value: Any) -> list[Any]:
-    """Return the items of a container, including keys; an empty list for other values."""
+    """Return the items of a container (of a dictionary, keys and values); an empty list for other values."""
     if isinstance(value, Namespace):
         value = attributes(value)
     if isinstance(value, Mapping):
@@ -118,13 +134,13 @@ def members(value: Any) -> list[Any]:
 
 
 def attributes(namespace: Namespace) -> dict[str, Any]:
-    """Return the attributes of a namespace."""
+    """Return the attributes of a template's namespace: name -> value."""
     values: dict[str, Any] = object.__getattribute__(namespace, "_Namespace__attrs")
     return values
 
 
 def depth(value: Any) -> int:
-    """Return the nesting depth of a value, at most 1,000; a string has depth 0."""
+    """Return how deeply lists and dictionaries are nested in a value, at most 1,000; a string has depth 0."""
     level, layer = 0, members(value)
     while layer and level < 1000:
         level += 1

@@ -1,4 +1,4 @@
-"""Sandbox for untrusted Jinja templates: no access to Python objects, and limits on time, steps and sizes."""
+"""Sandbox for untrusted Jinja templates: no access to Python objects; limits on time, steps and lengths."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -29,20 +29,20 @@ from workbench.data.templating.render_budget import (
 from workbench.data.templating.template_compiler import BoundedGenerator
 
 MAX_SOURCE = 250_000
-"""Most characters of a template's source."""
+"""Most characters of a template."""
 
 CONTAINERS = (dict, list, tuple)
 CALLED_TEMPLATE = (Macro, LoopContext, BlockReference)
 DICT_METHODS = frozenset(dir(dict))
 SAFE_STR_METHODS = frozenset(name for name in dir(str) if not name.startswith(("_", "format")))
-"""Methods of strings that need no sandbox."""
+"""Methods of strings that a template may call without a check by Jinja's sandbox."""
 
 NULL_PASSES = ("d", "default", "tojson")
-"""Filters that accept null."""
+"""Filters that accept a null; `default` replaces it."""
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """Sandboxed environment that enforces the limits of render_budget.py."""
+    """Jinja's sandbox with the limits of render_budget.py on steps, time and characters."""
 
     code_generator_class = BoundedGenerator
     intercepted_binops = frozenset(("+", "*", "**", "%"))
@@ -63,7 +63,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.filters["sum"] = template_filters.sum_filter
 
     def bound_filters(self) -> None:
-        """Wrap all filters and tests with checks; call it after the last one is added."""
+        """Wrap all filters and tests with checks; call this after the last filter is added."""
         for name, function in self.filters.items():
             self.filters[name] = self._bounded_filter(name, function)
         for name, test in self.tests.items():
@@ -71,20 +71,20 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     @property
     def meter(self) -> Meter:
-        """Meter of this thread's current rendering."""
+        """Meter of the rendering that runs in this thread."""
         meter: Meter = self._current.meter
         return meter
 
     def start(self) -> None:
-        """Start the meter of a rendering."""
+        """Start a new meter, at the beginning of a rendering."""
         self._current.meter = Meter()
 
     def step(self) -> bool:
-        """Count a loop iteration; always true."""
+        """Count a loop iteration; always true. Compiled loops call it."""
         return cast(bool, self._current.meter.step())
 
     def tick(self) -> bool:
-        """Look at the clock now and then; always true."""
+        """Count an operation that may be slow, and check the time once in a while; always true."""
         return cast(bool, self._current.meter.tick())
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -99,9 +99,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def made(self, value: Any) -> Any:
-        """Count the size of a value that the template has created, and return the value.
+        """Count the characters of a value that the template has created, and return the value.
 
-        An iterator is returned as one that counts each item.
+        An iterator is returned as an iterator that counts each item.
         """
         kind = type(value)
         if kind is bool or value is None:
@@ -118,40 +118,40 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return value
 
     def sliced(self, value: Any) -> Any:
-        """Count the size of a slice, and return the slice."""
+        """Count the characters of a slice that the template has created, and return the slice."""
         self.meter.charge(shallow(value))
         return value
 
     def operands(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Check the operands of `~` and count their sizes; return the operands."""
+        """Check the operands of the operator `~`, count their characters, and return them."""
         for value in values:
             self.check_written(value)
         self._current.meter.charge(sum(map(size, values)))
         return values
 
     def concat(self, texts: Any) -> str:
-        """Join the output of a macro, a block or a `set` block."""
+        """Join the chunks of text that a macro, a block or a `set` block has written, and count them."""
         chunks = list(texts)
         self._current.meter.charge(sum(map(len, chunks)))
         return "".join(chunks)
 
     def check_null(self, value: Any) -> None:
-        """Refuse null and functions if `refuses_null` is set."""
+        """Refuse null and functions, if `refuses_null` is set."""
         if self.refuses_null:
             written_values.check_null(value)
 
     def check_function(self, value: Any) -> None:
-        """Refuse functions if `refuses_null` is set."""
+        """Refuse functions, if `refuses_null` is set."""
         if self.refuses_null:
             written_values.check_function(value)
 
     def check_written(self, value: Any) -> None:
-        """Refuse values that would be written as Python code if `refuses_null` is set."""
+        """Refuse values that would be written as Python code, if `refuses_null` is set."""
         if self.refuses_null:
             written_values.check_written(value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Check and evaluate a binary operator."""
+        """Evaluate a binary operator, after counting the characters of its result."""
         meter = self._current.meter
         if operator == "+":
             if type(left) is str and type(right) is str:
@@ -174,7 +174,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             self.meter.charge(template_sizes.printf(template, values))
 
     def call(self, context: Context, function: Any, /, *arguments: Any, **named: Any) -> Any:
-        """Check and evaluate a call."""
+        """Call a function or method for a template, and count the characters of the result.
+
+        Methods that can make long strings, such as `str.center`, are checked before the call.
+        """
         meter = self._current.meter
         if type(function) is BuiltinMethodType:
             named.pop("_loop_vars", None)
@@ -193,7 +196,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return self.made(super().call(context, function, *arguments, **named))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """Replace `str.format` as Jinja's sandbox does, with a formatter that checks sizes."""
+        """Replace the method `str.format` by a formatter that checks lengths; None for other functions."""
         sandboxed = super().wrap_str_format(value)
         if sandboxed is None:
             return None
@@ -240,7 +243,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return bounded
 
     def _checked_items(self, value: Any, d: Any = "", attribute: Any = None) -> tuple[list[Any], Any]:
-        """Return the items and the separator of the filter `join`, checked and counted."""
+        """Return the items and the separator of the filter `join`, after counting their characters."""
         items = list(value)
         if attribute is not None:
             items = list(map(make_attrgetter(self, attribute), items))
@@ -258,7 +261,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return bounded
 
     def _counted(self, items: Iterator[Any], are_new: bool = True) -> Iterator[Any]:
-        """Yield the items of an iterator and count them; add their size if they are newly created."""
+        """Yield the items of an iterator, and count them against the limits.
+
+        Args:
+            items: The iterator.
+            are_new: Whether the template has created the items, so that their characters count, too.
+        """
         total = 0
         for item in items:
             self.tick()
@@ -271,7 +279,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
 @pass_environment
 def finalized(environment: Environment, value: Any) -> Any:
-    """Check a value that is about to be written and count its size; return the value."""
+    """Check and count a value that the template is about to write; return the value."""
     if type(value) is not str:
         bounded = cast(BoundedEnvironment, environment)
         bounded.check_written(value)

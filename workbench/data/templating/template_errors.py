@@ -1,8 +1,8 @@
-"""Describes the errors that templates raise, in one line with the template's line."""
+"""Describes errors that templates raise: the message in one line, with the template's line."""
 
 
 def template_line(error: BaseException) -> int | None:
-    """Return the line of the template in which an error was raised."""
+    """Return the line of the template in which an error was raised; None if it is unknown."""
     line = getattr(error, "lineno", None)
     trace = error.__traceback__
     while trace is not None:
@@ -13,7 +13,7 @@ def template_line(error: BaseException) -> int | None:
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's message in one printable line, with the line of the template."""
+    """Return an error's message in one printable line of about 300 characters, with the template's line."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = "".join(character if character.isprintable() else "�" for character in text)
     if isinstance(error, RecursionError):

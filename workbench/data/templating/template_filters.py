@@ -1,4 +1,4 @@
-"""Checks the filters and string methods of templates against the limits before they run."""
+"""Checks the filters and string methods that templates call against the limits, before they run."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,10 +18,10 @@ PASSTHROUGH = (
     *("items", "last", "length", "list", "map", "max", "min", "random", "reject", "rejectattr", "reverse"),
     *("round", "select", "selectattr", "slice", "sort", "sum", "unique"),
 )
-"""Filters that return their input, its items or a number, and never build a new string."""
+"""Filters that return their input, its items or a number; they never build a new string."""
 
 Guard = Callable[..., int]
-"""Takes a filter's or method's arguments and returns the most characters that it could make of them."""
+"""Takes the arguments of a filter or method, and returns how many characters its result can have at most."""
 
 
 FILTERS: Mapping[str, Guard] = {
@@ -34,10 +34,10 @@ FILTERS: Mapping[str, Guard] = {
     "tojson": sizes.as_json,
     "wordwrap": sizes.wrapped,
 }
-"""Guards of Jinja's filters; the result of every other filter is about as long as its input."""
+"""Filter -> guard; the result of every other filter is about as long as its input."""
 
 GUARDED = frozenset((*FILTERS, *SLOW, *ITEMWISE, *ATTRIBUTES))
-"""Filters that are checked for every input."""
+"""Filters that need a check even for a string."""
 
 METHODS: Mapping[str, Guard] = {
     **dict.fromkeys(("center", "ljust", "rjust", "zfill"), sizes.padded),
@@ -52,11 +52,18 @@ METHODS: Mapping[str, Guard] = {
     "splitlines": sizes.lines,
     "translate": sizes.translated,
 }
-"""Guards of the methods of strings and bytes."""
+"""Method of strings and bytes -> guard."""
 
 
 def check_filter(name: str, meter: Meter, value: Any, *arguments: Any, **named: Any) -> None:
-    """Refuse a filter call whose result would be too long, or would take too long.
+    """Refuse to call a filter if its result would be too long, or would take too long.
+
+    Args:
+        name: The filter.
+        meter: Counts the characters of the result.
+        value: The filter's input.
+        arguments: The filter's other arguments.
+        named: The filter's keyword arguments.
 
     Raises:
         BoundError: The message names the filter.
@@ -78,7 +85,7 @@ def check_filter(name: str, meter: Meter, value: Any, *arguments: Any, **named: 
 
 
 def check_call(meter: Meter, function: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Refuse a call of a string's or number's method whose result would be too long.
+    """Refuse to call a string's or number's method if its result would be too long.
 
     Raises:
         BoundError: The message names the method.
@@ -92,7 +99,7 @@ def check_call(meter: Meter, function: Any, arguments: tuple[Any, ...], named: M
 
 @pass_environment
 def sum_filter(environment: Any, iterable: Iterable[Any], attribute: Any = None, start: Any = 0) -> Any:
-    """Add items up: the filter `sum`, with a check of each addition."""
+    """Add up items, or an attribute of them: the filter `sum`, which checks each addition."""
     if isinstance(start, str):
         raise TypeError("sum() can't sum strings")
     keys = attribute.split(".") if isinstance(attribute, str) else [attribute]
@@ -105,7 +112,7 @@ def sum_filter(environment: Any, iterable: Iterable[Any], attribute: Any = None,
 
 
 def lorem_ipsum(n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str:  # noqa: A002
-    """Return filler text: the function `lipsum`, with at most 1,000 paragraphs of 1,000 words."""
+    """Return filler text: the function `lipsum` of templates, limited to 1,000 paragraphs of 1,000 words."""
     if n > 1000 or max > 1000:
         raise BoundError("calls lipsum with more than 1,000 paragraphs or words")
     return generate_lorem_ipsum(n, html, min, max)

@@ -1,4 +1,4 @@
-"""Estimates how long the result of an operator, filter or method will be, before it is computed."""
+"""Estimates how many characters the result of an operator, filter or method will have, before it runs."""
 
 import re
 from collections.abc import Mapping
@@ -7,19 +7,19 @@ from typing import Any
 from workbench.data.templating.render_budget import MAX_BITS, MAX_CHARACTERS, NODE, depth, size
 
 MAX_SLOW = 100_000
-"""Most characters for filters and encodings that are slow per character."""
+"""Most characters for filters and encodings that are slow."""
 MAX_SEARCH = 1_000_000_000
-"""Most comparisons of a search from the end of a string."""
+"""Most comparisons of characters in a search from the end of a string."""
 DIGITS = re.compile(r"\d+")
 
 
 def number(value: Any) -> int:
-    """Return a width or count if it is an integer, else 0: other types cannot make a result long."""
+    """Return a width or count that a template gives; 0 if it isn't an integer and can't lengthen a result."""
     return value if isinstance(value, int) else 0
 
 
 def repeated(left: Any, right: Any) -> int:
-    """Return the size of `left * right`."""
+    """Return how many characters `left * right` will have: a repeated string or list, or a number."""
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() + right.bit_length()
         return bits // 3 if bits <= MAX_BITS else MAX_CHARACTERS + 1
@@ -28,12 +28,12 @@ def repeated(left: Any, right: Any) -> int:
 
 
 def members_or_text(value: Any) -> bool:
-    """Return whether `+` and `*` lengthen a value of this type."""
+    """Return whether a value is a string or a list, which `+` and `*` lengthen."""
     return isinstance(value, str | bytes | list | tuple)
 
 
 def power(left: Any, right: Any) -> int:
-    """Return the size of `left ** right`."""
+    """Return how many digits `left ** right` will have; above the limit for numbers that are too large."""
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() * abs(right)
         return bits // 3 if bits <= MAX_BITS else MAX_CHARACTERS + 1
@@ -41,7 +41,7 @@ def power(left: Any, right: Any) -> int:
 
 
 def printf(template: Any, values: Any) -> int:
-    """Return the size of `template % values`."""
+    """Return how many characters `template % values` can have at most."""
     if isinstance(template, bytes):
         template = template.decode("latin-1")
     if not isinstance(template, str):
@@ -54,7 +54,7 @@ def printf(template: Any, values: Any) -> int:
 
 
 def printf_widths(template: str, values: Any) -> tuple[int, int]:
-    """Return the sum of all widths and precisions of a printf template, and the number of its values."""
+    """Return the sum of all widths and precisions in a `%` template, and the number of its values."""
     arguments = values if isinstance(values, tuple) else (values,)
     star = max((abs(value) for value in arguments if isinstance(value, int)), default=0)
     widths = count = 0
@@ -73,17 +73,20 @@ def printf_widths(template: str, values: Any) -> tuple[int, int]:
 
 
 def field_width(specification: str) -> int:
-    """Return the sum of the numbers in a format specification: width and precision."""
+    """Return the sum of width and precision in a format specification, as 14 for `>10.4f`."""
     return sum(map(as_width, DIGITS.findall(specification)))
 
 
 def as_width(digits: str) -> int:
-    """Convert digits to a width; a number with more than 11 digits is over every limit."""
+    """Convert digits to a width; more than 11 digits give a width over every limit."""
     return int(digits) if len(digits) < 12 else MAX_CHARACTERS + 1
 
 
 def after_key(template: str, index: int) -> int:
-    """Return the index after a key in parentheses, which may be nested."""
+    """Return the index after a key in parentheses in a `%` template, as `(name)`.
+
+    `index` if there is none.
+    """
     if template[index : index + 1] != "(":
         return index
     open_brackets = 0
@@ -95,7 +98,7 @@ def after_key(template: str, index: int) -> int:
 
 
 def replaced(text: Any, old: Any, new: Any = "", count: Any = None) -> int:
-    """Return the size of a string after `replace`."""
+    """Return how many characters `text.replace(old, new, count)` can have at most."""
     if not isinstance(text, bytes):
         text, old, new = str(text), str(old), str(new)
     occurrences: int = text.count(old)
@@ -104,18 +107,18 @@ def replaced(text: Any, old: Any, new: Any = "", count: Any = None) -> int:
 
 
 def joined(separator: Any, items: Any) -> int:
-    """Return the size of joined items."""
+    """Return how many characters items have when they are joined with a separator."""
     return size(items) + (size(separator) * len(items) if hasattr(items, "__len__") else 0)
 
 
 def indented(text: Any, width: Any = 4, *_: Any, **__: Any) -> int:
-    """Return the size of a string whose lines are indented."""
+    """Return how many characters a string has when its lines are indented by a width or a string."""
     lines = len(str(text).splitlines()) + 1
     return len(str(text)) + lines * (len(width) if isinstance(width, str) else max(0, number(width)) + 1)
 
 
 def as_json(value: Any, indent: Any = None, separators: Any = None, **options: Any) -> int:
-    """Return the size of a value as JSON."""
+    """Return how many characters a value has as JSON, about."""
     length = size(value)
     if separators:
         length += length // NODE * size(separators)
@@ -126,29 +129,29 @@ def as_json(value: Any, indent: Any = None, separators: Any = None, **options: A
 
 
 def wrapped(text: Any, *arguments: Any, wrapstring: Any = "", **_: Any) -> int:
-    """Return the size of a string after `wordwrap`."""
+    """Return how many characters a string can have at most after the filter `wordwrap`."""
     strings = [wrapstring, *(value for value in arguments if isinstance(value, str))]
     return len(text) * (1 + max(size(value) for value in strings))
 
 
 def rounded(value: Any, precision: Any = 0, *_: Any, **__: Any) -> int:
-    """Return the size of a rounded number: 0, unless the precision is large."""
+    """Return 0, as a rounded number is short; above the limit if the precision is too large."""
     return 0 if abs(number(precision)) <= 1000 else MAX_CHARACTERS + 1
 
 
 def filled(value: Any, length: Any, fill: Any = None) -> int:
-    """Return the size of the padding of the last batch."""
+    """Return how many characters the filter `batch` adds when it fills up the last batch."""
     return 0 if fill is None else max(0, number(length)) * (NODE + size(fill))
 
 
 def translated(text: Any, table: Any, *_: Any) -> int:
-    """Return the size of a string after `translate`."""
+    """Return how many characters a string can have at most after `translate`."""
     longest = max((size(new) for new in table.values()), default=1) if isinstance(table, Mapping) else 1
     return len(text) * max(1, longest)
 
 
 def searched(text: Any, pattern: Any = "", *_: Any) -> int:
-    """Return the size of the result, or more than is allowed if the search from the end would be slow.
+    """Return the length of a string; above the limit if a search from its end would be slow.
 
     Python searches fast from the start of a string only.
     """
@@ -157,48 +160,54 @@ def searched(text: Any, pattern: Any = "", *_: Any) -> int:
 
 
 def split_up(text: Any, separator: Any = None, most: Any = -1, **_: Any) -> int:
-    """Return the size of the list that `split` returns."""
+    """Return how many characters the list counts for that `text.split` returns; 32 are added per item."""
     splits: int = len(text) // 2 if separator is None else text.count(separator)
     splits = min(splits, most) if isinstance(most, int) and most >= 0 else splits
     return len(text) + (splits + 1) * NODE
 
 
 def split_up_backwards(text: Any, separator: Any = None, most: Any = -1, **_: Any) -> int:
-    """Return the size of the list that `rsplit` returns."""
+    """Return how many characters the list counts for that `text.rsplit` returns.
+
+    The result is above the limit if the search from the end would be slow.
+    """
     return max(split_up(text, separator, most), searched(text, separator))
 
 
 def encoded(text: Any, encoding: Any = "utf-8", *_: Any, **__: Any) -> int:
-    """Return the size of an encoded string; a long one is refused in slow encodings."""
+    """Return how many bytes an encoded string can have at most.
+
+    For a long string in a slow encoding the result is above the limit.
+    """
     fast = str(encoding).lower().replace("_", "-") in ("utf-8", "utf8", "ascii", "latin-1", "utf-16")
     return len(text) * 4 if fast or len(text) <= MAX_SLOW else MAX_CHARACTERS + 1
 
 
 def padded(text: Any, width: Any = 80, *_: Any) -> int:
-    """Return the size of a string padded to a width."""
+    """Return how many characters a string can have at most after padding it to a width."""
     return size(text) + max(0, number(width))
 
 
 def formatted(text: Any, *values: Any, **named: Any) -> int:
-    """Return the size of the result of the filter `format`."""
+    """Return how many characters the filter `format` can return at most."""
     return printf(str(text), named or values)
 
 
 def hexadecimal(data: Any, *_: Any, **__: Any) -> int:
-    """Return the size of bytes in hexadecimal notation."""
+    """Return how many characters bytes have in hexadecimal notation, with separators."""
     length: int = len(data)
     return 3 * length
 
 
 def lines(text: Any, *_: Any, **__: Any) -> int:
-    """Return the size of the list that `splitlines` returns."""
+    """Return how many characters the list counts for that `splitlines` returns; 32 are added per item."""
     ends = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029" if isinstance(text, str) else (b"\n", b"\r")
     count: int = sum(text.count(end) for end in ends)
     return size(text) + (1 + count) * NODE
 
 
 def with_tabs(text: Any, tabsize: Any = 8) -> int:
-    """Return the size of a string whose tabs become spaces."""
+    """Return how many characters a string can have at most after each tab is replaced by spaces."""
     tab: Any = "\t" if isinstance(text, str) else b"\t"
     count: int = text.count(tab)
     return size(text) + count * max(0, number(tabsize))

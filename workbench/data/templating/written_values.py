@@ -14,7 +14,7 @@ TEXT_FILTERS = frozenset(
 
 
 class NullError(TemplateError):
-    """A null would be written as the word None."""
+    """A template would write a null as the word None."""
 
     def __init__(self) -> None:
         """Build the message."""
@@ -22,7 +22,7 @@ class NullError(TemplateError):
 
 
 class FunctionError(TemplateError):
-    """A function would be written as its address in memory."""
+    """A template would write a function as its address in memory."""
 
     def __init__(self, function: Any) -> None:
         """Build the message with the function's name."""
@@ -33,10 +33,10 @@ class FunctionError(TemplateError):
 
 
 class ContainerError(TemplateError):
-    """A list or an object would be written as Python code."""
+    """A template would write a list or an object as Python code."""
 
     def __init__(self, value: Any) -> None:
-        """Build the message with the way out for a list or an object."""
+        """Build the message, with advice on how to write a list or an object."""
         if isinstance(value, Mapping):
             way_out = "name one of its fields, or write `| tojson`"
             super().__init__(f"an object would be written as Python code, {str(value):.60} ({way_out})")
@@ -61,7 +61,7 @@ def check_null(value: Any) -> None:
 
 
 def check_function(value: Any) -> None:
-    """Refuse functions, such as the method `items` of every object.
+    """Refuse functions, such as `items` in `row.items`, a method that every object has.
 
     Raises:
         FunctionError: The value is a function.

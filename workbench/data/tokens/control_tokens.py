@@ -1,4 +1,4 @@
-"""Finds control tokens in the text of rows: removes duplicate begin and end tokens, counts all others."""
+"""Finds control tokens (special tokens such as `<s>`) in the text of rows, to remove or to count them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ WELL_KNOWN = (
     r"<\|(?:im_start|im_end|im_sep|endoftext|begin_of_text|end_of_text|eot_id|start_header_id|end_header_id"
     r"|system|user|assistant|end|return)\|>|</?s>|<(?:start|end)_of_turn>"
 )
-"""Control tokens of the most common model families."""
+"""Matches control tokens of the most common model families."""
 
 NUM_NAMED_ROWS = 3
-"""Rows named for each control token."""
+"""Number of rows that a message names for each control token."""
 
 
 @dataclass
 class RowsWithToken:
-    """Number of rows that contain a control token, and the file positions of the first ones."""
+    """Number of rows that contain a control token, with file and line of the first few."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
@@ -36,23 +36,25 @@ class RowsWithToken:
         self.first = [*self.first, *other.first][:NUM_NAMED_ROWS]
 
     def __str__(self) -> str:
-        """Return the file positions of the first rows as text, with an ellipsis for more."""
+        """Return file and line of the first rows for a message, with an ellipsis if there are more."""
         return ", ".join([*self.first, *["..."][: self.count > len(self.first)]])
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Return all special tokens as strings, including those without a named role; longest first."""
+    """Return all special tokens of a tokenizer as strings, longest first; not only bos, eos and the like."""
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return tuple(sorted({*map(str, tokenizer.all_special_tokens), *added} - {""}, key=lambda t: (-len(t), t)))
 
 
 def written_once(token: str) -> str:
-    """Return the note on rows with a begin or end token that is added anyway."""
+    """Return a note for the log: rows contain a begin or end token that is added anyway."""
     return f"contain {token!r} where it is added anyway: the duplicate is removed"
 
 
 def stripped(text: str, begins: Sequence[str], ends: Sequence[str]) -> tuple[str, list[str]]:
-    """Remove the control tokens that are added around a text anyway; return the text and the removed tokens.
+    """Remove control tokens that are added around a text anyway; return the text and the removed tokens.
+
+    Return text and removed tokens.
 
     White space outside of a removed token is removed, too; white space inside belongs to the text.
 
@@ -72,7 +74,7 @@ def stripped(text: str, begins: Sequence[str], ends: Sequence[str]) -> tuple[str
 
 
 def read_as_characters(token: str) -> str:
-    """Return the note on rows with a control token of another tokenizer."""
+    """Return a note for the log: rows contain a control token that only other tokenizers have."""
     return f"contain {token!r}, which is not a token of this tokenizer and is read as plain characters"
 
 
@@ -84,7 +86,7 @@ class ControlTokens:
 
     @cached_property
     def any(self) -> str:
-        """Regular expression that matches any of the tokens."""
+        """Regular expression that matches any of the tokens; nothing if there are none."""
         return "|".join(map(re.escape, self.tokens)) or r"(?!)"
 
     def within(self, texts: Sequence[str]) -> list[str]:
@@ -92,17 +94,25 @@ class ControlTokens:
         return list(dict.fromkeys(token for text in texts for token in re.findall(self.any, text)))
 
     def count(self, rows_with_token: dict[str, RowsWithToken], texts: Sequence[str], where: str) -> None:
-        """Count a row for each control token in its texts; `where` is its file position."""
+        """Count a row for each control token that its texts contain.
+
+        Args:
+            rows_with_token: The counts, by control token.
+            texts: The texts of the row.
+            where: File and line of the row.
+        """
         for token in self.within(texts):
             rows_with_token.setdefault(token, RowsWithToken()).add(RowsWithToken(1, [where]))
 
     def foreign(self, texts: Sequence[str]) -> list[str]:
-        """Return other tokenizers' control tokens in texts; this tokenizer reads them as plain characters."""
+        """Return control tokens of other tokenizers in texts; this tokenizer reads them as characters."""
         known = dict.fromkeys(token for text in texts for token in re.findall(WELL_KNOWN, text))
         return [token for token in known if token not in self.tokens]
 
     def surroundings(self, skeleton: str, num_turns: int) -> list[tuple[list[str], list[str]]]:
-        """Return the control tokens directly before and after each turn; empty if the turns can't be located.
+        """Return for each turn the control tokens directly before and after its text.
+
+        The list is empty if the turns can't be located.
 
         A token that occurs only once, at the start of the row, counts as directly before every turn.
 
@@ -129,18 +139,18 @@ class ControlTokens:
 
 
 def skeleton_of(conversation: Conversation) -> Conversation:
-    """Replace the text of each turn by `SENTINEL`."""
+    """Return a conversation with SENTINEL as the text of each turn: it shows what a template adds."""
     turns = tuple(replace(turn, text=SENTINEL, extra=bare(turn.extra)) for turn in conversation.turns)
     return replace(conversation, turns=turns)
 
 
 def bare(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the instruction in the extra fields of a turn by `SENTINEL`, and empty its input."""
+    """Return the extra fields of a turn with SENTINEL as instruction, if there is one, and an empty input."""
     return dict(extra) | ({"instruction": SENTINEL, "input": ""} if "instruction" in extra else {})
 
 
 def with_text(turn: Turn, text: str, tokens: Sequence[str]) -> Turn:
-    """Replace the text of a turn, and strip the same tokens from its instruction and input."""
+    """Return a turn with another text, and with the same tokens removed from its instruction and input."""
     extra = dict(turn.extra)
     if "instruction" in extra:
         last = "input" if extra.get("input") else "instruction"

@@ -1,4 +1,4 @@
-"""Encodes control tokens in the text of rows as plain characters (`data.split_special_tokens`)."""
+"""Encodes control tokens in the text of rows as plain characters, for `data.split_special_tokens`."""
 
 import json
 import re
@@ -14,13 +14,17 @@ from workbench.data.tokens.control_tokens import ControlTokens, control_tokens
 from workbench.errors import DataError
 
 OPEN, CLOSE, LITERAL = "\ufdd0", "\ufdd1", "\ufdd2"
-"""Characters that Unicode never assigns: OPEN and CLOSE mark a real control token, LITERAL a plain one."""
+"""Characters that Unicode never assigns: OPEN and CLOSE enclose a control token of the template.
+
+LITERAL encloses the number of a control token in a row's text.
+"""
 
 
 class LiteralTokenizer:
-    """Encodes control tokens that a template writes as tokens, and those in the rows' text as characters.
+    """Encodes control tokens of the template as tokens, and control tokens in rows' text as characters.
 
-    It is a copy of the model's tokenizer in which each special token has a spelling that no text can contain.
+    This is a copy of the model's tokenizer in which each special token has a spelling that no text can
+    contain.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -38,7 +42,7 @@ class LiteralTokenizer:
         return {"input_ids": [encoding.ids for encoding in encoded]}
 
     def hidden(self, value: Any, where: str) -> Any:
-        """Replace each control token in the strings of a JSON value by its number.
+        """Replace each control token in the strings of a JSON value by its index between two marks.
 
         Raises:
             DataError: A string contains one of the characters that mark these numbers.
@@ -55,7 +59,7 @@ class LiteralTokenizer:
         return [self.hidden(inner, where) for inner in value] if isinstance(value, list) else value
 
     def hidden_in(self, conversation: Conversation) -> Conversation:
-        """Hide the control tokens in all texts of a conversation."""
+        """Replace the control tokens in a conversation's texts by their indices, and note this."""
         where = conversation.where
         tokens = self.control.within([turn.text for turn in conversation.turns])
         notes = (*conversation.notes, *map(split_up, tokens))
@@ -66,7 +70,7 @@ class LiteralTokenizer:
         return replace(conversation, turns=turns, tools=self.hidden(conversation.tools, where), notes=notes)
 
     def shown(self, text: str) -> str:
-        """Replace the numbers in a text by their control tokens."""
+        """Replace the indices in a text by their control tokens: the inverse of `hidden`."""
         return re.sub(f"{LITERAL}([0-9]+){LITERAL}", lambda match: self.control.tokens[int(match[1])], text)
 
     def _number(self, match: re.Match[str]) -> str:
@@ -74,17 +78,17 @@ class LiteralTokenizer:
 
 
 def split_up(token: str) -> str:
-    """Return the note on rows whose control tokens are read as plain characters."""
+    """Return a note for the log: rows contain a control token that is read as plain characters."""
     return f"contain {token!r} in their text, read as plain characters"
 
 
 def spelling(token: str) -> str:
-    """Return the spelling of a control token in the copied tokenizer."""
+    """Return the spelling of a control token in the copied tokenizer, which no text can contain."""
     return f"{OPEN}{token}{CLOSE}"
 
 
 def respelled(state: dict[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
-    """Change the spelling of tokens in the contents of a tokenizer.json, for encoding only."""
+    """Return the contents of a tokenizer.json with new spellings of `tokens`, for encoding only."""
     names = {token: spelling(token) for token in tokens}
     for added in state["added_tokens"]:
         added["content"] = names.get(added["content"], added["content"])

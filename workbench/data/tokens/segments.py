@@ -12,23 +12,23 @@ from workbench.config.names import IGNORED
 
 
 class Encoder(Protocol):
-    """Callable that encodes texts: a tokenizer of transformers, or a LiteralTokenizer."""
+    """Encodes texts to ids: a tokenizer of transformers, or a LiteralTokenizer."""
 
     def __call__(self, texts: Any, /, *, add_special_tokens: bool) -> Any:
-        """Encode texts; the result has the key `input_ids`."""
+        """Encode texts; the result maps `input_ids` to a list of ids for each text."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A span of an example's text."""
+    """A part of an example's text that carries loss, or that carries none."""
 
     text: str
     trained: bool
-    """Whether the loss falls on its tokens."""
+    """Whether the loss is computed on the tokens of this text."""
 
 
 def merged(segments: Sequence[Segment]) -> list[Segment]:
-    """Join adjacent segments with the same `trained`, and leave out empty ones."""
+    """Join adjacent segments that both carry loss, or both carry none; leave out empty segments."""
     joined: list[Segment] = []
     for segment in segments:
         if joined and joined[-1].trained == segment.trained:
@@ -44,16 +44,16 @@ class Tokens:
 
     input_ids: list[int]
     labels: list[int]
-    """Token id where the loss falls on the token, else -100."""
+    """For each token its id if it carries loss, else -100."""
 
     @property
     def has_answer(self) -> bool:
-        """Whether any token is unmasked; the first token doesn't count, because nothing predicts it."""
+        """Whether any token carries loss; the first token doesn't count, because nothing predicts it."""
         return any(label != IGNORED for label in self.labels[1:])
 
 
 def special_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Return the ids that the tokenizer adds before and after a text, such as begin and end of sequence."""
+    """Return the ids that the tokenizer adds before a text and after it, such as ([bos], [eos])."""
     framed, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
     start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
     return list(framed[:start]), list(framed[start + len(bare) :])
@@ -84,7 +84,15 @@ def assembled(
     tokenizer: Encoder,
     prefix: Sequence[int],
 ) -> Tokens:
-    """Assemble one example from its segments' ids, encoded alone and together with the segment before."""
+    """Join the ids of one example's segments to ids and labels.
+
+    Args:
+        segments: The segments.
+        alone: Yields the ids of each segment, encoded alone.
+        joint: Yields the ids of each segment but the first, encoded together with the segment before.
+        tokenizer: Encodes a segment anew if the ids of the segment before change in `joint`.
+        prefix: Ids to put before the example.
+    """
     input_ids, labels = list(prefix), [IGNORED] * len(prefix)
     before: list[int] | None = None
     for segment in segments:
@@ -100,21 +108,22 @@ def assembled(
 
 
 def ids_after(anchor: str, text: str, tokenizer: Encoder) -> list[int]:
-    """Encode a text after an anchor, for boundaries that a token of the joint encoding would cross.
+    """Encode a text as the continuation of `anchor`, and return the ids of the text alone.
 
-    SentencePiece tokenizers add a space before a text that is encoded alone; after an anchor they don't.
+    It is for boundaries that a token of the joint encoding would cross. SentencePiece tokenizers add a space
+    before a text that is encoded alone; after an anchor they don't.
     """
     before, both = ids_of([anchor, anchor + text], tokenizer)
     return both[len(before) :] if both[: len(before)] == before else next(ids_of([text], tokenizer))
 
 
 def ids_of(texts: list[str], tokenizer: Encoder) -> Iterator[list[int]]:
-    """Encode each text without special tokens."""
+    """Yield the ids of each text, without special tokens."""
     return iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
 
 
 def shortened(tokens: Tokens, max_length: int, policy: Truncation, num_prefix: int) -> Tokens | None:
-    """Shorten an example to `max_length` tokens; None if it is to be dropped.
+    """Cut an example to `max_length` tokens; None if it is to be dropped.
 
     Args:
         tokens: The example.
