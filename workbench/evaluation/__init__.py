@@ -1,7 +1,8 @@
-"""Scores of any Hugging Face model on benchmarks described by data. Importing this package costs nothing.
+"""Scores any Hugging Face model on benchmarks that configuration files describe.
 
-What becomes of an item: a Row of the benchmark's file is rendered, without a tokenizer, into an Example; as
-a certain model is shown it that is an Item, and in its tokens one or several TokenRequests; each gives a
-Likelihood, and all of them the Answer, which is kept; what the metrics make of it is the Prediction, and of
-all of these the Score.
+The stations of a benchmark item: a Row of the benchmark's file is rendered, without a tokenizer, to an
+Example. Fitted to the longest prompt of a certain model, the Example is an Item; its tokens are one or
+several TokenRequests. The model gives a Likelihood for each request, and the Likelihoods form the Answer,
+which is cached. The metrics turn the Answer into a Prediction, and all Predictions into a Score. Importing
+this package alone loads no library.
 """

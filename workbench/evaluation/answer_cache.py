@@ -1,4 +1,7 @@
-"""Caches answers in files named after the fingerprint of everything that an answer depends on."""
+"""Caches a model's answers to prompts in files, one JSON object per line.
+
+A file's name is the fingerprint of everything besides the prompt that its answers depend on.
+"""
 
 import json
 import logging
@@ -37,7 +40,7 @@ from workbench.files import (
 log = logging.getLogger("workbench")
 
 SUM = "sum"
-"""Key of a line's checksum."""
+"""Key under which a line of the file stores its checksum."""
 
 
 class AnswerCache:
@@ -114,7 +117,7 @@ class Writer:
     """Adds answers to a cache."""
 
     def __init__(self, cache: AnswerCache, descriptor: int | None, lock: AbstractContextManager[Any]) -> None:
-        """Write to a cache and to its file.
+        """Create a writer for a cache and its file.
 
         Args:
             cache: the cache in memory.
@@ -140,7 +143,7 @@ def _line(prompt_hash: str, answer: Answer, key: str) -> str:
 
 
 def _checksum(values: dict[str, Any], key: str) -> str:
-    """Return the checksum of a line's values, for the file that is named after `key`."""
+    """Return the checksum of a line's values and of `key`, with which the file's name starts."""
     return fingerprint([key, values])[:16]
 
 
@@ -150,7 +153,7 @@ def _belongs_to_a_rank(path: Path, world_size: int) -> bool:
 
 
 def _read(path: Path, key: str) -> dict[str, Answer]:
-    """Return the answers of a file, and log a warning for its damaged lines."""
+    """Read a file as prompt hash -> answer, and log a warning for its damaged lines."""
     if not path.is_file():
         raise DataError(f"{path}: not a file, but answers are cached there (move it away)")
     *lines, incomplete = path.read_text(encoding="utf-8", errors="replace").split("\n")

@@ -1,4 +1,4 @@
-"""Asks a model the items that aren't cached, in chunks that processes share, and caches each answer."""
+"""Asks a model the items without cached answers, in chunks shared out among processes."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -16,7 +16,10 @@ Unit = TypeVar("Unit")
 
 
 def chunks(units: Sequence[Unit], group: Callable[[Unit], object]) -> Iterator[list[Unit]]:
-    """Yield chunks of adjacent units of the same group, small enough for every process to get some."""
+    """Split questions or requests into chunks: neighbours with the same `group`.
+
+    A chunk has at most 256 units, and fewer with several processes, so that each process gets some.
+    """
     world_size = rank_and_world_size()[1]
     size = min(_CHUNK, max(16, len(units) // (world_size * _CHUNKS_PER_RANK))) if world_size > 1 else _CHUNK
     chunk: list[Unit] = []
@@ -37,7 +40,12 @@ def ask(
     total: int,
     fits: Callable[[Unit, Answer], bool] = lambda _, __: True,
 ) -> tuple[dict[str, Answer], int]:
-    """Return the answer to each key, and the number of units that this process asked.
+    """Ask the units without a cached answer; return key -> answer, and the number of units asked.
+
+    A unit is an item, a text, or all requests of an item. The answers come from all processes, the number
+    from this process.
+
+    The answers come from all processes, the number from this process.
 
     Args:
         keyed: chunks of (key of the answer, unit to ask).

@@ -1,4 +1,4 @@
-"""Converts benchmark items for the search in training rows, and its result for contamination.json."""
+"""Converts benchmark items to search for in training rows, and the search result for contamination.json."""
 
 from workbench.data.contamination import compare
 from workbench.data.contamination.items import Item
@@ -18,7 +18,10 @@ THRESHOLDS = {
 
 
 def item_of(example: Example) -> Item:
-    """Return the question and options of an example as an item to search for, without few-shot examples."""
+    """Return the question and options of an example as an item to search for.
+
+    Few-shot examples and options that are single letters are left out.
+    """
     is_lettered = all(len(text.strip(" .)(")) == 1 for text in example.continuations)
     return Item(example.id, example.questions, () if is_lettered else example.continuations)
 

@@ -1,4 +1,4 @@
-"""contamination.json: which benchmark items the training rows have, and scores without them."""
+"""Reads and writes contamination.json: benchmark items in the training rows, and scores without them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,12 +15,12 @@ from workbench.statistics.intervals import error_and_interval, mean
 SCHEMA_VERSION = 1
 
 MOST_NAMED = 4
-"""Benchmarks that one remark lists."""
+"""Largest number of benchmarks that a remark lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundItem:
-    """An item that training rows have, and the row that has most of it."""
+    """A benchmark item that occurs in training rows, and the row that contains most of it."""
 
     id: str
     row: str
@@ -124,7 +124,7 @@ def _benchmark(values: Mapping[str, Any]) -> BenchmarkContamination:
 
 
 def contamination_of(path: Path) -> tuple[ContaminationReport | None, list[str]]:
-    """Read contamination.json; return the report, and remarks on it for the model's reader.
+    """Read contamination.json; return the report, and warnings for readers of the model's scores.
 
     The report is None if the file is missing or damaged; a damaged file has a remark.
     """

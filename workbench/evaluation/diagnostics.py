@@ -67,7 +67,11 @@ def warn_of_shots(benchmark: PreparedBenchmark, items: Sequence[Item], longest: 
 
 
 def letter_fields(benchmark: PreparedBenchmark, questions: Sequence[Asked]) -> dict[str, object]:
-    """Return the fields `letters` and `permutations` of the scores of lettered questions."""
+    """Return the fields `letters` and `permutations` of the scores of lettered questions.
+
+    `letters` counts how often each letter was the most likely, `permutations` is the largest number of option
+    orders of a question.
+    """
     if not benchmark.config.options:
         return {}
     counts: Counter[str] = Counter()

@@ -32,7 +32,7 @@ _CHAT_OUTPUT_TYPES = (OutputType.multiple_choice, OutputType.generation)
 
 
 class ItemInterviewer:
-    """Interviewer of all benchmarks whose items this project renders."""
+    """Asks and scores the benchmarks whose items this project renders: all but tasks of the harness."""
 
     rule = ""
 
@@ -140,7 +140,7 @@ def _is_answer(output_type: OutputType, item: Item, answer: Answer) -> bool:
 
 
 def _key(benchmark: BenchmarkConfig, config: EvaluateConfig, item: Item) -> str:
-    """Return the cache key of an item: the prompt's hash, and what else the answer depends on.
+    """Return the cache key of an item: the prompt's hash, and in two cases a suffix.
 
     A sampled answer also depends on the item's id. With `invariant`, which promises equality to the bit, an
     answer also depends on the length of the prefix that is computed separately.

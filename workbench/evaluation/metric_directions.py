@@ -1,4 +1,4 @@
-"""Says of each metric whether lower values are better: by its name, or as its task says."""
+"""Decides whether lower values of a metric are better: by the metric's name, or as its task declares."""
 
 from functools import cache
 from pathlib import PurePath
@@ -11,7 +11,7 @@ _ERRORS = ("wer", "cer", "ter", "mer", "mae", "mse", "rmse", "mape", "smape", "m
 
 @cache
 def metric_name(metric: str) -> str:
-    """Return a metric's name without the folder or owner (`evaluate`) and without the filter (lm-eval)."""
+    """Return `exact_match` for `owner/exact_match`, `folder/exact_match.py` and `exact_match,FILTER`."""
     return PurePath(PurePath(metric).name.partition(",")[0]).stem
 
 
@@ -22,6 +22,9 @@ def lower_is_better(metric: str) -> bool:
 
 
 def told_direction(metric: str, higher_is_better: object) -> bool | None:
-    """Return the value of `Score.higher_is_better`: None where the metric's name says what the task says."""
+    """Return the direction that a task declares for its metric, if the metric's name implies the opposite.
+
+    Otherwise return None. This is the value of `Score.higher_is_better`.
+    """
     is_told = isinstance(higher_is_better, bool) and higher_is_better == lower_is_better(metric)
     return bool(higher_is_better) if is_told else None

@@ -40,6 +40,8 @@ def check_benchmarks(
 ) -> dict[str, PreparedBenchmark]:
     """Read, check and render all items of all benchmarks, which takes seconds and no model.
 
+    A benchmark of output type lm-eval gives one benchmark per task, `NAME.TASK`.
+
     A benchmark with tasks of lm-evaluation-harness gives one benchmark per task: `lm_eval.TASK`.
 
     Raises:
@@ -90,7 +92,10 @@ def prepare(name: str, config: BenchmarkConfig, evaluate: EvaluateConfig) -> Pre
 
 
 def _parents(rows: Sequence[tuple[int, Row]]) -> dict[str, str]:
-    """Return the place of each row that others were unfolded from -> the number of its first one."""
+    """Return position of a row that was unfolded -> index of the first row unfolded from it, as a text.
+
+    Rows that weren't unfolded have the position "".
+    """
     parents: dict[str, str] = {"": ""}
     for number, row in rows:
         parents.setdefault(row.parent, str(number))
@@ -100,7 +105,10 @@ def _parents(rows: Sequence[tuple[int, Row]]) -> dict[str, str]:
 def _selected(
     name: str, config: BenchmarkConfig, subset: str, rows: Sequence[tuple[int, Row]], renderer: Renderer
 ) -> list[int]:
-    """Return the indices of the rows that `limit` selects; rows come with their index in the split."""
+    """Return the indices in `rows` that `limit` selects.
+
+    `rows` has pairs of a row's index in the split and the row.
+    """
     if config.limit is None or config.limit >= len(rows):
         return list(range(len(rows)))
     ids = [renderer.identity(row, number, subset) for number, row in rows]

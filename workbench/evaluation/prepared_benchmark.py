@@ -16,7 +16,7 @@ from workbench.evaluation.tasks.select_answerer import Model
 
 @dataclass(frozen=True)
 class PreparedBenchmark:
-    """Benchmark whose protocol is resolved and whose items are rendered."""
+    """Benchmark that a model can be asked: its items are rendered, its protocol's settings filled in."""
 
     name: str
     config: BenchmarkConfig
@@ -26,7 +26,7 @@ class PreparedBenchmark:
     interviewer: "Interviewer"
     """Asks a model the items and scores the answers."""
     num_total: int | None = None
-    """Items of the benchmark without a limit; None: not known."""
+    """Number of items of the benchmark without a limit; None: unknown."""
 
 
 @dataclass(frozen=True)

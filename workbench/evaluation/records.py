@@ -68,7 +68,7 @@ class Example:
     rotations: tuple["Example", ...] = ()
     """The same question with its options moved by 1, 2, ... letters."""
     cluster: str = ""
-    """What items with a common text share, such as the text's id; empty: the item is independent."""
+    """Id that all items with a common text share; empty: the item is independent."""
 
     @property
     def reference_texts(self) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ class Prediction:
     num_shots_dropped: int = 0
     """Number of few-shot examples dropped from the left because the prompt was too long for the model."""
     cluster: str = ""
-    """What items with a common text share; empty, and not written: the item is independent."""
+    """Id that all items with a common text share; empty, and not written: the item is independent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,21 +161,23 @@ class Score:
     """Meaning of the items' scores if `value` is not their mean; paired comparisons use these scores."""
     note: str = ""
     num_total: int | None = None
-    """Items of the benchmark without a limit; None, and not written: not known."""
+    """Number of items of the benchmark without a limit; None, and not written: unknown."""
     group_members: dict[str, list[str]] = field(default_factory=dict)
     """Group -> its subsets; not written where there is none."""
     higher_is_better: bool | None = None
-    """What the task says of its metric, where the metric's name says otherwise; not written elsewhere."""
+    """Direction that the task declares for its metric, if the metric's name implies the opposite; None, and
+    not written, otherwise.
+    """
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether lower values are better: as the task says, else by the metric's name."""
+        """Whether lower values are better: as the task declares, else by the metric's name."""
         told = self.higher_is_better
         return lower_is_better(self.metric) if told is None else not told
 
 
 LATER_FIELDS: dict[str, Any] = {"num_total": None, "group_members": {}, "higher_is_better": None}
-"""Field of a score that earlier versions didn't write -> the value with which it isn't written."""
+"""Field of a Score that earlier versions didn't have -> its default, with which the field isn't written."""
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:

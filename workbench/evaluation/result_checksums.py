@@ -16,7 +16,9 @@ ADAPTER_DIGEST = "adapter"
 """Key of the adapter's checksum in the train step's entry; scores and merges identify the adapter by it."""
 
 RECIPE_DIGEST = "recipe"
-"""Key, in the train step's entry, of the checksum of all that decides the weights but the seed."""
+"""Key, in the train step's entry, of the checksum of all settings and data that determine the weights, except
+the seed.
+"""
 
 
 @dataclass(frozen=True)

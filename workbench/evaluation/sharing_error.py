@@ -59,7 +59,7 @@ def verified(
 
 
 def difference(result: Verification) -> str:
-    """Return the largest difference with two digits."""
+    """Return the largest difference of a log-likelihood, in nats, with two digits."""
     return f"{result.largest_difference:.2g}"
 
 

@@ -34,7 +34,7 @@ class Renderer:
     """
 
     def __init__(self, config: BenchmarkConfig, seed: int, permutations: int = 1) -> None:
-        """Create a renderer for a benchmark whose protocol is resolved.
+        """Create a renderer for a benchmark, with the settings of its protocol filled in.
 
         Args:
             config: configuration of the benchmark.
@@ -95,7 +95,10 @@ class Renderer:
         return replace(first, rotations=tuple(rotations))
 
     def identity(self, row: Row, number: int, subset: str) -> str:
-        """Return the id of the item of a row, given the index of the row in its split."""
+        """Return an item's id: the rendered `id`, else the index of the row in its split.
+
+        With subsets, `SUBSET/` precedes it.
+        """
         name = str(number)
         if self.config.id:
             self._given_names.check_prompts(row)
@@ -180,7 +183,10 @@ class Renderer:
     def _shots_for(
         self, questions: list[str], row: Row, subset: str, picked: list[Row], shot_rows: list[Row]
     ) -> tuple[Shot, ...]:
-        """Return the few-shot examples; except for lm-eval, replace one that repeats the question."""
+        """Return the few-shot examples of an item.
+
+        One that asks the same question is replaced by an unused row, except with protocol=lm-eval.
+        """
         shots = [self._shot(shot, subset) for shot in picked]
         asked = {normal_form(question) for question in questions} - {""} if picked else set()
         usable = [shot for shot in shots if normal_form(shot.question) not in asked]
@@ -198,7 +204,7 @@ class Renderer:
         return distinct
 
     def _check_options(self, row: Row, choices: list[str]) -> None:
-        """Check that a lettered question has the texts of all its options."""
+        """Check that no option of a lettered question is empty, and that each letter has an option."""
         columns = self.config.options
         texts = [row.values.get(column, "?") for column in columns]  # rendering reports a missing column
         if len(columns) == 1 and isinstance(texts[0], list):
@@ -211,7 +217,9 @@ class Renderer:
             raise DataError(f"{row.where}: {len(texts)} options for the {len(choices)} letters {letters}")
 
     def _check_distinct(self, row: Row, choices: list[str], pairs: list[tuple[str, str]]) -> None:
-        """Check that all choices differ; for protocol=lm-eval, a duplicate is only recorded in `alike`.
+        """Check that no two choices have the same text or the same prompt.
+
+        With protocol=lm-eval, the same text is only recorded in `alike`.
 
         Args:
             row: row of the question.
@@ -276,7 +284,10 @@ class Renderer:
         return text
 
     def _shot(self, row: Row, subset: str) -> Shot:
-        """Return a few-shot example, with the delimiter before its answer; each row is rendered once."""
+        """Render a row to a few-shot example, whose answer starts with the delimiter.
+
+        Examples are cached, so each row is rendered once.
+        """
         key = (subset, row.where)
         if key not in self._shots:
             self._given_names.check_prompts(row)

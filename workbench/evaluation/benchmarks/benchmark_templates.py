@@ -57,7 +57,7 @@ def parsed(template: str) -> nodes.Template:
 
 
 def as_template(expression: str) -> str:
-    """Return a template that reads the same variables as an expression."""
+    """Convert a Jinja expression to the template `{{ (EXPRESSION) }}`, which reads the same variables."""
     return f"{{{{ ({expression}\n) }}}}" if expression else ""
 
 
@@ -75,7 +75,7 @@ def check(text: str, key: str, expression: bool = False) -> None:
 
 @lru_cache(maxsize=1024)
 def compiled(text: str, is_expression: bool) -> CompiledTemplate:
-    """Compile a template or expression, once for each text.
+    """Compile a template or an expression; results are cached.
 
     Raises:
         RenderingError: The text does not parse.
@@ -95,7 +95,10 @@ def _environment() -> BoundedEnvironment:
 
 
 def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
-    """Return the default for a missing or null value: Jinja's own filter passes null on."""
+    """Jinja filter `default`: return the default for a missing or null value.
+
+    Jinja's own filter returns null for null.
+    """
     is_missing = value is None or isinstance(value, Undefined)
     return default_value if is_missing or (boolean and not value) else value
 
@@ -108,7 +111,7 @@ def _regex_replace(text: str, pattern: str, new: str) -> str:
 
 
 def _positions(values: Any, searched: Any) -> list[int]:
-    """Return the indices at which a list has a value."""
+    """Jinja filter `positions`: return the indices at which a list has a value."""
     return [index for index, value in enumerate(values) if value == searched]
 
 
@@ -117,7 +120,10 @@ def _scope(values: Mapping[str, Any], row: Row) -> dict[str, Any]:
 
 
 def _ambiguous_names(row: Row) -> dict[str, StrictUndefined]:
-    """Return the names that several levels of an unfolded row have; a template that uses one fails."""
+    """Map each column name that several levels of an unfolded row share to an undefined value.
+
+    A template that uses the name fails with an error that lists the full names.
+    """
     return {
         name: StrictUndefined(f"{name!r} is a column at several levels, use {full_names}")
         for name, full_names in row.clashes.items()

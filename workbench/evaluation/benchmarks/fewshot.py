@@ -49,6 +49,8 @@ class ExamplePicker:
     def _as_harness(self, question: Row, number: int) -> list[Row]:
         """Return the examples that lm-evaluation-harness draws: all questions share one random generator.
 
+        With `harness-spare`, one more row is drawn, and rows equal to the question are left out.
+
         Source: lm-evaluation-harness 0.4.13, api/samplers.py, ContextSampler.
         """
         spare = self.order == FewshotOrder["harness-spare"]

@@ -8,7 +8,7 @@ def about_items(config: BenchmarkConfig, count: int, renderer: Renderer, permuta
     """Return the warnings about the items of a benchmark, one line each.
 
     Args:
-        config: benchmark whose protocol is resolved.
+        config: configuration of the benchmark, with the settings of its protocol filled in.
         count: number of items.
         renderer: renderer that has rendered all items.
         permutations: requested number of option orders.
@@ -25,7 +25,7 @@ def about_items(config: BenchmarkConfig, count: int, renderer: Renderer, permuta
 
 
 def _choice_warnings(renderer: Renderer) -> list[str]:
-    """Return the warnings about rows with two equal choices, and about options that aren't moved."""
+    """Return the warnings about rows with equal choices, and about options that can't be moved."""
     warnings = []
     for where, choice in list(renderer.alike.items())[:1]:
         warnings.append(

@@ -1,11 +1,11 @@
-"""Tells the language of questions by their letters."""
+"""Detects whether questions are Chinese or English by the share of Chinese characters."""
 
 from collections.abc import Iterable
 
 _HAN_SHARE = 0.2
 """Questions with a larger share of Chinese characters among their letters count as Chinese."""
 MOST_LETTERS = 2000
-"""Characters of each text that are looked at."""
+"""Number of characters at the start of each question that are examined."""
 
 
 def language(questions: Iterable[str]) -> str:

@@ -26,7 +26,9 @@ _FOR_TASKS = ("tasks", "include_path")
 
 
 def check_ignored(name: str, config: BenchmarkConfig) -> None:
-    """Check that every key that is set is read.
+    """Check that no key is set which this benchmark doesn't read.
+
+    Tasks of lm-evaluation-harness read other keys than benchmarks of this project.
 
     Raises:
         ConfigError: Names the unread key and its value.
@@ -73,7 +75,7 @@ def check_lists(name: str, config: BenchmarkConfig) -> None:
 
 
 def check_two_classes(key: str, config: BenchmarkConfig) -> None:
-    """Check that the metric `f1` is used with two choices only: it would be the F1 of the second choice.
+    """Check that a benchmark with the metric `f1`, the F1 of the second choice, has at most two choices.
 
     Raises:
         ConfigError: Names the number of choices.

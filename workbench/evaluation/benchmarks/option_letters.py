@@ -39,7 +39,9 @@ def own_letters(choices: Sequence[str]) -> list[str]:
 
 
 def moved(texts: Sequence[Any], shift: int, letters: Sequence[str]) -> list[Any]:
-    """Return the options moved by `shift` letters; letters at the start of all texts are not moved.
+    """Move the texts of a question's options by `shift` letters: with 1, B gets A's text.
+
+    Letters stay in place if each text starts with its letter, as in `A. Paris`.
 
     Args:
         texts: texts of the options, in order.
@@ -53,7 +55,7 @@ def moved(texts: Sequence[Any], shift: int, letters: Sequence[str]) -> list[Any]
 
 
 def speaks_of_others(texts: Sequence[Any], letters: Sequence[str]) -> str | None:
-    """Return an option that refers to other options by letter or position, or None."""
+    """Return the first option that refers to other options, such as `all of the above`, or None."""
     labels = _labels(texts, letters) or [""] * len(texts)
     bodies = (str(text)[len(label) :] for text, label in zip(texts, labels, strict=True))
     return next((body for body in bodies if _OTHERS.search(unicodedata.normalize("NFKC", body))), None)
@@ -65,7 +67,10 @@ def names_letters(text: str) -> bool:
 
 
 def _labels(texts: Sequence[Any], letters: Sequence[str]) -> list[str]:
-    """Return the letter and punctuation at the start of each text; empty unless each has its own letter."""
+    """Return the label at the start of each option's text, as in `A.
+
+    `; an empty list unless the labels are `letters` in order.
+    """
     matches = [_LABEL.match(str(text)) for text in texts]
     if [_letter(match) for match in matches] != list(letters[: len(texts)]):
         return []
@@ -79,7 +84,9 @@ def _letter(match: re.Match[str] | None) -> str:
 def check_can_move(
     row: Row, options: Sequence[str], letters: Sequence[str], question: Callable[[Row], str]
 ) -> None:
-    """Check that the letters of the options are known after the options are moved.
+    """Check on one row that a benchmark's options can be moved between letters.
+
+    Each letter must stand before one option afterwards too.
 
     Args:
         row: row of a question.
@@ -132,7 +139,7 @@ def texts_of(row: Row, options: Sequence[str]) -> list[Any]:
 
 
 def with_texts(row: Row, options: Sequence[str], texts: Sequence[Any]) -> Row:
-    """Return a question's row with other options."""
+    """Return a question's row with `texts` as its options."""
     columns = dict(zip(options, texts, strict=True)) if len(options) > 1 else {options[0]: list(texts)}
     return replace(row, values={**row.values, **columns})
 

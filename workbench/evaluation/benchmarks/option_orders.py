@@ -42,7 +42,10 @@ def combined(answers: Sequence[Answer]) -> Answer:
 
 
 def _mean_by_option(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Return the mean value of each option over the orders, given the values by letter."""
+    """Return the mean value of each option over all orders.
+
+    The rows of `values` are the orders (options moved by 0, 1, 2, ... letters), the columns are letters.
+    """
     count = len(values[0])
     return tuple(
         math.fsum(order[(option + shift) % count] for shift, order in enumerate(values)) / len(values)
@@ -51,14 +54,14 @@ def _mean_by_option(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
 
 
 def option_logprobs(values: Sequence[float]) -> list[float]:
-    """Return log-probabilities among the options: log-likelihoods whose probabilities sum to 1."""
+    """Normalize the log-likelihoods of a question's options so that their probabilities sum to 1."""
     top = max(values)
     total = top + math.log(math.fsum(math.exp(value - top) for value in values))
     return [value - total for value in values]
 
 
 def letters(example: Example, answers: Sequence[Answer]) -> Counter[str]:
-    """Count how often each letter is the most likely one over all orders of a question's options."""
+    """Count, over all orders of a question's options, how often each letter is the most likely."""
     counts: Counter[str] = Counter()
     for answer in answers:
         counts[example.choices[answer.loglikelihoods.index(max(answer.loglikelihoods))]] += 1

@@ -68,7 +68,10 @@ def target_of(config: BenchmarkConfig, row: Row, values: Mapping[str, Any], choi
 def _distinct_indices(
     config: BenchmarkConfig, row: Row, indices: int | tuple[int, ...]
 ) -> int | tuple[int, ...]:
-    """Return the distinct indices of the right choices; a single one as a number."""
+    """Remove duplicates from the indices of right choices; return a single index as a number.
+
+    Several distinct indices are an error for metrics that take one.
+    """
     if isinstance(indices, int):
         return indices
     distinct = tuple(dict.fromkeys(indices))
@@ -85,7 +88,7 @@ def _distinct_indices(
 
 
 def _rendered(config: BenchmarkConfig, row: Row, values: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """Return the texts of `target`, and whether the row has a list of targets."""
+    """Render `target` for a row; return the right answers, and whether they come from a list in the row."""
     expression = _EXPRESSION.fullmatch(config.target)
     value = benchmark_templates.evaluate(expression[1].strip(), values, row) if expression else None
     if expression and value is None:

@@ -23,7 +23,7 @@ class GivenNames:
     """
 
     def __init__(self, config: BenchmarkConfig) -> None:
-        """Find the variables in the templates of a benchmark whose protocol is resolved."""
+        """Find the variables in the templates of a benchmark, with its protocol's settings filled in."""
         subset_names = {"subset", "title"} if config.subsets else set()
         column_names = {"row", "letters", "self", *subset_names - {"title"}}
         self._in_columns = self._used(_column_fields(config), column_names)
@@ -92,7 +92,10 @@ def _check(used: list[tuple[str, str, str]], row: Row) -> None:
 
 
 def _reads_columns(text: str, values: Mapping[str, Any]) -> bool:
-    """Return whether every `row` in a template means the mapping of all columns, despite a column `row`."""
+    """Return whether `row` in a template always means the mapping of all columns.
+
+    A column named `row` would change the meaning of other uses.
+    """
     parsed = benchmark_templates.parsed(text)
     lookups = [*parsed.find_all(nodes.Getattr), *parsed.find_all(nodes.Getitem)]
     keys = {

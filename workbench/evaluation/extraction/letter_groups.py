@@ -42,7 +42,9 @@ _OF_OTHERS = (
     r"(?!\W{0,6}(?:错误|(?:wrong|incorrect|false)\s)的?(?:选项|答案|(?:answer|option|choice)s?)"
     r"\s?(?:[:是为]|are\b|is\b))"
 )
-"""Not before a new line (unless it is `错误`), nor before `错误选项：`: these refer to other letters."""
+"""Lookaheads that fail if `wrong` refers to letters further on: at the end of a line (unless the next line
+only says `错误`), and before a heading such as `错误选项：`.
+"""
 WRONG_AFTER = re.compile(
     rf"{_OF_OTHERS}(?:{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
     r"(?:明显|显然|是|均|都|也|就|并|皆|全|则|的|本身){0,4}"
@@ -68,7 +70,10 @@ class Group:
 
 
 def group_at(text: str, start: int, letters: str) -> Group | None:
-    """Return the letters named at `start`, without those that are called wrong or asked about; or None."""
+    """Return the letters that a text names together from `start` on, or None.
+
+    Letters that are called wrong or asked about (`A?`) are left out.
+    """
     names = _names(text, start, letters)
     if not names:
         return None

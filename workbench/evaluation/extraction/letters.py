@@ -117,7 +117,10 @@ def _stated(text: str, letters: str) -> frozenset[str]:
 
 
 def _marked(text: str, letters: str, *patterns: "re.Pattern[str] | str") -> Iterator[Group]:
-    """Yield the letters directly after marks."""
+    """Yield the letters directly after each mark, a match of a pattern such as `the answer is`.
+
+    Negated marks are skipped.
+    """
     for pattern in patterns:
         for mark in re.finditer(pattern, text):
             if _NOT_CHOSEN.search(text, max(0, mark.start() - 12), mark.start()):
@@ -141,7 +144,7 @@ def _first(text: str, letters: str) -> Iterator[Group]:
 
 
 def _lists_options(text: str, first: str, letters: str, end: int) -> bool:
-    """Return whether the second option follows the first letter, which ends at `end`."""
+    """Return whether the text lists the options: `first`, which ends at `end`, then the second letter."""
     if not letters.startswith(first) or len(letters) < 2 or text[end:].lstrip(" )").startswith("\n"):
         return False
     second = rf"(?:\n|[。.;]\s{{0,3}}|\s)[(\[]?{letters[1]}[)\]]?(?:[.、:)]|选?项)"

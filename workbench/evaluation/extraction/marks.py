@@ -34,4 +34,4 @@ ANSWER = re.compile(
     + r"|而是|\bnot\b[^.\n]{1,30}?\bbut\b",
     re.I,
 )
-"""Marks of an answer."""
+"""Marks of an answer, such as `the answer is` or `答案是`."""

@@ -49,7 +49,7 @@ def read(text: str, start: int) -> tuple[Fraction, bool, int] | None:
 
 
 def _value(words: list[str]) -> int | None:
-    """Return the sum of number words; None if their order is invalid."""
+    """Return the number that words spell: `three hundred and five` is 305. None if their order is invalid."""
     total, section, last = 0, 0, 10**15
     for word in words:
         if word == "and":

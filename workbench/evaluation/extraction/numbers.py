@@ -85,7 +85,7 @@ def only(text: str) -> Quantity | None:
 
 
 class _Several:
-    """Announced answer that is not a single number."""
+    """Stands for an announced answer that is not a single number, such as a range or alternatives."""
 
 
 def _complete_length(text: str) -> int:
@@ -129,7 +129,7 @@ def _last_after(text: str, *patterns: "re.Pattern[str]") -> Quantity | _Several 
 
 
 def _after(text: str, mark_end: int) -> Quantity | _Several | None:
-    """Return the number directly after a mark."""
+    """Return the number directly after a mark (such as `the answer is`) that ends at `mark_end`."""
     filler = _FILLER.match(text, mark_end)
     start = filler.end() if filler else mark_end
     if text.startswith("±", start):
@@ -141,7 +141,10 @@ def _after(text: str, mark_end: int) -> Quantity | _Several | None:
 
 
 def _result(text: str, quantity: Quantity) -> Quantity | _Several:
-    """Return the number or the result of its equation; `_Several` for a range, alternatives or operands."""
+    """Return the number, or the result of the equation that starts with the number.
+
+    `_Several` stands for a range, alternatives, or an unfinished expression.
+    """
     equation = _EQUATION.match(text, quantity.end)
     if equation:
         filler = _FILLER.match(text, equation.end())
@@ -225,7 +228,7 @@ def _last(text: str) -> Quantity | None:
 
 
 def _alone(text: str) -> Quantity | None:
-    """Return the number if the text is nothing else than it and a unit of at most two characters."""
+    """Return the number if the text is only a number and a unit of at most two characters; else None."""
     start = len(text) - len(text.lstrip(" \t\n*_`#"))
     quantity = quantities.read(text, start, spaced=True)
     if quantity is None or not (quantity.has_digits or _is_numeral(text, quantity)):

@@ -121,13 +121,13 @@ def all_in(text: str) -> Iterator[Quantity]:
 
 
 def _with_sign(text: str, start: int) -> int:
-    """Return the start of the number at `start` including its sign."""
+    """Return the position of the sign before the number at `start`, or `start` if the number has no sign."""
     sign = _SIGN_BEFORE.search(text, max(0, start - 2), start)
     return sign.start() if sign else start
 
 
 def _after_unread(text: str, start: int) -> int:
-    """Return the end of characters at `start` that look like a number and are not."""
+    """Return the end of the characters at `start` that look like a number but could not be read as one."""
     run = _NUMERAL.match(text, start)
     return run.end() if run else start + 1
 
@@ -207,7 +207,10 @@ def _scaled(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int] 
 
 
 def _over(text: str, value: Fraction, end: int) -> tuple[Fraction, bool, int]:
-    """Read a fraction or a mixed number after a number; else return the number."""
+    """Read the rest of a fraction (`/4`) or mixed number (` 3/4`) after a number that ends at `end`.
+
+    Without such a rest, return the number.
+    """
     over = _OVER.match(text, end)
     if over and Fraction(over[1]):
         return value / Fraction(over[1]), True, over.end()

@@ -51,7 +51,10 @@ def read_examples(
 
 
 def _questions(task: Any, request: Any) -> tuple[str, ...]:
-    """Return a document's question, or one for each choice where one answer completes them (Winogrande)."""
+    """Return a document's question.
+
+    In tasks such as Winogrande, whose choices are parts of the question, return a question for each choice.
+    """
     question = task.doc_to_text(request.doc)
     if isinstance(question, str):
         return (question,)
@@ -70,7 +73,7 @@ def _by_document(instances: Sequence[Any]) -> list[list[Any]]:
 
 @contextmanager
 def task_errors(where: str) -> Iterator[None]:
-    """Convert errors of a task's own code, templates and data, which the user can correct.
+    """Convert errors of a task's own code, templates and data, which the user can correct, to DataError.
 
     Raises:
         DataError: The task fails; begins with `where`.

@@ -11,7 +11,7 @@ from workbench.patterns import matching
 
 @dataclass(frozen=True)
 class BoundedPattern:
-    """Replacement of a compiled pattern, with the attributes that filters use."""
+    """Replaces the compiled pattern of a filter; `findall` stops after a time limit."""
 
     pattern: str
 
@@ -69,7 +69,9 @@ def bound_filters(task: Any, where: str) -> None:
 
 
 def bounded_filter(build: Callable[[], Any], where: str) -> Callable[[], Any]:
-    """Return a function that builds the same filter with a bounded pattern.
+    """Return a function that builds the same filter with time limits on its patterns.
+
+    The filter is built once as a check.
 
     Raises:
         DataError: The filter can't be built.

@@ -33,7 +33,7 @@ class HarnessTasks:
 
 @dataclass(frozen=True)
 class HarnessInterviewer:
-    """Interviewer of a task, or of a group of tasks."""
+    """Asks and scores a benchmark that is a task, or a group of tasks, of lm-evaluation-harness."""
 
     tasks: HarnessTasks
     rule: str

@@ -19,7 +19,7 @@ def item_id(subset: str, row: int) -> str:
 
 
 def with_filter(metric: str, filter_name: str) -> str:
-    """Return a metric's name, and after a comma its filter's as in the harness; `none` is left out."""
+    """Return `METRIC,FILTER`, as in the harness; only `METRIC` for the filter `none`."""
     return metric if filter_name == NO_FILTER else f"{metric},{filter_name}"
 
 
@@ -46,7 +46,7 @@ def item_score(value: Any, combine: Combine) -> float | None:
 
 
 def meaning(name: str, values: Sequence[Any]) -> str:
-    """Describe the values of `item_score`, for a metric that is not the mean of its items."""
+    """Describe in words the scores of `item_score`, for a metric that is not their mean."""
     first = values[0] if values else None
     if _number(first) is not None:
         return "the item's log-likelihood, in nats"

@@ -84,14 +84,17 @@ class HarnessLM(LM):  # type: ignore[misc]
         return [pair for answer in answers for pair in zip(answer.loglikelihoods, answer.greedy, strict=True)]
 
     def _token_requests(self, item: Sequence[Any]) -> list[TokenRequest]:
-        """Encode the requests of an item."""
+        """Encode an item's requests, and truncate those that are too long.
+
+        A continuation without tokens is an error.
+        """
         token_requests = self.lm.encode_pairs([request.args for request in item])
         for token_request, request in zip(token_requests, item, strict=True):
             refuse_empty(token_request, request.args, f"lm-eval: {request.task_name} item {request.doc_id}")
         return [self._truncated(token_request) for token_request in token_requests]
 
     def _truncated(self, request: TokenRequest) -> TokenRequest:
-        """Return the request without its first tokens if it is too long; the last token is not an input."""
+        """Drop a request's first tokens so that its inputs, all tokens but the last, fit the model."""
         surplus = len(request.tokens) - self.lm.max_length - 1
         if surplus <= 0:
             return request
@@ -145,7 +148,10 @@ class HarnessLM(LM):  # type: ignore[misc]
         return [texts[index] for index in range(len(requests))]
 
     def _generated(self, limit: GenerationConfig, members: Sequence[tuple[int, str, str]]) -> dict[int, str]:
-        """Return index -> text of requests with the same limits; a member is (index, prompt, seed)."""
+        """Generate texts for requests with the same limits; return index -> text.
+
+        A member is the index, prompt and seed of a request.
+        """
         decoder = Decoder(self.lm, limit, as_harness=True)
         max_length = max(1, self.lm.max_length - limit.max_new_tokens)
 

@@ -26,7 +26,7 @@ from workbench.statistics import intervals
 log = logging.getLogger("workbench")
 Sample = Mapping[str, Any]
 Values = dict[str, list[Any]]
-"""Subset -> a metric's value of each item."""
+"""Task -> a metric's value of each item of the task."""
 
 
 def evaluate(
@@ -38,7 +38,8 @@ def evaluate(
 ) -> tuple[list[Prediction], list[Score]]:
     """Run the tasks of a benchmark, and return predictions and scores.
 
-    The values are the harness's own; standard errors and intervals are those of all benchmarks.
+    The harness computes the scores' values; standard errors and intervals are computed as for the benchmarks
+    of this project.
     """
     selected = interviewer.tasks
     for task in selected.tasks.values():
@@ -192,7 +193,7 @@ def _scores(
 
 
 def _values(samples: Mapping[str, Sequence[Sample]]) -> dict[tuple[str, str], Values]:
-    """Return the items' values of each metric and filter, by task."""
+    """Return (metric, filter) -> task -> the metric's value of each item."""
     values: dict[tuple[str, str], Values] = {}
     for key, task_samples in samples.items():
         for sample in task_samples:
@@ -207,7 +208,9 @@ def _reported(
     selected: HarnessTasks,
     benchmark: str,
 ) -> list[tuple[str, str]]:
-    """Return the metrics and filters with finite totals, those that were asked for in their order.
+    """Return the (metric, filter) pairs with finite totals.
+
+    If metrics are requested, only these count, in their order.
 
     Raises:
         ConfigError: There is none.
@@ -226,7 +229,7 @@ def _reported(
 
 
 def _subset_values(parts: Values, combine: Mapping[str, Combine]) -> dict[str, dict[str, float]]:
-    """Return value and number of items of each task of a group."""
+    """Return task -> value and number of items, for a metric of a group of tasks."""
     return {key: {"value": float(combine[key](part)), "num_items": len(part)} for key, part in parts.items()}
 
 

@@ -36,7 +36,7 @@ from workbench.run_dir import fingerprint
 _RANDOM_SEED, _NUMPY_SEED, _TORCH_SEED = 0, 1234, 1234
 """Seeds of the global generators in the harness; some tasks shuffle with them."""
 MOST_REPEATS = 1000
-"""Limit on the answers to one item."""
+"""Largest number of answers to one item that a task may ask for."""
 _ANSWERS_VERSION = 2
 """Increased when answers to tasks end or are encoded in another way."""
 log = logging.getLogger("workbench")
@@ -98,7 +98,10 @@ def _manager(include_path: str | None, with_defaults: bool) -> Any:
 
 
 def _load(name: str, config: BenchmarkConfig) -> dict[str, HarnessTasks]:
-    """Return name -> tasks to report under it; a group that doesn't average is split into its tasks."""
+    """Return name -> the tasks that one benchmark reports.
+
+    A group without an average of its own is split into its tasks.
+    """
     if config.include_path and not Path(config.include_path).is_dir():
         raise ConfigError(f"benchmarks.{name}.include_path: no such folder {config.include_path!r}")
     check_files(name, config)
@@ -220,7 +223,10 @@ def _prepare(
 
 
 def _samples(name: str, selected: HarnessTasks, config: BenchmarkConfig) -> dict[str, list[int]] | None:
-    """Return task -> indices of the rows that `limit` selects by hash; None if it takes the first rows."""
+    """Return task -> indices of the rows that `limit` selects by hash.
+
+    None without a limit, and if the first rows are selected.
+    """
     if config.limit is None or config.sample is Sample.first:
         return None
     samples: dict[str, list[int]] = {}

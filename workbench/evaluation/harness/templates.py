@@ -1,4 +1,4 @@
-"""Renders the templates of lm-evaluation-harness's tasks in the sandbox and bounds of all other templates.
+"""Renders templates of lm-evaluation-harness's tasks in a sandbox with limits on time and size.
 
 The harness's own environment gives a task's YAML access to all of Python.
 """
@@ -14,7 +14,7 @@ from workbench.patterns.matching import PatternError, replaced
 
 
 class BoundedTemplate(Template):
-    """Template whose bounds start again with each rendering."""
+    """Template whose limits (see BoundedEnvironment) start anew with each rendering."""
 
     def render(self, *arguments: Any, **named: Any) -> str:
         """Render the template."""

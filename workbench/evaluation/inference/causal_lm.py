@@ -148,7 +148,10 @@ class TransformersLM:
     def _run(
         self, tree: Tree, step: Pass, cache: DynamicCache, targets: dict[int, list[int]], scored: Scored
     ) -> DynamicCache:
-        """Run one pass and store (log-probability, is argmax) of every target after its nodes in `scored`."""
+        """Run one pass, and store its results in `scored`.
+
+        For each node, `targets` lists the next tokens whose log-probability is needed. Returns the cache.
+        """
         if step.num_cached == 0:
             cache = DynamicCache()
         elif cache.get_seq_length() > step.num_cached:
@@ -279,7 +282,10 @@ def _likelihood(scored: list[tuple[float, bool]]) -> Likelihood:
 
 
 def _logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[float, bool]]:
-    """Return log-probability (float32) and whether it is the argmax, of tokens at rows of logits (N, V)."""
+    """Return the log-probability of each token at its row of the logits, and whether it is the argmax.
+
+    Row rows[i] of `logits` (N, V) belongs to tokens[i]; log-probabilities are computed in float32.
+    """
     if not rows:
         return []
     size = max(1, _LOGIT_CELLS // logits.shape[-1])

@@ -78,7 +78,7 @@ class Decoder:
 
     @torch.no_grad()
     def _decode(self, rows: list[_Row]) -> None:
-        """Fill `generated` of every row."""
+        """Decode all rows as one batch; each row's new tokens are appended to its `generated`."""
         prefix_cache = self._prefix_for(rows[0].prompt[: _shared_length(rows)])
         prefix_length = prefix_cache.get_seq_length()
         separate = prefix_length > 0 and takes_beginning(
@@ -217,7 +217,10 @@ def _check_numbers(logits: Tensor, lengths: Sequence[int]) -> None:
 
 
 def _shared_length(rows: Sequence[_Row]) -> int:
-    """Return the length of the shared prefix of sorted rows; each prompt keeps at least one more token."""
+    """Return how many first tokens all prompts share; 0 for a single row, or if there are too few.
+
+    Rows are sorted by prompt. At least one token of each prompt comes after the shared prefix.
+    """
     first, last = rows[0].prompt, rows[-1].prompt
     common = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
     shortest = min(len(row.prompt) for row in rows) - 1

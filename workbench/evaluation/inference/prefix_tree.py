@@ -30,7 +30,7 @@ class Tree:
     depths: list[int] = field(default_factory=list)
     """Position in the sequence, from 0."""
     ends: list[int] = field(default_factory=list)
-    """One past the node's last descendant."""
+    """Number of the node's last descendant + 1; the node's own number + 1 if it has none."""
     paths: list[list[int]] = field(default_factory=list)
     """Nodes of each request, in the order of the requests; a request's last token is not an input."""
 
@@ -69,7 +69,7 @@ def build(requests: Sequence[TokenRequest]) -> Tree:
 
 
 def _num_common(tree: Tree, path: Sequence[int], tokens: Sequence[int]) -> int:
-    """Count the leading tokens that are on a path."""
+    """Count the leading tokens that equal the tokens of a path's nodes, up to the first difference."""
     for depth, (node, token) in enumerate(zip(path, tokens, strict=False)):
         if tree.tokens[node] != token:
             return depth
@@ -91,7 +91,10 @@ def schedule(tree: Tree, budget: int, num_cached: int = 0) -> Iterator[Pass]:
 
 
 def _forest(tree: Tree, start: int, stop: int, num_cached: int, budget: int) -> Iterator[Pass]:
-    """Yield passes over the sibling subtrees start..stop, whose common ancestors are all in the cache."""
+    """Yield passes over sibling subtrees, the nodes start to stop - 1.
+
+    Their common ancestors are all in the cache.
+    """
     large: list[tuple[int, int]] = []
     packer = _Packer(budget, num_cached)
     no_ancestors: list[int] = []
@@ -132,7 +135,7 @@ def _deep(
 
 
 def _chain_end(tree: Tree, node: int) -> int:
-    """Return one past the last node of the chain without branches that starts at a node."""
+    """Follow only children from a node until the tree branches; return the last such node's number + 1."""
     end = tree.ends[node]
     while node + 1 < end and tree.ends[node + 1] == end:
         node += 1

@@ -135,7 +135,7 @@ def _score(
 
 
 def _item_score(name: str, metric: Metric) -> str:
-    """Describe the score of an item, if the metric is not the mean of its items."""
+    """Describe an item's score in words if the metric is not the mean of its items' scores; else ""."""
     if metric.corpus is None:
         return ""
     known: dict[object, str] = {
@@ -168,7 +168,10 @@ def _rule(config: BenchmarkConfig, evaluate: EvaluateConfig, metric: Metric) -> 
 def _estimate(
     metric: Metric, parts: Mapping[str, Sequence[Judged]], evaluate: EvaluateConfig
 ) -> tuple[float, float | None, intervals.Interval | None]:
-    """Return value, standard error and interval of the mean over the parts; one part gives the micro mean."""
+    """Return a metric's value, standard error and interval, averaged over parts of the items.
+
+    The parts are the subsets (macro average), or all items as a single part (micro average).
+    """
     value = intervals.mean([_value(metric, part) for part in parts.values()])
     corpus = metric.corpus
     if corpus is not None:
@@ -190,6 +193,9 @@ def resampled(
     corpus: Callable[[str, list[Any]], float], parts: Mapping[str, Sequence[Any]], evaluate: EvaluateConfig
 ) -> tuple[float | None, intervals.Interval | None]:
     """Return standard error and percentile interval of a score that isn't a mean, from resampled items.
+
+    Both are None if all samples have the same score (as where every answer is right), which says nothing
+    about the error.
 
     Both are None if all samples score the same, as where every answer is right: they don't tell the error.
 

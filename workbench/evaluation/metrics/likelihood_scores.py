@@ -13,7 +13,7 @@ _LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 def most_likely(answer: Answer, example: Example) -> int:
-    """Return the choice with the highest log-likelihood, the first one of several."""
+    """Return the choice with the highest log-likelihood; of equal choices, the first."""
     return _best(answer.loglikelihoods)
 
 

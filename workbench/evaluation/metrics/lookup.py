@@ -127,7 +127,10 @@ def _reference(example: Example, takes_text: bool) -> int | str:
 
 
 def _number(results: dict[str, Any], name: str, key: str) -> float:
-    """Return the result with the metric's own name, else the first number."""
+    """Return a module's result that has the metric's name, else its first number.
+
+    An infinite or NaN result is an error.
+    """
     numbers = {k: float(v) for k, v in results.items() if isinstance(v, int | float) or hasattr(v, "item")}
     own_name = metric_name(name)
     if numbers:

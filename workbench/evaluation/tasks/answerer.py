@@ -11,7 +11,7 @@ class Answerer(Protocol):
     """Answers items with a model."""
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """Return the examples as items with the prompts of this model."""
+        """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be."""
 
     def answers(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
         """Yield index and answer of each item, as soon as the answer is known."""

@@ -14,12 +14,12 @@ class Classification:
     """Classifies the prompt of each item with a classification head."""
 
     def __init__(self, classifier: TransformersClassifier, config: BenchmarkConfig) -> None:
-        """Use a classifier for the items of a benchmark."""
+        """Create an answerer for the items of a benchmark."""
         self.classifier = classifier
         self.config = config
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """Return the examples as items with the prompts of this model.
+        """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be.
 
         Raises:
             ConfigError: The benchmark's labels are not the labels of the head.

@@ -18,7 +18,7 @@ class Generation:
     """Generates a text for each item; the answer is extracted from it when the item is scored."""
 
     def __init__(self, lm: TransformersLM, config: BenchmarkConfig, seed: int, chat: bool = False) -> None:
-        """Use a model for a benchmark whose protocol is resolved.
+        """Create an answerer for a benchmark, with the settings of its protocol filled in.
 
         Args:
             lm: model and tokenizer.
@@ -33,7 +33,7 @@ class Generation:
         self.decoder = Decoder(lm, config.generation, as_harness=config.protocol == "lm-eval")
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """Return the examples as items with the prompts of this model.
+        """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be.
 
         Raises:
             ConfigError: `max_new_tokens` leaves no room for a prompt in the model's context.
@@ -53,7 +53,7 @@ class Generation:
         return [len(prompt) for prompt in self._prompts(items)]
 
     def _prompts(self, items: Sequence[Item]) -> list[list[int]]:
-        """Return the tokens of each prompt: those of the items themselves, if they are encoded."""
+        """Return the token ids of each item's prompt; an EncodedExample has them already."""
         encoded = [list(item.example.input_ids) for item in items if isinstance(item.example, EncodedExample)]
         return encoded or self.lm.encode([item.contexts[0] for item in items])
 

@@ -19,7 +19,7 @@ class MultipleChoice:
     """Scores the choices of each item with a causal model, by the scoring of the benchmark's protocol."""
 
     def __init__(self, lm: TransformersLM, config: BenchmarkConfig, chat: bool = False) -> None:
-        """Use a model for a benchmark whose protocol is resolved.
+        """Create an answerer for a benchmark, with the settings of its protocol filled in.
 
         Args:
             lm: model and tokenizer.
@@ -35,7 +35,7 @@ class MultipleChoice:
         """Item id -> two different choices with the same tokens, and so with the same score."""
 
     def items(self, examples: Sequence[Example]) -> list[Item]:
-        """Return the examples as items with the prompts of this model."""
+        """Turn examples into items whose prompts fit the model; few-shot examples are dropped if need be."""
         # The last token of a sequence is predicted but never an input, so one more token fits.
         return fit(examples, self._lengths, self.lm.max_length + 1, self.chat_tokenizer)
 
@@ -74,7 +74,7 @@ class MultipleChoice:
         return TokenRequest(tokens, 1)
 
     def _pairs(self, item: Item) -> list[tuple[str, str]]:
-        """Return context and continuation of each choice, then the same with the unconditional prompt."""
+        """Return (context, continuation) of each choice; for acc_pmi, also with the unconditional prompt."""
         pairs = item.pairs
         if item.example.unconditional is not None:
             pairs = pairs + [(item.example.unconditional, continuation) for _, continuation in pairs]
@@ -83,7 +83,7 @@ class MultipleChoice:
     def _next_tokens(
         self, items: Sequence[Item], pairs: Sequence[list[tuple[str, str]]]
     ) -> list[list[TokenRequest]]:
-        """Return requests that score one token per choice after the context, even if the text has others."""
+        """Return requests that score one token per choice, even if the choice's text has several."""
         contexts = list(dict.fromkeys(context for item_pairs in pairs for context, _ in item_pairs))
         context_tokens = {
             context: tuple(tokens) or (self.lm.start_token,)
@@ -101,7 +101,10 @@ class MultipleChoice:
         return requests
 
     def _choice_token(self, text: str) -> int:
-        """Return the single token that represents a choice."""
+        """Return the token that is scored for a choice.
+
+        With next-piece this is the choice's vocabulary entry, with next-token the last token of its text.
+        """
         if text not in self._choice_tokens:
             if self.config.scoring == Scoring["next-piece"]:
                 self._choice_tokens[text] = vocabulary_entry(text, self.lm.tokenizer, self.config)
@@ -215,7 +218,7 @@ def by_item(
 
 
 def _with_common_first(requests: list[TokenRequest], pairs: list[tuple[str, str]]) -> list[TokenRequest]:
-    """Return an item's requests, which score from the same position for all choices with the same context.
+    """Let all choices with the same context be scored from the same position, the smallest of theirs.
 
     If one choice changes the last token of the context, the other choices score that token, too.
     """

@@ -15,7 +15,7 @@ class Perplexity:
     """Scores every token of a text once, given at most the model's context before it."""
 
     def __init__(self, lm: TransformersLM, as_harness: bool = False) -> None:
-        """Use a model.
+        """Create a scorer of texts.
 
         Args:
             lm: model and tokenizer.
@@ -44,7 +44,7 @@ class Perplexity:
             yield index, Answer(loglikelihoods=(total,), num_tokens=(num_tokens,))
 
     def tokens(self, text: str) -> list[int]:
-        """Return the tokens of a text that are scored."""
+        """Encode a text as the tokens that are scored."""
         if self.as_harness:
             start_text = str(self.lm.tokenizer.decode([self.lm.start_token]))
             return encode(self.lm.tokenizer, [text], start_text, closed=True)[0]

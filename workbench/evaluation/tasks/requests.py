@@ -37,7 +37,7 @@ class Item:
 
 
 def item(example: Example, dropped: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Item:
-    """Return an example's item without the first `dropped` few-shot examples.
+    """Turn an example into an item: its prompts, without the first `dropped` few-shot examples.
 
     The prompt has the chat format of `tokenizer`; it is plain text if `tokenizer` is None.
     """
@@ -98,7 +98,7 @@ def possibly_too_long(examples: Sequence[Example], longest: int) -> list[Example
 
 
 def _num_bytes(example: Example) -> int:
-    """Return the size of the longest prompt with answer, without few-shot examples."""
+    """Return an upper bound of the bytes of a prompt with answer, without few-shot examples."""
     sizes = [
         max((len(text.encode("utf-8")) for text in texts), default=0)
         for texts in ((example.description,), example.questions, example.continuations)

@@ -39,7 +39,7 @@ def in_role(
 
 
 def answerer_for(lm: Model, benchmark: BenchmarkConfig, config: EvaluateConfig) -> Answerer:
-    """Return the answerer for the items of a benchmark."""
+    """Return the object that turns examples into items and answers them, by the benchmark's output type."""
     if isinstance(lm, TransformersClassifier):
         return Classification(lm, benchmark)
     if benchmark.output_type == OutputType.generation:

@@ -24,7 +24,7 @@ class EncodedExample(Example):
 
 
 def encoded_item(example: Example) -> Item:
-    """Return the item of an example; its hash covers the tokens, too."""
+    """Turn an example into an item; the hash of an EncodedExample also covers its tokens."""
     plain_item = item(example, 0)
     if not isinstance(example, EncodedExample):
         return plain_item
@@ -36,7 +36,7 @@ class AnswerLoss:
     """Scores the answers of encoded rows with a causal model, each answer given all tokens before it."""
 
     def __init__(self, lm: TransformersLM) -> None:
-        """Use a model."""
+        """Create a scorer with a causal model."""
         self.lm = lm
 
     def items(self, examples: Sequence[Example]) -> list[Item]:

@@ -25,7 +25,7 @@ def info(description: str, dtype: str, source: str = "") -> evaluate.MetricInfo:
 
 
 class TextMetric(evaluate.Metric):  # type: ignore[misc]
-    """Mean over the predictions; the best reference of each prediction counts."""
+    """Base of metrics that are means over predictions; of several references, the best one counts."""
 
     @abstractmethod
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
