@@ -1,4 +1,4 @@
-"""Checks whether the training rows have items of the benchmarks, and scores the models without these."""
+"""Searches the training rows for benchmark items, and scores the models without the items found."""
 
 import logging
 from collections import Counter
@@ -99,10 +99,12 @@ def rows_fingerprint(run: Run) -> str:
 
 
 def searched_from(benchmark: PreparedBenchmark, data: str) -> str:
-    """Return the fingerprint that decides whether a benchmark is searched for again.
+    """Return the fingerprint of a benchmark's items and the training rows.
+
+    A benchmark with the same fingerprint isn't searched for again.
 
     Args:
-        benchmark: Its items count.
+        benchmark: The benchmark with its items.
         data: Fingerprint of the training rows.
     """
     items = [asdict(item_of(example)) for example in benchmark.examples]

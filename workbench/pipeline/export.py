@@ -1,4 +1,4 @@
-"""The export step."""
+"""The export step: writes the run's model in the format of another tool."""
 
 import logging
 from pathlib import Path

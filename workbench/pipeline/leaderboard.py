@@ -1,4 +1,4 @@
-"""The leaderboard step."""
+"""The leaderboard step: shows scores in the terminal, and writes the leaderboard's page and files."""
 
 import logging
 from collections.abc import Sequence
@@ -81,9 +81,9 @@ def show(board: Board, own: Sequence[CollectedRun], config: LeaderboardConfig) -
     """Print the models of the own run in full, then the board of all models.
 
     Args:
-        board: Of all runs.
-        own: The run whose command this is; empty if it has scored nothing.
-        config: Of the leaderboard.
+        board: The board of all runs.
+        own: The run of this command; empty if it has no scores.
+        config: The leaderboard section.
     """
     width = output_width()
     console = Console(width=width)

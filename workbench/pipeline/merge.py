@@ -1,4 +1,4 @@
-"""The merge step."""
+"""The merge step: makes one model of a base and its adapter, of several adapters, or of several models."""
 
 import logging
 from itertools import islice
@@ -25,7 +25,7 @@ log = logging.getLogger("workbench")
 
 
 def merge(run: Run) -> None:
-    """Merge the adapter into the base model, and prove the result.
+    """Merge the adapter into the base model, and compare the logits of the result with theirs.
 
     Raises:
         MissingStepError: There is no adapter.
@@ -110,7 +110,7 @@ def base_content(config: Config) -> str | None:
 
 
 def merged_from(config: Config, adapter: str, base_content: str | None) -> list[Any]:
-    """Return the settings that decide merged weights and proof.
+    """Return the settings that merged weights and their proof depend on.
 
     Args:
         config: The configuration.

@@ -115,7 +115,7 @@ def start_training(config: Config, folder: Path) -> tuple[BaseProcess, Connectio
 
 
 def train_alone(config: Config, folder: Path, errors: Connection) -> None:
-    """Run the train step, as the only thing that a process does, and send its error."""
+    """Run the train step in this process, and send its error through the pipe `errors`."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with reading_once():

@@ -62,7 +62,10 @@ WITHOUT_FOLDER = (
 
 
 def leaves_nothing(config: Config) -> bool:
-    """Return whether the first step needs no run folder; models that are asked keep their answers in one."""
+    """Return whether the first step writes nothing into the run's folder.
+
+    A comparison that asks models writes their answers there.
+    """
     asks_models = config.steps[0] is Step.compare and config.compare.until is Until.decided
     return config.steps[0] in WITHOUT_FOLDER and not asks_models
 
@@ -133,7 +136,7 @@ def record_sources(trusted: TrustedCode, run_dir: RunDir) -> None:
 
 
 def recorded_commits(run_dir: RunDir) -> dict[str, str]:
-    """Return the Hub commits recorded in run.json by name, with which the run started."""
+    """Return name -> commit of the Hub repositories that run.json records for the run."""
     commits = RunRecord(run_dir.run_json).values.get("commits", {}) if run_dir.run_json.exists() else {}
     return {str(name): str(commit) for name, commit in commits.items()} if isinstance(commits, dict) else {}
 

@@ -113,7 +113,7 @@ def loaded_models(run: Run, names: Sequence[str]) -> Iterator[tuple[str, PreTrai
 def base_and_adapter(
     base: SharedBase, adapter: Path | None, names: Sequence[str]
 ) -> Iterator[tuple[str, PreTrainedModel]]:
-    """Yield those of base and adapter that are named, with the adapter disabled for the base."""
+    """Yield name and model of base and adapter, if named; the adapter is disabled for the base."""
     is_base_first = ADAPTER not in names or adapter is None or adapter_config.changes_base(adapter)
     if is_base_first and BASE in names:
         yield BASE, base.model

@@ -61,7 +61,7 @@ def waiting_benchmarks(
 
 
 def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config) -> str:
-    """Return the fingerprint of everything that decides a benchmark's scores."""
+    """Return the fingerprint of everything that a benchmark's scores depend on."""
     rule, settings = hashed(benchmark.config, "benchmarks.*"), hashed(config.evaluate, "evaluate")
     rule = {key: value for key, value in rule.items() if key not in ("path", "limit", "sample")}
     generates = benchmark.config.output_type is OutputType.generation
@@ -79,7 +79,7 @@ def scored_from(identity: Identity, benchmark: PreparedBenchmark, config: Config
 
 
 def example_values(example: Example) -> dict[str, Any]:
-    """Return the values of an item that decide its score; spellings equal to the target are omitted."""
+    """Return the values of an item that its score depends on, without spellings equal to the target."""
     values = hashed(example, "")
     for spelling in ("references", "written_targets"):
         if getattr(example, spelling) == (example.target,):

@@ -1,4 +1,4 @@
-"""The state of a run while a command runs its steps: what they read, read on first use and cached."""
+"""A run while a command runs its steps: configuration, folder, and inputs that are read on first use."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -91,7 +91,7 @@ class Run:
 
     @property
     def model_dtype(self) -> torch.dtype:
-        """The dtype of that model's weights."""
+        """The dtype of the weights of the model that `model_config` describes."""
         return self._description[1]
 
     @cached_property

@@ -43,12 +43,12 @@ class SharedBase:
 
 
 _held: ContextVar[list[SharedBase] | None] = ContextVar("held", default=None)
-"""The base of the run before, if there is one; None outside of `sharing_base`."""
+"""List with the previous run's base, empty if there is none; None outside of `sharing_base`."""
 
 
 @contextmanager
 def sharing_base() -> Iterator[None]:
-    """Keep a run's base model loaded during the block, for the next run if it has the same base."""
+    """Keep a run's base model loaded within the context, for the next run if it has the same base."""
     token = _held.set([])
     try:
         yield
@@ -58,9 +58,10 @@ def sharing_base() -> Iterator[None]:
 
 @contextmanager
 def shared_base(config: Config, num_labels: int | None) -> Iterator[SharedBase]:
-    """Yield a run's base: that of the run before if it is the same, else loaded.
+    """Yield a run's base: the previous run's if it is the same, else a newly loaded one.
 
-    Within `sharing_base` it is kept, without the adapter and with its own generation settings and labels.
+    Within `sharing_base` it stays loaded, without the adapter and with its original generation settings and
+    labels.
 
     Args:
         config: The run's configuration.
@@ -87,7 +88,7 @@ def shared_base(config: Config, num_labels: int | None) -> Iterator[SharedBase]:
 
 
 def base_key(config: Config, num_labels: int | None) -> str:
-    """Return the fingerprint of everything that decides a loaded base."""
+    """Return the fingerprint of everything that a loaded base depends on."""
     sections = [hashed(config.model, "model"), hashed(config.quantization, "quantization")]
     sections[0]["path"] = content(config.model.path)
     return fingerprint([*sections, num_labels, config.seed])

@@ -60,10 +60,10 @@ def model_folder(name: str, run: Run) -> Path | None:
 
 
 def check_trained(run_dir: RunDir, folder: Path, step: str = "train") -> str:
-    """Return the fingerprint of weights, after checking that the step that made them wrote them.
+    """Return the fingerprint of a folder of weights, after checking that it is as its step wrote it.
 
     Raises:
-        CheckpointError: They were changed since.
+        CheckpointError: The folder was changed since.
     """
     digest = file_fingerprint(folder)
     entry = RunRecord(run_dir.run_json).values["steps"].get(step)
@@ -76,7 +76,7 @@ def check_trained(run_dir: RunDir, folder: Path, step: str = "train") -> str:
 
 
 def trained_from(config: Config) -> dict[str, Any]:
-    """Return the settings that decide the trained weights, with fingerprints in place of local files."""
+    """Return the settings that trained weights depend on, with fingerprints in place of local files."""
     names = ("model", "quantization", "adapter")
     sections = {name: hashed(getattr(config, name), name) for name in names}
     sections["data"], sections["train"] = rows_from(config.data), config.train.learned()
@@ -92,7 +92,7 @@ def recipe_from(settings: Mapping[str, Any]) -> str:
 
 
 def rows_from(data: DataConfig) -> dict[str, Any]:
-    """Return the settings that decide the training rows, with fingerprints in place of local files."""
+    """Return the settings that training rows depend on, with fingerprints in place of local files."""
     section = hashed(data, "data")
     section["path"] = content(section["path"])
     if data.labels_file:

@@ -1,4 +1,4 @@
-"""How many sampled answers end by themselves, and how many repeat themselves, before and after a training."""
+"""Counts sampled answers that end by themselves or repeat themselves, before and after a training."""
 
 import logging
 import math
@@ -29,7 +29,7 @@ from workbench.training.arguments import total_steps
 log = logging.getLogger("workbench")
 
 MOST_PROMPTS = 16
-"""Prompts of `train.sample_answers=null`, in a training of at least as many steps."""
+"""Largest number of prompts if `train.sample_answers` is null."""
 
 FEWEST_TOKENS, MOST_TOKENS = 32, 256
 """Bounds of an answer's length limit, which is twice the longest answer of the rows."""
@@ -102,10 +102,10 @@ def count_endings(
 
     Args:
         model: The model to ask.
-        tokenizer: Its tokenizer.
-        prompts: What it is asked.
-        evaluate: How it is asked.
-        name: Its name in the log, such as base.
+        tokenizer: The model's tokenizer.
+        prompts: The prompts to answer.
+        evaluate: The evaluate section.
+        name: Name of the model in the log, such as base.
     """
     plain = attach.base_model(model) if isinstance(model, PeftModel) else model
     limits = GenerationConfig(max_new_tokens=prompts.max_new_tokens, stop=prompts.stop)
@@ -135,7 +135,7 @@ def repeats(tokens: Sequence[int]) -> bool:
 
 
 def answer_report(prompts: PromptSample, endings: Mapping[str, Endings]) -> dict[str, Any]:
-    """Log each model's counts, and return what train.json contains about them.
+    """Log each model's counts, and return them for train.json.
 
     Args:
         prompts: The prompts that were answered.

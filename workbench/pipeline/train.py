@@ -1,4 +1,4 @@
-"""The train step."""
+"""The train step: trains an adapter, or the model itself, and reports on its answers."""
 
 import logging
 import math
@@ -178,10 +178,10 @@ def check_mean(metrics: Mapping[str, str], of_losses: Collection[str] | None = N
 
     Args:
         metrics: Benchmark -> its main metric.
-        of_losses: Benchmarks of which less is better; None: those whose metric is named so.
+        of_losses: Benchmarks with a metric for which lower is better; None: by the metrics' names.
 
     Raises:
-        ConfigError: A metric of which less is better is averaged with another metric.
+        ConfigError: A metric for which lower is better is averaged with another metric.
     """
     first = next(iter(metrics), "")
     if of_losses is None:
@@ -196,7 +196,7 @@ def check_mean(metrics: Mapping[str, str], of_losses: Collection[str] | None = N
 
 
 def made_from(config: Config, scored: Mapping[str, PreparedBenchmark]) -> dict[str, Any]:
-    """Return the settings that decide the trained weights, and the benchmarks that choose a checkpoint."""
+    """Return the settings that trained weights depend on, and the benchmarks that choose a checkpoint."""
     if not config.train.chooses or not scored:
         return trained_from(config)
     benchmarks = [scored_from({}, benchmark, config) for benchmark in scored.values()]
@@ -208,8 +208,8 @@ def mean_scorer(
 ) -> Score:
     """Return a function that scores a model on the benchmarks of `train.score_on`.
 
-    Its result contains each benchmark's score and, as `score`, their mean. The mean is negated for metrics of
-    which less is better, such as perplexity.
+    Its result contains each benchmark's score and, as `score`, their mean. The mean is negated for metrics
+    for which lower is better, such as perplexity.
     """
 
     def score(model: PreTrainedModel | PeftModel) -> dict[str, float]:

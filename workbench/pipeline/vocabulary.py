@@ -104,7 +104,7 @@ def extend(run: Run) -> None:
 
 
 def learned_from(config: Config) -> str:
-    """Return the fingerprint of what decides the tokens."""
+    """Return the fingerprint of the settings and files that the learned tokens depend on."""
     section = {**hashed(config.tokenizer, "tokenizer"), "pieces": content(config.tokenizer.pieces)}
     data = {**hashed(config.data, "data"), "path": content(config.data.path)}
     model = {**hashed(config.model, "model"), "path": content(config.model.path)}

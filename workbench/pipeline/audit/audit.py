@@ -1,4 +1,4 @@
-"""The audit step: recorded answers against those that the model gives when it is asked again."""
+"""The audit step: asks a run's models again and compares the answers with the recorded ones."""
 
 import logging
 import math
@@ -87,7 +87,7 @@ def recorded_run(run_dir: RunDir) -> Recorded:
 
 
 def audited_benchmarks(run: Run, recorded: Recorded) -> dict[str, PreparedBenchmark]:
-    """Prepare, with all their items, the benchmarks of the configuration that the run has scores on.
+    """Prepare the configured benchmarks that the run has scores on, with all their items.
 
     Raises:
         ConfigError: There is no such benchmark.
@@ -220,7 +220,7 @@ def changed_weights(recorded: Mapping[str, Any], weights: Mapping[str, Any]) -> 
 
 
 def _is_name_of(first: Any, second: Any) -> bool:
-    """Return whether one of two identities is the name of something and the other a digest of its content."""
+    """Return whether one of two identities is a model's name and the other the SHA-256 of its files."""
     return (
         None not in (first, second)
         and len({bool(DIGEST.fullmatch(str(each))) for each in (first, second)}) == 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from workbench.evaluation.records import Prediction
 
 ROUNDING = 1e-9
-"""Allowed difference of a score that no log-likelihood decides."""
+"""Allowed difference of a score that doesn't depend on log-likelihoods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,9 @@ class Difference:
     benchmark: str
     id: str
     what: str
-    """The first of prompt, choices, target, subset, cluster, log-likelihoods, text, answer and score."""
+    """Part that differs: `item` if the benchmark doesn't have the item, else the first of prompt, choices,
+    target, subset, cluster, log-likelihoods, text, answer and score.
+    """
     recorded: str
     again: str
 
@@ -56,7 +58,7 @@ def compare_answers(
 
 
 def likelihood_gap(before: Prediction, now: Prediction) -> float | None:
-    """Return the largest difference of a log-likelihood, in nats; None if one answer has more of them."""
+    """Return the largest difference of a log-likelihood, in nats; None if their numbers differ."""
     if len(before.loglikelihoods) != len(now.loglikelihoods):
         return None
     pairs = zip(before.loglikelihoods, now.loglikelihoods, strict=True)

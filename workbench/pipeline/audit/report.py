@@ -14,7 +14,7 @@ log = logging.getLogger("workbench")
 
 SCHEMA_VERSION = 1
 SHOWN = 5
-"""Differences that are printed per model."""
+"""Number of differences that are printed per model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +23,14 @@ class Audit:
 
     model: str
     num_total: int
-    """Recorded answers that the sample was drawn from."""
+    """Number of recorded answers that the sample was drawn from."""
     num_sampled: int
     num_equal: int
     largest_nats: float
     """Largest difference of a log-likelihood among items with equal prompts."""
     allowed_nats: float
     most_that_differ: int
-    """Upper bound of the recorded answers that differ, at `confidence`."""
+    """Upper bound, at `confidence`, of how many of all recorded answers differ."""
     confidence: float
     differences: list[Difference]
     remarks: list[str]

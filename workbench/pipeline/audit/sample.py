@@ -24,7 +24,7 @@ class Sample:
     unknown: list[str]
     """Drawn items of the record that the benchmark doesn't have, as `benchmark id`."""
     num_total: int
-    """Recorded answers that the sample is drawn from."""
+    """Number of recorded answers that the sample is drawn from."""
 
     @property
     def num_items(self) -> int:
@@ -86,7 +86,10 @@ def other_choices(
     answers: Mapping[str, Sequence[Prediction]],
     benchmarks: Mapping[str, PreparedBenchmark],
 ) -> list[str]:
-    """Return a remark for each benchmark whose answers are to items that no limit chooses.
+    """Return a remark for each benchmark whose answered items are not those that a limit selects.
+
+    A limit selects the same items for everybody; items selected in another way may be those that the model
+    answers well. Whole subsets may be missing.
 
     A limit chooses the same items for everybody; others may be those that the model answers well. Whole
     subsets may be missing.

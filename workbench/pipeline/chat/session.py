@@ -39,12 +39,12 @@ class Exchange:
     replies: dict[str, Reply]
 
     def reply(self, name: str) -> Reply:
-        """Return the model's reply; if it wasn't asked, that of the first model that was."""
+        """Return a model's reply; if the model wasn't asked, the reply of the first model that was."""
         return self.replies.get(name) or next(iter(self.replies.values()))
 
 
 class Session:
-    """The state of a chat."""
+    """A chat: its conversation so far, the models that answer, and the settings."""
 
     def __init__(self, run: Run) -> None:
         """Start an empty conversation with the models of `chat.models`.
@@ -69,7 +69,7 @@ class Session:
         self.names = list(names)
 
     def messages(self, name: str) -> list[dict[str, Any]]:
-        """Return the conversation from a model's view: with its own replies where it was asked."""
+        """Return the conversation as chat messages, with a model's replies (see `Exchange.reply`)."""
         messages: list[dict[str, Any]] = [{"role": "system", "content": self.system}] if self.system else []
         for exchange in self.exchanges:
             reply = exchange.reply(name)
@@ -155,7 +155,9 @@ def stable_prefix(text: str, stop: Sequence[str]) -> str:
 
 
 def has_turns(run: Run, names: Sequence[str]) -> bool:
-    """Return whether lines are turns of a conversation: as `chat.turns` says, or as the run was trained.
+    """Return whether the user's lines are turns of a conversation, rather than separate prompts.
+
+    `chat.turns` decides, else the rows that the run was trained on, else the chat template.
 
     Raises:
         ConfigError: The model is a classifier, or has no chat template.

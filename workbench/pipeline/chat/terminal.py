@@ -148,7 +148,10 @@ def show_columns(names: Sequence[str]) -> Iterator[Show]:
 
 @contextmanager
 def show_lines(names: Sequence[str]) -> Iterator[Show]:
-    """Yield a function that displays replies one below the other; outside a terminal, only complete ones."""
+    """Yield a function that displays replies one below the other.
+
+    Outside a terminal, a reply is printed when it is complete.
+    """
     printed, is_terminal = "", sys.stdout.isatty()
 
     def show(name: str, text: str, is_last: bool = False) -> None:

@@ -23,11 +23,13 @@ from workbench.shipped import public_path
 log = logging.getLogger("workbench")
 
 EXACT = 1e-5
-"""Relative difference below which a combination is called the weighted sum; float32 rounds to about 1e-7."""
+"""If a combination differs less than this from the weighted sum, relative to the sum's size, it is reported
+as the exact sum; float32 rounds to about 1e-7.
+"""
 
 
 def combine(run: Run) -> None:
-    """Make one adapter of `merge.adapters` in the run's combined/, unless that is done.
+    """Combine `merge.adapters` to one adapter in the run's folder combined/, unless that is done.
 
     Raises:
         ConfigError: The run has trained an adapter of its own.
@@ -52,7 +54,7 @@ def combine(run: Run) -> None:
 
 
 def combined_facts(method: str, entries: Sequence[WeightedPart], rank: int | None = None) -> dict[str, Any]:
-    """Return what run.json and the leaderboard say of a combination."""
+    """Return method, rank and weighted parts of a combination, for run.json and the leaderboard."""
     kind = "adapters" if rank is not None else "models"
     return {
         "method": f"{len(entries)} {kind} by {method}",
@@ -62,7 +64,7 @@ def combined_facts(method: str, entries: Sequence[WeightedPart], rank: int | Non
 
 
 def combined_from(merge: MergeConfig) -> list[Any]:
-    """Return the settings that decide a combination."""
+    """Return the settings and adapter fingerprints that a combination depends on."""
     values = {
         key: value for key, value in hashed(merge, "merge").items() if key in COMBINED_BY and key != "result"
     }

@@ -1,4 +1,4 @@
-"""Chooses the weights of a search: the largest gain whose loss on the guard set is known to be small."""
+"""Chooses the setting of a search with the largest gain whose loss on the guard benchmarks is small."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,20 @@ from workbench.statistics.non_inferiority import most_lost
 from workbench.statistics.paired import PairedTest
 
 Factors = tuple[float, ...]
-"""Factor on the weight of each adapter."""
+"""A setting of the search: a factor on the weight of each adapter."""
 Values = Mapping[str, Sequence[float]]
 """Benchmark -> score of each item; higher is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Items:
-    """What the items of one half of a benchmark are, apart from their scores."""
+    """Cluster and subset of each item in one half of a benchmark; None where they don't matter."""
 
     clusters: list[str] | None
     subsets: list[str] | None
 
     def column(self, first: Sequence[float], second: Sequence[float]) -> Column:
-        """Return two settings' scores on these items."""
+        """Pair two settings' scores of these items, for a paired comparison."""
         return Column(first=first, second=second, clusters=self.clusters, subsets=self.subsets)
 
 
@@ -63,7 +63,7 @@ def judge(
 
 
 def columns(first: Values, second: Values, items: Mapping[str, Items], names: Sequence[str]) -> list[Column]:
-    """Return two settings' scores on some benchmarks."""
+    """Pair two settings' item scores on the benchmarks `names`, for a paired comparison."""
     return [items[name].column(first[name], second[name]) for name in names]
 
 

@@ -1,4 +1,4 @@
-"""Draws the gain over the scale of the adapters as an SVG, and lists all settings as a table."""
+"""Draws a search's gain against the factor on all adapters as SVG, and lists the settings in a table."""
 
 import csv
 import io
@@ -21,11 +21,11 @@ stroke-dasharray: 4 4 }} .guard {{ stroke: {BROWN}; fill: none; stroke-width: 2 
 .gain-dot {{ fill: {BLUE} }} .guard-dot {{ fill: {BROWN} }}
 """
 Point = tuple[float, float, float, float]
-"""Scale, gain in points, and the ends of its interval."""
+"""Factor, gain in points (hundredths), and the ends of the gain's interval."""
 
 
 def curve(settings: Sequence[Judged]) -> list[Judged]:
-    """Return the settings that have one factor on all adapters, by that factor."""
+    """Return the settings with the same factor on all adapters, sorted by that factor."""
     return sorted(
         (setting for setting in settings if len(set(setting.factors)) == 1),
         key=lambda setting: setting.factors[0],
@@ -33,7 +33,9 @@ def curve(settings: Sequence[Judged]) -> list[Judged]:
 
 
 def dose_response_svg(settings: Sequence[Judged], chosen: float | None, margin: float) -> str:
-    """Return an SVG of the gain over the base, and of that on the guard set, with 95% intervals.
+    """Draw the gain over the base, and the gain on the guard set, against the factor, as SVG.
+
+    Bars show 95% intervals.
 
     Args:
         settings: From `curve`, two or more.
@@ -104,7 +106,7 @@ def settings_csv(settings: Sequence[Judged], names: Sequence[str]) -> str:
 
 
 class _Plot:
-    """Places values on the picture."""
+    """Converts factors and gains to pixels, and draws axes, lines and curves as SVG."""
 
     def __init__(self, left: float, right: float, low: float, high: float) -> None:
         self.left, self.right, self.low, self.high = left, right, low, high
@@ -158,7 +160,7 @@ class _Plot:
 
 
 def _point(factor: float, gain: float, low: float, high: float) -> Point:
-    """Return a point of the curve; without an interval its ends are the gain."""
+    """Convert a gain and its interval to points; without an interval, both ends are the gain."""
     ends = (gain if math.isnan(low) else low, gain if math.isnan(high) else high)
     return factor, 100 * gain, 100 * ends[0], 100 * ends[1]
 

@@ -9,11 +9,11 @@ from workbench.pipeline.combining.choice import Items
 from workbench.pipeline.comparing.item_order import ordered
 
 FEWEST_CLUSTERS = 20
-"""Independent items below which halves would say nothing."""
+"""Least number of independent items (clusters) of a benchmark that is divided."""
 
 
 def halves(benchmark: PreparedBenchmark, seed: int) -> tuple[PreparedBenchmark, PreparedBenchmark]:
-    """Return two halves of a benchmark; items of one cluster, such as a common text, stay together.
+    """Divide a benchmark's items at random into two halves; items of one cluster stay together.
 
     Raises:
         ConfigError: The benchmark has too few items.
@@ -32,7 +32,7 @@ def halves(benchmark: PreparedBenchmark, seed: int) -> tuple[PreparedBenchmark, 
 
 
 def items_of(benchmark: PreparedBenchmark) -> Items:
-    """Return the clusters of a benchmark's items, and their subsets where its score is their mean."""
+    """Return the cluster of each item, and its subset if the score is the mean over subsets."""
     examples = benchmark.examples
     is_clustered = any(example.cluster for example in examples)
     return Items(

@@ -24,7 +24,7 @@ log = logging.getLogger("workbench")
 
 
 def merge_models(run: Run) -> None:
-    """Make one model of `merge.models` in the run's merged/, unless that is done.
+    """Merge `merge.models` to one model in the run's folder merged/, unless that is done.
 
     Raises:
         WorkbenchError: The models can't be merged.
@@ -55,7 +55,7 @@ def check_written(run: Run, folder: Path) -> None:
 
 
 def merged_from(config: Config) -> list[Any]:
-    """Return the settings that decide a merge of models."""
+    """Return the settings and model contents that a merge of models depends on."""
     base = {**hashed(config.model, "model"), "path": content(config.model.path)}
     merge = hashed(config.merge, "merge") | {"dtype": config.merge.dtype.value}
     return [base, merge, [content(entry.path) for entry in config.merge.models]]

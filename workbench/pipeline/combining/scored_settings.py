@@ -1,4 +1,4 @@
-"""Scores a loaded model with any factors on its adapters; answers are cached, so that a search continues."""
+"""Scores a model with any factors on its adapters' weights; cached answers let a search continue."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,20 +20,22 @@ from workbench.run_dir import fingerprint
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredSettings:
-    """A model with adapters whose weights are switched."""
+    """A loaded model whose adapters' weights can be set to any factors, and the means to score it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     weights: SwitchedWeights
     identity: dict[str, Any]
-    """Everything else that the answers depend on."""
+    """Everything besides the factors that the answers depend on."""
     evaluate: EvaluateConfig
     cache: Path
     answers: Path
     """Folder for the answers of one setting."""
 
     def values(self, factors: Factors, benchmarks: Mapping[str, PreparedBenchmark]) -> Values:
-        """Return the score of each item by the benchmark's first metric; higher is better.
+        """Score the model with these factors: benchmark -> score of each item; higher is better.
+
+        The score is by the benchmark's first metric, with opposite sign for losses.
 
         Raises:
             ConfigError: The metric isn't a mean over items.

@@ -36,11 +36,13 @@ from workbench.run_record import RunRecord
 log = logging.getLogger("workbench")
 
 Halves = tuple[dict[str, PreparedBenchmark], dict[str, PreparedBenchmark]]
-"""The benchmarks with the items that choose, and with those that are reported on."""
+"""The benchmarks with the half of their items by which a setting is chosen, and with the half on which it is
+reported.
+"""
 
 
 def searched_weights(run: Run) -> list[WeightedPart]:
-    """Return `merge.adapters` with the weights that the search has chosen, now or before.
+    """Search unless a finished search is there; return `merge.adapters` with the chosen weights.
 
     Raises:
         ConfigError: No setting's loss on the guard set is known to be small enough, or items are too few.
@@ -77,7 +79,7 @@ def base_identity(config: Config) -> dict[str, Any]:
 def searched_from(
     config: Config, identity: dict[str, Any], benchmarks: Mapping[str, PreparedBenchmark]
 ) -> list[Any]:
-    """Return the settings that decide what a search chooses."""
+    """Return the settings and benchmark items that a search's choice depends on."""
     keys = {key: getattr(config.merge, key) for key in (*SEARCHED_BY, "seed")}
     return [keys, *(scored_from(identity, benchmark, config) for benchmark in benchmarks.values())]
 
@@ -90,7 +92,7 @@ def all_factors(config: Config) -> list[Factors]:
 
 
 def _divided(benchmarks: Mapping[str, PreparedBenchmark], seed: int) -> Halves:
-    """Return both halves of each benchmark."""
+    """Divide each benchmark; return all first halves and all second halves by name."""
     pairs = {name: halves(benchmark, seed) for name, benchmark in benchmarks.items()}
     return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
 
@@ -146,7 +148,7 @@ def _judged(
 
 @contextmanager
 def _loaded(run: Run, identity: dict[str, Any]) -> Iterator[ScoredSettings]:
-    """Load the base with all adapters, and return what scores it with any factors."""
+    """Load the base with all adapters; yield an object that scores it with any factors."""
     config = run.config
     adapters = [read_lora(entry.path) for entry in config.merge.adapters]
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder, shared_base(config, None) as base:

@@ -30,16 +30,16 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a search has chosen, and what the other half of the items says about it."""
+    """The setting that a search chose, and its comparison on the second half of the items."""
 
     best: Judged
     chosen: Factors
     over_base: PairedTest
-    """The best setting against the base, on the other half."""
+    """The best setting compared with the base, on the second half."""
     over_given: PairedTest
-    """The best setting against the weights as given, on the other half."""
+    """The best setting compared with the weights as given, on the second half."""
     most_lost: float | None
-    """Upper bound of the best setting's loss on the guard set, on the other half."""
+    """Upper bound of the best setting's loss on the guard set, on the second half."""
     verdict: str
 
 
@@ -50,14 +50,14 @@ def decide(
     items: Mapping[str, Items],
     merge: MergeConfig,
 ) -> Decision:
-    """Choose between the best setting and the weights as given, by the other half of the items.
+    """Choose between the best setting and the weights as given, by the second half of the items.
 
     Args:
-        winner: The best setting of the first half.
-        given: The weights as given, on the first half.
-        finalists: Scores on the other half, of the base, the weights as given and the best setting.
-        items: Clusters and subsets of that half.
-        merge: The section.
+        winner: The best setting, scored on the first half.
+        given: The weights as given, scored on the first half.
+        finalists: Scores on the second half, of the base, the weights as given and the best setting.
+        items: Clusters and subsets of the second half.
+        merge: The merge section.
     """
     base = finalists[(0.0,) * len(winner.factors)]
     values = finalists[winner.factors]
@@ -106,7 +106,7 @@ def write_report(
 
 
 def _log_decision(decision: Decision, merge: MergeConfig) -> None:
-    """Log what was chosen, and the gain and the loss on the other half."""
+    """Log the verdict, and the best setting's gain and loss on the second half."""
     log.info("search: %s", decision.verdict)
     log.info("search: on the other half factor %s is %s over the base", *_described(decision))
     if decision.most_lost is None:
@@ -129,14 +129,14 @@ def _described(decision: Decision) -> tuple[str, str]:
 
 
 def points(test: PairedTest) -> str:
-    """Return a difference in points with its interval."""
+    """Format a difference in points (hundredths), with its interval."""
     if test.reason:
         return f"{100 * test.difference:+.1f} points ({test.reason})"
     return f"{100 * test.difference:+.1f} points (95%: {100 * test.low:+.1f} to {100 * test.high:+.1f})"
 
 
 def _verdict(winner: Judged, given: Judged, over_given: PairedTest, keeps_given: bool) -> str:
-    """Say in one sentence what is merged, and why."""
+    """Return a sentence that tells which weights are merged, and why."""
     factors = _factors(winner.factors)
     if winner.factors == given.factors:
         return "the weights as given gain most, and are merged"
@@ -162,7 +162,7 @@ def _as_json(
     decision: Decision | None,
     halves: tuple[Mapping[str, PreparedBenchmark], Mapping[str, PreparedBenchmark]],
 ) -> dict[str, Any]:
-    """Return the report as JSON values."""
+    """Return the contents of search.json."""
     return {
         "schema_version": SCHEMA_VERSION,
         "adapters": [asdict(entry) for entry in merge.adapters],

@@ -1,4 +1,4 @@
-"""Orders the items of a benchmark by a random permutation of their clusters, and weights them."""
+"""Shuffles the clusters of a benchmark's items, weights the items, and divides them into blocks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from workbench.statistics.clusters import item_weights
 from workbench.statistics.sequential import permutation
 
 FIRST_BLOCK = 64
-"""Items of the first block, and fewest of each later one."""
+"""Least number of items in a block; only the last block may have fewer."""
 GROWTH = 4
-"""Each block adds a quarter of what has been asked."""
+"""A block has at least a quarter (1 / GROWTH) as many items as all blocks before it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ItemOrder:
     """Sum of the weights of each cluster."""
 
     def blocks(self) -> list[int]:
-        """Return how many clusters have been asked after each block."""
+        """Divide the items into growing blocks; return the number of clusters up to each block's end."""
         stops, asked = [], 0
         for number, end in enumerate(self.ends, 1):
             if end - asked >= max(FIRST_BLOCK, asked // GROWTH) or end == len(self.examples):
@@ -40,14 +40,20 @@ class ItemOrder:
         return stops
 
     def sums(self, values: Sequence[float], num_clusters: int) -> NDArray[np.float64]:
-        """Return the weighted sum of each cluster's values, of the first items."""
+        """Return the weighted sum of the values in each of the first `num_clusters` clusters.
+
+        `values` has one value per item, in this order.
+        """
         count = self.ends[num_clusters - 1]
         weighted = np.asarray(values[:count], dtype=np.float64) * self.weights[:count]
         return np.add.reduceat(weighted, [0, *self.ends[: num_clusters - 1]])
 
 
 def ordered(benchmark: PreparedBenchmark, seed: int) -> ItemOrder:
-    """Return the items of a benchmark in the random order of a seed."""
+    """Shuffle a benchmark's clusters by a seed; items of a cluster stay together.
+
+    The order comes with each item's weight in the benchmark's score.
+    """
     clusters: dict[str, list[int]] = {}
     for index, example in enumerate(benchmark.examples):
         clusters.setdefault(example.cluster or f"\0{index}", []).append(index)

@@ -1,4 +1,4 @@
-"""The compare step: two models' results, item by item."""
+"""The compare step: compares two models item by item, by their results or by asking them."""
 
 import logging
 from pathlib import Path
@@ -49,10 +49,10 @@ def compare_until_decided(run: Run) -> None:
 
 
 def chosen(run: Run) -> dict[str, PreparedBenchmark]:
-    """Return the benchmarks to ask.
+    """Return the benchmarks to ask: all of the configuration, or those of `compare.benchmarks`.
 
     Raises:
-        ConfigError: There are none, or they don't fit.
+        ConfigError: There are none, or they need another kind of model.
     """
     names, known = run.config.compare.benchmarks, run.benchmarks()
     for name in names:
@@ -68,6 +68,6 @@ def chosen(run: Run) -> dict[str, PreparedBenchmark]:
 
 
 def described(decision: Decision) -> str:
-    """Return a decision as a line: how it was stopped, and the difference seen until then."""
+    """Describe a decision in a line: when the comparison stopped, and the difference until then."""
     points = f"{100 * decision.difference:+.1f} points of {decision.metric}"
     return f"{decision.stopped} (b less a {points} so far; {decision.num_asked:,} asked)"

@@ -21,12 +21,12 @@ from workbench.pipeline.tokenizers import tokenizer_for
 from workbench.run_dir import RunDir
 
 FOLDER = "compare"
-"""Folder of a run for the answers that a comparison asked for."""
+"""Name of the folder, in a run's folder, with the answers of a comparison."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One of the two models, before it is loaded."""
+    """One of the two models to compare, before it is loaded."""
 
     label: str
     """a or b."""
@@ -42,7 +42,7 @@ class Asked:
         return self.name if self.label == self.name else f"{self.label} ({self.run.config.model.path})"
 
     def values(self) -> dict[str, str | None]:
-        """Return the model's names and the fingerprints of its weights and adapter, as JSON values."""
+        """Return the model's names and fingerprints as JSON values, for compare.json."""
         keys = ("weights", "adapter", "quantization")
         return {"model": self.title, "name": self.name, **{key: self.identity.get(key) for key in keys}}
 
@@ -80,7 +80,7 @@ def asked_models(run: Run) -> tuple[Asked, Asked]:
 
 
 def _given(label: str, path: str, run: Run) -> Asked:
-    """Return the model, or the run's model with the adapter, at a path.
+    """Return the model at a path; if an adapter is there, the configured model with this adapter.
 
     Raises:
         CheckpointError: There is none.
@@ -96,11 +96,13 @@ def _given(label: str, path: str, run: Run) -> Asked:
 
 
 Enter = Callable[[], AbstractContextManager[PreTrainedModel]]
-"""Gives the model for a while; the other one may be changed meanwhile."""
+"""Returns a context in which a model can be used; the other model, which may share its weights, can't be used
+meanwhile.
+"""
 
 
 def loaded(first: Asked, second: Asked) -> tuple[Enter, Enter]:
-    """Load both models."""
+    """Load both models; return for each a function that gives a context to use it in."""
     folder = adapter_folder(second.run)
     is_one_load = first.run is second.run and (first.name, second.name) == (BASE, ADAPTER)
     if is_one_load and folder is not None and not adapter_config.changes_base(folder):
@@ -110,7 +112,7 @@ def loaded(first: Asked, second: Asked) -> tuple[Enter, Enter]:
 
 
 def _with_and_without(run: Run, folder: Path) -> tuple[Enter, Enter]:
-    """Return one loaded model with its adapter off, and with it on."""
+    """Load a model with its adapter once; return contexts with the adapter off, and with it on."""
     config = run.config
     set_seed(config.seed)  # so that an untrained head has the same weights each time
     model = load_model(config.model, config.quantization, adapter_config.num_labels(folder))

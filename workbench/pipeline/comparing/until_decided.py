@@ -1,4 +1,4 @@
-"""Asks two models items in random order until a test that may stop at any item has decided between them."""
+"""Asks two models items in random order until a sequential test has decided between them."""
 
 import logging
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ from workbench.statistics.sequential import HIGHER, LOWER, UNDECIDED, Sequential
 log = logging.getLogger("workbench")
 
 FORECAST = (0.1, 0.05, 0.03, 0.02)
-"""True differences that are forecast."""
+"""Differences between the models' scores for which the number of items is forecast."""
 DISCORDANCE = 0.3
-"""Share of items that flip, for the forecast."""
+"""Share of items that the forecast assumes to be answered right by only one of the models."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What was decided on one benchmark, and after how many items."""
+    """The decision between two models on one benchmark, and after how many items it fell."""
 
     benchmark: str
     metric: str
@@ -53,7 +53,7 @@ class Decision:
 
     @property
     def verdict(self) -> str:
-        """Return the verdict about the second model."""
+        """Return whether the second model is better, worse, within the margin, or undecided."""
         verdicts = {HIGHER: BETTER, LOWER: WORSE}
         if lower_is_better(self.metric):
             verdicts = {HIGHER: WORSE, LOWER: BETTER}
@@ -67,7 +67,7 @@ class Decision:
         return f"decided after {self.num_decided:,} of {self.num_total:,} items: {self.verdict}"
 
     def values(self) -> dict[str, Any]:
-        """Return the decision as JSON values."""
+        """Return the decision as JSON values, for compare.json."""
         return {**vars(self), "verdict": self.verdict, "stopped": self.stopped}
 
 
@@ -88,7 +88,7 @@ def check_asked(benchmarks: dict[str, PreparedBenchmark]) -> None:
 
 
 def say_forecast(name: str, order: ItemOrder, alpha: float) -> None:
-    """Log about how many items it takes to decide some differences."""
+    """Log roughly how many items it will take to decide each difference of FORECAST."""
     bound = float(order.shares.max()) * len(order.shares)
     found = []
     for difference in FORECAST:
@@ -115,7 +115,9 @@ def decide(
     models: tuple[Enter, Enter],
     alpha: float,
 ) -> Decision:
-    """Ask both models growing blocks of items until the difference is decided.
+    """Ask both models growing blocks of items until their difference is decided.
+
+    Answers are cached in the run's folder, so a killed comparison continues where it stopped.
 
     Answers are kept in the run's cache, so a killed comparison continues where it stopped.
 
@@ -194,7 +196,7 @@ def check_scores(score: Score, values: Sequence[float]) -> None:
 def as_json(
     config: CompareConfig, asked: tuple[Asked, Asked], decisions: Sequence[Decision], alpha: float
 ) -> dict[str, Any]:
-    """Return the decisions as JSON values, with their checksum."""
+    """Return the contents of compare.json, with their checksum."""
     values: dict[str, Any] = {
         "schema_version": 1,
         "until": config.until.name,

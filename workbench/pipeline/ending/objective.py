@@ -33,7 +33,10 @@ def objective(config: Config, run_dir: RunDir) -> float | None:
 
 
 def mean_score(scores: list[Score]) -> float | None:
-    """Return the mean of the first model's first metrics; None if there are no scores, or no mean."""
+    """Return the mean, over benchmarks, of the first metric of the run's first model in MODEL_ORDER.
+
+    None without scores, or if lower is better for some metrics and higher for others.
+    """
     models = {score.model for score in scores}
     model = next((name for name in MODEL_ORDER if name in models), None)
     first = {score.benchmark: score for score in reversed(scores) if score.model == model}
@@ -49,7 +52,10 @@ def training_report(run_dir: RunDir) -> dict[str, Any]:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a JSON file of the run; empty if it is missing or damaged, which its step reports."""
+    """Read a JSON file of the run; empty if it is missing or damaged.
+
+    The step that needs a damaged file reports it.
+    """
     try:
         values = read_json(path) if path.is_file() else {}
     except ValueError:

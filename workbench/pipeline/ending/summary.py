@@ -76,7 +76,7 @@ def summary(config: Config, run_dir: RunDir, width: int) -> str:
 
 
 def made_files(run_dir: RunDir) -> list[str]:
-    """Return the files and folders of the run with their descriptions."""
+    """Return a line for each file or folder that the run has: its path and its description."""
     paths = {run_dir.path / name: description for name, description in MADE.items()}
     descriptions = {str(path): description for path, description in paths.items() if path.exists()}
     longest = max(map(cell_len, descriptions), default=0)

@@ -16,7 +16,7 @@ from workbench.pipeline.run_state import Run
 
 @dataclass(frozen=True)
 class HeldOutRow:
-    """A row in the tokens that it would be trained in."""
+    """A held-out row, encoded as if it were trained on."""
 
     id: str
     input_ids: tuple[int, ...]

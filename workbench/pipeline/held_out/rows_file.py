@@ -11,14 +11,16 @@ from workbench.run_dir import RunDir, file_fingerprint, read_json, write_atomic
 from workbench.run_record import RunRecord
 
 MOST_ITEMS = 500
-"""Most held-out rows that models are scored on; the validation loss is computed on all held-out rows."""
+"""Largest number of held-out rows that models are scored on; the validation loss is computed on all held-out
+rows.
+"""
 
 
 def write_rows(hold_out: HoldOut, run_dir: RunDir) -> dict[str, Any]:
     """Write the held-out rows into the run's folder.
 
     Returns:
-        What train.json contains about them.
+        Facts about the rows, for train.json: their numbers, the reason, and the file's checksum.
     """
     rows = distinct(hold_out.held_out)[:MOST_ITEMS]
     lines = [readable_json({"where": row.where, "source": row.source, "values": row.values}) for row in rows]
@@ -36,7 +38,10 @@ def write_rows(hold_out: HoldOut, run_dir: RunDir) -> dict[str, Any]:
 
 
 def readable_json(value: Any) -> str:
-    """Return a value as JSON with its characters as they are; escaped if a lone surrogate is among them."""
+    """Encode a value as JSON with Chinese and other characters unescaped.
+
+    If the value has a lone surrogate, which UTF-8 doesn't have, characters are escaped.
+    """
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if is_encodable(text) else json.dumps(value, default=str)
 
@@ -51,7 +56,7 @@ def is_encodable(text: str) -> bool:
 
 
 def distinct(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows without repetitions of earlier ones."""
+    """Drop rows that repeat an earlier row of the same source."""
     first_rows: dict[str, Row] = {}
     for row in rows:
         first_rows.setdefault(f"{row.source} {row.content()}", row)

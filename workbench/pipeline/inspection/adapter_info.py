@@ -1,4 +1,4 @@
-"""Shows an adapter layer by layer, and compares two."""
+"""Shows an adapter layer by layer, and compares it with another adapter."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ log = logging.getLogger("workbench")
 
 
 def adapter_info(run: Run) -> None:
-    """Print what the adapter at `adapter.path` is, and how near `adapter_info.other` is to it.
+    """Print facts and norms of the adapter at `adapter.path`, and compare `adapter_info.other` with it.
 
     Raises:
         ConfigError: `adapter.path` is missing.
@@ -47,7 +47,7 @@ def adapter_info(run: Run) -> None:
 
 
 def facts(path: str) -> Iterator[str]:
-    """Yield lines about the adapter as a whole."""
+    """Yield lines about the adapter as a whole: method, settings, size, dtypes and origin."""
     config, weights = read_config(path), read_weights(path)
     method = getattr(config.peft_type, "value", config.peft_type)
     numbers = sum(tensor.numel() for tensor in weights.values())
@@ -62,7 +62,10 @@ def facts(path: str) -> Iterator[str]:
 
 
 def norms(path: str) -> dict[str, float]:
-    """Return the norm of each layer's update; for methods other than LoRA that of the layer's own tensors."""
+    """Return the norm of each layer's weight update.
+
+    For methods other than LoRA, this is the norm of all the layer's adapter tensors.
+    """
     if isinstance(read_config(path), LoraConfig):
         return {pair.module: pair.norm for pair in lora_pairs(path)}
     squares: dict[str, float] = {}
@@ -74,13 +77,13 @@ def norms(path: str) -> dict[str, float]:
 
 
 def magnitudes(pairs: Sequence[LoraPair]) -> list[float]:
-    """Return the smallest and the largest magnitude of each layer."""
+    """Return the smallest and the largest DoRA magnitude of each layer, as one list."""
     held = [pair.magnitude for pair in pairs if pair.magnitude is not None]
     return [float(value) for values in held for value in (values.min(), values.max())]
 
 
 def bias_norms(pairs: Sequence[LoraPair]) -> list[float]:
-    """Return the norm of each layer's bias, times the layer's scale."""
+    """Return the norm of each layer's bias (lora_bias), times the layer's scale."""
     return [pair.scale * float(pair.bias.double().norm()) for pair in pairs if pair.bias is not None]
 
 
@@ -90,11 +93,14 @@ NOTES = {
     "norm is that of the update before.",
     "bias": "bias: norm of what is added to each output (lora_bias); norm doesn't count it.",
 }
-"""Column of vectors besides A and B -> what it shows."""
+"""Optional column of the table of norms -> the note below the table that explains it."""
 
 
 def norm_table(path: str, rows: Mapping[str, Sequence[float | None]]) -> Table:
-    """Return a line for each kind of module: rank, scale, norms, and a bar for each layer."""
+    """Return a table with a line for each kind of module, such as q_proj.
+
+    Its columns: rank, scale, norms, and a bar for each layer.
+    """
     pairs = lora_pairs(path) if isinstance(read_config(path), LoraConfig) else []
     largest = max((value for row in rows.values() for value in row if value is not None), default=0.0)
     further = {name: lengths for name, lengths in VECTORS.items() if lengths(pairs)}
@@ -125,7 +131,7 @@ def norm_table(path: str, rows: Mapping[str, Sequence[float | None]]) -> Table:
 
 
 def _range(values: Sequence[float]) -> str:
-    """Return the least and the largest value as text; empty for none."""
+    """Format the smallest and the largest value, as in `1 to 8`; empty without values."""
     if not values:
         return ""
     texts = dict.fromkeys(f"{value:.3g}" for value in (min(values), max(values)))
@@ -133,7 +139,7 @@ def _range(values: Sequence[float]) -> str:
 
 
 def compare(first: str, second: str) -> list[LayerAngles]:
-    """Compare two LoRAs.
+    """Compare two LoRAs layer by layer: the cosine and the principal angles of their updates.
 
     Raises:
         CheckpointError: One can't be read, or is not a LoRA.
@@ -148,7 +154,10 @@ def compare(first: str, second: str) -> list[LayerAngles]:
 
 
 def angle_table(config: Config, compared: Sequence[LayerAngles]) -> Table:
-    """Return a line for each kind of module: cosine, angles and overlap of the two adapters."""
+    """Return a table with a line for each kind of module, such as q_proj.
+
+    Its columns: cosine, angles and overlap of the two adapters' updates.
+    """
     kinds: dict[str, list[LayerAngles]] = {}
     for layer in compared:
         kinds.setdefault(layer.module.rpartition(".")[2], []).append(layer)

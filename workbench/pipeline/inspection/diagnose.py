@@ -1,4 +1,4 @@
-"""The diagnose step: what is wrong with a merged model of any tool."""
+"""The diagnose step: finds the faults of a merged model, whichever tool has made it."""
 
 import logging
 import os
@@ -58,7 +58,7 @@ def merged_path(config: Config, run: Run) -> str | None:
 
 
 def show(diagnosis: Diagnosis) -> None:
-    """Log the findings, numbered in the order of harm, then notes and what the tensors are."""
+    """Log the faults, the most harmful first, then the notes and a summary of the tensors."""
     for number, finding in enumerate(diagnosis.faults, 1):
         log.warning("diagnose: %d. %s", number, finding.text)
     for finding in diagnosis.findings:

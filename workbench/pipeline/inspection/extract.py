@@ -1,4 +1,4 @@
-"""The extract step: a LoRA out of two checkpoints."""
+"""The extract step: makes a LoRA of the difference between two checkpoints."""
 
 import logging
 
@@ -16,11 +16,13 @@ from workbench.run_record import RunRecord
 log = logging.getLogger("workbench")
 
 SHOWN = 8
-"""Weights that are named on the screen."""
+"""Largest number of weights that a warning names."""
 
 
 def extract(run: Run) -> None:
-    """Write the LoRA between `model.path` and `merged.path` as the run's adapter, and log what it holds.
+    """Write the LoRA between `model.path` and `merged.path` as the run's adapter.
+
+    The log tells how much of the difference the LoRA reproduces.
 
     Raises:
         CheckpointError: The checkpoints can't be compared, or don't differ.
@@ -44,13 +46,13 @@ def extract(run: Run) -> None:
 
 
 def extracted_from(config: Config) -> str:
-    """Return the fingerprint of the settings and files that decide the adapter."""
+    """Return the fingerprint of the settings and files that the extracted adapter depends on."""
     paths = [content(config.model.path), config.model.revision, content(config.merged.path)]
     return fingerprint([*paths, hashed(config.extract, "extract")])
 
 
 def show(extraction: Extraction, config: Config) -> None:
-    """Log ranks and shares, and the changed weights that the adapter doesn't hold."""
+    """Log the layers' ranks and reproduced shares, and the changed weights that a LoRA can't change."""
     layers = extraction.layers
     ranks, shares = [layer.rank for layer in layers], [layer.share for layer in layers]
     log.info(

@@ -1,4 +1,4 @@
-"""Says where an adapter comes from, as far as its folder and the run around it tell."""
+"""Lists an adapter's base, training data and scores, by its folder and the run that it belongs to."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -12,9 +12,10 @@ CELL, LABEL_WIDTH, TOP = 18, 150, 40
 
 
 def grid(values: Mapping[str, float]) -> dict[str, list[float | None]]:
-    """Sort values of modules into rows by the module's last name, and columns by the number of its layer.
+    """Arrange the values of modules in rows by kind of module, and in columns by layer number.
 
-    Modules outside of numbered layers get a row of one cell.
+    The kind is the last part of a module's name, such as q_proj. A cell without a module is None; modules
+    outside of numbered layers get a row of one cell.
     """
     cells: dict[str, dict[int, float]] = {}
     for module, value in values.items():
@@ -24,7 +25,7 @@ def grid(values: Mapping[str, float]) -> dict[str, list[float | None]]:
 
 
 def bars(values: Sequence[float | None], largest: float) -> str:
-    """Return a bar for each value, as high as its share of the largest; a dot where there is none."""
+    """Return a bar for each value, as high as its share of the largest; `·` stands for None."""
     return "".join(
         "·" if value is None else BARS[min(7, int(8 * value / largest))] if largest else BARS[0]
         for value in values
@@ -32,11 +33,11 @@ def bars(values: Sequence[float | None], largest: float) -> str:
 
 
 def picture_svg(rows: Mapping[str, Sequence[float | None]], title: str) -> str:
-    """Return an SVG with a cell for each module, the darker the larger its value.
+    """Draw an SVG with a cell for each module, the darker the larger its value.
 
     Args:
         rows: Kind of module -> value in each layer; None: the layer has no such module.
-        title: Text above.
+        title: Title above the cells.
     """
     largest = max((value for row in rows.values() for value in row if value is not None), default=0.0)
     columns = max((len(row) for row in rows.values()), default=0)

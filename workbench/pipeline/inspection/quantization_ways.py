@@ -1,4 +1,4 @@
-"""Chooses and checks the ways to hold a model that a quantization report compares, before it is loaded."""
+"""Chooses and checks the number formats that a quantization report compares, before it loads a model."""
 
 import logging
 from dataclasses import replace
@@ -28,7 +28,7 @@ def check_report(run: Run) -> None:
     """Check what the report needs, before a model is loaded.
 
     Raises:
-        WorkbenchError: A way to hold the model isn't possible, or there is nothing to score it on.
+        WorkbenchError: A number format isn't possible, or there is no benchmark.
     """
     config = run.config
     if rank_and_world_size()[1] > 1:
@@ -77,10 +77,10 @@ def _check_benchmarks(run: Run) -> None:
 
 
 def ways(run: Run) -> list[HeldAs]:
-    """Return the ways to hold the model, the unquantized one first.
+    """Return the number formats to compare, unquantized first; by default all that are possible.
 
     Raises:
-        WorkbenchError: A chosen one isn't possible.
+        WorkbenchError: A format in `quantization_report.formats` isn't possible.
     """
     chosen = run.config.quantization_report.formats
     if not chosen:
@@ -101,5 +101,5 @@ def why_no_gguf(run: Run) -> str:
 
 
 def in_bits(quantization: QuantizationConfig, held_as: HeldAs) -> QuantizationConfig:
-    """Return the section with the method that holds a model this way: none, or one of bitsandbytes."""
+    """Return the quantization section with the method of a format: none, int8, nf4 or fp4."""
     return replace(quantization, method=QuantizationMethod[held_as.name])

@@ -71,7 +71,7 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
     Args:
         run: The run.
         rows: Sizes of the training rows.
-        num_classes: Of a classifier; 0 for a causal model.
+        num_classes: Number of classes of a classifier; 0 for a causal model.
         is_one_step: Whether `rows` are those of one step, because the number of rows is unknown.
     """
     config = run.config
@@ -163,7 +163,7 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
 
     Args:
         run: The run.
-        num_classes: Of a classifier; 0 for a causal model.
+        num_classes: Number of classes of a classifier; 0 for a causal model.
         largest: The largest batch.
 
     Raises:
@@ -188,7 +188,7 @@ def setting_of(run: Run, num_classes: int, largest: Batch) -> Setting:
 
 
 def has_matrices(adapter: AdapterConfig) -> bool:
-    """Return whether a training has no new adapter, or one with a LoRA's matrices A and B."""
+    """Return False for a new adapter of a method without LoRA's matrices A and B; else True."""
     return adapter.path is not None or adapter.method in (AdapterMethod.none, *LORA_METHODS)
 
 

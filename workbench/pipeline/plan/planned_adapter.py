@@ -7,7 +7,9 @@ from workbench.models.adapters import adapter_config
 
 
 def planned_adapter(adapter: AdapterConfig) -> AdapterConfig:
-    """Return the adapter section; of an adapter to train further, with the rank and layers of its own.
+    """Return the adapter section.
+
+    If an adapter is trained further, rank, layers and dropout are those of the adapter.
 
     Raises:
         CheckpointError: There is no adapter at `adapter.path`.

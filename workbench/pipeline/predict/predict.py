@@ -95,7 +95,10 @@ def predict(run: Run) -> None:
 
 
 def label_heading(config: Config, output: Path, questions: Sequence[Question]) -> str:
-    """Return the column of predicted classes: in a table the training's own, unless the rows have it."""
+    """Return the name of the column of predicted classes in the output.
+
+    In a CSV it is the training data's name, unless the input has such a column; else `label`.
+    """
     heading = config.data.columns.get(LABEL, LABEL)
     is_taken = heading in ANSWER_COLUMNS or any(heading in question.given for question in questions)
     return LABEL if is_taken or not is_table(output) else heading
@@ -113,12 +116,12 @@ def renamed_columns(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict
 
 
 def show_file(output: Path, prompt_texts: Sequence[str], heading: str) -> None:
-    """Print the first answers of an output file, after their prompts, which are in the order of its rows.
+    """Print the first answers of an output file, each after its prompt.
 
     Args:
         output: The file.
-        prompt_texts: The prompts.
-        heading: The training's own heading of classes, under which a table may have them.
+        prompt_texts: The prompts, in the order of the file's rows.
+        heading: Name of the class column in the training data, which a CSV may have, too.
     """
     rows, answers = read_answers(output), []
     for text, values in zip(prompt_texts, rows, strict=False):
@@ -151,7 +154,7 @@ def output_file(config: Config, run_dir: RunDir, name: str) -> Path:
 
 
 def answer_rule(config: Config) -> dict[str, Any]:
-    """Return the settings that decide an answer, besides model and prompt."""
+    """Return the settings that an answer depends on, besides model and prompt."""
     limits = {"max_new_tokens": config.predict.max_new_tokens, "task": config.model.task.value}
     return {**limits, "endings": 2}  # raised when the rule for the end of an answer changes
 

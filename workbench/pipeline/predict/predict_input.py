@@ -1,4 +1,4 @@
-"""Reads the rows of `predict.input` as the run's training rows were read, whatever their columns."""
+"""Reads the rows of `predict.input` like training rows, and adapts their columns to the model."""
 
 import logging
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def questions(run: Run) -> list[Question]:
 
 
 def with_predict_keys(message: str) -> str:
-    """Return an error message about training rows with the keys about rows to predict."""
+    """Replace keys such as data.path in an error message by the keys of the predict step."""
     for key, predict_key in KEYS.items():
         message = message.replace(key, predict_key)
     return message
@@ -87,7 +87,7 @@ def is_line(row: Row) -> bool:
 
 
 def columns_for(first: Row, config: Config) -> dict[str, str]:
-    """Return the file's column of each role: `predict.columns`, or else training's columns that the file has.
+    """Return role -> column of the file: `predict.columns`, or training's columns that the file has.
 
     Raises:
         DataError: A column that training used is missing, and no column is named after its role.
@@ -107,7 +107,7 @@ def columns_for(first: Row, config: Config) -> dict[str, str]:
 
 
 def trained_columns(data: DataConfig, first: Row) -> Mapping[str, str]:
-    """Return training's columns by role; of several sources, those that match most columns of the row."""
+    """Return role -> column in training. Of several sources, the one with most columns in `first` counts."""
     source_columns = [source.columns for source in data.sources.values() if source.columns]
     return data.columns or max(
         source_columns,
@@ -160,7 +160,7 @@ def trained_before(config: Config, run_dir: RunDir) -> dict[str, Any]:
 
 
 def as_prompt(row: Row, is_chat: bool) -> Row:
-    """Return a line or a prompt as a user's turn or as a plain prompt; other rows are unchanged."""
+    """Turn a line or prompt into a user's turn (`is_chat`) or a plain prompt; return other rows unchanged."""
     text = row.values.get("text") if is_line(row) else row.values.get("prompt")
     formats = [names for names in QUESTION.values() if names != ["prompt"] and names != ["text"]]
     if not isinstance(text, str) or any(all(name in row.values for name in names) for names in formats):

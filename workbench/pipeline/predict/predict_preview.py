@@ -12,10 +12,10 @@ from rich.text import Text
 from workbench.shown import clean
 
 MOST_ANSWERS = 5
-"""Most answers that are printed; the file has all."""
+"""Largest number of answers that are printed; the file has all."""
 
 MOST_CHARACTERS = 120
-"""Most characters of a text that are printed."""
+"""Largest number of characters of a text that are printed."""
 
 
 def show(answers: Sequence[Mapping[str, Any]], output: Path) -> None:

@@ -1,4 +1,4 @@
-"""The push step."""
+"""The push step: sends an adapter or model of a run to the Hugging Face Hub."""
 
 import logging
 import os
@@ -24,9 +24,9 @@ log = logging.getLogger("workbench")
 
 ORDER = (Pushed.merged, Pushed.model, Pushed.combined, Pushed.adapter)
 REFUSALS: tuple[type[Exception], ...] = (*HUB_ERRORS, OSError, ValueError)
-"""What huggingface_hub raises where the Hub refuses, can't be reached, or there is no token."""
+"""Exceptions of huggingface_hub if the Hub refuses or can't be reached, or if there is no token."""
 MADE_BY = {Pushed.adapter: "train", Pushed.combined: "combine", Pushed.model: "train"}
-"""Folder -> the step whose record holds its fingerprint."""
+"""Kind of folder -> the step whose entry in run.json has the folder's fingerprint."""
 
 
 def push(run: Run) -> None:
@@ -68,11 +68,11 @@ def repository(config: Config) -> str:
 
 
 def pushed_folder(run: Run) -> Path:
-    """Return the folder to send, after checking that it is what its step wrote.
+    """Return the folder to send, after checking that it is unchanged since its step wrote it.
 
     Raises:
-        MissingStepError: The run doesn't have it, or the merge isn't proven.
-        CheckpointError: It was changed since.
+        MissingStepError: The run doesn't have the folder, or the merge isn't proven.
+        CheckpointError: The folder was changed.
     """
     run_dir, folders = run.run_dir, folders_of(run.run_dir)
     present = [kind for kind in ORDER if folders[kind].is_dir()]
@@ -105,7 +105,7 @@ def folders_of(run_dir: RunDir) -> dict[Pushed, Path]:
 
 
 def remember_token() -> None:
-    """Mask the Hub's token in everything that is shown."""
+    """Have the Hub's token masked in logs and error messages."""
     for token in (get_token(), os.environ.get("HF_TOKEN")):
         if token:
             remember_secret(token)

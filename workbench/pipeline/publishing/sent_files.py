@@ -34,13 +34,13 @@ class SentFile:
 
 
 def sent_files(folder: Path, base: str | None) -> tuple[list[SentFile], list[str]]:
-    """Return the files to send in the order of their names, and the names of those that are left out.
+    """Return the files to send, ordered by name, and the names of files that are left out.
 
     Hidden files and links that lead out of the folder are left out.
 
     Args:
         folder: The adapter or model.
-        base: Hub id of the base, which card and adapter configuration shall name; None: they stay.
+        base: Hub id to name as base in the model card and adapter_config.json; None: unchanged.
     """
     sent, left_out = [], []
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
@@ -55,7 +55,7 @@ def sent_files(folder: Path, base: str | None) -> tuple[list[SentFile], list[str
 
 
 def _with_base(path: Path, base: str) -> bytes | None:
-    """Return the content of card or adapter configuration with another base; None for other files."""
+    """Return the model card or adapter_config.json with another base; None for other files."""
     if path.name == MODEL_CARD:
         card = ModelCard(path.read_text(encoding="utf-8"))
         cast(ModelCardData, card.data).base_model = base
@@ -67,7 +67,7 @@ def _with_base(path: Path, base: str) -> bytes | None:
 
 
 def problems(files: list[SentFile]) -> list[str]:
-    """Return what a reader on the Hub would stumble over: local paths, a missing card."""
+    """Return warnings about what readers on the Hub can't use: local paths, a missing model card."""
     lines = []
     if MODEL_CARD not in {file.name for file in files}:
         lines.append(f"{MODEL_CARD}: there is no model card (recipe=leaderboard writes it, with the scores)")

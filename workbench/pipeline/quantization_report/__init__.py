@@ -1,1 +1,1 @@
-"""The quantization_report step: one model held in several ways, on the same items and texts."""
+"""The quantization_report step: compares one model in several number formats on the same items."""

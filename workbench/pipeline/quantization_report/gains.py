@@ -1,4 +1,4 @@
-"""Says what quantizing a merged model costs of the adapter's gain, by differences of differences."""
+"""Measures how much of an adapter's gain is lost if base and merged model are quantized."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """An adapter's gain on one benchmark, unquantized and held in one way."""
+    """An adapter's gain on one benchmark, unquantized and in one number format."""
 
     held_as: HeldAs
     benchmark: str
@@ -34,15 +34,15 @@ class Gain:
     unquantized: PairedTest
     """Merged model over base, both unquantized; positive: better."""
     quantized: PairedTest
-    """Merged model over base, both held in this way."""
+    """Merged model over base, both in this number format."""
     change: PairedTest
-    """`quantized` less `unquantized`, of each item; below 0: quantizing costs of the gain."""
+    """`quantized` less `unquantized`, item by item; below 0: quantizing reduces the gain."""
     p_adjusted: float
-    """p-value of `change`, corrected for all benchmarks and ways."""
+    """p-value of `change`, corrected for all benchmarks and number formats."""
 
     @property
     def sentence(self) -> str:
-        """Return what is kept of the gain, with the interval of the change."""
+        """Return a sentence: how much of the gain the number format keeps, with the change's interval."""
         unquantized, quantized = (
             formatting.change(test.difference, self.is_share) for test in (self.unquantized, self.quantized)
         )
@@ -60,13 +60,13 @@ class Gain:
 def gains(
     merged: Sequence[Measured], base: Sequence[Measured], benchmarks: Mapping[str, PreparedBenchmark]
 ) -> list[Gain]:
-    """Compare the gain of the merged model over the base in each way with the unquantized one.
+    """Compare the merged model's gain over the base in each number format with the unquantized gain.
 
-    All are one family: the chance that it shows a change where there is none is that of a board's pairs.
+    All tests are corrected as one family, with the error rate of a leaderboard's pairs.
 
     Args:
         merged: The merged model, unquantized first.
-        base: The base in the same ways, in the same order.
+        base: The base in the same number formats, in the same order.
         benchmarks: The benchmarks; those whose score isn't a mean over items are left out.
     """
     comparable = {
@@ -101,7 +101,7 @@ def _paired(first: Floats, second: Floats, items: Items, alpha: float) -> Paired
 
 
 def _values(results: Results, score: Score) -> Floats:
-    """Return each item's score, higher is better."""
+    """Return each item's score by the score's metric, negated if lower is better."""
     sign = -1.0 if lower_is_better(score.metric) else 1.0
     predictions = results.predictions[score.benchmark]
     return sign * np.array([prediction.scores[score.metric] for prediction in predictions])

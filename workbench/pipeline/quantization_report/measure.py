@@ -1,4 +1,4 @@
-"""Scores a model held in one way, and measures how far its distributions are from the unquantized model's."""
+"""Scores a model in one number format, and measures its divergence from the unquantized model."""
 
 import logging
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ log = logging.getLogger("workbench")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What was found about a model held in one way."""
+    """Scores, size and divergence of a model in one number format."""
 
     held_as: HeldAs
     results: Results
@@ -38,12 +38,12 @@ class Measured:
     dtype: str
     """Number format of what isn't quantized."""
     texts: list[TextDivergence]
-    """Probe text by probe text; empty: not compared."""
+    """Divergence on each probe text; empty: not measured."""
 
 
 @dataclass(kw_only=True)
 class Series:
-    """One model, held in several ways one after the other; the first is the reference."""
+    """Loads a model in one number format after another and measures it; unquantized is the reference."""
 
     run: Run
     subject: Subject
@@ -52,15 +52,15 @@ class Series:
     probe: list[list[int]] = field(default_factory=list)
     """Token ids of the probe texts; empty: distributions aren't compared."""
     reference: LogitFiles | None = None
-    """The unquantized model's logits, once it was measured."""
+    """Files with the unquantized model's logits, once they are computed."""
     generation_config: Any = None
-    """The unquantized model's, which says where answers end."""
+    """Generation settings of the unquantized model, which contain its end tokens."""
 
     def measure(self, held_as: HeldAs) -> Measured:
-        """Load the model in one way, score it, and compare its distributions.
+        """Load the model in one number format, score it, and compare its next-token distributions.
 
         Raises:
-            WorkbenchError: The model can't be held or asked so.
+            WorkbenchError: The model can't be loaded or asked in this number format.
         """
         quantization = self.run.config.quantization
         with held(self.subject, held_as, quantization, self.scratch) as how:
@@ -75,19 +75,19 @@ class Series:
             )
 
     def forget_reference(self) -> None:
-        """Delete the unquantized model's distributions."""
+        """Delete the files with the unquantized model's logits."""
         for file in self.reference.files if self.reference is not None else ():
             file.unlink()
         self.reference = None
 
     def _end_alike(self, model: PreTrainedModel) -> None:
-        """Let answers end as the unquantized model's do."""
+        """Give a model the end tokens and other generation settings of the unquantized model."""
         if self.generation_config is None:
             self.generation_config = deepcopy(model.generation_config)
         model.generation_config = deepcopy(self.generation_config)
 
     def _score(self, model: PreTrainedModel, held_as: HeldAs, how: Held) -> Results:
-        """Score the model; answers are cached, so that a report that was killed goes on."""
+        """Score the model; answers are cached, so that a killed report continues where it stopped."""
         name, run_dir = shown_name(held_as), self.run.run_dir
         answers = run_dir.quantization / self.subject.name / held_as.value
         evaluation = score_model(
@@ -107,7 +107,10 @@ class Series:
         )
 
     def _compare(self, model: PreTrainedModel) -> list[TextDivergence]:
-        """Compare next-token distributions with the reference's, which are kept in files."""
+        """Return the divergence of the next-token distributions from the reference on each probe text.
+
+        The first model becomes the reference: its logits are written to files.
+        """
         if not self.probe:
             return []
         rows = text_logits(model, self.probe)
@@ -118,5 +121,5 @@ class Series:
 
 
 def shown_name(held_as: HeldAs) -> str:
-    """Return the name of a way to hold a model, as tables show it."""
+    """Return the name of a number format for tables, such as `nf4` or `q8_0 (GGUF)`."""
     return f"{held_as.value} (GGUF)" if held_as in GGUF else held_as.value

@@ -1,4 +1,4 @@
-"""Draws size against divergence and against the change of a score, as one SVG."""
+"""Draws each number format's divergence and change of score against its size, as one SVG."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,11 @@ PANEL, GAP, BOTTOM = 190, 50, 44
 UNITS = {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0}
 NAME_WIDTH, LINE_HEIGHT = 36, 13
 LEAST_DISTANCE = 14
-"""Between two dots, of which equal sizes would cover each other."""
+"""Smallest horizontal distance between two dots, in pixels: dots of the same size on disk would cover each
+other.
+"""
 LEAST_KL = 1e-9
-"""Divergence that is drawn at least, on the logarithmic axis."""
+"""Smallest divergence on the logarithmic axis; smaller divergences are drawn as this."""
 STYLE = """
 text { font: 13px sans-serif; fill: #333 } .grid { stroke: #ddd } .frame { stroke: #888; fill: none }
 .bar { stroke-width: 2 } .bar.few { stroke: #2b6cb0 } .bar.gguf { stroke: #c05621 }
@@ -29,7 +31,7 @@ text { font: 13px sans-serif; fill: #333 } .grid { stroke: #ddd } .frame { strok
 
 @dataclass(frozen=True, kw_only=True)
 class _Point:
-    """One way to hold the model, in one panel."""
+    """A dot of a panel: a number format's size on disk, its value, and the value's interval."""
 
     name: str
     num_bytes: int
@@ -42,7 +44,7 @@ class _Point:
 
 @dataclass(frozen=True, kw_only=True)
 class _Panel:
-    """Points over sizes, with their axis."""
+    """A panel of the picture: its dots, and the lines and labels of its vertical axis."""
 
     title: str
     points: Sequence[_Point]
@@ -51,7 +53,10 @@ class _Panel:
 
 
 def picture_svg(report: Report) -> str:
-    """Return an SVG of divergence, and of the first mean's or benchmark's change, by the size on disk."""
+    """Draw two panels over the size on disk: the divergence, and the change of the mean score.
+
+    With one benchmark, the second panel shows the change of its score.
+    """
     panels = [panel for panel in (_divergence(report), _change(report)) if panel is not None]
     sizes = _Sizes([line.measured.num_bytes for line in report.lines])
     height = TOP + len(panels) * (PANEL + GAP) - GAP + BOTTOM
@@ -99,7 +104,7 @@ def _log(value: float) -> float:
 
 
 def _change(report: Report) -> _Panel | None:
-    """Return the panel of the last mean, which is over all benchmarks, or else of the first benchmark."""
+    """Return the panel of the change of the mean over all benchmarks, else of the first benchmark."""
     points, title, factor = [], "", 1.0
     for line in report.lines[1:]:
         comparison = line.comparison
@@ -135,7 +140,7 @@ def _point(line: Line, value: float, low: float, high: float) -> _Point:
 
 
 def _drawn(panel: _Panel, top: float, sizes: "_Sizes") -> list[str]:
-    """Return the elements of one panel."""
+    """Return the SVG elements of a panel whose upper edge is at `top`."""
     low, high = panel.rows[0], max(panel.rows[-1], max(point.high for point in panel.points))
 
     def y(value: float) -> float:
@@ -179,7 +184,7 @@ class _Sizes:
         self.columns = [value for value in values if self.low <= math.log(value * self.unit) <= self.high]
 
     def x(self, num_bytes: float) -> float:
-        """Return where a size is."""
+        """Convert a size in bytes to a horizontal position in pixels."""
         return LEFT + (WIDTH - LEFT - RIGHT) * (math.log(num_bytes) - self.low) / (self.high - self.low)
 
 

@@ -1,4 +1,4 @@
-"""Takes probe texts from benchmarks' items."""
+"""Takes probe texts, on which models' next-token distributions are compared, from benchmark items."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice, zip_longest
@@ -20,23 +20,23 @@ def probe_rows(
 
     Args:
         benchmarks: Benchmarks with their items.
-        tokenizer: The model's.
-        num_texts: Most texts; equal ones count once.
-        max_tokens: Tokens after which a text is cut.
+        tokenizer: The model's tokenizer.
+        num_texts: Largest number of texts; duplicates among these are dropped.
+        max_tokens: Number of tokens to which texts are cut.
     """
     texts = list(dict.fromkeys(islice(_texts(benchmarks, num_texts), num_texts)))
     return [row[:max_tokens] for row in encode(tokenizer, texts) if row]
 
 
 def _texts(benchmarks: Mapping[str, PreparedBenchmark], num_texts: int) -> Iterator[str]:
-    """Yield texts, the first of each benchmark before the second of any."""
+    """Yield texts from the benchmarks in turn: the first of each, then the second of each, and so on."""
     spread = [_spread(benchmark.examples, num_texts) for benchmark in benchmarks.values()]
     for examples in zip_longest(*spread):
         yield from (_text(example) for example in examples if example is not None)
 
 
 def _spread(examples: list[Example], num_texts: int) -> list[Example]:
-    """Return at most `num_texts` items, at equal distances."""
+    """Return every n-th item: at least `num_texts` items and fewer than twice as many, or all items."""
     return examples[:: max(1, len(examples) // num_texts)]
 
 

@@ -1,4 +1,4 @@
-"""Puts what was measured into lines: numbers with their intervals, for tables and for JSON."""
+"""Combines measurements into a report: numbers with their intervals, for tables and for JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,28 +27,28 @@ class Fidelity:
     num_texts: int
     num_tokens: int
     kl: float
-    """Kullback-Leibler divergence a token, in nats."""
+    """Kullback-Leibler divergence per token, in nats."""
     kl_interval: Interval | None
-    """With 95% confidence, texts independent; None: too few texts differ."""
+    """95% interval, with texts as independent samples; None: too few texts differ."""
     agreement: float
-    """Share of tokens after which both have the same most likely next token."""
+    """Share of tokens after which both models have the same most likely next token."""
     agreement_interval: Interval
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One way to hold the model."""
+    """One number format: its measurements, and its differences from the unquantized model."""
 
     measured: Measured
     fidelity: Fidelity | None
     comparison: Comparison | None
-    """Against the unquantized model; None for that itself."""
+    """Scores compared with the unquantized model's; None for the unquantized model."""
     speeds: Speeds | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All ways to hold a model, the unquantized one first."""
+    """The measurements of a model in all number formats, unquantized first."""
 
     model: str
     lines: list[Line]
@@ -57,7 +57,7 @@ class Report:
 
 
 def lines(measured: Sequence[Measured], speeds: Mapping[HeldAs, Speeds]) -> list[Line]:
-    """Return a line for each way; all comparisons with the unquantized model are one family."""
+    """Return a line for each number format. Their p-values are corrected for all comparisons together."""
     whole, *others = measured
     compared = compare_all(whole.results, [other.results for other in others]) if others else []
     comparisons: list[Comparison | None] = [None, *compared]
@@ -93,7 +93,7 @@ def fidelity(texts: Sequence[TextDivergence]) -> Fidelity | None:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Return the report as values of JSON."""
+    """Return the contents of the report's JSON file."""
     families = [line.comparison.rows for line in report.lines if line.comparison]
     sizes = [row.difference.family for rows in families for row in rows if row.difference]
     return {

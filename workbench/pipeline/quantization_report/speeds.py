@@ -1,4 +1,4 @@
-"""Measures speed and memory of each way to hold a model, in turn, each time in a process of its own."""
+"""Measures speed and memory of a model in each number format, each time in a new process."""
 
 import logging
 import multiprocessing
@@ -26,7 +26,7 @@ Loaded = tuple[ModelConfig, QuantizationConfig]
 
 @dataclass(frozen=True, kw_only=True)
 class Speeds:
-    """Speed of one way to hold a model: medians over the rounds, and the rounds themselves."""
+    """Speed in one number format: medians over the rounds, and the rounds themselves."""
 
     prompt_tokens_per_second: float
     decoded_tokens_per_second: float
@@ -35,10 +35,12 @@ class Speeds:
 
 
 def alternate(ways: Mapping[HeldAs, Loaded], prompt: Sequence[int], rounds: int) -> dict[HeldAs, Speeds]:
-    """Measure each way once a round; a way whose process fails is left out, with a warning.
+    """Measure each number format once a round.
+
+    If the process of a number format fails, it is left out with a warning.
 
     Args:
-        ways: How the model is loaded.
+        ways: Number format -> how the model is loaded.
         prompt: Token ids.
         rounds: Number of rounds.
     """
@@ -57,7 +59,7 @@ def alternate(ways: Mapping[HeldAs, Loaded], prompt: Sequence[int], rounds: int)
 
 
 def prompt_of(rows: Sequence[Sequence[int]], context: int | None) -> list[int]:
-    """Return a prompt of PROMPT_TOKENS tokens out of probe texts, or of half the model's context."""
+    """Repeat the tokens of probe texts to a prompt of PROMPT_TOKENS tokens, or half the model's context."""
     tokens = [token for row in rows for token in row]
     length = min(PROMPT_TOKENS, context // 2 if context else PROMPT_TOKENS)
     return (tokens * (length // len(tokens) + 1))[:length]
@@ -73,7 +75,7 @@ def _median(rounds: list[Speed]) -> Speeds:
 
 
 def _in_process(loaded: Loaded, prompt: Sequence[int]) -> Speed | str:
-    """Load and measure the model in a process of its own; return why that failed, if it did."""
+    """Load and measure the model in a new process; return its speed, or why that failed."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = _new_process(loaded, list(prompt), sender)
     process.start()
@@ -87,7 +89,10 @@ def _in_process(loaded: Loaded, prompt: Sequence[int]) -> Speed | str:
 
 
 def _new_process(loaded: Loaded, prompt: list[int], sender: Connection) -> BaseProcess:
-    """Return a process that measures; it starts from one that has the libraries loaded, unless on a GPU."""
+    """Return a process, not yet started, that measures the model.
+
+    Without a GPU it is forked from a server process that has loaded the libraries.
+    """
     arguments = (loaded, prompt, sender)
     if torch.cuda.is_available() or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn").Process(target=_measure, args=arguments, daemon=True)
@@ -97,7 +102,7 @@ def _new_process(loaded: Loaded, prompt: list[int], sender: Connection) -> BaseP
 
 
 def _measure(loaded: Loaded, prompt: list[int], sender: Connection) -> None:
-    """Send the speed of a model, or why it can't be measured."""
+    """Load and measure the model; send its speed, or the reason why that failed."""
     try:
         sender.send(speed.measure_speed(loading.load_model(*loaded), prompt, DECODED_TOKENS))
     except WorkbenchError as error:

@@ -1,4 +1,4 @@
-"""The quantization_report step: what each way to hold a model's weights costs."""
+"""The quantization_report step: measures what each number format of a model's weights costs."""
 
 import logging
 import os
@@ -37,14 +37,14 @@ from workbench.run_record import RunRecord
 log = logging.getLogger("workbench")
 
 SCRATCH = "scratch-"
-"""Begin of the names of folders for intermediate files, which a killed process leaves behind."""
+"""Prefix of the names of folders for intermediate files, which a killed process leaves behind."""
 
 
 def quantization_report(run: Run) -> None:
-    """Hold a model in several ways, compare each with the unquantized model, and write the report.
+    """Measure a model in several number formats, compare each with the unquantized, write the report.
 
     Raises:
-        WorkbenchError: The model can't be held or asked in one of these ways.
+        WorkbenchError: The model can't be loaded or asked in one of these number formats.
     """
     run_dir, benchmarks = run.run_dir, run.benchmarks()
     subject = subject_of(run)
@@ -66,7 +66,7 @@ def quantization_report(run: Run) -> None:
 
 
 def reported_from(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark]) -> list[Any]:
-    """Return everything that decides the report, apart from the machine."""
+    """Return everything that the report depends on, except the machine."""
     config = run.config
     sections = [hashed(config.quantization_report, "quantization_report")]
     sections.append(hashed(config.quantization, "quantization"))
@@ -76,7 +76,10 @@ def reported_from(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedB
 
 @contextmanager
 def scratch_folder(run: Run) -> Iterator[Path]:
-    """Yield a folder for GGUF files and distributions, and delete it, and what killed processes left."""
+    """Yield a folder for GGUF files and logits, and delete it afterwards.
+
+    Folders that killed processes have left are deleted first.
+    """
     folder = run.run_dir.quantization
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{SCRATCH}*"):
@@ -86,7 +89,7 @@ def scratch_folder(run: Run) -> Iterator[Path]:
 
 
 def made(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark], scratch: Path) -> Report:
-    """Measure the model in all ways, and then its speed and the gain over its base."""
+    """Measure the model in all number formats, then the speeds and the gain over its base."""
     settings = run.config.quantization_report
     probe = probe_rows(benchmarks, subject.tokenizer, settings.num_texts, settings.max_tokens)
     series = Series(run=run, subject=subject, benchmarks=benchmarks, scratch=scratch, probe=probe)
@@ -102,7 +105,7 @@ def made(run: Run, subject: Subject, benchmarks: Mapping[str, PreparedBenchmark]
 
 
 def measure_all(series: Series, held: Sequence[HeldAs]) -> list[Measured]:
-    """Measure a model in each way, the unquantized one first."""
+    """Measure a model in each number format, unquantized first."""
     measured = []
     for number, held_as in enumerate(held, 1):
         log.info(
@@ -115,7 +118,7 @@ def measure_all(series: Series, held: Sequence[HeldAs]) -> list[Measured]:
 def measure_speeds(
     run: Run, subject: Subject, probe: list[list[int]], held: Sequence[HeldAs]
 ) -> dict[HeldAs, Speeds]:
-    """Measure speed and memory of all ways but GGUF, whose weights are computed in float32 here."""
+    """Measure speed and memory in all number formats but GGUF, which is computed in float32 here."""
     rounds = run.config.quantization_report.rounds
     if not rounds:
         return {}
@@ -131,7 +134,7 @@ def measure_speeds(
 def measure_gains(
     run: Run, merged: list[Measured], benchmarks: Mapping[str, PreparedBenchmark], scratch: Path
 ) -> list[Gain]:
-    """Score the base in the same ways, if the run has an adapter, and compare the gains."""
+    """If the run has an adapter, score the base in the same number formats, and compare the gains."""
     base = base_of(run, scratch / "base") if run.config.quantization_report.gain else None
     if base is None or len(merged) == 1:
         return []
@@ -140,14 +143,14 @@ def measure_gains(
 
 
 def machine(run: Run) -> dict[str, Any]:
-    """Return where speed was measured."""
+    """Return the system, number of processors and device that speed was measured on."""
     device = torch_device(run.config.model.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"system": platform.platform(), "processors": os.cpu_count(), "device": f"{device.type}, {name}"}
 
 
 def show(report: Report) -> None:
-    """Print the tables, and what is kept of the adapter's gain."""
+    """Print the tables, and how much of the adapter's gain each number format keeps."""
     print("\n\n".join(table.text() for table in tables(report)), flush=True)
     if report.gains:
         print("\nThe adapter's gain:", flush=True)

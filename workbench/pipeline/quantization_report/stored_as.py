@@ -1,4 +1,4 @@
-"""Holds a model in one way: whole, in 8 or 4 bits, or as the weights of a GGUF file."""
+"""Prepares loading a model in a number format: unquantized, in 8 or 4 bits, or from a GGUF file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,24 +18,24 @@ from workbench.run_dir import file_fingerprint, fingerprint
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """How a model is loaded, and what its answers depend on."""
+    """Settings to load a model in one number format, and the fingerprint that its answers depend on."""
 
     model: ModelConfig
     quantization: QuantizationConfig
     fingerprint: str
     num_bytes: int | None
-    """Size of the weights in a GGUF file; None: that of the loaded model."""
+    """Size of the weights in the GGUF file; None: the size is measured on the loaded model."""
 
 
 @contextmanager
 def held(
     subject: Subject, held_as: HeldAs, quantization: QuantizationConfig, scratch: Path
 ) -> Iterator[Held]:
-    """Yield how to load a model held in one way; a GGUF file exists within the block.
+    """Yield the settings to load a model in one number format. A GGUF file exists only within the block.
 
     Args:
         subject: The model.
-        held_as: How it is held.
+        held_as: The number format.
         quantization: Settings of bitsandbytes, apart from the method.
         scratch: Folder for the GGUF file.
     """
@@ -49,7 +49,7 @@ def held(
 
 
 def _in_few_bits(subject: Subject, held_as: HeldAs, quantization: QuantizationConfig) -> Held:
-    """Return how to load the model with bitsandbytes."""
+    """Return the settings to load the model in 8 or 4 bits, with bitsandbytes."""
     section = in_bits(quantization, held_as)
     identity = {
         **subject.identity,
@@ -60,7 +60,7 @@ def _in_few_bits(subject: Subject, held_as: HeldAs, quantization: QuantizationCo
 
 
 def _as_gguf(subject: Subject, held_as: HeldAs, scratch: Path) -> Iterator[Held]:
-    """Write the GGUF file, yield how to load it, and delete it."""
+    """Write the GGUF file, yield the settings to load it, and delete it."""
     file = scratch / f"{subject.name}-{held_as.value}.gguf"
     section = ExportConfig(format=ExportFormat["gguf"], gguf_type=GgufType[held_as.name])
     num_bytes = export(subject.model, section, file).num_bytes

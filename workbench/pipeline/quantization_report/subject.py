@@ -1,4 +1,4 @@
-"""Finds the model that a quantization report is about, and the base whose gain it has."""
+"""Finds the model that a quantization report measures, and the base that its adapter was trained on."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,17 +20,17 @@ from workbench.pipeline.tokenizers import tokenizer_for
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One model, before it is loaded in any way."""
+    """A model that is measured, before it is loaded in any number format."""
 
     name: str
     """base, merged or trained."""
     model: ModelConfig
     """Its weights, unquantized; of a base that was trained in 4 or 8 bits, its effective weights."""
     whole: tuple[ModelConfig, QuantizationConfig]
-    """How it is loaded to be the reference, which `none` names."""
+    """Settings with which the model is loaded as the reference (number format `none`)."""
     tokenizer: PreTrainedTokenizerBase
     identity: Identity
-    """What the answers of the reference depend on."""
+    """Everything that the reference's answers depend on."""
 
 
 def subject_of(run: Run) -> Subject:
@@ -59,7 +59,7 @@ def base_of(run: Run, folder: Path) -> Subject | None:
 
     Args:
         run: The run.
-        folder: Gets the effective weights of a base that was trained in 4 or 8 bits.
+        folder: Folder for the effective weights of a base that was trained in 4 or 8 bits.
 
     Returns:
         None if the run has no adapter, or no base because it began with new weights.

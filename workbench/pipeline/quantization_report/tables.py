@@ -14,7 +14,7 @@ NOT_MEASURED = "-"
 
 
 def tables(report: Report) -> list[Table]:
-    """Return the table of sizes, divergence and speed, then one of each benchmark."""
+    """Return the table of sizes, divergences and speeds, then a table for each benchmark."""
     benchmarks = [row.benchmark for line in report.lines if line.comparison for row in line.comparison.rows]
     return [_costs(report), *(_scores(report, name) for name in dict.fromkeys(benchmarks))]
 
@@ -33,7 +33,7 @@ def markdown(report: Report) -> str:
 
 
 def _costs(report: Report) -> Table:
-    """Return the table of what isn't a score."""
+    """Return the table of sizes, divergences, speeds and memory."""
     rows = [
         [
             shown_name(line.measured.held_as),
@@ -72,7 +72,7 @@ def _speed(line: Line) -> list[str]:
 
 
 def _notes(report: Report) -> list[str]:
-    """Return what the numbers are, in lines of 80 columns."""
+    """Return the notes that explain the columns, in lines of at most 80 characters."""
     notes = ["size: of the weights on disk."]
     whole = report.lines[0]
     if fidelity := whole.fidelity:
@@ -94,7 +94,7 @@ def _notes(report: Report) -> list[str]:
 
 
 def _scores(report: Report, benchmark: str) -> Table:
-    """Return one benchmark's scores and their differences from the unquantized model's."""
+    """Return the table of one benchmark's scores, and their differences from the unquantized model's."""
     compared = [_row(line, benchmark) for line in report.lines]
     is_share = next(row.is_share for row in compared if row)
     rows, notes = [], []
@@ -117,7 +117,7 @@ def _row(line: Line, benchmark: str) -> ComparedBenchmark | None:
 
 
 def _difference(row: ComparedBenchmark | None) -> list[str]:
-    """Return change with interval, items gained and lost, and the corrected p-value with the verdict."""
+    """Return the cells of a difference: change with interval, items gained, items lost, p with verdict."""
     difference = row.difference if row else None
     if row is None or difference is None or difference.value is None:
         return [""] * 4
