@@ -45,8 +45,6 @@ def ask(
     A unit is an item, a text, or all requests of an item. The answers come from all processes, the number
     from this process.
 
-    The answers come from all processes, the number from this process.
-
     Args:
         keyed: chunks of (key of the answer, unit to ask).
         answers: yields index and answer of each unit, as soon as the answer is known.

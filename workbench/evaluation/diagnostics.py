@@ -17,7 +17,7 @@ log = logging.getLogger("workbench")
 
 
 def warn_of_letters(benchmark: PreparedBenchmark, answerer: Answerer, item: Item) -> None:
-    """Warn if the scored tokens of the letters differ from the tokens of the whole text."""
+    """Warn if letters are scored by other tokens than the tokenized prompt and answer have."""
     warning = answerer.letter_warning(item) if isinstance(answerer, MultipleChoice) else None
     if warning and rank_and_world_size()[0] == 0:
         log.warning("benchmarks.%s: %s", benchmark.name, warning)
@@ -36,7 +36,7 @@ def warn_of_closed_texts(name: str, lm: TransformersLM) -> None:
 
 
 def warn_of_same_tokens(benchmark: PreparedBenchmark, answerer: Answerer) -> None:
-    """Warn about items with different choices that have the same tokens."""
+    """Warn about items with different choices that consist of the same tokens, so their scores are equal."""
     same_tokens = answerer.same_tokens if isinstance(answerer, MultipleChoice) else {}
     if same_tokens and rank_and_world_size()[0] == 0:
         name, (first, second) = next(iter(same_tokens.items()))

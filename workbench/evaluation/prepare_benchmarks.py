@@ -40,9 +40,7 @@ def check_benchmarks(
 ) -> dict[str, PreparedBenchmark]:
     """Read, check and render all items of all benchmarks, which takes seconds and no model.
 
-    A benchmark of output type lm-eval gives one benchmark per task, `NAME.TASK`.
-
-    A benchmark with tasks of lm-evaluation-harness gives one benchmark per task: `lm_eval.TASK`.
+    A benchmark with tasks of lm-evaluation-harness gives one benchmark per task, `NAME.TASK`.
 
     Raises:
         ConfigError: A key or template is wrong.

@@ -49,9 +49,12 @@ class Renderer:
             config.question
         )
         self.alike: dict[str, str] = {}
-        """Row -> a duplicate choice, which protocol=lm-eval scores nevertheless."""
+        """Position of a row -> text that two of its choices share; protocol=lm-eval scores these rows, too.
+        """
         self.not_moved: dict[str, str] = {}
-        """Row -> a text that refers to options, so that the row is asked in one order only."""
+        """Position of a row -> its text that refers to options by letter or position, so that the row is
+        asked in one order only.
+        """
         self._given_names = GivenNames(config)
         self._can_move = False
         self.num_same_shots = 0
@@ -59,7 +62,9 @@ class Renderer:
         self.fewer_shots: list[int] = []
         """Number of few-shot examples of each item with fewer than `num_fewshot`."""
         self._shots: dict[tuple[str, str], Shot] = {}
-        """(subset, row) -> few-shot example; templates may show the title of the subset."""
+        """(subset, position of a row) -> few-shot example; the subset counts because templates may show its
+        title.
+        """
         self._picker = ExamplePicker(config.fewshot_order, config.num_fewshot or 0, seed)
 
     def example(self, row: Row, number: int, kept_index: int, subset: str, shot_rows: list[Row]) -> Example:
@@ -121,7 +126,7 @@ class Renderer:
         return hashlib.sha256(f"{subset}/{text}".encode()).hexdigest()[:16] if text else ""
 
     def _text_naming_options(self, row: Row, letters: list[str]) -> str | None:
-        """Return a text of the row that refers to options and is wrong after they are moved, or None."""
+        """Return a text of the row that would be wrong if options were moved, such as `A and B`, or None."""
         options = self.config.options
         columns = sorted(benchmark_templates.names(self.config.question) & row.values.keys() - set(options))
         values = [row.values[name] for name in columns]

@@ -7,7 +7,7 @@ from workbench.errors import ConfigError
 
 
 def resolve(name: str, benchmark: BenchmarkConfig) -> BenchmarkConfig:
-    """Return the benchmark with the settings of its protocol; the user's own `num_fewshot` is kept.
+    """Fill in the settings of a benchmark's protocol; the user's `num_fewshot` takes precedence.
 
     Raises:
         ConfigError: The protocol is unknown.

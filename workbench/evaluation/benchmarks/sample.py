@@ -1,4 +1,4 @@
-"""Selects the items that a benchmark's limit keeps."""
+"""Selects the items of a benchmark that are asked if `limit` is set."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from workbench.config.benchmark import Sample
 
 
 def sampled(benchmark: str, subset: str, ids: Sequence[str], limit: int | None, sample: Sample) -> list[int]:
-    """Return the indices of the selected items, in ascending order.
+    """Return the indices of the items that a limit selects, in ascending order.
 
     `hash` selects the items with the smallest SHA-256 of benchmark, subset and item id. The selection depends
     on neither seed nor model, and a smaller limit selects a subset of a larger limit's items.

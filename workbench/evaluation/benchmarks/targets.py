@@ -28,7 +28,7 @@ class Target:
     references: tuple[str, ...] = ()
     """Texts that the extracted answer of a generation is compared with."""
     written: tuple[str, ...] = ()
-    """Targets of a generation as the row writes them."""
+    """Right answers to generate, as the row writes them."""
 
     def shown(self, choices: Sequence[str]) -> str:
         """Return the answer that a few-shot example shows: the first right one, as the row writes it."""
@@ -39,7 +39,7 @@ class Target:
 
 
 def target_of(config: BenchmarkConfig, row: Row, values: Mapping[str, Any], choices: Sequence[str]) -> Target:
-    """Return the checked target of a row.
+    """Return the right answer of a row, after checking that a model can give it.
 
     Raises:
         DataError: The row has no right answer, or one that no model can give.

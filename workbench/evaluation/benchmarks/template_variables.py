@@ -44,7 +44,7 @@ class GivenNames:
         return [(field, text, name) for field, text in fields for name in sorted(_names(text) & given)]
 
     def check_columns(self, row: Row) -> None:
-        """Check that no column of the row is hidden from the expressions of `local` or `hub`.
+        """Check that the expressions of `local` or `hub` read no column that a variable of its name hides.
 
         Raises:
             DataError: Names the row, the column and the expression.
@@ -52,11 +52,11 @@ class GivenNames:
         _check(self._in_columns, row)
 
     def check_keep(self, row: Row) -> None:
-        """Check that no column of the row is hidden from `keep`."""
+        """Check that `keep` reads no column of the row that a variable of the same name hides."""
         _check(self._in_keep, row)
 
     def check_prompts(self, row: Row) -> None:
-        """Check that no column of the row is hidden from the templates of prompts, choices and answers."""
+        """Check that templates of prompts, choices and answers read no column that a variable hides."""
         _check(self._in_prompts, row)
 
 

@@ -91,7 +91,10 @@ def group_at(text: str, start: int, letters: str) -> Group | None:
 
 
 def _names(text: str, start: int, letters: str) -> list[tuple[int, str, bool]]:
-    """Return position and text of each letter (or run such as `BD`), and whether a comma precedes it."""
+    """Return the letters, or runs such as `BD`, that a text names together from `start` on, as in `A和B`.
+
+    Each comes with its position and whether a comma precedes it.
+    """
     names: list[tuple[int, str, bool]] = []
     position, after_comma = start, False
     while len(names) < 26 and (name := _name(text, position, letters)) is not None:

@@ -97,7 +97,7 @@ def _without_emphasis(text: str) -> str:
 
 
 def _stated(text: str, letters: str) -> frozenset[str]:
-    """Return the stated letters, by the first rule that matches."""
+    """Return the letters that a text states as its answer, by the first rule that matches."""
     rules: list[Callable[[str, str], Iterator[Group]]] = [
         lambda text, letters: _marked(text, letters, marks.FINAL, cleaning.BOX_START),
         lambda text, letters: _marked(text, letters, marks.ANSWER, _CHOSEN),
@@ -161,7 +161,7 @@ def _last_line(text: str, letters: str) -> Iterator[Group]:
 
 
 def _called_right(text: str, letters: str) -> Iterator[Group]:
-    """Yield the letters that are called right."""
+    """Yield the letters that the text calls right, as in `B is correct`."""
     end = 0
     for match in re.finditer(r"(?<![A-Za-z0-9])[A-Z]", text):
         group = group_at(text, match.start(), letters) if match.start() >= end else None

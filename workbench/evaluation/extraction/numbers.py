@@ -119,7 +119,7 @@ def _announced(text: str) -> Quantity | _Several | None:
 
 
 def _last_after(text: str, *patterns: "re.Pattern[str]") -> Quantity | _Several | None:
-    """Return the number after the last mark that a number follows."""
+    """Return the number after the last mark (such as `the answer is`) that a number follows."""
     ends = sorted({match.end() for pattern in patterns for match in pattern.finditer(text)}, reverse=True)
     for end in ends:
         candidate = _after(text, end)

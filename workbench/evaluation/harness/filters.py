@@ -35,7 +35,7 @@ class BoundedRe:
         return getattr(re, name)
 
     def sub(self, pattern: Any, repl: Any, string: Any, count: int = 0, flags: int = 0) -> Any:
-        """Substitute like `re.sub`.
+        """Substitute like `re.sub`, with a time limit if all arguments are texts and there are no flags.
 
         Raises:
             ValueError: Matching takes too long.

@@ -18,7 +18,7 @@ from workbench.evaluation.inference.preallocated_cache import GrowingCache
 from workbench.evaluation.inference.stop_rules import EndingCriteria, Endings
 
 _ROWS = 32
-"""Prompts in a batch: each step reads all weights once for the whole batch."""
+"""Largest number of prompts in a batch: each step reads all weights once for the whole batch."""
 _SHORT_PREFIX = 16
 """A shared prefix of fewer tokens doesn't get a forward pass of its own."""
 

@@ -84,7 +84,7 @@ def encode_pairs(
 def _split_request(
     context_tokens: list[int], tokens: list[int], start: int, whole_text: bool
 ) -> TokenRequest:
-    """Return the request for the tokens of a whole text, given the tokens of its context."""
+    """Return a request that scores a continuation, by the tokens of its context and of the whole text."""
     if not whole_text:
         return TokenRequest((*context_tokens, *tokens[len(context_tokens) :]), len(context_tokens))
     first = num_common(context_tokens, tokens)

@@ -197,8 +197,6 @@ def resampled(
     Both are None if all samples have the same score (as where every answer is right), which says nothing
     about the error.
 
-    Both are None if all samples score the same, as where every answer is right: they don't tell the error.
-
     Args:
         corpus: computes the score of items of a part, given the name of the part.
         parts: name -> items; items are resampled within their part, and the parts' scores are averaged.
@@ -226,7 +224,7 @@ def _chance(parts: Mapping[str, Sequence[Judged]]) -> float | None:
 
 
 def _majority(benchmark: PreparedBenchmark, parts: Mapping[str, Sequence[Judged]]) -> float | None:
-    """Return the best score of a constant answer; None if the choices differ between items."""
+    """Return the best score of always giving the same choice; None if the choices differ between items."""
     config = benchmark.config
     if config.choices_from and config.output_type != OutputType.classification:
         return None
@@ -238,7 +236,7 @@ def _majority(benchmark: PreparedBenchmark, parts: Mapping[str, Sequence[Judged]
 
 
 def _right_choices(item: Judged) -> tuple[object, ...]:
-    """Return all right choices of an item."""
+    """Return the right choices of an item as a tuple."""
     return item.example.target if isinstance(item.example.target, tuple) else (item.example.target,)
 
 

@@ -32,7 +32,7 @@ from workbench.evaluation.records import Answer, Example
 
 
 def generated(answer: Answer, example: Example) -> str | None:
-    """Return the extracted answer of a generation."""
+    """Return the answer that was extracted from the generated text."""
     return answer.extracted
 
 

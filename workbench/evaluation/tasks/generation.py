@@ -66,7 +66,7 @@ class Generation:
 
 
 def extracted(answer: Answer, example: Example, config: BenchmarkConfig) -> Answer:
-    """Return the answer with the extracted part of its text, by the rules of this version."""
+    """Extract the stated answer from the generated text; return the answer with it."""
     if config.output_type != OutputType.generation or answer.generation is None:
         return answer
     several = any(len(reference) > 1 for reference in example.reference_texts)

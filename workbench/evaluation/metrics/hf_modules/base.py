@@ -29,7 +29,7 @@ class TextMetric(evaluate.Metric):  # type: ignore[misc]
 
     @abstractmethod
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
-        """Return the scores of one pair by name."""
+        """Return score name -> score of one prediction against one reference."""
 
     def _compute(
         self, predictions: Sequence[str], references: Sequence[str | Sequence[str]]

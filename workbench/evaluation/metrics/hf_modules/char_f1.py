@@ -13,5 +13,5 @@ class CharF1(base.TextMetric):
         return base.info("Character F1, from 0 to 1", "string")
 
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
-        """Return the scores of one pair by name."""
+        """Return score name -> score of one prediction against one reference."""
         return {"char_f1": text_similarity.char_f1(prediction, reference)}

@@ -13,5 +13,5 @@ class ExactMatch(base.TextMetric):
         return base.info("Share of exact matches", "string")
 
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
-        """Return the scores of one pair by name."""
+        """Return score name -> score of one prediction against one reference."""
         return {"exact_match": text_similarity.same(prediction, reference)}

@@ -13,7 +13,7 @@ class Rouge(base.TextMetric):
         return base.info("ROUGE F1, from 0 to 1", "string", "https://aclanthology.org/W04-1013")
 
     def scores(self, prediction: str, reference: str) -> dict[str, float]:
-        """Return the scores of one pair by name."""
+        """Return score name -> score of one prediction against one reference."""
         return {
             "rouge1": text_similarity.rouge_n(prediction, reference, 1),
             "rouge2": text_similarity.rouge_n(prediction, reference, 2),
