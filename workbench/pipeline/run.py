@@ -144,7 +144,8 @@ def recorded_commits(run_dir: RunDir) -> dict[str, str]:
 def with_validation_fraction(config: Config, run_dir: RunDir) -> Config:
     """Replace a null `data.validation_fraction` by 0, unless rows are held out by default.
 
-    To plan, a hub id in `model.path` is replaced by a local folder, for which no weights are downloaded.
+    They are in a training without benchmarks, or if an earlier training of the run held out rows. To plan, a
+    hub id in `model.path` is replaced by a local folder, for which no weights are downloaded.
     """
     if config.steps == [Step.plan] and config.model.path and not config.model.init:
         path = str(locate_description(config.model.path, config.model.revision))

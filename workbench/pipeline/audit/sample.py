@@ -91,9 +91,6 @@ def other_choices(
     A limit selects the same items for everybody; items selected in another way may be those that the model
     answers well. Whole subsets may be missing.
 
-    A limit chooses the same items for everybody; others may be those that the model answers well. Whole
-    subsets may be missing.
-
     Args:
         scores: The scores of one model.
         answers: Benchmark -> all recorded answers of the model.

@@ -1,6 +1,7 @@
 """Checks of a run's configuration, data and benchmarks before the first step starts.
 
-What checks a step is imported if the run has the step: libraries of data, metrics or training take seconds.
+The checks of a step are imported only if the run has the step, because libraries of data, metrics or training
+take seconds to load.
 """
 
 from workbench.config import Config, Step
@@ -16,7 +17,9 @@ WITHOUT_MODEL = {
 }
 """Steps that load no model, or only read tensors from its files."""
 ASK_ADAPTER = {Step.train, Step.evaluate, Step.predict, Step.chat, Step.resume_check}
-"""Steps that load the adapter at `adapter.path`; a merge checks more of its base."""
+"""Steps before which the adapter at `adapter.path` is checked to belong to the base; the merge step makes a
+stricter check.
+"""
 
 
 def check(run: Run) -> None:

@@ -18,7 +18,7 @@ from workbench.pipeline.tokenizers import tokenizer_for
 
 
 def check_asked(run: Run) -> None:
-    """Check that there are questions to ask, and that the run's models can be asked them.
+    """Check that the run has benchmarks or held-out rows, and that they fit its models.
 
     Raises:
         ConfigError: There are none, or they are for other models.
@@ -32,7 +32,7 @@ def check_asked(run: Run) -> None:
 
 
 def check_benchmarks(run: Run) -> None:
-    """Check all benchmarks of the run.
+    """Check that all benchmarks of the run fit its model, vocabulary and context.
 
     Raises:
         ConfigError: One is for another kind of model, or for another vocabulary or context.
@@ -65,7 +65,7 @@ def check_prompts(benchmarks: Mapping[str, PreparedBenchmark], run: Run) -> None
     """Check that the tokenizer can make the prompts, and that `evaluate.max_length` fits the model's context.
 
     Raises:
-        WorkbenchError: They don't; the message names the key, or the benchmark and the item.
+        WorkbenchError: One of both fails; the message names the key, or the benchmark and the item.
     """
     evaluate = run.config.evaluate
     if evaluate.max_length is None and not evaluate.chat_template:

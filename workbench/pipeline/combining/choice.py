@@ -34,7 +34,7 @@ class Judged:
     gain: float
     low: float
     high: float
-    """Interval of the gain with 95% confidence; NaN where too few items differ."""
+    """`low` to `high` is the 95% interval of the gain; NaN where too few items differ."""
     guard_gain: float | None
     """Gain on the guard set; None if there is none."""
     guard_low: float

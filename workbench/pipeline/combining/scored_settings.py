@@ -30,7 +30,7 @@ class ScoredSettings:
     evaluate: EvaluateConfig
     cache: Path
     answers: Path
-    """Folder for the answers of one setting."""
+    """Folder for the predictions of the setting that is scored at the moment."""
 
     def values(self, factors: Factors, benchmarks: Mapping[str, PreparedBenchmark]) -> Values:
         """Score the model with these factors: benchmark -> score of each item; higher is better.

@@ -31,7 +31,7 @@ class Asked:
     label: str
     """a or b."""
     run: Run
-    """Configuration and folder that the model is loaded by."""
+    """Configuration and folder from which the model is loaded."""
     name: str
     """base, adapter, merged or trained."""
     identity: Identity

@@ -44,11 +44,11 @@ class Decision:
     difference: float
     """Estimate from the items until then: the second model less the first."""
     num_clusters: int
-    """Clusters until the decision."""
+    """Number of clusters up to the decision."""
     num_decided: int
-    """Items until the decision."""
+    """Number of items up to the decision."""
     num_asked: int
-    """Items that were asked: the last block is asked as a whole."""
+    """Number of items that were asked: the last block is asked as a whole."""
     num_total: int
 
     @property
@@ -118,8 +118,6 @@ def decide(
     """Ask both models growing blocks of items until their difference is decided.
 
     Answers are cached in the run's folder, so a killed comparison continues where it stopped.
-
-    Answers are kept in the run's cache, so a killed comparison continues where it stopped.
 
     Raises:
         ConfigError: The metric isn't the mean of scores between 0 and 1.
