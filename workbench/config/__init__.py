@@ -1,4 +1,4 @@
-"""Every knob of a run: one dataclass a section, standard library only."""
+"""The configuration of a run: one dataclass for each section, with the standard library only."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -56,14 +56,14 @@ __all__ = [
 ]
 
 IDENTITY = ("model", "quantization", "adapter", "data", "train", "seed")
-"""The sections that decide what a run trains: other values make another run."""
+"""Sections that decide what a run trains; with other values a command is another run."""
 
 SAME_RUN = {"train": NOT_LEARNED, "adapter": ("base",)}
-"""Keys of those sections that don't make another run."""
+"""Section in IDENTITY -> its keys that don't matter: with other values a command is still the same run."""
 
 
 class Step(Enum):
-    """What a run can do."""
+    """A step of a run, as listed in `steps`."""
 
     plan = "plan"
     train = "train"
@@ -100,7 +100,7 @@ WORKS_ON = {
     "push": ("train", "merge", "export", "extract", "leaderboard"),
     "quantization_report": ("train", "merge"),
 }
-"""Step -> the steps whose results it works on, where the run has them."""
+"""Step -> steps whose output it uses if the run has them; in `steps` they must come before it."""
 
 
 @dataclass(kw_only=True)
@@ -140,51 +140,51 @@ class Config:
     lm-evaluation-harness tasks, modelling code of a model. Only for files that you trust. Valid on the
     command line and in Python; a YAML that sets it is refused."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """Which model."""
+    """The model to load."""
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
-    """How its weights are held."""
+    """Number format of the model's weights."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    """What is trained on top."""
+    """The adapter that is trained on the model."""
     data: DataConfig = field(default_factory=DataConfig)
-    """On which rows."""
+    """The training rows."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    """How it is trained."""
+    """How the model is trained."""
     merge: MergeConfig = field(default_factory=MergeConfig)
     """How adapter and base become one model."""
     merged: MergedConfig = field(default_factory=MergedConfig)
-    """Which other model is compared with model.path."""
+    """The merged model that is compared with model.path."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    """How it is scored."""
+    """How models are scored."""
     benchmarks: dict[str, BenchmarkConfig] = field(default_factory=dict)
     """The benchmarks to score, by name. `'benchmark=[NAME]'` fills this mapping; `benchmarks.NAME.limit=20`
     then changes one key."""
     plan: PlanConfig = field(default_factory=PlanConfig)
     """For which machine a training is planned."""
     predict: PredictConfig = field(default_factory=PredictConfig)
-    """One's own prompts."""
+    """The user's prompts or texts to answer or label."""
     chat: ChatConfig = field(default_factory=ChatConfig)
     """A conversation in the terminal."""
     export: ExportConfig = field(default_factory=ExportConfig)
-    """The model for other tools."""
+    """How the model is written for other tools."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
-    """A LoRA out of two checkpoints."""
+    """How a LoRA is extracted from two checkpoints."""
     push: PushConfig = field(default_factory=PushConfig)
     """What goes to the Hugging Face Hub."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     """A vocabulary learned from text."""
     leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)
-    """Where all runs are compared."""
+    """How all runs are compared."""
     audit: AuditConfig = field(default_factory=AuditConfig)
     """A random sample of recorded answers, asked again."""
     adapter_info: AdapterInfoConfig = field(default_factory=AdapterInfoConfig)
     """What is shown about an adapter."""
     quantization_report: QuantizationReportConfig = field(default_factory=QuantizationReportConfig)
-    """What each way to hold a model's weights costs."""
+    """Which quantizations of a model are compared."""
     compare: CompareConfig = field(default_factory=CompareConfig)
     """Which two models are compared, and until when."""
 
     def __post_init__(self) -> None:
-        """Refuse values that no single section can judge."""
+        """Refuse numbers out of range, duplicates, steps in a wrong order, and contradicting sections."""
         check_ranges(self)
         check_once("steps", self.steps)
         check_order(self.steps, WORKS_ON)

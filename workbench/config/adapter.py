@@ -10,7 +10,7 @@ from workbench.errors import ConfigError
 
 
 class AdapterMethod(Enum):
-    """What is put on the base model: nothing, LoRA, DoRA, or a method of peft by the name of its PeftType."""
+    """Kind of adapter: none, LoRA, DoRA, or a method of peft by the name of its PeftType."""
 
     none = "none"
     lora = "lora"
@@ -62,7 +62,7 @@ class AdapterMethod(Enum):
 
 
 class AdapterInit(Enum):
-    """How the adapter's matrices A and B start."""
+    """How the adapter's matrices A and B are initialized."""
 
     default = "default"
     gaussian = "gaussian"
@@ -93,7 +93,7 @@ LORA_KEYS = {
     "trainable_tokens": "trainable_token_indices",
     "trainable_tokens_from": "trainable_token_indices",
 }
-"""Keys of lora and dora alone -> the field of peft's LoraConfig that each sets."""
+"""Key of the adapter section for lora and dora only -> field of peft's LoraConfig that it sets."""
 
 
 @dataclass(kw_only=True)
@@ -158,7 +158,7 @@ class AdapterConfig:
         return self.method is AdapterMethod.none and self.path is None
 
     def __post_init__(self) -> None:
-        """Raise ConfigError where a value can't be meant."""
+        """Raise ConfigError if a value is out of range, or values contradict each other."""
         check_ranges(self, "adapter")
         targets = self.target_modules
         if not targets or (ALL_LINEAR in targets and len(targets) > 1):
@@ -181,7 +181,7 @@ class AdapterConfig:
         self._check_lora_keys()
 
     def _check_lora_keys(self) -> None:
-        """Raise ConfigError where a key of LoRA alone is given for another method."""
+        """Raise ConfigError if a key in LORA_KEYS is set, and the method is neither lora nor dora."""
         if self.method in (AdapterMethod.none, *LORA_METHODS):
             return
         for spec in fields(self):

@@ -15,8 +15,8 @@ class AuditConfig:
     """
 
     items: int = number(200, 1, 10**7)
-    """Items to ask again, per model, drawn over all its benchmarks. 200 equal ones bound the share that
-    differs by 1.5%; a share of 2% is found in 98% of audits."""
+    """Items to ask again, per model, drawn over all its benchmarks. If 200 answers are equal, at
+    most 1.5% of all differ; if 2% differ, 98% of audits find one."""
     seed: int | None = number(None, 0, 2**63 - 1)
     """Seed of the sample. null: a new one, which the audit prints. Whoever made the run must not know it
     beforehand."""
@@ -24,7 +24,7 @@ class AuditConfig:
     """Largest allowed difference of a log-likelihood, in nats. null: 0.01 for float32 models, 0.5 for others.
     On one machine only the batches differ, which is rounding."""
     confidence: float = number(0.95, 0, 1, above=True, below=True)
-    """Confidence of the bound."""
+    """Confidence of the upper bound on the share of answers that differ."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""

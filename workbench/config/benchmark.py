@@ -20,7 +20,7 @@ OutputType = Enum(
         "answer_loss": "answer_loss",
     },
 )
-"""What a model does with an item."""
+"""Kind of answer that a benchmark asks for: a choice, a text, a label or a likelihood."""
 
 Scoring = Enum(
     "Scoring",
@@ -33,10 +33,10 @@ Scoring = Enum(
         "mean-nll": "mean-nll",
     },
 )
-"""How a choice, or the text of a perplexity benchmark, is scored."""
+"""How the log-likelihood of a choice, or of a perplexity benchmark's text, is computed."""
 
 Average = Enum("Average", {"micro": "micro", "macro": "macro"})
-"""How the scores of subsets become one score."""
+"""How the scores of a benchmark's subsets become one score."""
 
 FewshotOrder = Enum(
     "FewshotOrder",
@@ -45,7 +45,7 @@ FewshotOrder = Enum(
 """Which rows become few-shot examples."""
 
 Sample = Enum("Sample", {"hash": "hash", "first": "first"})
-"""Which items a limit takes."""
+"""Which items are scored if `limit` is set."""
 
 Extract = Enum(
     "Extract", {"verbatim": "verbatim", "number": "number", "letter": "letter", "pattern": "pattern"}
@@ -92,7 +92,7 @@ class HubConfig:
 
 @dataclass(kw_only=True)
 class GenerationConfig:
-    """Limits of generated answers, and what of them is the answer."""
+    """How a benchmark's answers are generated, and which part of the text is the answer."""
 
     max_new_tokens: int = number(64, 1, 10**6)
     """Tokens after which an answer is cut off."""
@@ -266,7 +266,7 @@ class BenchmarkConfig:
     """Limits of generated answers."""
 
     def __post_init__(self) -> None:
-        """Refuse combinations that can't be scored."""
+        """Refuse two keys for the choices, or two keys for the target."""
         given = [name for name in ("choices", "choices_from", "choices_file") if getattr(self, name)]
         if len(given) > 1:
             both = " and ".join(f"`{name}`" for name in given)
@@ -276,10 +276,10 @@ class BenchmarkConfig:
 
 
 def check_benchmark(name: str, benchmark: BenchmarkConfig) -> None:
-    """Refuse a name that no file can have, an unknown language, and lists that name something twice.
+    """Check a benchmark's name, language and lists.
 
     Raises:
-        ConfigError: With the key.
+        ConfigError: The name is not a valid file name, the language is unknown, or a list has duplicates.
     """
     check_file_name("benchmarks", name)
     if benchmark.language not in ("", *LANGUAGES):

@@ -7,7 +7,7 @@ from workbench.config.names import check_once
 from workbench.config.ranges import check_ranges, number
 
 Until = Enum("Until", {"all": "all", "decided": "decided"})
-"""How many items are asked."""
+"""Whether stored results are compared, or both models are asked until the difference is decided."""
 
 
 @dataclass(kw_only=True)
@@ -43,6 +43,6 @@ class CompareConfig:
     """Folder for compare.json and compare.csv. null: with until=decided the run's, else none are written."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError where a value can't be meant."""
+        """Raise ConfigError if a number is out of range, or a benchmark is listed twice."""
         check_ranges(self, "compare")
         check_once("compare.benchmarks", self.benchmarks)

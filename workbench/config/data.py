@@ -1,4 +1,4 @@
-"""What a run is trained on."""
+"""The data section: training rows, their format, chat template and length."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ DataFormat = Enum(
         "labelled": "labelled",
     },
 )
-"""The shape of the rows; auto goes by the columns."""
+"""Format of the training rows; auto: detected from the columns."""
 
 Template = Enum(
     "Template",
@@ -34,7 +34,7 @@ Template = Enum(
         "plain": "plain",
     },
 )
-"""How turns become text; auto takes the tokenizer's own chat template where it has one."""
+"""Chat template, which turns a conversation into text; auto: the tokenizer's own if it has one."""
 
 TEMPLATE_ENDINGS = (".jinja", ".jinja2", ".j2")
 
@@ -42,7 +42,7 @@ Truncation = Enum("Truncation", {"cut-end": "cut-end", "cut-start": "cut-start",
 """What happens to a row longer than `data.max_length`."""
 
 CheckMask = Enum("CheckMask", {"refuse": "refuse", "warn": "warn"})
-"""What happens where the loss would not fall on exactly what generation must produce."""
+"""What happens if other tokens than the answer and its end token would count in the loss."""
 
 COLUMNS = (
     *("instruction", "input", "output", "history", "system"),
@@ -51,19 +51,23 @@ COLUMNS = (
     *("text", "pair", "sentence", "sentence1", "sentence2", "question1", "question2"),
     *("premise", "hypothesis", "label"),
 )
-"""The roles that a column can play: what `data.columns` maps names of the file's own to."""
+"""Roles of a row's columns, such as instruction or label; `data.columns` maps roles to a file's columns."""
 
 
 def key_of(name: str, source: str) -> str:
-    """Return the full key of a field: of the source `source`, or of the data section if it is empty."""
+    """Return a field's dotted key, as in `data.sources.NAME.columns`; for an empty source, `data.columns`."""
     return f"data.sources.{source}.{name}" if source else f"data.{name}"
 
 
 def check_columns(columns: Mapping[str, str], source: str) -> None:
-    """Refuse a role that no format has, and whose column nothing would read.
+    """Refuse an unknown role: no format would read its column.
+
+    Args:
+        columns: Role -> column name.
+        source: Name in `data.sources`; empty: the data section itself.
 
     Raises:
-        ConfigError: With the roles that there are.
+        ConfigError: A role is unknown; the message lists the known ones.
     """
     for role in columns:
         if role not in COLUMNS:
@@ -77,10 +81,10 @@ def is_template_file(value: str) -> bool:
 
 
 def check_template(key: str, value: str) -> None:
-    """Refuse a value that is neither a name nor a file.
+    """Refuse a value that is neither the name of a chat template nor a template file.
 
     Raises:
-        ConfigError: with the names that are like it.
+        ConfigError: The message starts with `key`, and has the similar and all known names.
     """
     if value in Template.__members__ or is_template_file(value):
         return
@@ -95,7 +99,7 @@ def check_template(key: str, value: str) -> None:
 
 @dataclass(kw_only=True)
 class SourceConfig:
-    """One of several sets of rows; the fields mean what those of the same name in DataConfig mean."""
+    """One data set of `data.sources`; its fields replace those of the data section with the same names."""
 
     path: str
     """A file, a folder of files, or a hub id."""
@@ -235,7 +239,7 @@ class DataConfig:
     vanish."""
 
     def __post_init__(self) -> None:
-        """Refuse values that no data set could serve."""
+        """Refuse numbers out of range, unknown roles and templates, and keys that exclude each other."""
         check_ranges(self, "data")
         if self.path and self.sources:
             raise ConfigError(
@@ -254,11 +258,11 @@ class DataConfig:
             raise ConfigError(f"data.labels: a name stands twice in {self.labels!r}")
 
     def paths(self) -> list[str]:
-        """Return the paths of all rows; empty without data."""
+        """Return the path of each data set; empty if no data is given."""
         return [source.path for source in self.sources.values()] or [path for path in [self.path] if path]
 
     def of_source(self, name: str) -> "DataConfig":
-        """Return the section with the settings of one source; without sources, the section itself."""
+        """Return the data section for one data set of `sources`; without sources, the section itself."""
         if not self.sources:
             return self
         source = self.sources[name]

@@ -1,4 +1,4 @@
-"""How models are scored: which ones, in which pieces, and how sure the numbers are."""
+"""The evaluate section: which models are scored, in which batches, and with which intervals."""
 
 from dataclasses import dataclass, field
 

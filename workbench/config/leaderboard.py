@@ -17,25 +17,25 @@ FamilyKind = Enum(
 
 @dataclass(kw_only=True)
 class ModelEntry:
-    """One model of `leaderboard.models`."""
+    """One entry of the YAML file that `leaderboard.models` names: a model to score."""
 
     path: str
-    """Folder, Hub id or GGUF file of the base."""
+    """Folder, Hub id or GGUF file of the base model."""
     name: str | None = None
-    """Name of its run folder and row. null: made of path, quantization and adapter."""
+    """Name of the model's run folder and leaderboard row. null: made of path, quantization and adapter."""
     adapter: str | None = None
-    """Adapter on this base. null: the base itself."""
+    """Folder or Hub id of an adapter on the base model. null: the base model itself is scored."""
     quantization: QuantizationMethod = QuantizationMethod.none
-    """How the base is held."""
+    """Number format of the base model's linear layers."""
     dtype: Dtype = Dtype.auto
-    """Floating point type of its weights."""
+    """Floating point type of the base model's unquantized weights."""
     revision: str | None = None
     """Branch, tag or commit of a Hub id."""
     tokenizer: str | None = None
-    """Folder or Hub id of another tokenizer."""
+    """Folder or Hub id of a tokenizer other than the model's own."""
 
     def __post_init__(self) -> None:
-        """Refuse a name that can't be a folder's."""
+        """Refuse a name that can't be a folder name."""
         if self.name is not None:
             check_file_name("name", self.name)
 
@@ -72,7 +72,7 @@ class LeaderboardConfig:
     against the model it was made from. []: for none of them. null: not declared, so not tested."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError where a value can't be meant."""
+        """Raise ConfigError if a value is out of range, or values contradict each other."""
         if not self.folder.strip():
             raise ConfigError("leaderboard.folder: empty (a folder; . for the current one)")
         check_ranges(self, "leaderboard")

@@ -19,27 +19,27 @@ class MergeDtype(Enum):
 
 
 MergeResult = Enum("MergeResult", {"model": "model", "adapter": "adapter"})
-"""What several adapters become."""
+"""Whether combined adapters become a merged model or a single adapter."""
 
 COMBINED_BY = ("adapters", "models", "method", "density", "rank", "normalize", "t", "seed", "result")
 SEARCHED_BY = ("search", "guard", "guard_margin")
-"""Keys that decide what several adapters or models become, and which weights a search chooses."""
+"""Keys of the merge section for combining several adapters or models, and for a search of their weights."""
 OF_METHODS = ("method", "density", "rank", "normalize", "t")
-"""Keys that have a meaning for several adapters or models only; null where they aren't given."""
+"""Keys that apply only to several adapters or models; null: not given."""
 
 
 MOST_FACTOR, MOST_SETTINGS = 100, 200
-"""Largest factor of a search, and most combinations of factors."""
+"""Largest absolute factor of a search, and largest number of combinations of factors."""
 
 
 @dataclass(kw_only=True)
 class WeightedPart:
-    """One adapter or model of several."""
+    """An adapter or model to combine with others, and its weight in the combination."""
 
     path: str
     """Folder or Hub id."""
     weight: float = number(1.0, -100, 100)
-    """Factor on what it adds to the base."""
+    """Factor on the difference between this adapter or model and the base."""
 
 
 @dataclass(kw_only=True)
@@ -102,7 +102,7 @@ class MergeConfig:
     95%, must be below. 0.02 is 2 points."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError where a value can't be meant."""
+        """Raise ConfigError if a value is out of range, or values contradict each other."""
         check_ranges(self, "merge")
         self._check_search()
         if self.adapters and self.models:
@@ -174,7 +174,7 @@ class MergeConfig:
         self._check_others(method)
 
     def _check_density(self, method: MergeMethod) -> None:
-        """Raise ConfigError if the density is missing, or has no meaning."""
+        """Raise ConfigError if `density` is missing, or is given for a method that keeps all values."""
         if method.prunes and self.density is None:
             raise ConfigError(
                 f"merge.density: not given, and merge.method={method.name} needs the share of values that it "

@@ -1,4 +1,4 @@
-"""The methods that make one adapter or one model out of several, and what each of them needs."""
+"""The methods that combine several adapters into one or several models into one, and their properties."""
 
 from enum import Enum
 
@@ -22,37 +22,37 @@ class MergeMethod(Enum):
 
     @property
     def is_for_models(self) -> bool:
-        """Whether it merges whole models."""
+        """Whether the method merges whole models."""
         return self in FOR_MODELS
 
     @property
     def is_for_adapters(self) -> bool:
-        """Whether it combines adapters."""
+        """Whether the method combines adapters."""
         return self not in (MergeMethod.task_arithmetic, MergeMethod.slerp)
 
     @property
     def prunes(self) -> bool:
-        """Whether only a share of the values is kept, which `merge.density` says."""
+        """Whether only the share `merge.density` of an update's values is kept, and the rest becomes 0."""
         return self.value.startswith(("ties", "dare", "magnitude_prune"))
 
     @property
     def is_random(self) -> bool:
-        """Whether the values that are kept are drawn from `merge.seed`."""
+        """Whether the values to keep are drawn at random, with the seed `merge.seed`."""
         return self.value.startswith("dare")
 
     @property
     def truncates(self) -> bool:
-        """Whether the result is a truncated SVD, whose rank `merge.rank` says."""
+        """Whether the result is a truncated SVD of rank `merge.rank`."""
         return self.value.endswith("svd")
 
     @property
     def elects_sign(self) -> bool:
-        """Whether of each value only the updates count that have the sign of most."""
+        """Whether each weight is combined from only those updates that have the prevailing sign (TIES)."""
         return "ties" in self.value
 
     @property
     def normalizes(self) -> bool:
-        """Whether mergekit divides by the sum of the weights where `normalize` is not given."""
+        """Whether mergekit divides by the sum of the weights by default, without `normalize`."""
         return self in (MergeMethod.linear, MergeMethod.ties)
 
 

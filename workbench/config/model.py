@@ -32,7 +32,7 @@ class Device(Enum):
 
 
 class Attention(Enum):
-    """Which attention kernel computes the same numbers."""
+    """Kernel that computes attention; all give the same result up to rounding."""
 
     auto = "auto"
     eager = "eager"
@@ -42,7 +42,7 @@ class Attention(Enum):
 
 
 Architecture = Enum("Architecture", {"auto": "auto", "open-llama": "open-llama", "native": "native"})
-"""Whose modelling code: Open-Llama's, or the checkpoint's own in transformers."""
+"""Modelling code that runs the model: Open-Llama's, or transformers' for the checkpoint's architecture."""
 
 
 @dataclass(kw_only=True)

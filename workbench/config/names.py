@@ -7,16 +7,16 @@ from enum import Enum
 from workbench.errors import ConfigError
 
 BASE = "base"
-"""The model of the model section, in the run's quantization."""
+"""Name of the base model, with the run's quantization."""
 ADAPTER = "adapter"
-"""The adapter on the base."""
+"""Name of the base model with the adapter attached."""
 MERGED = "merged"
-"""The base with the adapter merged into it."""
+"""Name of the base model with the adapter merged into its weights."""
 TRAINED = "trained"
-"""With `adapter=none` the trained model itself."""
+"""Name of the trained model of a run with `adapter=none`."""
 
 MODELS = (BASE, ADAPTER, MERGED, TRAINED)
-"""All of them, in the order in which they are shown."""
+"""Names of all models of a run, in the order in which they are shown."""
 
 UNTRAINED = "untrained head"
 """Note of the scores of a base whose classification head is random."""
@@ -30,10 +30,10 @@ MOST_BYTES = 150
 
 
 def check_file_name(key: str, name: str) -> None:
-    """Check that a name is a valid file name and no path.
+    """Check that a name is a valid file name, not a path.
 
     Raises:
-        ConfigError: It isn't; the message starts with `key`.
+        ConfigError: The name is invalid or too long; the message starts with `key`.
     """
     if not FILE_NAME.fullmatch(name):
         raise ConfigError(
@@ -47,7 +47,7 @@ def check_once(key: str, values: Sequence[object] | None) -> None:
     """Check that a list has no duplicates.
 
     Raises:
-        ConfigError: It has one; the message names the key and the entry.
+        ConfigError: An entry comes twice; the message names the key and the entry.
     """
     for index, value in enumerate(values or ()):
         if values is not None and value in values[:index]:

@@ -20,7 +20,7 @@ Gpu = Enum(
         "h200": "h200",
     },
 )
-"""GPUs whose memory and rate are known."""
+"""GPUs whose memory and speed this program knows."""
 
 
 @dataclass(kw_only=True)
@@ -39,9 +39,9 @@ class PlanConfig:
     machine."""
 
     def __post_init__(self) -> None:
-        """Refuse a memory that holds nothing.
+        """Refuse a memory that is out of range.
 
         Raises:
-            ConfigError: not positive.
+            ConfigError: `memory_gib` isn't positive, or is too large.
         """
         check_ranges(self, "plan")

@@ -1,4 +1,4 @@
-"""The predict section: one's own prompts or texts in, answers or labels out."""
+"""The predict section: answers to the user's prompts, or labels for the user's texts."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -38,9 +38,9 @@ class PredictConfig:
     """Tokens after which an answer is cut off."""
 
     def __post_init__(self) -> None:
-        """Refuse values that can answer nothing.
+        """Refuse numbers out of range.
 
         Raises:
-            ConfigError: a number out of its range.
+            ConfigError: A number is out of its range.
         """
         check_ranges(self, "predict")

@@ -1,4 +1,4 @@
-"""How the weights of the linear layers are held: whole, or in 8 or 4 bits (bitsandbytes)."""
+"""The quantization section: linear layers unquantized, or in 8 or 4 bits (bitsandbytes)."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -41,9 +41,9 @@ class QuantizationConfig:
     """Further modules that stay unquantized, by the end of their names, as in [down_proj, layers.0.mlp]."""
 
     def __post_init__(self) -> None:
-        """Refuse values without a meaning.
+        """Refuse numbers out of range.
 
         Raises:
-            ConfigError: a number out of its range.
+            ConfigError: A number is out of its range.
         """
         check_ranges(self, "quantization")

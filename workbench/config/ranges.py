@@ -13,7 +13,7 @@ RANGE = "range"
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Numbers that a field allows."""
+    """Range of numbers that a configuration field allows, from `least` to `most`."""
 
     least: float
     most: float
@@ -22,7 +22,7 @@ class Range:
     without_most: bool = False
     """Whether `most` itself is excluded."""
     also: tuple[float, ...] = ()
-    """Numbers outside the range that have a special meaning."""
+    """Numbers outside the range that are allowed too, with a special meaning, such as -1."""
 
     def __contains__(self, value: object) -> bool:
         """Return whether a value is an allowed number; NaN never is."""
@@ -91,7 +91,7 @@ def check_ranges(section: Any, key: str = "") -> None:
 
 
 def _check(key: str, value: Any, allowed: Range, optional: bool) -> None:
-    """Check a number, or each number of a mapping, against a range."""
+    """Raise ConfigError if a number, or a number in a mapping, is out of range; `optional` allows None."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             _check(f"{key}.{name}", inner, allowed, optional=False)

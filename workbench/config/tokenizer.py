@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from workbench.config.ranges import check_ranges, number
 
 FEWEST = 300
-"""Four special tokens, 256 bytes, and some characters."""
+"""Smallest vocabulary: four special tokens, 256 bytes, and some characters."""
 
 
 @dataclass(kw_only=True)
@@ -34,5 +34,5 @@ class TokenizerConfig:
     for a small Chinese vocabulary; raise it to 1 if every rare character matters."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError where a value can't be meant."""
+        """Raise ConfigError if a number is out of range."""
         check_ranges(self, "tokenizer")

@@ -1,4 +1,4 @@
-"""How a run is trained."""
+"""The train section: steps, learning rate, batches and checkpoints."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,7 +11,7 @@ Scheduler = Enum(
     "Scheduler",
     {"constant": "constant", "linear": "linear", "cosine": "cosine", "inverse-sqrt": "inverse-sqrt"},
 )
-"""The learning rate after the warmup."""
+"""Schedule of the learning rate after the warmup."""
 
 
 NOT_LEARNED = (
@@ -22,11 +22,11 @@ NOT_LEARNED = (
     "deterministic",
     "sample_answers",
 )
-"""Keys that change what is seen or kept, or the last bits of a GPU's sums, not what is learned."""
+"""Keys that don't decide the trained weights: only logs, checkpoints, samples, or a GPU's rounding."""
 
 
 class Precision(Enum):
-    """How 16-bit weights are held while they are trained themselves."""
+    """Number format in which the weights of a 16-bit model are trained, with adapter=none."""
 
     mixed = "mixed"
     pure = "pure"
@@ -137,15 +137,15 @@ class TrainConfig:
     as wandb."""
 
     def __post_init__(self) -> None:
-        """Refuse values that would train nothing or lose a run."""
+        """Refuse numbers out of range."""
         check_ranges(self, "train")
 
     @property
     def chooses(self) -> bool:
-        """Whether what is found at the checkpoints decides which weights the training ends with."""
+        """Whether scores at the checkpoints choose the final weights: the best ones, or an early stop."""
         return self.keep is Keep.best or self.patience is not None
 
     def learned(self) -> dict[str, Any]:
-        """Return the settings that decide the trained weights; checkpoint intervals only if they do."""
+        """Return the settings that decide the trained weights; `save_steps` is one if `chooses` is true."""
         ignored = set(NOT_LEARNED) - ({"save_steps"} if self.chooses else set())
         return {key: value for key, value in hashed(self, "train").items() if key not in ignored}

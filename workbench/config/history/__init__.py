@@ -1,4 +1,4 @@
-"""Keeps runs of earlier versions valid, from the fields and defaults that these versions had.
+"""Keeps runs of earlier program versions valid although fields and defaults have changed since.
 
 Names of runs, fingerprints of steps and keys of caches are computed from configuration values. A key that an
 earlier version didn't have is included only if its value differs from what that version did without the key.
@@ -20,7 +20,7 @@ CONFIG_VERSION = 2
 
 
 FORMER_ENUMS = {("DataConfig", "template"): Template, ("SourceConfig", "template"): Template}
-"""Fields that are texts today and were options of an enum: fingerprints were made of the options."""
+"""(Dataclass, field) -> enum that the field had in version 1; fingerprints use the enum's options."""
 
 Treat = Callable[[Mapping[str, Any], type, str], dict[str, Any]]
 
@@ -41,7 +41,7 @@ CHANGED_DEFAULTS: tuple[ChangedDefault, ...] = (
     ChangedDefault(version=2, key="data.validation_fraction", old=0.0),
     ChangedDefault(version=2, key="benchmarks.*.sample", old="first"),
 )
-"""All changed defaults."""
+"""Every default that has changed since version 1."""
 
 
 def hashed(value: Any, key: str) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def hashed(value: Any, key: str) -> dict[str, Any]:
 
 
 def named(values: Mapping[str, Any], schema: type, key: str, *, as_written: bool = False) -> dict[str, Any]:
-    """Return the values of a section that go into the name of a run, with the defaults of version 1.
+    """Return the values of a section that are hashed into a run's name, with the defaults of version 1.
 
     Args:
         values: The section as in YAML.
@@ -111,7 +111,9 @@ def changed_default(key: str) -> ChangedDefault | None:
 def kept_defaults(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], schema: type, version: int, key: str = ""
 ) -> dict[str, Any]:
-    """Return the former defaults of an earlier run whose keys the new command leaves at the present default.
+    """Return the former defaults that stay in force when a command continues a run of an earlier version.
+
+    They belong to keys that the run has at the former default, and the command at the present one.
 
     Args:
         ours: A section, or the root of the new configuration, as in YAML.
@@ -174,9 +176,11 @@ def version_of(text: str, where: str) -> int:
 def _without_later(
     values: Mapping[str, Any], schema: type, key: str, *, named: bool, as_written: bool = False
 ) -> dict[str, Any]:
-    """Return the values of a section without later fields that have their defaults, but with removed fields.
+    """Return a section's values as version 1 would have them: without new fields, with removed fields.
 
-    With `named`, fields of version 1 have its defaults; a former default that is given is marked as such.
+    A new field stays if its value differs from the default, or without `named` from what version 1 did. With
+    `named`, a default that has changed becomes the former one; and a former default that the user gives
+    becomes {"given": value}, so that the two differ, except with `as_written`.
     """
     first = FIRST_FIELDS.get(schema.__name__, frozenset())
     treat = partial(_without_later, named=named, as_written=as_written)
@@ -202,7 +206,7 @@ def _without_later(
 
 
 def _map_sections(value: Any, schema: type, name: str, key: str, treat: Treat) -> Any:
-    """Apply `treat` to each section in a field's value."""
+    """Apply `treat` to the section in a field's value, or to each section of a list or mapping."""
     kind, inner = _inner(schema, name)
     if inner is None:
         return value
@@ -224,7 +228,7 @@ def _hints(schema: type) -> dict[str, Any]:
 
 @cache
 def _inner(schema: type, name: str) -> tuple[type | None, type | None]:
-    """Return container and dataclass of a field's sections, or (None, None) for plain values."""
+    """Return a field's container (dict, list, tuple, None) and the dataclass in it (None: plain values)."""
     hint = _hints(schema)[name]
     container = get_origin(hint) if get_origin(hint) in (dict, list, tuple) else None
     for candidate in (hint, *get_args(hint)):
@@ -242,7 +246,7 @@ def _default(field: "Field[Any]") -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as in YAML."""
+    """Return a value as YAML has it: enum options by name, dataclasses as mappings."""
     if isinstance(value, Enum):
         return value.name
     if is_dataclass(value) and not isinstance(value, type):

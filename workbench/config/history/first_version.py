@@ -51,4 +51,4 @@ REMOVED_FIELDS: dict[str, dict[str, Any]] = {
     },
     "TokenizerConfig": {"min_frequency": 2, "max_piece_length": 16},
 }
-"""Dataclass -> fields of version 1 that are constants today, with their values."""
+"""Dataclass -> field of version 1 that is a constant of the code today -> the constant."""

@@ -1,4 +1,4 @@
-"""The adapter_info section: what an adapter is, and how near two adapters are."""
+"""The adapter_info section: properties of an adapter, and angles between two adapters."""
 
 from dataclasses import dataclass
 

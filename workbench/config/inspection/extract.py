@@ -1,4 +1,4 @@
-"""The extract section: a LoRA out of two checkpoints."""
+"""The extract section: a LoRA computed from the difference of two checkpoints."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,12 @@ class ExtractConfig:
     """
 
     share: float = number(0.95, 0, 1, above=True)
-    """Share of the squared difference that each layer's rank must hold, up to max_rank. Rounding errors of
-    the two checkpoints are not counted."""
+    """Share of each layer's squared difference that the LoRA must reproduce; max_rank limits its rank.
+    Rounding errors of the two checkpoints are not counted."""
     max_rank: int = number(128, 1, 2**14)
     """Largest rank of a layer."""
     rank: int | None = number(None, 1, 2**14)
-    """The same rank for each layer. null: the least that has the share."""
+    """The same rank for each layer. null: the smallest rank that reproduces the share."""
     keep_rest: bool = False
     """true saves changed weights that a LoRA can't hold (norms, biases, embeddings, heads) whole with the
     adapter. false names them and leaves them out."""

@@ -1,4 +1,4 @@
-"""The quantization_report section: what each way to hold a model's weights costs."""
+"""The quantization_report section: what each number format of a model's weights costs."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -8,7 +8,7 @@ from workbench.config.ranges import check_ranges, number
 
 
 class HeldAs(Enum):
-    """How the weights of a model are held: whole, by bitsandbytes, or in a GGUF file."""
+    """Number format of a model's weights: unquantized, of bitsandbytes, or of a GGUF file."""
 
     none = "none"
     int8 = "int8"
@@ -32,9 +32,9 @@ class QuantizationReportConfig:
     """
 
     formats: list[HeldAs] = field(default_factory=list)
-    """Ways to hold the weights; each is compared with none, the unquantized model. int8, nf4, fp4:
+    """Number formats of the weights; each is compared with none, the unquantized model. int8, nf4, fp4:
     bitsandbytes, with the keys of the quantization section. f16 to q4_0: the GGUF file of recipe=export, read
-    back into float32. Empty: all that the model can be held as."""
+    back into float32. Empty: all that the model can have."""
     num_texts: int = number(64, 1, 10_000)
     """Probe texts, taken from the benchmarks' items: next-token distributions are compared after each
     token."""
@@ -42,13 +42,13 @@ class QuantizationReportConfig:
     """Tokens of a probe text that are compared. The distributions of the unquantized model are written to the
     run's folder meanwhile: texts x tokens x vocabulary x 4 bytes at most."""
     rounds: int = number(3, 0, 100)
-    """Rounds in which speed and memory are measured, each way in turn, in processes of their own. 0: not
+    """Rounds in which speed and memory are measured, each format in turn, in processes of their own. 0: not
     measured."""
     gain: bool = True
     """true says, for a run with an adapter, what quantizing after the merge costs of the adapter's gain: the
-    base is scored in each way too."""
+    base is scored in each format too."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range, and ways listed twice."""
+        """Refuse numbers out of range, and formats listed twice."""
         check_ranges(self, "quantization_report")
         check_once("quantization_report.formats", self.formats)

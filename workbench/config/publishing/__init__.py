@@ -1,1 +1,1 @@
-"""Sections of the recipes that give a model to others: export and push."""
+"""Sections of the recipes that write a model for other tools (export) or send it to the Hub (push)."""

@@ -13,7 +13,7 @@ ExportFormat = Enum("ExportFormat", {"llama": "llama", "open-llama": "open-llama
 
 
 class GgufType(Enum):
-    """How a GGUF file holds the matrices; vectors are float32 always."""
+    """Number format of the matrices in a GGUF file; vectors are always float32."""
 
     f32 = "f32"
     f16 = "f16"
@@ -54,7 +54,7 @@ class ExportConfig:
     """Folders: largest weight file, such as 500MB or 4GB."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError where a value can't be meant."""
+        """Raise ConfigError if the shard size is invalid, or `quantization` is given without format=llama."""
         check_size("export.max_shard_size", self.max_shard_size)
         if self.quantization is not QuantizationMethod.none and self.format is not ExportFormat.llama:
             raise ConfigError(
@@ -67,7 +67,7 @@ SMALLEST_SHARD_BYTES, LARGEST_SHARD_BYTES = 10**3, 10**15
 
 
 def check_size(key: str, value: str) -> None:
-    """Raise ConfigError where a file size isn't one as huggingface_hub reads it."""
+    """Raise ConfigError if a text isn't a file size that huggingface_hub can read, such as 4GB."""
     is_size = re.fullmatch(r"\d{1,9}(\.\d{1,9})?[KMGT]B", value, re.IGNORECASE | re.ASCII) is not None
     size_bytes = float(value[:-2]) * 1000 ** (1 + "KMGT".index(value[-2].upper())) if is_size else 0.0
     if not SMALLEST_SHARD_BYTES <= size_bytes <= LARGEST_SHARD_BYTES:

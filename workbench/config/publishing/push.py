@@ -8,7 +8,7 @@ from workbench.errors import ConfigError
 
 
 class Pushed(Enum):
-    """Folder of a run that is sent."""
+    """Folder of a run that can be sent to the Hub."""
 
     adapter = "adapter"
     combined = "combined"
@@ -32,7 +32,7 @@ class PushConfig:
     """
 
     repo: str | None = None
-    """Repository on the Hub, as OWNER/NAME; NAME alone is one of the token's owner."""
+    """Repository on the Hub, as OWNER/NAME; NAME alone: a repository of the token's owner."""
     folder: Pushed | None = None
     """Which folder of the run. null: the first that it has of merged, model, combined and adapter."""
     send: bool = False
@@ -46,7 +46,7 @@ class PushConfig:
     """Branch to send to. null: main."""
 
     def __post_init__(self) -> None:
-        """Refuse names that the Hub doesn't take."""
+        """Refuse names of repositories that the Hub doesn't allow."""
         for key in ("repo", "base"):
             value = getattr(self, key)
             if value is not None and not (NAME.fullmatch(value) and len(value) <= 96):
