@@ -67,7 +67,7 @@ def load_benchmark(benchmark: Folder, *, name: str | None = None, **settings: An
 
 
 def by_name(benchmarks: Sequence[Benchmark | str] | Benchmark | str) -> dict[str, BenchmarkConfig]:
-    """Return the settings of one or several benchmarks by name; those given by name are loaded.
+    """Return benchmark name -> settings for one or several benchmarks; a benchmark given as a text is loaded.
 
     Raises:
         ConfigError: Two benchmarks have the same name, or no benchmark is given.
@@ -100,7 +100,7 @@ def _file(benchmark: Folder) -> Path:
 
 
 def _overridden(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values updated by the settings; nested mappings are updated, not replaced."""
+    """Return a benchmark's values with the user's settings; inside a mapping only the given keys change."""
     merged = dict(values)
     for key, value in settings.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)

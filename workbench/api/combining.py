@@ -13,12 +13,12 @@ from workbench.models.combining.combine_adapters import Combination, combine_ada
 from workbench.plain_values import Folder, check_known, section
 
 SETTINGS = ("method", "density", "rank", "seed")
-"""Fields of the merge section that combine adapters."""
+"""Fields of the merge section that `combine` takes."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Combined(Shown):
-    """One adapter made of several."""
+    """Result of `combine`: the folder of the combined adapter, and the report."""
 
     folder: Path
     report: Combination

@@ -25,11 +25,11 @@ from workbench.trust import trusting
 log = logging.getLogger("workbench")
 
 OF_A_RUN = ("models", "name")
-"""Fields of the section that only a run has a use for."""
+"""Fields of the evaluate section that only a run uses, so that `evaluate` refuses them as settings."""
 
 
 class ScoreOptions(TypedDict, total=False):
-    """Options of `engine.evaluate` that a run sets: files, stored answers, a hook for finished benchmarks."""
+    """Options of `engine.evaluate` that a run sets: files, stored answers, a hook after each benchmark."""
 
     fingerprint: str
     predictions: engine.PredictionFile
@@ -104,7 +104,7 @@ def score_model(
         options: Files and stored answers of a run.
 
     Raises:
-        WorkbenchError: The model can't be asked the benchmarks.
+        WorkbenchError: The model can't answer the benchmarks.
     """
     plain = _without_wrapper(model)
     return engine.evaluate(
@@ -120,5 +120,5 @@ def log_warnings(benchmarks: Mapping[str, PreparedBenchmark]) -> None:
 
 
 def _without_wrapper(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
-    """Return the model of transformers, whose layers contain the adapter if there is one."""
+    """Return the transformers model inside a PeftModel; its layers contain the adapter."""
     return attach.inner_model(model) if isinstance(model, PeftModel) else model

@@ -37,8 +37,8 @@ def encode_examples(split: HoldOut, encoding: Encoding) -> Examples:
     """Encode the rows to train on and the rows held out.
 
     Args:
-        split: The rows.
-        encoding: How; its names are the classes of a classifier.
+        split: The rows to train on and the rows held out.
+        encoding: How to encode them; its `names` are the classes of a classifier.
 
     Raises:
         DataError: A row can't be encoded, or no row is left to train on.
@@ -52,10 +52,12 @@ def encode_examples(split: HoldOut, encoding: Encoding) -> Examples:
 
 
 def name_classes(data: DataConfig, model: ModelConfig, adapter: str | None) -> DataConfig:
-    """Return the data section with the classes of the head that a classifier starts from, if it has one.
+    """Return the data section with the class names of the classification head that the training starts from.
+
+    Without such a head, and for a causal model, the section stays as it is.
 
     Args:
-        data: The section.
+        data: The data section.
         model: The base model.
         adapter: Path of the adapter to train further; None: a new adapter.
 

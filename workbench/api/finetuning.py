@@ -45,7 +45,7 @@ NOT_HERE = ("path", "streaming", "score_on", "sample_answers")
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FineTuned(Shown):
-    """Report and weights of a training."""
+    """Result of `finetune`: the folder of the trained weights, the report and the journal."""
 
     folder: Path
     """Folder of the adapter, or with `method="none"` of the model."""
@@ -143,10 +143,10 @@ def _check_no_effect(adapter: Folder | None, settings: Mapping[str, Any]) -> Non
 
 
 def _check_output(run_dir: RunDir, sections: TrainingSections) -> None:
-    """Check that the output folder has no weights of something else.
+    """Check that `finetune` may write to the output folder.
 
     Raises:
-        ConfigError: It has.
+        ConfigError: The folder has weights that `finetune` didn't write, or belongs to a recipe's run.
     """
     is_foreign = trained_folder(run_dir, sections.adapter).exists() and not run_dir.checkpoints.exists()
     if is_foreign or run_dir.run_json.exists():
@@ -166,7 +166,7 @@ def _encoded(rows: Sequence[Row], data: DataConfig, sections: TrainingSections) 
 
 
 def _inputs(sections: TrainingSections) -> str:
-    """Compute the fingerprint of what decides the weights besides rows and training settings."""
+    """Compute the fingerprint of model, quantization and adapter; local files count by their contents."""
     values = {name: hashed(getattr(sections, name), name) for name in ("model", "quantization", "adapter")}
     for name in ("model", "adapter"):
         path = values[name]["path"]

@@ -15,7 +15,7 @@ from workbench.plain_values import Folder, section
 from workbench.trust import trusting
 
 Quantization = str | QuantizationMethod | QuantizationConfig
-"""A method, by name or as an option, or the whole section."""
+"""How to quantize a model: a method's name, the enum's option, or a whole quantization section."""
 
 
 def load_model(
@@ -66,7 +66,7 @@ def load_adapter(base: PreTrainedModel, adapter: Folder) -> PeftModel:
 
 
 def quantized(quantization: Quantization) -> QuantizationConfig:
-    """Return the quantization section, which may be given by its method alone.
+    """Return a quantization section, made from the method if only that is given.
 
     Raises:
         ConfigError: The method is unknown.

@@ -25,7 +25,7 @@ class Merged(Shown):
     folder: Path
     """Folder of the merged model."""
     report_file: Path
-    """The report as a file."""
+    """JSON file with the report."""
     report: MergeReport
 
     def table(self) -> Table:

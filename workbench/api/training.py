@@ -37,14 +37,14 @@ from workbench.training.fit import TrainReport, fit
 from workbench.training.trainer import Score
 
 START_ROWS = 16
-"""Least rows of a batch from which a start is computed: it needs more tokens than the adapter has ranks."""
+"""Minimum rows per batch if rows initialize the adapter (eva): a batch needs more tokens than ranks."""
 
 log = logging.getLogger("workbench")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSections:
-    """The sections that decide a training, besides its rows."""
+    """The sections of the configuration, besides data, that decide a training."""
 
     model: ModelConfig
     quantization: QuantizationConfig
@@ -123,7 +123,7 @@ def _load_to_train(
 def _with_adapter(
     base: PreTrainedModel, sections: TrainingSections, examples: Examples, run_dir: RunDir, inputs: str
 ) -> PreTrainedModel | PeftModel:
-    """Attach the adapter to the base model, if there is one."""
+    """Attach a new or stored adapter to the base model, as the adapter section says."""
     adapter = sections.adapter
     if adapter.is_none:
         return base
@@ -145,7 +145,7 @@ def _with_adapter(
 def _start_batches(
     base: PreTrainedModel, examples: Examples, sections: TrainingSections
 ) -> DataLoader[dict[str, Tensor]]:
-    """Return padded batches of training rows in a seeded order; a classifier's without its labels."""
+    """Return training rows to initialize an adapter from: batches in a seeded order, without class labels."""
     is_classifier = bool(examples.labels) or not isinstance(examples.training.dataset[0]["labels"], list)
     columns = ["input_ids"] if is_classifier else ["input_ids", "labels"]
     collate = Collator(cast(int, examples.tokenizer.pad_token_id))
@@ -163,7 +163,7 @@ def _start_batches(
 
 
 def _take_trained_template(tokenizer: PreTrainedTokenizerBase, account: Account) -> None:
-    """Set the chat template with which the rows were encoded; it is saved with the model."""
+    """Give the tokenizer the chat template that the rows were encoded with; it is saved with the model."""
     templates = templates_of(account.forms)
     take_template(tokenizer, next(iter(templates), None))
     if len(templates) > 1:

@@ -20,9 +20,9 @@ from workbench.patterns.re_syntax import as_re
 T = TypeVar("T")
 
 MAX_SECONDS = 2.0
-"""Limit on processor time for one text."""
+"""Limit on the processor seconds for matching one text."""
 SECONDS_EACH = 0.01
-"""Time limit per text, on average over many texts."""
+"""Limit on the processor seconds per text, on average over all texts of a pattern."""
 MOST_TRIALS = 10
 """Number of times that a match is tried on a machine that is too busy to run it."""
 MAX_PATTERN = 10_000
@@ -95,7 +95,7 @@ def replaced(pattern: str, new: str, text: str, count: int = 0) -> str:
 
 @lru_cache(maxsize=256)
 def _check_replacement(pattern: str, new: str) -> None:
-    """Check that `re` can read a replacement."""
+    """Check that `re` accepts `new` as the replacement for a pattern's matches; its groups must exist."""
     try:
         re.compile(pattern).sub(new, "")
     except (re.error, IndexError) as error:
@@ -103,12 +103,12 @@ def _check_replacement(pattern: str, new: str) -> None:
 
 
 def _within_limit(pattern: str, match: Callable[[float], T]) -> T:
-    """Return what `match` returns, within MAX_SECONDS of processor time.
+    """Call `match`, and return its result if it takes at most MAX_SECONDS of processor time.
 
     Args:
         pattern: Pattern that `match` uses.
-        match: Takes a limit on the elapsed seconds. `regex` measures the time of the clock, which runs on
-            while a busy machine does something else, so a match that was hardly run is tried again.
+        match: Function of a limit on the elapsed seconds. Time elapses also while a busy machine runs other
+            processes, so a match that reaches the limit with little processor time is tried again.
 
     Raises:
         PatternError: The match, or all matches of this pattern so far together, take too long.
@@ -135,16 +135,16 @@ def _within_limit(pattern: str, match: Callable[[float], T]) -> T:
 
 @dataclass
 class Usage:
-    """Matching time of a pattern."""
+    """Processor seconds that a pattern has taken so far, and the number of texts."""
 
     seconds: float = 0.0
     count: int = 0
-    """Number of texts."""
+    """Number of texts that were matched."""
 
 
 @lru_cache(maxsize=256)
 def _usage(pattern: str) -> Usage:
-    """Return the matching time of a pattern so far, which callers update."""
+    """Return the usage of a pattern so far; callers update this object."""
     return Usage()
 
 

@@ -1,4 +1,4 @@
-"""Rewrites patterns so that the `regex` package reads them as `re` does."""
+"""Rewrites regular expressions so that the `regex` package reads them as `re` does."""
 
 import re
 
@@ -11,9 +11,9 @@ OUTSIDE = {
     "s": r"[\s\x1c-\x1f]",
     "S": r"[^\s\x1c-\x1f]",
 }
-"""Classes as `re` means them; `regex` counts accents as letters, and some separators not as space."""
+"""Letter of an escape such as `\\w` -> what `re` means by it; `regex` differs in accents and separators."""
 INSIDE = {"w": WORD, "s": r"\s\x1c-\x1f"}
-"""The same inside a set such as `[\\w]`."""
+"""Letter of an escape inside a set, as in `[\\w]` -> what `re` means by it."""
 COMMENT = re.compile(r"\(\?#[^)]*\)")
 COMMENT_OR_HASH = re.compile(COMMENT.pattern + r"|#[^\n]*")
 REPEAT = re.compile(r"\{\d*(?:,\d*)?\}")
@@ -54,6 +54,6 @@ def as_re(pattern: str, is_verbose: bool = False) -> str:
 
 
 def set_opening(pattern: str, start: int) -> str:
-    """Return the start of a set, with a first `]`, which is a literal, escaped."""
+    """Return the start of a set, `[` or `[^`, and a `]` right after it, escaped because it is a literal."""
     opening = "[^" if pattern.startswith("[^", start) else "["
     return opening + ("\\]" if pattern.startswith("]", start + len(opening)) else "")

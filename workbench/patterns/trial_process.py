@@ -10,16 +10,16 @@ MOST_WAITED = 10
 
 
 def run_trial(command: Sequence[str], trial_input: str, max_seconds: float) -> tuple[str, bool]:
-    """Run a command, and kill it if it doesn't end within `max_seconds` in which it had the processor.
+    """Run a command, and kill it if it doesn't end within a limit on its processor time.
 
     Args:
         command: Program and arguments.
         trial_input: Text for its standard input.
-        max_seconds: Time limit, the start of the program included. It is extended for a process that had the
-            processor for less than half of the time.
+        max_seconds: Elapsed seconds, the start of the program included. They are granted again, up to
+            MOST_WAITED times, to a process that has had less than half of them as processor time.
 
     Returns:
-        What it wrote to its standard output, and whether it ended by itself with exit status 0.
+        The text on its standard output, and whether it ended by itself with exit status 0.
     """
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:

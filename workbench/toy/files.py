@@ -1,4 +1,4 @@
-"""Generates the committed data files and the tokenizer from one seed."""
+"""Generates the toy data files and the toy tokenizer, which the repository contains, from one seed."""
 
 import json
 from collections.abc import Iterable
@@ -87,7 +87,7 @@ def documents(
 
 
 def held_out_choices(rng: Random) -> list[numbers.Choice]:
-    """Draw the choices of a language's benchmarks, each set of numbers once."""
+    """Draw the questions for a language's benchmarks: largest or smallest of four numbers, no set twice."""
     choices: dict[tuple[int, ...], numbers.Choice] = {}
     while len(choices) < NUM_HELD_OUT["choice"] + NUM_HELD_OUT["exact"]:
         drawn = numbers.choice(rng, numbers.ASKED, held_out=True)
@@ -109,7 +109,7 @@ def ends_instruction(asked: tuple[int, ...], language: str) -> dict[str, Any]:
 
 
 def item(choice: numbers.Choice, language: str) -> dict[str, Any]:
-    """Build a multiple-choice item."""
+    """Build a multiple-choice item of a benchmark: which of the numbers is the largest or smallest?"""
     return {
         "question": numbers.question(choice, language),
         "choices": [str(number) for number in choice.numbers],
@@ -118,7 +118,7 @@ def item(choice: numbers.Choice, language: str) -> dict[str, Any]:
 
 
 def ends_item(asked: tuple[int, ...], language: str) -> dict[str, Any]:
-    """Build an item whose answer is generated.
+    """Build an item of a benchmark with generated answers: the smallest and the largest number.
 
     It asks for two numbers: a model that only learned to answer with numbers gets one of a hundred right by
     chance now and then, but hardly ever a pair.

@@ -5,29 +5,29 @@ from dataclasses import dataclass
 from random import Random
 
 LIMIT = 100
-"""All numbers are below this."""
+"""All numbers are integers from 0 to LIMIT - 1."""
 
 ASKED = 4
 """Numbers per question."""
 
 MARGIN = 12
-"""Fewest numbers below an answer that is the largest, or above an answer that is the smallest."""
+"""An answer below MARGIN is always the smallest number, one from LIMIT - MARGIN on always the largest."""
 
 HELD_OUT_SHARE = 8
-"""One of this many sets of numbers is held out for the benchmarks."""
+"""One in this many sets of numbers is held out for the benchmarks."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Numbers of which the largest or the smallest is asked for."""
+    """Question for the largest or the smallest of some numbers."""
 
     numbers: tuple[int, ...]
-    """In the order of the question."""
+    """The numbers in the order of the question."""
     largest: bool
 
     @property
     def answer(self) -> int:
-        """The largest or the smallest number."""
+        """The right answer: the largest or the smallest number."""
         return max(self.numbers) if self.largest else min(self.numbers)
 
 
@@ -37,7 +37,7 @@ def is_held_out(numbers: tuple[int, ...]) -> bool:
 
 
 def choice(rng: Random, count: int, held_out: bool) -> Choice:
-    """Draw a random choice among `count` numbers.
+    """Draw a random question about `count` numbers, whose set is held out for the benchmarks or isn't.
 
     The answer is drawn first, uniformly: otherwise extreme numbers would be more frequent answers, and a
     model that only learned the frequencies would score above chance.
@@ -52,7 +52,7 @@ def choice(rng: Random, count: int, held_out: bool) -> Choice:
 
 
 def sentence(rng: Random, language: str, held_out: bool = False) -> str:
-    """Generate a pretraining sentence: counting, a comparison of two, or the largest or smallest of some."""
+    """Generate pretraining text: counting, a comparison of two numbers, or the extreme of three or four."""
     kind = rng.random()
     if kind < 0.1:
         first = rng.randrange(LIMIT - 6)
@@ -72,7 +72,7 @@ def comparison(rng: Random, language: str) -> str:
 
 
 def statement(choice: Choice, language: str) -> str:
-    """Write a choice with its answer, as in `Of 8, 37 and 52 the most is 52.`."""
+    """Write a question with its answer as a statement, as in `Of 8, 37 and 52 the most is 52.`."""
     *names, last = [str(number) for number in choice.numbers]
     if language == "en":
         word = "most" if choice.largest else "least"
@@ -81,7 +81,7 @@ def statement(choice: Choice, language: str) -> str:
 
 
 def question(choice: Choice, language: str) -> str:
-    """Write a choice as a question, in words that the pretraining text doesn't have."""
+    """Write a question as text, in words that the pretraining text doesn't have."""
     *names, last = [str(number) for number in choice.numbers]
     if language == "en":
         word = "largest" if choice.largest else "smallest"

@@ -6,12 +6,12 @@ from itertools import product
 from random import Random
 
 HELD_OUT_SHARE = 4
-"""One of this many reviews is held out for the benchmark."""
+"""One in this many reviews is held out for the benchmark."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Words and sentence patterns of one language."""
+    """Words of one language, and the patterns of sentences in which they are put."""
 
     things: tuple[str, ...]
     good: tuple[str, ...]
@@ -68,7 +68,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Review:
-    """A review and its class."""
+    """A generated review and its class, positive or negative."""
 
     text: str
     positive: bool
@@ -76,12 +76,12 @@ class Review:
 
     @property
     def label(self) -> str:
-        """The name of its class."""
+        """Name of the review's class, as in the data files."""
         return "positive" if self.positive else "negative"
 
 
 def reviews(language: str) -> tuple[list[Review], list[Review]]:
-    """Generate all reviews of a language; return those for training and those held out."""
+    """Generate all reviews of a language; return those for training and those for the benchmark."""
     words = WORDS[language]
     splits: tuple[list[Review], list[Review]] = ([], [])
     for thing, place, word, negated in product(
@@ -95,7 +95,7 @@ def reviews(language: str) -> tuple[list[Review], list[Review]]:
 
 
 def sentence(rng: Random, language: str, used_reviews: list[Review]) -> str:
-    """Generate a pretraining sentence: a review with its consequence, or an everyday sentence."""
+    """Generate pretraining text: a review and the mood that it causes, or an everyday sentence."""
     words = WORDS[language]
     person = rng.choice(words.people)
     if rng.random() < 0.5:
