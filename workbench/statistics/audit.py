@@ -1,4 +1,4 @@
-"""Says what a random sample of repeated items proves about all items."""
+"""Bounds how many items give another answer when asked again, from a random sample of them."""
 
 from scipy.stats import hypergeom
 
@@ -14,8 +14,8 @@ def most_that_differ(
         num_sampled: Items of the sample.
         num_total: All items.
         num_differing: Items of the sample that differ.
-        confidence: Of the upper bound: the smallest number of which so few would be drawn with a chance of at
-            most 1 - confidence, exact by the hypergeometric distribution.
+        confidence: Confidence of the upper bound. The bound is the smallest number of differing items for
+            which so few are in the sample with a chance of at most 1 - confidence (hypergeometric).
     """
     low, high = num_differing, num_total - (num_sampled - num_differing)
     while low < high:  # the chance of so few in the sample falls with the number that differ

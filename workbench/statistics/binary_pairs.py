@@ -97,7 +97,7 @@ def widened_for_flips(
     alpha: ArrayLike,
     largest: ArrayLike = 1.0,
 ) -> tuple[Floats, Floats]:
-    """Widen intervals that take the number of flipped items, or of clusters that differ, as given.
+    """Widen intervals that ignore that the number of flipped items, or of differing clusters, is random.
 
     Both deviations are added as squares, at the highest share of flips. For an end between 0 and the estimate
     they are added in logarithms, at the lowest share, so that the end never crosses 0.
@@ -109,7 +109,7 @@ def widened_for_flips(
         num_flipped: Items that flipped, or clusters that differ.
         num_items: Items, or clusters.
         alpha: Level of each interval.
-        largest: Differences can't be larger in absolute value.
+        largest: Largest possible absolute difference.
     """
     low, high, difference, flips, n, alpha = (
         np.asarray(values, dtype=np.float64)
@@ -134,7 +134,7 @@ def widened_for_flips(
 def made_consistent(
     low: ArrayLike, high: ArrayLike, difference: ArrayLike, is_significant: ArrayLike
 ) -> tuple[Floats, Floats]:
-    """Move ends of intervals across 0 where rounding put them on the other side than their test does."""
+    """Correct rounding: move an interval's ends so that it excludes 0 exactly if its test is significant."""
     low, high, difference = (np.asarray(values, dtype=np.float64) for values in (low, high, difference))
     significant = np.asarray(is_significant, dtype=bool)
     low = np.where(significant & (difference > 0), np.maximum(low, _NEXT_TO_ZERO), low)

@@ -10,7 +10,7 @@ from workbench.errors import DataError
 
 Floats = NDArray[np.float64]
 Labels = Sequence[object] | NDArray[np.generic]
-"""One label an item."""
+"""Label of each item: the name of its cluster or subset, or any other object."""
 
 
 def item_weights(num_items: int, subsets: Labels | None = None) -> Floats:
@@ -24,7 +24,7 @@ def item_weights(num_items: int, subsets: Labels | None = None) -> Floats:
 
 
 def cluster_codes(clusters: Labels | None, num_items: int) -> NDArray[np.int64]:
-    """Return each item's cluster as a number from 0; without clusters each item is its own.
+    """Return each item's cluster as a number from 0; without clusters each item is a cluster by itself.
 
     Raises:
         DataError: The number of labels isn't that of the items.
@@ -44,6 +44,9 @@ def cluster_codes(clusters: Labels | None, num_items: int) -> NDArray[np.int64]:
 
 
 def clustered_error(deviations: Floats) -> float:
-    """Return the standard error of a sum of independent clusters from their deviations; 0 for one."""
+    """Return the standard error of a sum over independent clusters, given each cluster's deviation.
+
+    The deviation is the cluster's term minus its expected value. Of a single cluster the error is 0.
+    """
     count = len(deviations)
     return math.sqrt(float((deviations**2).sum()) * count / (count - 1)) if count > 1 else 0.0

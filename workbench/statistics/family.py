@@ -39,7 +39,7 @@ class Family:
 
 
 def level(error_rate: float, num_comparisons: int) -> float:
-    """Return the level of each test of a family."""
+    """Return the level of each single test: the family's error rate divided by the number of comparisons."""
     return error_rate / max(1, num_comparisons)
 
 
@@ -49,7 +49,7 @@ def adjusted(p_value: float, num_comparisons: int) -> float:
 
 
 def default_kind(num_rows: int) -> str:
-    """Return which pairs a board compares if it isn't told: all `pairs`, or each row with the `reference`."""
+    """Return which rows a board compares by default: all `pairs`, or each row with the `reference`."""
     return "pairs" if num_rows <= MOST_ROWS_FOR_PAIRS else "reference"
 
 

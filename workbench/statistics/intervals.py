@@ -17,9 +17,9 @@ from workbench.statistics.clusters import Labels, cluster_codes, clustered_error
 Interval = tuple[float, float]
 _SEED = 20230501
 _CELLS = 4_000_000
-"""Resampled values in memory at a time: 32 MB of indices."""
+"""Maximum resampled values in memory at a time: 32 MB of indices."""
 _FEW = 8
-"""Up to so many distinct values, such as right and wrong, are resampled by their counts."""
+"""Scores with at most so many distinct values, such as right and wrong, are resampled as counts of these."""
 
 
 def mean(scores: Sequence[float]) -> float:
@@ -151,7 +151,7 @@ def error_and_interval(
 
     Args:
         subsets: Subset -> scores of its items.
-        clusters: Each item's cluster, empty for an independent item; several subsets don't take them.
+        clusters: Each item's cluster, empty for an independent item; ignored with several subsets.
         confidence: Coverage of the interval.
     """
     if len(subsets) > 1:
@@ -164,7 +164,7 @@ def error_and_interval(
 
 
 def _cluster_sums(values: NDArray[np.float64], clusters: Labels) -> NDArray[np.float64]:
-    """Return each cluster's contribution to the deviation of the mean."""
+    """Return for each cluster the sum of its items' (score - mean) / number of all items."""
     deviations = (values - values.mean()) / len(values)
     return np.bincount(cluster_codes(clusters, len(values)), weights=deviations).astype(np.float64)
 

@@ -1,7 +1,8 @@
-"""Keeps the results of slow computations in a file, by the content of everything that they depend on.
+"""Stores the results of slow computations in a file, and reuses them for equal inputs.
 
-A result is known by the SHA-256 of its inputs and of the program: the source files of this package and the
-versions of numpy and scipy. So a kept result is the one that would be computed, to the last bit.
+The key of a result is the SHA-256 of its inputs; the file is valid for one program, that is the source files
+of this package and the versions of numpy and scipy. So a stored result is, to the last bit, the one that
+would be computed.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from workbench.files import read_checked_json, write_checked_json
 
 WORTHWHILE = 100
-"""Results from which on a file is written; fewer are computed as fast."""
+"""Minimum number of results that are written to a file; fewer are computed as fast as read."""
 
 PACKAGE = Path(__file__).parent
 
@@ -27,10 +28,10 @@ Input = NDArray[Any] | float
 
 
 class KeptResults:
-    """Results by the digest of their inputs. What isn't used during a block is dropped at its end."""
+    """Stored results by the digest of their inputs; a result that a block doesn't use leaves the file."""
 
     def __init__(self, path: Path) -> None:
-        """Read the results of a file; a damaged one, or one of another program, has none."""
+        """Read the stored results; a damaged file, or one of another version of the program, has none."""
         self._path = path
         self._known = _read(path)
         self._used: dict[str, list[float]] = {}
@@ -38,14 +39,14 @@ class KeptResults:
     def result(
         self, purpose: str, inputs: Sequence[Input], compute: Callable[[], list[float]]
     ) -> list[float]:
-        """Return the kept result of these inputs, or compute it."""
+        """Return the stored result for these inputs, or else compute the result and store it."""
         key = _digest(purpose, inputs)
         if key not in self._used:
             self._used[key] = self._known[key] if key in self._known else compute()
         return self._used[key]
 
     def write(self) -> None:
-        """Write the results that were used, if they are others than those that were read, and worthwhile."""
+        """Write the used results, unless the file has exactly these, or they are fewer than WORTHWHILE."""
         if self._used.keys() == self._known.keys() or len(self._used) < WORTHWHILE:
             return
         write_checked_json(self._path, {"program": program_digest(), "results": self._used})
@@ -56,7 +57,7 @@ _kept: ContextVar[KeptResults | None] = ContextVar("kept", default=None)
 
 @contextmanager
 def keeping_results(path: Path) -> Iterator[None]:
-    """Keep the results of `kept` in a file: read it before the block, write it after one without an error."""
+    """Let `kept` reuse results from a file in the block; write the file if the block ends without error."""
     results = KeptResults(path)
     token = _kept.set(results)
     try:
@@ -67,7 +68,7 @@ def keeping_results(path: Path) -> Iterator[None]:
 
 
 def kept(purpose: str, inputs: Sequence[Input], compute: Callable[[], list[float]]) -> list[float]:
-    """Return the result of `compute`: kept from the same inputs inside of `keeping_results`.
+    """Return the result of `compute`; inside of `keeping_results`, a stored one if the inputs are equal.
 
     Args:
         purpose: Name of the computation.
@@ -97,7 +98,7 @@ def program_digest() -> str:
 
 
 def _read(path: Path) -> dict[str, list[float]]:
-    """Return the results of a file; none if there is none, or it isn't as this program wrote it."""
+    """Return the results in a file; none if the file is missing, changed, or of another program."""
     values = read_checked_json(path)
     is_own = isinstance(values, dict) and values.get("program") == program_digest()
     return values["results"] if is_own else {}

@@ -25,11 +25,11 @@ FEWEST_POSITIVES = 10
 """With fewer items of a class, the swap permutation decides too."""
 _MOST_RESAMPLES = 100_000
 _CELLS = 200_000_000
-"""Largest number of resampled signs."""
+"""Largest number of random swaps: resamples times items."""
 _SEED = 20230501
 
 Counts = tuple[Floats, Floats, Floats]
-"""Shares of items that are predicted and targeted, predicted, and targeted; the last axis is the class."""
+"""Per class (last axis) the share of items where it is predicted and right, predicted, and right."""
 
 
 def compare_labels(
@@ -86,7 +86,7 @@ def compare_labels(
 
 
 def _one_hot(*labels: Sequence[object]) -> tuple[Floats, Floats, Floats, list[object]]:
-    """Return three lists of labels as matrices (items, classes), and the classes."""
+    """Return three lists of labels as one-hot matrices (items, classes), and the classes."""
     classes = list(dict.fromkeys(label for column in labels for label in column))
     numbers = {label: number for number, label in enumerate(classes)}
     identity = np.eye(len(classes))
@@ -95,7 +95,7 @@ def _one_hot(*labels: Sequence[object]) -> tuple[Floats, Floats, Floats, list[ob
 
 
 def _only(classes: Sequence[object], positive: object, labels: Floats) -> Floats:
-    """Return the column of the positive class; zeros if no item has it."""
+    """Return the positive class's column of one-hot labels (items, classes); zeros for an unknown class."""
     if positive not in classes:
         return np.zeros((len(labels), 1))
     index = classes.index(positive)
@@ -103,7 +103,7 @@ def _only(classes: Sequence[object], positive: object, labels: Floats) -> Floats
 
 
 def _is_reliable(targets: Floats, first: Floats, second: Floats) -> bool:
-    """Return whether all classes have enough items and both models predict more than one class."""
+    """Return whether a test by influences is reliable: enough items per class, no constant predictions."""
     has_positives = targets.sum(axis=0).min() >= FEWEST_POSITIVES
     varies = all(((labels > 0).any(axis=0) & (labels < 1).any(axis=0)).any() for labels in (first, second))
     return bool(has_positives and varies)
@@ -117,7 +117,10 @@ def _permuted(
     second: Floats,
     codes: NDArray[np.int64],
 ) -> PairedTest:
-    """Return the test with the p-value of swapped predictions; not settled if the interval says otherwise."""
+    """Replace a test's p-value by that of a permutation test, which swaps the models' predictions at random.
+
+    If the new p-value and the old interval disagree on significance, the verdict is "not settled".
+    """
     from scipy.stats import permutation_test  # half a second, which most boards don't need
 
     before, after = (_features(targets, labels, codes) for labels in (first, second))
@@ -145,7 +148,7 @@ def _permuted(
 
 
 def _features(targets: Floats, predictions: Floats, codes: NDArray[np.int64]) -> Floats:
-    """Return the clusters' counts: predicted and targeted, predicted, targeted; (clusters, 3 * classes)."""
+    """Count items per cluster and class: predicted and right, predicted, right; (clusters, 3 * classes)."""
     items = np.hstack([targets * predictions, predictions, targets])
     sums = np.zeros((int(codes.max()) + 1, items.shape[1]))
     np.add.at(sums, codes, items)
@@ -153,13 +156,13 @@ def _features(targets: Floats, predictions: Floats, codes: NDArray[np.int64]) ->
 
 
 def _score_of_counts(metric: str, counts: Floats) -> Floats:
-    """Return a metric's scores from shares of items, (..., 3 * classes)."""
+    """Compute a metric from shares of items: predicted and right, predicted, right; (..., 3 * classes)."""
     both, predicted, targeted = np.split(counts, 3, axis=-1)
     return OF_COUNTS[metric](both, predicted, targeted)
 
 
 def _quotient(numerator: Floats, denominator: Floats) -> Floats:
-    """Return a quotient that is 0 where the denominator is 0."""
+    """Divide; the quotient is 0 where the denominator is 0."""
     is_zero = np.abs(denominator) < 1e-12
     quotient: Floats = np.where(is_zero, 0.0, numerator / np.where(is_zero, 1.0, denominator))
     return quotient

@@ -1,4 +1,4 @@
-"""Tests a difference that isn't a mean of items by each item's influence on it."""
+"""Tests the difference of scores that aren't means over items, such as F1, by each item's influence on it."""
 
 import math
 from dataclasses import replace
@@ -24,11 +24,11 @@ def compare_linearised(
 ) -> PairedTest:
     """Test a difference by Student's t, with the variance of the clusters' influences.
 
-    If no cluster has any influence, as with F1 of 0 and of 1, the error is as if one cluster differed less.
+    If that variance is 0, as with F1 of 0 and of 1, the standard error is |difference| / number of clusters.
 
     Args:
-        difference: Of the two models' scores.
-        influences: Of each item on the difference; their sum is 0.
+        difference: Difference of the two models' scores.
+        influences: Influence of each item on the difference; their sum is 0.
         codes: Each item's cluster, as a number from 0.
         alpha: Level of the test.
         test: Name of the test in the result.
@@ -60,7 +60,7 @@ def compare_linearised(
 
 
 def with_student(draft: PairedTest, degrees: float) -> PairedTest:
-    """Return a test with p-value and interval by Student's t for its difference and standard error."""
+    """Add p-value and interval to a test, by Student's t of its difference and standard error."""
     margin = float(special.stdtrit(degrees, 1 - draft.alpha / 2)) * draft.stderr
     p_value = float(2 * special.stdtr(degrees, -abs(draft.difference) / draft.stderr))
     low, high = made_consistent(

@@ -26,7 +26,7 @@ class Column:
 
 
 def normalised(score: float, chance: float) -> float:
-    """Return a score of which guessing is 0 and all right is 1; below 0 if worse than guessing.
+    """Rescale a score so that guessing gives 0, and all right gives 1; below 0 is worse than guessing.
 
     Raises:
         DataError: Guessing is always right.

@@ -13,14 +13,14 @@ from workbench.statistics.means import Column, compare_means
 def most_lost(columns: Sequence[Column], *, alpha: float = 0.05) -> float:
     """Return the upper bound, with one-sided confidence 1 - alpha, of the loss in the mean of benchmarks.
 
-    Of one benchmark whose items are right or wrong, independent and of equal weight, it is Tango's score
-    bound. Else it is that of the paired test, and where too few items differ for that test, the losses alone
-    are counted: Clopper and Pearson's bound of the share of clusters that lose, as if each of them lost all
-    that it can, and nothing were gained. For scores outside of 0 to 1 that bound is infinite.
+    For a single benchmark whose items are right or wrong, independent and of equal weight, this is Tango's
+    score bound; otherwise the bound of the paired test. If too few items differ for that test, only losses
+    count: Clopper and Pearson's bound of the share of clusters that lose, as if each of them lost all that it
+    can, and nothing were gained. For scores outside of 0 to 1 that bound is infinite.
 
     Args:
         columns: The two models' scores on each benchmark; higher is better.
-        alpha: Chance that the true loss is larger.
+        alpha: Largest chance that the true loss exceeds the bound.
     """
     if len(columns) == 1 and _is_binary(columns[0]):
         first, second = (np.asarray(side, dtype=np.float64) for side in (columns[0].first, columns[0].second))
@@ -51,7 +51,7 @@ def most_lost_of_pairs(lost: int, gained: int, num_items: int, alpha: float = 0.
 
 
 def _gained_share(lost: int, gained: int, num_items: int, difference: float) -> float:
-    """Return the likeliest share of gained items, given the difference of the share lost and it."""
+    """Return the maximum-likelihood share of gained items, given the share lost minus the share gained."""
     linear = -lost - gained + (2 * num_items - lost + gained) * difference
     constant = -gained * difference * (1 - difference)
     root = math.sqrt(max(linear**2 - 8 * num_items * constant, 0.0))
@@ -59,13 +59,13 @@ def _gained_share(lost: int, gained: int, num_items: int, difference: float) -> 
 
 
 def _is_binary(column: Column) -> bool:
-    """Return whether items are right or wrong, independent and of equal weight."""
+    """Return whether a benchmark's items are right or wrong, independent and of equal weight."""
     values = np.concatenate([np.asarray(column.first), np.asarray(column.second)])
     return column.clusters is None and column.subsets is None and bool(np.isin(values, (0, 1)).all())
 
 
 def _bound_by_losses(column: Column, alpha: float) -> float:
-    """Return the bound of one benchmark's loss from the number of its clusters that lose."""
+    """Return the upper bound of the loss on one benchmark, from the number of its clusters that lose."""
     first, second = (np.asarray(side, dtype=np.float64) for side in (column.first, column.second))
     if min(first.min(), second.min()) < 0 or max(first.max(), second.max()) > 1:
         return math.inf

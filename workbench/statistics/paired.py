@@ -26,7 +26,7 @@ class PairedTest:
 
     difference: float
     stderr: float
-    """By cluster if there are clusters."""
+    """Standard error of the difference; by cluster if there are clusters."""
     low: float
     high: float
     """Interval of coverage 1 - alpha; it excludes 0 exactly where `p_value` is below `alpha`."""
@@ -44,7 +44,7 @@ class PairedTest:
     num_differing: int
     """Clusters whose difference isn't 0."""
     share_squares: float
-    """Sum of the squared shares of the clusters in a difference that all items have."""
+    """Sum of the clusters' squared shares of the total weight; 1 / num_clusters for equal clusters."""
     reason: str = ""
     """Why there is no verdict; empty where the interval decides."""
 
@@ -85,7 +85,7 @@ def compare_paired(
         clusters: Label of each item's cluster, such as the text that several questions share; None:
             independent items.
         subsets: Label of each item's subset, for the mean of subset means (macro).
-        weights: Of each item's difference in the difference of scores; None: 1 / items, or the macro mean's.
+        weights: Weight of each item in the difference; None: 1 / number of items, or that of the macro mean.
 
     Raises:
         DataError: The models have different numbers of items, no items, or scores that aren't numbers.

@@ -18,7 +18,7 @@ from workbench.statistics.paired import PairedTest
 
 Floats = NDArray[np.float64]
 _REACH = 5.5
-"""Standard deviations of the number of flips that are summed over; 4e-8 lies outside."""
+"""Numbers of flips within so many standard deviations of the mean are summed over; 4e-8 lies outside."""
 
 
 def detectable(test: PairedTest, power: float = 0.8) -> float | None:
@@ -60,7 +60,7 @@ def detectable_difference(
 def detectable_damage(num_items: int, num_differing: int, alpha: float, power: float = 0.8) -> float | None:
     """Return the smallest loss in one subject that the exact McNemar test finds.
 
-    The lost items come in addition to those that flip anyway, as many one way as the other.
+    The damage adds lost items to those that flip without damage, of which half are gained and half lost.
 
     Args:
         num_items: Items of the subject.
@@ -160,7 +160,7 @@ def _critical_counts(first: int, last: int, alpha: float) -> NDArray[np.int64]:
 
 
 def _p_values(gains: NDArray[np.int64], flips: NDArray[np.int64]) -> Floats:
-    """Return the two-sided p-values of at least half of the flips; 0 above the number of flips."""
+    """Return two-sided p-values of numbers of gains, each at least half of its flips; 0 for more than all."""
     return np.minimum(1.0, 2 * _tail(gains, flips, 0.5))
 
 
@@ -171,7 +171,12 @@ def _tail(counts: NDArray[np.int64], totals: NDArray[np.int64], share: float) ->
 
 
 def _root(excess: Callable[[float], float], largest: float) -> float | None:
-    """Return where the power reaches its goal, between 0 and the largest difference."""
+    """Return the difference from 0 to `largest` at which the power reaches its goal; None: it doesn't.
+
+    Args:
+        excess: Power minus its goal at a difference.
+        largest: Largest difference.
+    """
     if largest <= 0 or excess(largest) < 0:
         return None
     return float(brentq(excess, 0.0, largest, xtol=1e-6))

@@ -11,8 +11,8 @@ def rank_intervals(better: ArrayLike, comparable: ArrayLike | None = None) -> li
     """Return each row's best and worst rank.
 
     The best rank is 1 + the number of rows that are significantly better, the worst is the number of rows
-    minus those that are significantly worse. All intervals hold the true ranks at once as often as the
-    family's differences have no false sign.
+    minus those that are significantly worse. If no significant difference has a false sign, all intervals
+    contain the true ranks.
 
     Args:
         better: (rows, rows), whether row i is significantly better than row j.
@@ -60,7 +60,7 @@ def tie_letters(different: ArrayLike, order: Sequence[int]) -> list[str]:
 
 
 def _grown(pair: Sequence[int], tied: NDArray[np.bool_], order: Sequence[int]) -> list[int]:
-    """Return a largest possible group around a pair in which no two rows differ."""
+    """Extend a pair to a group in which no two rows differ, and to which no further row can be added."""
     group = list(dict.fromkeys(pair))
     fits: NDArray[np.bool_] = np.all(tied[group], axis=0)
     fits[group] = False
@@ -73,5 +73,5 @@ def _grown(pair: Sequence[int], tied: NDArray[np.bool_], order: Sequence[int]) -
 
 
 def _letter(number: int) -> str:
-    """Return a, ... z, A, ... Z, then single letters of Unicode's Latin Extended Additional."""
+    """Return the letter of a group: a to z, A to Z, then letters of Unicode's Latin Extended Additional."""
     return ascii_letters[number] if number < len(ascii_letters) else chr(0x1E00 + number - len(ascii_letters))

@@ -21,7 +21,7 @@ def compare_ratio(
 
     Args:
         first: The first model's numerator of each text, such as its negative log-likelihood in bits.
-        second: The second model's.
+        second: The second model's numerator of each text.
         sizes: Denominator of each text, such as its bytes: the same for both models.
         alpha: Level of the test.
         clusters: Document of each text; None: each text is a document.

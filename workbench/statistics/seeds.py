@@ -19,7 +19,7 @@ NO_VARIANCE = message("the variance of seeds and items is estimated as 0")
 
 @dataclass(frozen=True, kw_only=True)
 class SeedTests:
-    """Two verdicts about the same difference."""
+    """Two tests of one difference: of these trained models, and of the recipes that trained them."""
 
     checkpoints: PairedTest
     """Whether these trained models differ; only the items are taken as random."""
@@ -42,7 +42,7 @@ def compare_seeds(
 
     Args:
         first: The first recipe's scores, (seeds, items).
-        second: The second recipe's; the number of seeds may differ, the items are the same.
+        second: The second recipe's scores; the number of seeds may differ, the items are the same.
         alpha: Level of each test.
         clusters: Label of each item's cluster; None: independent items.
         subsets: Subset of each item, for the mean of subset means.
@@ -72,7 +72,11 @@ def compare_seeds(
 
 
 def _seed_parts(scores: Floats, weight: Floats, codes: NDArray[np.int64]) -> list[tuple[float, float]]:
-    """Return what seeds add to the variance and what is counted twice, with degrees of freedom."""
+    """Return terms of the variance of a recipe's mean, as (variance, degrees of freedom); none for one seed.
+
+    The terms are the variance of seeds, and minus the variance of the interaction of seeds and items, which
+    the variances of seeds and of items both contain.
+    """
     num_seeds = len(scores)
     if num_seeds < 2:
         return []
@@ -85,7 +89,7 @@ def _seed_parts(scores: Floats, weight: Floats, codes: NDArray[np.int64]) -> lis
 
 
 def _recipe(checkpoints: PairedTest, parts: list[tuple[float, float]], fewest: int) -> PairedTest:
-    """Return the test about recipes from the parts of the variance and their degrees of freedom."""
+    """Return the test of the recipes, from the terms of the variance and their degrees of freedom."""
     variance = max(math.fsum(part for part, _ in parts), 0.0)
     draft = replace(checkpoints, stderr=math.sqrt(variance), test="recipe-t", reason="")
     if not variance or fewest < 2 or checkpoints.num_clusters < 2:

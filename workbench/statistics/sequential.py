@@ -19,8 +19,8 @@ from workbench.statistics.clusters import Floats
 
 HIGHER, LOWER, WITHIN_MARGIN, UNDECIDED = "higher", "lower", "within the margin", "undecided"
 _PRIOR = 20
-"""Both parameters of the beta prior. Of 11,582 items, 3 points at 50% flips take 35% in the median (40% with
-10); 10 points at 10% flips take 1.7% (1.3% with 10)."""
+"""Both parameters of the beta prior of the stakes. With them 3 points at 50% flips are decided after 35% of
+11,582 items in the median (with 10: 40%), and 10 points at 10% flips after 1.7% (with 10: 1.3%)."""
 _NUM_STAKES = 128
 _MARGIN_STAKES = np.geomspace(0.005, 0.5, 24)
 """Stakes of the bets against differences as large as the margin, equally weighted."""
@@ -29,12 +29,12 @@ _ROUNDING = 1e-9
 
 
 def permutation(num_clusters: int, seed: int) -> NDArray[np.int64]:
-    """Return a simple random order of the clusters; blocks of a kind would void the test."""
+    """Return the clusters' numbers in random order; only in such an order is the test valid."""
     return np.random.default_rng(seed).permutation(num_clusters)
 
 
 class SequentialTest:
-    """Wealth of the bets after the clusters seen so far.
+    """Sequential test of two models' difference: the wealth of the bets after the clusters seen so far.
 
     Attributes:
         decision: `higher` or `lower` (the second model's score), `within the margin`, or `undecided`; final
@@ -92,7 +92,7 @@ class SequentialTest:
         return self.decision
 
     def _find_within(self, values: Floats, sums: Floats, seen: Floats) -> NDArray[np.bool_]:
-        """Return after which clusters the difference is known to be within the margin."""
+        """Return for each new cluster whether the difference is known, after it, to be within the margin."""
         if self._margin is None:
             return np.zeros(len(values), dtype=bool)
         largest = np.abs(sums) + np.maximum(0.0, 1 - seen)
@@ -100,7 +100,7 @@ class SequentialTest:
         return np.logical_or(is_certain, self._bet_against_margins(self._margin, values, sums))
 
     def _bet_against_margins(self, margin: float, values: Floats, sums: Floats) -> NDArray[np.bool_]:
-        """Bet that the difference is below the margin, and above minus the margin; return where both won.
+        """Bet that the difference is below `margin` and above `-margin`; return per cluster if both bets won.
 
         Without replacement, a difference of exactly `margin` fixes the mean of the clusters that are left.
         """

@@ -37,8 +37,8 @@ def sign_flip(
     standard deviation of their sum, which leaves the test exact and changes its weights slightly.
 
     Args:
-        contributions: Of each cluster to the difference; their sum is the difference.
-        shares: Of each cluster in a difference that all items have; their sum is 1.
+        contributions: Contribution of each cluster to the difference; their sum is the difference.
+        shares: Share of each cluster in the total weight; their sum is 1.
         alpha: Level of the test.
         largest: Largest possible absolute difference, infinite if unknown.
     """
@@ -63,13 +63,13 @@ def sign_flip(
 
 
 def _interval_of_equals(difference: float, num_clusters: int, alpha: float) -> tuple[float, float]:
-    """Return the interval where all clusters differ by the same: the exact one of their signs."""
+    """Return the interval if all clusters differ by the same amount: the exact one by the number of signs."""
     inner = (2 * (alpha / 2) ** (1 / num_clusters) - 1) * difference
     return min(inner, difference), max(inner, difference)
 
 
 def _end(excess: Callable[[float], float], centre: float, spread: float, stop: float | None) -> float:
-    """Return where the p-value falls to alpha, from the centre in the direction of `spread`.
+    """Return an end of the interval: where the p-value falls to alpha, searched from the centre outwards.
 
     Args:
         excess: log(p / alpha) at a difference; positive at the centre.
@@ -95,14 +95,14 @@ def _end(excess: Callable[[float], float], centre: float, spread: float, stop: f
 
 
 def _p_value(values: Floats, counts: Counts) -> float:
-    """Return the p-value of the sum of values, each with its number of clusters."""
+    """Return the p-value of a sum of distinct values, each of which a number of clusters have."""
     steps = _grid_steps(values, counts)
     observed = abs(int(counts @ steps))
     return _tail(np.abs(steps), counts, observed)
 
 
 def _shifted_p_value(values: Floats, counts: Counts) -> float:
-    """Return the p-value of values without a common step, rounded so that their sum of squares stays."""
+    """Return the p-value of values that are rounded to a grid which preserves their sum of squares."""
     step = math.sqrt(float(counts @ values**2)) / _COARSE
     if not step:
         return 1.0
@@ -134,7 +134,7 @@ def _common_step(magnitudes: Floats, smallest: float) -> float | None:
 
 
 def _tail(steps: Counts, counts: Counts, observed: int) -> float:
-    """Return P(|sum| >= observed) for random signs of steps, each with its number of clusters."""
+    """Return P(|sum| >= observed) for random signs of integers, each of which `counts` clusters have."""
     if observed <= 0 or not steps.any():
         return 1.0
     totals = np.bincount(steps, weights=counts).astype(np.int64)
