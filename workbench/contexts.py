@@ -39,7 +39,7 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
 def without_panics() -> Iterator[None]:
     """Hide the backtrace that a Rust library writes to stderr when it panics.
 
-    If the block ends without a panic, what it wrote to stderr is written when it ends.
+    All that the block writes to stderr is withheld until it ends, and then written unless it has panicked.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as written:

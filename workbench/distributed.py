@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 PATIENCE = timedelta(days=7)
 """Timeout of the collectives; a rank that fails ends the others at once anyway."""
 PATIENCE_WITH_FAILURE = timedelta(minutes=10)
-"""Time for all ranks to fail alike, after which the one that waits ends the command."""
+"""Time that a failed rank waits in `agreed_failure` for the other ranks, before it ends the command."""
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -74,15 +74,15 @@ def _result_or_error(make: Callable[[], Value]) -> Value | WorkbenchError:
 
 
 def agreed_failure(reason: str) -> str:
-    """Return on every rank why any of them has failed; empty if none has.
+    """Return the first failed rank's reason on every rank; empty if no rank has failed.
 
-    All ranks call it once before, with an empty text, while none can fail.
+    All ranks must have called this once, with an empty reason, while none could fail: that sets up the group.
 
     Args:
         reason: Why this rank has failed; empty if it hasn't.
 
     Raises:
-        RuntimeError: Other ranks don't come within `PATIENCE_WITH_FAILURE`: this one has failed alone.
+        RuntimeError: Another rank doesn't call this within `PATIENCE_WITH_FAILURE`: this rank failed alone.
     """
     world_size = rank_and_world_size()[1]
     if world_size == 1:
@@ -118,7 +118,7 @@ def all_reduce_sum(*numbers: float) -> list[float]:
 
 @cache
 def _failure_group() -> dist.ProcessGroup:
-    """Return a group whose messages aren't mixed up with those that a failed rank didn't wait for."""
+    """Return a gloo group for `agreed_failure` alone: a failed rank may have left the common one half-way."""
     group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=PATIENCE_WITH_FAILURE)
     return group
 

@@ -8,7 +8,7 @@ UNUSABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENXIO, errno.EINVAL, errno.ENOENT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
 )
-"""Error numbers of a file or folder that the user must fix."""
+"""Error numbers (errno) that mean that the user must fix a file or folder."""
 
 
 def is_unusable(error: OSError) -> bool:
@@ -33,7 +33,7 @@ def _is_torch_without_room(error: BaseException) -> bool:
 
 
 def reason_for_no_room(error: BaseException) -> str:
-    """Return why there is no room, for an error for which `has_no_room` is true."""
+    """Return the reason why a file could not be written, given an error for which `has_no_room` is true."""
     if _is_torch_without_room(error):
         return "no space left on device, or a limit on file sizes"
     return first_line(error)

@@ -20,14 +20,14 @@ MODEL_CARD = "README.md"
 """File in a model's folder that reports its scores; it is not part of the model's fingerprint."""
 
 LOCK = ".lock"
-"""File in a folder that the process using the folder locks."""
+"""Name of a folder's lock file; a process that uses the folder locks this file."""
 
 OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
-"""Flags of `os.open`, as far as the system has them."""
+"""Flags of `os.open`, where the system has them: follow no link, close in child processes, binary."""
 
 
 LONGEST_JSON = 256 * 2**20
-"""Bytes of a JSON file; the largest tokenizers have 35 MB."""
+"""Maximum bytes of a JSON file that is read; the largest tokenizers have 35 MB."""
 
 
 def local_path(path: str | Path) -> Path:
@@ -49,7 +49,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def write_if_other(path: Path, text: str) -> None:
-    """Write a file atomically, unless there is one with this text already."""
+    """Write a file atomically, unless it already has this text."""
     if path.is_symlink() or not path.is_file() or path.read_bytes() != masked(text).encode("utf-8"):
         write_atomic(path, text)
 
@@ -87,7 +87,7 @@ def write_checked_json(path: Path, value: Any) -> None:
 
 
 def read_checked_json(path: Path) -> Any:
-    """Return what `write_checked_json` wrote; None if there is no file, or not as it was written."""
+    """Read the value that `write_checked_json` wrote; None: the file is missing or changed."""
     try:
         digest, _, text = path.read_text(encoding="utf-8").partition("\n")
         is_unchanged = hashlib.sha256(text.encode()).hexdigest() == digest
@@ -105,7 +105,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: it isn't JSON, nested too deeply or too long to be read, or a pipe, a device or a folder.
+        ValueError: The file isn't JSON, is nested too deeply or too long, or is a pipe, a device or a folder.
     """
     if path.exists() and not path.is_file():
         raise ValueError("not a file")
@@ -176,13 +176,13 @@ def prepare_file(path: Path) -> None:
 
 
 def append(descriptor: int, data: bytes) -> None:
-    """Append all of `data` to a file that no other process writes to meanwhile."""
+    """Append all of `data` to an open file; no other process may write to the file meanwhile."""
     while data:
         data = data[os.write(descriptor, data) :]
 
 
 def append_bytes(path: Path, data: bytes) -> None:
-    """Append to a file, opened with `open_to_append`."""
+    """Append bytes to the file at `path`; create the file if it doesn't exist."""
     descriptor = open_to_append(path)
     try:
         append(descriptor, data)
@@ -191,7 +191,7 @@ def append_bytes(path: Path, data: bytes) -> None:
 
 
 def end_last_line(descriptor: int) -> None:
-    """Truncate a last line without a newline, which a killed process left incomplete.
+    """Remove the last line of a file if it has no newline: a killed process left it incomplete.
 
     No other process may write meanwhile: the line that it is writing has no newline yet.
     """
@@ -244,7 +244,7 @@ def fingerprint(value: Any) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """SHA-256 of a file, or of the names and bytes of a folder's files, hidden ones and its card left out."""
+    """Return the SHA-256 of a file, or of names and bytes of a folder's files (see `model_files`)."""
     files = [path] if path.is_file() else model_files(path)
     return computed_once("sha256", path, files, lambda: _sha256(path, files))
 
@@ -272,7 +272,7 @@ def _sha256(path: Path, files: Sequence[Path]) -> str:
 
 
 def add_file(digest: "hashlib._Hash", file: Path) -> None:
-    """Add a file's bytes to a checksum, a little of it in memory at a time."""
+    """Add a file's bytes to a checksum, reading 1 MiB at a time."""
     with file.open("rb") as handle:
         for block in iter(lambda: handle.read(1 << 20), b""):
             digest.update(block)

@@ -15,10 +15,10 @@ from workbench.files import LOCK, locked, umask
 log = logging.getLogger("workbench")
 
 LONGEST_NAME = 255
-"""Bytes of a file or folder name that file systems allow."""
+"""Maximum bytes of a file or folder name, as file systems allow."""
 
 LONGEST_PATH = 4096
-"""Bytes of a path that the system allows."""
+"""Maximum bytes of a path, as the system allows."""
 
 
 def check_folder(key: str, path: Path) -> None:
@@ -67,7 +67,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def settle_folder(path: Path) -> None:
-    """Delete what `new_folder` left around `path` when its process was killed, or restore the old folder.
+    """Delete the folders that a killed `new_folder` left beside `path`, or restore the old folder from them.
 
     The temporary folder of a process that is still writing is kept, and links are not followed.
     """

@@ -10,16 +10,16 @@ import psutil
 from workbench.errors import DeviceError
 
 LEAST_ADDRESS_SPACE = 2 * 2**30
-"""Below this limit torch and its thread pools abort the process while they load, without an exception."""
+"""Bytes of address space; with less, torch aborts the process while it loads, without an exception."""
 
 
 def resident_bytes() -> int:
-    """Return the resident memory of this process."""
+    """Return the resident memory of this process in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_resident_bytes() -> int:
-    """Return the peak resident memory of this process."""
+    """Return the peak resident memory of this process in bytes."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource  # POSIX only
@@ -29,18 +29,18 @@ def peak_resident_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Return the memory that is available to new processes."""
+    """Return the memory that is available to new processes, in bytes."""
     return int(psutil.virtual_memory().available)
 
 
 def total_bytes() -> int:
-    """Return the memory of the machine."""
+    """Return the memory of the machine in bytes."""
     return int(psutil.virtual_memory().total)
 
 
 @cache
 def libc_function(name: str) -> Any:
-    """Return a function of the GNU C library; None on other systems."""
+    """Return a function of the C library on Linux; None if the library lacks it, or on other systems."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
@@ -52,10 +52,10 @@ def release_freed() -> None:
 
 
 def check_address_space() -> None:
-    """Compare the limit on this process's address space with what a run takes at least.
+    """Check that the limit on this process's address space lets it load torch.
 
     Raises:
-        DeviceError: the limit is too low to load torch.
+        DeviceError: The limit is too low.
     """
     if sys.platform != "linux":
         return

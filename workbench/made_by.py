@@ -1,4 +1,4 @@
-"""Tells what makes a file: the command, the time, and the commit of this program."""
+"""Describes the origin of a file that a run writes: command, time, and commit of this program."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def remember_command(argv: Sequence[str]) -> None:
-    """Keep the program and the words that the user typed, for `made_by`."""
+    """Remember the command line as the user typed it, for `made_by`."""
     _typed[:] = argv
 
 
@@ -48,7 +48,7 @@ def checkout_commit(folder: Path) -> str:
 
 
 def _commit_of(git: Path, branch: str) -> str:
-    """Return the commit of a branch, from its own file or from the file of all branches."""
+    """Return the commit of a branch, from the branch's file below .git or from packed-refs; else empty."""
     common = git
     if (git / "commondir").is_file():
         common = git / (git / "commondir").read_text("utf-8").strip()

@@ -20,7 +20,7 @@ UNPICKLED = (
 """Exceptions that torch raises for a damaged pickle, besides UnpicklingError."""
 
 MAX_PICKLE = 100_000_000
-"""Bytes of the pickle at the start of a file of torch before 1.6."""
+"""Maximum bytes that are checked of the pickle at the start of a file of torch before 1.6."""
 
 NO_TENSORS = (b"bytearray",)
 """Names in a pickle that create objects of any size, which no state dictionary contains."""

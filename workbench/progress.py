@@ -99,9 +99,9 @@ class Progress:
             self.bar.console.print(line, soft_wrap=True)
 
     def _time_left(self) -> str:
-        """Return the time left at the pace since the first units.
+        """Return the time left, as `, 1:02:03 left`, at the pace since the first report of finished units.
 
-        It is "" at the first units, whose pace includes the start.
+        At that first report it is empty, because the pace until then includes the start of the task.
         """
         start, done = self.first or (self.start, self.done)
         if done == self.done:

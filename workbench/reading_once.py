@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 _results: ContextVar[dict[Hashable, Any] | None] = ContextVar("results", default=None)
-"""Purpose and state of files -> what was computed from them; None outside of `reading_once`."""
+"""Purpose and state of files -> result computed from the files; None outside of `reading_once`."""
 
 
 @contextmanager
 def reading_once() -> Iterator[None]:
-    """Cache the results of `computed_once` during the block; a block inside another one uses its cache."""
+    """Cache the results of `computed_once` during the block; a nested block uses the outer block's cache."""
     token = _results.set({} if (outer := _results.get()) is None else outer)
     try:
         yield

@@ -74,7 +74,7 @@ class RunDir:
 
     @property
     def extended(self) -> Path:
-        """The base model with a larger vocabulary, to be tuned like any other."""
+        """The base model with an extended vocabulary."""
         return self.path / "extended"
 
     @property
@@ -146,7 +146,7 @@ class RunDir:
         """Check that the folders that steps write files into are not links.
 
         Raises:
-            ConfigError: One of them is a link.
+            ConfigError: One of these folders is a link.
         """
         predictions = self.all_predictions
         folders = (self.checkpoints, self.cache, self.tensorboard, self.quantization)
@@ -169,7 +169,7 @@ class RunDir:
 
     @property
     def failure_json(self) -> Path:
-        """Why the model could not be scored, if it couldn't."""
+        """Reason why the model could not be scored; missing if it was scored."""
         return self.path / "failure.json"
 
     @property
@@ -184,31 +184,31 @@ class RunDir:
 
     @property
     def quantization(self) -> Path:
-        """Answers of the models that a quantization report compares, by model and way to hold it."""
+        """Answers of the models that a quantization report compares, by model and number format."""
         return self.path / "quantization"
 
     @property
     def quantization_json(self) -> Path:
-        """Result of the quantization_report step: what each way to hold a model costs."""
+        """Result of the quantization_report step: quality, size and speed in each number format."""
         return self.path / "quantization_report.json"
 
     @property
     def quantization_md(self) -> Path:
-        """The same as tables in Markdown."""
+        """The quantization report as tables in Markdown."""
         return self.path / "quantization_report.md"
 
     @property
     def quantization_svg(self) -> Path:
-        """The same as a picture: size against divergence and score."""
+        """The quantization report as a picture: size against divergence and score."""
         return self.path / "quantization_report.svg"
 
     @property
     def all_predictions(self) -> Path:
-        """A folder of predictions for each model."""
+        """Folder with a subfolder of recorded answers for each model."""
         return self.path / "predictions"
 
     def predictions(self, model: str, benchmark: str) -> Path:
-        """One line an item, for one model (base, adapter, merged) on one benchmark."""
+        """File of one model's (base, adapter, merged, trained) answers on a benchmark, one line per item."""
         return self.all_predictions / model / f"{benchmark}.jsonl"
 
 

@@ -1,4 +1,4 @@
-"""run.json: which steps of a run are finished, from what and with what result, and all that was measured."""
+"""Reads and writes run.json: finished steps, fingerprints of inputs and outputs, and measurements."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ from workbench.run_dir import RunDir
 log = logging.getLogger("workbench")
 
 DIGEST = "digest"
-"""Key of the checksum that a JSON file holds of itself."""
+"""Key in a JSON file for the checksum of all its other keys."""
 
 MEASURED_WITH = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "open-llama-workbench")
 
@@ -47,7 +47,7 @@ class RunRecord:
             self.values |= read_record(path)
 
     def is_finished(self, step: str, inputs: str, output: Path) -> bool:
-        """Return whether `step` finished from inputs with this fingerprint, and its files are unchanged.
+        """Return whether `step` has finished from inputs with this fingerprint, and its output is unchanged.
 
         A changed file is logged.
         """
@@ -135,7 +135,7 @@ class RunRecord:
 
 
 def self_digest(values: Mapping[str, Any]) -> str:
-    """Return the checksum that a JSON object has of the rest of itself."""
+    """Return the checksum of a JSON object, without the object's own entry for the checksum."""
     return fingerprint({key: value for key, value in values.items() if key != DIGEST})
 
 
@@ -143,7 +143,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read a run.json, and check its checksum, which earlier versions didn't write.
 
     Raises:
-        DataError: it is damaged, or changed since it was written.
+        DataError: The record is damaged, or changed since it was written.
     """
     try:
         values = read_json(path)
@@ -159,7 +159,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def _damage(values: Any) -> str | None:
-    """Return what is wrong with a record, in a few words; None: nothing."""
+    """Return why the content of a run.json is damaged, in a few words; None: it is intact."""
     if not isinstance(values, dict) or not isinstance(values.get("steps"), dict):
         return "it has no steps"
     if DIGEST in values and values[DIGEST] != self_digest(values):

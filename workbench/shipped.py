@@ -1,4 +1,4 @@
-"""Locates the package's own conf and recipes, and lists the options of a group."""
+"""Locates the conf and recipes folders that the package ships, and lists the options of a group."""
 
 from pathlib import Path
 
@@ -19,6 +19,6 @@ def public_path(path: str | None) -> str | None:
 
 
 def options(group: str) -> list[str]:
-    """Return the options of a group such as benchmark."""
+    """Return the options of a group such as benchmark, shipped or in ./conf."""
     folders = (shipped("conf") / group, Path("conf") / group)
     return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})

@@ -68,12 +68,12 @@ def message(template: str, /, **values: object) -> str:
 
 
 def listed(texts: Sequence[str]) -> str:
-    """Return texts separated by commas; messages stay translatable."""
+    """Join texts by commas; messages among them stay translatable."""
     return reduce(lambda before, last: message("{before}, {last}", before=before, last=last), texts)
 
 
 def message_of(error: Exception) -> str:
-    """Return what an error says, as the message that it was raised with if it was one."""
+    """Return an error's text; if the error was raised with a `Message`, that message, to be translated."""
     first = error.args[0] if error.args else None
     return first if isinstance(first, Message) else str(error)
 

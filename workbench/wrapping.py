@@ -6,7 +6,7 @@ import sys
 from rich.cells import cell_len, chop_cells
 
 PLAIN_WIDTH = 100
-"""Columns where the output is not a terminal."""
+"""Width in columns if the output is not a terminal."""
 
 
 def output_width() -> int:
@@ -20,7 +20,7 @@ def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
     Args:
         text: One line.
         width: Columns. A word of ASCII characters that is longer, such as a path, is left whole.
-        indent: What each line but the first begins with.
+        indent: Start of each line except the first.
     """
     if cell_len(text) <= width:
         return [text]
