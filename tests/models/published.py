@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from published_parts import angles, attended, mlp, rms, rotated
 from safetensors.torch import save_file
 from tiny_checkpoints import words_tokenizer
 from torch import Tensor
@@ -102,36 +103,6 @@ def published_answer(config: dict[str, Any], tensors: Tensors, ids: Tensor, leng
     return ids
 
 
-def rms(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + eps)
-
-
-def angles(length: int, width: int, theta: float) -> Tensor:
-    """(length, width / 2)"""
-    return torch.outer(torch.arange(length).float(), theta ** -(torch.arange(0, width, 2).float() / width))
-
-
-def rotated(heads: Tensor, theta: float) -> Tensor:
-    """Rotate the first half of each head against the second; (B, A, S, D)."""
-    doubled = angles(heads.shape[-2], heads.shape[-1], theta).repeat(1, 2)
-    first, second = heads.chunk(2, -1)
-    return heads * doubled.cos() + torch.cat([-second, first], -1) * doubled.sin()
-
-
-def attended(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Causal attention over (B, A, S, D), with fewer heads of keys and values; (B, S, A * D)."""
-    copies, length = queries.shape[1] // keys.shape[1], queries.shape[2]
-    keys, values = (heads.repeat_interleave(copies, 1) for heads in (keys, values))
-    scores = queries @ keys.transpose(2, 3) / queries.shape[-1] ** 0.5
-    future = torch.ones(length, length, dtype=torch.bool).triu(1)
-    mixed = scores.masked_fill(future, float("-inf")).softmax(-1) @ values
-    return mixed.transpose(1, 2).flatten(2)
-
-
-def mlp(hidden: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    return (F.silu(hidden @ gate.T) * (hidden @ up.T)) @ down.T
-
-
 def internlm2_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     hidden, inner, rows = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     heads = config["num_attention_heads"]
@@ -157,9 +128,19 @@ def internlm2_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def internlm2_theta(config: dict[str, Any], ids: Tensor) -> float:
+    """The rotary base, which grows with texts beyond the trained length where rope_scaling is dynamic."""
+    theta, scaling = float(config.get("rope_theta", 1e4)), config.get("rope_scaling")
+    trained, width = config["max_position_embeddings"], config["hidden_size"] // config["num_attention_heads"]
+    if scaling is None or ids.shape[1] <= trained:
+        return theta
+    factor = scaling["factor"]
+    return float(theta * (factor * ids.shape[1] / trained - (factor - 1)) ** (width / (width - 2)))
+
+
 def internlm2_logits(config: dict[str, Any], tensors: Tensors, ids: Tensor) -> Tensor:
     """modeling_internlm2.py of huggingface.co/internlm/internlm2-7b."""
-    eps, heads, theta = config["rms_norm_eps"], config["num_attention_heads"], config.get("rope_theta", 1e4)
+    eps, heads, theta = config["rms_norm_eps"], config["num_attention_heads"], internlm2_theta(config, ids)
     groups = config.get("num_key_value_heads", heads)
     hidden = tensors["model.tok_embeddings.weight"][ids]
     for number in range(config["num_hidden_layers"]):

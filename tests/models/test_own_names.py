@@ -26,6 +26,7 @@ from workbench.config.publishing.export import ExportConfig
 from workbench.errors import CheckpointError
 from workbench.models.adapters import attach
 from workbench.models.checkpoints.model_folder import open_base, open_merged
+from workbench.models.diagnosis.described import compare_descriptions
 from workbench.models.export import export
 from workbench.models.loading import check_model, load_model, load_tokenizer
 
@@ -63,6 +64,18 @@ def test_logits_loss_and_answers_are_those_of_the_published_formula(name, tmp_pa
     assert torch.equal(answer, published_answer(config, stored, IDS, 8))
 
 
+@pytest.mark.parametrize("trained_length", [8, 64])
+def test_dynamic_rope_of_internlm2_is_as_published_and_kept_by_an_export(trained_length, tmp_path):
+    rope = {"type": "dynamic", "factor": 2.0}
+    fields = {"rope_scaling": rope, "max_position_embeddings": trained_length}
+    stored = folder_of("internlm2", tmp_path / "in", **fields)
+    wanted = published_logits(config_of("internlm2") | fields, stored, IDS)
+    torch.testing.assert_close(logits(load_model(at(tmp_path / "in"), PLAIN)), wanted, **CLOSE)
+    export(at(tmp_path / "in"), ExportConfig(), tmp_path / "out")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    torch.testing.assert_close(logits(plain), wanted, **CLOSE)
+
+
 @pytest.mark.parametrize("name", ["internlm2", "baichuan2", "chatglm3"])
 def test_pickled_weights_are_read_as_well(name, tmp_path):
     stored = folder_of(name, tmp_path)
@@ -96,6 +109,9 @@ def test_an_adapter_is_merged_tensor_by_tensor_into_a_class_of_transformers(
     torch.testing.assert_close(logits(plain), expected, rtol=0, atol=1e-4)
     base, after = open_base(section.path), open_merged(str(tmp_path / "merged"))
     assert base.tensors.keys() == after.tensors.keys()  # what diagnosis and extraction compare
+    assert base.config["model_type"] == after.config["model_type"]
+    findings = compare_descriptions(base, after, None)
+    assert "architecture" not in [cause for finding in findings for cause in finding.causes]
 
 
 @pytest.mark.parametrize("name", ["internlm2", "chatglm3"])

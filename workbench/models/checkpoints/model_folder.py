@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import CONFIG_MAPPING, PreTrainedConfig
+
 from workbench.errors import CheckpointError, ConfigError
 from workbench.files import local_path
 from workbench.models.checkpoints import chatglm, meta_llama
 from workbench.models.checkpoints.checkpoint import describe
 from workbench.models.checkpoints.hub import locate
-from workbench.models.checkpoints.own_names import LAYOUTS, with_llama_names
+from workbench.models.checkpoints.own_names import with_llama_names
 from workbench.models.checkpoints.state_dict import existing_files, read_json_object, read_pickle
 from workbench.models.gguf import reader
+from workbench.models.open_llama.relatives import RELATIVES, relative_config
 from workbench.models.stored import Stored
 from workbench.weights.file_tensors import file_tensors
 
@@ -85,7 +88,7 @@ def open_base(path: str | None, revision: str | None = None) -> ModelFolder:
     Raises:
         CheckpointError: There is no model, or a file of it is damaged.
     """
-    return open_folder(locate(path, revision), has_llama_names=True)
+    return open_folder(locate(path, revision), as_transformers=True)
 
 
 def open_merged(path: str | None) -> ModelFolder:
@@ -101,26 +104,23 @@ def open_merged(path: str | None) -> ModelFolder:
     if not (folder / "config.json").is_file():
         hint = " (it is an adapter)" if (folder / "adapter_config.json").is_file() else ""
         raise CheckpointError(f"merged.path: {path!r} is not a model folder, it has no config.json{hint}")
-    return open_folder(folder, has_llama_names=True)
+    return open_folder(folder, as_transformers=True)
 
 
-def open_folder(path: Path, *, has_llama_names: bool = False) -> ModelFolder:
+def open_folder(path: Path, *, as_transformers: bool = False) -> ModelFolder:
     """Open a model folder or a `.gguf` file.
 
     Args:
         path: The folder or file.
-        has_llama_names: Whether tensors of model types that transformers doesn't have, such as InternLM2's,
-            are to have LLaMA's names.
+        as_transformers: Whether a model type that transformers doesn't have, such as InternLM2, is read as
+            the one that computes the same, with its names of tensors and its configuration.
 
     Raises:
         CheckpointError: A file of it is damaged, or two tensors have one canonical name.
     """
     config, tensors = _read(path)
-    model_type = str(config.get("model_type"))
-    if has_llama_names and model_type in LAYOUTS:
-        is_glm, file = model_type == chatglm.MODEL_TYPE, path / "config.json"
-        described: Any = chatglm.glm_config(config, file) if is_glm else describe(path).config
-        tensors = with_llama_names(model_type, described, tensors, path)
+    if as_transformers:
+        config, tensors = _converted(path, config, tensors)
     names: dict[str, str] = {}
     for name in tensors:
         if name.endswith(BUFFERS):
@@ -130,6 +130,27 @@ def open_folder(path: Path, *, has_llama_names: bool = False) -> ModelFolder:
             raise CheckpointError(f"{path}: {names[short]} and {name} are the same tensor under two names")
         names[short] = name
     return ModelFolder(path, config, {short: tensors[name] for short, name in names.items()}, names)
+
+
+def _converted(
+    path: Path, config: dict[str, Any], tensors: Mapping[str, Stored]
+) -> tuple[dict[str, Any], Mapping[str, Stored]]:
+    """Return a model of a type that transformers doesn't have as the one that computes the same.
+
+    Raises:
+        CheckpointError: Its configuration is damaged or not supported, or a tensor doesn't fit it.
+    """
+    model_type = str(config.get("model_type"))
+    if model_type == chatglm.MODEL_TYPE:
+        own: PreTrainedConfig = chatglm.glm_config(config, path / "config.json")
+        same = own
+    elif model_type in RELATIVES and model_type not in CONFIG_MAPPING:
+        own = describe(path).config
+        same = relative_config(own)
+    else:
+        return config, tensors
+    described = same.to_dict() | {"architectures": config.get("architectures")}
+    return described, with_llama_names(model_type, own, tensors, path)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Stored]]:
