@@ -126,7 +126,7 @@ def _benchmark(values: Mapping[str, Any]) -> BenchmarkContamination:
 def contamination_of(path: Path) -> tuple[ContaminationReport | None, list[str]]:
     """Read contamination.json; return the report, and warnings for readers of the model's scores.
 
-    The report is None if the file is missing or damaged; a damaged file has a remark.
+    A missing or damaged file gives no report; a damaged file gives a warning.
     """
     try:
         report = read_contamination(path)

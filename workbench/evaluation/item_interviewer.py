@@ -55,7 +55,7 @@ class ItemInterviewer:
                 item(benchmark.examples[0], 0, tokenizer)
 
     def check(self, benchmark: PreparedBenchmark, lm: Model, config: EvaluateConfig) -> None:
-        """Encode the items that may be too long for the model, as a check.
+        """Encode the items that may be too long for the model, to find those that are.
 
         Raises:
             ConfigError: A setting doesn't fit the model.

@@ -142,7 +142,7 @@ class Score:
     chance: float | None = None
     """Expected score of guessing."""
     majority: float | None = None
-    """Score of the most frequent answer."""
+    """Score of always giving the same choice, the one that is right most often."""
     average: str = "micro"
     subsets: dict[str, dict[str, float]] = field(default_factory=dict)
     """Subset -> value and num_items."""
@@ -166,8 +166,7 @@ class Score:
     """Group -> its subsets; not written where there is none."""
     higher_is_better: bool | None = None
     """Direction that the task declares for its metric, if the metric's name implies the opposite; None, and
-    not written, otherwise.
-    """
+    not written, otherwise."""
 
     @property
     def lower_is_better(self) -> bool:

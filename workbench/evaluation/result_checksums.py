@@ -17,8 +17,7 @@ ADAPTER_DIGEST = "adapter"
 
 RECIPE_DIGEST = "recipe"
 """Key, in the train step's entry, of the checksum of all settings and data that determine the weights, except
-the seed.
-"""
+the seed."""
 
 
 @dataclass(frozen=True)

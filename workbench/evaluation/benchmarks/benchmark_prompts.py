@@ -53,18 +53,16 @@ class Renderer:
         """
         self.not_moved: dict[str, str] = {}
         """Position of a row -> its text that refers to options by letter or position, so that the row is
-        asked in one order only.
-        """
+        asked in one order only."""
         self._given_names = GivenNames(config)
         self._can_move = False
         self.num_same_shots = 0
         """Number of items with a few-shot example that asks the same question, by `normal_form`."""
         self.fewer_shots: list[int] = []
-        """Number of few-shot examples of each item with fewer than `num_fewshot`."""
+        """Number of few-shot examples of each item that has fewer than `num_fewshot`."""
         self._shots: dict[tuple[str, str], Shot] = {}
         """(subset, position of a row) -> few-shot example; the subset counts because templates may show its
-        title.
-        """
+        title."""
         self._picker = ExamplePicker(config.fewshot_order, config.num_fewshot or 0, seed)
 
     def example(self, row: Row, number: int, kept_index: int, subset: str, shot_rows: list[Row]) -> Example:

@@ -31,7 +31,7 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 
 
 def own_letters(choices: Sequence[str]) -> list[str]:
-    """Return the letter of each option: the choice if all choices are letters, else A, B, C, ..."""
+    """Return the letter of each option: the choices if all of them are letters, else A, B, C, ..."""
     choice_letters = [re.sub(r"\W", "", unicodedata.normalize("NFKC", choice)).upper() for choice in choices]
     if all(len(letter) == 1 for letter in choice_letters):
         return choice_letters

@@ -16,7 +16,7 @@ _WAY_OUT = "`keep` can filter such rows out"
 _SINGLE_TARGET_METRICS = ("f1", "macro_f1", "mcc", "greedy_match", "target_perplexity", "log_loss")
 """Metrics that need a single right choice or label; so do the metrics of `evaluate.load`."""
 _EXPRESSION = re.compile(r"\s*\{\{-?((?:(?!\}\}|\{\{).)*?)-?\}\}\s*", re.S)
-"""A template that consists of a single expression."""
+"""Pattern of a template that consists of a single expression, such as `{{ answer }}`."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class GivenNames:
 
     @staticmethod
     def _used(fields: Iterator[tuple[str, str]], given: set[str]) -> list[tuple[str, str, str]]:
-        """Return (field, template, name) for each given name that a template uses."""
+        """Return (field, template, variable) for each of the variables `given` that a template uses."""
         return [(field, text, name) for field, text in fields for name in sorted(_names(text) & given)]
 
     def check_columns(self, row: Row) -> None:

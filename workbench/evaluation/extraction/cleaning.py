@@ -40,10 +40,10 @@ _BOX = re.compile(r"\\f?box(?:ed)?\s*(?=\{)")
 
 
 def parts(text: str) -> list[str]:
-    """Return the texts to search for the answer: before an invented next question, then the whole text.
+    """Return the texts to search for the answer: the part before an invented question, then the whole.
 
-    Thoughts (`<think>`) don't belong to an answer, which starts after the last of them. After a thought
-    without end there is no answer.
+    A model may go on with a question of its own after its answer. Thoughts (`<think>`) don't belong to an
+    answer, which starts after the last of them. After a thought without end there is no answer.
     """
     text = INVISIBLE.sub("", text)
     *_, text = _THOUGHT_END.split(text)

@@ -74,7 +74,7 @@ def _letters_alone(target: str, letters: str) -> str | None:
 
 
 def last_match(pattern: str, text: str) -> str | None:
-    """Return the first group that took part in a pattern's last match; the whole match without groups.
+    """Return the first group that took part in a pattern's last match; without groups, the whole match.
 
     Raises:
         ConfigError: Matching takes too long.

@@ -43,8 +43,7 @@ _OF_OTHERS = (
     r"\s?(?:[:是为]|are\b|is\b))"
 )
 """Lookaheads that fail if `wrong` refers to letters further on: at the end of a line (unless the next line
-only says `错误`), and before a heading such as `错误选项：`.
-"""
+only says `错误`), and before a heading such as `错误选项：`."""
 WRONG_AFTER = re.compile(
     rf"{_OF_OTHERS}(?:{CLOSE}{{0,3}}[.、:]?\s{{0,2}}(?:[两三四]?(?:选?项|者))?(?:的?(?:说法|表述|描述|观点|答案))?"
     r"(?:明显|显然|是|均|都|也|就|并|皆|全|则|的|本身){0,4}"

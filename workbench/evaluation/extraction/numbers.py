@@ -196,7 +196,10 @@ def _loosely_announced(text: str) -> Quantity | _Several | None:
 
 
 def _bold(text: str) -> Quantity | None:
-    """Return the last number in bold that has no other words with it than a unit."""
+    """Return the last number in bold, as in `**18 apples**`.
+
+    Bold text that has more words than a unit is skipped.
+    """
     for match in reversed(list(_BOLD.finditer(text))):
         start = match.start(match.lastindex or 0)
         quantity = quantities.read(text, start, spaced=True)

@@ -71,7 +71,7 @@ def _are_labels(value: Any) -> bool:
 
 
 def bound_totals(task: Any) -> None:
-    """Make a total that overflows infinite, where the harness would stop with an error."""
+    """Replace a task's aggregations so that an overflow gives infinity instead of an error."""
     aggregations: Mapping[str, Combine] = task.aggregation()
     bounded = {name: partial(_bounded, combine=combine) for name, combine in aggregations.items()}
     task.aggregation = lambda: bounded

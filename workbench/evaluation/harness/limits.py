@@ -7,7 +7,8 @@ from workbench.config.benchmark import GenerationConfig
 from workbench.errors import ConfigError
 
 _COUNTS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""Names of the same option; the first one present counts. Source: the harness's `normalize_gen_kwargs`."""
+"""Names of the option for the largest number of generated tokens; the first one present counts. Source: the
+harness's `normalize_gen_kwargs`."""
 _DEFAULT_COUNT = 256
 _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "top_p": (None, 1, 1.0),

@@ -67,7 +67,9 @@ def evaluate(
 
 @contextmanager
 def _scoring_errors(lm: HarnessLM) -> Iterator[None]:
-    """Convert errors of a task's filters, metrics and aggregations; errors of the model are raised unchanged.
+    """Convert errors of a task's filters, metrics and aggregations to DataError.
+
+    Errors of the model are raised unchanged.
 
     Raises:
         DataError: A task can't score the answers.

@@ -22,7 +22,7 @@ _MIN_CACHED_PREFIX = 32
 """A prefix of fewer tokens is computed again for each item."""
 _PROBE_LENGTH = 48
 _PROBE_COLUMNS = 4096
-"""Number of logits compared per token."""
+"""Number of logits per token that the probe for shared prefixes compares."""
 _LOGIT_CELLS = 1 << 20
 """Logits converted to float32 at a time: 4 MB, which fit into a processor's cache."""
 _EXACT_TOLERANCE = 0.003
@@ -133,7 +133,10 @@ class TransformersLM:
     def _passes(
         self, tree: Tree, requests: Sequence[TokenRequest], steps: Iterable[Pass], cache: DynamicCache
     ) -> Iterator[tuple[int, Likelihood]]:
-        """Yield index and likelihood of each request, as soon as the passes have covered all its nodes."""
+        """Run the forward passes over a prefix tree; yield index and likelihood of each request.
+
+        A request's likelihood is known when the passes have covered all its nodes.
+        """
         targets = _scored_tokens(tree, requests)
         ending: dict[int, list[int]] = {}
         for index, path in enumerate(tree.paths):
@@ -168,7 +171,10 @@ class TransformersLM:
         return cache
 
     def _tree_logits(self, tree: Tree, step: Pass, cache: DynamicCache, rows: list[int]) -> Tensor:
-        """Return the logits (len(rows), vocabulary) at rows of a pass; nodes attend to ancestors only."""
+        """Run a pass, whose nodes attend to ancestors only; return logits (len(rows), vocabulary).
+
+        `rows` are indices of the pass's nodes.
+        """
         ids = torch.tensor([[tree.tokens[node] for node in step.nodes]], device=self.device)  # (1, T)
         positions = torch.tensor([[tree.depths[node] for node in step.nodes]], device=self.device)  # (1, T)
         keep = torch.tensor(rows or [len(step.nodes) - 1], device=self.device)
@@ -187,9 +193,10 @@ class TransformersLM:
         return logits[: len(rows)]
 
     def _mask(self, tree: Tree, step: Pass) -> Tensor | None:
-        """Return the mask (1, 1, T, cached + T); None if the pass is a chain, which needs causal order only.
+        """Return a pass's attention mask (1, 1, T, cached + T), or None for a chain of nodes.
 
-        The mask is boolean (True: attends) for `BOOLEAN_MASKED` attention, otherwise additive.
+        A chain without branches needs causal order only. The mask is boolean (True: attends) for
+        `BOOLEAN_MASKED` attention, otherwise additive.
         """
         nodes = step.nodes
         if all(tree.parents[b] == a for a, b in zip(nodes, nodes[1:], strict=False)):
@@ -204,7 +211,10 @@ class TransformersLM:
         return mask.masked_fill_(~attends, torch.finfo(self.dtype).min)[None, None]
 
     def _padded(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
-        """Yield index and likelihood without sharing: distinct sequences in batches padded on the right."""
+        """Yield index and likelihood of each request, computed without sharing prefixes.
+
+        Distinct sequences form batches padded on the right.
+        """
         by_input: dict[tuple[int, ...], list[int]] = {}
         for index, request in enumerate(requests):
             by_input.setdefault(request.tokens[:-1], []).append(index)
@@ -225,7 +235,7 @@ class TransformersLM:
         return logits
 
     def _can_share_prefixes(self) -> bool:
-        """Return whether a small tree gives the same logits as its sequences one by one."""
+        """Return whether a small tree of sequences with a common prefix gives the logits of each alone."""
         window = getattr(self.model.config.get_text_config(), "sliding_window", None)
         if window is not None and window < self.max_length:
             return False

@@ -17,7 +17,7 @@ from workbench.evaluation.records import Answer, Example
 from workbench.trust import check_trusted
 
 MODULES = Path(__file__).parent / "hf_modules"
-"""This package's modules for `evaluate.load`, which need no trust setting."""
+"""Folder of this package's modules for `evaluate.load`, which are loaded without `trust_code`."""
 _OUTPUT_TYPES = tuple(OutputType[name] for name in ("multiple_choice", "generation", "classification"))
 
 
