@@ -94,7 +94,11 @@ def log_proof(run: Run, report: MergeReport) -> None:
 
 
 def is_finished(run: Run, record: RunRecord, inputs: str, adapter: str) -> bool:
-    """Return whether the merge is finished; earlier versions recorded the checksum of the base's files."""
+    """Return whether the merge is finished.
+
+    This also holds for records of earlier versions, which have another checksum of the base: that of its
+    files.
+    """
     if "merge" not in record.values["steps"]:
         return False
     if record.is_finished("merge", inputs, run.run_dir.merged):

@@ -32,7 +32,7 @@ from workbench.shipped import public_path
 log = logging.getLogger("workbench")
 
 NOT_SCORED_FROM = ("models", "name", "batch_tokens", "shared_prefix", "verify", "cache")
-"""Keys of the evaluate section, today's and former ones, that don't change a score."""
+"""Present and former keys of the evaluate section that don't change a score."""
 
 
 def waiting_benchmarks(

@@ -115,7 +115,7 @@ def log_steps_done(checkpoints: Path) -> None:
 
 
 def report_examples(run: Run, examples: Examples) -> dict[str, Any]:
-    """Log and print what is trained on, and write the held-out rows.
+    """Log and print facts about the training rows, with examples, and write the held-out rows.
 
     Returns:
         What train.json contains about the held-out rows; empty except on rank 0.

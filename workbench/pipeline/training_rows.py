@@ -45,7 +45,7 @@ def streamed_examples(run: Run, tokenizer: PreTrainedTokenizerFast) -> Examples:
 
 
 def limits_of_comparison(data: DataConfig, has_benchmarks: bool) -> list[str]:
-    """Return the limits of the comparison on held-out rows for this kind of data, one text per limit."""
+    """Return texts about what a comparison on held-out rows leaves out for this kind of data."""
     if data.validation_fraction == 0 or (data.streaming and not data.validation_fraction):
         return []
     limits = []

@@ -17,8 +17,7 @@ class Difference:
     id: str
     what: str
     """Part that differs: `item` if the benchmark doesn't have the item, else the first of prompt, choices,
-    target, subset, cluster, log-likelihoods, text, answer and score.
-    """
+    target, subset, cluster, log-likelihoods, text, answer and score."""
     recorded: str
     again: str
 

@@ -18,8 +18,7 @@ WITHOUT_MODEL = {
 """Steps that load no model, or only read tensors from its files."""
 ASK_ADAPTER = {Step.train, Step.evaluate, Step.predict, Step.chat, Step.resume_check}
 """Steps before which the adapter at `adapter.path` is checked to belong to the base; the merge step makes a
-stricter check.
-"""
+stricter check."""
 
 
 def check(run: Run) -> None:

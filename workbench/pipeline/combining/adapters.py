@@ -24,8 +24,7 @@ log = logging.getLogger("workbench")
 
 EXACT = 1e-5
 """If a combination differs less than this from the weighted sum, relative to the sum's size, it is reported
-as the exact sum; float32 rounds to about 1e-7.
-"""
+as the exact sum; float32 rounds to about 1e-7."""
 
 
 def combine(run: Run) -> None:

@@ -37,8 +37,7 @@ log = logging.getLogger("workbench")
 
 Halves = tuple[dict[str, PreparedBenchmark], dict[str, PreparedBenchmark]]
 """The benchmarks with the half of their items by which a setting is chosen, and with the half on which it is
-reported.
-"""
+reported."""
 
 
 def searched_weights(run: Run) -> list[WeightedPart]:
@@ -85,7 +84,10 @@ def searched_from(
 
 
 def all_factors(config: Config) -> list[Factors]:
-    """Return every combination of factors, the base (all 0) first; the weights as given are among them."""
+    """Return every combination of factors, the base (all 0) first.
+
+    The weights as given (all 1) are among them.
+    """
     count = len(config.merge.adapters)
     grid = set(itertools.product(config.merge.search, repeat=count)) | {(0.0,) * count, (1.0,) * count}
     return sorted(grid, key=lambda factors: (any(factors), factors))

@@ -1,1 +1,1 @@
-"""The compare step: two models, on results that are there or asked until their difference is decided."""
+"""The compare step: compares two models by their results, or asks them until a test has decided."""

@@ -15,7 +15,7 @@ from workbench.statistics.sequential import permutation
 FIRST_BLOCK = 64
 """Least number of items in a block; only the last block may have fewer."""
 GROWTH = 4
-"""A block has at least a quarter (1 / GROWTH) as many items as all blocks before it."""
+"""A block has at least a quarter (1 / GROWTH) as many items as all earlier blocks together."""
 
 
 @dataclass(frozen=True)

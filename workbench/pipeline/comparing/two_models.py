@@ -29,7 +29,7 @@ class Asked:
     """One of the two models to compare, before it is loaded."""
 
     label: str
-    """a or b."""
+    """`a` or `b` for a model that the configuration names, else the model's name in the run."""
     run: Run
     """Configuration and folder from which the model is loaded."""
     name: str
@@ -97,8 +97,7 @@ def _given(label: str, path: str, run: Run) -> Asked:
 
 Enter = Callable[[], AbstractContextManager[PreTrainedModel]]
 """Returns a context in which a model can be used; the other model, which may share its weights, can't be used
-meanwhile.
-"""
+meanwhile."""
 
 
 def loaded(first: Asked, second: Asked) -> tuple[Enter, Enter]:

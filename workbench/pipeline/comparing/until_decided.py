@@ -40,7 +40,7 @@ class Decision:
     benchmark: str
     metric: str
     decision: str
-    """higher, lower (the second model), within the margin, or undecided."""
+    """Whether the second model's score is higher, lower, within the margin, or undecided."""
     difference: float
     """Estimate from the items until then: the second model less the first."""
     num_clusters: int

@@ -135,12 +135,15 @@ def next_commands(config: Config, run_dir: RunDir) -> list[list[str]]:
 
 
 def shell_word(key: str, path: Path) -> str:
-    """Return `key=path` quoted for the shell; the command line takes every path as it is."""
+    """Return `key=path` quoted for the shell; the path needs no other escapes."""
     return shlex.quote(f"{key}={path}")
 
 
 def pasteable(words: Sequence[str], width: int) -> list[str]:
-    """Return a command on as many lines as it needs, each except the last ending in a backslash."""
+    """Split a command's words into lines of at most `width` columns that end in a backslash.
+
+    The last line has no backslash. A longer word gets a line of its own.
+    """
     lines = ["  " + words[0]]
     for word in words[1:]:
         if cell_len(f"{lines[-1]} {word} \\") <= width:

@@ -12,8 +12,7 @@ from workbench.run_record import RunRecord
 
 MOST_ITEMS = 500
 """Largest number of held-out rows that models are scored on; the validation loss is computed on all held-out
-rows.
-"""
+rows."""
 
 
 def write_rows(hold_out: HoldOut, run_dir: RunDir) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def distinct(rows: Sequence[Row]) -> list[Row]:
 
 
 def read_rows(run_dir: RunDir) -> list[Row]:
-    """Read the held-out rows of a finished training; empty if it held none out.
+    """Read the held-out rows of a finished training; empty if the training held out none.
 
     Raises:
         DataError: The file was changed since the training.

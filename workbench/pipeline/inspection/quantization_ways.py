@@ -25,7 +25,7 @@ GGUF = tuple(held_as for held_as in HeldAs if held_as not in (HeldAs.none, *BITS
 
 
 def check_report(run: Run) -> None:
-    """Check what the report needs, before a model is loaded.
+    """Check that the quantization report can be made, before a model is loaded.
 
     Raises:
         WorkbenchError: A number format isn't possible, or there is no benchmark.

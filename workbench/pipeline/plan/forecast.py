@@ -98,7 +98,13 @@ def log_forecast(run: Run, rows: RowSizes, num_classes: int, *, is_one_step: boo
 
 
 def log_merge_forecast(run: Run, setting: Setting, longest: int) -> None:
-    """Log what merging the adapter will take; `longest` is the number of tokens of the longest row."""
+    """Log the memory and disk space that merging the adapter will take.
+
+    Args:
+        run: The run.
+        setting: The planned training.
+        longest: Number of tokens of the longest row.
+    """
     config = run.config
     size = chosen_dtype(config.merge.dtype, run.model_dtype).itemsize
     try:
@@ -129,7 +135,7 @@ def say(text: str, level: int = logging.INFO) -> None:
 
 
 def gib(num_bytes: int) -> str:
-    """Return bytes as text, in GiB."""
+    """Format a number of bytes in GiB, as in `1.50`."""
     return f"{num_bytes / 2**30:.2f}"
 
 

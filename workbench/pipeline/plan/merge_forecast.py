@@ -11,32 +11,33 @@ from workbench.models.merging.merge import PROBE_BATCH, PROBE_TOKENS
 from workbench.training.estimate.memory import Setting, trained_weights
 
 DEQUANTIZED_BYTES = 8.5
-"""Bytes per weight of a quantized layer: as stored, packed in 4 bits, in 16 bits again, and in float32."""
+"""Bytes per weight while a quantized layer is merged. Four copies exist at once: as stored (2 bytes), packed
+in 4 bits, in 16 bits again, and in float32."""
 FLOAT32 = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergeForecast:
-    """Bytes that a merge takes."""
+    """Memory and disk space that a merge takes, in bytes."""
 
     memory: int
-    """At the peak, while the weights are written."""
+    """Largest memory while the weights are written."""
     proof_memory: int
-    """At the peak of the proof, which computes a layer at a time in float32."""
+    """Largest memory during the proof, which computes a layer at a time in float32."""
     disk: int
-    """Weights of the merged model."""
+    """Size of the merged model's weights."""
 
 
 def forecast_merge(
     model: PreTrainedModel, setting: Setting, bytes_per_weight: int, longest: int
 ) -> MergeForecast:
-    """Return what merging a planned adapter takes.
+    """Return the memory and disk space that merging a planned adapter takes.
 
     Args:
         model: The base, which may be on the meta device.
         setting: The planned training.
         bytes_per_weight: Size of a merged weight.
-        longest: Tokens of the longest row.
+        longest: Number of tokens of the longest row.
 
     Raises:
         NotStreamable: The proof takes the whole model.

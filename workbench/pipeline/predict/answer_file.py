@@ -36,7 +36,7 @@ def file_text(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with one column for the probability of each class, and other nested values as JSON."""
+    """Return a row's cells for a CSV: a column per class probability, other nested values as JSON."""
     cells: dict[str, Any] = {}
     for name, value in row.items():
         if name.endswith(PROBABILITIES) and isinstance(value, Mapping):
@@ -56,7 +56,7 @@ def read_answers(output: Path) -> list[dict[str, Any]]:
 
 
 def nested(cells: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row of a CSV with the probabilities of all classes in one column."""
+    """Collect the columns of class probabilities in a CSV's row in one mapping, `probabilities`."""
     row: dict[str, Any] = {}
     for name, value in cells.items():
         prefix, between, label = name.partition(PROBABILITY)

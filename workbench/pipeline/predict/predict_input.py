@@ -31,9 +31,9 @@ class Question:
     """A row to predict."""
 
     given: dict[str, Any]
-    """Its columns as in the file, for the output."""
+    """The row's columns as in the file, for the output."""
     row: Row
-    """Its columns as the model needs them."""
+    """The row with the columns that the model needs."""
 
 
 def questions(run: Run) -> list[Question]:
@@ -107,7 +107,10 @@ def columns_for(first: Row, config: Config) -> dict[str, str]:
 
 
 def trained_columns(data: DataConfig, first: Row) -> Mapping[str, str]:
-    """Return role -> column in training. Of several sources, the one with most columns in `first` counts."""
+    """Return role -> column of the training rows, such as `text` -> `review`.
+
+    Of several sources, the one that has most columns in common with the row `first` counts.
+    """
     source_columns = [source.columns for source in data.sources.values() if source.columns]
     return data.columns or max(
         source_columns,

@@ -29,7 +29,7 @@ def show(answers: Sequence[Mapping[str, Any]], output: Path) -> None:
 
 
 def rendered(answers: Sequence[Mapping[str, Any]], output: Path) -> RenderableType:
-    """Return what `show` prints."""
+    """Return the texts that `show` prints: first answers, number per class, and the file."""
     table = Table.grid(padding=(0, 2))
     for answer in answers[:MOST_ANSWERS]:
         table.add_row(shortened(str(answer["asked"]), from_end=True), answer_text(answer))

@@ -1,1 +1,1 @@
-"""The push step: an adapter or model on the Hugging Face Hub."""
+"""The push step: sends an adapter or model to the Hugging Face Hub."""

@@ -57,7 +57,7 @@ def push(run: Run) -> None:
 
 
 def repository(config: Config) -> str:
-    """Return the name of the repository.
+    """Return `push.repo`, the name of the repository on the Hub.
 
     Raises:
         ConfigError: `push.repo` is not given.

@@ -29,7 +29,7 @@ class SentFile:
 
     @property
     def num_bytes(self) -> int:
-        """Size of what is sent."""
+        """Number of bytes that are sent."""
         return self.path.stat().st_size if self.content is None else len(self.content)
 
 

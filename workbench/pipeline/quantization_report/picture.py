@@ -16,8 +16,7 @@ UNITS = {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0}
 NAME_WIDTH, LINE_HEIGHT = 36, 13
 LEAST_DISTANCE = 14
 """Smallest horizontal distance between two dots, in pixels: dots of the same size on disk would cover each
-other.
-"""
+other."""
 LEAST_KL = 1e-9
 """Smallest divergence on the logarithmic axis; smaller divergences are drawn as this."""
 STYLE = """
@@ -39,7 +38,7 @@ class _Point:
     low: float
     high: float
     kind: str
-    """few (bits, by bitsandbytes) or gguf."""
+    """CSS class of the dot: `few` for the 4 and 8 bits of bitsandbytes, or `gguf`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ class Subject:
     name: str
     """base, merged or trained."""
     model: ModelConfig
-    """Its weights, unquantized; of a base that was trained in 4 or 8 bits, its effective weights."""
+    """The model with unquantized weights; for a base that was trained in 4 or 8 bits, with its effective
+    weights."""
     whole: tuple[ModelConfig, QuantizationConfig]
     """Settings with which the model is loaded as the reference (number format `none`)."""
     tokenizer: PreTrainedTokenizerBase

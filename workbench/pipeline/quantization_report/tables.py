@@ -49,7 +49,7 @@ def _costs(report: Report) -> Table:
 
 
 def size(num_bytes: float) -> str:
-    """Return a size with its unit, in powers of 1000."""
+    """Format a number of bytes with its unit, in powers of 1000, as in `1.23 GB`."""
     unit = "GB" if num_bytes >= 1e9 else "MB" if num_bytes >= 1e6 else "kB"
     return f"{num_bytes / {'GB': 1e9, 'MB': 1e6, 'kB': 1e3}[unit]:.3g} {unit}"
 
