@@ -1,4 +1,4 @@
-"""Registers Open-Llama with transformers' Auto classes, as the model type `open-llama`."""
+"""Registers Open-Llama with transformers' Auto classes under the model type `open-llama`."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 

@@ -1,4 +1,4 @@
-"""Loads any Hugging Face model with transformers' classes; a model's own code runs only if it is trusted."""
+"""Loads any Hugging Face model by transformers' classes; a model's own code runs only if it is trusted."""
 
 import logging
 from pathlib import Path
@@ -50,9 +50,9 @@ CLASSES: dict[Task, Any] = {
     Task.sequence_classification: AutoModelForSequenceClassification,
 }
 MAX_PARAMETERS_PER_BYTE = 8
-"""Limit on parameters per byte of a weight file: more than with any quantization."""
+"""Largest number of parameters per byte of a weight file, more than any quantization has."""
 NEW_PARAMETERS = 10_000_000
-"""Allowance for parameters that are not in the file, such as a new head."""
+"""Number of parameters that may be missing in the file, such as those of a new head."""
 LOAD_ERRORS = (*BROKEN, OSError, ImportError, SafetensorError)
 
 logger = logging.getLogger("workbench")
@@ -62,7 +62,7 @@ def read_config(path: Path) -> PreTrainedConfig:
     """Read the configuration at `path`, a folder or a `.gguf` file.
 
     Raises:
-        CheckpointError: Transformers can't read it.
+        CheckpointError: Transformers can't read the configuration.
     """
     where = {"gguf_file": path.name} if path.is_file() else {}
     check_files(path)
@@ -86,7 +86,7 @@ def read_config(path: Path) -> PreTrainedConfig:
 
 
 def check(path: Path, task: Task) -> None:
-    """Check what `load` checks, without reading the weights' values.
+    """Check what `load` checks, without reading the values of the weights.
 
     Raises:
         CheckpointError: As in `load`.
@@ -99,7 +99,7 @@ def checked_config(path: Path, task: Task) -> PreTrainedConfig:
     """Read the configuration at `path`, and check that the model type supports the task.
 
     Raises:
-        CheckpointError: Transformers can't read it, or has no class for it.
+        CheckpointError: Transformers can't read the configuration, or has no class for the task.
     """
     config = read_config(path)
     if not runs_code(path):
@@ -113,7 +113,7 @@ def load(
     """Load the model at `path`, a folder or a `.gguf` file.
 
     Raises:
-        CheckpointError: Transformers can't load it, or tensors are missing or have another shape.
+        CheckpointError: Transformers can't load the model, or tensors are missing or have another shape.
     """
     config = checked_config(path, model.task)
     if num_labels is not None:
@@ -147,14 +147,17 @@ def load(
 
 
 def is_chatglm(path: Path) -> bool:
-    """Return whether the model at `path` is a ChatGLM that is read as transformers' Glm."""
+    """Return whether the model at `path` is a ChatGLM that transformers' class Glm loads.
+
+    False if its own code is run.
+    """
     file = path / "config.json"
     is_one = file.is_file() and read_json_object(file).get("model_type") == chatglm.MODEL_TYPE
     return is_one and not runs_code(path)
 
 
 def _source(path: Path, task: Task, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
-    """Return the class that loads a model, and the arguments of from_pretrained that say where it is."""
+    """Return the class that loads a model, and from_pretrained's arguments that locate its weights."""
     if not is_chatglm(path):
         where = {"pretrained_model_name_or_path": path, "trust_remote_code": runs_code(path)}
         return CLASSES[task], where
@@ -167,13 +170,13 @@ def _source(path: Path, task: Task, config: PreTrainedConfig) -> tuple[Any, dict
 
 
 def runs_code(path: Path) -> bool:
-    """Return whether the model's own modules at `path` are run; see `runs_model_code`."""
+    """Return whether Python code in the model's folder is run; see `runs_model_code`."""
     file = path / "config.json"
     return file.is_file() and runs_model_code(read_json_object(file), file)
 
 
 def check_files(path: Path) -> None:
-    """Check the sizes that a model's files announce.
+    """Check that a model's files are as long as they announce, and that all are inside of its folder.
 
     Raises:
         CheckpointError: The files announce more than they contain, or name files outside the folder.
@@ -187,7 +190,7 @@ def check_files(path: Path) -> None:
 
 
 def _check_weights(path: Path, task: Task, config: PreTrainedConfig) -> None:
-    """Refuse damaged files, pickles with code, a missing head, and a configuration of far more parameters.
+    """Refuse damaged files, pickles with code, a missing head, and too many configured parameters.
 
     Transformers would initialize missing tensors of any size at random.
 
@@ -231,7 +234,9 @@ def _from_gguf(path: Path, loader: Any, config: PreTrainedConfig, options: dict[
 
 
 def _check_report(path: Path, report: dict[str, Any], base: str) -> None:
-    """Check transformers' loading report; tensors outside a classifier's `base` are its new head.
+    """Check transformers' loading report: no tensor may be missing or have another shape.
+
+    Missing tensors without the prefix `base` are a classifier's new head, and allowed.
 
     Raises:
         CheckpointError: Tensors are missing or have another shape.

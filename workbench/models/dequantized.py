@@ -1,4 +1,4 @@
-"""Writes a quantized model as an unquantized folder, whose weights are those that the quantized model has."""
+"""Writes a quantized model as an unquantized folder with the same effective weights."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from workbench.models.quantization import dequantize_state_dict
 
 
 def save_dequantized(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model's effective weights to `folder`, in the model's dtype if that holds them exactly."""
+    """Write a model's effective weights to `folder`, in the model's dtype if that represents them exactly."""
     weights = dequantize_state_dict(model)
     is_exact = all(torch.equal(weight.to(model.dtype).float(), weight) for weight in weights.values())
     with quiet_transformers():

@@ -1,4 +1,4 @@
-"""How a model is held: its device and its attention kernel, decided here and nowhere else."""
+"""Chooses a model's device, dtype and attention kernel, which no other file decides."""
 
 import logging
 import os
@@ -18,10 +18,10 @@ logger = logging.getLogger("workbench")
 
 
 def torch_device(device: Device) -> torch.device:
-    """Return the torch device; with several GPUs, that of this process's LOCAL_RANK.
+    """Return the torch device; with several GPUs, the one of this process's LOCAL_RANK.
 
-    CUBLAS_WORKSPACE_CONFIG is set, unless it is set already, so that cuBLAS multiplies deterministically; it
-    must be set before the first product.
+    Sets CUBLAS_WORKSPACE_CONFIG unless it is set, so that cuBLAS multiplies deterministically, which works
+    only before the first product.
 
     Raises:
         DeviceError: CUDA is requested, but there is no CUDA device.
@@ -35,7 +35,7 @@ def torch_device(device: Device) -> torch.device:
 
 
 def attention_name(attention: Attention, dtype: torch.dtype, device: torch.device) -> str | None:
-    """Return transformers' name of the attention kernel; None: the model's default."""
+    """Return transformers' name of the attention kernel; None stands for the model's default."""
     if attention is Attention.auto:
         return None
     reason = None
@@ -50,7 +50,7 @@ def attention_name(attention: Attention, dtype: torch.dtype, device: torch.devic
 
 
 def _why_not_flash(dtype: torch.dtype, device: torch.device) -> str | None:
-    """Return why flash attention can't run the model; None if it can."""
+    """Return why flash attention can't compute the model; None if it can."""
     if device.type != "cuda":
         return f"flash_attention_2 has no kernel for {device.type}"
     if dtype not in HALF:
@@ -59,7 +59,7 @@ def _why_not_flash(dtype: torch.dtype, device: torch.device) -> str | None:
 
 
 def loading_options(model: ModelConfig, quantization: QuantizationConfig, own: torch.dtype) -> dict[str, Any]:
-    """Return arguments of from_pretrained for the model section; `own` is the checkpoint's dtype."""
+    """Return from_pretrained's arguments for the section `model`; `own` is the checkpoint's dtype."""
     dtype, device = chosen_dtype(model.dtype, own), torch_device(model.device)
     native = model.architecture is Architecture.native
     return {

@@ -53,7 +53,7 @@ TOKENIZER_FILES = (
 TEMPLATES_FOLDER = "additional_chat_templates"
 INDEX = "model.safetensors.index.json"
 UNQUANTIZED_FOLDER = ".unquantized"
-"""Folder in an export's temporary one, with the model before it is quantized."""
+"""Folder within an export's temporary folder that has the model before quantization."""
 REPORT = "export_report.json"
 """File that marks a folder as an export, which a later export may replace."""
 
@@ -62,19 +62,19 @@ logger = logging.getLogger("workbench")
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """Size and format of an export."""
+    """Format and size of an export."""
 
     format: str
     num_tensors: int
     num_bytes: int
-    """Size of all tensors."""
+    """Size of all tensors in bytes."""
     folded: bool
-    """Whether the stable embedding was folded into plain rows."""
+    """Whether the normalization of a stable embedding was computed into the rows of a plain one."""
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Stored tensor that is converted to another dtype when it is indexed."""
+    """Stored tensor that indexing reads and converts to another dtype."""
 
     stored: Stored
     dtype: torch.dtype
@@ -91,7 +91,7 @@ class Cast:
 
 @dataclass(frozen=True)
 class FiniteTensor:
-    """Stored tensor that is checked for NaN and infinite values when it is indexed."""
+    """Stored tensor that indexing reads and checks for NaN and infinite values."""
 
     where: str
     """File and name of the tensor, for error messages."""
@@ -122,8 +122,8 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
     """Write the checkpoint at `model.path` in another format; after an error, nothing is written.
 
     Args:
-        model: The section; path, revision, task and tokenizer are used.
-        export: The section.
+        model: Section `model`, of which path, revision, task and tokenizer are used.
+        export: Section `export`.
         path: Folder to write, or with gguf the file; an earlier export is replaced.
 
     Raises:
@@ -156,7 +156,10 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
 
 
 def _in_stored_dtype(tensor: Stored) -> Stored:
-    """Return a tensor in the dtype of the file also where it is computed in float32."""
+    """Return the tensor in its file's dtype.
+
+    Rows that are normalized when they are read are computed in float32.
+    """
     return Cast(tensor, tensor.stored.dtype) if isinstance(tensor, NormalizedRows) else tensor
 
 
@@ -164,8 +167,8 @@ def check_gguf(model: ModelConfig) -> None:
     """Check that the model can be written as a GGUF file, without reading its weights.
 
     Raises:
-        ConfigError: It isn't of LLaMA's architecture, or a classifier.
-        CheckpointError: It is damaged, or llama.cpp doesn't support it or its tokenizer.
+        ConfigError: The model doesn't have LLaMA's architecture, or is a classifier.
+        CheckpointError: The model is damaged, or llama.cpp doesn't support it or its tokenizer.
     """
     _check(model, ExportConfig(format=ExportFormat["gguf"]), Path("model.gguf"))
     checkpoint = read(locate(model.path, model.revision))
@@ -175,7 +178,7 @@ def check_gguf(model: ModelConfig) -> None:
 
 
 def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
-    """Check the keys, and that nothing but an earlier export would be replaced.
+    """Check the configuration, and that at most an earlier export would be replaced.
 
     Raises:
         ConfigError: See `export`.
@@ -200,7 +203,7 @@ def _check(model: ModelConfig, export: ExportConfig, path: Path) -> None:
 
 
 def _is_export(file: Path) -> bool:
-    """Return whether a file is a GGUF file from an export."""
+    """Return whether a file is a GGUF file that an export wrote, by a key in its metadata."""
     if file.is_symlink() or not file.is_file():
         return False
     try:
@@ -210,7 +213,7 @@ def _is_export(file: Path) -> bool:
 
 
 def _write_folder(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoint, path: Path) -> int:
-    """Write the folder, and return the size of its tensors in bytes."""
+    """Write the exported model's folder; return the size of its tensors in bytes."""
     config, tensors = checkpoint.config, checkpoint.tensors
     config.dtype, config.architectures = tensors[EMBEDDING].dtype, [CLASSES[model.task].__name__]
     with new_folder(path) as temporary, quiet_transformers():
@@ -236,7 +239,7 @@ def _write_folder(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoi
 
 
 def _write_file(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoint, path: Path) -> int:
-    """Write the GGUF file under a temporary name, rename it, and return the size of its tensors in bytes."""
+    """Write the GGUF file under a temporary name, then rename it; return the size of its tensors in bytes."""
     tokenizer, tensors = _tokenizer(model), checkpoint.tensors
     config = llama_config(checkpoint.config, checkpoint.record or {}, HEAD in tensors)
     path.parent.mkdir(parents=True, exist_ok=True)

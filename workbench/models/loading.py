@@ -1,4 +1,4 @@
-"""The model and the tokenizer of the `model` section, on a device."""
+"""Loads the model and the tokenizer of the section `model` onto a device."""
 
 import logging
 from pathlib import Path
@@ -56,12 +56,12 @@ def load_model(
 ) -> PreTrainedModel:
     """Load the model in eval mode onto its device, and log a one-line summary.
 
-    Weights that the checkpoint doesn't have (all with `model.init`, `score` of a new classifier) are drawn
-    from torch's global random state: seed it before.
+    Weights that the checkpoint lacks (all with `model.init`, `score` of a new classifier) are drawn from
+    torch's global random state: seed it before.
 
     Args:
-        model: The section.
-        quantization: The section.
+        model: Section `model` of the configuration.
+        quantization: Section `quantization` of the configuration.
         num_labels: Outputs of a classifier; None: the checkpoint's.
 
     Raises:
@@ -143,10 +143,12 @@ def read_config(model: ModelConfig) -> tuple[PreTrainedConfig, torch.dtype]:
 
 
 def outline(model: ModelConfig, num_labels: int | None = None) -> PreTrainedModel:
-    """Return the model that `load_model` would give, on the meta device: names and shapes without weights.
+    """Return the model that `load_model` would return, on the meta device.
+
+    It has names and shapes, but no weights.
 
     Args:
-        model: The section; a folder with a config.json alone is enough.
+        model: Section `model`; its folder needs only a config.json.
         num_labels: Outputs of a classifier; None: the configuration's.
 
     Raises:
@@ -172,7 +174,7 @@ def outline(model: ModelConfig, num_labels: int | None = None) -> PreTrainedMode
 def _open_llama(
     model: ModelConfig, quantization: QuantizationConfig, num_labels: int | None
 ) -> tuple[PreTrainedModel, str]:
-    """Load the checkpoint as an Open-Llama, and describe its origin."""
+    """Load the checkpoint as an Open-Llama; return the model, and a text about the checkpoint's format."""
     checkpoint = read(locate(model.path, model.revision))
     if num_labels is not None:
         checkpoint.config.num_labels = num_labels
@@ -191,7 +193,7 @@ def _open_llama(
 
 
 def _origin(checkpoint: Checkpoint, task: Task) -> str:
-    """Describe the source format, and what was changed or added in the conversion."""
+    """Describe a checkpoint's format, and what the conversion changed or added, for the log."""
     notes = [checkpoint.origin]
     if checkpoint.note:
         notes.append(checkpoint.note)
@@ -244,7 +246,7 @@ def _random_model(
 def _summary(
     loaded: PreTrainedModel, model: ModelConfig, quantization: QuantizationConfig, origin: str
 ) -> str:
-    """Summarize the loaded model in one line."""
+    """Describe the loaded model in one line for the log."""
     stored = quantization.method is QuantizationMethod.none and is_quantized(loaded)
     facts = [
         f"{parameter_count(loaded):,} parameters",

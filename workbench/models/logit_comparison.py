@@ -16,41 +16,41 @@ Batch = dict[str, Tensor]
 FALSE_ALARM = 1e-6
 """Probability that a correct merge exceeds the bound on changed argmax tokens."""
 BLOCK = 32
-"""Positions whose logits are compared at a time."""
+"""Number of positions whose logits are compared at a time."""
 RUNNERS_UP = 4
-"""Tokens after the argmax that may replace it, ranked by logit."""
+"""Number of tokens after the argmax, ranked by logit, that may become the argmax."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Difference of two models' logits."""
+    """Difference between the logits of two models."""
 
     largest: float
     """Largest absolute difference of two logits; infinite if one of them is not finite."""
     mean: float
     """Mean absolute difference of two logits."""
     argmax_flips: int
-    """Positions whose argmax token (or label) differs."""
+    """Number of positions whose argmax token (or label) differs."""
     kl: float
     """Mean Kullback-Leibler divergence of the second model from the first, in nats per position."""
     num_positions: int
-    """Positions compared: all tokens without padding, or one per text for a classifier."""
+    """Number of positions compared: all tokens without padding, or one per text for a classifier."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Allowed difference of two models' logits, with the reason."""
+    """Largest allowed difference between the logits of two models, with the reason for it."""
 
     largest: float
-    """Largest difference of one logit."""
+    """Allowed absolute difference of a single logit."""
     mean: float
-    """Mean difference of all logits; far smaller than the largest, so it detects more errors."""
+    """Allowed mean difference of all logits; far smaller than `largest`, so it detects more errors."""
     flips: float
     """Expected number of positions whose argmax changes by rounding alone."""
     reason: str
 
     def wider_by(self, error: Difference, reason: str, factors: tuple[int, float] = (1, 1.0)) -> "Bound":
-        """Add one more measured error to the bound, times a factor for its largest and one for its mean."""
+        """Return the bound plus a measured error, times one factor for its largest and one for its mean."""
         if error.largest == 0:
             return self
         return replace(
@@ -62,7 +62,7 @@ class Bound:
 
     @property
     def most_flips(self) -> int:
-        """Number of flips that is exceeded with a probability of FALSE_ALARM, by the Poisson distribution."""
+        """Largest allowed number of flips; by Poisson, chance exceeds it with probability FALSE_ALARM."""
         if not self.flips > 0:
             return 0
         most: int = math.ceil(special.pdtrik(1 - FALSE_ALARM, self.flips))
@@ -86,7 +86,7 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Difference):
-    """Difference that is within its bound."""
+    """A difference that is within its bound, with the bound."""
 
     bound: float
     """Bound of the largest difference."""
@@ -96,7 +96,7 @@ class Check(Difference):
 
 
 def check(what: str, first: Iterable[Tensor], second: Iterable[Tensor], bound: Bound) -> Check:
-    """Compare two models' logits, and return the difference.
+    """Compare two models' logits; return the difference if it is within the bound.
 
     Raises:
         CheckpointError: The difference exceeds the bound; `what` says which models differ.
@@ -118,7 +118,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int, ba
     """Tokenize texts into batches of `input_ids` and `attention_mask`, (B, S), padded on the right.
 
     Args:
-        tokenizer: The model's; without a padding token each batch has one text.
+        tokenizer: Tokenizer of the model; without a padding token each batch has one text.
         texts: Texts of white space only are skipped.
         length: Texts are truncated to this number of tokens.
         batch_size: Texts per batch.
@@ -142,10 +142,10 @@ def _padded(rows: list[list[int]], pad: int) -> Batch:
 
 
 def packed(batches: list[Batch], size: int) -> list[Batch]:
-    """Return the same texts without padding: rows of `input_ids` and `position_ids` (1, T), T at most `size`.
+    """Return the same texts without padding, in rows of `input_ids` and `position_ids` (1, T), T <= `size`.
 
-    Open-Llama's attention keeps texts apart: a text begins where a position isn't the one before plus one. A
-    longer text has a row of its own.
+    Open-Llama's attention keeps the texts of a row apart: a text begins where a position isn't the previous
+    one plus 1. A text longer than `size` has a row of its own.
     """
     rows: list[list[Tensor]] = []
     left = 0
@@ -170,10 +170,10 @@ def packed(batches: list[Batch], size: int) -> list[Batch]:
 def logits(
     model: torch.nn.Module, batches: list[Batch], device: torch.device | None = None
 ) -> Iterator[Tensor]:
-    """Yield float32 logits (N, V) without padding positions, or (N, labels) of a classifier, in blocks.
+    """Yield float32 logits in blocks: (N, V) without padding positions, or a classifier's (N, labels).
 
-    A block has at most `BLOCK` rows of one batch, which is from `encode` or `packed`. `device` is where the
-    model computes; None: where its first parameter is.
+    A block has at most `BLOCK` rows of one batch, which comes from `encode` or `packed`. `device` is where
+    the model computes; None: where its first parameter is.
     """
     device = device or next(model.parameters()).device
     for batch in batches:

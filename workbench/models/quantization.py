@@ -18,14 +18,14 @@ from workbench.models.module_names import ends
 from workbench.models.ops import int8_linear
 
 UNQUANTIZED = ["lm_head", "score"]
-"""Heads, which are never quantized, since no later layer compensates their errors."""
+"""Names of heads, which are never quantized, since no later layer compensates their errors."""
 
 
 def check_device(quantization: QuantizationConfig, device: torch.device) -> None:
     """Quantize a small matrix, to find out early whether the device supports the method.
 
     Raises:
-        DeviceError: The device doesn't support it.
+        DeviceError: The device doesn't support the method.
     """
     if quantization.method is QuantizationMethod.none:
         return
@@ -47,8 +47,8 @@ def bitsandbytes_config(
     """Return the quantization configuration for from_pretrained; None: no quantization.
 
     Args:
-        quantization: The section.
-        dtype: Dtype of the model, and of its products unless the section names another.
+        quantization: Section `quantization` of the configuration.
+        dtype: Dtype of the model, and of 4-bit layers' products unless the section names another.
         native: Whether the head may have any name, so that transformers has to find it.
     """
     if quantization.method is QuantizationMethod.none:
@@ -108,7 +108,7 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def stored_bytes(model: nn.Module) -> int:
-    """Return the size of a model's weights in a file, with scales; weights that layers share count once."""
+    """Return the bytes of a model's weights in a file, scales of quantization included; shared ones once."""
     tensors = {
         (tensor.data_ptr(), tensor.shape): tensor
         for tensor in model.state_dict().values()

@@ -1,4 +1,4 @@
-"""Saves a model folder in 8 or 4 bits, as transformers saves bitsandbytes' layers, and reads it back."""
+"""Saves a model folder in 8 or 4 bits in the format of transformers and bitsandbytes, and verifies it."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ def save_quantized(
     device: torch.device,
     max_shard_size: str,
 ) -> int:
-    """Quantize the model in `source`, write it to `folder`, and compare the folder with what was written.
+    """Quantize the model in `source`, write it to `folder`, and verify that it reads back equal.
 
     Args:
         source: Folder of an unquantized LLaMA.
-        folder: Existing folder.
-        task: What the model's head does.
+        folder: Existing folder to write to.
+        task: Task of the model's head.
         quantization: Method and settings.
-        device: Where it is quantized.
+        device: Device on which the model is quantized.
         max_shard_size: Largest weight file, such as 4GB.
 
     Returns:
@@ -50,10 +50,10 @@ def save_quantized(
 
 
 def check_saved(model: PreTrainedModel, saved: PreTrainedModel) -> None:
-    """Compare two models' effective weights, bit by bit, one in memory at a time.
+    """Check that two models' effective weights are equal bit by bit, one weight in memory at a time.
 
     Raises:
-        CheckpointError: One differs.
+        CheckpointError: A weight differs.
     """
     there = dict(saved.named_modules())
     for name, module in model.named_modules():

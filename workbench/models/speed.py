@@ -1,4 +1,4 @@
-"""Measures how fast a loaded model reads a prompt and writes tokens, and the memory that this takes."""
+"""Measures how fast a loaded model reads a prompt and decodes tokens, and its peak memory."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,22 +12,23 @@ from workbench.machine import peak_resident_bytes
 from workbench.models.ops.prepacked_linear import prepacked
 
 LEAST_SECONDS = 0.5
-"""Time over which a prompt is repeated."""
+"""A prompt is repeated for at least this time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Speed of one prompt alone (batch size 1), on this machine."""
+    """Speed at batch size 1 on this machine."""
 
     prompt_tokens_per_second: float
     decoded_tokens_per_second: float
-    """Tokens written one after the other, greedily."""
+    """Tokens decoded greedily, one after the other."""
     peak_bytes: int
-    """Peak memory of the process on a CPU, of the GPU's memory on CUDA; with that of loading the model."""
+    """Peak memory since the start: of the process on a CPU, of the GPU's memory on CUDA. Includes loading
+    the model."""
 
 
 def measure_speed(model: PreTrainedModel, prompt: Sequence[int], num_decoded: int) -> Speed:
-    """Time a prompt, and the tokens that follow it; the first pass of each is not counted.
+    """Time reading a prompt and decoding after it; the first pass of each isn't counted.
 
     Args:
         model: A causal language model in eval mode.
@@ -45,19 +46,22 @@ def measure_speed(model: PreTrainedModel, prompt: Sequence[int], num_decoded: in
 
 
 def _read(model: PreTrainedModel, ids: Tensor) -> tuple[object, Tensor]:
-    """Return the cache after the prompt and the most likely next token, (1, 1)."""
+    """Compute a prompt; return its cache and the most likely next token (1, 1)."""
     output = model(input_ids=ids, use_cache=True)
     return output.past_key_values, output.logits[:, -1:].argmax(-1)
 
 
 def _write(model: PreTrainedModel, cache: object, token: Tensor) -> None:
-    """Decode one token; the cache grows by the token before it, which is replaced by its successor."""
+    """Decode one token: append `token` to the cache, then replace it in place by its successor."""
     output = model(input_ids=token, past_key_values=cache, use_cache=True)
     token.copy_(output.logits[:, -1:].argmax(-1))
 
 
 def _rate(step: Callable[[], object], num_tokens: int, device: torch.device, count: int = 0) -> float:
-    """Return tokens per second of a step, repeated `count` times; 0: over LEAST_SECONDS, twice at least."""
+    """Return tokens per second of a step that computes `num_tokens`.
+
+    The step is repeated `count` times; with 0, at least twice and for LEAST_SECONDS.
+    """
     step()
     _wait(device)
     start, done = time.perf_counter(), 0
@@ -69,6 +73,6 @@ def _rate(step: Callable[[], object], num_tokens: int, device: torch.device, cou
 
 
 def _wait(device: torch.device) -> None:
-    """Wait until a GPU has computed what was started."""
+    """Wait until the GPU has finished, if the device is one."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

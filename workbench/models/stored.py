@@ -1,4 +1,4 @@
-"""Protocol of stored tensors: tensors in memory, and tensors that are read from a file when indexed."""
+"""Defines the interface of stored tensors: in memory, or read from a file when indexed."""
 
 from typing import Any, Protocol
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Stored(Protocol):
-    """Tensor, or an object that returns one for `[...]`."""
+    """A tensor, or an object that returns a tensor when indexed by `[...]`."""
 
     @property
     def shape(self) -> tuple[int, ...]:

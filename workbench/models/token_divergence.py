@@ -12,14 +12,14 @@ from workbench.models.logit_comparison import BLOCK, logits
 
 @dataclass(frozen=True, kw_only=True)
 class TextDivergence:
-    """How far a second model's next-token distributions on a text are from a first one's."""
+    """How far one model's next-token distributions on a text are from those of a reference."""
 
     num_tokens: int
-    """Tokens after which the distributions are compared."""
+    """Number of positions whose next-token distributions are compared."""
     kl: float
-    """Sum over these of the Kullback-Leibler divergence of the second model from the first, in nats."""
+    """Kullback-Leibler divergence of the model from the reference in nats, summed over the positions."""
     num_agreeing: int
-    """Of these, how many have the same most likely next token."""
+    """Number of positions with the same most likely next token."""
 
 
 def text_logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
@@ -35,11 +35,11 @@ def text_logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterat
 
 
 def divergences(first: Iterable[Tensor], second: Iterable[Tensor]) -> list[TextDivergence]:
-    """Compare two models' logits (T, V) of each text, in blocks of positions.
+    """Compare two models' logits (T, V) text by text, in blocks of positions.
 
     Args:
-        first: Of the reference, from which the divergence is taken.
-        second: Of the other model, on the same texts.
+        first: Logits of the reference.
+        second: Logits of the other model on the same texts.
     """
     return [_divergence(ours, theirs) for ours, theirs in zip(first, second, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Resizes a model for a larger vocabulary: a new token's row is the mean of the rows of its old tokens."""
+"""Extends a model to a larger vocabulary: a new token's row is the mean of the rows of its old subtokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ from workbench.models.tokenizers.learn_vocabulary import subpieces
 
 @dataclass(frozen=True)
 class ExtendedTable:
-    """Stored embedding table that is extended by new rows when it is indexed."""
+    """Stored embedding table that indexing reads and extends by new rows."""
 
     stored: Stored
     size: int
     """Number of rows after the extension."""
     sources: Mapping[int, list[int]]
-    """New row -> the old rows whose mean it is."""
+    """New row -> old rows whose mean it becomes."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,13 +60,13 @@ def extend_model(
     folder: Path,
     max_shard_size: str,
 ) -> int:
-    """Write the model at `model.path` as an Open-Llama with a row for each token of `new`, and count them.
+    """Write the model at `model.path` with a row for each token of `new`; return the number of new rows.
 
-    The first new row is recorded in config.json, so that adapters train the new rows. Rows of an earlier
-    extension, which may be untrained, count as new, too.
+    The result is an Open-Llama. The first new row is recorded in config.json, so that adapters train the new
+    rows. Rows of an earlier extension, which may be untrained, count as new too.
 
     Args:
-        model: The section.
+        model: Section `model` of the configuration.
         old: Tokenizer of the model.
         new: Extended tokenizer.
         folder: Folder to write; `new` is already in it.

@@ -1,1 +1,1 @@
-"""Measures adapters without their base: norms, ranks, and the angles between two of them."""
+"""Measures adapters without their base: norms and ranks of the updates, and angles between two adapters."""

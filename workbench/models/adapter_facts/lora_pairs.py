@@ -1,4 +1,4 @@
-"""Matrices of a LoRA, as update B·A of each layer, measured without multiplying them out."""
+"""Reads A and B of a LoRA's layers, and measures the updates B·A without computing the products."""
 
 import math
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ SMALLEST_SHARE = 1e-6
 
 @dataclass(frozen=True)
 class LoraPair:
-    """Update of one layer: scale · B · A."""
+    """Update of one layer: scale · B · A, kept as its factors."""
 
     module: str
-    """Name of the layer in the adapter's file."""
+    """Name of the layer in the adapter file."""
     down: Tensor
     """A (rank, in)"""
     up: Tensor
     """B (out, rank)"""
     scale: float
     magnitude: Tensor | None = None
-    """DoRA's norm of each output's weight, base and update together (out,)."""
+    """DoRA's magnitudes (out,): the norm of each row of base plus update."""
     bias: Tensor | None = None
-    """Bias of B (out,), which the scale multiplies too; with `lora_bias`."""
+    """Trained bias of B (out,), multiplied by the scale too; None without `lora_bias`."""
 
     @property
     def rank(self) -> int:
@@ -46,7 +46,11 @@ class LoraPair:
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return left vectors (out, n), singular values (n,), right vectors (in, n); n is the true rank."""
+        """Return the singular value decomposition of the update, without zero singular values.
+
+        Left vectors (out, n), singular values (n,), right vectors (in, n); n is the rank that the update
+        really has.
+        """
         left, upper = torch.linalg.qr(self.up.double())
         right, lower = torch.linalg.qr(self.down.double().T)
         inner_left, values, inner_right = torch.linalg.svd(self.scale * upper @ lower.T)
@@ -55,13 +59,13 @@ class LoraPair:
 
     @property
     def stable_rank(self) -> float:
-        """Return |update|² / (largest singular value)², the directions that carry the update; 0 for none."""
+        """Return |update|² / (largest singular value)², a measure of its number of directions; 0 for none."""
         values = self.spectrum[1]
         return float(values.square().sum() / values[0] ** 2) if len(values) else 0.0
 
 
 def inner_product(first: LoraPair, second: LoraPair) -> float:
-    """Return the sum over all entries of the product of two updates of the same layer."""
+    """Return the Frobenius inner product of two updates of the same layer."""
     ups = first.up.double().T @ second.up.double()  # (rank, rank)
     downs = first.down.double() @ second.down.double().T
     return first.scale * second.scale * float((ups * downs).sum())
@@ -71,7 +75,7 @@ def lora_pairs(path: str | Path) -> list[LoraPair]:
     """Read the updates of the LoRA at `path`, a folder or hub id, in the order of their layers' names.
 
     Raises:
-        CheckpointError: There is no adapter, a file of it is damaged or has NaN, or it is not a LoRA.
+        CheckpointError: There is no adapter, it isn't a LoRA, or a file is damaged or has NaN.
     """
     config, weights = read_config(path), read_weights(path)
     if not isinstance(config, LoraConfig):
@@ -101,7 +105,7 @@ def lora_pairs(path: str | Path) -> list[LoraPair]:
 
 
 def _scale(config: LoraConfig, module: str, rank: int) -> float:
-    """Return the factor of a layer's update, as peft computes it."""
+    """Return the factor of a layer's update as peft computes it: alpha / rank, for rsLoRA alpha / √rank."""
     patterns = config.alpha_pattern or {}
     alpha = patterns.get(get_pattern_key(list(patterns), module), config.lora_alpha)
     return float(alpha / math.sqrt(rank) if config.use_rslora else alpha / rank)

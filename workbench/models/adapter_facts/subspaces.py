@@ -1,4 +1,4 @@
-"""Compares two LoRAs layer by layer: the angles between what they read and write, whatever their ranks."""
+"""Compares two LoRAs layer by layer: the angles between the subspaces that their updates read and write."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from workbench.models.adapter_facts.lora_pairs import LoraPair, inner_product
 
 @dataclass(frozen=True, kw_only=True)
 class LayerAngles:
-    """Two adapters' updates of one layer."""
+    """Comparison of two adapters' updates of one layer."""
 
     module: str
     ranks: tuple[int, int]
-    """Ranks of the two updates, without directions that they don't use."""
+    """Ranks of the two updates, without singular values of zero."""
     cosine: float
-    """<first, second> / (|first| |second|); NaN if one is zero."""
+    """<first, second> / (|first| |second|) of the updates; NaN if one is zero."""
     read_angles: list[float]
-    """Principal angles between the inputs that they read, in degrees, ascending."""
+    """Principal angles between the input subspaces of the two updates, in degrees, ascending."""
     write_angles: list[float]
-    """Principal angles between the outputs that they write."""
+    """Principal angles between the output subspaces of the two updates, in degrees, ascending."""
 
     @property
     def overlap(self) -> float:
@@ -51,7 +51,7 @@ def principal_angles(first: Tensor, second: Tensor) -> list[float]:
 
 
 def compare_adapters(first: Sequence[LoraPair], second: Sequence[LoraPair]) -> list[LayerAngles]:
-    """Compare the layers that both adapters update and that have the same size in both."""
+    """Compare the updates of each layer that both adapters have with the same shape."""
     others = {pair.module: pair for pair in second}
     compared = []
     for pair in first:

@@ -1,1 +1,1 @@
-"""LoRA and other peft adapters: configuration, targets, attaching, saving and loading."""
+"""LoRA and other peft adapters: configuration, target layers, attaching to a model, saving and loading."""

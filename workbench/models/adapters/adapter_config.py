@@ -24,14 +24,17 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 LABELS_FILE = "labels.json"
 TEMPLATE_FILE = "chat_template.jinja"
 MAX_TENSORS = 200_000
-"""Limit on an adapter's tensors, as each takes time to read; the largest models have half as many layers."""
+"""Largest number of tensors in an adapter file; reading each takes time, and the largest models have half
+as many layers."""
 INITS_WITHOUT_BASE_CHANGE = ("gaussian", "orthogonal", "eva")
-"""Names in peft of initializations that leave the base's weights unchanged."""
+"""peft's names of initializations that leave the base's weights unchanged."""
 DRAWN_AGAIN = ("pissa_niter_", "corda", "lora_ga")
-"""Prefixes of names in peft of initializations that change the base by values that a load doesn't repeat."""
+"""Prefixes of peft's names of initializations that subtract random values from the base, which another
+load doesn't draw again."""
 
 HEAD = "score"
-"""Classification head: random in the base, so all its weights are trained and saved with the adapter."""
+"""Name of the classification head: random in the base, so all its weights are trained and saved with the
+adapter."""
 
 
 def read_config(path: str | Path) -> PeftConfig:
@@ -58,7 +61,10 @@ def read_config(path: str | Path) -> PeftConfig:
 
 
 def changes_base(path: str | Path) -> bool:
-    """Return whether peft changes the base's weights for this adapter; disabling it doesn't restore them."""
+    """Return whether peft changes the base's own weights for this adapter.
+
+    Then disabling the adapter doesn't restore the base.
+    """
     config = read_config(path)
     init = getattr(config, "init_lora_weights", True)
     return (
@@ -69,13 +75,13 @@ def changes_base(path: str | Path) -> bool:
 
 
 def check_restorable(config: PeftConfig, path: str | Path) -> None:
-    """Check that loading an adapter gives the model that was trained.
+    """Check that loading the adapter restores the trained model.
 
     Some initializations subtract their start values from the base, and each load of the adapter draws other
-    ones, or needs the data of the first.
+    values, or needs the data that the first values were computed from.
 
     Raises:
-        CheckpointError: It doesn't.
+        CheckpointError: The initialization isn't restored by a load.
     """
     init = getattr(config, "init_lora_weights", True)
     if isinstance(init, str) and init.startswith(DRAWN_AGAIN):
@@ -87,7 +93,10 @@ def check_restorable(config: PeftConfig, path: str | Path) -> None:
 
 
 def is_base_copy(name: str) -> bool:
-    """Return whether a tensor is a weight of the base, which peft saves with an adapted embedding."""
+    """Return whether a tensor of an adapter file is a weight of the base.
+
+    peft saves the base's embedding together with an adapter on it.
+    """
     return name.endswith(".base_layer.weight")
 
 
@@ -147,7 +156,7 @@ def fingerprint(path: str | Path) -> str:
         CheckpointError: There is no adapter, or its weight file is damaged.
     """
     files = [_file(path, CONFIG_FILE), _file(path, WEIGHTS_FILE)]
-    tensor_names(files[1])  # of a file that is longer than its header says nothing is read
+    tensor_names(files[1])  # refuses a file that is longer than its header says
     optional = [locate_adapter(path) / name for name in (generation_config.FILE, TEMPLATE_FILE)]
     files += [file for file in optional if file.is_file()]
     return computed_once("adapter", locate_adapter(path), files, lambda: _sha256(files))
@@ -175,7 +184,7 @@ def chat_template(path: str | Path) -> str | None:
 
 
 def end_tokens(path: str | Path) -> list[int]:
-    """Read the tokens that end an answer of the adapter; empty if the file is missing."""
+    """Read the ids of the tokens that end the adapter's answers; empty if the file is missing."""
     return generation_config.read_ends(locate_adapter(path))
 
 
@@ -193,7 +202,11 @@ def _file(path: str | Path, name: str) -> Path:
 
 
 def tidy_config(path: Path, base_name: str | None) -> None:
-    """Sort the lists whose order has no meaning, and write the base's name as the user gave it."""
+    """Rewrite adapter_config.json at `path` with sorted lists and this name of the base.
+
+    Only lists are sorted whose order has no meaning, such as target_modules, so that equal adapters have
+    equal files.
+    """
     config = read_json(path)
     for key in ("target_modules", "modules_to_save", "exclude_modules"):
         if isinstance(config.get(key), list):

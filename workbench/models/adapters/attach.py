@@ -78,9 +78,10 @@ def check_attachable(model: PreTrainedModel, adapter: AdapterConfig) -> None:
 
 
 def count_trained(model: PreTrainedModel, adapter: AdapterConfig) -> int:
-    """Return the number of trained weights of a new adapter on a model on the meta device.
+    """Return the number of parameters that training a new adapter would change.
 
-    It is 0 for the methods whose layers are made from the base's weights.
+    The model may be on the meta device. The number is 0 for methods whose layers are computed from the base's
+    weights.
     """
     if adapter.method in FROM_BASE:
         return 0
@@ -94,7 +95,7 @@ def _insert_new(
     """Insert the layers of a new adapter, initialized from `seed`.
 
     Raises:
-        ConfigError: peft can't make them with these options, or the base has no bias to merge theirs into.
+        ConfigError: peft refuses the options, or the method trains a bias and a base layer has none.
     """
     config = peft_config(model, adapter, token_ids)
     try:
@@ -113,7 +114,7 @@ def load(model: PreTrainedModel, path: str | Path, trainable: bool = False) -> P
     """Attach the adapter at `path` to `model`, for inference or further training.
 
     Raises:
-        CheckpointError: There is no adapter at `path`, it doesn't fit this model, or the model contains it.
+        CheckpointError: There is no adapter at `path`, it doesn't fit this model, or was merged into it.
     """
     read_config(path)  # names what is missing in a folder that isn't an adapter
     weights = read_weights(path)
@@ -139,7 +140,7 @@ def insert(
         trainable: Whether the layers are for training.
 
     Raises:
-        CheckpointError: The adapter doesn't fit this model, or the model contains it already.
+        CheckpointError: The adapter doesn't fit this model, or was merged into it.
     """
     config = read_config(path)
     check_restorable(config, path)
@@ -163,17 +164,17 @@ def save(
     tokenizer: PreTrainedTokenizerBase | None = None,
     trained_on: TrainedOn | None = None,
 ) -> None:
-    """Write the adapter to `folder` in peft's format: safetensors only, the same bytes for the same adapter.
+    """Write the adapter to `folder` in peft's format; equal adapters give equal bytes.
 
-    An adapter initialized from the base weights (pissa, olora) is saved as plain LoRA of twice the rank
-    on the unchanged base.
+    Only safetensors are written. An adapter initialized from the base weights (pissa, olora) is saved as
+    plain LoRA of twice the rank on the unchanged base.
 
     Args:
         model: Model with adapter, from `attach` or `load`.
         folder: Replaced as a whole, or not at all.
         base_name: The base model as the user named it; None: the path it was loaded from.
-        tokenizer: With the chat template used in training; saved too, and the generation config with it.
-        trained_on: The base's fingerprint, and how it was held; saved too.
+        tokenizer: Tokenizer with the chat template of the training; saved too, as is the generation config.
+        trained_on: Fingerprint, quantization and dtype of the base; saved too.
     """
     base = base_model(model)
     with new_folder(folder) as temporary:
@@ -213,15 +214,15 @@ def check_did_something(model: PeftModel) -> None:
 
 
 def base_model(model: PeftModel) -> PreTrainedModel:
-    """Return the base model; its adapted layers are still peft's."""
+    """Return the base model inside a peft model; its adapted layers remain peft's layers."""
     return cast(PreTrainedModel, model.get_base_model())
 
 
 def inner_model(model: PeftModel) -> PreTrainedModel:
-    """Return the base model with the adapter's layers in it, for any adapter that has layers.
+    """Return the base model with the adapter's layers in it; refuses adapters that have no layers.
 
     Raises:
-        ConfigError: The adapter is in no layer: it puts tokens before the text.
+        ConfigError: The adapter puts trained tokens before the text and adapts no layer.
     """
     config = model.active_peft_config
     if config.is_prompt_learning:
@@ -256,20 +257,23 @@ def _insert_layers(model: PreTrainedModel, config: PeftConfig, seed: int) -> Pef
 
 
 def _keep_in_float32(layer: nn.Linear) -> None:
-    """Keep a trained layer in float32, like the adapter's matrices: bfloat16 would lose small updates."""
+    """Convert a trained layer to float32, since bfloat16 would lose small updates; its inputs too."""
     if layer.weight.dtype in (torch.bfloat16, torch.float16):
         layer.float()
         layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
 
 
 def _return_in_dtype(layer: nn.Embedding, dtype: torch.dtype) -> None:
-    """Let an embedding that shares its weight with a head in float32 return what the layers after it take."""
+    """Convert an embedding's output to `dtype`, which the next layers take.
+
+    An embedding that shares its weight with a float32 head is in float32 too.
+    """
     if layer.weight.dtype != dtype:
         layer.register_forward_hook(lambda _, __, output: output.to(dtype))
 
 
 def _prepare(model: PeftModel, trainable: bool) -> None:
-    """Set the new layers to the base's mode, enable input gradients, and sort the target modules."""
+    """Give the new layers the base's mode (train or eval), enable input gradients, sort target modules."""
     base = base_model(model)
     model.train(base.training)
     if trainable:

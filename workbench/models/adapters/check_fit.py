@@ -1,4 +1,4 @@
-"""Checks that an adapter's task and tensors fit the model that it is put on."""
+"""Checks that an adapter's task and tensors fit the model that the adapter is attached to."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from workbench.models.stored import Stored
 
 
 def check_fit(path: str | Path, weights: Mapping[str, Stored], expected: dict[str, Tensor]) -> None:
-    """Raise CheckpointError unless the file has exactly the tensors that the model expects."""
+    """Raise CheckpointError unless the file has the tensors that the model expects, in their shapes."""
     reasons = [f"the model has no layer for {name}" for name in sorted(weights.keys() - expected.keys())]
     reasons += [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
     reasons += [
@@ -25,7 +25,7 @@ def check_fit(path: str | Path, weights: Mapping[str, Stored], expected: dict[st
 
 
 def check_values(path: str | Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise CheckpointError for tensors of integers, and for NaN or infinite values."""
+    """Raise CheckpointError if a tensor has integers, NaN or infinite values instead of finite floats."""
     for name, tensor in sorted(weights.items()):
         if not expected[name].is_floating_point():
             continue
@@ -39,7 +39,7 @@ def check_values(path: str | Path, weights: dict[str, Tensor], expected: dict[st
 
 
 def check_task(config: PeftConfig, path: str | Path, *, is_classifier: bool) -> None:
-    """Raise CheckpointError for an adapter of a classifier on a text model, and the reverse."""
+    """Raise CheckpointError for a classifier's adapter on a text model, or a text model's on a classifier."""
     is_for_classes = config.task_type == TaskType.SEQ_CLS
     if is_for_classes and not is_classifier:
         raise CheckpointError(

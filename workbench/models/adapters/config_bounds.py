@@ -13,9 +13,9 @@ from workbench.patterns.slow_patterns import slow_in_re
 
 MAX_LAYERS = 2_000
 MAX_ENTRIES = 1_000
-"""Limit on the entries of a list, unless the model has more layers or larger tensors."""
+"""Largest length of a list, unless the model has more layers or larger tensors."""
 SIZES = ("r", "init_r", "num_vectors", "vector_length", "n_frequency", "n_tasks", "n_skills", "n_splits")
-"""Fields of all peft types that are a dimension of a tensor in the file."""
+"""Fields, in any peft type, whose value is a dimension of a tensor in the adapter file."""
 AS_MATCHED = {
     "target_modules": "{}",
     "exclude_modules": "{}",
@@ -24,13 +24,13 @@ AS_MATCHED = {
     "rank_pattern": r"(.*\.)?({})$",
     "alpha_pattern": r"(.*\.)?({})$",
 }
-"""Field -> the regular expression that peft 0.21 builds from each of its entries."""
+"""Field -> template of the regular expression that peft 0.21 builds from each entry of the field."""
 NAMES = ("target_modules", "exclude_modules")
 """Fields whose lists contain names instead of regular expressions."""
 
 
 def patterns_of(config: PeftConfig) -> dict[str, list[str]]:
-    """Return a configuration's regular expressions by field."""
+    """Return field -> regular expressions in it; entries that are plain names are left out."""
     expressions: dict[str, list[str]] = {}
     for name in AS_MATCHED:
         value = getattr(config, name, None) or []
@@ -43,7 +43,7 @@ def check_patterns(config: PeftConfig, file: Path) -> None:
     """Check that all patterns of a configuration are regular expressions.
 
     Raises:
-        CheckpointError: Names the field of the invalid pattern.
+        CheckpointError: A pattern is invalid; the message names its field.
     """
     for name, texts in patterns_of(config).items():
         for text in texts[:MAX_ENTRIES]:
@@ -54,10 +54,10 @@ def check_patterns(config: PeftConfig, file: Path) -> None:
 
 
 def check_lengths(config: PeftConfig, limit: int, file: Path) -> None:
-    """Refuse lists that are too long to be compared with each layer of the model.
+    """Check that no list is too long to be compared with the name of every layer.
 
     Raises:
-        CheckpointError: Names the field.
+        CheckpointError: A list is too long; the message names its field.
     """
     for name, value in vars(config).items():
         lists = [value, *value.values()] if isinstance(value, Mapping) else [value]
@@ -69,10 +69,13 @@ def check_lengths(config: PeftConfig, limit: int, file: Path) -> None:
 def check_announced(
     config: PeftConfig, weights: Mapping[str, Stored], names: Iterable[str], file: Path
 ) -> None:
-    """Check ranks against the weights' shapes, the number of replicated layers, and the patterns' speed.
+    """Check the sizes that a configuration announces, before peft allocates memory for them.
+
+    Ranks are compared with the tensors in the file; the number of replicated layers and the time to match
+    patterns against the layers' names are limited.
 
     Raises:
-        CheckpointError: Names the field.
+        CheckpointError: A size is too large; the message names its field.
     """
     names = list(names)
     largest = max((size for tensor in weights.values() for size in tensor.shape), default=0)
@@ -98,7 +101,7 @@ def check_pattern_speed(config: PeftConfig, names: Iterable[str], file: Path) ->
     """Check that matching a configuration's patterns against the layers' names takes reasonable time.
 
     Raises:
-        CheckpointError: Names the field and the slow pattern.
+        CheckpointError: A pattern is slow; the message names it and its field.
     """
     expressions = {
         AS_MATCHED[name].format(text): (name, text)
@@ -117,7 +120,7 @@ def check_rank_patterns(rank_pattern: Mapping[str, int], names: Iterable[str]) -
     """Check that keys of `adapter.rank_pattern` match layer names in reasonable time.
 
     Raises:
-        ConfigError: Names the slow pattern.
+        ConfigError: A pattern is slow; the message names it.
     """
     if slow := slow_in_re([rf"(.*\.)?({key})$" for key in rank_pattern], [*names]):
         raise ConfigError(f"adapter.rank_pattern: matching {slow!r} against the layer names takes too long")

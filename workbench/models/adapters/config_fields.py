@@ -18,27 +18,27 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from workbench.errors import CheckpointError
 
 RANKS = ("r", "init_r", "target_r")
-"""Integer fields; at least 1, unless the default is 0 or less."""
+"""Integer fields that must be at least 1, or at least 0 if the default is 0."""
 NUMBERS = ("rank_pattern", "alpha_pattern")
-"""Fields that map layers to numbers, or in AdaLoRA to lists of the remaining ranks."""
+"""Fields that map layers to numbers; in AdaLoRA, to lists of the remaining ranks."""
 UNSUPPORTED = {
     "alora_invocation_tokens": "adapters that are active only after certain tokens are not supported",
     "megatron_config": "layers of Megatron, whose code would be imported by name, are not supported",
 }
-"""Field -> why an adapter that sets it is refused."""
+"""Field -> reason why an adapter that sets the field is refused."""
 TYPE_NAMES = {bool: "true or false", int: "a number", float: "a number", str: "a text", dict: "an object"}
 """Type of a field -> its name in messages."""
 
 
 def check_fields(description: Mapping[str, Any], file: Path) -> None:
-    """Refuse a configuration whose fields have other types than peft documents.
+    """Check that the fields of adapter_config.json have the types that peft documents.
 
     Args:
         description: Content of adapter_config.json.
         file: Path of adapter_config.json.
 
     Raises:
-        CheckpointError: Names the field, its value and the allowed type.
+        CheckpointError: A type is wrong; the message names the field, its value and the allowed type.
     """
     peft_type = description.get("peft_type")
     if not isinstance(peft_type, str) or peft_type not in PEFT_TYPE_TO_CONFIG_MAPPING:
@@ -54,13 +54,13 @@ def check_fields(description: Mapping[str, Any], file: Path) -> None:
 
 
 def problem_of(name: str, value: Any, spec: tuple[Any, Any], *, strict: bool = False) -> str | None:
-    """Return why a field can't have a value, as `name: value (allowed)`; None: it can.
+    """Return why a field can't have this value, as `name: value (allowed type)`; None if it can.
 
     Args:
-        name: The field.
-        value: Its value.
-        spec: Its type and default, from `fields_of`.
-        strict: Whether a text must be one of those that peft lists.
+        name: Name of the field.
+        value: Value of the field.
+        spec: Type and default of the field, from `fields_of`.
+        strict: Whether a text must be one of the texts that peft lists for the field.
     """
     annotation, default = spec
     if value is None and default is None:
@@ -77,7 +77,7 @@ def problem_of(name: str, value: Any, spec: tuple[Any, Any], *, strict: bool = F
 
 @cache
 def fields_of(peft_type: str) -> dict[str, tuple[Any, Any]]:
-    """Return the type and the default of each field."""
+    """Return field -> (type annotation, default) of a peft type's configuration class."""
     config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)]
     annotations = typing.get_type_hints(config_class)
     return {
@@ -86,7 +86,10 @@ def fields_of(peft_type: str) -> dict[str, tuple[Any, Any]]:
 
 
 def _has_type(value: Any, annotation: Any) -> bool:
-    """Return whether a JSON value has a type; for types not in JSON, texts and objects are accepted."""
+    """Return whether a JSON value has the annotated type.
+
+    For a type that JSON doesn't have, such as an enumeration, texts and objects are accepted.
+    """
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
         return any(_has_type(value, choice) for choice in inner)
@@ -106,7 +109,7 @@ def _has_type(value: Any, annotation: Any) -> bool:
 
 
 def _is_listed(value: Any, annotation: Any) -> bool:
-    """Return whether a text is one that a field lists; true for fields that take any."""
+    """Return whether a text is one of the field's Literal values; True for a field without such values."""
     inner = typing.get_args(annotation)
     if typing.get_origin(annotation) is Literal:
         return value in inner

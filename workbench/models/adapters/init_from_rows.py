@@ -1,4 +1,4 @@
-"""Initializes a LoRA from what its layers read in training rows (EVA), once for each training."""
+"""Initializes a LoRA from the inputs of its layers on training rows (EVA), once per training."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from workbench.models.adapters.peft_warnings import without_peft_warnings
 from workbench.run_dir import read_json, write_json
 
 RECORD = "start.json"
-"""File that says from what a start was computed; it is written last."""
+"""File with the fingerprint of what the initial adapter was computed from; it is written last."""
 
 log = logging.getLogger("workbench")
 
@@ -30,19 +30,19 @@ def attach_from_rows(
     folder: Path,
     made_from: str,
 ) -> PeftModel:
-    """Attach a new LoRA whose matrices A are the principal directions of what each layer reads.
+    """Attach a new LoRA whose matrices A are the principal directions of each layer's inputs.
 
-    The start is saved, so that a training that is resumed has the same one without computing it again.
-    Source: EVA, arXiv:2410.07170, section 3.
+    The initial adapter is saved, so that a resumed training loads it instead of computing it again. Source:
+    EVA, arXiv:2410.07170, section 3.
 
     Args:
         model: The base.
-        adapter: The section.
-        seed: Seed of the other start values.
+        adapter: Section `adapter` of the configuration.
+        seed: Seed of the other initial values.
         token_ids: Tokens whose embeddings are trained too.
         batches: Training rows on the model's device, read again and again until the directions are stable.
-        folder: Holds the start.
-        made_from: Fingerprint of base, rows and settings.
+        folder: Folder of the saved initial adapter.
+        made_from: Fingerprint of base, rows and settings; the saved adapter is used if its own is equal.
 
     Raises:
         ConfigError: A target matches no layer, or this base doesn't allow the initialization.

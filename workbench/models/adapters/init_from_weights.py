@@ -1,8 +1,8 @@
-"""Initializes adapters from the base's weights (PiSSA, OLoRA), without changing the base, quantized or not.
+"""Initializes adapters from the base's weights (PiSSA, OLoRA) without changing the base.
 
 PiSSA and OLoRA subtract the product of the initial matrices from the base weights. Here an adapter of twice
-the rank contains a frozen negative copy of them instead: the function and the gradients are the same, and the
-base is unchanged.
+the rank contains a frozen negative copy of the initial matrices instead: the function and the gradients are
+the same, and the base, which may be quantized, is unchanged.
 """
 
 from typing import cast
@@ -19,7 +19,9 @@ FROM_WEIGHTS = (AdapterInit.pissa, AdapterInit.olora)
 
 
 def start_from_weights(model: LoraModel, init: AdapterInit, adapter: str = "default") -> None:
-    """Initialize each layer's A and B: the first halves are trained, the frozen second halves cancel them.
+    """Initialize A and B of each layer, which have twice the trained rank.
+
+    The first halves are trained; the frozen second halves cancel their initial product.
 
     Args:
         model: Model with an adapter of twice the trained rank.
@@ -70,6 +72,6 @@ INITIALIZE = {AdapterInit.pissa: pissa, AdapterInit.olora: olora}
 
 
 def freeze_second_half(gradient: Tensor, rank: int, dim: int) -> Tensor:
-    """Set the gradient of the second half of the ranks to zero."""
+    """Return a gradient with zeros for the second half of the ranks, which lie along dimension `dim`."""
     trained = gradient.narrow(dim, 0, rank)
     return torch.cat([trained, torch.zeros_like(trained)], dim)

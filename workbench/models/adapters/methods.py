@@ -1,4 +1,4 @@
-"""States which methods of peft can be trained here, on which bases, and why the others can't."""
+"""Lists the peft methods that can be trained, with which quantizations, and why others can't."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ REFUSED: dict[AdapterMethod, str] = {
     AdapterMethod.trainable_tokens: "trains embeddings alone (adapter.trainable_tokens trains them together "
     "with a LoRA)",
 }
-"""Method -> why it can't be trained, as the end of a sentence."""
+"""Method -> reason why it can't be trained, as the end of a sentence that starts with its name."""
 
 
 @dataclass(frozen=True)
 class Bases:
-    """Quantizations of the base on which a method's layers compute what is merged afterwards."""
+    """Quantizations of the base with which a method's layers compute what a merge would compute."""
 
     int8: bool
     four_bit: bool
@@ -45,7 +45,7 @@ class Bases:
 
 EVERY, NO_FOUR_BIT, UNQUANTIZED = Bases(True, True), Bases(True, False), Bases(False, False)
 FROM_BASE = (AdapterMethod.adamss, AdapterMethod.frod, AdapterMethod.shira)
-"""Methods whose layers can't be made on a model without weights."""
+"""Methods whose layers are computed from the base's weights, so they can't be built on the meta device."""
 BASES: Mapping[AdapterMethod, Bases] = {
     AdapterMethod.loha: NO_FOUR_BIT,
     AdapterMethod.lokr: NO_FOUR_BIT,
@@ -67,21 +67,21 @@ BASES: Mapping[AdapterMethod, Bases] = {
         UNQUANTIZED,
     ),
 }
-"""Method -> its bases; methods that aren't listed work on every base."""
+"""Method -> quantizations that it supports; methods that aren't listed support all."""
 
 
 CONDITIONS: Mapping[AdapterMethod, str] = {
     AdapterMethod.beft: "adapter.target_modules names layers with a bias",
     AdapterMethod.ln_tuning: "trains all norms, or those in adapter.target_modules",
 }
-"""Method -> what a user has to know about it."""
+"""Method -> what a user must know about its target layers."""
 
 
 def check_method(method: AdapterMethod, quantization: QuantizationConfig) -> None:
-    """Check that a method can be trained and merged, on a base with this quantization.
+    """Check that a method can be trained and merged on a base with this quantization.
 
     Raises:
-        ConfigError: It can't; the message says why.
+        ConfigError: The method can't be trained; the message says why.
     """
     if reason := REFUSED.get(method):
         raise ConfigError(f"adapter.method: {method.name} {reason}")

@@ -1,4 +1,4 @@
-"""Translates the adapter section to the configuration class of the method in peft, and checks its options."""
+"""Translates the section `adapter` to the configuration class of its method in peft; checks its options."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -39,7 +39,8 @@ PEFT_INITS: dict[AdapterInit, bool | str] = {
     AdapterInit.orthogonal: "orthogonal",
     AdapterInit.eva: "eva",
 }
-"""Initialization -> its name in peft, without those from the base weights, which are ours."""
+"""Initialization -> its name in peft; those from the base weights are missing, since this project computes
+them."""
 OF_THE_RUN = {
     "auto_mapping",
     "base_model_name_or_path",
@@ -50,13 +51,13 @@ OF_THE_RUN = {
     "runtime_config",
     "task_type",
 }
-"""Fields that follow from the run."""
+"""Fields of peft's configurations that this project sets by itself."""
 OTHER_KEYS = {
     "target_modules": "adapter.target_modules",
     "modules_to_save": "adapter.modules_to_save",
     "use_dora": "adapter.method=dora",
 }
-"""Fields that have a key of their own."""
+"""Field of peft's configurations -> key of this project that sets it."""
 NOT_TRAINABLE = {
     **UNSUPPORTED,
     "layer_replication": "repeats layers, so the result is another model",
@@ -67,7 +68,7 @@ NOT_TRAINABLE = {
     "loftq_config": "changes the base by values that are not saved (adapter.init=pissa)",
     "use_asa": "chooses subspaces by a schedule that a stopped training could not resume exactly",
 }
-"""Option -> why it is refused."""
+"""Option -> reason why it is refused."""
 FEEDFORWARD = ["down_proj"]
 """Layers of LLaMA's kind whose inputs IA3 scales instead of their outputs (arXiv:2205.05638, figure 3)."""
 PATTERNS = (
@@ -77,11 +78,11 @@ PATTERNS = (
     "n_frequency_pattern",
     "block_size_pattern",
 )
-"""Options that map layers to values."""
+"""Options that map layer patterns to values."""
 
 
 def peft_type(method: AdapterMethod) -> PeftType:
-    """Return the type in peft of a method; DoRA is a LoRA there."""
+    """Return the peft type of a method; DoRA is a LoRA in peft."""
     return PeftType.LORA if method in LORA_METHODS else PeftType(method.name.upper())
 
 
@@ -89,7 +90,7 @@ def check_options(adapter: AdapterConfig) -> None:
     """Check the names and types of `adapter.options` against the fields of the method's class in peft.
 
     Raises:
-        ConfigError: Names the option, and the known ones.
+        ConfigError: An option is unknown or has a wrong type; the message names it and the known options.
     """
     if not adapter.options or adapter.is_none:
         if adapter.options:
@@ -144,10 +145,10 @@ def peft_config(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Seque
 
 
 def check_biases(model: PeftModel, adapter: AdapterConfig) -> None:
-    """Check that each layer with a trained bias has one to merge it into.
+    """Check that each base layer under a trained bias has a bias to merge it into.
 
     Raises:
-        ConfigError: Names the layer without.
+        ConfigError: A layer has no bias; the message names it.
     """
     key = "options.lora_bias" if adapter.options.get("lora_bias") else "method"
     if key == "method" and adapter.method is not AdapterMethod.beft:
@@ -167,13 +168,13 @@ def is_classifier(model: PreTrainedModel) -> bool:
 
 
 def _options(adapter: AdapterConfig) -> dict[str, Any]:
-    """Return the options, mappings among them as the configuration classes that peft nests."""
+    """Return `adapter.options` for peft, with nested mappings converted to peft's nested classes."""
     spec = fields_of(peft_type(adapter.method).value)
     return {name: _nested(spec[name][0], value) for name, value in adapter.options.items()}
 
 
 def _nested(annotation: Any, value: Any) -> Any:
-    """Return a mapping as the dataclass that a field's type allows; other values as they are."""
+    """Convert a mapping to the dataclass in a field's type annotation; return other values unchanged."""
     for choice in (annotation, *get_args(annotation)):
         if isinstance(choice, type) and is_dataclass(choice) and isinstance(value, Mapping):
             return choice(**value)
@@ -181,7 +182,7 @@ def _nested(annotation: Any, value: Any) -> Any:
 
 
 def _owned(adapter: AdapterConfig) -> dict[str, str]:
-    """Return the fields that keys of the section set, with these keys."""
+    """Return field of peft's configuration -> key of the section `adapter` that sets the field."""
     lora = {field: f"adapter.{key}" for key, field in reversed(LORA_KEYS.items())}
     return OTHER_KEYS | (lora if adapter.method in LORA_METHODS else {})
 
@@ -197,7 +198,7 @@ def _targets(model: PreTrainedModel, adapter: AdapterConfig, modules_to_save: It
 
 
 def _defaults(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]) -> dict[str, Any]:
-    """Return the values that the section's keys give, and those where peft has no default for our model."""
+    """Return the fields that a method needs besides targets and options: for LoRA those of the section."""
     if adapter.method in LORA_METHODS:
         return _lora_values(model, adapter, token_ids)
     if trainable_tokens(model, adapter, token_ids):
@@ -211,7 +212,7 @@ def _defaults(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequenc
 
 
 def _feedforward(model: PreTrainedModel, adapter: AdapterConfig) -> list[str]:
-    """Return the adapted layers whose inputs IA3 scales."""
+    """Return the adapted layers whose inputs, not outputs, IA3 scales."""
     known: Mapping[str, list[str]] = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
     names = known.get(model.config.model_type, FEEDFORWARD)
     targets = _targets(model, adapter, adapter.modules_to_save)
@@ -219,8 +220,8 @@ def _feedforward(model: PreTrainedModel, adapter: AdapterConfig) -> list[str]:
 
 
 def _lora_values(model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]) -> dict[str, Any]:
-    """Return the fields of a LoraConfig that the section's keys set."""
-    # With a start from the weights: a trained half, and a frozen one that cancels the start.
+    """Return the fields of peft's LoraConfig that the section's keys set: rank, alpha, dropout, ..."""
+    # Initialized from the weights: a trained half, and a frozen half that cancels its initial values.
     rank_factor = 2 if adapter.init in FROM_WEIGHTS else 1
     alpha = adapter.alpha * (rank_factor**0.5 if adapter.use_rslora else rank_factor)
     return {
@@ -239,7 +240,7 @@ def _check_names(model: nn.Module, options: Mapping[str, Any], config: PeftConfi
     """Check that each option that names layers matches one, in reasonable time.
 
     Raises:
-        ConfigError: Names the option and the name without a layer.
+        ConfigError: A name matches no layer, or is slow to match; the message names the option.
     """
     names = [name for name, _ in model.named_modules()]
     try:

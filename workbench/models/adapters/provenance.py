@@ -1,4 +1,7 @@
-"""Records which base an adapter was trained on and which adapters a model contains, and checks both."""
+"""Records the base that an adapter was trained on, and the adapters that were merged into a model.
+
+Checks both records when an adapter is attached or merged.
+"""
 
 import logging
 import re
@@ -21,14 +24,14 @@ from workbench.run_record import RunRecord
 from workbench.weights.file_tensors import file_tensors, tensors_fingerprint
 
 TRAINED_ON = "trained_on.json"
-"""File in an adapter's folder about the base that it was trained on."""
+"""File in an adapter's folder that describes the base of its training."""
 MERGED_FROM = "merged_from.json"
-"""File in a model's folder about the base and the adapters that were merged into it."""
+"""File in a model's folder that describes its base and the adapters that were merged into it."""
 SCHEMA_VERSION = 1
 HELD = ("fingerprint", "quantization", "dtype")
-"""Fields of TRAINED_ON that say which weights the adapter has learned to change."""
+"""Fields of TRAINED_ON that determine the base's weights as the adapter's training computed with them."""
 CACHED = re.compile(r"models--([\w.-]+)--([\w.-]+)")
-"""Folder of a model in the Hub's cache: its owner and name."""
+"""Pattern of a model's folder in the Hub's cache; the groups are its owner and name."""
 ACCEPT = "adapter.base=accept goes on nevertheless"
 
 log = logging.getLogger("workbench")
@@ -36,22 +39,22 @@ log = logging.getLogger("workbench")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedOn:
-    """The base that an adapter was trained on, and how it was held."""
+    """The base that an adapter was trained on, with its quantization and dtype during the training."""
 
     schema_version: int = SCHEMA_VERSION
     name: str
-    """Hub id, or the last part of the path: folders are published."""
+    """Hub id, or the last part of the path; the rest of a path isn't published."""
     hub_id: str | None
-    """Hub id, if one is known: of a download, or of the model that the folder says it was made from."""
+    """Hub id if it is known: of a download, or as the folder's config.json names it."""
     fingerprint: str
-    """See `weights_fingerprint`."""
+    """Fingerprint of the unquantized weights, from `weights_fingerprint`."""
     dtype: str
     quantization: dict[str, Any] = field(default_factory=dict)
-    """Fields of the section that change the held weights; empty if they aren't quantized."""
+    """Settings that determine the quantized weights; empty if the base isn't quantized."""
 
 
 def trained_on(model: ModelConfig, quantization: QuantizationConfig, dtype: str) -> TrainedOn:
-    """Describe the base of a training; its weights are read for their fingerprint."""
+    """Describe the base of a training; its weights are read to compute their fingerprint."""
     return TrainedOn(
         name=_base_name(model),
         hub_id=hub_id(model),
@@ -62,7 +65,7 @@ def trained_on(model: ModelConfig, quantization: QuantizationConfig, dtype: str)
 
 
 def quantization_facts(quantization: QuantizationConfig) -> dict[str, Any]:
-    """Return the fields that decide the quantized weights."""
+    """Return the settings that determine the quantized weights; empty without quantization."""
     method = quantization.method
     if method is QuantizationMethod.none:
         return {}
@@ -87,7 +90,7 @@ def read_trained_on(adapter_path: str | Path) -> dict[str, Any] | None:
 
 
 def contained(model_path: str | Path | None) -> list[dict[str, Any]]:
-    """Return what is recorded about each adapter that was merged into the model in a folder.
+    """Return the recorded entries of the adapters that were merged into the model in a folder.
 
     Raises:
         CheckpointError: The record is damaged.
@@ -100,7 +103,7 @@ def contained(model_path: str | Path | None) -> list[dict[str, Any]]:
 
 
 def merged_from(base: TrainedOn, base_path: Path, adapter_path: str | Path) -> dict[str, Any]:
-    """Return the record of a merged model: its base, and all adapters in it, those of the base first."""
+    """Return the record of a merged model: its base, and all adapters in it, earlier ones first."""
     entry = {
         "name": "/".join(Path(adapter_path).parts[-2:]),
         "fingerprint": adapter_config.fingerprint(adapter_path),
@@ -114,21 +117,21 @@ def merged_from(base: TrainedOn, base_path: Path, adapter_path: str | Path) -> d
 
 
 def copy_record(source: Path, folder: Path) -> None:
-    """Copy the record of the adapters in a model to a folder with the same model in another format."""
+    """Copy the record of merged adapters to a folder that has the same model in another format."""
     if (source / MERGED_FROM).is_file():
         shutil.copyfile(source / MERGED_FROM, folder / MERGED_FROM)
 
 
 def adapter_tensors(adapter_path: str | Path) -> str:
-    """Return the SHA-256 of an adapter's tensors, which editing its configuration doesn't change."""
+    """Return the SHA-256 of an adapter's tensors; editing the adapter's configuration doesn't change it."""
     return tensors_fingerprint(file_tensors([locate_adapter(adapter_path) / adapter_config.WEIGHTS_FILE]))
 
 
 def check_not_contained(model_path: str | Path | None, adapter_path: str | Path) -> None:
-    """Check that an adapter isn't put on a model that it was merged into: it would act twice.
+    """Check that an adapter isn't attached to a model that it was merged into, which would apply it twice.
 
     Raises:
-        CheckpointError: It would.
+        CheckpointError: The model contains the adapter.
     """
     entries = contained(model_path)
     if entries and adapter_tensors(adapter_path) in [entry.get("tensors") for entry in entries]:
@@ -141,12 +144,12 @@ def check_not_contained(model_path: str | Path | None, adapter_path: str | Path)
 def base_mismatches(
     adapter_path: str | Path, model: ModelConfig, quantization: QuantizationConfig | None, dtype: str
 ) -> list[str]:
-    """Return how a base differs from the one that an adapter was trained on; empty if it doesn't.
+    """Return how a base differs from the one that an adapter was trained on; empty if it is the same.
 
     Args:
         adapter_path: Folder or Hub id of the adapter.
         model: The base.
-        quantization: How the base is held; None: it is not compared, and neither is `dtype`.
+        quantization: Quantization of the base; None: neither it nor `dtype` is compared.
         dtype: Dtype of the base.
     """
     recorded = read_trained_on(adapter_path)
@@ -179,7 +182,7 @@ def check_base_of(
 
     Raises:
         ConfigError: The base has random weights.
-        CheckpointError: It isn't, and `accepts` is false; or the adapter was changed in its run's folder.
+        CheckpointError: The bases differ and `accepts` is false, or the adapter's run folder was changed.
     """
     check_base(model)
     adapter_config.read_config(adapter_path)  # names what is missing in a folder that isn't an adapter
@@ -193,10 +196,10 @@ def check_base_of(
 
 
 def check_as_trained(adapter_path: str | Path) -> None:
-    """Check that an adapter in the folder of the run that trained it is as the run left it.
+    """Check that an adapter in the run folder that trained it is unchanged; other folders aren't checked.
 
     Raises:
-        CheckpointError: It isn't.
+        CheckpointError: The adapter was changed.
     """
     folder = locate_adapter(adapter_path).resolve()
     run_dir = RunDir(folder.parent)
@@ -211,7 +214,7 @@ def check_as_trained(adapter_path: str | Path) -> None:
 
 
 def hub_id(model: ModelConfig) -> str | None:
-    """Return the Hub id of a model in the Hub's cache, or of a copy that names it; None: it is unknown."""
+    """Return a model's Hub id by its folder in the Hub's cache or its config.json; None if it is unknown."""
     path = locate(model.path, model.revision)
     if match := CACHED.search(str(path.resolve())):
         return f"{match[1]}/{match[2]}"
@@ -229,7 +232,7 @@ def _base_name(model: ModelConfig) -> str:
 
 
 def _other_name(adapter_path: str | Path, model: ModelConfig) -> list[str]:
-    """Compare the base's name in another tool's adapter with the names of this base."""
+    """Return the mismatch if another tool's adapter names a base with another name; else an empty list."""
     description = read_json_object(locate_adapter(adapter_path) / adapter_config.CONFIG_FILE)
     named = description.get("base_model_name_or_path")
     if not isinstance(named, str) or not (name := _last_part(named)):
@@ -242,7 +245,10 @@ def _other_name(adapter_path: str | Path, model: ModelConfig) -> list[str]:
 
 
 def _last_part(name: Any) -> str:
-    """Return the last part of a path or Hub id in lower case; of a cached model, that of its Hub id."""
+    """Return the last part of a path or Hub id in lower case.
+
+    Of a folder in the Hub's cache, the last part of the Hub id that its name contains.
+    """
     if not isinstance(name, str):
         return ""
     if match := CACHED.search(name):
@@ -251,7 +257,7 @@ def _last_part(name: Any) -> str:
 
 
 def _held(facts: dict[str, Any]) -> str:
-    """Describe a quantization in a few words."""
+    """Describe a quantization in words, as `quantized to nf4 with double_quant=True`."""
     if not facts:
         return "not quantized"
     further = [f"{name}={value}" for name, value in facts.items() if name != "method" and value]
@@ -259,10 +265,10 @@ def _held(facts: dict[str, Any]) -> str:
 
 
 def _read(file: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
-    """Read a record; None: there is no such file.
+    """Read a record; None if there is no such file.
 
     Raises:
-        CheckpointError: It is not a JSON object with these keys.
+        CheckpointError: The file is not a JSON object with texts at these keys.
     """
     if not file.is_file():
         return None

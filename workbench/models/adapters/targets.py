@@ -37,7 +37,7 @@ def linear_layers(model: nn.Module) -> list[str]:
 
 
 def norm_layers(model: nn.Module) -> list[str]:
-    """Return the last parts of the names of all layers with nothing but a vector of weights, sorted."""
+    """Return the last parts of the names of all layers whose weight is a vector, sorted."""
     names = [
         name
         for name, module in model.named_modules()
@@ -53,7 +53,7 @@ def heads(model: PreTrainedModel) -> list[str]:
 
 
 def shared_layers(model: PreTrainedModel) -> set[str]:
-    """Return the last parts of the names of input and output embedding if they share one weight."""
+    """Return the last parts of the names of input and output embedding if they share a weight; else none."""
     embeddings = [model.get_input_embeddings(), cast(Any, model).get_output_embeddings()]
     if None in embeddings or embeddings[0].weight is not embeddings[1].weight:
         return set()
@@ -63,7 +63,7 @@ def shared_layers(model: PreTrainedModel) -> set[str]:
 def trainable_tokens(
     model: PreTrainedModel, adapter: AdapterConfig, token_ids: Sequence[int]
 ) -> dict[str, list[int]] | None:
-    """Map the last part of each embedding's name to the token ids whose rows are trained; None: no rows.
+    """Map the last part of each embedding's name to token ids whose rows are trained; None: no rows.
 
     Raises:
         ConfigError: `adapter.trainable_tokens_from` is larger than the vocabulary.
@@ -86,7 +86,7 @@ def trainable_tokens(
 
 
 def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
-    """Raise ConfigError if a name matches no layer, or a setting isn't possible with this base."""
+    """Raise ConfigError if a name matches no layer, or a setting is impossible with this base."""
     layers = ", ".join(linear_layers(model))
     targets = [name for name in adapter.target_modules if name != ALL_LINEAR]
     for key, names in (("target_modules", targets), ("modules_to_save", adapter.modules_to_save)):
@@ -109,7 +109,7 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
 
 
 def check_matches(model: nn.Module, texts: Iterable[str], key: str, *, are_patterns: bool) -> None:
-    """Raise ConfigError if a pattern, or the last part of a name, matches no layer."""
+    """Raise ConfigError if one of `texts` (patterns, or last parts of names) matches no layer."""
     names = [name for name, _ in model.named_modules()]
     for text in texts:
         pattern = rf"(.*\.)?({text})$" if are_patterns else rf"(.*\.)?{re.escape(text)}$"

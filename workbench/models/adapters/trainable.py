@@ -1,4 +1,4 @@
-"""Checks whether the sections of a training go together, without the model's weights."""
+"""Checks that the sections of a training are compatible, without the model's weights."""
 
 from workbench.config.adapter import LORA_METHODS, AdapterConfig, AdapterInit, AdapterMethod
 from workbench.config.model import ModelConfig
@@ -15,10 +15,10 @@ from workbench.models.adapters.targets import check_base
 def check_trainable(
     model: ModelConfig, quantization: QuantizationConfig, adapter: AdapterConfig, train: TrainConfig
 ) -> None:
-    """Check that model, quantization, adapter and training go together.
+    """Check that model, quantization, adapter and training are compatible.
 
     Raises:
-        ConfigError: They don't; the message names the key to change.
+        ConfigError: Two settings are incompatible; the message names the key to change.
     """
     if adapter.path is None:
         check_method(adapter.method, quantization)

@@ -1,1 +1,1 @@
-"""Makes one adapter out of several, and one model out of several."""
+"""Combines several adapters into one, and merges several models into one."""

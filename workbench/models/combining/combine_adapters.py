@@ -1,4 +1,4 @@
-"""Makes one adapter out of several LoRA adapters of one base, as a folder in peft's format."""
+"""Combines several LoRA adapters of one base into one, and writes an adapter folder in peft's format."""
 
 import hashlib
 import logging
@@ -32,14 +32,14 @@ log = logging.getLogger("workbench")
 REPORT_FILE = "combination.json"
 SCHEMA_VERSION = 1
 NOTHING = 1e-12
-"""Squared size of a combination, relative to its adapters', that is rounding alone."""
+"""A combination whose squared size, relative to that of its adapters, is at most this counts as zero."""
 COPIED = (*(name for name in READ if name != "config.json"), generation_config.FILE)
-"""Files of the first adapter that the combination takes: its tokenizer, chat template and end tokens."""
+"""Files of the first adapter that are copied to the combination: tokenizer, chat template and end tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CombinedPart:
-    """One adapter of a combination."""
+    """One of the combined adapters, as combination.json records it."""
 
     path: str
     weight: float
@@ -49,19 +49,20 @@ class CombinedPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Combination:
-    """What an adapter was combined from, and how far it is from the weighted sum of the updates."""
+    """Contents of combination.json: the combined adapters, and the result's distance from a weighted sum."""
 
     schema_version: int
     method: str
     density: float | None
     seed: int | None
-    """Seed of dare; None with other methods."""
+    """Seed of the values that dare drops; None with other methods."""
     adapters: list[CombinedPart]
     num_layers: int
     rank: int
-    """Largest rank of a layer."""
+    """Largest rank of any layer."""
     difference: float | None
-    """|C - S| / |S| over all layers, of the combination C and the weighted sum S; None if S is 0."""
+    """|C - S| / |S| over all layers, for the combination C and the weighted sum S of the updates; None if
+    S is 0."""
 
 
 def combine_adapters(
@@ -70,8 +71,8 @@ def combine_adapters(
     """Write the combination of `merge.adapters` to `folder`, as plain LoRA with the scale 1.
 
     Args:
-        model: The base, whose layers the adapters must fit; None: it is not checked.
-        merge: The section.
+        model: The base, whose layers the adapters must fit; None: the fit is not checked.
+        merge: Section `merge` of the configuration.
         folder: Adapter folder to write, with combination.json and the first adapter's tokenizer.
         accepts_base: Whether adapters may have been trained on different bases.
 
@@ -110,7 +111,7 @@ def combine_adapters(
 def _combined_layers(
     adapters: Sequence[LoraAdapter], weights: Sequence[float], merge: MergeConfig
 ) -> tuple[dict[str, Factors], float | None]:
-    """Return each layer's combination, and their relative difference from the weighted sum.
+    """Combine the adapters layer by layer; return the layers, and |C - S| / |S| (see `Combination`).
 
     Raises:
         ConfigError: The combination is zero everywhere.
@@ -143,12 +144,12 @@ def _combined_layers(
 
 
 def layer_seed(seed: int, name: str) -> int:
-    """Return the seed of a layer, which depends on no other layer."""
+    """Return a seed computed from `seed` and the layer's name, so that it depends on no other layer."""
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4])
 
 
 def _save(combined: Mapping[str, Factors], adapters: Sequence[LoraAdapter], folder: Path) -> None:
-    """Write the tensors, their configuration, the first adapter's tokenizer, and the record of the base."""
+    """Write tensors and configuration, and copy the first adapter's tokenizer and a record of the base."""
     save_file(_tensors(combined), folder / adapter_config.WEIGHTS_FILE, metadata={"format": "pt"})
     _config(combined, adapters).save_pretrained(str(folder))
     adapter_config.tidy_config(folder / adapter_config.CONFIG_FILE, adapters[0].base_name)
@@ -164,7 +165,7 @@ def _save(combined: Mapping[str, Factors], adapters: Sequence[LoraAdapter], fold
 
 
 def _tensors(combined: Mapping[str, Factors]) -> dict[str, Tensor]:
-    """Return the matrices by their names in peft's file."""
+    """Return the matrices A and B of all layers under their names in peft's file."""
     ends = {key: end for end, key in SUFFIXES.items()}
     return {
         f"{PREFIX}{name}{ends[layer.is_embedding, kind]}": getattr(layer, kind)
@@ -174,7 +175,7 @@ def _tensors(combined: Mapping[str, Factors]) -> dict[str, Tensor]:
 
 
 def _config(combined: Mapping[str, Factors], adapters: Sequence[LoraAdapter]) -> LoraConfig:
-    """Return the configuration of plain LoRA in exactly these layers, each with alpha equal to its rank."""
+    """Return a LoraConfig with exactly these layers and ranks, and alpha = rank, so that the scale is 1."""
     ranks = {name: layer.rank for name, layer in combined.items()}
     [(rank, _)] = Counter(ranks.values()).most_common(1)
     others = {name: layer_rank for name, layer_rank in ranks.items() if layer_rank != rank}

@@ -1,7 +1,7 @@
-"""Makes one model out of several tuned models of one base, tensor by tensor.
+"""Merges several models that were tuned from one base, tensor by tensor.
 
-In memory are the tensors of one name in float32. The result has the base's tensor names, configuration and
-tokenizer.
+In memory are the tensors of one name in float32. The merged model has the base's tensor names, configuration
+and tokenizer.
 """
 
 import logging
@@ -46,7 +46,7 @@ CONFIG_FILE = "config.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsReport:
-    """What a model was merged from, and what its dtype left of the merge."""
+    """Record of a merge of models: its inputs, and what rounding to the result's dtype left of the change."""
 
     schema_version: int
     base_model: str | None
@@ -56,12 +56,12 @@ class ModelsReport:
     t: float | None
     seed: int | None
     models: list[dict[str, object]]
-    """Path, weight and fingerprint of each."""
+    """Path, weight and fingerprint of each merged model."""
     dtype: str
     kept: float
-    """Share of the change that the method asks for which is left after rounding: <A, D> / <D, D>."""
+    """Share of the intended change D that the rounded change A keeps: <A, D> / <D, D>."""
     error: float
-    """Error of rounding relative to the size of that change: |A - D| / |D|."""
+    """Rounding error relative to the intended change D: |A - D| / |D|."""
     num_tensors: int
     fingerprints: dict[str, str]
     """SHA-256 of the base's tensors and of the merged folder."""
@@ -70,11 +70,11 @@ class ModelsReport:
 def combine_models(
     model: ModelConfig, merge: MergeConfig, folder: Path, check: Callable[[Path], None] = lambda folder: None
 ) -> ModelsReport:
-    """Write the merge of `merge.models` to `folder`; each tensor is read back as it is written.
+    """Merge the models of `merge.models` and write the result to `folder`, verifying each written tensor.
 
     Args:
         model: The base.
-        merge: The section.
+        merge: Section `merge` of the configuration.
         folder: Model folder to write, with the base's configuration and tokenizer.
         check: Called with the written folder before it becomes `folder`; an error leaves `folder` as it was.
 
@@ -118,10 +118,10 @@ def merged_tensor(
 
     Args:
         base: The base's tensor, float32.
-        tensors: The models' tensors, float32.
-        weights: Their weights.
-        merge: The section.
-        name: Name of the tensor, which decides with `merge.seed` which values dare drops.
+        tensors: The tuned models' tensors, float32.
+        weights: Weight of each tuned model.
+        merge: Section `merge` of the configuration.
+        name: Name of the tensor; with `merge.seed` it determines which values dare drops.
     """
     method = merge.combination
     if method is MergeMethod.slerp:
@@ -141,10 +141,10 @@ def merged_tensor(
 
 
 def check_signal(signal: Signal, merge: MergeConfig) -> None:
-    """Refuse a merge that rounding has erased, and warn of one that it has blurred.
+    """Refuse a merge whose change is lost in rounding, and warn if much of it is lost.
 
     Raises:
-        ConfigError: The models equal the base, or rounding erased what the merge changes.
+        ConfigError: The merge equals the base, or rounding erased its change.
     """
     if not signal.intended_square:
         raise ConfigError("merge.models: their merge equals the base, so there is nothing to write")
@@ -163,10 +163,10 @@ def check_signal(signal: Signal, merge: MergeConfig) -> None:
 def _write(
     base: ModelFolder, tuned: Sequence[tuple[str, ModelFolder]], merge: MergeConfig, folder: Path
 ) -> Signal:
-    """Write all tensors under the base's names, and return what rounding left of their changes.
+    """Merge and write all tensors under the base's names; return how rounding affected their changes.
 
     Raises:
-        CheckpointError: A weight isn't a number, or reads back as something else than was written.
+        CheckpointError: A weight is NaN or infinite, or reads back differently than it was written.
         ConfigError: A weight overflows the dtype.
     """
     layout: Layout = {
@@ -191,10 +191,10 @@ def _write(
 
 
 def _checked(stored: Stored, name: str, path: str) -> Tensor:
-    """Read a tensor.
+    """Read a stored tensor and check that its values are finite.
 
     Raises:
-        CheckpointError: A weight isn't a number.
+        CheckpointError: A weight is NaN or infinite.
     """
     tensor = stored[...]
     if tensor.dtype.is_floating_point and not bool(tensor.isfinite().all()):
@@ -203,7 +203,7 @@ def _checked(stored: Stored, name: str, path: str) -> Tensor:
 
 
 def _rounded(name: str, base: Tensor, tensors: Sequence[Tensor], merge: MergeConfig) -> tuple[Tensor, Signal]:
-    """Return a tensor of the result in its dtype, and what rounding left of its change.
+    """Return one merged tensor in the dtype to write, and how rounding affected its change.
 
     Raises:
         ConfigError: A weight overflows the dtype.
@@ -222,17 +222,17 @@ def _rounded(name: str, base: Tensor, tensors: Sequence[Tensor], merge: MergeCon
 
 
 def _saved_dtype(stored: Stored, dtype: MergeDtype) -> torch.dtype:
-    """Return the dtype in which a tensor is written."""
+    """Return the dtype in which a tensor is written; integers keep theirs."""
     return chosen_dtype(dtype, stored.dtype) if stored.dtype.is_floating_point else stored.dtype
 
 
 def _describe(base: Path, folder: Path, model: ModelConfig, dtype: MergeDtype) -> None:
-    """Write the base's configuration and end tokens, with the dtype of the weights, and the tokenizer.
+    """Write the base's configuration, end tokens and tokenizer, and the dtype of the weights in config.json.
 
     Args:
         base: Folder of the base.
         folder: Folder of the result.
-        model: The base; a tokenizer that it names takes the place of the one in its folder.
+        model: Section of the base; if it names a tokenizer, that is written instead of the base's own.
         dtype: Dtype of the weights.
     """
     for name in (*(READ if model.tokenizer is None else (CONFIG_FILE,)), generation_config.FILE):

@@ -1,4 +1,4 @@
-"""Checks that adapters can be combined: of one base, in layers of the same shapes, with ranks that fit."""
+"""Checks that adapters can be combined: same base and task, same layer shapes, ranks that suit the method."""
 
 import logging
 from collections.abc import Sequence
@@ -24,16 +24,18 @@ def check_compatible(
     *,
     accepts_base: bool = False,
 ) -> None:
-    """Check adapters against each other and against their base; log which one's chat template is kept.
+    """Check adapters against each other and against their base.
+
+    Logs a warning where chat templates differ: the combination has the first adapter's.
 
     Args:
         adapters: In the order of `merge.adapters`.
-        merge: The section.
-        model: The base; None: it is not checked.
+        merge: Section `merge` of the configuration.
+        model: The base; None: the adapters aren't compared with it.
         accepts_base: Whether adapters may have been trained on different bases.
 
     Raises:
-        CheckpointError: They are of different bases or tasks, or a layer has another shape.
+        CheckpointError: The adapters have different bases, tasks or layer shapes.
         ConfigError: The method needs equal ranks.
     """
     first = adapters[0]
@@ -63,7 +65,7 @@ def check_compatible(
 
 
 def _check_base_names(first: LoraAdapter, other: LoraAdapter) -> None:
-    """Raise CheckpointError if two adapters name different bases; the last part of a path counts."""
+    """Raise CheckpointError if two adapters name different bases, by the last parts of their paths."""
     if first.base_name is None or other.base_name is None:
         return
     if PurePath(first.base_name).name != PurePath(other.base_name).name:
@@ -75,7 +77,7 @@ def _check_base_names(first: LoraAdapter, other: LoraAdapter) -> None:
 
 
 def _check_trained_alike(first: LoraAdapter, other: LoraAdapter) -> None:
-    """Raise CheckpointError if the records of two adapters name other weights, quantizations or dtypes."""
+    """Raise CheckpointError if two adapters record bases of other weights, quantizations or dtypes."""
     records = [provenance.read_trained_on(adapter.path) for adapter in (first, other)]
     if None in records:
         return
@@ -91,7 +93,7 @@ def _check_trained_alike(first: LoraAdapter, other: LoraAdapter) -> None:
 
 
 def _sizes(layer: Factors) -> tuple[int, int, bool]:
-    """Return outputs and inputs of a layer, and whether it is an embedding."""
+    """Return the number of outputs and of inputs of a layer, and whether it is an embedding."""
     return layer.up.shape[0], layer.down.shape[1], layer.is_embedding
 
 
@@ -108,7 +110,10 @@ def _check_layer(name: str, layers: Sequence[tuple[str, Factors]]) -> None:
 
 
 def _check_ranks(name: str, layers: Sequence[tuple[str, Factors]], method: MergeMethod) -> None:
-    """Raise ConfigError if a layer's ranks differ, so that A and B can't be combined apart."""
+    """Raise ConfigError if a layer's ranks differ between adapters.
+
+    Methods that combine the matrices A and B separately need equal ranks.
+    """
     first_path, first = layers[0]
     for path, layer in layers[1:]:
         if layer.rank != first.rank:
@@ -120,7 +125,7 @@ def _check_ranks(name: str, layers: Sequence[tuple[str, Factors]], method: Merge
 
 
 def _check_fit(adapters: Sequence[LoraAdapter], model: ModelConfig) -> None:
-    """Raise CheckpointError if the base has no such layer, or one of another shape."""
+    """Raise CheckpointError if the base lacks a layer of an adapter, or has it in another shape."""
     modules = dict(outline(model).named_modules())
     for adapter in adapters:
         for name, layer in adapter.layers.items():

@@ -1,7 +1,7 @@
 """Combines the LoRA matrices of one layer with peft's `add_weighted_adapter`.
 
-peft is given a model of that layer alone, in which each adapter is a plain LoRA with its own scale, so that
-its result has the scale 1 whatever the adapters were (rsLoRA, patterns of rank and alpha, other layers).
+peft gets a model with this layer only, in which each adapter is a plain LoRA with a scale of its own. The
+result has the scale 1, also if an adapter uses rsLoRA, or patterns of rank and alpha, or lacks the layer.
 """
 
 import warnings
@@ -28,12 +28,12 @@ def combine_layer(
     density: float | None = None,
     seed: int = 0,
 ) -> Factors:
-    """Return the combination of one layer's updates, with the scale 1.
+    """Combine several adapters' updates of one layer into matrices with the scale 1.
 
     Args:
-        factors: The layer's matrices in each adapter; None: an adapter leaves it out, its update is zero.
+        factors: The layer's matrices in each adapter; None for an adapter without the layer.
         weights: Factor on each adapter's update.
-        method: As in peft.
+        method: Method of combination, as in peft.
         rank: Rank of the result of a truncated SVD; None: the largest of the adapters.
         density: Share of values that a pruning method keeps.
         seed: Seed of the values that dare drops; the global random state doesn't change.
@@ -95,7 +95,7 @@ def _squared_norm(up: Tensor, down: Tensor) -> float:
 
 
 def _zero(like: Factors) -> Factors:
-    """Return an update of zero with another's shapes."""
+    """Return an update of zero with the shapes of another update."""
     return Factors(
         down=torch.zeros_like(like.down),
         up=torch.zeros_like(like.up),
@@ -105,7 +105,7 @@ def _zero(like: Factors) -> Factors:
 
 
 def _layer_model(factors: Sequence[Factors], names: Sequence[str]) -> PeftModel:
-    """Return a model of a single layer with an adapter of each name."""
+    """Return a peft model with a single layer and these adapters on it."""
     model: PeftModel | None = None
     for name, layer in zip(names, factors, strict=True):
         config = LoraConfig(
@@ -123,7 +123,7 @@ def _layer_model(factors: Sequence[Factors], names: Sequence[str]) -> PeftModel:
 
 
 def _stand_in(layer: Factors) -> nn.Module:
-    """Return the base layer of some matrices, with a weight that takes no memory."""
+    """Return a base layer that fits an adapter's matrices, with a weight of zeros that takes no memory."""
     outputs, inputs = layer.up.shape[0], layer.down.shape[1]
     with torch.device("meta"):
         base: nn.Module = (
@@ -135,7 +135,7 @@ def _stand_in(layer: Factors) -> nn.Module:
 
 
 def _matrices(model: PeftModel, name: str) -> tuple[Tensor, Tensor]:
-    """Return A and B of an adapter in a model of one layer."""
+    """Return A and B of the adapter `name` in a model with a single layer."""
     layer = next(module for module in model.modules() if isinstance(module, LoraLayer))
     if name in layer.lora_embedding_A:
         return layer.lora_embedding_A[name], layer.lora_embedding_B[name]

@@ -1,4 +1,4 @@
-"""Reads a LoRA adapter as the matrices of each layer, and refuses what these don't describe completely."""
+"""Reads a LoRA adapter as matrices A and B of each layer; refuses adapters that have more than A and B."""
 
 import re
 from dataclasses import dataclass, fields
@@ -21,7 +21,7 @@ SUFFIXES = {
     ".lora_embedding_A": (True, "down"),
     ".lora_embedding_B": (True, "up"),
 }
-"""End of a tensor's name in the file -> whether its layer is an embedding, and which matrix it is."""
+"""End of a tensor's name in the file -> (whether the layer is an embedding, which matrix the tensor is)."""
 
 MERGE_FIRST = "merge it into a model of its own"
 REFUSED: dict[str, str] = {
@@ -32,12 +32,12 @@ REFUSED: dict[str, str] = {
     "target_parameters": f"it adapts parameters instead of layers ({MERGE_FIRST})",
     "layer_replication": "it repeats layers of the base",
 }
-"""Field of an adapter's configuration -> why an adapter that sets it can't be combined."""
+"""Field of an adapter's configuration -> reason why an adapter that sets it can't be combined."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Factors:
-    """LoRA matrices of one layer, whose update is scale * up @ down; for an embedding its transpose."""
+    """LoRA matrices of one layer. Its update is scale * up @ down; that of an embedding is the transpose."""
 
     down: Tensor
     """A: (rank, in), float32."""
@@ -48,13 +48,13 @@ class Factors:
 
     @property
     def rank(self) -> int:
-        """Inner size of the product."""
+        """Rank of the update: the number of rows of A."""
         return self.down.shape[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraAdapter:
-    """A LoRA adapter as matrices."""
+    """A LoRA adapter as matrices A and B of each layer."""
 
     path: str
     base_name: str | None
@@ -68,7 +68,7 @@ def read_lora(path: str) -> LoraAdapter:
     """Read the adapter at `path`, a folder or hub id.
 
     Raises:
-        CheckpointError: It is damaged, is not a LoRA, or has more than A and B of unchanged base layers.
+        CheckpointError: The adapter is damaged, isn't a LoRA, or has more than A and B of base layers.
     """
     config = adapter_config.read_config(path)
     if reason := _reason_against(config, path):
@@ -96,7 +96,7 @@ def read_lora(path: str) -> LoraAdapter:
 
 
 def layer_scale(config: LoraConfig, layer: str, rank: int) -> float:
-    """Return the factor on a layer's up @ down, with alpha_pattern and rsLoRA."""
+    """Return the factor on a layer's up @ down: alpha / rank, with alpha_pattern and rsLoRA."""
     pattern = AS_MATCHED["alpha_pattern"]
     alpha_pattern = config.alpha_pattern or {}
     alphas = (alpha for key, alpha in alpha_pattern.items() if re.match(pattern.format(key), layer))
@@ -104,7 +104,7 @@ def layer_scale(config: LoraConfig, layer: str, rank: int) -> float:
 
 
 def _reason_against(config: PeftConfig, path: str) -> str | None:
-    """Return why an adapter can't be combined with others as A and B; None if it can."""
+    """Return why an adapter can't be combined by its matrices A and B; None if it can."""
     if config.peft_type is not PeftType.LORA:
         return f"it is {getattr(config.peft_type, 'value', config.peft_type)}, not LoRA ({MERGE_FIRST})"
     for name, reason in REFUSED.items():
@@ -126,10 +126,10 @@ def _reason_against(config: PeftConfig, path: str) -> str | None:
 def _factors(
     pair: dict[str, Tensor], layer: str, is_embedding: bool, config: LoraConfig, path: str
 ) -> Factors:
-    """Return the matrices of one layer.
+    """Check and return the matrices of one layer, with their scale.
 
     Raises:
-        CheckpointError: One is missing, or their ranks differ.
+        CheckpointError: A matrix is missing, or their ranks differ.
     """
     if pair.keys() != {"down", "up"}:
         missing = "A" if "down" not in pair else "B"
@@ -145,10 +145,10 @@ def _factors(
 
 
 def _checked(tensor: Tensor, name: str, path: str) -> Tensor:
-    """Return a matrix in float32.
+    """Return a matrix in float32 after checking that its values are finite floats.
 
     Raises:
-        CheckpointError: It has a dtype of integers, or NaN or infinite values.
+        CheckpointError: The matrix has integers, or NaN or infinite values.
     """
     if not tensor.is_floating_point():
         raise CheckpointError(f"{path}: {name} has the dtype {tensor.dtype} (only floating point numbers)")

@@ -1,4 +1,4 @@
-"""Changes the weights of combined adapters in a loaded model: one load serves all weights of a search."""
+"""Changes the weights of combined adapters in a loaded model, so that a search over weights loads it once."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,17 @@ from workbench.models.combining.lora_factors import PREFIX, LoraAdapter
 
 
 class SwitchedWeights:
-    """The factor on each adapter of a combination by cat, in which each has ranks of its own."""
+    """Rescales each adapter in a model that has several adapters combined by `cat`.
+
+    `cat` gives each adapter ranks of its own, so multiplying these rows of A scales the adapter's update.
+    """
 
     def __init__(self, model: PeftModel, adapters: Sequence[LoraAdapter]) -> None:
-        """Remember the matrices A as they are, with the factor 1 on each adapter.
+        """Copy the matrices A, which have the factor 1 on each adapter.
 
         Args:
-            model: Model with the combination.
-            adapters: The combined adapters, in order.
+            model: Model with the combined adapter.
+            adapters: The adapters that were combined, in order.
         """
         self.adapters = adapters
         self.matrices: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -29,7 +32,7 @@ class SwitchedWeights:
                 self.matrices.append((down, down.detach().clone(), owners))
 
     def set(self, factors: Sequence[float]) -> None:
-        """Multiply the update of each adapter, as it was combined, by its factor."""
+        """Multiply the update of each adapter, as it was at construction, by its factor."""
         with torch.no_grad():
             for down, original, owners in self.matrices:
                 by_rank = torch.tensor(factors, dtype=original.dtype, device=original.device)[owners]
@@ -37,7 +40,7 @@ class SwitchedWeights:
 
 
 def _down(layer: LoraLayer) -> Tensor:
-    """Return A of the only adapter of a layer."""
+    """Return the matrix A of a layer's only adapter."""
     embeddings = list(layer.lora_embedding_A.values())
     matrix = embeddings[0] if embeddings else next(iter(layer.lora_A.values())).weight
     assert isinstance(matrix, Tensor)
@@ -45,6 +48,6 @@ def _down(layer: LoraLayer) -> Tensor:
 
 
 def _owners(adapters: Sequence[LoraAdapter], layer: str) -> Tensor:
-    """Return the number of the adapter that each rank of a layer's combination belongs to."""
+    """Return, for each rank of a layer's combination, the index of the adapter that the rank comes from."""
     ranks = [adapter.layers[layer].rank if layer in adapter.layers else 0 for adapter in adapters]
     return torch.repeat_interleave(torch.arange(len(adapters)), torch.tensor(ranks))

@@ -1,7 +1,7 @@
-"""Merges one tensor of several models: mergekit's published formulas, in float32.
+"""Merges the tensors of one name of several models by mergekit's published formulas, in float32.
 
-Sources: task arithmetic (arXiv:2212.04089), TIES (arXiv:2306.01708), DARE (arXiv:2311.03099), and for
-linear, slerp and the order of steps mergekit (arXiv:2403.13257): TIES elects signs after the weights.
+Sources: task arithmetic (arXiv:2212.04089), TIES (arXiv:2306.01708), DARE (arXiv:2311.03099). Linear, slerp
+and the order of steps are from mergekit (arXiv:2403.13257): TIES elects signs after weighting.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ from torch import Tensor
 from workbench.config.merge_method import MergeMethod
 
 PARALLEL = 0.9995
-"""Cosine of two tensors from which on slerp interpolates linearly."""
+"""If the absolute cosine of two tensors is larger, slerp interpolates linearly."""
 TINY_NORM = 1e-8
-"""Norm up to which slerp takes a tensor as it is."""
+"""slerp doesn't normalize a tensor with at most this norm."""
 TINY_SUM = 1e-8
-"""Sum of weights up to which nothing is divided by it."""
+"""A sum of weights smaller than this is not divided by."""
 
 
 def linear(tensors: Sequence[Tensor], weights: Sequence[float], normalize: bool) -> Tensor:
@@ -26,7 +26,7 @@ def linear(tensors: Sequence[Tensor], weights: Sequence[float], normalize: bool)
 
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
-    """Return the point at `share` of the great circle from one tensor to another, each taken as a vector."""
+    """Return the point at `share` of the great circle from one tensor to another, both taken as vectors."""
     cosine = float((_direction(first) * _direction(second)).sum())
     if abs(cosine) > PARALLEL:
         return (1 - share) * first + share * second
@@ -45,11 +45,11 @@ def added_deltas(
     density: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return the base with the weighted sum of what some models have learned.
+    """Return the base plus a weighted sum of the tuned models' differences from the base.
 
     Args:
         base: The base's tensor.
-        deltas: Each model's tensor less the base's.
+        deltas: Each model's tensor minus the base's.
         weights: Factor on each delta.
         method: task_arithmetic: all values. ties, dare_ties: of each value only the deltas that have the
             sign of their weighted sum. ties: only the largest values of each delta. dare: random values,
@@ -75,7 +75,7 @@ def added_deltas(
 
 
 def largest_values(delta: Tensor, density: float, _: torch.Generator | None = None) -> Tensor:
-    """Return a tensor in which all but its largest values are zero, and at least one is kept."""
+    """Return a tensor whose values are zero except for the largest `density` of them, at least one."""
     count = max(1, int(density * delta.numel()))
     indices = delta.abs().flatten().topk(count, sorted=False).indices
     mask = torch.zeros(delta.numel(), dtype=torch.bool)
@@ -84,7 +84,7 @@ def largest_values(delta: Tensor, density: float, _: torch.Generator | None = No
 
 
 def random_values(delta: Tensor, density: float, generator: torch.Generator | None) -> Tensor:
-    """Return a tensor with random values set to zero, and the others divided by the density."""
+    """Return a tensor with random values set to zero (dropped) and the others divided by `density`."""
     mask = torch.bernoulli(torch.full_like(delta, density), generator=generator)
     return delta * mask / density
 
@@ -105,12 +105,12 @@ def _weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor
 
 
 def _divisor(total: float) -> float:
-    """Return a sum of weights to divide by; 1 if it is about 0."""
+    """Return the sum of weights, or 1 if it is about 0, so that dividing by it is safe."""
     return 1.0 if abs(total) < TINY_SUM else total
 
 
 def _direction(tensor: Tensor) -> Tensor:
-    """Return a tensor of norm 1, in float64."""
+    """Return the tensor divided by its norm, in float64; a tensor of about zero is returned undivided."""
     double = tensor.double()
     norm = float(double.norm())
     return double / norm if norm > TINY_NORM else double

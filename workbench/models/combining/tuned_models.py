@@ -1,4 +1,4 @@
-"""Opens the base and the models that were tuned from it, and checks that they fit each other."""
+"""Opens the base and the models tuned from it; checks that they have the same architecture and tensors."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,19 +11,19 @@ from workbench.models.checkpoints.model_folder import HEAD, ModelFolder, open_fo
 from workbench.models.checkpoints.state_dict import existing_files
 
 ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-"""Fields of config.json by which a model of another base is named before its tensors are read."""
+"""Fields of config.json that must equal the base's; compared before tensors, for a clearer message."""
 
 
 def open_weights(path: str | None, key: str, revision: str | None = None) -> ModelFolder:
-    """Open a model folder of transformers; a head that is tied to the embedding is left out.
+    """Open a model folder of transformers, without a head that is tied to the embedding.
 
     Args:
         path: Folder or hub id.
-        key: The config key that it comes from.
+        key: Configuration key that has the path, for messages.
         revision: Branch, tag or commit of a hub id.
 
     Raises:
-        CheckpointError: There is none, it has no weights, or they are damaged.
+        CheckpointError: There is no such folder, or its weights are missing or damaged.
     """
     try:
         folder = locate(path, revision)
@@ -38,10 +38,10 @@ def open_weights(path: str | None, key: str, revision: str | None = None) -> Mod
 
 
 def _without_tied_head(model: ModelFolder) -> ModelFolder:
-    """Leave out the copy of a shared embedding that some tools store under the head's name.
+    """Leave out a tied head that some tools store as a copy of the embedding.
 
     Raises:
-        CheckpointError: config.json ties them, but they differ.
+        CheckpointError: config.json ties head and embedding, but they differ.
     """
     head, embedding = model.tensors.get(HEAD), model.embedding()
     if head is None or embedding is None or not model.is_tied:
@@ -55,15 +55,15 @@ def _without_tied_head(model: ModelFolder) -> ModelFolder:
 
 
 def check_one_base(base: ModelFolder, tuned: Sequence[tuple[str, ModelFolder]]) -> None:
-    """Check that models have the architecture and the tensors of their base.
+    """Check that the tuned models have the architecture and the tensors of the base.
 
     Args:
         base: The base.
-        tuned: Path in the configuration and model, of each.
+        tuned: Path in the configuration, and opened model, of each tuned model.
 
     Raises:
-        CheckpointError: A model has another architecture, other tensors, or a head that others share with
-            their embedding.
+        CheckpointError: A model has another architecture or other tensors, or only some models tie their
+            heads.
     """
     for path, model in tuned:
         _check_architecture(base, model, path)
@@ -82,7 +82,7 @@ def _check_architecture(base: ModelFolder, model: ModelFolder, path: str) -> Non
 
 
 def _check_head(base: ModelFolder, model: ModelFolder, path: str) -> None:
-    """Raise CheckpointError if the head is tied to the embedding in only one of both."""
+    """Raise CheckpointError if the head is tied to the embedding in only one of the two models."""
     has_head = HEAD in model.tensors
     if has_head is (HEAD in base.tensors) or not (base if has_head else model).is_tied:
         return
@@ -95,7 +95,7 @@ def _check_head(base: ModelFolder, model: ModelFolder, path: str) -> None:
 
 
 def _check_tensors(base: ModelFolder, model: ModelFolder, path: str) -> None:
-    """Raise CheckpointError if a tensor is missing in one of both, or has another shape."""
+    """Raise CheckpointError if the two models don't have the same tensors in the same shapes."""
     for name in sorted(base.tensors.keys() ^ model.tensors.keys()):
         names = "the base", repr(path)
         lacking, having = names if name in model.tensors else reversed(names)

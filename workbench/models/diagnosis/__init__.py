@@ -1,1 +1,1 @@
-"""Says what is wrong with a merged model of any tool, from its files and those of base and adapter."""
+"""Diagnoses a merged model of any tool by comparing its files with those of base and adapter."""

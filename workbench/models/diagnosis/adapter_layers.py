@@ -1,7 +1,7 @@
-"""Merges one layer at a time with peft itself, for any adapter type, without the model.
+"""Merges one layer at a time by peft, for any adapter type, without loading the model.
 
-The adapter is put on a skeleton: modules with the base's names and shapes, whose weights take no memory. A
-layer is merged by giving it its weight, calling peft's `merge`, and taking the weight away again.
+The adapter is attached to a skeleton: modules with the base's names and shapes, whose weights take no memory.
+To merge a layer, it gets its weight, peft's `merge` is called, and the weight is taken away again.
 """
 
 import copy
@@ -35,45 +35,48 @@ ADAPTER = "default"
 
 
 class AdapterLayers:
-    """Adapter without its base: merges the weights that it is given."""
+    """An adapter on a skeleton of its base: merges the layers whose weights it is given."""
 
     def __init__(
         self, config: PeftConfig, tensors: AdapterTensors, model: PeftModel | None, missing: list[str]
     ):
-        """Hold the adapter's layers.
+        """Keep the adapter's layers.
 
         Args:
-            config: The adapter's configuration, without what peft must not do on the skeleton.
-            tensors: The file's tensors.
-            model: peft's model on the skeleton; None if the adapter updates no layer.
-            missing: Tensors that the configuration announces and the file doesn't have.
+            config: The adapter's configuration, changed to suit the skeleton.
+            tensors: Tensors of the adapter file, sorted by their effect.
+            model: peft's model of the skeleton; None if the adapter updates no layer.
+            missing: Names of tensors that the configuration requires and the file lacks.
         """
         self.config, self.tensors, self.missing = config, tensors, missing
         self._model = model
 
     @property
     def is_linear(self) -> bool:
-        """Return whether updates don't depend on the weights, and grow with the scale (LoRA without DoRA)."""
+        """Return whether updates are independent of the weights and proportional to the scale.
+
+        True for LoRA without DoRA.
+        """
         return isinstance(self.config, LoraConfig) and not self.config.use_dora
 
     def scale(self, name: str) -> float | None:
-        """Return the factor of a weight's update (alpha / rank); None if the method has none."""
+        """Return the factor of a weight's update (alpha / rank); None if the adapter type has none."""
         return _entry(self._layer(name), "scaling")
 
     def rank(self, name: str) -> int | None:
-        """Return the rank of a weight's update; None if the method has none."""
+        """Return the rank of a weight's update; None if the adapter type has none."""
         rank = _entry(self._layer(name), "r")
         return None if rank is None else int(rank)
 
     def merged(
         self, name: str, weight: Tensor, times: float = 1.0, dtype: torch.dtype | None = None
     ) -> Tensor:
-        """Return peft's merged weight, in the dtype of `weight`.
+        """Return the weight that peft's merge gives, in the dtype of `weight`.
 
         Args:
             name: Canonical name of an adapted weight.
             weight: The base's weight, with the shape that it has in the file.
-            times: Factor on the adapter's scale; methods without a scale allow only 1.
+            times: Factor on the adapter's scale; types without a scale allow only 1.
             dtype: Dtype of the adapter's tensors during the merge; None: that of the file, at least float32.
         """
         layer = self._layer(name)
@@ -99,7 +102,7 @@ def _entry(layer: BaseTunerLayer, name: str) -> float | None:
 
 @contextmanager
 def _weight(layer: BaseTunerLayer, weight: Tensor) -> Iterator[nn.Module]:
-    """Give a layer a copy of a weight within the block; yield the base's layer."""
+    """Give a layer a copy of this weight within the block; yield the base's layer, which then has it."""
     base = cast(Any, layer.get_base_layer())
     placeholder = base.weight
     base.weight = nn.Parameter(weight.clone(), requires_grad=False)
@@ -111,7 +114,7 @@ def _weight(layer: BaseTunerLayer, weight: Tensor) -> Iterator[nn.Module]:
 
 @contextmanager
 def _scaled(layer: BaseTunerLayer, times: float) -> Iterator[None]:
-    """Multiply a layer's scale within the block."""
+    """Multiply the scale of a layer's adapter by `times` within the block."""
     if times == 1:
         yield
         return
@@ -126,7 +129,7 @@ def _scaled(layer: BaseTunerLayer, times: float) -> Iterator[None]:
 
 @contextmanager
 def _cast(layer: BaseTunerLayer, base: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Round the adapter's tensors of a layer to `dtype` within the block; None changes nothing."""
+    """Round a layer's adapter tensors to `dtype` within the block; None leaves them."""
     parameters: list[nn.Parameter] = []
     if dtype is not None:
         weight = cast(Any, base).weight
@@ -144,11 +147,11 @@ def _cast(layer: BaseTunerLayer, base: nn.Module, dtype: torch.dtype | None) -> 
 
 
 def adapter_layers(path: str | Path, base: ModelFolder) -> AdapterLayers:
-    """Put the adapter at `path`, a folder or hub id, on a skeleton of the base.
+    """Attach the adapter at `path`, a folder or hub id, to a skeleton of the base.
 
     Raises:
-        CheckpointError: There is no adapter, a file of it is damaged, it doesn't fit the base, or its file
-            doesn't determine the merged weights.
+        CheckpointError: The adapter is missing or damaged, doesn't fit the base, or needs more than its file
+            and the base to be merged.
     """
     config = adapter_config.read_config(path)
     _check_determined(path, config)
@@ -176,7 +179,7 @@ def adapter_layers(path: str | Path, base: ModelFolder) -> AdapterLayers:
 
 
 def _check_determined(path: str | Path, config: PeftConfig) -> None:
-    """Refuse adapters whose update depends on more than their file and the base's weight of the layer."""
+    """Refuse adapters whose update needs more than their file and the base's weight of the layer."""
     init = getattr(config, "init_lora_weights", True)
     from_weights = isinstance(init, str) and init not in adapter_config.INITS_WITHOUT_BASE_CHANGE
     for name, value in (
@@ -193,7 +196,11 @@ def _check_determined(path: str | Path, config: PeftConfig) -> None:
 
 
 def _matrices(base: ModelFolder) -> dict[str, tuple[int, ...]]:
-    """Return canonical name -> shape of the base's modules with a weight of two dimensions, tied head too."""
+    """Return canonical name -> shape of the base's modules with a weight, a tied head included.
+
+    A canonical name lacks the prefixes of wrappers and model classes; here it also lacks the suffix
+    `.weight`.
+    """
     shapes = {
         name.removesuffix(".weight"): tuple(tensor.shape)
         for name, tensor in base.tensors.items()
@@ -206,7 +213,7 @@ def _matrices(base: ModelFolder) -> dict[str, tuple[int, ...]]:
 
 
 def _for_skeleton(config: PeftConfig, tensors: AdapterTensors) -> PeftConfig:
-    """Return a copy of the configuration that lets peft only insert the layers of the file's updates."""
+    """Return a copy of the configuration by which peft only inserts the layers of the updates in the file."""
     config = copy.deepcopy(config)
     for name, value in (
         ("modules_to_save", None),
@@ -223,7 +230,7 @@ def _for_skeleton(config: PeftConfig, tensors: AdapterTensors) -> PeftConfig:
 
 
 def _skeleton(shapes: dict[str, tuple[int, ...]], tensors: AdapterTensors, config: PeftConfig) -> nn.Module:
-    """Return nested modules with the base's matrices, whose weights are one number each in memory."""
+    """Return nested modules named like the base's matrices, whose weights take the memory of one number."""
     root = nn.Module()
     prefix = _prefix(tensors)
     for name, shape in shapes.items():
@@ -242,7 +249,7 @@ def _skeleton(shapes: dict[str, tuple[int, ...]], tensors: AdapterTensors, confi
 
 
 def _prefix(tensors: AdapterTensors) -> str:
-    """Return the prefix that the adapter's module names have and canonical names don't."""
+    """Return the prefix by which module names in the adapter file differ from canonical names."""
     for name, module in tensors.modules.items():
         if not is_head(name):
             return module.removesuffix(name.removesuffix(".weight"))
@@ -252,7 +259,7 @@ def _prefix(tensors: AdapterTensors) -> str:
 def _placeholder(
     name: str, shape: tuple[int, ...], path: str, tensors: AdapterTensors, config: PeftConfig
 ) -> nn.Module:
-    """Return a module of the kind that the base has, with a weight of zeros that share one number."""
+    """Return a module of the base's kind and shape, whose zero weights take the memory of one number."""
     first, second = shape
     embedding_key = f"{ROOT}{path}.lora_embedding_A"
     module: nn.Module

@@ -1,4 +1,4 @@
-"""Sorts the tensors of an adapter file: updates of layers, replaced weights, embedding rows."""
+"""Sorts the tensors of an adapter file by their effect: layer updates, replaced weights, embedding rows."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,23 +9,23 @@ from torch import Tensor
 from workbench.models.checkpoints.model_folder import HEADS, canonical
 
 ROOT = "base_model.model."
-"""Beginning of the names of an adapter file's tensors, except for those that all layers share."""
+"""Prefix of tensor names in an adapter file, except for tensors that all layers share."""
 TOKEN_ROWS = ".token_adapter.trainable_tokens_delta"
-"""End of the name of trained embedding rows."""
+"""Suffix of the names of trained embedding rows."""
 
 
 @dataclass
 class AdapterTensors:
-    """Tensors of an adapter file, by what they do."""
+    """Tensors of an adapter file, sorted by their effect on the base."""
 
     updates: dict[str, Tensor] = field(default_factory=dict)
-    """Name in the file -> tensor of a layer's update, or one that all layers share."""
+    """Name in the file -> tensor that is part of a layer's update, or of all layers' updates."""
     modules: dict[str, str] = field(default_factory=dict)
     """Canonical name of each updated weight -> name of its module in the adapter file."""
     replaced: dict[str, Tensor] = field(default_factory=dict)
-    """Canonical name -> weight that replaces the base's (modules_to_save, biases, norms)."""
+    """Canonical name -> weight that replaces the base's weight (modules_to_save, biases, norms)."""
     rows: dict[str, tuple[list[int], Tensor]] = field(default_factory=dict)
-    """Canonical name of an embedding -> token ids, and the rows that replace the base's."""
+    """Canonical name of an embedding -> token ids, and the rows that replace the base's rows."""
     unknown: list[str] = field(default_factory=list)
     """Names in the file that belong to no module of the base."""
 
@@ -33,7 +33,7 @@ class AdapterTensors:
 def sort_tensors(
     weights: Mapping[str, Tensor], config: PeftConfig, modules: Collection[str]
 ) -> AdapterTensors:
-    """Sort an adapter's tensors; `modules` are the canonical names of the base's modules with a weight."""
+    """Sort an adapter's tensors by their effect; `modules` are canonical names of the base's modules."""
     tensors = AdapterTensors()
     for key, tensor in weights.items():
         if not key.startswith(ROOT):
@@ -56,14 +56,14 @@ def sort_tensors(
 
 
 def _module_of(name: str, modules: Collection[str]) -> str:
-    """Return the beginning of a tensor's name that is a module of the base; empty if none is."""
+    """Return the longest prefix of a tensor's name that is a module of the base; empty if none is."""
     words = name.split(".")
     beginnings = (".".join(words[:end]) for end in range(len(words) - 1, 0, -1))
     return next((beginning for beginning in beginnings if canonical(beginning) in modules), "")
 
 
 def _is_saved(module: str, config: PeftConfig) -> bool:
-    """Return whether the adapter saves a module whole; the base may lack it, such as a new head."""
+    """Return whether the adapter saves a whole module, such as a new head, which the base may lack."""
     saved = {*(getattr(config, "modules_to_save", None) or []), *HEADS}
     return bool(saved & set(module.split("."))) and "lora_" not in module
 

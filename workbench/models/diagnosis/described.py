@@ -1,4 +1,4 @@
-"""Compares what the files beside the weights say: template, end tokens, vocabulary, architecture."""
+"""Compares the files beside the weights: chat template, end tokens, vocabulary size, architecture."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ SAMPLING = (
     "max_length",
 )
 OPEN_LLAMA = ("open-llama", "llama")
-"""Model types that this project converts into each other, with fields of other names."""
+"""Model types that this project converts into each other; their fields have other names."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """Files beside a model's or an adapter's weights."""
+    """Reads the files beside the weights of a model or an adapter."""
 
     folder: Path
 
@@ -43,22 +43,22 @@ class Description:
 
     @cached_property
     def tokenizer_config(self) -> dict[str, Any]:
-        """Return the content of tokenizer_config.json; empty if there is none."""
+        """Return the content of tokenizer_config.json; empty if the file is missing."""
         return self._json("tokenizer_config.json")
 
     @cached_property
     def generation(self) -> dict[str, Any]:
-        """Return the content of generation_config.json; empty if there is none."""
+        """Return the content of generation_config.json; empty if the file is missing."""
         return self._json(GENERATION_FILE)
 
     @property
     def has_tokenizer(self) -> bool:
-        """Return whether the folder has a file of a tokenizer."""
+        """Return whether the folder has a tokenizer file."""
         return any((self.folder / name).is_file() for name in TOKENIZER_FILES)
 
     @property
     def template(self) -> str | None:
-        """Return the chat template; None if there is none."""
+        """Return the chat template; None if the folder has none."""
         file = self.folder / TEMPLATE_FILE
         if self.folder.is_dir() and file.is_file():
             return file.read_text(encoding="utf-8", errors="replace").strip()
@@ -72,7 +72,7 @@ class Description:
 
     @property
     def end_token(self) -> str | None:
-        """Return the tokenizer's end token; None if it isn't said."""
+        """Return the tokenizer's end token as text; None if no file names one."""
         token = self.tokenizer_config.get("eos_token") or self._json("special_tokens_map.json").get(
             "eos_token"
         )
@@ -81,13 +81,13 @@ class Description:
 
     @property
     def generation_ends(self) -> set[int]:
-        """Return the token ids that end generation; empty if the file doesn't say them."""
+        """Return the token ids that end generation; empty if generation_config.json names none."""
         ends = self.generation.get("eos_token_id")
         return {end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)}
 
     @property
     def num_tokens(self) -> int | None:
-        """Return the largest token id plus one; None if no file that is JSON has the vocabulary."""
+        """Return the largest token id plus one; None if no JSON file has the vocabulary."""
         vocabulary = self._json("tokenizer.json")
         model = vocabulary.get("model") or {}
         tokens = model.get("vocab") or self._json("vocab.json")
@@ -99,14 +99,14 @@ class Description:
 
 
 def compare_descriptions(base: ModelFolder, merged: ModelFolder, adapter: Path | None) -> Iterator[Finding]:
-    """Yield the differences of the files beside the weights.
+    """Yield findings about the files beside the merged model's weights.
 
-    What the adapter's folder says counts as intended; where it says nothing, the base's.
+    The expected values are those of the adapter's folder; where it has none, those of the base's.
 
     Args:
         base: The base.
         merged: The merged model.
-        adapter: The adapter's folder; None: there is none.
+        adapter: The adapter's folder, or None.
 
     Raises:
         CheckpointError: A file is not JSON.
@@ -128,7 +128,7 @@ def _first(values: Sequence[Any]) -> Any:
 
 
 def _texts(merged_files: Description, sources: Sequence[Description]) -> Iterator[Finding]:
-    """Yield another chat template and another end token than the sources have."""
+    """Yield findings if chat template or end token differ from the expected ones."""
     template = _first([source.template for source in sources])
     if template is not None and merged_files.template != template:
         which = "missing" if merged_files.template is None else "another one than the adapter's or base's"
@@ -142,7 +142,7 @@ def _texts(merged_files: Description, sources: Sequence[Description]) -> Iterato
 
 
 def _generation(merged_files: Description, sources: Sequence[Description]) -> Iterator[Finding]:
-    """Yield other token ids in generation_config.json than the sources have, and a note on other settings."""
+    """Yield findings if end tokens or sampling settings in generation_config.json are not the expected."""
     ends = _first([source.generation_ends for source in sources])
     if ends and not ends <= merged_files.generation_ends:
         now = sorted(merged_files.generation_ends) or "not given"
@@ -162,7 +162,7 @@ def _generation(merged_files: Description, sources: Sequence[Description]) -> It
 def _vocabulary(
     merged: ModelFolder, merged_files: Description, sources: Sequence[Description]
 ) -> Iterator[Finding]:
-    """Yield fewer rows of the embedding than tokens, or other rows than config.json says."""
+    """Yield a finding if the embedding has fewer rows than tokens, or not the number in config.json."""
     name = merged.embedding()
     if name is None:
         return
@@ -181,7 +181,7 @@ def _vocabulary(
 
 
 def _architecture(base: ModelFolder, merged: ModelFolder) -> Iterator[Finding]:
-    """Yield fields of config.json that change what the weights compute."""
+    """Yield findings for fields of config.json that differ from the base's and change the computation."""
     types = [folder.config.get("model_type") for folder in (base, merged)]
     fields = ARCHITECTURE if types[0] == types[1] or not all(kind in OPEN_LLAMA for kind in types) else ()
     changed = [
@@ -198,7 +198,7 @@ def _architecture(base: ModelFolder, merged: ModelFolder) -> Iterator[Finding]:
 
 
 def rope_theta(config: Mapping[str, Any]) -> float:
-    """Return the base of the rotary frequencies, by either of transformers' spellings."""
+    """Return the base of the rotary frequencies from either place where transformers writes it."""
     parameters = config.get("rope_parameters")
     value = parameters.get("rope_theta") if isinstance(parameters, Mapping) else None
     return float(value or config.get("rope_theta") or 10000.0)

@@ -1,4 +1,4 @@
-"""Diagnoses a merged model that any tool has made."""
+"""Diagnoses a merged model of any tool: examines its tensors and files, and explains the differences."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,20 +22,20 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """Findings about a merged model, and the facts behind them."""
+    """Findings about a merged model, and the fit of each tensor."""
 
     fits: list[Fit]
     findings: list[Finding]
-    """In the order of harm, notes last."""
+    """Findings in the order of harm; notes, which are no faults, come last."""
 
     @property
     def faults(self) -> list[Finding]:
-        """Return the findings that are no notes."""
+        """Return the findings without notes."""
         return [finding for finding in self.findings if not finding.is_note]
 
     @property
     def summary(self) -> str:
-        """Return what the tensors are, in one line."""
+        """Return the number of tensors of each kind in one line, as `14 tensors: 14 base + update; ...`."""
         counts = Counter(fit.kind.value for fit in self.fits)
         exact = [fit for fit in self.fits if fit.kind is Kind.merged]
         to_the_bit = sum(fit.equal_share == 1.0 for fit in exact)
@@ -63,13 +63,13 @@ def diagnose(
     trained_on: str = "",
     progress: Callable[[Fit], None] = lambda fit: None,
 ) -> Diagnosis:
-    """Say what is wrong with a merged model.
+    """Compare a merged model with its base and adapter, and return what is wrong with it.
 
     Args:
         base: The base.
         merged: The merged model.
-        adapter_path: Folder or hub id of the adapter; None: only what can be said without it.
-        trained_on: Quantization of the base that the adapter was trained on, such as nf4; "": none.
+        adapter_path: Folder or hub id of the adapter; None: only the difference from the base is described.
+        trained_on: Quantization of the base during the adapter's training, such as nf4; empty: none.
         progress: Called after each tensor.
 
     Raises:
@@ -89,7 +89,10 @@ def diagnose(
 def _adapter(
     path: str | Path | None, base: ModelFolder
 ) -> tuple[AdapterLayers | None, Path | None, list[Finding]]:
-    """Open the adapter; a damaged weight file is a finding, after which the folder is examined without it."""
+    """Open the adapter; return it, its folder and findings about it.
+
+    A damaged weight file becomes a finding, and the merged model is examined without the adapter.
+    """
     if path is None:
         return None, None, []
     folder = locate_adapter(path)
@@ -102,6 +105,6 @@ def _adapter(
 
 
 def _unique(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings, with one of those that have the same causes and tensors."""
+    """Return the findings without repetitions of the same causes, tensors and observation."""
     by_key = {(finding.causes, tuple(finding.tensors), finding.seen): finding for finding in findings}
     return list(by_key.values())

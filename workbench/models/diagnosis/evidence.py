@@ -1,4 +1,4 @@
-"""The fits of all tensors, sorted by what the adapter does to them."""
+"""Groups the fits of all tensors by the adapter's effect on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,39 +9,39 @@ from workbench.models.diagnosis.adapter_layers import AdapterLayers
 from workbench.models.diagnosis.least_squares import Fit, Kind
 
 MOST_FOREIGN = 0.5
-"""Share of unexplained tensors from which the whole model counts as another one."""
+"""If a larger share of tensors is unexplained, the whole model counts as another model."""
 
 
 @dataclass
 class Evidence:
-    """Fits of all tensors of a merged model."""
+    """Fits of all tensors of a merged model, with the adapter."""
 
     fits: Sequence[Fit]
     adapter: AdapterLayers | None
     is_tied: bool
     """Whether the base shares input and output embedding."""
     trained_on: str = ""
-    """Quantization of the base that the adapter was trained on."""
+    """Quantization of the base during the adapter's training; empty if none."""
 
     def of(self, *kinds: Kind, among: Sequence[Fit] | None = None) -> list[Fit]:
-        """Return the fits of these kinds."""
+        """Return the fits of these kinds, out of all fits or of `among`."""
         return [fit for fit in (self.fits if among is None else among) if fit.kind in kinds]
 
     @cached_property
     def updated(self) -> list[Fit]:
-        """Return the fits of tensors with an update that isn't zero."""
+        """Return the fits of tensors that the adapter updates by more than zero."""
         modules = self.adapter.tensors.modules if self.adapter else {}
         return [fit for fit in self.fits if fit.name in modules and not self._is_zero(fit)]
 
     @cached_property
     def zero(self) -> list[Fit]:
-        """Return the fits of tensors whose update is zero."""
+        """Return the fits of tensors whose update by the adapter is zero."""
         modules = self.adapter.tensors.modules if self.adapter else {}
         return [fit for fit in self.fits if fit.name in modules and self._is_zero(fit)]
 
     @cached_property
     def replaced(self) -> list[Fit]:
-        """Return the fits of tensors that the adapter replaces."""
+        """Return the fits of tensors that the adapter replaces as a whole or in some rows."""
         if self.adapter is None:
             return []
         names = self.adapter.tensors.replaced.keys() | self.adapter.tensors.rows.keys()
@@ -54,13 +54,13 @@ class Evidence:
 
     @cached_property
     def body(self) -> list[Fit]:
-        """Return the fits of layers: without embeddings, heads and replaced tensors."""
+        """Return the fits of tensors in layers: no embedding, no head, none that the adapter replaces."""
         inner = [fit for fit in (*self.plain, *self.updated) if not is_head(fit.name)]
         return [fit for fit in inner if not is_embedding(fit.name)]
 
     @cached_property
     def is_foreign(self) -> bool:
-        """Return whether most layers have neither the base's weights nor base + update."""
+        """Return whether most tensors of the layers are neither the base's nor base + update."""
         matrices = [fit for fit in self.body if fit.kind not in (Kind.missing, Kind.misshapen)]
         unexplained = self.of(Kind.unexplained, among=matrices)
         updated = self.of(Kind.unexplained, among=self.updated)

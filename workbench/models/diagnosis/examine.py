@@ -1,4 +1,4 @@
-"""Examines a merged model tensor by tensor: one tensor of the base and one of the folder are in memory."""
+"""Examines a merged model tensor by tensor, with one tensor of each model in memory."""
 
 import math
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from workbench.models.dtypes import dtype_name
 
 
 def examine(base: ModelFolder, merged: ModelFolder, adapter: AdapterLayers | None) -> Iterator[Fit]:
-    """Yield what each tensor of the merged model is, in the order of the base's files.
+    """Yield the fit of each tensor of the merged model, in the order of the base's files.
 
     Args:
         base: The base.
         merged: The merged model.
-        adapter: The adapter; None: only differences from the base are described.
+        adapter: The adapter, or None to describe only differences from the base.
     """
     names = dict.fromkeys([*base.tensors, *(adapter.tensors.replaced if adapter else ())])
     if HEAD in merged.tensors and base.is_tied:
@@ -32,7 +32,7 @@ def examine(base: ModelFolder, merged: ModelFolder, adapter: AdapterLayers | Non
 
 
 def _examine(name: str, base: ModelFolder, merged: ModelFolder, adapter: AdapterLayers | None) -> Fit:
-    """Say what one tensor is."""
+    """Compare one tensor with the base, the update, or the replacement that the adapter has for it."""
     tensor, weight = merged.tensors[name][...], base_weight(name, base)
     if not tensor.dim():
         tensor, weight = tensor[None], None if weight is None else weight[None]
@@ -66,7 +66,7 @@ def base_weight(name: str, base: ModelFolder) -> Tensor | None:
 def _fitted(
     name: str, weight: Tensor, tensor: Tensor, adapter: AdapterLayers | None, updates: list[str]
 ) -> Fit:
-    """Fit a tensor of the base's shape against the updates of these names, as far as the adapter has them."""
+    """Fit a tensor against base + x times the adapter's updates under these names, if it has any."""
     present = [update for update in updates if adapter is not None and update in adapter.tensors.modules]
     if adapter is None or not present:
         return fit(name, weight, tensor, None, True, ())
@@ -81,7 +81,7 @@ def _fitted(
 
 
 def _merge_of(adapter: AdapterLayers, names: list[str]) -> Merge:
-    """Return a function that merges the adapter's updates of these names into one weight."""
+    """Return a function that merges the adapter's updates under these names into one weight."""
 
     def merge(weight: Tensor, times: float, dtype: torch.dtype | None) -> Tensor:
         for name in names:
@@ -100,7 +100,7 @@ def _is_changed(name: str, adapter: AdapterLayers | None) -> bool:
 
 
 def _replacement(name: str, weight: Tensor | None, adapter: AdapterLayers | None) -> Tensor | None:
-    """Return the weight that the adapter puts in the place of the base's; None if it doesn't."""
+    """Return the weight with which the adapter replaces the base's, in full or in some rows; else None."""
     if adapter is None:
         return None
     rows = adapter.tensors.rows.get(name)
@@ -113,7 +113,7 @@ def _replacement(name: str, weight: Tensor | None, adapter: AdapterLayers | None
 
 
 def _examine_replaced(name: str, weight: Tensor | None, tensor: Tensor, expected: Tensor) -> Fit:
-    """Say whether a tensor is the one that the adapter brings along, the base's, or another."""
+    """Return whether a replaced tensor is the adapter's, still the base's, or neither, as a fit."""
     if tensor.shape != expected.shape:
         shapes = (tuple(tensor.shape), tuple(expected.shape))
         return Fit(name=name, kind=Kind.misshapen, is_adapted=True, shapes=shapes)
@@ -138,7 +138,10 @@ def _examine_resized(name: str, weight: Tensor, tensor: Tensor, adapter: Adapter
 
 
 def named_scales(adapter: AdapterLayers, name: str) -> tuple[float, ...]:
-    """Return the values of x that a known mistake gives for a weight; empty if the method has no scale."""
+    """Return factors on a weight's update that known mistakes cause, such as 2 for merging twice.
+
+    Empty if the adapter type has no scale.
+    """
     scale, rank = adapter.scale(name), adapter.rank(name)
     if not scale:
         return ()

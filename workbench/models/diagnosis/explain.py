@@ -1,4 +1,4 @@
-"""Explains the fits of all tensors by the causes that are left: the verdict of a diagnosis about weights."""
+"""Explains the fits of all tensors by causes: the part of a diagnosis that concerns weights."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ Rule = Callable[[Evidence], Iterator[Finding]]
 
 
 def explain(evidence: Evidence) -> list[Finding]:
-    """Return the findings about weights."""
+    """Return the findings about weights, from the rules that suit the evidence."""
     rules = FOREIGN_RULES if evidence.is_foreign else RULES
     if evidence.adapter is None:
         rules = RULES_WITHOUT_ADAPTER
@@ -26,7 +26,7 @@ def _names(fits: Sequence[Fit]) -> list[str]:
 
 
 def damaged(evidence: Evidence) -> Iterator[Finding]:
-    """Yield NaN, missing weights and wrong shapes."""
+    """Yield findings for NaN or infinite values, and for missing weights."""
     if fits := evidence.of(Kind.not_finite):
         yield Finding(("not_finite",), counted(_names(fits)), _names(fits))
     missing = evidence.of(Kind.missing)
@@ -37,7 +37,7 @@ def damaged(evidence: Evidence) -> Iterator[Finding]:
 
 
 def misshapen(evidence: Evidence) -> Iterator[Finding]:
-    """Yield tensors of another shape; embeddings with more rows than the base's are padded or extended."""
+    """Yield findings for tensors of another shape; more embedding rows than the base's are padding."""
     for fit in evidence.of(Kind.misshapen):
         is_vocabulary = is_head(fit.name) or is_embedding(fit.name)
         actual, expected = fit.shapes
@@ -51,7 +51,7 @@ def misshapen(evidence: Evidence) -> Iterator[Finding]:
 
 
 def foreign(evidence: Evidence) -> Iterator[Finding]:
-    """Yield that the model as a whole is another one: of another base, or with another adapter."""
+    """Yield the finding that the model has another base, another adapter, or further training."""
     fits = evidence.of(Kind.unexplained, among=evidence.body)
     matrices = [fit for fit in fits if fit.rank is not None]
     size = sorted(fit.size for fit in fits)[len(fits) // 2]
@@ -68,7 +68,7 @@ def foreign(evidence: Evidence) -> Iterator[Finding]:
 
 
 def strays(evidence: Evidence) -> Iterator[Finding]:
-    """Yield single tensors that nothing explains."""
+    """Yield findings for single tensors that are neither the base's nor base + update."""
     plain = evidence.of(Kind.unexplained, among=evidence.plain)
     if heads := [fit for fit in plain if is_head(fit.name)]:
         yield Finding(("fresh_head",), f"{heads[0].name} is not the base's", _names(heads))
@@ -84,7 +84,7 @@ def strays(evidence: Evidence) -> Iterator[Finding]:
 
 
 def replaced(evidence: Evidence) -> Iterator[Finding]:
-    """Yield heads and other whole modules that aren't those of the adapter."""
+    """Yield findings for heads and other whole modules that should be the adapter's but aren't."""
     strange = ("another_adapter", "further_trained")
     for kind, head_cause, causes, told in (
         (Kind.equal, "lost_head", ("module_left_out",), "the base's, not the adapter's"),
@@ -100,7 +100,7 @@ def replaced(evidence: Evidence) -> Iterator[Finding]:
 
 
 def quantized(evidence: Evidence) -> Iterator[Finding]:
-    """Yield weights that went through a quantization, before or after the merge."""
+    """Yield findings for weights that were quantized before or after the merge."""
     again = evidence.of(Kind.requantized)
     before = evidence.of(Kind.dequantized)
     if again:
@@ -119,7 +119,7 @@ def quantized(evidence: Evidence) -> Iterator[Finding]:
 
 
 def scales(evidence: Evidence) -> Iterator[Finding]:
-    """Yield updates that were added not at all, or x times."""
+    """Yield findings for updates that are missing or have another factor than 1."""
     fits = [fit for fit in evidence.updated if fit.times is not None and fit.kind is not Kind.unexplained]
     if not fits:
         return
@@ -135,7 +135,7 @@ def scales(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _rounded_away(fits: Sequence[Fit]) -> Iterator[Finding]:
-    """Yield that rounding has removed the update, or most of it."""
+    """Yield a finding if rounding has removed all or most of the update."""
     merged = [fit for fit in fits if fit.kind is Kind.merged]
     total = sum(fit.update**2 for fit in merged)
     projection = sum(fit.projection * fit.update**2 for fit in merged) / total if total else 1.0
@@ -151,7 +151,7 @@ def _rounded_away(fits: Sequence[Fit]) -> Iterator[Finding]:
 
 
 def _other_scales(evidence: Evidence, fits: Sequence[Fit], total: int) -> Iterator[Finding]:
-    """Yield one finding for all updates with the same x, or with the x of the same cause."""
+    """Yield a finding per cause for updates with another factor than 1."""
     is_embedding_alone = total > 1 and [is_embedding(fit.name) for fit in fits] == [True]
     if evidence.is_tied and is_embedding_alone and math.isclose(fits[0].times or 0, 2, rel_tol=0.02):
         seen = f"x = 2.00 in {fits[0].name}"
@@ -169,7 +169,7 @@ def _other_scales(evidence: Evidence, fits: Sequence[Fit], total: int) -> Iterat
 
 
 def _causes_of(fit: Fit, adapter: AdapterLayers | None) -> tuple[str, ...]:
-    """Return the causes that give a tensor its x."""
+    """Return the causes that explain the factor on a tensor's update."""
     times = fit.times or 0.0
     allowed = max(0.03 * abs(times), 5 * fit.uncertainty)
     rank = adapter.rank(fit.name) if adapter else None
@@ -186,7 +186,10 @@ def _causes_of(fit: Fit, adapter: AdapterLayers | None) -> tuple[str, ...]:
 
 
 def tied(evidence: Evidence) -> Iterator[Finding]:
-    """Yield an embedding with the update of the head that shares its weight, or whose own the head gets."""
+    """Yield findings if a tied embedding has the head's update, or the head the embedding's.
+
+    Embedding and head share one weight, so an update of one changes both.
+    """
     for fit in evidence.of(Kind.tied):
         yield Finding(("tied_embedding",), f"{fit.name} has the update of {HEAD}", [fit.name])
     if not evidence.is_tied or evidence.adapter is None or HEAD in {fit.name for fit in evidence.fits}:
@@ -201,7 +204,7 @@ def tied(evidence: Evidence) -> Iterator[Finding]:
 
 
 def about_adapter(evidence: Evidence) -> Iterator[Finding]:
-    """Yield what is wrong with the adapter itself."""
+    """Yield findings about the adapter's file: missing tensors, unknown modules, updates of zero."""
     adapter = evidence.adapter
     if adapter is None:
         return
@@ -218,7 +221,7 @@ def about_adapter(evidence: Evidence) -> Iterator[Finding]:
 
 
 def rounding(evidence: Evidence) -> Iterator[Finding]:
-    """Yield a note on numbers that were rounded more coarsely than their file."""
+    """Yield a note on tensors that were rounded to a coarser dtype than that of their file."""
     fits = [fit for fit in evidence.of(Kind.merged) if fit.rounded_to not in ("", fit.dtype)]
     if fits:
         seen = f"{counted(_names(fits))} in {fits[0].dtype} have only {fits[0].rounded_to} values"
@@ -226,7 +229,7 @@ def rounding(evidence: Evidence) -> Iterator[Finding]:
 
 
 def difference(evidence: Evidence) -> Iterator[Finding]:
-    """Yield, without an adapter, whether the model is the base, else rank and size of the difference."""
+    """Yield, without an adapter, that the model is the base, or rank and size of its difference."""
     fits = evidence.of(Kind.unexplained)
     if not fits and all(fit.kind is Kind.equal for fit in evidence.fits):
         names = _names(evidence.fits)
@@ -248,5 +251,5 @@ RULES: tuple[Rule, ...] = (
     *(about_adapter, rounding),
 )
 FOREIGN_RULES: tuple[Rule, ...] = (damaged, misshapen, foreign, about_adapter)
-"""Rules for a folder that is another model: no tensor of it is worth a word of its own."""
+"""Rules for a model that differs from base + adapter as a whole, so that no single tensor gets a finding."""
 RULES_WITHOUT_ADAPTER: tuple[Rule, ...] = (damaged, misshapen, quantized, difference)

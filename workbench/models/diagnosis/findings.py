@@ -1,4 +1,4 @@
-"""Findings of a diagnosis: the causes that fit equally well, what was seen, and what to do."""
+"""Defines the findings of a diagnosis: an observation, its possible causes, and what to do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,53 +56,53 @@ CAUSES = {
     "low_rank": ("as after merging an adapter", "name it with adapter.path to compare"),
     "full_rank": ("trained as a whole, or another model", "nothing"),
 }
-"""Cause -> what happened, and what to do; in the order of harm."""
+"""Cause -> its description, and what to do; ordered by harm."""
 NOTES = ("as_trained", "rounded_twice", "padded_rows", "no_tokenizer", "sampling", "low_rank", "full_rank")
-"""Causes that are no fault."""
+"""Causes that aren't faults."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding."""
+    """One observation about a merged model, with the causes that explain it."""
 
     causes: tuple[str, ...]
-    """Keys of `CAUSES` that explain equally well what was seen; the likeliest first."""
+    """Keys of `CAUSES` that explain the observation equally well; the likeliest first."""
     seen: str
-    """What was measured, and where."""
+    """The observation: a measurement, and where it was made."""
     tensors: Sequence[str] = field(default=())
-    """Canonical names of the tensors."""
+    """Canonical names of the tensors that the finding is about."""
     times: float | None = None
-    """x, where base + x times the update explains the tensors."""
+    """Factor x, if base + x times the update explains the tensors."""
 
     @property
     def is_note(self) -> bool:
-        """Return whether the finding is no fault."""
+        """Return whether the finding is a note and not a fault."""
         return all(cause in NOTES for cause in self.causes)
 
     @property
     def harm(self) -> int:
-        """Return the position of the worst cause in the order of harm."""
+        """Return the index of the most harmful cause in `CAUSES`; 0 is the most harmful."""
         return min(list(CAUSES).index(cause) for cause in self.causes)
 
     @property
     def words(self) -> str:
-        """Return the causes in words."""
+        """Return the descriptions of the causes as one text."""
         return ", or ".join(CAUSES[cause][0] for cause in self.causes)
 
     @property
     def text(self) -> str:
-        """Return the finding as a line: what was seen, its causes, and what to do."""
+        """Return the finding as a line: observation, causes, and what to do."""
         advice = dict.fromkeys(CAUSES[cause][1] for cause in self.causes)
         return f"{self.seen}: {self.words} ({'; or '.join(advice)})"
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
-    """Return findings in the order of harm."""
+    """Return the findings with the most harmful first."""
     return sorted(findings, key=lambda finding: finding.harm)
 
 
 def counted(names: Sequence[str], total: int | None = None) -> str:
-    """Return `14 of 14 tensors (q_proj, v_proj, ...)`, with the last parts of module names, each once."""
+    """Return the number of tensors and the kinds of their modules, as `14 of 14 tensors (q_proj, v_proj)`."""
     kinds = list(dict.fromkeys(name.removesuffix(".weight").rpartition(".")[2] for name in names))
     of = f" of {total}" if total is not None else ""
     shown = ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")

@@ -16,15 +16,16 @@ from workbench.models.diagnosis.weight_pair import WeightPair
 from workbench.models.dtypes import dtype_name
 
 EQUAL_SHARE = 0.99
-"""Least share of numbers that are the base's, rounded, in a tensor that nobody changed: twice rounded."""
+"""Least share of numbers that equal the base's in an unchanged tensor; rounding twice changes a few."""
 NEAR_SHARE = 0.9
-"""Share of weights that must be as predicted for a quantization; at the edges of bins some fall otherwise."""
+"""Least share of weights near the prediction for a quantization to be recognized; some at the edges of its
+bins differ."""
 MOST_STEPS = 6
-"""Steps of the search for x."""
+"""Largest number of steps in the search for the factor x."""
 
 
 class Kind(Enum):
-    """What a tensor of the merged model is."""
+    """How a tensor of the merged model relates to base and adapter."""
 
     equal = "equal to the base"
     merged = "base + update"
@@ -40,20 +41,20 @@ class Kind(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What a tensor of the merged model is, and how well that fits."""
+    """How a tensor of the merged model relates to base and adapter, with the measurements behind it."""
 
     name: str
     kind: Kind
     is_adapted: bool = False
     """Whether the adapter changes this tensor."""
     times: float | None = None
-    """x: 1 as intended. None where there is no update to compare with."""
+    """Factor x on the update; 1 is intended. None if there is no update to compare with."""
     uncertainty: float = 0.0
-    """Standard error of x by rounding."""
+    """Standard error of x that rounding causes."""
     method: str = ""
     """Quantization that the tensor went through."""
     equal_share: float = 0.0
-    """Share of the numbers that are as predicted, to the bit."""
+    """Share of the tensor's numbers that equal the prediction exactly."""
     size: float = 0.0
     """|merged - base| / |base|, Frobenius norms."""
     error: float = 0.0
@@ -61,21 +62,22 @@ class Fit:
     update: float = 0.0
     """Frobenius norm of the adapter's update."""
     projection: float = 0.0
-    """<merged - base, D> / <D, D> with the update D: the share of it that has arrived."""
+    """<merged - base, D> / <D, D> for the update D: the share of D that the merged tensor has."""
     rank: int | None = None
-    """Rank of what is unexplained, if it is low."""
+    """Rank of the unexplained part if it is low; else None."""
     is_below_rounding: bool = False
     """Whether base and base + update are the same numbers after rounding."""
     has_no_update: bool = False
-    """Whether the adapter has this tensor, and an update of zero."""
+    """Whether the adapter's update of this tensor is zero."""
     is_repeated: bool = False
-    """Whether `times` is 2 because the update was added twice, which differs from twice the scale here."""
+    """Whether `times` is 2 because the update was applied twice, where that differs from doubling the
+    scale."""
     dtype: str = ""
-    """Dtype of the file."""
+    """Dtype of the tensor in its file."""
     rounded_to: str = ""
-    """Dtype that the numbers were rounded to."""
+    """Coarsest dtype that represents all numbers of the tensor."""
     shapes: tuple[tuple[int, ...], ...] = ()
-    """Shapes in the merged folder and as expected, of a tensor of another shape."""
+    """Actual and expected shape, if they differ."""
 
 
 Merge = Callable[[Tensor, float, torch.dtype | None], Tensor]
@@ -85,7 +87,7 @@ Merge = Callable[[Tensor, float, torch.dtype | None], Tensor]
 def fit(
     name: str, base: Tensor, merged: Tensor, merge: Merge | None, is_linear: bool, scales: tuple[float, ...]
 ) -> Fit:
-    """Say what a tensor of the merged model is.
+    """Find how a tensor of the merged model relates to the base and to the adapter's update.
 
     Args:
         name: Canonical name.
@@ -93,7 +95,7 @@ def fit(
         merged: Tensor of the merged model, of the same shape.
         merge: Merges the adapter into a weight; None: the adapter doesn't change this tensor.
         is_linear: Whether x times the scale is x times the update.
-        scales: Values of x that have a name, tried before any other.
+        scales: Factors x that known mistakes cause, tried before others.
     """
     if merge is None and merged.dtype == base.dtype and torch.equal(base, merged):
         return Fit(name=name, kind=Kind.equal, equal_share=1.0, dtype=dtype_name(merged.dtype))
@@ -115,7 +117,7 @@ def fit(
 
 
 def _fit_plain(pair: WeightPair, facts: dict[str, Any]) -> Fit:
-    """Say what a tensor is that the adapter doesn't change."""
+    """Fit a tensor that the adapter doesn't change: equal to the base, quantized, or unexplained."""
     squares, equal = pair.distance(pair.base)
     if equal >= EQUAL_SHARE and pair.allows(squares, 0.0):
         return Fit(kind=Kind.equal, equal_share=equal, **facts)
@@ -129,7 +131,7 @@ def _fit_plain(pair: WeightPair, facts: dict[str, Any]) -> Fit:
 def _fit_adapted(
     pair: WeightPair, merge: Merge, is_linear: bool, scales: tuple[float, ...], facts: dict[str, Any]
 ) -> Fit:
-    """Say what a tensor is that the adapter changes."""
+    """Fit a tensor that the adapter changes: base + x times the update, quantized, or unexplained."""
     base = pair.base.float()
     updated = merge(base, 1.0, None)
     if not pair.size_of(updated):
@@ -153,7 +155,7 @@ def _fit_adapted(
 
 
 def _peft_merges(pair: WeightPair, merge: Merge, updated: Tensor) -> Iterator[Tensor]:
-    """Yield peft's merged weights for the dtypes in which tools load base and adapter, in float32."""
+    """Yield the merged weights, as float32, that peft gives in the dtypes in which tools load models."""
     yield updated
     for dtype in dict.fromkeys((pair.dtype, pair.base.dtype)):
         if dtype != torch.float32:
@@ -170,7 +172,7 @@ def _fit_scale(
     scales: tuple[float, ...],
     facts: dict[str, Any],
 ) -> Fit | None:
-    """Find the x for which the tensor is base + x times the update; None if there is none."""
+    """Find the factor x for which the tensor is base + x times the update; None if no x explains it."""
     base = pair.base.float()
 
     def at(times: float) -> Tensor:
@@ -207,9 +209,9 @@ def _fit_scale(
 
 
 def _search(pair: WeightPair, at: Callable[[float], Tensor], updated: Tensor, measured: float) -> float:
-    """Return the x whose rounded prediction has the measured projection on the update.
+    """Return the x whose prediction, after rounding, has the measured projection on the update.
 
-    Rounding swallows small updates, so that the projection of the prediction is less than x, too.
+    Rounding swallows small updates, so the projection of a rounded prediction is less than x too.
     """
     times = measured
     for _ in range(MOST_STEPS):
@@ -221,7 +223,7 @@ def _search(pair: WeightPair, at: Callable[[float], Tensor], updated: Tensor, me
 
 
 def _fit_quantized(pair: WeightPair, merge: Merge, updated: Tensor, facts: dict[str, Any]) -> Fit | None:
-    """Find the quantization that the base, or the merged weight, went through; None if there is none."""
+    """Find the quantization that the base or the merged weight went through; None if there is none."""
     if pair.merged.dim() != 2:
         return None
     allowed = 0.01 * math.sqrt(pair.size_of(updated) / pair.merged.numel())
@@ -243,7 +245,7 @@ def _fit_quantized(pair: WeightPair, merge: Merge, updated: Tensor, facts: dict[
 
 
 def _unexplained(pair: WeightPair, updated: Tensor, times: float | None, facts: dict[str, Any]) -> Fit:
-    """Describe a tensor that nothing explains: by the rank and the size of what is left."""
+    """Describe an unexplained tensor by rank and size of its difference from base + `times` x update."""
     base = pair.base.float()
     remainder = pair.merged.float() - (base if times is None else base + times * (updated - base))
     size = pair.size_of(pair.merged)

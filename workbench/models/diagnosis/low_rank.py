@@ -1,4 +1,4 @@
-"""The spectrum of a difference of weights, and whether its rank is low, as that of an adapter's update is."""
+"""Computes singular values of a weight difference, and whether its rank is low, as an adapter's is."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 
 EXACT = 1024
-"""Smaller dimension up to which all singular values are computed; of larger matrices the largest ones."""
+"""Smaller dimension up to which all singular values are computed; of larger matrices only the largest
+values."""
 SPARE = 16
-"""Singular values that are sketched beyond those asked for."""
+"""Number of singular values that are sketched beyond those requested."""
 POWER_ITERATIONS = 4
 MOST = 256
 """Largest rank that counts as low."""
 SHARE = 0.95
-"""Share of the energy above the rounding noise that a low rank holds."""
+"""A low rank has at least this share of the energy (sum of squares) above the rounding noise."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,18 @@ class Spectrum:
     right: Tensor
     """(columns, values)"""
     energy: float
-    """Sum of squares of the matrix, without the noise; 0 if the noise explains the matrix."""
+    """Sum of squares of the matrix minus that of the noise; 0 if the noise explains the matrix."""
     shares: Tensor
-    """(values,) share of the energy that the first 1, 2, ... singular values hold, without their noise."""
+    """(values,) share of the energy in the first 1, 2, ... singular values, minus their noise."""
 
     def rank(self, share: float) -> int | None:
-        """Return the least rank with this share of the energy; None if it is beyond the values."""
+        """Return the least rank that has this share of the energy; None if more values are needed."""
         ranks = (self.shares >= share).nonzero()
         return int(ranks[0]) + 1 if len(ranks) else None
 
 
 def spectrum(matrix: Tensor, most: int, noise: float = 0.0) -> Spectrum:
-    """Return at least the `most` largest singular values of a float32 matrix.
+    """Return the largest singular values of a float32 matrix, at least `most` of them.
 
     Args:
         matrix: (rows, columns).
@@ -58,7 +59,9 @@ def spectrum(matrix: Tensor, most: int, noise: float = 0.0) -> Spectrum:
 
 
 def low_rank(matrix: Tensor, noise: float) -> int | None:
-    """Return the rank of a matrix; None if it is higher than a quarter of the smaller dimension.
+    """Return the rank of a matrix if it is low; None if it isn't, or if the matrix is only rounding noise.
+
+    Low means at most `MOST`, and at most a quarter of the smaller dimension.
 
     Args:
         matrix: A difference of weights (rows, columns), in float32.

@@ -8,9 +8,9 @@ from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_quant, quan
 from torch import Tensor
 
 BLOCK_SIZE = 64
-"""Weights of a block with one scale, in 4 bits."""
+"""Number of weights that share a scale in 4 bits."""
 LEVELS = 16
-"""Different values that a block can have in 4 bits."""
+"""Largest number of different values in a block in 4 bits."""
 CHECKED_BLOCKS = 4096
 
 
@@ -31,13 +31,13 @@ ROUND_TRIPS: dict[str, Callable[[Tensor], Tensor]] = {
     "fp4": partial(_four_bits, kind="fp4", double_quant=True),
     "fp4 without double quantization": partial(_four_bits, kind="fp4", double_quant=False),
 }
-"""Name of a quantization -> the weight (rows, columns) after quantizing and dequantizing it, in float32."""
+"""Name of a quantization -> function that quantizes and dequantizes a weight (rows, columns), to float32."""
 
 
 def has_four_bit_levels(weight: Tensor) -> bool:
-    """Return whether no block of a matrix has more than 16 different values, as 4 bits give.
+    """Return whether no block of a matrix has more than 16 different values, as in 4 bits.
 
-    Only blocks of at least `BLOCK_SIZE` different-looking weights count: zeros prove nothing.
+    False if blocks have 8 or fewer different values on average, since zeros, say, prove nothing.
     """
     flat = weight.flatten()[: CHECKED_BLOCKS * BLOCK_SIZE]
     blocks = flat[: len(flat) // BLOCK_SIZE * BLOCK_SIZE].view(-1, BLOCK_SIZE).float()

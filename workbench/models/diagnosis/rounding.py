@@ -1,4 +1,4 @@
-"""Rounding of stored weights: the distance of neighbouring numbers, and the dtype of the values."""
+"""Computes properties of rounded weights: spacing of neighbouring numbers, rounding noise, coarsest dtype."""
 
 from collections.abc import Iterator
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 MANTISSA_BITS = {torch.float64: 52, torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
-"""Dtype -> stored bits of the mantissa."""
+"""Dtype -> number of stored mantissa bits."""
 BLOCK = 2**22
-"""Numbers that are compared at a time."""
+"""Largest number of values that are compared at a time."""
 
 
 def row_blocks(tensor: Tensor) -> Iterator[slice]:
@@ -18,7 +18,7 @@ def row_blocks(tensor: Tensor) -> Iterator[slice]:
 
 
 def spacing(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the distance of neighbouring numbers of `dtype` at each of the float32 values; 0 at 0."""
+    """Return the distance between neighbouring numbers of `dtype` at each float32 value; 0 at 0."""
     exponents = torch.frexp(values).exponent
     return torch.ldexp((values != 0).float(), exponents - 1 - MANTISSA_BITS[dtype])
 
@@ -29,7 +29,7 @@ def rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def effective_dtype(tensor: Tensor) -> torch.dtype:
-    """Return the coarsest dtype that has all values of a tensor: bfloat16 for bfloat16 values in float32."""
+    """Return the coarsest dtype that represents all values: bfloat16 for bfloat16 values in float32."""
     for dtype in (torch.bfloat16, torch.float16):
         if MANTISSA_BITS[dtype] < MANTISSA_BITS[tensor.dtype] and all(
             torch.equal(tensor[rows], tensor[rows].to(dtype).to(tensor.dtype)) for rows in row_blocks(tensor)

@@ -1,4 +1,4 @@
-"""Compares a weight of a base with that of a merged model, within the noise of rounding."""
+"""Compares a weight of the base with that of the merged model, allowing for rounding."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ from torch import Tensor
 from workbench.models.diagnosis.rounding import rounded, row_blocks, spacing
 
 NOISE_FACTOR = 8.0
-"""Allowed sum of squared errors, in those of one rounding. Merged twice in bfloat16 has 5.4; an int8 base has
-at least 15."""
+"""Allowed sum of squared errors, relative to that of one rounding. Merging twice in bfloat16 gives 5.4, an
+int8 base at least 15."""
 UPDATE_ERROR = 2**-8
-"""Allowed error of the update, as a share of it: that of A and B rounded to bfloat16."""
+"""Allowed relative error of the update: that of rounding A and B to bfloat16."""
 
 
 @dataclass(frozen=True)
 class WeightPair:
-    """A tensor of the base and of the merged model, with the noise of rounding."""
+    """A tensor of base and merged model, with the coarsest dtype of the merged one and its rounding noise."""
 
     base: Tensor
     merged: Tensor
@@ -24,7 +24,7 @@ class WeightPair:
     noise: float
 
     def distance(self, candidate: Tensor) -> tuple[float, float]:
-        """Return the sum of squared differences from a rounded candidate, and the share of equals."""
+        """Return the sum of squared differences from a rounded candidate, and the share of equal numbers."""
         squares, equal = 0.0, 0
         for rows in row_blocks(self.merged):
             merged, expected = self.merged[rows].float(), rounded(candidate[rows].float(), self.dtype)
@@ -51,11 +51,11 @@ class WeightPair:
         )
 
     def allows(self, squares: float, update_size: float) -> bool:
-        """Return whether a sum of squared differences is rounding."""
+        """Return whether rounding explains a sum of squared differences."""
         return squares <= NOISE_FACTOR * self.noise + UPDATE_ERROR**2 * update_size
 
     def near_share(self, candidate: Tensor, allowed: float) -> float:
-        """Return the share of numbers within two spacings and `allowed` of a candidate."""
+        """Return the share of numbers within two spacings plus `allowed` of a candidate."""
         near = 0
         for rows in row_blocks(self.merged):
             merged = self.merged[rows].float()

@@ -1,1 +1,1 @@
-"""Extracts a LoRA from the difference of two checkpoints."""
+"""Extracts a LoRA from the difference between two checkpoints."""

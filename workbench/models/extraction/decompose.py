@@ -1,4 +1,4 @@
-"""Decomposes the difference of one weight in two checkpoints into the matrices of a LoRA."""
+"""Decomposes the difference of one weight between two checkpoints into the matrices of a LoRA."""
 
 import math
 from dataclasses import dataclass
@@ -13,38 +13,38 @@ from workbench.models.diagnosis.rounding import effective_dtype, rounding_noise
 
 @dataclass(frozen=True, kw_only=True)
 class Extracted:
-    """LoRA of one weight."""
+    """LoRA matrices of one weight, with the share of the difference that they represent."""
 
     name: str
-    """Name of the module in the file of the tuned checkpoint."""
+    """Name of the module in the tuned checkpoint's file."""
     down: Tensor
     """A (rank, columns)"""
     up: Tensor
-    """B (rows, rank); the update is B·A, with a scale of 1."""
+    """B (rows, rank); the update is B·A with the scale 1."""
     share: float
-    """Share of the squared difference that the update holds."""
+    """Share of the squared difference that the update represents."""
     shares: dict[int, float]
-    """Rank -> share that it would hold, for powers of two."""
+    """Rank (powers of two) -> share of the squared difference that an update of this rank would represent."""
     size: float
     """|difference| / |base weight|, Frobenius norms."""
 
     @property
     def rank(self) -> int:
-        """Return the rank."""
+        """Return the rank of the update."""
         return len(self.down)
 
 
 def decompose(name: str, base: Tensor, tuned: Tensor, config: ExtractConfig) -> Extracted | None:
-    """Return the best LoRA of the difference of two matrices; None if the difference is rounding alone.
+    """Return the closest LoRA to the difference of two matrices; None if the difference is only rounding.
 
     Args:
         name: Name of the module.
         base: (rows, columns)
         tuned: (rows, columns)
-        config: The section.
+        config: Section `extract` of the configuration: rank or share.
 
     Raises:
-        CheckpointError: A weight isn't a number.
+        CheckpointError: A weight is NaN or infinite.
     """
     difference = tuned.float() - base.float()
     squares = float(difference.double().square().sum())

@@ -1,4 +1,4 @@
-"""Writes the LoRA that is nearest to the difference of two checkpoints, as an adapter folder of peft."""
+"""Extracts the LoRA closest to the difference of two checkpoints, and writes an adapter folder of peft."""
 
 import re
 from collections.abc import Callable
@@ -22,21 +22,21 @@ from workbench.models.stored import Stored
 
 ROOT = "base_model.model."
 TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
-"""Model types whose layers hold their weights transposed."""
+"""Model types whose linear layers store their weights transposed."""
 
 
 @dataclass
 class Extraction:
-    """What was extracted, and what was not."""
+    """Result of an extraction: LoRA matrices of layers, and changed weights that a LoRA can't represent."""
 
     layers: list[Extracted] = field(default_factory=list)
     rest: dict[str, float] = field(default_factory=dict)
-    """Changed weight that a LoRA doesn't hold, by its name in the tuned file -> |difference| / |base|, or 1
-    if the base lacks it."""
+    """Changed weight that a LoRA can't represent, by its name in the tuned file -> |difference| / |base|,
+    or 1 if the base lacks the weight."""
     kept: dict[str, Tensor] = field(default_factory=dict)
-    """Weights that are saved whole, by their names in the tuned file."""
+    """Weights that are saved whole in the adapter, by their names in the tuned file."""
     num_equal: int = 0
-    """Tensors that both checkpoints share."""
+    """Number of tensors that are equal in both checkpoints."""
 
 
 def extract(
@@ -54,7 +54,7 @@ def extract(
     Args:
         base: The checkpoint that the adapter is for.
         tuned: The other checkpoint.
-        config: The section.
+        config: Section `extract` of the configuration.
         folder: Adapter folder, replaced as a whole or not at all.
         base_name: Name of the base in adapter_config.json.
         progress: Called after each tensor.
@@ -82,10 +82,10 @@ def extract(
 
 
 def check_comparable(base: ModelFolder, tuned: ModelFolder) -> None:
-    """Check that all layers of the base have the same shapes in the other checkpoint.
+    """Check that the tuned checkpoint has all tensors of the base in the same shapes.
 
     Raises:
-        CheckpointError: They don't, a tensor isn't of floating point numbers, or layers are transposed.
+        CheckpointError: A tensor is missing, quantized or of another shape, or layers are transposed.
     """
     if base.config.get("model_type") in TRANSPOSED:
         raise CheckpointError(
@@ -113,7 +113,7 @@ def _extract_one(
     config: ExtractConfig,
     extraction: Extraction,
 ) -> None:
-    """Extract the LoRA of one tensor, or say that it has none."""
+    """Add the LoRA of one tensor to `extraction`, or record the tensor as equal or not representable."""
     before, after = base[...], tuned[...]
     if torch.equal(before.to(after.dtype), after):
         extraction.num_equal += 1
@@ -129,7 +129,7 @@ def _extract_one(
 def _kept(
     extraction: Extraction, base: ModelFolder, tuned: ModelFolder, config: ExtractConfig
 ) -> dict[str, Tensor]:
-    """Return the weights to save whole: of modules that have changed, or of a head that the base lacks."""
+    """Return the weights to save whole: changed modules (if `keep_rest`), and a head that the base lacks."""
     short = {file_name: name for name, file_name in tuned.file_names.items()}
     layers = {name.rpartition(".")[0] for name, stored in tuned.tensors.items() if _is_layer(name, stored)}
     modules = set()
@@ -147,13 +147,13 @@ def _kept(
 
 
 def _is_layer(name: str, stored: Stored) -> bool:
-    """Return whether a tensor is the matrix of a linear layer."""
+    """Return whether a tensor is the matrix of a layer, not of an embedding or a head."""
     is_matrix = len(stored.shape) == 2 and name.endswith(".weight")
     return is_matrix and not is_embedding(name) and not is_head(name)
 
 
 def _write(extraction: Extraction, tuned: ModelFolder, folder: Path, base_name: str | None) -> None:
-    """Write configuration and tensors in peft's format."""
+    """Write the adapter's configuration, tensors and chat template in peft's format."""
     ranks = {layer.name: layer.rank for layer in extraction.layers}
     most = max(ranks.values())
     others = {re.escape(name): rank for name, rank in ranks.items() if rank != most}

@@ -1,1 +1,1 @@
-"""Reads and writes GGUF files."""
+"""Reads and writes GGUF files, llama.cpp's model format."""

@@ -20,27 +20,27 @@ SCALARS = {
     **dict.fromkeys((GGUFValueType.UINT32, GGUFValueType.INT32, GGUFValueType.FLOAT32), 4),
     **dict.fromkeys((GGUFValueType.UINT64, GGUFValueType.INT64, GGUFValueType.FLOAT64), 8),
 }
-"""Bytes of a number of each type."""
+"""Type of a number -> its size in bytes."""
 MAX_ITEMS = 1_500_000
-"""Items of all arrays together; the largest vocabularies have about a million. Each takes about 10
-microseconds and a kilobyte of memory to read."""
+"""Largest number of items in all arrays together; the largest vocabularies have about a million. Reading
+an item takes about 10 microseconds and a kilobyte of memory."""
 MAX_KEYS = 10_000
-"""Keys; models have fewer than a hundred. Each takes about 40 microseconds to read."""
+"""Largest number of keys; models have fewer than a hundred. Reading one takes about 40 microseconds."""
 MAX_TENSORS = 100_000
-"""Tensors; the largest models have a few thousand."""
+"""Largest number of tensors; the largest models have a few thousand."""
 MERGES_PER_TOKEN = 4
-"""Limit on the byte-pair merges of a vocabulary; models have about 2 a token, and a million take minutes."""
+"""Largest number of byte-pair merges per token; models have about 2, and a million merges take minutes."""
 MAX_DIMENSIONS = 8
 SMALLEST_PAIR = 8 + 4 + 1
-"""Bytes of an empty key, its type and a value of one byte."""
+"""Bytes of the smallest key-value pair: an empty key, a type and a value of one byte."""
 SMALLEST_TENSOR = 8 + 4 + 4 + 8
-"""Bytes of a tensor's description: empty name, number of dimensions, type and offset."""
+"""Bytes of a tensor's smallest description: empty name, number of dimensions, type and offset."""
 DEFAULT_ALIGNMENT = 32
 
 
 @dataclass(frozen=True)
 class TensorSpan:
-    """Position of a tensor's data, relative to the end of the header."""
+    """Position and size of a tensor's data; the offset is relative to the end of the header."""
 
     name: str
     offset: int
@@ -48,10 +48,10 @@ class TensorSpan:
 
 
 class Header:
-    """Parses a header; every size is checked before it is used."""
+    """Parser of a GGUF header that checks every size before using it."""
 
     def __init__(self, data: mmap.mmap, file: Path) -> None:
-        """Parse the header in `data`, the content of `file`."""
+        """Start at the beginning of `data`, the content of `file`; `check` does the parsing."""
         self.data = data
         self.file = file
         self.position = 0
@@ -61,7 +61,7 @@ class Header:
         self.alignment = DEFAULT_ALIGNMENT
 
     def check(self) -> None:
-        """Check the entire header.
+        """Parse and check the entire header.
 
         Raises:
             CheckpointError: The header is damaged, or announces more than the file contains.
@@ -83,7 +83,7 @@ class Header:
         self.check_spans([self.tensor() for _ in range(num_tensors)])
 
     def pair(self) -> None:
-        """Read a key and skip its value; the alignment is kept."""
+        """Read a key and skip its value, except for the alignment, which is remembered."""
         name = self.text("a key")
         kind = self.kind(name)
         if name == "general.alignment" and kind == GGUFValueType.UINT32:
@@ -94,7 +94,7 @@ class Header:
         self.value(name, kind)
 
     def value(self, name: str, kind: GGUFValueType) -> None:
-        """Skip a value."""
+        """Skip a value of this type."""
         if kind == GGUFValueType.STRING:
             self.text(name)
         elif kind != GGUFValueType.ARRAY:
@@ -119,7 +119,7 @@ class Header:
             self.skip(count * SCALARS[kind], name)
 
     def tensor(self) -> TensorSpan:
-        """Read the description of a tensor."""
+        """Read the description of a tensor: name, dimensions, type and offset."""
         name = self.text("a tensor")
         num_dimensions = self.number("I")
         if num_dimensions > MAX_DIMENSIONS:
@@ -137,7 +137,7 @@ class Header:
         return TensorSpan(name, offset, elements * size // block)
 
     def check_spans(self, tensors: list[TensorSpan]) -> None:
-        """Refuse tensors beyond the end of the file, off the alignment, or overlapping."""
+        """Refuse tensors that end beyond the file, aren't aligned, or overlap."""
         first = -(-self.position // self.alignment) * self.alignment
         previous_end = 0
         for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.num_bytes)):
@@ -155,14 +155,17 @@ class Header:
             previous_end = end
 
     def check_count(self, what: str, count: int, smallest: int, most: int) -> None:
-        """Refuse a number of things that the rest of the file has no room for, or that no model has."""
+        """Refuse a number of items of which each needs `smallest` bytes, if the file's rest is too short.
+
+        Also refuse more than `most`, which no model has.
+        """
         if count * smallest > len(self.data) - self.position:
             raise self.damaged(f"announces {count:,} {what}, in a file of {len(self.data):,} bytes")
         if count > most:
             raise self.damaged(f"announces {count:,} {what} (at most {most:,})")
 
     def kind(self, name: str) -> GGUFValueType:
-        """Read the type of a value."""
+        """Read the type of the value of key `name`."""
         number = self.number("I")
         try:
             return GGUFValueType(number)
@@ -170,14 +173,14 @@ class Header:
             raise self.damaged(f"the key {name!r} has the unknown type {number}") from error
 
     def text(self, what: str) -> str:
-        """Read a string and the length before it."""
+        """Read a length and a string; a string of 1,000 bytes or more is skipped and returned as empty."""
         length = self.number("Q")
         start = self.position
         self.skip(length, what)
         return self.data[start : self.position].decode("utf-8", "replace") if length < 1000 else ""
 
     def number(self, format_code: str) -> int:
-        """Read an integer."""
+        """Read an integer in the format of a `struct` code, such as I or Q."""
         start, size = self.position, struct.calcsize("<" + format_code)
         self.skip(size, "the header")
         return int(struct.unpack(self.byte_order + format_code, self.data[start : self.position])[0])
@@ -190,12 +193,12 @@ class Header:
         self.position += size
 
     def damaged(self, reason: str) -> CheckpointError:
-        """Return the error for a reason."""
+        """Return a CheckpointError with this reason, to be raised."""
         return CheckpointError(f"{self.file}: truncated, damaged or not a GGUF file ({reason})")
 
 
 def check_header(file: Path) -> None:
-    """Check what a GGUF file's header announces against the file's size.
+    """Check that a GGUF file is as long as its header announces.
 
     Raises:
         CheckpointError: The header is damaged, or announces more than the file contains.
@@ -209,6 +212,6 @@ def check_header(file: Path) -> None:
 
 @contextmanager
 def mapped(file: Path) -> Iterator[mmap.mmap]:
-    """Map a file into memory."""
+    """Map a file into memory for reading, within the block."""
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield data

@@ -1,4 +1,4 @@
-"""Reads GGUF files of LLaMA and its relatives: configuration, tensors and tokenizer."""
+"""Reads GGUF files of LLaMA, Qwen2 and Qwen3: configuration, tensors and tokenizer."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ LAYER_MODULES = {
     "attn_k_norm": "self_attn.k_norm",
 }
 ROPE_FACTORS = "rope_freqs.weight"
-# Keys that change the computation and have no field in the configurations -> the value without effect.
+# Key that changes the computation and has no field in config.json -> the value that has no effect.
 NEUTRAL = {
     "expert_count": 0,
     "attention.sliding_window": 0,
@@ -70,16 +70,16 @@ LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_po
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """Tensor of a GGUF file, read and dequantized to float32 when it is indexed."""
+    """Tensor of a GGUF file; indexing it reads and dequantizes it to float32."""
 
     stored: Any
     shape: tuple[int, ...]
     num_heads: int
-    """Number of heads whose rows llama.cpp interleaves; 0: the rows are not interleaved."""
+    """Number of heads whose rows llama.cpp interleaves; 0 if the rows aren't interleaved."""
     dtype: torch.dtype = torch.float32
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the tensor; the index is `...`."""
+        """Return the tensor in transformers' order of rows; the only index is `...`."""
         values = torch.from_numpy(dequantize(self.stored.data, self.stored.tensor_type).copy())
         if not self.num_heads:
             return values
@@ -88,7 +88,7 @@ class GgufTensor:
 
 
 def read_fields(file: Path) -> dict[str, Any]:
-    """Read the file's metadata; arrays of strings are replaced by their length.
+    """Read the file's metadata; an array of strings is replaced by its number of strings.
 
     Raises:
         CheckpointError: The file is damaged or not a GGUF file.
@@ -101,7 +101,7 @@ def read_fields(file: Path) -> dict[str, Any]:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """Read the file's metadata as config.json of LLaMA, Qwen2 or Qwen3.
+    """Convert the file's metadata to the fields of a config.json of LLaMA, Qwen2 or Qwen3.
 
     Raises:
         CheckpointError: The file has another architecture, or a key that config.json has no field for.
@@ -149,7 +149,7 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def _check_neutral(file: Path, llama_keys: dict[str, Any], neutral: dict[str, Any]) -> None:
-    """Raise CheckpointError for a key with another value than the one without effect."""
+    """Raise CheckpointError if a key has another value than the one in `neutral`, which has no effect."""
     for key, value in neutral.items():
         if llama_keys.get(key, value) not in (value, None):
             raise CheckpointError(
@@ -181,7 +181,7 @@ def read_tensors(file: Path) -> dict[str, GgufTensor]:
 
 
 def interleaved_heads(architecture: str, num_heads: int, num_key_value_heads: int | None) -> dict[str, int]:
-    """Return the number of heads by projection where llama.cpp interleaves their rows: only in LLaMA."""
+    """Return projection -> number of heads where llama.cpp interleaves its rows; empty unless LLaMA."""
     if architecture != "llama":
         return {}
     return {"q_proj": num_heads, "k_proj": num_key_value_heads or num_heads}
@@ -214,7 +214,7 @@ def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
 
 
 def _split_as_named(tokenizer: PreTrainedTokenizerFast, name: str, file: Path) -> None:
-    """Split text as `tokenizer.ggml.pre` names it, where transformers 5.23 splits it as GPT-2 does."""
+    """Set the pre-tokenizer that `tokenizer.ggml.pre` names, where transformers 5.23 sets GPT-2's."""
     backend = tokenizer.backend_tokenizer
     if name in DIGIT_BY_DIGIT:
         split = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
@@ -227,7 +227,7 @@ def _split_as_named(tokenizer: PreTrainedTokenizerFast, name: str, file: Path) -
 
 
 def _reader(file: Path) -> GGUFReader:
-    """Parse a file; parsing a vocabulary takes seconds, so the last file is cached."""
+    """Parse a GGUF file; the last file is cached, since parsing a vocabulary takes seconds."""
     return _parsed(file, file.stat().st_mtime_ns)
 
 
@@ -246,7 +246,7 @@ def _shape(tensor: Any) -> tuple[int, ...]:
 
 
 def _rope(file: Path, llama_keys: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """Return `rope_parameters` from the metadata and, for Llama 3, from the tensor of factors.
+    """Return config.json's `rope_parameters` from the metadata and, for Llama 3, from the tensor of factors.
 
     Raises:
         CheckpointError: Transformers doesn't support the scaling type or the factors.
@@ -276,7 +276,7 @@ def _rope(file: Path, llama_keys: dict[str, Any], config: dict[str, Any]) -> dic
 
 
 def _llama3_rope(file: Path, factors: Tensor, theta: float) -> dict[str, Any]:
-    """Find the llama3 scaling that divides the frequencies (D / 2,) by `factors`.
+    """Return the parameters of the llama3 scaling that divides the frequencies (D / 2,) by `factors`.
 
     Source of the formula: transformers, modeling_rope_utils.py, _compute_llama3_parameters.
 

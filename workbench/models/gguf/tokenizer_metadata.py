@@ -1,4 +1,4 @@
-"""Writes a tokenizer into a GGUF file's metadata, as llama.cpp reads it."""
+"""Writes a tokenizer into a GGUF file's metadata in llama.cpp's form."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ SPLITS = {
 }
 DIGIT_BY_DIGIT = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
 IMPLIED_NORMALIZERS = ("Prepend", "Replace")
-"""Normalizers of LLaMA's own tokenizer.json; llama.cpp applies them without being told."""
+"""Normalizers of LLaMA's own tokenizer.json, which llama.cpp applies without metadata."""
 
 logger = logging.getLogger("workbench")
 
@@ -59,7 +59,7 @@ def describe_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, r
 def _write_vocabulary(
     writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, state: dict[str, Any], rows: int
 ) -> None:
-    """Write tokens, token types, and scores or merges; `state` is the content of tokenizer.json."""
+    """Write tokens, their types, and scores or merges; `state` is tokenizer.json's content."""
     by_id = {index: token for token, index in tokenizer.get_vocab().items()}
     tokens = [by_id.get(index, f"[PAD{index}]") for index in range(rows)]
     fallback: bool = state["model"]["byte_fallback"]
@@ -85,7 +85,7 @@ def _write_vocabulary(
 def _token_type(
     token: str | None, added: dict[str, bool], unknown: str | None, byte_fallback: bool
 ) -> TokenType:
-    """Return the type of a token; None is an embedding row without a token."""
+    """Return llama.cpp's type of a token; None stands for an embedding row without a token."""
     if token is None:
         return TokenType.UNUSED
     if byte_fallback and token == unknown:
@@ -98,14 +98,14 @@ def _token_type(
 
 
 def _members(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
-    """Return the members of a sequence in tokenizer.json, or the single component."""
+    """Return the parts of a component of tokenizer.json: those of a sequence, or the component itself."""
     if component is None:
         return []
     return list(component[key]) if component["type"] == "Sequence" else [component]
 
 
 def _split_name(pre_tokenizer: dict[str, Any] | None) -> str:
-    """Return llama.cpp's name of the pre-tokenizer.
+    """Return llama.cpp's name of a pre-tokenizer, such as llama-bpe.
 
     Raises:
         CheckpointError: llama.cpp doesn't have this pre-tokenizer.

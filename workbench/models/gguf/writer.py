@@ -1,4 +1,4 @@
-"""Writes LLaMA, Qwen2 and Qwen3 and their tokenizer to a GGUF file for llama.cpp, one tensor at a time."""
+"""Writes LLaMA, Qwen2 and Qwen3 models with their tokenizer as GGUF files for llama.cpp."""
 
 import math
 import os
@@ -29,7 +29,7 @@ from workbench.models.gguf.tokenizer_metadata import describe_tokenizer
 from workbench.models.stored import Stored
 
 BLOCK = 32
-"""Weights that share a scale, in all quantized types written here."""
+"""Number of weights that share a scale in all quantized types that are written here."""
 FLOAT16_MAX = 65504.0
 
 FILE_TYPES = {
@@ -49,7 +49,7 @@ GGUF_MODULES = {ours: theirs for theirs, ours in LAYER_MODULES.items()}
 
 
 def check_describable(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, rows: int) -> None:
-    """Check that a GGUF file can describe a model and its tokenizer; nothing is written.
+    """Check that a GGUF file can describe a model and its tokenizer, without writing a file.
 
     Args:
         config: Configuration of the model.
@@ -72,15 +72,15 @@ def write_gguf(
     gguf_type: GgufType,
     ends: Sequence[int] = (),
 ) -> int:
-    """Write the file, and return the size of its tensors in bytes.
+    """Write a GGUF file, one tensor in memory at a time; return the size of its tensors in bytes.
 
     Args:
         file: File to create; after an error it is incomplete, and the caller removes it.
         config: Configuration of the model.
         tensors: Tensors under transformers' names.
         tokenizer: Tokenizer of the model.
-        gguf_type: Type of matrices; with 4 and 5-bit types embedding and head have 8 bits.
-        ends: Tokens that end an answer; the first other than the end of sequence is written as end of turn.
+        gguf_type: Type of matrices; if it has 4 or 5 bits, embedding and head have 8 bits.
+        ends: Token ids that end an answer; the first that isn't the end of sequence is the end of turn.
 
     Raises:
         CheckpointError: llama.cpp doesn't support the model, or weights overflow float16.
@@ -117,7 +117,7 @@ def write_gguf(
 
 
 def _gguf_name(name: str) -> str:
-    """Return llama.cpp's name of a LLaMA tensor."""
+    """Return llama.cpp's name of a tensor with this name in transformers."""
     if name == ROPE_FACTORS:
         return name
     if name in GGUF_NAMES:
@@ -128,7 +128,7 @@ def _gguf_name(name: str) -> str:
 
 
 def _number_type(name: str, shape: tuple[int, ...], gguf_type: GgufType) -> GGMLQuantizationType:
-    """Return a tensor's type: float32 for vectors, float16 for rows that blocks don't divide."""
+    """Return the type to write: float32 for vectors, float16 for rows not divisible into blocks."""
     requested = GGMLQuantizationType[gguf_type.value.upper()]
     if len(shape) == 1:
         return GGMLQuantizationType.F32
@@ -140,7 +140,7 @@ def _number_type(name: str, shape: tuple[int, ...], gguf_type: GgufType) -> GGML
 
 
 def _interleaved(weight: Tensor, num_heads: int) -> Tensor:
-    """Permute the rows of q and k to llama.cpp's neighbouring pairs; without heads, change nothing."""
+    """Reorder the rows of q_proj or k_proj to llama.cpp's order of rotary pairs; 0 heads: change nothing."""
     if not num_heads:
         return weight.contiguous()
     halves = weight.view(num_heads, 2, -1, *weight.shape[1:])
@@ -148,10 +148,10 @@ def _interleaved(weight: Tensor, num_heads: int) -> Tensor:
 
 
 def _write_architecture(writer: GGUFWriter, config: PreTrainedConfig) -> None:
-    """Write the metadata of the architecture.
+    """Write the metadata of the architecture: sizes, norm and rotary embedding.
 
     Raises:
-        CheckpointError: llama.cpp's LLaMA doesn't have the activation or the rotary embedding.
+        CheckpointError: llama.cpp lacks the activation, a scale, a bias or the rotary embedding.
     """
     if config.hidden_act != "silu":
         raise CheckpointError(f"export.format: gguf doesn't support hidden_act={config.hidden_act!r} (silu)")
@@ -214,7 +214,7 @@ def _write_yarn(writer: GGUFWriter, rope: dict[str, Any], max_length: int) -> No
 
 
 def _rope_factors(config: PreTrainedConfig) -> dict[str, Stored]:
-    """Return Llama 3's divisors of the frequencies as a tensor for llama.cpp; empty for other types."""
+    """Return Llama 3's divisors of the rotary frequencies as a named tensor; empty for other rope types."""
     rope: dict[str, Any] = dict(config.rope_parameters or {})
     if rope["rope_type"] != "llama3":
         return {}

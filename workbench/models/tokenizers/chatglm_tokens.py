@@ -11,23 +11,23 @@ from workbench.models.tokenizers.sentencepiece_file import CONTROL, UNMATCHED, P
 
 CLASS = "ChatGLMTokenizer"
 WORDS = ("sop", "eop")
-"""Tokens that are letters of words, too: text becomes them only where tokenizer_config.json lists them."""
+"""Tokens that also occur as letters of words: text becomes them only if tokenizer_config.json lists them."""
 SPECIAL = (
     *("[MASK]", "[gMASK]", "[sMASK]", *WORDS),
     *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
 )
-"""Tokens whose ids follow those of the pieces."""
+"""Special tokens; their ids follow those of the SentencePiece model."""
 PREFIX = ("[gMASK]", "sop")
-"""Tokens before every text."""
+"""Tokens that are put before every text."""
 
 
 def with_special_pieces(model: SentencePieceModel) -> SentencePieceModel:
-    """Return a model with the special tokens as pieces."""
+    """Append ChatGLM's special tokens to a SentencePiece model's pieces."""
     added = (Piece(text, 0.0, UNMATCHED if text in WORDS else CONTROL) for text in SPECIAL)
     return replace(model, pieces=(*model.pieces, *added))
 
 
 def prefix(tokenizer: Tokenizer) -> processors.PostProcessor:
-    """Return what puts the prefix before every text."""
+    """Return a post-processor that puts `PREFIX` before every text."""
     ids = [(token, tokenizer.token_to_id(token)) for token in PREFIX]
     return processors.TemplateProcessing(single=[*PREFIX, "$A"], special_tokens=ids)

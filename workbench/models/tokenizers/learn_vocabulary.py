@@ -1,7 +1,7 @@
-"""Trains BPE vocabularies on text as SentencePiece does, and extends vocabularies by new pieces.
+"""Trains BPE vocabularies on text as SentencePiece does, and extends a tokenizer by new pieces.
 
 A piece is the text of a token, with `▁` for a space (or, in byte-level tokenizers, one letter per byte). An
-extension keeps the old merges first, so that whatever the old tokenizer merges stays merged. The new merges
+extension puts the old merges first, so that whatever the old tokenizer merges stays merged. The new merges
 follow, and the new tokens' ids follow all old ids.
 """
 
@@ -29,13 +29,13 @@ from workbench.models.tokenizers.sentencepiece_file import (
 )
 
 SPECIAL_TOKENS = [SPECIAL[f"{kind}_token"] for kind in ("unk", "bos", "eos", "pad")]
-"""Special tokens with the ids 0 to 3, as in Open-Llama's own tokenizers."""
+"""Special tokens, whose ids are 0 to 3 as in Open-Llama's own tokenizers."""
 
 MIN_FREQUENCY = 2
-"""Two tokens are joined only if the text has that pair at least this often."""
+"""Two tokens are merged only if the text has the pair at least this often."""
 
 MAX_PIECE_LENGTH = 16
-"""Most characters of a token, as in SentencePiece (max_sentencepiece_length)."""
+"""Largest number of characters of a token, as in SentencePiece (max_sentencepiece_length)."""
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
@@ -43,11 +43,12 @@ WORDS = (
     f"{SPACE}?\\p{{Han}}+|{SPACE}?[\\p{{L}}\\p{{M}}&&[^\\p{{Han}}]]+|{SPACE}?\\p{{N}}|"
     f"{SPACE}+(?={SPACE})|{SPACE}?[^\\p{{L}}\\p{{M}}\\p{{N}}{SPACE}\\s]+|{SPACE}|\\s"
 )
-"""Pre-tokenization, which no piece crosses: a run of Han or of other letters, one digit, a run of signs."""
+"""Pre-tokenization into words, beyond which no piece extends: a run of Han or of other letters, one digit,
+a run of signs."""
 
 
 def learn(texts: Sequence[str], config: TokenizerConfig) -> PreTrainedTokenizerFast:
-    """Train a new tokenizer in LLaMA's format; the same texts give the same tokenizer.
+    """Train a new tokenizer in LLaMA's format; equal texts give equal tokenizers.
 
     Raises:
         ConfigError: The vocabulary size is too small for the characters of the texts.
@@ -77,13 +78,13 @@ def extend(
     config: TokenizerConfig,
     folder: Path,
 ) -> PreTrainedTokenizerFast:
-    """Save `old` with new tokens, whose ids follow the old ones, to `folder`.
+    """Add new tokens to a tokenizer, and save the result to `folder`; new ids follow the old ones.
 
     Args:
         old: A BPE tokenizer.
         texts: Training texts of the new pieces, unless `pieces` is given.
-        pieces: A tokenizer of the same type with the new pieces.
-        config: The section.
+        pieces: A tokenizer of the same type, whose pieces are added instead of trained ones; None: train.
+        config: Section `tokenizer` of the configuration.
         folder: Folder of the extended tokenizer.
 
     Raises:
@@ -116,7 +117,7 @@ def extend(
 
 
 def subpieces(old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast) -> dict[int, list[int]]:
-    """Map each token that only `new` has to the tokens into which `old` splits its piece (one or more)."""
+    """Map each new token to the old tokens into which the old tokenizer splits its piece (one or more)."""
     first = max(old.get_vocab().values()) + 1
     model, unknown = old.backend_tokenizer.model, old.unk_token_id
     split = {}
@@ -136,7 +137,7 @@ def characters_per_token(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str
 
 
 def _train_on_characters(texts: Sequence[str], config: TokenizerConfig, size: int) -> Tokenizer:
-    """Train BPE on characters with up to `size` tokens; ids are in the order of training."""
+    """Train BPE on characters, with at most `size` tokens; ids are in the order of training."""
     characters = Counter(chain.from_iterable(texts))
     if not characters:
         raise DataError("data.path: no text to learn a vocabulary from")
@@ -158,7 +159,7 @@ def _train_on_characters(texts: Sequence[str], config: TokenizerConfig, size: in
 
 
 def _train_on_bytes(old: Tokenizer, texts: Sequence[str], size: int) -> Tokenizer:
-    """Train BPE on bytes, with the normalizer and the pre-tokenizer of `old`."""
+    """Train BPE on bytes, with the normalizer and pre-tokenizer of the old tokenizer."""
     if not any(texts):
         raise DataError("data.path: no text to learn a vocabulary from")
     tokenizer = Tokenizer(models.BPE())
@@ -177,7 +178,7 @@ def _train_on_bytes(old: Tokenizer, texts: Sequence[str], size: int) -> Tokenize
 
 
 def _lines(texts: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of the texts that are not empty: a whole book as one word would give no merges."""
+    """Yield the texts line by line, without empty lines: a book as a single word would give no merges."""
     for text in texts:
         yield from (line for line in text.splitlines() if line)
 
@@ -193,7 +194,7 @@ def _num_frequent(characters: Counter[str], coverage: float) -> int:
 
 
 def _state(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return the content of the tokenizer's tokenizer.json.
+    """Return the content of a BPE tokenizer's tokenizer.json.
 
     Raises:
         CheckpointError: The tokenizer is not BPE.
@@ -207,7 +208,7 @@ def _state(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _ascii(by_character: bool) -> frozenset[str]:
-    """Return the letters of ASCII in pieces: the characters and `▁`, or the byte-level letters."""
+    """Return the letters by which pieces write ASCII text: characters and `▁`, or byte-level letters."""
     characters = [chr(code) for code in range(128)]
     if by_character:
         return frozenset([*characters, SPACE])
@@ -222,9 +223,9 @@ def _add(
     size: int,
     refused: frozenset[str],
 ) -> int:
-    """Add up to `size` pieces of `source` to `model`, with ids after the `known` tokens; return their number.
+    """Add up to `size` pieces of `source` to `model`, both as in tokenizer.json; return their number.
 
-    Pieces that consist of `refused` letters are skipped.
+    Their ids follow those of the `known` tokens. Pieces that consist of `refused` letters only are skipped.
     """
     vocabulary: dict[str, int] = model["vocab"]
     vocabulary |= known  # added tokens keep their ids only if the BPE model has them, too
@@ -249,7 +250,7 @@ def _add(
 
 
 def _check_same(written: Tokenizer, reloaded: PreTrainedTokenizerFast, texts: Sequence[str]) -> None:
-    """Raise CheckpointError unless the tokenizer that was read back encodes as the one that was written."""
+    """Raise CheckpointError if the reloaded tokenizer encodes a text otherwise than the written one."""
     for text in texts[:100]:
         ids = written.encode(text, add_special_tokens=False).ids
         if ids != reloaded.backend_tokenizer.encode(text, add_special_tokens=False).ids:

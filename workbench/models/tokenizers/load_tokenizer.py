@@ -30,7 +30,7 @@ READ = (
     *("added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "config.json"),
     tiktoken_file.QWEN_FILE,
 )
-"""Names of files that say something about a tokenizer."""
+"""Names of files that are read for a tokenizer."""
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", tiktoken_file.QWEN_FILE)
 logger = logging.getLogger("workbench")
 
@@ -56,7 +56,7 @@ def take_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> N
 
 
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerFast:
-    """Load the model's tokenizer, with a padding token from its own vocabulary.
+    """Load the model's tokenizer and choose a padding token from its vocabulary.
 
     Within `reading_once` its files are parsed once, and each call returns a shallow copy: the caller may set
     its chat template, but must not change vocabulary and special tokens, which all copies share.
@@ -103,7 +103,7 @@ def num_embeddings(model: ModelConfig) -> int | None:
 
 
 def tokenizer_place(model: ModelConfig) -> Path:
-    """Return the local path of the tokenizer.
+    """Return the local path of the tokenizer: a folder or a file.
 
     Raises:
         ConfigError: Neither `model.tokenizer` nor `model.path` is given.
@@ -118,7 +118,7 @@ def tokenizer_place(model: ModelConfig) -> Path:
 
 
 def has_tokenizer(model: ModelConfig) -> bool:
-    """Return whether the model section names a tokenizer, or one is in the model's folder."""
+    """Return whether the section `model` names a tokenizer, or the model's folder has one."""
     if model.tokenizer is not None or model.init:
         return True
     return _has_files(tokenizer_place(model))
@@ -152,7 +152,7 @@ def read_tokenizer(path: Path, rows: int | None = None) -> PreTrainedTokenizerFa
 
 
 def _read_tokenizer(path: Path, rows: int | None) -> PreTrainedTokenizerFast:
-    """Read the tokenizer from the files that are there; see `read_tokenizer`."""
+    """Read the tokenizer by the reader that suits the kind of file at `path`; see `read_tokenizer`."""
     if path.suffix == ".gguf":
         return reader.read_tokenizer(path)
     if (file := _tiktoken_in(path)) is not None:
@@ -174,7 +174,7 @@ def _read_tokenizer(path: Path, rows: int | None) -> PreTrainedTokenizerFast:
 
 
 def _tiktoken_in(path: Path) -> Path | None:
-    """Return the tiktoken file at `path`, a folder or a file; None if there is none, or a tokenizer.json."""
+    """Return the tiktoken file at a folder or file path; None if there is none, or if a tokenizer.json is."""
     if (path / "tokenizer.json").is_file():
         return None
     for file in [path] if path.is_file() else [path / tiktoken_file.QWEN_FILE, path / "tokenizer.model"]:
@@ -194,12 +194,12 @@ class TokenizerErrors:
     path: Path
 
     def __enter__(self) -> None:
-        """Start the context."""
+        """Start the block."""
 
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Convert the error."""
+        """Raise CheckpointError if the block raised an error of a tokenizer's files."""
         if error_type is None or issubclass(error_type, CheckpointError):
             return
         if (

@@ -1,4 +1,4 @@
-"""Checks that the regular expressions of a tokenizer.json split texts in reasonable time.
+"""Checks that a tokenizer.json's regular expressions split texts in reasonable time.
 
 The tokenizers library has no time limit for matching: one expression can take minutes on a line.
 """
@@ -29,7 +29,7 @@ KNOWN = {
     " {2,}",
     " ",
 }
-"""Patterns of Llama 3, Qwen2, GPT-2, BLOOM, DeepSeek and SentencePiece, which are known to be fast."""
+"""Patterns of Llama 3, Qwen2, GPT-2, BLOOM, DeepSeek and SentencePiece, which needn't be tried."""
 
 MAX_SECONDS = 20.0
 """Limit on processor time for all patterns and texts together; a good pattern takes 0.01 seconds."""
@@ -57,10 +57,10 @@ for pattern in patterns:
 
 
 def check_patterns(file: Path) -> None:
-    """Refuse a tokenizer.json whose regular expressions take too long.
+    """Refuse a tokenizer.json with a regular expression that takes too long to split a text.
 
     Raises:
-        CheckpointError: Names the slow pattern.
+        CheckpointError: A pattern is slow; the message names it.
     """
     if b'"Regex"' not in file.read_bytes():
         return
@@ -84,7 +84,7 @@ def _patterns(value: Any) -> Iterator[str]:
 
 
 def slow_pattern(patterns: list[str]) -> str | None:
-    """Return the first pattern with which splitting the trial texts takes too long; None if all are fast.
+    """Return the first pattern that takes too long to split the trial texts; None if all are fast.
 
     The library can't be interrupted, so the trial runs in another process.
     """
@@ -97,7 +97,10 @@ def slow_pattern(patterns: list[str]) -> str | None:
 
 
 def trial_texts(patterns: list[str]) -> list[str]:
-    """Return prose, and runs of common characters and of the patterns' own, followed by others."""
+    """Return texts on which slow patterns show: prose, and runs of a character followed by others.
+
+    The runs are of common characters and of letters in the patterns.
+    """
     letters = sorted({character for pattern in patterns for character in pattern if character.isalnum()})
     runs = dict.fromkeys([*RUNS, *letters[:40]])
     return [PROSE, PROSE * 20, *(run * (length // len(run)) + END for length in LENGTHS for run in runs)]

@@ -1,4 +1,4 @@
-"""Converts SentencePiece BPE models, such as LLaMA's, to fast tokenizers with the same ids."""
+"""Converts SentencePiece BPE models, such as LLaMA's tokenizer.model, to fast tokenizers with equal ids."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,10 +30,10 @@ SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_t
 
 
 def merges(model: SentencePieceModel) -> list[tuple[str, str]]:
-    """Return the merges, ranked.
+    """Return the pairs of pieces that BPE merges, the first to merge first.
 
-    SentencePiece repeatedly merges the neighbours that form the piece with the highest score, by any pair.
-    BPE ranks pairs, so every pair that forms a piece becomes a merge, ordered by the piece's score.
+    SentencePiece repeatedly merges the neighbours that form the piece with the highest score, whichever pair
+    they are. BPE ranks pairs, so every pair that forms a piece becomes a merge, ordered by the piece's score.
     """
     ids = {piece.text: index for index, piece in enumerate(model.pieces)}
     ranked: list[tuple[float, int, tuple[str, str]]] = []
@@ -48,7 +48,7 @@ def merges(model: SentencePieceModel) -> list[tuple[str, str]]:
 
 
 def build(model: SentencePieceModel) -> Tokenizer:
-    """Convert the model to the tokenizers library, without special tokens around a text."""
+    """Convert the model to a tokenizer of the tokenizers library, which adds no special tokens to texts."""
     fallback = any(piece.kind == BYTE for piece in model.pieces)
     vocabulary = {piece.text: index for index, piece in enumerate(model.pieces)}
     unknown = next((piece.text for piece in model.pieces if piece.kind == UNKNOWN), None)
@@ -134,7 +134,7 @@ def _content(token: Any) -> Any:
 
 
 def _listed_tokens(settings: dict[str, Any], file: Path) -> dict[int, AddedToken]:
-    """Return the tokens that the settings files list, by id."""
+    """Return id -> added token, from tokenizer_config.json and added_tokens.json."""
     listed = {int(index): token for index, token in settings.get("added_tokens_decoder", {}).items()}
     listed |= {index: token for token, index in _settings(file.parent / "added_tokens.json").items()}
     return {
@@ -148,10 +148,12 @@ def _listed_tokens(settings: dict[str, Any], file: Path) -> dict[int, AddedToken
 
 
 def _replaced(model: SentencePieceModel, listed: dict[int, AddedToken], file: Path) -> SentencePieceModel:
-    """Replace the pieces whose ids are those of listed tokens, as InternLM2's unused pieces are.
+    """Replace the pieces whose ids listed tokens have.
+
+    InternLM2, for instance, lists tokens at the ids of unused pieces.
 
     Raises:
-        CheckpointError: The model has the token under another id, or the piece isn't one of text.
+        CheckpointError: The model has the token under another id, or the piece is the unknown one or a byte.
     """
     pieces = list(model.pieces)
     ids = {piece.text: index for index, piece in enumerate(pieces)}
@@ -168,7 +170,7 @@ def _replaced(model: SentencePieceModel, listed: dict[int, AddedToken], file: Pa
 
 
 def _add_tokens(backend: Tokenizer, listed: dict[int, AddedToken], file: Path) -> None:
-    """Add listed tokens whose ids come after the model's pieces.
+    """Add the listed tokens whose ids follow those of the model's pieces.
 
     Raises:
         CheckpointError: A token's id is not the next free one.

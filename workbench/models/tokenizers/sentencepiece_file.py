@@ -1,4 +1,4 @@
-"""Reads SentencePiece models, such as LLaMA's tokenizer.model."""
+"""Reads SentencePiece models, such as LLaMA's tokenizer.model, without the sentencepiece package."""
 
 import math
 import struct
@@ -13,16 +13,17 @@ from workbench.files import LONGEST_JSON
 from workbench.models.tokenizers.tokenizer_bounds import MAX_GROWTH, MAX_TOKENS, longest_replacement
 
 UNMATCHED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 0, 1, 2, 3, 4, 5, 6
-"""Kinds of pieces. No file has unmatched ones: they have an id, and no text becomes them."""
+"""Kinds of pieces. UNMATCHED is not in any file: this project adds such pieces, which have an id but match
+no text."""
 BPE = 2
 MAX_VARINT_BITS = 70
 MAX_PIECE = 512
-"""Limit on the characters of a piece; SentencePiece's default is 16."""
+"""Largest number of characters of a piece; SentencePiece's default is 16."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Entry of the vocabulary; its id is its index."""
+    """Entry of a SentencePiece vocabulary; its index is the token id."""
 
     text: str
     score: float
@@ -31,7 +32,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class SentencePieceModel:
-    """Content of a `.model` file that encoding and decoding depend on."""
+    """The part of a `.model` file that determines how texts are encoded and decoded."""
 
     pieces: tuple[Piece, ...]
     charsmap: bytes
@@ -43,7 +44,7 @@ class SentencePieceModel:
 
 
 def read_model(file: Path, limit: int = MAX_TOKENS) -> SentencePieceModel:
-    """Read a `.model` file, which has up to `limit` pieces.
+    """Read a `.model` file with at most `limit` pieces.
 
     Raises:
         CheckpointError: The file is damaged, or the model is of another type than LLaMA's tokenizers.
@@ -94,7 +95,7 @@ def read_model(file: Path, limit: int = MAX_TOKENS) -> SentencePieceModel:
 
 
 def _check_pieces(pieces: list[Piece], file: Path) -> None:
-    """Refuse pieces that SentencePiece refuses.
+    """Refuse pieces that SentencePiece itself would refuse.
 
     Raises:
         CheckpointError: A piece occurs twice, there isn't exactly one unknown piece, or a score isn't finite.
@@ -136,7 +137,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Decode the varint at `position`; return it and the position after it."""
+    """Decode the variable-length integer at `position`; return it and the position after it."""
     value = shift = 0
     while shift < MAX_VARINT_BITS:
         byte = data[position]

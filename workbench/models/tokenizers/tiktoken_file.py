@@ -1,6 +1,6 @@
 """Converts tiktoken files, the tokenizers of Qwen 1 and GLM-4, to fast tokenizers with the same ids.
 
-Such a file has a line for each token: its bytes in base64, and its rank, which is its id.
+A tiktoken file has a line for each token: its bytes in base64, and its rank, which is its id.
 """
 
 import base64
@@ -21,26 +21,26 @@ from workbench.models.tokenizers.tokenizer_bounds import MAX_TOKENS
 
 LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) (\d{1,9})")
 MAX_BYTES = 512
-"""Limit on the bytes of a token; the longest of known tokenizers are runs of 128 spaces."""
+"""Largest number of bytes of a token; the longest tokens of known tokenizers are runs of 128 spaces."""
 END = "<|endoftext|>"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What the code of a family's tokenizer adds to its file."""
+    """Settings of a tokenizer class that its code has and its tiktoken file lacks."""
 
     numbers: str
-    """Pattern of the numbers in a text that are one word."""
+    """Regular expression of digits that form one word."""
     special: tuple[str, ...]
-    """Tokens whose ids follow those in the file."""
+    """Special tokens; their ids follow those in the file."""
     prefix: tuple[str, ...] = ()
-    """Tokens before every text."""
+    """Tokens that are put before every text."""
     is_composed: bool = False
     """Whether texts are converted to Unicode's NFC form."""
 
     @property
     def pattern(self) -> str:
-        """Return the regular expression that divides a text into words."""
+        """Return the regular expression that splits a text into words, which no token crosses."""
         return (
             rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{self.numbers}"
             r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -70,7 +70,10 @@ SETTINGS = "tokenizer_config.json"
 
 
 class _Converter(TikTokenConverter):
-    """Transformers' converter of ranks that are read already; its own reader needs the package tiktoken."""
+    """Transformers' converter of tiktoken ranks, given ranks that are read already.
+
+    Its own reader needs the package tiktoken.
+    """
 
     def __init__(self, ranks: dict[bytes, int], pattern: str) -> None:
         super().__init__(pattern=pattern)  # type: ignore[no-untyped-call]
@@ -81,17 +84,17 @@ class _Converter(TikTokenConverter):
 
 
 def is_tiktoken(file: Path) -> bool:
-    """Return whether a file is a tiktoken file, by its first line."""
+    """Return whether the first line of a file is one of a tiktoken file."""
     with file.open("rb") as opened:
         first = opened.readline(2 * MAX_BYTES)
     return LINE.fullmatch(first.strip()) is not None
 
 
 def read_ranks(file: Path, limit: int = MAX_TOKENS) -> dict[bytes, int]:
-    """Read the tokens of a tiktoken file and their ranks; there are up to `limit`.
+    """Read a tiktoken file as token (bytes) -> rank, with at most `limit` tokens.
 
     Raises:
-        CheckpointError: The file is damaged, or its ranks aren't those of all tokens from 0 on.
+        CheckpointError: The file is damaged, or its ranks aren't 0, 1, 2, ... without gaps.
     """
     if (size := file.stat().st_size) > LONGEST_JSON:
         raise CheckpointError(f"{file}: {size:,} bytes (at most {LONGEST_JSON:,})")
@@ -112,7 +115,7 @@ def read_ranks(file: Path, limit: int = MAX_TOKENS) -> dict[bytes, int]:
 
 
 def _entry(line: bytes, where: str) -> tuple[bytes, int]:
-    """Return token and rank of a line.
+    """Parse one line of a tiktoken file; return token and rank.
 
     Raises:
         CheckpointError: The line isn't base64 and a number, or the token is too long.
@@ -130,7 +133,7 @@ def _entry(line: bytes, where: str) -> tuple[bytes, int]:
 
 
 def build(ranks: dict[bytes, int], family: Family) -> Tokenizer:
-    """Convert ranks to the tokenizers library, with the family's special tokens."""
+    """Convert tokens and ranks to a tokenizer of the tokenizers library, with the family's special tokens."""
     tokenizer: Tokenizer = _Converter(ranks, family.pattern).converted()
     if family.is_composed:
         tokenizer.normalizer = normalizers.NFC()
@@ -147,12 +150,12 @@ def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFa
     """Read the tokenizer of a tiktoken file, with the settings of a tokenizer_config.json in its folder.
 
     Args:
-        file: The file.
+        file: The tiktoken file.
         rows: Rows of the embedding; None: unknown.
 
     Raises:
-        CheckpointError: The file is damaged, or of an unknown family: the file doesn't say how its tokenizer
-            divides texts into words.
+        CheckpointError: The file is damaged, or its tokenizer class is unknown, which determines how texts
+            are split into words.
     """
     settings_file = file.parent / SETTINGS
     settings = read_json_object(settings_file) if settings_file.is_file() else {}
@@ -175,10 +178,10 @@ def read_tokenizer(file: Path, rows: int | None = None) -> PreTrainedTokenizerFa
 
 
 def _check_added(backend: Tokenizer, listed: dict[str, Any], file: Path) -> None:
-    """Refuse settings that list tokens with other ids than the family's.
+    """Check that tokens in tokenizer_config.json have the ids that the family gives them.
 
     Raises:
-        CheckpointError: Names the token.
+        CheckpointError: An id differs; the message names the token.
     """
     for index, described in listed.items():
         text = described.get("content") if isinstance(described, dict) else described

@@ -1,4 +1,4 @@
-"""Checks the sizes in a tokenizer's files against the model, before the tokenizers library reads the files.
+"""Checks the sizes in a tokenizer's files before the tokenizers library reads the files.
 
 The library has no limits: when the memory is full, it aborts the process.
 """
@@ -17,24 +17,25 @@ from workbench.patterns import matching
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 LISTS = ("added_tokens", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
-"""Keys with lists of tokens."""
+"""Keys whose values are lists of tokens."""
 MAX_TOKENS = 5_000_000
-"""Limit on the tokens if the number of embedding rows is unknown."""
+"""Largest number of tokens if the number of embedding rows is unknown."""
 MAX_GROWTH = 1_000
-"""Limit on the characters by which a normalizer or a decoder replaces one; known tokenizers need about 20."""
+"""Largest number of characters that a normalizer or decoder may put in place of one; known tokenizers need
+about 20."""
 MAX_ADDED = 1_000
-"""Limit on the tokens that a post-processor adds to a text."""
+"""Largest number of tokens that a post-processor may add to a text."""
 
 
 def check_announced(path: Path, rows: int | None) -> None:
-    """Refuse a tokenizer that would fill the memory, or has more tokens than the model's embedding has rows.
+    """Refuse a tokenizer with more tokens than embedding rows, or one whose output could fill the memory.
 
     Args:
         path: A tokenizer folder or file.
         rows: Rows of the embedding; None: unknown.
 
     Raises:
-        CheckpointError: Names the file and the key.
+        CheckpointError: A size is too large; the message names the file and the key.
     """
     files = [path] if path.is_file() else [path / name for name in FILES]
     limit = MAX_TOKENS if rows is None else rows
@@ -57,10 +58,10 @@ def check_announced(path: Path, rows: int | None) -> None:
 
 
 def check_ids(tokenizer: PreTrainedTokenizerFast, rows: int | None, name: str) -> None:
-    """Refuse tokens with the same id, and added ids that are larger than the embedding.
+    """Refuse a tokenizer if two tokens share an id, or if it adds a token beyond the embedding to texts.
 
     Raises:
-        CheckpointError: Names the tokens.
+        CheckpointError: An id is refused; the message names the tokens.
     """
     tokens: dict[int, str] = {}
     for token, index in tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False).items():
@@ -80,7 +81,7 @@ def check_template(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
     """Refuse a chat template that is neither a text nor a mapping of names to texts.
 
     Raises:
-        CheckpointError: Shows the template.
+        CheckpointError: The template is refused; the message shows it.
     """
     template = tokenizer.chat_template
     texts = list(template.values()) if isinstance(template, dict) else [template or ""]
@@ -99,7 +100,7 @@ def _check_added_tokens(description: Mapping[str, Any], file: Path) -> None:
     """Refuse a post-processor that adds too many tokens to a text.
 
     Raises:
-        CheckpointError: Names the number of tokens.
+        CheckpointError: There are too many; the message has their number.
     """
     parts = _members_of(description.get("post_processor"), "processors")
     special = [_inside(member, "special_tokens") for member in parts]
@@ -113,10 +114,10 @@ def _check_added_tokens(description: Mapping[str, Any], file: Path) -> None:
 
 
 def _check_growth(description: Mapping[str, Any], file: Path) -> None:
-    """Refuse a normalizer or a decoder that replaces a character by a long text.
+    """Refuse a normalizer or decoder that replaces a character by a long text.
 
     Raises:
-        CheckpointError: Names the key.
+        CheckpointError: A replacement is too long; the message names the key.
     """
     for key, members in (("normalizer", "normalizers"), ("decoder", "decoders")):
         growth = 1.0
@@ -129,7 +130,7 @@ def _check_growth(description: Mapping[str, Any], file: Path) -> None:
 
 
 def _members_of(component: Any, members: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the members of a component of tokenizer.json, including those of nested sequences."""
+    """Yield the parts of a component of tokenizer.json, including those of nested sequences."""
     pending = [component]
     while pending:
         member = pending.pop()
@@ -141,7 +142,7 @@ def _members_of(component: Any, members: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _growth(member: Mapping[str, Any]) -> float:
-    """Return the largest number of characters by which a member replaces one."""
+    """Return the largest number of characters that a normalizer or decoder puts in place of one."""
     if isinstance(prefix := member.get("prepend"), str):
         return 1.0 + len(prefix)
     if isinstance(encoded := member.get("precompiled_charsmap"), str):
@@ -174,9 +175,10 @@ def _decoded(encoded: str) -> bytes:
 
 
 def longest_replacement(charsmap: bytes) -> int:
-    """Return the length in bytes of the longest replacement in SentencePiece's compiled map, at least 1.
+    """Return the bytes of the longest replacement in SentencePiece's compiled character map, at least 1.
 
-    Source: github.com/google/sentencepiece, normalizer.cc: a size, a trie of this size, texts that end in 0.
+    Source: github.com/google/sentencepiece, normalizer.cc. The map is the size of a trie, the trie, and texts
+    that end in a zero byte.
     """
     start = 4 + int.from_bytes(charsmap[:4], "little")
     return max(1, max(map(len, charsmap[start:].split(b"\0"))))
