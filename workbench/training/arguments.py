@@ -1,4 +1,4 @@
-"""Translates the `train` section into the Trainer's arguments."""
+"""Translates the section `train` of the configuration into the arguments of transformers' Trainer."""
 
 import logging
 import math
@@ -42,14 +42,14 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def total_steps(num_batches: int, train: TrainConfig) -> int:
-    """Return the number of optimizer steps, from the number of batches per epoch."""
+    """Return the number of optimizer steps of a training; `num_batches` is the number in an epoch."""
     if train.max_steps > 0:
         return train.max_steps
     return math.ceil(train.num_epochs * math.ceil(num_batches / train.gradient_accumulation_steps))
 
 
 def warmup_steps(train: TrainConfig, steps: int) -> float:
-    """Return `train.warmup_steps`, or 0 where a fraction of `steps` would make every step a warmup step.
+    """Return `train.warmup_steps`, but 0 if it is a fraction that makes every step a warmup step.
 
     The first warmup step has rate 0, so a training of one step would change nothing.
     """
@@ -76,13 +76,13 @@ def training_arguments(
     """Return the Trainer's arguments.
 
     Args:
-        train: The train section.
+        train: The section `train` of the configuration.
         folder: Folder of the checkpoints.
         seed: Seed of row order and dropout.
         steps: Number of optimizer steps.
         metric: Metric that decides which checkpoint is best, `loss` or `score`; None: nothing is evaluated.
         model: The model; its device and kind (adapter or not) decide some arguments.
-        autocast: 16-bit dtype of matrix products with float32 weights; None: the weights' own dtype.
+        autocast: 16-bit dtype of matrix products with float32 weights; None: the dtype of the weights.
     """
     keeps_best = metric is not None and train.keep is Keep.best
     on_cpu = model.device.type == "cpu"

@@ -14,14 +14,20 @@ from workbench.data.packing import best_fit, cut
 from workbench.errors import ConfigError
 
 SORTED_STEPS = 50
-"""Optimizer steps whose rows `train.group_by_length` sorts together: enough to save padding, still random."""
+"""Optimizer steps whose rows `train.group_by_length` sorts together.
+
+They are enough to save padding, and few enough to leave the order random.
+"""
 
 
 class PaddedDataset(Dataset[Any]):
-    """Dataset plus one dummy row without labels, which fills the last batch of a rank that has none left."""
+    """A data set with one more row: a dummy without labels, for a rank that has no batch left.
+
+    All ranks must run the same number of batches.
+    """
 
     def __init__(self, rows: Rows) -> None:
-        """Wrap `rows`; the dummy row has the index `len(rows)`."""
+        """Wrap a data set; the dummy row has the index `len(rows)`."""
         self.rows = rows
 
     def __len__(self) -> int:
@@ -29,7 +35,7 @@ class PaddedDataset(Dataset[Any]):
         return len(self.rows) + 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one row; the dummy row is a copy of the first row whose labels are all ignored."""
+        """Return one row; the dummy row is a copy of the first row with all labels masked."""
         if index < len(self.rows):
             return dict(self.rows[index])
         row = dict(self.rows[0])
@@ -60,9 +66,9 @@ class Batches(Sampler[list[int]]):
 
         Args:
             lengths: Number of tokens of each row.
-            train: Sets rows or tokens per batch.
+            train: The section `train` of the configuration, with rows or tokens per batch.
             seed: Seed of the row order.
-            joined: Whether a batch is padding-free: its size is the sum of its rows' lengths.
+            joined: Whether a batch is concatenated without padding: its size is the sum of its rows' lengths.
             ranks: Rank of this process and the number of processes.
 
         Raises:
@@ -77,10 +83,10 @@ class Batches(Sampler[list[int]]):
         self.epoch = 0
         limit = train.max_tokens_per_batch
         self.token_limited = self._token_limited_batches(limit, joined) if limit else None
-        """The batches of every epoch where `train.max_tokens_per_batch` is set; None: batches of rows."""
+        """With `train.max_tokens_per_batch`, the batches of every epoch, in no order; else None."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Select the order of an epoch."""
+        """Choose the epoch, counted from 0, whose order the next iteration has."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -92,11 +98,11 @@ class Batches(Sampler[list[int]]):
         return -(-num_batches // self.world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield this rank's batches of the epoch."""
+        """Yield this rank's batches of the epoch, each as row indices."""
         return iter(batches_of_rank(self.epoch_batches(), len(self.lengths), self.rank, self.world_size))
 
     def epoch_batches(self) -> list[list[int]]:
-        """Return the batches of the epoch, those of all ranks."""
+        """Return the epoch's batches of all ranks, each as row indices."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         if self.token_limited is not None:
             return [self.token_limited[index] for index in permutation(len(self.token_limited), generator)]
@@ -114,7 +120,7 @@ class Batches(Sampler[list[int]]):
         return self.lengths[row]
 
     def _token_limited_batches(self, limit: int, joined: bool) -> list[list[int]]:
-        """Return batches of at most `limit` tokens each, padding included."""
+        """Group all rows into batches of at most `limit` tokens each, padding included."""
         longest = max(self.lengths)
         if longest > limit:
             raise ConfigError(
@@ -141,9 +147,10 @@ def permutation(count: int, generator: torch.Generator) -> list[int]:
 def batches_of_rank(
     batches: Sequence[list[int]], dummy_row: int, rank: int, world_size: int
 ) -> list[list[int]]:
-    """Return every `world_size`-th batch from index `rank` on.
+    """Return every `world_size`-th batch, beginning with index `rank`.
 
-    A batch of the dummy row alone fills up the last round, so that all ranks get the same number of batches.
+    If the batches don't suffice for all ranks, the last ranks get a batch of the dummy row alone, so that all
+    ranks get the same number of batches.
     """
     num_missing = -len(batches) % world_size
     return [*batches, *[[dummy_row]] * num_missing][rank::world_size]

@@ -1,4 +1,4 @@
-"""Builds the Trainer of one training: its batches, its arguments and its callbacks."""
+"""Builds the Trainer of a training: its batches, its arguments and its callbacks."""
 
 import logging
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ log = logging.getLogger("workbench")
 
 @dataclass(frozen=True)
 class Training:
-    """The arguments of `fit`."""
+    """The arguments of `fit`: model, rows, settings and folder of a training."""
 
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
@@ -53,7 +53,7 @@ class Training:
 def build_trainer(
     training: Training, identity: str, counters: TrainCounters, progress: ProgressBar
 ) -> CountingTrainer:
-    """Return a Trainer that is ready to train.
+    """Build a Trainer that is ready to train.
 
     Args:
         training: The arguments of `fit`.
@@ -99,7 +99,7 @@ def build_trainer(
 
 
 def recording_callbacks(training: Training, identity: str, counters: TrainCounters) -> list[TrainerCallback]:
-    """Return the callbacks that write files; the readers of train.jsonl come after its writer."""
+    """Return the callbacks that write files; callbacks that read train.jsonl come after its writer."""
     train, folder = training.train, training.folder
     journal = [Journal(folder), *tensorboard_callbacks(training)] if is_rank0() else []
     early_stopping = [EarlyStopping(RunDir(folder).train_jsonl, train.patience)] if train.patience else []
@@ -119,11 +119,10 @@ def tensorboard_callbacks(training: Training) -> list[TrainerCallback]:
 
 
 def can_join_rows(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
-    """Return whether the rows of a batch can be joined end to end (padding-free) instead of padded.
+    """Return whether the rows of a batch can be concatenated without padding instead of padded.
 
     Raises:
-        ConfigError: The rows are packed with several texts each, and the model lets these attend to each
-            other.
+        ConfigError: Several texts are packed into each row, and the model lets them attend to each other.
     """
     if is_classification(dataset):
         return False
@@ -138,11 +137,11 @@ def can_join_rows(model: PreTrainedModel | PeftModel, dataset: Dataset) -> bool:
 
 
 def num_classes(model: PreTrainedModel | PeftModel, dataset: Dataset) -> int:
-    """Return how many classes a prediction chooses from: the labels of a classifier, else the vocabulary."""
+    """Return how many outcomes a prediction has: the classes of a classifier, or the vocabulary."""
     config = model.config.get_text_config()
     return cast(int, config.num_labels if is_classification(dataset) else config.vocab_size)
 
 
 def is_classification(dataset: Dataset) -> bool:
-    """Return whether each row has one class or number as its label, instead of a label per token."""
+    """Return whether a row has one label (a class or a number) instead of a label per token."""
     return not isinstance(dataset[0]["labels"], list)

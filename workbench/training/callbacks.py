@@ -1,4 +1,4 @@
-"""Trainer callbacks: close each step's counters, stop a broken or stalled training, write manifests."""
+"""Trainer callbacks: add up each step's counters, stop a broken or stalled training, write manifests."""
 
 import logging
 import math
@@ -19,27 +19,37 @@ from workbench.training.resume import write_manifest
 log = logging.getLogger("workbench")
 
 EXPLODED_LOSS, EXPLODED_STEPS = 3.0, 10
-"""A training is stopped when its loss is above this multiple of random guessing's for this many steps."""
+"""A loss above 3 x (that of random guessing + 1 nat) in 10 steps in a row stops a training."""
 
 LARGEST_WEIGHT = 1e4
-"""A trained weight beyond this counts as broken: its products soon exceed float16, which ends at 65,504."""
+"""Largest absolute value of a trained weight that isn't broken.
+
+Products with larger weights soon exceed float16, which ends at 65,504.
+"""
 
 MAX_NAMED_ROWS = 16
-"""Rows that an error message names."""
+"""Largest number of rows that an error message names."""
 
 
 class StepCallback(TrainerCallback):
-    """Closes the counters of each step, stops when the loss explodes, and logs the last step."""
+    """Adds up the counters of each step, stops if the loss explodes, and has the last step logged."""
 
     def __init__(self, counters: TrainCounters, num_classes: int, rows: Dataset) -> None:
-        """Watch the loss of a prediction among `num_classes` tokens or classes; 1: a regression."""
+        """Set the loss above which a training has exploded, from the number of tokens or classes to guess.
+
+        Args:
+            counters: Counters with the loss of each step.
+            num_classes: Number of tokens or classes that a prediction chooses from; 1: a regression, without
+                limit.
+            rows: The training rows, whose file and line an error message names.
+        """
         self.counters = counters
         self.rows = rows
         self.limit = EXPLODED_LOSS * (math.log(num_classes) + 1) if num_classes > 1 else math.inf
         self.steps_above_limit = 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Use the intervals of this run for logging and saving, in place of those stored in a checkpoint."""
+        """Log and save at the intervals of this run's settings, not those stored in a checkpoint."""
         state.compute_steps(args, state.max_steps)  # type: ignore[no-untyped-call]
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -49,7 +59,7 @@ class StepCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Close the step's counters and check its loss.
+        """Add the step to the counters, and check its loss.
 
         Raises:
             TrainingError: The loss is infinite or NaN, or above the limit for `EXPLODED_STEPS` steps or at
@@ -70,7 +80,7 @@ class StepCallback(TrainerCallback):
         control.should_log = control.should_log or is_last
 
     def row_sources(self, rank_rows: list[int]) -> str:
-        """Return the files and lines of all ranks' rows, at most `MAX_NAMED_ROWS` of them."""
+        """Return file and line of all ranks' rows for an error message, at most `MAX_NAMED_ROWS`."""
         indices = {row for rows in all_gather(rank_rows) for row in rows}
         columns = zip(self.rows["row"], self.rows["where"], strict=True)
         sources = [where for row, where in columns if row in indices]
@@ -79,17 +89,17 @@ class StepCallback(TrainerCallback):
 
 
 class WriteManifest(TrainerCallback):
-    """Writes the manifest of each checkpoint."""
+    """Writes the manifest (checksums and counters) of each checkpoint."""
 
     def __init__(self, identity: str, counters: TrainCounters) -> None:
-        """Write manifests of the training with the fingerprint `identity`."""
+        """Take the training's fingerprint, which each manifest contains, and the counters."""
         self.identity = identity
         self.counters = counters
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Write the manifest of the checkpoint that all ranks have just written.
+        """Write the manifest of the checkpoint that all ranks have just written, unless a weight is broken.
 
         Raises:
             TrainingError: A trained weight is NaN, infinite or absurdly large.
@@ -110,13 +120,13 @@ class WriteManifest(TrainerCallback):
 
 
 class EarlyStopping(TrainerCallback):
-    """Stops the training when its evaluations no longer improve."""
+    """Stops a training whose evaluations no longer improve."""
 
     def __init__(self, journal: Path, patience: int) -> None:
-        """Stop after `patience` evaluations in a row that did not beat the best one.
+        """Stop after `patience` evaluations in a row that aren't better than the best before.
 
         Args:
-            journal: Path of train.jsonl, which holds the evaluations.
+            journal: Path of train.jsonl, which contains the evaluations.
             patience: Number of evaluations.
         """
         self.journal = journal
@@ -125,7 +135,10 @@ class EarlyStopping(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Compare the evaluations in train.jsonl; the journal has written the newest one before."""
+        """Stop if the best evaluation in train.jsonl is `patience` evaluations old.
+
+        The journal's callback comes first, so that train.jsonl has the newest evaluation already.
+        """
         lines = broadcast_from_rank0(lambda: journal_lines(self.journal))
         steps = [step for step, _ in evaluations(lines)]
         best = steps.index(best_step(lines))
@@ -140,21 +153,21 @@ class EarlyStopping(TrainerCallback):
 
 
 class ProgressBar(TrainerCallback):
-    """Shows steps, loss, tokens per second without padding, and the time left."""
+    """Shows a training's progress: steps, loss, tokens per second without padding, and the time left."""
 
     def __init__(self, counters: TrainCounters) -> None:
-        """Show the values of `counters`."""
+        """Show a progress bar with the loss and the tokens per second of `counters`."""
         self.counters = counters
         self.progress: Progress | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Start the bar at the step that the training resumes from."""
+        """Start the bar; a resumed training starts it at the step of its checkpoint."""
         done, total = state.global_step, state.max_steps
         self.progress = Progress("train", total, done=done, unit="steps", is_kept=True)
         self.progress.bar.start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Advance the bar."""
+        """Advance the bar by a step, with the step's loss and speed."""
         pace = f"loss {self.counters.losses[-1]:.4f}, {self.counters.tokens_per_second:,.0f} tokens/s"
         if self.progress is not None:
             self.progress.reach(state.global_step, pace)
@@ -162,20 +175,20 @@ class ProgressBar(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Print the validation loss and scores of a checkpoint."""
+        """Print the validation loss and the scores at this step."""
         line = f"train: step {state.global_step}, {evaluation_text(kwargs['metrics'])}"
         show = log.info if self.progress is None else self.progress.say
         show(line)
 
     def stop(self) -> None:
-        """Stop updating the bar; it stays on the terminal as last drawn."""
+        """Stop updating the bar; its last state remains on the terminal."""
         if self.progress is not None:
             self.progress.bar.stop()
             self.progress = None
 
 
 def evaluation_text(metrics: Mapping[str, float]) -> str:
-    """Return an evaluation as text, such as `score 0.71 (cmmlu 0.69, hellaswag 0.73)`."""
+    """Return an evaluation as text, as in `score 0.7107 (cmmlu 0.6893, hellaswag 0.7321)`."""
     values = {journal_key(name): value for name, value in metrics.items()}
     totals = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items() if "/" not in name]
     by_name = [f"{name.partition('/')[2]} {value:.4f}" for name, value in values.items() if "/" in name]

@@ -1,4 +1,4 @@
-"""Counts tokens, losses and seconds of a training over all its sessions, so that a resumed one counts on."""
+"""Counts tokens, losses and seconds of a training over all its sessions; a resumed training counts on."""
 
 import time
 from dataclasses import dataclass, field
@@ -20,23 +20,23 @@ SAVED = {
     "pieces": "num_splits",
     "validation_before": "initial_validation_loss",
 }
-"""Key in a checkpoint's manifest -> attribute of TrainCounters."""
+"""Key of a counter in a checkpoint's manifest -> attribute of TrainCounters."""
 
 
 @dataclass
 class TrainCounters:
-    """Counters since the first step, over all sessions and ranks."""
+    """Counters of a training since its first step, over all sessions and ranks."""
 
     tokens: int = 0
-    """Tokens trained on, without padding."""
+    """Tokens of all steps, without padding."""
     unmasked_tokens: int = 0
-    """Tokens whose label is not ignored; for a classifier, rows."""
+    """Tokens with a label that isn't ignored; for a classifier, rows."""
     earlier_seconds: float = 0.0
-    """Seconds of earlier sessions."""
+    """Seconds of the sessions before this one."""
     losses: list[float] = field(default_factory=list)
-    """Losses of the steps since the last train.jsonl line."""
+    """Loss of each step since the last line of train.jsonl."""
     step_loss: float = 0.0
-    """Sum over this rank's microbatches in the current step."""
+    """Sum of the losses of this rank's microbatches in the current step."""
     step_tokens: int = 0
     """Tokens of this rank in the current step."""
     step_unmasked_tokens: int = 0
@@ -44,27 +44,27 @@ class TrainCounters:
     step_rows: list[int] = field(default_factory=list)
     """Row indices of this rank in the current step."""
     nonfinite_rows: list[int] = field(default_factory=list)
-    """Row indices of this rank whose loss was infinite or NaN."""
+    """Indices of this rank's rows in batches whose loss was infinite or NaN."""
     num_splits: int = 1
-    """How many microbatches each batch is split into since memory ran out; 1: it is not split."""
+    """Number of microbatches that each batch is split into since memory ran out; 1: no split."""
     initial_validation_loss: float | None = None
     """Validation loss before the first step; None: there are no validation rows."""
     started: float = field(default_factory=time.perf_counter)
     earlier_tokens: int = 0
-    """Tokens of earlier sessions."""
+    """Tokens of the sessions before this one."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from the counters of a checkpoint."""
+        """Continue counting from the counters in a checkpoint's manifest."""
         for key, value in state.items():
             setattr(self, "earlier_seconds" if key == "seconds" else SAVED[key], value)
         self.earlier_tokens = self.tokens
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counters that a checkpoint stores."""
+        """Return the counters that a checkpoint's manifest stores."""
         return {key: getattr(self, name) for key, name in SAVED.items()}
 
     def end_step(self) -> None:
-        """Add the current step of all ranks to the totals."""
+        """Add the current step's loss and tokens, of all ranks, to the totals."""
         loss, tokens, unmasked = all_reduce_sum(self.step_loss, self.step_tokens, self.step_unmasked_tokens)
         self.losses.append(loss / rank_and_world_size()[1])  # DDP averages the gradients over the ranks
         self.tokens += int(tokens)
@@ -72,13 +72,13 @@ class TrainCounters:
         self.step_loss, self.step_tokens, self.step_unmasked_tokens = 0.0, 0, 0
 
     def pop_mean_loss(self) -> float:
-        """Return the mean loss of the steps since the last call."""
+        """Return the mean loss of the steps since the last call, and forget these losses."""
         mean = sum(self.losses) / len(self.losses)
         self.losses = []
         return mean
 
     def log_values(self) -> dict[str, float]:
-        """Return the counters that a train.jsonl line shows besides the loss."""
+        """Return the counters for a line of train.jsonl, without the loss."""
         return {
             "tokens": self.tokens,
             "trained_tokens": self.unmasked_tokens,
@@ -104,7 +104,7 @@ class TrainCounters:
 
 
 def peak_bytes() -> int:
-    """Return the peak memory: PyTorch's on the GPU where one is in use, else that of the process."""
+    """Return the peak memory in bytes: PyTorch's on a GPU if it has used one, else that of the process."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     return peak_resident_bytes()

@@ -1,7 +1,7 @@
 """Makes GPU kernels deterministic, so that a resumed training ends with the bytes of an uninterrupted one.
 
-On a CPU our kernels are deterministic anyway. On a GPU the backward passes of fused attention add up in
-whatever order their blocks finish, unless PyTorch's deterministic mode is on.
+On a CPU, PyTorch's kernels are deterministic anyway. On a GPU the backward passes of fused attention add up
+in whatever order their blocks finish, unless PyTorch's deterministic mode is on.
 """
 
 import os
@@ -14,12 +14,12 @@ import torch
 from workbench.errors import TrainingError
 
 FLASH = "FLASH_ATTENTION_DETERMINISTIC"
-"""Environment variable that makes transformers call flash-attn deterministically."""
+"""Environment variable that makes transformers call flash-attn's deterministic kernels."""
 
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """On a GPU, use deterministic kernels only.
+    """Allow only deterministic kernels inside the `with` block, on a GPU.
 
     Source: https://docs.pytorch.org/docs/stable/notes/randomness.html; memory-efficient attention is
     deterministic only where other kernels raise an error, not where they warn.

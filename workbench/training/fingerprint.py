@@ -1,4 +1,4 @@
-"""Computes the fingerprint of everything that decides the trained weights, to match checkpoints with it."""
+"""Computes the fingerprint of everything that decides the trained weights, to find their checkpoints."""
 
 import hashlib
 
@@ -15,7 +15,7 @@ from workbench.run_dir import fingerprint
 def training_identity(
     model: PreTrainedModel | PeftModel, dataset: Dataset, train: TrainConfig, seed: int, inputs: str
 ) -> str:
-    """Return the fingerprint of the trained weights' shapes, the rows, the settings, the seed and `inputs`.
+    """Return a fingerprint of the trained weights' shapes, the rows, the settings, the seed and `inputs`.
 
     The number of processes counts too, because it changes how many rows a step has.
     """
@@ -26,7 +26,7 @@ def training_identity(
 
 
 def rows_fingerprint(dataset: Dataset) -> str:
-    """Return the SHA-256 of the token ids and labels of all rows, in order."""
+    """Return the SHA-256, in hex digits, of the token ids and labels of all rows, in order."""
     digest = hashlib.sha256()
     for table in dataset.select_columns(["input_ids", "labels"]).with_format("arrow").iter(batch_size=1000):
         sink = pyarrow.BufferOutputStream()

@@ -42,7 +42,7 @@ log = logging.getLogger("workbench")
 
 @dataclass(frozen=True)
 class TrainReport:
-    """Result of a training, over all its sessions."""
+    """What a training has done, over all its sessions."""
 
     steps: int
     epochs: float
@@ -59,18 +59,21 @@ class TrainReport:
     scores: dict[str, float]
     """The parts of the score by name."""
     kept_step: int
-    """The step whose weights the model has: the last, or the best."""
+    """Number of steps after which the model had its final weights: the last step, or the best."""
     tokens: int
     """Tokens without padding."""
     trained_tokens: int
-    """Unmasked tokens among them; for a classifier, rows."""
+    """Tokens with loss; for a classifier, rows."""
     seconds: float
     tokens_per_second: float
     peak_bytes: int
     pieces: int
-    """Microbatches that each batch was split into in the end, because memory ran out; 1: not split."""
+    """Number of microbatches that each batch was split into at the end, because memory ran out.
+
+    1 means that batches were not split.
+    """
     resumed_from: int | None
-    """The step that this session resumed from; None: it started at step 0."""
+    """Step of the checkpoint that this session resumed from; None: it started at step 0."""
 
 
 def fit(
@@ -154,7 +157,7 @@ def check(training: Training) -> None:
 
 
 def load_final(model: PreTrainedModel | PeftModel, checkpoint: Checkpoint, folder: Path) -> None:
-    """Load the weights of the last step into the model, and write the journal as that checkpoint has it."""
+    """Load the weights of the last step from its checkpoint, and write train.jsonl from its history."""
     log.info("train: all %d steps are done, loaded from %s", checkpoint.step, checkpoint.path)
     load_weights(model, checkpoint.path)
     if is_rank0():
@@ -162,7 +165,10 @@ def load_final(model: PreTrainedModel | PeftModel, checkpoint: Checkpoint, folde
 
 
 def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -> int | None:
-    """Load the best checkpoint into the model and return its step; None: that checkpoint is damaged."""
+    """Load the weights of the best checkpoint, and return its step.
+
+    None: that checkpoint is damaged, and the model keeps the weights it has.
+    """
     step = broadcast_from_rank0(lambda: best_step(journal_lines(RunDir(folder).train_jsonl)))
     path = RunDir(folder).checkpoints / f"checkpoint-{step}"
     problem = checkpoint_problem(path, identity) or weight_problem(path, model)
@@ -175,7 +181,16 @@ def load_best(model: PreTrainedModel | PeftModel, folder: Path, identity: str) -
 
 
 def run(trainer: CountingTrainer, progress: ProgressBar, checkpoint: Checkpoint | None) -> None:
-    """Train to the end; when that fails, log or raise which checkpoint remains."""
+    """Train to the end; if training fails, say which checkpoint remains.
+
+    Args:
+        trainer: The Trainer.
+        progress: Progress bar to stop at the end.
+        checkpoint: Checkpoint to resume from; None: start at step 0.
+
+    Raises:
+        TrainingError: Memory or disk is full, or the loss exploded.
+    """
     checkpoints = Path(str(trainer.args.output_dir))
     if checkpoint:
         log.info("train: resumes from step %d", checkpoint.step)
@@ -214,7 +229,14 @@ def run(trainer: CountingTrainer, progress: ProgressBar, checkpoint: Checkpoint 
 def train_report(
     folder: Path, counters: TrainCounters, checkpoint: Checkpoint | None, best: int | None
 ) -> TrainReport:
-    """Return the report of a finished training; `best` is the step of the loaded weights, None: the last."""
+    """Return the report of a finished training, mostly from train.jsonl.
+
+    Args:
+        folder: The run folder.
+        counters: Counters after the last step.
+        checkpoint: Checkpoint that this session resumed from, if any.
+        best: Step whose weights were loaded at the end; None: the last step.
+    """
     lines = journal_lines(RunDir(folder).train_jsonl)
     losses = [line["loss"] for line in lines if "loss" in line]
     kept_step = best or lines[-1]["step"]

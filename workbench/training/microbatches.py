@@ -18,7 +18,7 @@ ForwardBackward = Callable[[Batch], Tensor]
 
 
 class MicrobatchSplitter:
-    """Runs forward and backward on the batches of a step; when memory runs out, again with half the rows.
+    """Runs forward and backward passes on a step's batches; if memory runs out, again with half the rows.
 
     A batch of 8 rows then becomes two microbatches of 4: the same rows, divisor and random numbers as if
     `train.per_device_batch_size` had been half and `train.gradient_accumulation_steps` double from the start.
@@ -27,13 +27,13 @@ class MicrobatchSplitter:
     def __init__(
         self, model: nn.Module, counters: TrainCounters, batch_size: int | None, *, can_split: bool
     ) -> None:
-        """Start with as many microbatches per batch as `counters` says.
+        """Start with as many microbatches per batch as `counters.num_splits` says.
 
         Args:
-            model: The model; its gradients are zeroed when a step is repeated.
-            counters: Stores the number of splits, so that a resumed training splits its batches too.
+            model: The model; its gradients are set to zero when a step is repeated.
+            counters: Stores the number of microbatches per batch, so that a resumed training splits, too.
             batch_size: Rows of a batch; None: the number varies.
-            can_split: Whether the losses of microbatches add up, and no other rank waits for this one.
+            can_split: Whether the losses of microbatches add up, and no other rank waits for this rank.
         """
         self.model = model
         self.counters = counters
@@ -70,7 +70,7 @@ class MicrobatchSplitter:
     def _try_batches(
         self, batches: Sequence[tuple[Batch, Sequence[int]]], forward_backward: ForwardBackward
     ) -> Tensor | None:
-        """Train on all batches and return the loss of the last one; None if memory ran out."""
+        """Run both passes on all batches, and return the loss of the last batch; None if memory ran out."""
         loss = None
         try:
             for batch, lengths in batches:
@@ -83,7 +83,7 @@ class MicrobatchSplitter:
         return loss
 
     def _halve(self) -> None:
-        """Halve the number of rows per microbatch.
+        """Halve the number of rows per microbatch, and warn.
 
         Raises:
             TrainingError: A microbatch is a single row already, or batches can't be split here.
@@ -107,12 +107,12 @@ class MicrobatchSplitter:
         )
 
     def _microbatch_size(self, num_rows: int) -> int:
-        """Return the rows per microbatch for a batch of `num_rows` rows."""
+        """Return the number of rows per microbatch for a batch of `num_rows` rows."""
         return min(num_rows, -(-(self.batch_size or num_rows) // self.counters.num_splits))
 
 
 def split_batch(batch: Batch, lengths: Sequence[int], size: int) -> list[Batch]:
-    """Split a batch into microbatches of `size` rows, each as the collator would have made it.
+    """Split a batch of tensors into microbatches of `size` rows, without padding that they don't need.
 
     Args:
         batch: Tensors of shape (rows, width) if padded, (1, all tokens) if joined, or (rows,).
@@ -137,5 +137,5 @@ def split_batch(batch: Batch, lengths: Sequence[int], size: int) -> list[Batch]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether the GPU or the machine ran out of memory."""
+    """Return whether an error means that the GPU or the machine has no memory left."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

@@ -12,7 +12,10 @@ from workbench.contexts import restored_modes
 
 
 def gather_trained_weights(model: PreTrainedModel | PeftModel) -> None:
-    """Gather the trained weights that FSDP has sharded; every rank must call this."""
+    """Replace each trained weight that FSDP has sharded by the whole weight, on the CPU.
+
+    Every rank must call this.
+    """
     for module in model.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
             if weight.requires_grad and isinstance(weight.data, DTensor):
@@ -21,7 +24,10 @@ def gather_trained_weights(model: PreTrainedModel | PeftModel) -> None:
 
 @contextmanager
 def restored_model_state(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """Restore module modes (train or eval), `use_cache` and activation checkpointing after the block."""
+    """After the `with` block, restore the modules' modes (train or eval) and `use_cache`.
+
+    Activation checkpointing is switched off.
+    """
     use_cache = model.config.use_cache
     try:
         with restored_modes(model):

@@ -1,4 +1,4 @@
-"""Detects whether a model keeps the texts packed into one row from attending to each other."""
+"""Detects whether the texts that are packed into one row are kept from attending to each other by a model."""
 
 import torch
 from peft import PeftModel
@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 NUM_TOKENS = 8
-"""Tokens of each of the two texts in the test."""
+"""Number of tokens of each of the two texts in the test."""
 
 
 def keeps_texts_apart(model: PreTrainedModel | PeftModel) -> bool:
@@ -28,7 +28,7 @@ def keeps_texts_apart(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def last_logits(model: PreTrainedModel | PeftModel, ids: Tensor, position_ids: Tensor | None) -> Tensor:
-    """Return the logits of the last tokens, (1, NUM_TOKENS, V)."""
+    """Return the logits of the last NUM_TOKENS tokens, of shape (1, NUM_TOKENS, vocabulary size)."""
     positions = {} if position_ids is None else {"position_ids": position_ids}
     with torch.no_grad():
         logits: Tensor = model(input_ids=ids, use_cache=False, **positions).logits

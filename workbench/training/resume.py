@@ -1,4 +1,4 @@
-"""Writes a manifest of checksums into each checkpoint, and finds the newest undamaged one to resume from."""
+"""Writes a manifest of checksums into each checkpoint, and finds the newest undamaged checkpoint."""
 
 import hashlib
 import logging
@@ -24,18 +24,18 @@ COUNTER_TYPES: dict[str, Any] = {
     **dict.fromkeys(("tokens", "trained", "pieces"), int),
     **{"seconds": int | float, "losses": list, "validation_before": int | float | None},
 }
-"""Type of each counter in a manifest."""
+"""Name of a counter in a manifest -> type of its value."""
 
 OTHER_TRAINING = "belongs to a training with other rows, settings or number of processes"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose files match its manifest."""
+    """A checkpoint of the Trainer whose files match its manifest."""
 
     path: Path
     step: int
-    """Number of optimizer steps done."""
+    """Number of optimizer steps that it was saved after."""
     counters: dict[str, Any]
     """Counters after that step, as `TrainCounters.state_dict` returns them."""
     is_final: bool
@@ -73,8 +73,8 @@ def newest_good_checkpoint(
 ) -> Checkpoint | None:
     """Return the newest undamaged checkpoint of this training; None: there is none.
 
-    Damaged checkpoints are logged and deleted, because the Trainer would count them when it decides which
-    old checkpoints to keep.
+    Damaged checkpoints are logged and deleted, because the Trainer would count them when it decides which old
+    checkpoints to keep.
 
     Args:
         folder: Folder of the checkpoints.
@@ -83,7 +83,7 @@ def newest_good_checkpoint(
             None: nothing.
 
     Raises:
-        ConfigError: The folder holds checkpoints of another training, which this one would delete.
+        ConfigError: The folder has checkpoints of another training, which this training would delete.
     """
     problems = {path: checkpoint_problem(path, identity) for path in checkpoint_folders(folder)}
     for path, problem in problems.items():
@@ -105,7 +105,7 @@ def newest_good_checkpoint(
 
 
 def delete_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints in a folder, and nothing else."""
+    """Delete the checkpoints in a folder; other files stay."""
     for path in checkpoint_folders(folder):
         _delete(path)
 
@@ -124,7 +124,12 @@ def checkpoint_folders(folder: Path) -> list[Path]:
 
 
 def checkpoint_problem(folder: Path, identity: str) -> str | None:
-    """Return what is wrong with a checkpoint; None: nothing."""
+    """Return why a training can't use a checkpoint, such as `model.safetensors is damaged`; None: it can.
+
+    Args:
+        folder: The checkpoint.
+        identity: Fingerprint of the training.
+    """
     if folder.is_symlink():
         return "is a link, not a checkpoint of this run"
     if not folder.is_dir():
@@ -146,7 +151,10 @@ def checkpoint_problem(folder: Path, identity: str) -> str | None:
 
 
 def is_manifest(value: Any, folder: Path) -> bool:
-    """Return whether a JSON value is a manifest; those of earlier versions have no checksum of themselves."""
+    """Return whether a JSON value is the manifest of the checkpoint in `folder`, unchanged.
+
+    Manifests of earlier versions have no checksum of themselves.
+    """
     types = {"step": int, "meter": dict, "is_final": bool, "files": dict, "identity": str}
     return (
         isinstance(value, dict)
@@ -159,7 +167,7 @@ def is_manifest(value: Any, folder: Path) -> bool:
 
 
 def _are_counters(values: dict[str, Any]) -> bool:
-    """Return whether a JSON object holds the counters of a training."""
+    """Return whether a JSON object has the counters of a training, with values of the right types."""
     return (
         values.keys() <= COUNTER_TYPES.keys()
         and all(
@@ -171,13 +179,13 @@ def _are_counters(values: dict[str, Any]) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hex digits."""
+    """Return the SHA-256 of a file as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_weights(model: PreTrainedModel | peft.PeftModel, folder: Path) -> None:
-    """Load the trained weights of a checkpoint into the model: those of the adapter, or all."""
+    """Load a checkpoint's weights into a model: those of the adapter, or of the whole model."""
     if isinstance(model, peft.PeftModel):
         model.load_adapter(str(folder), model.active_adapter, is_trainable=True)
         return
@@ -186,11 +194,11 @@ def load_weights(model: PreTrainedModel | peft.PeftModel, folder: Path) -> None:
 
 
 def newest_complete_name(folder: Path) -> str:
-    """Return the name of the newest complete checkpoint, for a message."""
+    """Return the name of the newest checkpoint that has a manifest, for a message."""
     names = [path.name for path in checkpoint_folders(folder) if (path / MANIFEST).is_file()]
     return names[-1] if names else "nothing yet"
 
 
 def is_incomplete(folder: Path) -> bool:
-    """Return whether a checkpoint was started but not completed."""
+    """Return whether a checkpoint was begun but not completed: it has no manifest."""
     return folder.is_dir() and not (folder / MANIFEST).is_file()

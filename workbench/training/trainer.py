@@ -1,4 +1,4 @@
-"""Trainer that counts tokens, plans batches from the seed and leaves no trace of evaluations."""
+"""Trainer that counts tokens, plans batches from the seed, and isn't changed by evaluations."""
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -24,11 +24,11 @@ from workbench.training.determinism import deterministic
 from workbench.training.microbatches import MicrobatchSplitter
 
 Score = Callable[[PreTrainedModel | PeftModel], Mapping[str, float]]
-"""Returns `score`, where higher is better, and `score/NAME` for each benchmark in it."""
+"""Evaluates a model: returns `score`, where higher is better, and `score/NAME` for each benchmark in it."""
 
 
 class CountingTrainer(Trainer):
-    """Trainer that counts tokens without padding and evaluates without changing the random state."""
+    """Trainer that counts tokens without padding, and evaluates without changing the random state."""
 
     def __init__(
         self,
@@ -66,7 +66,10 @@ class CountingTrainer(Trainer):
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Create AdamW; with LoRA+, the A and B matrices of an adapter have different learning rates."""
+        """Create AdamW.
+
+        With LoRA+, an adapter's B matrices have another learning rate than its A matrices.
+        """
         if self.lora_plus_ratio == 1.0 or self.optimizer is not None:
             return super().create_optimizer(model)
         optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
@@ -81,11 +84,17 @@ class CountingTrainer(Trainer):
         return self.optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return a loader of our batches; the Trainer's samplers would draw from the global random state."""
+        """Return a loader of the batches planned from the seed.
+
+        The Trainer's samplers would draw from the global random state.
+        """
         return self._loader(cast(Rows, self.train_dataset), self.batches)
 
     def _loader(self, rows: Rows, batches: Any) -> DataLoader[Any]:
-        """Return a loader of this rank's batches on its device; accelerate must not shard them again."""
+        """Return a loader of this rank's batches on its device.
+
+        `batches` are of this rank only, so accelerate must not shard them again.
+        """
         loader: DataLoader[Any] = DataLoader(
             PaddedDataset(rows),
             batch_sampler=batches,
@@ -101,7 +110,7 @@ class CountingTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Run forward and backward on one batch, in microbatches if memory runs out.
+        """Run forward and backward on one batch and return its loss; in microbatches if memory runs out.
 
         Raises:
             TrainingError: Memory doesn't hold a single row.
@@ -137,9 +146,9 @@ class CountingTrainer(Trainer):
             return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Return the validation loss if there are validation rows, and the score if `score` was given.
+        """Evaluate the model: return the validation loss if there are validation rows, and the score if any.
 
-        The random state is restored, so that a run with evaluations trains the same weights as one without.
+        The random state is restored, so that a run with evaluations trains the same weights as a run without.
         """
         metrics: dict[str, float] = {}
         with torch.random.fork_rng(), torch.no_grad():
@@ -164,7 +173,7 @@ class CountingTrainer(Trainer):
             return self.validation_loss()
 
     def validation_loss(self) -> float:
-        """Return the mean loss over all unmasked tokens, or all rows of a classifier."""
+        """Return the mean loss over all tokens with loss, or all rows of a classifier, of all ranks."""
         rows, (rank, world_size) = cast(Rows, self.eval_dataset), rank_and_world_size()
         batches = cut(range(len(rows)), self.args.per_device_eval_batch_size)
         total, count = 0.0, 0
@@ -181,21 +190,25 @@ class CountingTrainer(Trainer):
         return all_total / all_count
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log with our own counters: mean loss of all sessions' steps, tokens, seconds and memory."""
+        """Log the Trainer's values; with a loss, also our counters.
+
+        The loss becomes the mean of all steps since the last line, also of an earlier session; the counters
+        are tokens, seconds and memory.
+        """
         if "loss" in logs:
             logs["loss"] = self.counters.pop_mean_loss()
             logs |= self.counters.log_values()
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Return 0: counting walks over all parameters at each batch, which is slow for small models."""
+        """Return 0: an estimate would walk over all parameters at each batch, which is slow."""
         return 0
 
 
 def num_items(labels: Tensor) -> int:
-    """Return the number of targets: unmasked tokens of (batch, seq_len) labels, rows of (batch,) labels.
+    """Return the number of labels with loss: tokens of (batch, seq_len) labels, rows of (batch,) labels.
 
-    The first token of a row is never a target, because nothing predicts it.
+    The first token of a row never counts, because nothing predicts it.
     """
     return int(((labels[:, 1:] if labels.dim() > 1 else labels) != IGNORED).sum())
 

@@ -1,6 +1,6 @@
-"""Checks the contents of a checkpoint's files against the training before any of them is loaded.
+"""Checks the contents of a checkpoint's files against the training, before any of them is loaded.
 
-Matching the manifest is not enough: somebody may have rewritten both the files and the manifest.
+Checksums that match the manifest are not enough: somebody may have rewritten both the files and the manifest.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,27 +37,30 @@ FOREIGN_FILES = (
     "pytorch_model.bin.index.json",
     "pytorch_model_fsdp.bin",
 )
-"""Weight files that this program never writes, and that the Trainer would load instead of ours."""
+"""Weight files that this program never writes, and that the Trainer would load instead of its files."""
 
 
 def content_problem(checkpoint: Checkpoint, trainer: CountingTrainer, *, chooses: bool) -> str | None:
-    """Return why the training can't resume from a checkpoint, with the file's name; None: it can.
+    """Return why a training can't resume from a checkpoint, with the file's name; None: it can.
 
     Args:
         checkpoint: A checkpoint that matches its manifest.
         trainer: The Trainer, before its first step.
-        chooses: Whether the evaluations decide which weights the training ends with.
+        chooses: Whether evaluations decide which step's weights the training ends with, or when it stops.
     """
     return _first(_problems(checkpoint, trainer, chooses), checkpoint.path)
 
 
 def weight_problem(folder: Path, model: PreTrainedModel | PeftModel) -> str | None:
-    """Return why the model can't load a checkpoint's weights, with the file's name; None: it can."""
+    """Return why a model can't load a checkpoint's weights, with the file's name; None: it can."""
     return _first(_weight_problems(folder, model), folder)
 
 
 def _first(problems: Iterator[str], folder: Path) -> str | None:
-    """Return the first problem; None: there is none. Messages about pickles lose their folder."""
+    """Return the first problem, also if it is raised as an error; None: there is no problem.
+
+    The folder is removed from an error's message, because the caller adds it.
+    """
     try:
         return next(problems, None)
     except CheckpointError as error:
@@ -65,7 +68,7 @@ def _first(problems: Iterator[str], folder: Path) -> str | None:
 
 
 def _problems(checkpoint: Checkpoint, trainer: CountingTrainer, chooses: bool) -> Iterator[str]:
-    """Yield all problems; a check may rely on those before it, because only the first problem is used."""
+    """Yield a checkpoint's problems; the checks after a problem may fail, because only the first is used."""
     folder, world_size = checkpoint.path, rank_and_world_size()[1]
     yield from trainer_state_problems(folder, is_final=checkpoint.is_final, chooses=chooses)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # their shards have other formats
@@ -89,7 +92,7 @@ def _problems(checkpoint: Checkpoint, trainer: CountingTrainer, chooses: bool) -
 
 
 def untrained_states(trainer: CountingTrainer) -> Untrained:
-    """Return the optimizer and the scheduler as the Trainer will create them."""
+    """Return the state of optimizer and scheduler that a training starts with."""
     trainer.create_optimizer_and_scheduler(trainer.args.max_steps)
     optimizer, scheduler = trainer.optimizer, trainer.lr_scheduler
     trainer.optimizer = trainer.lr_scheduler = None
@@ -99,7 +102,7 @@ def untrained_states(trainer: CountingTrainer) -> Untrained:
 
 
 def _weight_problems(folder: Path, model: PreTrainedModel | PeftModel) -> Iterator[str]:
-    """Yield what is wrong with the names, shapes and dtypes of the trained weights."""
+    """Yield the weights in a checkpoint whose names, shapes or dtypes aren't those of the trained weights."""
     is_adapter = isinstance(model, PeftModel)
     if not isinstance(model, PeftModel) and get_model_conversion_mapping(model, add_legacy=False):
         return  # such a model, for example one with experts, has other names and shapes in its file
@@ -121,7 +124,7 @@ def _weight_problems(folder: Path, model: PreTrainedModel | PeftModel) -> Iterat
 
 
 def _other_weights(folder: Path, model: PreTrainedModel | PeftModel) -> Iterator[str]:
-    """Yield the files and folders that the Trainer would load instead of or in addition to the weights."""
+    """Yield files and folders that the Trainer would load instead of the checkpoint's weights, or besides."""
     folders = {path.name for path in folder.iterdir() if _is_taken_for_weights(path)}
     for name in sorted(
         {*folders, *FOREIGN_FILES, *((MODEL, INDEX) if isinstance(model, PeftModel) else (ADAPTER,))}
@@ -131,13 +134,16 @@ def _other_weights(folder: Path, model: PreTrainedModel | PeftModel) -> Iterator
 
 
 def _is_taken_for_weights(path: Path) -> bool:
-    """Return whether the Trainer would read a folder within a checkpoint as an adapter or as FSDP shards."""
+    """Return whether a path in a checkpoint is a folder that the Trainer would read as weights.
+
+    It reads adapters and FSDP shards.
+    """
     is_adapter = any((path / name).exists() for name in (ADAPTER, "adapter_model.bin"))
     return path.is_dir() and (is_adapter or "pytorch_model_fsdp" in path.name)
 
 
 def _model_files(folder: Path) -> list[str]:
-    """Return the files of a model's weights: one, or those that an index lists."""
+    """Return the names of the files with a model's weights: model.safetensors, or the files of its index."""
     if not (folder / INDEX).is_file():
         return [MODEL]
     try:
@@ -150,7 +156,7 @@ def _model_files(folder: Path) -> list[str]:
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file, memory-mapped."""
+    """Return the tensors of a safetensors file by name, memory-mapped."""
     try:
         with safe_open(file, framework="pt") as tensors:
             return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
@@ -159,13 +165,19 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _adapter_weights(model: PeftModel) -> tuple[list[set[str]], Mapping[str, Tensor]]:
-    """Return the names that an adapter's file must contain, and all tensors that it may contain."""
+    """Return the names that an adapter's file must contain, and all tensors that it may contain.
+
+    Each name is a set of one, because a weight of a model can have several, see `_model_weights`.
+    """
     tensors = get_peft_model_state_dict(model, adapter_name=model.active_adapter, save_embedding_layers=False)
     return [{name} for name in tensors], {**model.state_dict(), **tensors}  # such as a resized embedding
 
 
 def _model_weights(model: PreTrainedModel) -> tuple[list[set[str]], Mapping[str, Tensor]]:
-    """Return each trained weight's names, of which the file must have one, and all tensors it may have."""
+    """Return the names that a model's file must contain, and all tensors that it may contain.
+
+    A weight that two layers share has several names, as a set: the file needs only one of them.
+    """
     names: dict[int, set[str]] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
         if weight.requires_grad:

@@ -1,4 +1,4 @@
-"""Checks the Trainer's state in a checkpoint, whose history becomes train.jsonl."""
+"""Checks trainer_state.json in a checkpoint: its logged history becomes train.jsonl."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,18 +14,18 @@ OPTIONAL_NUMBERS = ("best_metric", "best_global_step")
 TEXTS = ("best_model_checkpoint", "trial_name")
 FLAGS = ("is_local_process_zero", "is_world_process_zero", "is_hyper_param_search")
 OTHER_FIELDS = ("log_history", "stateful_callbacks", "trial_params")
-"""Fields of the Trainer's state by type; texts and optional numbers may be null."""
+"""All fields of the Trainer's state by type; texts and optional numbers may be null."""
 
 FINITE = ("step", "epoch", "loss")
 EVALUATED = ("eval_loss", "eval_score")
 """Keys of a logged line that plots and comparisons need; those in FINITE are never NaN."""
 
 LARGEST = 1e300
-"""Larger numbers can't have been measured."""
+"""Largest number that can have been measured."""
 
 
 def trainer_state_problems(folder: Path, *, is_final: bool, chooses: bool) -> Iterator[str]:
-    """Yield what is wrong with the Trainer's state, in file order.
+    """Yield what is wrong with the Trainer's state in a checkpoint, in the order of the file.
 
     Args:
         folder: The checkpoint; its name ends with the step.
@@ -52,7 +52,7 @@ def trainer_state_problems(folder: Path, *, is_final: bool, chooses: bool) -> It
 
 
 def _field_problems(state: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the fields whose values have another type than the Trainer writes."""
+    """Yield the fields whose values have another type than the Trainer writes, and unknown fields."""
     for name in (*INTEGERS, *NUMBERS, *OPTIONAL_NUMBERS):
         value = state.get(name)
         is_right_type = isinstance(value, int) or name not in INTEGERS
@@ -75,7 +75,7 @@ def _field_problems(state: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _line_problems(history: list[Any], step: int) -> Iterator[str]:
-    """Yield what is wrong with the logged lines of the steps up to `step`."""
+    """Yield what is wrong with the lines of the logged history, whose last step is at most `step`."""
     previous = 0
     for index, line in enumerate(history):
         where = f"{FILE}: log_history[{index}]"
@@ -95,5 +95,5 @@ def _line_problems(history: list[Any], step: int) -> Iterator[str]:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number."""
+    """Return whether a value is a finite number, not a boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST

@@ -1,4 +1,4 @@
-"""Checks a checkpoint's pickles: optimizer moments, learning rates, random states."""
+"""Checks the pickles in a checkpoint: optimizer moments, learning rates, random states."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -21,31 +21,34 @@ GENERATORS: dict[str, Callable[[Any], Any]] = {
     "numpy": lambda state: np.random.RandomState().set_state(state),
     "cpu": lambda state: torch.Generator().set_state(state),
 }
-"""Part of a random state -> a function that loads it without changing the process's own state."""
+"""Part of a random state -> a function that raises an error if the part isn't valid.
+
+It loads the part into a new generator, so that the process's random state doesn't change.
+"""
 
 FIXED = ("params", "weight_decay", "betas", "eps")
-"""Settings of an AdamW parameter group that stay the same in all steps."""
+"""Settings of an AdamW parameter group that are the same in all steps."""
 
 RATES = ("lr", "initial_lr")
-"""Learning rate at the last step, and the peak rate."""
+"""Settings with a learning rate: at the last step, and the peak."""
 
 SCALES = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
-"""Fields of a float16 loss scaler's state."""
+"""Fields in the state of a float16 loss scaler."""
 
 
 @dataclass(frozen=True)
 class Untrained:
-    """Optimizer and scheduler of a training before its first step."""
+    """The state of optimizer and scheduler before the first step, to compare a checkpoint with."""
 
     shapes: list[torch.Size]
-    """Shapes of the parameters in the optimizer's order."""
+    """Shapes of the trained weights, in the optimizer's order."""
     groups: list[dict[str, Any]]
-    """Parameter groups of the optimizer."""
+    """The optimizer's parameter groups, without the weights."""
     scheduler: Any
 
 
 def optimizer_problems(folder: Path, untrained: Untrained) -> Iterator[str]:
-    """Yield what is wrong with AdamW's moments and learning rates.
+    """Yield what is wrong with the checkpoint's optimizer: AdamW's moments and learning rates.
 
     Raises:
         CheckpointError: The pickle is damaged, or contains code.
@@ -68,7 +71,7 @@ def optimizer_problems(folder: Path, untrained: Untrained) -> Iterator[str]:
 
 
 def _group_problems(where: str, group: Any, expected: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with one parameter group of the optimizer."""
+    """Yield the unexpected settings of one parameter group of the optimizer; `where` names the group."""
     if not isinstance(group, dict):
         yield f"{where} is {group!r:.40} (expected a dictionary)"
         return
@@ -84,7 +87,7 @@ def _group_problems(where: str, group: Any, expected: Mapping[str, Any]) -> Iter
 
 
 def _moment_problems(where: str, moments: Any, shape: torch.Size) -> Iterator[str]:
-    """Yield what is wrong with AdamW's moments of one parameter."""
+    """Yield what is wrong with AdamW's moments of one weight; `where` names the weight."""
     if not isinstance(moments, dict):
         yield f"{where} is {moments!r:.40} (expected a dictionary)"
         return
@@ -127,7 +130,7 @@ def scheduler_problems(folder: Path, untrained: Untrained, step: int) -> Iterato
 
 
 def random_problems(folder: Path, name: str) -> Iterator[str]:
-    """Yield what is wrong with the random states of a rank.
+    """Yield the random states in a file of a checkpoint that aren't valid; each rank has a file.
 
     Raises:
         CheckpointError: The pickle is damaged, or contains code.
@@ -158,12 +161,12 @@ def describe(tensor: Tensor) -> str:
 
 
 def _is_rate(value: Any, peak: float) -> bool:
-    """Return whether a value is a learning rate up to `peak`."""
+    """Return whether a value is a learning rate: a number from 0 to `peak`."""
     return is_number(value) and 0 <= value <= peak
 
 
 def _is_same(value: Any, expected: Any) -> bool:
-    """Return whether a value equals the expected one; a list may stand for a tuple."""
+    """Return whether a value has the expected type and equals it; a list may stand for a tuple."""
     if isinstance(expected, list | tuple):
         has_same_length = isinstance(value, list | tuple) and len(value) == len(expected)
         return has_same_length and all(map(_is_same, value, expected))

@@ -1,4 +1,4 @@
-"""Estimates peak memory, part by part, and FLOP of a training from shapes alone.
+"""Estimates the peak memory (part by part) and the FLOP of a training from the sizes of model and batch.
 
 The tensors that a layer saves for its backward pass are counted one by one for our own model (a test compares
 them with what autograd saves); models with transformers' own code are estimated by a factor.
@@ -16,13 +16,16 @@ from workbench.training.estimate.setting import Setting as Setting
 from workbench.training.estimate.setting import Shape as Shape
 
 LOGITS_BYTES = 1 << 27
-"""Float32 logits per chunk; the loss is computed chunk by chunk."""
+"""Bytes of a chunk of float32 logits; the loss is computed chunk by chunk."""
 NATIVE = 2.5
-"""Factor over what our layers save: transformers' layers keep float32 copies for norms and adapters."""
+"""Activations of transformers' layers divided by those of our layers.
+
+Transformers' layers keep float32 copies for norms and adapters.
+"""
 
 
 def peak_parts(setting: Setting) -> dict[str, int]:
-    """Return the bytes at the peak by purpose; their sum is the peak memory."""
+    """Return the bytes at the moment of peak memory, by purpose; their sum is the peak memory."""
     trained = trained_weights(setting)
     weight_bytes = setting.residual_bytes if setting.adapter is None else 4
     logits = logits_bytes(setting)
@@ -39,7 +42,7 @@ def peak_parts(setting: Setting) -> dict[str, int]:
 
 
 def weights_bytes(setting: Setting) -> int:
-    """Return the bytes of the base model; in mixed precision, with the 16-bit copies of its matrices."""
+    """Return the bytes of the base model's weights, in mixed precision with their 16-bit copies."""
     quantization, size = setting.quantization, float(setting.residual_bytes)
     if setting.masters:
         size += setting.dtype_bytes
@@ -52,7 +55,7 @@ def weights_bytes(setting: Setting) -> int:
 
 
 def adapted(setting: Setting) -> list[tuple[Linear, int]]:
-    """Return the linear layers that the adapter targets, each with the adapter's rank."""
+    """Return the linear layers that the adapter targets, each with the adapter's rank there."""
     adapter = setting.adapter
     if adapter is None:
         return []
@@ -65,7 +68,7 @@ def adapted(setting: Setting) -> list[tuple[Linear, int]]:
 
 
 def trained_weights(setting: Setting) -> int:
-    """Return the number of weights with a gradient."""
+    """Return the number of weights that get a gradient."""
     shape = setting.shape
     if setting.adapter is None:
         return shape.linear_weights + shape.other_weights
@@ -76,7 +79,7 @@ def trained_weights(setting: Setting) -> int:
 
 
 def layer_bytes(setting: Setting) -> int:
-    """Return the bytes that one decoder layer saves of the largest batch for its backward pass."""
+    """Return the bytes that one decoder layer saves for its backward pass of the largest batch."""
     shape, batch = setting.shape, setting.batch
     # Input and output of both norms; gate, up and their product; input of the output projection.
     widths = 2 * shape.hidden + 3 * shape.inner + shape.queries
@@ -101,7 +104,7 @@ def layer_bytes(setting: Setting) -> int:
 
 
 def copies_bytes(setting: Setting) -> int:
-    """Return the bytes of float32 inputs that peft saves in a layer for adapters other than plain LoRA."""
+    """Return the bytes of float32 inputs that peft saves in a layer; 0 with LoRA without dropout."""
     adapter = setting.adapter
     if adapter is None or (adapter.method is AdapterMethod.lora and adapter.dropout == 0):
         return 0
@@ -111,7 +114,10 @@ def copies_bytes(setting: Setting) -> int:
 
 
 def activations_bytes(setting: Setting) -> int:
-    """Return the bytes saved for all backward passes; with checkpointing, inputs and one full layer."""
+    """Return the bytes that all layers save for their backward passes.
+
+    With gradient checkpointing, these are each layer's input, and everything of one layer.
+    """
     layers = setting.shape.layers
     inputs = setting.batch.tokens * setting.shape.hidden * setting.residual_bytes
     if setting.checkpointing:
@@ -120,7 +126,7 @@ def activations_bytes(setting: Setting) -> int:
 
 
 def logits_bytes(setting: Setting) -> int:
-    """Return the bytes of one chunk of logits in the model's dtype, and of the hidden states they come from.
+    """Return the bytes of one chunk of logits, and of the hidden states from which all logits come.
 
     A GPU also has the chunk in float32; a CPU converts a few logits at a time.
     """
@@ -143,13 +149,13 @@ def passing_bytes(setting: Setting) -> int:
 
 
 def step_flops(setting: Setting, *, tokens: int, labelled: int, length: float) -> float:
-    """Return the FLOP of all passes over `tokens` tokens, `labelled` of them unmasked.
+    """Return the FLOP of the forward and backward passes over `tokens` tokens.
 
     Args:
         setting: The training.
-        tokens: Tokens, padding included.
-        labelled: Unmasked tokens.
-        length: Mean length of the texts.
+        tokens: Number of tokens, padding included.
+        labelled: Number of tokens with loss among them.
+        length: Mean length of the texts in tokens.
     """
     shape = setting.shape
     passes = 4 + (2 if setting.checkpointing else 0) + (2 if setting.adapter is None else 0)
@@ -164,7 +170,8 @@ def step_flops(setting: Setting, *, tokens: int, labelled: int, length: float) -
 def ways_out(setting: Setting, room: int, accumulation: int = 1) -> list[tuple[str, int]]:
     """Return changes of settings that save memory, until the training fits into `room` bytes.
 
-    Each change comes with the peak memory after it and all changes before it.
+    Each change is text for the command line, such as `adapter=lora`, with the peak memory in bytes after this
+    change and all before it.
 
     Args:
         setting: The training.
@@ -200,6 +207,6 @@ def ways_out(setting: Setting, room: int, accumulation: int = 1) -> list[tuple[s
 
 
 def smaller(batch: Batch, rows: int) -> Batch:
-    """Return the batch with fewer rows of the same mean length."""
+    """Return a batch with fewer rows of the same mean length."""
     share = rows / batch.rows
     return Batch(rows, *(int(count * share) for count in (batch.tokens, batch.labelled)))

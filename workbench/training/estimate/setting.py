@@ -15,17 +15,17 @@ from workbench.errors import CheckpointError
 CONTEXT_BYTES = 600 * 2**20
 """Memory of CUDA, its libraries and the allocator's rounding."""
 LIBRARY_BYTES = 260 * 2**20
-"""Memory besides tensors that a CPU process takes to load a model and train it, as measured."""
+"""Measured memory, besides tensors, that a process takes on a CPU to load a model and train it."""
 INNER = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
-"""Names of the MLP's inner size; a configuration without any of them has four times the hidden size."""
+"""Names of the MLP's inner size in config.json; without any of them it is four times the hidden size."""
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
-"""Names of the number of experts in a layer."""
+"""Names of the number of experts in a layer in config.json."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Linear layers of one name and one size, outside the heads."""
+    """The linear layers of a model that have the same name and the same size; output heads don't count."""
 
     name: str
     """Last part of the layers' names, such as `q_proj`."""
@@ -35,18 +35,18 @@ class Linear:
 
     @property
     def weights(self) -> int:
-        """Number of weights of one layer."""
+        """Number of weights of each of the layers."""
         return self.inputs * self.outputs
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a decoder."""
+    """Sizes of a decoder, as far as they decide memory and FLOP."""
 
     layers: int
     hidden: int
     inner: int
-    """Width of the MLP; with experts, of all experts that a token passes through."""
+    """Width of the MLP; with experts, of all experts that a token passes through together."""
     queries: int
     """Width of all query heads together."""
     keys: int
@@ -64,7 +64,7 @@ class Shape:
 
     @classmethod
     def of(cls, model: PreTrainedModel, outputs: int = 0, *, native: bool = False) -> "Shape":
-        """Return the sizes of a model, which may be on the meta device.
+        """Read the sizes of a model, which may be on the meta device.
 
         Args:
             model: The model; its configuration names the sizes as LLaMA or as an older model does.
@@ -101,12 +101,12 @@ class Shape:
 
     @property
     def linear_weights(self) -> int:
-        """Number of weights in the linear layers of all decoder layers."""
+        """Number of weights in all linear layers; output heads don't count."""
         return sum(layer.count * layer.weights for layer in self.linear)
 
 
 def size(config: PreTrainedConfig, name: str, default: int | None = None) -> int:
-    """Return a size in a configuration; of a list with one size per layer, the largest.
+    """Read a size from a model's configuration; of a list with one size per layer, the largest.
 
     Raises:
         CheckpointError: The field is missing and there is no default, or it is not a number above 0.
@@ -122,7 +122,7 @@ def size(config: PreTrainedConfig, name: str, default: int | None = None) -> int
 
 
 def linear_layers(model: PreTrainedModel) -> tuple[Linear, ...]:
-    """Return the linear layers of a model outside its heads, by name and size."""
+    """Return the linear layers of a model, grouped by name and size; output heads don't count."""
     heads = [cast(Any, model).get_output_embeddings(), getattr(model, "score", None)]
     counts = Counter(
         (name.rpartition(".")[2], *shape_of(module))
@@ -133,7 +133,7 @@ def linear_layers(model: PreTrainedModel) -> tuple[Linear, ...]:
 
 
 def shape_of(layer: nn.Module) -> tuple[int, int]:
-    """Return the input and output width of a linear layer."""
+    """Return the numbers of inputs and outputs of a linear layer."""
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
     inputs, outputs = cast(Tensor, layer.weight).shape
@@ -141,25 +141,25 @@ def shape_of(layer: nn.Module) -> tuple[int, int]:
 
 
 def expert_weights(model: nn.Module) -> int:
-    """Return the number of weights of all experts, which transformers holds in 3-D parameters."""
+    """Return the number of weights of all experts; transformers stores them as 3-D parameters."""
     return sum(p.numel() for name, p in model.named_parameters() if p.dim() == 3 and "expert" in name)
 
 
 def active_share(config: PreTrainedConfig) -> float:
-    """Return the share of the experts that a token passes through; 1 without experts."""
+    """Return the share of a layer's experts that a token passes through; 1 without experts."""
     count = next((value for name in EXPERTS if (value := getattr(config, name, None))), None)
     return size(config, "num_experts_per_tok", default=1) / count if count else 1.0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Largest batch of a training."""
+    """The largest batch of a training: its number of rows and tokens."""
 
     rows: int
     tokens: int
     """Tokens, padding included."""
     labelled: int
-    """Unmasked tokens; for a classifier, rows."""
+    """Tokens with loss; for a classifier, rows."""
 
 
 @dataclass(frozen=True)
@@ -169,24 +169,24 @@ class Setting:
     shape: Shape
     quantization: QuantizationConfig
     adapter: AdapterConfig | None
-    """None: the model's own weights are trained."""
+    """None: there is no adapter, and the model's weights are trained."""
     batch: Batch
     checkpointing: bool
     dtype_bytes: int
     """Bytes of an unquantized weight and of an activation."""
     on_cpu: bool
     adapter_weights: int | None = None
-    """Trained weights of an adapter that isn't a LoRA; None: those of matrices A and B."""
+    """Trained weights of an adapter that isn't a LoRA; None: a LoRA, with matrices A and B."""
     masters: bool = False
-    """Whether weights are trained as float32 master copies and multiplied in 16 bits (mixed precision)."""
+    """Mixed precision: whether weights are trained in float32 and multiplied as 16-bit copies."""
     process_bytes: int = CONTEXT_BYTES
-    """Memory of the process before the model is loaded."""
+    """Memory of the process without the model."""
 
     @property
     def residual_bytes(self) -> int:
-        """Bytes of a trained weight of the model, and of a value in the residual stream."""
+        """Bytes of each trained weight of the model, and of each value in the residual stream."""
         return 4 if self.masters else self.dtype_bytes
 
     def on_this_cpu(self, resident: int) -> "Setting":
-        """Return this setting for a CPU process that has `resident` bytes already."""
+        """Return this setting for this CPU process, which takes `resident` bytes already."""
         return replace(self, process_bytes=resident + LIBRARY_BYTES)

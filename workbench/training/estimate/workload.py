@@ -16,39 +16,39 @@ from workbench.training.batches import Batches
 from workbench.training.estimate.memory import Batch
 
 MAX_EPOCHS = 20
-"""Epochs whose batches are counted; further epochs are extrapolated."""
+"""Largest number of epochs whose batches are counted; longer trainings are extrapolated."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Amount of work of a training."""
+    """Amount of work of a training: its steps and tokens."""
 
     steps: int
     tokens: int
     """Tokens of all steps, padding included."""
     labelled: int
-    """Unmasked tokens among them; for a classifier, rows."""
+    """Tokens with loss among them; for a classifier, rows."""
     mean_length: float
-    """Mean length of a token's text: each text counts as often as it has tokens."""
+    """Mean over all tokens of the length of the token's text, so that a long text counts more."""
     largest: Batch
 
 
 @dataclass(frozen=True)
 class RowSizes:
-    """Sizes of the rows of a training."""
+    """Sizes in tokens of the rows of a training."""
 
     lengths: Sequence[int]
     """Tokens of each row."""
     labelled: Sequence[int]
-    """Unmasked tokens of each row; for a classifier, 1."""
+    """Tokens with loss in each row; for a classifier, 1."""
     mean_length: float
-    """Mean length of a token's text: each text counts as often as it has tokens."""
+    """Mean over all tokens of the length of the token's text, so that a long text counts more."""
     joined: bool
-    """Whether a batch is padding-free, so that its size is the sum of its rows' lengths."""
+    """Whether a batch is concatenated without padding, so that its size is the sum of its rows' lengths."""
 
 
 def row_sizes(dataset: Dataset) -> RowSizes:
-    """Return the sizes of the rows of a dataset of `workbench.data.encode`."""
+    """Return the sizes of the rows of an encoded data set."""
     lengths: list[int] = list(dataset["length"])
     squares = sum(length * length for row in text_lengths(dataset, lengths) for length in row)
     return RowSizes(
@@ -60,7 +60,7 @@ def row_sizes(dataset: Dataset) -> RowSizes:
 
 
 def forecast(rows: RowSizes, train: TrainConfig, seed: int) -> Forecast:
-    """Return the work of all ranks together.
+    """Count the steps and tokens of a training, of all ranks together.
 
     Args:
         rows: Sizes of the rows.
@@ -90,7 +90,7 @@ def forecast(rows: RowSizes, train: TrainConfig, seed: int) -> Forecast:
 
 
 def counted_batches(batches: Batches, steps: int, accumulation: int) -> tuple[list[list[int]], float]:
-    """Return all ranks' batches of the first epochs, and the factor from these to all `steps`.
+    """Return all ranks' batches of up to MAX_EPOCHS epochs, and the factor by which all steps have more.
 
     The last step of an epoch has fewer batches if `accumulation` doesn't divide their number.
     """
@@ -108,12 +108,12 @@ def counted_batches(batches: Batches, steps: int, accumulation: int) -> tuple[li
 
 
 def count_labels(labels: Sequence[int] | float) -> int:
-    """Return the number of unmasked tokens; a class or a number counts as one."""
+    """Return the number of labels with loss: of a list, those that aren't masked; else 1."""
     return 1 if isinstance(labels, int | float) else len(labels) - list(labels).count(IGNORED)
 
 
 def text_lengths(dataset: Dataset, lengths: Sequence[int]) -> list[list[int]]:
-    """Return the lengths of the texts packed into each row, or of the row itself."""
+    """Return for each row the lengths of the texts packed into it; without packing, the row's length."""
     if "position_ids" not in dataset.column_names:
         return [[length] for length in lengths]
     packed = []
@@ -124,7 +124,7 @@ def text_lengths(dataset: Dataset, lengths: Sequence[int]) -> list[list[int]]:
 
 
 def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
-    """Multiply (1024, width) by (width, inner) matrices; return the FLOP per second, the best of five."""
+    """Measure the FLOP per second of a (1024, width) by (width, inner) matrix product, the best of five."""
     left, right = torch.zeros(1024, width, dtype=dtype), torch.zeros(inner, width, dtype=dtype)
     seconds = []
     for _ in range(5):
@@ -135,7 +135,7 @@ def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as text, such as `12 minutes`."""
+    """Write seconds as text, such as `12 minutes`."""
     if seconds < 90:
         return "1 second" if seconds < 1.5 else f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"

@@ -1,4 +1,4 @@
-"""Writes and reads train.jsonl, one JSON line per logged step, and its plot."""
+"""Writes and reads train.jsonl, which has a line for each logged step, and draws its plot."""
 
 import json
 import logging
@@ -15,23 +15,23 @@ from workbench.training.reporting.loss_plot import DRAWN, loss_plot_svg
 log = logging.getLogger("workbench")
 
 EVALUATED = ("eval_loss", "eval_score")
-"""The Trainer's keys of the metrics that decide which checkpoint is best."""
+"""The Trainer's names of the metrics that decide which checkpoint is best."""
 
 
 class Journal(TrainerCallback):
     """Writes logged values to train.jsonl, which is the same whether or not the training was interrupted."""
 
     def __init__(self, folder: Path) -> None:
-        """Write `folder`/train.jsonl and loss.svg."""
+        """Write train.jsonl and loss.svg into `folder`."""
         self.folder = folder
         self.path = RunDir(folder).train_jsonl
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Drop the lines of steps that will be repeated."""
+        """Drop the lines of steps that come after the checkpoint and will be repeated."""
         rewrite_journal(self.folder, state.log_history)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, **kwargs: Any) -> None:
-        """Append a line for a loss or an evaluation; the Trainer's final summary is neither."""
+        """Append a line for a loss or an evaluation, but not for the Trainer's final summary."""
         logs: Mapping[str, Any] = kwargs["logs"]
         if not logs.keys() & {"loss", *EVALUATED}:
             return
@@ -39,27 +39,32 @@ class Journal(TrainerCallback):
         append_bytes(self.path, text_line(line).encode())
 
     def on_save(self, *_: Any, **__: Any) -> None:
-        """Redraw the plot."""
+        """Redraw the plot with each checkpoint."""
         draw(self.folder, journal_lines(self.path))
 
 
 def journal_key(name: str) -> str:
-    """Return the key in train.jsonl for the Trainer's eval_loss, eval_score or eval_score/NAME."""
+    """Return the train.jsonl key for a key of the Trainer: `eval_loss` -> `validation_loss`, `eval_X` -> `X`."""
     return "validation_loss" if name == "eval_loss" else name.removeprefix("eval_")
 
 
 def journal_line(step: int, logs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the train.jsonl line of the values logged at a step, sorted by key as in a checkpoint."""
+    """Return the values of a train.jsonl line, sorted by the Trainer's keys as in a checkpoint.
+
+    Args:
+        step: Number of optimizer steps done.
+        logs: The values that the Trainer has logged at this step.
+    """
     return {"step": step, **{journal_key(name): logs[name] for name in sorted(logs) if name != "step"}}
 
 
 def text_line(values: Mapping[str, Any]) -> str:
-    """Return the values as a line of JSON, with Chinese names of benchmarks as they are."""
+    """Return values as a line of JSON; Chinese names of benchmarks are written as they are."""
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 def rewrite_journal(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Write train.jsonl and its plot from a checkpoint's history, and return the lines.
+    """Write train.jsonl and its plot from a checkpoint's history, and return the lines' values.
 
     Args:
         folder: The run folder.
@@ -75,20 +80,20 @@ def rewrite_journal(folder: Path, history: Sequence[Mapping[str, Any]]) -> list[
 
 
 def logged_history(checkpoint: Path) -> list[dict[str, Any]]:
-    """Return the `log_history` in a checkpoint's Trainer state; the checkpoint must have been checked."""
+    """Return the logged values of all steps up to a checkpoint, which must have been checked."""
     history = read_json(checkpoint / "trainer_state.json")["log_history"]
     assert isinstance(history, list)
     return history
 
 
 def draw(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Draw loss.svg if any line has a loss."""
+    """Draw loss.svg if any line has a loss or a validation loss."""
     if any(line.keys() & DRAWN for line in lines):
         write_atomic(RunDir(folder).loss_svg, loss_plot_svg(lines, folder.name))
 
 
 def journal_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the undamaged lines of a train.jsonl; empty if there is no such file."""
+    """Return the values of a train.jsonl's undamaged lines; empty if there is no file."""
     if not path.is_file():
         return []
     values: list[dict[str, Any]] = []
@@ -103,7 +108,10 @@ def journal_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def evaluations(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
-    """Return step and value of each evaluation, higher is better: the score, or minus the validation loss."""
+    """Return (step, value) of each evaluation: its score, or minus its validation loss.
+
+    So a higher value is better.
+    """
     values = []
     for line in lines:
         if "score" in line:
@@ -114,5 +122,5 @@ def evaluations(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
 
 
 def best_step(lines: Sequence[Mapping[str, Any]]) -> int:
-    """Return the step of the best evaluation; of equal ones, the first."""
+    """Return the step of the best evaluation; if several are equal, of the first."""
     return max(evaluations(lines), key=lambda evaluation: evaluation[1])[0]

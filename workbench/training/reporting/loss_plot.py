@@ -1,4 +1,4 @@
-"""Draws the loss as one SVG file that any browser shows, without a plotting library."""
+"""Draws the loss as an SVG file that any browser shows, without a plotting library."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def loss_plot_svg(lines: Sequence[Mapping[str, Any]], title: str) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Return four to ten round numbers; the first is at most `low`, the last at least `high`."""
+    """Return four to ten round numbers for an axis; the first is at most `low`, the last at least `high`."""
     span = (high - low) or abs(high) or 1.0
     unit = 10.0 ** math.floor(math.log10(span / 4))
     step = next(unit * factor for factor in (1, 2, 5, 10) if span / (unit * factor) <= 8)
