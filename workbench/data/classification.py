@@ -25,7 +25,7 @@ TEXT_COLUMNS = (
     ("question1", "question2"),
     ("sentence",),
 )
-"""Names of the text columns; the first set of which a row has all columns is used."""
+"""Names of text columns; the first entry of which a row has all columns is used."""
 
 VALUE = "value"
 """Name of a regression's only output, where a classifier has the names of classes."""
@@ -46,7 +46,7 @@ class LabelledText:
 
     texts: tuple[str, ...]
     label: str
-    """Empty if the class is to be predicted."""
+    """Name of the class; empty if the model is to predict it."""
     where: str
 
     @property

@@ -81,7 +81,7 @@ def hold_out(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
 
 
 def hold_out_by_prompt(rows: Sequence[Row], data: DataConfig, task: Task) -> HoldOut:
-    """Hold out about 5% of the rows; rows with the same prompt, or linked by one, stay in one part.
+    """Hold out about 5% of the rows; rows that share a prompt, even through other rows, stay together.
 
     The choice doesn't depend on the order of the rows.
     """
@@ -116,7 +116,7 @@ def common_keys(keys: Sequence[Sequence[str]], most: int) -> set[str]:
 
 
 def binding(row_keys: Sequence[str], common: set[str]) -> list[str]:
-    """Return the prompts of a row whose rows must stay in one part: its last prompt, and earlier rare ones.
+    """Return a row's prompts that tie it to other rows: its last, and its earlier prompts that aren't common.
 
     Args:
         row_keys: The row's normalized prompts, in order.

@@ -100,10 +100,7 @@ def check_row(row: Row, shape: DataFormat, data: DataConfig, names: Sequence[str
 
 
 def summary(problems: Sequence[tuple[Row, DataError]]) -> str:
-    """Return the first row's error.
-
-    If several rows have the same error, with their number and the first three.
-    """
+    """Return the first row's error, with the number of rows that have it and the first three of them."""
     first, first_error = problems[0]
     message = str(first_error).removeprefix(first.where)
     same = [row.where for row, error in problems if str(error).removeprefix(row.where) == message]

@@ -57,7 +57,7 @@ class TrainReport:
     score: float | None
     """Score of the final weights; None: no score function was given."""
     scores: dict[str, float]
-    """The parts of the score by name."""
+    """Parts of the score: benchmark -> its score."""
     kept_step: int
     """Number of steps after which the model had its final weights: the last step, or the best."""
     tokens: int

@@ -66,10 +66,7 @@ class CountingTrainer(Trainer):
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Create AdamW.
-
-        With LoRA+, an adapter's B matrices have another learning rate than its A matrices.
-        """
+        """Create AdamW; with LoRA+, B matrices have another learning rate than A matrices."""
         if self.lora_plus_ratio == 1.0 or self.optimizer is not None:
             return super().create_optimizer(model)
         optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)

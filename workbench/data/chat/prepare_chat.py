@@ -28,7 +28,7 @@ class Chats:
         return self.literal or self.renderer.tokenizer
 
     def shown(self, text: str) -> str:
-        """Return a rendered text with its control tokens, for which `LiteralTokenizer` has put numbers."""
+        """Put control tokens back into a rendered text, in place of the numbers from `LiteralTokenizer`."""
         return self.literal.shown(text) if self.literal else text
 
 

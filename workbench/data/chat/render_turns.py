@@ -20,7 +20,7 @@ from workbench.data.tokens.segments import Segment, merged, special_frame
 from workbench.errors import DataError
 
 UNREPORTED = ("id", "name", "tool_call_id", "instruction", "input")
-"""Fields of a message whose loss is not reported if a template doesn't write them."""
+"""Fields of a message that a template may leave out without a note to the user."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Renderer:
 
     @cached_property
     def marks(self) -> ControlTokens:
-        """The special tokens of the tokenizer, and every `<|...|>` in the template, token or not."""
+        """Strings that may end a turn: the tokenizer's special tokens, and each `<|...|>` in the template."""
         return ControlTokens((*self.control.tokens, *re.findall(r"<\|[^|<>\s]{1,40}\|>", self.template)))
 
     def prefix(self) -> list[int]:
@@ -61,7 +61,7 @@ class Renderer:
         return special_frame(self.tokenizer)[0] or ([] if bos is None else [bos])
 
     def num_special(self, ids: Sequence[int]) -> int:
-        """Return how many ids an encoded example has before its first turn: all of `beginning`, or 0."""
+        """Return how many leading ids of an encoded example are begin tokens, which belong to no turn."""
         count = len(self.beginning)
         return count if ids[:count] == self.beginning else 0
 

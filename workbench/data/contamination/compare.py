@@ -15,7 +15,10 @@ item is found only if each line of its question is an entire text of a row.
 """
 
 QUESTION_WORDS, QUESTION_DISTINCT_WORDS = 8.0, 4.0
-"""The same limits for a question without some of its options; options in the row count as its words."""
+"""Words that a question needs to be found without some of its options: in all, and by distinctness.
+
+Options in the row count as words of the question.
+"""
 
 NEAR, NEAR_WORDS = 0.88, 8.0
 """Share of an item's distinctive words that a row needs for a near match, and words that the item needs."""
@@ -119,7 +122,10 @@ class Coverage:
         return cls(words, distinct, share, distinct > 0 and not (is_missing & chosen).any(), has_numbers)
 
     def is_long(self, words: float, distinct: float) -> bool:
-        """Return whether the text has so many words and distinct words that it isn't just a common phrase."""
+        """Return whether the text has `words` words and `distinct` distinct words, or more.
+
+        Shorter texts may be common phrases.
+        """
         return self.words >= words and self.distinct >= distinct
 
     @property
@@ -153,7 +159,7 @@ def are_texts(entry: Entry, row: Tokens) -> bool:
 def has_each_line(entry: Entry, has: Mask) -> bool:
     """Return whether a row has most words of each line of an item's question.
 
-    `has` marks the tokens it has.
+    `has` marks the item's tokens that the row has.
     """
     lines = np.unique(entry.tokens.texts, return_inverse=True)[1]
     weights = entry.weights * ~entry.is_option

@@ -67,7 +67,7 @@ class Index:
         self.filter[_filter_key(self.hashes)] = True
 
     def sums(self, groups: Numbers, postings: Numbers, num_groups: int) -> tuple[Floats, Floats]:
-        """Sum the weights of each group of postings: of n-grams in questions only, and of all n-grams.
+        """Return for each group of postings two sums of weights: of n-grams in questions, and of all n-grams.
 
         Args:
             groups: For each posting the index of its group, such as a pair of a row and an entry.

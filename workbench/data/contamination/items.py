@@ -49,7 +49,7 @@ class Entry:
     grams: Hashes
     """For each token the hash of the n-gram that begins there, or 0 if it would reach into the next line."""
     sizes: Numbers
-    """Number of tokens of each n-gram."""
+    """For each token the number of tokens of the n-gram that begins there."""
     weights: Floats
     """For each token 1 (Chinese character: 0.5), divided by the number of items with its rarest n-gram."""
     is_option: Mask

@@ -32,7 +32,7 @@ FEW_PLANES = 0x20000
 
 APOSTROPHES = "'\u2019\u02bc"
 MINUS_SIGNS = "\u2212|~<>"
-"""Mathematical signs that are separators, as they are also punctuation."""
+"""Mathematical signs that separate words, because they are also used as punctuation."""
 
 
 @dataclass(frozen=True)

@@ -244,9 +244,9 @@ class RowText:
         return text + str(self.tokens.tokenizer.eos_token), False
 
     def record(self, kind: Kind, text: str, other: str | None = None) -> None:
-        """Record a fault at the first token in which `text` differs from `other`.
+        """Record a fault where the tokens of `text` and `other` first differ.
 
-        If None, at its last token.
+        Without `other`, at the last.
         """
         ids = self.tokens.ids(text)
         index = len(ids) - 1 if other is None else first_difference(ids, self.tokens.ids(other))

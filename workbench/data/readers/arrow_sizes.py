@@ -17,7 +17,7 @@ DICTIONARY_BATCH, RECORD_BATCH = 2, 3
 """Message types that have buffers."""
 
 FILE_MARK = b"ARROW1\0\0"
-"""First bytes of the file format; the stream format follows them."""
+"""First bytes of Arrow's file format; what follows is like the stream format."""
 
 
 def check_arrow_sizes(path: Path, file: "pyarrow.MemoryMappedFile") -> None:

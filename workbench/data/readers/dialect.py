@@ -157,7 +157,7 @@ def survey(
 
 
 def nonblank(records: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Yield the records that have a cell."""
+    """Yield the records of a table that aren't blank lines."""
     return (cells for cells in records if cells)
 
 

@@ -42,11 +42,11 @@ class Value:
 
     value: Any
     line: int
-    """Line on which it begins."""
+    """Line of the file on which it begins."""
     has_half: bool
     """Whether a string in it may contain a lone surrogate, which is half a character."""
     is_line: bool
-    """Whether it is written on a single line."""
+    """Whether it is written on a single line of the file."""
 
 
 def json_rows(path: Path, layout: Layout) -> Iterator[Row]:

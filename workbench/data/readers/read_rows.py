@@ -15,7 +15,7 @@ from workbench.errors import DataError
 
 
 def file_rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yield the rows of a file; with `unfold`, of the nested lists in it."""
+    """Yield the rows of a file; if the layout has `unfold`, the objects in a nested list of each row."""
     rows = whole_rows(path, layout)
     return unfolded(rows, layout.unfold, f"{layout.key}.unfold") if layout.unfold else rows
 

@@ -18,10 +18,6 @@ def unfolded(rows: Iterable[Row], path: str, key: str) -> Iterator[Row]:
     `paragraphs.id` is the paragraph's id. A column name that several levels have is left out, and listed in
     `Row.clashes`.
 
-    Each parent is also a column of its own, under the name of its list: in `data.paragraphs.qas`,
-    `paragraphs.id` is the paragraph's id. A column name that several levels have is left out, and listed in
-    `Row.clashes`.
-
     Args:
         rows: The rows to unfold.
         path: Column names separated by dots; each column holds a list of objects, or one object.

@@ -54,8 +54,6 @@ def written_once(token: str) -> str:
 def stripped(text: str, begins: Sequence[str], ends: Sequence[str]) -> tuple[str, list[str]]:
     """Remove control tokens that are added around a text anyway; return the text and the removed tokens.
 
-    Return text and removed tokens.
-
     White space outside of a removed token is removed, too; white space inside belongs to the text.
 
     Args:

@@ -123,7 +123,7 @@ def ids_of(texts: list[str], tokenizer: Encoder) -> Iterator[list[int]]:
 
 
 def shortened(tokens: Tokens, max_length: int, policy: Truncation, num_prefix: int) -> Tokens | None:
-    """Cut an example to `max_length` tokens; None if it is to be dropped.
+    """Cut an example to `max_length` tokens; None if it is too long for `policy`, or no answer is left.
 
     Args:
         tokens: The example.

@@ -90,7 +90,7 @@ def forecast(rows: RowSizes, train: TrainConfig, seed: int) -> Forecast:
 
 
 def counted_batches(batches: Batches, steps: int, accumulation: int) -> tuple[list[list[int]], float]:
-    """Return all ranks' batches of up to MAX_EPOCHS epochs, and the factor by which all steps have more.
+    """Return all ranks' batches of the first epochs, and how many times as many batches all steps have.
 
     The last step of an epoch has fewer batches if `accumulation` doesn't divide their number.
     """

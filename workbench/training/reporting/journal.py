@@ -44,7 +44,10 @@ class Journal(TrainerCallback):
 
 
 def journal_key(name: str) -> str:
-    """Return the train.jsonl key for a key of the Trainer: `eval_loss` -> `validation_loss`, `eval_X` -> `X`."""
+    """Return the train.jsonl key for a key of the Trainer: `eval_score` -> `score`.
+
+    Only `eval_loss` has another name, `validation_loss`.
+    """
     return "validation_loss" if name == "eval_loss" else name.removeprefix("eval_")
 
 
