@@ -34,7 +34,7 @@ class RunDir:
 
     @property
     def config_yaml(self) -> Path:
-        """The resolved configuration."""
+        """The run's configuration, with unresolved interpolations, version and checksum."""
         return self.path / "config.yaml"
 
     @property
@@ -59,7 +59,7 @@ class RunDir:
 
     @property
     def search(self) -> Path:
-        """Scores of the weights that a search (`merge.search`) has tried, and the curve."""
+        """Folder of a search (`merge.search`): scores of the weights that were tried, and their curve."""
         return self.path / "search"
 
     @property
@@ -99,7 +99,7 @@ class RunDir:
 
     @property
     def train_json(self) -> Path:
-        """What was trained on which rows, without measured values."""
+        """Facts of a training: classes, rows, held-out rows, and how the trained model's answers end."""
         return self.path / "train.json"
 
     @property

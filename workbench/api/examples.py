@@ -24,7 +24,7 @@ class Examples:
     tokenizer: PreTrainedTokenizerBase
     training: Encoded
     validation: Encoded | None
-    """None: no rows are held out."""
+    """The encoded held-out rows; None: no rows are held out."""
     rows: Sequence[Row]
     """The training rows as they were read; empty if they are streamed."""
     hold_out: HoldOut

@@ -134,7 +134,7 @@ def finetune(
 
 
 def _check_no_effect(adapter: Folder | None, settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError if settings of a new adapter are given for one that is trained further."""
+    """Raise ConfigError if settings of a new adapter are given together with an adapter to train further."""
     if adapter is not None and settings:
         name = next(iter(settings))
         raise ConfigError(

@@ -99,7 +99,7 @@ def current_folder() -> Path:
     """Return the current folder.
 
     Raises:
-        ConfigError: It was deleted.
+        ConfigError: The folder was deleted.
     """
     try:
         return Path.cwd()
@@ -212,7 +212,7 @@ def job(composed: DictConfig) -> float | None:
 
 
 def keep_output_clear() -> None:
-    """Log to standard error, so that only the conversation is on standard output."""
+    """Send log lines to standard error, so that a chat's standard output has only the conversation."""
     for handler in logging.getLogger("workbench").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(sys.stderr)

@@ -36,11 +36,11 @@ class Scoring:
     """Functions of the pipeline for scoring models, passed in so that this module doesn't import torch."""
 
     run: Callable[[Config, RunDir, str], None]
-    """Runs a configuration in a folder."""
+    """Runs a configuration in a run folder; the last argument is the text of its config.yaml."""
     record_failure: Callable[[Config, RunDir, str], None]
     """Writes into a run folder why its model could not be scored."""
     agreed_failure: Callable[[str], str]
-    """Takes this rank's failure (empty: none) and returns the same on every rank: any rank's failure."""
+    """Takes this rank's reason of failure (empty: none); returns any rank's reason on every rank."""
 
 
 def score_models(composed: DictConfig, scoring: Scoring) -> list[str]:
@@ -110,7 +110,7 @@ def scored(composed: DictConfig, entry: ModelEntry, folder: Path, scoring: Scori
     reason = scoring.agreed_failure(reason)
     if not reason:
         RunDir(folder).failure_json.unlink(missing_ok=True)
-    elif config is not None:  # else the folder holds another run
+    elif config is not None:  # None: the model's settings are invalid, or the folder holds another run
         scoring.record_failure(config, RunDir(folder), reason)
     return reason
 

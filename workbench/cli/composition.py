@@ -143,7 +143,7 @@ def check_adapter_keys(composed: DictConfig) -> None:
     """Check that `adapter.path` is not given together with settings of a new adapter, such as adapter.rank.
 
     Raises:
-        ConfigError: It is, and the setting has no effect: the adapter at that path has its own rank.
+        ConfigError: Such a setting is given; it would have no effect on the adapter at that path.
     """
     if not composed.adapter.path:
         return

@@ -85,7 +85,7 @@ def interpolated(node: DictConfig | ListConfig, prefix: str) -> Iterator[tuple[s
 
 
 def is_naming(words: list[str]) -> bool:
-    """Return whether the value of a key, split at its dots, names a file or folder to write."""
+    """Return whether a key, given as its words, has a file or folder to write as its value."""
     return ".".join(words) in NAMING
 
 

@@ -21,7 +21,7 @@ from workbench.cli.yaml_files.recipes import recipe_files
 from workbench.shipped import options
 
 HERE = "here it is "
-"""Start of a hint that contains a translation; hints without one start differently."""
+"""Start of a hint that says how to write a setting here; other hints say that this isn't possible."""
 
 
 def way(name: str, value: str) -> str:

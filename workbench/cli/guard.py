@@ -60,9 +60,9 @@ def chooses_plugin(override: Override) -> bool:
 
 
 def points(overrides: Sequence[Override], sources: Sources) -> Iterator[list[str]]:
-    """Yield the overrides of a sweep's runs, as far as the runs read different YAML files.
+    """Yield, for each combination of the group options in a sweep, the overrides of a run with it.
 
-    These are all combinations of the swept group options; of other swept keys only the first value is taken.
+    Other swept keys get their first value only, because they don't change which YAML files a run reads.
     """
     words_by_override = [list(alternatives(override, sources)) for override in overrides]
     for point in product(*words_by_override):
@@ -70,7 +70,7 @@ def points(overrides: Sequence[Override], sources: Sources) -> Iterator[list[str
 
 
 def alternatives(override: Override, sources: Sources) -> Iterator[str]:
-    """Yield an override for each option of a swept group; of another swept key only the first value."""
+    """Yield an override itself; or of a sweep, one for each option of a group, or for a key's first value."""
     key, value = override.get_key_element(), override.value()
     if not override.is_sweep_override():
         yield override.input_line or ""
@@ -113,7 +113,7 @@ def pairs(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def check_node(config: DictConfig, ours: dict[str, Any], words: Sequence[str], sources: Sources) -> None:
-    """Check that the `hydra` node differs from ours only in keys that a YAML file may set.
+    """Check that the `hydra` node differs from the shipped one only in keys that a YAML file may set.
 
     Raises:
         ConfigError: Another key differs; the message names file and key.
@@ -134,7 +134,7 @@ def check_node(config: DictConfig, ours: dict[str, Any], words: Sequence[str], s
 
 
 def differences(ours: Any, theirs: Any, above: str) -> Iterator[str]:
-    """Yield the dotted keys at which two nodes differ."""
+    """Yield the dotted keys at which two nested mappings differ."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in [*ours, *(name for name in theirs if name not in ours)]:
             missing = object()

@@ -55,7 +55,8 @@ def text_value(value: str) -> str:
 def text_sweep(value: str, convert: Callable[[str], str] = text_value) -> str:
     """Convert each text of a sweep, `a,b` or `choice(a,b)`, and join the results by commas.
 
-    Commas inside quotes and brackets don't separate. Another function of Hydra, as in `glob(*)`, stays.
+    Commas inside quotes and brackets don't separate. Another function of Hydra, as in `glob(*)`, is returned
+    unchanged.
     """
     if chosen := re.fullmatch(r"choice\((.*)\)", value, re.DOTALL):
         return text_sweep(chosen[1], convert)  # Hydra loses the quotes inside choice(...)

@@ -10,7 +10,7 @@ from workbench.shipped import PACKAGE
 
 
 def shadows(folder: Path) -> list[str]:
-    """Return the files of a folder with the name of an installed package that Python does not import instead.
+    """Return the files of a folder that have an installed package's name, but don't replace it on import.
 
     Raises:
         ConfigError: A file would be imported, because Python searches this folder first.

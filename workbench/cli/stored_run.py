@@ -69,9 +69,9 @@ def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
 def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
     """Return the configuration for continuing the run in a folder.
 
-    A recipe with `continues` takes over the stored model, adapter, data and seed; any other recipe must have
-    equal ones. Defaults of an earlier version stay in force in its run, and so does the stored
-    `data.validation_fraction` if the command leaves it null.
+    A recipe with `continues` takes over the stored sections in IDENTITY (model, adapter, data, ...); of any
+    other recipe these must be equal. Defaults of an earlier version stay in force in its run, and so does the
+    stored `data.validation_fraction` if the command leaves it null.
 
     Raises:
         ConfigError: The folder holds another run.
@@ -101,9 +101,9 @@ def continued(composed: DictConfig, run_dir: RunDir) -> DictConfig:
 
 
 def adopted(composed: DictConfig, stored: DictConfig, named: set[str]) -> DictConfig:
-    """Return the configuration with the stored model, adapter, data and seed, except the keys in `named`.
+    """Return the configuration with the stored sections in IDENTITY, except for the keys in `named`.
 
-    Those keep their interpolations, because the identity of a run is made of unresolved values.
+    The keys in `named` keep their interpolations, because unresolved values identify a run.
     """
     merged = composed.copy()
     for section in IDENTITY:
@@ -161,7 +161,7 @@ def run_name(recipe: str, composed: DictConfig, *, as_written: bool = False) -> 
     """Return the recipe's name, with eight hex digits if the user's values differ from the recipe's.
 
     Keys and defaults of later versions don't change the name, so that runs of earlier versions are found.
-    With `as_written`, a value that was the default of an earlier version counts as that version counted it.
+    With `as_written`, a value that was an earlier version's default gets the name that this version gave.
     """
     plugins = (word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/l", "hydra/s")))
     own = hydra.compose("config", overrides=[f"recipe={recipe}", *plugins])
@@ -192,7 +192,7 @@ def as_mapping(config: DictConfig) -> dict[str, Any]:
 
 
 def identity(config: DictConfig) -> dict[str, Any]:
-    """Return the unresolved values that identify a run: those of the sections in IDENTITY."""
+    """Return the unresolved values that identify a run: sections in IDENTITY without the keys in SAME_RUN."""
     values = as_mapping(config)
     chosen = {section: values[section] for section in IDENTITY}
     for section, ignored in SAME_RUN.items():

@@ -59,7 +59,7 @@ IDENTITY = ("model", "quantization", "adapter", "data", "train", "seed")
 """Sections that decide what a run trains; with other values a command is another run."""
 
 SAME_RUN = {"train": NOT_LEARNED, "adapter": ("base",)}
-"""Section in IDENTITY -> its keys that don't matter: with other values a command is still the same run."""
+"""Section in IDENTITY -> its keys that don't decide what is trained, and so may differ within a run."""
 
 
 class Step(Enum):
@@ -181,7 +181,7 @@ class Config:
     quantization_report: QuantizationReportConfig = field(default_factory=QuantizationReportConfig)
     """Which quantizations of a model are compared."""
     compare: CompareConfig = field(default_factory=CompareConfig)
-    """Which two models are compared, and until when."""
+    """Which two models are compared, and when the comparison stops."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, duplicates, steps in a wrong order, and contradicting sections."""

@@ -74,7 +74,7 @@ class AdapterInit(Enum):
 
 
 class AdapterBase(Enum):
-    """What to do with a base that isn't the one that the adapter at `adapter.path` was trained on."""
+    """What to do if the adapter at `adapter.path` was trained on another base model."""
 
     check = "check"
     accept = "accept"

@@ -246,7 +246,7 @@ class BenchmarkConfig:
     where a choice changes the last token of the prompt. next-token: log-probability of the last token of the
     choice, as in LLaMA-Factory. next-piece: log-probability of the vocabulary entry that reads like the
     choice, as in the official CMMLU code. mean-nll: mean over all tokens of prompt and choice, as in
-    OpenCompass. Of perplexity, continuation scores the tokens of the text; rolling adds the token that the
+    OpenCompass. For perplexity, continuation scores the tokens of the text; rolling adds the token that the
     tokenizer puts at its start, as in lm-evaluation-harness."""
     average: Average = Average.micro
     """micro: every item counts the same. macro: every subset counts the same."""

@@ -20,8 +20,8 @@ class EvaluateConfig:
     """Models to score, where the run has them. base: in the run's quantization. adapter: base with adapter.
     merged: the merged folder. trained: the model of a training with adapter=none."""
     name: str | None = None
-    """Name of the run's model on the leaderboard: of its trained model, else of its base. null: made of what
-    tells it from the other models there, such as quantization, rank, learning rate or seed."""
+    """Name of the run's model on the leaderboard: of its trained model, else of its base. null: made of the
+    settings that differ between the models there, such as quantization, rank, learning rate or seed."""
     batch_tokens: int | None = number(None, 1, 10**9)
     """Tokens per forward pass. null: 512 on a CPU, 4096 on a GPU. Lower it when memory runs out. It changes
     float32 scores by rounding only. In bfloat16, NF4 and int8 a log-likelihood can change by 0.12 nats;

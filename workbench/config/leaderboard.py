@@ -12,7 +12,7 @@ from workbench.errors import ConfigError
 FamilyKind = Enum(
     "FamilyKind", {"auto": "auto", "pairs": "pairs", "reference": "reference", "names": "names"}
 )
-"""Which models are tested against which."""
+"""Which pairs of models a leaderboard tests for a difference."""
 
 
 @dataclass(kw_only=True)

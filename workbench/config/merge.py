@@ -82,7 +82,7 @@ class MergeConfig:
     normalize: bool | None = None
     """Whether the sum over models is divided by the sum of their weights. null: true for linear and ties."""
     t: float | None = number(None, 0, 1)
-    """Place of slerp's result between the first model (0) and the second (1)."""
+    """Position of slerp's result between the first model (0) and the second (1)."""
     seed: int = number(0, 0, 2**32 - 1)
     """Seed of the values that dare drops, and of the halves of a search."""
     result: MergeResult = MergeResult.model

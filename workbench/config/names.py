@@ -19,7 +19,7 @@ MODELS = (BASE, ADAPTER, MERGED, TRAINED)
 """Names of all models of a run, in the order in which they are shown."""
 
 UNTRAINED = "untrained head"
-"""Note of the scores of a base whose classification head is random."""
+"""Note beside the scores of a base model whose classification head is random."""
 
 IGNORED = -100
 """Label of a token that carries no loss: the `ignore_index` of PyTorch's cross entropy."""

@@ -1,7 +1,7 @@
 """Matches users' regular expressions with `re`'s syntax and the `regex` package's time limit.
 
 `re` can't be interrupted: `(a+)+$` on a few dozen letters never ends. So `re` checks the pattern, and `regex`
-matches it; where the two would read a pattern differently, it is rewritten to what `re` means.
+matches it; a pattern that the two would read differently is rewritten to what `re` means.
 """
 
 import re

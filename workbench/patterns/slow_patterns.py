@@ -21,8 +21,8 @@ for pattern in patterns:
 def slow_in_re(candidates: Sequence[str], texts: Sequence[str]) -> str | None:
     """Return the first pattern that `re` itself can't match against all texts in time; None: all are fast.
 
-    For patterns that other libraries match with `re`. It can't be interrupted, so it runs in a subprocess;
-    patterns with fewer than two repetitions are always fast.
+    For patterns that other libraries match with `re`, which can't be interrupted: so a subprocess tries them.
+    Patterns with fewer than two repetitions (`*`, `+`, `{`) count as fast.
     """
     risky = [pattern for pattern in candidates if sum(map(pattern.count, "*+{")) > 1]
     if not risky:

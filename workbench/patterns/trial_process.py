@@ -29,7 +29,7 @@ def run_trial(command: Sequence[str], trial_input: str, max_seconds: float) -> t
                 output, _ = process.communicate(pending, timeout=max_seconds)
                 return output, process.returncode == 0
             except subprocess.TimeoutExpired:
-                pending = None  # what was given is still being written
+                pending = None  # the first call's input is still being written
             if _processor_seconds(process.pid) >= max_seconds / 2:
                 break
         process.kill()

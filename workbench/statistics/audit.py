@@ -8,7 +8,7 @@ def most_that_differ(
 ) -> int:
     """Return how many of all items may differ, given how many of a simple random sample do.
 
-    200 equal items of 200 leave, with 95% confidence, at most 171 of 11,582 that differ.
+    If all 200 sampled items are equal, at most 171 of 11,582 items differ, with 95% confidence.
 
     Args:
         num_sampled: Items of the sample.
@@ -18,7 +18,7 @@ def most_that_differ(
             which so few are in the sample with a chance of at most 1 - confidence (hypergeometric).
     """
     low, high = num_differing, num_total - (num_sampled - num_differing)
-    while low < high:  # the chance of so few in the sample falls with the number that differ
+    while low < high:  # the more items differ, the smaller the chance of so few in the sample
         middle = (low + high) // 2
         if hypergeom.cdf(num_differing, num_total, middle, num_sampled) > 1 - confidence:
             low = middle + 1
@@ -28,5 +28,5 @@ def most_that_differ(
 
 
 def detection_probability(num_wrong: int, num_sampled: int, num_total: int) -> float:
-    """Return the chance that a random sample holds at least one of the wrong items."""
+    """Return the chance that a random sample contains at least one of the wrong items."""
     return float(1 - hypergeom.pmf(0, num_total, num_wrong, num_sampled))

@@ -22,7 +22,7 @@ from workbench.statistics.paired import PairedTest
 
 NOT_SETTLED = message("not settled")
 FEWEST_POSITIVES = 10
-"""With fewer items of a class, the swap permutation decides too."""
+"""With fewer items of a class, a permutation test must agree with the test by influences."""
 _MOST_RESAMPLES = 100_000
 _CELLS = 200_000_000
 """Largest number of random swaps: resamples times items."""

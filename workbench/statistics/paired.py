@@ -14,7 +14,7 @@ from workbench.statistics.kept_results import kept
 from workbench.statistics.sign_flip import sign_flip
 
 FEWEST_CLUSTERS = 10
-"""With fewer clusters that differ, no verdict is given."""
+"""Minimum number of differing clusters for a verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class PairedTest:
     high: float
     """Interval of coverage 1 - alpha; it excludes 0 exactly where `p_value` is below `alpha`."""
     p_value: float
-    """Two-sided, not corrected for the number of comparisons."""
+    """Two-sided p-value, not corrected for the number of comparisons."""
     alpha: float
     test: str
     num_items: int
@@ -142,7 +142,7 @@ def _mcnemar(draft: PairedTest) -> PairedTest:
     flips = compare_flips(draft.gained, draft.lost, draft.num_items, draft.alpha)
     return replace(
         draft,
-        stderr=draft.stderr or 1 / draft.num_items,  # all differ alike, or none does: as if one item didn't
+        stderr=draft.stderr or 1 / draft.num_items,  # 0 if all or no items differ: then as of one item
         low=float(flips.low),
         high=float(flips.high),
         p_value=float(flips.p_value),
@@ -158,7 +158,7 @@ def _sign_flip(draft: PairedTest, sums: Floats, shares: Floats, largest: float) 
         (sums, shares, draft.alpha, largest),
         lambda: [*sign_flip(sums, shares, draft.alpha, largest)],
     )
-    if draft.num_differing < draft.num_clusters:  # the sign flips take the clusters that differ as given
+    if draft.num_differing < draft.num_clusters:  # the sign flips ignore that their number is random
         wide_low, wide_high = widened_for_flips(
             low, high, draft.difference, draft.num_differing, draft.num_clusters, draft.alpha, largest
         )

@@ -32,7 +32,7 @@ class Choice:
 
 
 def is_held_out(numbers: tuple[int, ...]) -> bool:
-    """Return whether a set of numbers is held out for the benchmarks; order and machine don't matter."""
+    """Return whether a set of numbers, in any order, is held out for the benchmarks."""
     return hashlib.sha256(repr(sorted(numbers)).encode()).digest()[0] % HELD_OUT_SHARE == 0
 
 
@@ -52,7 +52,7 @@ def choice(rng: Random, count: int, held_out: bool) -> Choice:
 
 
 def sentence(rng: Random, language: str, held_out: bool = False) -> str:
-    """Generate pretraining text: counting, a comparison of two numbers, or the extreme of three or four."""
+    """Generate pretraining text: a count, a comparison of two numbers, or the largest or smallest of some."""
     kind = rng.random()
     if kind < 0.1:
         first = rng.randrange(LIMIT - 6)

@@ -39,7 +39,7 @@ class Translation:
     """A job of another tool, translated into a recipe and assignments of our keys."""
 
     recipe: str | None
-    """None: the job's keys don't decide it."""
+    """Name of our recipe; None: the job's keys don't decide it."""
     ours: dict[str, str] = field(default_factory=dict)
     """Our key -> KEY=VALUE."""
     without: list[str] = field(default_factory=list)

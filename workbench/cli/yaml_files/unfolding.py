@@ -25,10 +25,12 @@ INTEGER = "tag:yaml.org,2002:int"
 
 
 def check_unfolded(path: Path) -> None:
-    """Check that a path is a YAML file without too many, too long or too deeply nested values.
+    """Check that a YAML file doesn't have too many, too long or too deeply nested values.
+
+    Invalid YAML passes, because the loader reports it.
 
     Raises:
-        ConfigError: It isn't; the message names the file.
+        ConfigError: It has, or is too large or not a regular file; the message names the file.
     """
     check_readable(path, MOST_BYTES)
     text = path.read_text("utf-8", errors="replace")
