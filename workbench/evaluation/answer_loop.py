@@ -16,7 +16,7 @@ Unit = TypeVar("Unit")
 
 
 def chunks(units: Sequence[Unit], group: Callable[[Unit], object]) -> Iterator[list[Unit]]:
-    """Split questions or requests into chunks: neighbours with the same `group`.
+    """Split units (items, texts or requests) into chunks of adjacent units with the same `group`.
 
     A chunk has at most 256 units, and fewer with several processes, so that each process gets some.
     """

@@ -59,7 +59,7 @@ class Interviewer(Protocol):
         """Fingerprint of what scores depend on besides the benchmark's configuration; empty if nothing."""
 
     def main_metric(self, benchmark: PreparedBenchmark) -> str:
-        """Return the metric of the benchmark's first score."""
+        """Return the name of the benchmark's main metric, which is that of its first score."""
 
     def generates(self, benchmark: PreparedBenchmark) -> bool:
         """Return whether some answers may be generated texts."""

@@ -144,7 +144,7 @@ def _first(text: str, letters: str) -> Iterator[Group]:
 
 
 def _lists_options(text: str, first: str, letters: str, end: int) -> bool:
-    """Return whether the text lists the options: `first`, which ends at `end`, then the second letter."""
+    """Return whether the text lists the options: the second letter follows `first`, which ends at `end`."""
     if not letters.startswith(first) or len(letters) < 2 or text[end:].lstrip(" )").startswith("\n"):
         return False
     second = rf"(?:\n|[。.;]\s{{0,3}}|\s)[(\[]?{letters[1]}[)\]]?(?:[.、:)]|选?项)"

@@ -16,7 +16,7 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "num_beams": (None, 1),
     "repetition_penalty": (None, 1, 1.0),
 }
-"""Unsupported options, with the values that have no effect."""
+"""Option that isn't supported -> values that are accepted, because they have no effect."""
 _KNOWN = {"until", "do_sample", "temperature", *_COUNTS}
 
 

@@ -37,7 +37,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass over some nodes, given the nodes in the cache."""
+    """One forward pass over some nodes of the tree, which attend to each other and to cached nodes."""
 
     nodes: list[int]
     num_cached: int

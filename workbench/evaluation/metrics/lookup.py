@@ -108,7 +108,7 @@ def _takes_lists(module: Any) -> bool:
 
 
 def _prediction(item: Judged, takes_text: bool) -> int | str:
-    """Return the prediction in the type that the module takes."""
+    """Return the prediction as text or as a label's index, whichever the module takes."""
     prediction = "" if item.prediction is None else item.prediction
     return str(prediction) if takes_text else prediction
 
@@ -120,7 +120,7 @@ def _references(example: Example) -> tuple[str, ...]:
 
 
 def _reference(example: Example, takes_text: bool) -> int | str:
-    """Return a single reference in the type that the module takes."""
+    """Return a single reference as text or as a label's index, whichever the module takes."""
     if takes_text:
         return _references(example)[0]
     return example.target[0] if isinstance(example.target, tuple) else example.target

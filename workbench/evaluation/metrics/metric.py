@@ -27,7 +27,7 @@ class Metric:
 
     output_types: tuple[OutputType, ...]
     judge: Judge
-    """Returns the prediction: index of the choice or label, or text."""
+    """Takes the prediction from an answer: index of the choice or label, or text."""
     score: ItemScore
     """Returns the score of one item."""
     corpus: CorpusScore | None = None
