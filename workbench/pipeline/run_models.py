@@ -29,7 +29,7 @@ Identity = dict[str, Any]
 
 
 def model_identities(run: Run) -> dict[str, Identity]:
-    """Return the identity of each model that the run has, by name.
+    """Return model -> identity, which is everything that its scores depend on, for the run's models.
 
     Raises:
         CheckpointError: An adapter or model was changed since the train step.

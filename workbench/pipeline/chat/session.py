@@ -147,7 +147,10 @@ class Session:
 
 
 def stable_prefix(text: str, stop: Sequence[str]) -> str:
-    """Return a growing text without an incomplete character or an incomplete stop text at its end."""
+    """Return the part of a growing text that further tokens can't change.
+
+    An incomplete character, and what may be the beginning of a stop text, are cut off.
+    """
     text = text.rstrip(INCOMPLETE + " ")
     prefixes = [stop_text[:length] for stop_text in stop for length in range(1, len(stop_text))]
     incomplete = [prefix for prefix in prefixes if text.endswith(prefix)]

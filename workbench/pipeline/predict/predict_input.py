@@ -72,7 +72,7 @@ def with_predict_keys(message: str) -> str:
 
 
 def input_data(config: Config) -> DataConfig:
-    """Return the data section for the rows of `predict.input`."""
+    """Return the data section with `predict.input` as its path, for reading the rows to predict."""
     return replace(config.data, path=config.predict.input or "", sources={}, limit=None, unfold="")
 
 
