@@ -24,7 +24,7 @@ class Chats:
 
     @property
     def encoder(self) -> Encoder:
-        """Encoder of rendered text: `literal` if there is one, else the model's tokenizer."""
+        """Encoder of rendered text: the model's tokenizer, or the LiteralTokenizer in `literal`."""
         return self.literal or self.renderer.tokenizer
 
     def shown(self, text: str) -> str:

@@ -47,7 +47,7 @@ def turn_ends(render: Renderer) -> tuple[str, ...]:
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, forms: Iterable[ChatForm]) -> list[int]:
-    """Return the token ids of all end tokens of the forms, at which generation stops."""
+    """Return the ids of the tokens that end answers in any of the chat forms; generation stops at them."""
     vocabulary = tokenizer.get_vocab()
     ends = dict.fromkeys(end for form in forms for end in form.ends)
     return [vocabulary[end] for end in ends if end in vocabulary]

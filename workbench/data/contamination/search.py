@@ -133,7 +133,10 @@ class Findings:
         self.pairs: dict[tuple[str, str], Pair] = {}
 
     def add_batch(self, batch: Batch, index: Index) -> None:
-        """Compare each row of a batch with the items that share enough n-grams with it."""
+        """Compare each row of a batch with the items that share enough n-grams with it.
+
+        Record the matches.
+        """
         hits = index.lookup(batch.tokens)
         if not len(hits.positions):
             return

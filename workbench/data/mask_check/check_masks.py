@@ -67,7 +67,7 @@ class MaskCheck:
         self.findings += [finding] if finding else []
 
     def conclude(self, noted: Counter[str]) -> None:
-        """Log the findings, and add the faults to the notes on rows, `noted`.
+        """Log the findings, and count the rows of each fault in `noted`, as notes for the user.
 
         Raises:
             DataError: A row has a fault, and `data.check_mask` is refuse.

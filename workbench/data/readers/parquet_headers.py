@@ -75,7 +75,7 @@ def footer(content: BinaryIO, path: Path) -> Footer:
 
 
 def chunk(metadata: dict[int, Any]) -> Chunk:
-    """Convert the footer's description of a column chunk; a dictionary page is its first page."""
+    """Convert the footer's description of a column chunk, whose first page may be a dictionary page."""
     start, dictionary = metadata[9], metadata.get(11)
     first = dictionary if dictionary is not None and 0 < dictionary < start else start
     return Chunk(int(metadata[1]), int(metadata[4]), int(first), int(metadata[7]))

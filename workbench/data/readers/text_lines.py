@@ -44,7 +44,7 @@ def numbered_lines(
 
 
 def marked_encoding(file: BinaryIO) -> str:
-    """Return the encoding that the byte order mark names, and move the file position after the mark."""
+    """Return the encoding that a byte order mark names, else UTF-8; move the file position after the mark."""
     start = file.read(4)
     mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
     file.seek(len(mark))

@@ -12,7 +12,7 @@ class BoundedGenerator(CodeGenerator):
     """Compiles loops and operators of templates into Python code that calls the environment's checks."""
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802
-        """Compile a loop so that each iteration calls `step`, also if the loop's `if` skips it."""
+        """Compile a loop so that each iteration is counted, also if the loop's `if` skips it."""
         count = nodes.EnvironmentAttribute("step()", lineno=node.lineno)
         node.body.insert(0, nodes.ExprStmt(count, lineno=node.lineno))
         if node.test is not None:

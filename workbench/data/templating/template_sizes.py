@@ -14,7 +14,7 @@ DIGITS = re.compile(r"\d+")
 
 
 def number(value: Any) -> int:
-    """Return a width or count that a template gives; 0 if it isn't an integer and can't lengthen a result."""
+    """Return a width or count if it is an integer; else 0, because it can't lengthen a result."""
     return value if isinstance(value, int) else 0
 
 

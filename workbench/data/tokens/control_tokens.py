@@ -31,7 +31,7 @@ class RowsWithToken:
     first: list[str] = field(default_factory=list)
 
     def add(self, other: "RowsWithToken") -> None:
-        """Add the counts of further rows."""
+        """Add further rows: their number, and the positions of the first ones."""
         self.count += other.count
         self.first = [*self.first, *other.first][:NUM_NAMED_ROWS]
 

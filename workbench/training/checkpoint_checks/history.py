@@ -75,7 +75,7 @@ def _field_problems(state: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _line_problems(history: list[Any], step: int) -> Iterator[str]:
-    """Yield what is wrong with the lines of the logged history, whose last step is at most `step`."""
+    """Yield what is wrong with the logged lines of a checkpoint that was saved after `step` steps."""
     previous = 0
     for index, line in enumerate(history):
         where = f"{FILE}: log_history[{index}]"
