@@ -149,7 +149,7 @@ class Session:
 def stable_prefix(text: str, stop: Sequence[str]) -> str:
     """Return the part of a growing text that further tokens can't change.
 
-    An incomplete character, and what may be the beginning of a stop text, are cut off.
+    Spaces, an incomplete character, and what may be the beginning of a stop text, are cut off its end.
     """
     text = text.rstrip(INCOMPLETE + " ")
     prefixes = [stop_text[:length] for stop_text in stop for length in range(1, len(stop_text))]
