@@ -29,7 +29,7 @@ class Model:
     role: str
     """base, adapter, merged, trained, or imported."""
     parent: str | None
-    """Key of the model that this one was made from; None if it isn't on the board."""
+    """Key of the model that was trained or merged to make this model; None if it isn't on the board."""
     tool: str
     """Program that scored the model, with its version."""
     facts: dict[str, Any]

@@ -138,7 +138,7 @@ def compare_all(first: Results, others: Sequence[Results]) -> list[Comparison]:
             zip((first, *others), names, asked, strict=True), 1
         )
     ]
-    # of bases without children the first is the reference
+    # the board's default reference is the first model, since no model has a parent
     board = build(Collection(runs=runs, skipped=[]), LeaderboardConfig(family=FamilyKind.reference))
     keys = {model.sources[0]: model.key for model in board.models}
     return [
@@ -148,7 +148,7 @@ def compare_all(first: Results, others: Sequence[Results]) -> list[Comparison]:
 
 
 def _common(first: Results, second: Results) -> list[str]:
-    """Return the benchmarks that both were scored on.
+    """Return the benchmarks that both models were scored on.
 
     Raises:
         ConfigError: They have no benchmark in common.

@@ -56,7 +56,7 @@ def decisions_on(comparisons: Sequence[EarlyComparison], models: Sequence[Model]
 
 
 def _is_of_results(values: Any) -> bool:
-    """Return whether a compare.json compares finished results, so that no item order or stop is in it."""
+    """Return whether a compare.json compares runs that were scored before, which can't stop early."""
     return isinstance(values, dict) and "until" not in values and "comparisons" in values
 
 

@@ -56,7 +56,7 @@ def asked(score: Score) -> str:
 
 
 def letters(score: Score) -> str:
-    """Return how often each option letter was answered, as `A 25% · B 50%`; empty if there are no letters."""
+    """Return the share of questions answered with each option letter, as `A 25% · B 50%`; empty if none."""
     total = sum(score.letters.values())
     shares = [
         f"{clean(letter)} {100 * count / total:.0f}%" for letter, count in score.letters.items() if total
@@ -66,7 +66,7 @@ def letters(score: Score) -> str:
 
 
 def equal(value: float) -> str:
-    """Return a p-value with its sign, as `= 0.031` or `< 0.001`."""
+    """Return a p-value with a relation sign, as `= 0.031` or `< 0.001`."""
     text = p_value(value)
     return text if text.startswith("<") else f"= {text}"
 

@@ -116,7 +116,7 @@ def _reference(run: Run, score: Score) -> Reference | None:
         try:
             predictions = run.predictions(score.model, score.benchmark)
         except DataError:
-            return None  # the board names it
+            return None  # the board reports this problem
         if not predictions:
             return None
         lists = (

@@ -37,7 +37,7 @@ LAYOUT: dict[str, Any] = {
 STYLES = {BETTER: "bold green", WORSE: "bold red", UNSURE: "dim", UNTESTED: "dim"}
 
 NARROWEST = 60
-"""Width of the narrowest terminal, in characters."""
+"""Least width of a table with a long title, in characters: that of the narrowest terminal."""
 
 NARROWEST_NAME, NARROWEST_CELL, WIDEST_CELL = 18, 9, 16
 """Least width of the column of names; least and largest width of a column of scores; in characters."""

@@ -1,4 +1,4 @@
-"""Chooses models' floating point types by name, and names them."""
+"""Chooses a model's floating point types, and converts dtypes to names and back."""
 
 from enum import Enum
 from typing import cast

@@ -69,7 +69,8 @@ class ExportReport:
     num_bytes: int
     """Size of all tensors in bytes."""
     folded: bool
-    """Whether the normalization of a stable embedding was computed into the rows of a plain one."""
+    """Whether a stable embedding, whose rows a norm normalizes, was replaced by a plain one with
+    normalized rows."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Cast:
         return self.stored.shape
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the tensor; the index is `...`."""
+        """Read and convert the tensor; the only index is `...`."""
         return self.stored[...].to(self.dtype)
 
 
@@ -108,7 +109,7 @@ class FiniteTensor:
         return self.stored.dtype
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the tensor; the index is `...`."""
+        """Read the tensor and check its values; the only index is `...`."""
         tensor = self.stored[...]
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(

@@ -50,7 +50,7 @@ class Bound:
     reason: str
 
     def wider_by(self, error: Difference, reason: str, factors: tuple[int, float] = (1, 1.0)) -> "Bound":
-        """Return the bound plus a measured error, times one factor for its largest and one for its mean."""
+        """Return the bound plus a measured error, multiplied by `factors` (for its largest, for its mean)."""
         if error.largest == 0:
             return self
         return replace(
@@ -62,7 +62,7 @@ class Bound:
 
     @property
     def most_flips(self) -> int:
-        """Largest allowed number of flips; by Poisson, chance exceeds it with probability FALSE_ALARM."""
+        """Largest allowed number of flips, which chance (Poisson) exceeds with probability FALSE_ALARM."""
         if not self.flips > 0:
             return 0
         most: int = math.ceil(special.pdtrik(1 - FALSE_ALARM, self.flips))

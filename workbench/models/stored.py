@@ -18,4 +18,4 @@ class Stored(Protocol):
         """Return the tensor's dtype."""
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the tensor; the index is `...`."""
+        """Return the tensor, read from its file if need be; the only index is `...`."""

@@ -44,7 +44,7 @@ class ExtendedTable:
         return self.stored.dtype
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the extended table; the index is `...`."""
+        """Read the table and append the new rows; the only index is `...`."""
         old = self.stored[...]
         table = old.new_zeros(self.shape)
         table[: len(old)] = old

@@ -24,7 +24,7 @@ from workbench.statistics.paired import PairedTest, compare_paired
 from workbench.statistics.ratio import compare_ratio
 
 Pair = tuple[str, str]
-"""Keys of two models; the difference is the second one's score less the first one's."""
+"""Keys of two models; a difference is the second model's score minus the first's."""
 
 TESTED = (MetricKind.mean, MetricKind.alone, MetricKind.labels, MetricKind.ratio)
 
@@ -180,7 +180,7 @@ def _common(answered: Answered, pair: Pair) -> tuple[NDArray[np.intp], NDArray[n
 
 
 def _tested(answered: Answered, pair: Pair, alpha: float) -> PairedTest:
-    """Test the difference of two models by the column's own metric on their common items."""
+    """Test the difference of two models by the column's metric, on their common items."""
     left, right = _common(answered, pair)
     one, other = (answered.items[model] for model in pair)
     clusters = _clusters(answered, pair, left, right)

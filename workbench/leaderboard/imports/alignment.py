@@ -13,7 +13,7 @@ COMMON_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Items and scores of one model of another run on the benchmark, by which imported items are named."""
+    """Items and scores of another run's model on a benchmark, whose ids and order imported items get."""
 
     ids: list[str]
     subsets: list[str]

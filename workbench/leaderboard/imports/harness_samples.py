@@ -20,7 +20,7 @@ from workbench.leaderboard.imported_items import MOST_BYTES, MOST_ITEMS
 LONGEST_LINE = 64 * 2**20
 """Largest line that is read, in bytes."""
 SHARED_TEXT = 100
-"""A text with at least this many characters that several documents share makes them a cluster."""
+"""Documents that share a text of at least this many characters form a cluster."""
 ENDING = 300
 """Number of characters at the end of a prompt that are kept to detect the language."""
 

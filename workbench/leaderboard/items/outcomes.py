@@ -211,7 +211,7 @@ def _apart(scored: Scored, column: Column, items: Items | None) -> str:
 
 
 def _main(items: dict[str, Items], apart_of: dict[str, str]) -> tuple[str, ...]:
-    """Return the largest group of models with the same items and prompts, without the cells set apart."""
+    """Return the largest group of models with equal items and prompts; models set apart don't count."""
     groups: list[list[str]] = []
     for model in (model for model in items if not apart_of[model]):
         group = next((group for group in groups if items[group[0]].answers_same(items[model])), None)

@@ -63,7 +63,7 @@ def write(board: Board, model: Model, facts: CardFacts) -> bool:
 
 
 def text(board: Board, model: Model, facts: CardFacts) -> str:
-    """Return the card: metadata as YAML, then Markdown."""
+    """Return the model card: metadata as YAML, then Markdown."""
     parts = [
         f"---\n{metadata(board, model, facts).to_yaml()}\n---",
         f"# {escaped(model.name)}",

@@ -30,7 +30,8 @@ COLUMNS = 4
 
 COLORS = {"base": "#555555", "adapter": "#0072B2", "merged": "#009E73", "trained": "#D55E00"}
 OTHER_COLOR = "#CC79A7"
-"""Colours of the roles; told apart by the colour-blind too. Source: Okabe and Ito, Color Universal Design."""
+"""Colours of roles, which the colour-blind can tell apart too. Source: Okabe and Ito, Color Universal
+Design."""
 
 FONTS = (
     "DejaVu Sans",
@@ -119,7 +120,7 @@ def _score_panel(axes: Axes, column: Column, models: Sequence[Model], cells: dic
 
 
 def ranks_figure(board: Board) -> Figure | None:
-    """Return a figure with a panel per mean, else per column: all models' ranges of ranks; None without."""
+    """Return a figure with a panel per mean, else per column: all models' ranges of ranks; None if none."""
     panels = [_mean_ranks(mean) for mean in board.means] or [
         found for column in board.columns if (found := _column_ranks(board, column))[1]
     ]

@@ -75,7 +75,7 @@ def differs_from(values: NDArray[np.float64], reference: int) -> NDArray[np.bool
 
 
 def add_answers(shelf: Shelf, number: int, texts: ColumnTexts, differs: NDArray[np.bool_]) -> None:
-    """Add generated texts and log-likelihoods: first those of the items in `differs`, then the others."""
+    """Add chunks of generated texts and log-likelihoods: first those marked in `differs`, then the others."""
     if texts.generations is not None:
         for priority, name, mask in ((TEXTS, "texts", differs), (MORE_TEXTS, "more_texts", ~differs)):
             if shelf.left(priority) > 0:

@@ -18,7 +18,7 @@ COUNTS = ("num_pairs", "num_clusters", "gained", "lost")
 def packed_differences(
     differences: Sequence[Difference], models: Mapping[str, int], columns: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return tested differences as one list per field, without models that aren't on the board."""
+    """Return tested differences as one list per field, without those of models that aren't on the board."""
     known = [
         difference
         for difference in differences

@@ -29,8 +29,8 @@ as many layers."""
 INITS_WITHOUT_BASE_CHANGE = ("gaussian", "orthogonal", "eva")
 """peft's names of initializations that leave the base's weights unchanged."""
 DRAWN_AGAIN = ("pissa_niter_", "corda", "lora_ga")
-"""Prefixes of peft's names of initializations that subtract random values from the base, which another
-load doesn't draw again."""
+"""Prefixes of peft's names of initializations that change the base by values which another load doesn't
+reproduce."""
 
 HEAD = "score"
 """Name of the classification head: random in the base, so all its weights are trained and saved with the
@@ -101,7 +101,7 @@ def is_base_copy(name: str) -> bool:
 
 
 def check_finite(path: str | Path, name: str, values: Tensor) -> None:
-    """Raise CheckpointError if a tensor of the adapter at `path` has a value that isn't a number."""
+    """Raise CheckpointError if a tensor of the adapter at `path` has NaN or infinite values."""
     if not bool(values.float().isfinite().all()):
         raise CheckpointError(
             f"{path}: {name} has NaN or infinite values (damaged, or its training diverged)"

@@ -65,7 +65,7 @@ def attach(
 
 
 def check_attachable(model: PreTrainedModel, adapter: AdapterConfig) -> None:
-    """Check that a new adapter can be attached to a model like `model`, which is on the meta device.
+    """Check that a new adapter can be attached, by a model on the meta device (without weights).
 
     Raises:
         ConfigError: A target matches no layer, or peft refuses an option.

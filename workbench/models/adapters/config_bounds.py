@@ -13,7 +13,7 @@ from workbench.patterns.slow_patterns import slow_in_re
 
 MAX_LAYERS = 2_000
 MAX_ENTRIES = 1_000
-"""Largest length of a list, unless the model has more layers or larger tensors."""
+"""Largest length of a list in adapter_config.json, unless the model has more layers or larger tensors."""
 SIZES = ("r", "init_r", "num_vectors", "vector_length", "n_frequency", "n_tasks", "n_skills", "n_splits")
 """Fields, in any peft type, whose value is a dimension of a tensor in the adapter file."""
 AS_MATCHED = {

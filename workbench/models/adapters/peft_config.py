@@ -78,7 +78,7 @@ PATTERNS = (
     "n_frequency_pattern",
     "block_size_pattern",
 )
-"""Options that map layer patterns to values."""
+"""Options that map patterns of layer names to numbers."""
 
 
 def peft_type(method: AdapterMethod) -> PeftType:

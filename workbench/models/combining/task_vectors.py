@@ -51,11 +51,11 @@ def added_deltas(
         base: The base's tensor.
         deltas: Each model's tensor minus the base's.
         weights: Factor on each delta.
-        method: task_arithmetic: all values. ties, dare_ties: of each value only the deltas that have the
-            sign of their weighted sum. ties: only the largest values of each delta. dare: random values,
-            divided by the density.
-        normalize: Divide by the sum of the weights, of those deltas whose sign counts.
-        density: Share of values kept; None: all.
+        method: task_arithmetic adds all values. ties and dare_ties add, for each weight of the model, only
+            deltas with the sign of the weighted sum. Before, ties drops all but each delta's largest
+            values, and dare drops random values and divides the others by the density.
+        normalize: Divide by the sum of the weights; with ties, of the deltas that are added.
+        density: Share of values that aren't dropped; None: all.
         generator: Random state of dare.
     """
     if density is not None and density < 1:

@@ -1,4 +1,4 @@
-"""Groups the fits of all tensors by the adapter's effect on them."""
+"""Groups the tensors of a merged model (as `Fit`s) by the adapter's effect on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -169,7 +169,7 @@ def _other_scales(evidence: Evidence, fits: Sequence[Fit], total: int) -> Iterat
 
 
 def _causes_of(fit: Fit, adapter: AdapterLayers | None) -> tuple[str, ...]:
-    """Return the causes that explain the factor on a tensor's update."""
+    """Return the mistakes that explain the factor on a tensor's update, such as merged_twice."""
     times = fit.times or 0.0
     allowed = max(0.03 * abs(times), 5 * fit.uncertainty)
     rank = adapter.rank(fit.name) if adapter else None

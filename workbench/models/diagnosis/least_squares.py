@@ -81,7 +81,8 @@ class Fit:
 
 
 Merge = Callable[[Tensor, float, torch.dtype | None], Tensor]
-"""(weight, x, dtype of the adapter) -> the weight with x times the adapter, in the weight's dtype."""
+"""Function (weight, x, dtype of the adapter's tensors) -> weight plus x times the update, in the weight's
+dtype."""
 
 
 def fit(

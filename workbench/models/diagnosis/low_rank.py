@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 EXACT = 1024
-"""Smaller dimension up to which all singular values are computed; of larger matrices only the largest
-values."""
+"""All singular values are computed of a matrix whose smaller dimension is at most this; of larger ones
+only the largest."""
 SPARE = 16
 """Number of singular values that are sketched beyond those requested."""
 POWER_ITERATIONS = 4

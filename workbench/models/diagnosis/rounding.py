@@ -39,7 +39,7 @@ def effective_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def rounding_noise(tensor: Tensor, dtype: torch.dtype) -> float:
-    """Return the expected sum of squared errors of one rounding to `dtype`: spacing² / 12 a number."""
+    """Return the expected sum of squared errors of rounding to `dtype` once: spacing² / 12 per number."""
     return sum(
         float(spacing(tensor[rows].float(), dtype).double().square().sum()) / 12
         for rows in row_blocks(tensor)

@@ -75,5 +75,5 @@ def decompose(name: str, base: Tensor, tuned: Tensor, config: ExtractConfig) -> 
 
 
 def _is_rounding(base: Tensor, tuned: Tensor) -> bool:
-    """Return whether the tuned weight is the base's, rounded to its dtype."""
+    """Return whether rounding the base's weight to the tuned weight's dtype gives the tuned weight."""
     return bool((base.to(tuned.dtype) == tuned).all())

@@ -241,7 +241,7 @@ def _parsed(file: Path, modified: int) -> GGUFReader:
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:
-    """Return the shape in torch's order; GGUF lists the fastest dimension first."""
+    """Return a tensor's shape in torch's order; GGUF lists the fastest dimension first."""
     return tuple(int(size) for size in reversed(tensor.shape))
 
 
