@@ -58,7 +58,7 @@ class Encoding:
 
 
 def encode(rows: Sequence[Row], encoding: Encoding) -> Encoded:
-    """Encode one or more rows to token ids and labels; the loss is on answers only.
+    """Encode one or more rows to token ids and labels; in a chat, the loss is on answers only.
 
     Raises:
         DataError: A row can't be read, or no row is left to train on.

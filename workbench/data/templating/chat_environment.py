@@ -41,7 +41,7 @@ class GenerationTag(Extension):
     tags = {"generation"}
 
     def parse(self, parser: Any) -> nodes.Node:
-        """Compile the tag into a call of `written`."""
+        """Compile the tag into a call of the method `written`, as Jinja's extensions do."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("written"), [], [], body).set_lineno(line)

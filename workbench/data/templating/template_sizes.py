@@ -160,14 +160,14 @@ def searched(text: Any, pattern: Any = "", *_: Any) -> int:
 
 
 def split_up(text: Any, separator: Any = None, most: Any = -1, **_: Any) -> int:
-    """Return how many characters the list counts for that `text.split` returns; 32 are added per item."""
+    """Return the characters that the result of `split` counts for: its text, and 32 per item."""
     splits: int = len(text) // 2 if separator is None else text.count(separator)
     splits = min(splits, most) if isinstance(most, int) and most >= 0 else splits
     return len(text) + (splits + 1) * NODE
 
 
 def split_up_backwards(text: Any, separator: Any = None, most: Any = -1, **_: Any) -> int:
-    """Return how many characters the list counts for that `text.rsplit` returns.
+    """Return the characters that the result of `rsplit` counts for: its text, and 32 per item.
 
     The result is above the limit if the search from the end would be slow.
     """
@@ -200,7 +200,7 @@ def hexadecimal(data: Any, *_: Any, **__: Any) -> int:
 
 
 def lines(text: Any, *_: Any, **__: Any) -> int:
-    """Return how many characters the list counts for that `splitlines` returns; 32 are added per item."""
+    """Return the characters that the result of `splitlines` counts for: its text, and 32 per item."""
     ends = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029" if isinstance(text, str) else (b"\n", b"\r")
     count: int = sum(text.count(end) for end in ends)
     return size(text) + (1 + count) * NODE
