@@ -25,7 +25,7 @@ def has_no_room(error: BaseException) -> bool:
 
 
 def _is_torch_without_room(error: BaseException) -> bool:
-    """Return whether `torch.save` could not write; it doesn't say why, but on a disk space is short."""
+    """Return whether `torch.save` failed to write; it gives no reason, but usually the disk is full."""
     text = str(error)
     reasons = ("unexpected pos", "PytorchStreamWriter failed writing")
     is_from_container = "inline_container.cc" in text and any(reason in text for reason in reasons)

@@ -97,7 +97,7 @@ def read_checked_json(path: Path) -> Any:
 
 
 def masked_json(value: Any) -> Any:
-    """Return the value as `write_json` writes and `read_json` reads it, with secrets masked."""
+    """Return a value as `read_json` would read it after `write_json` wrote it, with secrets masked."""
     return json.loads(masked(json.dumps(value, ensure_ascii=False)))
 
 

@@ -12,7 +12,7 @@ def shipped(folder: str) -> Path:
 
 
 def public_path(path: str | None) -> str | None:
-    """Return a path for files that others read: one inside this package is made relative to it."""
+    """Return a path to be published: a path inside this package becomes relative, as `workbench/toy/base`."""
     if path and Path(path).is_relative_to(PACKAGE):
         return str(Path(PACKAGE.name) / Path(path).relative_to(PACKAGE))
     return path

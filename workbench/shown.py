@@ -1,8 +1,8 @@
 """Removes control characters and secrets from text before it is shown; makes sentences to be translated.
 
 Column names, file names, configuration values, templates and generated text can contain anything. Code that
-shows them calls `clean`, or `masked` if only secrets matter. What a board says is made by `message` from a
-template and values, so that the page can say it in another language.
+shows them calls `clean`, or `masked` if only secrets matter. A leaderboard's sentences are made by `message`
+from a template and values, so that its page can show them in another language.
 """
 
 import html
@@ -53,12 +53,12 @@ class Message(str):
 
 
 def message(template: str, /, **values: object) -> str:
-    """Return a sentence, which is a `Message`.
+    """Return a sentence as a `Message`, which remembers template and values for a translation.
 
     Args:
-        template: In English, with {name} for each value; the page's translations go by it, so it must be
-            written where the function is called.
-        values: Integers get separators of thousands; messages stay messages.
+        template: English text with {name} for each value. It is the key of its translations, so it must be
+            a literal in the call.
+        values: Values by name. Integers get thousands separators; messages are translated too.
     """
     texts = {name: f"{value:,}" if isinstance(value, int) else value for name, value in values.items()}
     shown = {name: text if isinstance(text, Message) else str(text) for name, text in texts.items()}
@@ -79,6 +79,6 @@ def message_of(error: Exception) -> str:
 
 
 def in_one_line(text: str) -> str:
-    """Return a text with single spaces; a message that is one line already stays a message."""
+    """Return a text as one line with single spaces; a `Message` of this form stays a `Message`."""
     line = " ".join(text.split())
     return text if line == text else line

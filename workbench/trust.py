@@ -24,7 +24,7 @@ _trusted: ContextVar[TrustedCode | None] = ContextVar("trusted", default=None)
 
 @contextmanager
 def trusting(trust_code: bool) -> Iterator[TrustedCode]:
-    """Allow code of named files to run during the block if `trust_code`; yield the record of what ran."""
+    """Allow code of configured files during the block if `trust_code`; yield a record of what ran."""
     trusted = TrustedCode()
     token = _trusted.set(trusted if trust_code else None)
     try:
@@ -34,7 +34,7 @@ def trusting(trust_code: bool) -> Iterator[TrustedCode]:
 
 
 def is_trusted() -> bool:
-    """Return whether code of named files may run."""
+    """Return whether code of files that the configuration names may run."""
     return _trusted.get() is not None
 
 

@@ -203,7 +203,7 @@ def base_of(entry: ModelEntry) -> tuple[str, ...]:
 
 
 def chosen(entries: Sequence[ModelEntry], names: Sequence[str]) -> list[ModelEntry]:
-    """Return the entries with these names; all entries if `names` is empty.
+    """Return the entries of the list of models with these names; all entries if `names` is empty.
 
     Raises:
         ConfigError: No entry has one of the names.

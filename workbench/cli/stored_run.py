@@ -48,7 +48,7 @@ def own_folder(recipe: str, composed: DictConfig) -> Path:
 def stored_config(run_dir: RunDir) -> tuple[DictConfig, int]:
     """Return the configuration stored in a run folder, and its version.
 
-    A key that the stored version didn't have gets the value that stands for what that version did.
+    A key that the stored version didn't have gets the value that gives that version's behaviour.
 
     Raises:
         ConfigError: The file is damaged, or is not a configuration of this program.

@@ -22,7 +22,7 @@ class AuditConfig:
     beforehand."""
     tolerance: float | None = number(None, 0, 100)
     """Largest allowed difference of a log-likelihood, in nats. null: 0.01 for float32 models, 0.5 for others.
-    On one machine only the batches differ, which is rounding."""
+    On one machine only the batches differ, so that all differences are rounding."""
     confidence: float = number(0.95, 0, 1, above=True, below=True)
     """Confidence of the upper bound on the share of answers that differ."""
 

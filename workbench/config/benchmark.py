@@ -251,7 +251,7 @@ class BenchmarkConfig:
     average: Average = Average.micro
     """micro: every item counts the same. macro: every subset counts the same."""
     unconditional: str = ""
-    """Template of the prompt without a question, for the metric acc_pmi: it scores how much the question
+    """Template of the prompt without a question, for the metric acc_pmi, which scores how much the question
     raises the likelihood of a choice."""
     metrics: list[str] = field(default_factory=lambda: ["acc"])
     """Metrics, the main one first, such as acc, acc_norm, exact_match, char_f1, f1 or macro_f1; an unknown

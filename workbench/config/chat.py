@@ -38,7 +38,7 @@ class ChatConfig:
         """Refuse unknown models and numbers out of range.
 
         Raises:
-            ConfigError: with the key.
+            ConfigError: A value is refused; the message has the key.
         """
         if unknown := [name for name in self.models if name not in MODELS]:
             raise ConfigError(f"chat.models: unknown model {unknown[0]!r} (known: {', '.join(MODELS)})")

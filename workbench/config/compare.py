@@ -35,8 +35,8 @@ class CompareConfig:
     """all: compare the results that are there. decided: ask both models in a random order of items, and stop
     once the difference is decided."""
     margin: float | None = number(None, 0, 1, above=True)
-    """With until=decided: differences below it are of no interest, such as 0.02 for 2 points. It then also
-    stops once the difference is known to be smaller. null: only the direction is asked for."""
+    """With until=decided: differences below it are of no interest, such as 0.02 for 2 points. The comparison
+    then also stops once the difference is known to be smaller. null: only the direction is asked for."""
     seed: int = number(0, 0, 2**32 - 1)
     """With until=decided: seed of the order of the items."""
     output: str | None = None

@@ -27,8 +27,8 @@ class EvaluateConfig:
     float32 scores by rounding only. In bfloat16, NF4 and int8 a log-likelihood can change by 0.12 nats;
     evaluate.invariant=true prevents that."""
     shared_prefix: bool = True
-    """true computes the tokens that prompts have in common once. false computes each prompt alone: slower, to
-    compare."""
+    """true computes the tokens that prompts have in common once. false computes each prompt alone, which is
+    slower, to check the scores."""
     invariant: bool = False
     """true gives bit-identical scores for any batch size, number of processes and point of resume. It is
     slower; `invariant_cost` in run.json tells by which factor."""

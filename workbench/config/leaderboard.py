@@ -52,7 +52,7 @@ class LeaderboardConfig:
     models: str | None = None
     """YAML file with a list of models to score on the chosen benchmarks first: a path, or a mapping with
     path and any of name, adapter, quantization, dtype, revision, tokenizer. Each gets a run folder in
-    `leaderboard.folder`; what is scored already is kept. null: none."""
+    `leaderboard.folder`; scores that exist are kept. null: none."""
     entries: list[str] = field(default_factory=list)
     """Names of the models of that file to score; with `-m` and a launcher, jobs share them. Empty: all."""
     folder: str = "runs"

@@ -92,7 +92,7 @@ class ModelConfig:
         """Refuse an `init` that contradicts the other keys.
 
         Raises:
-            ConfigError: `init` with an architecture that has no such fields.
+            ConfigError: `init` is given together with architecture=native.
         """
         if self.init and self.architecture is Architecture.native:
             raise ConfigError("model.init: a new model is Open-Llama, not native (drop one of the two keys)")

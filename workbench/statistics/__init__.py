@@ -10,7 +10,7 @@
     non_inferiority how much a second model may have lost (`most_lost`)
     means           chance-normalised means over benchmarks, and their differences
     seeds           several seeds of one recipe: these checkpoints, and the recipe
-    family          which comparisons a board makes, and the correction for their number
+    family          which comparisons a leaderboard makes, and the correction for their number
     ranks           rank intervals and tie letters
     power           the smallest difference that a test finds 4 times out of 5
     sequential      tests that may stop as soon as a difference is decided

@@ -54,11 +54,12 @@ def compare_flips(gained: ArrayLike, lost: ArrayLike, num_items: ArrayLike, alph
     The test is scipy's `binomtest(gained, gained + lost)`. A difference is (2 share - 1) times the share of
     flipped items, where `share` is that of the gained among them. Its interval combines `binomtest`'s exact
     interval of `share` with Wilson's interval of the share of flipped items, and excludes 0 exactly where the
-    p-value is below alpha. Where no item flips, it holds the differences that so many equal items allow.
+    p-value is below alpha. If no item flips, it contains the differences that are possible although so many
+    items are equal.
 
-    Taking the number of flipped items as given instead is too narrow where most flips go one way, or few
-    items flip: of 500 items with 10% flips, such 95% intervals hold a true difference of 9 points in 62% of
-    cases, these in 97%. Counted over all outcomes, these hold the truth at least as often as they say.
+    Intervals that take the number of flipped items as given would be too narrow where most flips go one way,
+    or few items flip: of 500 items with 10% flips, such 95% intervals contain a true difference of 9 points
+    in 62% of cases, these in 97%. Over all outcomes, these reach at least their nominal coverage.
 
     Args:
         gained: Items that only the second model answers right.
@@ -99,8 +100,9 @@ def widened_for_flips(
 ) -> tuple[Floats, Floats]:
     """Widen intervals that ignore that the number of flipped items, or of differing clusters, is random.
 
-    Both deviations are added as squares, at the highest share of flips. For an end between 0 and the estimate
-    they are added in logarithms, at the lowest share, so that the end never crosses 0.
+    An end's distance from the estimate, and its change at the upper Wilson bound of the share of flips, are
+    added as squares. For an end between 0 and the estimate the same is done with logarithms and the lower
+    bound, so that the end never crosses 0.
 
     Args:
         low: Lower ends of the intervals.

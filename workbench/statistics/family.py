@@ -1,9 +1,9 @@
-"""Defines which comparisons a board makes, and corrects for their number.
+"""Defines which comparisons a leaderboard makes, and corrects for their number.
 
-A board's families are fixed when it is built. The chance that a board without true differences shows any is
-at most 5%: 3% for pairs of rows on columns and means, 1% for subjects, 1% for forgetting. The correction is
-Bonferroni's single step, because only with a single step an interval of every comparison has the family's
-coverage and decides the verdict.
+A family is a set of comparisons that are corrected together. A leaderboard's families are fixed when it is
+built. The chance that it shows any difference where there is none is at most 5%: 3% for pairs of rows on
+columns and means, 1% for subjects, 1% for forgetting. The correction is Bonferroni's single step, because
+only with a single step an interval of every comparison has the family's coverage and decides the verdict.
 """
 
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ def adjusted(p_value: float, num_comparisons: int) -> float:
 
 
 def default_kind(num_rows: int) -> str:
-    """Return which rows a board compares by default: all `pairs`, or each row with the `reference`."""
+    """Return which rows a leaderboard compares by default: all `pairs`, or each row with the `reference`."""
     return "pairs" if num_rows <= MOST_ROWS_FOR_PAIRS else "reference"
 
 
@@ -59,7 +59,7 @@ def pairs_of(
     """Return the pairs of rows that are compared, as (first, second).
 
     Args:
-        num_rows: Number of rows of the board.
+        num_rows: Number of rows of the leaderboard.
         kind: `pairs` (every two rows), `reference` (each row with one) or `names` (every two chosen).
         reference: Index of the reference.
         chosen: Indices of the named rows.

@@ -121,7 +121,7 @@ def _permuted(
 
     If the new p-value and the old interval disagree on significance, the verdict is "not settled".
     """
-    from scipy.stats import permutation_test  # half a second, which most boards don't need
+    from scipy.stats import permutation_test  # half a second, which most leaderboards don't need
 
     before, after = (_features(targets, labels, codes) for labels in (first, second))
     moved = (before != after).any(axis=1)

@@ -56,7 +56,7 @@ class PairedTest:
         return int(self.low > 0) - int(self.high < 0)
 
     def why_too_few(self) -> str:
-        """Return that too few clusters or items differ for a verdict; empty if enough of them do."""
+        """Return the message that too few clusters or items differ for a verdict; empty if enough differ."""
         if self.num_differing >= FEWEST_CLUSTERS:
             return ""
         if self.num_clusters < self.num_items:

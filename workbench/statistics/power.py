@@ -1,6 +1,7 @@
 """Computes the smallest true difference that the exact tests find with a given power.
 
-The number of items that flip is random too: each item flips with the observed share. The power is the sum
+An item flips if only one of the two models answers it right. The number of items that flip is random too:
+each item flips with the observed share. The power is the sum
 over all numbers of flips of their chance times the chance that the exact McNemar test rejects.
 """
 

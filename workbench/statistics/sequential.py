@@ -62,7 +62,7 @@ class SequentialTest:
 
     @property
     def difference(self) -> float:
-        """Return the estimate: contributions seen over the shares seen; 0 before the first cluster."""
+        """Return the estimated difference: contributions so far / shares so far; 0 at the start."""
         return self._sum / self._share_seen if self._share_seen else 0.0
 
     def update(self, contributions: ArrayLike, shares: ArrayLike) -> str:
@@ -128,7 +128,7 @@ def forecast_items(
 
     Args:
         difference: True difference, as a share.
-        discordance: Share of items that flip.
+        discordance: Share of items that only one of the two models answers right.
         num_items: All items.
         alpha: Largest chance of a false decision.
         bound: Largest share of a cluster times the number of clusters: 1 for the mean of independent items.

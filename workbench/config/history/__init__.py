@@ -1,7 +1,8 @@
 """Keeps runs of earlier program versions valid although fields and defaults have changed since.
 
-Names of runs, fingerprints of steps and keys of caches are computed from configuration values. A key that an
-earlier version didn't have is included only if its value differs from what that version did without the key.
+Names of runs, fingerprints of steps and keys of caches are hashes of configuration values. So that a new key
+doesn't change the hashes of earlier runs, its value is left out where it gives the behaviour that the program
+had before the key existed.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ Treat = Callable[[Mapping[str, Any], type, str], dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedDefault:
-    """A key whose default differs from that of earlier versions, or from what they did without the key."""
+    """A key whose default differs from an earlier version's default, or behaviour if it lacked the key."""
 
     version: int
     """The first configuration version with today's default."""
@@ -47,8 +48,8 @@ CHANGED_DEFAULTS: tuple[ChangedDefault, ...] = (
 def hashed(value: Any, key: str) -> dict[str, Any]:
     """Return the values of a section that go into a fingerprint.
 
-    A field that version 1 didn't have is omitted if its value means what version 1 did. A field of version 1
-    that is a constant today is included with that value.
+    A field that version 1 didn't have is omitted if its value gives the behaviour of version 1. A field of
+    version 1 that is a constant today is included with that value.
 
     Args:
         value: A section, or another dataclass of `FIRST_FIELDS`.
@@ -70,7 +71,7 @@ def named(values: Mapping[str, Any], schema: type, key: str, *, as_written: bool
 
 
 def completed(values: Mapping[str, Any], schema: type, key: str, version: int) -> dict[str, Any]:
-    """Fill in the keys that a section of an earlier version lacks, with what that version did without them.
+    """Add the keys that a section of an earlier version lacks, with values that keep its behaviour.
 
     Keys that are constants today are removed if they have that value.
 
@@ -178,9 +179,9 @@ def _without_later(
 ) -> dict[str, Any]:
     """Return a section's values as version 1 would have them: without new fields, with removed fields.
 
-    A new field stays if its value differs from the default, or without `named` from what version 1 did. With
-    `named`, a default that has changed becomes the former one; and a former default that the user gives
-    becomes {"given": value}, so that the two differ, except with `as_written`.
+    A new field stays if its value differs from the default, and without `named` only if it also changes the
+    behaviour of version 1. With `named`, a default that has changed becomes the former one; and a former
+    default that the user gives becomes {"given": value}, so that the two differ, except with `as_written`.
     """
     first = FIRST_FIELDS.get(schema.__name__, frozenset())
     treat = partial(_without_later, named=named, as_written=as_written)

@@ -45,8 +45,8 @@ class QuantizationReportConfig:
     """Rounds in which speed and memory are measured, each format in turn, in processes of their own. 0: not
     measured."""
     gain: bool = True
-    """true says, for a run with an adapter, what quantizing after the merge costs of the adapter's gain: the
-    base is scored in each format too."""
+    """true also scores the base in each format, if the run has an adapter, to show how much of the adapter's
+    gain is lost by quantizing after the merge."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, and formats listed twice."""

@@ -24,7 +24,7 @@ NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 class PushConfig:
     r"""recipe=push: a run's adapter or model for the Hugging Face Hub. Only push.send=true sends anything.
 
-    The token is that of HF_TOKEN or of `hf auth login`; it is in no key.
+    The token is that of HF_TOKEN or of `hf auth login`; no key contains it.
 
     Example:
         python -m workbench recipe=push run_dir=runs/NAME push.repo=OWNER/NAME \
