@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from workbench.errors import CheckpointError
+from workbench.weights import file_tensors as file_tensors_module
 from workbench.weights.file_tensors import DTYPES, file_tensors, tensors_fingerprint
 from workbench.weights.shard_writer import ShardWriter, write_checked
 
@@ -93,6 +94,16 @@ def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path, monkeypatch):
         ShardWriter(tmp_path, layout(values), 10**9) as writer,
     ):
         writer.write(writer.names[0], values[writer.names[0]])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_tensor_is_read_into_memory_of_its_own_or_of_another_dtype(dtype, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_tensors_module, "CONVERTED", 100)
+    values = torch.randn(7, 41).to(torch.bfloat16)
+    save_file({"first": torch.ones(3), "a": values}, tmp_path / "a.safetensors")
+    found = torch.empty(7, 41, dtype=dtype)
+    file_tensors([tmp_path / "a.safetensors"])["a"].read_into(found)
+    assert found.equal(values.to(dtype))
 
 
 class ShortDisk(FileIO):

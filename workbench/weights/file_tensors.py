@@ -37,6 +37,10 @@ BLOCK = 2**18
 """Bytes that are copied or hashed at a time: they stay in a core's cache."""
 
 
+CONVERTED = 2**17
+"""Values that are read at a time to convert them."""
+
+
 @dataclass(frozen=True)
 class FileTensor:
     """Tensor in a safetensors file, read when it is indexed."""
@@ -62,6 +66,18 @@ class FileTensor:
         row_bytes = self.num_bytes // self.shape[0]
         return self._read(self.start + first * row_bytes, (last - first, *self.shape[1:]))
 
+    def read_into(self, values: Tensor) -> None:
+        """Read the tensor into a contiguous one on the CPU, in its dtype; little more is in memory."""
+        flat = values.view(-1)
+        if values.dtype == self.dtype:
+            self._fill(flat, self.start)
+            return
+        buffer = torch.empty(min(CONVERTED, len(flat)), dtype=self.dtype)
+        for first in range(0, len(flat), CONVERTED):
+            stored = buffer[: len(flat) - first]
+            self._fill(stored, self.start + first * self.dtype.itemsize)
+            flat[first : first + CONVERTED] = stored
+
     def blocks(self) -> Iterator[bytes]:
         """Yield the tensor's bytes, at most `BLOCK` of them at a time."""
         left = self.num_bytes
@@ -75,15 +91,20 @@ class FileTensor:
                 yield block
 
     def _read(self, start: int, shape: tuple[int, ...]) -> Tensor:
-        """Read a tensor of this dtype from a position of the file.
+        """Read a tensor of this dtype from a position of the file."""
+        values = torch.empty(shape, dtype=self.dtype)
+        self._fill(values.view(-1), start)
+        return values
+
+    def _fill(self, flat: Tensor, start: int) -> None:
+        """Read values of this dtype from a position of the file into `flat` (N,).
 
         Raises:
             CheckpointError: The file ends before the tensor does.
         """
-        values = torch.empty(shape, dtype=self.dtype)
-        if not values.numel():
-            return values
-        buffer = values.view(-1).view(torch.uint8).numpy().data
+        if not len(flat):
+            return
+        buffer = flat.view(torch.uint8).numpy().data
         with self.file.open("rb", buffering=0) as file:
             file.seek(start)
             filled = 0
@@ -92,7 +113,6 @@ class FileTensor:
                 if not count:
                     raise CheckpointError(f"{self.file}: ends within {self.name} (truncated)")
                 filled += count
-        return values
 
 
 def file_tensors(files: Sequence[Path]) -> dict[str, FileTensor]:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from workbench.weights.as_trained import as_trained
+from workbench.weights.file_tensors import FileTensor
 from workbench.weights.gguf_rows import GgufRows
 from workbench.weights.merge_plan import MergePlan, PlannedTensor
 
 BLOCK = 2**16
 """Weights that are yielded at a time; what is computed from them stays in a core's cache."""
-SPAN = 2**20
-"""Weights that are read at a time."""
+SPAN = 2**17
+"""Weights that are read at a time; larger memory would come from the system, which clears it each time."""
 
 
 def held_rows(tensor: PlannedTensor, plan: MergePlan) -> Iterator[tuple[int, Tensor]]:
@@ -32,6 +33,21 @@ def held_rows(tensor: PlannedTensor, plan: MergePlan) -> Iterator[tuple[int, Ten
             rows = stored[first : first + count]
             is_held = tensor.quantized is not None
             yield start + first, rows if is_held else as_trained(rows, plan.base_dtype, None, plan.device)
+
+
+def read_held(tensor: PlannedTensor, plan: MergePlan, values: Tensor) -> None:
+    """Read a base weight as a training held it into `values`, and round it to their dtype."""
+    source = tensor.source
+    if isinstance(source, FileTensor) and tensor.quantized is None and source.dtype == plan.base_dtype:
+        source.read_into(values)
+        return
+    for first, rows in held_rows(tensor, plan):
+        set_rows(values, first, rows)
+
+
+def set_rows(values: Tensor, first: int, rows: Tensor) -> None:
+    """Round rows to the dtype of a weight, and write them into it."""
+    (values if values.dim() else values.view(1))[first : first + len(rows)] = rows
 
 
 def _spans(tensor: PlannedTensor, plan: MergePlan, count: int) -> Iterator[tuple[int, Tensor]]:

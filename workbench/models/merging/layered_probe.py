@@ -31,7 +31,7 @@ from workbench.models.merging.without_layers import without_layers
 from workbench.models.ops.fused import enable_fused
 from workbench.weights.file_tensors import file_tensors
 from workbench.weights.merge_plan import MergePlan, PlannedTensor
-from workbench.weights.rows_as_trained import held_rows
+from workbench.weights.rows_as_trained import held_rows, read_held, set_rows
 
 ROW_TOKENS = 512
 """Tokens of the probe texts that are computed at a time, for which each layer is read again."""
@@ -110,20 +110,14 @@ class _Weights:
 
     def read_base(self, name: str, values: Tensor) -> None:
         """Read a weight as the training held it."""
-        for first, rows in held_rows(_of(self.plan.tensors, name, self.tied), self.plan):
-            _set_rows(values, first, rows)
+        read_held(_of(self.plan.tensors, name, self.tied), self.plan, values)
 
     def read_merged(self, name: str, values: Tensor) -> None:
         """Compute a merged weight in float32, rounded once to the dtype of `values`."""
         tensor = _of(self.plan.tensors, name, self.tied)
         update = tensor.update.read(self.adapter) if tensor.update is not None else None
         for first, rows in held_rows(tensor, self.plan):
-            _set_rows(values, first, rows if update is None else update.changed(rows, first).rows)
-
-
-def _set_rows(values: Tensor, first: int, rows: Tensor) -> None:
-    """Round rows to the dtype of a weight, and write them into it."""
-    (values if values.dim() else values.view(1))[first : first + len(rows)] = rows
+            set_rows(values, first, rows if update is None else update.changed(rows, first).rows)
 
 
 @contextmanager
