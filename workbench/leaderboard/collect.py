@@ -105,7 +105,7 @@ class Failure:
     label: str
     name: str
     facts: dict[str, Any]
-    """path, adapter, quantization, dtype."""
+    """path, adapter, quantization and dtype of the model."""
     reason: str
 
 

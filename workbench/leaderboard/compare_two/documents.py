@@ -19,7 +19,8 @@ LONGEST_TEXT = 4000
 MOST_FREQUENT = 3
 """A piece that more items of a list than this share is ignored."""
 SAME = 0.8
-"""Two items ask the same question if they share this part of the pieces of the shorter one."""
+"""Two items ask the same question if they share at least this part of the pieces of the item with fewer
+pieces."""
 LABEL = re.compile(r"^\s*[(（\[]?[A-Za-z0-9]{1,2}[)）\].、:：]\s*")
 """Label before a choice, such as `A. ` or `(B) `."""
 

@@ -8,7 +8,8 @@ from workbench.leaderboard.compare_two.documents import matched_documents
 from workbench.leaderboard.compare_two.sides import Side
 
 ENOUGH = 0.5
-"""If this share of the shorter list is paired by prompts, items aren't paired by questions."""
+"""Items are paired by equal prompts if at least this share of the shorter list can be; else by equal
+questions."""
 
 
 @dataclass(frozen=True)

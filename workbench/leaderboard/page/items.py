@@ -90,8 +90,9 @@ def add_answers(shelf: Shelf, number: int, texts: ColumnTexts, differs: NDArray[
 def packed_outcomes(outcomes: Outcomes) -> str:
     """Pack ids, subjects, clusters and scores of a column's items.
 
-    A score is an index into `levels`, the distinct scores, of 1, 8 or 16 bits. Scores are ordered by item,
-    then by model, which compresses better, as models agree more than items do.
+    A score is an index of 1, 8 or 16 bits into `levels`, the distinct scores; with more than 65,536 of these,
+    a float32. Scores are ordered by item, then by model, which compresses better, as models agree more than
+    items do.
     """
     names = list(dict.fromkeys(outcomes.subsets))
     code = {name: index for index, name in enumerate(names)}

@@ -265,7 +265,7 @@ def _held(facts: dict[str, Any]) -> str:
 
 
 def _read(file: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
-    """Read a record; None if there is no such file.
+    """Read TRAINED_ON or MERGED_FROM as a JSON object; None if there is no such file.
 
     Raises:
         CheckpointError: The file is not a JSON object with texts at these keys.

@@ -72,7 +72,7 @@ class Finding:
     tensors: Sequence[str] = field(default=())
     """Canonical names of the tensors that the finding is about."""
     times: float | None = None
-    """Factor x, if base + x times the update explains the tensors."""
+    """Factor x for which base + x times the adapter's update explains the tensors; None if no x does."""
 
     @property
     def is_note(self) -> bool:

@@ -48,9 +48,9 @@ class Fit:
     is_adapted: bool = False
     """Whether the adapter changes this tensor."""
     times: float | None = None
-    """Factor x on the update; 1 is intended. None if there is no update to compare with."""
+    """Factor x for which base + x times the update fits best; 1 is intended. None if there is no update."""
     uncertainty: float = 0.0
-    """Standard error of x that rounding causes."""
+    """Standard error of the factor x in `times` that rounding causes."""
     method: str = ""
     """Quantization that the tensor went through."""
     equal_share: float = 0.0
