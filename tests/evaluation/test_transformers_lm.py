@@ -6,7 +6,8 @@ from transformers import PreTrainedModel
 
 from workbench.config.evaluate import EvaluateConfig
 from workbench.evaluation.inference import prefix_tree
-from workbench.evaluation.inference.causal_lm import TransformersLM, _logprobs, evaluation_mode
+from workbench.evaluation.inference.causal_lm import TransformersLM, evaluation_mode
+from workbench.evaluation.inference.logprobs import logprobs
 from workbench.evaluation.inference.prefix_tree import TokenRequest
 
 
@@ -153,7 +154,7 @@ def test_evaluation_mode_gives_every_module_its_own_mode_back(llama):
 
 def test_of_equally_likely_tokens_the_first_one_is_the_greedy_one():
     logits = torch.tensor([[1.0, 3.0, 3.0], [2.0, 0.0, 1.0]])
-    found = _logprobs(logits, [0, 0, 0, 1], [0, 1, 2, 0])
+    found = logprobs(logits, [0, 0, 0, 1], [0, 1, 2, 0])
     assert [greedy for _, greedy in found] == [False, True, False, True]
     torch.testing.assert_close(
         torch.tensor([value for value, _ in found]),

@@ -13,6 +13,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from workbench.config.evaluate import EvaluateConfig
 from workbench.contexts import restored_modes
 from workbench.evaluation.inference import encoding, prefix_tree
+from workbench.evaluation.inference.logprobs import logprobs
 from workbench.evaluation.inference.masks import BOOLEAN_MASKED
 from workbench.evaluation.inference.prefix_tree import Pass, TokenRequest, Tree
 
@@ -23,8 +24,6 @@ _MIN_CACHED_PREFIX = 32
 _PROBE_LENGTH = 48
 _PROBE_COLUMNS = 4096
 """Number of logits per token that the probe for shared prefixes compares."""
-_LOGIT_CELLS = 1 << 20
-"""Logits converted to float32 at a time: 4 MB, which fit into a processor's cache."""
 _EXACT_TOLERANCE = 0.003
 _ROUNDING_TOLERANCE = 0.1
 """Largest error of the probe tree's logits, relative to the difference between two branches: in float32, and
@@ -66,9 +65,10 @@ class TransformersLM:
         self.budget = evaluate.batch_tokens or (512 if self.device.type == "cpu" else 4096)
         self.computed_tokens = 0
         """Number of tokens that the model has computed."""
+        self.window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
         self.shares_prefixes = evaluate.shared_prefix and self._can_share_prefixes()
         if self.invariant:
-            self.budget = _INVARIANT_TOKENS if self.shares_prefixes else 1
+            self.budget = _INVARIANT_TOKENS
         self._prefix: tuple[int, ...] = ()
         self._prefix_cache = DynamicCache()
 
@@ -92,11 +92,23 @@ class TransformersLM:
 
     def stream(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
         """Yield index and likelihood of each request, as soon as the likelihood is known."""
-        if not self.shares_prefixes:
-            yield from self._padded(requests)
-            return
+        can_share = [self._can_share(request) for request in requests]
+        for score, is_shared in ((self._shared, True), (self._padded, False)):
+            indices = [index for index, can in enumerate(can_share) if can == is_shared]
+            for index, likelihood in score([requests[index] for index in indices]):
+                yield indices[index], likelihood
+
+    def _shared(self, requests: Sequence[TokenRequest]) -> Iterator[tuple[int, Likelihood]]:
+        """Yield index and likelihood; prefixes that requests share are computed once."""
         tree = prefix_tree.build(requests)
         yield from self._passes(tree, requests, prefix_tree.schedule(tree, self.budget), DynamicCache())
+
+    def fits_window(self, length: int) -> bool:
+        """Return whether each token of such a text attends to all before it; then it can share a prefix."""
+        return self.window is None or length <= self.window
+
+    def _can_share(self, request: TokenRequest) -> bool:
+        return self.shares_prefixes and self.fits_window(len(request.tokens) - 1)
 
     def alone(self, requests: Sequence[TokenRequest], num_shared: int) -> list[Likelihood]:
         """Return the likelihoods of one item's requests, computed without other items: always the same bits.
@@ -106,7 +118,7 @@ class TransformersLM:
             num_shared: number of prefix tokens that other items may share; their cache is kept for the
                 next item.
         """
-        if not self.shares_prefixes:
+        if not all(self._can_share(request) for request in requests):
             return self.loglikelihoods(requests)
         if num_shared < _MIN_CACHED_PREFIX or num_shared >= min(request.first for request in requests):
             num_shared = 0
@@ -166,7 +178,7 @@ class TransformersLM:
             for index, node in enumerate(step.nodes[row] for row in rows)
             for token in targets[node]
         ]
-        values = _logprobs(logits, [index for index, _, _ in triples], [token for _, _, token in triples])
+        values = logprobs(logits, [index for index, _, _ in triples], [token for _, _, token in triples])
         scored.update({(node, token): value for (_, node, token), value in zip(triples, values, strict=True)})
         return cache
 
@@ -219,12 +231,12 @@ class TransformersLM:
         for index, request in enumerate(requests):
             by_input.setdefault(request.tokens[:-1], []).append(index)
         inputs = sorted(by_input, key=lambda tokens: (len(tokens), tokens))
-        for batch in encoding.batches(inputs, self.budget):
+        for batch in encoding.batches(inputs, 1 if self.invariant else self.budget):
             for tokens, logits in zip(batch, self._padded_logits(batch), strict=True):
                 for index in by_input[tokens]:
                     request = requests[index]
                     rows = list(range(request.first - 1, len(request.tokens) - 1))
-                    yield index, _likelihood(_logprobs(logits, rows, list(request.tokens[request.first :])))
+                    yield index, _likelihood(logprobs(logits, rows, list(request.tokens[request.first :])))
 
     @torch.no_grad()
     def _padded_logits(self, batch: Sequence[tuple[int, ...]]) -> Tensor:
@@ -236,10 +248,8 @@ class TransformersLM:
 
     def _can_share_prefixes(self) -> bool:
         """Return whether a small tree of sequences with a common prefix gives the logits of each alone."""
-        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
-        if window is not None and window < self.max_length:
-            return False
-        if encoding.context_length(self.model, self.tokenizer) < _PROBE_LENGTH:
+        context_length = encoding.context_length(self.model, self.tokenizer)
+        if context_length < _PROBE_LENGTH or not self.fits_window(_PROBE_LENGTH):
             return False
         tokens = random.Random(0).choices(range(self.vocabulary), k=128)
         sequences = [(*tokens[:8], *tokens[start : start + 40], 0) for start in (8, 48, 88)]
@@ -289,25 +299,3 @@ def _collect(request: TokenRequest, path: list[int], scored: Scored) -> Likeliho
 
 def _likelihood(scored: list[tuple[float, bool]]) -> Likelihood:
     return Likelihood(math.fsum(p for p, _ in scored), len(scored), all(greedy for _, greedy in scored))
-
-
-def _logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[float, bool]]:
-    """Return the log-probability of each token at its row of the logits, and whether it is the argmax.
-
-    Row rows[i] of `logits` (N, V) belongs to tokens[i]; log-probabilities are computed in float32.
-    """
-    if not rows:
-        return []
-    size = max(1, _LOGIT_CELLS // logits.shape[-1])
-    top = logits.amax(-1)
-    normalizers = []  # logsumexp, with the maxima in `top`
-    for chunk, maxima in zip(torch.split(logits, size), torch.split(top.float(), size), strict=True):
-        shifted = chunk.to(torch.float32, copy=True).sub_(maxima[:, None])
-        normalizers.append(shifted.exp_().sum(-1).log_().add_(maxima))
-    row, token = torch.tensor(rows, device=logits.device), torch.tensor(tokens, device=logits.device)
-    token_logits = logits[row, token]
-    logprobs = token_logits.float() - torch.cat(normalizers)[row]
-    is_argmax = token_logits == top[row]
-    ties = is_argmax.nonzero()[:, 0]  # of several equal maxima, the first one counts
-    is_argmax[ties] = logits[row[ties]].max(-1).indices == token[ties]
-    return list(zip(logprobs.tolist(), is_argmax.tolist(), strict=True))

@@ -69,17 +69,23 @@ class Decoder:
 
     def tokens(self, prompts: Sequence[list[int]], seeds: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
         """Yield index and generated tokens of each prompt, including the token that ended the answer."""
-        order = sorted(range(len(prompts)), key=lambda i: prompts[i])
         rows_at_once = _ROWS if self.lm.shares_prefixes and not self.lm.invariant else 1
-        for start in range(0, len(order), rows_at_once):
-            rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[start : start + rows_at_once]]
-            self._decode(rows) if self.lm.shares_prefixes else self._generate(rows)
-            yield from ((row.index, row.generated) for row in rows)
+        most_new = self.limits.max_new_tokens - 1  # the last one is not an input
+        fits = [self.lm.fits_window(len(prompt) + most_new) for prompt in prompts]
+        for can_share in (True, False):
+            order = sorted((i for i, fit in enumerate(fits) if fit == can_share), key=lambda i: prompts[i])
+            for start in range(0, len(order), rows_at_once):
+                rows = [_Row(i, prompts[i], _sampler(seeds[i])) for i in order[start : start + rows_at_once]]
+                self._decode(rows, can_share) if self.lm.shares_prefixes else self._generate(rows)
+                yield from ((row.index, row.generated) for row in rows)
 
     @torch.no_grad()
-    def _decode(self, rows: list[_Row]) -> None:
-        """Decode all rows as one batch; each row's new tokens are appended to its `generated`."""
-        prefix_cache = self._prefix_for(rows[0].prompt[: _shared_length(rows)])
+    def _decode(self, rows: list[_Row], can_share: bool) -> None:
+        """Decode all rows as one batch; each row's new tokens are appended to its `generated`.
+
+        With `can_share` the prefix of all rows is computed once.
+        """
+        prefix_cache = self._prefix_for(rows[0].prompt[: _shared_length(rows) if can_share else 0])
         prefix_length = prefix_cache.get_seq_length()
         separate = prefix_length > 0 and takes_beginning(
             self.lm.model

@@ -1,0 +1,29 @@
+"""Reads log-probabilities of tokens from logits."""
+
+import torch
+from torch import Tensor
+
+_LOGIT_CELLS = 1 << 20
+"""Logits converted to float32 at a time: 4 MB, which fit into a processor's cache."""
+
+
+def logprobs(logits: Tensor, rows: list[int], tokens: list[int]) -> list[tuple[float, bool]]:
+    """Return the log-probability of each token at its row of the logits, and whether it is the argmax.
+
+    Row rows[i] of `logits` (N, V) belongs to tokens[i]; log-probabilities are computed in float32.
+    """
+    if not rows:
+        return []
+    size = max(1, _LOGIT_CELLS // logits.shape[-1])
+    top = logits.amax(-1)
+    normalizers = []  # logsumexp, with the maxima in `top`
+    for chunk, maxima in zip(torch.split(logits, size), torch.split(top.float(), size), strict=True):
+        shifted = chunk.to(torch.float32, copy=True).sub_(maxima[:, None])
+        normalizers.append(shifted.exp_().sum(-1).log_().add_(maxima))
+    row, token = torch.tensor(rows, device=logits.device), torch.tensor(tokens, device=logits.device)
+    token_logits = logits[row, token]
+    values = token_logits.float() - torch.cat(normalizers)[row]
+    is_argmax = token_logits == top[row]
+    ties = is_argmax.nonzero()[:, 0]  # of several equal maxima, the first one counts
+    is_argmax[ties] = logits[row[ties]].max(-1).indices == token[ties]
+    return list(zip(values.tolist(), is_argmax.tolist(), strict=True))
