@@ -51,6 +51,11 @@ RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, biases": ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
     "llama, wide heads": ("llama", {"head_dim": 24}),
     "mistral, narrow heads": ("mistral", {"sliding_window": None, "head_dim": 8}),
+    "mistral, window": ("mistral", {"sliding_window": 8, "head_dim": 8}),
+    "qwen2, window in one layer": (
+        "qwen2",
+        {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1},
+    ),
     "qwen2": ("qwen2", {"sliding_window": 16, "use_sliding_window": False}),
     "qwen2, tied": ("qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
     "qwen3": ("qwen3", {"head_dim": 32, "sliding_window": 16, "use_sliding_window": False}),
@@ -84,9 +89,7 @@ def relative(name: str, is_classifier: bool = False, seed: int = 0, **fields: An
 
 def as_open_llama(reference: PreTrainedModel, **options: Any) -> PreTrainedModel:
     """The Open-Llama with the same weights."""
-    config = OpenLlamaConfig.from_dict(reference.config.to_dict())
-    for name, value in options.items():
-        setattr(config, name, value)
+    config = OpenLlamaConfig.from_dict(reference.config.to_dict(), **options)
     is_classifier = hasattr(reference, "score")
     made = (OpenLlamaForSequenceClassification if is_classifier else OpenLlamaForCausalLM)(config)
     made.load_state_dict(reference.state_dict())

@@ -220,6 +220,20 @@ def test_xformers_bias_of_packed_texts_is_a_block_triangle_for_each():
     assert torch.equal(materialised(bias, 5, 5), blocks)
 
 
+@pytest.mark.parametrize("window", [1, 2, 3, 5])
+def test_xformers_bias_of_a_window_ends_with_the_window_in_each_text(window):
+    pytest.importorskip("xformers.ops.fmha.attn_bias")
+    packed, query = attention.packed_texts(positions(4, 2), 1), torch.empty(1, 4, 6, 8)
+    whole = torch.ones(6, 6).tril().triu(1 - window).bool()
+    bias = xformers_attention.xformers_bias(None, None, query, 6, window)
+    assert torch.equal(materialised(bias, 6, 6), whole)
+    bias = xformers_attention.xformers_bias(None, packed, query, 6, window)
+    assert ("Local" in type(bias).__name__) == (window < 4)
+    assert torch.equal(
+        materialised(bias, 6, 6), whole & torch.block_diag(torch.ones(4, 4), torch.ones(2, 2)).bool()
+    )
+
+
 def test_xformers_bias_on_a_cache_is_aligned_with_the_last_key():
     pytest.importorskip("xformers.ops.fmha.attn_bias")
     bias = xformers_attention.xformers_bias(None, None, torch.empty(1, 4, 2, 8), 5)
@@ -241,10 +255,12 @@ def test_xformers_is_tried_only_where_it_may_have_a_kernel():
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_xformers_kernel_gives_the_numbers_of_eager_attention(dtype):
+def test_xformers_kernel_gives_the_numbers_of_eager_attention(dtype, window):
     pytest.importorskip("xformers")
-    one, other = (each.to("cuda", dtype) for each in twins("xformers", num_key_value_heads=2))
+    fields = dict(num_key_value_heads=2, sliding_window=window)
+    one, other = (each.to("cuda", dtype) for each in twins("xformers", **fields))
     ids = tokens().cuda()
     tolerance = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.3, "rtol": 0.05}
     calls = [

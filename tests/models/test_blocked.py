@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.models.ops import attention, cpu_attention
 
@@ -86,7 +87,7 @@ def test_keys_that_no_query_of_a_block_sees_are_left_out():
     def seen(blocks):
         return [(block.queries, block.keys) for block in blocks]
 
-    [every] = cpu_attention._triangles((21,), 21, torch.float32)
+    [every] = cpu_attention._triangles((21,), 21, torch.float32, None)
     assert seen(every) == [
         (slice(0, 8), slice(0, 8)),
         (slice(8, 16), slice(0, 16)),
@@ -98,6 +99,30 @@ def test_keys_that_no_query_of_a_block_sees_are_left_out():
     last = cpu_attention._blocks(branches(), torch.float32)[0][-1]
     assert last.keys.tolist() == [0, *range(11, 17), 20, 17, 18, 19]
     assert last.bias.shape == (5, 3)  # all see the others
+
+
+@pytest.mark.parametrize("window", [1, 5, 8, 20, 21])
+@pytest.mark.parametrize("texts", [None, (5, 12, 4, 21), (9, 12, 1, 20)], ids=str)
+def test_a_window_is_counted_within_each_text(texts, window):
+    text = torch.arange(4).repeat_interleave(torch.tensor(texts or (21, 0, 0, 21))).view(2, 1, 21)
+    mask = (text[..., None] == text[..., None, :]).tril().triu(1 - window)
+    given = states()
+    found, wanted = cpu_attention.attend(*given, None, 0.3, texts, window), plain(*given, mask)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    weight = torch.randn(found.shape)
+    gradients = torch.autograd.grad((found * weight).sum(), given)
+    wanted = torch.autograd.grad((wanted * weight).sum(), given)
+    torch.testing.assert_close(gradients, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_the_work_falls_with_the_window():
+    def work(window):
+        with FlopCounterMode(display=False) as counter:
+            cpu_attention.attend(*states(length=64, keys=64), None, 0.3, window=window).sum().backward()
+        return counter.get_total_flops()
+
+    blocks = range(8, 65, 8)  # the last key of each
+    assert work(8) / work(None) == sum(min(8 + 8 - 1, end) for end in blocks) / sum(blocks)
 
 
 def test_a_mask_that_was_changed_is_looked_at_again():

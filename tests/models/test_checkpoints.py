@@ -145,9 +145,10 @@ def test_a_field_of_another_architecture_that_changes_nothing_is_no_hindrance(tm
     [
         {"model_type": "mistral", "attention_bias": True},
         {"model_type": "qwen3", "mlp_bias": True},
-        {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 1, "sliding_window": 16},
         {"sliding_window": 16},
-        {"model_type": "mistral", "sliding_window": 16},
+        {"model_type": "internlm3", "sliding_window": 16},
+        {"model_type": "mistral", "sliding_window": 16, "layer_types": ["full_attention"] * 2},
+        {"model_type": "qwen2", "use_sliding_window": False, "layer_types": ["sliding_attention"] * 2},
         {"attn_logit_softcapping": 50.0},
         {"final_logit_softcapping": 30.0},
         {"logit_scale": 0.0625},

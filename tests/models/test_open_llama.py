@@ -324,8 +324,12 @@ def test_assisted_beam_and_sampled_decoding_work():
     assert made.generate(ids, do_sample=True, num_return_sequences=4, **kw).unique(dim=0).shape[0] > 1
 
 
-def test_whole_forward_pass_is_one_graph():
-    made = model()
+KINDS = ["full_attention", "sliding_attention"]
+
+
+@pytest.mark.parametrize("windows", [{}, {"sliding_window": 5}, {"sliding_window": 5, "layer_types": KINDS}])
+def test_whole_forward_pass_is_one_graph(windows):
+    made = model(**windows)
     compiled = torch.compile(made, backend="eager", fullgraph=True)
     ids = tokens()
     with torch.no_grad():

@@ -70,7 +70,7 @@ def test_quantized_it_computes_what_transformers_class_does(name, method, tmp_pa
 
 @pytest.mark.parametrize("method", ["none", "int8", "nf4"])
 @pytest.mark.parametrize(
-    "name", ["llama, biases", "mistral, narrow heads", "qwen2", "qwen2, tied", "qwen3, biases"]
+    "name", ["llama, biases", "mistral, window", "qwen2", "qwen2, tied", "qwen3, biases"]
 )
 def test_it_is_merged_into_what_it_came_as(name, method, way, tmp_path):
     section, how = saved(tmp_path / "base", name), QuantizationConfig(method=QuantizationMethod[method])
@@ -111,7 +111,8 @@ def test_an_export_is_what_it_came_as_also_through_open_llama(name, tmp_path):
         assert_same_bytes(tensors(tmp_path / folder), tensors(tmp_path / "in"))
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     kind = RELATIVES[name][0]
-    assert again.config.model_type == (kind if kind in ("qwen2", "qwen3", "granite") else "llama")
+    keeps_kind = kind in ("qwen2", "qwen3", "granite") or name == "mistral, window"
+    assert again.config.model_type == (kind if keeps_kind else "llama")
     torch.testing.assert_close(logits(again), logits(relative(name)), **CLOSE)
 
 
@@ -201,7 +202,7 @@ def written_as_gguf(folder, name):
     return folder / "out.gguf", relative(name, vocab_size=len(spoken) + 1), load_tokenizer(section)
 
 
-IN_GGUF = [name for name in RELATIVES if name not in ("qwen3, biases", "granite")]
+IN_GGUF = [name for name in RELATIVES if name not in ("qwen3, biases", "granite") and "window" not in name]
 
 
 @pytest.mark.parametrize("name", IN_GGUF)
@@ -216,6 +217,16 @@ def test_a_gguf_file_of_a_relative_is_read_back_whole(name, tmp_path):
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert again.config.model_type == architecture
     torch.testing.assert_close(logits(again), logits(reference), **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["mistral, window", "qwen2, window in one layer"])
+def test_a_gguf_file_has_no_window_which_is_said(name, tmp_path, caplog):
+    file, reference, _ = written_as_gguf(tmp_path, name)
+    assert "no sliding window: in llama.cpp, texts of more than 8 tokens get other answers" in caplog.text
+    ours = load_model(at(file, dtype=Dtype.float32), PLAIN)
+    within, beyond = torch.arange(3, 11)[None], torch.arange(3, 12)[None]
+    torch.testing.assert_close(logits(ours, within), logits(reference, within), **CLOSE)
+    assert (logits(ours, beyond) - logits(reference, beyond)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["llama, biases", "qwen2, tied", "qwen3"])

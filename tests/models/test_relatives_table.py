@@ -14,7 +14,7 @@ import workbench
 
 TOY = Path(workbench.__file__).parent / "toy" / "base"
 BENCHMARKS = ("toy_choice_zh", "toy_choice_en")
-TABLE = ("llama, biases", "mistral, narrow heads", "internlm3", "qwen2", "qwen2, tied", "qwen3")
+TABLE = ("llama, biases", "mistral, window", "internlm3", "qwen2", "qwen2, tied", "qwen3")
 SHORT = (
     *("train.max_steps=4", "train.warmup_steps=1", "train.learning_rate=1e-2", "train.logging_steps=1"),
     *("train.per_device_batch_size=4", "model.dtype=float32", f"benchmark=[{','.join(BENCHMARKS)}]"),

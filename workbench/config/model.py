@@ -72,9 +72,9 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit of a hub id in model.path. null: main."""
     architecture: Architecture = Architecture.auto
-    """auto, open-llama: LLaMA, InternLM2, InternLM2.5, InternLM3, Qwen2, Qwen2.5, Qwen3, Granite, MiniCPM 1
-    and 2, Baichuan-7B, Baichuan2-7B, and Mistral without its window become Open-Llama. native: any Hugging
-    Face causal model, with its own modelling code in transformers; ChatGLM3 and GLM-4 become its Glm."""
+    """auto, open-llama: LLaMA, InternLM2, InternLM2.5, InternLM3, Mistral, Qwen2, Qwen2.5, Qwen3, Granite,
+    MiniCPM 1 and 2, Baichuan-7B and Baichuan2-7B become Open-Llama. native: any Hugging Face causal model,
+    with its own modelling code in transformers; ChatGLM3 and GLM-4 become its Glm."""
     tokenizer: str | None = None
     """Hub id, folder, `tokenizer.json`, SentencePiece `.model`, tiktoken or `.gguf` file. null: the tokenizer
     in model.path."""

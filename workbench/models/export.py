@@ -1,5 +1,6 @@
 """Exports a model for other tools: as a LLaMA folder, an Open-Llama folder, or a GGUF file."""
 
+import copy
 import logging
 import os
 import shutil
@@ -12,7 +13,7 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from workbench.config.model import Architecture, Dtype, ModelConfig, Task
 from workbench.config.publishing.export import ExportConfig, ExportFormat
@@ -33,6 +34,7 @@ from workbench.models.dtypes import chosen_dtype, dtype_name
 from workbench.models.gguf import reader
 from workbench.models.gguf.writer import MARK, check_describable, write_gguf
 from workbench.models.loading import CLASSES
+from workbench.models.open_llama import OpenLlamaConfig
 from workbench.models.quantization import check_device
 from workbench.models.quantized_folder import save_quantized
 from workbench.models.stored import Stored
@@ -174,7 +176,7 @@ def check_gguf(model: ModelConfig) -> None:
     _check(model, ExportConfig(format=ExportFormat["gguf"]), Path("model.gguf"))
     checkpoint = read(locate(model.path, model.revision))
     tensors, record = fold(checkpoint.config, fitted(checkpoint, CLASSES[model.task]))
-    config = llama_config(checkpoint.config, record, HEAD in tensors)
+    config = _gguf_config(checkpoint.config, record, HEAD in tensors)
     check_describable(config, _tokenizer(model), tensors[EMBEDDING].shape[0])
 
 
@@ -242,7 +244,12 @@ def _write_folder(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoi
 def _write_file(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoint, path: Path) -> int:
     """Write the GGUF file under a temporary name, then rename it; return the size of its tensors in bytes."""
     tokenizer, tensors = _tokenizer(model), checkpoint.tensors
-    config = llama_config(checkpoint.config, checkpoint.record or {}, HEAD in tensors)
+    config = _gguf_config(checkpoint.config, checkpoint.record or {}, HEAD in tensors)
+    if (window := checkpoint.config.sliding_window) is not None:
+        logger.warning(
+            f"GGUF's {config.model_type} has no sliding window: in llama.cpp, texts of more than {window:,} "
+            "tokens get other answers"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = clear_the_way(part_of(path))
     try:
@@ -253,6 +260,13 @@ def _write_file(model: ModelConfig, export: ExportConfig, checkpoint: Checkpoint
     finally:
         temporary.unlink(missing_ok=True)
     return size
+
+
+def _gguf_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool) -> PreTrainedConfig:
+    """Return the configuration of a GGUF file, whose LLaMA and Qwen have no windows; see `llama_config`."""
+    whole = copy.copy(config)
+    whole.sliding_window = whole.layer_types = None
+    return llama_config(whole, record, has_head)
 
 
 def write_weights(tensors: Mapping[str, Stored], folder: Path, max_shard_size: str) -> int:

@@ -12,6 +12,7 @@ from workbench.models.open_llama.relatives import (
     OPTIONAL_FIELDS,
     RELATIVES,
     SCALES,
+    SLIDING,
     open_llama_fields,
     unsupported,
 )
@@ -27,6 +28,7 @@ SIZE_FIELDS = (
     "num_attention_heads",
     "num_key_value_heads",
     "head_dim",
+    "sliding_window",
     "max_position_embeddings",
 )
 FRACTION_FIELDS = ("initializer_range", "rms_norm_eps", "hidden_dropout_prob", "attention_dropout_prob")
@@ -53,7 +55,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         num_key_value_heads: Key and value heads, each for a group of query heads. None: one per query head;
             the field is then not written to config.json, for older readers.
         head_dim: Width of one attention head. None: `hidden_size / num_attention_heads`, not written either.
-        qkv_bias: Add a bias to queries, keys and values (Qwen2). This and the next seven are written if set.
+        qkv_bias: Add a bias to queries, keys and values (Qwen2). This and the next nine are written if set.
         o_bias: Add a bias to the attention's output.
         mlp_bias: Add a bias to the three projections of the MLP.
         head_norm: Normalize each head's queries and keys before they are rotated (Qwen3).
@@ -61,6 +63,10 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         residual_multiplier: Factor of what attention and MLP add to the residual stream.
         logits_scaling: Divisor of the logits.
         attention_multiplier: Factor of the attention scores. None: `head_dim ** -0.5`.
+        sliding_window: Number of tokens that a token attends to, itself included (Mistral). None: all
+            before it. Of packed texts each has its own window.
+        layer_types: For each layer "sliding_attention" or "full_attention", without the window. None: all
+            layers have the window.
         hidden_act: Name of the MLP's activation function in transformers.
         max_position_embeddings: Training length; the threshold of dynamic rope, not a limit.
         initializer_range: Standard deviation of initial weights (a stable embedding is Xavier normal).
@@ -104,6 +110,8 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     residual_multiplier: float | int = 1
     logits_scaling: float | int = 1
     attention_multiplier: float | int | None = None
+    sliding_window: int | None = None
+    layer_types: list[str] | None = None
     hidden_act: str = "silu"
     max_position_embeddings: int = 2048
     initializer_range: float | int = 0.02
@@ -153,8 +161,9 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             ValueError: A value is invalid.
         """
         for name in SIZE_FIELDS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"config.json: {name} must be 1 or more, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"config.json: {name} must be 1 or more, got {value!r}")
         for name in FRACTION_FIELDS:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"config.json: {name} must be from 0 to 1, got {getattr(self, name)!r}")
@@ -195,6 +204,12 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     def head_width(self) -> int:
         """Return the width of one attention head."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def windows(self) -> list[int | None]:
+        """Return each layer's window; None: the layer has none."""
+        kinds = self.layer_types or [SLIDING] * self.num_hidden_layers
+        return [self.sliding_window if kind == SLIDING else None for kind in kinds]
 
     @property
     def _has_own_head_dim(self) -> bool:

@@ -27,7 +27,7 @@ from workbench.errors import CheckpointError
 from workbench.models.open_llama.configuration_open_llama import OpenLlamaConfig
 from workbench.models.open_llama.rotary_embedding import OpenLlamaRotaryEmbedding
 from workbench.models.ops.attention import ATTENTION_FUNCTIONS as ALL_ATTENTION_FUNCTIONS
-from workbench.models.ops.attention import causal_mask, default_attention
+from workbench.models.ops.attention import causal_masks, default_attention
 from workbench.models.ops.elementwise import gated, rms_norm, rotate
 from workbench.models.ops.fused import is_plain
 from workbench.models.ops.lazy_logits import LazyLogitsOutput, logits_maker
@@ -71,6 +71,7 @@ class OpenLlamaAttention(nn.Module):
         self.head_dim = width
         self.num_key_value_groups = config.num_attention_heads // groups
         self.scaling = config.attention_multiplier or width**-0.5
+        self.sliding_window = config.windows[layer_idx]
         self.is_causal = True
         self.q_proj = nn.Linear(config.hidden_size, config.num_attention_heads * width, bias=config.qkv_bias)
         self.k_proj = nn.Linear(config.hidden_size, groups * width, bias=config.qkv_bias)
@@ -83,13 +84,16 @@ class OpenLlamaAttention(nn.Module):
         self,
         hidden: Tensor,
         tables: tuple[Tensor, Tensor],
-        attention_mask: Tensor | None,
+        masks: dict[int | None, Tensor | None],
         past_key_values: Cache | None,
         implementation: str,
         beginning: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the output (B, S, H) and, from eager attention, the probabilities (B, A, S, K)."""
+        """Return the output (B, S, H) and, from eager attention, the probabilities (B, A, S, K).
+
+        `masks` has a mask for each window.
+        """
         shape = (*hidden.shape[:2], -1, self.head_dim)
         projected = project(hidden, self.q_proj, self.k_proj, self.v_proj)
         query, key, value = (states.view(shape) for states in projected)
@@ -107,7 +111,15 @@ class OpenLlamaAttention(nn.Module):
             attend = partial(attend_with_prefix, beginning, attend)
         dropout = self.config.attention_dropout_prob if self.training else 0.0
         output, probabilities = attend(
-            self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
+            self,
+            query,
+            key,
+            value,
+            masks[self.sliding_window],
+            scaling=self.scaling,
+            dropout=dropout,
+            sliding_window=self.sliding_window,
+            **kwargs,
         )
         [out] = project(output.reshape(*hidden.shape[:2], -1), self.o_proj)
         return out, probabilities
@@ -248,7 +260,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
 
         Args:
             input_ids: (B, S); or give `inputs_embeds`.
-            attention_mask: (B, K), 0 for padding; or (B, 1, S, K), used unchanged.
+            attention_mask: (B, K), 0 for padding; or (B, 1, S, K), used unchanged, without windows.
             position_ids: (B or 1, S). Without mask and cache, a position that isn't the previous one plus one
                 begins a new text; packed texts don't attend to each other.
             past_key_values: Keys and values of earlier tokens.
@@ -262,7 +274,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
 
         Raises:
             ValueError: Both or neither of `input_ids` and `inputs_embeds` are given, or a filled cache with
-                gradient checkpointing.
+                gradient checkpointing, or a prefix with rows that are longer than a window.
         """
         inputs_embeds = self._embedded(input_ids, inputs_embeds)
         config = self.config
@@ -277,7 +289,10 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
         if self.gradient_checkpointing and self.training:
             _check_empty(past_key_values)
             use_cache, past_key_values = False, None
-        mask, packing = causal_mask(config, inputs_embeds, attention_mask, position_ids, past_key_values)
+        masks, packing = causal_masks(
+            config, inputs_embeds, attention_mask, position_ids, past_key_values, set(config.windows)
+        )
+        _check_window(config, attention_mask, kwargs.get("beginning"))
         if position_ids is None:
             past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
             position_ids = (
@@ -291,7 +306,7 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
             bool(output_hidden_states),
             bool(output_attentions),
             tables=self.rotary_emb(inputs_embeds, position_ids),
-            attention_mask=mask,
+            masks=masks,
             position_ids=position_ids,
             past_key_values=past_key_values,
             implementation=config._attn_implementation,
@@ -351,6 +366,16 @@ def _check_empty(past_key_values: Cache | None) -> None:
         raise ValueError(
             "past_key_values: a filled cache can't be used with gradient checkpointing in train mode"
         )
+
+
+def _check_window(config: OpenLlamaConfig, mask: Tensor | None, beginning: Cache | None) -> None:
+    """Refuse a shared prefix for rows that are longer than a window: all their tokens would attend to it."""
+    window = config.sliding_window
+    if beginning is None or mask is None or window is None:
+        return
+    length = beginning.get_seq_length() + mask.shape[-1]
+    if length > window:
+        raise ValueError(f"beginning: a prefix and its row of {length} tokens exceed sliding_window={window}")
 
 
 class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
@@ -434,6 +459,21 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
         """Generate text; see GenerationMixin."""
         with prepacked(patience=4):
             return super().generate(*args, **kwargs)  # type: ignore[misc]
+
+    @staticmethod
+    def create_masks_for_generate(
+        config: OpenLlamaConfig,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None,
+        past_key_values: Cache | None,
+        position_ids: Tensor | None = None,
+        **_: Any,
+    ) -> Any:
+        """Return what `generate` gives as `attention_mask` with a static cache: a mask for each window."""
+        masks, _ = causal_masks(
+            config, inputs_embeds, attention_mask, position_ids, past_key_values, set(config.windows)
+        )
+        return masks
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Return the tied weights: the head, if either field of the configuration ties it."""

@@ -15,8 +15,9 @@ from transformers import (
 
 from workbench.models.open_llama.own_configs import BaichuanConfig, InternLM2Config, MiniCPMConfig
 
-# Mistral without its window has LLaMA's architecture; Qwen2 adds biases, Qwen3 norms on heads, Granite
-# scales.
+# Mistral adds windows to LLaMA, Qwen2 biases, Qwen3 norms on heads, Granite scales.
+SLIDING = "sliding_attention"
+"""transformers' name in `layer_types` of a layer with a window."""
 RELATIVES: dict[str, type[PreTrainedConfig]] = {
     "llama": LlamaConfig,
     "mistral": MistralConfig,
@@ -41,10 +42,14 @@ NAMES = {
 }
 SCALES = ("embedding_multiplier", "residual_multiplier", "logits_scaling", "attention_multiplier")
 ATTENTION_BIAS = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
+WINDOW = {"sliding_window": "sliding_window"}
+LAYER_WINDOWS = {**WINDOW, "layer_types": "layer_types"}
 # Open-Llama's optional fields -> their names in a relative's configuration.
 OPTIONAL_NAMES: dict[str, dict[str, str]] = {
     "llama": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias"},
-    "qwen3": ATTENTION_BIAS,
+    "mistral": WINDOW,
+    "qwen2": LAYER_WINDOWS,
+    "qwen3": {**ATTENTION_BIAS, **LAYER_WINDOWS},
     "internlm2": {"qkv_bias": "bias", "o_bias": "bias"},
     "internlm3": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias"},
     "granite": {**ATTENTION_BIAS, "mlp_bias": "mlp_bias", **{name: name for name in SCALES}},
@@ -53,7 +58,7 @@ OPTIONAL_NAMES: dict[str, dict[str, str]] = {
         "residual_multiplier": "scale_depth",
         "logits_scaling": "dim_model_base",
     },
-    "open-llama": {"mlp_bias": "mlp_bias", **{name: name for name in SCALES}},
+    "open-llama": {"mlp_bias": "mlp_bias", **{name: name for name in SCALES}, **LAYER_WINDOWS},
 }
 FIXED: dict[str, dict[str, bool]] = {"qwen2": {"qkv_bias": True}, "qwen3": {"head_norm": True}}
 """Optional fields that all models of a relative have."""
@@ -88,6 +93,8 @@ OPTIONAL_FIELDS: dict[str, Any] = {
     "residual_multiplier": 1,
     "logits_scaling": 1,
     "attention_multiplier": None,
+    "sliding_window": None,
+    "layer_types": None,
 }
 """Fields of OpenLlamaConfig -> the value without effect, which isn't written to config.json."""
 # Fields of LLaMA-like configurations that Open-Llama doesn't support -> the value without effect.
@@ -155,6 +162,11 @@ def _optional_fields(relative: PreTrainedConfig) -> dict[str, Any]:
         present["logits_scaling"] = relative.hidden_size / relative.dim_model_base
     if present.get("attention_multiplier") == _head_width(relative) ** -0.5:
         present["attention_multiplier"] = None
+    slides = {kind == SLIDING for kind in present.get("layer_types") or ()}
+    if slides == {False}:
+        present["sliding_window"] = None
+    if len(slides) == 1:
+        present["layer_types"] = None
     return {**OPTIONAL_FIELDS, **present, **FIXED.get(relative.model_type, {})}
 
 
@@ -163,7 +175,7 @@ def _head_width(config: PreTrainedConfig) -> int:
 
 
 def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
-    """Return the configuration of the LLaMA, Qwen2, Qwen3 or Granite that computes the same as an Open-Llama.
+    """Return the configuration of the LLaMA or relative of LLaMA that computes the same as an Open-Llama.
 
     Args:
         config: Configuration of the Open-Llama, whose switches are off.
@@ -175,13 +187,17 @@ def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
     is_scaled = any(getattr(config, name) != OPTIONAL_FIELDS[name] for name in SCALES)
     if config.head_norm or is_scaled:
         model_type = "qwen3" if config.head_norm else "granite"
+    elif config.qkv_bias and not config.o_bias:
+        model_type = "qwen2"
     else:
-        model_type = "qwen2" if config.qkv_bias and not config.o_bias else "llama"
+        model_type = "llama" if config.sliding_window is None else "mistral"
     own = {theirs: getattr(config, ours) for ours, theirs in OPTIONAL_NAMES.get(model_type, {}).items()}
     if model_type == "qwen3" or config.head_width != config.hidden_size // config.num_attention_heads:
         own["head_dim"] = config.head_width
     if model_type == "granite":
         own["attention_multiplier"] = config.attention_multiplier or config.head_width**-0.5
+    if model_type in ("qwen2", "qwen3") and config.sliding_window is not None:
+        own |= _qwen_windows(config)
     shared = {name: getattr(config, name) for name in SHARED_FIELDS}
     dropout = {"attention_dropout": config.attention_dropout_prob}
     relative = RELATIVES[model_type](**{**shared, **dropout, **own, **fields})
@@ -189,6 +205,16 @@ def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
         if value != getattr(config, name):
             raise ValueError(f"no {model_type} of transformers has {name}={getattr(config, name)}")
     return relative
+
+
+def _qwen_windows(config: Any) -> dict[str, Any]:
+    """Return Qwen's fields of a configuration with windows, also those of transformers before version 5."""
+    slides = [window is not None for window in config.windows]
+    return {
+        "use_sliding_window": True,
+        "max_window_layers": slides.index(True) if True in slides else len(slides),
+        "layer_types": [SLIDING if has_window else "full_attention" for has_window in slides],
+    }
 
 
 def unsupported(config: PreTrainedConfig) -> str:
@@ -201,6 +227,17 @@ def unsupported(config: PreTrainedConfig) -> str:
         value = getattr(config, name, None)
         if value is not None and value != neutral:
             return f"Open-Llama doesn't support {name}={value!r} (only {neutral!r})"
-    if layer_types := sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"}):
-        return f"Open-Llama doesn't support layer_types with {layer_types[0]!r} (only 'full_attention')"
+    layer_types = set(getattr(config, "layer_types", None) or ())
+    known = _layer_types(config)
+    if others := sorted(layer_types - known):
+        names = " and ".join(repr(name) for name in sorted(known))
+        return f"Open-Llama doesn't support layer_types with {others[0]!r} (only {names})"
     return ""
+
+
+def _layer_types(config: PreTrainedConfig) -> set[str]:
+    """Return the kinds of layers that Open-Llama supports in a configuration."""
+    has_window = getattr(config, "sliding_window", None) is not None
+    if config.model_type == "mistral":  # has one kind of layers, whatever `layer_types` says
+        return {SLIDING if has_window else "full_attention"}
+    return {"full_attention", SLIDING} if has_window else {"full_attention"}

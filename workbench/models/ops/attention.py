@@ -7,7 +7,7 @@ are transformers' own kernels.
 Shapes: B batch, S new tokens, K keys (cached and new), H hidden size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
-from transformers.masking_utils import AttentionMaskInterface, create_causal_mask
+from transformers.masking_utils import (
+    AttentionMaskInterface,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+)
 from transformers.modeling_utils import AttentionInterface
 
 from workbench.models.ops.fused import is_plain
@@ -24,37 +28,50 @@ from workbench.models.ops.torch_attention import eager, sdpa
 from workbench.models.ops.xformers_attention import xformers, xformers_mask
 
 
-def causal_mask(
+def causal_masks(
     config: PreTrainedConfig,
     inputs_embeds: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | dict[int | None, Any] | None,
     position_ids: Tensor | None,
     past_key_values: Cache | None,
-) -> tuple[Any, dict[str, Any]]:
-    """Return a mask in the format of the attention kernel, and the kernel's arguments for packed texts.
+    windows: Iterable[int | None],
+) -> tuple[dict[int | None, Any], dict[str, Any]]:
+    """Return masks in the format of the attention kernel, and the kernel's arguments for packed texts.
 
     Args:
         config: Its `_attn_implementation` decides the format.
         inputs_embeds: (B, S, H).
-        attention_mask: (B, K), 0 for padding; or a mask of 4 dimensions, which is returned unchanged.
+        attention_mask: (B, K), 0 for padding; or a mask of 4 dimensions, or a mask for each window, which are
+            returned unchanged.
         position_ids: As the caller gave them; without mask and cache they separate packed texts.
         past_key_values: Cache of earlier keys.
+        windows: Windows of the layers, each `config.sliding_window` or None. Each has its own mask.
     """
+    if isinstance(attention_mask, dict):
+        return attention_mask, {}
     name = config._attn_implementation
     may_pack = attention_mask is None and past_key_values is None and not is_plain()
     if position_ids is not None and may_pack and name in PACKING:
         packed = packed_texts(position_ids, len(inputs_embeds))
         if packed is not None:
-            return None, PACKING[name](packed)
+            return dict.fromkeys(windows), PACKING[name](packed)
         position_ids = None
-    mask = create_causal_mask(
-        config=config,
-        inputs_embeds=inputs_embeds,
-        attention_mask=attention_mask,
-        past_key_values=past_key_values,
-        position_ids=position_ids,
-    )
-    return mask, {}
+    arguments: dict[str, Any] = {
+        "config": config,
+        "inputs_embeds": inputs_embeds,
+        "attention_mask": attention_mask,
+        "past_key_values": past_key_values,
+        "position_ids": position_ids,
+    }
+    masks: dict[int | None, Any] = {}
+    for window in windows:
+        if window is None:
+            masks[window] = create_causal_mask(**arguments)
+        elif not (may_pack and name in COUNT_WINDOWS):
+            masks[window] = create_sliding_window_causal_mask(**arguments)
+        else:
+            masks[window] = None
+    return masks, {}
 
 
 def default_attention(memory_efficient: bool) -> str:
@@ -69,6 +86,9 @@ PACKING: dict[str, Callable[[PackedTexts], dict[str, Any]]] = {
     "flash_attention_2": PackedTexts.boundaries,
     "flash_attention_3": PackedTexts.boundaries,
 }
+
+COUNT_WINDOWS = ("sdpa", "xformers")
+"""Kernels that count windows themselves, where there is neither padding nor a cache."""
 
 # transformers' global tables get `xformers`; this project's `eager` and `sdpa` are for Open-Llama only.
 AttentionInterface.register("xformers", xformers)

@@ -82,6 +82,7 @@ def attend(
     mask: Tensor | None,
     scaling: float,
     texts: Sequence[int] | None = None,
+    window: int | None = None,
 ) -> Tensor:
     """Compute attention outputs (B, S, A, D).
 
@@ -92,10 +93,11 @@ def attend(
         mask: (B or 1, 1, S, K), True where a query attends to a key; None: causal.
         scaling: Factor on the scores.
         texts: Instead of a mask: lengths of packed texts, row by row, which don't attend to each other.
+        window: Without a mask: number of keys that a query attends to, its own included; None: all.
     """
     length = query.shape[1]
     if mask is None:
-        blocks = _triangles(tuple(texts or [length]), length, query.dtype)
+        blocks = _triangles(tuple(texts or [length]), length, query.dtype, window)
     else:
         blocks = _blocks(mask, query.dtype)
     return _Blocked.apply(query, key, value, blocks, scaling)  # type: ignore[no-any-return, no-untyped-call]
@@ -180,8 +182,9 @@ def _block(start: int, mask: Tensor, dtype: torch.dtype) -> Block:
 
 
 @lru_cache(16)
-def _triangles(texts: tuple[int, ...], length: int, dtype: torch.dtype) -> Blocks:
+def _triangles(texts: tuple[int, ...], length: int, dtype: torch.dtype, window: int | None) -> Blocks:
     """Return the causal blocks of rows of `length` tokens that contain `texts`."""
+    window = length if window is None else window
     rows: Blocks = []
     start = 0  # over all rows
     for size in texts:
@@ -190,15 +193,29 @@ def _triangles(texts: tuple[int, ...], length: int, dtype: torch.dtype) -> Block
         first, last = start % length, start % length + size
         for begin in range(first, last, BLOCK):
             end = min(begin + BLOCK, last)
-            rows[-1].append(Block(slice(begin, end), slice(first, end), _triangle(end - begin, dtype)))
+            keys = slice(max(first, begin + 1 - window), end)
+            bias = _bias(end - begin, end - keys.start, window, dtype)
+            rows[-1].append(Block(slice(begin, end), keys, bias))
         start += size
     return rows
+
+
+def _bias(size: int, keys: int, window: int, dtype: torch.dtype) -> Tensor:
+    """Return the bias of `size` queries, whose own keys are the last ones of their block's keys."""
+    return _triangle(size, dtype) if keys <= window else _band(size, keys, window, dtype)
 
 
 @cache
 def _triangle(size: int, dtype: torch.dtype) -> Tensor:
     """Return (size, size) with minus infinity above the diagonal and zero elsewhere."""
     return torch.full((size, size), -torch.inf, dtype=dtype).triu(1)
+
+
+@lru_cache(64)
+def _band(size: int, keys: int, window: int, dtype: torch.dtype) -> Tensor:
+    """Return (size, keys) with zero in the window of each query and minus infinity elsewhere."""
+    outside = torch.full((size, keys), -torch.inf, dtype=dtype)
+    return outside.triu(keys - size + 1) + outside.tril(keys - size - window)
 
 
 def _shared_products(blocks: Blocks, query: Tensor, key: Tensor) -> Iterator[tuple[slice, list[Block]]]:

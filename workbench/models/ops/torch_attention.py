@@ -63,6 +63,7 @@ def sdpa(
     scaling: float,
     dropout: float = 0.0,
     packed: PackedTexts | None = None,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Compute attention with PyTorch's fused kernel.
@@ -77,13 +78,16 @@ def sdpa(
         scaling: Factor on the scores.
         dropout: Probability of dropping an attention probability.
         packed: Packed texts, which don't attend to each other.
+        sliding_window: Without a mask: number of keys that a query attends to, its own included.
         **_: Arguments of other kernels.
     """
     if packed is None:
-        return _fused(query, key, value, attention_mask, scaling, dropout).transpose(1, 2), None
+        output = _fused(query, key, value, attention_mask, scaling, dropout, sliding_window)
+        return output.transpose(1, 2), None
     if cpu_attention.takes(query, None, dropout):
         queries, keys, values = (states.transpose(1, 2) for states in (query, key, value))
-        return cpu_attention.attend(queries, keys, values, None, scaling, packed.lengths), None
+        lengths = packed.lengths
+        return cpu_attention.attend(queries, keys, values, None, scaling, lengths, sliding_window), None
     # Texts of the same length share a kernel call: the time grows with the sum of squared lengths.
     flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]  # (B * S, heads, D)
     outputs = []
@@ -91,12 +95,19 @@ def sdpa(
         queries, keys, values = (
             states[tokens].transpose(1, 2) for states in flat
         )  # (texts, heads, length, D)
-        outputs.append(_fused(queries, keys, values, None, scaling, dropout).transpose(1, 2).flatten(0, 1))
+        output = _fused(queries, keys, values, None, scaling, dropout, sliding_window)
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs)[packed.positions].view(*query.transpose(1, 2).shape), None
 
 
 def _fused(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    dropout: float,
+    window: int | None,
 ) -> Tensor:
     """Compute outputs (B, A, S, D); keys are repeated if the kernel doesn't support grouped heads."""
     batch, heads, length, width = query.shape
@@ -108,7 +119,9 @@ def _fused(
         key, value = key[:, :, :length], value[:, :, :length]
     if cpu_attention.takes(query, mask, dropout):
         queries, keys, values = (states.transpose(1, 2) for states in (query, key, value))
-        return cpu_attention.attend(queries, keys, values, mask, scaling).transpose(1, 2)
+        return cpu_attention.attend(queries, keys, values, mask, scaling, window=window).transpose(1, 2)
+    if causal and window is not None and window < length:
+        mask, causal = causal_band(length, window, query.device), False
     supports_groups = False
     if repeats > 1 and length == 1:
         query = query.view(batch, -1, repeats, width)  # one token: the heads of a group become queries
@@ -120,6 +133,11 @@ def _fused(
         query, key, value, mask, dropout, is_causal=causal, scale=scaling, enable_gqa=supports_groups
     )
     return output.view(batch, heads, length, width) if length == 1 else output
+
+
+def causal_band(length: int, window: int, device: torch.device) -> Tensor:
+    """Return (length, length), True where a query attends to a key of its window."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - window)
 
 
 def attend_with_prefix(

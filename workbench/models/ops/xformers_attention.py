@@ -28,6 +28,7 @@ def xformers(
     scaling: float,
     dropout: float = 0.0,
     packed: PackedTexts | None = None,
+    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Compute memory-efficient attention with xformers, or `sdpa` if xformers has no kernel for the call.
@@ -38,7 +39,7 @@ def xformers(
     reason = why_not_xformers(query)
     if reason is None:
         ops = import_module("xformers.ops")
-        bias = xformers_bias(attention_mask, packed, query, key.shape[2])
+        bias = xformers_bias(attention_mask, packed, query, key.shape[2], sliding_window)
         repeats = query.shape[1] // key.shape[1]
         inputs = [query, *(states.repeat_interleave(repeats, 1) for states in (key, value))]
         inputs = [states.transpose(1, 2) for states in inputs]  # (B, S or K, A, D)
@@ -54,7 +55,7 @@ def xformers(
     length, keys = query.shape[2], key.shape[2]
     if attention_mask is None and 1 < length < keys:
         attention_mask = torch.ones(length, keys, dtype=torch.bool, device=query.device).tril(keys - length)
-    return sdpa(module, query, key, value, attention_mask, scaling, dropout, packed, **kwargs)
+    return sdpa(module, query, key, value, attention_mask, scaling, dropout, packed, sliding_window, **kwargs)
 
 
 def why_not_xformers(query: Tensor) -> str | None:
@@ -66,18 +67,25 @@ def why_not_xformers(query: Tensor) -> str | None:
     return None if find_spec("xformers") else "xformers is not installed"
 
 
-def xformers_bias(mask: Tensor | None, packed: PackedTexts | None, query: Tensor, keys: int) -> Any:
+def xformers_bias(
+    mask: Tensor | None, packed: PackedTexts | None, query: Tensor, keys: int, window: int | None = None
+) -> Any:
     """Return the mask as a bias of xformers, for `query` (B, A, S, D) and this number of keys.
 
-    Causal and packed masks need no matrix. A `mask` (B or 1, 1, S, K) becomes a matrix, with rows padded to a
-    multiple of eight columns, as the kernel requires.
+    Causal and packed masks need no matrix, nor does a window. A `mask` (B or 1, 1, S, K) becomes a matrix,
+    with rows padded to a multiple of eight columns, as the kernel requires.
     """
     biases = import_module("xformers.ops.fmha.attn_bias")
     batch, heads, length, _ = query.shape
-    if packed is not None:
-        return biases.BlockDiagonalCausalMask.from_seqlens(packed.lengths)
+    if packed is not None or (mask is None and length > 1):
+        if packed is None:
+            causal, longest = biases.LowerTriangularFromBottomRightMask(), length
+        else:
+            causal = biases.BlockDiagonalCausalMask.from_seqlens(packed.lengths)
+            longest = max(packed.lengths)
+        return causal if window is None or window >= longest else causal.make_local_attention(window)
     if mask is None:
-        return biases.LowerTriangularFromBottomRightMask() if length > 1 else None
+        return None
     aligned = torch.empty(len(mask), 1, length, -(-keys // 8) * 8, dtype=query.dtype, device=query.device)
     bias = aligned[..., :keys]
     if mask.dtype == torch.bool:
@@ -88,12 +96,16 @@ def xformers_bias(mask: Tensor | None, packed: PackedTexts | None, query: Tensor
 
 
 def xformers_mask(allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | None:
-    """Return the mask for `xformers`; None without padding, if the last query's key is the last key."""
-    padding = kwargs["attention_mask"]
+    """Return the mask for `xformers`; None without padding, if the last query's key is the last key.
+
+    With a window, None only where the window covers all keys, or is counted from the first one.
+    """
+    padding, window = kwargs["attention_mask"], kwargs.get("local_size")
     if (
         allow_is_causal_skip
         and (padding is None or bool(padding.all()))
         and int(kwargs["q_offset"]) + kwargs["q_length"] == kwargs["kv_length"]
+        and (window is None or kwargs["kv_length"] <= max(window, kwargs["q_length"]))
     ):
         return None
     return sdpa_mask(**kwargs, allow_is_causal_skip=False)
