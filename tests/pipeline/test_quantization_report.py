@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from gguf import GGUFReader, dequantize
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import workbench
 from workbench.api.loading import load_model
@@ -154,6 +154,16 @@ def test_speed_and_memory_are_measured_in_a_process_for_each_way():
     speeds = measured[HeldAs.none]
     assert speeds.prompt_tokens_per_second > speeds.decoded_tokens_per_second > 0
     assert speeds.peak_bytes > 2**26 and len(speeds.rounds) == 1
+
+
+def test_probe_texts_are_spread_over_the_items_of_each_benchmark():
+    configs = {name: workbench.load_benchmark(name, limit=19).config for name in NAMES}
+    benchmarks = check_benchmarks(configs, EvaluateConfig())
+    tokenizer = AutoTokenizer.from_pretrained(PACKAGE / "toy" / "base")
+    every = probe_rows(benchmarks, tokenizer, 100, 128)
+    assert probe_rows(benchmarks, tokenizer, 10, 128) == [
+        every[2 * number + benchmark] for number in (0, 3, 7, 11, 15) for benchmark in (0, 1)
+    ]
 
 
 def test_a_prompt_has_256_tokens_or_half_of_the_context():

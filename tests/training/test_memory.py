@@ -23,7 +23,7 @@ from workbench.training.estimate.memory import (
     ways_out,
     weights_bytes,
 )
-from workbench.training.estimate.workload import forecast, row_sizes
+from workbench.training.estimate.workload import forecast, product_rate, row_sizes
 
 SIZES = {
     "vocab_size": 300,
@@ -253,3 +253,10 @@ def test_float32_copies_of_16_bit_weights_are_counted_as_autograd_keeps_them(che
     head = 4 * 64 * (1024 + 300)
     expected = 4 * 1024 * 64 * 4 if checkpointing else activations_bytes(counted) + copies
     assert kept - head == pytest.approx(expected, rel=0.08)
+
+
+def test_the_rate_of_a_slow_machine_is_that_of_its_first_product(monkeypatch):
+    seconds = iter(range(100))
+    monkeypatch.setattr(forecast_module.time, "perf_counter", lambda: next(seconds))
+    assert product_rate(torch.float32, 8, 16) == 2 * 64 * 8 * 16
+    assert next(seconds) == 3

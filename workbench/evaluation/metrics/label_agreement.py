@@ -1,19 +1,20 @@
 """Measures how well predicted labels agree with the right ones, by scikit-learn."""
 
 from collections.abc import Sequence
-
-from sklearn import metrics
+from typing import Any
 
 
 def f1(predictions: Sequence[object], references: Sequence[object], positive: object = 1) -> float:
     """Return the F1 of the positive class; 0 if the class is neither predicted nor right for any item."""
-    score = metrics.f1_score(references, predictions, labels=[positive], average="macro", zero_division=0.0)
+    score = _sklearn_metrics().f1_score(
+        references, predictions, labels=[positive], average="macro", zero_division=0.0
+    )
     return float(score)
 
 
 def macro_f1(predictions: Sequence[object], references: Sequence[object]) -> float:
     """Return the unweighted mean of the F1 of all classes."""
-    return float(metrics.f1_score(references, predictions, average="macro", zero_division=0.0))
+    return float(_sklearn_metrics().f1_score(references, predictions, average="macro", zero_division=0.0))
 
 
 def mcc(predictions: Sequence[object], references: Sequence[object]) -> float:
@@ -23,9 +24,16 @@ def mcc(predictions: Sequence[object], references: Sequence[object]) -> float:
     """
     if len({*predictions, *references}) < 2:  # scikit-learn would warn
         return 0.0
-    return float(metrics.matthews_corrcoef(references, predictions))
+    return float(_sklearn_metrics().matthews_corrcoef(references, predictions))
 
 
 def acc(predictions: Sequence[object], references: Sequence[object]) -> float:
     """Return the share of right predictions."""
-    return float(metrics.accuracy_score(references, predictions))
+    return float(_sklearn_metrics().accuracy_score(references, predictions))
+
+
+def _sklearn_metrics() -> Any:
+    """Import `sklearn.metrics` when the first labels are scored: importing takes a second."""
+    from sklearn import metrics
+
+    return metrics

@@ -1,5 +1,6 @@
 """Takes probe texts, on which models' next-token distributions are compared, from benchmark items."""
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import islice, zip_longest
 
@@ -29,15 +30,17 @@ def probe_rows(
 
 
 def _texts(benchmarks: Mapping[str, PreparedBenchmark], num_texts: int) -> Iterator[str]:
-    """Yield texts from the benchmarks in turn: the first of each, then the second of each, and so on."""
-    spread = [_spread(benchmark.examples, num_texts) for benchmark in benchmarks.values()]
+    """Yield the texts of at least `num_texts` items: the first of each benchmark, then the second of each."""
+    share = math.ceil(num_texts / len(benchmarks)) if benchmarks else 0
+    spread = [_spread(benchmark.examples, share) for benchmark in benchmarks.values()]
     for examples in zip_longest(*spread):
         yield from (_text(example) for example in examples if example is not None)
 
 
-def _spread(examples: list[Example], num_texts: int) -> list[Example]:
-    """Return every n-th item: at least `num_texts` items and fewer than twice as many, or all items."""
-    return examples[:: max(1, len(examples) // num_texts)]
+def _spread(examples: list[Example], most: int) -> list[Example]:
+    """Return `most` of a benchmark's items, at equal distances; all if it has no more."""
+    count = min(most, len(examples))
+    return [examples[number * len(examples) // count] for number in range(count)]
 
 
 def _text(example: Example) -> str:

@@ -124,14 +124,22 @@ def text_lengths(dataset: Dataset, lengths: Sequence[int]) -> list[list[int]]:
 
 
 def product_rate(dtype: torch.dtype, width: int, inner: int) -> float:
-    """Measure the FLOP per second of a (1024, width) by (width, inner) matrix product, the best of five."""
-    left, right = torch.zeros(1024, width, dtype=dtype), torch.zeros(inner, width, dtype=dtype)
-    seconds = []
-    for _ in range(5):
+    """Return the FLOP per second of matrix products: the best of six, or of those done in half a second.
+
+    The products are of (tokens, width) and (width, inner) matrices, of 64 tokens at first, 1,024 in the end.
+    """
+    weight = torch.zeros(inner, width, dtype=dtype)
+    rates: list[float] = []
+    begin = time.perf_counter()
+    for num_tokens in (64, 256, 1024, 1024, 1024, 1024):
+        tokens = torch.zeros(num_tokens, width, dtype=dtype)
         start = time.perf_counter()
-        torch.nn.functional.linear(left, right)
-        seconds.append(time.perf_counter() - start)
-    return 2 * 1024 * width * inner / min(seconds)
+        torch.nn.functional.linear(tokens, weight)
+        end = time.perf_counter()
+        rates.append(2 * num_tokens * width * inner / (end - start))
+        if end - begin > 0.5:  # float16 on a processor without it would take half a minute
+            break
+    return max(rates)
 
 
 def duration(seconds: float) -> str:
