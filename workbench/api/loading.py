@@ -66,7 +66,7 @@ def load_adapter(base: PreTrainedModel, adapter: Folder) -> PeftModel:
 
 
 def quantized(quantization: Quantization) -> QuantizationConfig:
-    """Return a quantization section, made from the method if only that is given.
+    """Return a quantization section: the given one, or a new one with the given method.
 
     Raises:
         ConfigError: The method is unknown.

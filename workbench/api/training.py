@@ -37,7 +37,7 @@ from workbench.training.fit import TrainReport, fit
 from workbench.training.trainer import Score
 
 START_ROWS = 16
-"""Minimum rows per batch if rows initialize the adapter (eva): a batch needs more tokens than ranks."""
+"""Minimum rows per batch if rows initialize the adapter (eva): a batch needs more tokens than the rank."""
 
 log = logging.getLogger("workbench")
 

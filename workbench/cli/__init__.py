@@ -116,7 +116,7 @@ def show(answer: str) -> None:
 
 
 def answered_at_once(words: Sequence[str]) -> str | None:
-    """Return the output of the bare command, --version or --keys; None for any other command line."""
+    """Return the output for no arguments, --version or --keys; None for any other command line."""
     flag, _, value = words[0].partition("=") if words else ("", "", "")
     if flag == "--keys":
         return keys_text([*([value] if value else []), *words[1:]])

@@ -58,7 +58,7 @@ def check_plugin(value: Any, key: str, config: DictConfig, sources: Sources) -> 
 
 
 def check_text(value: str, key: str, config: DictConfig, sources: Sources) -> None:
-    """Check that a text is one line, and that its interpolations are plain references to texts or numbers.
+    """Check that a text is one line, and that each `${...}` in it is a plain reference to a text or number.
 
     Raises:
         ConfigError: The text has something else; the message names file and key.

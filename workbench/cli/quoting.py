@@ -1,4 +1,4 @@
-"""Quotes values from the shell where Hydra's grammar would read them as something else than text."""
+"""Quotes values from the shell, so that Hydra's grammar reads them as the texts that the user typed."""
 
 import re
 from collections.abc import Callable

@@ -24,7 +24,7 @@ class CompareConfig:
     (--log_samples), or an OpenCompass folder; recipe=compare also takes a=PATH. With until=decided: a
     model's path; null: the base of the run."""
     b: str | None = None
-    """Second results, likewise. Differences are b less a. With until=decided: a model's path; null: the
+    """Second results, likewise. Differences are b minus a. With until=decided: a model's path; null: the
     trained model of the run."""
     benchmarks: list[str] = field(default_factory=list)
     """Benchmarks to compare, by their names in a. Empty: all that both have."""

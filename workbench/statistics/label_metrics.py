@@ -156,7 +156,12 @@ def _features(targets: Floats, predictions: Floats, codes: NDArray[np.int64]) ->
 
 
 def _score_of_counts(metric: str, counts: Floats) -> Floats:
-    """Compute a metric from shares of items: predicted and right, predicted, right; (..., 3 * classes)."""
+    """Compute a metric from shares of items where a class is predicted and right, predicted, or right.
+
+    Args:
+        metric: Key of OF_COUNTS.
+        counts: The three kinds of shares, each for all classes; (..., 3 * classes).
+    """
     both, predicted, targeted = np.split(counts, 3, axis=-1)
     return OF_COUNTS[metric](both, predicted, targeted)
 

@@ -67,7 +67,7 @@ def compare_means(columns: Sequence[Column], *, alpha: float = 0.05) -> PairedTe
 
 
 def _all_clusters(columns: Sequence[Column], sizes: Sequence[int]) -> NDArray[np.int64] | None:
-    """Return each item's cluster, numbered over all benchmarks; None where all items are independent."""
+    """Return each item's cluster, numbered over all benchmarks; None if all items are independent."""
     if all(column.clusters is None for column in columns):
         return None
     codes = [cluster_codes(column.clusters, size) for size, column in zip(sizes, columns, strict=True)]

@@ -161,7 +161,7 @@ def _critical_counts(first: int, last: int, alpha: float) -> NDArray[np.int64]:
 
 
 def _p_values(gains: NDArray[np.int64], flips: NDArray[np.int64]) -> Floats:
-    """Return two-sided p-values of numbers of gains, each at least half of its flips; 0 for more than all."""
+    """Return two-sided p-values of numbers of gains among flips (at least half); 0 for more than all."""
     return np.minimum(1.0, 2 * _tail(gains, flips, 0.5))
 
 

@@ -19,8 +19,9 @@ from workbench.statistics.clusters import Floats
 
 HIGHER, LOWER, WITHIN_MARGIN, UNDECIDED = "higher", "lower", "within the margin", "undecided"
 _PRIOR = 20
-"""Both parameters of the beta prior of the stakes. With them 3 points at 50% flips are decided after 35% of
-11,582 items in the median (with 10: 40%), and 10 points at 10% flips after 1.7% (with 10: 1.3%)."""
+"""Both parameters of the beta prior of the stakes. With 20, a difference of 3 points is decided after 35% of
+11,582 items in the median if half of the items flip (with 10: after 40%), and a difference of 10 points after
+1.7% if a tenth flips (with 10: after 1.3%)."""
 _NUM_STAKES = 128
 _MARGIN_STAKES = np.geomspace(0.005, 0.5, 24)
 """Stakes of the bets against differences as large as the margin, equally weighted."""

@@ -95,7 +95,7 @@ def _end(excess: Callable[[float], float], centre: float, spread: float, stop: f
 
 
 def _p_value(values: Floats, counts: Counts) -> float:
-    """Return the p-value of a sum of distinct values, each of which a number of clusters have."""
+    """Return the p-value of a sum of values; each of `values` occurs `counts` times, once per cluster."""
     steps = _grid_steps(values, counts)
     observed = abs(int(counts @ steps))
     return _tail(np.abs(steps), counts, observed)
@@ -134,7 +134,7 @@ def _common_step(magnitudes: Floats, smallest: float) -> float | None:
 
 
 def _tail(steps: Counts, counts: Counts, observed: int) -> float:
-    """Return P(|sum| >= observed) for random signs of integers, each of which `counts` clusters have."""
+    """Return P(|sum| >= observed) of integers with random signs; each of `steps` occurs `counts` times."""
     if observed <= 0 or not steps.any():
         return 1.0
     totals = np.bincount(steps, weights=counts).astype(np.int64)

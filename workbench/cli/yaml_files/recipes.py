@@ -1,4 +1,4 @@
-"""Finds and loads recipe files, and lists them for the bare command."""
+"""Finds and loads recipe files, and lists them for `python -m workbench` without arguments."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def load_mapping(path: Path, kind: str) -> DictConfig:
 
 
 def recipe_list() -> str:
-    """Return the list of recipes with their descriptions, for the bare command."""
+    """Return the list of recipes with descriptions that `python -m workbench` without arguments prints."""
     recipes = {
         name: load_recipe(path).get("description", "") for name, path in sorted(recipe_files().items())
     }
