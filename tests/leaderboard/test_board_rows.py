@@ -102,6 +102,16 @@ def test_what_another_tool_does_not_tell_is_no_difference():
     assert [row.name for row in named(rows)] == names
 
 
+def test_a_classifier_and_a_causal_model_of_one_folder_are_told_apart():
+    tasks = ("causal_lm", "sequence_classification", "sequence_classification")
+    roles = ("base", "base", "adapter")
+    models = [
+        model(key=str(number), role=role, facts={"path": "org/toy", "task": task})
+        for number, (task, role) in enumerate(zip(tasks, roles, strict=True))
+    ]
+    assert [each.name for each in named(models)] == ["toy", "toy · classifier", "toy · classifier · adapter"]
+
+
 def test_models_that_differ_in_nothing_known_are_told_apart_by_their_runs(tmp_path):
     for run in ("a", "b"):
         write_run(tmp_path / run, [Spec(right=BASE_AND_ADAPTER)], adapter=run * 64)

@@ -108,6 +108,22 @@ def test_base_adapter_and_merged_model_say_what_the_predict_step_writes_whatever
     assert out == "".join(expected)
 
 
+def test_an_invariant_answer_is_not_one_that_a_batch_gave_before(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    predicted("base", "often.txt", "早上好\n早安")
+    kept = len(list(Path("run/cache").iterdir()))
+    predicted("base", "often.txt", "早上好\n早安", "evaluate.invariant=true")
+    assert len(list(Path("run/cache").iterdir())) == kept + 1
+
+
+def test_predict_shows_what_was_asked_without_the_words_of_the_template(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    for _ in range(2):  # the second time from the file of answers
+        predicted("base", "shown.txt", "早上好\n")
+        out = capsys.readouterr().out
+        assert "早上好" in out and "im_start" not in out and "assistant" not in out
+
+
 def test_each_line_of_a_pipe_is_a_turn_and_a_text_between_triple_quotes_is_one_turn(talk):
     out = talk("早上好", '"""a', '/b"""', "/system Be brief.", "早上好")
     turns = [{"role": "user", "content": "早上好"}, {"role": "assistant", "content": ANSWER}]

@@ -1,5 +1,6 @@
 """The export step: of which model, and where to."""
 
+import re
 import shutil
 
 import pytest
@@ -42,6 +43,13 @@ def test_a_merged_model_that_is_not_the_proven_one_is_neither_exported_nor_score
     asked = ("benchmark=[toy_choice_en]", "benchmarks.toy_choice_en.limit=4", "evaluate.models=[merged]")
     with pytest.raises(MissingStepError, match="has no merged model yet"):
         run("quickstart", *SHORT, *asked, "steps=[evaluate]")
+
+
+def test_an_export_is_said_once_and_named_at_the_end_wherever_it_is(run, tmp_path, caplog):
+    run("export", "model.path=${toy:base}", "export.path=elsewhere")
+    lines = [line for line in caplog.text.splitlines() if "elsewhere" in line]
+    assert len(lines) == 2 and "export: " in lines[0] and "as llama" in lines[0]
+    assert re.search(r"made +elsewhere +exported model", lines[1])
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_saved_chat import OWN, chat_base
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import workbench.models  # noqa: F401  registers Open-Llama
 from workbench import cli
+from workbench.config import Config, ModelConfig
 from workbench.data.holdout import HoldOut
 from workbench.data.rows import Row
 from workbench.errors import ConfigError, DataError
 from workbench.evaluation.records import read_predictions, read_results
 from workbench.pipeline.held_out import rows_file
+from workbench.pipeline.held_out.benchmarks import answers, losses
+from workbench.pipeline.held_out.encoded_rows import encoded_rows
+from workbench.pipeline.run_state import Run
 from workbench.run_dir import RunDir, read_json
 
 BASE = "model.path=${toy:base}"
@@ -132,6 +137,18 @@ def test_of_few_rows_none_is_held_out_and_it_is_said(run, rows, caplog):
     assert said(caplog).count("data.validation_fraction=0.2") == 2 and "page: " not in said(caplog)
     assert not (folder.path.parent / "leaderboard.html").exists()
     assert read_json(folder.train_json)["data"]["num_rows"] == 30
+
+
+def test_the_language_is_that_of_the_rows_whatever_the_template_says_before_them(tmp_path):
+    english = "<|im_start|>system\nYou are a helpful assistant with a name.<|im_end|>\n"
+    asked = Run(
+        Config(model=ModelConfig(path=str(chat_base(tmp_path / "base", english + OWN)))), RunDir(tmp_path)
+    )
+    for question, answer, spoken in (("早上好", "你好", "zh"), ("Good day", "Hello", "en")):
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        encoded, _ = encoded_rows([Row({"messages": turns}, "rows.jsonl:1")], asked, asked.tokenizer)
+        benchmarks = (losses(encoded), answers(encoded, asked.tokenizer))
+        assert {benchmark.config.language for benchmark in benchmarks} == {spoken}
 
 
 def test_held_out_rows_are_written_with_their_characters_and_read_back(tmp_path):

@@ -117,6 +117,24 @@ def test_the_base_is_named_by_its_hub_id_in_what_is_sent_only(run, run_copy, hub
     assert "push.base" not in caplog.text
 
 
+def test_a_token_that_reads_like_a_path_is_not_a_path_of_this_machine(run, run_copy, hub, caplog, tmp_path):
+    folder = run_copy / "export"
+    folder.mkdir()
+    tokenizer = {"model": {"merges": [["/", "tmp"]], "vocab": {"/": 0}}, "added_tokens": [{"content": "/"}]}
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "pre_tokenizer": None}))
+    (folder / "config.json").write_text(json.dumps({"_name_or_path": str(tmp_path)}))
+    run("push", "run_dir=run", "push.repo=me/mine", "push.folder=export")
+    assert f"config.json: names '{tmp_path}', a path of this machine" in caplog.text
+    assert "tokenizer.json: names" not in caplog.text
+
+
+def test_an_export_without_a_card_is_not_promised_one_by_the_leaderboard(run, run_copy, hub, caplog):
+    (run_copy / "export").mkdir()
+    (run_copy / "export" / "config.json").write_text("{}")
+    run("push", "run_dir=run", "push.repo=me/mine", "push.folder=export")
+    assert "no model card (copy that of the run's model: recipe=leaderboard writes none" in caplog.text
+
+
 def test_a_public_repository_is_not_written_to_unless_that_is_asked_for(run, run_copy, hub):
     hub.is_public = hub.exists = True
     arguments = ["push", "run_dir=run", "push.repo=me/mine", "push.send=true"]

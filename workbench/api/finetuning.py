@@ -56,9 +56,10 @@ class FineTuned(Shown):
     def table(self) -> Table:
         """Return a table of steps, losses, tokens and time."""
         report = self.report
+        first, last = f"{report.loss_first:.4f}", f"{report.loss_last:.4f}"
         facts = {
             "steps": f"{report.steps:,} ({report.epochs:.3g} epochs)",
-            "loss": f"{report.loss_first:.4f} to {report.loss_last:.4f}",
+            "loss": last if first == last else f"{first} to {last}",
             "tokens": f"{report.tokens:,} ({report.tokens_per_second:,.0f} per second)",
             "time": formatting.duration(report.seconds),
         }

@@ -31,7 +31,8 @@ class EvaluateConfig:
     slower, to check the scores."""
     invariant: bool = False
     """true gives bit-identical scores for any batch size, number of processes and point of resume. It is
-    slower; `invariant_cost` in run.json tells by which factor."""
+    slower; `invariant_cost` in run.json tells by which factor. recipe=predict then answers each prompt alone,
+    as recipe=chat does."""
     verify: int = number(0, 0, 10**9)
     """Number of items to score a second time, one by one. A difference beyond rounding is an error. 0:
     none."""

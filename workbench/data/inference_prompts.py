@@ -24,6 +24,8 @@ class Prompt:
     text: str
     input_ids: list[int]
     where: str
+    asked: str
+    """The last turn as the row has it, without the template's words; of a classifier the text."""
 
 
 def prompts(
@@ -52,7 +54,7 @@ def source_prompts(
         prefix, suffix = special_frame(tokenizer)
         ids = ids_of([example.text for example in texts], tokenizer)
         return [
-            Prompt(example.text, [*prefix, *text_ids, *suffix], example.where)
+            Prompt(example.text, [*prefix, *text_ids, *suffix], example.where, example.text)
             for example, text_ids in zip(texts, ids, strict=True)
         ]
     shape = row_format(rows[0], data, task, answered=False)
@@ -62,6 +64,11 @@ def source_prompts(
     segments = [render.prompt(example) for example in chats.conversations]
     encoded = encode_segments(segments, chats.encoder, render.prefix())
     return [
-        Prompt(chats.shown("".join(segment.text for segment in prompt)), tokens.input_ids, example.where)
+        Prompt(
+            chats.shown("".join(segment.text for segment in prompt)),
+            tokens.input_ids,
+            example.where,
+            example.turns[-1].text,
+        )
         for prompt, tokens, example in zip(segments, encoded, chats.conversations, strict=True)
     ]

@@ -154,7 +154,6 @@ def export(model: ModelConfig, export: ExportConfig, path: Path) -> ExportReport
     size = (_write_file if as_gguf else _write_folder)(model, export, written, path)
     is_whole = export.quantization is QuantizationMethod.none
     name = export.format.value if is_whole else f"{export.format.value} in {export.quantization.value}"
-    logger.info(f"exported {model.path} to {path}: {name}, {size:,} bytes of tensors")
     return ExportReport(format=name, num_tensors=len(tensors), num_bytes=size, folded=folded)
 
 

@@ -41,7 +41,8 @@ def export(run: Run) -> None:
     path = Path(config.export.path) if config.export.path else default_path
     report = export_model(model, config.export, path)
     log.info(
-        "export: %s, %d tensors, %.1f MB%s, in %s",
+        "export: %s as %s, %d tensors, %.1f MB%s, in %s",
+        model.path,
         report.format,
         report.num_tensors,
         report.num_bytes / 1e6,

@@ -166,3 +166,11 @@ def test_a_merged_llama_is_loaded_without_this_package(board, merged, facts):
     for model_type, needs_it in (("llama", False), ("open-llama", True)):
         file.write_text(f'{{"model_type": "{model_type}"}}')
         assert any("workbench" in line for line in card.usage(merged, facts)) is needs_it
+
+
+def test_another_base_is_named_in_the_metadata_and_in_the_lines_that_load_the_adapter(board, adapter, facts):
+    local = card.text(board, adapter, replace(facts, base=str(facts.folder)))
+    sent = card.with_base(local, "org/other")
+    assert ModelCard(sent).data.base_model == "org/other"
+    assert 'base = "org/other"  # folder, .gguf file, or name on the Hub\n' in sent
+    assert sent.count("base = ") == local.count("base = ") == 1

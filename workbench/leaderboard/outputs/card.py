@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from workbench.config.names import ADAPTER, MERGED, UNTRAINED
 from workbench.evaluation.records import Score
@@ -31,6 +31,7 @@ TASKS = {
     "causal_lm": ("text-generation", "AutoModelForCausalLM"),
     "sequence_classification": ("text-classification", "AutoModelForSequenceClassification"),
 }
+BASE_REMARK = "  # folder, .gguf file, or name on the Hub"
 MARK = "<!-- Written by the leaderboard step; without this line it is left as it is. -->"
 
 
@@ -77,6 +78,14 @@ def text(board: Board, model: Model, facts: CardFacts) -> str:
         MARK,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def with_base(card: str, hub_id: str) -> str:
+    """Return a card with another base, in its metadata and in the line of Python that names it."""
+    changed = ModelCard(card)
+    cast(ModelCardData, changed.data).base_model = hub_id
+    line = f"base = {_quoted(hub_id)}{BASE_REMARK}"
+    return re.sub(rf"^base = .*{re.escape(BASE_REMARK)}$", lambda _: line, str(changed), flags=re.MULTILINE)
 
 
 def _description(model: Model, facts: CardFacts) -> str:
@@ -193,7 +202,7 @@ def usage(model: Model, facts: CardFacts) -> list[str]:
         "import workbench as wb",
         "",
         here,
-        f"base = {_base(facts)}  # folder, .gguf file, or name on the Hub",
+        f"base = {_base(facts)}{BASE_REMARK}",
         f"model, tokenizer = wb.load_model(base, {', '.join(options)})",
     ]
 

@@ -196,6 +196,7 @@ def _facts(run: Run, name: str, facts: dict[str, Any], role: str) -> dict[str, A
     """Return the facts of a model for its name and the page, without those that are None or empty."""
     told: dict[str, Any] = {
         "path": run.base_model,
+        "task": run.task,
         "quantization": facts.get("quantization"),
         "dtype": facts.get("dtype"),
         "weights": facts.get("weights"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
+from workbench.config.model import Task
 from workbench.config.names import BASE
 from workbench.leaderboard.board import Model
 from workbench.leaderboard.rows.roles import IMPORTED
@@ -16,7 +17,9 @@ GENERIC = {"base", "model", "merged", "adapter", "extended", "export", "final", 
 """Folder names that need the name of their parent folder to say which model it is."""
 
 SEPARATOR = " · "
-FACTS = ("quantization", "dtype", "role", "method", "rank", "learning_rate", "seed", "trained_on", "recipe")
+UNTRAINED_FACTS = ("task", "quantization", "dtype")
+"""Facts that may follow the folder name of a model that isn't trained, in this order."""
+FACTS = (*UNTRAINED_FACTS, "role", "method", "rank", "learning_rate", "seed", "trained_on", "recipe")
 """Facts that may follow the folder name in a row's name, in this order."""
 
 SHORT = {"rank": "rank {}", "learning_rate": "rate {}", "seed": "seed {}", "trained_on": "on {}"}
@@ -41,9 +44,10 @@ def _texts(model: Model) -> Mapping[str, str]:
     facts: dict[str, Any] = {**model.facts, "role": role}
     if facts.get("quantization") == "none":
         del facts["quantization"]
+    facts["task"] = "classifier" if facts.get("task") == Task.sequence_classification.value else ""
     texts = {fact: SHORT.get(fact, "{}").format(_shown(facts[fact])) for fact in FACTS if facts.get(fact)}
     if model.role == BASE:
-        texts = {fact: text for fact, text in texts.items() if fact in ("quantization", "dtype")}
+        texts = {fact: text for fact, text in texts.items() if fact in UNTRAINED_FACTS}
     return {"path": folder(str(model.facts.get("path") or "new model")), **texts}
 
 
@@ -72,7 +76,7 @@ def _tells(fact: str, models: Sequence[Model], texts: Sequence[Mapping[str, str]
     Facts of training are compared among trained models only. A row of another tool without the fact doesn't
     count.
     """
-    if fact in ("quantization", "dtype", "role"):
+    if fact in (*UNTRAINED_FACTS, "role"):
         return len({text.get(fact, "") for text in texts}) > 1
     trained = [(model, text) for model, text in zip(models, texts, strict=True) if model.role != BASE]
     return len({text.get(fact, "") for model, text in trained if model.role != IMPORTED or fact in text}) > 1

@@ -58,7 +58,7 @@ def summary(config: Config, run_dir: RunDir, width: int) -> str:
     if not SUMMARIZED & set(config.steps):
         return ""
     blocks = {
-        "made": made_files(run_dir),
+        "made": made_files(config, run_dir),
         "loss": losses(run_dir),
         "scores": score_lines(run_dir, is_shown=Step.leaderboard in config.steps),
         "answers": answers(run_dir),
@@ -75,9 +75,14 @@ def summary(config: Config, run_dir: RunDir, width: int) -> str:
     return "\n".join(lines)
 
 
-def made_files(run_dir: RunDir) -> list[str]:
-    """Return a line for each file or folder that the run has: its path and its description."""
+def made_files(config: Config, run_dir: RunDir) -> list[str]:
+    """Return a line for each file or folder that the run has, and for an export at `export.path`.
+
+    A line is the path and its description.
+    """
     paths = {run_dir.path / name: description for name, description in MADE.items()}
+    if Step.export in config.steps and config.export.path:
+        paths[Path(config.export.path)] = MADE["export"]
     descriptions = {str(path): description for path, description in paths.items() if path.exists()}
     longest = max(map(cell_len, descriptions), default=0)
     return [f"{padded(path, longest)}  {description}" for path, description in descriptions.items()]

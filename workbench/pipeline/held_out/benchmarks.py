@@ -68,7 +68,8 @@ def losses(rows: Sequence[HeldOutRow]) -> PreparedBenchmark:
         )
         for row in rows
     ]
-    return prepared(HELD_OUT, examples, OutputType.answer_loss, ["answer_loss"])
+    spoken = language(row.text for row in rows)
+    return prepared(HELD_OUT, examples, spoken, OutputType.answer_loss, ["answer_loss"])
 
 
 def answers(rows: Sequence[HeldOutRow], tokenizer: PreTrainedTokenizerBase) -> PreparedBenchmark:
@@ -84,7 +85,8 @@ def answers(rows: Sequence[HeldOutRow], tokenizer: PreTrainedTokenizerBase) -> P
     ]
     longest = max(row.num_answer_tokens for row in rows)
     limits = GenerationConfig(max_new_tokens=2 * longest, stop=turn_ends(rows, tokenizer))
-    return prepared(ANSWERS, examples, OutputType.generation, ["exact_match", "char_f1"], limits)
+    spoken = language(row.text for row in rows)
+    return prepared(ANSWERS, examples, spoken, OutputType.generation, ["exact_match", "char_f1"], limits)
 
 
 def labelled(
@@ -122,19 +124,21 @@ def labelled(
         raise DataError(
             f"held_out: no text is left, all are longer than the model's context of {context:,} tokens"
         )
-    return prepared(HELD_OUT, examples, OutputType.classification, ["acc", "macro_f1", "log_loss"])
+    spoken = language(example.questions[0] for example in examples)
+    return prepared(HELD_OUT, examples, spoken, OutputType.classification, ["acc", "macro_f1", "log_loss"])
 
 
 def prepared(
     name: str,
     examples: list[Example],
+    spoken: str,
     output_type: OutputType,
     metrics: list[str],
     limits: GenerationConfig | None = None,
 ) -> PreparedBenchmark:
-    """Make a prepared benchmark from the items."""
+    """Make a prepared benchmark from the items, which are in the language `spoken` (zh or en)."""
     config = BenchmarkConfig(
-        language=language(example.questions[0] for example in examples),
+        language=spoken,
         output_type=output_type,
         metrics=metrics,
         num_fewshot=0,

@@ -22,6 +22,8 @@ class HeldOutRow:
     input_ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
     """First and one-past-last position of each answer."""
+    text: str
+    """What user and model say, without the system message and the template's words."""
     prompt: str
     """Text before the last answer, with special tokens."""
     ending: str
@@ -46,7 +48,7 @@ def encoded_rows(
     """
     data = replace(run.config.data, packing=False, shuffle_answers=False)
     encoded = encode(rows, Encoding(tokenizer, data, run.config.model.task))
-    answers = last_answers(rows, run)
+    texts = own_texts(rows, run)
     context = context_length(run, tokenizer)
     held_out, short_name = [], unique_names()
     for row in encoded.dataset:
@@ -54,13 +56,14 @@ def encoded_rows(
         if len(input_ids) > context or not spans:
             continue
         first, end = spans[-1]
-        answer = answers[row["where"]]
+        text, answer = texts[row["where"]]
         ending = str(tokenizer.decode(list(input_ids[first:end])))
         held_out.append(
             HeldOutRow(
                 id=short_name(row["where"]),
                 input_ids=input_ids,
                 spans=spans,
+                text=text,
                 prompt=str(tokenizer.decode(list(input_ids[:first]))),
                 ending=ending,
                 answer=answer if answer.strip() and answer.strip() in ending else "",
@@ -84,16 +87,20 @@ def unique_names() -> Callable[[str], str]:
     return name
 
 
-def last_answers(rows: Sequence[Row], run: Run) -> dict[str, str]:
-    """Return the last answer of each row as text, by file and line; empty for plain text."""
-    answers: dict[str, str] = {}
+def own_texts(rows: Sequence[Row], run: Run) -> dict[str, tuple[str, str]]:
+    """Return what user and model say in each row, and its last answer; by file and line.
+
+    The last answer of plain text is empty.
+    """
+    texts: dict[str, tuple[str, str]] = {}
     for source, group in groupby(rows, key=lambda row: row.source):
         source_rows = list(group)
         shape = row_format(source_rows[0], run.config.data.of_source(source), run.config.model.task)
         for row in source_rows:
-            is_text = shape.name == "text"
-            answers[row.where] = "" if is_text else conversation(row, shape).turns[-1].text
-    return answers
+            turns = conversation(row, shape).turns
+            said = "\n".join(turn.text for turn in turns if turn.role in ("user", "assistant"))
+            texts[row.where] = said, "" if shape.name == "text" else turns[-1].text
+    return texts
 
 
 def answer_spans(labels: Sequence[int]) -> tuple[tuple[int, int], ...]:

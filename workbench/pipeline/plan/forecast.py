@@ -112,10 +112,9 @@ def log_merge_forecast(run: Run, setting: Setting, longest: int) -> None:
     except NotStreamable as reason:
         say(f"to merge, the whole model is in memory: {reason}")
         return
-    say(
-        f"to merge: {gib(merge.memory)} GiB at the peak, {gib(merge.proof_memory)} GiB with the proof "
-        f"on texts (merge.probe), {gib(merge.disk)} GiB on the disk"
-    )
+    proof = f", {gib(merge.proof_memory)} GiB with the proof on texts (merge.probe)"
+    proof = proof if config.merge.probe else ""
+    say(f"to merge: {gib(merge.memory)} GiB at the peak{proof}, {gib(merge.disk)} GiB on the disk")
 
 
 def log_ways_out(setting: Setting, room: int, accumulation: int) -> None:

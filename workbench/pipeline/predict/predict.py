@@ -68,8 +68,8 @@ def predict(run: Run) -> None:
     inputs = fingerprint([identity, [row.values for row in rows], keys, answer_rule(config), *form])
     step, record = f"predict/{name}/{fingerprint(str(output))[:8]}", RunRecord(run_dir.run_json)
     if skip_finished(f"predict {name}", record.is_finished(step, inputs, output), config):
-        texts = [prompt.text for prompt in input_prompts]
-        show_file(output, texts, config.data.columns.get(LABEL, LABEL))
+        asked = [prompt.asked for prompt in input_prompts]
+        show_file(output, asked, config.data.columns.get(LABEL, LABEL))
         return
     if output.exists() and step not in record.values["steps"] and not config.force:
         raise ConfigError(
@@ -88,7 +88,7 @@ def predict(run: Run) -> None:
     write_atomic(output, file_text(answered, output))
     record.finish(step, inputs, output, {"rows": len(rows), "seconds": time.perf_counter() - started})
     show(
-        [{"asked": prompt.text, **answer} for prompt, answer in zip(input_prompts, columns, strict=True)],
+        [{"asked": prompt.asked, **answer} for prompt, answer in zip(input_prompts, columns, strict=True)],
         output,
     )
     log.info("predict: %d answers in %s", len(answered), output)
@@ -115,16 +115,16 @@ def renamed_columns(given: Mapping[str, Any], answer: Mapping[str, Any]) -> dict
     return {f"predicted_{name}" if is_taken else name: value for name, value in answer.items()}
 
 
-def show_file(output: Path, prompt_texts: Sequence[str], heading: str) -> None:
-    """Print the first answers of an output file, each after its prompt.
+def show_file(output: Path, asked: Sequence[str], heading: str) -> None:
+    """Print the first answers of an output file, each after the text that was asked.
 
     Args:
         output: The file.
-        prompt_texts: The prompts, in the order of the file's rows.
+        asked: The last turn of each prompt, or the text to label, in the order of the file's rows.
         heading: Name of the class column in the training data, which a CSV may have, too.
     """
     rows, answers = read_answers(output), []
-    for text, values in zip(prompt_texts, rows, strict=False):
+    for text, values in zip(asked, rows, strict=False):
         prefix = "predicted_" if any(name.startswith("predicted_") for name in values) else ""
         columns = {name: values[prefix + name] for name in ANSWER_COLUMNS if prefix + name in values}
         if "probabilities" in columns and LABEL not in columns:
@@ -156,7 +156,8 @@ def output_file(config: Config, run_dir: RunDir, name: str) -> Path:
 def answer_rule(config: Config) -> dict[str, Any]:
     """Return the settings that an answer depends on, besides model and prompt."""
     limits = {"max_new_tokens": config.predict.max_new_tokens, "task": config.model.task.value}
-    return {**limits, "endings": 2}  # raised when the rule for the end of an answer changes
+    invariant = {"invariant": True} if config.evaluate.invariant else {}
+    return {**limits, **invariant, "endings": 2}  # raised when the rule for the end of an answer changes
 
 
 def answer_all(

@@ -45,7 +45,7 @@ def push(run: Run) -> None:
     if leaked := with_secrets(files):
         raise CheckpointError(f"{folder / leaked[0]}: contains a token of the environment (take it out)")
     show(files, left_out)
-    for problem in problems(files):
+    for problem in problems(files, is_export=folder == run.run_dir.export):
         log.warning("push: %s", clean(problem))
     size = f"{len(files)} files, {sum(file.num_bytes for file in files) / 1e6:,.1f} MB"
     kind = "public" if settings.public else "private"

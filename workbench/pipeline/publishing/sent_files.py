@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-from huggingface_hub import ModelCard, ModelCardData
+from typing import Any
 
 from workbench.files import MODEL_CARD, parse_json
+from workbench.leaderboard.outputs import card
 from workbench.models.checkpoints.hub import HUB_ID
 from workbench.shown import masked
 
@@ -16,6 +15,8 @@ SENT = (".safetensors", ".json", ".gguf", ".md", ".jinja", ".txt", ".model", ".y
 """Kinds of files that are sent: weights without pickle, descriptions and tokenizers."""
 ADAPTER_CONFIG = "adapter_config.json"
 BASE_KEY = "base_model_name_or_path"
+TOKENIZER, VOCABULARY = "tokenizer.json", ("model", "added_tokens")
+"""Tokenizer file, and its keys with the tokens, such as "/", which are texts and no paths."""
 LARGEST_TEXT_BYTES = 2**26
 
 
@@ -57,24 +58,26 @@ def sent_files(folder: Path, base: str | None) -> tuple[list[SentFile], list[str
 def _with_base(path: Path, base: str) -> bytes | None:
     """Return the model card or adapter_config.json with another base; None for other files."""
     if path.name == MODEL_CARD:
-        card = ModelCard(path.read_text(encoding="utf-8"))
-        cast(ModelCardData, card.data).base_model = base
-        return str(card).encode()
+        return card.with_base(path.read_text(encoding="utf-8"), base).encode()
     if path.name == ADAPTER_CONFIG:
         values = parse_json(path.read_text(encoding="utf-8"))
         return (json.dumps({**values, BASE_KEY: base}, ensure_ascii=False, indent=2) + "\n").encode()
     return None
 
 
-def problems(files: list[SentFile]) -> list[str]:
+def problems(files: list[SentFile], *, is_export: bool) -> list[str]:
     """Return warnings about what readers on the Hub can't use: local paths, a missing model card."""
     lines = []
     if MODEL_CARD not in {file.name for file in files}:
-        lines.append(f"{MODEL_CARD}: there is no model card (recipe=leaderboard writes it, with the scores)")
+        written = "recipe=leaderboard writes it, with the scores"
+        copied = "copy that of the run's model: recipe=leaderboard writes none for an export"
+        lines.append(f"{MODEL_CARD}: there is no model card ({copied if is_export else written})")
     for file in files:
         if file.path.suffix != ".json" or file.num_bytes > LARGEST_TEXT_BYTES:
             continue
         values = parse_json(_text(file))
+        if file.path.name == TOKENIZER and isinstance(values, dict):
+            values = {key: value for key, value in values.items() if key not in VOCABULARY}
         base = values.get(BASE_KEY) if isinstance(values, dict) else None
         if file.name == ADAPTER_CONFIG and base and (not HUB_ID.fullmatch(base) or Path(base).exists()):
             lines.append(f"{file.name}: the base is the local path {base!r} (push.base=OWNER/NAME names it)")
