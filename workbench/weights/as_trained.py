@@ -21,7 +21,7 @@ class Quantized:
 def as_trained(
     stored: Tensor, dtype: torch.dtype, quantized: Quantized | None, device: torch.device
 ) -> Tensor:
-    """Return a weight as the training multiplied with it, in float32 on the CPU.
+    """Return a weight as the training multiplied with it (rounded, quantized), in float32 on the CPU.
 
     Args:
         stored: Weight in the checkpoint's dtype; that of a quantized layer is (out, in).

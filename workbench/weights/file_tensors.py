@@ -54,11 +54,11 @@ class FileTensor:
 
     @property
     def num_bytes(self) -> int:
-        """Return the tensor's size in the file."""
+        """Return the tensor's size in the file, in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the tensor; the index is `...`."""
+        """Read the entire tensor; the only index is `...`."""
         return self._read(self.start, self.shape)
 
     def rows(self, first: int, last: int) -> Tensor:
@@ -67,7 +67,7 @@ class FileTensor:
         return self._read(self.start + first * row_bytes, (last - first, *self.shape[1:]))
 
     def read_into(self, values: Tensor) -> None:
-        """Read the tensor into a contiguous one on the CPU, in its dtype; little more is in memory."""
+        """Read the tensor into `values`, contiguous on the CPU, converted to their dtype piece by piece."""
         flat = values.view(-1)
         if values.dtype == self.dtype:
             self._fill(flat, self.start)
@@ -91,13 +91,13 @@ class FileTensor:
                 yield block
 
     def _read(self, start: int, shape: tuple[int, ...]) -> Tensor:
-        """Read a tensor of this dtype from a position of the file."""
+        """Read a tensor of this `shape` that starts at byte `start` of the file."""
         values = torch.empty(shape, dtype=self.dtype)
         self._fill(values.view(-1), start)
         return values
 
     def _fill(self, flat: Tensor, start: int) -> None:
-        """Read values of this dtype from a position of the file into `flat` (N,).
+        """Read N values from byte `start` of the file on into `flat` (N,), which has the stored dtype.
 
         Raises:
             CheckpointError: The file ends before the tensor does.
@@ -142,7 +142,7 @@ def tensors_fingerprint(tensors: Mapping[str, FileTensor]) -> str:
 
 
 def _header(file: Path) -> dict[str, FileTensor]:
-    """Read the header of a file.
+    """Read the header of a safetensors file, and return its tensors by name.
 
     Raises:
         CheckpointError: The file is damaged, or has a dtype that torch doesn't have.

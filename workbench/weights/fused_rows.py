@@ -11,7 +11,7 @@ from workbench.weights.file_tensors import FileTensor
 
 @dataclass(frozen=True, kw_only=True)
 class FusedRows:
-    """Rows of a fused tensor: the same rows of each of its groups."""
+    """One projection (queries, keys or values) in a fused tensor: the same rows of each group of rows."""
 
     fused: FileTensor | Tensor
     group: int
@@ -32,7 +32,7 @@ class FusedRows:
         return self.fused.dtype
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the projection; the index is `...`."""
+        """Return the entire projection; the only index is `...`."""
         return self.rows(0, self.shape[0])
 
     def rows(self, first: int, last: int) -> Tensor:

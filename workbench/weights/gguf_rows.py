@@ -13,7 +13,7 @@ from workbench.errors import CheckpointError
 
 @dataclass(frozen=True)
 class GgufRows:
-    """Tensor of a GGUF file, dequantized when its rows are read."""
+    """Tensor of a GGUF file, dequantized to float32 when its rows are read."""
 
     file: Path
     name: str
@@ -28,7 +28,7 @@ class GgufRows:
     dtype: torch.dtype = torch.float32
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the tensor; the index is `...`."""
+        """Return the entire tensor; the only index is `...`."""
         values = self._read(0, self.shape[0])
         if not self.num_heads:
             return values
@@ -40,7 +40,7 @@ class GgufRows:
         return self[...][first:last] if self.num_heads else self._read(first, last)
 
     def _read(self, first: int, last: int) -> Tensor:
-        """Dequantize rows as they are in the file.
+        """Dequantize rows in the file's order, in which rows of heads may be interleaved.
 
         Raises:
             CheckpointError: The file ends before the rows do.

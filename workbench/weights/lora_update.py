@@ -8,22 +8,25 @@ from torch import Tensor
 
 
 class Changed(NamedTuple):
-    """Rows of a weight with an adapter's update, and their difference from the rows before."""
+    """Rows of a weight after an adapter's update, and their difference from the rows before."""
 
     rows: Tensor
     delta: Tensor
 
 
 class Update(Protocol):
-    """What an adapter does to one weight."""
+    """Change of one weight by an adapter."""
 
     def changed(self, rows: Tensor, first: int = 0) -> Changed:
-        """Return rows of the weight with the update, in their dtype; `first` is the number of the first."""
+        """Apply the update to `rows` of the weight, of which `first` is the first row's number.
+
+        The result has the dtype of `rows`.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraUpdate:
-    """Update scale * B·A of a weight (out, in), and with a magnitude DoRA's.
+    """LoRA's update `scale * B @ A` of a weight (out, in) or, with a magnitude, DoRA's.
 
     Sources: LoRA, arXiv:2106.09685, section 4.1; DoRA, arXiv:2402.09353, equation 5.
     """
@@ -39,7 +42,10 @@ class LoraUpdate:
     """Whether the weight is (in, out): that of an embedding, or of GPT-2's layers."""
 
     def changed(self, rows: Tensor, first: int = 0) -> Changed:
-        """Return rows of the weight with the update, in their dtype; `first` is the number of the first."""
+        """Apply the update to `rows` of the weight, of which `first` is the first row's number.
+
+        The result has the dtype of `rows`.
+        """
         left, right = (self.down.t(), self.up.t()) if self.is_transposed else (self.up, self.down)
         last = first + len(rows)
         delta = (left[first:last].to(rows.dtype) @ right.to(rows.dtype)).mul_(self.scale)
@@ -53,7 +59,7 @@ class LoraUpdate:
 
 @dataclass(frozen=True, kw_only=True)
 class Replacement:
-    """Weight that was trained as a whole, or some rows of it."""
+    """Replacement of a weight, or of some of its rows, by trained values."""
 
     values: Tensor
     """The trained weight, or its trained rows."""
@@ -61,7 +67,10 @@ class Replacement:
     """Numbers of the trained rows; None: all."""
 
     def changed(self, rows: Tensor, first: int = 0) -> Changed:
-        """Return rows of the weight with the trained values, in their dtype."""
+        """Replace the trained ones among `rows` of the weight; `first` is the first row's number.
+
+        The result has the dtype of `rows`.
+        """
         last = first + len(rows)
         if self.numbers is None:
             total = self.values[first:last].to(rows.dtype)

@@ -18,7 +18,7 @@ Source = FileTensor | GgufRows | FusedRows | NormalizedRows
 
 @dataclass(frozen=True, kw_only=True)
 class LoraTensors:
-    """Names of a LoRA's tensors in the adapter file."""
+    """LoRA or DoRA update of one weight: names of its tensors in the adapter file, and its scale."""
 
     down: str
     up: str
@@ -27,7 +27,7 @@ class LoraTensors:
     is_transposed: bool = False
 
     def read(self, adapter: Mapping[str, FileTensor]) -> Update:
-        """Read the update in float32."""
+        """Read the update's tensors from the adapter file, in float32."""
         return LoraUpdate(
             down=adapter[self.down][...].float(),
             up=adapter[self.up][...].float(),
@@ -39,13 +39,13 @@ class LoraTensors:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplacedTensor:
-    """Name of a weight, or of rows of it, that replace the base's."""
+    """Name of the tensor in the adapter file that replaces a weight, or the rows `numbers` of it."""
 
     values: str
     numbers: tuple[int, ...] | None = None
 
     def read(self, adapter: Mapping[str, FileTensor]) -> Update:
-        """Read the trained values."""
+        """Read the trained values from the adapter file, in their dtype."""
         return Replacement(values=adapter[self.values][...], numbers=self.numbers)
 
 
@@ -54,7 +54,7 @@ UpdateTensors = LoraTensors | ReplacedTensor
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTensor:
-    """One tensor of the merged model."""
+    """One tensor of the merged model: its source, its quantization in training, and the adapter's update."""
 
     source: Source
     quantized: Quantized | None = None
@@ -65,7 +65,7 @@ class PlannedTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class MergePlan:
-    """All tensors of a merged model."""
+    """All tensors of a merged model, with the dtypes of base and merged model."""
 
     tensors: dict[str, PlannedTensor]
     """Name in the merged model -> where it comes from."""

@@ -54,7 +54,7 @@ def merge_tensors(
 
 
 def is_unchanged(tensor: PlannedTensor, plan: MergePlan) -> bool:
-    """Return whether a tensor's bytes are copied."""
+    """Return whether to copy a tensor's bytes: no update, no quantization, one dtype throughout."""
     is_plain = tensor.update is None and tensor.quantized is None
     return is_plain and tensor.source.dtype == plan.base_dtype == plan.dtype
 
@@ -70,7 +70,7 @@ class _Rows:
         self.signal = Signal()
 
     def rounded(self) -> Iterator[Tensor]:
-        """Yield blocks of rows in the saved dtype.
+        """Yield blocks of merged rows in the saved dtype, after checking them.
 
         Raises:
             ConfigError: A weight overflows the dtype.
@@ -84,8 +84,8 @@ class _Rows:
 
         Args:
             base: Rows as the training held them.
-            first: Number of the first of them.
-            is_checked: Whether one of them is computed in float64 too.
+            first: Number of the first of these rows in the weight.
+            is_checked: Whether to compare the first of these rows with its sum in float64.
         """
         if self.update is None:
             rounded = base.to(self.plan.dtype)
@@ -101,7 +101,9 @@ class _Rows:
         return rounded
 
     def _check_rounding(self, total: Tensor, written: Tensor) -> None:
-        """Compare rounded rows with the float32 sums, within half a unit in the last place.
+        """Refuse rows that differ from the float32 sums by over half a unit in the last place.
+
+        The check is exact: eps is a power of two, and the differences are exact or have the right sign.
 
         Both products and the difference are exact, or have the right sign: eps is a power of two.
         """
@@ -111,7 +113,7 @@ class _Rows:
             raise self._wrong(total, written)
 
     def _wrong(self, total: Tensor, written: Tensor) -> CheckpointError | ConfigError:
-        """Return the error that says why rounded rows are not those of the sums."""
+        """Build the error for rows that `_check_rounding` refuses: NaN, overflow, or wrong rounding."""
         if not bool(total.isfinite().all()):
             return CheckpointError(
                 f"{self.plan.adapter.parent}: can't be merged, NaN or infinite values in {self.name} "
@@ -125,7 +127,7 @@ class _Rows:
         return CheckpointError(f"{self.name}: rounded by more than its dtype allows")
 
     def _check_sum(self, base: Tensor, total: Tensor, first: int) -> None:
-        """Compare the first row with its sum in float64."""
+        """Refuse a block of float32 sums whose first row differs from its sum in float64."""
         assert self.update is not None
         exact = self.update.changed(base[:1].double(), first).rows
         if float((exact - total[:1]).abs().max()) > CHECKED_TOLERANCE * float(exact.abs().max()):

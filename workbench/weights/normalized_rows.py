@@ -13,7 +13,7 @@ from workbench.weights.fused_rows import rows_of
 
 @dataclass(frozen=True)
 class NormalizedRows:
-    """Tensor whose rows are divided by their norms when they are read, in float32."""
+    """Tensor whose rows are divided by their L2 norms when they are read, in float32."""
 
     stored: FileTensor | Tensor
     dtype: torch.dtype = torch.float32
@@ -24,7 +24,7 @@ class NormalizedRows:
         return tuple(self.stored.shape)
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the tensor; the index is `...`."""
+        """Return the entire tensor; the only index is `...`."""
         return self.rows(0, self.shape[0])
 
     def rows(self, first: int, last: int) -> Tensor:

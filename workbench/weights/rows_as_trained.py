@@ -17,11 +17,11 @@ SPAN = 2**17
 
 
 def held_rows(tensor: PlannedTensor, plan: MergePlan) -> Iterator[tuple[int, Tensor]]:
-    """Yield blocks of a base weight's rows in float32, with the number of the first row of each.
+    """Yield (number of the first row, rows) for blocks of a base weight as in training, in float32.
 
     Args:
         tensor: The weight; a scalar has one row.
-        plan: Says in which dtype, and on which device, the training held it.
+        plan: Has the dtype and the device of the training.
     """
     shape = tensor.source.shape
     if not math.prod(shape):
@@ -36,7 +36,7 @@ def held_rows(tensor: PlannedTensor, plan: MergePlan) -> Iterator[tuple[int, Ten
 
 
 def read_held(tensor: PlannedTensor, plan: MergePlan, values: Tensor) -> None:
-    """Read a base weight as a training held it into `values`, and round it to their dtype."""
+    """Read a base weight as in training (rounded, quantized) into `values`, converted to their dtype."""
     source = tensor.source
     if isinstance(source, FileTensor) and tensor.quantized is None and source.dtype == plan.base_dtype:
         source.read_into(values)
@@ -46,12 +46,15 @@ def read_held(tensor: PlannedTensor, plan: MergePlan, values: Tensor) -> None:
 
 
 def set_rows(values: Tensor, first: int, rows: Tensor) -> None:
-    """Round rows to the dtype of a weight, and write them into it."""
+    """Write `rows` into a weight's `values` from row `first` on, rounded to the dtype of `values`."""
     (values if values.dim() else values.view(1))[first : first + len(rows)] = rows
 
 
 def _spans(tensor: PlannedTensor, plan: MergePlan, count: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield `count` rows at a time, as stored or dequantized, with the number of the first."""
+    """Yield (number of the first row, rows) for `count` rows at a time.
+
+    Rows are as stored or, of a quantized weight, as in training.
+    """
     whole, num_rows = _whole(tensor, plan), tensor.source.shape[0] if tensor.source.shape else 1
     for first in range(0, num_rows, count):
         last = min(first + count, num_rows)
@@ -59,7 +62,10 @@ def _spans(tensor: PlannedTensor, plan: MergePlan, count: int) -> Iterator[tuple
 
 
 def _whole(tensor: PlannedTensor, plan: MergePlan) -> Tensor | None:
-    """Return all rows of a weight that can't be read row by row; None: it can."""
+    """Return the entire weight if its rows can't be read separately, else None.
+
+    That is so for scalars, quantized weights and interleaved rows.
+    """
     source = tensor.source
     if not source.shape:
         return source[...].view(1)

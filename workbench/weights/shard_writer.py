@@ -22,7 +22,9 @@ Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 
 
 class ShardWriter:
-    """Writes tensors in the order of `names`; a context manager that ends with the index of the files.
+    """Writes tensors in the order of `names`; a context manager that writes the files' index at its end.
+
+    Only the tensor that is being written is in memory. Each tensor is read back and compared.
 
     No more than the tensor that is written is in memory. Each tensor is read back and compared.
     """
@@ -62,7 +64,7 @@ class ShardWriter:
             self._finish()
 
     def write(self, name: str, tensor: Tensor) -> FileTensor:
-        """Write the next tensor; return where it is, to be read back.
+        """Write the next tensor, and return it as a FileTensor, which can read it back.
 
         Raises:
             ValueError: It isn't the next one, or has another dtype or shape.
@@ -157,12 +159,15 @@ def _bytes(block: Tensor, name: str, dtype: torch.dtype) -> memoryview:
 
 
 def num_bytes(dtype: torch.dtype, shape: tuple[int, ...]) -> int:
-    """Return the size of a tensor in a file."""
+    """Return the size of a tensor in a file, in bytes."""
     return math.prod(shape) * dtype.itemsize
 
 
 def _shards(layout: Layout, limit: int) -> list[list[str]]:
-    """Divide the tensors into files of at most `limit` bytes; in a file, the widest elements come first.
+    """Divide the tensors into files of at most `limit` bytes; return the names for each file.
+
+    In a file, the widest elements come first. Tensors follow each other without gaps, and each begins at a
+    multiple of its elements' size. A tensor larger than `limit` has a file of its own.
 
     Tensors follow each other without gaps, and each begins at a multiple of its elements' size.
     """
@@ -178,7 +183,7 @@ def _shards(layout: Layout, limit: int) -> list[list[str]]:
 
 
 def _header(layout: Layout) -> tuple[bytes, dict[str, int]]:
-    """Return a file's header, padded to a multiple of 8 bytes, and the offset of each tensor after it."""
+    """Return a safetensors header, padded to a multiple of 8 bytes, and each tensor's offset after it."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offsets, end = {}, 0
     for name, (dtype, shape) in layout.items():

@@ -16,7 +16,10 @@ SUMMED = 2**10
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """Sums over weights: D is the intended change, A the one that rounding left; they add up."""
+    """Sums over the numbers in weights: D is the intended change, A the change after rounding.
+
+    Signals of several weights can be added.
+    """
 
     num_weights: int = 0
     num_changed: int = 0
@@ -64,7 +67,7 @@ class Signal:
 
 
 def measured(base: Tensor, delta: Tensor, merged: Tensor) -> Signal:
-    """Compare a weight before and after the merge.
+    """Compute the sums for one weight, or for some of its rows, before and after the merge.
 
     Args:
         base: Weight of the base as the adapter was trained on it, float32.
@@ -90,7 +93,10 @@ def measured(base: Tensor, delta: Tensor, merged: Tensor) -> Signal:
 
 
 def _dot(first: Values, second: Values) -> float:
-    """Return the sum of the products of float32 values.
+    """Return the dot product of two float32 vectors, with partial sums in float64.
+
+    A BLAS may add all products one after the other, which can lose 4e-6 of a sum of squares: it gets 1,024 at
+    a time.
 
     A BLAS may add all products one after the other, which can lose 4e-6 of a sum of squares: it is given few.
     """

@@ -43,7 +43,7 @@ def check_sizes(description: Mapping[str, Any], file: Path) -> None:
     """Check the sizes in a config.json against the largest plausible values.
 
     Raises:
-        CheckpointError: A size is too large; names its key.
+        CheckpointError: A size is too large, or nested too deeply; the message names its key.
     """
     pending: list[tuple[str, Any, int]] = [("", description, 0)]
     while pending:
@@ -63,10 +63,10 @@ def check_sizes(description: Mapping[str, Any], file: Path) -> None:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Check that tensors are strided, and not larger than their storage.
+    """Check that tensors are dense, and not larger than the bytes that the file has for them.
 
     Raises:
-        CheckpointError: Names the tensor that is not.
+        CheckpointError: A tensor isn't; the message names it.
     """
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided:

@@ -48,7 +48,7 @@ WAY_OUT = "zai-org/glm-4-9b-chat-hf has transformers' own format"
 
 
 def glm_config(stored: Mapping[str, Any], file: Path) -> GlmConfig:
-    """Return the configuration of the Glm that computes the same as a ChatGLM.
+    """Return the configuration of transformers' Glm that computes the same as a ChatGLM.
 
     Args:
         stored: Content of config.json.
@@ -84,10 +84,10 @@ def _num_key_value_heads(stored: Mapping[str, Any]) -> Any:
 
 
 def _rope_ratio(stored: Mapping[str, Any], file: Path) -> Any:
-    """Return the factor of the rotary base.
+    """Return the factor by which the model multiplies the base of its rotary positions.
 
     Raises:
-        CheckpointError: It is a divisor of the positions in one model and a factor of the base in another.
+        CheckpointError: The model isn't GLM-4, and the ratio isn't 1: in ChatGLM2 it divides the positions.
     """
     ratio = stored.get("rope_ratio") or 1
     if ratio != 1 and stored["padded_vocab_size"] != GLM4_ROWS:

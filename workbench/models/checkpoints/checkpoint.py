@@ -44,7 +44,7 @@ BROKEN = (
 
 @dataclass
 class Checkpoint:
-    """Checkpoint on disk, as an Open-Llama; its tensors are not read yet."""
+    """Checkpoint on disk, described as an Open-Llama; its tensors are read when they are accessed."""
 
     path: Path
     origin: str
@@ -61,7 +61,7 @@ class Checkpoint:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the checkpoint's dtype; bfloat16 for GGUF, whose blocks have fewer bits."""
+        """Return the dtype in config.json, else the embedding's; bfloat16 for a GGUF file."""
         if self.path.is_file():
             return torch.bfloat16
         if isinstance(self.config.dtype, torch.dtype):
@@ -80,7 +80,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def read_with(path: Path, tensors: Mapping[str, Stored]) -> Checkpoint:
-    """Read the checkpoint at `path`, whose tensors are given under the names in its files.
+    """Read the checkpoint at `path`, but use the given `tensors`, which have the names in its files.
 
     Raises:
         CheckpointError: The checkpoint is damaged, or has another architecture.
@@ -89,7 +89,7 @@ def read_with(path: Path, tensors: Mapping[str, Stored]) -> Checkpoint:
 
 
 def _completed(checkpoint: Checkpoint, tensors: Mapping[str, Stored]) -> Checkpoint:
-    """Add the tensors and the generation settings to a described checkpoint."""
+    """Add the tensors, under Open-Llama's names, and the generation settings to a result of `describe`."""
     path = checkpoint.path
     checkpoint.tensors = _renamed(with_llama_names(checkpoint.model_type, checkpoint.config, tensors, path))
     if checkpoint.record is not None:
@@ -105,7 +105,7 @@ def _completed(checkpoint: Checkpoint, tensors: Mapping[str, Stored]) -> Checkpo
 
 
 def describe(path: Path) -> Checkpoint:
-    """Read the checkpoint at `path` without its tensors.
+    """Read the checkpoint at `path` without its tensors and generation settings.
 
     Raises:
         CheckpointError: The checkpoint is damaged, or has another architecture.
@@ -151,14 +151,17 @@ def _describe(path: Path, source: Path) -> Checkpoint:
 
 
 def description_file(path: Path) -> Path:
-    """Return the path of the file that describes the model."""
+    """Return the path of the file that describes the model: config.json, params.json or the GGUF file."""
     if path.is_file():
         return path
     return path / (meta_llama.PARAMETERS if meta_llama.is_meta(path) else "config.json")
 
 
 def _read_description(path: Path) -> tuple[dict[str, Any], str]:
-    """Read the description as transformers' config.json, and name the file format if it has another one."""
+    """Return the fields of config.json, converted from other formats, and the format as in `, GGUF`.
+
+    The format of a folder with config.json is empty.
+    """
     if path.is_file():
         return reader.read_config(path), ", GGUF"
     if meta_llama.is_meta(path):
@@ -167,14 +170,14 @@ def _read_description(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _read_tensors(path: Path) -> Mapping[str, Stored]:
-    """Read the tensors without conversion."""
+    """Return the tensors of a folder or GGUF file, before conversion to an Open-Llama."""
     if path.is_file():
         return reader.read_tensors(path)
     return meta_llama.read_tensors(path) if meta_llama.is_meta(path) else read_folder(path)
 
 
 def _restored(checkpoint: Checkpoint, record: dict[str, Any]) -> Checkpoint:
-    """Restore the Open-Llama that a LLaMA folder was exported from, as far as its tensors are unchanged.
+    """Restore the Open-Llama that a LLaMA folder was exported from; see `unfold`.
 
     Raises:
         CheckpointError: The record in config.json is damaged.
@@ -187,7 +190,7 @@ def _restored(checkpoint: Checkpoint, record: dict[str, Any]) -> Checkpoint:
 
 
 def broken(file: Path, error: Exception) -> CheckpointError:
-    """Explain in one line what is wrong with a file of the checkpoint."""
+    """Build the error that says in one line what is wrong with a file of the checkpoint."""
     reason = str(error.args[0]) if isinstance(error, KeyError) else str(error) or type(error).__name__
     if isinstance(error, ZeroDivisionError):
         reason = f"num_attention_heads, or another divisor, is 0 ({reason})"
@@ -212,7 +215,10 @@ def _from_relative(source: Path, relative: PreTrainedConfig) -> OpenLlamaConfig:
 
 
 def _renamed(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Add a missing prefix `model.`, and drop the rotary frequencies of transformers 4.31's files."""
+    """Add `model.` to all names (except heads') if no name has it, and drop rotary frequencies.
+
+    transformers 4.31 saved the frequencies, which the configuration determines.
+    """
     prefix = "" if any(name.startswith("model.") for name in tensors) else "model."
     heads = (HEAD, SCORE)
     return {

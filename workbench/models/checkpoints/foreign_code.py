@@ -15,7 +15,7 @@ IMPLEMENTATION = "_implementation"
 
 
 def runs_model_code(config: Mapping[str, Any], file: Path) -> bool:
-    """Return whether a model's own modules are run: it has some, and code is trusted.
+    """Return whether to run the Python modules of a model: it has some, and the user trusts its code.
 
     Args:
         config: Content of config.json.
@@ -36,7 +36,7 @@ def runs_model_code(config: Mapping[str, Any], file: Path) -> bool:
 
 
 def runs_tokenizer_code(config: Mapping[str, Any], file: Path) -> bool:
-    """Return whether a tokenizer's own module is run: it has one, and code is trusted.
+    """Return whether to run a tokenizer's Python module: it has one, and the user trusts its code.
 
     Args:
         config: Content of tokenizer_config.json.

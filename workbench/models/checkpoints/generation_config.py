@@ -11,9 +11,9 @@ FILE = "generation_config.json"
 
 
 def settle_generation(generation: GenerationConfig) -> str:
-    """Make settings consistent, as transformers requires to save them; return what was changed.
+    """Resolve contradictory settings, which transformers doesn't save; return a note on the change.
 
-    Old files have a temperature without `do_sample`.
+    The note is empty if the settings were consistent. Old files have a temperature without `do_sample`.
 
     Raises:
         ValueError: `eos_token_id` is not a token id or a list of them.
@@ -42,7 +42,7 @@ def _is_consistent(generation: GenerationConfig) -> bool:
 
 
 def end_at(model: PreTrainedModel, ids: Sequence[int]) -> None:
-    """Add these tokens to those that end generation; they come first, as the trained end of an answer."""
+    """Let generation end at `ids`, too; they come before the model's end tokens, as the trained ones."""
     generation = getattr(model, "generation_config", None)
     if generation is None or not ids or not model.can_generate():
         return
@@ -51,7 +51,7 @@ def end_at(model: PreTrainedModel, ids: Sequence[int]) -> None:
 
 
 def eos_ids(generation: GenerationConfig | None) -> list[int]:
-    """Return the tokens that end generation.
+    """Return the ids of the tokens that end generation.
 
     Raises:
         ValueError: `eos_token_id` is not a token id or a list of them.
@@ -64,7 +64,7 @@ def eos_ids(generation: GenerationConfig | None) -> list[int]:
 
 
 def read_ends(folder: Path) -> list[int]:
-    """Read the end tokens of a folder's generation_config.json; empty if the file is missing.
+    """Read the ids of the end tokens from a folder's generation_config.json; [] if the file is missing.
 
     Raises:
         CheckpointError: The file is damaged.

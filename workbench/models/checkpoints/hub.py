@@ -45,7 +45,10 @@ _commits: ContextVar[dict[str, str] | None] = ContextVar("commits", default=None
 
 @contextmanager
 def held_commits(known: Mapping[str, str]) -> Iterator[None]:
-    """Use these commits of the Hub within the context, and record the commits of all other downloads."""
+    """Download these commits of the Hub within the context, and record the commits of other models.
+
+    `known` maps `OWNER/NAME@REVISION` to a commit.
+    """
     token = _commits.set(dict(known))
     try:
         yield
@@ -135,7 +138,7 @@ def _download(path: str, revision: str | None, key: str, weights: Sequence[list[
         path: The hub id.
         revision: Branch, tag or commit.
         key: The config key of the path.
-        weights: Patterns of weight files, one list a file format; None: those of the key.
+        weights: Patterns of weight files, one list for each file format; None: those in WEIGHTS.
 
     Raises:
         CheckpointError: `path` is not a hub id, the hub has no such model, or the hub can't be reached.
@@ -165,7 +168,10 @@ def _download(path: str, revision: str | None, key: str, weights: Sequence[list[
 
 
 def _download_folder(hub_id: str, revision: str | None, weights: Sequence[list[str]]) -> Path:
-    """Download a model's descriptions, and its weights in the first file format that it has."""
+    """Download a model's files except weights, and its weights in the first file format that it has.
+
+    Python files are downloaded only if the user trusts code. Returns the local folder.
+    """
     for patterns in weights:
         allowed = [*DESCRIPTIONS, *patterns, *(["*.py"] if is_trusted() else [])]
         name = snapshot_download(

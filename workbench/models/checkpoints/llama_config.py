@@ -28,7 +28,9 @@ DTYPE_FIELDS = ("dtype", "torch_dtype")
 
 
 def class_name(model_type: str, task: Task) -> str:
-    """Return the name of transformers' class of LLaMA or a relative for the task.
+    """Return the name of transformers' class for a task, such as `LlamaForCausalLM`.
+
+    `model_type` is LLaMA's or a relative's.
 
     Raises:
         CheckpointError: There is none.
@@ -40,15 +42,15 @@ def class_name(model_type: str, task: Task) -> str:
 
 
 def llama_config(config: OpenLlamaConfig, record: dict[str, Any], has_head: bool) -> PreTrainedConfig:
-    """Return the LLaMA, Qwen2 or Qwen3 configuration of a folded Open-Llama, with the record if it has one.
+    """Return the configuration of LLaMA or a relative that computes the same as a folded Open-Llama.
 
     Args:
         config: Configuration of the Open-Llama.
-        record: Record from `fold`.
+        record: Record from `fold`, which is left out if it has only default values.
         has_head: Whether the folded tensors have a head of their own.
 
     Raises:
-        CheckpointError: None of them has a field that is set.
+        CheckpointError: Neither LLaMA nor a relative has all fields of the Open-Llama.
     """
     tied = config.ties_embeddings and not has_head and not config.use_stable_embedding
     default_record = {
@@ -78,10 +80,10 @@ def write_llama_config(
     """Write config.json of the LLaMA, or relative of LLaMA, that the model at `model.path` came as.
 
     A folder's own config.json is kept, apart from what was changed. An Open-Llama, a LLaMA that was exported
-    from one, a GGUF file, Meta's files and model types that transformers doesn't have, have a new one.
+    from one, a GGUF file, Meta's files and model types that transformers doesn't have get a new config.json.
 
     Args:
-        model: The section.
+        model: The section `model` of the configuration.
         config: Configuration of the Open-Llama.
         record: Record from `fold`.
         has_head: Whether the folded tensors have a head of their own.
@@ -105,7 +107,7 @@ def write_llama_config(
 def _changed(
     stored: dict[str, Any], model: ModelConfig, config: OpenLlamaConfig, dtype: torch.dtype, has_head: bool
 ) -> dict[str, Any]:
-    """Return the base's config.json with what the merge changes."""
+    """Return the base's config.json with the merged model's dtype, class, tying and classifier fields."""
     values = {name: value for name, value in stored.items() if name not in NOT_KEPT}
     for name in DTYPE_FIELDS:
         if name in values or name == DTYPE_FIELDS[0]:

@@ -58,7 +58,7 @@ class SplitTensor:
         return self.parts[0].dtype
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the tensor; the index is `...`."""
+        """Return the entire tensor, with rows in transformers' order; the only index is `...`."""
         tensor = self.parts[0] if self.dim is None else torch.cat(self.parts, self.dim)
         if not self.num_heads:
             return tensor
@@ -68,7 +68,7 @@ class SplitTensor:
 
 
 def is_meta(folder: Path) -> bool:
-    """Return whether a folder has Meta's format."""
+    """Return whether a folder has Meta's format: params.json, and no config.json."""
     return (folder / PARAMETERS).is_file() and not (folder / "config.json").is_file()
 
 

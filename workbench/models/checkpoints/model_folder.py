@@ -36,7 +36,7 @@ HEADS = ("lm_head", "score", "classifier", "embed_out")
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Model on disk."""
+    """Model in a folder or a GGUF file; its tensors are read when they are accessed."""
 
     path: Path
     config: dict[str, Any]
@@ -48,7 +48,7 @@ class ModelFolder:
 
     @property
     def is_tied(self) -> bool:
-        """Return whether input and output embedding share a weight, by config.json or for want of a head."""
+        """Return whether head and embedding share a weight: by config.json, else if there is no head."""
         names = ("tie_word_embeddings", "shared_input_output_embedding")
         switches = [self.config[name] for name in names if name in self.config]
         return any(switches) if switches else HEAD not in self.tensors
@@ -66,14 +66,14 @@ class ModelFolder:
 
 
 def canonical(name: str) -> str:
-    """Return a tensor's or module's name without the prefixes of wrappers and model classes."""
+    """Return a tensor's or module's name without the prefixes of wrappers and model classes (`model.`)."""
     while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), ""):
         name = name.removeprefix(prefix)
     return name
 
 
 def is_head(name: str) -> bool:
-    """Return whether a tensor belongs to an output head."""
+    """Return whether a tensor's name is that of an output head: a language model's or a classifier's."""
     return name.rpartition(".")[0].rpartition(".")[2] in HEADS
 
 
@@ -112,8 +112,8 @@ def open_folder(path: Path, *, as_transformers: bool = False) -> ModelFolder:
 
     Args:
         path: The folder or file.
-        as_transformers: Whether a model type that transformers doesn't have, such as InternLM2, is read as
-            the one that computes the same, with its names of tensors and its configuration.
+        as_transformers: Whether to convert a model type that transformers doesn't have, such as InternLM2, to
+            configuration and tensor names of the transformers model that computes the same.
 
     Raises:
         CheckpointError: A file of it is damaged, or two tensors have one canonical name.
@@ -135,7 +135,9 @@ def open_folder(path: Path, *, as_transformers: bool = False) -> ModelFolder:
 def _converted(
     path: Path, config: dict[str, Any], tensors: Mapping[str, Stored]
 ) -> tuple[dict[str, Any], Mapping[str, Stored]]:
-    """Return a model of a type that transformers doesn't have as the one that computes the same.
+    """Convert a model type that transformers doesn't have to the model that computes the same.
+
+    Other models are returned unchanged. The result is the configuration, and the tensors by name.
 
     Raises:
         CheckpointError: Its configuration is damaged or not supported, or a tensor doesn't fit it.
@@ -154,7 +156,7 @@ def _converted(
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Stored]]:
-    """Return the configuration and the tensors, which are not read yet."""
+    """Return the fields of config.json and name -> tensor; the tensors are not read yet."""
     if path.is_file():
         return reader.read_config(path), reader.read_tensors(path)
     if meta_llama.is_meta(path):

@@ -22,10 +22,10 @@ LAYER = re.compile(r"(.*\blayers\.\d+\.)(.+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Names of a model type's tensors."""
+    """How a model type names its tensors and arranges queries, keys and values, unlike LLaMA."""
 
     fused: str
-    """Module of a layer with queries, keys and values."""
+    """Module in each layer whose tensor contains queries, keys and values."""
     is_grouped: bool = False
     """Whether each key and value head's rows follow those of its query heads; else all queries come first."""
     modules: Mapping[str, str] = field(default_factory=dict)
@@ -77,7 +77,7 @@ LAYOUTS = {
 def with_llama_names(
     model_type: str, config: Any, tensors: Mapping[str, Stored], path: Path
 ) -> Mapping[str, Stored]:
-    """Return tensors under LLaMA's names; those of model types that have these names are unchanged.
+    """Return tensors under LLaMA's names; unchanged for a model type that isn't in LAYOUTS.
 
     Args:
         model_type: `model_type` of config.json.
@@ -86,7 +86,7 @@ def with_llama_names(
         path: The model folder.
 
     Raises:
-        CheckpointError: A fused tensor has another shape than by config.json, or two tensors have one name.
+        CheckpointError: A fused tensor's shape contradicts config.json, or two tensors get the same name.
     """
     layout = LAYOUTS.get(model_type)
     if layout is None:
@@ -105,7 +105,10 @@ def with_llama_names(
 def _converted(
     layout: Layout, config: Any, name: str, tensor: Stored, path: Path
 ) -> Iterator[tuple[str, Stored]]:
-    """Yield the tensors that one tensor in the files stands for, with their names."""
+    """Yield LLaMA's names and tensors for one tensor of the files.
+
+    A fused tensor yields three, a table that is not a weight none.
+    """
     module, _, kind = name.rpartition(".")
     layer = LAYER.fullmatch(module)
     prefix, inner = layer.groups() if layer else ("", module)
@@ -120,10 +123,10 @@ def _converted(
 
 
 def _split(layout: Layout, config: Any, name: str, tensor: Stored, path: Path) -> dict[str, FusedRows]:
-    """Divide a fused tensor into queries, keys and values.
+    """Return the rows of `q_proj`, `k_proj` and `v_proj` in a fused tensor, which is not read yet.
 
     Raises:
-        CheckpointError: It has another shape than by config.json.
+        CheckpointError: The tensor's shape contradicts config.json.
     """
     width = config.head_dim
     num_groups = config.num_key_value_heads if layout.is_grouped else 1

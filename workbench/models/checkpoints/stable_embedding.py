@@ -62,7 +62,7 @@ def fold(config: OpenLlamaConfig, tensors: Mapping[str, Stored]) -> tuple[dict[s
 
 
 def unfold(config: OpenLlamaConfig, record: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Unfolded:
-    """Restore the Open-Llama that was folded, if the folded tensors are unchanged.
+    """Restore the Open-Llama that `fold` converted; its stable embedding only if the tensors are unchanged.
 
     Args:
         config: Configuration of the LLaMA folder as an Open-Llama, all switches off.

@@ -24,7 +24,8 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     """Read all tensors of a folder; safetensors are preferred to pickles, as in transformers.
 
     Raises:
-        CheckpointError: Weights or a shard are missing, a file is damaged, or a pickle contains code.
+        CheckpointError: Weights or a shard are missing, a file is damaged, a pickle contains code, or two
+            files have different tensors of one name.
     """
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(folder):

@@ -61,7 +61,7 @@ def check_not_quantized(config: Mapping[str, Any], file: Path) -> None:
 
 
 def quantizations(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of config.json with a quantization, and the name of its method."""
+    """Return the fields of config.json with quantization settings -> the name of the method."""
     methods: dict[str, str] = {}
     for prefix, section in (("", config), ("text_config.", config.get("text_config"))):
         for name in QUANTIZED:
@@ -104,7 +104,9 @@ def check_known(config: Mapping[str, Any], file: Path) -> None:
 
 
 def check_kind(config: PreTrainedConfig, path: Path, task: Task) -> None:
-    """Refuse a model type without a class for the task, or one that doesn't predict the next token.
+    """Refuse a model type that can't do the task, and encoder-decoders.
+
+    Of causal models, bidirectional encoders and models of images or audio alone are refused.
 
     Raises:
         CheckpointError: Names the model type, and what to do.

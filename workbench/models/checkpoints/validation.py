@@ -19,7 +19,7 @@ WHY = {
 
 
 def fitted(checkpoint: Checkpoint, model_class: type[PreTrainedModel]) -> dict[str, Stored]:
-    """Return the tensors of `model_class`, after checking that none is missing.
+    """Return the checkpoint's tensors, after checking that names, shapes and dtypes fit `model_class`.
 
     Two differences are allowed for a classifier: its `score` head may be missing, and a language model head
     is dropped.
@@ -62,7 +62,7 @@ def fitted(checkpoint: Checkpoint, model_class: type[PreTrainedModel]) -> dict[s
 
 
 def _check_frequencies(config: OpenLlamaConfig) -> None:
-    """Raise ValueError unless the rotary settings give one finite frequency per pair of a head's columns."""
+    """Raise ValueError unless the rotary settings give a finite frequency for each pair of dimensions."""
     for frequencies in OpenLlamaRotaryEmbedding(config).frequencies(torch.device("cpu")).values():
         if len(frequencies) != config.head_width // 2 or not bool(frequencies.isfinite().all()):
             raise ValueError(
@@ -75,12 +75,12 @@ def _explained(name: str) -> str:
 
 
 def differing(name: str, stored: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """Format a tensor's name and its two shapes."""
+    """Format a tensor's name and its two shapes, in the file and by config.json, for a message."""
     return f"{name}: {tuple(stored)} in the file, {tuple(expected)} by config.json"
 
 
 def listed(fault: str, names: list[str]) -> str:
-    """Format `5 tensors missing: a, b, c and 2 more`; empty if there are no names."""
+    """Format a fault and names, as `5 tensors missing: a, b, c and 2 more`; empty without names."""
     if not names:
         return ""
     remainder = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -88,7 +88,7 @@ def listed(fault: str, names: list[str]) -> str:
 
 
 def _without_tied_head(checkpoint: Checkpoint, has_head: bool) -> dict[str, Stored]:
-    """Return the tensors without a tied head, which appears once, under the embedding's name.
+    """Return the tensors without the head if it is tied, because its weight is the embedding's.
 
     Raises:
         CheckpointError: The configuration ties the head, but the file's head differs from the embedding.

@@ -30,7 +30,9 @@ def weights_fingerprint(model: ModelConfig) -> str:
 
 
 def model_fingerprint(model: ModelConfig) -> str:
-    """Return the SHA-256 of the weights at `model.path` and of all other files of the model's folder.
+    """Return the SHA-256 of the weights at `model.path` and of the other files of the model's folder.
+
+    Hidden files and the model card don't count. Weights are read once for this and for `weights_fingerprint`.
 
     Weights are read once for this and for `weights_fingerprint`.
 

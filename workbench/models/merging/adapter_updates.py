@@ -32,7 +32,7 @@ def adapter_file(adapter_path: str | Path) -> Path:
 
 
 def adapter_updates(outline: PreTrainedModel, adapter_path: str | Path) -> dict[str, UpdateTensors]:
-    """Return what the adapter does to each weight that it changes, by the weight's name in the model.
+    """Return weight name in the model -> names of the adapter's tensors that change the weight.
 
     Args:
         outline: The base on the meta device; it gets the adapter's layers.
@@ -58,7 +58,7 @@ def adapter_updates(outline: PreTrainedModel, adapter_path: str | Path) -> dict[
 
 
 def _check_values(adapter_path: str | Path, stored: dict[str, FileTensor]) -> None:
-    """Check each tensor of the adapter, one at a time in memory.
+    """Check that the adapter's values are finite and change something; one tensor at a time is in memory.
 
     Raises:
         CheckpointError: A tensor isn't of floating point numbers or not finite, or all B are zero.
@@ -83,7 +83,7 @@ def _is_b(name: str) -> bool:
 def _updates_of(
     name: str, module: nn.Module, model: PeftModel, stored: Collection[str]
 ) -> dict[str, UpdateTensors]:
-    """Return the updates that one module of peft makes, by the names of the weights."""
+    """Return weight name -> update for one module of a model with an adapter; {} if nothing changes."""
     if isinstance(module, ModulesToSaveWrapper):
         trained = module.modules_to_save[ADAPTER]
         return {
@@ -100,7 +100,7 @@ def _updates_of(
 
 
 def _trained_rows(name: str, module: TrainableTokensWrapper) -> dict[str, UpdateTensors]:
-    """Return the replaced rows of an embedding; of a tied one, the first has them."""
+    """Return weight name -> its trained rows; {} if they are the rows of the tied embedding."""
     layer = module.token_adapter
     if layer.tied_adapter is not None:
         return {}
@@ -110,7 +110,7 @@ def _trained_rows(name: str, module: TrainableTokensWrapper) -> dict[str, Update
 
 
 def _lora(name: str, layer: lora.LoraLayer, stored: Collection[str]) -> LoraTensors:
-    """Return the update of a LoRA or DoRA layer.
+    """Return the names of a LoRA or DoRA layer's tensors in the adapter file, with its scale.
 
     Raises:
         NotStreamable: Another variant, or a bias of B.

@@ -21,7 +21,10 @@ from workbench.models.stored import Stored
 
 
 def came_as_llama(model: ModelConfig) -> bool:
-    """Return whether a base that is read as an Open-Llama is a LLaMA on disk, and is to leave as one."""
+    """Return whether to save the merged model as LLaMA or a relative, because the base came as one.
+
+    Only for a base that is read as an Open-Llama.
+    """
     if model.architecture is Architecture.native:
         return False
     path = locate(model.path, model.revision)
@@ -48,7 +51,7 @@ def as_llama(
     dtype: torch.dtype,
     folder: Path,
 ) -> dict[str, Stored]:
-    """Write config.json of the LLaMA or relative that the base came as, and return its tensors."""
+    """Write config.json of the LLaMA or relative that the base came as, and return the tensors for it."""
     llama_tensors, record = fold(config, tensors)
     write_llama_config(model, config, record, HEAD in llama_tensors, dtype, folder)
     return llama_tensors

@@ -26,7 +26,8 @@ log = logging.getLogger("workbench")
 class ProbeEffect:
     """Distances of base, adapter model and merged model: root mean squares of centred log-probabilities.
 
-    All are computed in float32, of the base's weights as in training and of the merged ones as saved.
+    All logits are computed in float32. The base's weights are those of the training (rounded, quantized), the
+    merged weights those that were saved.
     """
 
     adapter_from_base: float
@@ -48,9 +49,9 @@ def probe_effect(
     """Compare the float32 logits (N, V) of three models on the same texts, batch by batch.
 
     Args:
-        base: Of the base's weights as the adapter was trained on them, computed in float32.
-        adapter: Of these and the adapter.
-        merged: Of the merged weights as they were saved, computed in float32.
+        base: Logits of the base, whose weights are rounded and quantized as in training.
+        adapter: Logits of this base with the adapter.
+        merged: Logits of the merged weights, rounded as they were saved.
         noise: From `distance`, of two float32 computations of the same logits.
     """
     effect = product = error = shift = 0.0
@@ -74,7 +75,10 @@ def probe_effect(
 
 
 def centred(logits: Tensor) -> Tensor:
-    """Return log-probabilities minus their mean over the vocabulary, in float64; one output stays as it is.
+    """Return logits (..., V) minus their mean over V, in float64: centred log-probabilities.
+
+    A single output (V = 1) stays as it is. The normalizer of the softmax is the same for all tokens, so that
+    it drops out with the mean.
 
     The normalizer of the softmax is the same for all tokens, so that it goes with the mean.
     """
@@ -83,7 +87,7 @@ def centred(logits: Tensor) -> Tensor:
 
 
 def distance(first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
-    """Return the root mean square difference of two models' centred log-probabilities."""
+    """Return the root mean square difference of the centred log-probabilities, given two models' logits."""
     total, count = 0.0, 0
     for first_logits, second_logits in zip(first, second, strict=True):
         total += float((centred(first_logits) - centred(second_logits)).square().sum())
@@ -92,11 +96,11 @@ def distance(first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
 
 
 def judge(effect: ProbeEffect | None, weights: Signal, dtype: str) -> str:
-    """Return what the merge keeps, in one sentence; a warning is logged too.
+    """Return a sentence on the share of the adapter's effect that the merge keeps; warn if it is small.
 
     Args:
-        effect: On the probe texts; None: they weren't asked, and the weights decide.
-        weights: Of all weights that the adapter changes.
+        effect: Distances on the probe texts; None: there are no texts, and `weights` decides.
+        weights: Sums over all weights that the adapter changes.
         dtype: Dtype of the merged model.
 
     Raises:
@@ -130,6 +134,6 @@ def judge(effect: ProbeEffect | None, weights: Signal, dtype: str) -> str:
 
 
 def share(value: float) -> str:
-    """Return a share as a percentage without decimals; below 10% with one."""
+    """Format a share as a percentage: without decimals, but below 10% with one."""
     percent = 100 * value
     return f"{percent:.1f}%" if abs(percent) < 9.95 else f"{percent:.0f}%"

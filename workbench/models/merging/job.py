@@ -38,13 +38,13 @@ class MergeJob:
 
     @property
     def depends_on_batch(self) -> bool:
-        """Whether the adapter model's logits depend on the other texts of a batch."""
+        """Whether the adapter model's logits depend on the other texts of a batch (int8 on CUDA)."""
         is_int8 = self.quantization.method is QuantizationMethod.int8
         return is_int8 and torch_device(self.model.device).type == "cuda"
 
     @property
     def reference(self) -> str:
-        """`ADAPTER_MODEL` or `DEQUANTIZED`."""
+        """Name of the model that the merged model is compared with: `ADAPTER_MODEL` or `DEQUANTIZED`."""
         return DEQUANTIZED if self.depends_on_batch else ADAPTER_MODEL
 
     @property
@@ -60,7 +60,7 @@ class MergeJob:
 
 @dataclass(kw_only=True)
 class Made:
-    """Signals of the merged weights, and logits of the models on the way."""
+    """Results of writing a merged model: how much rounding left of the changes, and logits of all models."""
 
     signals: dict[str, Signal] = field(default_factory=dict)
     """Weight that the adapter changes -> what rounding left of the change."""
@@ -82,5 +82,5 @@ class Made:
     """Where the logits of the rounded sum were computed."""
 
     def all_signals(self) -> Signal:
-        """Return the sums over all changed weights."""
+        """Return the sum of the signals of all changed weights."""
         return sum(self.signals.values(), Signal())

@@ -22,11 +22,11 @@ Read = Callable[[str, Tensor], None]
 
 @contextmanager
 def filled_when_called(model: PreTrainedModel, read: Read, device: torch.device) -> Iterator[None]:
-    """Give `model` its weights layer by layer while the context lasts.
+    """Fill each layer of `model` with its weights before a call and empty it after, within the context.
 
     Args:
         model: Parameters on the meta device are filled; the others, such as an adapter's, stay.
-        read: Writes a weight into memory, which each layer reuses.
+        read: Writes the weight of a name into a tensor, whose memory the next layer reuses.
         device: Where the model computes.
 
     Raises:
@@ -44,7 +44,7 @@ def filled_when_called(model: PreTrainedModel, read: Read, device: torch.device)
 
 
 def blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules that are filled as a whole, with their names: layers, embeddings, norms, heads.
+    """Yield (name, module) of each module that is filled as a whole: layer, embedding, norm or head.
 
     Raises:
         NotStreamable: A module has both parameters of its own and a list of layers.
@@ -59,7 +59,7 @@ def blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
 
 
 def empty_parameters(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, str]]:
-    """Yield each parameter on the meta device: its name in the base model, its module, and its name there."""
+    """Yield for each parameter on the meta device: name in the base model, module, name in the module."""
     for inner_name, inner in module.named_modules(prefix=prefix):
         for name, parameter in inner.named_parameters(recurse=False):
             if parameter.device.type == "meta":
@@ -67,7 +67,7 @@ def empty_parameters(module: nn.Module, prefix: str = "") -> Iterator[tuple[str,
 
 
 def base_name(name: str) -> str:
-    """Return the base model's name of a weight inside a layer of peft."""
+    """Remove peft's wrappers from a weight's name: `q_proj.base_layer.weight` -> `q_proj.weight`."""
     return ".".join(
         segment
         for segment in name.split(".")
@@ -76,7 +76,9 @@ def base_name(name: str) -> str:
 
 
 class _Memory:
-    """Memory of the last block's weights, which the next one takes if it has weights of the same shapes.
+    """Memory of the last block's weights, which the next block reuses for the same shapes and dtypes.
+
+    New memory comes from the system in pages that it clears, which takes longer than to fill them.
 
     Memory of the system comes in pages that it has to clear, which takes longer than to fill them.
     """
@@ -85,7 +87,7 @@ class _Memory:
         self.free: dict[tuple[torch.Size, torch.dtype], list[Tensor]] = {}
 
     def keep(self, parameters: Iterable[Tensor]) -> None:
-        """Free the memory that none of these parameters can take."""
+        """Free the tensors whose shape and dtype none of `parameters` has."""
         needed = {(parameter.shape, parameter.dtype) for parameter in parameters}
         reusable = {key: tensors for key, tensors in self.free.items() if key in needed}
         is_less, self.free = len(reusable) < len(self.free), reusable
@@ -93,17 +95,17 @@ class _Memory:
             release_freed()
 
     def take(self, parameter: Tensor) -> Tensor:
-        """Return memory for a parameter on the CPU."""
+        """Return a CPU tensor for the values of a parameter: a reused one, else a new one."""
         tensors = self.free.get((parameter.shape, parameter.dtype))
         return tensors.pop() if tensors else torch.empty(parameter.shape, dtype=parameter.dtype)
 
     def give(self, values: Tensor) -> None:
-        """Take back what was taken."""
+        """Put back a tensor from `take`, so that it can be reused."""
         self.free.setdefault((values.shape, values.dtype), []).append(values)
 
 
 def _filler(name: str, block: nn.Module, read: Read, device: torch.device, memory: _Memory) -> Any:
-    """Return a hook that fills the parameters of a block before its call."""
+    """Return a hook that fills the parameters of a block with `read` before the block's call."""
 
     def fill(*_: Any) -> None:
         parameters = list(empty_parameters(block, name))
@@ -119,7 +121,7 @@ def _filler(name: str, block: nn.Module, read: Read, device: torch.device, memor
 
 
 def _freer(block: nn.Module, memory: _Memory) -> Any:
-    """Return a hook that frees what was filled."""
+    """Return a hook that moves the filled parameters of a block back to the meta device after its call."""
 
     def free(*_: Any) -> None:
         for module in block.modules():
@@ -132,7 +134,9 @@ def _freer(block: nn.Module, memory: _Memory) -> Any:
 
 
 def allocate_others(model: PreTrainedModel, names: Collection[str]) -> None:
-    """Allocate the parameters on the meta device that are not the base model's, such as an adapter's.
+    """Replace parameters on the meta device that aren't the base model's by zeros in memory.
+
+    They are an adapter's, for example.
 
     Args:
         model: Base with an adapter.
@@ -146,7 +150,7 @@ def allocate_others(model: PreTrainedModel, names: Collection[str]) -> None:
 
 
 def restore_buffers(model: PreTrainedModel, device: torch.device) -> None:
-    """Compute the buffers of a model that was created on the meta device.
+    """Compute the rotary frequencies of a model that was created on the meta device.
 
     Raises:
         NotStreamable: A module has other buffers than those of a rotary embedding.

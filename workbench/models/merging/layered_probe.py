@@ -40,7 +40,7 @@ Keep = Callable[[str, Iterator[Tensor]], Logits]
 
 
 def rounded_dtypes(job: MergeJob) -> list[torch.dtype]:
-    """Return the dtypes to which the float32 sum is rounded for the proof."""
+    """Return the dtypes to which the proof rounds the float32 sum of base and adapter; float32 is first."""
     return list(dict.fromkeys([torch.float32, job.dtype, job.adapter_dtype]))
 
 
@@ -51,7 +51,7 @@ def num_models(job: MergeJob) -> int:
 
 
 def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep) -> Made:
-    """Compute all logits of the proof.
+    """Compute the logits of all models that the proof compares.
 
     Args:
         job: The merge; `batches` are its probe texts.
@@ -87,7 +87,7 @@ def probe(job: MergeJob, plan: MergePlan, folder: Path, keep: Keep) -> Made:
 
 
 def _batches(job: MergeJob) -> list[Batch]:
-    """Return the probe texts without padding, if the model reads packed texts."""
+    """Return the probe texts, packed into rows without padding if the model supports packed texts."""
     is_packable = job.model.architecture is not Architecture.native and job.model.task is Task.causal_lm
     return packed(job.batches, ROW_TOKENS) if is_packable else job.batches
 
@@ -109,11 +109,11 @@ class _Weights:
         self.plan, self.adapter, self.tied = plan, file_tensors([plan.adapter]), tied
 
     def read_base(self, name: str, values: Tensor) -> None:
-        """Read a weight as the training held it."""
+        """Write a base weight as in training (rounded, quantized) into `values`."""
         read_held(_of(self.plan.tensors, name, self.tied), self.plan, values)
 
     def read_merged(self, name: str, values: Tensor) -> None:
-        """Compute a merged weight in float32, rounded once to the dtype of `values`."""
+        """Write a merged weight into `values`: computed in float32, rounded once to their dtype."""
         tensor = _of(self.plan.tensors, name, self.tied)
         update = tensor.update.read(self.adapter) if tensor.update is not None else None
         for first, rows in held_rows(tensor, self.plan):
@@ -122,7 +122,7 @@ class _Weights:
 
 @contextmanager
 def _adapter_model(job: MergeJob, read: Read, dtype: torch.dtype) -> Iterator[PeftModel]:
-    """Yield base and adapter, whose base is filled layer by layer with weights in `dtype`."""
+    """Yield the base with the adapter; layers of the base get weights in `dtype` when they are called."""
     weights = adapter_config.read_weights(job.adapter_path)
     empty = _empty(job, dtype)
     names = empty.state_dict().keys()
@@ -140,7 +140,7 @@ def _empty(job: MergeJob, dtype: torch.dtype, section: ModelConfig | None = None
     Args:
         job: The merge.
         dtype: Dtype to compute in.
-        section: The merged model; None: the base.
+        section: The section `model` for the merged folder; None: the base's.
     """
     model, num_labels = job.model, adapter_config.num_labels(job.adapter_path)
     empty = outline(model, num_labels) if section is None else outline(section)
@@ -160,10 +160,10 @@ Entry = TypeVar("Entry")
 
 
 def tied_weights(model: PreTrainedModel) -> dict[str, str]:
-    """Return the names of shared weights, with the name under which a folder has them."""
+    """Return name of a tied weight -> name under which a folder stores it, such as head -> embedding."""
     return {HEAD: EMBEDDING, **(getattr(model, "all_tied_weights_keys", None) or {})}
 
 
 def _of(tensors: Mapping[str, Entry], name: str, tied: Mapping[str, str]) -> Entry:
-    """Return the entry of a weight; that of a shared one is the other's."""
+    """Return the entry of a weight in `tensors`, under its name or, if it is tied, under the stored name."""
     return tensors[name if name in tensors else tied.get(name, name)]

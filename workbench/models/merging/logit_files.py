@@ -16,7 +16,7 @@ class LogitFiles(Sequence[Tensor]):
     """Blocks of logits (N, V), each in a file that is read when it is indexed."""
 
     def __init__(self, files: list[Path]) -> None:
-        """Take the files, in order."""
+        """Use these files, one for each block, in order."""
         self.files = files
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class LogitFiles(Sequence[Tensor]):
 
 
 def in_files(folder: Path, name: str, rows: Iterator[Tensor]) -> LogitFiles:
-    """Write each block to a file in `folder`."""
+    """Write each block of `rows` to a file of its own in `folder`, and return the blocks unread."""
     files = []
     for number, block in enumerate(rows):
         files.append(folder / f"{name}-{number:05}.safetensors")

@@ -72,7 +72,7 @@ class WeightSignal:
 
     @classmethod
     def of(cls, signal: Signal) -> "WeightSignal":
-        """Return the figures of a signal."""
+        """Compute the ratios from the sums of a signal."""
         return cls(
             changed=signal.changed_share,
             projection=signal.projection,
@@ -84,7 +84,7 @@ class WeightSignal:
 
 @dataclass(frozen=True, kw_only=True)
 class MergeReport:
-    """Merged models, and the results of the comparisons."""
+    """Report of a merge: the models, and the results of comparing their logits and weights."""
 
     schema_version: int
     summary: str
@@ -130,7 +130,7 @@ def merge(
     Args:
         model: The base, as for training.
         adapter_path: Adapter folder or hub id.
-        merge: The section.
+        merge: The section `merge` of the configuration.
         quantization: As for training: the adapter has learned to compensate this quantization's errors.
         folder: Model folder to write, with the tokenizer; the model has the base's format.
         probe: Texts to compare the models on.
@@ -174,7 +174,7 @@ def merge(
 
 
 def _scratch(temporary: Path, name: str) -> TemporaryDirectory[str]:
-    """Return a folder for the files of other processes, beside the merged model and under a hidden name."""
+    """Return a temporary folder for logits, beside the merged model's and with a hidden name."""
     return TemporaryDirectory(dir=temporary.parent, prefix=f".{name}.")
 
 
@@ -186,7 +186,7 @@ def _job(
     tokenizer: PreTrainedTokenizerBase,
     probe: list[str],
 ) -> MergeJob:
-    """Encode the probe texts, and choose the dtypes."""
+    """Build the job: encode the probe texts, and choose the dtypes of the base and the merged model."""
     base_dtype = read_config(model)[1]
     return MergeJob(
         model=model,
@@ -211,7 +211,7 @@ def _made(job: MergeJob, folder: Path, scratch: Path) -> Made:
 
 
 def _proven(job: MergeJob, made: Made) -> dict[str, Any]:
-    """Compare and judge; return the fields of the report that say so.
+    """Compare the models' logits, judge the merge, and return the report's fields with the results.
 
     Raises:
         CheckpointError: A comparison failed, the adapter does nothing, or rounding erased it.
@@ -228,7 +228,7 @@ def _proven(job: MergeJob, made: Made) -> dict[str, Any]:
 
 
 def _reloaded_logits(model: ModelConfig, batches: list[Batch]) -> list[Tensor]:
-    """Load the saved folder and return its logits; its temporary name is not logged."""
+    """Load the saved folder and return its logits; the log doesn't show the temporary name."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -238,7 +238,7 @@ def _reloaded_logits(model: ModelConfig, batches: list[Batch]) -> list[Tensor]:
 
 
 def _merged_section(job: MergeJob, folder: Path, device: torch.device) -> ModelConfig:
-    """Return the model section for the merged folder."""
+    """Return the section `model` that loads the merged folder in the saved dtype on `device`."""
     return replace(
         job.model,
         path=str(folder),

@@ -81,7 +81,7 @@ def overflow(dtype: torch.dtype) -> ConfigError:
 
 
 def _wider(bound: Bound, job: MergeJob, made: Made) -> Bound:
-    """Add the measured rounding errors of the saved dtype and of the adapter model's to the bound."""
+    """Add the measured rounding errors of two dtypes to the bound: the saved one and the adapter model's."""
     saved, trained = made.rounded[job.dtype], made.rounded[job.adapter_dtype]
     noises = [_noise(made.total, saved, 1.0), _noise(made.total, trained, ADAPTER_ROUNDING[1])]
     bound = replace(bound, flips=bound.flips + expected_flips(made.total, noises))
@@ -92,5 +92,5 @@ def _wider(bound: Bound, job: MergeJob, made: Made) -> Bound:
 
 
 def _noise(exact: Logits, rounded: Logits, factor: float) -> Iterator[Tensor]:
-    """Yield each block's rounding errors, times `factor`."""
+    """Yield for each block of logits the rounding errors times `factor`."""
     return ((after - before) * factor for before, after in zip(exact, rounded, strict=True))

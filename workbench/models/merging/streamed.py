@@ -27,7 +27,7 @@ from workbench.weights.merge_tensors import merge_tensors
 def merge_streamed(
     job: MergeJob, planned: PlannedMerge, folder: Path, max_shard_bytes: int, scratch: Path
 ) -> Made:
-    """Write the merged weights and what describes them to `folder`, and compute the logits of the proof.
+    """Write merged weights, config.json and generation settings, and compute the logits of the proof.
 
     Args:
         job: What to merge.
@@ -64,7 +64,7 @@ def _probed(job: MergeJob, plan: MergePlan, folder: Path, scratch: Path) -> Made
 
 
 def is_new(plan: MergePlan, name: str) -> bool:
-    """Return whether a weight is the adapter's alone, such as a classification head."""
+    """Return whether a merged weight is from the adapter, not the base, such as a classification head."""
     source = plan.tensors[name].source
     return isinstance(source, FileTensor) and source.file == plan.adapter
 
@@ -93,7 +93,7 @@ def _write_description(job: MergeJob, planned: PlannedMerge, folder: Path) -> No
 
 
 def _generation_config(job: MergeJob, model: Any) -> GenerationConfig | None:
-    """Return the base's generation settings, with the adapter's end tokens."""
+    """Return the base's generation settings with the adapter's end tokens; None if it can't generate."""
     if not model.can_generate():
         return None
     path = locate(job.model.path, job.model.revision)

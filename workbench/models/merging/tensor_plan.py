@@ -41,7 +41,7 @@ class PlannedMerge(NamedTuple):
 
 
 def planned_merge(job: MergeJob) -> PlannedMerge:
-    """Return the plan of a merge; headers are read, and the adapter's values are checked.
+    """Plan a merge from the headers of the base's files; only the adapter's values are read, to check them.
 
     Raises:
         CheckpointError: Base or adapter is damaged, or they don't fit.
@@ -75,11 +75,13 @@ def planned_merge(job: MergeJob) -> PlannedMerge:
 
 
 def _check_shared(updates: Collection[str], shared: Collection[str], names: Collection[str]) -> None:
-    """Raise NotStreamable if the adapter changes a weight that has another name, or that two layers share.
+    """Raise NotStreamable if the adapter changes a tied weight that can't be merged tensor by tensor.
+
+    Such a weight isn't in `names`, or the model doesn't name its embedding as LLaMA does.
 
     Args:
-        updates: Names of the weights that it changes.
-        shared: Last parts of the names of two layers that share a weight.
+        updates: Names of the weights that the adapter changes.
+        shared: Last parts of the names of two layers that share a weight, such as `lm_head`.
         names: Names of all weights.
     """
     for name in updates:
@@ -96,7 +98,7 @@ def _planned(
     quantized: Quantized | None,
     job: MergeJob,
 ) -> PlannedTensor:
-    """Return the plan of one tensor; a new head is the adapter's own.
+    """Return the plan of one tensor; a head that the base doesn't have comes from the adapter.
 
     Raises:
         NotStreamable: The base's files have no such tensor, or of another shape.
@@ -136,7 +138,7 @@ def base_tensors(model: ModelConfig) -> dict[str, Source]:
 
 
 def _gguf_tensors(path: Path) -> dict[str, Source]:
-    """Return the places of a GGUF file's tensors."""
+    """Return the tensors of a GGUF file by name; their rows are read when they are accessed."""
     tensors: dict[str, Source] = {}
     for name, tensor in reader.read_tensors(path).items():
         entry = tensor.stored
@@ -153,7 +155,7 @@ def _gguf_tensors(path: Path) -> dict[str, Source]:
 
 
 def _check_stored(empty: PreTrainedModel, sources: Mapping[str, Source]) -> None:
-    """Raise NotStreamable if the model saves more than its parameters."""
+    """Raise NotStreamable if the base's files contain buffers that the model saves (the head is allowed)."""
     names = {name for name, _ in empty.named_parameters()}
     saved = {name for name in empty.state_dict() if name in sources and name not in names}
     if saved - {HEAD}:
@@ -161,7 +163,7 @@ def _check_stored(empty: PreTrainedModel, sources: Mapping[str, Source]) -> None
 
 
 def quantized_weights(empty: PreTrainedModel, job: MergeJob) -> dict[str, Quantized]:
-    """Return how the training quantizes each weight, by name.
+    """Return weight name -> how the training quantizes the weight, for each quantized one.
 
     Raises:
         NotStreamable: transformers chooses the layers, or their products have another dtype.
@@ -186,7 +188,10 @@ def quantized_weights(empty: PreTrainedModel, job: MergeJob) -> dict[str, Quanti
 
 
 def needs_own_head(updates: Mapping[str, UpdateTensors], job: MergeJob) -> bool:
-    """Return whether an adapter on a base with a shared embedding changes head and embedding differently."""
+    """Return whether the merged model needs an untied head.
+
+    It does if the adapter changes head and embedding differently, which share a weight in the base.
+    """
     embedding, head = updates.get(EMBEDDING), updates.get(HEAD)
     if isinstance(embedding, ReplacedTensor) and embedding.numbers is not None and head is None:
         return False  # rows of a tied embedding
@@ -197,7 +202,7 @@ def needs_own_head(updates: Mapping[str, UpdateTensors], job: MergeJob) -> bool:
 
 
 def untie(config: PreTrainedConfig) -> None:
-    """Give a configuration's model a head of its own."""
+    """Set a configuration's fields so that head and embedding aren't tied."""
     config.tie_word_embeddings = False
     if hasattr(config, "shared_input_output_embedding"):
         config.shared_input_output_embedding = False

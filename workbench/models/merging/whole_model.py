@@ -44,7 +44,7 @@ class _Base:
 
 
 def merge_whole(job: MergeJob, folder: Path, max_shard_bytes: int) -> Made:
-    """Write the merged weights and their config.json to `folder`.
+    """Merge in memory, write weights and config.json to `folder`, and return logits and weight changes.
 
     Args:
         job: What to merge.
@@ -66,7 +66,10 @@ def merge_whole(job: MergeJob, folder: Path, max_shard_bytes: int) -> Made:
 
 
 def _load_base(job: MergeJob, made: Made) -> _Base:
-    """Load the base as for training, and collect its weights and the adapter model's logits."""
+    """Load the base as for training, and return its dequantized weights.
+
+    The adapter model's logits are stored in `made`.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)  # a new score head is random, and is replaced by the adapter's
         base = load_model(job.model, job.quantization, adapter_config.num_labels(job.adapter_path))
@@ -100,7 +103,10 @@ def _shared_weights(model: PreTrainedModel) -> list[str]:
 
 
 def _needs_own_head(model: PeftModel) -> bool:
-    """Return whether the adapter changes head and embedding differently, which share a weight in the base."""
+    """Return whether the merged model needs an untied head.
+
+    It does if the adapter changes head and embedding differently, which share a weight in the base.
+    """
     base = attach.base_model(model)
     adapted = [
         module
@@ -126,7 +132,7 @@ def _device_with_room(weights: dict[str, Tensor], device: torch.device) -> torch
 
 
 def _float32_sum(job: MergeJob, base: _Base, made: Made) -> PreTrainedModel:
-    """Merge the adapter into the base in float32, and collect the logits before and after.
+    """Merge the adapter into the base in float32; store the logits before and after in `made`.
 
     Raises:
         CheckpointError: A weight of the sum overflows float32, or peft can't merge the adapter.
@@ -173,7 +179,7 @@ def _unmergeable(job: MergeJob, error: Exception) -> str:
 
 
 def _measure(job: MergeJob, before: dict[str, Tensor], model: PreTrainedModel, made: Made) -> None:
-    """Compare each weight that the adapter changes before and after the merge and its rounding."""
+    """Store in `made` how much of each weight's change is left after rounding to the saved dtype."""
     for name, parameter in model.named_parameters():
         total = parameter.detach().to("cpu")
         base = before.get(name)
@@ -185,7 +191,7 @@ def _measure(job: MergeJob, before: dict[str, Tensor], model: PreTrainedModel, m
 def _round_and_save(
     job: MergeJob, model: PreTrainedModel, made: Made, folder: Path, max_shard_bytes: int
 ) -> None:
-    """Round the sum and save it; collect the logits in the saved dtype and in the adapter model's.
+    """Round the sum and save it; store the logits in the saved dtype and in the adapter model's.
 
     Raises:
         ConfigError: A weight overflows the dtype.

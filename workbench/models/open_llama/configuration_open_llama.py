@@ -55,7 +55,8 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         num_key_value_heads: Key and value heads, each for a group of query heads. None: one per query head;
             the field is then not written to config.json, for older readers.
         head_dim: Width of one attention head. None: `hidden_size / num_attention_heads`, not written either.
-        qkv_bias: Add a bias to queries, keys and values (Qwen2). This and the next nine are written if set.
+        qkv_bias: Add a bias to queries, keys and values (Qwen2). This field and the next nine are written to
+            config.json only if they have an effect.
         o_bias: Add a bias to the attention's output.
         mlp_bias: Add a bias to the three projections of the MLP.
         head_norm: Normalize each head's queries and keys before they are rotated (Qwen3).
@@ -64,9 +65,9 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         logits_scaling: Divisor of the logits.
         attention_multiplier: Factor of the attention scores. None: `head_dim ** -0.5`.
         sliding_window: Number of tokens that a token attends to, itself included (Mistral). None: all
-            before it. Of packed texts each has its own window.
-        layer_types: For each layer "sliding_attention" or "full_attention", without the window. None: all
-            layers have the window.
+            tokens before it. In a packed row the window doesn't reach into the text before.
+        layer_types: For each layer "sliding_attention" (with the window) or "full_attention" (without).
+            None: all layers have the window.
         hidden_act: Name of the MLP's activation function in transformers.
         max_position_embeddings: Training length; the threshold of dynamic rope, not a limit.
         initializer_range: Standard deviation of initial weights (a stable embedding is Xavier normal).
@@ -155,7 +156,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.check()
 
     def check(self) -> None:
-        """Check the fields; the model checks again, after overrides by `from_pretrained`.
+        """Check the fields. The model calls this again, because `from_pretrained` may override fields.
 
         Raises:
             ValueError: A value is invalid.
@@ -207,7 +208,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     @property
     def windows(self) -> list[int | None]:
-        """Return each layer's window; None: the layer has none."""
+        """Return for each layer the number of tokens that a token attends to; None: no window."""
         kinds = self.layer_types or [SLIDING] * self.num_hidden_layers
         return [self.sliding_window if kind == SLIDING else None for kind in kinds]
 
@@ -224,7 +225,9 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a config.json; a relative's becomes an Open-Llama's with all switches off.
+        """Read a config.json; that of LLaMA or a relative (such as Qwen) is converted to Open-Llama's fields.
+
+        Without the conversion, transformers would warn that `model_type` is not open-llama.
 
         Otherwise transformers would warn about the other `model_type`, which is supported.
         """
@@ -233,14 +236,15 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Create a configuration from config.json; a relative's becomes Open-Llama's, all switches off."""
+        """Create a configuration from the fields of config.json, LLaMA's or a relative's, too."""
         return super().from_dict(cls._from_relative(config_dict), **kwargs)
 
     @classmethod
     def _from_relative(cls, config_dict: dict[str, Any]) -> dict[str, Any]:
-        """Convert a relative's config.json to the Open-Llama that computes the same; others are unchanged.
+        """Convert fields of LLaMA or a relative to the Open-Llama that computes the same.
 
-        With Open-Llama's defaults, a LLaMA checkpoint's embeddings would be normalized and its head dropped.
+        Fields of any other `model_type` are returned unchanged. With Open-Llama's defaults, a LLaMA
+        checkpoint's embeddings would be normalized and its head dropped.
         """
         relative = RELATIVES.get(str(config_dict.get("model_type")))
         if relative is None:
@@ -251,7 +255,7 @@ class OpenLlamaConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         return {**open_llama_fields(relative(**config_dict)), "model_type": cls.model_type}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of config.json."""
+        """Return the content of config.json, without optional fields that have no effect."""
         output = super().to_dict()
         if output.get("num_key_value_heads") == self.num_attention_heads:
             del output["num_key_value_heads"]

@@ -42,7 +42,7 @@ EMBEDDING_EPS = 1e-5  # fixed in every Open-Llama checkpoint, whatever rms_norm_
 
 
 class OpenLlamaRMSNorm(nn.Module):
-    """Root mean square normalization in float32, rounded before the weight is applied."""
+    """Root mean square normalization: float32, rounded to the input's dtype, times the weight."""
 
     def __init__(self, width: int, eps: float) -> None:
         """Initialize the weight to ones."""
@@ -63,7 +63,7 @@ class OpenLlamaAttention(nn.Module):
     """Causal self-attention with rotary positions, grouped key/value heads and optional norms on heads."""
 
     def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
-        """Create layer `layer_idx`, which is its index in the cache."""
+        """Create the attention of decoder layer `layer_idx`, its index in the key/value cache, too."""
         super().__init__()
         width, groups = config.head_width, config.num_key_value_heads or config.num_attention_heads
         self.config = config
@@ -91,6 +91,9 @@ class OpenLlamaAttention(nn.Module):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the output (B, S, H) and, from eager attention, the probabilities (B, A, S, K).
+
+        `tables` are cosine and signed sine for `rotate`. `masks` maps each window, or None, to its mask.
+        `beginning` is the cache of a prefix that all rows share.
 
         `masks` has a mask for each window.
         """
@@ -153,7 +156,7 @@ class OpenLlamaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[no-unty
     """Attention, then MLP, each on normalized input and added to the residual stream."""
 
     def __init__(self, config: OpenLlamaConfig, layer_idx: int) -> None:
-        """Create layer `layer_idx`."""
+        """Create decoder layer number `layer_idx`, counted from 0."""
         super().__init__()
         self.residual_multiplier = config.residual_multiplier
         self.self_attn = OpenLlamaAttention(config, layer_idx)
@@ -162,7 +165,7 @@ class OpenLlamaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[no-unty
         self.post_attention_layernorm = OpenLlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, hidden: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """Return the residual stream (B, S, H) after this layer, and attention probabilities, if any."""
+        """Return the residual stream (B, S, H) after the layer; from eager attention, probabilities."""
         output, probabilities = self.self_attn(self.input_layernorm(hidden), **kwargs)
         hidden = torch.add(hidden, output, alpha=self.residual_multiplier)
         output = self.mlp(self.post_attention_layernorm(hidden))
@@ -200,7 +203,7 @@ class OpenLlamaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call
     def get_correct_attn_implementation(
         self, requested_attention: str | None, is_init_check: bool = False
     ) -> str:
-        """Return the requested attention or, if None, that of `use_memory_efficient_attention`."""
+        """Return the attention kernel's name: as requested, else by `use_memory_efficient_attention`."""
         if requested_attention is None:
             requested_attention = default_attention(bool(self.config.use_memory_efficient_attention))
         return super().get_correct_attn_implementation(requested_attention, is_init_check)
@@ -236,7 +239,10 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
         self.post_init()  # type: ignore[no-untyped-call]
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """Return the first layer's input (B, S, H) for `input_ids` (B, S), normalized if stable, scaled."""
+        """Return the first layer's input (B, S, H) for `input_ids` (B, S).
+
+        Embeddings are normalized if `use_stable_embedding` is on, and scaled by `embedding_multiplier`.
+        """
         embedded: Tensor = self.embed_tokens(input_ids)
         if self.embed_layer_norm is not None:
             embedded = self.embed_layer_norm(embedded)
@@ -260,7 +266,8 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
 
         Args:
             input_ids: (B, S); or give `inputs_embeds`.
-            attention_mask: (B, K), 0 for padding; or (B, 1, S, K), used unchanged, without windows.
+            attention_mask: (B, K), 0 for padding; or (B, 1, S, K), used unchanged in all layers, even
+                those with a window.
             position_ids: (B or 1, S). Without mask and cache, a position that isn't the previous one plus one
                 begins a new text; packed texts don't attend to each other.
             past_key_values: Keys and values of earlier tokens.
@@ -268,9 +275,9 @@ class OpenLlamaModel(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
             use_cache: Return the keys and values; default: as configured.
             output_attentions: Return each layer's probabilities, computed with eager attention.
             output_hidden_states: Return the input of each layer and the final hidden states.
-            **kwargs: Arguments of the attention kernel. `beginning`: a cache of one row, the prefix of all
-                rows, which is not in `past_key_values`; the boolean mask (B, 1, S, K) doesn't cover it. For
-                `sdpa` and `xformers`.
+            **kwargs: Arguments of the attention kernel. `beginning`: cache of a prefix that all rows share,
+                stored as one row and not in `past_key_values`; it needs a boolean mask (B, 1, S, K), in
+                which K doesn't count the prefix, and `sdpa` or `xformers`.
 
         Raises:
             ValueError: Both or neither of `input_ids` and `inputs_embeds` are given, or a filled cache with
@@ -369,7 +376,7 @@ def _check_empty(past_key_values: Cache | None) -> None:
 
 
 def _check_window(config: OpenLlamaConfig, mask: Tensor | None, beginning: Cache | None) -> None:
-    """Refuse a shared prefix for rows that are longer than a window: all their tokens would attend to it."""
+    """Refuse a shared prefix if prefix and row exceed the window, which isn't applied to the prefix."""
     window = config.sliding_window
     if beginning is None or mask is None or window is None:
         return
@@ -419,7 +426,7 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
             inputs_embeds: See OpenLlamaModel.
             labels: (B, S) token ids, -100 where nothing is predicted. The loss is in float32, in nats.
             use_cache: Return keys and values; default: as configured, but false in training with labels.
-            logits_to_keep: Number of last positions, or positions, whose logits are computed; 0: all.
+            logits_to_keep: Number of last positions whose logits are returned (0: all), or their positions.
             num_items_in_batch: Divisor of the summed loss; default: the number of labels other than -100.
             shift_labels: (B, S), used instead of `labels`: position t predicts label t.
             **kwargs: Further arguments of OpenLlamaModel.
@@ -469,14 +476,14 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
         position_ids: Tensor | None = None,
         **_: Any,
     ) -> Any:
-        """Return what `generate` gives as `attention_mask` with a static cache: a mask for each window."""
+        """Return window -> mask: with a static cache, `generate` passes this as `attention_mask`."""
         masks, _ = causal_masks(
             config, inputs_embeds, attention_mask, position_ids, past_key_values, set(config.windows)
         )
         return masks
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """Return the tied weights: the head, if either field of the configuration ties it."""
+        """Return {name of the head's weight: name of the embedding's}; {} if they aren't tied."""
         return dict(self._tied_weights_keys) if self.config.ties_embeddings else {}
 
     def tie_weights(self, missing_keys: set[str] | None = None, recompute_mapping: bool = True) -> None:
@@ -504,7 +511,7 @@ class OpenLlamaForCausalLM(OpenLlamaPreTrainedModel, GenerationMixin):  # type: 
 
 
 class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):  # type: ignore[no-untyped-call]
-    """Open-Llama with a linear head on the last token of each row before the padding."""
+    """Open-Llama with a linear classification head on each row's last token that isn't padding."""
 
     def __init__(self, config: OpenLlamaConfig) -> None:
         """Create a model with random weights."""
@@ -537,7 +544,7 @@ class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):  # type: ign
             inputs_embeds: See OpenLlamaModel.
             labels: (B,) classes or (B, N) class memberships or targets of a regression; see `problem_type`.
             use_cache: See OpenLlamaModel.
-            num_items_in_batch: Divisor of the summed loss; default: the number of labels other than -100.
+            num_items_in_batch: Divisor of the summed loss; default: as in `classification_loss`.
             **kwargs: Further arguments of OpenLlamaModel.
 
         Raises:
@@ -569,7 +576,11 @@ class OpenLlamaForSequenceClassification(OpenLlamaPreTrainedModel):  # type: ign
     def _last_positions(
         self, hidden: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None
     ) -> Tensor:
-        """Return each row's last position (B,) that isn't padding, by ids or else by the mask."""
+        """Return each row's last position (B,) that isn't padding.
+
+        Padding is found by the padding token in `input_ids`, else by the mask; with neither, no position is
+        padding. The result is -1 for a row of padding only.
+        """
         batch, length = hidden.shape[:2]
         pad = self.config.pad_token_id
         if input_ids is not None and pad is not None:

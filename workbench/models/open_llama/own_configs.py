@@ -48,7 +48,7 @@ class BaichuanConfig(LlamaConfig):  # type: ignore[no-untyped-call]
         """Refuse models that don't have LLaMA's architecture.
 
         Raises:
-            ValueError: It is a model of 13B, or of another vocabulary.
+            ValueError: The model is Baichuan-13B, or its vocabulary is neither Baichuan's nor Baichuan2's.
         """
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         if self.hidden_size == BAICHUAN_13B_HIDDEN_SIZE or not self.max_position_embeddings:

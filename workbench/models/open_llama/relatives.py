@@ -138,7 +138,9 @@ LLAMA_SWITCHES = {
 
 
 def open_llama_fields(relative: PreTrainedConfig) -> dict[str, Any]:
-    """Return the fields of the Open-Llama that computes the same as a relative: all four switches are off.
+    """Return the fields of the Open-Llama that computes the same as LLaMA or a relative of it.
+
+    Stable embedding, shared embedding and dropout of the MLP are off; attention dropout is the relative's.
 
     Raises:
         ValueError: Open-Llama doesn't support a field's value.
@@ -179,10 +181,10 @@ def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
 
     Args:
         config: Configuration of the Open-Llama, whose switches are off.
-        **fields: Further fields, or other values.
+        **fields: Fields to add, or to set to another value.
 
     Raises:
-        ValueError: None of them has these fields.
+        ValueError: The most similar of them doesn't have a field of the Open-Llama.
     """
     is_scaled = any(getattr(config, name) != OPTIONAL_FIELDS[name] for name in SCALES)
     if config.head_norm or is_scaled:
@@ -208,7 +210,10 @@ def relative_config(config: Any, **fields: Any) -> PreTrainedConfig:
 
 
 def _qwen_windows(config: Any) -> dict[str, Any]:
-    """Return Qwen's fields of a configuration with windows, also those of transformers before version 5."""
+    """Return the fields of Qwen's config.json that say which layers have a window.
+
+    `use_sliding_window` and `max_window_layers` are for transformers before version 5.
+    """
     slides = [window is not None for window in config.windows]
     return {
         "use_sliding_window": True,
@@ -218,7 +223,7 @@ def _qwen_windows(config: Any) -> dict[str, Any]:
 
 
 def unsupported(config: PreTrainedConfig) -> str:
-    """Explain which field of a LLaMA-like configuration is not supported; empty if all are."""
+    """Return which field of a configuration Open-Llama doesn't support, and why; empty if it supports all."""
     width = _head_width(config)
     neutral_values = {**UNSUPPORTED, "attention_multiplier": width**-0.5, "query_pre_attn_scalar": width}
     for name in OPTIONAL_NAMES.get(config.model_type, {}).values():
@@ -236,7 +241,7 @@ def unsupported(config: PreTrainedConfig) -> str:
 
 
 def _layer_types(config: PreTrainedConfig) -> set[str]:
-    """Return the kinds of layers that Open-Llama supports in a configuration."""
+    """Return the names that Open-Llama supports in `layer_types` of this configuration."""
     has_window = getattr(config, "sliding_window", None) is not None
     if config.model_type == "mistral":  # has one kind of layers, whatever `layer_types` says
         return {SLIDING if has_window else "full_attention"}

@@ -34,7 +34,10 @@ class OpenLlamaRotaryEmbedding(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def frequencies(self, device: torch.device | None) -> dict[str, Tensor]:
-        """Compute the buffers (D / 2,), in radians per position; longrope has a second one for long rows."""
+        """Compute the frequencies (D / 2,), in radians per position, by name of their buffer.
+
+        longrope has a second buffer for long rows.
+        """
         rope = self.config.rope
         if self.rope_type == "default":
             return {"inv_freq": _inverse_frequencies(rope["rope_theta"], self.config.head_width, device)}
@@ -46,7 +49,7 @@ class OpenLlamaRotaryEmbedding(nn.Module):
         return {"inv_freq": short, "long_inv_freq": compute(self.config, device, seq_len=long_length)[0]}
 
     def reset(self) -> None:
-        """Compute the buffers again, on their device."""
+        """Compute the frequencies again, and write them into the buffers."""
         for name, value in self.frequencies(self.inv_freq.device).items():
             init.copy_(getattr(self, name), value)
 
@@ -59,7 +62,10 @@ class OpenLlamaRotaryEmbedding(nn.Module):
 
     @torch.no_grad()
     def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute cosine and signed sine (B or 1, S, 1, D) for `rotate`, in the dtype of queries."""
+        """Compute cosine and signed sine (B or 1, S, 1, D) of `position_ids` (B or 1, S), for `rotate`.
+
+        `hidden` gives only the device and the dtype.
+        """
         dtype = product_dtype(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             angles = position_ids[..., None].float() * self._frequencies_of(position_ids)

@@ -36,13 +36,13 @@ def causal_masks(
     past_key_values: Cache | None,
     windows: Iterable[int | None],
 ) -> tuple[dict[int | None, Any], dict[str, Any]]:
-    """Return masks in the format of the attention kernel, and the kernel's arguments for packed texts.
+    """Return window -> mask in the format of the attention kernel, and its arguments for packed texts.
 
     Args:
         config: Its `_attn_implementation` decides the format.
         inputs_embeds: (B, S, H).
-        attention_mask: (B, K), 0 for padding; or a mask of 4 dimensions, or a mask for each window, which are
-            returned unchanged.
+        attention_mask: (B, K), 0 for padding; or a mask of 4 dimensions, or a dictionary window -> mask; the
+            last two are returned unchanged.
         position_ids: As the caller gave them; without mask and cache they separate packed texts.
         past_key_values: Cache of earlier keys.
         windows: Windows of the layers, each `config.sliding_window` or None. Each has its own mask.
@@ -75,7 +75,7 @@ def causal_masks(
 
 
 def default_attention(memory_efficient: bool) -> str:
-    """Return the name of the default attention kernel."""
+    """Return "xformers" if it is wanted and installed, with a CUDA device; else "sdpa"."""
     return "xformers" if memory_efficient and torch.cuda.is_available() and find_spec("xformers") else "sdpa"
 
 

@@ -30,7 +30,7 @@ MIN_QUERIES, MIN_QUERIES_TRAINING = (
 
 @dataclass(frozen=True)
 class Block:
-    """Block of queries, and the keys that any of them attends to; keys that only some attend to come last."""
+    """Consecutive queries, and the keys that any of them attends to; keys that not all attend to are last."""
 
     queries: slice
     keys: slice | Tensor
@@ -42,7 +42,7 @@ class Block:
         return states[:, self.keys] if isinstance(self.keys, slice) else states.index_select(1, self.keys)
 
     def add(self, total: Tensor, states: Tensor) -> None:
-        """Add `states` to the block's keys in `total` (RG, K, D)."""
+        """Add `states` (RG, block keys, D) to the rows of the block's keys in `total` (RG, K, D)."""
         if isinstance(self.keys, slice):
             total[:, self.keys].add_(states)
         else:
@@ -56,7 +56,7 @@ _blocks_of_mask = WeakTensorKeyDictionary()
 
 
 def takes(query: Tensor, mask: Tensor | None, dropout: float) -> bool:
-    """Return whether this module supports the call and is faster; `query` is (B, A, S, D)."""
+    """Return whether `attend` supports this `query` (B, A, S, D) and mask, and is faster than PyTorch."""
     return (
         query.device.type == "cpu"
         and query.dtype == torch.bfloat16
@@ -153,7 +153,7 @@ class _Blocked(torch.autograd.Function):
 
 
 def _blocks(mask: Tensor, dtype: torch.dtype) -> Blocks:
-    """Return the blocks of queries for each row of `mask` (B or 1, 1, S, K)."""
+    """Return for each row of `mask` (B or 1, 1, S, K) its blocks of queries; they are cached by mask."""
     version = None if mask.is_inference() else (mask._version, dtype)  # changes with in-place writes
     blocks: Blocks
     cached_version, blocks = _blocks_of_mask[mask] if mask in _blocks_of_mask else (None, [])  # noqa: SIM401 (untyped)
@@ -167,7 +167,7 @@ def _blocks(mask: Tensor, dtype: torch.dtype) -> Blocks:
 
 
 def _block(start: int, mask: Tensor, dtype: torch.dtype) -> Block:
-    """Return the block of the queries from `start` on, with `mask` (queries, K)."""
+    """Return the block of the queries from index `start` on; `mask` has their rows (queries, K)."""
     seen_by_any, seen_by_all = mask.any(0), mask.all(0)
     if not seen_by_any.any():
         seen_by_any = ~seen_by_any  # padding: its outputs don't matter, but must not be NaN
@@ -183,7 +183,10 @@ def _block(start: int, mask: Tensor, dtype: torch.dtype) -> Block:
 
 @lru_cache(16)
 def _triangles(texts: tuple[int, ...], length: int, dtype: torch.dtype, window: int | None) -> Blocks:
-    """Return the causal blocks of rows of `length` tokens that contain `texts`."""
+    """Return for each row of `length` tokens its blocks of queries; none contains tokens of two texts.
+
+    Attention is causal. `texts` has the length of every text, row by row.
+    """
     window = length if window is None else window
     rows: Blocks = []
     start = 0  # over all rows
@@ -201,7 +204,12 @@ def _triangles(texts: tuple[int, ...], length: int, dtype: torch.dtype, window: 
 
 
 def _bias(size: int, keys: int, window: int, dtype: torch.dtype) -> Tensor:
-    """Return the bias of `size` queries, whose own keys are the last ones of their block's keys."""
+    """Return the bias of `size` queries over `keys` keys, of which the last `size` are the queries' own.
+
+    If no query's window excludes a key, the bias covers only the last `size` keys.
+
+    Without the window's effect, the bias covers only these last keys.
+    """
     return _triangle(size, dtype) if keys <= window else _band(size, keys, window, dtype)
 
 
@@ -213,13 +221,13 @@ def _triangle(size: int, dtype: torch.dtype) -> Tensor:
 
 @lru_cache(64)
 def _band(size: int, keys: int, window: int, dtype: torch.dtype) -> Tensor:
-    """Return (size, keys) with zero in the window of each query and minus infinity elsewhere."""
+    """Return (size, keys), zero in each query's window, else minus infinity; its own keys are the last."""
     outside = torch.full((size, keys), -torch.inf, dtype=dtype)
     return outside.triu(keys - size + 1) + outside.tril(keys - size - window)
 
 
 def _shared_products(blocks: Blocks, query: Tensor, key: Tensor) -> Iterator[tuple[slice, list[Block]]]:
-    """Yield rows that share products, and their blocks."""
+    """Yield slices of rows that are multiplied at once, with their blocks; these rows share a mask."""
     scores_per_row = query.shape[2] * min(BLOCK, query.shape[1]) * key.shape[1]
     count = max(1, SCORES // scores_per_row) if len(blocks) == 1 else 1
     for start in range(0, len(query), count):
@@ -234,7 +242,7 @@ def _by_group(states: Tensor, groups: int) -> Tensor:
 
 
 def _write_ungrouped(target: Tensor, states: Tensor) -> None:
-    """Undo `_by_group`, and write the result to `target`."""
+    """Write `states`, in the shape that `_by_group` returns, to `target` (rows, tokens, A or G, D)."""
     rows, tokens, heads, width = target.shape
     groups = len(states) // rows
     by_group = states.view(rows, groups, tokens, -1, width).transpose(1, 2)  # (rows, tokens, G, heads, D)
@@ -242,7 +250,7 @@ def _write_ungrouped(target: Tensor, states: Tensor) -> None:
 
 
 def _probabilities(queries: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
-    """Compute probabilities (RG, N, block keys)."""
+    """Compute attention probabilities (RG, N, block keys) of scaled `queries` (RG, N, D)."""
     scores = queries @ keys.transpose(1, 2)
     by_query = scores.view(len(scores), len(bias), -1, scores.shape[2])  # (RG, queries, heads, keys)
     by_query[..., scores.shape[2] - bias.shape[1] :].add_(bias[:, None])

@@ -37,7 +37,7 @@ def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def _normalized(hidden: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return the normalized states, and the factor (..., 1) that normalized them."""
+    """Return the result of `rms_norm`, and the float32 factor (..., 1) that normalized `hidden`."""
     exact = hidden.float()
     length = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
     inverse = length.square_().div_(hidden.shape[-1]).add_(eps).rsqrt_()
@@ -122,6 +122,6 @@ class _Rotation(torch.autograd.Function):
 
 
 def _swapped(states: Tensor, signed_sin: Tensor) -> Tensor:
-    """Swap the halves and multiply by the sine."""
+    """Swap the halves of the last dimension, and multiply by the signed sine."""
     first, second = states.chunk(2, -1)
     return torch.cat((second, first), -1).mul_(signed_sin)

@@ -9,14 +9,14 @@ _is_enabled = True
 
 
 def enable_fused(is_enabled: bool) -> None:
-    """Enable or disable the kernels for all models of this process."""
+    """Enable or disable this project's kernels for all models of the process."""
     global _is_enabled
     _is_enabled = is_enabled
 
 
 @contextmanager
 def plain_layers() -> Iterator[None]:
-    """Disable the kernels within the context."""
+    """Disable this project's kernels within the context."""
     before = _is_enabled
     enable_fused(False)
     try:
@@ -26,5 +26,5 @@ def plain_layers() -> Iterator[None]:
 
 
 def is_plain() -> bool:
-    """Return whether to use plain operations: kernels are disabled, or torch.compile generates its own."""
+    """Return whether to call plain PyTorch: this project's kernels are disabled, or torch.compile runs."""
     return torch.compiler.is_compiling() or not _is_enabled

@@ -16,7 +16,7 @@ from workbench.models.ops.hooks import has_hooks
 
 
 def is_eight_bit(layer: nn.Module) -> bool:
-    """Return whether `layer` has an 8-bit weight on the CPU, and no hook but `multiply_in_floats`."""
+    """Return whether `layer` is an int8 Linear8bitLt on the CPU, with `multiply_in_floats` as only hook."""
     module = sys.modules.get("bitsandbytes.nn.modules")  # importing it takes seconds
     if module is None or type(layer) is not module.Linear8bitLt:
         return False
@@ -40,20 +40,28 @@ def multiply_in_floats(module: nn.Module, _: tuple[Any, ...]) -> None:
 
 
 def multiply(layer: nn.Module, hidden: Tensor) -> Tensor:
-    """Apply a layer for which `is_eight_bit` is true to `hidden` (..., I)."""
+    """Multiply `hidden` (..., inputs) with the dequantized weight of a layer, as in train mode.
+
+    `is_eight_bit` must be true for the layer.
+    """
     bias: Tensor | None = layer.bias  # type: ignore[assignment]
     bias = bias if bias is None else bias.to(hidden.dtype)
     return _Product.apply(hidden, layer.weight.data, scales(layer), bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def scales(layer: nn.Module) -> Tensor:
-    """Return the weight that 127 represents, per output (O,)."""
+    """Look up the largest absolute weight of each output (O,), which is stored as 127.
+
+    bitsandbytes calls these scales SCB.
+
+    bitsandbytes calls these scales SCB.
+    """
     weight: Any = layer.weight  # the first product of bitsandbytes moves the scales to `state`
     return weight.SCB if weight.SCB is not None else cast(Any, layer).state.SCB  # type: ignore[no-any-return]
 
 
 def dequantized(values: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
-    """Dequantize 8-bit `values` to the weight (O, I), rounded as in bitsandbytes' products on a CPU."""
+    """Dequantize int8 `values` (O, I) to weights in `dtype`, rounded as in bitsandbytes' CPU products."""
     return values.to(dtype).mul_(scales[:, None].mul(1 / 127))
 
 

@@ -16,7 +16,7 @@ class LazyLogitsOutput(CausalLMOutputWithPast):
     """
 
     def __getattribute__(self, name: str) -> Any:
-        """Return an attribute; computed logits are inserted after the loss."""
+        """Return an attribute; reading `logits` first computes them, and inserts them after the loss."""
         value = super().__getattribute__(name)
         if name != "logits" or value is not None:
             return value
@@ -28,26 +28,29 @@ class LazyLogitsOutput(CausalLMOutputWithPast):
         return super().__getattribute__(name)
 
     def __getitem__(self, key: Any) -> Any:
-        """Return an entry by name or index; all entries but the loss compute the logits."""
+        """Return an entry by name or index; reading any entry but the loss computes the logits."""
         if key in (0, "loss") or self.logits is None:
             return self.loss
         return super().__getitem__(key)  # type: ignore[no-untyped-call]
 
     def __contains__(self, key: object) -> bool:
-        """Return whether there is an entry of this name."""
+        """Return whether there is an entry of this name; asking for `logits` computes them."""
         return super().__contains__(key) or (key == "logits" and self.logits is not None)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return an entry by name."""
+        """Return the entry of this name, or `default` if there is none."""
         return super().get(key, default) if key in self else default
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """Return all entries, in order."""
+        """Return all entries in order, with the logits; () if no function can compute them."""
         return () if self.logits is None else super().to_tuple()
 
 
 def logits_maker(head: nn.Linear, hidden: Tensor) -> Callable[[], Tensor]:
-    """Return a function that computes the logits of `hidden` (B, S, H) with the present autocast and head."""
+    """Return a function that computes the logits of `hidden` (B, S, H) later, with the present autocast.
+
+    The function fails if the head's weight has changed since.
+    """
     device, version = hidden.device.type, head.weight._version
     dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
 

@@ -39,7 +39,7 @@ class Adapter:
 
 
 def project(hidden: Tensor, *layers: nn.Module) -> list[Tensor]:
-    """Apply each of `layers` to `hidden` (..., I)."""
+    """Return the output of each of `layers` for `hidden` (..., I); their LoRA adapters share a product."""
     if is_plain():
         return [layer(hidden) for layer in layers]
     layers = tuple(_without_disabled(layer) for layer in layers)
@@ -58,13 +58,16 @@ def project(hidden: Tensor, *layers: nn.Module) -> list[Tensor]:
 
 
 def _without_disabled(layer: Any) -> nn.Module:
-    """Return the base layer if the adapter is disabled, else the layer itself."""
+    """Return the base layer of a peft layer whose adapters are disabled; else the layer itself.
+
+    A layer with hooks or merged adapters is returned itself, too.
+    """
     is_disabled = isinstance(layer, _lora_classes()) and layer.disable_adapters and not layer.merged
     return layer.base_layer if is_disabled and not has_hooks(layer) else layer  # type: ignore[no-any-return]
 
 
 def plain_lora(layer: Any) -> Adapter | None:
-    """Return the active adapter of a peft layer; None if the layer computes more than `Adapter`'s formula."""
+    """Return the adapter of a peft layer that computes exactly `Adapter`'s formula; None for other layers."""
     if not isinstance(layer, _lora_classes()) or layer.disable_adapters or layer.merged:
         return None
     if len(layer.active_adapters) != 1:
@@ -84,7 +87,7 @@ def plain_lora(layer: Any) -> Adapter | None:
 
 
 def _lora_classes() -> tuple[Any, ...]:
-    """Return peft's layer classes if peft is imported already: importing it takes seconds."""
+    """Return peft's classes of LoRA layers; none if peft isn't imported yet, which would take seconds."""
     names = {"peft.tuners.lora.layer": ("Linear",), "peft.tuners.lora.bnb": ("Linear4bit", "Linear8bitLt")}
     return tuple(
         getattr(sys.modules[module], name)
@@ -96,7 +99,7 @@ def _lora_classes() -> tuple[Any, ...]:
 
 
 def _adapted(hidden: Tensor, adapters: list[Adapter]) -> tuple[Tensor, ...]:
-    """Compute the output of each adapted layer."""
+    """Compute for each adapter the output of its base layer plus the adapter's update."""
     outputs = [multiply(adapter.base, hidden) for adapter in adapters]
     scalings = [adapter.scaling for adapter in adapters]
     in_place = all(_owns_output(adapter.base) for adapter in adapters)
@@ -105,12 +108,12 @@ def _adapted(hidden: Tensor, adapters: list[Adapter]) -> tuple[Tensor, ...]:
 
 
 def _owns_output(base: nn.Module) -> bool:
-    """Return whether a layer's output may be changed in place: that of a bias or in 4 bits may be a view."""
+    """Return whether a layer's output can be overwritten; with a bias or 4-bit weight it may be a view."""
     return base.bias is None and (type(base) is nn.Linear or is_eight_bit(base))
 
 
 class _Updates(torch.autograd.Function):
-    """Adds every adapter's update to the output of its layer."""
+    """Adds `scaling * up(down(hidden))` of each adapter to the output of its base layer."""
 
     @staticmethod
     def forward(
@@ -186,7 +189,7 @@ def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add `left @ right` to `total`, of any dtype."""
+    """Add `left @ right` to `total` in place; `total` may have another dtype."""
     if total.dtype == left.dtype:
         total.addmm_(left, right)
     else:
@@ -194,7 +197,10 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def _chunks(rows: Tensor, dtype: torch.dtype) -> list[slice]:
-    """Split tokens into chunks whose copies in another dtype fit into a CPU's cache."""
+    """Return slices of the tokens `rows`, so that a slice's copy in `dtype` fits into a CPU's cache.
+
+    One slice, if no copy is needed, or on another device.
+    """
     size = CHUNK if rows.device.type == "cpu" and rows.dtype != dtype else max(len(rows), 1)
     return [slice(start, start + size) for start in range(0, len(rows), size)]
 

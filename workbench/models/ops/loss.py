@@ -75,7 +75,10 @@ def _shifted(labels: Tensor) -> Tensor:
 
 
 def _labelled(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Select rows (T, ...) of states (B, S, ...) with labels (B, S) to predict, and these labels (T,)."""
+    """Return the states (T, ...) and labels (T,) of those positions whose label isn't -100.
+
+    `states` is (B, S, ...) and `labels` (B, S), already shifted.
+    """
     labels = labels.to(states.device).flatten()  # (B * S,)
     positions = (labels != IGNORED).nonzero().flatten()
     return states.flatten(0, 1)[positions], labels[positions]
@@ -87,7 +90,10 @@ def _divided(total: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | N
 
 
 def _weight(head: Any) -> Tensor | None:
-    """Return the head's weight with peft's trained rows; None if the head is not a plain product."""
+    """Return the head's weight (V, H), with rows that peft trained; None if the head isn't plainly linear.
+
+    Such a head has a bias, hooks, an adapter or quantization.
+    """
     wrappers = getattr(sys.modules.get("peft.utils.other"), "TrainableTokensWrapper", ())
     if isinstance(head, wrappers):
         plain = head.original_module
@@ -144,7 +150,9 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def _loss_and_gradients(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum the losses of logits (T, V) in float32, and overwrite the logits by their gradient.
+    """Return the summed loss of logits (T, V) in float32; overwrite the logits with its gradient.
+
+    On a CPU, rows are processed in groups that fit into its cache.
 
     On a CPU, rows are processed in groups that fit into its cache.
     """
@@ -160,7 +168,7 @@ def _loss_and_gradients(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _losses_and_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the losses (T,) of logits (T, V), and overwrite the logits by their gradient."""
+    """Return the losses (T,) of float32 logits (T, V); overwrite the logits with the gradient."""
     at_label = logits.gather(1, labels[:, None])  # (T, 1)
     highest = logits.amax(1, keepdim=True)
     torch.softmax(logits, 1, out=logits)
@@ -179,7 +187,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def _total_by_module(head: nn.Module, rows: Tensor, labels: Tensor) -> Tensor:
-    """Sum the losses by calling `head`, which is called again for each chunk in the backward pass."""
+    """Return the summed loss of rows (T, H) under any head; the backward pass calls `head` again."""
 
     def chunk_loss(rows: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(head(rows).float(), labels, reduction="sum")
@@ -205,10 +213,11 @@ def classification_loss(
 
     Args:
         logits: (B, N).
-        labels: (B,) classes, or (B, N) memberships or targets; (B,) targets if N is 1.
+        labels: (B,) class indices; (B, N) memberships (0 or 1) or regression targets; (B,) targets if N is 1.
         problem_type: transformers' name of the problem. None: regression if N is 1, else single-label for
             integer labels of 32 or 64 bits, and multi-label for others.
-        num_items_in_batch: Divisor of the sum; default: the number of labels other than -100.
+        num_items_in_batch: Divisor of the sum; default: the number of labels; with a single label per row,
+            -100 doesn't count.
     """
     logits, labels = logits.float(), labels.to(logits.device)
     if problem_type is None:

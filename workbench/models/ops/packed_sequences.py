@@ -25,7 +25,7 @@ class PackedTexts:
     """(B * S,): index of each token in the concatenation of `by_length`."""
 
     def boundaries(self) -> dict[str, Any]:
-        """Return the arguments of flash attention for packed rows, under transformers' names."""
+        """Return flash attention's arguments for packed rows, under transformers' names (`cu_seq_lens_q`)."""
         ends = torch.tensor([0, *self.lengths], device=self.positions.device).cumsum(0).to(torch.int32)
         longest = max(self.lengths)
         return {

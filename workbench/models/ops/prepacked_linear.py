@@ -33,7 +33,7 @@ class _Copies:
         self.weights: dict[nn.Module, Tensor | None] = {}
 
     def of(self, layer: nn.Module) -> Tensor | None:
-        """Return the copy of the layer's weight; None if it isn't made yet, or not possible."""
+        """Count the call, and return the prepacked weight; None if it isn't made yet, or not possible."""
         if layer not in self.weights:
             self.calls[layer] += 1
             if self.calls[layer] > self.patience:
@@ -60,7 +60,8 @@ def prepacked(patience: int = 0) -> Iterator[None]:
 
     Args:
         patience: Number of a layer's products with few tokens before its weight is copied. A copy takes as
-            long as about five products; with 0, a product's rounding doesn't depend on earlier products.
+            long as about five products. With 0, all of these products use the copy, so that rounding doesn't
+            depend on earlier products.
     """
     if is_plain() or _copies.get() is not None or not multiplies_bfloat16():
         yield
@@ -73,7 +74,7 @@ def prepacked(patience: int = 0) -> Iterator[None]:
 
 
 def multiply(layer: nn.Module, hidden: Tensor) -> Tensor:
-    """Apply `layer` to `hidden` (..., I)."""
+    """Apply `layer` to `hidden` (..., I), with the layer's prepacked weight for few tokens."""
     if is_plain():
         return layer(hidden)  # type: ignore[no-any-return]
     if int8_linear.is_eight_bit(layer):

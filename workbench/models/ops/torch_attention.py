@@ -28,7 +28,7 @@ def eager(
     """Compute attention in plain PyTorch.
 
     Args:
-        module: The attention layer, of which only the mode is read.
+        module: The attention layer; only its mode (training or evaluation) is read.
         query: (B, A, S, D).
         key: (B, G, K, D); A is a multiple of G.
         value: (B, G, K, D).
@@ -66,15 +66,15 @@ def sdpa(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Compute attention with PyTorch's fused kernel.
+    """Compute attention with PyTorch's fused kernel, or with `cpu_attention` where that is faster.
 
     Args:
         module: Unused.
         query: (B, A, S, D).
         key: (B, G, K, D).
         value: (B, G, K, D).
-        attention_mask: Boolean, True for keys to attend to, or added to the scores; None: causal, counted
-            from the first key.
+        attention_mask: Boolean, True for keys to attend to, or added to the scores. None: causal, query t
+            attends to keys 0 to t; a single query attends to all keys.
         scaling: Factor on the scores.
         dropout: Probability of dropping an attention probability.
         packed: Packed texts, which don't attend to each other.
@@ -109,7 +109,10 @@ def _fused(
     dropout: float,
     window: int | None,
 ) -> Tensor:
-    """Compute outputs (B, A, S, D); keys are repeated if the kernel doesn't support grouped heads."""
+    """Compute outputs (B, A, S, D) with `cpu_attention` where it is faster, else with PyTorch's kernel.
+
+    Keys and values are repeated if the kernel doesn't support grouped heads.
+    """
     batch, heads, length, width = query.shape
     repeats = heads // key.shape[1]
     causal = False
@@ -136,7 +139,7 @@ def _fused(
 
 
 def causal_band(length: int, window: int, device: torch.device) -> Tensor:
-    """Return (length, length), True where a query attends to a key of its window."""
+    """Return a mask (length, length), True where a query attends to a key of its window."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - window)
 
 
@@ -155,7 +158,7 @@ def attend_with_prefix(
 
     Args:
         prefix: Cache of one row, to which all queries attend.
-        attend: Attention kernel for several new tokens; for a single token plain products are used.
+        attend: Attention kernel for rows of several new tokens; one new token needs only plain products.
         module: The attention layer.
         query: (B, A, S, D).
         key: (B, G, K, D), of the tokens after the prefix.

@@ -33,6 +33,9 @@ def xformers(
 ) -> tuple[Tensor, None]:
     """Compute memory-efficient attention with xformers, or `sdpa` if xformers has no kernel for the call.
 
+    The arguments are those of `sdpa`. Without a mask, causal order differs: the last query attends to all
+    keys, and each query before to one key less.
+
     The arguments are those of `sdpa`, except that without a mask causal order is counted from the last key,
     which is the last query's own.
     """
@@ -59,7 +62,7 @@ def xformers(
 
 
 def why_not_xformers(query: Tensor) -> str | None:
-    """Return why xformers can't compute attention with `query`; None if it may be able to."""
+    """Return the reason why xformers can't compute attention with `query`; None: it may have a kernel."""
     if not query.is_cuda:
         return f"xformers has no kernel for {query.device.type}"
     if query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
@@ -70,7 +73,10 @@ def why_not_xformers(query: Tensor) -> str | None:
 def xformers_bias(
     mask: Tensor | None, packed: PackedTexts | None, query: Tensor, keys: int, window: int | None = None
 ) -> Any:
-    """Return the mask as a bias of xformers, for `query` (B, A, S, D) and this number of keys.
+    """Return xformers' `attn_bias` for `query` (B, A, S, D) and `keys` keys; None: no mask is needed.
+
+    Causal order, packed texts and windows need no matrix. A `mask` (B or 1, 1, S, K) becomes a matrix, with
+    rows padded to a multiple of eight columns, as the kernel requires.
 
     Causal and packed masks need no matrix, nor does a window. A `mask` (B or 1, 1, S, K) becomes a matrix,
     with rows padded to a multiple of eight columns, as the kernel requires.
@@ -96,7 +102,10 @@ def xformers_bias(
 
 
 def xformers_mask(allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | None:
-    """Return the mask for `xformers`; None without padding, if the last query's key is the last key.
+    """Return the tensor mask for `xformers`, or None where it can derive causal order and window itself.
+
+    None needs three conditions: there is no padding; the last key is the last query's own; a window covers
+    all keys, or no key is cached.
 
     With a window, None only where the window covers all keys, or is counted from the first one.
     """
